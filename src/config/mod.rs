@@ -1,0 +1,1 @@
+//! Reads `config.toml`, in three stages: as written, merged, validated.

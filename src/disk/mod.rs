@@ -1,0 +1,1 @@
+//! Touches files: the only user of fsync, rename and locks.

@@ -1,0 +1,1 @@
+//! Remembers: a row per item, in SQLite.

@@ -1,0 +1,1 @@
+//! Fetches: how each kind of source is spoken to.

@@ -1,0 +1,1 @@
+//! Publishes `execution_state.json`, atomically.

@@ -1,0 +1,1 @@
+//! Drives: wait, decide, perform.
