@@ -1,1 +1,117 @@
 //! Fetches: how each kind of source is spoken to.
+//!
+//! A source lists what there is, page by page, and brings the bytes of one
+//! document. It keeps no progress of its own: whatever must survive a restart
+//! leaves as a [`Place`] or a [`Cursor`] and comes back as an argument. It tries
+//! a broken request again quickly, within limits; everything else that goes
+//! wrong is read here, once, and leaves as a [`Failure`].
+
+use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Place};
+
+/// One account to extract.
+///
+/// Every method may be dropped at any await and called again: none leaves
+/// anything half done on either side. Requests of one source may run side by
+/// side; the source itself obeys the concurrency its server allows.
+pub trait Source {
+    /// Asks whether there is anything new since `cursor`, without listing it.
+    fn look(&self, cursor: &Cursor) -> impl Future<Output = Result<News, Failure>>;
+
+    /// Returns where the stream of changes stands now.
+    ///
+    /// Taken before a listing of everything begins, so that nothing which
+    /// happens during the listing can fall between it and the next look.
+    fn pin(&self) -> impl Future<Output = Result<Cursor, Failure>>;
+
+    /// Returns one page of the listing; `None` asks for the first.
+    fn page(
+        &self,
+        listing: &Listing,
+        place: Option<&Place>,
+    ) -> impl Future<Output = Result<Page, Failure>>;
+
+    /// Brings the bytes of one document into `sink` and returns how many.
+    ///
+    /// The bytes are complete when this returns `Ok`: the length agrees with
+    /// what the server announced and with `size` where that is known.
+    fn fetch(
+        &self,
+        document: &Wanted,
+        sink: &mut impl Sink,
+    ) -> impl Future<Output = Result<u64, Failure>>;
+
+    /// Reads the credential again, or has it refreshed, and says whether it is another one now.
+    fn renew(&self) -> impl Future<Output = Result<Renewal, Failure>>;
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum News {
+    Nothing,
+    Something,
+}
+
+/// What is to be listed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Listing {
+    /// Everything there is.
+    Everything,
+    /// What has come since the cursor.
+    Since(Cursor),
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// How many documents there are in all, where the server says so. For progress only.
+    pub total: Option<u64>,
+    pub next: Next,
+}
+
+/// How a listing goes on after a page.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    More(Place),
+    /// That was all. A listing of changes also says where the stream stands now.
+    Done(Option<Cursor>),
+}
+
+/// One document, as listed. Several may belong to one item.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    pub item: ItemId,
+    pub document: DocumentId,
+    pub blob: BlobId,
+    /// In bytes, exact, where the server tells it.
+    pub size: Option<u64>,
+}
+
+/// A document to be fetched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    pub document: DocumentId,
+    pub blob: BlobId,
+    pub size: Option<u64>,
+}
+
+/// Whether a renewal changed anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Renewal {
+    /// There is another credential than the one that was refused.
+    Changed,
+    /// It is still the same.
+    Same,
+}
+
+/// Where the bytes of a document go.
+pub trait Sink {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// A storage failure, which the source passes on as it is.
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Forgets what was written: the document begins anew.
+    fn rewind(&mut self) -> impl Future<Output = Result<(), Failure>>;
+}

@@ -1,0 +1,302 @@
+//! Everything that can go wrong, and what each cause deserves.
+//!
+//! Two levels: a failure of an **item** costs that item an attempt and never
+//! ends the session; a failure of the **listing** or the **session** moves the
+//! machine. the bridge leads from the first to the second.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The longest text of a failure that is kept, in characters.
+/// A person reads it in one table cell or log line.
+const DETAIL_CHARS_MAX: usize = 300;
+
+/// What was asked for when it went wrong.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Scope {
+    /// A page of the list of items, or of changes.
+    Listing,
+    /// One document of one item.
+    Item,
+    /// Finding the service, and being let in.
+    Session,
+}
+
+/// Why something did not work. Closed: a new cause must be judged everywhere.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Cause {
+    /// The source says that we ask too often.
+    RateLimit,
+    /// Our credential is refused.
+    Unauthorized,
+    /// We are known, and may not have this.
+    Forbidden,
+    /// There is no such thing, or no longer.
+    NotFound,
+    /// The source failed on its side.
+    Server,
+    /// No connection to the source, or it broke.
+    Connection,
+    /// The connection is not safe: certificate or handshake.
+    Tls,
+    /// No answer, or too slow a one.
+    Timeout,
+    /// Fewer or more bytes than announced.
+    Truncated,
+    /// A success that is not what was asked for: a login page, a challenge, another type.
+    Challenge,
+    /// The way out is closed: 407, or the proxy cannot be reached.
+    Proxy,
+    /// The source has forgotten the point from which we ask for changes.
+    CursorExpired,
+    /// Names or routes fail here, whoever is asked.
+    LocalNetwork,
+    /// The archive's disk is full, read-only or broken.
+    Storage,
+    /// The ledger cannot be read or written.
+    Ledger,
+    /// The document is larger than the limit that the configuration sets.
+    TooLarge,
+    /// No word we know.
+    Unknown,
+}
+
+/// The family of a cause, as logs and tables name it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    Temporary,
+    Authentication,
+    Permanent,
+    Local,
+    Unknown,
+}
+
+/// What a failure deserves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Close the gate until the time told. Spends no attempt.
+    Wait,
+    /// Renew the credential once; refused again, stop asking until it changes.
+    Renew,
+    /// Set this item aside for a person; look again once a day.
+    Quarantine,
+    /// It was deleted meanwhile: settled, nothing to keep.
+    Gone,
+    /// The source is not where it was: tell a person, wait long.
+    LongWait,
+    /// Try again after a growing delay.
+    Retry,
+    /// Try again, and watch: several in a row mean that we are being kept out.
+    Suspect,
+    /// Go out by another proxy.
+    SwitchProxy,
+    /// Not a failure: list everything once, pinning a new cursor first.
+    CollectInFull,
+    /// Wait for the network of this machine; blame no one.
+    WaitForNetwork,
+    /// Tell a person now; wait and try again; nothing counts as stored.
+    WaitForStorage,
+    /// Try again, slowly: it is not understood.
+    RetryCautiously,
+}
+
+/// One thing that went wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    pub cause: Cause,
+    /// How long the source told us to stay away.
+    pub told: Option<Duration>,
+    /// One line for a person: what, where. Holds no secret and no URL with a query.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
+    #[must_use]
+    pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
+        Self { cause, told: None, detail: printable(detail.as_ref()) }
+    }
+
+    #[must_use]
+    pub fn told(mut self, wait: Option<Duration>) -> Self {
+        self.told = wait;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Cause {
+    pub const ALL: [Self; 17] = [
+        Self::RateLimit,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Server,
+        Self::Connection,
+        Self::Tls,
+        Self::Timeout,
+        Self::Truncated,
+        Self::Challenge,
+        Self::Proxy,
+        Self::CursorExpired,
+        Self::LocalNetwork,
+        Self::Storage,
+        Self::Ledger,
+        Self::TooLarge,
+        Self::Unknown,
+    ];
+
+    /// The word for it in the state file, the ledger, logs and commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate_limit",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Server => "server",
+            Self::Connection => "connection",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Challenge => "challenge",
+            Self::Proxy => "proxy",
+            Self::CursorExpired => "cursor_expired",
+            Self::LocalNetwork => "local_network",
+            Self::Storage => "storage",
+            Self::Ledger => "ledger",
+            Self::TooLarge => "too_large",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Reads a cause back from its name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::RateLimit
+            | Self::Server
+            | Self::Connection
+            | Self::Tls
+            | Self::Timeout
+            | Self::Truncated
+            | Self::Challenge
+            | Self::Proxy
+            | Self::CursorExpired => Kind::Temporary,
+            Self::Unauthorized => Kind::Authentication,
+            Self::Forbidden | Self::NotFound | Self::TooLarge => Kind::Permanent,
+            Self::LocalNetwork | Self::Storage | Self::Ledger => Kind::Local,
+            Self::Unknown => Kind::Unknown,
+        }
+    }
+
+    /// Judges the cause. One arm each, so that a new one cannot be forgotten.
+    #[must_use]
+    pub fn verdict(self, scope: Scope) -> Verdict {
+        match self {
+            Self::RateLimit => Verdict::Wait,
+            Self::Unauthorized => Verdict::Renew,
+            Self::Forbidden => match scope {
+                Scope::Item => Verdict::Quarantine,
+                // Known, and shut out of everything: what a revoked consent looks like.
+                Scope::Listing | Scope::Session => Verdict::Renew,
+            },
+            Self::NotFound => match scope {
+                Scope::Item => Verdict::Gone,
+                Scope::Listing | Scope::Session => Verdict::LongWait,
+            },
+            Self::Server | Self::Connection | Self::Tls | Self::Timeout | Self::Truncated => {
+                Verdict::Retry
+            }
+            Self::Challenge => Verdict::Suspect,
+            Self::Proxy => Verdict::SwitchProxy,
+            Self::CursorExpired => Verdict::CollectInFull,
+            Self::LocalNetwork => Verdict::WaitForNetwork,
+            Self::Storage | Self::Ledger => Verdict::WaitForStorage,
+            Self::TooLarge => match scope {
+                Scope::Item => Verdict::Quarantine,
+                Scope::Listing | Scope::Session => Verdict::RetryCautiously,
+            },
+            Self::Unknown => Verdict::RetryCautiously,
+        }
+    }
+}
+
+impl Kind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Temporary => "TEMPORARY",
+            Self::Authentication => "AUTHENTICATION",
+            Self::Permanent => "PERMANENT",
+            Self::Local => "LOCAL",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Returns untrusted text as one printable line of bounded length.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut line = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == DETAIL_CHARS_MAX {
+            line.push('…');
+            break;
+        }
+        if is_disruptive(c) {
+            line.extend(c.escape_unicode());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
+fn is_disruptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_read_back_from_its_name() {
+        for cause in Cause::ALL {
+            assert_eq!(Cause::from_name(cause.name()), Some(cause));
+        }
+    }
+
+    #[test]
+    fn hostile_text_becomes_one_short_printable_line() {
+        let failure =
+            Failure::new(Cause::Unknown, "a\nb\u{1b}[31m\u{202e}c".to_owned() + &"x".repeat(500));
+
+        assert!(failure.detail.starts_with(r"a\u{a}b\u{1b}[31m\u{202e}c"));
+        assert!(failure.detail.chars().count() < 350);
+        assert!(failure.detail.ends_with('…'));
+    }
+}

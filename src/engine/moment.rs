@@ -1,0 +1,41 @@
+//! Time as the engine knows it: an argument, never read.
+
+use std::time::Duration;
+
+/// A point in time, in milliseconds since the Unix epoch (UTC).
+///
+/// Deadlines outlive the process, so the monotonic clock will not do.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// Returns the moment `wait` later, or the last one there is.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns the time passed since `earlier`; zero if it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Returns the moment in whole seconds since the epoch, rounded down.
+    #[must_use]
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+}
+
+/// A random draw, uniform over the whole range: chance as an argument.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Draw(pub u32);
+
+impl Draw {
+    /// Returns the draw as a share in `0.0..=1.0`.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / f64::from(u32::MAX)
+    }
+}

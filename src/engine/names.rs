@@ -1,0 +1,54 @@
+//! Identities, each a type of its own. They are parsed or made at the edge.
+
+use std::fmt;
+
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(String);
+
+        impl $name {
+            #[must_use]
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+identity! {
+    /// What the server calls an item (a thread, for mail). Untrusted text.
+    ItemId
+}
+identity! {
+    /// What the server calls a document (a message, for mail). Untrusted text.
+    DocumentId
+}
+identity! {
+    /// What the server calls the bytes of a document. Equal blobs are equal bytes. Untrusted text.
+    BlobId
+}
+identity! {
+    /// A point in a source's stream of changes, in the source's own words.
+    Cursor
+}
+identity! {
+    /// A place in a listing that is not finished, in the source's own words.
+    Place
+}
+identity! {
+    /// One run from idle to completed, `session_<unix seconds>`.
+    SessionId
+}
