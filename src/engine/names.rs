@@ -52,3 +52,17 @@ identity! {
     /// One run from idle to completed, `session_<unix seconds>`.
     SessionId
 }
+
+impl SessionId {
+    /// Names a session after the second in which it starts.
+    #[must_use]
+    pub fn at(unix_seconds: i64) -> Self {
+        Self(format!("session_{unix_seconds}"))
+    }
+
+    /// The second the session is named after; `None` for a name that is not ours.
+    #[must_use]
+    pub fn unix_seconds(&self) -> Option<i64> {
+        self.0.strip_prefix("session_")?.parse().ok()
+    }
+}

@@ -1,0 +1,179 @@
+//! How long to wait after a failure.
+
+use std::time::Duration;
+
+use crate::engine::{Cause, Draw};
+
+/// Added to what a server tells: clocks differ, and late is better than early.
+const TOLD_MARGIN: Duration = Duration::from_secs(1);
+
+/// The spread over which those told the same come back, so that they do not come together.
+const TOLD_SPREAD: Duration = Duration::from_secs(1);
+
+/// Growing delays, each cause with its own base.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backoff {
+    pub transient: Duration,
+    pub rate_limit: Duration,
+    pub proxy: Duration,
+    pub challenge: Duration,
+    pub source_down: Duration,
+    pub unknown: Duration,
+    /// How much longer each further delay is; at least 1.
+    pub multiplier: f64,
+    /// No delay of our own is longer.
+    pub max_delay: Duration,
+    /// The jitter, as a share of the base, in `0.0..=1.0`.
+    pub jitter: f64,
+    /// How many times a delay grows at most.
+    pub max_doublings: u32,
+}
+
+impl Backoff {
+    /// Returns the delay after the `attempt`-th failure in a row (from 1).
+    ///
+    /// `min(base(cause) × multiplier^(attempt − 1), max_delay)`, growing at most
+    /// `max_doublings` times, ± `jitter` of the base, never above `max_delay`; and
+    /// never below what the server told, however long.
+    #[must_use]
+    pub fn delay(
+        &self,
+        cause: Cause,
+        attempt: u32,
+        told: Option<Duration>,
+        draw: Draw,
+    ) -> Duration {
+        let base = self.base(cause).as_secs_f64();
+        let doublings = attempt.saturating_sub(1).min(self.max_doublings);
+        let cap = self.max_delay.as_secs_f64();
+        let grown = (base * self.multiplier.powf(f64::from(doublings))).min(cap);
+        let jitter = base * self.jitter * (2.0 * draw.share() - 1.0);
+        let own = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
+
+        match told {
+            Some(told) => own.max(obeyed(told, draw)),
+            None => own,
+        }
+    }
+
+    fn base(&self, cause: Cause) -> Duration {
+        match cause {
+            Cause::RateLimit => self.rate_limit,
+            Cause::Server
+            | Cause::Connection
+            | Cause::Tls
+            | Cause::Timeout
+            | Cause::Truncated
+            | Cause::LocalNetwork
+            | Cause::Storage
+            | Cause::Ledger => self.transient,
+            Cause::Challenge => self.challenge,
+            Cause::Proxy => self.proxy,
+            Cause::NotFound | Cause::CursorExpired => self.source_down,
+            Cause::Unauthorized | Cause::Forbidden | Cause::TooLarge | Cause::Unknown => {
+                self.unknown
+            }
+        }
+    }
+}
+
+/// Returns a server's word with the margin that keeps us from being early.
+#[must_use]
+pub(super) fn obeyed(told: Duration, draw: Draw) -> Duration {
+    told.saturating_add(TOLD_MARGIN).saturating_add(TOLD_SPREAD.mul_f64(draw.share()))
+}
+
+#[cfg(test)]
+pub(crate) const DEFAULTS: Backoff = Backoff {
+    transient: Duration::from_secs(60),
+    rate_limit: Duration::from_secs(600),
+    proxy: Duration::from_secs(300),
+    challenge: Duration::from_secs(900),
+    source_down: Duration::from_secs(3600),
+    unknown: Duration::from_secs(300),
+    multiplier: 2.0,
+    max_delay: Duration::from_secs(3600),
+    jitter: 0.3,
+    max_doublings: 5,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+
+    #[test]
+    fn delays_double_up_to_the_cap() {
+        let delays: Vec<_> = (1..=8)
+            .map(|attempt| DEFAULTS.delay(Cause::Server, attempt, None, MIDDLE).as_secs())
+            .collect();
+
+        assert_eq!(delays, [60, 120, 240, 480, 960, 1920, 1920, 1920]);
+    }
+
+    #[test]
+    fn jitter_is_a_share_of_the_base_both_ways() {
+        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, Draw(0)).as_secs(), 222);
+        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, Draw(u32::MAX)).as_secs(), 258);
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cause() -> impl Strategy<Value = Cause> {
+        prop::sample::select(Cause::ALL.to_vec())
+    }
+
+    fn backoff() -> impl Strategy<Value = Backoff> {
+        (0..100_000_u64, 0..1_000_000_u64, 1.0..1e9_f64, 0.0..=1.0_f64, any::<u32>()).prop_map(
+            |(base, cap, multiplier, jitter, max_doublings)| Backoff {
+                transient: Duration::from_millis(base),
+                rate_limit: Duration::from_secs(base),
+                multiplier,
+                max_delay: Duration::from_secs(cap),
+                jitter,
+                max_doublings,
+                ..DEFAULTS
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_below_the_servers_word(
+            backoff in backoff(), cause in cause(), attempt: u32, told in 0..u64::MAX, draw: u32
+        ) {
+            let told = Duration::from_millis(told);
+            prop_assert!(backoff.delay(cause, attempt, Some(told), Draw(draw)) >= told);
+        }
+
+        #[test]
+        fn a_delay_of_our_own_is_never_above_the_cap(
+            backoff in backoff(), cause in cause(), attempt: u32, draw: u32
+        ) {
+            prop_assert!(backoff.delay(cause, attempt, None, Draw(draw)) <= backoff.max_delay);
+        }
+
+        #[test]
+        fn a_later_attempt_never_waits_less(
+            backoff in backoff(), cause in cause(), attempt in 1..u32::MAX, draw: u32
+        ) {
+            let (now, then) = (
+                backoff.delay(cause, attempt, None, Draw(draw)),
+                backoff.delay(cause, attempt + 1, None, Draw(draw)),
+            );
+            prop_assert!(then >= now);
+        }
+    }
+
+    #[test]
+    fn the_attempt_number_two_to_the_31_does_not_overflow() {
+        let backoff = Backoff { max_doublings: u32::MAX, multiplier: 1e300, ..DEFAULTS };
+
+        assert_eq!(backoff.delay(Cause::Server, 1 << 31, None, Draw(u32::MAX)), backoff.max_delay);
+    }
+}

@@ -1,0 +1,226 @@
+//! What a failure of the listing or the session does to the machine.
+
+use std::time::Duration;
+
+use super::{Credential, Effect, Extent, LastError, Machine, Rules, State, Step, Then, Work};
+use crate::engine::{Cause, Draw, Failure, Moment, Scope, Verdict, backoff};
+
+/// A shorter wait is made without leaving the state: a person need not see it.
+const WAIT_SHOWN_MIN: Duration = Duration::from_secs(5);
+
+/// Whether a failure speaks against the source and counts towards a restart.
+#[derive(Clone, Copy)]
+enum Blame {
+    Source,
+    /// The trouble is here: nothing gets better by starting anew.
+    Local,
+}
+
+impl Machine {
+    pub(super) fn failed(
+        mut self,
+        rules: &Rules,
+        work: Work,
+        scope: Scope,
+        failure: &Failure,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        self.note_failure(failure, now);
+        match failure.cause.verdict(scope) {
+            Verdict::Wait => self.throttled(rules, work, failure, draw, now),
+            Verdict::Renew => match self.credential {
+                Credential::Good => {
+                    self.credential = Credential::Renewing;
+                    self.unchanged().and(Effect::Renew)
+                }
+                Credential::Renewing | Credential::Renewed => self.refused(rules, work, now),
+            },
+            Verdict::CollectInFull => self.lost_its_place(rules, work, failure, draw, now),
+            Verdict::WaitForNetwork => self.erred(rules, work, failure, Blame::Local, draw, now),
+            Verdict::WaitForStorage => {
+                let message = failure.to_string();
+                let mut step = self.erred(rules, work, failure, Blame::Local, draw, now);
+                step.effects.insert(0, Effect::Alert { message });
+                step
+            }
+            Verdict::LongWait | Verdict::Suspect => {
+                let message = failure.to_string();
+                let mut step = self.erred(rules, work, failure, Blame::Source, draw, now);
+                step.effects.insert(0, Effect::Alert { message });
+                step
+            }
+            Verdict::Retry
+            | Verdict::RetryCautiously
+            | Verdict::SwitchProxy
+            | Verdict::Gone
+            | Verdict::Quarantine => self.erred(rules, work, failure, Blame::Source, draw, now),
+        }
+    }
+
+    /// The new credential may try what the old one was refused.
+    pub(super) fn renewed(mut self, work: Work, now: Moment) -> Step {
+        if self.credential != Credential::Renewing {
+            return self.unchanged();
+        }
+        self.credential = Credential::Renewed;
+        self.watched_since = now;
+        self.unchanged().and(work.effect())
+    }
+
+    /// The credential is refused, and there is no other: wait for one.
+    pub(super) fn refused(mut self, rules: &Rules, work: Work, now: Moment) -> Step {
+        if self.credential == Credential::Good {
+            return self.unchanged();
+        }
+        self.credential = Credential::Good;
+        let reason = match &self.last_error {
+            Some(error) => error.message.clone(),
+            None => "the credential is refused".to_owned(),
+        };
+        let until = now.after(rules.restart_delay_auth);
+        self.go(State::AuthFailed { until, resume: work }, reason.clone(), now)
+            .and(Effect::Pause)
+            .and(Effect::Alert { message: reason })
+    }
+
+    /// A throttle while waiting for an earlier one: the later end holds.
+    pub(super) fn throttled_again(
+        mut self,
+        rules: &Rules,
+        failure: &Failure,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        let State::RateLimited { until, resume } = self.state else { return self.unchanged() };
+        if failure.cause != Cause::RateLimit || failure.told.is_none() {
+            return self.unchanged();
+        }
+        let later = now.after(self.hold(rules, failure, draw));
+        if later <= until {
+            return self.unchanged();
+        }
+        self.note_failure(failure, now);
+        self.go(State::RateLimited { until: later, resume }, said(failure, None), now)
+    }
+
+    fn throttled(
+        mut self,
+        rules: &Rules,
+        work: Work,
+        failure: &Failure,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        self.throttles = self.throttles.saturating_add(1);
+        let wait = self.hold(rules, failure, draw);
+        let until = now.after(wait);
+        if wait < WAIT_SHOWN_MIN {
+            self.watched_since = self.watched_since.max(until);
+            return self.unchanged().and(Effect::Hold { until }).and(work.effect());
+        }
+        let reason = said(failure, Some(wait));
+        self.go(State::RateLimited { until, resume: work }, reason, now).and(Effect::Pause)
+    }
+
+    /// The server's word where there is one; else the configured wait, then growing ones.
+    fn hold(&self, rules: &Rules, failure: &Failure, draw: Draw) -> Duration {
+        match failure.told {
+            Some(told) => backoff::obeyed(told, draw),
+            None if self.throttles <= 1 => rules.rate_limit_duration,
+            None => rules.backoff.delay(Cause::RateLimit, self.throttles - 1, None, draw),
+        }
+    }
+
+    /// The source has forgotten where we were: once, list everything; again, it is a failure.
+    fn lost_its_place(
+        mut self,
+        rules: &Rules,
+        work: Work,
+        failure: &Failure,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        const REASON: &str =
+            "the source has forgotten our place in its changes: listing everything";
+        if self.relisted {
+            self.relisted = false;
+            return self.erred(rules, work, failure, Blame::Source, draw, now);
+        }
+        match work {
+            Work::Looking => {
+                self.relisted = true;
+                self.begin(Extent::Everything, REASON, now)
+            }
+            Work::Collecting => {
+                self.relisted = true;
+                self.enter_again(REASON, now)
+            }
+            Work::Downloading => self.erred(rules, work, failure, Blame::Source, draw, now),
+        }
+    }
+
+    fn enter_again(mut self, reason: &str, now: Moment) -> Step {
+        self.watched_since = now;
+        self.go(State::Working(Work::Collecting), reason, now)
+            .and(Effect::ListAgain)
+            .and(Effect::Collect)
+    }
+
+    fn erred(
+        mut self,
+        rules: &Rules,
+        work: Work,
+        failure: &Failure,
+        blame: Blame,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        self.error_count = self.error_count.saturating_add(1);
+        self.retry_count = self.retry_count.saturating_add(1);
+        self.credential = Credential::Good;
+        let mut delay = rules.backoff.delay(failure.cause, self.retry_count, failure.told, draw);
+        if work == Work::Downloading {
+            delay = delay.max(rules.recovery_timeout);
+        }
+        let (then, reason) = match blame {
+            Blame::Local => (Then::Resume, format!("trying again later: {failure}")),
+            Blame::Source => {
+                self.consecutive_errors = self.consecutive_errors.saturating_add(1);
+                self.after_error(rules, failure)
+            }
+        };
+        if then == Then::Restart {
+            delay = rules.restart_delay_errors.max(failure.told.unwrap_or_default());
+        }
+        let until = now.after(delay);
+        self.go(State::Error { until, resume: work, then }, reason, now).and(Effect::Pause)
+    }
+
+    fn after_error(&self, rules: &Rules, failure: &Failure) -> (Then, String) {
+        if self.retry_count > rules.max_retries {
+            let reason = format!("{} retries used up: {failure}", rules.max_retries);
+            (Then::Restart, reason)
+        } else if self.consecutive_errors > rules.max_consecutive_errors {
+            (Then::Restart, format!("{} errors in a row: {failure}", self.consecutive_errors))
+        } else {
+            let (retry, of) = (self.retry_count, rules.max_retries);
+            (Then::Resume, format!("retry {retry} of {of}: {failure}"))
+        }
+    }
+
+    fn note_failure(&mut self, failure: &Failure, now: Moment) {
+        self.last_error =
+            Some(LastError { cause: failure.cause, message: failure.to_string(), at: now });
+    }
+}
+
+fn said(failure: &Failure, own: Option<Duration>) -> String {
+    match (failure.told, own) {
+        (Some(told), _) => format!("the server said: retry after {} s", told.as_secs_f64().ceil()),
+        (None, Some(own)) => {
+            format!("the server named no time: waiting {} s ({failure})", own.as_secs())
+        }
+        (None, None) => failure.to_string(),
+    }
+}

@@ -1,0 +1,209 @@
+//! What the machine remembers.
+
+use crate::engine::{Cause, Moment, Rules, SessionId};
+
+/// The seven words a person sees.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Status {
+    Idle,
+    Collecting,
+    Downloading,
+    Completed,
+    Error,
+    RateLimited,
+    AuthFailed,
+}
+
+/// Work that makes progress, or is stuck.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Work {
+    /// Asking for news; a person sees `idle`.
+    Looking,
+    Collecting,
+    Downloading,
+}
+
+/// What follows a wait after an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Then {
+    Resume,
+    /// The retries are used up.
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    Idle { until: Moment },
+    Working(Work),
+    Completed,
+    Error { until: Moment, resume: Work, then: Then },
+    RateLimited { until: Moment, resume: Work },
+    AuthFailed { until: Moment, resume: Work },
+}
+
+/// What is known about the credential since the last success.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credential {
+    Good,
+    /// Refused, and being read again.
+    Renewing,
+    /// Another one than was refused; not yet proved.
+    Renewed,
+}
+
+/// One run from idle to completed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Session {
+    pub id: SessionId,
+    pub started: Moment,
+    pub completed: Option<Moment>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LastError {
+    pub cause: Cause,
+    pub message: String,
+    pub at: Moment,
+}
+
+/// The whole memory of the machine. Survives the process through the state file and the ledger.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Machine {
+    pub state: State,
+    /// Why it is in this state: one line for a person.
+    pub reason: String,
+    pub state_since: Moment,
+    /// The open session, or the last one.
+    pub session: Option<Session>,
+    pub last_look: Option<Moment>,
+    pub last_progress: Moment,
+    pub last_error: Option<LastError>,
+    /// Errors of the session in all, since the ledger began.
+    pub error_count: u32,
+    /// Errors since the last progress, over restarts.
+    pub consecutive_errors: u32,
+    /// Errors since the last progress or restart: the attempt that is being made.
+    pub retry_count: u32,
+    /// Rate limits since the last progress.
+    pub throttles: u32,
+    pub restart_count: u32,
+    /// Everything is being listed because the place in the changes was lost.
+    pub relisted: bool,
+    pub credential: Credential,
+    /// When this worker started.
+    pub running_since: Moment,
+    /// From when on progress is expected.
+    pub watched_since: Moment,
+    /// How many rungs of the ladder for stuck work were climbed.
+    pub stuck_rung: u32,
+}
+
+impl Machine {
+    /// A machine that has never worked and looks for news at once.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self {
+            state: State::Idle { until: now },
+            reason: "never run before".to_owned(),
+            state_since: now,
+            session: None,
+            last_look: None,
+            last_progress: now,
+            last_error: None,
+            error_count: 0,
+            consecutive_errors: 0,
+            retry_count: 0,
+            throttles: 0,
+            restart_count: 0,
+            relisted: false,
+            credential: Credential::Good,
+            running_since: now,
+            watched_since: now,
+            stuck_rung: 0,
+        }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.state.status()
+    }
+
+    pub(super) fn stuck_at(&self, rules: &Rules) -> Moment {
+        self.watched_since.after(rules.stuck_threshold)
+    }
+
+    pub(super) fn worn_out_at(&self, rules: &Rules) -> Moment {
+        self.running_since.after(rules.max_execution_time)
+    }
+
+    pub(super) fn next_look(&self, rules: &Rules, now: Moment) -> Moment {
+        self.last_look.unwrap_or(now).after(rules.poll_interval)
+    }
+
+    pub(super) fn completed_at(&self) -> Moment {
+        self.session.as_ref().and_then(|session| session.completed).unwrap_or(self.state_since)
+    }
+
+    /// Sessions are named after their second; two in one second still differ.
+    pub(super) fn next_session_id(&self, now: Moment) -> SessionId {
+        let last = self.session.as_ref().and_then(|session| session.id.unix_seconds());
+        let unix = last.map_or_else(|| now.unix_seconds(), |last| now.unix_seconds().max(last + 1));
+        SessionId::at(unix)
+    }
+
+    pub(super) fn note_success(&mut self, now: Moment) {
+        self.last_progress = now;
+        self.watched_since = now;
+        self.stuck_rung = 0;
+        self.consecutive_errors = 0;
+        self.retry_count = 0;
+        self.throttles = 0;
+        self.credential = Credential::Good;
+    }
+}
+
+impl State {
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Idle { .. } | Self::Working(Work::Looking) => Status::Idle,
+            Self::Working(Work::Collecting) => Status::Collecting,
+            Self::Working(Work::Downloading) => Status::Downloading,
+            Self::Completed => Status::Completed,
+            Self::Error { .. } => Status::Error,
+            Self::RateLimited { .. } => Status::RateLimited,
+            Self::AuthFailed { .. } => Status::AuthFailed,
+        }
+    }
+}
+
+impl Status {
+    pub const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Collecting,
+        Self::Downloading,
+        Self::Completed,
+        Self::Error,
+        Self::RateLimited,
+        Self::AuthFailed,
+    ];
+
+    /// The word in the state file, the ledger and the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Collecting => "collecting",
+            Self::Downloading => "downloading",
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::RateLimited => "rate_limited",
+            Self::AuthFailed => "auth_failed",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+}

@@ -1,0 +1,344 @@
+//! Every state meets every event; the drawing in the docs is made from what happens.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::*;
+use crate::engine::Cause;
+use crate::engine::backoff::DEFAULTS;
+
+const NOW: Moment = Moment(1_000_000_000);
+const LATER: Moment = Moment(NOW.0 + 60_000);
+const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+
+fn rules() -> Rules {
+    Rules {
+        backoff: DEFAULTS,
+        max_retries: 3,
+        max_consecutive_errors: 5,
+        rate_limit_duration: Duration::from_secs(300),
+        stuck_threshold: Duration::from_secs(1800),
+        max_execution_time: Duration::from_secs(86_400),
+        restart_delay_success: Duration::ZERO,
+        restart_delay_auth: Duration::from_secs(300),
+        restart_delay_errors: Duration::from_secs(600),
+        recovery_timeout: Duration::from_secs(60),
+        poll_interval: Duration::from_secs(300),
+    }
+}
+
+fn machine(state: State) -> Machine {
+    let session = Session { id: SessionId::at(900_000), started: NOW, completed: None };
+    Machine { state, session: Some(session), ..Machine::new(NOW) }
+}
+
+/// Each state, its deadline one minute ahead where it has one of its own.
+fn states() -> Vec<(&'static str, Machine)> {
+    let (until, resume) = (LATER, Work::Downloading);
+    vec![
+        ("idle", machine(State::Idle { until })),
+        ("idle (looking)", machine(State::Working(Work::Looking))),
+        ("collecting", machine(State::Working(Work::Collecting))),
+        ("downloading", machine(State::Working(Work::Downloading))),
+        ("completed", machine(State::Completed)),
+        ("error", machine(State::Error { until, resume, then: Then::Resume })),
+        ("error (restart)", machine(State::Error { until, resume, then: Then::Restart })),
+        ("rate_limited", machine(State::RateLimited { until, resume })),
+        ("auth_failed", machine(State::AuthFailed { until, resume })),
+    ]
+}
+
+/// Each wait, from each kind of work.
+fn waits() -> Vec<(&'static str, Machine)> {
+    let until = LATER;
+    let waits = |resume| {
+        [
+            machine(State::Error { until, resume, then: Then::Resume }),
+            machine(State::RateLimited { until, resume }),
+            machine(State::AuthFailed { until, resume }),
+        ]
+    };
+    [Work::Looking, Work::Collecting].into_iter().flat_map(waits).map(|wait| ("", wait)).collect()
+}
+
+fn failed(scope: Scope, cause: Cause, told: Option<u64>) -> Event {
+    let failure = Failure::new(cause, "x").told(told.map(Duration::from_secs));
+    Event::Failed { scope, failure, draw: MIDDLE }
+}
+
+fn events() -> Vec<(String, Event)> {
+    let mut events = vec![
+        ("started".to_owned(), Event::Started),
+        ("due".to_owned(), Event::Due),
+        ("found news".to_owned(), Event::FoundNews),
+        ("found nothing".to_owned(), Event::FoundNothing),
+        ("progressed".to_owned(), Event::Progressed),
+        ("listed".to_owned(), Event::Listed),
+        ("settled".to_owned(), Event::Settled),
+        ("resting".to_owned(), Event::Resting { until: LATER }),
+        ("credential changed".to_owned(), Event::CredentialChanged),
+        ("credential same".to_owned(), Event::CredentialSame),
+        ("rate_limit (2 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(2))),
+        ("rate_limit (90 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(90))),
+    ];
+    for cause in Cause::ALL {
+        events.push((cause.name().to_owned(), failed(Scope::Listing, cause, None)));
+    }
+    events
+}
+
+#[test]
+fn every_state_meets_every_event() {
+    let mut table = String::new();
+    for (name, machine) in states() {
+        writeln!(table, "{name}").expect("a string takes it");
+        for (event_name, event) in events() {
+            let now = if event == Event::Due { machine.deadline(&rules()) } else { NOW };
+            let step = machine.step(&rules(), &event, now);
+            if step.machine == machine && step.effects.is_empty() {
+                continue;
+            }
+            let effects: Vec<_> = step.effects.iter().map(|effect| format!("{effect:?}")).collect();
+            writeln!(table, "  {event_name} → {:?} [{}]", step.machine.state, effects.join(", "))
+                .expect("a string takes it");
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_drawing_in_the_docs_is_the_machine() {
+    let mut edges = BTreeSet::new();
+    for (_, mut machine) in states().into_iter().chain(waits()) {
+        // A refusal has been answered by reading the credential again, or not yet.
+        for credential in [Credential::Good, Credential::Renewing] {
+            machine.credential = credential;
+            for now in [NOW, machine.deadline(&rules())] {
+                for (event_name, event) in events() {
+                    let step = machine.step(&rules(), &event, now);
+                    let (from, to) = (machine.status(), step.machine.status());
+                    if from != to {
+                        edges.insert((from, to, label(&event, &event_name)));
+                    }
+                }
+            }
+        }
+    }
+    let mut drawing = String::from("stateDiagram-v2\n    [*] --> idle\n");
+    for (from, to) in edges.iter().map(|(from, to, _)| (*from, *to)).collect::<BTreeSet<_>>() {
+        let labels: BTreeSet<_> = edges
+            .iter()
+            .filter(|edge| (edge.0, edge.1) == (from, to))
+            .map(|edge| &*edge.2)
+            .collect();
+        let labels = labels.into_iter().collect::<Vec<_>>().join(", ");
+        writeln!(drawing, "    {} --> {}: {labels}", from.name(), to.name())
+            .expect("a string takes it");
+    }
+
+    let docs = include_str!("../../../docs/machine.md");
+    assert!(docs.contains(&drawing), "docs/machine.md should hold this drawing:\n{drawing}");
+}
+
+/// Failures are drawn by what they deserve, not one by one.
+fn label(event: &Event, name: &str) -> String {
+    match event {
+        Event::Failed { scope, failure, .. } => {
+            let verdict = format!("{:?}", failure.cause.verdict(*scope));
+            let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
+                c if c.chars().all(char::is_uppercase) => format!(" {}", c.to_lowercase()),
+                c => c.to_owned(),
+            });
+            words.collect::<String>().trim().to_owned()
+        }
+        Event::Started
+        | Event::Due
+        | Event::FoundNews
+        | Event::FoundNothing
+        | Event::Progressed
+        | Event::Listed
+        | Event::Settled
+        | Event::Resting { .. }
+        | Event::CredentialChanged
+        | Event::CredentialSame => name.to_owned(),
+    }
+}
+
+fn downloading() -> Machine {
+    machine(State::Working(Work::Downloading))
+}
+
+/// Lets one fact happen and returns the machine after it.
+fn after(machine: &Machine, event: &Event, now: Moment) -> Machine {
+    machine.step(&rules(), event, now).machine
+}
+
+#[test]
+fn a_rate_limit_lasts_as_long_as_the_server_said_and_costs_no_retry() {
+    let limited = after(&downloading(), &failed(Scope::Session, Cause::RateLimit, Some(300)), NOW);
+
+    let State::RateLimited { until, resume } = limited.state else { panic!("{limited:?}") };
+    assert!(until >= NOW.after(Duration::from_secs(300)));
+    assert!(until <= NOW.after(Duration::from_secs(303)));
+    assert_eq!(resume, Work::Downloading);
+    assert_eq!((limited.retry_count, limited.error_count), (0, 0));
+    assert_eq!(limited.reason, "the server said: retry after 300 s");
+
+    let resumed = limited.step(&rules(), &Event::Due, until);
+    assert_eq!(resumed.machine.state, State::Working(Work::Downloading));
+    assert_eq!(resumed.effects, [Effect::Prove, Effect::Download]);
+}
+
+#[test]
+fn a_second_word_of_the_server_only_moves_the_end_later() {
+    let limited = after(&downloading(), &failed(Scope::Session, Cause::RateLimit, Some(300)), NOW);
+
+    let shorter = after(&limited, &failed(Scope::Session, Cause::RateLimit, Some(10)), NOW);
+    let longer = after(&limited, &failed(Scope::Session, Cause::RateLimit, Some(600)), NOW);
+
+    assert_eq!(shorter, limited);
+    assert!(longer.deadline(&rules()) > limited.deadline(&rules()));
+}
+
+#[test]
+fn rate_limits_without_a_time_wait_longer_each_time() {
+    let mut machine = downloading();
+    let mut waits = Vec::new();
+    let mut now = NOW;
+    for _ in 0..3 {
+        machine = after(&machine, &failed(Scope::Session, Cause::RateLimit, None), now);
+        let until = machine.deadline(&rules());
+        waits.push(until.since(now).as_secs());
+        now = until;
+        machine = after(&machine, &Event::Due, now);
+    }
+
+    assert_eq!(waits, [300, 600, 1200]);
+}
+
+#[test]
+fn a_refused_credential_is_read_again_once_and_then_waited_for() {
+    let refused = failed(Scope::Session, Cause::Unauthorized, None);
+
+    let first = downloading().step(&rules(), &refused, NOW);
+    assert_eq!(first.effects, [Effect::Renew]);
+    let second = first.machine.step(&rules(), &Event::CredentialChanged, NOW);
+    assert_eq!(second.effects, [Effect::Download]);
+    let third = after(&second.machine, &refused, NOW);
+    assert_eq!(third.status(), Status::AuthFailed);
+
+    let changed = third.step(&rules(), &Event::CredentialChanged, LATER);
+    assert_eq!(changed.machine.state, State::Working(Work::Downloading));
+    assert_eq!(changed.effects, [Effect::Restart { cause: RestartCause::Authentication }]);
+}
+
+#[test]
+fn errors_are_retried_and_then_lead_to_a_restart() {
+    let mut machine = downloading();
+    let mut now = NOW;
+    for retry in 1..=3 {
+        machine = after(&machine, &failed(Scope::Session, Cause::Server, None), now);
+        assert_eq!(machine.reason, format!("retry {retry} of 3: x"));
+        now = machine.deadline(&rules());
+        machine = after(&machine, &Event::Due, now);
+    }
+    machine = after(&machine, &failed(Scope::Session, Cause::Server, None), now);
+    assert_eq!(machine.reason, "3 retries used up: x");
+
+    let step = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
+
+    assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
+    assert_eq!(step.machine.restart_count, 1);
+    assert_eq!(step.machine.state, State::Working(Work::Downloading));
+}
+
+#[test]
+fn a_disk_that_is_full_is_waited_for_without_a_restart() {
+    let mut machine = downloading();
+    let mut now = NOW;
+    for _ in 0..50 {
+        let step = machine.step(&rules(), &failed(Scope::Session, Cause::Storage, None), now);
+        assert!(matches!(step.effects[0], Effect::Alert { .. }));
+        now = step.machine.deadline(&rules());
+        let due = step.machine.step(&rules(), &Event::Due, now);
+        assert_eq!(due.effects, [Effect::Prove, Effect::Download]);
+        machine = due.machine;
+    }
+    assert_eq!(machine.consecutive_errors, 0);
+}
+
+#[test]
+fn a_lost_place_lists_everything_once_and_fails_the_second_time() {
+    let looking = machine(State::Working(Work::Looking));
+    let lost = failed(Scope::Listing, Cause::CursorExpired, None);
+
+    let first = looking.step(&rules(), &lost, NOW);
+    assert!(matches!(first.effects[0], Effect::Begin { extent: Extent::Everything, .. }));
+
+    let again = Machine { state: State::Working(Work::Looking), ..first.machine };
+    assert_eq!(after(&again, &lost, NOW).status(), Status::Error);
+}
+
+#[test]
+fn stuck_work_is_rebuilt_and_then_restarted() {
+    let machine = downloading();
+
+    let rebuilt = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
+    assert_eq!(rebuilt.effects, [Effect::Rebuild, Effect::Download]);
+
+    let machine = rebuilt.machine;
+    let restarted = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
+    assert!(restarted.effects.contains(&Effect::Restart { cause: RestartCause::Stuck }));
+}
+
+#[test]
+fn two_sessions_in_one_second_have_different_names() {
+    let idle = Machine::new(NOW);
+    let first = after(&after(&idle, &Event::Due, NOW), &Event::FoundNews, NOW);
+    let again = Machine { state: State::Working(Work::Looking), ..first.clone() };
+
+    let second = after(&again, &Event::FoundNews, NOW);
+
+    assert_ne!(first.session.map(|s| s.id), second.session.map(|s| s.id));
+}
+
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let events: Vec<_> = events().into_iter().map(|(_, event)| event).collect();
+        prop::sample::select(events)
+    }
+
+    proptest! {
+        #[test]
+        fn a_machine_always_knows_when_to_wake_and_then_does_something(
+            events in prop::collection::vec((event(), 0..7_200_000_i64), 0..80)
+        ) {
+            let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+            for (event, pause) in events {
+                now = Moment(now.0 + pause);
+                machine = after(&machine, &event, now);
+
+                let deadline = machine.deadline(&rules).max(now);
+                let due = machine.step(&rules, &Event::Due, deadline);
+                prop_assert!(due.machine != machine || !due.effects.is_empty());
+                prop_assert!(machine.last_progress <= now);
+            }
+        }
+
+        #[test]
+        fn a_fact_repeated_in_a_waiting_state_changes_nothing(
+            index in 0..9_usize, event in event()
+        ) {
+            let (_, machine) = states().swap_remove(index);
+            prop_assume!(!matches!(machine.state, State::Working(_)));
+            let once = after(&machine, &event, NOW);
+            prop_assume!(!matches!(once.state, State::Working(_)));
+
+            prop_assert_eq!(after(&once, &event, NOW), once);
+        }
+    }
+}
