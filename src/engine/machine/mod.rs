@@ -50,6 +50,8 @@ pub struct Rules {
 pub enum Event {
     /// The worker has started, for the first time or anew.
     Started,
+    /// A person asks for it now: a wait that only we chose is over.
+    Asked,
     /// A deadline has passed.
     Due,
     /// There is something new at the source.
@@ -164,6 +166,7 @@ impl Machine {
     fn idle(self, until: Moment, event: &Event, now: Moment) -> Step {
         match event {
             Event::Due if until <= now => self.enter(Work::Looking, "looking for news", now),
+            Event::Asked => self.enter(Work::Looking, "looking for news", now),
             Event::Started => self.started(now),
             Event::Due
             | Event::FoundNews
@@ -213,9 +216,11 @@ impl Machine {
             }
             Event::CredentialChanged => self.renewed(work, now),
             Event::CredentialSame => self.refused(rules, work, now),
-            Event::FoundNews | Event::FoundNothing | Event::Listed | Event::Settled => {
-                self.unchanged()
-            }
+            Event::Asked
+            | Event::FoundNews
+            | Event::FoundNothing
+            | Event::Listed
+            | Event::Settled => self.unchanged(),
         }
     }
 
@@ -227,6 +232,7 @@ impl Machine {
                 self.go(State::Idle { until }, "waiting for the next look", now)
                     .and(Effect::Restart { cause: RestartCause::Completed })
             }
+            Event::Asked => self.enter(Work::Looking, "looking for news", now),
             Event::Started => self.started(now),
             Event::Due
             | Event::FoundNews
@@ -247,6 +253,7 @@ impl Machine {
                 Then::Resume => self.resume(resume, "trying again", now),
                 Then::Restart => self.restart(resume, RestartCause::Errors, now),
             },
+            Event::Asked => self.resume(resume, "trying again", now),
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due
@@ -274,7 +281,8 @@ impl Machine {
             Event::Failed { failure, draw, .. } => self.throttled_again(rules, failure, *draw, now),
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
-            Event::Due
+            Event::Asked
+            | Event::Due
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed
@@ -289,6 +297,7 @@ impl Machine {
         match event {
             Event::Due if until <= now => self.restart(resume, RestartCause::Authentication, now),
             Event::CredentialChanged => self.restart(resume, RestartCause::Authentication, now),
+            Event::Asked => self.resume(resume, "trying again", now),
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due

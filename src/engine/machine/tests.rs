@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::time::Duration;
 
 use super::*;
 use crate::engine::Cause;
@@ -70,6 +69,7 @@ fn failed(scope: Scope, cause: Cause, told: Option<u64>) -> Event {
 fn events() -> Vec<(String, Event)> {
     let mut events = vec![
         ("started".to_owned(), Event::Started),
+        ("asked".to_owned(), Event::Asked),
         ("due".to_owned(), Event::Due),
         ("found news".to_owned(), Event::FoundNews),
         ("found nothing".to_owned(), Event::FoundNothing),
@@ -153,6 +153,7 @@ fn label(event: &Event, name: &str) -> String {
             words.collect::<String>().trim().to_owned()
         }
         Event::Started
+        | Event::Asked
         | Event::Due
         | Event::FoundNews
         | Event::FoundNothing
