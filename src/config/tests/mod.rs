@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod layers;
+mod shipped;
 mod sources;
 
 const SOURCE: &str = r#"
