@@ -1,1 +1,71 @@
 //! Reads `config.toml`, in three stages: as written, merged, validated.
+//!
+//! A configuration is good as a whole or refused as a whole, with every mistake in it named by place, key and remedy.
+//! Secrets are never in it; a [`CredentialRef`] says where one is, and reads it when asked.
+
+mod ask;
+mod auth;
+mod build;
+mod credential;
+mod environment;
+mod file;
+mod merge;
+mod mistake;
+mod place;
+mod reader;
+mod settings;
+mod show;
+mod source;
+mod suggest;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
+pub use self::environment::Environment;
+pub use self::mistake::{Mistake, Mistakes};
+pub use self::place::Place;
+pub use self::settings::{
+    Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
+    UnknownSource,
+};
+pub use self::show::Entry;
+pub use self::source::{Auth, Kind, Source, SourceName};
+
+use self::merge::Layers;
+use self::reader::Reader;
+
+/// A valid configuration and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// The files that were read, the lowest layer first.
+    pub files: Vec<PathBuf>,
+    /// Every setting in effect, table by table.
+    pub entries: Vec<Entry>,
+}
+
+impl Loaded {
+    /// Writes the effective configuration as TOML, each setting with its origin in a comment. It holds no secrets.
+    #[must_use]
+    pub fn show(&self) -> String {
+        show::show(&self.entries)
+    }
+}
+
+/// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of `environment`.
+///
+/// A configuration without sources is valid. Relative paths in variables count from the folder of `path`.
+///
+/// # Errors
+///
+/// Every mistake found, at once: an unreadable file, wrong syntax, an unknown key or variable, a value that cannot be.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
+    let layers = Layers::read(path, environment)?;
+    let mut reader = Reader::new(layers, place::folder_of(path));
+    let settings = build::build(&mut reader);
+    reader.finish().map(|(files, entries)| Loaded { settings, files, entries })
+}

@@ -1,0 +1,188 @@
+//! The questions a table can be asked: one per type of setting, with its limits.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+
+use super::file::Value;
+use super::merge::Variable;
+use super::reader::Section;
+use super::show::{quote, quote_list};
+use super::units::{parse_duration, parse_size, write_duration, write_size};
+
+/// The longest text of a setting, in bytes: no name or address is longer.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// How much of a wrong value is quoted back, in characters.
+const QUOTED_CHARS_MAX: usize = 40;
+
+impl Section<'_, '_> {
+    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let given = self.given(key, Variable::Toml, |node| match node.value {
+            Value::Flag(flag) => Ok(flag),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Date(_)
+            | Value::List(_)
+            | Value::Table(_) => Err(expected(&node.value, "true or false")),
+        });
+        self.settle(key, given, default, bool::to_string)
+    }
+
+    pub(super) fn count(
+        &mut self,
+        key: &'static str,
+        default: u32,
+        range: RangeInclusive<u32>,
+    ) -> u32 {
+        let given = self.given(key, Variable::Toml, |node| {
+            let count = node.value.integer().and_then(|number| u32::try_from(number).ok());
+            count.filter(|count| range.contains(count)).ok_or_else(|| {
+                expected(
+                    &node.value,
+                    &format!("a whole number from {} to {}", range.start(), range.end()),
+                )
+            })
+        });
+        self.settle(key, given, default, u32::to_string)
+    }
+
+    /// Asks for a number from 0 to 1.
+    pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        let given = self.given(key, Variable::Toml, |node| {
+            let whole = node.value.integer().and_then(|number| i32::try_from(number).ok());
+            let share = node.value.float().or_else(|| whole.map(f64::from));
+            share
+                .filter(|share| (0.0..=1.0).contains(share))
+                .ok_or_else(|| expected(&node.value, "a number from 0.0 to 1.0"))
+        });
+        self.settle(key, given, default, |share| format!("{share:?}"))
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let given = self.given(key, Variable::Toml, |node| {
+            let whole = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
+            let written = node.value.text().and_then(parse_duration);
+            let duration = written.or_else(|| whole.map(Duration::from_secs));
+            duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
+                let [shortest, longest] =
+                    [range.start(), range.end()].map(|limit| write_duration(*limit));
+                let want = format!(
+                    "\"90s\", \"5m\", \"1h\" or whole seconds, from {shortest} to {longest}"
+                );
+                expected(&node.value, &want)
+            })
+        });
+        self.settle(key, given, default, |duration| quote(&write_duration(*duration)))
+    }
+
+    /// Asks for a number of bytes.
+    pub(super) fn size(
+        &mut self,
+        key: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> u64 {
+        let given = self.given(key, Variable::Toml, |node| {
+            let whole = node.value.integer().and_then(|bytes| u64::try_from(bytes).ok());
+            let size = node.value.text().and_then(parse_size).or(whole);
+            size.filter(|size| range.contains(size)).ok_or_else(|| {
+                let [least, most] = [range.start(), range.end()].map(|limit| write_size(*limit));
+                expected(
+                    &node.value,
+                    &format!("\"64MiB\", \"10MB\" or whole bytes, from {least} to {most}"),
+                )
+            })
+        });
+        self.settle(key, given, default, |size| quote(&write_size(*size)))
+    }
+
+    /// Asks for a text; `check` refuses with what is wrong and what to do.
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> String {
+        let given = self.given(key, Variable::Text, |node| {
+            let text = plain_text(&node.value)?;
+            check(text).map(|()| text.to_owned())
+        });
+        self.settle(key, given, default.to_owned(), |text| quote(text))
+    }
+
+    /// Asks for a list of texts, empty by default.
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let given = self.given(key, Variable::Toml, |node| {
+            let Value::List(items) = &node.value else {
+                return Err(expected(&node.value, "a list such as [\"Inbox\", \"Archive\"]"));
+            };
+            items.iter().map(|item| plain_text(&item.value).map(str::to_owned)).collect()
+        });
+        self.settle(key, given, Vec::new(), |texts| quote_list(texts))
+    }
+
+    /// Asks for a path; a relative one counts from the folder of the file that names it.
+    pub(super) fn path(&mut self, key: &'static str, default: &str) -> PathBuf {
+        let folder = self.reader.folder.clone();
+        let default = folder.join(default);
+        let given = self.given(key, Variable::Text, |node| {
+            plain_text(&node.value).map(|path| node.place.folder().unwrap_or(folder).join(path))
+        });
+        self.settle(key, given, default, |path| quote(&path.to_string_lossy()))
+    }
+
+    /// Asks for a date that may be left out.
+    pub(super) fn date(&mut self, key: &'static str) -> Option<NaiveDate> {
+        let given = self.given(key, Variable::Toml, |node| {
+            let written = node.value.date().or_else(|| node.value.text());
+            let date = written.and_then(|text| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok());
+            date.ok_or_else(|| expected(&node.value, "a date such as 2020-01-31"))
+        });
+        let (date, place) = given.unzip();
+        self.enter(key, date.map(|date| date.to_string()), place);
+        date
+    }
+}
+
+/// Reads a text of the usual kind: not empty, no control characters, not too long.
+pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
+    let text = value.text().ok_or_else(|| expected(value, "a text in quotes"))?;
+    if text.is_empty() {
+        return Err("is empty; write a text, or leave the key out".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds a line break or another control character; remove it".to_owned());
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("is longer than {TEXT_BYTES_MAX} bytes; shorten it"));
+    }
+    Ok(text)
+}
+
+fn expected(value: &Value, want: &str) -> String {
+    format!("is {}; write {want}", describe(value))
+}
+
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::Text(text) if text.chars().count() <= QUOTED_CHARS_MAX => {
+            format!("the text {}", quote(text))
+        }
+        Value::Text(_) => "a long text".to_owned(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Flag(flag) => flag.to_string(),
+        Value::Date(date) => date.clone(),
+        Value::List(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads `auth` and the credentials in it; whatever is wrong, no value is quoted, since it may be the secret itself.
+
+use std::path::Path;
+
+use super::ask::plain_text;
+use super::credential::CredentialRef;
+use super::file::{Node, Table, Value};
+use super::show::{quote, quote_list};
+use super::source::Auth;
+use super::suggest::nearest;
+
+/// What to write, for a person who wrote something else or nothing.
+pub(super) const HELP: &str = "write auth = { type = \"bearer\", token = { file = \"token\" } } or \
+                               auth = { type = \"basic\", username = \"me@example.com\", password = { env = \"PASSWORD\" } }";
+const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
+const AUTH_KEYS: [&str; 4] = ["type", "username", "password", "token"];
+const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
+
+/// Reads `auth`; relative paths in it count from `folder`. An error says what is wrong and what to do.
+pub(super) fn read(node: &Node, folder: &Path) -> Result<Auth, String> {
+    let Value::Table(table) = &node.value else {
+        return Err(format!("is not a table; {HELP}"));
+    };
+    refuse_unknown_keys(table, &AUTH_KEYS, HELP)?;
+    let credential = |key: &str| {
+        let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {HELP}"))?;
+        read_credential(node, folder).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+    };
+    let none_of = |keys: &[&str]| match keys.iter().find(|key| table.contains_key(**key)) {
+        Some(key) => Err(format!("has a `{key}`, which its type does not use; {HELP}")),
+        None => Ok(()),
+    };
+    match text_of(table, "type")? {
+        "bearer" => {
+            none_of(&["username", "password"])?;
+            Ok(Auth::Bearer { token: credential("token")? })
+        }
+        "basic" => {
+            none_of(&["token"])?;
+            let username = text_of(table, "username")?.to_owned();
+            // RFC 7617, section 2: the first colon ends the user name.
+            if username.contains(':') {
+                return Err("has a `username` with a colon, which basic cannot carry; correct it"
+                    .to_owned());
+            }
+            Ok(Auth::Basic { username, password: credential("password")? })
+        }
+        _ => Err(format!("has a `type` that is neither \"basic\" nor \"bearer\"; {HELP}")),
+    }
+}
+
+fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
+    let Value::Table(table) = &node.value else {
+        return Err(format!(
+            "is not a reference; secrets never stand in the configuration: {CREDENTIAL_HELP}"
+        ));
+    };
+    refuse_unknown_keys(table, &CREDENTIAL_KEYS, CREDENTIAL_HELP)?;
+    let mut entries = table.iter();
+    let (Some((key, node)), None) = (entries.next(), entries.next()) else {
+        return Err(format!("does not name exactly one place; {CREDENTIAL_HELP}"));
+    };
+    match key.as_str() {
+        "file" => Ok(CredentialRef::File(folder.join(text_of(table, "file")?))),
+        "env" => Ok(CredentialRef::Env(variable_name(text_of(table, "env")?)?)),
+        "systemd" => Ok(CredentialRef::Systemd(file_name(text_of(table, "systemd")?)?)),
+        _ => read_command(node, folder).map(CredentialRef::Command),
+    }
+}
+
+fn refuse_unknown_keys(table: &Table, known: &[&'static str], help: &str) -> Result<(), String> {
+    let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
+    };
+    match nearest(unknown, known.iter().copied()) {
+        Some(meant) => Err(format!("has an unknown key `{unknown}`; did you mean `{meant}`?")),
+        None => Err(format!("has an unknown key `{unknown}`; {help}")),
+    }
+}
+
+fn text_of<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
+    match table.get(key).map(|node| &node.value) {
+        Some(value @ Value::Text(_)) => {
+            plain_text(value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+        }
+        Some(_) => Err(format!("has a `{key}` that is no text; write one in quotes")),
+        None => Err(format!("has no `{key}`; add it")),
+    }
+}
+
+fn variable_name(name: &str) -> Result<String, String> {
+    if name.contains('=') {
+        return Err("names no environment variable; write { env = \"NAME\" }".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// Checks the name of a systemd credential, which is a file name.
+fn file_name(name: &str) -> Result<String, String> {
+    if name.contains('/') || matches!(name, "." | "..") {
+        return Err("is no name of a systemd credential; write the name given to LoadCredential="
+            .to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+/// Reads a program and its arguments; a program with a relative path counts from `folder`, a bare name is looked up.
+fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
+    let help =
+        "is no command; write { command = [\"PROGRAM\", \"ARGUMENT\"] }, without a shell's quoting";
+    let Value::List(items) = &node.value else {
+        return Err(help.to_owned());
+    };
+    let words = items.iter().map(|item| match &item.value {
+        Value::Text(word) if !word.contains('\0') => Ok(word.clone()),
+        Value::Text(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Flag(_)
+        | Value::Date(_)
+        | Value::List(_)
+        | Value::Table(_) => Err(help.to_owned()),
+    });
+    let mut words = words.collect::<Result<Vec<_>, _>>()?;
+    let program = words.first_mut().filter(|program| !program.is_empty()).ok_or(help)?;
+    if program.contains('/') {
+        *program = folder.join(&*program).to_string_lossy().into_owned();
+    }
+    Ok(words)
+}
+
+/// Writes `auth` as TOML on one line.
+pub(super) fn write(auth: &Auth) -> String {
+    match auth {
+        Auth::Basic { username, password } => {
+            let [username, password] = [quote(username), write_credential(password)];
+            format!("{{ type = \"basic\", username = {username}, password = {password} }}")
+        }
+        Auth::Bearer { token } => {
+            format!("{{ type = \"bearer\", token = {} }}", write_credential(token))
+        }
+    }
+}
+
+fn write_credential(credential: &CredentialRef) -> String {
+    match credential {
+        CredentialRef::File(path) => format!("{{ file = {} }}", quote(&path.to_string_lossy())),
+        CredentialRef::Env(name) => format!("{{ env = {} }}", quote(name)),
+        CredentialRef::Command(words) => format!("{{ command = {} }}", quote_list(words)),
+        CredentialRef::Systemd(name) => format!("{{ systemd = {} }}", quote(name)),
+    }
+}

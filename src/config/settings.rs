@@ -1,0 +1,167 @@
+//! The settings, validated: whoever holds them checks nothing again.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::source::{Source, SourceName};
+use super::suggest::nearest;
+
+/// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub restart: Restart,
+    pub service: Service,
+    pub backoff: Backoff,
+    pub request: Request,
+    pub item: Item,
+    pub breaker: Breaker,
+    pub archive: Archive,
+    pub sources: BTreeMap<SourceName, Source>,
+    pub providers: BTreeMap<String, Provider>,
+}
+
+/// `[restart]`: when a session tries again, and when the unit starts anew.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Restart {
+    pub max_retries: u32,
+    pub retry_delay_base: Duration,
+    pub retry_delay_multiplier: u32,
+    /// Never shorter than `retry_delay_base`.
+    pub max_retry_delay: Duration,
+    /// May be zero; no other duration may, unless it says so.
+    pub restart_delay_success: Duration,
+    pub restart_delay_auth: Duration,
+    pub restart_delay_errors: Duration,
+    pub max_execution_time: Duration,
+    pub max_consecutive_errors: u32,
+    pub rate_limit_duration: Duration,
+    pub stuck_threshold: Duration,
+    pub health_check_interval: Duration,
+}
+
+/// `[service]`: what the unit is called, and what the worker may do by itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// The unit's name without `.service`.
+    pub service_name: String,
+    pub enable_health_monitoring: bool,
+    pub enable_auto_restart: bool,
+    pub enable_retry_logic: bool,
+}
+
+/// `[backoff]`: the shape of growing waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backoff {
+    pub base: BackoffBase,
+    /// The share of the base, from 0 to 1, by which a wait is moved up or down.
+    pub jitter: f64,
+    pub max_doublings: u32,
+}
+
+/// `[backoff.base]`: the first wait, per cause.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BackoffBase {
+    pub transient: Duration,
+    pub rate_limit: Duration,
+    pub proxy: Duration,
+    pub challenge: Duration,
+    pub source_down: Duration,
+    pub unknown: Duration,
+}
+
+/// `[request]`: quick retries in flight, and the limits of one request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Request {
+    pub attempts: u32,
+    pub delay: Duration,
+    /// Never shorter than `delay`.
+    pub max_delay: Duration,
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub total_timeout: Duration,
+    /// Bytes per second, over `idle_timeout`; 0 for none.
+    pub min_rate: u64,
+    /// Bytes of an answer that is held in memory.
+    pub max_answer: u64,
+    /// Bytes of a document, which is streamed.
+    pub max_document: u64,
+    /// Requests in flight at once, per provider; see [`Settings::concurrency`].
+    pub concurrency: u32,
+}
+
+/// `[item]`: how often one item is tried before it is set aside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Item {
+    pub max_attempts: u32,
+    pub retry_delay: Duration,
+    /// Never shorter than `retry_delay`.
+    pub max_retry_delay: Duration,
+    pub recheck: Duration,
+}
+
+/// `[breaker]`: when a provider is left alone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Breaker {
+    pub failure_threshold: u32,
+    pub recovery_timeout: Duration,
+    pub success_threshold: u32,
+}
+
+/// `[archive]`: where documents are kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Archive {
+    /// Absolute.
+    pub dir: PathBuf,
+}
+
+/// `[provider.NAME]`: what differs from `[request]` for the sources of one provider.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Provider {
+    pub concurrency: u32,
+}
+
+impl Settings {
+    /// Finds a source by the name a person gave.
+    ///
+    /// # Errors
+    ///
+    /// When no source is so named; the error names those that are.
+    pub fn source(&self, name: &str) -> Result<(&SourceName, &Source), UnknownSource> {
+        self.sources.get_key_value(name).ok_or_else(|| {
+            let known: Vec<String> = self.sources.keys().map(ToString::to_string).collect();
+            UnknownSource { name: name.to_owned(), known }
+        })
+    }
+
+    /// Returns how many requests may be in flight at once to a provider.
+    #[must_use]
+    pub fn concurrency(&self, provider: &str) -> u32 {
+        self.providers
+            .get(provider)
+            .map_or(self.request.concurrency, |provider| provider.concurrency)
+    }
+}
+
+/// A name that no source of the configuration has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownSource {
+    name: String,
+    known: Vec<String>,
+}
+
+impl fmt::Display for UnknownSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no source {:?} in the configuration; ", self.name)?;
+        let known = self.known.iter().map(String::as_str);
+        match nearest(&self.name, known) {
+            Some(meant) => write!(f, "did you mean {meant}?"),
+            None if self.known.is_empty() => write!(f, "add a [source.NAME] table to it first"),
+            None => write!(f, "it has {}", self.known.join(", ")),
+        }
+    }
+}
+
+impl Error for UnknownSource {}

@@ -1,0 +1,188 @@
+//! One account to extract: `[source.NAME]`.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use url::{Host, Url};
+
+use super::credential::CredentialRef;
+
+/// The longest name of a source, in letters: it is part of file names and of the terminal's table.
+const NAME_LEN_MAX: usize = 64;
+
+/// The name of a source: `[a-z0-9][a-z0-9_-]{0,63}`.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SourceName(String);
+
+impl SourceName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SourceName {
+    type Err = &'static str;
+
+    /// # Errors
+    ///
+    /// When the text is no such name; the error says what a name is.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        let starts_well = !text.starts_with(['_', '-']) && !text.is_empty();
+        if starts_well && text.len() <= NAME_LEN_MAX && text.bytes().all(is_inner) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(
+                "a source's name is 1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit",
+            )
+        }
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl Borrow<str> for SourceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Source {
+    pub kind: Kind,
+    /// https, or http to loopback or where `allow_plaintext` is set; without user name, password and fragment.
+    pub url: Url,
+    /// Whose mail it is; it names the archive's folder.
+    pub account: String,
+    /// Who is behind it: sources of one provider share its gate and its breaker.
+    pub provider: String,
+    pub auth: Auth,
+    pub poll_interval: Duration,
+    pub allow_plaintext: bool,
+    /// The mailboxes to extract, by name; all of them when empty.
+    pub mailboxes: Vec<String>,
+    /// Extract what is as new as this day, or newer; everything when `None`.
+    pub since: Option<NaiveDate>,
+    pub enabled: bool,
+}
+
+/// How a source is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// RFC 8620 and RFC 8621.
+    Jmap,
+}
+
+/// How a source is logged in to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Auth {
+    /// RFC 7617.
+    Basic { username: String, password: CredentialRef },
+    /// RFC 6750.
+    Bearer { token: CredentialRef },
+}
+
+/// Reads the name of a kind; an error says what is wrong and what to do.
+pub(super) fn parse_kind(text: &str) -> Result<Kind, String> {
+    match text {
+        "jmap" => Ok(Kind::Jmap),
+        "gmail" | "mailru" | "rest" => Err(format!(
+            "is \"{text}\", which is not supported by this version; it supports \"jmap\""
+        )),
+        _ => Err("names no known kind; write \"jmap\"".to_owned()),
+    }
+}
+
+/// Reads the address of a source; an error says what is wrong and what to do, and never quotes the address,
+/// since people paste addresses with passwords in them.
+pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| {
+        format!("is no address ({error}); write it in full, as in \"https://api.example.com/.well-known/jmap\"")
+    })?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(
+            "is neither https nor http; write an address that starts with https://".to_owned()
+        );
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or a password; move them to `auth`".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("has a part after #, which no server sees; remove it".to_owned());
+    }
+    Ok(url)
+}
+
+/// Whether what is sent there can be read on the way.
+pub(super) fn is_exposed(url: &Url) -> bool {
+    url.scheme() == "http" && !is_loopback(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(domain)) => domain == "localhost" || domain.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_small_letters_digits_and_two_signs() {
+        for name in ["work", "a", "7", "my-work_2", &"a".repeat(64)] {
+            assert_eq!(
+                name.parse::<SourceName>().map(|name| name.to_string()),
+                Ok(name.to_owned())
+            );
+        }
+        for name in ["", "Work", "-a", "_a", "a b", "a.b", "../a", "é", &"a".repeat(65)] {
+            assert!(name.parse::<SourceName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_beyond_loopback_is_exposed() {
+        let cases = [
+            ("https://mail.example.com/", false),
+            ("http://mail.example.com/", true),
+            ("http://localhost:8080/", false),
+            ("http://mail.localhost/", false),
+            ("http://127.9.9.9/", false),
+            ("http://[::1]/", false),
+            ("http://10.0.0.1/", true),
+            ("http://localhost.example.com/", true),
+            ("http://2130706433/", false),
+        ];
+        for (text, exposed) in cases {
+            assert_eq!(parse_url(text).map(|url| is_exposed(&url)), Ok(exposed), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_refused_and_not_quoted() {
+        for text in [
+            "https://me:hunter2@example.com/",
+            "https://hunter2@example.com/",
+            "hunter2",
+            "ftp://hunter2/",
+            "https://a/#hunter2",
+        ] {
+            let complaint = parse_url(text).expect_err("refused");
+            assert!(!complaint.contains("hunter2"), "{complaint}");
+        }
+    }
+}

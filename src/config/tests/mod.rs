@@ -1,0 +1,266 @@
+//! Whole configurations, as people write them, from files and variables to settings or mistakes.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+mod layers;
+mod shipped;
+mod sources;
+
+const SOURCE: &str = r#"
+[source.work]
+kind = "jmap"
+url = "https://api.example.com/.well-known/jmap"
+auth = { type = "basic", username = "me@example.com", password = { env = "WORK_PASSWORD" } }
+"#;
+
+/// A folder with a configuration in it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(text: &str) -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder")).with("config.toml", text)
+    }
+
+    fn with(self, name: &str, text: &str) -> Self {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().expect("a folder")).expect("the folder is writable");
+        fs_err::write(path, text).expect("the folder is writable");
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn load(&self) -> Result<Loaded, String> {
+        self.load_with([])
+    }
+
+    /// Loads with these variables; the folder's own path is left out of the mistakes.
+    fn load_with<const N: usize>(&self, variables: [(&str, &str); N]) -> Result<Loaded, String> {
+        let environment = variables.into_iter().collect();
+        load(&self.path("config.toml"), &environment).map_err(|mistakes| {
+            mistakes.to_string().replace(&format!("{}/", self.0.path().display()), "")
+        })
+    }
+}
+
+fn load_text(text: &str) -> Result<Loaded, String> {
+    Folder::new(text).load()
+}
+
+fn mistakes(text: &str) -> String {
+    load_text(text).expect_err("it has mistakes")
+}
+
+fn source(loaded: &Loaded) -> &Source {
+    loaded.settings.source("work").expect("there is such a source").1
+}
+
+fn origin(loaded: &Loaded, table: &str, key: &str) -> Option<Place> {
+    let entry = loaded.entries.iter().find(|entry| entry.table == table && entry.key == key);
+    entry?.place.clone()
+}
+
+#[test]
+fn an_empty_file_gives_the_defaults_and_no_sources() {
+    let settings = load_text("").expect("it is valid").settings;
+
+    assert_eq!(settings.restart.max_retries, 3);
+    assert_eq!(settings.restart.max_execution_time, Duration::from_secs(86_400));
+    assert_eq!(settings.request.delay, Duration::from_millis(500));
+    assert_eq!(settings.request.max_answer, 64 << 20);
+    assert!(settings.sources.is_empty());
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_by_line_with_its_remedy() {
+    let text = r#"
+[restart]
+max_retrys = 5
+retry_delay_base = "soon"
+stuck_threshold = 0
+
+[request]
+max_answer = "big"
+concurrency = 1000
+
+[backoff]
+jitter = 1.5
+base.transient = true
+
+[servce]
+
+[source.Work]
+
+[source.mail]
+kind = "gmail"
+url = "http://mail.example.com"
+poll = "5m"
+"#;
+    insta::assert_snapshot!(mistakes(text), @r#"
+    config.toml:3:1: unknown key `restart.max_retrys`; did you mean `max_retries`?
+    config.toml:4:1: `restart.retry_delay_base` is the text "soon"; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
+    config.toml:5:1: `restart.stuck_threshold` is 0; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
+    config.toml:8:1: `request.max_answer` is the text "big"; write "64MiB", "10MB" or whole bytes, from 1KiB to 1TiB
+    config.toml:9:1: `request.concurrency` is 1000; write a whole number from 1 to 64
+    config.toml:12:1: `backoff.jitter` is 1.5; write a number from 0.0 to 1.0
+    config.toml:13:6: `backoff.base.transient` is true; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
+    config.toml:15:2: unknown table or key `servce`; did you mean [service]?
+    config.toml:17:9: `source.Work` has a name that cannot be used; a source's name is 1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit
+    config.toml:19:9: `source.mail.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
+    config.toml:20:1: `source.mail.kind` is "gmail", which is not supported by this version; it supports "jmap"
+    config.toml:21:1: `source.mail.url` is plain http, so password and mail could be read on the way; write https://, or set allow_plaintext = true in this table if the way is safe
+    config.toml:22:1: unknown key `source.mail.poll`; did you mean `poll_interval`?
+    13 mistakes in the configuration
+    "#);
+}
+
+#[test]
+fn a_syntax_error_hides_no_other_mistake_and_causes_none() {
+    let text = "[restart]\nmax_retries = three\nstuck_treshold = 1\n[archive\ndir = 3\n[item]\nrecheck = -1\n";
+
+    insta::assert_snapshot!(mistakes(text), @r#"
+    config.toml:2:15: not valid TOML: invalid boolean, expected `true`
+    config.toml:3:1: unknown key `restart.stuck_treshold`; did you mean `stuck_threshold`?
+    config.toml:4:9: not valid TOML: unclosed table, expected `]`
+    config.toml:7:1: `item.recheck` is -1; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
+    4 mistakes in the configuration
+    "#);
+}
+
+#[test]
+fn a_missing_file_is_named_with_ways_to_start() {
+    let error = load(Path::new("/nonexistent/config.toml"), &Environment::default())
+        .expect_err("it is missing");
+
+    let error = error.to_string();
+    assert!(error.starts_with("/nonexistent/config.toml: there is no such file; "), "{error}");
+    assert!(error.contains("`cynosure demo`"), "{error}");
+}
+
+#[test]
+fn what_is_no_readable_text_file_is_refused() {
+    let folder = Folder::new("");
+    fs_err::write(folder.path("config.toml"), b"\xff\xfe").expect("the folder is writable");
+    assert!(folder.load().expect_err("refused").starts_with("config.toml: not UTF-8 text"));
+
+    fs_err::write(folder.path("config.toml"), vec![b'#'; (1 << 20) + 1])
+        .expect("the disk has room");
+    assert!(
+        folder.load().expect_err("refused").starts_with("config.toml: larger than 1048576 bytes")
+    );
+
+    let error = load(folder.0.path(), &Environment::default()).expect_err("a folder is no file");
+    assert!(error.to_string().contains("cannot be read (is a directory)"), "{error}");
+}
+
+#[test]
+fn the_first_wait_after_transient_failures_follows_retry_delay_base_unless_given() {
+    let base = |text: &str| load_text(text).expect("it is valid").settings.backoff.base.transient;
+
+    assert_eq!(base("[restart]\nretry_delay_base = 7\n"), Duration::from_secs(7));
+    assert_eq!(
+        base("[restart]\nretry_delay_base = 7\n[backoff.base]\ntransient = 8\n"),
+        Duration::from_secs(8)
+    );
+}
+
+#[test]
+fn tables_whose_settings_come_later_may_only_be_empty() {
+    assert!(load_text("[monitor]\n[health]\n[alert]\n[endpoint]\n").is_ok());
+
+    let error = mistakes("[alert]\nmail = \"me@example.com\"\n");
+    assert!(error.contains("[alert] has no settings yet in this version"), "{error}");
+}
+
+#[test]
+fn waits_that_contradict_each_other_are_refused() {
+    let error = mistakes("[request]\ndelay = \"20s\"\n");
+    let what = "`request.delay` (20s) is longer than `request.max_delay` (10s); lower the one or raise the other";
+
+    assert_eq!(error.lines().next(), Some(format!("config.toml:2:1: {what}").as_str()));
+}
+
+#[test]
+fn a_provider_may_have_its_own_concurrency() {
+    let loaded =
+        load_text("[provider.\"api.example.com\"]\nconcurrency = 2\n").expect("it is valid");
+
+    assert_eq!(loaded.settings.concurrency("api.example.com"), 2);
+    assert_eq!(loaded.settings.concurrency("another"), 8);
+}
+
+#[test]
+fn an_unknown_source_is_answered_with_the_known_ones() {
+    let empty = load_text("").expect("it is valid").settings;
+    let settings = load_text(SOURCE).expect("it is valid").settings;
+    let refusal =
+        |settings: &Settings, name: &str| settings.source(name).expect_err("unknown").to_string();
+
+    assert!(refusal(&settings, "wrok").ends_with("did you mean work?"));
+    assert!(refusal(&settings, "private").ends_with("it has work"));
+    assert!(refusal(&empty, "work").ends_with("add a [source.NAME] table to it first"));
+}
+
+#[test]
+fn every_value_remembers_where_it_came_from() {
+    let folder = Folder::new(SOURCE).with("config.d/a.toml", "[item]\n recheck = \"2d\"\n");
+    let loaded = folder.load_with([("CYNOSURE_ARCHIVE_DIR", "/srv")]).expect("it is valid");
+
+    let line =
+        |name: &str, line, column| Place::Line { file: folder.path(name).into(), line, column };
+    assert_eq!(origin(&loaded, "source.work", "url"), Some(line("config.toml", 4, 1)));
+    assert_eq!(origin(&loaded, "item", "recheck"), Some(line("config.d/a.toml", 2, 2)));
+    assert_eq!(
+        origin(&loaded, "archive", "dir"),
+        Some(Place::Variable("CYNOSURE_ARCHIVE_DIR".to_owned()))
+    );
+    assert_eq!(origin(&loaded, "restart", "max_retries"), None);
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_with_the_same_settings() {
+    let more = "since = 2020-01-01\nmailboxes = [\"In\\\"box\", \"Отправленные\"]\n[provider.\"a b\"]\nconcurrency = 1\n\
+                [request]\ndelay = \"1.25s\"\nmin_rate = 1000\n[backoff]\njitter = 0\n";
+    let loaded = load_text(&format!("{SOURCE}{more}")).expect("it is valid");
+
+    let again = load_text(&loaded.show()).expect("what is shown is valid");
+
+    assert_eq!(again.settings, loaded.settings);
+}
+
+#[test]
+fn what_is_shown_names_every_origin() {
+    let folder = Folder::new(SOURCE);
+    let shown = folder
+        .load_with([("CYNOSURE_SOURCE_WORK_POLL_INTERVAL", "90")])
+        .expect("it is valid")
+        .show();
+    let shown = shown.replace(&format!("{}/", folder.0.path().display()), "");
+    let source = shown.split_once("[source.work]").expect("the source is shown").1;
+
+    insta::assert_snapshot!(source, @r#"
+    kind = "jmap"                                     # config.toml:3:1
+    url = "https://api.example.com/.well-known/jmap"  # config.toml:4:1
+    auth = { type = "basic", username = "me@example.com", password = { env = "WORK_PASSWORD" } }  # config.toml:5:1
+    account = "me@example.com"                        # default
+    provider = "api.example.com"                      # default
+    poll_interval = "90s"                             # environment variable CYNOSURE_SOURCE_WORK_POLL_INTERVAL
+    mailboxes = []                                    # default
+    # since is not set                                # default
+    allow_plaintext = false                           # default
+    enabled = true                                    # default
+    "#);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_the_loader(text in "(\\[(restart|source\\.a|source|backoff\\.base|provider)\\]\n|(kind|url|auth|since|jitter|base|max_retries|dir) = (1|\"jmap\"|\\{\\}|\\[\\]|2020-01-01|true|0.5|\"\")\n|\\PC){0,12}") {
+        drop(load_text(&text));
+    }
+}

@@ -1,0 +1,107 @@
+//! What a `[source.NAME]` may say, and how it may log in.
+
+use super::*;
+
+#[test]
+fn what_a_source_leaves_out_is_derived() {
+    let loaded = load_text(SOURCE).expect("it is valid");
+
+    assert_eq!(source(&loaded).account, "me@example.com");
+    assert_eq!(source(&loaded).provider, "api.example.com");
+    assert_eq!(source(&loaded).poll_interval, Duration::from_secs(300));
+    assert!(source(&loaded).enabled);
+    assert_eq!(source(&loaded).since, None);
+}
+
+#[test]
+fn a_source_without_what_it_needs_says_what_that_is() {
+    let text = "[source.work]\n[source.home]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\n\
+                auth = { type = \"bearer\", token = { env = \"T\" } }\n";
+
+    insta::assert_snapshot!(mistakes(text), @r#"
+    config.toml:1:9: `source.work.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
+    config.toml:1:9: `source.work.kind` is missing; write kind = "jmap"
+    config.toml:1:9: `source.work.url` is missing; write url = "https://api.example.com/.well-known/jmap"
+    config.toml:2:9: `source.home.account` is missing; a bearer token names nobody: write account = "me@example.com", which names the folder
+    4 mistakes in the configuration
+    "#);
+}
+
+#[test]
+fn plain_http_needs_loopback_or_consent() {
+    let plain = SOURCE.replace("https://", "http://");
+    let error = mistakes(&plain);
+    assert!(error.starts_with("config.toml:4:1: `source.work.url` is plain http"), "{error}");
+
+    assert!(load_text(&format!("{plain}allow_plaintext = true\n")).is_ok());
+    assert!(load_text(&plain.replace("api.example.com", "127.0.0.1:8080")).is_ok());
+}
+
+#[test]
+fn a_wrong_way_to_log_in_is_refused_without_quoting_it() {
+    let cases = [
+        "\"hunter2\"",
+        "{ type = \"hunter2\" }",
+        "{ type = \"basic\", username = \"me\", password = \"hunter2\" }",
+        "{ type = \"basic\", username = \"me\", pasword = \"hunter2\" }",
+        "{ type = \"basic\", username = \"me:hunter2\", password = { env = \"P\" } }",
+        "{ type = \"basic\", password = { env = \"hunter2\" } }",
+        "{ type = \"basic\", username = \"me\", password = { env = \"hunter2\", file = \"hunter2\" } }",
+        "{ type = \"basic\", username = \"me\", password = {} }",
+        "{ type = \"bearer\", username = \"me\", token = { env = \"hunter2\" } }",
+        "{ type = \"bearer\", token = { enw = \"hunter2\" } }",
+        "{ type = \"bearer\", token = { systemd = \"../hunter2\" } }",
+        "{ type = \"bearer\", token = { env = \"T=hunter2\" } }",
+        "{ type = \"bearer\", token = { command = \"echo hunter2\" } }",
+        "{ type = \"bearer\", token = { command = [] } }",
+        "{ type = \"bearer\", token = { file = 5 } }",
+    ];
+    let head =
+        "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
+    let told: Vec<String> =
+        cases.iter().map(|auth| mistakes(&format!("{head}auth = {auth}\n"))).collect();
+
+    assert!(
+        told.iter().all(|told| !told.contains("hunter2") && told.lines().count() == 2),
+        "{told:#?}"
+    );
+    let firsts: Vec<&str> = told.iter().filter_map(|told| told.lines().next()).collect();
+    insta::assert_snapshot!(firsts.join("\n"), @r#"
+    config.toml:5:1: `source.work.auth` is not a table; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
+    config.toml:5:1: `source.work.auth` has a `type` that is neither "basic" nor "bearer"; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
+    config.toml:5:1: `source.work.auth` has a `password` that is not a reference; secrets never stand in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has an unknown key `pasword`; did you mean `password`?
+    config.toml:5:1: `source.work.auth` has a `username` with a colon, which basic cannot carry; correct it
+    config.toml:5:1: `source.work.auth` has no `username`; add it
+    config.toml:5:1: `source.work.auth` has a `password` that does not name exactly one place; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `password` that does not name exactly one place; write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `username`, which its type does not use; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
+    config.toml:5:1: `source.work.auth` has a `token` that has an unknown key `enw`; did you mean `env`?
+    config.toml:5:1: `source.work.auth` has a `token` that is no name of a systemd credential; write the name given to LoadCredential=
+    config.toml:5:1: `source.work.auth` has a `token` that names no environment variable; write { env = "NAME" }
+    config.toml:5:1: `source.work.auth` has a `token` that is no command; write { command = ["PROGRAM", "ARGUMENT"] }, without a shell's quoting
+    config.toml:5:1: `source.work.auth` has a `token` that is no command; write { command = ["PROGRAM", "ARGUMENT"] }, without a shell's quoting
+    config.toml:5:1: `source.work.auth` has a `token` that has a `file` that is no text; write one in quotes
+    "#);
+}
+
+#[test]
+fn a_command_keeps_its_words_and_a_relative_program_counts_from_the_file() {
+    let head =
+        "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
+    let words = |command: &str| {
+        let folder = Folder::new(&format!(
+            "{head}auth = {{ type = \"bearer\", token = {{ command = {command} }} }}\n"
+        ));
+        let loaded = folder.load().expect("it is valid");
+        let Auth::Bearer { token: CredentialRef::Command(words) } = source(&loaded).auth.clone()
+        else {
+            panic!("a bearer token from a command");
+        };
+        words.join("|").replace(&folder.0.path().display().to_string(), "FOLDER")
+    };
+
+    assert_eq!(words(r#"["pass", "show", ""]"#), "pass|show|");
+    assert_eq!(words(r#"["bin/token", "-x"]"#), "FOLDER/bin/token|-x");
+    assert_eq!(words(r#"["/usr/bin/pass"]"#), "/usr/bin/pass");
+}
