@@ -1,0 +1,101 @@
+//! The `config.toml` that extracts the embedded mailbox.
+
+use std::path::Path;
+
+use super::Demo;
+
+/// Returns a configuration whose waits are seconds, for a service that is over its faults in seconds.
+///
+/// The archive goes to `archive`. Without a token file, the password is read from the variable
+/// `DEMO_PASSWORD`.
+#[must_use]
+pub fn configuration(demo: &Demo, archive: &Path) -> String {
+    let auth = match demo.token_file() {
+        Some(file) => format!("{{ type = \"bearer\", token = {{ file = {} }} }}", quoted(file)),
+        None => format!(
+            "{{ type = \"basic\", username = {}, password = {{ env = \"DEMO_PASSWORD\" }} }}",
+            serde_json::Value::from(demo.username())
+        ),
+    };
+    format!(
+        r#"# Extracts the embedded mailbox. Its waits are short because its server's troubles are.
+
+[source.demo]
+kind = "jmap"
+url = "http://{address}/.well-known/jmap"
+account = "demo@example.com"
+auth = {auth}
+poll_interval = "2s"
+
+[archive]
+dir = {dir}
+
+[restart]
+retry_delay_base = "1s"
+max_retry_delay = "10s"
+restart_delay_auth = "10s"
+restart_delay_errors = "3s"
+rate_limit_duration = "2s"
+
+[backoff.base]
+transient = "1s"
+rate_limit = "2s"
+proxy = "2s"
+challenge = "2s"
+source_down = "3s"
+unknown = "1s"
+
+[request]
+max_delay = "2s"
+
+[item]
+retry_delay = "1s"
+max_retry_delay = "5s"
+
+[breaker]
+recovery_timeout = "2s"
+"#,
+        address = demo.addr(),
+        dir = quoted(archive),
+    )
+}
+
+/// Writes a path as a TOML basic string, of which a JSON string is a special case.
+fn quoted(path: &Path) -> String {
+    serde_json::Value::from(path.to_string_lossy()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::{Options, start};
+
+    #[test]
+    fn the_configuration_names_the_address_and_the_token_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("to\"ken");
+        let demo =
+            start(Options { items: 1, token_file: Some(token.clone()), ..Options::default() })
+                .unwrap();
+
+        let text = configuration(&demo, Path::new("downloads"));
+
+        let table: toml::Table = text.parse().unwrap();
+        let source = &table["source"]["demo"];
+        assert_eq!(
+            source["url"].as_str().unwrap(),
+            format!("http://{}/.well-known/jmap", demo.addr())
+        );
+        assert_eq!(source["auth"]["token"]["file"].as_str(), token.to_str());
+        assert_eq!(table["archive"]["dir"].as_str(), Some("downloads"));
+    }
+
+    #[test]
+    fn without_a_token_file_the_password_is_asked_for() {
+        let demo = start(Options { items: 1, ..Options::default() }).unwrap();
+
+        let table: toml::Table = configuration(&demo, Path::new("x")).parse().unwrap();
+
+        assert_eq!(table["source"]["demo"]["auth"]["type"].as_str(), Some("basic"));
+    }
+}

@@ -1,0 +1,101 @@
+//! The bearer token, and the file from which the extracting side reads it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err::os::unix::fs::OpenOptionsExt;
+
+use super::chance::{Draw, draw};
+
+/// Readable by the owner only; the worker refuses anything wider.
+const FILE_MODE: u32 = 0o600;
+
+/// The token that is accepted now, if any; each renewal gives another.
+#[derive(Debug)]
+pub(super) struct Credential {
+    seed: u64,
+    renewals: u64,
+    token: Option<String>,
+    file: Option<PathBuf>,
+}
+
+impl Credential {
+    /// Makes the first token, and writes it to the file if there is one.
+    pub(super) fn issue(seed: u64, file: Option<PathBuf>) -> io::Result<Self> {
+        let mut credential = Self { seed, renewals: 0, token: None, file };
+        credential.renew()?;
+        Ok(credential)
+    }
+
+    pub(super) fn accepts(&self, token: &str) -> bool {
+        self.token.as_deref() == Some(token)
+    }
+
+    /// Refuses the token from now on; the file still holds it.
+    pub(super) fn expire(&mut self) {
+        self.token = None;
+    }
+
+    /// Makes a new token, accepts it, and only then puts it into the file.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        self.renewals += 1;
+        let token = format!("demo-{:016x}", draw(self.seed, Draw::Token, self.renewals));
+        self.token = Some(token.clone());
+        self.file.as_deref().map_or(Ok(()), |file| replace(file, &token))
+    }
+}
+
+/// A reader sees the old text or the new, never a part.
+fn replace(file: &Path, token: &str) -> io::Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = file.with_file_name(name);
+    let mut options = fs_err::File::options();
+    let mut out = options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&beside)?;
+    writeln!(out, "{token}")?;
+    fs_err::rename(&beside, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_expired_token_stays_in_the_file_until_the_renewal() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let read = || fs_err::read_to_string(&file).unwrap().trim_end().to_owned();
+
+        let mut credential = Credential::issue(1, Some(file.clone())).unwrap();
+        let first = read();
+        assert!(credential.accepts(&first));
+
+        credential.expire();
+        assert!(!credential.accepts(&first));
+        assert_eq!(read(), first);
+
+        credential.renew().unwrap();
+        assert_ne!(read(), first);
+        assert!(credential.accepts(&read()) && !credential.accepts(&first));
+    }
+
+    #[test]
+    fn only_the_owner_may_read_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+
+        Credential::issue(1, Some(file.clone())).unwrap();
+
+        let mode = fs_err::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FILE_MODE);
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named() {
+        let error = Credential::issue(1, Some("/nowhere/token".into())).unwrap_err();
+
+        assert!(error.to_string().contains("/nowhere/token"), "{error}");
+    }
+}

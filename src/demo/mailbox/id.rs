@@ -1,0 +1,104 @@
+//! Ids as real servers give them, each hiding a number, so that no table of ids is needed.
+//!
+//! Eight letters of `[A-Za-z0-9_-]` (RFC 8620 §1.2) carry 48 bits: a number, scrambled by a keyed
+//! Feistel network, which is a bijection whatever its round function is.
+
+use crate::demo::chance::{Draw, draw};
+
+const LETTERS: usize = 8;
+const BITS_PER_LETTER: usize = 6;
+const HALF_BITS: u32 = 24;
+const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
+const ROUNDS: u64 = 4;
+
+/// RFC 4648 §5.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// What an id names; the same number has unlike ids as different kinds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Email,
+    Thread,
+    Blob,
+    Folder,
+}
+
+pub(super) fn encode(seed: u64, kind: Kind, number: u32) -> String {
+    let (mut left, mut right) = (u64::from(number) >> HALF_BITS, u64::from(number) & HALF_MASK);
+    for round in 0..ROUNDS {
+        (left, right) = (right, left ^ scramble(seed, kind, round, right));
+    }
+    let bits = left << HALF_BITS | right;
+    (0..LETTERS)
+        .rev()
+        .map(|place| char::from(ALPHABET[(bits >> (place * BITS_PER_LETTER) & 0x3f) as usize]))
+        .collect()
+}
+
+/// Returns the number in an id, or `None` if no number has this id.
+pub(super) fn decode(seed: u64, kind: Kind, id: &str) -> Option<u32> {
+    if id.len() != LETTERS {
+        return None;
+    }
+    let mut bits = 0;
+    for letter in id.bytes() {
+        bits = bits << BITS_PER_LETTER | value(letter)?;
+    }
+    let (mut left, mut right) = (bits >> HALF_BITS, bits & HALF_MASK);
+    for round in (0..ROUNDS).rev() {
+        (left, right) = (right ^ scramble(seed, kind, round, left), left);
+    }
+    u32::try_from(left << HALF_BITS | right).ok()
+}
+
+fn scramble(seed: u64, kind: Kind, round: u64, half: u64) -> u64 {
+    draw(seed, Draw::Id, (kind as u64) << 40 | round << 32 | half) & HALF_MASK
+}
+
+fn value(letter: u8) -> Option<u64> {
+    let (first, offset) = match letter {
+        b'A'..=b'Z' => (b'A', 0),
+        b'a'..=b'z' => (b'a', 26),
+        b'0'..=b'9' => (b'0', 52),
+        b'-' => return Some(62),
+        b'_' => return Some(63),
+        _ => return None,
+    };
+    Some(u64::from(letter - first + offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    proptest::proptest! {
+        #[test]
+        fn an_id_gives_its_number_back(seed: u64, number: u32) {
+            for kind in [Kind::Email, Kind::Thread, Kind::Blob, Kind::Folder] {
+                let id = encode(seed, kind, number);
+                assert_eq!(decode(seed, kind, &id), Some(number));
+            }
+        }
+
+        #[test]
+        fn any_text_decodes_to_nothing_or_to_the_number_it_is_the_id_of(seed: u64, id: String) {
+            if let Some(number) = decode(seed, Kind::Email, &id) {
+                assert_eq!(encode(seed, Kind::Email, number), id);
+            }
+        }
+    }
+
+    #[test]
+    fn ids_are_distinct_and_some_begin_with_a_dash() {
+        let ids: BTreeSet<_> = (0..10_000).map(|number| encode(1, Kind::Email, number)).collect();
+
+        assert_eq!(ids.len(), 10_000);
+        assert!(ids.iter().any(|id| id.starts_with('-')));
+    }
+
+    #[test]
+    fn a_thread_id_is_no_email_id() {
+        assert_ne!(encode(1, Kind::Email, 7), encode(1, Kind::Thread, 7));
+    }
+}

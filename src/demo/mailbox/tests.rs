@@ -1,0 +1,171 @@
+//! What a client of the mailbox relies on.
+
+use super::*;
+
+const NEWEST_THREADS_FIRST: Query =
+    Query { filter: Filter::All(Vec::new()), order: Order::NewestFirst, collapse_threads: true };
+
+fn bytes(mailbox: &Mailbox, message: MessageNo) -> Vec<u8> {
+    mailbox.message(message).flatten().collect()
+}
+
+#[test]
+fn a_message_is_as_long_as_its_size_says() {
+    for (seed, items) in [(1, 2_000), (2, 300), (u64::MAX, 50)] {
+        let mut mailbox = Mailbox::new(seed, items);
+        mailbox.deliver(200);
+
+        for message in (0..mailbox.messages_ever()).map(MessageNo) {
+            let octets: usize = mailbox.message(message).map(|piece| piece.len()).sum();
+            assert_eq!(octets, mailbox.size(message), "seed {seed}, {message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_thread_outgrows_no_message() {
+    let mut mailbox = Mailbox::new(4, 1);
+    mailbox.deliver(4_000);
+
+    for message in (0..mailbox.messages_ever()).map(MessageNo) {
+        assert_eq!(bytes(&mailbox, message).len(), mailbox.size(message));
+    }
+}
+
+#[test]
+fn two_thousand_threads_hold_one_large_message_and_mostly_small_ones() {
+    let mailbox = Mailbox::new(11, 2_000);
+    let sizes: Vec<_> = (0..3_200).map(|number| mailbox.size(MessageNo(number))).collect();
+
+    assert_eq!(sizes.iter().filter(|size| 5_000_000 < **size).count(), 1);
+    assert_eq!(sizes.iter().filter(|size| (100_000..5_000_000).contains(*size)).count(), 16);
+    assert!(2_900 < sizes.iter().filter(|size| (2_048..=12_288).contains(*size)).count());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_mail_and_another_seed_gives_other_mail() {
+    let (one, same, other) = (Mailbox::new(1, 90), Mailbox::new(1, 90), Mailbox::new(2, 90));
+
+    for message in (0..one.messages_ever()).map(MessageNo) {
+        assert_eq!(bytes(&one, message), bytes(&same, message));
+        assert_ne!(bytes(&one, message), bytes(&other, message));
+    }
+}
+
+#[test]
+fn a_large_message_comes_in_pieces_of_bounded_length() {
+    let mailbox = Mailbox::new(3, 2_000);
+    let large = (0..3_200).map(MessageNo).max_by_key(|message| mailbox.size(*message)).unwrap();
+
+    assert!(mailbox.message(large).all(|piece| piece.len() <= 80_000));
+}
+
+#[test]
+fn an_answer_names_the_message_it_answers() {
+    let mailbox = Mailbox::new(3, 40);
+    let thread = (0..40).map(ThreadNo).find(|no| mailbox.messages_of(*no).len() == 6).unwrap();
+    let answers = &mailbox.messages_of(thread)[1..];
+    let named = answers.iter().filter(|message| {
+        let text = String::from_utf8_lossy(&bytes(&mailbox, **message)).into_owned();
+        text.contains(&format!(".{}@example.com>\r\nReferences:", message.0 - 1))
+    });
+
+    assert!(3 <= named.count());
+}
+
+#[test]
+fn every_id_leads_back_to_what_it_names_until_that_is_destroyed() {
+    let mut mailbox = Mailbox::new(8, 100);
+    let message = MessageNo(17);
+    let (email, blob) = (mailbox.email_id(message), mailbox.blob_id(message));
+
+    assert_eq!(mailbox.find_email(&email), Some(message));
+    assert_eq!(mailbox.find_blob(&blob), Some(message));
+    assert_eq!(mailbox.find_email(&mailbox.email_id(MessageNo(160))), None);
+
+    mailbox.destroy_message(message);
+    assert_eq!((mailbox.find_email(&email), mailbox.find_blob(&blob)), (None, None));
+}
+
+#[test]
+fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
+    let mut mailbox = Mailbox::new(6, 500);
+    let at_first = mailbox.query(&NEWEST_THREADS_FIRST).to_vec();
+    let mut listed = Vec::new();
+
+    while let Some(next) = {
+        let list = mailbox.query(&NEWEST_THREADS_FIRST);
+        let start = match listed.last() {
+            None => Some(0),
+            Some(anchor) => place(&list, Order::NewestFirst, *anchor).map(|place| place + 1),
+        };
+        let start = start.expect("the anchor is still there");
+        (start < list.len()).then(|| list[start..list.len().min(start + 40)].to_vec())
+    } {
+        listed.extend(next);
+        let anchor = *listed.last().unwrap();
+        mailbox.deliver(3);
+        // The anchor stays in the listing as long as no newer message of its thread takes its place.
+        for message in mailbox.messages_of(mailbox.thread_of(anchor)) {
+            if anchor < message {
+                mailbox.destroy_message(message);
+            }
+        }
+        if let Some(below) = anchor.0.checked_sub(7) {
+            mailbox.destroy_message(MessageNo(below));
+        }
+    }
+
+    assert!(listed.windows(2).all(|pair| pair[1] < pair[0]));
+    let last = mailbox.query(&NEWEST_THREADS_FIRST);
+    for message in at_first {
+        let place = place(&last, Order::NewestFirst, message);
+        assert!(place.is_none() || listed.contains(&message), "{message:?} was skipped");
+    }
+}
+
+#[test]
+fn a_thread_whose_first_listed_message_changed_is_no_anchor_any_more() {
+    let mut mailbox = Mailbox::new(6, 1);
+    let anchor = mailbox.query(&NEWEST_THREADS_FIRST)[0];
+
+    while mailbox.messages_of(ThreadNo(0)).len() <= anchor.0 as usize + 1 {
+        mailbox.deliver(1);
+    }
+
+    assert_eq!(place(&mailbox.query(&NEWEST_THREADS_FIRST), Order::NewestFirst, anchor), None);
+}
+
+#[test]
+fn what_changed_leads_from_the_old_listing_to_the_new_one() {
+    let mut mailbox = Mailbox::new(12, 60);
+    let query = Query { collapse_threads: false, ..NEWEST_THREADS_FIRST };
+    let mut known: BTreeSet<_> = mailbox.query(&query).iter().copied().collect();
+    let since = mailbox.state();
+
+    mailbox.deliver(30);
+    mailbox.destroy(40);
+    mailbox.deliver(5);
+
+    let delta = mailbox.message_changes(&since, usize::MAX).unwrap();
+    for gone in &delta.destroyed {
+        assert!(known.remove(gone));
+    }
+    known.extend(delta.created);
+    assert_eq!(known, mailbox.query(&query).iter().copied().collect());
+    assert_eq!(known.len(), mailbox.messages() as usize);
+
+    let threads = mailbox.thread_changes(&since, usize::MAX).unwrap();
+    assert!(threads.created.iter().all(|thread| 60 <= thread.0 && mailbox.is_thread_live(*thread)));
+    assert!(threads.destroyed.iter().all(|thread| !mailbox.is_thread_live(*thread)));
+}
+
+#[test]
+fn everything_can_be_destroyed() {
+    let mut mailbox = Mailbox::new(5, 30);
+
+    mailbox.destroy(1_000);
+
+    assert_eq!(mailbox.messages(), 0);
+    assert!(mailbox.query(&NEWEST_THREADS_FIRST).is_empty());
+}

@@ -1,0 +1,242 @@
+//! Text out of a list of words, to the exact byte.
+
+/// How a run of text looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    words: &'static [&'static str],
+    /// Written before each line.
+    prefix: &'static str,
+    /// Written after each line.
+    end: &'static str,
+}
+
+/// Bytes of a line, its end not counted, at which it is broken (RFC 5322 §2.1.1 wants 78 at most).
+const LINE_BYTES: usize = 72;
+/// The fewest bytes that can be filled: a prefix and an end, at their longest.
+pub(super) const FILL_BYTES_MIN: usize = 8;
+
+pub(super) const TEXT: Style = Style { words: WORDS, prefix: "", end: "\r\n" };
+pub(super) const QUOTED: Style = Style { prefix: "> ", ..TEXT };
+pub(super) const FOLDED: Style = Style { prefix: "\t", ..TEXT };
+pub(super) const BARE_LINE_FEEDS: Style = Style { end: "\n", ..TEXT };
+pub(super) const EIGHT_BIT: Style = Style { words: FOREIGN, ..TEXT };
+pub(super) const PRINTABLE: Style = Style { words: ENCODED, prefix: "", end: "=\r\n" };
+pub(super) const MARKUP: Style = Style { words: TAGGED, prefix: "", end: "=\r\n" };
+
+/// Appends exactly `bytes` bytes of lines; at least [`FILL_BYTES_MIN`].
+pub(super) fn fill(out: &mut Vec<u8>, bytes: usize, style: Style, chance: &mut fastrand::Rng) {
+    let goal = out.len() + bytes;
+    loop {
+        let left = goal - out.len();
+        let is_last = left <= LINE_BYTES + FILL_BYTES_MIN;
+        let line_bytes = if is_last { left - style.end.len() } else { LINE_BYTES };
+        let line_goal = out.len() + line_bytes;
+
+        out.extend_from_slice(style.prefix.as_bytes());
+        loop {
+            let word = pick(style.words, chance).as_bytes();
+            if line_goal < out.len() + word.len() + 1 {
+                break;
+            }
+            out.extend_from_slice(word);
+            out.push(b' ');
+        }
+        if is_last {
+            out.resize(line_goal, b'.');
+        }
+        out.extend_from_slice(style.end.as_bytes());
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Returns a few words in plain ASCII.
+pub(super) fn phrase(words: usize, chance: &mut fastrand::Rng) -> String {
+    (0..words).map(|_| pick(WORDS, chance)).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a few words that need an encoding in a header.
+pub(super) fn foreign_phrase(words: usize, chance: &mut fastrand::Rng) -> String {
+    (0..words).map(|_| pick(FOREIGN, chance)).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn pick<'a>(list: &[&'a str], chance: &mut fastrand::Rng) -> &'a str {
+    list[chance.usize(..list.len())]
+}
+
+const WORDS: &[&str] = &[
+    "harbour",
+    "ledger",
+    "lantern",
+    "of",
+    "the",
+    "and",
+    "copper",
+    "meadow",
+    "window",
+    "to",
+    "in",
+    "for",
+    "slowly",
+    "north",
+    "paper",
+    "anchor",
+    "with",
+    "seven",
+    "kettle",
+    "about",
+    "rain",
+    "schedule",
+    "under",
+    "gravel",
+    "orchard",
+    "please",
+    "invoice",
+    "twice",
+    "morning",
+    "engine",
+    "is",
+    "was",
+    "will",
+    "be",
+    "quiet",
+    "signal",
+    "bridge",
+    "valley",
+    "from",
+    "until",
+    "thread",
+    "basket",
+    "green",
+    "wire",
+    "stone",
+    "again",
+    "every",
+    "letter",
+    "on",
+    "at",
+    "a",
+    "an",
+    "we",
+    "they",
+    "market",
+    "ticket",
+    "yesterday",
+    "tomorrow",
+    "delivery",
+    "garden",
+    "minutes",
+    "river",
+    "attached",
+    "version",
+    "draft",
+    "number",
+    "plain",
+    "almost",
+    "never",
+    "island",
+    "winter",
+    "barrel",
+    "needle",
+    "after",
+    "before",
+    "between",
+    "carpet",
+    "report",
+    "station",
+    "platform",
+    "without",
+    "reading",
+    "question",
+    "answer",
+    "however",
+    "candle",
+    "forty-two",
+    "saddle",
+];
+
+const FOREIGN: &[&str] = &[
+    "мост",
+    "письмо",
+    "утром",
+    "река",
+    "станция",
+    "и",
+    "на",
+    "вчера",
+    "café",
+    "brücke",
+    "straße",
+    "año",
+    "señal",
+    "été",
+    "øy",
+    "łódka",
+    "žluť",
+    "γέφυρα",
+    "橋",
+    "手紙",
+    "🚲",
+    "über",
+    "naïve",
+    "smörgås",
+];
+
+const ENCODED: &[&str] = &[
+    "=D0=BC=D0=BE=D1=81=D1=82",
+    "=D0=B8",
+    "=D0=BD=D0=B0",
+    "caf=C3=A9",
+    "br=C3=BCcke",
+    "stra=C3=9Fe",
+    "a=C3=B1o",
+    "=C3=A9t=C3=A9",
+    "1+1=3D2",
+    "plain",
+    "letter",
+    "=F0=9F=9A=B2",
+];
+
+const TAGGED: &[&str] = &[
+    "<b>bridge</b>",
+    "<i>letter</i>",
+    "<br>",
+    "&amp;",
+    "&nbsp;",
+    "caf=C3=A9",
+    "<u>north</u>",
+    "copper",
+    "meadow",
+    "the",
+    "of",
+    "and",
+    "station",
+    "<p class=3D\"t\">",
+    "</p>",
+    "window",
+    "invoice",
+    "tomorrow",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_fills_the_room_to_the_byte_in_lines_of_bounded_length() {
+        let mut chance = fastrand::Rng::with_seed(5);
+        for style in [TEXT, QUOTED, FOLDED, BARE_LINE_FEEDS, EIGHT_BIT, PRINTABLE, MARKUP] {
+            for bytes in (FILL_BYTES_MIN..400).chain([10_000]) {
+                let mut out = b"before".to_vec();
+
+                fill(&mut out, bytes, style, &mut chance);
+
+                assert_eq!(out.len(), "before".len() + bytes);
+                assert!(out.ends_with(style.end.as_bytes()));
+                let longest = out[6..].split(|byte| *byte == b'\n').map(<[u8]>::len).max();
+                assert!(longest <= Some(LINE_BYTES + FILL_BYTES_MIN), "{style:?} {bytes}");
+            }
+        }
+    }
+}

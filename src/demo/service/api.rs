@@ -1,0 +1,179 @@
+//! The API endpoint: requests, their limits, and references from one call to an earlier one.
+
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::answer::{self, Outgoing};
+use super::session::{CALLS_IN_REQUEST_MAX, CORE, MAIL, STATE};
+
+pub(super) type Arguments = Map<String, Value>;
+
+/// A Request object (RFC 8620 §3.3).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request {
+    using: Vec<String>,
+    pub(super) method_calls: Vec<(String, Arguments, String)>,
+}
+
+/// A method-level error (RFC 8620 §3.6.2).
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct MethodError {
+    pub(super) kind: &'static str,
+    pub(super) description: String,
+}
+
+impl MethodError {
+    pub(super) fn new(kind: &'static str, description: impl Into<String>) -> Self {
+        Self { kind, description: description.into() }
+    }
+
+    pub(super) fn invalid(description: impl Into<String>) -> Self {
+        Self::new("invalidArguments", description)
+    }
+}
+
+/// Reads a request, or says what is wrong with it.
+pub(super) fn parse(body: &[u8]) -> Result<Request, Box<Response<Outgoing>>> {
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| refuse("notJSON", &error.to_string(), None))?;
+    let request: Request = serde_json::from_value(value)
+        .map_err(|error| refuse("notRequest", &error.to_string(), None))?;
+    if let Some(unknown) = request.using.iter().find(|name| ![CORE, MAIL].contains(&name.as_str()))
+    {
+        return Err(refuse("unknownCapability", unknown, None));
+    }
+    if CALLS_IN_REQUEST_MAX < request.method_calls.len() {
+        let detail = format!("at most {CALLS_IN_REQUEST_MAX} calls, please");
+        return Err(refuse("limit", &detail, Some("maxCallsInRequest")));
+    }
+    Ok(request)
+}
+
+pub(super) fn refuse(kind: &str, detail: &str, limit: Option<&str>) -> Box<Response<Outgoing>> {
+    let kind = format!("urn:ietf:params:jmap:error:{kind}");
+    Box::new(answer::problem(StatusCode::BAD_REQUEST, &kind, detail, limit))
+}
+
+/// Makes the calls in order, and returns the Response object (RFC 8620 §3.4).
+pub(super) fn run(
+    request: Request,
+    mut call: impl FnMut(&str, &Arguments) -> Result<Value, MethodError>,
+) -> Value {
+    let mut responses: Vec<(String, Value, String)> = Vec::new();
+    for (name, arguments, id) in request.method_calls {
+        let result = resolve(arguments, &responses).and_then(|arguments| call(&name, &arguments));
+        responses.push(match result {
+            Ok(answer) => (name, answer, id),
+            Err(error) => {
+                let error = json!({ "type": error.kind, "description": error.description });
+                ("error".to_owned(), error, id)
+            }
+        });
+    }
+    json!({ "methodResponses": responses, "sessionState": STATE })
+}
+
+/// Replaces each argument `#name` by what it refers to (RFC 8620 §3.7).
+fn resolve(
+    arguments: Arguments,
+    responses: &[(String, Value, String)],
+) -> Result<Arguments, MethodError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Reference {
+        result_of: String,
+        name: String,
+        path: String,
+    }
+    let mut resolved = Arguments::new();
+    for (name, value) in arguments {
+        let (name, value) = match name.strip_prefix('#') {
+            None => (name, value),
+            Some(name) => {
+                let broken = || MethodError::new("invalidResultReference", name);
+                let reference: Reference = serde_json::from_value(value)
+                    .map_err(|error| MethodError::invalid(error.to_string()))?;
+                let (_, source, _) = responses
+                    .iter()
+                    .find(|(method, _, id)| *id == reference.result_of && *method == reference.name)
+                    .ok_or_else(broken)?;
+                let path = reference.path.strip_prefix('/').ok_or_else(broken)?;
+                let target = follow(source, path).ok_or_else(broken)?;
+                (name.to_owned(), target)
+            }
+        };
+        if resolved.insert(name, value).is_some() {
+            return Err(MethodError::invalid("an argument is given twice"));
+        }
+    }
+    Ok(resolved)
+}
+
+/// Follows a JSON pointer (RFC 6901, without its escapes) in which `*` stands for every element of an
+/// array; arrays found behind it are joined.
+fn follow(value: &Value, path: &str) -> Option<Value> {
+    let (token, rest) =
+        path.split_once('/').map_or((path, None), |(token, rest)| (token, Some(rest)));
+    let next = |value| rest.map_or_else(|| Some(Value::clone(value)), |rest| follow(value, rest));
+    match value {
+        Value::Array(items) if token == "*" => {
+            let mut joined = Vec::new();
+            for item in items {
+                match next(item)? {
+                    Value::Array(inner) => joined.extend(inner),
+                    other @ (Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Object(_)) => joined.push(other),
+                }
+            }
+            Some(Value::Array(joined))
+        }
+        Value::Array(items) => next(items.get(token.parse::<usize>().ok()?)?),
+        Value::Object(fields) => next(fields.get(token)?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_joins_the_arrays_behind_it() {
+        let value = json!({ "ids": ["c"], "list": [
+            { "threadId": "x", "emailIds": ["a", "b"] },
+            { "threadId": "y", "emailIds": ["c"] },
+        ]});
+
+        assert_eq!(follow(&value, "list/*/emailIds"), Some(json!(["a", "b", "c"])));
+        assert_eq!(follow(&value, "list/*/threadId"), Some(json!(["x", "y"])));
+        assert_eq!(follow(&value, "list/1/threadId"), Some(json!("y")));
+        assert_eq!(follow(&value, "ids"), Some(json!(["c"])));
+        assert_eq!(follow(&value, "list/*/nothing"), None);
+        assert_eq!(follow(&value, "ids/0/deeper"), None);
+    }
+
+    #[test]
+    fn a_reference_to_a_failed_call_fails_that_call_alone() {
+        let request = json!({ "using": [CORE], "methodCalls": [
+            ["A", {}, "a"],
+            ["B", { "#ids": { "resultOf": "a", "name": "A", "path": "/ids" } }, "b"],
+            ["B", { "ids": [1] }, "c"],
+        ]});
+        let request = parse(request.to_string().as_bytes()).unwrap();
+
+        let response = run(request, |name, arguments| match name {
+            "A" => Err(MethodError::invalid("no")),
+            _ => Ok(json!({ "got": arguments["ids"] })),
+        });
+
+        let answers = &response["methodResponses"];
+        assert_eq!(answers[1][0], "error");
+        assert_eq!(answers[1][1]["type"], "invalidResultReference");
+        assert_eq!(answers[2], json!(["B", { "got": [1] }, "c"]));
+    }
+}

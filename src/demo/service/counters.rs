@@ -1,0 +1,45 @@
+//! What the service was asked and what it answered.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Counts since the start. Requests under `/demo/` are not among them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counters {
+    pub requests: u64,
+    pub session_requests: u64,
+    pub api_requests: u64,
+    pub download_requests: u64,
+    /// Method calls, by name; names the service does not know are counted together as `unknown`.
+    pub method_calls: BTreeMap<&'static str, u64>,
+    /// Messages whose last byte was handed to the connection; each message once.
+    pub messages_served: u32,
+    /// Messages that were served again, once per time.
+    pub messages_served_again: u64,
+    pub bytes_served: u64,
+    /// Requests, bodies included, in progress now.
+    pub in_flight: u32,
+    /// 429 by the plan of faults.
+    pub rate_limited: u64,
+    /// 429 because more requests ran at once than the session object allows.
+    pub too_many_at_once: u64,
+    /// 401.
+    pub unauthorized: u64,
+    pub token_expiries: u64,
+    pub token_renewals: u64,
+    /// 503.
+    pub unavailable: u64,
+    /// Connections ended without an answer.
+    pub dropped: u64,
+    /// Connections ended in mid-body.
+    pub cut: u64,
+    /// Login pages with status 200.
+    pub html: u64,
+    /// Messages destroyed just before their download.
+    pub vanished: u64,
+    /// 500 for the one message that always fails.
+    pub poisoned: u64,
+    /// Late answers and bodies that came drop by drop.
+    pub slow: u64,
+}

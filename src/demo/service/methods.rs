@@ -1,0 +1,356 @@
+//! The methods of JMAP mail (RFC 8621) that reading a mailbox takes.
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::api::{Arguments, MethodError};
+use super::session::{ACCOUNT_ID, OBJECTS_IN_GET_MAX};
+use crate::demo::mailbox::{
+    Delta, Filter, Folder, Mailbox, MessageNo, Order, Query, Unknown, place,
+};
+
+/// Ids in one page, and log entries in one `/changes`.
+const PAGE_MAX: usize = 500;
+
+/// The methods there are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Method {
+    EmailQuery,
+    EmailGet,
+    EmailChanges,
+    ThreadGet,
+    ThreadChanges,
+    MailboxGet,
+}
+
+impl Method {
+    const EVERY: [Self; 6] = [
+        Self::EmailQuery,
+        Self::EmailGet,
+        Self::EmailChanges,
+        Self::ThreadGet,
+        Self::ThreadChanges,
+        Self::MailboxGet,
+    ];
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|method| method.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::EmailQuery => "Email/query",
+            Self::EmailGet => "Email/get",
+            Self::EmailChanges => "Email/changes",
+            Self::ThreadGet => "Thread/get",
+            Self::ThreadChanges => "Thread/changes",
+            Self::MailboxGet => "Mailbox/get",
+        }
+    }
+
+    pub(super) fn call(
+        self,
+        mailbox: &mut Mailbox,
+        arguments: &Arguments,
+    ) -> Result<Value, MethodError> {
+        match arguments.get("accountId").and_then(Value::as_str) {
+            None => return Err(MethodError::invalid("accountId")),
+            Some(ACCOUNT_ID) => {}
+            Some(_) => return Err(MethodError::new("accountNotFound", "")),
+        }
+        match self {
+            Self::EmailQuery => email_query(mailbox, read(arguments)?),
+            Self::EmailGet => get(mailbox, &read(arguments)?, EMAIL_PROPERTIES, email),
+            Self::ThreadGet => get(mailbox, &read(arguments)?, THREAD_PROPERTIES, thread),
+            Self::MailboxGet => {
+                let mut wanted: Get = read(arguments)?;
+                wanted.ids.get_or_insert_with(|| every_folder_id(mailbox));
+                let counts = Folder::EVERY.map(|folder| count(mailbox, folder));
+                get(mailbox, &wanted, FOLDER_PROPERTIES, |mailbox, id, property| {
+                    folder(mailbox, &counts, id, property)
+                })
+            }
+            Self::EmailChanges => changes(
+                &read(arguments)?,
+                |since, max| mailbox.message_changes(since, max),
+                |message| mailbox.email_id(message),
+            ),
+            Self::ThreadChanges => changes(
+                &read(arguments)?,
+                |since, max| mailbox.thread_changes(since, max),
+                |thread| mailbox.thread_id(thread),
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EmailQuery {
+    #[serde(rename = "accountId")]
+    _account: String,
+    filter: Option<Value>,
+    sort: Option<Vec<Comparator>>,
+    #[serde(default)]
+    position: i64,
+    anchor: Option<String>,
+    #[serde(default)]
+    anchor_offset: i64,
+    limit: Option<usize>,
+    #[serde(default)]
+    calculate_total: bool,
+    #[serde(default)]
+    collapse_threads: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Comparator {
+    property: String,
+    #[serde(default = "ascending")]
+    is_ascending: bool,
+}
+
+fn ascending() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize)]
+struct Get {
+    ids: Option<Vec<String>>,
+    properties: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changes {
+    since_state: String,
+    max_changes: Option<usize>,
+}
+
+fn read<T: for<'a> Deserialize<'a>>(arguments: &Arguments) -> Result<T, MethodError> {
+    T::deserialize(arguments).map_err(|error| MethodError::invalid(error.to_string()))
+}
+
+fn email_query(mailbox: &mut Mailbox, asked: EmailQuery) -> Result<Value, MethodError> {
+    let filter = asked
+        .filter
+        .map_or(Ok(Filter::All(Vec::new())), |filter| parse_filter(mailbox, &filter))?;
+    let order = match asked.sort.as_deref() {
+        None | Some([]) => Order::NewestFirst,
+        Some([by]) if by.property == "receivedAt" && by.is_ascending => Order::OldestFirst,
+        Some([by]) if by.property == "receivedAt" => Order::NewestFirst,
+        Some(_) => return Err(MethodError::new("unsupportedSort", "")),
+    };
+    let list = mailbox.query(&Query { filter, order, collapse_threads: asked.collapse_threads });
+
+    let position = match asked.anchor {
+        Some(anchor) => mailbox
+            .find_email(&anchor)
+            .and_then(|anchor| place(&list, order, anchor))
+            .and_then(|place| i64::try_from(place).ok())
+            .ok_or_else(|| MethodError::new("anchorNotFound", ""))?
+            .saturating_add(asked.anchor_offset),
+        None if asked.position < 0 => asked.position.saturating_add_unsigned(list.len() as u64),
+        None => asked.position,
+    };
+    let position = usize::try_from(position.max(0)).unwrap_or(usize::MAX);
+    let limit = asked.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let page = list.iter().skip(position).take(limit);
+
+    let mut answer = json!({
+        "accountId": ACCOUNT_ID,
+        "queryState": mailbox.state(),
+        "canCalculateChanges": false,
+        "position": position,
+        "ids": page.map(|message| mailbox.email_id(*message)).collect::<Vec<_>>(),
+    });
+    if asked.calculate_total {
+        answer["total"] = list.len().into();
+    }
+    if asked.limit != Some(limit) {
+        answer["limit"] = limit.into();
+    }
+    Ok(answer)
+}
+
+fn parse_filter(mailbox: &Mailbox, filter: &Value) -> Result<Filter, MethodError> {
+    let unsupported = || MethodError::new("unsupportedFilter", filter.to_string());
+    let fields = match filter {
+        Value::Null => return Ok(Filter::All(Vec::new())),
+        Value::Object(fields) => fields,
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(MethodError::invalid("filter"));
+        }
+    };
+    if let Some(operator) = fields.get("operator") {
+        let conditions = fields.get("conditions").and_then(Value::as_array);
+        let conditions = conditions.ok_or_else(|| MethodError::invalid("conditions"))?;
+        let filters: Result<_, _> =
+            conditions.iter().map(|condition| parse_filter(mailbox, condition)).collect();
+        return Ok(match operator.as_str() {
+            Some("AND") => Filter::All(filters?),
+            Some("OR") => Filter::Any(filters?),
+            Some("NOT") => Filter::None(filters?),
+            _ => return Err(MethodError::invalid("operator")),
+        });
+    }
+    let mut filters = Vec::new();
+    for (name, value) in fields {
+        let text = value.as_str().ok_or_else(unsupported)?;
+        filters.push(match name.as_str() {
+            "inMailbox" => mailbox.find_folder(text).map_or(Filter::Any(Vec::new()), Filter::In),
+            "before" => Filter::Before(second(text)?),
+            "after" => Filter::NotBefore(second(text)?),
+            _ => return Err(unsupported()),
+        });
+    }
+    Ok(Filter::All(filters))
+}
+
+/// Reads a UTCDate (RFC 8620 §1.4) as the Unix second at or after it.
+fn second(text: &str) -> Result<i64, MethodError> {
+    let date = DateTime::parse_from_rfc3339(text)
+        .map_err(|error| MethodError::invalid(format!("{text}: {error}")))?;
+    Ok(date.timestamp() + i64::from(date.timestamp_subsec_nanos() != 0))
+}
+
+const EMAIL_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "mailboxIds", "size", "receivedAt"];
+const THREAD_PROPERTIES: &[&str] = &["id", "emailIds"];
+const FOLDER_PROPERTIES: &[&str] =
+    &["id", "name", "parentId", "role", "sortOrder", "totalEmails", "totalThreads"];
+
+/// Answers a `/get` (RFC 8620 §5.1): `property` tells one property of one object, or `None` if there is
+/// no such object.
+fn get(
+    mailbox: &Mailbox,
+    wanted: &Get,
+    known: &[&str],
+    property: impl Fn(&Mailbox, &str, &str) -> Option<Value>,
+) -> Result<Value, MethodError> {
+    let ids =
+        wanted.ids.as_ref().filter(|ids| ids.len() <= OBJECTS_IN_GET_MAX).ok_or_else(|| {
+            MethodError::new("requestTooLarge", format!("at most {OBJECTS_IN_GET_MAX} ids, please"))
+        })?;
+    let properties: Vec<&str> = match &wanted.properties {
+        None => known.to_vec(),
+        Some(names) => {
+            if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+                return Err(MethodError::invalid(format!("properties: {unknown}")));
+            }
+            known.iter().copied().filter(|name| *name == "id" || is_in(names, name)).collect()
+        }
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let (mut list, mut not_found) = (Vec::new(), Vec::new());
+    for id in ids.iter().filter(|id| seen.insert(*id)) {
+        let object: Option<Map<_, _>> = properties
+            .iter()
+            .map(|name| Some(((*name).to_owned(), property(mailbox, id, name)?)))
+            .collect();
+        match object {
+            Some(object) => list.push(object),
+            None => not_found.push(id),
+        }
+    }
+    Ok(json!({
+        "accountId": ACCOUNT_ID,
+        "state": mailbox.state(),
+        "list": list,
+        "notFound": not_found,
+    }))
+}
+
+fn is_in(names: &[String], name: &str) -> bool {
+    names.iter().any(|other| other == name)
+}
+
+fn email(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
+    let message = mailbox.find_email(id)?;
+    Some(match property {
+        "blobId" => mailbox.blob_id(message).into(),
+        "threadId" => mailbox.thread_id(mailbox.thread_of(message)).into(),
+        "mailboxIds" => mailbox_ids(mailbox, message),
+        "size" => mailbox.size(message).into(),
+        "receivedAt" => DateTime::from_timestamp(mailbox.received_at(message), 0)?
+            .to_rfc3339_opts(SecondsFormat::Secs, true)
+            .into(),
+        _ => id.into(),
+    })
+}
+
+fn mailbox_ids(mailbox: &Mailbox, message: MessageNo) -> Value {
+    let folders = mailbox.folders(message);
+    let ids = Folder::EVERY.into_iter().filter(|folder| folders.contains(*folder));
+    Value::Object(ids.map(|folder| (mailbox.folder_id(folder), true.into())).collect())
+}
+
+fn thread(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
+    let thread = mailbox.find_thread(id)?;
+    Some(match property {
+        "emailIds" => {
+            let messages = mailbox.messages_of(thread).into_iter();
+            messages.map(|message| mailbox.email_id(message)).collect()
+        }
+        _ => id.into(),
+    })
+}
+
+fn every_folder_id(mailbox: &Mailbox) -> Vec<String> {
+    Folder::EVERY.map(|folder| mailbox.folder_id(folder)).into()
+}
+
+/// Returns how many messages and threads are in the folder.
+fn count(mailbox: &mut Mailbox, folder: Folder) -> (usize, usize) {
+    let mut count = |collapse_threads| {
+        let filter = Filter::In(folder);
+        mailbox.query(&Query { filter, order: Order::NewestFirst, collapse_threads }).len()
+    };
+    (count(false), count(true))
+}
+
+fn folder(
+    mailbox: &Mailbox,
+    counts: &[(usize, usize); 4],
+    id: &str,
+    property: &str,
+) -> Option<Value> {
+    let folder = mailbox.find_folder(id)?;
+    let (messages, threads) = counts[folder as usize];
+    Some(match property {
+        "name" => folder.name().into(),
+        "parentId" => Value::Null,
+        "role" => folder.role().into(),
+        "sortOrder" => (folder as u32).into(),
+        "totalEmails" => messages.into(),
+        "totalThreads" => threads.into(),
+        _ => id.into(),
+    })
+}
+
+/// Answers a `/changes` (RFC 8620 §5.2).
+fn changes<T>(
+    asked: &Changes,
+    since: impl Fn(&str, usize) -> Result<Delta<T>, Unknown>,
+    id: impl Fn(T) -> String,
+) -> Result<Value, MethodError> {
+    if asked.max_changes == Some(0) {
+        return Err(MethodError::invalid("maxChanges"));
+    }
+    let max = asked.max_changes.unwrap_or(PAGE_MAX).min(PAGE_MAX);
+    let delta = since(&asked.since_state, max).map_err(|unknown| match unknown {
+        Unknown::Malformed => MethodError::invalid("sinceState"),
+        Unknown::Forgotten => MethodError::new("cannotCalculateChanges", "outdated sinceState"),
+    })?;
+    let ids = |numbers: Vec<T>| numbers.into_iter().map(&id).collect::<Vec<_>>();
+    Ok(json!({
+        "accountId": ACCOUNT_ID,
+        "oldState": asked.since_state,
+        "newState": delta.new_state,
+        "hasMoreChanges": delta.has_more,
+        "created": ids(delta.created),
+        "updated": ids(delta.updated),
+        "destroyed": ids(delta.destroyed),
+    }))
+}

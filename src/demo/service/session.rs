@@ -1,0 +1,66 @@
+//! The session object (RFC 8620 §2) and the limits it announces, which are kept.
+
+use serde_json::{Value, json};
+
+pub(super) const PATH: &str = "/jmap/session";
+pub(super) const API_PATH: &str = "/jmap/api/";
+pub(super) const DOWNLOAD_PATH: &str = "/jmap/download/";
+pub(super) const ACCOUNT_ID: &str = "u-Demo_1";
+/// Never changes, as the account doesn't.
+pub(super) const STATE: &str = "0";
+
+pub(super) const CORE: &str = "urn:ietf:params:jmap:core";
+pub(super) const MAIL: &str = "urn:ietf:params:jmap:mail";
+
+/// Ids in one `/get`, after result references are resolved.
+pub(super) const OBJECTS_IN_GET_MAX: usize = 500;
+pub(super) const CALLS_IN_REQUEST_MAX: usize = 16;
+/// Requests of any kind at once, bodies included.
+pub(super) const CONCURRENT_REQUESTS_MAX: u32 = 8;
+/// Bytes of a request to the API.
+pub(super) const REQUEST_BYTES_MAX: usize = 10_000_000;
+
+/// Its URLs are relative, as one widespread server's are: to be resolved against the final session URL.
+pub(super) fn object(username: &str) -> Value {
+    json!({
+        "capabilities": {
+            CORE: {
+                "maxSizeUpload": 50_000_000,
+                "maxConcurrentUpload": 4,
+                "maxSizeRequest": REQUEST_BYTES_MAX,
+                "maxConcurrentRequests": CONCURRENT_REQUESTS_MAX,
+                "maxCallsInRequest": CALLS_IN_REQUEST_MAX,
+                "maxObjectsInGet": OBJECTS_IN_GET_MAX,
+                "maxObjectsInSet": OBJECTS_IN_GET_MAX,
+                "collationAlgorithms": [],
+            },
+            MAIL: {},
+        },
+        "accounts": {
+            ACCOUNT_ID: {
+                "name": username,
+                "isPersonal": true,
+                "isReadOnly": true,
+                "accountCapabilities": {
+                    CORE: {},
+                    MAIL: {
+                        "maxMailboxesPerEmail": null,
+                        "maxMailboxDepth": 1,
+                        "maxSizeMailboxName": 255,
+                        "maxSizeAttachmentsPerEmail": 50_000_000,
+                        "emailQuerySortOptions": ["receivedAt"],
+                        "mayCreateTopLevelMailbox": false,
+                    },
+                },
+            },
+        },
+        "primaryAccounts": { CORE: ACCOUNT_ID, MAIL: ACCOUNT_ID },
+        "username": username,
+        "apiUrl": API_PATH,
+        "downloadUrl": format!("{DOWNLOAD_PATH}{{accountId}}/{{blobId}}/{{name}}?type={{type}}"),
+        "uploadUrl": "/jmap/upload/{accountId}/",
+        "eventSourceUrl":
+            "/jmap/eventsource/?types={types}&closeafter={closeafter}&ping={ping}",
+        "state": STATE,
+    })
+}

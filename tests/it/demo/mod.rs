@@ -1,0 +1,279 @@
+//! The embedded mailbox service, asked by a plain HTTP client.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod caller;
+mod storm;
+
+use cynosure::demo::{Demo, Mailbox, Options, start};
+use reqwest::{StatusCode, header};
+use serde_json::{Value, json};
+
+use self::caller::{Caller, JsonBody, MAIL};
+
+fn serve(items: u32) -> Demo {
+    start(Options { items, ..Options::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn the_session_is_found_through_a_redirect_and_its_urls_are_relative() {
+    let demo = serve(1);
+    let caller = Caller::new(&demo).await;
+
+    let response = caller.get("/.well-known/jmap").await;
+
+    assert_eq!(response.url().path(), "/jmap/session");
+    let session = response.json_body().await;
+    assert_eq!(session["apiUrl"], "/jmap/api/");
+    assert_eq!(session["capabilities"][MAIL[0]]["maxObjectsInGet"], 500);
+    assert_eq!(session["capabilities"][MAIL[0]]["maxCallsInRequest"], 16);
+    assert_eq!(session["capabilities"][MAIL[0]]["maxConcurrentRequests"], 8);
+}
+
+#[tokio::test]
+async fn threads_and_their_messages_are_listed_with_result_references() {
+    let demo = serve(700);
+    let caller = Caller::new(&demo).await;
+    let from_query = json!({ "resultOf": "0", "name": "Email/query", "path": "/ids" });
+    let from_get = json!({ "resultOf": "1", "name": "Email/get", "path": "/list/*/threadId" });
+    let from_thread = json!({ "resultOf": "2", "name": "Thread/get", "path": "/list/*/emailIds" });
+    let sort = json!([{ "property": "receivedAt", "isAscending": false }]);
+
+    let answers = caller
+        .call([
+            (
+                "Email/query",
+                json!({ "collapseThreads": true, "sort": sort, "limit": 200, "calculateTotal": true }),
+            ),
+            ("Email/get", json!({ "#ids": from_query, "properties": ["threadId"] })),
+            ("Thread/get", json!({ "#ids": from_get })),
+            ("Email/get", json!({ "#ids": from_thread })),
+        ])
+        .await;
+
+    assert_eq!(answers[0]["total"], 700);
+    assert_eq!(answers[0]["ids"].as_array().unwrap().len(), 200);
+    assert_eq!(answers[2]["list"].as_array().unwrap().len(), 200);
+    let emails = answers[3]["list"].as_array().unwrap();
+    assert_eq!(emails.len(), 320);
+    assert!(emails.iter().all(|email| {
+        email["size"].is_u64()
+            && email["receivedAt"].as_str().is_some_and(|date| date.ends_with('Z'))
+            && !email["mailboxIds"].as_object().unwrap().is_empty()
+    }));
+}
+
+#[tokio::test]
+async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
+    let demo = serve(2_000);
+    let caller = Caller::new(&demo).await;
+    let oracle = Mailbox::new(Options::default().seed, 2_000);
+    let listed = caller.list().await;
+    assert_eq!(listed.len(), 3_200);
+
+    let largest = listed.iter().max_by_key(|(.., size)| size).unwrap();
+    for (_, blob, size) in listed.iter().step_by(50).chain([largest]) {
+        let response = caller.get(&caller.download_path(blob)).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "message/rfc822");
+        assert_eq!(response.content_length(), Some(*size as u64));
+        let body = response.bytes().await.unwrap();
+        assert_eq!(body.len(), *size);
+        assert!(oracle.read(blob).unwrap() == body, "{blob} differs");
+    }
+
+    let counters = demo.counters();
+    assert_eq!(u64::from(counters.messages_served) + counters.messages_served_again, 65);
+    assert_eq!(counters.in_flight, 0);
+}
+
+#[tokio::test]
+async fn filters_narrow_and_pages_join_up() {
+    let demo = serve(300);
+    let caller = Caller::new(&demo).await;
+    let folders = caller.call([("Mailbox/get", json!({ "ids": null }))]).await;
+    let folders = folders[0]["list"].as_array().unwrap();
+    let roles: Vec<_> = folders.iter().map(|folder| folder["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["inbox", "archive", "sent", "trash"]);
+
+    let total = async |filter: Value| {
+        let query = json!({ "filter": filter, "calculateTotal": true, "limit": 0 });
+        caller.call([("Email/query", query)]).await[0]["total"].as_u64().unwrap()
+    };
+    let (inbox, trash) = (&folders[0]["id"], &folders[3]["id"]);
+    let either = json!({ "operator": "OR", "conditions":
+        [{ "inMailbox": inbox }, { "inMailbox": trash }] });
+    let both = json!({ "operator": "AND", "conditions":
+        [{ "inMailbox": inbox }, { "inMailbox": trash }] });
+    let day = "2020-01-01T00:00:00Z";
+
+    assert_eq!(total(json!({ "inMailbox": inbox })).await, folders[0]["totalEmails"]);
+    assert_eq!(
+        total(either).await,
+        folders[0]["totalEmails"].as_u64().unwrap() + folders[3]["totalEmails"].as_u64().unwrap()
+    );
+    assert_eq!(total(both).await, 0);
+    assert_eq!(total(json!({ "before": day })).await + total(json!({ "after": day })).await, 480);
+
+    let answers = caller
+        .call([
+            ("Email/query", json!({ "position": 10, "limit": 5 })),
+            ("Email/query", json!({ "position": -3 })),
+            ("Email/query", json!({ "position": 5_000, "limit": 1_000 })),
+        ])
+        .await;
+    assert_eq!(answers[0]["ids"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        (&answers[1]["position"], answers[1]["ids"].as_array().unwrap().len()),
+        (&json!(477), 3)
+    );
+    assert_eq!((&answers[2]["ids"], &answers[2]["limit"]), (&json!([]), &json!(500)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_is_refused_in_the_words_of_the_standard() {
+    let demo = serve(400);
+    let caller = Caller::new(&demo).await;
+    let kind = async |body: String| {
+        let response = caller.post(body).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let problem = response.json_body().await;
+        let kind = problem["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        (kind, problem["limit"].as_str().unwrap_or_default().to_owned())
+    };
+    let calls = vec![json!(["Email/get", {}, "x"]); 17];
+    let too_many = json!({ "using": MAIL, "methodCalls": calls }).to_string();
+    let unknown = json!({ "using": ["urn:x"], "methodCalls": [] }).to_string();
+    let named = |kind: &str, limit: &str| (kind.to_owned(), limit.to_owned());
+
+    assert_eq!(kind("{".to_owned()).await, named("notJSON", ""));
+    assert_eq!(kind("{}".to_owned()).await, named("notRequest", ""));
+    assert_eq!(kind(unknown).await, named("unknownCapability", ""));
+    assert_eq!(kind(too_many).await, named("limit", "maxCallsInRequest"));
+    assert_eq!(kind(" ".repeat(10_000_001)).await, named("limit", "maxSizeRequest"));
+
+    let ids = vec!["x"; 501];
+    let answers = caller
+        .call([
+            ("Email/get", json!({ "ids": ids })),
+            ("Email/query", json!({ "anchor": "nowhere1" })),
+            ("Email/query", json!({ "sort": [{ "property": "size" }] })),
+            ("Email/query", json!({ "filter": { "text": "x" } })),
+            ("Email/copy", json!({})),
+            ("Email/changes", json!({ "sinceState": "abc" })),
+            ("Email/get", json!({ "ids": ["-nowhere"] })),
+        ])
+        .await;
+    let kinds: Vec<_> = answers.iter().map(|answer| answer["type"].as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            Some("requestTooLarge"),
+            Some("anchorNotFound"),
+            Some("unsupportedSort"),
+            Some("unsupportedFilter"),
+            Some("unknownMethod"),
+            Some("invalidArguments"),
+            None
+        ]
+    );
+    assert_eq!(answers[6]["notFound"], json!(["-nowhere"]));
+    assert_eq!(caller.get(&caller.download_path("nowhere1")).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_ninth_request_at_once_is_turned_away() {
+    let demo = serve(2_000);
+    let caller = Caller::new(&demo).await;
+    let listed = caller.list().await;
+    let (_, large, _) = listed.iter().max_by_key(|(.., size)| size).unwrap();
+    let path = caller.download_path(large);
+
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(caller.get(&path).await);
+    }
+    let ninth = caller.get(&path).await;
+
+    assert_eq!(ninth.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(ninth.json_body().await["limit"], "maxConcurrentRequests");
+    for response in open {
+        assert_eq!(response.bytes().await.unwrap().len(), 12 * 1024 * 1024);
+    }
+    assert_eq!(caller.get(&path).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn only_the_right_password_or_token_opens_the_mailbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let token_file = dir.path().join("token");
+    let demo =
+        start(Options { items: 1, token_file: Some(token_file.clone()), ..Options::default() })
+            .unwrap();
+    let mut caller = Caller::new(&demo).await;
+    let url = format!("{}/jmap/session", caller.base);
+    let token = std::fs::read_to_string(token_file).unwrap();
+
+    let with_token = caller.http.get(&url).bearer_auth(token.trim_end()).send().await.unwrap();
+    assert_eq!(with_token.status(), StatusCode::OK);
+
+    caller.password.push('x');
+    let wrong = caller.get("/jmap/session").await;
+    assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(wrong.headers().get_all(header::WWW_AUTHENTICATE).iter().count(), 2);
+    assert_eq!(wrong.json_body().await["status"], 401);
+    let nothing = caller.http.get(&url).send().await.unwrap();
+    assert_eq!(nothing.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn new_and_deleted_mail_is_told_from_any_earlier_state_until_states_expire() {
+    let demo = serve(50);
+    let caller = Caller::new(&demo).await;
+    let before = caller.list().await;
+    let state = caller.call([("Email/get", json!({ "ids": [] }))]).await[0]["state"].clone();
+
+    caller.command("deliver?n=10").await;
+    caller.command("destroy?n=3").await;
+
+    let since = json!({ "sinceState": state });
+    let changes =
+        caller.call([("Email/changes", since.clone()), ("Thread/changes", since.clone())]).await;
+    let after = caller.list().await;
+    let created = changes[0]["created"].as_array().unwrap();
+    let destroyed = changes[0]["destroyed"].as_array().unwrap();
+    assert!(created.iter().all(|id| after.iter().any(|(other, ..)| id == other)));
+    assert!(destroyed.iter().all(|id| before.iter().any(|(other, ..)| id == other)));
+    assert_eq!(after.len(), before.len() + created.len() - destroyed.len());
+    assert_eq!(after.len(), before.len() + 10 - 3);
+    assert!(!changes[1]["updated"].as_array().unwrap().is_empty());
+
+    let one = json!({ "sinceState": state, "maxChanges": 1 });
+    assert_eq!(caller.call([("Email/changes", one)]).await[0]["hasMoreChanges"], true);
+
+    caller.command("expire-states").await;
+    let lost = caller.call([("Email/changes", since)]).await;
+    assert_eq!(lost[0]["type"], "cannotCalculateChanges");
+}
+
+#[tokio::test]
+async fn the_counters_can_be_read_from_another_process() {
+    let demo = serve(5);
+    let caller = Caller::new(&demo).await;
+    caller.list().await;
+
+    let response = caller.http.get(format!("{}/demo/counters", caller.base)).send().await.unwrap();
+
+    let counters = response.json_body().await;
+    assert_eq!(counters["method_calls"]["Email/query"], 2);
+    assert_eq!(counters["messages_served"], 0);
+    demo.stop();
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let demo = serve(1);
+
+    let error = start(Options { listen: demo.addr(), ..Options::default() }).unwrap_err();
+
+    assert!(error.to_string().contains(&demo.addr().to_string()), "{error}");
+}
