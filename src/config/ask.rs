@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::file::Value;
+use super::file::{Node, Value};
 use super::merge::Variable;
 use super::reader::Section;
 use super::show::{quote, quote_list};
@@ -120,12 +120,20 @@ impl Section<'_, '_> {
     }
 
     /// Asks for a list of texts, empty by default.
-    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Vec<String> {
         let given = self.given(key, Variable::Toml, |node| {
             let Value::List(items) = &node.value else {
                 return Err(expected(&node.value, "a list such as [\"Inbox\", \"Archive\"]"));
             };
-            items.iter().map(|item| plain_text(&item.value).map(str::to_owned)).collect()
+            let read = |item: &Node| {
+                let text = plain_text(&item.value)?;
+                check(text).map(|()| text.to_owned())
+            };
+            items.iter().map(read).collect()
         });
         self.settle(key, given, Vec::new(), |texts| quote_list(texts))
     }

@@ -16,6 +16,7 @@ use super::settings::{
 use super::show::{quote, quote_key};
 use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
 use super::suggest::nearest;
+use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -198,7 +199,14 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
     let provider = table.text("provider", host, |_| Ok(()));
     let poll_interval = table.duration("poll_interval", seconds(300), SOME_TIME);
-    let mailboxes = table.texts("mailboxes");
+    let mailboxes = table.texts("mailboxes", |_| Ok(()));
+    let allow_hosts = table.texts("allow_hosts", |host| {
+        let url = Url::parse(&format!("https://{host}/"));
+        let is_host = url.is_ok_and(|url| url.host_str() == Some(host));
+        is_host.then_some(()).ok_or_else(|| {
+            format!("{} is not a host name such as \"mail.example.com\"", quote(host))
+        })
+    });
     let since = table.date("since");
     let allow_plaintext = table.flag("allow_plaintext", false);
     let enabled = table.flag("enabled", true);
@@ -222,6 +230,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         auth,
         poll_interval,
         allow_plaintext,
+        allow_hosts,
         mailboxes,
         since,
         enabled,

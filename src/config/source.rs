@@ -69,6 +69,8 @@ pub struct Source {
     pub auth: Auth,
     pub poll_interval: Duration,
     pub allow_plaintext: bool,
+    /// Other hosts that the server may send us to, by https; its own need not be named.
+    pub allow_hosts: Vec<String>,
     /// The mailboxes to extract, by name; all of them when empty.
     pub mailboxes: Vec<String>,
     /// Extract what is as new as this day, or newer; everything when `None`.

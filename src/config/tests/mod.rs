@@ -252,6 +252,7 @@ fn what_is_shown_names_every_origin() {
     provider = "api.example.com"                      # default
     poll_interval = "90s"                             # environment variable CYNOSURE_SOURCE_WORK_POLL_INTERVAL
     mailboxes = []                                    # default
+    allow_hosts = []                                  # default
     # since is not set                                # default
     allow_plaintext = false                           # default
     enabled = true                                    # default
