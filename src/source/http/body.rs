@@ -115,12 +115,8 @@ pub(super) async fn pour(
 ) -> Result<u64, Failure> {
     let host = host(response.url()).to_owned();
     let max = pace.limits.max_document;
-    let too_large =
-        || Failure::new(Cause::TooLarge, format!("a document of {host} has more than {max} bytes"));
     let announced = response.content_length();
-    if size.or(announced).is_some_and(|bytes| max < bytes) {
-        return Err(too_large());
-    }
+    fits(&host, announced.unwrap_or(0), max)?;
     if let (Some(size), Some(announced)) = (size, announced)
         && size != announced
     {
@@ -136,14 +132,23 @@ pub(super) async fn pour(
         received += length(&chunk);
         match size {
             Some(size) if size < received => return Err(wrong_length(&host, size, received)),
-            None if max < received => return Err(too_large()),
-            Some(_) | None => sink.write(&chunk).await?,
+            Some(_) => {}
+            None => fits(&host, received, max)?,
         }
+        sink.write(&chunk).await?;
     }
     match size.or(announced) {
         Some(expected) if expected != received => Err(wrong_length(&host, expected, received)),
         Some(_) | None => Ok(received),
     }
+}
+
+/// Refuses a document that is larger than the configuration allows.
+pub(super) fn fits(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(Failure::new(Cause::TooLarge, format!("a document of {host} has more than {max} bytes")))
 }
 
 /// A body of HTTP/1 without length and chunks ends with the connection,

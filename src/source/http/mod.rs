@@ -146,6 +146,7 @@ impl Client {
         size: Option<u64>,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
+        body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
         let brought = self.retried(async |attempt| {
             if 1 < attempt {
                 sink.rewind().await?;

@@ -153,3 +153,37 @@ impl std::fmt::Display for LookupFailed {
 }
 
 impl Error for LookupFailed {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The failure of a request through a proxy that answers with `answer` and closes.
+    async fn through_a_proxy(answer: &'static [u8]) -> Failure {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _length = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+        });
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([])
+            .proxy(reqwest::Proxy::all(proxy).unwrap())
+            .build()
+            .unwrap();
+        let error = client.get("https://mail.example.com/").send().await.unwrap_err();
+        failure(&error, "mail.example.com")
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_let_us_out_is_told_from_the_server() {
+        for answer in [&b"HTTP/1.1 407 Who\r\n\r\n"[..], b"HTTP/1.1 502 No\r\n\r\n", b""] {
+            assert_eq!(through_a_proxy(answer).await.cause, Cause::Proxy);
+        }
+    }
+}

@@ -74,7 +74,7 @@ pub(super) async fn page(
         Next::Done(Some(Cursor::new(changes.new_state)))
     };
 
-    let emails = mail::emails(jmap, &session, &candidates).await?;
+    let emails = mail::emails(jmap, &session, &candidates, filter.properties()).await?;
     let wanted = emails.into_iter().filter(|email| filter.wants(email));
     Ok(Page { entries: wanted.map(Email::into_entry).collect(), total: None, next })
 }

@@ -38,7 +38,7 @@ async fn missing(
     failure: Failure,
 ) -> Failure {
     let id = document.document.as_str().to_owned();
-    match mail::emails(jmap, session, &[id]).await {
+    match mail::emails(jmap, session, &[id], mail::LISTED).await {
         Ok(emails) if emails.is_empty() => failure,
         Ok(_there) => {
             jmap.forget(session, None).await;

@@ -66,7 +66,7 @@ pub(super) async fn page(jmap: &Jmap, place: Option<&Place>) -> Result<Page, Fai
 
     let mut seen = BTreeSet::new();
     let ids: Vec<String> = found.ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
-    let emails = mail::emails(jmap, &session, &ids).await?;
+    let emails = mail::emails(jmap, &session, &ids, mail::LISTED).await?;
     Ok(Page {
         entries: emails.into_iter().map(mail::Email::into_entry).collect(),
         total: found.total,

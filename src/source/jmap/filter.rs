@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::engine::{Cause, Failure};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::api::call;
-use crate::source::jmap::mail::Email;
+use crate::source::jmap::mail::{self, Email};
 use crate::source::jmap::session::Session;
 
 /// Which mails are wanted.
@@ -97,6 +97,11 @@ impl Filter {
     /// Whether a mail that changes can come to be wanted.
     pub(super) fn may_gain_by_moves(&self) -> bool {
         !self.mailboxes.is_empty()
+    }
+
+    /// The properties of a mail that it takes to judge it here.
+    pub(super) fn properties(&self) -> &'static [&'static str] {
+        if self.mailboxes.is_empty() && self.since.is_none() { mail::LISTED } else { mail::JUDGED }
     }
 
     /// Whether a mail is wanted, judged here.

@@ -22,6 +22,12 @@ const ID_FRAME_BYTES: usize = 3;
 /// whole request (Cyrus), or by a type for the method (Stalwart).
 const TOO_LARGE: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
 
+/// What an entry of a listing needs.
+pub(super) const LISTED: &[&str] = &["id", "blobId", "threadId", "size"];
+/// The same, and what a filter judges.
+pub(super) const JUDGED: &[&str] =
+    &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
+
 /// A mail as far as listing needs it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,12 +62,13 @@ pub(super) async fn emails(
     jmap: &Jmap,
     session: &Arc<Session>,
     ids: &[String],
+    properties: &[&str],
 ) -> Result<Vec<Email>, Failure> {
     let mut emails = Vec::with_capacity(ids.len());
     let mut portions = portions(session, ids);
     portions.reverse();
     while let Some(portion) = portions.pop() {
-        match get(jmap, session, portion).await {
+        match get(jmap, session, portion, properties).await {
             Ok(mut some) => emails.append(&mut some),
             Err(refused) if TOO_LARGE.contains(&refused.word.as_str()) && 1 < portion.len() => {
                 let (first, second) = portion.split_at(portion.len() / 2);
@@ -73,11 +80,13 @@ pub(super) async fn emails(
     Ok(emails)
 }
 
-async fn get(jmap: &Jmap, session: &Arc<Session>, ids: &[String]) -> Result<Vec<Email>, Refused> {
-    let arguments = json!({
-        "ids": ids,
-        "properties": ["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"],
-    });
+async fn get(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    ids: &[String],
+    properties: &[&str],
+) -> Result<Vec<Email>, Refused> {
+    let arguments = json!({"ids": ids, "properties": properties});
     let got: Got = call(jmap, session, "Email/get", arguments).await?;
 
     let mut answered: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();

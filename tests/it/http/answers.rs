@@ -44,6 +44,7 @@ async fn a_page_in_place_of_json_is_a_challenge_unless_it_says_that_we_ask_too_o
 async fn what_the_body_says_decides_where_the_status_does_not() {
     let plain_text = |status, body| plain(status, "Content-Type: text/plain\r\n", body);
 
+    assert_eq!(failure_of_json(plain_text("407 Who", "")).await.cause, Cause::Proxy);
     let limited = "451 Already reached per-10 minute limit for logins ... try again later";
     assert_eq!(failure_of_json(plain_text("401 No", limited)).await.cause, Cause::RateLimit);
     assert_eq!(failure_of_json(plain_text("401 No", "who?")).await.cause, Cause::Unauthorized);

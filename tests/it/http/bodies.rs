@@ -119,4 +119,5 @@ async fn a_document_over_the_limit_is_not_begun() {
         let failure = fetch(&server.url, limits(), size).await.map(|_| ()).unwrap_err();
         assert_eq!(failure.cause, Cause::TooLarge, "{size:?}");
     }
+    assert_eq!(server.asked().len(), 1, "a size that is known is not even asked for");
 }
