@@ -187,8 +187,11 @@ impl Client {
                 Some(next) => url = next,
                 None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
                 None => {
-                    let refusal = refusal::read(response, pace).await;
-                    return Err(refusal.without_secrets(ask.pass, authorization.as_ref()));
+                    // As it is kept, and as it is sent.
+                    let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
+                    let sent = sent.and_then(|value| value.split(' ').next_back());
+                    let secrets = [ask.pass.secret(), sent.unwrap_or_default()];
+                    return Err(refusal::read(response, pace, &secrets).await);
                 }
             }
         }

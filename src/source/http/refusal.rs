@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::engine::{Answer, Cause, Failure, Said, retry_after};
 use crate::source::http::body::Pace;
-use crate::source::http::{Pass, Wants, host};
+use crate::source::http::{Wants, host};
 
 /// How much of a refusal is read for its words, in bytes. Problem details take one kilobyte.
 const WORDS_BYTES_MAX: usize = 64 * 1024;
@@ -47,16 +47,6 @@ impl Refusal {
         );
         fleeting && self.failure.told.is_none()
     }
-
-    /// A server may repeat to us what it refused, as it stood or as it was sent.
-    pub(super) fn without_secrets(mut self, pass: &Pass, sent: Option<&HeaderValue>) -> Self {
-        let sent = sent.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let encoded = sent.split(' ').next_back().unwrap_or_default();
-        for secret in [pass.secret(), encoded].into_iter().filter(|secret| !secret.is_empty()) {
-            self.failure.detail = self.failure.detail.replace(secret, "[secret]");
-        }
-        self
-    }
 }
 
 impl From<Failure> for Refusal {
@@ -79,7 +69,9 @@ pub(super) fn is_wanted(response: &Response, wants: Wants) -> bool {
 }
 
 /// Reads why an answer is not what was asked for.
-pub(super) async fn read(mut response: Response, pace: &mut Pace<'_>) -> Refusal {
+///
+/// A server may repeat to us what it refused: the `secrets` are never quoted.
+pub(super) async fn read(mut response: Response, pace: &mut Pace<'_>, secrets: &[&str]) -> Refusal {
     let body = words(&mut response, pace).await;
     let headers = response.headers();
     let status = response.status().as_u16();
@@ -93,6 +85,7 @@ pub(super) async fn read(mut response: Response, pace: &mut Pace<'_>) -> Refusal
     let encoded = is_encoded(headers);
     let media_type = content_type(headers);
     let quote = if encoded { None } else { quote(&media_type, &text) };
+    let quote = quote.map(|quote| without(secrets, quote));
 
     let mut detail = format!("{status} from {}", host(response.url()));
     match quote {
@@ -176,4 +169,9 @@ fn quote(media_type: &str, text: &str) -> Option<String> {
     }
     let line = text.lines().next().unwrap_or_default().trim();
     (media_type == "text/plain" && !line.is_empty()).then(|| line.to_owned())
+}
+
+fn without(secrets: &[&str], quote: String) -> String {
+    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+    secrets.fold(quote, |quote, secret| quote.replace(secret, "[secret]"))
 }

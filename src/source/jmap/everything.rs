@@ -38,7 +38,7 @@ struct Stop {
 
 /// Where a query begins.
 #[derive(Clone, Copy)]
-enum From<'a> {
+enum Start<'a> {
     Position(u64),
     After(&'a str),
 }
@@ -97,7 +97,7 @@ impl Query<'_> {
     /// Finds what lies behind a stop, and corrects the stop's position to where that begins.
     async fn behind(&self, stop: &mut Stop) -> Result<Found, Failure> {
         for anchor in &stop.anchors {
-            match self.query(From::After(anchor)).await {
+            match self.query(Start::After(anchor)).await {
                 Ok(found) => return Ok(found),
                 Err(refused) if refused.word == "anchorNotFound" => {}
                 // Apache James knows positions only.
@@ -116,13 +116,13 @@ impl Query<'_> {
         let step = u64::from(self.page_size());
         let mut position = stop.listed.saturating_sub(1);
         loop {
-            let mut found = self.query(From::Position(position)).await.map_err(Failure::from)?;
+            let mut found = self.query(Start::Position(position)).await.map_err(Failure::from)?;
             if let Some(at) = found.ids.iter().rposition(|id| stop.anchors.contains(id)) {
                 found.ids.drain(..=at);
                 stop.listed = position.saturating_add(u64::try_from(at + 1).unwrap_or(u64::MAX));
                 if found.ids.is_empty() {
                     // The end, or a page that the server kept very short.
-                    return Ok(self.query(From::Position(stop.listed)).await?);
+                    return Ok(self.query(Start::Position(stop.listed)).await?);
                 }
                 return Ok(found);
             }
@@ -140,29 +140,29 @@ impl Query<'_> {
             return Err(Failure::new(Cause::CursorExpired, why));
         }
         *stop = Stop { restarts, ..Stop::default() };
-        Ok(self.query(From::Position(0)).await?)
+        Ok(self.query(Start::Position(0)).await?)
     }
 
-    async fn query(&self, from: From<'_>) -> Result<Found, Refused> {
+    async fn query(&self, start: Start<'_>) -> Result<Found, Refused> {
         let sorted = json!([{"property": "receivedAt", "isAscending": true}]);
-        match self.query_sorted(from, Some(sorted)).await {
+        match self.query_sorted(start, Some(sorted)).await {
             // The server's own order serves too, as long as it keeps to it.
             Err(refused) if refused.word == "unsupportedSort" => {
-                self.query_sorted(from, None).await
+                self.query_sorted(start, None).await
             }
             result => result,
         }
     }
 
-    async fn query_sorted(&self, from: From<'_>, sort: Option<Value>) -> Result<Found, Refused> {
+    async fn query_sorted(&self, start: Start<'_>, sort: Option<Value>) -> Result<Found, Refused> {
         let mut arguments = json!({"limit": self.page_size()});
-        match from {
-            From::Position(position) => {
+        match start {
+            Start::Position(position) => {
                 arguments["position"] = json!(position);
                 // Counting may cost the server much, and once is enough for a progress bar.
                 arguments["calculateTotal"] = json!(position == 0);
             }
-            From::After(anchor) => {
+            Start::After(anchor) => {
                 arguments["anchor"] = json!(anchor);
                 arguments["anchorOffset"] = json!(1);
             }

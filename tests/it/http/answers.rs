@@ -92,6 +92,11 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", echo)).await;
     assert_eq!(failure.detail, "401 from 127.0.0.1: \"the token [secret] has expired\"");
 
+    // Cut by the limit of the text, half of it would be left.
+    let far = format!("{}{SECRET}", "x".repeat(265));
+    let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", far)).await;
+    assert!(!failure.detail.contains(&SECRET[..6]), "{failure}");
+
     // `bWU6czNjcmV0` is `me:s3cret` as Basic sends it.
     let server =
         Hostile::saying(plain("401 No", "Content-Type: text/plain\r\n", "bWU6czNjcmV0?")).await;

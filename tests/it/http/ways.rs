@@ -1,7 +1,12 @@
 //! Ways to a server: redirects and connections.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+
 use cynosure::engine::Cause;
-use cynosure::source::http::{Ask, Wants};
+use cynosure::source::http::{Ask, Pass, Wants};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
 use url::Url;
 
 use super::{SECRET, client, get, limits, pass};
@@ -92,7 +97,7 @@ async fn connections_that_fail_are_told_apart() {
         assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Tls);
     }
     let nobody = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap()
     };
     let refused = get(&nobody, limits()).await.unwrap_err();
@@ -102,4 +107,48 @@ async fn connections_that_fail_are_told_apart() {
     let unknown = get(&nameless, limits()).await.unwrap_err();
     assert_eq!(unknown.cause, Cause::LocalNetwork);
     assert!(unknown.detail.starts_with("cannot find the address of nowhere.invalid"), "{unknown}");
+}
+
+/// Accepts one connection with a certificate that nobody vouches for.
+fn self_signed() -> Url {
+    let certificate =
+        CertificateDer::from(&include_bytes!("../../fixtures/self-signed.crt.der")[..]);
+    let key = PrivatePkcs8KeyDer::from(&include_bytes!("../../fixtures/self-signed.key.der")[..]);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let refused = connection.complete_io(&mut stream);
+        assert!(refused.is_err(), "the client went on");
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_ends_the_connection() {
+    let failure = get(&self_signed(), limits()).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::Tls);
+    assert!(failure.detail.contains("certificate"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_credential_that_no_header_can_carry_is_not_sent() {
+    let server = Hostile::saying(plain("200 OK", "", "{}")).await;
+    let pass = Pass::Bearer { token: "s3cret\r\nX-Other: 1".into() };
+    let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
+
+    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+
+    assert_eq!(refusal.failure.cause, Cause::Unauthorized);
+    assert!(!refusal.failure.detail.contains("s3cret"), "{}", refusal.failure);
+    assert!(server.asked().is_empty());
 }

@@ -1,16 +1,19 @@
 //! The service around the mail: where it is, who may enter, what it brings.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cynosure::engine::Cause;
 use cynosure::source::credential::Credential;
 use cynosure::source::jmap::{Jmap, Options};
 use cynosure::source::{Renewal, Source as _};
+use futures_util::future::{join, join_all};
 use serde_json::json;
+use tokio::time::timeout;
 use url::Url;
 
 use super::{everything, fetch};
-use crate::hostile::{Hostile, plain};
+use crate::hostile::{Act, Hostile, plain};
 use crate::mailbox::{Mailbox, Served};
 
 #[tokio::test]
@@ -102,4 +105,31 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
     let allowed_origins = vec![Url::origin(&other.url)];
     let source = served.source_with(Options { allowed_origins, ..served.options() });
     assert_eq!(fetch(&source, "M1").await.unwrap(), b"M1");
+}
+
+#[tokio::test]
+async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() {
+    let mut mailbox = Mailbox::of(1);
+    let core = "urn:ietf:params:jmap:core";
+    mailbox.session["capabilities"][core]["maxConcurrentRequests"] = json!(3);
+    let session =
+        plain("200 OK", "Content-Type: application/json\r\n", mailbox.session.to_string());
+    let served = mailbox.serve().await;
+    let server = Hostile::start(move |_, asked| match asked.path() {
+        "/jmap/session" => vec![Act::Send(session.clone())],
+        _ => vec![Act::Hang],
+    })
+    .await;
+    let url = server.url.join("/jmap/session").unwrap();
+    let source = served.source_with(Options { url, ..served.options() });
+
+    let pins = join_all((0..9).map(|_| source.pin()));
+    let fetches = join_all((0..9).map(|_| fetch(&source, "M0")));
+    timeout(Duration::from_millis(300), join(pins, fetches)).await.unwrap_err();
+
+    let asked = server.asked();
+    let count = |path: &str| asked.iter().filter(|asked| asked.path().starts_with(path)).count();
+    assert_eq!(count("/jmap/session"), 1);
+    assert_eq!(count("/jmap/") - 1, 3);
+    assert_eq!(count("/get/"), 2);
 }
