@@ -6,6 +6,10 @@
 //! a broken request again quickly, within limits; everything else that goes
 //! wrong is read here, once, and leaves as a [`Failure`].
 
+pub mod credential;
+pub mod http;
+pub mod jmap;
+
 use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Place};
 
 /// One account to extract.

@@ -1,3 +1,8 @@
-//! Tests over real sockets and files.
+//! Tests that need sockets, files or processes, in one binary.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
 
 mod demo;
+mod hostile;
+mod http;
+mod jmap;
+mod mailbox;

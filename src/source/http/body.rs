@@ -1,0 +1,173 @@
+//! Reads bodies chunk by chunk, with a cap, against the clock, to a proven end.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::TRANSFER_ENCODING;
+use reqwest::{Response, Version};
+use tokio::time::{Instant, timeout};
+use url::Url;
+
+use crate::engine::{Cause, Failure};
+use crate::source::Sink;
+use crate::source::http::{Limits, host, transport};
+
+/// The time that one attempt has spent waiting for the server, and the bytes it got for it.
+///
+/// Waiting for our own disk is not the server's slowness and does not count.
+pub(super) struct Pace<'a> {
+    limits: &'a Limits,
+    spent: Duration,
+    window: Duration,
+    window_bytes: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub(super) fn new(limits: &'a Limits) -> Self {
+        Self { limits, spent: Duration::ZERO, window: Duration::ZERO, window_bytes: 0 }
+    }
+
+    /// Waits for the head of an answer. Bytes that trickle in do not prolong it.
+    pub(super) async fn head(
+        &mut self,
+        url: &Url,
+        sending: impl Future<Output = reqwest::Result<Response>>,
+    ) -> Result<Response, Failure> {
+        let patience = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
+        self.within(patience, url, sending).await
+    }
+
+    /// Waits for the next piece of a body; `None` is its end.
+    pub(super) async fn chunk(
+        &mut self,
+        response: &mut Response,
+    ) -> Result<Option<Bytes>, Failure> {
+        let url = response.url().clone();
+        let before = self.spent;
+        let chunk = self.within(self.limits.idle_timeout, &url, response.chunk()).await?;
+
+        self.window += self.spent.saturating_sub(before);
+        self.window_bytes += chunk.as_ref().map_or(0, length);
+        if self.limits.idle_timeout <= self.window {
+            let rate = self.limits.min_rate;
+            let due = u128::from(rate).saturating_mul(self.window.as_millis()) / 1_000;
+            if chunk.is_some() && u128::from(self.window_bytes) < due {
+                let why = format!("{} sends less than {rate} bytes a second", host(&url));
+                return Err(Failure::new(Cause::Timeout, why));
+            }
+            self.window = Duration::ZERO;
+            self.window_bytes = 0;
+        }
+        Ok(chunk)
+    }
+
+    async fn within<T>(
+        &mut self,
+        patience: Duration,
+        url: &Url,
+        waiting: impl Future<Output = reqwest::Result<T>>,
+    ) -> Result<T, Failure> {
+        let left = self.limits.total_timeout.saturating_sub(self.spent);
+        let patience = patience.min(left);
+        let began = Instant::now();
+        let result = timeout(patience, waiting).await;
+        self.spent += began.elapsed();
+
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(transport::failure(&error, host(url))),
+            Err(_elapsed) if patience == left => {
+                let total = self.limits.total_timeout;
+                let why = format!("{} did not finish its answer within {total:?}", host(url));
+                Err(Failure::new(Cause::Timeout, why))
+            }
+            Err(_elapsed) => {
+                let why = format!("no word from {} for {patience:?}", host(url));
+                Err(Failure::new(Cause::Timeout, why))
+            }
+        }
+    }
+}
+
+/// Reads an answer into memory.
+///
+/// An answer whose end only the end of the connection tells is let through:
+/// JSON that was cut short does not parse.
+pub(super) async fn collect(mut response: Response, pace: &mut Pace<'_>) -> Result<Bytes, Failure> {
+    let max = pace.limits.max_answer;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = pace.chunk(&mut response).await? {
+        if max < length_of(body.len()).saturating_add(length(&chunk)) {
+            let why = format!("{} answers with more than {max} bytes", host(response.url()));
+            return Err(Failure::new(Cause::TooLarge, why));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Pours a document into `sink` and returns its length.
+pub(super) async fn pour(
+    mut response: Response,
+    size: Option<u64>,
+    pace: &mut Pace<'_>,
+    sink: &mut impl Sink,
+) -> Result<u64, Failure> {
+    let host = host(response.url()).to_owned();
+    let max = pace.limits.max_document;
+    let announced = response.content_length();
+    fits(&host, announced.unwrap_or(0), max)?;
+    if let (Some(size), Some(announced)) = (size, announced)
+        && size != announced
+    {
+        return Err(wrong_length(&host, size, announced));
+    }
+    if size.is_none() && !tells_its_end(&response) {
+        let why = format!("{host} does not say where its document ends");
+        return Err(Failure::new(Cause::Truncated, why));
+    }
+
+    let mut received = 0_u64;
+    while let Some(chunk) = pace.chunk(&mut response).await? {
+        received += length(&chunk);
+        match size {
+            Some(size) if size < received => return Err(wrong_length(&host, size, received)),
+            Some(_) => {}
+            None => fits(&host, received, max)?,
+        }
+        sink.write(&chunk).await?;
+    }
+    match size.or(announced) {
+        Some(expected) if expected != received => Err(wrong_length(&host, expected, received)),
+        Some(_) | None => Ok(received),
+    }
+}
+
+/// Refuses a document that is larger than the configuration allows.
+pub(super) fn fits(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
+    if bytes <= max {
+        return Ok(());
+    }
+    Err(Failure::new(Cause::TooLarge, format!("a document of {host} has more than {max} bytes")))
+}
+
+/// A body of HTTP/1 without length and chunks ends with the connection,
+/// so that nobody can tell a whole one from one cut short (RFC 9112 §6.3).
+fn tells_its_end(response: &Response) -> bool {
+    response.content_length().is_some()
+        || response.headers().contains_key(TRANSFER_ENCODING)
+        || Version::HTTP_2 <= response.version()
+}
+
+fn wrong_length(host: &str, expected: u64, got: u64) -> Failure {
+    let why = format!("{host} brought {got} bytes of a document that has {expected}");
+    Failure::new(Cause::Truncated, why)
+}
+
+fn length(chunk: &Bytes) -> u64 {
+    length_of(chunk.len())
+}
+
+fn length_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}

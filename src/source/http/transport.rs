@@ -1,0 +1,189 @@
+//! Makes the client beneath, and reads its errors: the only place that knows them.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::Policy;
+use url::{Host, Origin};
+
+use crate::engine::{Cause, Failure};
+use crate::source::http::Limits;
+
+/// How the error of a proxy begins: its type cannot be named from outside of hyper-util.
+const TUNNEL_ERROR: &str = "tunnel error";
+
+/// Builds the client. What it does by itself is turned off: redirects, Referer, decompression, cookies.
+pub(super) fn client(limits: &Limits, trusted: &[Origin]) -> Result<reqwest::Client, Failure> {
+    // Fails when there is one already, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(limits.connect_timeout)
+        .dns_resolver(SystemLookup);
+    if trusted.iter().all(is_plain) {
+        // Reading the machine's certificates takes longer than a whole demo request.
+        builder = builder.tls_certs_only([]);
+    }
+    if trusted.iter().all(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| {
+        let why = format!("no secure connections can be made here: {}", innermost(&error));
+        Failure::new(Cause::Tls, why)
+    })
+}
+
+/// Names the cause of a transport error, in words without URL or secret.
+pub(super) fn failure(error: &reqwest::Error, host: &str) -> Failure {
+    if error.is_builder() {
+        // The URL is parsed and the rest is ours, but for the credential.
+        let why = "the credential has characters that no HTTP header can carry";
+        return Failure::new(Cause::Unauthorized, why);
+    }
+    let (cause, what) = read(error);
+    Failure::new(cause, format!("{what} {host}: {}", innermost(error)))
+}
+
+fn read(error: &reqwest::Error) -> (Cause, &'static str) {
+    if error.is_timeout() {
+        return (Cause::Timeout, "no connection in time to");
+    }
+    let known = chain(error).find_map(|link| {
+        if link.is::<LookupFailed>() {
+            Some((Cause::LocalNetwork, "cannot find the address of"))
+        } else if link.to_string().starts_with(TUNNEL_ERROR) {
+            Some((Cause::Proxy, "the proxy does not lead to"))
+        } else if link.is::<rustls::Error>() {
+            Some((Cause::Tls, "no safe connection to"))
+        } else {
+            link.downcast_ref::<io::Error>().and_then(read_io)
+        }
+    });
+    match known {
+        Some(known) => known,
+        // Before there is a request, the only one to hang up on is the handshake.
+        None if error.is_connect() && chain(error).any(is_end_of_file) => {
+            (Cause::Tls, "the handshake was cut short by")
+        }
+        None if error.is_body() || error.is_decode() => {
+            (Cause::Truncated, "an answer was cut short by")
+        }
+        None => (Cause::Connection, "a broken connection to"),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list is open, and few of it are ours")]
+fn read_io(error: &io::Error) -> Option<(Cause, &'static str)> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nobody listens at")),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => Some((Cause::Connection, "a broken connection to")),
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::AddrNotAvailable => Some((Cause::LocalNetwork, "no route to")),
+        io::ErrorKind::TimedOut => Some((Cause::Timeout, "no word in time from")),
+        _ => None,
+    }
+}
+
+fn is_end_of_file(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// The error and all beneath it. An I/O error hides the one it wraps from `source`.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&link| {
+        let wrapped = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
+            None => link.source(),
+        }
+    })
+}
+
+/// The words at the bottom of the chain: those above only say that something beneath failed.
+fn innermost(error: &reqwest::Error) -> String {
+    chain(error).skip(1).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
+}
+
+fn is_plain(origin: &Origin) -> bool {
+    matches!(origin, Origin::Tuple(scheme, ..) if scheme == "http")
+}
+
+fn is_loopback(origin: &Origin) -> bool {
+    match origin {
+        Origin::Tuple(_, Host::Ipv4(address), _) => address.is_loopback(),
+        Origin::Tuple(_, Host::Ipv6(address), _) => address.is_loopback(),
+        Origin::Tuple(_, Host::Domain(name), _) => name == "localhost",
+        Origin::Opaque(_) => false,
+    }
+}
+
+/// Looks names up as the system does, with an error of our own:
+/// a failed lookup is told from a failed connection by type.
+#[derive(Debug)]
+struct SystemLookup;
+
+#[derive(Debug)]
+struct LookupFailed(io::Error);
+
+impl Resolve for SystemLookup {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(LookupFailed)?;
+            let addresses: Vec<SocketAddr> = found.collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+impl std::fmt::Display for LookupFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for LookupFailed {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The failure of a request through a proxy that answers with `answer` and closes.
+    async fn through_a_proxy(answer: &'static [u8]) -> Failure {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _length = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+        });
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([])
+            .proxy(reqwest::Proxy::all(proxy).unwrap())
+            .build()
+            .unwrap();
+        let error = client.get("https://mail.example.com/").send().await.unwrap_err();
+        failure(&error, "mail.example.com")
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_let_us_out_is_told_from_the_server() {
+        for answer in [&b"HTTP/1.1 407 Who\r\n\r\n"[..], b"HTTP/1.1 502 No\r\n\r\n", b""] {
+            assert_eq!(through_a_proxy(answer).await.cause, Cause::Proxy);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Calls methods (RFC 8620 §3.3) and reads what goes wrong with them (§3.6).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::engine::{Answer, Cause, Failure, Said};
+use crate::source::http::{Ask, Refusal, Wants, said};
+use crate::source::jmap::Jmap;
+use crate::source::jmap::session::Session;
+
+/// A call that was not answered, with the word that callers look for.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The type of a method-level error; of a request-level one its type without
+    /// the URN, or the name of the limit; empty where there was no answer.
+    pub(super) word: String,
+    pub(super) failure: Failure,
+}
+
+/// What a server answers to a request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Response {
+    method_responses: Vec<(String, Box<RawValue>, Value)>,
+    session_state: Option<String>,
+}
+
+/// A method-level error.
+#[derive(Deserialize)]
+struct MethodError {
+    #[serde(rename = "type")]
+    word: String,
+    description: Option<String>,
+    arguments: Option<Value>,
+}
+
+/// A request-level error (RFC 7807, RFC 8620 §3.6.1).
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    urn: String,
+    limit: Option<String>,
+}
+
+/// Calls one method in a request of its own.
+pub(super) async fn call<T: DeserializeOwned>(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    method: &str,
+    mut arguments: Value,
+) -> Result<T, Refused> {
+    arguments["accountId"] = json!(session.account);
+    let request = json!({
+        "using": ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"],
+        "methodCalls": [[method, arguments, "0"]],
+    });
+    let pass = jmap.pass().await?;
+    let post = Some(Bytes::from(request.to_string()));
+    let ask = Ask { url: &session.api, post, wants: Wants::Json, pass: &pass };
+
+    // The semaphore is never closed, and no permit would be no harm.
+    let permit = session.requests.acquire().await.ok();
+    let answered = jmap.client.answer(&ask).await;
+    drop(permit);
+
+    let result = match answered {
+        Ok(answered) => {
+            let response: Response = parse(method, &answered.body)?;
+            if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
+                jmap.forget(session, Some(state)).await;
+            }
+            read(method, response.method_responses)
+        }
+        Err(refusal) => Err(request_refused(refusal)),
+    };
+    if let Err(refused) = &result
+        && matches!(
+            refused.failure.cause,
+            Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Challenge
+        )
+    {
+        // Perhaps the service has moved, or the account: the next request looks for it again.
+        jmap.forget(session, None).await;
+    }
+    result
+}
+
+fn read<T: DeserializeOwned>(
+    method: &str,
+    responses: Vec<(String, Box<RawValue>, Value)>,
+) -> Result<T, Refused> {
+    let mut responses = responses.into_iter();
+    match responses.find(|(name, ..)| name == method || name == "error") {
+        Some((name, body, _)) if name == method => Ok(parse(method, body.get().as_bytes())?),
+        Some((_, body, _)) => Err(method_refused(method, parse(method, body.get().as_bytes())?)),
+        None => Err(Failure::new(
+            Cause::Challenge,
+            format!("the answer to {method} does not contain one"),
+        )
+        .into()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(method: &str, json: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(json).map_err(|error| {
+        let cause = if error.is_eof() { Cause::Truncated } else { Cause::Challenge };
+        Failure::new(cause, format!("the answer to {method} cannot be read: {error}"))
+    })
+}
+
+fn method_refused(method: &str, error: MethodError) -> Refused {
+    let MethodError { word, description, arguments } = error;
+    let mut detail = format!("the server refuses {method}: {word}");
+    if let Some(arguments) = arguments {
+        detail.push_str(&format!(" {arguments}"));
+    }
+    if let Some(description) = description {
+        detail.push_str(&format!(" \"{description}\""));
+    }
+    let cause = match word.as_str() {
+        "serverUnavailable" | "serverFail" | "serverPartialFail" => Cause::Server,
+        "cannotCalculateChanges" => Cause::CursorExpired,
+        "forbidden" | "accountReadOnly" => Cause::Forbidden,
+        "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
+        // JMAP has no type for "too often": servers say it in words.
+        _ => match said(200, &detail) {
+            Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
+            Said::BadCredential | Said::Nothing => Cause::Unknown,
+        },
+    };
+    Refused { word, failure: Failure::new(cause, detail) }
+}
+
+fn request_refused(refusal: Refusal) -> Refused {
+    let word = match serde_json::from_slice::<Problem>(&refusal.body) {
+        Ok(Problem { limit: Some(limit), .. }) => limit,
+        Ok(Problem { urn, .. }) => urn.rsplit(':').next().unwrap_or_default().to_owned(),
+        Err(_not_a_problem) => String::new(),
+    };
+    Refused { word, failure: refusal.failure }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { word: String::new(), failure }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        refused.failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(json: &str) -> Refused {
+        let responses = format!(r#"[["error", {json}, "0"]]"#);
+        read::<Value>("Email/get", serde_json::from_str(&responses).unwrap()).unwrap_err()
+    }
+
+    #[test]
+    fn every_method_level_error_has_its_cause() {
+        for (word, cause) in [
+            ("serverUnavailable", Cause::Server),
+            ("serverFail", Cause::Server),
+            ("cannotCalculateChanges", Cause::CursorExpired),
+            ("forbidden", Cause::Forbidden),
+            ("accountNotFound", Cause::NotFound),
+            ("unknownMethod", Cause::NotFound),
+            ("invalidArguments", Cause::Unknown),
+            ("rateLimited", Cause::RateLimit),
+        ] {
+            let refused = refused(&format!(r#"{{"type": "{word}"}}"#));
+            assert_eq!((refused.word.as_str(), refused.failure.cause), (word, cause));
+        }
+    }
+
+    #[test]
+    fn a_refusal_quotes_the_server() {
+        let refused = refused(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
+
+        assert_eq!(
+            refused.failure.detail,
+            r#"the server refuses Email/get: serverFail "disk\u{a} on fire""#
+        );
+    }
+
+    #[test]
+    fn an_answer_cut_short_is_told_from_one_that_is_something_else() {
+        let cause = |json: &str| parse::<Response>("m", json.as_bytes()).err().unwrap().cause;
+
+        assert_eq!(cause(r#"{"methodResponses": [["#), Cause::Truncated);
+        assert_eq!(cause("<html>"), Cause::Challenge);
+        assert_eq!(cause(&"[".repeat(100_000)), Cause::Challenge);
+        assert_eq!(cause("\u{feff}{}"), Cause::Challenge);
+    }
+}

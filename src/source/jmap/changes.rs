@@ -1,0 +1,108 @@
+//! Lists what has come since a cursor: Email/changes (RFC 8621 §4.3).
+//!
+//! Not Email/queryChanges: servers forget what it needs without saying so.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::engine::{Cause, Cursor, Failure, Place};
+use crate::source::jmap::Jmap;
+use crate::source::jmap::api::{Refused, call};
+use crate::source::jmap::filter::{self, Filter};
+use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::place::{self, Trail};
+use crate::source::jmap::session::Session;
+use crate::source::{News, Next, Page};
+
+/// How many changes a look asks for. Enough to see past a few read marks; more are listed.
+const LOOK_CHANGES: u32 = 50;
+
+/// How far a listing of changes has come.
+#[derive(Debug, Deserialize, Serialize)]
+struct Stop {
+    state: String,
+    trail: Trail,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Changes {
+    new_state: String,
+    has_more_changes: bool,
+    created: Vec<String>,
+    updated: Option<Vec<String>>,
+    destroyed: Option<Vec<String>>,
+}
+
+/// Asks whether a listing would have anything to list.
+///
+/// Flags and deletions are no news. The cursor stays where it is for them, and
+/// is moved by the listing that many of them cause.
+pub(super) async fn look(jmap: &Jmap, cursor: &Cursor) -> Result<News, Failure> {
+    let session = jmap.session().await?;
+    let filter = filter::resolved(jmap, &session).await?;
+    let changes = changes(jmap, &session, cursor.as_str(), LOOK_CHANGES).await?;
+    let more = changes.has_more_changes;
+    Ok(if more || !changes.candidates(filter).is_empty() { News::Something } else { News::Nothing })
+}
+
+/// Returns the page behind `place`, the first one begins at `cursor`.
+pub(super) async fn page(
+    jmap: &Jmap,
+    cursor: &Cursor,
+    place: Option<&Place>,
+) -> Result<Page, Failure> {
+    let session = jmap.session().await?;
+    let filter = filter::resolved(jmap, &session).await?;
+    let mut stop: Stop = place::read(place)
+        .unwrap_or_else(|| Stop { state: cursor.as_str().to_owned(), trail: Trail::default() });
+
+    let page_size = session.page_size(jmap.options.page_size_max);
+    let changes = changes(jmap, &session, &stop.state, page_size).await?;
+    let candidates = changes.candidates(filter);
+    let next = if changes.has_more_changes {
+        stop.trail.step(&changes.new_state, candidates.len())?;
+        if stop.state == changes.new_state {
+            return Err(Failure::new(Cause::Unknown, "the server's changes do not move forward"));
+        }
+        stop.state = changes.new_state;
+        Next::More(place::write(&stop))
+    } else {
+        Next::Done(Some(Cursor::new(changes.new_state)))
+    };
+
+    let emails = mail::emails(jmap, &session, &candidates, filter.properties()).await?;
+    let wanted = emails.into_iter().filter(|email| filter.wants(email));
+    Ok(Page { entries: wanted.map(Email::into_entry).collect(), total: None, next })
+}
+
+async fn changes(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    since: &str,
+    max: u32,
+) -> Result<Changes, Failure> {
+    let arguments = json!({"sinceState": since, "maxChanges": max});
+    call(jmap, session, "Email/changes", arguments).await.map_err(|refused: Refused| {
+        // A cursor that the server cannot even read: one garbled by an upgrade, or of another server.
+        let is_unreadable = matches!(refused.word.as_str(), "invalidArguments" | "notRequest");
+        let cause = if is_unreadable { Cause::CursorExpired } else { refused.failure.cause };
+        Failure { cause, ..refused.failure }
+    })
+}
+
+impl Changes {
+    /// The mails that may be new to us. One moved into a wanted mailbox counts as
+    /// updated; one that we have already is recognised by the ledger.
+    fn candidates(&self, filter: &Filter) -> Vec<String> {
+        let moved = self.updated.iter().flatten().filter(|_| filter.may_gain_by_moves());
+        let mut ids: BTreeSet<&String> = self.created.iter().chain(moved).collect();
+        for gone in self.destroyed.iter().flatten() {
+            ids.remove(gone);
+        }
+        ids.into_iter().cloned().collect()
+    }
+}

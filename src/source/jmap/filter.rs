@@ -1,0 +1,207 @@
+//! Narrows the extraction to mailboxes and a first day, on the server's side and on ours.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{NaiveDate, NaiveTime};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::engine::{Cause, Failure};
+use crate::source::jmap::Jmap;
+use crate::source::jmap::api::call;
+use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::session::Session;
+
+/// Which mails are wanted.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Filter {
+    /// Ids; every mailbox when empty.
+    mailboxes: Vec<String>,
+    since: Option<NaiveDate>,
+}
+
+#[derive(Deserialize)]
+struct Mailboxes {
+    list: Vec<Mailbox>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mailbox {
+    id: String,
+    name: String,
+    parent_id: Option<String>,
+    role: Option<String>,
+}
+
+/// Returns the filter of the configuration, its mailboxes looked up once per session.
+pub(super) async fn resolved<'a>(
+    jmap: &Jmap,
+    session: &'a Arc<Session>,
+) -> Result<&'a Filter, Failure> {
+    session.filter.get_or_try_init(|| look_up(jmap, session)).await
+}
+
+async fn look_up(jmap: &Jmap, session: &Arc<Session>) -> Result<Filter, Failure> {
+    let since = jmap.options.since;
+    let wanted = &jmap.options.mailboxes;
+    if wanted.is_empty() {
+        return Ok(Filter { mailboxes: Vec::new(), since });
+    }
+    let arguments = json!({"ids": null, "properties": ["id", "name", "parentId", "role"]});
+    let found: Mailboxes = call(jmap, session, "Mailbox/get", arguments).await?;
+    Ok(Filter { mailboxes: chosen(wanted, &found.list)?, since })
+}
+
+/// Finds the mailboxes by role, path or name. A name in several places means all of them.
+fn chosen(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
+    let paths = paths(mailboxes);
+    let mut ids = Vec::new();
+    for word in wanted {
+        let before = ids.len();
+        for (mailbox, path) in mailboxes.iter().zip(&paths) {
+            let role = mailbox.role.as_ref().is_some_and(|role| role.eq_ignore_ascii_case(word));
+            if role || path == word || mailbox.name == *word {
+                ids.push(mailbox.id.clone());
+            }
+        }
+        if ids.len() == before {
+            let known = paths.join(", ");
+            let why = format!("there is no mailbox \"{word}\"; `mailboxes` may name: {known}");
+            return Err(Failure::new(Cause::NotFound, why));
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn paths(mailboxes: &[Mailbox]) -> Vec<String> {
+    let by_id: BTreeMap<&str, &Mailbox> =
+        mailboxes.iter().map(|mailbox| (mailbox.id.as_str(), mailbox)).collect();
+    let path = |mailbox: &Mailbox| {
+        let parent = |child: &&Mailbox| by_id.get(child.parent_id.as_deref()?).copied();
+        // A server whose mailboxes contain each other gets long paths, not endless ones.
+        let mut names: Vec<&str> = std::iter::successors(Some(mailbox), parent)
+            .take(mailboxes.len())
+            .map(|mailbox| mailbox.name.as_str())
+            .collect();
+        names.reverse();
+        names.join("/")
+    };
+    mailboxes.iter().map(path).collect()
+}
+
+impl Filter {
+    /// Whether a mail that changes can come to be wanted.
+    pub(super) fn may_gain_by_moves(&self) -> bool {
+        !self.mailboxes.is_empty()
+    }
+
+    /// The properties of a mail that it takes to judge it here.
+    pub(super) fn properties(&self) -> &'static [&'static str] {
+        if self.mailboxes.is_empty() && self.since.is_none() { mail::LISTED } else { mail::JUDGED }
+    }
+
+    /// Whether a mail is wanted, judged here.
+    pub(super) fn wants(&self, email: &Email) -> bool {
+        let place = self.mailboxes.is_empty() || email.is_in_any(&self.mailboxes);
+        let time = match (self.since, email.received_at()) {
+            (Some(since), Some(received)) => since <= received.date_naive(),
+            // A date that cannot be read is no reason to lose the mail.
+            _ => true,
+        };
+        place && time
+    }
+
+    /// The same as a condition for Email/query (RFC 8621 §4.4.1).
+    pub(super) fn condition(&self) -> Option<Value> {
+        let mut conditions: Vec<Value> =
+            self.mailboxes.iter().map(|id| json!({"inMailbox": id})).collect();
+        if 1 < conditions.len() {
+            conditions = vec![json!({"operator": "OR", "conditions": conditions})];
+        }
+        if let Some(since) = self.since {
+            let midnight = since.and_time(NaiveTime::MIN).format("%Y-%m-%dT%H:%M:%SZ");
+            conditions.push(json!({"after": midnight.to_string()}));
+        }
+        match conditions.len() {
+            0 | 1 => conditions.pop(),
+            _ => Some(json!({"operator": "AND", "conditions": conditions})),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailboxes() -> Vec<Mailbox> {
+        serde_json::from_value(json!([
+            {"id": "1", "name": "Eingang", "parentId": null, "role": "inbox"},
+            {"id": "2", "name": "Work", "parentId": null, "role": null},
+            {"id": "3", "name": "2024", "parentId": "2"},
+            {"id": "4", "name": "2024", "parentId": "1"},
+            {"id": "5", "name": "Loop", "parentId": "5"},
+        ]))
+        .unwrap()
+    }
+
+    fn choose(words: &[&str]) -> Result<Vec<String>, Failure> {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        chosen(&words, &mailboxes())
+    }
+
+    #[test]
+    fn mailboxes_are_found_by_role_path_and_name() {
+        assert_eq!(choose(&["INBOX"]).unwrap(), ["1"]);
+        assert_eq!(choose(&["Work/2024"]).unwrap(), ["3"]);
+        assert_eq!(choose(&["2024", "inbox", "Eingang"]).unwrap(), ["1", "3", "4"]);
+    }
+
+    #[test]
+    fn an_unknown_mailbox_is_answered_with_the_known_ones() {
+        let failure = choose(&["work"]).unwrap_err();
+
+        assert_eq!(failure.cause, Cause::NotFound);
+        assert!(failure.detail.contains("\"work\""), "{failure}");
+        assert!(failure.detail.contains("Eingang, Work, Work/2024, Eingang/2024"), "{failure}");
+    }
+
+    #[test]
+    fn the_condition_is_no_larger_than_it_must_be() {
+        let since = NaiveDate::from_ymd_opt(2020, 1, 2);
+        let filter = |ids: &[&str], since| Filter {
+            mailboxes: ids.iter().map(|&id| id.to_owned()).collect(),
+            since,
+        };
+
+        assert_eq!(filter(&[], None).condition(), None);
+        assert_eq!(filter(&["a"], None).condition(), Some(json!({"inMailbox": "a"})));
+        assert_eq!(filter(&[], since).condition(), Some(json!({"after": "2020-01-02T00:00:00Z"})));
+        assert_eq!(
+            filter(&["a", "b"], since).condition(),
+            Some(json!({"operator": "AND", "conditions": [
+                {"operator": "OR", "conditions": [{"inMailbox": "a"}, {"inMailbox": "b"}]},
+                {"after": "2020-01-02T00:00:00Z"},
+            ]}))
+        );
+    }
+
+    #[test]
+    fn our_own_judgement_agrees_with_the_condition() {
+        let filter =
+            Filter { mailboxes: vec!["a".to_owned()], since: NaiveDate::from_ymd_opt(2020, 1, 2) };
+        let wants = |mailbox: &str, received: &str| {
+            let email = json!({"id": "", "blobId": "", "threadId": "", "size": 0,
+                "mailboxIds": {mailbox: true}, "receivedAt": received});
+            filter.wants(&serde_json::from_value(email).unwrap())
+        };
+
+        assert!(wants("a", "2020-01-02T00:00:00Z"));
+        assert!(!wants("a", "2020-01-01T23:59:59Z"));
+        assert!(!wants("b", "2020-01-02T00:00:00Z"));
+        assert!(wants("a", "yesterday"));
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads mails: Email/get (RFC 8621 §4.2), in portions that the server accepts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId};
+use crate::source::Entry;
+use crate::source::jmap::Jmap;
+use crate::source::jmap::api::{Refused, call};
+use crate::source::jmap::session::Session;
+
+/// What of a request is not ids, in bytes, rounded up.
+const REQUEST_FRAME_BYTES: usize = 1_024;
+/// Quotes and comma around an id, in bytes.
+const ID_FRAME_BYTES: usize = 3;
+
+/// The refusals that a smaller portion answers: by the name of the limit for the
+/// whole request (Cyrus), or by a type for the method (Stalwart).
+const TOO_LARGE: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
+
+/// What an entry of a listing needs.
+pub(super) const LISTED: &[&str] = &["id", "blobId", "threadId", "size"];
+/// The same, and what a filter judges.
+pub(super) const JUDGED: &[&str] =
+    &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
+
+/// A mail as far as listing needs it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Email {
+    id: String,
+    blob_id: String,
+    thread_id: String,
+    size: Option<u64>,
+    mailbox_ids: Option<BTreeMap<String, bool>>,
+    received_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Got {
+    list: Vec<Email>,
+    not_found: Option<Vec<String>>,
+}
+
+/// Returns where the stream of changes stands.
+pub(super) async fn state(jmap: &Jmap, session: &Arc<Session>) -> Result<Cursor, Failure> {
+    #[derive(Deserialize)]
+    struct Stand {
+        state: String,
+    }
+    let stand: Stand = call(jmap, session, "Email/get", json!({"ids": []})).await?;
+    Ok(Cursor::new(stand.state))
+}
+
+/// Reads the mails of these ids; those deleted meanwhile are left out.
+pub(super) async fn emails(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    ids: &[String],
+    properties: &[&str],
+) -> Result<Vec<Email>, Failure> {
+    let mut emails = Vec::with_capacity(ids.len());
+    let mut portions = portions(session, ids);
+    portions.reverse();
+    while let Some(portion) = portions.pop() {
+        match get(jmap, session, portion, properties).await {
+            Ok(mut some) => emails.append(&mut some),
+            Err(refused) if TOO_LARGE.contains(&refused.word.as_str()) && 1 < portion.len() => {
+                let (first, second) = portion.split_at(portion.len() / 2);
+                portions.extend([second, first]);
+            }
+            Err(refused) => return Err(refused.into()),
+        }
+    }
+    Ok(emails)
+}
+
+async fn get(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    ids: &[String],
+    properties: &[&str],
+) -> Result<Vec<Email>, Refused> {
+    let arguments = json!({"ids": ids, "properties": properties});
+    let got: Got = call(jmap, session, "Email/get", arguments).await?;
+
+    let mut answered: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
+    answered.extend(got.not_found.iter().flatten().map(String::as_str));
+    let missing = ids.iter().filter(|id| !answered.contains(id.as_str())).count();
+    if 0 < missing {
+        // Neither there nor gone: a mail that is passed over in silence is a mail lost.
+        let why = format!("the answer to Email/get leaves out {missing} of {} ids", ids.len());
+        return Err(Failure::new(Cause::Truncated, why).into());
+    }
+    Ok(got.list)
+}
+
+/// Cuts ids into portions within the limits that the server announces.
+fn portions<'a>(session: &Session, ids: &'a [String]) -> Vec<&'a [String]> {
+    let bytes_max = session.request_bytes.saturating_sub(REQUEST_FRAME_BYTES);
+    let mut portions = Vec::new();
+    let mut begin = 0;
+    let mut bytes = 0;
+    for (at, id) in ids.iter().enumerate() {
+        let more = id.len() + ID_FRAME_BYTES;
+        if begin < at && (session.objects_in_get <= at - begin || bytes_max < bytes + more) {
+            portions.push(&ids[begin..at]);
+            begin = at;
+            bytes = 0;
+        }
+        bytes += more;
+    }
+    if begin < ids.len() {
+        portions.push(&ids[begin..]);
+    }
+    portions
+}
+
+impl Email {
+    /// Whether it lies in one of the mailboxes.
+    pub(super) fn is_in_any(&self, mailboxes: &[String]) -> bool {
+        let is_in = |id: &String| self.mailbox_ids.as_ref().is_some_and(|ids| ids.contains_key(id));
+        mailboxes.iter().any(is_in)
+    }
+
+    /// When it was received, if the server says so legibly.
+    pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
+        self.received_at.as_ref()?.parse().ok()
+    }
+
+    pub(super) fn into_entry(self) -> Entry {
+        Entry {
+            item: ItemId::new(self.thread_id),
+            document: DocumentId::new(self.id),
+            blob: BlobId::new(self.blob_id),
+            size: self.size,
+        }
+    }
+}

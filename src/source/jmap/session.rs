@@ -1,0 +1,225 @@
+//! Finds the service and reads what it says about itself (RFC 8620 §2), leniently.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{OnceCell, Semaphore};
+use url::Url;
+
+use crate::engine::{BlobId, Cause, Failure};
+use crate::source::http::{Ask, Client, Pass, Wants};
+use crate::source::jmap::filter::Filter;
+
+const CORE: &str = "urn:ietf:params:jmap:core";
+const MAIL: &str = "urn:ietf:params:jmap:mail";
+
+/// Where a bare origin keeps its session (RFC 8620 §2.2).
+const WELL_KNOWN: &str = "/.well-known/jmap";
+
+// The least that a server must offer (RFC 8620 §2), for those that do not say.
+const CONCURRENT_REQUESTS: usize = 4;
+const OBJECTS_IN_GET: usize = 500;
+const SIZE_REQUEST_BYTES: usize = 10_000_000;
+
+/// A type under which nothing on the way has a reason to touch the bytes.
+const DOWNLOAD_TYPE: &str = "application/octet-stream";
+/// A name that the server repeats in a header which nobody reads.
+const DOWNLOAD_NAME: &str = "message.eml";
+
+/// What a template value keeps as it is: the unreserved characters (RFC 6570 §3.2.2).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is known about the account and its server.
+pub(super) struct Session {
+    pub(super) account: String,
+    pub(super) api: Url,
+    pub(super) objects_in_get: usize,
+    pub(super) request_bytes: usize,
+    /// As many permits as the server takes requests at once.
+    pub(super) requests: Semaphore,
+    /// The wanted mailboxes, found out when first needed.
+    pub(super) filter: OnceCell<Filter>,
+    base: Url,
+    download: String,
+    states: Vec<String>,
+}
+
+/// The session resource, of which servers leave out or null much that they must send.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    capabilities: BTreeMap<String, Value>,
+    accounts: BTreeMap<String, Value>,
+    primary_accounts: Option<BTreeMap<String, Value>>,
+    api_url: String,
+    download_url: String,
+    state: Option<String>,
+}
+
+/// Asks the configured URL for the session.
+///
+/// `announced` is the state that an answer told of: the session belongs to it
+/// whatever it calls itself, or a server that mixes them up is asked for ever.
+pub(super) async fn discover(
+    client: &Client,
+    configured: &Url,
+    pass: &Pass,
+    announced: Option<String>,
+) -> Result<Session, Failure> {
+    let mut url = configured.clone();
+    if url.path() == "/" {
+        url.set_path(WELL_KNOWN);
+    }
+    let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
+    let ask = Ask { url: &url, post: None, wants: Wants::Json, pass };
+
+    let answered = client.answer(&ask).await.map_err(|refusal| {
+        if refusal.failure.cause == Cause::NotFound {
+            let why = format!("there is no JMAP service at {place} (404): check `url`");
+            return Failure::new(Cause::NotFound, why);
+        }
+        refusal.failure
+    })?;
+    let session = parse(&answered.body, answered.url, announced).map_err(|why| {
+        Failure::new(Cause::NotFound, format!("{place} is no JMAP service ({why}): check `url`"))
+    })?;
+    client.trust(&session.api)?;
+    client.trust(&session.download(&BlobId::new("blob"))?)?;
+    Ok(session)
+}
+
+fn parse(body: &[u8], base: Url, announced: Option<String>) -> Result<Session, String> {
+    let resource: Resource = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if !resource.capabilities.contains_key(MAIL) {
+        return Err("it offers no mail".to_owned());
+    }
+    let account = account(&resource).ok_or("it names no mail account for this credential")?;
+    let api = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
+    let core = resource.capabilities.get(CORE);
+    let limit = |name: &str, otherwise: usize| {
+        let told = core.and_then(|core| core.get(name)?.as_u64()).filter(|limit| 0 < *limit);
+        told.map_or(otherwise, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    };
+    let requests = limit("maxConcurrentRequests", CONCURRENT_REQUESTS);
+
+    Ok(Session {
+        account,
+        api,
+        objects_in_get: limit("maxObjectsInGet", OBJECTS_IN_GET),
+        request_bytes: limit("maxSizeRequest", SIZE_REQUEST_BYTES),
+        requests: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
+        filter: OnceCell::new(),
+        base,
+        states: resource.state.into_iter().chain(announced).collect(),
+        download: resource.download_url,
+    })
+}
+
+/// Returns the primary mail account, or the only one there is.
+fn account(resource: &Resource) -> Option<String> {
+    let primary =
+        resource.primary_accounts.as_ref().and_then(|primary| primary.get(MAIL)?.as_str());
+    let only = || resource.accounts.keys().next().filter(|_| resource.accounts.len() == 1).cloned();
+    primary.map(str::to_owned).or_else(only)
+}
+
+impl Session {
+    /// Whether an answer that carries this session state belongs to this session.
+    pub(super) fn is_current(&self, state: &str) -> bool {
+        self.states.iter().any(|known| known == state)
+    }
+
+    /// How many mails to list at once: no more than can be read at once.
+    pub(super) fn page_size(&self, max: u32) -> u32 {
+        u32::try_from(self.objects_in_get).unwrap_or(u32::MAX).min(max).max(1)
+    }
+
+    /// Returns where the bytes of a blob are (RFC 8620 §6.2, a level 1 template of RFC 6570).
+    ///
+    /// # Errors
+    /// The template gives no URL.
+    pub(super) fn download(&self, blob: &BlobId) -> Result<Url, Failure> {
+        let values = [
+            ("{accountId}", self.account.as_str()),
+            ("{blobId}", blob.as_str()),
+            ("{type}", DOWNLOAD_TYPE),
+            ("{name}", DOWNLOAD_NAME),
+        ];
+        let mut text = self.download.clone();
+        for (name, value) in values {
+            // Braces in a value are encoded, so that none is taken for another's name.
+            text = text.replace(name, &utf8_percent_encode(value, RESERVED).to_string());
+        }
+        self.base.join(&text).map_err(|_invalid| {
+            Failure::new(Cause::Challenge, "the server's downloadUrl does not make a URL")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Session, String> {
+        let base =
+            Url::parse("https://mail.example.com/jmap/session").map_err(|e| e.to_string())?;
+        parse(json.as_bytes(), base, Some("announced".to_owned()))
+    }
+
+    #[test]
+    fn a_session_with_nulls_gaps_and_relative_urls_is_understood() {
+        let session = read(
+            r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxObjectsInGet": 4096},
+                                 "urn:ietf:params:jmap:mail": {"emailsListSortOptions": []}},
+                "accounts": {"alice": {"accountCapabilities": null}},
+                "primaryAccounts": {"urn:ietf:params:jmap:mail": "alice"},
+                "apiUrl": "/jmap/", "downloadUrl": "/jmap/download/{accountId}/{blobId}/{name}?accept={type}",
+                "state": "0"}"#,
+        )
+        .unwrap();
+
+        assert_eq!(session.account, "alice");
+        assert_eq!(session.api.as_str(), "https://mail.example.com/jmap/");
+        assert_eq!(session.objects_in_get, 4096);
+        assert_eq!(session.requests.available_permits(), CONCURRENT_REQUESTS);
+        assert!(session.is_current("0"));
+        assert!(session.is_current("announced"));
+        assert!(!session.is_current("1"));
+    }
+
+    #[test]
+    fn template_values_are_encoded_whatever_the_server_calls_its_blobs() {
+        let session = read(
+            r#"{"capabilities": {"urn:ietf:params:jmap:mail": {}}, "accounts": {"a": {}},
+                "apiUrl": "api", "downloadUrl": "get/{accountId}/{blobId}?type={type}&name={name}"}"#,
+        )
+        .unwrap();
+
+        let url = session.download(&BlobId::new("../x?{name}#ü")).unwrap();
+
+        assert_eq!(
+            url.as_str(),
+            "https://mail.example.com/jmap/get/a/..%2Fx%3F%7Bname%7D%23%C3%BC\
+             ?type=application%2Foctet-stream&name=message.eml"
+        );
+    }
+
+    #[test]
+    fn what_is_no_session_is_named() {
+        for (json, why) in [
+            ("[]", "invalid"),
+            ("{}", "missing field"),
+            (r#"{"capabilities": {}, "accounts": {}, "apiUrl": "", "downloadUrl": ""}"#, "no mail"),
+            (
+                r#"{"capabilities": {"urn:ietf:params:jmap:mail": {}}, "accounts": {"a": {}, "b": {}},
+                    "apiUrl": "", "downloadUrl": ""}"#,
+                "no mail account",
+            ),
+        ] {
+            let error = read(json).err().unwrap();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Answers that are not what was asked for, and what they say.
+
+use std::time::Duration;
+
+use cynosure::engine::Cause;
+use cynosure::source::http::{Ask, Limits, Pass, Wants};
+
+use super::{SECRET, cause_of_document, client, failure_of_json, get, limits};
+use crate::hostile::{Hostile, plain};
+
+#[tokio::test]
+async fn a_success_that_nobody_asked_for_is_a_challenge() {
+    for (status, headers) in [
+        ("206 Partial Content", "Content-Range: bytes 0-4/9\r\n"),
+        ("203 Non-Authoritative Information", ""),
+        ("300 Multiple Choices", ""),
+        ("200 OK", "Content-Encoding: gzip\r\n"),
+        ("200 OK", "Content-Encoding: identity\r\nContent-Encoding: br\r\n"),
+        ("200 OK", "Content-Type: text/html; charset=utf-8\r\n"),
+        ("200 OK", "Content-Type: application/problem+json\r\n"),
+    ] {
+        let bytes = plain(status, headers, "hello");
+        assert_eq!(cause_of_document(bytes, Some(5)).await, Cause::Challenge, "{status} {headers}");
+    }
+    for status in ["204 No Content", "304 Not Modified"] {
+        let bytes = format!("HTTP/1.1 {status}\r\n\r\n");
+        assert_eq!(cause_of_document(bytes, Some(0)).await, Cause::Challenge, "{status}");
+    }
+    let invented = plain("999 Go Away", "", "hello");
+    assert_eq!(cause_of_document(invented, Some(5)).await, Cause::Unknown);
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_json_is_a_challenge_unless_it_says_that_we_ask_too_often() {
+    let page = |body| plain("200 OK", "Content-Type: text/html\r\n", body);
+
+    let login = failure_of_json(page("<title>Sign in</title>")).await;
+    assert_eq!(login.cause, Cause::Challenge);
+    assert_eq!(login.detail, "200 from 127.0.0.1: text/html in place of what was asked for");
+    assert_eq!(failure_of_json(page("Too Many Requests")).await.cause, Cause::RateLimit);
+}
+
+#[tokio::test]
+async fn what_the_body_says_decides_where_the_status_does_not() {
+    let plain_text = |status, body| plain(status, "Content-Type: text/plain\r\n", body);
+
+    assert_eq!(failure_of_json(plain_text("407 Who", "")).await.cause, Cause::Proxy);
+    let limited = "451 Already reached per-10 minute limit for logins ... try again later";
+    assert_eq!(failure_of_json(plain_text("401 No", limited)).await.cause, Cause::RateLimit);
+    assert_eq!(failure_of_json(plain_text("401 No", "who?")).await.cause, Cause::Unauthorized);
+    let wrong = failure_of_json(plain_text("400 Bad", "Authentication failed")).await;
+    assert_eq!(wrong.cause, Cause::Unauthorized);
+    assert_eq!(wrong.detail, "400 from 127.0.0.1: \"Authentication failed\"");
+    let missing = failure_of_json(plain_text("404 Not Found", "too many cooks")).await;
+    assert_eq!(missing.cause, Cause::NotFound, "a 404 leaves no doubt");
+    let problem = plain(
+        "403 Forbidden",
+        "Content-Type: application/problem+json\r\n",
+        r#"{"type": "urn:ietf:params:jmap:error:limit", "limit": "maxConcurrentRequests"}"#,
+    );
+    assert_eq!(failure_of_json(problem).await.cause, Cause::RateLimit);
+}
+
+#[tokio::test]
+async fn a_server_that_names_a_time_is_obeyed_where_that_is_sane() {
+    let at = |retry_after: &str| {
+        let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        plain("429 Slow", &format!("{date}Retry-After: {retry_after}\r\n"), "")
+    };
+    for (retry_after, told) in [
+        ("120", Some(120)),
+        ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+        ("Sun, 06 Nov 1994 08:48:37 GMT", None),
+        ("0", None),
+        ("-1", None),
+        ("1e30", None),
+        ("soon", None),
+    ] {
+        let failure = failure_of_json(at(retry_after)).await;
+        assert_eq!(failure.cause, Cause::RateLimit);
+        assert_eq!(failure.told, told.map(Duration::from_secs), "{retry_after}");
+    }
+    let unhurried = plain("503 Busy", "Retry-After: 7\r\n", "");
+    assert_eq!(failure_of_json(unhurried).await.told, Some(Duration::from_secs(7)));
+    let spent = plain("403 No", "X-RateLimit-Remaining: 0\r\n", "");
+    assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
+}
+
+#[tokio::test]
+async fn a_secret_that_the_server_repeats_is_not_quoted() {
+    let echo = format!("the token {SECRET} has expired");
+    let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", echo)).await;
+    assert_eq!(failure.detail, "401 from 127.0.0.1: \"the token [secret] has expired\"");
+
+    // Cut by the limit of the text, half of it would be left.
+    let far = format!("{}{SECRET}", "x".repeat(265));
+    let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", far)).await;
+    assert!(!failure.detail.contains(&SECRET[..6]), "{failure}");
+
+    // `bWU6czNjcmV0` is `me:s3cret` as Basic sends it.
+    let server =
+        Hostile::saying(plain("401 No", "Content-Type: text/plain\r\n", "bWU6czNjcmV0?")).await;
+    let pass = Pass::Basic { username: "me".to_owned(), password: "s3cret".into() };
+    let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
+    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+    assert_eq!(refusal.failure.detail, "401 from 127.0.0.1: \"[secret]?\"");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_tried_again() {
+    for (status, headers) in [
+        ("429 Slow", ""),
+        ("401 No", ""),
+        ("404 None", ""),
+        ("200 OK", "Content-Type: text/html\r\n"),
+        ("503 Busy", "Retry-After: 9\r\n"),
+        ("500 Oops", "Retry-After: 9\r\n"),
+    ] {
+        let server = Hostile::saying(plain(status, headers, "")).await;
+        get(&server.url, Limits { attempts: 3, ..limits() }).await.unwrap_err();
+        assert_eq!(server.asked().len(), 1, "{status}");
+    }
+}

@@ -1,0 +1,94 @@
+//! The HTTP client against servers that break the rules.
+
+mod answers;
+mod bodies;
+mod ways;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cynosure::engine::{Cause, Failure};
+use cynosure::source::Sink;
+use cynosure::source::http::{Ask, Client, Limits, Pass, Wants};
+use url::Url;
+
+use crate::hostile::Hostile;
+
+const SECRET: &str = "s3cret-t0ken";
+
+pub(crate) fn limits() -> Limits {
+    Limits {
+        attempts: 1,
+        delay: Duration::from_millis(1),
+        max_delay: Duration::from_millis(5),
+        connect_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_secs(1),
+        total_timeout: Duration::from_secs(4),
+        min_rate: 1_000,
+        max_answer: 100_000,
+        max_document: 100_000,
+    }
+}
+
+/// Keeps a document in memory.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) rewound: u32,
+}
+
+impl Sink for Kept {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        self.bytes.clear();
+        self.rewound += 1;
+        Ok(())
+    }
+}
+
+fn client(limits: Limits, url: &Url) -> Client {
+    Client::new(limits, vec![url.origin()]).unwrap()
+}
+
+fn pass() -> Pass {
+    Pass::Bearer { token: SECRET.into() }
+}
+
+async fn get(url: &Url, limits: Limits) -> Result<Bytes, Failure> {
+    let url = url.join("?query=s3cret-query").unwrap();
+    let ask = Ask { url: &url, post: None, wants: Wants::Json, pass: &pass() };
+    let answered = client(limits, &url).answer(&ask).await;
+    answered.map(|answered| answered.body).map_err(|refusal| discreet(refusal.into()))
+}
+
+async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Failure> {
+    let url = url.join("?query=s3cret-query").unwrap();
+    let mut sink = Kept::default();
+    let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass() };
+    let fetched = client(limits, &url).document(&ask, size, &mut sink).await.map_err(discreet)?;
+    assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));
+    Ok(sink)
+}
+
+/// Every failure of these tests comes through here: none tells more than the host.
+fn discreet(failure: Failure) -> Failure {
+    for word in ["s3cret", "query=", "http://", "https://"] {
+        let ours = failure.detail.contains("allow_hosts");
+        assert!(ours || !failure.detail.contains(word), "{word} in {failure}");
+    }
+    failure
+}
+
+async fn cause_of_document(bytes: impl Into<Vec<u8>>, size: Option<u64>) -> Cause {
+    let server = Hostile::saying(bytes).await;
+    fetch(&server.url, limits(), size).await.map(|kept| kept.bytes).unwrap_err().cause
+}
+
+async fn failure_of_json(bytes: impl Into<Vec<u8>>) -> Failure {
+    let server = Hostile::saying(bytes).await;
+    get(&server.url, limits()).await.unwrap_err()
+}

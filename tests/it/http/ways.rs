@@ -1,0 +1,154 @@
+//! Ways to a server: redirects and connections.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use cynosure::engine::Cause;
+use cynosure::source::http::{Ask, Pass, Wants};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
+use url::Url;
+
+use super::{SECRET, client, get, limits, pass};
+use crate::hostile::{Act, Asked, Hostile, plain};
+
+#[tokio::test]
+async fn a_redirect_within_the_origin_is_followed_with_the_credential() {
+    let server = Hostile::start(|_, asked: &Asked| {
+        vec![Act::Send(if asked.path().starts_with("/found") {
+            plain("200 OK", "", "{}")
+        } else {
+            plain("307 There", "Location: /found\r\n", "")
+        })]
+    })
+    .await;
+
+    assert_eq!(get(&server.url, limits()).await.unwrap(), "{}");
+    let found = &server.asked()[1].head.to_ascii_lowercase();
+    assert!(found.contains(&format!("authorization: bearer {SECRET}")));
+    assert!(!found.contains("referer") && !found.contains("cookie"), "{found}");
+    assert!(found.contains("accept-encoding: identity"));
+}
+
+#[tokio::test]
+async fn a_redirect_out_of_the_origin_reaches_nobody() {
+    let other = Hostile::saying(plain("200 OK", "", "{}")).await;
+    let port = other.url.port().unwrap();
+    for location in [
+        other.url.as_str(),
+        "https://127.0.0.1/",
+        "file:///etc/passwd",
+        &format!("//127.0.0.1:{port}/"),
+        "http://127.0.0.1:1/",
+        "http://169.254.169.254/latest",
+        "http://2130706433:1/",
+    ] {
+        let server =
+            Hostile::saying(plain("302 Found", &format!("Location: {location}\r\n"), "")).await;
+        let failure = get(&server.url, limits()).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Challenge, "{location}");
+        assert!(failure.detail.contains("allow_hosts"), "{failure}");
+    }
+    assert!(other.asked().is_empty());
+}
+
+#[tokio::test]
+async fn redirects_that_lead_nowhere_end() {
+    for location in [
+        "Location: /again\r\n",
+        "",
+        "Location: http://[\r\n",
+        "Location: http://u:p@127.0.0.1/\r\n",
+    ] {
+        let server = Hostile::saying(plain("301 Moved", location, "")).await;
+        assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Challenge);
+        assert!(server.asked().len() <= 6);
+    }
+}
+
+#[tokio::test]
+async fn a_posted_question_is_never_redirected() {
+    let server = Hostile::saying(plain("307 There", "Location: /found\r\n", "")).await;
+    let ask = Ask { url: &server.url, post: Some("{}".into()), wants: Wants::Json, pass: &pass() };
+
+    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+
+    assert_eq!(refusal.failure.cause, Cause::Challenge);
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn endless_headers_break_the_connection() {
+    let acts =
+        vec![Act::Send(b"HTTP/1.1 200 OK\r\n".to_vec()), Act::Flood(b"X-Y: zzzzzzzz\r\n".to_vec())];
+    let server = Hostile::start(move |_, _| acts.clone()).await;
+
+    assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Connection);
+}
+
+#[tokio::test]
+async fn connections_that_fail_are_told_apart() {
+    let closed = Hostile::start(|_, _| vec![Act::Close]).await;
+    assert_eq!(get(&closed.url, limits()).await.unwrap_err().cause, Cause::Connection);
+    let reset = Hostile::start(|_, _| vec![Act::Reset]).await;
+    assert_eq!(get(&reset.url, limits()).await.unwrap_err().cause, Cause::Connection);
+    for not_tls in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
+        let server = Hostile::blurting(not_tls).await;
+        assert_eq!(get(&server.url, limits()).await.unwrap_err().cause, Cause::Tls);
+    }
+    let nobody = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap()
+    };
+    let refused = get(&nobody, limits()).await.unwrap_err();
+    assert_eq!(refused.cause, Cause::Connection);
+    assert!(refused.detail.starts_with("nobody listens at 127.0.0.1"), "{refused}");
+    let nameless = Url::parse("http://nowhere.invalid/").unwrap();
+    let unknown = get(&nameless, limits()).await.unwrap_err();
+    assert_eq!(unknown.cause, Cause::LocalNetwork);
+    assert!(unknown.detail.starts_with("cannot find the address of nowhere.invalid"), "{unknown}");
+}
+
+/// Accepts one connection with a certificate that nobody vouches for.
+fn self_signed() -> Url {
+    let certificate =
+        CertificateDer::from(&include_bytes!("../../fixtures/self-signed.crt.der")[..]);
+    let key = PrivatePkcs8KeyDer::from(&include_bytes!("../../fixtures/self-signed.key.der")[..]);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
+        let refused = connection.complete_io(&mut stream);
+        assert!(refused.is_err(), "the client went on");
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_ends_the_connection() {
+    let failure = get(&self_signed(), limits()).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::Tls);
+    assert!(failure.detail.contains("certificate"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_credential_that_no_header_can_carry_is_not_sent() {
+    let server = Hostile::saying(plain("200 OK", "", "{}")).await;
+    let pass = Pass::Bearer { token: "s3cret\r\nX-Other: 1".into() };
+    let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
+
+    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+
+    assert_eq!(refusal.failure.cause, Cause::Unauthorized);
+    assert!(!refusal.failure.detail.contains("s3cret"), "{}", refusal.failure);
+    assert!(server.asked().is_empty());
+}

@@ -1,0 +1,172 @@
+//! Listings of everything, on servers that change, differ and misbehave.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cynosure::engine::Cause;
+use cynosure::source::{Listing, Next, Source as _};
+use serde_json::json;
+
+use super::{everything, fetch, list, names, page};
+use crate::mailbox::Mailbox;
+
+#[tokio::test]
+async fn everything_is_listed_page_by_page_and_fetched() {
+    let served = Mailbox::of(10).serve().await;
+    let source = served.source();
+
+    let first = source.page(&Listing::Everything, None).await.unwrap();
+    assert_eq!(first.total, Some(10));
+    assert_eq!(first.entries.len(), 4, "as many as the server lets us read at once");
+    assert_eq!(first.entries[0].item.as_str(), "TM0");
+    assert_eq!(first.entries[0].size, Some(2));
+    assert_eq!(everything(&source).await.unwrap(), names(0, 10));
+    assert_eq!(fetch(&source, "M7").await.unwrap(), b"M7");
+}
+
+#[tokio::test]
+async fn an_empty_mailbox_is_listed_at_once() {
+    let served = Mailbox::of(0).serve().await;
+
+    assert!(everything(&served.source()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_listing_outlives_the_program() {
+    let served = Mailbox::of(10).serve().await;
+    let (_, next) = page(&served.source(), &Listing::Everything, None).await.unwrap();
+    let Next::More(place) = next else { panic!("there is more") };
+
+    let (ids, _) = page(&served.source(), &Listing::Everything, Some(&place)).await.unwrap();
+
+    assert_eq!(ids, names(4, 8));
+}
+
+#[tokio::test]
+async fn mail_that_comes_and_goes_in_mid_listing_hides_nothing() {
+    let served = Mailbox::of(12).serve().await;
+    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+        if 1 < pages {
+            return;
+        }
+        served.change(|mailbox| {
+            mailbox.arrive(&format!("N{pages}"));
+            // The last one listed, which is the anchor, and one from the beginning.
+            let anchor = mailbox.emails.iter().position(|id| *id == format!("M{}", 4 * pages + 3));
+            if let Some(at) = anchor {
+                mailbox.emails.remove(at);
+                mailbox.emails.remove(0);
+            }
+        });
+    })
+    .await
+    .unwrap();
+
+    for id in names(0, 12).iter().chain(&["N0".to_owned(), "N1".to_owned()]) {
+        assert!(listed.contains(id), "{id} in {listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_whose_whole_page_vanished_begins_anew() {
+    let served = Mailbox::of(12).serve().await;
+    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+        if pages == 1 {
+            served.change(|mailbox| {
+                mailbox.emails.drain(4..8);
+            });
+        }
+    })
+    .await
+    .unwrap();
+
+    let expected: Vec<_> = [names(0, 8), names(0, 4), names(8, 12)].concat();
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test]
+async fn a_listing_that_always_loses_its_way_gives_up() {
+    let served = Mailbox::of(12).serve().await;
+    served.change(|mailbox| {
+        mailbox.bend("Email/query", |arguments| {
+            arguments.get("anchor").map(|_| json!({"type": "anchorNotFound"}))
+        });
+    });
+
+    let failure = everything(&served.source()).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::CursorExpired);
+}
+
+#[tokio::test]
+async fn a_server_without_anchors_is_listed_by_position() {
+    let served = Mailbox::of(23).serve().await;
+    served.change(|mailbox| {
+        mailbox.bend("Email/query", |arguments| {
+            arguments.get("anchor").map(|_| json!({"type": "invalidArguments"}))
+        });
+    });
+    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+        if pages == 2 {
+            // Positions move forward by six under our feet.
+            served.change(|mailbox| {
+                mailbox.emails.drain(0..6);
+            });
+        }
+    })
+    .await
+    .unwrap();
+
+    assert_eq!(listed, names(0, 23));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_sort_is_listed_in_its_own_order() {
+    let served = Mailbox::of(9).serve().await;
+    served.change(|mailbox| {
+        mailbox.bend("Email/query", |arguments| {
+            arguments.get("sort").map(|_| json!({"type": "unsupportedSort"}))
+        });
+    });
+
+    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 9));
+}
+
+#[tokio::test]
+async fn a_list_that_goes_in_circles_is_noticed() {
+    for circle in [1, 3] {
+        let served = Mailbox::of(12).serve().await;
+        let turns = AtomicUsize::new(0);
+        served.change(|mailbox| {
+            mailbox.bend("Email/query", move |_| {
+                let turn = turns.fetch_add(1, Ordering::Relaxed) % circle;
+                Some(json!({"ids": names(turn * 4, turn * 4 + 4)}))
+            });
+        });
+
+        let failure = everything(&served.source()).await.unwrap_err();
+
+        assert_eq!(failure.detail, "the server's list goes round in a circle");
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_the_server_passes_over_is_not_lost() {
+    let served = Mailbox::of(4).serve().await;
+    served.change(|mailbox| {
+        mailbox.bend("Email/get", |_| Some(json!({"list": [], "notFound": ["M0"]})));
+    });
+
+    let failure = everything(&served.source()).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::Truncated);
+    assert_eq!(failure.detail, "the answer to Email/get leaves out 3 of 4 ids");
+}
+
+#[tokio::test]
+async fn too_many_ids_are_asked_for_in_smaller_portions() {
+    let mut mailbox = Mailbox::of(10);
+    mailbox.session["capabilities"]["urn:ietf:params:jmap:core"]["maxObjectsInGet"] = json!(500);
+    let served = mailbox.serve().await;
+
+    assert_eq!(everything(&served.source()).await.unwrap(), names(0, 10));
+}

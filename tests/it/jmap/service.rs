@@ -1,0 +1,135 @@
+//! The service around the mail: where it is, who may enter, what it brings.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cynosure::engine::Cause;
+use cynosure::source::credential::Credential;
+use cynosure::source::jmap::{Jmap, Options};
+use cynosure::source::{Renewal, Source as _};
+use futures_util::future::{join, join_all};
+use serde_json::json;
+use tokio::time::timeout;
+use url::Url;
+
+use super::{everything, fetch};
+use crate::hostile::{Act, Hostile, plain};
+use crate::mailbox::{Mailbox, Served};
+
+#[tokio::test]
+async fn a_session_that_changed_is_asked_for_again_once() {
+    let served = Mailbox::of(10).serve().await;
+    let source = served.source();
+    source.pin().await.unwrap();
+    // The answers tell of a state that the session itself never shows.
+    served.change(|mailbox| mailbox.session_state = "1".to_owned());
+
+    everything(&source).await.unwrap();
+
+    let sessions =
+        served.server.asked().iter().filter(|asked| asked.path() == "/jmap/session").count();
+    assert_eq!(sessions, 2);
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_read_again() {
+    let served = Mailbox::of(1).serve().await;
+    let reads = AtomicUsize::new(0);
+    let credential = Credential::new(move || {
+        let token = if reads.fetch_add(1, Ordering::Relaxed) < 2 { "old" } else { "secret" };
+        Box::pin(async move { Ok(token.into()) })
+    });
+    let source = Jmap::new(served.options(), credential).unwrap();
+
+    assert_eq!(source.pin().await.unwrap_err().cause, Cause::Unauthorized);
+    assert_eq!(source.renew().await, Ok(Renewal::Same));
+    assert_eq!(source.renew().await, Ok(Renewal::Changed));
+    assert!(source.pin().await.is_ok());
+}
+
+#[tokio::test]
+async fn only_a_mail_that_was_deleted_is_gone() {
+    let served = Mailbox::of(3).serve().await;
+    let source = served.source();
+    source.pin().await.unwrap();
+    assert_eq!(fetch(&source, "M9").await.unwrap_err().cause, Cause::NotFound);
+
+    // Downloads have moved: every one of them is a 404.
+    served.change(|mailbox| mailbox.instead = Some(("/get/", plain("404 None", "", ""))));
+    let failure = fetch(&source, "M1").await.unwrap_err();
+    assert_eq!(failure.cause, Cause::Server);
+    assert_eq!(failure.detail, "404 from 127.0.0.1, but the mail itself is there");
+
+    // So has the whole service.
+    served.change(|mailbox| mailbox.instead = Some(("/", plain("404 None", "", ""))));
+    assert_eq!(fetch(&source, "M1").await.unwrap_err().cause, Cause::Challenge);
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_answered_with_what_to_check() {
+    let nothing = Mailbox::of(0).serve().await;
+    let with_path = |path: &str| {
+        let url = nothing.server.url.join(path).unwrap();
+        nothing.source_with(Options { url, ..nothing.options() })
+    };
+
+    let missing = with_path("/wrong?key=s3cret").pin().await.unwrap_err();
+    assert_eq!(missing.cause, Cause::NotFound);
+    assert!(missing.detail.ends_with("/wrong (404): check `url`"), "{missing}");
+    nothing.change(|mailbox| mailbox.session = json!({"hello": "world"}));
+    let other = nothing.source().pin().await.unwrap_err();
+    assert_eq!(other.cause, Cause::NotFound);
+    assert!(other.detail.contains("/.well-known/jmap is no JMAP service"), "{other}");
+}
+
+#[tokio::test]
+async fn urls_of_the_server_stay_where_the_configuration_points() {
+    let other = Hostile::saying(plain("200 OK", "", "M1")).await;
+    for name in ["apiUrl", "downloadUrl"] {
+        let mut mailbox = Mailbox::of(1);
+        mailbox.session[name] = json!(other.url.join("x").unwrap().as_str());
+        let served = mailbox.serve().await;
+
+        let failure = served.source().pin().await.unwrap_err();
+        assert_eq!(failure.cause, Cause::Challenge);
+        assert!(failure.detail.contains(&other.url.origin().ascii_serialization()), "{failure}");
+        assert!(failure.detail.contains("allow_hosts"), "{failure}");
+    }
+    assert!(other.asked().is_empty());
+
+    let served: Served = {
+        let mut mailbox = Mailbox::of(2);
+        mailbox.session["downloadUrl"] = json!(other.url.join("x").unwrap().as_str());
+        mailbox.serve().await
+    };
+    let allowed_origins = vec![Url::origin(&other.url)];
+    let source = served.source_with(Options { allowed_origins, ..served.options() });
+    assert_eq!(fetch(&source, "M1").await.unwrap(), b"M1");
+}
+
+#[tokio::test]
+async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() {
+    let mut mailbox = Mailbox::of(1);
+    let core = "urn:ietf:params:jmap:core";
+    mailbox.session["capabilities"][core]["maxConcurrentRequests"] = json!(3);
+    let session =
+        plain("200 OK", "Content-Type: application/json\r\n", mailbox.session.to_string());
+    let served = mailbox.serve().await;
+    let server = Hostile::start(move |_, asked| match asked.path() {
+        "/jmap/session" => vec![Act::Send(session.clone())],
+        _ => vec![Act::Hang],
+    })
+    .await;
+    let url = server.url.join("/jmap/session").unwrap();
+    let source = served.source_with(Options { url, ..served.options() });
+
+    let pins = join_all((0..9).map(|_| source.pin()));
+    let fetches = join_all((0..9).map(|_| fetch(&source, "M0")));
+    timeout(Duration::from_millis(300), join(pins, fetches)).await.unwrap_err();
+
+    let asked = server.asked();
+    let count = |path: &str| asked.iter().filter(|asked| asked.path().starts_with(path)).count();
+    assert_eq!(count("/jmap/session"), 1);
+    assert_eq!(count("/jmap/") - 1, 3);
+    assert_eq!(count("/get/"), 2);
+}
