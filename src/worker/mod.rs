@@ -1,1 +1,26 @@
 //! Drives: wait, decide, perform.
+//!
+//! [`drive`] is the loop of one source; [`run`] gives it its lives. What the loop
+//! needs from outside comes through seams, so that a test can be the world:
+//! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
+//! ledger behind [`Store`].
+
+mod downloads;
+mod driver;
+mod jobs;
+mod rate;
+mod rules;
+mod run;
+mod snapshot;
+mod store;
+mod view;
+mod world;
+
+pub use self::downloads::Policies;
+pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::jobs::Shared;
+pub use self::rules::{policies, rules};
+pub use self::run::{End, Supervision, Task, run};
+pub use self::store::{Facts, Opened, Refusal, Store};
+pub use self::view::View;
+pub use self::world::{RealWorld, World};

@@ -1,0 +1,187 @@
+//! What can be typed: the commands and their options.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
+#[derive(Debug, Parser)]
+#[command(name = "cynosure", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command understands.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// The configuration [default: ./config.toml, then /etc/cynosure/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where progress is kept [default: $STATE_DIRECTORY, then `state` beside the configuration]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Log errors only, and show no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How log lines are written
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// The journal under systemd, text elsewhere
+    Auto,
+    Text,
+    Json,
+    /// Straight to the journal, with fields
+    Journal,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Extract the sources of the configuration
+    Run(RunArgs),
+    /// See the whole job on an embedded mailbox with generated mail
+    Demo(DemoArgs),
+    /// Show what each source is doing, and why
+    Status(StatusArgs),
+    /// Show the states a source has passed, with the reasons
+    History(HistoryArgs),
+    /// Show the items that failed
+    Failures(FailuresArgs),
+    /// Have failed items fetched again in the next session
+    Requeue(RequeueArgs),
+    /// Check the archive against the ledger, byte for byte
+    Verify(VerifyArgs),
+    /// Forget the progress of a source, keeping its archive
+    Reset(ResetArgs),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The sources to extract [default: all that are enabled]
+    #[arg(value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// Extract what is new now, then leave
+    #[arg(long)]
+    pub once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Threads in the mailbox
+    #[arg(long, default_value_t = 2000, value_name = "N")]
+    pub items: u64,
+    /// What goes wrong on the way
+    #[arg(long, value_enum, default_value_t = Faults::Some)]
+    pub faults: Faults,
+    /// Where the demo keeps its configuration, state and archive
+    #[arg(long, default_value = "demo", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Another number makes other mail
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Only serve the mailbox, and print a configuration that extracts it
+    #[arg(long)]
+    pub serve: bool,
+    /// Where to serve it
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR", requires = "serve")]
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Faults {
+    None,
+    Some,
+    /// Everything at once
+    Storm,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Print the state files' content as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Keep showing it until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// Only this source
+    pub source: Option<String>,
+    /// How many transitions, the newest last
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+    pub last: u32,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FailuresArgs {
+    /// Only this source
+    pub source: Option<String>,
+    /// Only failures of this cause, such as `server` or `forbidden`
+    #[arg(long)]
+    pub cause: Option<String>,
+    /// How many at most
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RequeueArgs {
+    /// The source; may be left out if there is only one
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Only failures of this cause
+    #[arg(long)]
+    pub cause: Option<String>,
+    /// Only these items, by their ids
+    #[arg(value_name = "ITEM", conflicts_with = "cause")]
+    pub items: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Only this source
+    pub source: Option<String>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResetArgs {
+    /// The source whose progress is forgotten
+    pub source: String,
+    /// Do it; without this, only say what would be done
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Read the configuration and report every mistake in it
+    Check,
+    /// Print what is in effect, and where each value came from
+    Show,
+}

@@ -1,0 +1,99 @@
+//! The last sentence of a run: what was listed, and what became of every item of it.
+
+use crate::cli::exit::Exit;
+use crate::cli::words::count;
+use crate::engine::{Cause, Machine, State, Status};
+use crate::ledger::Tally;
+use crate::worker::{self, End, Ended, Refusal};
+
+/// How a source ended: the code it deserves, and the sentence.
+#[must_use]
+pub(super) fn closing(source: &str, end: &End) -> (Exit, String) {
+    match end {
+        End::Refused(refusal) => refused(refusal),
+        End::Ended(ended) => match ended.exit {
+            worker::Exit::Completed => (settled(&ended.tally), account(source, &ended.tally)),
+            worker::Exit::NothingNew => {
+                (settled(&ended.tally), format!("nothing new: {}", account(source, &ended.tally)))
+            }
+            // The code says who asked; the run decides by the signal.
+            worker::Exit::Stopped => (Exit::Done, format!("stopped: {}", so_far(ended))),
+            worker::Exit::Restart(cause) => {
+                (Exit::StartAgain, format!("{}: {}", cause.reason(), so_far(ended)))
+            }
+            worker::Exit::GaveUp => gave_up(ended),
+        },
+        End::StayedDown(ended) => match ended.exit {
+            worker::Exit::Restart(crate::engine::RestartCause::Completed) => {
+                (settled(&ended.tally), account(source, &ended.tally))
+            }
+            worker::Exit::Completed
+            | worker::Exit::NothingNew
+            | worker::Exit::Stopped
+            | worker::Exit::GaveUp
+            | worker::Exit::Restart(_) => {
+                let (exit, why) = gave_up(ended);
+                (exit, format!("{why}; it stays down, since enable_auto_restart is false"))
+            }
+        },
+    }
+}
+
+/// `listed 2000 = stored 1998 + gone 1 + quarantined 1`, and how to see the ones that are missing.
+#[must_use]
+pub(super) fn account(source: &str, tally: &Tally) -> String {
+    let Tally { listed, stored, gone, quarantined, .. } = tally;
+    let sum =
+        format!("listed {listed} = stored {stored} + gone {gone} + quarantined {quarantined}");
+    match quarantined {
+        0 => sum,
+        1 => format!("{sum}    (cynosure failures {source} shows the one)"),
+        many => format!("{sum}    (cynosure failures {source} shows the {})", count(*many)),
+    }
+}
+
+fn settled(tally: &Tally) -> Exit {
+    if tally.quarantined > 0 { Exit::SomeQuarantined } else { Exit::Done }
+}
+
+fn so_far(ended: &Ended) -> String {
+    let tally = &ended.tally;
+    let state = ended.machine.status().name().replace('_', " ");
+    format!(
+        "{state} at {} of {}; the next run goes on from here",
+        count(tally.settled()),
+        count(tally.listed)
+    )
+}
+
+fn gave_up(ended: &Ended) -> (Exit, String) {
+    let machine = &ended.machine;
+    let (exit, remedy) = remedy(machine);
+    (exit, format!("{}; {remedy}", machine.reason))
+}
+
+fn remedy(machine: &Machine) -> (Exit, &'static str) {
+    if machine.status() == Status::AuthFailed {
+        return (Exit::Authentication, "put a fresh credential in place and run again");
+    }
+    let never_worked = machine.last_look.is_none();
+    let cause = machine.last_error.as_ref().map(|error| error.cause);
+    match (&machine.state, cause) {
+        (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
+            (Exit::Storage, "nothing that is stored is lost")
+        }
+        (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if never_worked => {
+            (Exit::Configuration, "check the `url` of the source; `cynosure config show` prints it")
+        }
+        _ => (Exit::Other, "run again later; it goes on from here"),
+    }
+}
+
+fn refused(refusal: &Refusal) -> (Exit, String) {
+    let exit = match refusal {
+        Refusal::Held { .. } => Exit::Other,
+        Refusal::Newer(_) | Refusal::Configuration(_) => Exit::Configuration,
+        Refusal::Failed(_) => Exit::Storage,
+    };
+    (exit, refusal.to_string())
+}

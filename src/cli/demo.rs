@@ -1,0 +1,135 @@
+//! `demo`: the whole job on the embedded mailbox service, or only the service.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::args::{Common, DemoArgs, Faults};
+use crate::cli::exit::Exit;
+use crate::cli::logging;
+use crate::cli::place::{Ground, source_dir};
+use crate::cli::print::{fail, note, out};
+use crate::cli::progress::{Screen, Wanted};
+use crate::cli::run::run_all;
+use crate::config::{Environment, load};
+use crate::demo::{self, Demo, ITEMS_MAX};
+use crate::disk::{RealDisk, ensure_folder, write_atomic};
+use crate::worker::Mode;
+
+/// The one source of the demo's configuration.
+const SOURCE: &str = "demo";
+
+pub(super) fn demo(common: &Common, args: &DemoArgs) -> ExitCode {
+    let outcome = if args.serve { serve(args) } else { extract(common, args) };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(why) => fail(Exit::Other, why).into(),
+    }
+}
+
+/// Serves the mailbox and extracts it, as a person would with a real one.
+fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
+    let dir = folder(&args.dir)?;
+    let demo = start(args, &dir)?;
+    let config_file = dir.join("config.toml");
+    let text = demo::configuration(&demo, Path::new("downloads"));
+    write_atomic(&RealDisk, &config_file, text.as_bytes())
+        .map_err(|error| format!("cannot write {}: {error}", config_file.display()))?;
+
+    let environment = Environment::of_process();
+    let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
+    let state_dir = common.state_dir.clone().unwrap_or_else(|| dir.join("state"));
+    forget(&source_dir(&state_dir, SOURCE))?;
+
+    let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
+    logging::start(common, &environment, &screen);
+    let archive = loaded.settings.archive.dir.clone();
+    let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
+    let name = name.map_err(|unknown| unknown.to_string())?;
+    let ground = Ground { config_file: config_file.clone(), state_dir, environment, loaded };
+    let exit = run_all(ground, vec![name], Mode::Once, &screen);
+    demo.stop();
+
+    out(format!("\nThe mail is in {}.", archive.display()));
+    out(next_steps(&args.dir.join("config.toml")));
+    Ok(exit)
+}
+
+/// Serves the mailbox until a signal comes. The configuration goes to standard output.
+fn serve(args: &DemoArgs) -> Result<Exit, String> {
+    let dir = folder(&args.dir)?;
+    let demo = start(args, &dir)?;
+    out(demo::configuration(&demo, Path::new("downloads")));
+    note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.addr()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| format!("cannot listen for signals: {error}"))?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(Exit::Done)
+    })
+}
+
+fn start(args: &DemoArgs, dir: &Path) -> Result<Demo, String> {
+    let items = u32::try_from(args.items)
+        .ok()
+        .filter(|items| *items <= ITEMS_MAX)
+        .ok_or_else(|| format!("--items {}: at most {ITEMS_MAX}", args.items))?;
+    let options = demo::Options {
+        items,
+        seed: args.seed,
+        faults: match args.faults {
+            Faults::None => demo::Faults::None,
+            Faults::Some => demo::Faults::Some,
+            Faults::Storm => demo::Faults::Storm,
+        },
+        listen: args.listen,
+        token_file: Some(dir.join("token")),
+        ..demo::Options::default()
+    };
+    demo::start(options).map_err(|error| error.to_string())
+}
+
+/// Makes the demo's folder and returns its absolute path.
+fn folder(dir: &Path) -> Result<PathBuf, String> {
+    let absolute = std::path::absolute(dir)
+        .map_err(|error| format!("cannot use {}: {error}", dir.display()))?;
+    ensure_folder(&RealDisk, &absolute)
+        .map_err(|error| format!("cannot make {}: {error}", absolute.display()))?;
+    Ok(absolute)
+}
+
+/// Every demo begins with an empty ledger, since its server begins anew too.
+fn forget(state: &Path) -> Result<(), String> {
+    match fs_err::remove_dir_all(state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Commands to go on with, as they must be typed here.
+fn next_steps(config: &Path) -> String {
+    let environment = Environment::of_process();
+    let program = match (environment.get("CARGO"), std::env::args().next()) {
+        (Some(_), _) if cfg!(debug_assertions) => "cargo run --".to_owned(),
+        (Some(_), _) => "cargo run --release --".to_owned(),
+        (None, Some(program)) => program,
+        (None, None) => "cynosure".to_owned(),
+    };
+    let line = |command: &str, what: &str| {
+        format!("  {program} --config {} {command:10}  {what}", config.display())
+    };
+    [
+        "Look at it with:".to_owned(),
+        line("status", "what it is doing, and why"),
+        line("history", "the states it passed, with reasons"),
+        line("failures", "what could not be had"),
+        line("verify", "every file against the ledger, byte for byte"),
+    ]
+    .join("\n")
+}

@@ -1,0 +1,82 @@
+//! Where log lines go: plain text, JSON, or the journal with fields.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::cli::args::{Common, LogFormat};
+use crate::cli::progress::Screen;
+use crate::config::Environment;
+
+/// Starts logging to standard error, above the progress lines of `screen` where there are any.
+///
+/// `CYNOSURE_LOG` takes a filter such as `cynosure=debug`.
+pub(super) fn start(common: &Common, environment: &Environment, screen: &Screen) {
+    let under_systemd = environment.get("JOURNAL_STREAM").is_some();
+    let format = match common.log_format {
+        LogFormat::Auto if under_systemd => LogFormat::Journal,
+        LogFormat::Auto => LogFormat::Text,
+        format @ (LogFormat::Text | LogFormat::Json | LogFormat::Journal) => format,
+    };
+    let colours = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
+    let lines = Lines { screen: screen.clone() };
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Auto | LogFormat::Text => {
+            fmt::layer().with_writer(lines).with_ansi(colours).with_target(false).boxed()
+        }
+        LogFormat::Json => fmt::layer().with_writer(lines).json().flatten_event(true).boxed(),
+        LogFormat::Journal => match tracing_journald::layer() {
+            Ok(journal) => journal.with_field_prefix(None).boxed(),
+            // Without a journal the lines must go somewhere.
+            Err(_) => fmt::layer().with_writer(lines).with_ansi(false).boxed(),
+        },
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter(common, environment, screen)))
+        .init();
+}
+
+fn filter(common: &Common, environment: &Environment, screen: &Screen) -> EnvFilter {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        // Where a progress line tells the story, the log need not.
+        (false, 0) if screen.is_live() => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::INFO,
+        (false, 1) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    let wanted = environment.get("CYNOSURE_LOG").and_then(|text| text.to_str());
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    match wanted {
+        Some(wanted) => builder.parse_lossy(wanted),
+        None => builder.parse_lossy(format!("cynosure={level}")),
+    }
+}
+
+/// Standard error, written to without tearing the progress lines.
+#[derive(Clone)]
+struct Lines {
+    screen: Screen,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.screen.beside(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the configuration and the state are, by option, environment or habit.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::args::Common;
+use crate::config::{Environment, Loaded, load};
+
+/// Where the configuration is looked for, in this order.
+const CONFIG_FILES: [&str; 2] = ["config.toml", "/etc/cynosure/config.toml"];
+
+/// The folder that one source keeps its progress in.
+#[must_use]
+pub(super) fn source_dir(state_dir: &Path, source: &str) -> PathBuf {
+    state_dir.join(source)
+}
+
+/// Finds the configuration file.
+///
+/// # Errors
+/// When none was named and none is in the usual places: a sentence that says what to do.
+pub(super) fn config_file(common: &Common) -> Result<PathBuf, String> {
+    if let Some(path) = &common.config {
+        return Ok(path.clone());
+    }
+    let usual = CONFIG_FILES.map(PathBuf::from);
+    usual.into_iter().find(|path| path.exists()).ok_or_else(|| {
+        format!(
+            "there is no configuration: neither ./{} nor {} is there; name one with --config FILE, \
+             or run `cynosure demo` to see the job without one",
+            CONFIG_FILES[0], CONFIG_FILES[1]
+        )
+    })
+}
+
+/// Finds the folder that keeps the progress of all sources.
+#[must_use]
+pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Environment) -> PathBuf {
+    if let Some(dir) = &common.state_dir {
+        return dir.clone();
+    }
+    match environment.get("STATE_DIRECTORY") {
+        Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+        Some(_) | None => config_file.parent().unwrap_or(Path::new("")).join("state"),
+    }
+}
+
+/// Everything a command needs to find its way.
+#[derive(Debug)]
+pub(super) struct Ground {
+    pub config_file: PathBuf,
+    pub state_dir: PathBuf,
+    pub environment: Environment,
+    pub loaded: Loaded,
+}
+
+impl Ground {
+    /// Finds and reads the configuration.
+    ///
+    /// # Errors
+    /// Every mistake in it, as a person reads it.
+    pub fn find(common: &Common) -> Result<Self, String> {
+        let environment = Environment::of_process();
+        let config_file = config_file(common)?;
+        let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
+        let state_dir = state_dir(common, &config_file, &environment);
+        Ok(Self { config_file, state_dir, environment, loaded })
+    }
+}

@@ -1,0 +1,147 @@
+//! The live lines of `run` on a terminal: one per source, what it does, how far it is, and why.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::watch;
+
+use crate::cli::words::{clock_and_wait, count, rate, remaining, span};
+use crate::engine::{Moment, Status};
+use crate::worker::{RealWorld, View, World};
+
+/// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.
+const DRAW_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The cells of a bar.
+const BAR_CELLS: u64 = 18;
+
+/// The terminal, or its absence.
+#[derive(Clone, Debug)]
+pub(super) struct Screen {
+    lines: Option<MultiProgress>,
+}
+
+impl Screen {
+    /// Takes the terminal on standard error, if there is one and it is wanted.
+    #[must_use]
+    pub fn new(wanted: Wanted) -> Self {
+        let live = wanted == Wanted::Yes && std::io::stderr().is_terminal();
+        let lines = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        Self { lines }
+    }
+
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// Writes something else to the terminal without tearing the lines.
+    pub fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.lines {
+            Some(lines) => lines.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Draws one source's line until the sender of its views is gone.
+    pub async fn follow(&self, name: String, views: watch::Receiver<View>) {
+        let Some(lines) = &self.lines else { return };
+        let bar = lines.add(ProgressBar::no_length());
+        // A template that is a constant is right or wrong for ever; a plain line is still a line.
+        let style = ProgressStyle::with_template("{wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        while views.has_changed().is_ok() {
+            let line = line(&name, &views.borrow(), RealWorld.now());
+            bar.set_message(line);
+            tokio::time::sleep(DRAW_INTERVAL).await;
+        }
+        bar.finish_and_clear();
+    }
+}
+
+/// Whether a person wants to see progress.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wanted {
+    Yes,
+    No,
+}
+
+/// One source in one line.
+#[must_use]
+pub(super) fn line(name: &str, view: &View, now: Moment) -> String {
+    let status = view.status.name().replace('_', " ");
+    let mut parts = match view.status {
+        Status::Downloading => downloading(view),
+        Status::Collecting => vec![format!("{} listed", count(view.total))],
+        Status::Idle if view.until <= now => vec!["looking for something new".to_owned()],
+        Status::Idle => vec![format!("next look {}", clock_and_wait(view.until, now))],
+        Status::Completed => vec![format!("{} settled", count(view.done))],
+        Status::Error | Status::RateLimited | Status::AuthFailed => vec![
+            format!("{}/{}", count(view.done), count(view.total)),
+            format!("until {}", clock_and_wait(view.until, now)),
+            view.reason.clone(),
+        ],
+    };
+    if view.waiting > 0 {
+        parts.push(format!("{} waiting for a retry", count(view.waiting)));
+    }
+    format!("{name}  {status}  {}", parts.join("  "))
+}
+
+fn downloading(view: &View) -> Vec<String> {
+    let mut parts =
+        vec![bar(view.done, view.total), format!("{}/{}", count(view.done), count(view.total))];
+    if let Some(per_second) = view.rate_per_second {
+        parts.push(rate(per_second));
+    }
+    let left = view.total.saturating_sub(view.done);
+    if let Some(left) = remaining(left, view.rate_per_second) {
+        parts.push(format!("{} left", span(left)));
+    }
+    parts
+}
+
+fn bar(done: u64, total: u64) -> String {
+    let full = (done * BAR_CELLS).checked_div(total).unwrap_or(0).min(BAR_CELLS);
+    let cells = |cell: &str, number: u64| cell.repeat(usize::try_from(number).unwrap_or(0));
+    cells("█", full) + &cells("░", BAR_CELLS - full)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+
+    fn view(status: Status) -> View {
+        View {
+            status,
+            done: 812,
+            total: 2000,
+            waiting: 0,
+            rate_per_second: Some(14.2),
+            reason: "the server said: retry after 300 s".to_owned(),
+            until: Moment(NOW.0 + 240_000),
+        }
+    }
+
+    #[test]
+    fn a_download_shows_how_far_it_is_and_how_long_it_takes() {
+        let view = View { waiting: 3, ..view(Status::Downloading) };
+
+        assert_eq!(
+            line("work", &view, NOW),
+            "work  downloading  ███████░░░░░░░░░░░  812/2,000  14.2/s  1 min 24 s left  \
+             3 waiting for a retry"
+        );
+    }
+
+    #[test]
+    fn a_wait_shows_its_end_and_its_reason() {
+        let line = line("work", &view(Status::RateLimited), NOW);
+
+        assert!(line.starts_with("work  rate limited  812/2,000  until "), "{line}");
+        assert!(line.ends_with(" (in 4 min)  the server said: retry after 300 s"), "{line}");
+    }
+}

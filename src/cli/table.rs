@@ -1,0 +1,44 @@
+//! Tables that line up, whatever is in them.
+
+use unicode_width::UnicodeWidthStr;
+
+/// The gap between two columns.
+const GAP: &str = "  ";
+
+/// Lines up rows under a head; the last column is never padded.
+#[must_use]
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|c| c.width()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        let last = line.len().saturating_sub(1);
+        for (column, cell) in line.iter().enumerate() {
+            text.push_str(cell);
+            if column < last {
+                let pad = widths.get(column).map_or(0, |width| width.saturating_sub(cell.width()));
+                text.push_str(&" ".repeat(pad));
+                text.push_str(GAP);
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["work", "1"], ["日本", "22"]].map(|row| row.map(str::to_owned).to_vec());
+
+        assert_eq!(table(&["A", "B"], &rows), "A     B\nwork  1\n日本  22\n");
+    }
+}

@@ -1,0 +1,170 @@
+//! What the state file says, key by key.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Moment, SessionId, Status};
+use crate::state::words;
+
+/// The version of the format that is read and written.
+pub const SCHEMA: u32 = 1;
+
+/// Everything about one source that others may want to know.
+///
+/// Times are RFC 3339 in UTC; what does not apply is null. Readers ignore keys that
+/// they do not know.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ExecutionState {
+    pub schema: u32,
+    pub source: String,
+    pub account: String,
+    pub provider: String,
+    /// How the source is spoken to: `jmap` and so on.
+    pub kind: String,
+
+    #[serde(with = "words::status")]
+    pub status: Status,
+    #[serde(with = "words::moment")]
+    pub state_since: Moment,
+    /// When the present state ends, or is looked into at the latest.
+    #[serde(with = "words::optional_moment")]
+    pub until: Option<Moment>,
+    /// Why the source is in this state, for a person.
+    pub reason: String,
+    /// The state that a wait goes back to.
+    #[serde(with = "words::optional_status")]
+    pub resume_to: Option<Status>,
+    /// The wait ends with a restart, since the retries are used up.
+    pub restart_when_due: bool,
+
+    #[serde(with = "words::optional_session")]
+    pub session_id: Option<SessionId>,
+    #[serde(with = "words::optional_moment")]
+    pub start_time: Option<Moment>,
+    #[serde(with = "words::optional_moment")]
+    pub completion_time: Option<Moment>,
+    /// When the source was last asked for something new.
+    #[serde(with = "words::optional_moment")]
+    pub last_look: Option<Moment>,
+    /// Everything is being listed, since the source had forgotten our place in its changes.
+    pub listing_everything: bool,
+
+    /// Items, of this session.
+    pub total_threads: u64,
+    pub downloaded_threads: u64,
+    pub gone: u64,
+    pub quarantined: u64,
+    pub waiting_for_retry: u64,
+    /// Documents there are in all, as the server said when the listing began.
+    pub expected_documents: Option<u64>,
+    /// Items, over the last half minute.
+    pub rate_per_second: Option<f64>,
+    #[serde(with = "words::moment")]
+    pub last_progress: Moment,
+
+    /// Errors of the session, not of items: in all, and since the last progress.
+    pub error_count: u32,
+    pub consecutive_errors: u32,
+    /// The retry that is being waited for or made.
+    pub retry_count: u32,
+    pub restart_count: u32,
+    pub last_error: Option<LastError>,
+    pub rate_limited: bool,
+    #[serde(with = "words::optional_moment")]
+    pub rate_limit_until: Option<Moment>,
+    pub rate_limits_in_a_row: u32,
+
+    #[serde(with = "words::moment")]
+    pub last_updated: Moment,
+    /// The worker's process; null when it has left.
+    pub pid: Option<u32>,
+    /// The version of its program.
+    pub version: String,
+}
+
+impl ExecutionState {
+    /// Writes the state as the one JSON text that the file and the ledger keep.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Nothing in it can fail to be written: its keys are texts, its numbers finite.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Reads such a text back; `None` for another version or damage.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        let state: Self = serde_json::from_str(text).ok()?;
+        (state.schema <= SCHEMA).then_some(state)
+    }
+}
+
+/// What went wrong last.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LastError {
+    /// The family of the cause: `TEMPORARY` and so on.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub cause: String,
+    pub message: String,
+    #[serde(with = "words::moment")]
+    pub at: Moment,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// 2026-03-07 09:05:03.456 UTC.
+    const NOW: Moment = Moment(1_772_874_303_456);
+
+    pub(crate) fn example() -> ExecutionState {
+        ExecutionState {
+            schema: SCHEMA,
+            source: "work".to_owned(),
+            account: "me@example.com".to_owned(),
+            provider: "example".to_owned(),
+            kind: "jmap".to_owned(),
+            status: Status::RateLimited,
+            state_since: NOW,
+            until: Some(Moment(NOW.0 + 300_000)),
+            reason: "the server said: retry after 300 s".to_owned(),
+            resume_to: Some(Status::Downloading),
+            restart_when_due: false,
+            session_id: Some(SessionId::new("session_1772874000")),
+            start_time: Some(Moment(1_772_874_000_000)),
+            completion_time: None,
+            last_look: Some(Moment(1_772_874_000_000)),
+            listing_everything: false,
+            total_threads: 2000,
+            downloaded_threads: 812,
+            gone: 1,
+            quarantined: 2,
+            waiting_for_retry: 3,
+            expected_documents: Some(3200),
+            rate_per_second: Some(14.25),
+            last_progress: NOW,
+            error_count: 4,
+            consecutive_errors: 0,
+            retry_count: 1,
+            restart_count: 0,
+            last_error: Some(LastError {
+                kind: "TEMPORARY".to_owned(),
+                cause: "server".to_owned(),
+                message: "503 from api.example.com".to_owned(),
+                at: NOW,
+            }),
+            rate_limited: true,
+            rate_limit_until: Some(Moment(NOW.0 + 300_000)),
+            rate_limits_in_a_row: 1,
+            last_updated: NOW,
+            pid: Some(4711),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_file_reads_like_this() {
+        let json = serde_json::to_string_pretty(&example()).unwrap();
+
+        insta::assert_snapshot!(json, @"");
+    }
+}

@@ -1,0 +1,525 @@
+//! The bookkeeping of a download: what is queued, in flight, answered, and not yet durable.
+//!
+//! An item is busy from the moment it is taken from the ledger until what became
+//! of it is committed there. Whatever is dropped on the way stays unsettled in the
+//! ledger and is taken again: nothing here needs to survive.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
+use crate::engine::{
+    Bridge, BridgePolicy, Cause, DocumentId, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment,
+    Scope, Verdict,
+};
+use crate::ledger::{DocumentNo, ItemNo, Work};
+use crate::source::Wanted;
+
+/// A group closes after this long, so that little is fetched again after a crash.
+const GROUP_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// The share of a group's bytes that a document on disk takes: it holds a file open, of which
+/// a process has 1,024.
+const SPILLED_SHARE: usize = GROUP_BYTES_MAX / 32;
+
+/// Fewer errands than this, and more are taken from the ledger.
+const QUEUE_LOW: usize = 256;
+
+/// One document to fetch.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub item: ItemNo,
+    pub item_id: ItemId,
+    pub no: DocumentNo,
+    pub wanted: Wanted,
+}
+
+/// What became of a document or an item, to be made durable.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Stored {
+        document: DocumentNo,
+        item_id: ItemId,
+        document_id: DocumentId,
+        draft: Draft,
+    },
+    Gone {
+        document: DocumentNo,
+    },
+    Refused {
+        document: DocumentNo,
+        failure: Failure,
+    },
+    /// Every document that was asked for is answered: the ledger sees what the item is now.
+    Answered {
+        item: ItemNo,
+    },
+    Retry {
+        item: ItemNo,
+        attempts: u32,
+        at: Moment,
+        failure: Failure,
+    },
+    Quarantined {
+        item: ItemNo,
+        failure: Failure,
+    },
+}
+
+/// Outcomes that become durable together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub outcomes: Vec<Outcome>,
+    bytes: usize,
+    opened: Option<Moment>,
+}
+
+/// An item with documents that are not answered yet.
+#[derive(Debug)]
+struct Open {
+    attempts: u32,
+    unanswered: usize,
+    /// Documents that may not be had, and why.
+    refused: Vec<(DocumentNo, Failure)>,
+    /// What its worst other document deserves.
+    fault: Option<(ItemStep, Failure)>,
+    /// Some of its documents will not be asked for: it stays unsettled.
+    abandoned: bool,
+}
+
+/// What is wrong with an answered document.
+enum Flaw {
+    None,
+    Refused(DocumentNo, Failure),
+    Failed(ItemStep, Failure),
+}
+
+/// When the ledger is asked for more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Refill {
+    Now,
+    Running,
+    /// All that is due has been taken; the next item is due then.
+    At(Moment),
+    /// Nothing is left but what is busy.
+    Never,
+}
+
+/// Why nothing is in flight.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Lull {
+    AllSettled,
+    /// Every unsettled item waits for its own retry.
+    Resting(Moment),
+}
+
+/// How items are judged.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    pub item: ItemPolicy,
+    pub bridge: BridgePolicy,
+}
+
+#[derive(Debug)]
+pub(super) struct Downloads {
+    policies: Policies,
+    bridge: Bridge,
+    queue: VecDeque<Errand>,
+    open: BTreeMap<ItemNo, Open>,
+    busy: BTreeSet<ItemNo>,
+    flying: usize,
+    group: Group,
+    /// The items of the group that is being made durable.
+    committing: Option<Vec<ItemNo>>,
+    /// Forbidden items, held back until it is known whether they or the credential are to blame.
+    withheld: Vec<Outcome>,
+    refill: Refill,
+    /// The ledger was asked while items were busy, and passed them over.
+    passed_over: bool,
+}
+
+impl Downloads {
+    pub(super) fn new(policies: Policies) -> Self {
+        Self {
+            policies,
+            bridge: Bridge::default(),
+            queue: VecDeque::new(),
+            open: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            flying: 0,
+            group: Group::default(),
+            committing: None,
+            withheld: Vec::new(),
+            refill: Refill::Now,
+            passed_over: false,
+        }
+    }
+
+    /// Forgets what is queued and in flight. What is answered stays, to be committed.
+    pub(super) fn drop_in_flight(&mut self) {
+        self.queue.clear();
+        self.open.clear();
+        self.flying = 0;
+        self.passed_over = false;
+        self.refill = Refill::Now;
+        let answered = self.group.outcomes.iter().chain(&self.withheld);
+        let mut kept: BTreeSet<_> = answered.filter_map(Outcome::item).collect();
+        kept.extend(self.committing.iter().flatten());
+        self.busy = kept;
+    }
+
+    /// Asks for nothing more; what is in flight may end and be kept.
+    pub(super) fn drop_queue(&mut self, now: Moment) {
+        for errand in std::mem::take(&mut self.queue) {
+            self.abandon(errand.item, now);
+        }
+    }
+
+    pub(super) fn half_open(&mut self) {
+        self.bridge.half_open(self.policies.bridge);
+    }
+
+    /// Takes the next document to fetch, if `concurrency` allows one more.
+    pub(super) fn take(&mut self, concurrency: usize) -> Option<Errand> {
+        let limit = if self.bridge.is_half_open() { 1 } else { concurrency };
+        if self.flying >= limit || self.is_full() {
+            return None;
+        }
+        let errand = self.queue.pop_front()?;
+        self.flying += 1;
+        Some(errand)
+    }
+
+    /// Whether more must be taken from the ledger now; if so, which items to pass over.
+    pub(super) fn wants_more(&mut self, now: Moment) -> Option<BTreeSet<ItemNo>> {
+        let due = match self.refill {
+            Refill::Now => self.queue.len() < QUEUE_LOW,
+            Refill::At(at) => at <= now,
+            Refill::Running | Refill::Never => false,
+        };
+        due.then(|| {
+            self.refill = Refill::Running;
+            self.passed_over = !self.busy.is_empty();
+            self.busy.clone()
+        })
+    }
+
+    /// Takes in what is due; `more` tells whether there may be more of it now.
+    pub(super) fn admit(
+        &mut self,
+        work: Vec<Work>,
+        more: bool,
+        next_due: Option<Moment>,
+        now: Moment,
+    ) {
+        self.refill = match (more, next_due) {
+            (true, _) => Refill::Now,
+            (false, Some(at)) => Refill::At(at),
+            (false, None) => Refill::Never,
+        };
+        for work in work {
+            self.busy.insert(work.no);
+            if work.documents.is_empty() {
+                self.group.push(Outcome::Answered { item: work.no }, 0, now);
+                continue;
+            }
+            let open = Open {
+                attempts: work.attempts,
+                unanswered: work.documents.len(),
+                refused: Vec::new(),
+                fault: None,
+                abandoned: false,
+            };
+            self.open.insert(work.no, open);
+            self.queue.extend(work.documents.into_iter().map(|document| Errand {
+                item: work.no,
+                item_id: work.item.clone(),
+                no: document.no,
+                wanted: Wanted { document: document.id, blob: document.blob, size: document.size },
+            }));
+        }
+    }
+
+    /// Notes the answer to an errand; returns the failure of the session it amounts to.
+    pub(super) fn answered(
+        &mut self,
+        errand: Errand,
+        answer: Result<Draft, Failure>,
+        now: Moment,
+        draw: Draw,
+    ) -> Option<Failure> {
+        let (item, document) = (errand.item, errand.no);
+        self.flying = self.flying.saturating_sub(1);
+        match answer {
+            Ok(draft) => {
+                self.succeeded(now);
+                let bytes = bytes_held(&draft);
+                let (item_id, document_id) = (errand.item_id, errand.wanted.document);
+                let stored = Outcome::Stored { document, item_id, document_id, draft };
+                self.group.push(stored, bytes, now);
+                self.close(item, Flaw::None, now);
+                None
+            }
+            Err(failure) => self.failed(item, document, failure, now, draw),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        item: ItemNo,
+        document: DocumentNo,
+        failure: Failure,
+        now: Moment,
+        draw: Draw,
+    ) -> Option<Failure> {
+        let escalated = self.bridge.failed(self.policies.bridge, item.0, &failure);
+        let is_refused = failure.cause.verdict(Scope::Item) == Verdict::Quarantine;
+        let attempts = self.open.get(&item).map_or(0, |open| open.attempts);
+        match self.policies.item.after(&failure, attempts, now, draw) {
+            ItemStep::Gone => {
+                self.flush_withheld(now);
+                self.group.push(Outcome::Gone { document }, 0, now);
+                self.close(item, Flaw::None, now);
+            }
+            ItemStep::Unharmed => self.abandon(item, now),
+            ItemStep::Retry { .. } | ItemStep::Quarantine { .. } if is_refused => {
+                self.close(item, Flaw::Refused(document, failure), now);
+            }
+            step @ (ItemStep::Retry { .. } | ItemStep::Quarantine { .. }) => {
+                self.close(item, Flaw::Failed(step, failure), now);
+            }
+        }
+        if escalated.is_some() {
+            self.release_withheld();
+        }
+        escalated
+    }
+
+    /// Takes the group if it is time to make it durable, or if nothing else is left to do.
+    pub(super) fn take_group(&mut self, now: Moment) -> Option<Group> {
+        if self.committing.is_some() {
+            return None;
+        }
+        if self.flying == 0 && self.queue.is_empty() {
+            self.flush_withheld(now);
+        }
+        let ripe = self.group_closes_at().is_some_and(|at| at <= now);
+        let idle = self.flying == 0 && self.queue.is_empty() && self.refill != Refill::Running;
+        if self.group.outcomes.is_empty() || !(ripe || idle || self.is_full()) {
+            return None;
+        }
+        self.take_last_group()
+    }
+
+    /// Takes the group as it is.
+    pub(super) fn take_last_group(&mut self) -> Option<Group> {
+        if self.group.outcomes.is_empty() {
+            return None;
+        }
+        let group = std::mem::take(&mut self.group);
+        self.committing = Some(group.items());
+        Some(group)
+    }
+
+    /// Notes that a group is durable, or that it is lost; its items are free to be taken again.
+    pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Moment>) {
+        self.committing = None;
+        for item in items {
+            self.busy.remove(item);
+        }
+        self.refill = match (self.refill, retry_at) {
+            (Refill::At(at), Some(retry)) => Refill::At(at.min(retry)),
+            (Refill::Never, Some(retry)) => Refill::At(retry),
+            (refill, _) => refill,
+        };
+    }
+
+    /// When what is quarantined now is looked at again.
+    pub(super) fn next_look(&self, now: Moment) -> Moment {
+        now.after(self.policies.item.recheck)
+    }
+
+    /// Whether everything that was taken is answered and durable.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.busy.is_empty()
+            && self.flying == 0
+            && self.committing.is_none()
+            && self.group.outcomes.is_empty()
+    }
+
+    /// What there is to do when nothing is in flight and nothing is due.
+    pub(super) fn lull(&mut self) -> Option<Lull> {
+        if !self.is_quiet() || self.refill == Refill::Running {
+            return None;
+        }
+        if std::mem::take(&mut self.passed_over) {
+            // What was passed over may have more to fetch.
+            self.refill = Refill::Now;
+        }
+        match self.refill {
+            Refill::Never => Some(Lull::AllSettled),
+            Refill::At(until) => Some(Lull::Resting(until)),
+            Refill::Now | Refill::Running => None,
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.flying
+    }
+
+    /// When the bookkeeping itself must be looked at again.
+    pub(super) fn wakes_at(&self) -> Option<Moment> {
+        let refill = match self.refill {
+            Refill::At(at) => Some(at),
+            Refill::Now | Refill::Running | Refill::Never => None,
+        };
+        let group = self.group_closes_at().filter(|_| self.committing.is_none());
+        [refill, group].into_iter().flatten().min()
+    }
+
+    fn group_closes_at(&self) -> Option<Moment> {
+        self.group.opened.map(|opened| opened.after(GROUP_AGE_MAX))
+    }
+
+    fn is_full(&self) -> bool {
+        self.group.outcomes.len() >= GROUP_DOCUMENTS_MAX || self.group.bytes >= GROUP_BYTES_MAX
+    }
+
+    /// One document of the item is answered; with the last one, the item is.
+    fn close(&mut self, item: ItemNo, flaw: Flaw, now: Moment) {
+        let Some(open) = self.open.get_mut(&item) else { return };
+        open.unanswered -= 1;
+        match flaw {
+            Flaw::None => {}
+            Flaw::Refused(document, failure) => open.refused.push((document, failure)),
+            Flaw::Failed(step, failure) => {
+                open.fault = Some(worse(open.fault.take(), (step, failure)));
+            }
+        }
+        self.finish_if_answered(item, now);
+    }
+
+    fn finish_if_answered(&mut self, item: ItemNo, now: Moment) {
+        if self.open.get(&item).is_none_or(|open| open.unanswered > 0) {
+            return;
+        }
+        let Some(open) = self.open.remove(&item) else { return };
+        let is_forbidden =
+            open.refused.iter().any(|(_, failure)| failure.cause == Cause::Forbidden);
+        let refused = open
+            .refused
+            .into_iter()
+            .map(|(document, failure)| Outcome::Refused { document, failure });
+        let mut outcomes: Vec<Outcome> = refused.collect();
+        match open.fault {
+            // What it lacks is asked for again; its failures meanwhile still count.
+            None if open.abandoned && outcomes.is_empty() => {
+                self.release(item);
+                return;
+            }
+            Some((ItemStep::Retry { attempts, at }, failure)) => {
+                outcomes.push(Outcome::Retry { item, attempts, at, failure });
+            }
+            Some((ItemStep::Quarantine { .. }, failure)) => {
+                outcomes.push(Outcome::Quarantined { item, failure });
+            }
+            None | Some((ItemStep::Gone | ItemStep::Unharmed, _)) => {
+                outcomes.push(Outcome::Answered { item });
+            }
+        }
+        if is_forbidden {
+            self.withheld.extend(outcomes);
+            return;
+        }
+        for outcome in outcomes {
+            self.group.push(outcome, 0, now);
+        }
+    }
+
+    /// A document of the item stays unanswered, through no fault of the item.
+    fn abandon(&mut self, item: ItemNo, now: Moment) {
+        let Some(open) = self.open.get_mut(&item) else { return };
+        open.unanswered -= 1;
+        open.abandoned = true;
+        self.finish_if_answered(item, now);
+    }
+
+    fn release(&mut self, item: ItemNo) {
+        self.busy.remove(&item);
+        if self.refill != Refill::Running {
+            self.refill = Refill::Now;
+        }
+    }
+
+    fn succeeded(&mut self, now: Moment) {
+        self.bridge.succeeded();
+        self.flush_withheld(now);
+    }
+
+    fn flush_withheld(&mut self, now: Moment) {
+        for outcome in std::mem::take(&mut self.withheld) {
+            self.group.push(outcome, 0, now);
+        }
+    }
+
+    /// The credential is to blame: the forbidden items were never at fault.
+    fn release_withheld(&mut self) {
+        for outcome in std::mem::take(&mut self.withheld) {
+            if let Some(item) = outcome.item() {
+                self.release(item);
+            }
+        }
+    }
+}
+
+impl Group {
+    fn push(&mut self, outcome: Outcome, bytes: usize, now: Moment) {
+        self.opened.get_or_insert(now);
+        self.bytes += bytes;
+        self.outcomes.push(outcome);
+    }
+
+    /// The items that are free again once the group is durable, or lost.
+    pub(super) fn items(&self) -> Vec<ItemNo> {
+        self.outcomes.iter().filter_map(Outcome::item).collect()
+    }
+
+    /// The earliest retry in it.
+    pub(super) fn retry_at(&self) -> Option<Moment> {
+        let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Retry { at, .. } => Some(*at),
+            Outcome::Stored { .. }
+            | Outcome::Gone { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Answered { .. }
+            | Outcome::Quarantined { .. } => None,
+        });
+        retries.min()
+    }
+}
+
+impl Outcome {
+    /// The item this is the last word on for now.
+    fn item(&self) -> Option<ItemNo> {
+        match self {
+            Self::Answered { item } | Self::Retry { item, .. } | Self::Quarantined { item, .. } => {
+                Some(*item)
+            }
+            Self::Stored { .. } | Self::Gone { .. } | Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// What a draft weighs in its group.
+fn bytes_held(draft: &Draft) -> usize {
+    let in_memory = draft.fits(0);
+    if in_memory { usize::try_from(draft.length()).unwrap_or(usize::MAX) } else { SPILLED_SHARE }
+}
+
+/// Of two faults of one item, the one that sets it further back.
+fn worse(known: Option<(ItemStep, Failure)>, new: (ItemStep, Failure)) -> (ItemStep, Failure) {
+    match known {
+        Some(known @ (ItemStep::Quarantine { .. }, _)) => known,
+        Some(_) | None => new,
+    }
+}

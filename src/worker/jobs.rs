@@ -1,0 +1,254 @@
+//! What runs beside the loop: each job asks the source or the store, and answers once.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::archive::Draft;
+use crate::engine::{Cause, Failure, Moment, Session, SessionId};
+use crate::ledger::{ItemNo, Tally};
+use crate::source::{Listing, News, Renewal, Sink, Source};
+use crate::worker::downloads::{Errand, Group};
+use crate::worker::store::{Batch, Collection, PageRecorded, Store};
+use crate::worker::world::World;
+
+/// How often a refused credential is looked at for a change. A person who has just
+/// put a new token in place waits for it; reading a small file costs nothing.
+const CREDENTIAL_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes gathered before they go to a draft on disk, so that a slow disk is met away from the loop.
+const SINK_BYTES: usize = 256 * 1024;
+
+/// The answer of a job.
+pub(super) enum Done {
+    Looked(Result<News, Failure>),
+    Paged(Result<PageRecorded, Failure>),
+    Proved(Result<(), Failure>),
+    Refilled(Result<Batch, Failure>),
+    Fetched { errand: Errand, answer: Result<Draft, Failure> },
+    Committed { items: Vec<ItemNo>, retry_at: Option<Moment>, result: Result<Tally, Failure> },
+    Finished(Result<Tally, Failure>),
+    Renewed(Result<Renewal, Failure>),
+}
+
+/// The store, shared by the jobs, which use it one after the other and away from the loop.
+pub struct Shared<W> {
+    world: Rc<W>,
+    store: Arc<Mutex<Store>>,
+}
+
+impl<W> Clone for Shared<W> {
+    fn clone(&self) -> Self {
+        Self { world: Rc::clone(&self.world), store: Arc::clone(&self.store) }
+    }
+}
+
+impl<W: World> Shared<W> {
+    #[must_use]
+    pub fn new(world: Rc<W>, store: Store) -> Self {
+        Self { world, store: Arc::new(Mutex::new(store)) }
+    }
+
+    pub(super) async fn with<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> T {
+        let store = Arc::clone(&self.store);
+        self.world
+            .offload(move || job(&mut store.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+    }
+}
+
+type Job = LocalBoxFuture<'static, Done>;
+
+/// Asks for news: of the source, and of quarantined items whose time has come.
+pub(super) fn look<S: Source + 'static, W: World>(
+    source: &Rc<S>,
+    shared: &Shared<W>,
+    not_before: Moment,
+) -> Job {
+    let (source, shared) = (Rc::clone(source), shared.clone());
+    Box::pin(async move {
+        shared.world.sleep_until(not_before).await;
+        let now = shared.world.now();
+        let known = shared.with(move |store| store.known_news(now)).await;
+        Done::Looked(match known {
+            Ok((true, _) | (false, None)) => Ok(News::Something),
+            Ok((false, Some(cursor))) => source.look(&cursor).await,
+            Err(failure) => Err(failure),
+        })
+    })
+}
+
+/// Lists one page and records it, opening the session's collection if need be.
+pub(super) fn collect<S: Source + 'static, W: World>(
+    source: &Rc<S>,
+    shared: &Shared<W>,
+    session: &Session,
+    relist: bool,
+    not_before: Moment,
+) -> Job {
+    let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
+    Box::pin(async move {
+        shared.world.sleep_until(not_before).await;
+        Done::Paged(collect_page(&*source, &shared, session, relist).await)
+    })
+}
+
+async fn collect_page<S: Source, W: World>(
+    source: &S,
+    shared: &Shared<W>,
+    session: Session,
+    relist: bool,
+) -> Result<PageRecorded, Failure> {
+    let id = session.id.clone();
+    let (listing, place) = match shared.with(move |store| store.collection(&id, relist)).await? {
+        Collection::Open { listing, place } => (listing, place),
+        Collection::Listed { tally } => {
+            return Ok(PageRecorded { tally, total: None, listed_all: true });
+        }
+        Collection::NotBegun { listing } => {
+            // The point from which the next look counts is pinned before anything is listed.
+            let pinned = match &listing {
+                Listing::Everything => Some(source.pin().await?),
+                Listing::Since(_) => None,
+            };
+            let (session, begun) = (session.clone(), listing.clone());
+            shared.with(move |store| store.begin(&session, &begun, pinned)).await?;
+            (listing, None)
+        }
+    };
+    let page = source.page(&listing, place.as_ref()).await?;
+    let now = shared.world.now();
+    shared.with(move |store| store.record_page(&page, now)).await
+}
+
+/// Asks one harmless question, to see whether the source is well again.
+pub(super) fn prove<S: Source + 'static>(source: &Rc<S>) -> Job {
+    let source = Rc::clone(source);
+    Box::pin(async move { Done::Proved(source.pin().await.map(drop)) })
+}
+
+/// Takes more of what is due from the ledger.
+pub(super) fn refill<W: World>(shared: &Shared<W>, skip: BTreeSet<ItemNo>, now: Moment) -> Job {
+    let shared = shared.clone();
+    Box::pin(async move { Done::Refilled(shared.with(move |store| store.due(&skip, now)).await) })
+}
+
+/// Fetches one document.
+pub(super) fn fetch<S: Source + 'static, W: World>(
+    source: &Rc<S>,
+    shared: &Shared<W>,
+    errand: Errand,
+    draft: Draft,
+) -> Job {
+    let (source, world) = (Rc::clone(source), Rc::clone(&shared.world));
+    Box::pin(async move {
+        let mut sink = DraftSink { world, draft: Some(draft), gathered: Vec::new() };
+        let answer = match source.fetch(&errand.wanted, &mut sink).await {
+            Ok(_) => sink.finish().await,
+            Err(failure) => Err(failure),
+        };
+        Done::Fetched { errand, answer }
+    })
+}
+
+/// Makes a group durable.
+pub(super) fn commit<W: World>(
+    shared: &Shared<W>,
+    group: Group,
+    next_look: Moment,
+    now: Moment,
+) -> Job {
+    let shared = shared.clone();
+    Box::pin(async move {
+        let (items, retry_at) = (group.items(), group.retry_at());
+        let result = shared.with(move |store| store.commit(group, next_look, now)).await;
+        Done::Committed { items, retry_at, result }
+    })
+}
+
+/// Closes the session in the ledger.
+pub(super) fn finish<W: World>(shared: &Shared<W>, session: &SessionId, now: Moment) -> Job {
+    let (shared, id) = (shared.clone(), session.clone());
+    Box::pin(async move { Done::Finished(shared.with(move |store| store.finish(&id, now)).await) })
+}
+
+/// Reads the credential again.
+pub(super) fn renew<S: Source + 'static>(source: &Rc<S>) -> Job {
+    let source = Rc::clone(source);
+    Box::pin(async move { Done::Renewed(source.renew().await) })
+}
+
+/// Waits until there is another credential.
+pub(super) fn watch_credential<S: Source + 'static, W: World>(
+    source: &Rc<S>,
+    world: &Rc<W>,
+) -> Job {
+    let (source, world) = (Rc::clone(source), Rc::clone(world));
+    Box::pin(async move {
+        loop {
+            world.sleep_until(world.now().after(CREDENTIAL_LOOK_INTERVAL)).await;
+            // What goes wrong here is seen again when the wait is over.
+            if let Ok(Renewal::Changed) = source.renew().await {
+                return Done::Renewed(Ok(Renewal::Changed));
+            }
+        }
+    })
+}
+
+/// Leads the bytes of a document into its draft.
+struct DraftSink<W> {
+    world: Rc<W>,
+    /// Absent only while it is away on a blocking thread.
+    draft: Option<Draft>,
+    gathered: Vec<u8>,
+}
+
+impl<W: World> DraftSink<W> {
+    async fn finish(mut self) -> Result<Draft, Failure> {
+        self.pass_on().await?;
+        self.draft.ok_or_else(lost)
+    }
+
+    /// Appends what was gathered: at once where that touches memory only.
+    async fn pass_on(&mut self) -> Result<(), Failure> {
+        let mut draft = self.draft.take().ok_or_else(lost)?;
+        let gathered = std::mem::take(&mut self.gathered);
+        let (draft, appended) = if draft.fits(gathered.len()) {
+            let appended = draft.append(&gathered);
+            (draft, appended)
+        } else {
+            self.world
+                .offload(move || {
+                    let appended = draft.append(&gathered);
+                    (draft, appended)
+                })
+                .await
+        };
+        self.draft = Some(draft);
+        appended
+    }
+}
+
+impl<W: World> Sink for DraftSink<W> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= SINK_BYTES { self.pass_on().await } else { Ok(()) }
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        self.gathered.clear();
+        self.draft.as_mut().ok_or_else(lost)?.rewind();
+        Ok(())
+    }
+}
+
+/// A write was dropped half-way and the sink used on: a mistake in the source.
+fn lost() -> Failure {
+    Failure::new(Cause::Unknown, "the document was let go while it was written")
+}

@@ -1,0 +1,62 @@
+//! How fast it goes: items settled per second, over the last half minute.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::engine::Moment;
+
+/// Over which the rate is taken: long enough to be steady, short enough to show a change.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// The shortest time a rate is told for; over less, it is noise.
+const SPAN_MIN: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    /// When, and how many were settled by then. Oldest first.
+    samples: VecDeque<(Moment, u64)>,
+}
+
+impl Rate {
+    pub(super) fn note(&mut self, settled: u64, now: Moment) {
+        while self.samples.len() > 1
+            && self.samples.front().is_some_and(|(at, _)| now.since(*at) > WINDOW)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, settled));
+    }
+
+    /// Begins anew: what comes after a pause says nothing about the time before it.
+    pub(super) fn forget(&mut self) {
+        self.samples.clear();
+    }
+
+    /// Items per second; `None` while it cannot be told.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub(super) fn per_second(&self, now: Moment) -> Option<f64> {
+        let (first_at, first) = *self.samples.front()?;
+        let (_, last) = *self.samples.back()?;
+        let span = now.since(first_at);
+        (span >= SPAN_MIN).then(|| last.saturating_sub(first) as f64 / span.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_half_minute() {
+        let mut rate = Rate::default();
+        rate.note(0, Moment(0));
+        assert_eq!(rate.per_second(Moment(100)), None);
+
+        for second in 1..=100 {
+            rate.note(second as u64 * 10, Moment(second * 1000));
+        }
+
+        let rate = rate.per_second(Moment(100_000)).expect("there is a rate");
+        assert!((rate - 10.0).abs() < 0.5, "{rate}");
+    }
+}

@@ -1,0 +1,187 @@
+//! All sources of a configuration side by side, each through as many lives as it needs.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+use url::{Origin, Url};
+
+use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
+use crate::source::credential::Credential;
+use crate::source::http::Limits;
+use crate::source::jmap::{self, Jmap};
+use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+use crate::worker::jobs::Shared;
+use crate::worker::rules::{policies, rules};
+use crate::worker::store::{Facts, Opened, Refusal, Store};
+use crate::worker::view::View;
+use crate::worker::world::{RealWorld, World};
+
+/// Documents per page of a listing: the floor that RFC 8620 sets for `maxObjectsInGet`.
+const PAGE_SIZE_MAX: u32 = 500;
+
+/// What one source needs to know to run.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub name: SourceName,
+    pub config_file: PathBuf,
+    pub state_dir: PathBuf,
+    pub environment: Environment,
+    pub mode: Mode,
+    pub supervision: Supervision,
+}
+
+/// Who starts the process anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Supervision {
+    /// Nobody: the worker starts itself anew, in this process.
+    None,
+    /// A service manager, when the process leaves with the code for it. Other sources
+    /// of the process would be disturbed, so that only a lone source leaves.
+    Alone,
+}
+
+/// How a source ended.
+#[derive(Debug)]
+pub enum End {
+    Ended(Ended),
+    /// It is due to be started anew, and must not be by itself.
+    StayedDown(Ended),
+    /// It could not begin.
+    Refused(Refusal),
+}
+
+/// Runs one source until it is done for good.
+pub async fn run(
+    task: Task,
+    mut settings: Settings,
+    stop: watch::Receiver<Stop>,
+    view: watch::Sender<View>,
+) -> End {
+    let world = Rc::new(RealWorld);
+    loop {
+        let Some(source) = settings.sources.get(&task.name).cloned() else {
+            return End::Refused(Refusal::Configuration(format!(
+                "source {} is no longer in the configuration",
+                task.name
+            )));
+        };
+        let ended = match live(&task, &settings, &source, &world, &stop, &view).await {
+            Ok(ended) => ended,
+            Err(refusal) => return End::Refused(refusal),
+        };
+        let Exit::Restart(cause) = ended.exit else { return End::Ended(ended) };
+        if !settings.service.enable_auto_restart {
+            warn!(source = %task.name, why = cause.reason(), "a restart is due, and auto-restart is off");
+            return End::StayedDown(ended);
+        }
+        if task.supervision == Supervision::Alone {
+            return End::Ended(ended);
+        }
+        info!(source = %task.name, why = cause.reason(), "starting anew in place");
+        settings = reread(&task, settings);
+    }
+}
+
+/// One life: from the store as it was left to the next restart.
+async fn live(
+    task: &Task,
+    settings: &Settings,
+    source: &Source,
+    world: &Rc<RealWorld>,
+    stop: &watch::Receiver<Stop>,
+    view: &watch::Sender<View>,
+) -> Result<Ended, Refusal> {
+    let facts = Facts {
+        source: task.name.to_string(),
+        kind: "jmap",
+        account: source.account.clone(),
+        provider: source.provider.clone(),
+    };
+    let dir = task.state_dir.join(task.name.as_str());
+    let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
+    let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
+    let Opened { store, machine, tally, notes } = opened;
+    for note in notes {
+        warn!(source = %task.name, "{note}");
+    }
+    let client = jmap_source(settings, source, &task.environment)?;
+    let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
+    let parts = Parts {
+        source: client,
+        world: Rc::clone(world),
+        drafts: store.drafts(),
+        shared: Shared::new(Rc::clone(world), store),
+        machine,
+        tally,
+        rules: rules(settings, source),
+        policies: policies(settings),
+        concurrency,
+        mode: task.mode,
+        stop: stop.clone(),
+        view: view.clone(),
+    };
+    Ok(drive(parts).await)
+}
+
+fn jmap_source(
+    settings: &Settings,
+    source: &Source,
+    environment: &Environment,
+) -> Result<Jmap, Refusal> {
+    let request = &settings.request;
+    let (auth, secret) = match &source.auth {
+        Auth::Basic { username, password } => {
+            (jmap::Auth::Basic { username: username.clone() }, password.clone())
+        }
+        Auth::Bearer { token } => (jmap::Auth::Bearer, token.clone()),
+    };
+    let options = jmap::Options {
+        url: source.url.clone(),
+        allowed_origins: allowed_origins(source),
+        auth,
+        mailboxes: source.mailboxes.clone(),
+        since: source.since,
+        page_size_max: PAGE_SIZE_MAX,
+        concurrency: settings.concurrency(&source.provider),
+        limits: Limits {
+            attempts: request.attempts,
+            delay: request.delay,
+            max_delay: request.max_delay,
+            connect_timeout: request.connect_timeout,
+            idle_timeout: request.idle_timeout,
+            total_timeout: request.total_timeout,
+            min_rate: request.min_rate,
+            max_answer: request.max_answer,
+            max_document: request.max_document,
+        },
+    };
+    let environment = environment.clone();
+    let credential = Credential::new(move || {
+        let (secret, environment) = (secret.clone(), environment.clone());
+        Box::pin(async move {
+            RealWorld
+                .offload(move || secret.read(&environment).map_err(|error| error.to_string()))
+                .await
+        })
+    });
+    Jmap::new(options, credential).map_err(Refusal::Failed)
+}
+
+fn allowed_origins(source: &Source) -> Vec<Origin> {
+    let urls =
+        source.allow_hosts.iter().filter_map(|host| Url::parse(&format!("https://{host}")).ok());
+    urls.map(|url| url.origin()).collect()
+}
+
+/// Reads the configuration again; a broken one is reported and the last good one kept.
+fn reread(task: &Task, settings: Settings) -> Settings {
+    match config::load(&task.config_file, &task.environment) {
+        Ok(loaded) => loaded.settings,
+        Err(mistakes) => {
+            warn!(source = %task.name, "going on with the last good configuration: {mistakes}");
+            settings
+        }
+    }
+}

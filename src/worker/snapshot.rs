@@ -1,0 +1,135 @@
+//! The machine in the state file: written for people and for the next start, read back by it.
+
+use crate::engine::{Cause, LastError, Machine, Moment, Session, State, Status, Then, Work};
+use crate::state::{self, ExecutionState, SCHEMA};
+use crate::worker::store::{Facts, Progress};
+
+/// Writes down everything that the next start, or a person, must know.
+pub(super) fn write(
+    machine: &Machine,
+    until: Option<Moment>,
+    progress: &Progress,
+    facts: &Facts,
+    pid: Option<u32>,
+    now: Moment,
+) -> ExecutionState {
+    let session = machine.session.as_ref();
+    let tally = progress.tally;
+    let rate_limited = machine.status() == Status::RateLimited;
+    ExecutionState {
+        schema: SCHEMA,
+        source: facts.source.clone(),
+        account: facts.account.clone(),
+        provider: facts.provider.clone(),
+        kind: facts.kind.to_owned(),
+        status: machine.status(),
+        state_since: machine.state_since,
+        until,
+        reason: machine.reason.clone(),
+        resume_to: resume(&machine.state).map(status_of),
+        restart_when_due: matches!(machine.state, State::Error { then: Then::Restart, .. }),
+        session_id: session.map(|session| session.id.clone()),
+        start_time: session.map(|session| session.started),
+        completion_time: session.and_then(|session| session.completed),
+        last_look: machine.last_look,
+        listing_everything: machine.relisted,
+        total_threads: tally.listed,
+        downloaded_threads: tally.stored,
+        gone: tally.gone,
+        quarantined: tally.quarantined,
+        waiting_for_retry: progress.waiting,
+        expected_documents: progress.expected_documents,
+        rate_per_second: progress.rate_per_second,
+        last_progress: machine.last_progress,
+        error_count: machine.error_count,
+        consecutive_errors: machine.consecutive_errors,
+        retry_count: machine.retry_count,
+        restart_count: machine.restart_count,
+        last_error: machine.last_error.as_ref().map(|error| state::LastError {
+            kind: error.cause.kind().name().to_owned(),
+            cause: error.cause.name().to_owned(),
+            message: error.message.clone(),
+            at: error.at,
+        }),
+        rate_limited,
+        rate_limit_until: until.filter(|_| rate_limited),
+        rate_limits_in_a_row: machine.throttles,
+        last_updated: now,
+        pid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Reads the machine back as it was. A state without the deadline it needs is due at once.
+pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
+    let new = Machine::new(now);
+    let session = state.session_id.clone().map(|id| Session {
+        id,
+        started: state.start_time.unwrap_or(state.state_since),
+        completed: state.completion_time,
+    });
+    let last_error = state.last_error.as_ref().map(|error| LastError {
+        cause: Cause::from_name(&error.cause).unwrap_or(Cause::Unknown),
+        message: error.message.clone(),
+        at: error.at,
+    });
+    Machine {
+        state: read_state(state, now),
+        reason: state.reason.clone(),
+        state_since: state.state_since,
+        session,
+        last_look: state.last_look,
+        last_progress: state.last_progress,
+        last_error,
+        error_count: state.error_count,
+        consecutive_errors: state.consecutive_errors,
+        retry_count: state.retry_count,
+        throttles: state.rate_limits_in_a_row,
+        restart_count: state.restart_count,
+        relisted: state.listing_everything,
+        ..new
+    }
+}
+
+fn read_state(state: &ExecutionState, now: Moment) -> State {
+    let until = state.until.unwrap_or(now);
+    let resume = state.resume_to.map_or(Work::Looking, work_of);
+    match state.status {
+        // A look that was under way is begun anew, at once.
+        Status::Idle => State::Idle { until },
+        Status::Collecting => State::Working(Work::Collecting),
+        Status::Downloading => State::Working(Work::Downloading),
+        Status::Completed => State::Completed,
+        Status::Error => {
+            let then = if state.restart_when_due { Then::Restart } else { Then::Resume };
+            State::Error { until, resume, then }
+        }
+        Status::RateLimited => State::RateLimited { until, resume },
+        Status::AuthFailed => State::AuthFailed { until, resume },
+    }
+}
+
+fn resume(state: &State) -> Option<Work> {
+    match state {
+        State::Error { resume, .. }
+        | State::RateLimited { resume, .. }
+        | State::AuthFailed { resume, .. } => Some(*resume),
+        State::Idle { .. } | State::Working(_) | State::Completed => None,
+    }
+}
+
+fn status_of(work: Work) -> Status {
+    State::Working(work).status()
+}
+
+fn work_of(status: Status) -> Work {
+    match status {
+        Status::Collecting => Work::Collecting,
+        Status::Downloading => Work::Downloading,
+        Status::Idle
+        | Status::Completed
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => Work::Looking,
+    }
+}

@@ -1,0 +1,484 @@
+//! What survives: ledger, archive and state file, used together and in the right order.
+//!
+//! Everything here blocks, and is called away from the loop.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::archive::{self, Archive, FolderName, Intent, Kept, StoredAt};
+use crate::disk::{Disk, Lock, LockError, RealDisk, ensure_folder, storage_failure};
+use crate::engine::{Cause, Cursor, Failure, Machine, Moment, Place, Session, SessionId, Status};
+use crate::ledger::{
+    self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, OpenError, SessionKind, SessionStart,
+    Tally, Transition, Work,
+};
+use crate::source::{Listing, Next, Page};
+use crate::state::{self, ExecutionState};
+use crate::worker::downloads::{Group, Outcome};
+use crate::worker::snapshot;
+
+/// Items taken from the ledger at a time.
+const DUE_ITEMS_MAX: usize = 256;
+
+/// The names of a source's files in its state folder.
+const STATE_FILE: &str = "execution_state.json";
+const LEDGER_FILE: &str = "ledger.sqlite";
+const LOCK_FILE: &str = "lock";
+
+/// What is told about a source wherever its state is shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Facts {
+    pub source: String,
+    pub kind: &'static str,
+    pub account: String,
+    pub provider: String,
+}
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub tally: Tally,
+    /// Items that wait for a retry of their own.
+    pub waiting: u64,
+    /// Documents there are in all, where the server says so.
+    pub expected_documents: Option<u64>,
+    pub rate_per_second: Option<f64>,
+}
+
+/// Where a session's collection stands.
+#[derive(Debug)]
+pub(super) enum Collection {
+    NotBegun { listing: Listing },
+    Open { listing: Listing, place: Option<Place> },
+    Listed { tally: Tally },
+}
+
+/// What recording a page led to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageRecorded {
+    pub tally: Tally,
+    pub total: Option<u64>,
+    pub listed_all: bool,
+}
+
+/// What is due.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub work: Vec<Work>,
+    /// There may be more that is due now.
+    pub more: bool,
+    /// When the next item is due.
+    pub next_due: Option<Moment>,
+    pub waiting: u64,
+}
+
+/// Why a source cannot begin.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Another worker has it.
+    Held {
+        pid: Option<u32>,
+        path: PathBuf,
+    },
+    /// A newer program wrote what is there.
+    Newer(String),
+    Configuration(String),
+    Failed(Failure),
+}
+
+/// A store that is ready, and what it remembers.
+#[derive(Debug)]
+pub struct Opened {
+    pub store: Store,
+    pub machine: Machine,
+    pub tally: Tally,
+    /// What a person should know about how it was found.
+    pub notes: Vec<String>,
+}
+
+/// The store of one source, held by its one worker.
+#[derive(Debug)]
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    ledger: Ledger,
+    archive: Arc<Archive>,
+    state_file: PathBuf,
+    facts: Facts,
+    pid: Option<u32>,
+    _lock: Option<Lock>,
+}
+
+impl Store {
+    /// Opens the store of a source, alone, and reconciles what a crash left.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing is lost by it.
+    pub fn open(
+        dir: &Path,
+        archive_dir: &Path,
+        facts: Facts,
+        now: Moment,
+    ) -> Result<Opened, Refusal> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        ensure_folder(&*disk, dir)
+            .map_err(|error| Refusal::Failed(storage_failure("make the folder", dir, &error)))?;
+        let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
+        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?;
+        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, now)?;
+        opened.store._lock = Some(lock);
+        opened.store.pid = Some(std::process::id());
+        Ok(opened)
+    }
+
+    /// Opens a store on a disk and a ledger that are there already.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        ledger: Ledger,
+        dir: &Path,
+        archive_dir: &Path,
+        facts: Facts,
+        now: Moment,
+    ) -> Result<Opened, Refusal> {
+        let mut notes = Vec::new();
+        let (archive, recovered) =
+            Archive::open(Arc::clone(&disk), archive_dir, &facts.source, |item, document| {
+                let stored = ledger.stored_file(item, document)?;
+                Ok(stored.map(|stored| StoredAt { folder: stored.folder, file: stored.file }))
+            })?;
+        if recovered.documents > 0 {
+            notes.push(format!(
+                "{} documents were not yet in the ledger; they are fetched again",
+                recovered.documents
+            ));
+        }
+        let state_file = dir.join(STATE_FILE);
+        let machine = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
+        let tally = ledger.tally()?;
+        let archive = Arc::new(archive);
+        let store = Self { disk, ledger, archive, state_file, facts, pid: None, _lock: None };
+        Ok(Opened { store, machine, tally, notes })
+    }
+
+    /// Where drafts come from.
+    #[must_use]
+    pub fn drafts(&self) -> Arc<Archive> {
+        Arc::clone(&self.archive)
+    }
+
+    /// Saves the machine: to the ledger when its status changed, and to the state file.
+    pub(super) fn save(
+        &mut self,
+        before: Status,
+        machine: &Machine,
+        until: Option<Moment>,
+        progress: &Progress,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        let state = snapshot::write(machine, until, progress, &self.facts, self.pid, now);
+        if before != machine.status() {
+            let transition = Transition {
+                at: now,
+                from: before.name().to_owned(),
+                to: machine.status().name().to_owned(),
+                reason: machine.reason.clone(),
+                session: machine.session.as_ref().map(|session| session.id.clone()),
+            };
+            self.ledger.record_transition(&transition, &state.to_json())?;
+        }
+        state::save(&*self.disk, &self.state_file, &state)
+    }
+
+    /// Takes the process's number out of the state file: nobody works on it now.
+    pub(super) fn leave(&mut self) {
+        self.pid = None;
+    }
+
+    /// What can be known without asking the source: whether quarantined items are due
+    /// for another look, and from which point changes are asked for.
+    pub(super) fn known_news(&self, now: Moment) -> Result<(bool, Option<Cursor>), Failure> {
+        Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
+    }
+
+    /// Finds where the collection of a session stands.
+    pub(super) fn collection(&self, id: &SessionId, relist: bool) -> Result<Collection, Failure> {
+        let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
+        else {
+            let cursor = self.ledger.cursor()?.filter(|_| !relist);
+            let listing = cursor.map_or(Listing::Everything, Listing::Since);
+            return Ok(Collection::NotBegun { listing });
+        };
+        if session.is_listed {
+            return Ok(Collection::Listed { tally: session.tally });
+        }
+        let listing = match session.kind {
+            SessionKind::Full => Listing::Everything,
+            SessionKind::Changes | SessionKind::Recheck if relist => {
+                return Ok(Collection::NotBegun { listing: Listing::Everything });
+            }
+            SessionKind::Changes | SessionKind::Recheck => match self.ledger.cursor()? {
+                Some(cursor) => Listing::Since(cursor),
+                None => Listing::Everything,
+            },
+        };
+        Ok(Collection::Open { listing, place: session.place })
+    }
+
+    /// Begins the collection of a session, or begins it anew as a listing of everything.
+    pub(super) fn begin(
+        &mut self,
+        session: &Session,
+        listing: &Listing,
+        pinned: Option<Cursor>,
+    ) -> Result<(), Failure> {
+        if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
+            return self.ledger.list_anew(pinned.as_ref());
+        }
+        let kind = match listing {
+            Listing::Everything => SessionKind::Full,
+            Listing::Since(_) => SessionKind::Changes,
+        };
+        let (id, started) = (session.id.clone(), session.started);
+        self.ledger.begin(&SessionStart { id, kind, started, pinned })
+    }
+
+    pub(super) fn record_page(
+        &mut self,
+        page: &Page,
+        now: Moment,
+    ) -> Result<PageRecorded, Failure> {
+        let listed: Vec<Listed> = page
+            .entries
+            .iter()
+            .map(|entry| Listed {
+                item: entry.item.clone(),
+                document: entry.document.clone(),
+                blob: entry.blob.clone(),
+                size: entry.size,
+            })
+            .collect();
+        let next = match &page.next {
+            Next::More(place) => NextPlace::More(place.clone()),
+            Next::Done(cursor) => NextPlace::Done(cursor.clone()),
+        };
+        self.ledger.record_page(&listed, &next, now)?;
+        let listed_all = matches!(next, NextPlace::Done(_));
+        Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all })
+    }
+
+    pub(super) fn due(&self, skip: &BTreeSet<ItemNo>, now: Moment) -> Result<Batch, Failure> {
+        let work = self.ledger.due(now, DUE_ITEMS_MAX, skip)?;
+        let more = work.len() == DUE_ITEMS_MAX;
+        let next_due = if more {
+            None
+        } else {
+            let mut taken = skip.clone();
+            taken.extend(work.iter().map(|work| work.no));
+            self.ledger.next_due(&taken)?
+        };
+        Ok(Batch { work, more, next_due, waiting: self.ledger.waiting_for_retry()? })
+    }
+
+    /// Makes a group durable: the files, their names, then their rows.
+    pub(super) fn commit(
+        &mut self,
+        group: Group,
+        next_look: Moment,
+        now: Moment,
+    ) -> Result<Tally, Failure> {
+        let mut outcomes = Vec::new();
+        let mut documents = Vec::new();
+        for outcome in group.outcomes {
+            match outcome {
+                Outcome::Stored { document, item_id, document_id, draft } => {
+                    documents.push((document, item_id, document_id, draft));
+                }
+                outcome => outcomes.extend(recorded(outcome)),
+            }
+        }
+        let mut intent = None;
+        if !documents.is_empty() {
+            let (numbers, kept, left) = self.keep(documents)?;
+            let stored =
+                numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
+            // The documents come first: they decide what becomes of the items.
+            outcomes = stored.chain(outcomes).collect();
+            intent = Some(left);
+        }
+        self.ledger.commit(&outcomes, next_look, now)?;
+        if let Some(intent) = intent {
+            self.archive.forget(intent);
+        }
+        self.ledger.tally()
+    }
+
+    #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]
+    fn keep(
+        &mut self,
+        documents: Vec<(
+            DocumentNo,
+            crate::engine::ItemId,
+            crate::engine::DocumentId,
+            archive::Draft,
+        )>,
+    ) -> Result<(Vec<DocumentNo>, Vec<Result<Kept, Failure>>, Intent), Failure> {
+        let mut group = archive::Group::new(self.folder()?);
+        let mut numbers = Vec::with_capacity(documents.len());
+        for (number, item, document, draft) in documents {
+            numbers.push(number);
+            group.push(item, document, draft);
+        }
+        let (kept, intent) = self.archive.keep(group)?;
+        Ok((numbers, kept, intent))
+    }
+
+    /// The folder of the open session, made with its first document.
+    fn folder(&mut self) -> Result<FolderName, Failure> {
+        let Some(session) = self.ledger.open_session()? else {
+            return Err(Failure::new(Cause::Ledger, "no session is open in the ledger"));
+        };
+        if let Some(folder) = session.folder.as_deref().and_then(FolderName::parse) {
+            return Ok(folder);
+        }
+        let folder = self.archive.create_folder(session.started, &self.facts.account)?;
+        self.ledger.set_folder(folder.as_str())?;
+        Ok(folder)
+    }
+
+    pub(super) fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
+        self.ledger.finish(id, now)
+    }
+}
+
+/// Finds the machine as it was saved: in the state file, else in the ledger, else new.
+fn remembered(
+    disk: &dyn Disk,
+    state_file: &Path,
+    ledger: &Ledger,
+    now: Moment,
+    notes: &mut Vec<String>,
+) -> Result<Machine, Refusal> {
+    let read = state::load(disk, state_file)?;
+    let (state, trouble) = match read {
+        state::Loaded::Read(state) => (Some(*state), None),
+        state::Loaded::Fresh => (None, None),
+        state::Loaded::Unreadable { kept_as, why } => {
+            (None, Some(format!("cannot be read ({why}) and is kept as {}", kept_as.display())))
+        }
+        state::Loaded::Newer { kept_as, schema } => (
+            None,
+            Some(format!(
+                "was written by a newer cynosure (schema {schema}) and is kept as {}",
+                kept_as.display()
+            )),
+        ),
+    };
+    if let Some(state) = state {
+        return Ok(snapshot::read(&state, now));
+    }
+    let snapshot = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
+    let rebuilt = snapshot.map(|state| snapshot::read(&state, now));
+    match (trouble, &rebuilt) {
+        (Some(trouble), Some(_)) => {
+            notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
+        }
+        (Some(trouble), None) => {
+            notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
+        }
+        (None, Some(_)) => {
+            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()))
+        }
+        (None, None) => {}
+    }
+    Ok(rebuilt.unwrap_or_else(|| Machine::new(now)))
+}
+
+/// A document whose own place is obstructed sets its item aside; the others are kept.
+fn stored(document: DocumentNo, kept: Result<Kept, Failure>) -> ledger::Outcome {
+    match kept {
+        Ok(Kept { file, length, sha256 }) => {
+            ledger::Outcome::Stored { document, file, length, sha256 }
+        }
+        Err(failure) => {
+            ledger::Outcome::Refused { document, cause: failure.cause, message: failure.detail }
+        }
+    }
+}
+
+fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
+    match outcome {
+        // Kept first, and recorded with where it is.
+        Outcome::Stored { .. } => None,
+        // Its documents say what became of it.
+        Outcome::Answered { .. } => None,
+        Outcome::Gone { document } => Some(ledger::Outcome::Gone { document }),
+        Outcome::Refused { document, failure } => Some(ledger::Outcome::Refused {
+            document,
+            cause: failure.cause,
+            message: failure.detail,
+        }),
+        Outcome::Retry { item, attempts, at, failure } => Some(ledger::Outcome::Retry {
+            item,
+            attempts,
+            next_at: at,
+            cause: failure.cause,
+            message: failure.detail,
+        }),
+        Outcome::Quarantined { item, failure } => Some(ledger::Outcome::Quarantined {
+            item,
+            cause: failure.cause,
+            message: failure.detail,
+        }),
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { pid: Some(pid), path } => write!(
+                f,
+                "another worker (process {pid}) is at work on this source and holds {}; \
+                 stop it, or leave the work to it",
+                path.display()
+            ),
+            Self::Held { pid: None, path } => write!(
+                f,
+                "another worker is at work on this source and holds {}; stop it, or leave the \
+                 work to it",
+                path.display()
+            ),
+            Self::Newer(why) | Self::Configuration(why) => f.write_str(why),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<LockError> for Refusal {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { path, pid } => Self::Held { pid, path },
+            LockError::Storage(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Newer { .. } => Self::Newer(error.to_string()),
+            OpenError::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a person who watches sees at the moment.
+
+use crate::engine::{Machine, Moment, Rules, Status};
+use crate::worker::store::Progress;
+
+/// One source, right now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    pub status: Status,
+    /// Items settled in this session.
+    pub done: u64,
+    /// Items listed in this session.
+    pub total: u64,
+    /// Items that wait for a retry of their own.
+    pub waiting: u64,
+    pub rate_per_second: Option<f64>,
+    pub reason: String,
+    pub until: Moment,
+}
+
+impl View {
+    /// What is seen before the worker has said anything.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            status: Status::Idle,
+            done: 0,
+            total: 0,
+            waiting: 0,
+            rate_per_second: None,
+            reason: String::new(),
+            until: Moment::default(),
+        }
+    }
+
+    pub(super) fn new(machine: &Machine, rules: &Rules, progress: &Progress) -> Self {
+        Self {
+            status: machine.status(),
+            done: progress.tally.settled(),
+            total: progress.tally.listed,
+            waiting: progress.waiting,
+            rate_per_second: progress.rate_per_second,
+            reason: machine.reason.clone(),
+            until: machine.deadline(rules),
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The lives of one worker: started, killed, started again, until the case is over.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::ledger::Ledger;
+use cynosure::worker::{
+    Ended, Exit, Facts, Mode, Opened, Parts, Policies, Shared, Stop, Store, View, World, drive,
+};
+use rusqlite::{Connection, OpenFlags};
+use rustix::io::Errno;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::sleep;
+
+use crate::server::{Mood, Server, SimSource};
+use crate::truth;
+use crate::world::{Fuse, SimWorld};
+
+const STATE_DIR: &str = "/state/sim";
+const ARCHIVE: &str = "/downloads";
+
+/// How long the worker gets, once everything is well, to make up for all that went wrong:
+/// the daily second look at what is quarantined, and then some.
+const RECOVERY: Duration = Duration::from_secs(3 * 86_400);
+
+/// Tells databases in memory apart.
+static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// One case: what happens, and when the process is killed.
+#[derive(Clone, Debug)]
+pub struct Case {
+    seed: u64,
+    plot: Plot,
+    /// The first life's end; later ones end well.
+    first: Option<(Fuse, Ending)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Plot {
+    /// One session on a server that is well.
+    Calm,
+    /// Days of everything, killed now and then.
+    Weather { days: u64 },
+    /// The server is down for a while.
+    Outage { lasts: Duration },
+    /// The server throttles, and the process is killed while it waits.
+    Throttled,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// By SIGKILL: what was written is there.
+    Killed,
+    /// With the power: what was not synced is gone.
+    PowerCut,
+}
+
+/// What a case was like.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub steps: u64,
+    pub disk_calls: u64,
+    pub kills: u64,
+    pub requests_in_outage: u64,
+    pub requests_while_closed: u64,
+    pub throttled: u64,
+}
+
+impl Case {
+    pub fn calm(seed: u64) -> Self {
+        Self { seed, plot: Plot::Calm, first: None }
+    }
+
+    pub fn weather(seed: u64, days: u64) -> Self {
+        Self { seed, plot: Plot::Weather { days }, first: None }
+    }
+
+    pub fn outage(seed: u64, lasts: Duration) -> Self {
+        Self { seed, plot: Plot::Outage { lasts }, first: None }
+    }
+
+    pub fn throttled_and_killed(seed: u64) -> Self {
+        Self { seed, plot: Plot::Throttled, first: None }
+    }
+
+    pub fn killed_at_step(mut self, step: u64, ending: Ending) -> Self {
+        self.first = Some((Fuse::Step(step), ending));
+        self
+    }
+
+    pub fn killed_at_disk_call(mut self, call: u64, ending: Ending) -> Self {
+        self.first = Some((Fuse::DiskCall(call), ending));
+        self
+    }
+
+    pub fn run(self) -> Report {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let case = format!("{self:?}");
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            LocalSet::new().block_on(&runtime, Stage::new(self).play())
+        }));
+        outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"))
+    }
+}
+
+/// Everything there is in a case.
+struct Stage {
+    case: Case,
+    world: SimWorld,
+    disk: MemoryDisk,
+    server: Rc<RefCell<Server>>,
+    database: String,
+    /// Keeps the database alive while no worker has it open.
+    anchor: Connection,
+    report: Report,
+}
+
+impl Stage {
+    fn new(case: Case) -> Self {
+        let disk = MemoryDisk::default();
+        for dir in [STATE_DIR, ARCHIVE] {
+            ensure_folder(&disk, Path::new(dir)).unwrap();
+        }
+        disk.sync_dir(Path::new("/")).unwrap();
+        let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let database = format!("file:simulation-{number}?mode=memory&cache=shared");
+        let anchor = connect(&database);
+        let world = SimWorld::new(case.seed, disk.clone());
+        let server = Rc::new(RefCell::new(Server::new()));
+        server.borrow_mut().deliver(60, &world);
+        Self { case, world, disk, server, database, anchor, report: Report::default() }
+    }
+
+    async fn play(mut self) -> Report {
+        match self.case.plot {
+            Plot::Calm => self.one_session().await,
+            Plot::Weather { days } => {
+                let weather =
+                    weather(Rc::clone(&self.server), self.world.clone(), self.disk.clone(), days);
+                self.until_recovered(weather).await;
+            }
+            Plot::Outage { lasts } => {
+                let (server, world) = (Rc::clone(&self.server), self.world.clone());
+                let counted = Rc::new(RefCell::new(0));
+                let told = Rc::clone(&counted);
+                self.until_recovered(async move {
+                    sleep(Duration::from_millis(300)).await;
+                    let before = server.borrow().requests;
+                    server.borrow_mut().mood = Mood::Down;
+                    sleep(lasts).await;
+                    *told.borrow_mut() = server.borrow().requests - before;
+                    server.borrow_mut().heal();
+                    drop(world);
+                })
+                .await;
+                self.report.requests_in_outage = *counted.borrow();
+            }
+            Plot::Throttled => {
+                let (server, world) = (Rc::clone(&self.server), self.world.clone());
+                self.until_recovered(async move {
+                    server.borrow_mut().mood = Mood::Throttling { per_minute: 10 };
+                    for _ in 0..10 {
+                        sleep(Duration::from_secs(25)).await;
+                        world.kill_now();
+                    }
+                    server.borrow_mut().heal();
+                })
+                .await;
+            }
+        }
+        self.finish()
+    }
+
+    /// Lives until one session is over.
+    async fn one_session(&mut self) {
+        let mut fuse = self.case.first;
+        loop {
+            self.world.revive(fuse.map(|(fuse, _)| fuse));
+            let ended = self.live(Mode::Once).await;
+            match ended {
+                Some(ended) if matches!(ended.exit, Exit::Completed | Exit::NothingNew) => return,
+                Some(ended) => assert!(
+                    matches!(ended.exit, Exit::Restart(_) | Exit::GaveUp),
+                    "an end for no reason: {ended:?}"
+                ),
+                None => self.crash(fuse.map_or(Ending::Killed, |(_, ending)| ending)),
+            }
+            fuse = None;
+            sleep(Duration::from_secs(10)).await;
+        }
+    }
+
+    /// Lives through a plot, then until there was time to make up for it.
+    async fn until_recovered(&mut self, plot: impl Future<Output = ()>) {
+        let mut plot = std::pin::pin!(async {
+            plot.await;
+            sleep(RECOVERY).await;
+        });
+        let mut killing = matches!(self.case.plot, Plot::Weather { .. });
+        loop {
+            let fuse = killing.then(|| match self.world.below(3) {
+                0 => Fuse::DiskCall(self.world.below(600)),
+                _ => Fuse::Step(self.world.below(3000)),
+            });
+            killing = matches!(self.case.plot, Plot::Weather { .. })
+                && self.server.borrow().mood != Mood::Healed;
+            self.world.revive(fuse);
+            let ended = tokio::select! {
+                biased;
+                () = &mut plot => return,
+                ended = self.live(Mode::Keep) => ended,
+            };
+            if ended.is_none() {
+                let ending = if self.world.one_in(2) { Ending::Killed } else { Ending::PowerCut };
+                self.crash(ending);
+            }
+            tokio::select! {
+                biased;
+                () = &mut plot => return,
+                () = sleep(Duration::from_secs(10)) => {}
+            }
+        }
+    }
+
+    /// One life of the process; `None` if it was killed.
+    async fn live(&self, mode: Mode) -> Option<Ended> {
+        let opened = match self.open() {
+            Ok(opened) => opened,
+            // Killed, or without a disk, before it had begun.
+            Err(_) if self.world.is_doomed() => return None,
+            Err(refusal) => {
+                assert!(self.disk_is_full(), "refused to begin: {refusal}");
+                sleep(Duration::from_secs(60)).await;
+                return None;
+            }
+        };
+        let Opened { store, machine, tally, .. } = opened;
+        let (_stop, stopping) = watch::channel(Stop::No);
+        let (view, _views) = watch::channel(View::unknown());
+        let world = Rc::new(self.world.clone());
+        let parts = Parts {
+            source: SimSource::new(&self.server, &self.world),
+            drafts: store.drafts(),
+            shared: Shared::new(Rc::clone(&world), store),
+            world,
+            machine,
+            tally,
+            rules: rules(),
+            policies: policies(),
+            concurrency: 8,
+            mode,
+            stop: stopping,
+            view,
+        };
+        tokio::select! {
+            biased;
+            () = self.world.killed() => None,
+            ended = drive(parts) => Some(ended),
+        }
+    }
+
+    fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {
+        let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
+        let facts = Facts {
+            source: "sim".to_owned(),
+            kind: "simulated",
+            account: "me@example.com".to_owned(),
+            provider: "example".to_owned(),
+        };
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
+        Store::open_with(disk, ledger, dir, archive, facts, self.world.now())
+    }
+
+    fn disk_is_full(&self) -> bool {
+        self.server.borrow().disk_is_full
+    }
+
+    fn crash(&mut self, ending: Ending) {
+        self.report.kills += 1;
+        self.world.revive(None);
+        if ending == Ending::PowerCut {
+            self.disk.power_cut(self.world.below(4));
+        }
+        truth::nothing_stored_is_missing(&self.disk, &self.reader(), &self.server.borrow());
+    }
+
+    fn reader(&self) -> Ledger {
+        Ledger::open_in(connect(&self.database), Path::new("/ledger")).unwrap()
+    }
+
+    fn finish(mut self) -> Report {
+        self.disk.heal();
+        let (reader, server) = (self.reader(), self.server.borrow());
+        truth::nothing_stored_is_missing(&self.disk, &reader, &server);
+        truth::everything_is_settled(&reader, &server, self.report.kills);
+        self.report.steps = self.world.steps();
+        self.report.disk_calls = self.disk.operations();
+        self.report.requests_while_closed = server.requests_while_closed;
+        self.report.throttled = server.throttled;
+        drop((reader, server));
+        self.anchor.close().unwrap();
+        self.report
+    }
+}
+
+/// Days of everything that can happen to a server, a credential and a disk.
+async fn weather(server: Rc<RefCell<Server>>, world: SimWorld, disk: MemoryDisk, days: u64) {
+    let end = world.now().after(Duration::from_secs(days * 86_400));
+    while world.now() < end {
+        let lasts = Duration::from_secs(600 + world.below(6 * 3600));
+        match world.below(14) {
+            0 => server.borrow_mut().mood = Mood::Down,
+            1 => server.borrow_mut().mood = Mood::Unreachable,
+            2 | 3 => server.borrow_mut().mood = Mood::Flaky,
+            4 => server.borrow_mut().mood = Mood::Throttling { per_minute: 20 },
+            5 => server.borrow_mut().mood = Mood::Mute { per_minute: 20 },
+            6 => server.borrow_mut().mood = Mood::Walled,
+            7 => server.borrow_mut().credential += 1,
+            8 => server.borrow_mut().forget_places(),
+            9 => {
+                server.borrow_mut().disk_is_full = true;
+                server.borrow_mut().disk_faults += 1;
+                let at = disk.operations();
+                disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            }
+            _ => {}
+        }
+        server.borrow_mut().deliver(world.below(12), &world);
+        if world.one_in(3) {
+            server.borrow_mut().delete_one(&world);
+        }
+        sleep(lasts).await;
+        if std::mem::take(&mut server.borrow_mut().disk_is_full) {
+            disk.heal();
+        }
+        let mut server = server.borrow_mut();
+        server.mood = Mood::Well;
+        server.credential_file = server.credential;
+    }
+    server.borrow_mut().heal();
+}
+
+fn connect(database: &str) -> Connection {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(database, flags).unwrap()
+}
+
+fn rules() -> Rules {
+    let seconds = Duration::from_secs;
+    Rules {
+        backoff: Backoff {
+            transient: seconds(60),
+            rate_limit: seconds(600),
+            proxy: seconds(300),
+            challenge: seconds(900),
+            source_down: seconds(3600),
+            unknown: seconds(300),
+            multiplier: 2.0,
+            max_delay: seconds(3600),
+            jitter: 0.3,
+            max_doublings: 5,
+        },
+        max_retries: 3,
+        max_consecutive_errors: 5,
+        rate_limit_duration: seconds(300),
+        stuck_threshold: seconds(1800),
+        max_execution_time: seconds(86_400),
+        restart_delay_success: seconds(0),
+        restart_delay_auth: seconds(300),
+        restart_delay_errors: seconds(600),
+        recovery_timeout: seconds(60),
+        poll_interval: seconds(1800),
+    }
+}
+
+fn policies() -> Policies {
+    Policies {
+        item: ItemPolicy {
+            max_attempts: 3,
+            retry_delay: Duration::from_secs(10),
+            max_retry_delay: Duration::from_secs(300),
+            recheck: Duration::from_secs(86_400),
+        },
+        bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
+    }
+}

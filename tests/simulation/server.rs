@@ -1,0 +1,296 @@
+//! A made-up mailbox service with moods, and the truth about what it holds.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
+use cynosure::worker::World;
+
+use crate::world::SimWorld;
+
+/// Entries on a page of a listing.
+const PAGE: usize = 7;
+
+/// What the service is like at the moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mood {
+    Well,
+    /// Everything answers 503.
+    Down,
+    /// No route to it.
+    Unreachable,
+    /// One in three requests fails, in all the ways there are.
+    Flaky,
+    /// So many requests per minute, then 429 with the time told.
+    Throttling {
+        per_minute: u32,
+    },
+    /// As before, without a time told.
+    Mute {
+        per_minute: u32,
+    },
+    /// Every answer is a login page.
+    Walled,
+    /// Well, and will be for the rest of the case.
+    Healed,
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    pub item: String,
+    pub bytes: Vec<u8>,
+    /// Deleted: still in no listing, and 404 when asked for.
+    pub deleted: bool,
+    /// Always 500.
+    pub poison: bool,
+    /// How often its bytes were given out in full.
+    pub served: u32,
+}
+
+/// The truth.
+pub struct Server {
+    pub mail: BTreeMap<u64, Mail>,
+    pub mood: Mood,
+    pub credential: u32,
+    /// What is in the worker's credential file.
+    pub credential_file: u32,
+    /// Cursors before this one are forgotten.
+    forgotten: u64,
+    throttle: Throttle,
+    pub requests: u64,
+    pub requests_while_closed: u64,
+    pub throttled: u64,
+    pub disk_is_full: bool,
+    /// How often the disk was full: what was being stored is then fetched again.
+    pub disk_faults: u64,
+}
+
+#[derive(Default)]
+struct Throttle {
+    window: i64,
+    used: u32,
+    closed_at: Moment,
+    closed_until: Moment,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self {
+            mail: BTreeMap::new(),
+            mood: Mood::Well,
+            credential: 1,
+            credential_file: 1,
+            forgotten: 0,
+            throttle: Throttle::default(),
+            requests: 0,
+            requests_while_closed: 0,
+            throttled: 0,
+            disk_is_full: false,
+            disk_faults: 0,
+        }
+    }
+
+    /// Delivers `number` messages, some into threads that are there.
+    pub fn deliver(&mut self, number: u64, world: &SimWorld) {
+        for _ in 0..number {
+            let no = self.mail.len() as u64 + 1;
+            let thread = if world.one_in(3) && no > 1 { 1 + world.below(no - 1) } else { no };
+            let length = if world.one_in(200) { 300_000 } else { 1 + world.below(400) };
+            let bytes = (0..length).map(|at| (at * 31 + no * 7) as u8).collect();
+            let mail = Mail {
+                item: format!("T{thread}"),
+                bytes,
+                deleted: false,
+                poison: world.one_in(150),
+                served: 0,
+            };
+            self.mail.insert(no, mail);
+        }
+    }
+
+    pub fn delete_one(&mut self, world: &SimWorld) {
+        if !self.mail.is_empty() {
+            let no = 1 + world.below(self.mail.len() as u64);
+            self.mail.entry(no).and_modify(|mail| mail.deleted = true);
+        }
+    }
+
+    pub fn forget_places(&mut self) {
+        self.forgotten = self.mail.len() as u64;
+    }
+
+    /// Everything is repaired.
+    pub fn heal(&mut self) {
+        self.mood = Mood::Healed;
+        self.credential_file = self.credential;
+        for mail in self.mail.values_mut() {
+            mail.poison = false;
+        }
+    }
+
+    fn newest(&self) -> u64 {
+        self.mail.len() as u64
+    }
+
+    fn refuses(&mut self, sent: Moment, known: u32, world: &SimWorld) -> Result<(), Failure> {
+        self.requests += 1;
+        let now = world.now();
+        if self.throttle.closed_at < sent && sent < self.throttle.closed_until {
+            self.requests_while_closed += 1;
+        }
+        if known != self.credential {
+            return Err(Failure::new(Cause::Unauthorized, "401 from the made-up service"));
+        }
+        match self.mood {
+            Mood::Well | Mood::Healed => Ok(()),
+            Mood::Down => Err(Failure::new(Cause::Server, "503 from the made-up service")),
+            Mood::Unreachable => Err(Failure::new(Cause::LocalNetwork, "no route")),
+            Mood::Walled => Err(Failure::new(Cause::Challenge, "a login page")),
+            Mood::Flaky if world.one_in(3) => {
+                const CAUSES: [Cause; 5] = [
+                    Cause::Server,
+                    Cause::Connection,
+                    Cause::Timeout,
+                    Cause::Truncated,
+                    Cause::Unknown,
+                ];
+                let cause = CAUSES[world.below(5) as usize];
+                Err(Failure::new(cause, "flaky"))
+            }
+            Mood::Flaky => Ok(()),
+            Mood::Throttling { per_minute } => self.throttle(per_minute, now, true),
+            Mood::Mute { per_minute } => self.throttle(per_minute, now, false),
+        }
+    }
+
+    fn throttle(&mut self, per_minute: u32, now: Moment, tells: bool) -> Result<(), Failure> {
+        let window = now.0.div_euclid(60_000);
+        if self.throttle.window != window {
+            (self.throttle.window, self.throttle.used) = (window, 0);
+        }
+        self.throttle.used += 1;
+        if self.throttle.used <= per_minute {
+            return Ok(());
+        }
+        self.throttled += 1;
+        let failure = Failure::new(Cause::RateLimit, "429 from the made-up service");
+        if !tells {
+            return Err(failure);
+        }
+        let until = Moment((window + 1) * 60_000);
+        if self.throttle.closed_until < until {
+            (self.throttle.closed_at, self.throttle.closed_until) = (now, until);
+        }
+        Err(failure.told(Some(until.since(now))))
+    }
+}
+
+/// The way to the service: what the worker holds.
+pub struct SimSource {
+    pub server: Rc<RefCell<Server>>,
+    pub world: SimWorld,
+    /// The credential as it was last read.
+    pub known: std::cell::Cell<u32>,
+}
+
+impl SimSource {
+    pub fn new(server: &Rc<RefCell<Server>>, world: &SimWorld) -> Self {
+        let known = std::cell::Cell::new(server.borrow().credential_file);
+        Self { server: Rc::clone(server), world: world.clone(), known }
+    }
+
+    /// One request: it takes a while, and may be refused.
+    async fn request(&self) -> Result<(), Failure> {
+        self.world.step().await;
+        let sent = self.world.now();
+        tokio::time::sleep(Duration::from_millis(5 + self.world.below(200))).await;
+        let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
+        self.world.step().await;
+        answer
+    }
+
+    fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
+        let server = self.server.borrow();
+        let listed = server.mail.range(from + 1..=to).filter(|(_, mail)| !mail.deleted);
+        listed
+            .map(|(no, mail)| Entry {
+                item: ItemId::new(&*mail.item),
+                document: DocumentId::new(format!("D{no}")),
+                blob: BlobId::new(format!("B{no}")),
+                size: Some(mail.bytes.len() as u64),
+            })
+            .collect()
+    }
+}
+
+impl Source for SimSource {
+    async fn look(&self, cursor: &Cursor) -> Result<News, Failure> {
+        self.request().await?;
+        let server = self.server.borrow();
+        let since = number(cursor.as_str());
+        if since < server.forgotten {
+            return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
+        }
+        Ok(if since < server.newest() { News::Something } else { News::Nothing })
+    }
+
+    async fn pin(&self) -> Result<Cursor, Failure> {
+        self.request().await?;
+        Ok(Cursor::new(self.server.borrow().newest().to_string()))
+    }
+
+    async fn page(&self, listing: &Listing, place: Option<&Place>) -> Result<Page, Failure> {
+        self.request().await?;
+        let newest = self.server.borrow().newest();
+        let from = match (place, listing) {
+            (Some(place), _) => number(place.as_str()),
+            (None, Listing::Everything) => 0,
+            (None, Listing::Since(cursor)) => number(cursor.as_str()),
+        };
+        if matches!(listing, Listing::Since(_)) && from < self.server.borrow().forgotten {
+            return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
+        }
+        let to = newest.min(from + PAGE as u64);
+        let next = if to < newest {
+            Next::More(Place::new(to.to_string()))
+        } else {
+            Next::Done(match listing {
+                Listing::Everything => None,
+                Listing::Since(_) => Some(Cursor::new(to.to_string())),
+            })
+        };
+        Ok(Page { entries: self.entries(from, to), total: None, next })
+    }
+
+    async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {
+        self.request().await?;
+        let no = number(&wanted.document.as_str()[1..]);
+        let mail = self.server.borrow().mail[&no].clone();
+        if mail.deleted {
+            return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));
+        }
+        if mail.poison {
+            return Err(Failure::new(Cause::Server, "500 from the made-up service"));
+        }
+        for chunk in mail.bytes.chunks(64 * 1024) {
+            sink.write(chunk).await?;
+        }
+        self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.served += 1);
+        Ok(mail.bytes.len() as u64)
+    }
+
+    async fn renew(&self) -> Result<Renewal, Failure> {
+        self.world.step().await;
+        let file = self.server.borrow().credential_file;
+        let changed = self.known.replace(file) != file;
+        Ok(if changed { Renewal::Changed } else { Renewal::Same })
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("the worker gives back what it was given")
+}

@@ -1,0 +1,61 @@
+//! The reference: what must be true of disk and ledger, given what the server holds.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cynosure::disk::MemoryDisk;
+use cynosure::engine::DocumentId;
+use cynosure::ledger::{DocumentNo, Reader};
+
+use crate::server::Server;
+
+/// Every document that the ledger calls stored is a whole file, and there once.
+pub fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
+    let files = disk.files();
+    let mut seen = BTreeSet::new();
+    let mut after: Option<DocumentNo> = None;
+    loop {
+        let page = ledger.stored_files(after, 100).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.no);
+        for stored in &page {
+            let path = Path::new("/downloads").join(&stored.folder).join(&stored.file);
+            let bytes = files.get(&path);
+            let bytes = bytes.unwrap_or_else(|| panic!("{} is missing", path.display()));
+            let mail = &server.mail[&number(&stored.document)];
+            assert_eq!(*bytes, mail.bytes, "{} is torn", path.display());
+            assert_eq!(stored.length, mail.bytes.len() as u64);
+            assert!(seen.insert(stored.document.clone()), "{} is there twice", stored.document);
+        }
+    }
+    let recount = ledger.recount().unwrap();
+    assert!(recount.agrees(), "the counters are wrong: {recount:?}");
+}
+
+/// Once all is well again, everything that the server holds is stored, and the account is even.
+pub fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
+    let tally = ledger.tally().unwrap();
+    assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
+    for (no, mail) in &server.mail {
+        let stored = ledger
+            .stored_file(
+                &cynosure::engine::ItemId::new(&*mail.item),
+                &DocumentId::new(format!("D{no}")),
+            )
+            .unwrap();
+        assert!(
+            stored.is_some() || mail.deleted || mail.poison,
+            "mail {no} is neither stored nor deleted nor poison"
+        );
+        // A fetch is repeated only where its result was lost.
+        assert!(
+            u64::from(mail.served) <= 1 + kills + server.disk_faults,
+            "mail {no} was fetched {} times in {kills} crashes",
+            mail.served
+        );
+    }
+}
+
+fn number(document: &DocumentId) -> u64 {
+    document.as_str()[1..].parse().unwrap()
+}

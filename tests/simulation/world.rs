@@ -1,0 +1,146 @@
+//! A world in which a day passes in a moment, and which can end at any point.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+
+use cynosure::disk::{Fault, MemoryDisk};
+use cynosure::engine::{Draw, Moment};
+use cynosure::worker::World;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Where the made-up time begins.
+const EPOCH: Moment = Moment(1_750_000_000_000);
+
+/// Virtual time, seeded chance, and a process that can be killed. Shared by server, worker and test.
+#[derive(Clone)]
+pub struct SimWorld {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    began: Instant,
+    chance: RefCell<fastrand::Rng>,
+    disk: MemoryDisk,
+    /// Steps until the process is killed.
+    fuse: Cell<Option<u64>>,
+    /// Calls to the disk after which the process is killed in the middle of its work.
+    disk_stop: Cell<Option<u64>>,
+    killed: Cell<bool>,
+    kill: Notify,
+    steps: Cell<u64>,
+}
+
+impl SimWorld {
+    pub fn new(seed: u64, disk: MemoryDisk) -> Self {
+        let inner = Inner {
+            began: Instant::now(),
+            chance: RefCell::new(fastrand::Rng::with_seed(seed)),
+            disk,
+            fuse: Cell::new(None),
+            disk_stop: Cell::new(None),
+            killed: Cell::new(false),
+            kill: Notify::new(),
+            steps: Cell::new(0),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Starts a new life of the process, killed at the `fuse`-th step if one is given.
+    pub fn revive(&self, fuse: Option<Fuse>) {
+        self.inner.killed.set(false);
+        self.inner.fuse.set(None);
+        self.inner.disk_stop.set(None);
+        self.inner.disk.heal();
+        match fuse {
+            Some(Fuse::Step(step)) => self.inner.fuse.set(Some(step)),
+            Some(Fuse::DiskCall(call)) => {
+                let at = self.inner.disk.operations() + call;
+                self.inner.disk_stop.set(Some(at));
+                self.inner.disk.fail(Fault::stop(at));
+            }
+            None => {}
+        }
+    }
+
+    /// Kills the process, wherever it is.
+    pub fn kill_now(&self) {
+        self.inner.killed.set(true);
+        self.inner.kill.notify_one();
+    }
+
+    /// Whether the process is killed, or about to be at its next step.
+    pub fn is_doomed(&self) -> bool {
+        let stopped =
+            self.inner.disk_stop.get().is_some_and(|at| self.inner.disk.operations() > at);
+        self.inner.killed.get() || stopped
+    }
+
+    /// Resolves when the process is killed.
+    pub async fn killed(&self) {
+        while !self.inner.killed.get() {
+            self.inner.kill.notified().await;
+        }
+    }
+
+    /// A point at which the process may be killed: it goes no further.
+    pub async fn step(&self) {
+        self.inner.steps.set(self.inner.steps.get() + 1);
+        let burnt = match self.inner.fuse.get() {
+            Some(0) => true,
+            Some(left) => {
+                self.inner.fuse.set(Some(left - 1));
+                false
+            }
+            None => false,
+        };
+        if burnt || self.is_doomed() {
+            self.kill_now();
+            pending::<()>().await;
+        }
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.inner.steps.get()
+    }
+
+    /// A number below `limit`, from the seed.
+    pub fn below(&self, limit: u64) -> u64 {
+        self.inner.chance.borrow_mut().u64(..limit)
+    }
+
+    pub fn one_in(&self, odds: u64) -> bool {
+        self.below(odds) == 0
+    }
+}
+
+/// When the process is killed.
+#[derive(Clone, Copy, Debug)]
+pub enum Fuse {
+    /// Between two effects: a request sent, an answer taken in, a transaction made.
+    Step(u64),
+    /// In the middle of one: at a call to the disk.
+    DiskCall(u64),
+}
+
+impl World for SimWorld {
+    fn now(&self) -> Moment {
+        EPOCH.after(self.inner.began.elapsed())
+    }
+
+    fn draw(&self) -> Draw {
+        Draw(self.inner.chance.borrow_mut().u32(..))
+    }
+
+    async fn sleep_until(&self, at: Moment) {
+        tokio::time::sleep(at.since(self.now())).await;
+    }
+
+    async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        self.step().await;
+        let done = job();
+        self.step().await;
+        done
+    }
+}

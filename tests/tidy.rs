@@ -1,0 +1,151 @@
+//! Checks that the source tree keeps its shape.
+#![expect(clippy::panic, reason = "helpers of tests fail as loudly as tests")]
+
+use std::fs;
+use std::path::Path;
+
+/// A layer, and what of the program it may use besides itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("engine", &[]),
+    ("disk", &["engine"]),
+    ("config", &["engine", "disk"]),
+    ("source", &["engine", "disk"]),
+    ("ledger", &["engine", "disk"]),
+    ("archive", &["engine", "disk"]),
+    ("state", &["engine", "disk"]),
+    ("demo", &[]),
+    ("worker", &["engine", "disk", "config", "source", "ledger", "archive", "state"]),
+    (
+        "cli",
+        &["engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo"],
+    ),
+];
+
+/// Crates and modules that only one folder may name, since each has one home.
+const HOMES: &[(&str, &[&str])] = &[
+    ("rusqlite", &["ledger"]),
+    ("reqwest", &["source"]),
+    ("hyper::", &["demo", "source"]),
+    ("rustix::fs", &["disk"]),
+    ("clap", &["cli", "demo"]),
+    ("indicatif", &["cli"]),
+];
+
+/// What would make the engine impure.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "std::io",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+    "tracing",
+    "fs_err",
+    "fastrand",
+    "Utc::now",
+    "Local::now",
+];
+
+/// A file longer than this no longer fits in the head.
+const LINES_MAX: usize = 500;
+
+#[test]
+fn each_layer_depends_only_on_the_layers_below_it() {
+    for (layer, allowed) in LAYERS {
+        for (path, text) in sources(&format!("src/{layer}")) {
+            for used in uses(&text) {
+                assert!(
+                    used == *layer || allowed.contains(&used.as_str()),
+                    "{path} uses {used}, which does not stand below {layer}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_layer_is_in_the_table() {
+    for entry in fs::read_dir(root().join("src")).expect("there is a source tree") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() {
+            let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
+            assert!(LAYERS.iter().any(|(layer, _)| *layer == name), "{name} is in no layer");
+        }
+    }
+}
+
+#[test]
+fn the_engine_is_pure() {
+    for (path, text) in sources("src/engine") {
+        for word in IMPURE {
+            assert!(!text.contains(word), "{path} mentions {word}");
+        }
+    }
+}
+
+#[test]
+fn each_foreign_thing_has_one_home() {
+    for (word, homes) in HOMES {
+        for (path, text) in sources("src") {
+            let home = homes.iter().any(|home| path.contains(&format!("src/{home}/")));
+            let named = text
+                .lines()
+                .any(|line| !line.trim_start().starts_with("//") && line.contains(word));
+            assert!(home || !named, "{path} names {word}, which belongs to {homes:?}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_fits_in_the_head() {
+    for (path, text) in sources("src") {
+        assert!(text.starts_with("//! "), "{path} does not open with a sentence about itself");
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{path} has {lines} lines");
+    }
+}
+
+/// The folders of the program that a file names.
+fn uses(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| {
+        line.match_indices("crate::")
+            .map(|(at, found)| {
+                let rest = &line[at + found.len()..];
+                let end =
+                    rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                rest[..end].to_owned()
+            })
+            .collect::<Vec<_>>()
+    })
+    .filter(|name| !name.is_empty())
+    .collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    collect(&root().join(folder), &mut found);
+    assert!(!found.is_empty(), "no sources under {folder}");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            found.push((path.display().to_string(), text));
+        }
+    }
+}
