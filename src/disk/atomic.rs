@@ -1,0 +1,104 @@
+//! Replaces a small file whole: readers see the old one or the new one, whatever happens.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use crate::disk::Disk;
+
+/// Writes `bytes` to `path`, durably: temporary file, fsync, rename, fsync of the folder.
+///
+/// One writer at a time, which the lock of the source sees to.
+///
+/// # Errors
+/// Whatever the disk says, bare. Unless the last step failed, the old file is still there.
+pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
+    };
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".tmp");
+    let temporary = folder.join(hidden);
+
+    // One that a dead process left, or whose fsync failed: never written again.
+    match disk.remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    if let Err(error) = write(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, path))
+    {
+        // It is in the way of nothing, and the next write removes it: the first error counts.
+        disk.remove_file(&temporary).ok();
+        return Err(error);
+    }
+    disk.sync_dir(folder)
+}
+
+fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.create(path)?;
+    file.append(bytes)?;
+    file.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
+
+    const PATH: &str = "/state.json";
+
+    /// The calls of one write: remove, create, append, sync, rename, sync of the folder.
+    const OPERATIONS: u64 = 6;
+
+    #[test]
+    fn a_power_cut_at_any_operation_leaves_the_old_file_or_the_new_one() {
+        for at in 0..=OPERATIONS {
+            for seed in 0..8 {
+                let disk = MemoryDisk::default();
+                write_atomic(&disk, Path::new(PATH), b"old").unwrap();
+                disk.fail(Fault::stop(disk.operations() + at));
+
+                let outcome = write_atomic(&disk, Path::new(PATH), b"new");
+                disk.power_cut(seed);
+
+                let read = disk.read(Path::new(PATH)).unwrap();
+                assert!(read == b"old" || read == b"new", "operation {at}: {read:?}");
+                assert!(outcome.is_err() || read == b"new", "operation {at}: said to be durable");
+                write_atomic(&disk, Path::new(PATH), b"next").unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_file_and_no_temporary_one() {
+        for at in 1..OPERATIONS - 1 {
+            let disk = MemoryDisk::default();
+            write_atomic(&disk, Path::new(PATH), b"old").unwrap();
+            let at = disk.operations() + at;
+            disk.fail(Fault { at, lasting: Lasting::Once, errno: Errno::NOSPC });
+
+            let error = write_atomic(&disk, Path::new(PATH), b"new").unwrap_err();
+
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            assert_eq!(
+                disk.files().into_iter().collect::<Vec<_>>(),
+                [(PATH.into(), b"old".into())]
+            );
+        }
+    }
+
+    #[test]
+    fn a_real_file_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+
+        write_atomic(&RealDisk, &path, b"one").unwrap();
+        write_atomic(&RealDisk, &path, b"two").unwrap();
+
+        assert_eq!(RealDisk.read(&path).unwrap(), b"two");
+        assert_eq!(RealDisk.list(home.path()).unwrap().len(), 1);
+    }
+}

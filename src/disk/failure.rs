@@ -1,0 +1,62 @@
+//! Reads the errors of disks, once, into one sentence each.
+
+use std::io;
+use std::path::Path;
+
+use crate::engine::{Cause, Failure};
+
+/// What a person can do about the troubles that have a name.
+const ADVICE: [(io::ErrorKind, &str); 4] = [
+    (
+        io::ErrorKind::StorageFull,
+        "the disk is full; free some space, and the work goes on by itself",
+    ),
+    (
+        io::ErrorKind::QuotaExceeded,
+        "the disk quota is used up; free some space, and the work goes on by itself",
+    ),
+    (
+        io::ErrorKind::ReadOnlyFilesystem,
+        "the filesystem is read-only; check the disk for errors and mount it writable",
+    ),
+    (
+        io::ErrorKind::PermissionDenied,
+        "permission denied; give the user that runs cynosure access to it",
+    ),
+];
+
+/// Says what could not be done, where, and what a person can do about it.
+///
+/// `what` is a verb phrase that the path completes: "write", "make the folder".
+#[must_use]
+pub fn storage_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let place = path.display();
+    let named = ADVICE.iter().find(|(kind, _)| *kind == error.kind());
+    let detail = match named {
+        Some((_, advice)) => format!("cannot {what} {place}: {advice}"),
+        None => format!("cannot {what} {place}: {error}; check the disk and the system's log"),
+    };
+    Failure::new(Cause::Storage, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn each_trouble_says_what_where_and_what_to_do() {
+        let sentences: Vec<_> = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::IO]
+            .map(|errno| storage_failure("write", Path::new("/mail/x"), &errno.into()).detail)
+            .into();
+
+        insta::assert_snapshot!(sentences.join("\n"), @r"
+        cannot write /mail/x: the disk is full; free some space, and the work goes on by itself
+        cannot write /mail/x: the disk quota is used up; free some space, and the work goes on by itself
+        cannot write /mail/x: the filesystem is read-only; check the disk for errors and mount it writable
+        cannot write /mail/x: permission denied; give the user that runs cynosure access to it
+        cannot write /mail/x: Input/output error (os error 5); check the disk and the system's log
+        ");
+    }
+}

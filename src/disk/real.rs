@@ -1,0 +1,144 @@
+//! The disk of this machine.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
+
+/// Files are for their owner only: they hold mail.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
+/// The filesystem as the kernel shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(FOLDER_MODE).create(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        // O_EXCL does not follow a link that stands at the path either.
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        // Without O_NONBLOCK a planted pipe would hold us for ever.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rename(from, to)?)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        open_dir(path)?.sync_all()
+    }
+
+    fn filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
+        Ok(Box::new(RealFilesystem(open_dir(path)?)))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(path)?.map(|entry| Ok(PathBuf::from(entry?.file_name()))).collect()
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_file() => Ok(Some(PathKind::File { bytes: found.len() })),
+            Ok(found) if found.is_dir() => Ok(Some(PathKind::Folder)),
+            Ok(_) => Ok(Some(PathKind::Other)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+/// An open folder. The kernel reports to each descriptor the write errors of its
+/// filesystem since it was opened (Linux 5.8), so it is opened before the writing.
+#[derive(Debug)]
+struct RealFilesystem(File);
+
+impl Filesystem for RealFilesystem {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(rustix::io::retry_on_intr(|| rustix::fs::syncfs(&self.0))?)
+    }
+}
+
+fn open_dir(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn files_and_folders_are_for_their_owner_only() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("folder");
+        let file = folder.join("file");
+
+        RealDisk.create_dir(&folder).unwrap();
+        RealDisk.create(&file).unwrap().append(b"mail").unwrap();
+
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+        assert_eq!(RealDisk.kind(&file).unwrap(), Some(PathKind::File { bytes: 4 }));
+        assert_eq!(RealDisk.list(&folder).unwrap(), [PathBuf::from("file")]);
+    }
+
+    #[test]
+    fn a_link_is_neither_written_through_nor_read_through() {
+        let home = tempfile::tempdir().unwrap();
+        let (target, link) = (home.path().join("target"), home.path().join("link"));
+        RealDisk.create(&target).unwrap();
+        symlink(&target, &link).unwrap();
+
+        assert_eq!(RealDisk.kind(&link).unwrap(), Some(PathKind::Other));
+        assert_eq!(RealDisk.create(&link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(RealDisk.open(&link).is_err());
+    }
+
+    #[test]
+    fn only_plain_files_are_read() {
+        let home = tempfile::tempdir().unwrap();
+
+        assert_eq!(
+            RealDisk.read(home.path()).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput,
+            "a folder"
+        );
+    }
+}
