@@ -1,0 +1,79 @@
+//! What a group is about to put into the archive, written down before it is done.
+//!
+//! After a crash the list says which files may stand in the archive without the
+//! ledger knowing them, so that nothing else needs to be searched.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::FolderName;
+use crate::engine::{DocumentId, ItemId};
+
+/// The first part of the names of lists in the staging folder.
+pub(super) const INTENT: &str = "intent";
+
+/// A list on disk, to be [forgotten](crate::archive::Archive::forget) when the ledger has its documents.
+#[derive(Debug)]
+#[must_use = "forget it once the ledger has its documents"]
+pub struct Intent {
+    pub(super) path: PathBuf,
+}
+
+/// The contents of a list.
+#[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct IntentList {
+    folder: String,
+    /// Item and document ids, from which the paths follow.
+    documents: Vec<(String, String)>,
+}
+
+impl IntentList {
+    pub(super) fn new<'a>(
+        folder: &FolderName,
+        documents: impl Iterator<Item = (&'a ItemId, &'a DocumentId)>,
+    ) -> Self {
+        let documents = documents.map(|(item, document)| (item.to_string(), document.to_string()));
+        Self { folder: folder.as_str().to_owned(), documents: documents.collect() }
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a list; `None` if it was cut short, in which case nothing on it was done yet.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    pub(super) fn folder(&self) -> Option<FolderName> {
+        FolderName::parse(&self.folder)
+    }
+
+    pub(super) fn documents(&self) -> impl Iterator<Item = (ItemId, DocumentId)> {
+        let ids = self.documents.iter();
+        ids.map(|(item, document)| (ItemId::new(item), DocumentId::new(document)))
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_list_is_read_back_whole_or_not_at_all(
+            ids in proptest::collection::vec(any::<(String, String)>(), 0..5),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let list = IntentList { folder: "f".to_owned(), documents: ids };
+            let bytes = list.to_bytes();
+            let cut = cut.index(bytes.len());
+
+            prop_assert_eq!(IntentList::from_bytes(&bytes[..cut]), None);
+            prop_assert_eq!(IntentList::from_bytes(&bytes), Some(list));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Where documents lie: names that are safe on every filesystem, from ids that are not.
+//!
+//! Ids are untrusted and case-sensitive; a filesystem may fold case, compose accents,
+//! or keep some names for itself. So names are lower-case ASCII, and every other
+//! byte of an id is spelled out. Distinct ids have distinct names, and a name can be
+//! read back.
+//!
+//! | in the id | in the name |
+//! |---|---|
+//! | `a-z 0-9 _ -` | as it is |
+//! | `A-Z` | `+a` to `+z` |
+//! | any other byte, a leading `-`, the first letter of a name Windows keeps for devices | `=` and two hex digits |
+//! | an id whose name would be too long | its beginning, `~`, and the SHA-256 of the id in hex |
+//! | the empty id | `=` |
+
+use chrono::{DateTime, Datelike};
+use sha2::{Digest, Sha256};
+
+use crate::engine::{DocumentId, ItemId, Moment};
+
+/// The longest name of a file or folder, in bytes: what nearly every filesystem allows.
+const NAME_BYTES_MAX: usize = 255;
+
+const EXTENSION: &str = ".eml";
+
+/// The longest spelled-out id, in bytes, so that the extension fits behind it.
+const SPELLED_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
+
+/// The bytes of `~` and a SHA-256 in hex.
+const DIGEST_BYTES: usize = 1 + 64;
+
+/// The part of a session folder's name that comes from the account, in bytes at most.
+const ACCOUNT_BYTES_MAX: usize = 200;
+
+/// The name of a session's folder: one safe path component.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct FolderName(String);
+
+impl FolderName {
+    /// `YYYY-MM-DD_HHMMSS_username_domain` in UTC, with `_2` and so on from the second of that name.
+    #[must_use]
+    pub fn of_session(started: Moment, account: &str, number: u32) -> Self {
+        // A year of more than four digits does not happen before the clock is badly wrong.
+        let time = DateTime::from_timestamp_millis(started.0)
+            .filter(|time| (0..=9999).contains(&time.year()))
+            .unwrap_or_default();
+        let mut name = format!("{}_{}", time.format("%Y-%m-%d_%H%M%S"), account_name(account));
+        if number > 1 {
+            name.push_str(&format!("_{number}"));
+        }
+        Self(name)
+    }
+
+    /// Takes back a name that was written down; `None` if it could lead elsewhere.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let safe = !text.is_empty()
+            && text.len() <= NAME_BYTES_MAX
+            && !text.starts_with('.')
+            && !text.contains(['/', '\0']);
+        safe.then(|| Self(text.to_owned()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The path of a document below its session's folder: `<thread>/<message>.eml`.
+#[must_use]
+pub fn document_path(item: &ItemId, document: &DocumentId) -> String {
+    format!("{}/{}{EXTENSION}", safe_name(item.as_str()), safe_name(document.as_str()))
+}
+
+/// Reads the ids back from the two components of a document's path.
+///
+/// `None` if this layout does not make such a name, or the id was too long to be spelled out.
+#[must_use]
+pub fn ids_of(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
+    let item = read_back(thread)?;
+    let document = read_back(file.strip_suffix(EXTENSION)?)?;
+    Some((ItemId::new(item), DocumentId::new(document)))
+}
+
+/// Spells an untrusted id as a name, at most 251 bytes long.
+#[must_use]
+pub fn safe_name(id: &str) -> String {
+    if id.is_empty() {
+        return "=".to_owned();
+    }
+    let mut name = String::with_capacity(id.len());
+    for (position, byte) in id.bytes().enumerate() {
+        let plain = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        let spelled = position == 0 && (byte == b'-' || is_device(id));
+        if plain && !spelled {
+            name.push(char::from(byte));
+        } else if byte.is_ascii_uppercase() && !spelled {
+            name.push('+');
+            name.push(char::from(byte.to_ascii_lowercase()));
+        } else {
+            name.push_str(&format!("={byte:02x}"));
+        }
+    }
+    if name.len() > SPELLED_BYTES_MAX {
+        name.truncate(SPELLED_BYTES_MAX - DIGEST_BYTES);
+        name.push('~');
+        for byte in Sha256::digest(id) {
+            name.push_str(&format!("{byte:02x}"));
+        }
+    }
+    name
+}
+
+fn read_back(name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = name.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => rest.next()?.to_ascii_uppercase(),
+            b'=' if name == "=" => break,
+            b'=' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            plain => plain,
+        });
+    }
+    let id = String::from_utf8(bytes).ok()?;
+    (safe_name(&id) == name).then_some(id)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Whether Windows keeps the name for a device, with any extension and in any case.
+fn is_device(id: &str) -> bool {
+    let stem = id.strip_suffix(|c: char| c.is_ascii_digit());
+    let words: &[&str] =
+        if stem.is_some() { &["com", "lpt"] } else { &["con", "prn", "aux", "nul"] };
+    words.iter().any(|word| stem.unwrap_or(id).eq_ignore_ascii_case(word))
+}
+
+/// `me@example.com` → `me_example.com`; letters and digits of any script stay.
+fn account_name(account: &str) -> String {
+    let mut name = String::new();
+    for c in account.chars() {
+        let c = if c.is_alphanumeric() || matches!(c, '.' | '-' | '+') { c } else { '_' };
+        if name.len() + c.len_utf8() > ACCOUNT_BYTES_MAX {
+            break;
+        }
+        name.push(c);
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-03-07 09:05:03 UTC.
+    const STARTED: Moment = Moment(1_772_874_303_456);
+
+    #[test]
+    fn a_session_folder_is_named_after_its_start_and_account() {
+        let name = |account, number| FolderName::of_session(STARTED, account, number).0;
+
+        assert_eq!(name("me@example.com", 1), "2026-03-07_090503_me_example.com");
+        assert_eq!(name("me@example.com", 2), "2026-03-07_090503_me_example.com_2");
+        assert_eq!(name("me", 1), "2026-03-07_090503_me");
+        assert_eq!(name("../a\nb/c", 1), "2026-03-07_090503_.._a_b_c");
+        assert_eq!(name("я@почта.рф", 1), "2026-03-07_090503_я_почта.рф");
+        assert!(name(&"я".repeat(500), 100).len() < NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_written_name_is_taken_back_and_one_that_leads_elsewhere_is_not() {
+        let name = FolderName::of_session(STARTED, "me@example.com", 1);
+
+        assert_eq!(FolderName::parse(name.as_str()), Some(name));
+        for elsewhere in ["", ".", "..", ".cynosure", "a/b", "/a", "a\0"] {
+            assert_eq!(FolderName::parse(elsewhere), None, "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn plain_ids_keep_their_look_and_others_are_spelled_out() {
+        let ids = [
+            "eaaaaab", "M1f00", "", "-rf", "../x", "/etc/x", "CON", "con", "com1", "LPT9", "com",
+            "console", "a\nb", "\u{202e}", "é", "e\u{301}", "a.b", "A", "a", "a\0", "Ab-_9", "=",
+            "+a",
+        ];
+        let names: Vec<_> = ids.map(|id| format!("{id:?} {}", safe_name(id))).into();
+
+        insta::assert_snapshot!(names.join("\n"), @r#"
+        "eaaaaab" eaaaaab
+        "M1f00" +m1f00
+        "" =
+        "-rf" =2drf
+        "../x" =2e=2e=2fx
+        "/etc/x" =2fetc=2fx
+        "CON" =43+o+n
+        "con" =63on
+        "com1" =63om1
+        "LPT9" =4c+p+t9
+        "com" com
+        "console" console
+        "a\nb" a=0ab
+        "\u{202e}" =e2=80=ae
+        "é" =c3=a9
+        "e\u{301}" e=cc=81
+        "a.b" a=2eb
+        "A" +a
+        "a" a
+        "a\0" a=00
+        "Ab-_9" +ab-_9
+        "=" =3d
+        "+a" =2ba
+        "#);
+    }
+
+    #[test]
+    fn a_document_lies_in_the_folder_of_its_thread() {
+        let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
+
+        let path = document_path(&item, &document);
+
+        assert_eq!(path, "bf/+eb.eml");
+        assert_eq!(ids_of("bf", "+eb.eml"), Some((item, document)));
+        assert_eq!(ids_of("bf", "notes.txt"), None);
+        assert_eq!(ids_of("Bf", "b.eml"), None, "not a name of ours");
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-zA-Z0-9_-]{0,12}",
+            "(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])",
+            "[=+~a-cA-C.]{0,6}",
+            ".{0,40}",
+            "[aA]{245,260}",
+            any::<String>(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn distinct_ids_have_distinct_names_even_where_case_is_folded(a in ids(), b in ids()) {
+            let same = safe_name(&a).to_lowercase() == safe_name(&b).to_lowercase();
+            prop_assert_eq!(same, a == b);
+        }
+
+        #[test]
+        fn every_name_is_one_safe_component(id in ids()) {
+            let name = safe_name(&id);
+
+            prop_assert!(!name.is_empty() && name.len() + EXTENSION.len() <= NAME_BYTES_MAX);
+            prop_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'=' | b'+' | b'~')));
+            prop_assert!(!name.starts_with('-') && !is_device(&name));
+        }
+
+        #[test]
+        fn a_name_is_read_back_unless_the_id_was_too_long(id in ids()) {
+            let name = safe_name(&id);
+            let expected = (!name.contains('~')).then_some(id);
+            prop_assert_eq!(read_back(&name), expected);
+        }
+
+        #[test]
+        fn any_text_is_read_back_without_harm(text in any::<String>()) {
+            if let Some(id) = read_back(&text) {
+                prop_assert_eq!(safe_name(&id), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Opens the archive and clears away what a crash left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::archive::Archive;
+use crate::archive::intent::{INTENT, IntentList};
+use crate::archive::layout::{FolderName, document_path, safe_name};
+use crate::archive::staging::Staging;
+use crate::disk::{Disk, PathKind, ensure_folder, storage_failure};
+use crate::engine::{DocumentId, Failure, ItemId};
+
+/// The folder in the archive's root that holds a staging folder for each source.
+const STAGING: &str = ".cynosure";
+
+/// Where the ledger says that a document is stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredAt {
+    /// The session's folder.
+    pub folder: String,
+    /// The path below it.
+    pub file: String,
+}
+
+/// What the opening of an archive had to clear away.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Recovered {
+    /// Documents that were in the archive and not yet in the ledger: they are fetched again.
+    pub documents: usize,
+    /// Files in the staging folder.
+    pub staged: usize,
+}
+
+impl Archive {
+    /// Opens the archive at `root` for a source, and settles what a crash left there.
+    ///
+    /// `stored` tells where the ledger has a document. Documents of the last group
+    /// that it does not have are removed. Doing this twice does nothing more.
+    ///
+    /// # Errors
+    /// A storage failure, or what `stored` fails with.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        root: &Path,
+        source: &str,
+        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+    ) -> Result<(Self, Recovered), Failure> {
+        let shared = root.join(STAGING);
+        let folder = shared.join(safe_name(source));
+        for path in [root, &shared, &folder] {
+            ensure_folder(&*disk, path)
+                .map_err(|error| storage_failure("make the folder", path, &error))?;
+        }
+        for path in [&shared, &folder] {
+            if disk.kind(path).map_err(|error| storage_failure("look at", path, &error))?
+                != Some(PathKind::Folder)
+            {
+                let error = std::io::Error::other("it is not a folder of its own; remove it");
+                return Err(storage_failure("use the folder", path, &error));
+            }
+        }
+        let archive = Self { root: root.to_owned(), staging: Arc::new(Staging::new(disk, folder)) };
+        let recovered = archive.recover(stored)?;
+        Ok((archive, recovered))
+    }
+
+    fn recover(
+        &self,
+        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+    ) -> Result<Recovered, Failure> {
+        let folder = self.staging.folder();
+        let names =
+            self.disk().list(folder).map_err(|error| storage_failure("list", folder, &error))?;
+        let mut recovered = Recovered { documents: 0, staged: names.len() };
+        for name in &names {
+            if name.to_string_lossy().starts_with(INTENT) {
+                recovered.documents += self.undo(&folder.join(name), &stored)?;
+            }
+        }
+        if recovered.documents > 0 {
+            // The lists may go only when what they led to is gone for good.
+            self.disk()
+                .filesystem(&self.root)
+                .and_then(|mut filesystem| filesystem.sync())
+                .map_err(|error| storage_failure("sync", &self.root, &error))?;
+        }
+        names.iter().try_for_each(|name| self.remove(&folder.join(name)))?;
+        Ok(recovered)
+    }
+
+    /// Removes what a list names and the ledger does not have; returns how many.
+    fn undo(
+        &self,
+        list: &Path,
+        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+    ) -> Result<usize, Failure> {
+        let bytes =
+            self.disk().read(list).map_err(|error| storage_failure("read", list, &error))?;
+        // A list is durable before the first of its files is renamed, so one that
+        // cannot be read led to nothing.
+        let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
+        let Some(session) = list.folder() else { return Ok(0) };
+        let mut removed = 0;
+        for (item, document) in list.documents() {
+            let file = document_path(&item, &document);
+            let is_stored = stored(&item, &document)?
+                .is_some_and(|at| at.folder == session.as_str() && at.file == file);
+            if !is_stored && let Some(path) = self.stray(&session, &file)? {
+                self.remove(&path)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The path of a document that is in the archive, if it is there and no link leads to it.
+    fn stray(&self, session: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
+        let mut path = self.root.join(session.as_str());
+        let mut components = Path::new(file).components();
+        loop {
+            let kind = self
+                .disk()
+                .kind(&path)
+                .map_err(|error| storage_failure("look at", &path, &error))?;
+            match (kind, components.next()) {
+                (Some(PathKind::Folder), Some(next)) => path.push(next),
+                (Some(PathKind::File { .. }), None) => return Ok(Some(path)),
+                (Some(PathKind::Folder | PathKind::File { .. } | PathKind::Other) | None, _) => {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), Failure> {
+        self.disk().remove_file(path).map_err(|error| storage_failure("remove", path, &error))
+    }
+}

@@ -1,0 +1,339 @@
+//! The archive under crashes and faults at every operation, beside a ledger of the simplest kind.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+
+use rustix::io::Errno;
+
+use super::verify::{Finding, check, strays};
+use super::*;
+use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
+use crate::engine::{Cause, DocumentId, ItemId};
+
+const STARTED: Moment = Moment(1_772_874_303_456);
+const ACCOUNT: &str = "me@example.com";
+
+/// Threads and messages of each group: one synced file by file, one by the
+/// filesystem with many folders, one with few folders and a spilled document.
+const GROUPS: [(usize, usize); 3] = [(2, 3), (12, 12), (2, 10)];
+
+/// The one document that is too long for memory.
+const LONG: &str = "m-2-0";
+
+/// What a real ledger would have after its last commit.
+#[derive(Default)]
+struct Remembered {
+    folder: Option<FolderName>,
+    stored: BTreeMap<(ItemId, DocumentId), (StoredAt, Kept)>,
+}
+
+/// A worker's life on one disk.
+struct World {
+    disk: MemoryDisk,
+    remembered: Remembered,
+    fetched: Cell<usize>,
+}
+
+impl World {
+    fn new() -> Self {
+        let disk = MemoryDisk::default();
+        Self { disk, remembered: Remembered::default(), fetched: Cell::new(0) }
+    }
+
+    /// Runs a worker from its start to the end of all groups, or to its first failure.
+    fn run(&mut self) -> Result<Recovered, Failure> {
+        let (archive, recovered) = self.open()?;
+        self.work(&archive)?;
+        Ok(recovered)
+    }
+
+    fn open(&self) -> Result<(Archive, Recovered), Failure> {
+        let disk = Arc::new(self.disk.clone());
+        Archive::open(disk, Path::new("/downloads"), "work", |item, document| {
+            Ok(self.stored_at(item, document))
+        })
+    }
+
+    fn stored_at(&self, item: &ItemId, document: &DocumentId) -> Option<StoredAt> {
+        let stored = self.remembered.stored.get(&(item.clone(), document.clone()));
+        stored.map(|(at, _)| at.clone())
+    }
+
+    fn work(&mut self, archive: &Archive) -> Result<(), Failure> {
+        let folder = match self.remembered.folder.clone() {
+            Some(folder) => folder,
+            None => archive.create_folder(STARTED, ACCOUNT)?,
+        };
+        self.remembered.folder = Some(folder.clone());
+        for number in 0..GROUPS.len() {
+            let wanted: Vec<_> =
+                documents(number).filter(|key| !self.remembered.stored.contains_key(key)).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let mut group = Group::new(folder.clone());
+            for (item, document) in &wanted {
+                let mut draft = archive.draft();
+                for chunk in bytes(document).chunks(100_000) {
+                    draft.append(chunk)?;
+                }
+                self.fetched.set(self.fetched.get() + 1);
+                group.push(item.clone(), document.clone(), draft);
+            }
+            let (answers, intent) = archive.keep(group)?;
+            // Dying between the archive and the ledger is a case of its own.
+            self.disk
+                .kind(Path::new("/"))
+                .map_err(|e| storage_failure("commit", archive.root(), &e))?;
+            let mut refused = None;
+            for (key, answer) in wanted.into_iter().zip(answers) {
+                match answer {
+                    Ok(kept) => {
+                        let at =
+                            StoredAt { folder: folder.as_str().into(), file: kept.file.clone() };
+                        self.remembered.stored.insert(key, (at, kept));
+                    }
+                    Err(failure) => refused = Some(failure),
+                }
+            }
+            archive.forget(intent);
+            if let Some(failure) = refused {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    fn assert_stored_is_sound(&self, when: &str) {
+        for (key, (at, kept)) in &self.remembered.stored {
+            let path = Path::new("/downloads").join(&at.folder).join(&at.file);
+            let finding = check(&self.disk, &path, kept.length, &kept.sha256);
+            assert_eq!(finding, Finding::Sound, "{when}: {key:?}");
+        }
+    }
+
+    /// The disk has no file that the ledger does not know.
+    fn assert_nothing_else(&self, when: &str) {
+        let files = self.disk.files();
+        assert_eq!(files.len(), self.remembered.stored.len(), "{when}: {:?}", files.keys());
+    }
+
+    /// All is stored, all is sound, and there is nothing else on the disk.
+    fn assert_complete(&self, when: &str) {
+        self.assert_stored_is_sound(when);
+        assert_eq!(self.remembered.stored.len(), documents_total(), "{when}");
+        self.assert_nothing_else(when);
+    }
+}
+
+fn documents(group: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
+    let (threads, messages) = GROUPS[group];
+    (0..messages).map(move |message| {
+        let item = ItemId::new(format!("T{group}-{}", message % threads));
+        (item, DocumentId::new(format!("m-{group}-{message}")))
+    })
+}
+
+fn documents_total() -> usize {
+    GROUPS.iter().map(|(_, messages)| messages).sum()
+}
+
+fn group_max() -> usize {
+    GROUPS.iter().map(|(_, messages)| *messages).max().unwrap_or(0)
+}
+
+fn bytes(document: &DocumentId) -> Vec<u8> {
+    let line = format!("Subject: {document}\r\n\r\n");
+    let repeats = if document.as_str() == LONG { DRAFT_BYTES_MAX / line.len() + 1 } else { 1 };
+    line.into_bytes().repeat(repeats)
+}
+
+fn operations_of_a_run() -> u64 {
+    let mut world = World::new();
+    world.run().unwrap();
+    let operations = world.disk.operations();
+    world.assert_complete("undisturbed");
+    operations
+}
+
+#[test]
+fn a_power_cut_at_any_operation_loses_and_tears_nothing_and_repeats_one_group_at_most() {
+    for at in 0..=operations_of_a_run() {
+        for seed in 0..6 {
+            let mut world = World::new();
+            world.disk.fail(Fault::stop(at));
+            drop(world.run());
+            world.disk.power_cut(seed);
+            let when = format!("operation {at}, seed {seed}");
+            world.assert_stored_is_sound(&when);
+
+            drop(world.open().unwrap());
+            world.assert_nothing_else(&when);
+            world.run().unwrap();
+
+            world.assert_complete(&format!("operation {at}, seed {seed}, resumed"));
+            assert!(world.fetched.get() <= documents_total() + group_max(), "operation {at}");
+            world.disk.power_cut(seed);
+            world.assert_stored_is_sound(&format!("operation {at}, seed {seed}, cut again"));
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_operation_and_a_power_cut_during_the_recovery_lose_nothing() {
+    let total = operations_of_a_run();
+    for at in 0..=total {
+        for later in (0..40).step_by(3) {
+            let mut world = World::new();
+            world.disk.fail(Fault::stop(at));
+            drop(world.run());
+            // A kill leaves everything as a running system sees it.
+            world.disk.fail(Fault::stop(world.disk.operations() + later));
+            drop(world.run());
+            world.disk.power_cut(later % 5);
+            let when = format!("operations {at} and {later}");
+            world.assert_stored_is_sound(&when);
+
+            drop(world.open().unwrap());
+            world.assert_nothing_else(&when);
+            world.run().unwrap();
+
+            world.assert_complete(&format!("operations {at} and {later}, resumed"));
+        }
+    }
+}
+
+#[test]
+fn a_failing_operation_stores_nothing_false_and_the_work_goes_on_when_it_is_over() {
+    for at in 0..operations_of_a_run() {
+        for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
+            for lasting in [Lasting::Once, Lasting::FromThenOn] {
+                let mut world = World::new();
+                world.disk.fail(Fault { at, lasting, errno });
+                let Ok((archive, _)) = world.open() else {
+                    assert!(world.remembered.stored.is_empty());
+                    continue;
+                };
+                let outcome = world.work(&archive);
+                world.disk.heal();
+                if let Err(failure) = outcome {
+                    assert_eq!(failure.cause, Cause::Storage);
+                    world.work(&archive).unwrap();
+                }
+
+                world.disk.power_cut(0);
+
+                world.assert_stored_is_sound(&format!("operation {at}, {errno}, {lasting:?}"));
+                world.run().unwrap();
+                world.assert_complete(&format!("operation {at}, {errno}, {lasting:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn opening_twice_clears_nothing_more() {
+    let mut world = World::new();
+    world.disk.fail(Fault::stop(operations_of_a_run() - 2));
+    drop(world.run());
+    world.disk.heal();
+
+    let (_, first) = world.open().unwrap();
+    let (_, second) = world.open().unwrap();
+
+    assert!(first.documents > 0 && first.staged > 0, "{first:?}");
+    assert_eq!(second, Recovered::default());
+}
+
+#[test]
+fn sessions_that_start_together_never_share_a_folder() {
+    let (archive, _) = World::new().open().unwrap();
+
+    let first = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let second = archive.create_folder(STARTED, ACCOUNT).unwrap();
+
+    assert_eq!(first.as_str(), "2026-03-07_090503_me_example.com");
+    assert_eq!(second.as_str(), "2026-03-07_090503_me_example.com_2");
+}
+
+#[test]
+fn a_draft_that_is_rewound_or_dropped_leaves_nothing() {
+    let world = World::new();
+    let (archive, _) = world.open().unwrap();
+    let mut draft = archive.draft();
+
+    draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
+    assert!(!draft.fits(1));
+    draft.append(b"x").unwrap();
+    assert_eq!(world.disk.files().len(), 1, "spilled");
+    draft.rewind();
+
+    assert_eq!((draft.length(), world.disk.files().len()), (0, 0));
+}
+
+#[test]
+fn a_group_is_full_before_it_holds_too_much() {
+    let (archive, _) = World::new().open().unwrap();
+    let mut group = Group::new(archive.create_folder(STARTED, ACCOUNT).unwrap());
+
+    while !group.is_full() {
+        let mut draft = archive.draft();
+        draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
+        group.push(ItemId::new("t"), DocumentId::new(group.len().to_string()), draft);
+    }
+
+    assert_eq!(group.len() * DRAFT_BYTES_MAX, GROUP_BYTES_MAX);
+}
+
+#[test]
+fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("downloads");
+    let open = || Archive::open(Arc::new(RealDisk), &root, "work", |_, _| Ok(None)).unwrap();
+    let (archive, _) = open();
+    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let session = root.join(folder.as_str());
+    let outside = home.path().join("outside");
+    RealDisk.create_dir(&outside).unwrap();
+    symlink(&outside, session.join(layout::safe_name("T1-0"))).unwrap();
+
+    let mut group = Group::new(folder.clone());
+    for (item, document) in documents(1) {
+        let mut draft = archive.draft();
+        draft.append(&bytes(&document)).unwrap();
+        group.push(item, document, draft);
+    }
+    let (answers, intent) = archive.keep(group).unwrap();
+    archive.forget(intent);
+
+    let (kept, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((kept.len(), refused.len()), (11, 1), "the others are kept");
+    assert_eq!(RealDisk.list(&outside).unwrap().len(), 0, "nothing went through the link");
+    for kept in kept.into_iter().flatten() {
+        let path = session.join(&kept.file);
+        assert_eq!(check(&RealDisk, &path, kept.length, &kept.sha256), Finding::Sound);
+    }
+    let known = strays(&RealDisk, &root, &folder, 100, |item, document| {
+        let file = layout::document_path(item, document);
+        Ok(Some(StoredAt { folder: folder.as_str().into(), file }))
+    });
+    assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
+    assert_eq!(open().1, Recovered::default());
+}
+
+#[test]
+fn each_kind_of_damage_has_a_name() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name| home.path().join(name);
+    for (name, text) in [("sound", "mail"), ("cut", "mai"), ("flipped", "nail")] {
+        RealDisk.create(&path(name)).unwrap().append(text.as_bytes()).unwrap();
+    }
+    symlink(path("sound"), path("link")).unwrap();
+    let sha256 = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix("mail"));
+
+    let found = ["sound", "cut", "flipped", "link", "absent"]
+        .map(|name| check(&RealDisk, &path(name), 4, &sha256.into()).name());
+
+    assert_eq!(found, ["sound", "wrong_length", "wrong_bytes", "not_a_file", "missing"]);
+}

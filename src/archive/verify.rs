@@ -1,0 +1,142 @@
+//! Checks the archive against what the ledger says of it. Changes nothing.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::archive::layout::{FolderName, ids_of};
+use crate::archive::recover::StoredAt;
+use crate::disk::{Disk, PathKind, storage_failure};
+use crate::engine::{DocumentId, Failure, ItemId};
+
+/// The bytes read at once. Any size would do.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// What a look at one stored document found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Finding {
+    /// The bytes are those that were stored.
+    Sound,
+    Missing,
+    /// Something that is not a plain file stands there.
+    NotAFile,
+    /// It was cut or has grown.
+    WrongLength {
+        expected: u64,
+        found: u64,
+    },
+    /// The length is right, the bytes are not.
+    WrongBytes,
+    /// The disk would not read it.
+    Unreadable {
+        why: String,
+    },
+}
+
+impl Finding {
+    /// The word for it in tables and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Missing => "missing",
+            Self::NotAFile => "not_a_file",
+            Self::WrongLength { .. } => "wrong_length",
+            Self::WrongBytes => "wrong_bytes",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+}
+
+/// Compares a stored document with the length and SHA-256 that were written down.
+#[must_use]
+pub fn check(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> Finding {
+    match disk.kind(path) {
+        Ok(Some(PathKind::File { bytes })) if bytes == length => {}
+        Ok(Some(PathKind::File { bytes })) => {
+            return Finding::WrongLength { expected: length, found: bytes };
+        }
+        Ok(Some(PathKind::Folder | PathKind::Other)) => return Finding::NotAFile,
+        Ok(None) => return Finding::Missing,
+        Err(error) => return Finding::Unreadable { why: error.to_string() },
+    }
+    match hash(disk, path) {
+        Ok(found) if found == *sha256 => Finding::Sound,
+        Ok(_) => Finding::WrongBytes,
+        Err(error) => Finding::Unreadable { why: error.to_string() },
+    }
+}
+
+/// The files in a session's folder that the ledger does not know, at most `limit`.
+///
+/// A document whose id is too long to be spelled out in a name is taken as known.
+///
+/// # Errors
+/// A storage failure, or what `stored` fails with.
+pub fn strays(
+    disk: &dyn Disk,
+    root: &Path,
+    folder: &FolderName,
+    limit: usize,
+    stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let session = root.join(folder.as_str());
+    let mut found = Vec::new();
+    for thread in list(disk, &session)? {
+        let path = session.join(&thread);
+        if kind(disk, &path)? != Some(PathKind::Folder) {
+            found.push(path);
+            continue;
+        }
+        for file in list(disk, &path)? {
+            if found.len() >= limit {
+                return Ok(found);
+            }
+            if !is_known(folder, &thread, &file, &stored)? {
+                found.push(path.join(file));
+            }
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+fn is_known(
+    folder: &FolderName,
+    thread: &Path,
+    file: &Path,
+    stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+) -> Result<bool, Failure> {
+    let (thread, file) = (thread.to_string_lossy(), file.to_string_lossy());
+    match ids_of(&thread, &file) {
+        Some((item, document)) => Ok(stored(&item, &document)?.is_some_and(|at| {
+            at.folder == folder.as_str() && at.file == format!("{thread}/{file}")
+        })),
+        None => Ok(thread.contains('~') || file.contains('~')),
+    }
+}
+
+fn list(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut names = disk.list(path).map_err(|error| storage_failure("list", path, &error))?;
+    names.sort();
+    Ok(names)
+}
+
+fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
+    disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
+}
+
+fn hash(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = disk.open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(count) => hash.update(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
