@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, folder_of};
 
 /// Writes `bytes` to `path`, durably: temporary file, fsync, rename, fsync of the folder.
 ///
@@ -13,9 +13,10 @@ use crate::disk::Disk;
 /// # Errors
 /// Whatever the disk says, bare. Unless the last step failed, the old file is still there.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
+    let folder = folder_of(path);
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(".tmp");

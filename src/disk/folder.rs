@@ -10,11 +10,10 @@ use crate::disk::Disk;
 /// # Errors
 /// Whatever the disk says, bare. That `path` is a file shows only when it is used.
 pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
+    if path.parent().is_none() {
+        return Ok(());
+    }
+    let parent = folder_of(path);
     let created = match disk.create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             ensure_folder(disk, parent)?;
@@ -31,6 +30,16 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
             outcome => outcome,
         },
         Err(error) => Err(error),
+    }
+}
+
+/// The folder that a path is in, as a path that can be opened.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
 }
 

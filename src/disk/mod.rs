@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::atomic::write_atomic;
 pub use self::failure::storage_failure;
-pub use self::folder::ensure_folder;
+pub use self::folder::{ensure_folder, folder_of};
 pub use self::lock::{Lock, LockError};
 pub use self::memory::{Fault, Lasting, MemoryDisk};
 pub use self::real::RealDisk;

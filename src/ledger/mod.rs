@@ -1,1 +1,37 @@
-//! Remembers: a row per item, in SQLite.
+//! Remembers: a row per item, in SQLite, one file per source.
+//!
+//! Whatever must outlive the process is here before it is acted upon: the ids of
+//! a page before its place, a document's row after its bytes, a transition before
+//! its effects. Each public call of [`Ledger`] is one transaction, durable when it
+//! returns. A late or repeated fact changes nothing.
+//!
+//! All SQL of the program is in this folder. Every statement that the worker runs
+//! goes by an index, however many rows there are; only what `verify` asks reads all.
+
+mod begin;
+mod commit;
+mod failure;
+mod failures;
+mod history;
+mod listing;
+mod open;
+mod rows;
+mod schema;
+mod standing;
+mod verify;
+mod work;
+
+pub use self::begin::SessionStart;
+pub use self::commit::Outcome;
+pub use self::failures::{FailureFilter, FailureRow, Requeue};
+pub use self::history::Transition;
+pub use self::listing::{Listed, NextPlace, PageOutcome};
+pub use self::open::{Ledger, OpenError, Reader};
+pub use self::rows::{DocumentNo, ItemNo, ItemStatus, Session, SessionKind, Tally};
+pub use self::verify::{Counted, Recount, StoredFile};
+pub use self::work::{WantedDocument, Work};
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;

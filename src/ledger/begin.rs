@@ -1,0 +1,162 @@
+//! The life of a session: begun, listed anew where a cursor was lost, finished.
+
+use rusqlite::params;
+
+use crate::engine::{Cursor, Failure, Moment, SessionId};
+use crate::ledger::failure::Trouble;
+use crate::ledger::rows::{Session, SessionKind, as_integer};
+use crate::ledger::{Ledger, Reader, Tally};
+
+/// What a session begins with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionStart {
+    pub id: SessionId,
+    pub kind: SessionKind,
+    pub started: Moment,
+    /// Where the stream of changes stood before a full listing.
+    pub pinned: Option<Cursor>,
+}
+
+impl Ledger {
+    /// Begins a session, and takes on the quarantined items that are due for another look.
+    ///
+    /// Beginning the session that is open already changes nothing.
+    ///
+    /// # Errors
+    /// A ledger failure; also while another session is open.
+    pub fn begin(&mut self, start: &SessionStart) -> Result<(), Failure> {
+        self.write("begin a session", |transaction| {
+            if let Some(open) = Session::open(transaction)? {
+                if open.id == start.id {
+                    return Ok(());
+                }
+                return Err(Trouble::Unfit(format!("{} is still open", open.id)));
+            }
+            transaction.execute(
+                "INSERT INTO sessions (id, kind, started, pinned, is_listed)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    start.id.as_str(),
+                    start.kind,
+                    start.started.0,
+                    start.pinned.as_ref().map(Cursor::as_str),
+                    start.kind == SessionKind::Recheck,
+                ],
+            )?;
+            let session = transaction.last_insert_rowid();
+            transaction.execute(
+                "UPDATE documents SET status = 0 WHERE status = 3 AND item IN
+                 (SELECT no FROM items WHERE status = 3 AND next_at <= ?1)",
+                [start.started.0],
+            )?;
+            let taken = transaction.execute(
+                "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
+                 WHERE status = 3 AND next_at <= ?1",
+                [start.started.0, session],
+            )?;
+            transaction.execute("UPDATE sessions SET listed = ?2 WHERE no = ?1", [session, as_integer(taken as u64)])?;
+            Ok(())
+        })
+    }
+
+    /// Turns the open session into a full listing from its beginning, as after an
+    /// expired cursor. What it has listed so far stays listed.
+    ///
+    /// # Errors
+    /// A ledger failure; also when no session is open.
+    pub fn list_anew(&mut self, pinned: Option<&Cursor>) -> Result<(), Failure> {
+        self.write("begin the listing anew", |transaction| {
+            let changed = transaction.execute(
+                "UPDATE sessions SET kind = 0, place = NULL, is_listed = 0, pinned = ?1
+                 WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
+                [pinned.map(Cursor::as_str)],
+            )?;
+            expect_open(changed)
+        })
+    }
+
+    /// Writes down the name of the open session's folder in the archive.
+    ///
+    /// # Errors
+    /// A ledger failure; also when no session is open.
+    pub fn set_folder(&mut self, folder: &str) -> Result<(), Failure> {
+        self.write("name the session's folder", |transaction| {
+            let changed = transaction.execute(
+                "UPDATE sessions SET folder = ?1
+                 WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
+                [folder],
+            )?;
+            expect_open(changed)
+        })
+    }
+
+    /// Completes the open session, if it is `id`; a completed one stays as it is.
+    ///
+    /// # Errors
+    /// A ledger failure; also while something is still to be listed or settled.
+    pub fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
+        self.write("complete the session", |transaction| {
+            let session = Session::newest(transaction)?.filter(|session| session.id == *id);
+            let Some(session) = session else {
+                return Err(Trouble::Unfit(format!("{id} is not the newest session")));
+            };
+            if session.completed.is_some() {
+                return Ok(session.tally);
+            }
+            let pending = session.tally.pending();
+            if !session.is_listed || pending > 0 {
+                return Err(Trouble::Unfit(format!(
+                    "{pending} items are pending, or not all is listed"
+                )));
+            }
+            transaction
+                .execute("UPDATE sessions SET completed = ?2 WHERE no = ?1", [session.no, now.0])?;
+            Ok(session.tally)
+        })
+    }
+}
+
+impl Reader {
+    /// Reads the session that is not completed yet, if there is one.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn open_session(&self) -> Result<Option<Session>, Failure> {
+        self.read("read the session", |connection| Ok(Session::open(connection)?))
+    }
+
+    /// Reads the newest session, open or completed.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn newest_session(&self) -> Result<Option<Session>, Failure> {
+        self.read("read the session", |connection| Ok(Session::newest(connection)?))
+    }
+
+    /// Reads the counters of the newest session; all zero before the first.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn tally(&self) -> Result<Tally, Failure> {
+        Ok(self.newest_session()?.map(|session| session.tally).unwrap_or_default())
+    }
+
+    /// Reads the point in the stream of changes up to which all is listed.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn cursor(&self) -> Result<Option<Cursor>, Failure> {
+        self.read("read the cursor", |connection| {
+            let sql = "SELECT cursor FROM source";
+            let cursor = connection.query_row(sql, [], |row| row.get::<_, Option<String>>(0))?;
+            Ok(cursor.map(Cursor::new))
+        })
+    }
+}
+
+fn expect_open(changed: usize) -> Result<(), Trouble> {
+    match changed {
+        0 => Err(Trouble::Unfit("no session is open".to_owned())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Records what became of documents and items, a group at a time.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension, Params, params};
+
+use crate::engine::{Cause, Failure, Moment};
+use crate::ledger::Ledger;
+use crate::ledger::failure::Trouble;
+use crate::ledger::rows::{DocumentNo, ItemNo, as_integer};
+use crate::ledger::standing::Counting;
+
+/// What became of a document or an item.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The document is in the archive, in the open session's folder, durably.
+    Stored {
+        document: DocumentNo,
+        /// The path below the folder.
+        file: String,
+        /// In bytes.
+        length: u64,
+        sha256: [u8; 32],
+    },
+    /// The source no longer has the document.
+    Gone { document: DocumentNo },
+    /// The document may not be had, or is poison. Its item ends in quarantine, and
+    /// its other documents are kept.
+    Refused { document: DocumentNo, cause: Cause, message: String },
+    /// The item is tried again at `next_at`, after `attempts` that failed.
+    Retry { item: ItemNo, attempts: u32, next_at: Moment, cause: Cause, message: String },
+    /// The item's attempts are used up.
+    Quarantined { item: ItemNo, cause: Cause, message: String },
+}
+
+impl Ledger {
+    /// Records a group of outcomes in one transaction.
+    ///
+    /// An item is settled by its last document: quarantined if one was refused,
+    /// stored if one is stored, gone if all are. Quarantined items are looked at
+    /// again at `next_look`.
+    ///
+    /// # Errors
+    /// A ledger failure, after which nothing of the group is recorded; also when no
+    /// session is open, or something is stored and the session has no folder.
+    pub fn commit(
+        &mut self,
+        outcomes: &[Outcome],
+        next_look: Moment,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        self.write("record what was fetched", |transaction| {
+            let mut counting = Counting::start(transaction)?;
+            let mut touched = BTreeSet::new();
+            for outcome in outcomes {
+                touched.extend(record(transaction, &mut counting, outcome, next_look, now)?);
+            }
+            counting.settle(touched, next_look, now)?;
+            counting.finish()
+        })
+    }
+}
+
+/// Records one outcome; returns the item that may be settled by it.
+fn record(
+    connection: &Connection,
+    counting: &mut Counting<'_>,
+    outcome: &Outcome,
+    next_look: Moment,
+    now: Moment,
+) -> Result<Option<ItemNo>, Trouble> {
+    match outcome {
+        Outcome::Stored { document, file, length, sha256 } => {
+            if counting.session.folder.is_none() {
+                return Err(Trouble::Unfit("the session has no folder yet".to_owned()));
+            }
+            let length = as_integer(*length);
+            let item = settle_document(
+                connection,
+                "UPDATE documents SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5
+                 WHERE no = ?1 AND status = 0 RETURNING item",
+                params![document.0, counting.session.no, file, length, sha256],
+            )?;
+            if item.is_some() {
+                counting.fetched(length);
+            }
+            Ok(item)
+        }
+        Outcome::Gone { document } => settle_document(
+            connection,
+            "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 RETURNING item",
+            [document.0],
+        ),
+        Outcome::Refused { document, cause, message } => {
+            let item = settle_document(
+                connection,
+                "UPDATE documents SET status = 3 WHERE no = ?1 AND status = 0 RETURNING item",
+                [document.0],
+            )?;
+            if let Some(item) = item {
+                connection.execute(
+                    "UPDATE items SET cause = ?2, message = ?3 WHERE no = ?1",
+                    params![item.0, cause.name(), message],
+                )?;
+            }
+            Ok(item)
+        }
+        Outcome::Retry { item, attempts, next_at, cause, message } => {
+            connection.execute(
+                "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5
+                 WHERE no = ?1 AND status = 0",
+                // 0 would mean that it was never tried.
+                params![item.0, attempts, next_at.0.max(1), cause.name(), message],
+            )?;
+            Ok(None)
+        }
+        Outcome::Quarantined { item, cause, message } => {
+            counting.quarantine(*item, (*cause, message), next_look, now)?;
+            Ok(None)
+        }
+    }
+}
+
+/// Runs an update of a wanted document; `None` if it is not wanted any more.
+fn settle_document(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> Result<Option<ItemNo>, Trouble> {
+    Ok(connection.query_row(sql, parameters, |row| row.get(0).map(ItemNo)).optional()?)
+}

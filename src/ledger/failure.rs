@@ -1,0 +1,69 @@
+//! Reads the errors of SQLite, once, into one sentence each.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::engine::{Cause, Failure};
+
+/// What a person can do about the troubles that have a name.
+const ADVICE: [(ErrorCode, &str); 9] = [
+    (ErrorCode::DiskFull, "the disk is full; free some space, and the work goes on by itself"),
+    (ErrorCode::DatabaseBusy, LOCKED),
+    (ErrorCode::DatabaseLocked, LOCKED),
+    (ErrorCode::ReadOnly, "it is read-only; make it and its folder writable"),
+    (ErrorCode::PermissionDenied, UNREACHABLE),
+    (ErrorCode::CannotOpen, UNREACHABLE),
+    (ErrorCode::DatabaseCorrupt, DAMAGED),
+    (ErrorCode::NotADatabase, DAMAGED),
+    (ErrorCode::SystemIoFailure, "the disk fails; check it and the system's log"),
+];
+
+const LOCKED: &str = "another program holds it locked; close that program";
+
+const UNREACHABLE: &str =
+    "it cannot be opened; give the user that runs cynosure access to it and its folder";
+
+pub(super) const DAMAGED: &str = "it is damaged; stop cynosure and put back a copy of it, \
+     or move it aside and everything is listed again (files that are stored stay)";
+
+/// Why a call on the ledger did not work.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Sql(rusqlite::Error),
+    /// The call does not fit what is in the ledger.
+    Unfit(String),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Trouble {
+    /// Says what could not be done, where, and what a person can do about it.
+    /// `what` is a verb phrase, such as "record a page".
+    pub(super) fn failure(&self, what: &str, path: &Path) -> Failure {
+        let why = match self {
+            Self::Unfit(why) => why.clone(),
+            Self::Sql(error) => match advice(error) {
+                Some(advice) => advice.to_owned(),
+                None => format!("{error}; run `cynosure verify`"),
+            },
+        };
+        Failure::new(Cause::Ledger, format!("cannot {what} in {}: {why}", path.display()))
+    }
+}
+
+fn advice(error: &rusqlite::Error) -> Option<&'static str> {
+    // A value of the wrong type: no writer of ours puts one there.
+    if matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)
+    ) {
+        return Some(DAMAGED);
+    }
+    let code = error.sqlite_error_code()?;
+    ADVICE.iter().find(|(known, _)| *known == code).map(|(_, advice)| *advice)
+}

@@ -1,0 +1,225 @@
+//! Opens the ledger of a source, for writing or for reading.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::disk::{Disk, PathKind, RealDisk, folder_of, storage_failure};
+use crate::engine::Failure;
+use crate::ledger::failure::{DAMAGED, Trouble};
+use crate::ledger::schema::{APPLICATION_ID, VERSION, migrate};
+
+/// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
+const CACHE_KIB: i64 = 8 * 1024;
+
+/// How long a call waits for another program that has the ledger open: longer than
+/// any commit of a reader's tool, shorter than any deadline of a state.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// The size to which the log is cut back after a checkpoint, in bytes.
+const WAL_BYTES_KEPT: i64 = 16 * 1024 * 1024;
+
+/// The ledger of one source, open for its one writer. Reads as a [`Reader`].
+#[derive(Debug)]
+pub struct Ledger {
+    reader: Reader,
+}
+
+/// The ledger of one source, open for reading beside its writer.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) connection: Connection,
+    path: PathBuf,
+}
+
+/// Why a ledger was not opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A newer program wrote it. Nothing was changed.
+    Newer {
+        path: PathBuf,
+        found: usize,
+    },
+    Failed(Failure),
+}
+
+impl Ledger {
+    /// Opens the ledger at `path`, making it where there is none; its folder must be there.
+    ///
+    /// # Errors
+    /// [`OpenError`]; an empty or damaged file is never taken for a new one.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        if !is_there(path)? {
+            create(path)?;
+        }
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Self::open_in(connection, path)
+    }
+
+    /// Takes a connection that is open already, such as one in memory, as a ledger;
+    /// `path` is what failures call it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_in(mut connection: Connection, path: &Path) -> Result<Self, OpenError> {
+        let version = version(&connection, path)?;
+        prepare(&mut connection, version)
+            .map_err(|error| failed("open the ledger", path, error))?;
+        Ok(Self { reader: Reader { connection, path: path.to_owned() } })
+    }
+
+    /// Runs `work` in one transaction.
+    pub(super) fn write<T>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
+        let Reader { connection, path } = &mut self.reader;
+        let outcome = (|| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })();
+        outcome.map_err(|trouble: Trouble| trouble.failure(what, path))
+    }
+}
+
+impl Deref for Ledger {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Reader {
+    /// Opens the ledger at `path` for reading only; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Option<Self>, OpenError> {
+        if !is_there(path)? {
+            return Ok(None);
+        }
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        if version(&connection, path)? < VERSION {
+            let why = "it is of an older version; run the worker once, which brings it up to date";
+            let trouble = Trouble::Unfit(why.to_owned());
+            return Err(OpenError::Failed(trouble.failure("read", path)));
+        }
+        Ok(Some(Self { connection, path: path.to_owned() }))
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Connection) -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
+        work(&self.connection).map_err(|trouble| trouble.failure(what, &self.path))
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer { path, found } => write!(
+                f,
+                "{} was written by a newer cynosure (format {found}, this one knows {VERSION}); \
+                 install that version again, nothing was changed",
+                path.display()
+            ),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+fn is_there(path: &Path) -> Result<bool, OpenError> {
+    match RealDisk.kind(path) {
+        Ok(None) => Ok(false),
+        // SQLite would take it for a new one, and all would be listed from zero unasked.
+        Ok(Some(PathKind::File { bytes: 0 })) => Err(damaged(path)),
+        Ok(Some(_)) => Ok(true),
+        Err(error) => Err(OpenError::Failed(storage_failure("look at", path, &error))),
+    }
+}
+
+/// Makes an empty ledger under another name and moves it into place whole, so that
+/// an empty file can only be a damaged one.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let storage = |error| OpenError::Failed(storage_failure("make the ledger", path, &error));
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let temporary = named(".new");
+    for leftover in [temporary.clone(), named(".new-wal"), named(".new-shm")] {
+        match RealDisk.remove_file(&leftover) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(storage(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    // Made here, so that it is for its owner only; SQLite gives its log the same mode.
+    drop(RealDisk.create(&temporary).map_err(storage)?);
+    let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    prepare(&mut connection, 0)
+        .and_then(|()| connection.close().map_err(|(_, error)| error))
+        .map_err(|error| failed("make the ledger", path, error))?;
+
+    RealDisk.rename(&temporary, path).map_err(storage)?;
+    RealDisk.sync_dir(folder_of(path)).map_err(storage)
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, OpenError> {
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags);
+    connection
+        .and_then(|connection| connection.busy_timeout(BUSY_WAIT).map(|()| connection))
+        .map_err(|error| failed("open the ledger", path, error))
+}
+
+/// Reads the version of a ledger, and refuses what is none or a newer one.
+fn version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let read = || Ok((pragma("application_id")?, pragma("user_version")?, pragma("page_count")?));
+    let (application, version, pages) =
+        read().map_err(|error| failed("open the ledger", path, error))?;
+
+    if pages == 0 {
+        return Ok(0);
+    }
+    let found = usize::try_from(version).unwrap_or(0);
+    if application != APPLICATION_ID || found == 0 {
+        return Err(damaged(path));
+    }
+    if found > VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found });
+    }
+    Ok(found)
+}
+
+fn prepare(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    // A database in memory has no log, and says so instead of obeying.
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    // Not NORMAL: a commit must outlive a power cut, since files are removed on its word.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
+    migrate(connection, version)
+}
+
+fn damaged(path: &Path) -> OpenError {
+    OpenError::Failed(Trouble::Unfit(DAMAGED.to_owned()).failure("find a ledger", path))
+}
+
+fn failed(what: &str, path: &Path, error: rusqlite::Error) -> OpenError {
+    OpenError::Failed(Trouble::from(error).failure(what, path))
+}

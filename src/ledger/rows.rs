@@ -1,0 +1,156 @@
+//! What the rows mean: numbers in the file, types in the program.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::engine::{Cursor, Moment, Place, SessionId};
+
+/// The number of an item's row. Grows in the order of listing.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ItemNo(pub i64);
+
+/// The number of a document's row.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DocumentNo(pub i64);
+
+/// Where an item stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ItemStatus {
+    /// Some of its documents are still wanted.
+    Pending,
+    /// What the source has of it is in the archive.
+    Stored,
+    /// The source has none of it any more.
+    Gone,
+    /// Given up until its next look.
+    Quarantined,
+}
+
+/// Where a document stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum DocumentStatus {
+    Wanted,
+    Stored,
+    Gone,
+    /// It may not be had, or is poison; wanted again when its item is looked at again.
+    Refused,
+}
+
+/// What a session lists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionKind {
+    Full,
+    Changes,
+    /// Nothing: it looks again at what was quarantined.
+    Recheck,
+}
+
+/// Counts of one session. `listed = stored + gone + quarantined + pending`, always.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Items that the session took on: new, changed, or out of quarantine.
+    pub listed: u64,
+    pub stored: u64,
+    pub gone: u64,
+    pub quarantined: u64,
+    /// Documents fetched and stored, and their bytes.
+    pub documents: u64,
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Items that are not settled yet.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.listed.saturating_sub(self.stored + self.gone + self.quarantined)
+    }
+}
+
+/// One run from idle to completed, as far as it got.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Session {
+    pub(super) no: i64,
+    pub id: SessionId,
+    pub kind: SessionKind,
+    pub started: Moment,
+    pub completed: Option<Moment>,
+    /// Its folder in the archive, once there is one.
+    pub folder: Option<String>,
+    /// The cursor that was taken before its listing began.
+    pub pinned: Option<Cursor>,
+    /// Where its listing goes on; `None` before the first page.
+    pub place: Option<Place>,
+    /// Whether its listing is complete.
+    pub is_listed: bool,
+    pub tally: Tally,
+}
+
+impl Session {
+    /// Reads the newest session, open or completed.
+    pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let sql = "SELECT no, id, kind, started, completed, folder, pinned, place, is_listed,
+                          listed, stored, gone, quarantined, documents, bytes
+                   FROM sessions ORDER BY no DESC LIMIT 1";
+        connection.query_row(sql, [], Self::from_row).optional()
+    }
+
+    /// Reads the session that is not completed yet, if there is one.
+    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        Ok(Self::newest(connection)?.filter(|session| session.completed.is_none()))
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            no: row.get("no")?,
+            id: SessionId::new(row.get::<_, String>("id")?),
+            kind: row.get("kind")?,
+            started: Moment(row.get("started")?),
+            completed: row.get::<_, Option<_>>("completed")?.map(Moment),
+            folder: row.get("folder")?,
+            pinned: row.get::<_, Option<String>>("pinned")?.map(Cursor::new),
+            place: row.get::<_, Option<String>>("place")?.map(Place::new),
+            is_listed: row.get("is_listed")?,
+            tally: Tally {
+                listed: count(row, "listed")?,
+                stored: count(row, "stored")?,
+                gone: count(row, "gone")?,
+                quarantined: count(row, "quarantined")?,
+                documents: count(row, "documents")?,
+                bytes: count(row, "bytes")?,
+            },
+        })
+    }
+}
+
+/// Reads a count or a size, which is never negative.
+pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.unsigned_abs())
+}
+
+/// Writes a count or a size; none comes near the end of the range.
+pub(super) fn as_integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+macro_rules! stored_as_number {
+    ($type:ident { $($variant:ident = $number:literal),+ }) => {
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(match self { $(Self::$variant => $number.into(),)+ })
+            }
+        }
+
+        impl FromSql for $type {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                match value.as_i64()? {
+                    $($number => Ok(Self::$variant),)+
+                    other => Err(FromSqlError::OutOfRange(other)),
+                }
+            }
+        }
+    };
+}
+
+stored_as_number!(ItemStatus { Pending = 0, Stored = 1, Gone = 2, Quarantined = 3 });
+stored_as_number!(DocumentStatus { Wanted = 0, Stored = 1, Gone = 2, Refused = 3 });
+stored_as_number!(SessionKind { Full = 0, Changes = 1, Recheck = 2 });

@@ -1,0 +1,107 @@
+//! The tables, as an append-only list of migrations.
+//!
+//! A migration that was released is never changed: another is added. The number of
+//! those that a file has seen is its `user_version`.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::ledger::rows::as_integer;
+
+/// What marks an SQLite file as a ledger: "CYNO" in ASCII.
+pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
+
+/// The version that this program reads and writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+const MIGRATIONS: &[&str] = &[FIRST];
+
+/// Numbers stand for words, as in `rows.rs`, since they take one byte or none:
+/// items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 wanted,
+/// 1 stored, 2 gone, 3 refused; sessions are 0 full, 1 changes, 2 recheck.
+/// Times are milliseconds since the Unix epoch.
+const FIRST: &str = "
+-- One row: the point in the stream of changes up to which all is listed, and the
+-- newest execution state, from which a broken state file is rebuilt.
+CREATE TABLE source (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    cursor   TEXT,
+    snapshot TEXT
+) STRICT;
+INSERT INTO source (one) VALUES (1);
+
+-- The newest row is the open session until it is completed. Its counters move in
+-- the transactions that move the items, so that nobody ever counts ten million rows.
+CREATE TABLE sessions (
+    no          INTEGER PRIMARY KEY,
+    id          TEXT    NOT NULL,
+    kind        INTEGER NOT NULL,
+    started     INTEGER NOT NULL,
+    completed   INTEGER,
+    folder      TEXT,                        -- in the archive, once it is made
+    pinned      TEXT,                        -- the cursor taken before the listing
+    place       TEXT,                        -- where the listing goes on
+    is_listed   INTEGER NOT NULL,
+    listed      INTEGER NOT NULL DEFAULT 0,
+    stored      INTEGER NOT NULL DEFAULT 0,
+    gone        INTEGER NOT NULL DEFAULT 0,
+    quarantined INTEGER NOT NULL DEFAULT 0,
+    documents   INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE items (
+    no         INTEGER PRIMARY KEY,
+    id         TEXT    NOT NULL UNIQUE,
+    session    INTEGER NOT NULL,             -- the last that took it on
+    status     INTEGER NOT NULL,
+    attempts   INTEGER NOT NULL,
+    next_at    INTEGER NOT NULL,             -- 0: never tried, at once
+    cause      TEXT,                         -- of the last failure
+    message    TEXT,
+    settled_at INTEGER
+) STRICT;
+
+-- Partial, so that the stored items, which are nearly all, are in none of them.
+CREATE INDEX items_pending     ON items (next_at)    WHERE status = 0;
+CREATE INDEX items_gone        ON items (settled_at) WHERE status = 2;
+CREATE INDEX items_quarantined ON items (next_at)    WHERE status = 3;
+
+-- Item first in the key: new rows go to its end, which keeps inserts cheap at any size.
+CREATE TABLE documents (
+    no      INTEGER PRIMARY KEY,
+    item    INTEGER NOT NULL,
+    id      TEXT    NOT NULL,
+    blob    TEXT    NOT NULL,
+    size    INTEGER,                         -- as the server announced it
+    status  INTEGER NOT NULL,
+    session INTEGER,                         -- whose folder the file is in
+    file    TEXT,                            -- the path below it
+    length  INTEGER,
+    sha256  BLOB,
+    UNIQUE (item, id)
+) STRICT;
+
+-- Finds bytes that are here already under another id, as when a server merges threads.
+CREATE INDEX documents_blob ON documents (blob) WHERE status = 1;
+
+CREATE TABLE history (
+    no         INTEGER PRIMARY KEY,
+    at         INTEGER NOT NULL,
+    from_state TEXT    NOT NULL,
+    to_state   TEXT    NOT NULL,
+    reason     TEXT    NOT NULL,
+    session    TEXT
+) STRICT;
+";
+
+/// Brings the tables from `version` to [`VERSION`], each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", as_integer(number as u64 + 1))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,412 @@
+//! The ledger, from the first page of a session to its end, and through reopening and damage.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::engine::{BlobId, Cause, Cursor, DocumentId, ItemId, Moment, Place, SessionId};
+
+const NOW: Moment = Moment(1_772_874_303_456);
+const LATER: Moment = Moment(NOW.0 + 86_400_000);
+
+fn in_memory() -> Ledger {
+    let connection = Connection::open_in_memory().unwrap();
+    Ledger::open_in(connection, Path::new("memory")).unwrap()
+}
+
+fn begun(kind: SessionKind) -> Ledger {
+    let mut ledger = in_memory();
+    begin(&mut ledger, "session_1", kind, NOW);
+    ledger
+}
+
+fn begin(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Moment) {
+    let pinned = (kind == SessionKind::Full).then(|| Cursor::new("pinned"));
+    ledger.begin(&SessionStart { id: SessionId::new(id), kind, started, pinned }).unwrap();
+    ledger.set_folder("folder").unwrap();
+}
+
+/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or what stands behind a `=`.
+fn listed(names: &[&str]) -> Vec<Listed> {
+    let parse = |name: &&str| {
+        let (item, document) = name.split_once('/').unwrap();
+        let (document, blob) = document.split_once('=').unwrap_or((document, document));
+        Listed {
+            item: ItemId::new(item),
+            document: DocumentId::new(document),
+            blob: BlobId::new(blob),
+            size: Some(4),
+        }
+    };
+    names.iter().map(parse).collect()
+}
+
+fn record(ledger: &mut Ledger, names: &[&str]) -> PageOutcome {
+    let next = NextPlace::More(Place::new("more"));
+    ledger.record_page(&listed(names), &next, NOW).unwrap()
+}
+
+fn end_listing(ledger: &mut Ledger) {
+    ledger.record_page(&[], &NextPlace::Done(None), NOW).unwrap();
+}
+
+fn due(ledger: &Ledger, now: Moment) -> Vec<Work> {
+    ledger.due(now, 100, &BTreeSet::new()).unwrap()
+}
+
+fn names(work: &[Work]) -> Vec<String> {
+    let names = work.iter().map(|work| {
+        let documents: Vec<_> = work.documents.iter().map(|wanted| wanted.id.as_str()).collect();
+        format!("{}: {}", work.item, documents.join(" "))
+    });
+    names.collect()
+}
+
+fn wanted(ledger: &Ledger, document: &str) -> DocumentNo {
+    let work = due(ledger, LATER);
+    let all = work.iter().flat_map(|work| &work.documents);
+    all.into_iter().find(|wanted| wanted.id.as_str() == document).unwrap().no
+}
+
+fn item(ledger: &Ledger, id: &str) -> ItemNo {
+    due(ledger, LATER).iter().find(|work| work.item.as_str() == id).unwrap().no
+}
+
+fn stored(document: DocumentNo) -> Outcome {
+    Outcome::Stored { document, file: format!("t/{}.eml", document.0), length: 4, sha256: [7; 32] }
+}
+
+fn commit(ledger: &mut Ledger, outcomes: &[Outcome]) {
+    ledger.commit(outcomes, LATER, NOW).unwrap();
+    assert!(ledger.recount().unwrap().agrees(), "{:?}", ledger.recount());
+}
+
+fn store(ledger: &mut Ledger, documents: &[&str]) {
+    let outcomes: Vec<_> = documents.iter().map(|id| stored(wanted(ledger, id))).collect();
+    commit(ledger, &outcomes);
+}
+
+/// Listed, stored, gone, quarantined.
+fn tally(ledger: &Ledger) -> [u64; 4] {
+    let Tally { listed, stored, gone, quarantined, .. } = ledger.tally().unwrap();
+    [listed, stored, gone, quarantined]
+}
+
+#[test]
+fn a_session_goes_from_its_first_page_to_its_end() {
+    let mut ledger = begun(SessionKind::Full);
+
+    assert_eq!(record(&mut ledger, &["a/1", "a/2", "b/3"]), PageOutcome { items: 2, documents: 3 });
+    assert_eq!(ledger.open_session().unwrap().unwrap().place, Some(Place::new("more")));
+    assert_eq!(ledger.cursor().unwrap(), None, "not before the listing is complete");
+    end_listing(&mut ledger);
+    assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("pinned")));
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 1 2", "b: 3"]);
+
+    store(&mut ledger, &["1"]);
+    assert_eq!(tally(&ledger), [2, 0, 0, 0], "half an item is not stored");
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 2", "b: 3"]);
+    store(&mut ledger, &["2", "3"]);
+
+    let id = SessionId::new("session_1");
+    let tally = ledger.finish(&id, NOW).unwrap();
+    assert_eq!((tally.listed, tally.stored, tally.documents, tally.bytes), (2, 2, 3, 12));
+    assert_eq!(ledger.finish(&id, NOW).unwrap(), tally, "again");
+    assert_eq!(ledger.open_session().unwrap(), None);
+}
+
+#[test]
+fn a_page_that_comes_again_changes_nothing() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2"]);
+    store(&mut ledger, &["1"]);
+
+    assert_eq!(record(&mut ledger, &["a/1", "b/2", "b/2"]), PageOutcome::default());
+
+    assert_eq!(tally(&ledger), [2, 1, 0, 0]);
+    assert_eq!(names(&due(&ledger, NOW)), ["b: 2"]);
+}
+
+#[test]
+fn a_stored_item_is_taken_on_again_for_a_new_document_only() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2"]);
+    end_listing(&mut ledger);
+    store(&mut ledger, &["1", "2"]);
+    ledger.finish(&SessionId::new("session_1"), NOW).unwrap();
+    begin(&mut ledger, "session_2", SessionKind::Changes, NOW);
+
+    assert_eq!(record(&mut ledger, &["a/1", "b/2", "b/3"]), PageOutcome { items: 1, documents: 1 });
+
+    assert_eq!(tally(&ledger), [1, 0, 0, 0]);
+    assert_eq!(names(&due(&ledger, NOW)), ["b: 3"]);
+    store(&mut ledger, &["3"]);
+    record(&mut ledger, &["b/4"]);
+    assert_eq!(tally(&ledger), [1, 0, 0, 0], "taken on once, and open again");
+    store(&mut ledger, &["4"]);
+    assert_eq!(tally(&ledger), [1, 1, 0, 0]);
+}
+
+#[test]
+fn bytes_that_are_here_under_another_id_are_not_fetched_again() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1=x"]);
+    store(&mut ledger, &["1"]);
+
+    record(&mut ledger, &["merged/9=x", "merged/8"]);
+    record(&mut ledger, &["other/7=x"]);
+
+    assert_eq!(names(&due(&ledger, NOW)), ["merged: 8"]);
+    assert_eq!(tally(&ledger), [3, 2, 0, 0], "the other one has nothing to fetch");
+    let file = |item: &str, document: &str| {
+        ledger.stored_file(&ItemId::new(item), &DocumentId::new(document)).unwrap().unwrap().file
+    };
+    assert_eq!(file("merged", "9"), file("a", "1"));
+    assert_eq!(ledger.tally().unwrap().documents, 1, "fetched once");
+}
+
+#[test]
+fn an_item_is_gone_when_all_of_it_is_and_stored_when_some_of_it_is() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "b/3"]);
+    let gone = |ledger: &Ledger, id| Outcome::Gone { document: wanted(ledger, id) };
+
+    let outcomes = [gone(&ledger, "1"), gone(&ledger, "2"), stored(wanted(&ledger, "3"))];
+    commit(&mut ledger, &outcomes);
+    commit(&mut ledger, &outcomes);
+
+    assert_eq!(tally(&ledger), [2, 1, 1, 0]);
+    let failures = ledger.failures(FailureFilter { cause: None, limit: 10 }).unwrap();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].message, "the source no longer has 1 of 1 documents");
+}
+
+#[test]
+fn what_was_gone_is_wanted_again_when_a_later_session_lists_it() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1"]);
+    let outcome = Outcome::Gone { document: wanted(&ledger, "1") };
+    commit(&mut ledger, &[outcome]);
+    assert_eq!(record(&mut ledger, &["a/1"]), PageOutcome::default(), "the answer stands");
+    end_listing(&mut ledger);
+    ledger.finish(&SessionId::new("session_1"), NOW).unwrap();
+    begin(&mut ledger, "session_2", SessionKind::Full, NOW);
+
+    record(&mut ledger, &["a/1"]);
+
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 1"]);
+    assert_eq!(tally(&ledger), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_forbidden_document_puts_its_item_aside_and_the_others_are_kept() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "a/2"]);
+    end_listing(&mut ledger);
+    let refused = Outcome::Refused {
+        document: wanted(&ledger, "1"),
+        cause: Cause::Forbidden,
+        message: "403".to_owned(),
+    };
+
+    commit(&mut ledger, &[refused]);
+    assert_eq!(tally(&ledger), [1, 0, 0, 0], "the other is still to come");
+    store(&mut ledger, &["2"]);
+
+    assert_eq!(tally(&ledger), [1, 0, 0, 1]);
+    assert_eq!(ledger.tally().unwrap().documents, 1);
+    assert_eq!(ledger.next_recheck().unwrap(), Some(LATER));
+    ledger.finish(&SessionId::new("session_1"), NOW).unwrap();
+    begin(&mut ledger, "session_2", SessionKind::Recheck, NOW);
+    assert_eq!(tally(&ledger), [0, 0, 0, 0], "not due yet");
+    ledger.finish(&SessionId::new("session_2"), NOW).unwrap();
+    begin(&mut ledger, "session_3", SessionKind::Recheck, LATER);
+    assert_eq!(tally(&ledger), [1, 0, 0, 0]);
+    assert_eq!(names(&due(&ledger, LATER)), ["a: 1"], "only what was refused");
+    store(&mut ledger, &["1"]);
+    assert_eq!(tally(&ledger), [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_retry_comes_when_it_is_due_and_before_the_untried() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "c/3"]);
+    let next_at = Moment(NOW.0 + 10_000);
+    let (no, cause) = (item(&ledger, "b"), Cause::Server);
+    let retry = Outcome::Retry { item: no, attempts: 1, next_at, cause, message: "503".to_owned() };
+
+    commit(&mut ledger, &[retry]);
+
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 1", "c: 3"]);
+    assert_eq!(names(&due(&ledger, next_at)), ["b: 2", "a: 1", "c: 3"]);
+    assert_eq!(due(&ledger, next_at)[0].attempts, 1);
+    assert_eq!(ledger.due(next_at, 1, &BTreeSet::from([no])).unwrap()[0].item.as_str(), "a");
+    assert_eq!(ledger.waiting_for_retry().unwrap(), 1);
+    store(&mut ledger, &["1", "3"]);
+    assert_eq!(ledger.next_due(&BTreeSet::new()).unwrap(), Some(next_at));
+    assert_eq!(ledger.next_due(&BTreeSet::from([no])).unwrap(), None);
+}
+
+#[test]
+fn quarantine_and_what_is_gone_are_asked_for_again() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "c/3"]);
+    end_listing(&mut ledger);
+    let (cause, message) = (Cause::Timeout, "too slow".to_owned());
+    let given_up = Outcome::Quarantined { item: item(&ledger, "a"), cause, message };
+    let gone = Outcome::Gone { document: wanted(&ledger, "2") };
+    let kept = stored(wanted(&ledger, "3"));
+    commit(&mut ledger, &[given_up, gone, kept]);
+    assert_eq!(tally(&ledger), [3, 1, 1, 1]);
+    ledger.finish(&SessionId::new("session_1"), NOW).unwrap();
+    assert!(!ledger.rechecks_due(NOW).unwrap());
+
+    assert_eq!(ledger.requeue(&Requeue::Cause(Cause::Server), NOW).unwrap(), 0);
+    assert_eq!(ledger.requeue(&Requeue::Cause(Cause::Timeout), NOW).unwrap(), 1);
+    assert_eq!(ledger.requeue(&Requeue::Item(ItemId::new("b")), NOW).unwrap(), 1);
+    assert_eq!(ledger.requeue(&Requeue::Item(ItemId::new("c")), NOW).unwrap(), 0, "it is stored");
+
+    assert!(ledger.rechecks_due(NOW).unwrap() && ledger.recount().unwrap().agrees());
+    begin(&mut ledger, "session_2", SessionKind::Recheck, NOW);
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 1", "b: 2"]);
+}
+
+#[test]
+fn a_session_is_not_finished_before_its_items_are() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1"]);
+    let id = SessionId::new("session_1");
+
+    assert!(ledger.finish(&id, NOW).is_err(), "not all is listed");
+    end_listing(&mut ledger);
+    assert!(ledger.finish(&id, NOW).is_err(), "one is pending");
+
+    let other = SessionStart {
+        id: SessionId::new("session_2"),
+        kind: SessionKind::Full,
+        started: NOW,
+        pinned: None,
+    };
+    let failure = ledger.begin(&other).unwrap_err();
+    assert_eq!(failure.cause, Cause::Ledger);
+    assert_eq!(failure.detail, "cannot begin a session in memory: session_1 is still open");
+}
+
+#[test]
+fn a_listing_that_lost_its_cursor_begins_anew_in_the_same_session() {
+    let mut ledger = begun(SessionKind::Changes);
+    record(&mut ledger, &["a/1"]);
+
+    ledger.list_anew(Some(&Cursor::new("fresh"))).unwrap();
+
+    let session = ledger.open_session().unwrap().unwrap();
+    assert_eq!((session.kind, session.place, session.tally.listed), (SessionKind::Full, None, 1));
+    end_listing(&mut ledger);
+    assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("fresh")));
+}
+
+#[test]
+fn the_history_keeps_its_newest_rows_and_the_newest_state() {
+    let mut ledger = in_memory();
+    for at in 0..10_003 {
+        let transition = Transition {
+            at: Moment(at),
+            from: "idle".to_owned(),
+            to: "collecting".to_owned(),
+            reason: "new data".to_owned(),
+            session: None,
+        };
+        ledger.record_transition(&transition, &at.to_string()).unwrap();
+    }
+
+    let history = ledger.history(20_000).unwrap();
+
+    assert_eq!((history.len(), history[0].at), (10_000, Moment(10_002)));
+    assert_eq!(ledger.snapshot().unwrap().as_deref(), Some("10002"));
+}
+
+#[test]
+fn stored_documents_are_read_page_by_page() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "c/3"]);
+    store(&mut ledger, &["1", "3"]);
+
+    let first = ledger.stored_files(None, 1).unwrap();
+    let rest = ledger.stored_files(Some(first[0].no), 10).unwrap();
+
+    assert_eq!((first[0].document.as_str(), first[0].folder.as_str()), ("1", "folder"));
+    assert_eq!((rest.len(), rest[0].sha256), (1, [7; 32]));
+    assert_eq!(ledger.damage().unwrap(), [""; 0]);
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ledger.sqlite");
+    (home, path)
+}
+
+#[test]
+fn a_ledger_file_is_found_again_and_read_beside_its_writer() {
+    let (_home, path) = folder();
+    assert!(Reader::open(&path).unwrap().is_none());
+    let mut ledger = Ledger::open(&path).unwrap();
+    begin(&mut ledger, "session_1", SessionKind::Full, NOW);
+    record(&mut ledger, &["a/1"]);
+
+    let reader = Reader::open(&path).unwrap().unwrap();
+
+    assert_eq!(reader.tally().unwrap().listed, 1);
+    drop(ledger);
+    assert_eq!(tally(&Ledger::open(&path).unwrap()), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_refused_untouched() {
+    let (_home, path) = folder();
+    drop(Ledger::open(&path).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(&path).unwrap();
+
+    let writing = Ledger::open(&path).unwrap_err();
+    let reading = Reader::open(&path).unwrap_err();
+
+    assert!(matches!(writing, OpenError::Newer { found: 99, .. }), "{writing}");
+    assert!(matches!(reading, OpenError::Newer { found: 99, .. }), "{reading}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_damaged_ledger_is_named_and_never_begun_anew() {
+    let (home, path) = folder();
+    drop(Ledger::open(&path).unwrap());
+    let whole = fs::read(&path).unwrap();
+    let damages: [(&str, Vec<u8>); 4] = [
+        ("empty", Vec::new()),
+        ("junk", b"junk".repeat(2000)),
+        ("cut", whole[..5000].to_vec()),
+        ("zeros", vec![0; whole.len()]),
+    ];
+    for (name, bytes) in damages {
+        let path = home.path().join(name);
+        std::io::Write::write_all(&mut fs::File::create(&path).unwrap(), &bytes).unwrap();
+
+        let outcome = Ledger::open(&path).and_then(|ledger| {
+            let found = ledger.damage().map_err(OpenError::Failed)?;
+            assert_eq!(found, [""; 0], "{name}");
+            Ok(ledger)
+        });
+
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("it is damaged; stop cynosure"), "{error}");
+    }
+}
+
+#[test]
+fn a_ledger_that_cannot_be_made_says_where() {
+    let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
+
+    assert!(error.to_string().starts_with("cannot make the ledger /nowhere/ledger.sqlite: "));
+}

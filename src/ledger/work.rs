@@ -1,0 +1,130 @@
+//! What is to be fetched next.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Params, Row};
+
+use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment};
+use crate::ledger::Reader;
+use crate::ledger::failure::Trouble;
+use crate::ledger::rows::{DocumentNo, ItemNo};
+
+/// The documents of one item that are handed out at once. One with more is handed
+/// out again, so that a thread of a million messages never sits in memory.
+const WORK_DOCUMENTS_MAX: i64 = 512;
+
+/// One item, and those of its documents that are wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Work {
+    pub no: ItemNo,
+    pub item: ItemId,
+    /// Attempts that failed so far.
+    pub attempts: u32,
+    pub documents: Vec<WantedDocument>,
+}
+
+/// A document to be fetched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WantedDocument {
+    pub no: DocumentNo,
+    pub id: DocumentId,
+    pub blob: BlobId,
+    /// In bytes, where the server told it.
+    pub size: Option<u64>,
+}
+
+impl Reader {
+    /// Returns up to `limit` items to fetch now, without those in `skip`, which are
+    /// being fetched: first retries that are due, then the untried in their order.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn due(
+        &self,
+        now: Moment,
+        limit: usize,
+        skip: &BTreeSet<ItemNo>,
+    ) -> Result<Vec<Work>, Failure> {
+        const RETRIES: &str = "SELECT no, id, attempts FROM items
+            WHERE status = 0 AND next_at > 0 AND next_at <= ?1 ORDER BY next_at, no";
+        const UNTRIED: &str = "SELECT no, id, attempts FROM items
+            WHERE status = 0 AND next_at = 0 ORDER BY no";
+        self.read("read what is due", |connection| {
+            let mut work = Vec::new();
+            add(connection, RETRIES, [now.0], limit, skip, &mut work)?;
+            add(connection, UNTRIED, [], limit, skip, &mut work)?;
+            for item in &mut work {
+                item.documents = wanted(connection, item.no)?;
+            }
+            Ok(work)
+        })
+    }
+
+    /// Returns when the next item is due that is not in `skip`; in the past for the
+    /// untried. `None` when nothing else is pending.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn next_due(&self, skip: &BTreeSet<ItemNo>) -> Result<Option<Moment>, Failure> {
+        self.read("read what is due", |connection| {
+            let mut pending = connection
+                .prepare("SELECT no, next_at FROM items WHERE status = 0 ORDER BY next_at, no")?;
+            let mut rows = pending.query([])?;
+            while let Some(row) = rows.next()? {
+                if !skip.contains(&ItemNo(row.get(0)?)) {
+                    return Ok(Some(Moment(row.get(1)?)));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Counts the items that failed and wait for another attempt.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn waiting_for_retry(&self) -> Result<u64, Failure> {
+        self.read("count the retries", |connection| {
+            let sql = "SELECT count(*) FROM items WHERE status = 0 AND next_at > 0";
+            Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        })
+    }
+}
+
+/// Adds the items that a statement finds, as far as there is room.
+fn add(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    limit: usize,
+    skip: &BTreeSet<ItemNo>,
+    work: &mut Vec<Work>,
+) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(parameters)?;
+    while work.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let no = ItemNo(row.get(0)?);
+        if !skip.contains(&no) {
+            let item = ItemId::new(row.get::<_, String>(1)?);
+            work.push(Work { no, item, attempts: row.get(2)?, documents: Vec::new() });
+        }
+    }
+    Ok(())
+}
+
+fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {
+    let mut statement = connection.prepare(
+        "SELECT no, id, blob, size FROM documents WHERE item = ?1 AND status = 0 ORDER BY no LIMIT ?2",
+    )?;
+    let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], |row: &Row<'_>| {
+        Ok(WantedDocument {
+            no: DocumentNo(row.get(0)?),
+            id: DocumentId::new(row.get::<_, String>(1)?),
+            blob: BlobId::new(row.get::<_, String>(2)?),
+            size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
