@@ -1,1 +1,263 @@
-//! Laws.
+//! What holds of the ledger after any sequence of pages, outcomes, sessions and restarts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use rusqlite::{Connection, OpenFlags};
+
+use super::*;
+use crate::engine::{BlobId, Cause, DocumentId, ItemId, Moment, Place, SessionId};
+
+/// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
+const QUARANTINE_MS: i64 = 1000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Lists documents of items, by number; the last number is that of the blob.
+    Page(Vec<(u8, u8, u8)>),
+    EndListing,
+    /// Answers each document that is due, by turns.
+    Answer(Vec<Answer>),
+    Fail(Failing),
+    Requeue(u8),
+    FinishAndBegin(SessionKind),
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Stored,
+    Gone,
+    Refused,
+    None,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Failing {
+    Retry,
+    Quarantined,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let entry = (0..6_u8, 0..4_u8, 0..12_u8);
+    let answer = prop_oneof![
+        4 => Just(Answer::Stored),
+        1 => Just(Answer::Gone),
+        1 => Just(Answer::Refused),
+        2 => Just(Answer::None),
+    ];
+    let kind = prop_oneof![
+        Just(SessionKind::Full),
+        Just(SessionKind::Changes),
+        Just(SessionKind::Recheck),
+    ];
+    let step = prop_oneof![
+        4 => prop::collection::vec(entry, 0..8).prop_map(Step::Page),
+        1 => Just(Step::EndListing),
+        4 => prop::collection::vec(answer, 1..6).prop_map(Step::Answer),
+        1 => prop_oneof![Just(Failing::Retry), Just(Failing::Quarantined)].prop_map(Step::Fail),
+        1 => (0..8_u8).prop_map(Step::Requeue),
+        2 => kind.prop_map(Step::FinishAndBegin),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A ledger in memory whose contents outlive its restarts, and what it must not forget.
+struct World {
+    _keeper: Connection,
+    ledger: Ledger,
+    uri: String,
+    now: Moment,
+    sessions: u32,
+    stored: BTreeMap<DocumentNo, String>,
+    listed: BTreeSet<(String, String)>,
+}
+
+impl World {
+    fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let uri = format!("file:laws-{number}?mode=memory&cache=shared");
+        let keeper = connect(&uri);
+        let ledger = Ledger::open_in(connect(&uri), Path::new("memory")).unwrap();
+        let mut world = Self {
+            _keeper: keeper,
+            ledger,
+            uri,
+            now: Moment(1_000_000),
+            sessions: 0,
+            stored: BTreeMap::new(),
+            listed: BTreeSet::new(),
+        };
+        world.begin(SessionKind::Full);
+        world
+    }
+
+    fn begin(&mut self, kind: SessionKind) {
+        self.sessions += 1;
+        let id = SessionId::new(format!("session_{}", self.sessions));
+        let start = SessionStart { id, kind, started: self.now, pinned: None };
+        self.ledger.begin(&start).unwrap();
+        self.ledger.set_folder("folder").unwrap();
+    }
+
+    fn take(&mut self, step: &Step) {
+        self.now = Moment(self.now.0 + QUARANTINE_MS / 10);
+        match step {
+            Step::Page(entries) => self.page(entries),
+            Step::EndListing => {
+                if !self.session().is_listed {
+                    self.ledger.record_page(&[], &NextPlace::Done(None), self.now).unwrap();
+                }
+            }
+            Step::Answer(answers) => self.answer(answers),
+            Step::Fail(failing) => self.fail(*failing),
+            Step::Requeue(7) => drop(self.ledger.requeue(&Requeue::All, self.now).unwrap()),
+            Step::Requeue(item) => {
+                let item = Requeue::Item(ItemId::new(format!("t{item}")));
+                self.ledger.requeue(&item, self.now).unwrap();
+            }
+            Step::FinishAndBegin(kind) => {
+                let session = self.session();
+                let may_end = session.is_listed && session.tally.pending() == 0;
+                let ended = self.ledger.finish(&session.id, self.now);
+                assert_eq!(ended.is_ok(), may_end);
+                if may_end {
+                    self.begin(*kind);
+                }
+            }
+            Step::Restart => {
+                self.ledger = Ledger::open_in(connect(&self.uri), Path::new("memory")).unwrap();
+            }
+        }
+    }
+
+    fn session(&self) -> Session {
+        self.ledger.open_session().unwrap().unwrap()
+    }
+
+    fn page(&mut self, entries: &[(u8, u8, u8)]) {
+        if self.session().is_listed {
+            return;
+        }
+        let entries = entries.iter().map(|(item, document, blob)| Listed {
+            item: ItemId::new(format!("t{item}")),
+            document: DocumentId::new(format!("m{document}")),
+            blob: BlobId::new(format!("b{blob}")),
+            size: None,
+        });
+        let entries: Vec<_> = entries.collect();
+        let next = NextPlace::More(Place::new("next"));
+        self.ledger.record_page(&entries, &next, self.now).unwrap();
+        let ids =
+            entries.iter().map(|listed| (listed.item.to_string(), listed.document.to_string()));
+        self.listed.extend(ids);
+        let again = self.ledger.record_page(&entries, &next, self.now).unwrap();
+        assert_eq!(again, PageOutcome::default(), "a page that comes again changes nothing");
+    }
+
+    fn answer(&mut self, answers: &[Answer]) {
+        let work = self.due();
+        let wanted = work.iter().flat_map(|work| &work.documents);
+        let mut outcomes = Vec::new();
+        for (wanted, answer) in wanted.zip(answers.iter().cycle()) {
+            let document = wanted.no;
+            match answer {
+                Answer::Stored => {
+                    let file = format!("file-{}-{}", document.0, self.now.0);
+                    self.stored.insert(document, file.clone());
+                    outcomes.push(Outcome::Stored { document, file, length: 1, sha256: [0; 32] });
+                }
+                Answer::Gone => outcomes.push(Outcome::Gone { document }),
+                Answer::Refused => {
+                    let (cause, message) = (Cause::Forbidden, String::new());
+                    outcomes.push(Outcome::Refused { document, cause, message });
+                }
+                Answer::None => {}
+            }
+        }
+        self.commit(&outcomes);
+    }
+
+    fn fail(&mut self, failing: Failing) {
+        let Some(work) = self.due().into_iter().next() else { return };
+        let (item, cause, message) = (work.no, Cause::Timeout, String::new());
+        let next_at = Moment(self.now.0 + 150);
+        self.commit(&[match failing {
+            Failing::Retry => {
+                Outcome::Retry { item, attempts: work.attempts + 1, next_at, cause, message }
+            }
+            Failing::Quarantined => Outcome::Quarantined { item, cause, message },
+        }]);
+    }
+
+    fn commit(&mut self, outcomes: &[Outcome]) {
+        let next_look = Moment(self.now.0 + QUARANTINE_MS);
+        self.ledger.commit(outcomes, next_look, self.now).unwrap();
+        let before = self.ledger.tally().unwrap();
+        self.ledger.commit(outcomes, next_look, self.now).unwrap();
+        assert_eq!(self.ledger.tally().unwrap(), before, "outcomes that come again change nothing");
+    }
+
+    fn due(&self) -> Vec<Work> {
+        self.ledger.due(self.now, 100, &BTreeSet::new()).unwrap()
+    }
+
+    fn check(&self) {
+        let recount = self.ledger.recount().unwrap();
+        assert!(recount.agrees(), "{recount:?}");
+        for work in self.due() {
+            assert!(!work.documents.is_empty(), "{} has nothing to fetch", work.item);
+        }
+        let pending = self.ledger.next_due(&BTreeSet::new()).unwrap();
+        assert_eq!(pending.is_some(), self.ledger.tally().unwrap().pending() > 0);
+        let files = self.ledger.stored_files(None, 1000).unwrap();
+        let files: BTreeMap<_, _> = files.into_iter().map(|file| (file.no, file.file)).collect();
+        for (no, file) in &self.stored {
+            assert_eq!(files.get(no), Some(file), "what is stored stays stored");
+        }
+    }
+
+    /// Lets everything succeed from now on, and asks for what was set aside.
+    fn drain(&mut self) {
+        for _ in 0..3 {
+            self.now = Moment(self.now.0 + 10 * QUARANTINE_MS);
+            self.take(&Step::EndListing);
+            self.answer(&[Answer::Stored]);
+            self.take(&Step::FinishAndBegin(SessionKind::Recheck));
+        }
+        assert_eq!(self.ledger.next_recheck().unwrap(), None);
+        let failures = self.ledger.failures(FailureFilter { cause: None, limit: 100 }).unwrap();
+        let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
+        for (item, document) in &self.listed {
+            let (item_id, document) = (ItemId::new(item), DocumentId::new(document));
+            let stored = self.ledger.stored_file(&item_id, &document).unwrap().is_some();
+            assert!(stored || gone.contains(item) || self.is_part_gone(item), "{item} {document}");
+        }
+    }
+
+    /// Whether some of a stored item was gone, which its row says.
+    fn is_part_gone(&self, item: &str) -> bool {
+        let sql = "SELECT message IS NOT NULL FROM items WHERE id = ?1 AND status = 1";
+        self.ledger.connection.query_row(sql, [item], |row| row.get(0)).unwrap()
+    }
+}
+
+fn connect(uri: &str) -> Connection {
+    Connection::open_with_flags(uri, OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn the_counters_agree_with_the_rows_and_nothing_listed_is_forgotten(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+            world.check();
+        }
+        world.drain();
+    }
+}

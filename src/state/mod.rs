@@ -1,1 +1,12 @@
 //! Publishes `execution_state.json`, atomically.
+//!
+//! One file per source, written by its worker after every transition and read by
+//! everyone else: `status`, `check`, the monitor, a person. What is in it is also in
+//! the ledger, so that a broken file is put aside and made anew, and nothing is lost.
+
+mod file;
+mod format;
+mod words;
+
+pub use self::file::{Found, Loaded, examine, load, save};
+pub use self::format::{ExecutionState, LastError, SCHEMA, Status};
