@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use rusqlite::{Connection, OpenFlags};
@@ -77,7 +78,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let uri = format!("file:{}?mode=memory&cache=shared", fastrand::u64(..));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let uri = format!("file:laws-{number}?mode=memory&cache=shared");
         let keeper = connect(&uri);
         let ledger = Ledger::open_in(connect(&uri), Path::new("memory")).unwrap();
         let mut world = Self {

@@ -11,7 +11,7 @@ pub const SCHEMA: u32 = 1;
 /// Everything about one source that others may want to know.
 ///
 /// Times are RFC 3339 in UTC; what does not apply is null. Readers ignore keys that
-/// they do not know.
+/// they do not know; a key that is added has a default, or the schema another number.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ExecutionState {
     pub schema: u32,
@@ -165,6 +165,49 @@ pub(super) mod tests {
     fn the_file_reads_like_this() {
         let json = serde_json::to_string_pretty(&example()).unwrap();
 
-        insta::assert_snapshot!(json, @"");
+        insta::assert_snapshot!(json, @r#"
+        {
+          "schema": 1,
+          "source": "work",
+          "account": "me@example.com",
+          "provider": "example",
+          "kind": "jmap",
+          "status": "rate_limited",
+          "state_since": "2026-03-07T09:05:03.456Z",
+          "until": "2026-03-07T09:10:03.456Z",
+          "reason": "the server said: retry after 300 s",
+          "resume_to": "downloading",
+          "restart_when_due": false,
+          "session_id": "session_1772874000",
+          "start_time": "2026-03-07T09:00:00.000Z",
+          "completion_time": null,
+          "last_look": "2026-03-07T09:00:00.000Z",
+          "listing_everything": false,
+          "total_threads": 2000,
+          "downloaded_threads": 812,
+          "gone": 1,
+          "quarantined": 2,
+          "waiting_for_retry": 3,
+          "expected_documents": 3200,
+          "rate_per_second": 14.25,
+          "last_progress": "2026-03-07T09:05:03.456Z",
+          "error_count": 4,
+          "consecutive_errors": 0,
+          "retry_count": 1,
+          "restart_count": 0,
+          "last_error": {
+            "type": "TEMPORARY",
+            "cause": "server",
+            "message": "503 from api.example.com",
+            "at": "2026-03-07T09:05:03.456Z"
+          },
+          "rate_limited": true,
+          "rate_limit_until": "2026-03-07T09:10:03.456Z",
+          "rate_limits_in_a_row": 1,
+          "last_updated": "2026-03-07T09:05:03.456Z",
+          "pid": 4711,
+          "version": "0.1.0"
+        }
+        "#);
     }
 }
