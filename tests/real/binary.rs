@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
@@ -102,6 +102,32 @@ impl Workplace {
             }
         }
         files
+    }
+}
+
+/// The program at work; dropping it kills it.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the program starts"))
+    }
+
+    /// How it ended, if it did by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("the program is our child")
+    }
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.0.wait().expect("the program is our child")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both do nothing to one that was waited for.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

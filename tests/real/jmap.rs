@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::binary::{Hash, Workplace, hash};
+use crate::binary::{Hash, Running, Workplace, hash};
 use crate::corpus;
 use crate::cyrus::{Cyrus, PASSWORD, USER};
 use crate::patience::{let_pass, wait_until};
@@ -96,16 +96,18 @@ fn a_server_that_stands_still_in_mid_run_is_waited_for() {
     let Some((server, mails)) = prepare(corpus::MAILS) else { return };
     server.imap().append("INBOX", &mails);
     let workplace = workplace(&server);
-    let mut run = workplace.command(&["run", "--once"]).spawn().expect("the program starts");
+    let mut run = Running::start(&mut workplace.command(&["run", "--once"]));
 
-    wait_until("the first messages are stored", || !workplace.files().is_empty());
+    wait_until("the first messages are stored", || {
+        assert_eq!(run.ended(), None, "the run ended before it stored a message");
+        !workplace.files().is_empty()
+    });
     let frozen = server.freeze();
     let_pass(FREEZE);
-    let ended = run.try_wait().expect("the program is our child");
+    assert_eq!(run.ended(), None, "the run ended while its server stood still");
     drop(frozen);
 
-    assert_eq!(ended, None, "the run ended while its server stood still");
-    assert!(run.wait().expect("the program is our child").success());
+    assert!(run.wait().success());
     assert_holds(workplace.sessions().into_values().flatten().collect(), &mails);
 }
 

@@ -1,7 +1,6 @@
 //! One extraction, killed a hundred times at random instants.
 
-use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use fs_err as fs;
@@ -9,7 +8,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::binary::{Workplace, program};
+use crate::binary::{Running, Workplace, program};
 use crate::http::Http;
 use crate::patience::{let_pass, wait_until};
 
@@ -60,17 +59,11 @@ fn kill_again_and_again(workplace: &Workplace) {
     let mut draws = fastrand::Rng::with_seed(SEED);
     let mut life_max = LIFE_START;
     for kills in 1..=KILLS {
-        let mut run = workplace
-            .command(&["run", "--once"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
+        let mut command = workplace.command(&["run", "--once"]);
+        let mut run = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let_pass(life_max.mul_f64(draws.f64()));
-        let ended = run.try_wait().expect("the program is our child");
-        assert_eq!(ended, None, "run {kills} of seed {SEED} ended before it was killed");
-        run.kill().expect("the program is our child");
-        run.wait().expect("the program is our child");
+        assert_eq!(run.ended(), None, "run {kills} of seed {SEED} ended before it was killed");
+        drop(run);
 
         let done = figure(&status(workplace), "downloaded_threads").unwrap_or(0);
         let ahead = done * KILLS_PLANNED > ITEMS * kills;
@@ -98,32 +91,32 @@ fn figure(value: &Value, key: &str) -> Option<u64> {
 /// The embedded mailbox service, in a process of its own.
 struct Service {
     folder: TempDir,
-    child: Child,
+    _process: Running,
 }
 
 impl Service {
     fn start() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let create = |name| fs::File::create(folder.path().join(name)).expect("the folder is ours");
-        let child = program()
-            .args(["demo", "--serve", "--faults", "none", "--listen", "127.0.0.1:0"])
-            .args(["--items", &ITEMS.to_string()])
-            .current_dir(folder.path())
-            .stdout(create("config.toml").into_file())
-            .stderr(create("log").into_file())
-            .spawn()
-            .expect("the program starts");
-        let mut service = Self { folder, child };
+        let mut process = Running::start(
+            program()
+                .args(["demo", "--serve", "--faults", "none", "--listen", "127.0.0.1:0"])
+                .args(["--items", &ITEMS.to_string()])
+                .current_dir(folder.path())
+                .stdout(create("config.toml").into_file())
+                .stderr(create("log").into_file()),
+        );
         wait_until("the service says that it is serving", || {
-            assert_eq!(service.child.try_wait().ok(), Some(None), "{}", service.read("log"));
-            service.read("log").contains("serving")
+            let log = fs::read_to_string(folder.path().join("log")).expect("the log is UTF-8");
+            assert_eq!(process.ended(), None, "{log}");
+            log.contains("serving")
         });
-        service
+        Self { folder, _process: process }
     }
 
     /// What it printed: a configuration that extracts it.
     fn config(&self) -> String {
-        self.read("config.toml")
+        fs::read_to_string(self.folder.path().join("config.toml")).expect("TOML is UTF-8")
     }
 
     fn counters(&self) -> Value {
@@ -133,16 +126,5 @@ impl Service {
         let url = Url::parse(url.expect("a source has a URL")).expect("the URL is valid");
         let counters = url.join("/demo/counters").expect("the path is valid");
         Http::new().send(|client| client.get(counters)).json()
-    }
-
-    fn read(&self, name: impl AsRef<Path>) -> String {
-        fs::read_to_string(self.folder.path().join(name)).expect("the service writes UTF-8")
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }
