@@ -1,0 +1,251 @@
+//! A private Cyrus on loopback: a JMAP server of another make, with one user, for one test.
+
+use std::fs::Permissions;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use fs_err as fs;
+use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
+use tempfile::TempDir;
+
+use crate::imap::Imap;
+use crate::patience::wait_until;
+use crate::requirement::skip;
+
+pub(crate) const USER: &str = "alice";
+pub(crate) const PASSWORD: &str = "secret";
+
+/// May create mailboxes.
+const ADMIN: &str = "cyrus";
+
+/// Also the realm of the users.
+const SERVER_NAME: &str = "mail.example.com";
+
+/// Debian's packages put the programs here.
+const PROGRAMS: &str = "/usr/lib/cyrus/bin";
+const SASLPASSWD: &str = "/usr/sbin/saslpasswd2";
+
+/// Folders of the user, and the role each has.
+const FOLDERS: [(&str, &str); 5] = [
+    ("Archive", r"\Archive"),
+    ("Drafts", r"\Drafts"),
+    ("Junk", r"\Junk"),
+    ("Sent", r"\Sent"),
+    ("Trash", r"\Trash"),
+];
+
+/// A running server; dropping it ends it and removes its mail.
+pub(crate) struct Cyrus {
+    folder: TempDir,
+    master: Child,
+    imap_port: u16,
+    http_port: u16,
+}
+
+/// Holds every process of a server still until dropped.
+pub(crate) struct Frozen<'server>(&'server Cyrus);
+
+impl Cyrus {
+    /// Starts a server whose user has an empty mailbox, or says what is missing here.
+    pub(crate) fn start() -> Option<Self> {
+        let programs = ["master", "imapd", "httpd", "cyr_expire"].map(program);
+        if !programs.iter().all(|program| program.exists()) || !Path::new(SASLPASSWD).exists() {
+            return skip("Cyrus (make setup as root, on Debian)");
+        }
+        if !geteuid().is_root() {
+            return skip("root, to run Cyrus as its own user");
+        }
+
+        // Not the temporary folder of the environment: user cyrus must be able to reach it.
+        let folder = tempfile::Builder::new()
+            .prefix("cynosure-cyrus-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in("/tmp")
+            .expect("root may write to /tmp");
+        let (imap_port, http_port) = (free_port(), free_port());
+        lay_out(folder.path(), imap_port, http_port);
+        let master = start_master(folder.path());
+        let server = Self { folder, master, imap_port, http_port };
+
+        for port in [imap_port, http_port] {
+            wait_until("Cyrus listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        }
+        server.make_mailbox();
+        Some(server)
+    }
+
+    /// Where JMAP clients start (RFC 8620 §2.2).
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/.well-known/jmap", self.http_port)
+    }
+
+    /// A session of the user.
+    pub(crate) fn imap(&self) -> Imap {
+        Imap::login(self.imap_port, USER, PASSWORD)
+    }
+
+    /// Forgets what was expunged, and with it how to tell what changed since then.
+    pub(crate) fn forget_history(&self) {
+        let status = as_cyrus(&program("cyr_expire"))
+            .arg("-C")
+            .arg(self.folder.path().join("imapd.conf"))
+            .args(["-E", "1", "-X", "0", "-D", "0"])
+            .status();
+        assert!(status.expect("cyr_expire starts").success(), "cyr_expire failed");
+    }
+
+    /// Stops every process of the server in its tracks: connections stay open, and nothing answers.
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
+        kill_process_group(self.pid(), Signal::STOP).expect("the server runs");
+        Frozen(self)
+    }
+
+    fn make_mailbox(&self) {
+        let mut admin = Imap::login(self.imap_port, ADMIN, PASSWORD);
+        admin.create(&format!("user/{USER}"));
+        let mut user = self.imap();
+        for (folder, role) in FOLDERS {
+            user.create(folder);
+            user.set_role(folder, role);
+        }
+    }
+
+    /// Of the master, which leads the process group of the server.
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.master)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        kill_process_group(self.0.pid(), Signal::CONT).expect("the server is still there");
+    }
+}
+
+impl Drop for Cyrus {
+    fn drop(&mut self) {
+        // The master ends its services; whatever outlives it must not outlive the test.
+        kill_process(self.pid(), Signal::TERM).expect("the master is not waited for yet");
+        self.master.wait().expect("the master is our child");
+        kill_process_group(self.pid(), Signal::KILL).ok();
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    Path::new(PROGRAMS).join(name)
+}
+
+/// A command run as user cyrus, who ends with the thread that started it, however that ends.
+fn as_cyrus(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "cyrus", "--regid", "mail", "--init-groups", "--pdeathsig", "TERM"]);
+    command.arg(program);
+    command
+}
+
+fn start_master(folder: &Path) -> Child {
+    let log = fs::File::create(folder.join("log")).expect("the folder is ours").into_file();
+    as_cyrus(&program("master"))
+        .arg("-D")
+        .arg("-C")
+        .arg(folder.join("imapd.conf"))
+        .arg("-M")
+        .arg(folder.join("cyrus.conf"))
+        .arg("-p")
+        .arg(folder.join("run/master.pid"))
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a descriptor is free"))
+        .stderr(log)
+        .spawn()
+        .expect("setpriv is part of every Debian")
+}
+
+/// Nobody listens there at the moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// Writes configuration and users, and gives the folder to the server.
+fn lay_out(folder: &Path, imap_port: u16, http_port: u16) {
+    // Without `conf/db` the server runs, at a fiftieth of its speed.
+    for part in ["conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket", "run", "spool"] {
+        fs::create_dir_all(folder.join(part)).expect("the folder is ours");
+    }
+    fs::write(folder.join("imapd.conf"), imapd_conf(folder)).expect("the folder is ours");
+    fs::write(folder.join("cyrus.conf"), cyrus_conf(folder, imap_port, http_port))
+        .expect("the folder is ours");
+    for user in [ADMIN, USER] {
+        add_user(folder, user);
+    }
+    let status = Command::new("chown").args(["-R", "cyrus:mail"]).arg(folder).status();
+    assert!(status.expect("chown starts").success(), "user cyrus is missing");
+}
+
+fn add_user(folder: &Path, user: &str) {
+    use std::io::Write as _;
+
+    let mut child = Command::new(SASLPASSWD)
+        .args(["-p", "-c", "-u", SERVER_NAME, "-f"])
+        .arg(folder.join("sasldb2"))
+        .arg(user)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("saslpasswd2 starts");
+    let mut stdin = child.stdin.take().expect("its input is piped");
+    stdin.write_all(PASSWORD.as_bytes()).expect("saslpasswd2 reads the password");
+    drop(stdin);
+    assert!(child.wait().expect("saslpasswd2 ends").success(), "{user} can't be added");
+}
+
+fn imapd_conf(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "servername: {SERVER_NAME}
+configdirectory: {folder}/conf
+proc_path: {folder}/run/proc
+mboxname_lockpath: {folder}/run/lock
+defaultpartition: default
+partition-default: {folder}/spool
+idlesocket: {folder}/run/idle
+notifysocket: {folder}/run/notify
+admins: {ADMIN}
+altnamespace: yes
+unixhierarchysep: yes
+virtdomains: no
+munge8bit: no
+allowplaintext: yes
+httpallowplaintext: yes
+httpmodules: jmap
+sasl_pwcheck_method: auxprop
+sasl_auxprop_plugin: sasldb
+sasl_sasldb_path: {folder}/sasldb2
+sasl_mech_list: PLAIN LOGIN
+conversations: yes
+conversations_db: twoskip
+conversations_expire_days: 3650
+search_engine: none
+"
+    )
+}
+
+fn cyrus_conf(folder: &Path, imap_port: u16, http_port: u16) -> String {
+    let config = folder.join("imapd.conf");
+    let config = config.display();
+    format!(
+        r#"START {{
+  recover cmd="{PROGRAMS}/ctl_cyrusdb -C {config} -r"
+}}
+SERVICES {{
+  imap cmd="{PROGRAMS}/imapd -C {config} -U 30" listen="127.0.0.1:{imap_port}" prefork=0
+  http cmd="{PROGRAMS}/httpd -C {config} -U 30" listen="127.0.0.1:{http_port}" prefork=0
+}}
+EVENTS {{
+}}
+"#
+    )
+}

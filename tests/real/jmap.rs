@@ -1,0 +1,155 @@
+//! A mailbox of real mail on a JMAP server of another make, extracted session after session.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::binary::{Hash, Running, Workplace, hash};
+use crate::corpus;
+use crate::cyrus::{Cyrus, PASSWORD, USER};
+use crate::patience::{let_pass, wait_until};
+
+/// Long enough to be noticed, shorter than any deadline of a request.
+const FREEZE: Duration = Duration::from_secs(4);
+
+#[test]
+fn the_server_gives_back_what_was_put_in() {
+    let Some(server) = Cyrus::start() else { return };
+    let mails = corpus::hand_made();
+    server.imap().append("INBOX", &mails);
+    let account = account(&server);
+
+    let messages = account.emails().iter().map(|email| hash(&account.download(email))).collect();
+
+    assert_holds(messages, &mails);
+}
+
+#[test]
+fn every_message_of_a_mailbox_is_stored_byte_for_byte() {
+    let Some((server, mut mails)) = prepare(corpus::MAILS) else { return };
+    mails.extend(corpus::hand_made());
+    server.imap().append("INBOX", &mails);
+    // JMAP shows the same content in a second folder as the same message.
+    server.imap().append("Archive", &mails[..1]);
+    let emails = account(&server).emails();
+    assert_eq!(emails.len(), hashes(&mails).len());
+    let workplace = workplace(&server);
+
+    let (said, stored) = workplace.extract();
+
+    assert_holds(stored, &mails);
+    let threads = emails.iter().map(|email| &email.thread).collect::<BTreeSet<_>>().len();
+    let closing = format!("listed {threads} = stored {threads} + gone 0 + quarantined 0");
+    assert!(said.contains(&closing), "{closing} is not in: {said}");
+    let folders = workplace.sessions().into_keys().map(|name| digits_as_zeros(&name));
+    assert_eq!(folders.collect::<Vec<_>>(), ["0000-00-00_000000_alice_example.com"]);
+}
+
+#[test]
+fn a_later_session_stores_just_the_new_mail() {
+    let Some((server, mails)) = prepare(650) else { return };
+    let (old, new) = mails.split_at(600);
+    let workplace = workplace(&server);
+    let mut imap = server.imap();
+    imap.append("INBOX", old);
+    assert_holds(workplace.extract().1, old);
+
+    imap.select("INBOX");
+    let uids = imap.uids();
+    imap.flag(&uids[..20]);
+    imap.copy(&uids[20..40], "Archive");
+    imap.move_to(&uids[40..60], "Archive");
+    imap.delete(&uids[60..80]);
+    imap.append("INBOX", &new[..40]);
+    imap.append("Sent", &new[40..]);
+
+    assert_holds(workplace.extract().1, new);
+    assert_eq!(workplace.extract().1.len(), 0, "a session without new mail stored some");
+}
+
+#[test]
+fn a_lost_cursor_costs_a_listing_and_no_download() {
+    let Some((server, mails)) = prepare(640) else { return };
+    let (old, new) = mails.split_at(600);
+    let workplace = workplace(&server);
+    let mut imap = server.imap();
+    imap.append("INBOX", old);
+    assert_holds(workplace.extract().1, old);
+    imap.append("INBOX", &new[..20]);
+    assert_holds(workplace.extract().1, &new[..20]);
+    let account = account(&server);
+    let cursor = account.state();
+
+    imap.select("INBOX");
+    let uids = imap.uids();
+    imap.delete(&uids[..30]);
+    server.forget_history();
+    imap.append("INBOX", &new[20..]);
+    assert_eq!(account.changes_refused(&cursor).as_deref(), Some("cannotCalculateChanges"));
+
+    assert_holds(workplace.extract().1, &new[20..]);
+    assert_eq!(workplace.extract().1.len(), 0, "the new cursor was not kept");
+}
+
+#[test]
+fn a_server_that_stands_still_in_mid_run_is_waited_for() {
+    let Some((server, mails)) = prepare(corpus::MAILS) else { return };
+    server.imap().append("INBOX", &mails);
+    let workplace = workplace(&server);
+    let mut run = Running::start(&mut workplace.command(&["run", "--once"]));
+
+    wait_until("the first messages are stored", || {
+        assert_eq!(run.ended(), None, "the run ended before it stored a message");
+        !workplace.files().is_empty()
+    });
+    let frozen = server.freeze();
+    let_pass(FREEZE);
+    assert_eq!(run.ended(), None, "the run ended while its server stood still");
+    drop(frozen);
+
+    assert!(run.wait().success());
+    assert_holds(workplace.sessions().into_values().flatten().collect(), &mails);
+}
+
+/// A server with an empty mailbox, and real mail to put in.
+fn prepare(mails: usize) -> Option<(Cyrus, Vec<Vec<u8>>)> {
+    Some((Cyrus::start()?, corpus::real(mails)?))
+}
+
+fn account(server: &Cyrus) -> Account {
+    Account::open(&server.url(), USER, PASSWORD)
+}
+
+fn workplace(server: &Cyrus) -> Workplace {
+    let workplace = Workplace::new(&format!(
+        r#"[source.work]
+kind = "jmap"
+url = "{}"
+account = "{USER}@example.com"
+auth = {{ type = "basic", username = "{USER}", password = {{ file = "password" }} }}
+"#,
+        server.url()
+    ));
+    workplace.put_secret("password", PASSWORD);
+    workplace
+}
+
+/// Checks that each of these mails is there once and unchanged, and nothing else.
+fn assert_holds(messages: Vec<Hash>, mails: &[Vec<u8>]) {
+    let expected = hashes(mails);
+    let all = messages.len();
+    let distinct: BTreeSet<_> = messages.into_iter().collect();
+    let missing = expected.difference(&distinct).count();
+    let foreign = distinct.difference(&expected).count();
+    let repeated = all - distinct.len();
+    assert_eq!((missing, foreign, repeated), (0, 0, 0), "(missing, foreign, repeated) of {all}");
+}
+
+/// The distinct contents: a server may show equal ones as one message.
+fn hashes(mails: &[Vec<u8>]) -> BTreeSet<Hash> {
+    mails.iter().map(|mail| hash(mail)).collect()
+}
+
+fn digits_as_zeros(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_ascii_digit() { '0' } else { letter }).collect()
+}

@@ -1,0 +1,15 @@
+//! The real binary against real servers, with real mail and real kills.
+//!
+//! A test that needs what this machine lacks prints `SKIPPED: ` and the reason, and returns: libtest has no
+//! verdict for that, so `tests/setup/tally.awk` gives it. Where `CYNOSURE_REQUIRE_REAL` is 1 such a test fails.
+
+mod account;
+mod binary;
+mod corpus;
+mod cyrus;
+mod http;
+mod imap;
+mod jmap;
+mod kill;
+mod patience;
+mod requirement;

@@ -1,0 +1,17 @@
+//! What a test needs from the machine, and what becomes of it where that is missing.
+
+/// Where this variable is `1`, a test that can't run fails.
+const REQUIRE: &str = "CYNOSURE_REQUIRE_REAL";
+
+/// Gives up a test for want of something, in the one form that is counted as skipped.
+pub(crate) fn skip<T>(needs: &str) -> Option<T> {
+    #[expect(clippy::disallowed_methods, reason = "how strict a run is comes from the outside")]
+    let required = std::env::var(REQUIRE).is_ok_and(|value| value == "1");
+    assert!(!required, "needs {needs}, and {REQUIRE} is 1");
+
+    #[expect(clippy::print_stdout, reason = "the line is what the tally reads")]
+    {
+        println!("SKIPPED: needs {needs}");
+    }
+    None
+}

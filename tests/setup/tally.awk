@@ -1,0 +1,76 @@
+# Counts tests by kind from the output of `cargo test` and from nextest's JUnit report.
+#
+#   property      any test in a module named `laws`
+#   unit          the others in src/
+#   simulation    the test binary `simulation`
+#   real          the test binary `real`
+#   integration   every other test binary
+#   doc           examples in the documentation
+#
+# A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns: it counts as skipped.
+
+function kind(binary, test) {
+    if (binary == "doc") return "doc"
+    if (binary == "real" || binary == "simulation") return binary
+    if (test ~ /(^|::)laws::/) return "property"
+    return binary == "" ? "unit" : "integration"
+}
+
+function record(test, verdict) {
+    verdicts[binary SUBSEP test] = verdict
+    kinds[binary SUBSEP test] = kind(binary, test)
+}
+
+function skip(test) {
+    if (verdicts[binary SUBSEP test] != "passed") return
+    verdicts[binary SUBSEP test] = "skipped"
+    sub(/^.*SKIPPED: /, "")
+    reasons[binary SUBSEP test] = test ": " $0
+}
+
+function attribute(name,    value) {
+    value = $0
+    sub(".* " name "=\"", "", value)
+    sub(/".*/, "", value)
+    return value
+}
+
+FNR == 1 { junit = /^<\?xml/ }
+
+# cargo test: a heading for each binary, a verdict for each test, then what the tests printed.
+!junit && /^ +Running unittests / { binary = "" }
+!junit && /^ +Running tests\// { binary = $2; sub(/^tests\//, "", binary); sub(/(\/main)?\.rs$/, "", binary) }
+!junit && /^ +Doc-tests / { binary = "doc" }
+!junit && /^test .* \.\.\. (ok|FAILED|ignored)/ {
+    test = $0
+    sub(/^test /, "", test)
+    sub(/ \.\.\. .*/, "", test)
+    record(test, / \.\.\. ok/ ? "passed" : / \.\.\. FAILED/ ? "failed" : "skipped")
+}
+!junit && /^---- .* stdout ----$/ { test = $2 }
+
+# JUnit: a suite for each binary, a case for each test, its failure and its output inside.
+junit && /^ *<testsuite / {
+    binary = attribute("name")
+    if (!sub(/^[^:]*::/, "", binary) || binary ~ /^bin\//) binary = ""
+}
+junit && /^ *<testcase / { test = attribute("name"); record(test, "passed") }
+junit && /^ *<(failure|error)[ >]/ { record(test, "failed") }
+
+/SKIPPED: / { skip(test) }
+
+END {
+    for (id in verdicts) {
+        count[kinds[id], verdicts[id]]++
+        total[verdicts[id]]++
+    }
+    printf "\n%-12s %7s %7s %7s\n", "kind", "passed", "failed", "skipped"
+    names = split("unit property simulation integration real doc", order, " ")
+    for (i = 1; i <= names; i++) {
+        name = order[i]
+        printf "%-12s %7d %7d %7d\n", name, count[name, "passed"], count[name, "failed"], count[name, "skipped"]
+    }
+    for (id in reasons) print "skipped " reasons[id]
+    printf "\n%d passed, %d failed, %d skipped\n", total["passed"], total["failed"], total["skipped"]
+    if (total["failed"] > 0) exit 1
+}
