@@ -58,7 +58,7 @@ impl Ground {
     ///
     /// # Errors
     /// Every mistake in it, as a person reads it.
-    pub fn find(common: &Common) -> Result<Self, String> {
+    pub(super) fn find(common: &Common) -> Result<Self, String> {
         let environment = Environment::of_process();
         let config_file = config_file(common)?;
         let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
