@@ -40,7 +40,7 @@ pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Envir
     }
     match environment.get("STATE_DIRECTORY") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        Some(_) | None => config_file.parent().unwrap_or(Path::new("")).join("state"),
+        Some(_) | None => config_file.parent().unwrap_or_else(|| Path::new("")).join("state"),
     }
 }
 

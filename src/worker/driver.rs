@@ -73,6 +73,8 @@ pub enum Exit {
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub exit: Exit,
+    /// The source has never answered as one.
+    pub never_worked: bool,
     pub machine: Machine,
     pub tally: Tally,
 }
@@ -87,6 +89,8 @@ pub struct Parts<S, W> {
     pub shared: Shared<W>,
     pub machine: Machine,
     pub tally: Tally,
+    /// Nothing of the source was ever listed to its end.
+    pub is_new: bool,
     pub rules: Rules,
     pub policies: Policies,
     pub concurrency: usize,
@@ -109,6 +113,7 @@ struct Driver<S, W> {
     view: watch::Sender<View>,
     machine: Machine,
     tally: Tally,
+    is_new: bool,
     waiting: u64,
     expected_documents: Option<u64>,
     rate: Rate,
@@ -137,7 +142,7 @@ enum Proof {
 
 enum Fact {
     Stop,
-    Done(Done),
+    Done(Box<Done>),
     Woken,
 }
 
@@ -156,6 +161,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         view: parts.view,
         machine: parts.machine,
         tally: parts.tally,
+        is_new: parts.is_new,
         waiting: 0,
         expected_documents: None,
         rate: Rate::default(),
@@ -184,7 +190,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.launch().await;
             match self.wait().await {
                 Fact::Stop => self.exit = Some(Exit::Stopped),
-                Fact::Done(done) => self.take_in(done).await,
+                Fact::Done(done) => self.take_in(*done).await,
                 Fact::Woken => {}
             }
             self.check_deadline().await;
@@ -193,6 +199,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.wind_down().await;
         Ended {
             exit: self.exit.unwrap_or(Exit::Stopped),
+            never_worked: self.has_never_worked(),
             machine: self.machine.clone(),
             tally: self.tally,
         }
@@ -204,8 +211,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         tokio::select! {
             biased;
             () = stopped(&mut self.stop) => Fact::Stop,
-            Some(done) = self.commits.next(), if !self.commits.is_empty() => Fact::Done(done),
-            Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Fact::Done(done),
+            Some(done) = self.commits.next(), if !self.commits.is_empty() => Fact::Done(Box::new(done)),
+            Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Fact::Done(Box::new(done)),
             () = self.world.sleep_until(wake) => Fact::Woken,
         }
     }
@@ -239,7 +246,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let now = self.world.now();
         let mut step = self.machine.step(&self.rules, &event, now);
         if self.is_worth_saving(&step.machine) {
-            self.log_transition(&step.machine);
+            if !step.effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+                self.log_transition(&step.machine);
+            }
             if let Err(failure) = self.save(&step.machine).await {
                 error!(cause = %failure.cause, "cannot save the state: {failure}");
                 self.unsaved = true;
@@ -534,17 +543,27 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.decide(Event::Failed { scope, failure, draw }).await;
     }
 
+    /// Whether the source has never answered as one: then it is the configuration that is wrong.
+    fn has_never_worked(&self) -> bool {
+        self.is_new && self.tally.listed == 0
+    }
+
     /// Asked for one session by a person, the worker does not sit out what needs a person.
     fn give_up_if_asked_once(&mut self) {
         if self.mode != Mode::Once || self.exit.is_some() {
             return;
         }
-        let permanent = self.machine.last_error.as_ref().is_some_and(|error| {
-            error.cause.kind() == Kind::Permanent || error.cause == Cause::Challenge
+        let needs_a_person = self.machine.last_error.as_ref().is_some_and(|error| {
+            error.cause.kind() == Kind::Permanent
+                || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
         });
         let hopeless = match self.machine.state {
             State::AuthFailed { .. } | State::Error { then: Then::Restart, .. } => true,
-            State::Error { then: Then::Resume, .. } => permanent,
+            State::Error { then: Then::Resume, .. } => {
+                needs_a_person
+                    || self.has_never_worked()
+                    || self.machine.retry_count > self.rules.max_retries
+            }
             State::Idle { .. }
             | State::Working(_)
             | State::Completed

@@ -102,7 +102,7 @@ async fn live(
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
     let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
-    let Opened { store, machine, tally, notes } = opened;
+    let Opened { store, machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
@@ -115,6 +115,7 @@ async fn live(
         shared: Shared::new(Rc::clone(world), store),
         machine,
         tally,
+        is_new,
         rules: rules(settings, source),
         policies: policies(settings),
         concurrency,

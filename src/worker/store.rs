@@ -94,6 +94,8 @@ pub struct Opened {
     pub store: Store,
     pub machine: Machine,
     pub tally: Tally,
+    /// Nothing of the source was ever listed to its end.
+    pub is_new: bool,
     /// What a person should know about how it was found.
     pub notes: Vec<String>,
 }
@@ -159,9 +161,10 @@ impl Store {
         let state_file = dir.join(STATE_FILE);
         let machine = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
         let tally = ledger.tally()?;
+        let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let store = Self { disk, ledger, archive, state_file, facts, pid: None, _lock: None };
-        Ok(Opened { store, machine, tally, notes })
+        Ok(Opened { store, machine, tally, is_new, notes })
     }
 
     /// Where drafts come from.
@@ -297,7 +300,11 @@ impl Store {
                 Outcome::Stored { document, item_id, document_id, draft } => {
                     documents.push((document, item_id, document_id, draft));
                 }
-                outcome => outcomes.extend(recorded(outcome)),
+                outcome @ (Outcome::Gone { .. }
+                | Outcome::Refused { .. }
+                | Outcome::Answered { .. }
+                | Outcome::Retry { .. }
+                | Outcome::Quarantined { .. }) => outcomes.extend(recorded(outcome)),
             }
         }
         let mut intent = None;
@@ -390,7 +397,7 @@ fn remembered(
             notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
         }
         (None, Some(_)) => {
-            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()))
+            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
         }
         (None, None) => {}
     }
