@@ -13,8 +13,9 @@ use crate::source::http::Limits;
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive};
 use crate::worker::jobs::Shared;
+use crate::worker::refusal::Refusal;
 use crate::worker::rules::{policies, rules};
-use crate::worker::store::{Facts, Opened, Refusal, Store};
+use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
 
