@@ -26,7 +26,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     ("reqwest", &["source"]),
     ("hyper::", &["demo", "source"]),
-    ("rustix::fs", &["disk"]),
+    ("syncfs", &["disk"]),
+    ("fsync(", &["disk"]),
+    ("flock(", &["disk"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
 ];
