@@ -14,6 +14,24 @@ pub(super) fn source_dir(state_dir: &Path, source: &str) -> PathBuf {
     state_dir.join(source)
 }
 
+/// What a worker publishes about its source.
+#[must_use]
+pub(super) fn state_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("execution_state.json")
+}
+
+/// What a worker remembers of its source.
+#[must_use]
+pub(super) fn ledger_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("ledger.sqlite")
+}
+
+/// What a worker holds while it is at work.
+#[must_use]
+pub(super) fn lock_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("lock")
+}
+
 /// Finds the configuration file.
 ///
 /// # Errors
@@ -40,7 +58,7 @@ pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Envir
     }
     match environment.get("STATE_DIRECTORY") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
-        Some(_) | None => config_file.parent().unwrap_or(Path::new("")).join("state"),
+        Some(_) | None => config_file.parent().unwrap_or_else(|| Path::new("")).join("state"),
     }
 }
 
@@ -58,7 +76,7 @@ impl Ground {
     ///
     /// # Errors
     /// Every mistake in it, as a person reads it.
-    pub fn find(common: &Common) -> Result<Self, String> {
+    pub(super) fn find(common: &Common) -> Result<Self, String> {
         let environment = Environment::of_process();
         let config_file = config_file(common)?;
         let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
