@@ -27,7 +27,7 @@ pub(super) enum Exit {
 
 impl Exit {
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Other => 1,
@@ -43,7 +43,7 @@ impl Exit {
 
     /// Of several sources' ends, the one a person must know about first.
     #[must_use]
-    pub fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
+    pub(super) fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
         exits.into_iter().max().unwrap_or(Self::Done)
     }
 }

@@ -25,19 +25,19 @@ pub(super) struct Screen {
 impl Screen {
     /// Takes the terminal on standard error, if there is one and it is wanted.
     #[must_use]
-    pub fn new(wanted: Wanted) -> Self {
+    pub(super) fn new(wanted: Wanted) -> Self {
         let live = wanted == Wanted::Yes && std::io::stderr().is_terminal();
         let lines = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self { lines }
     }
 
     #[must_use]
-    pub fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.lines.is_some()
     }
 
     /// Writes something else to the terminal without tearing the lines.
-    pub fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(super) fn beside<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.lines {
             Some(lines) => lines.suspend(write),
             None => write(),
@@ -45,7 +45,7 @@ impl Screen {
     }
 
     /// Draws one source's line until the sender of its views is gone.
-    pub async fn follow(&self, name: String, views: watch::Receiver<View>) {
+    pub(super) async fn follow(&self, name: String, views: watch::Receiver<View>) {
         let Some(lines) = &self.lines else { return };
         let bar = lines.add(ProgressBar::no_length());
         // A template that is a constant is right or wrong for ever; a plain line is still a line.

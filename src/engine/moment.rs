@@ -1,6 +1,12 @@
 //! Time as the engine knows it: an argument, never read.
 
+use std::fmt;
 use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat};
+
+/// The years that RFC 3339 can write, in milliseconds since the epoch.
+const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
 
 /// A point in time, in milliseconds since the Unix epoch (UTC).
 ///
@@ -25,6 +31,15 @@ impl Moment {
     #[must_use]
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1000)
+    }
+}
+
+impl fmt::Display for Moment {
+    /// RFC 3339 in UTC, with milliseconds. What cannot be written is written as the last that can.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let writable = self.0.clamp(WRITABLE.0, WRITABLE.1);
+        let time = DateTime::from_timestamp_millis(writable).unwrap_or_default();
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 

@@ -367,18 +367,18 @@ impl Downloads {
         self.flying
     }
 
-    /// When the bookkeeping itself must be looked at again.
-    pub(super) fn wakes_at(&self) -> Option<Moment> {
-        let refill = match self.refill {
+    /// When more is due in the ledger.
+    pub(super) fn refills_at(&self) -> Option<Moment> {
+        match self.refill {
             Refill::At(at) => Some(at),
             Refill::Now | Refill::Running | Refill::Never => None,
-        };
-        let group = self.group_closes_at().filter(|_| self.committing.is_none());
-        [refill, group].into_iter().flatten().min()
+        }
     }
 
-    fn group_closes_at(&self) -> Option<Moment> {
-        self.group.opened.map(|opened| opened.after(GROUP_AGE_MAX))
+    /// When the group is to be made durable, unless one is being made so already.
+    pub(super) fn group_closes_at(&self) -> Option<Moment> {
+        let opened = self.group.opened.filter(|_| self.committing.is_none());
+        opened.map(|opened| opened.after(GROUP_AGE_MAX))
     }
 
     fn is_full(&self) -> bool {

@@ -30,6 +30,9 @@ use crate::worker::world::World;
 /// How often progress is written to the state file and shown, between transitions.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often progress is logged: a week of downloading is ten thousand lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long what is in flight may take to end when the worker is asked to stop.
 /// Below systemd's own limit of 90 s by far, and a person waits for it.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -39,7 +42,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub enum Mode {
     /// For ever.
     Keep,
-    /// One session, asked for by a person: waits that only we chose are passed over.
+    /// One session, through whatever waits it takes.
+    UntilDone,
+    /// One session, asked for now: waits that only we chose are passed over, and what needs
+    /// a person ends it.
     Once,
 }
 
@@ -72,6 +78,7 @@ pub struct Ended {
 }
 
 /// What a loop is made of.
+#[derive(Debug)]
 pub struct Parts<S, W> {
     pub source: S,
     /// Where drafts come from, without waiting for the store.
@@ -115,6 +122,7 @@ struct Driver<S, W> {
     proof: Proof,
     finishing: bool,
     published_at: Moment,
+    logged_at: Moment,
     unsaved: bool,
     exit: Option<Exit>,
 }
@@ -158,6 +166,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         proof: Proof::NotOwed,
         finishing: false,
         published_at: now,
+        logged_at: now,
         unsaved: true,
         exit: None,
     };
@@ -202,18 +211,21 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     fn wakes_at(&self) -> Moment {
-        let now = self.world.now();
-        let mut wake = self.machine.deadline(&self.rules);
-        if let State::Working(Work::Downloading) = self.machine.state {
-            let held = Some(self.hold_until).filter(|until| *until > now);
-            wake = wake.min(self.downloads.wakes_at().unwrap_or(wake)).min(held.unwrap_or(wake));
-        } else if let Some(group) = self.downloads.wakes_at() {
-            wake = wake.min(group);
-        }
-        if self.unsaved {
-            wake = wake.min(self.published_at.after(PUBLISH_INTERVAL));
-        }
-        wake
+        let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
+        let download = if self.is_downloading() {
+            Some(self.hold_until).filter(|until| *until > self.world.now()).or_else(|| {
+                // What is due is not asked for before the source has proved itself.
+                self.downloads.refills_at().filter(|_| self.proof == Proof::NotOwed)
+            })
+        } else {
+            None
+        };
+        let wakes = [publish, download, self.downloads.group_closes_at()];
+        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Moment::min)
+    }
+
+    fn is_downloading(&self) -> bool {
+        self.machine.state == State::Working(Work::Downloading)
     }
 
     async fn check_deadline(&mut self) {
@@ -290,7 +302,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if let Err(failure) = self.save(&machine).await {
             warn!(cause = %failure.cause, "cannot save progress: {failure}");
         }
-        if let State::Working(Work::Downloading) = self.machine.state {
+        let now = self.world.now();
+        if self.is_downloading() && self.logged_at.after(LOG_INTERVAL) <= now {
+            self.logged_at = now;
             info!(done = self.tally.settled(), total = self.tally.listed, "download progress");
         }
     }
@@ -320,17 +334,15 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             }
             Effect::ListAgain => info!("listing everything again"),
             Effect::Collect => self.collect(),
-            Effect::Download => {
-                self.rate.forget();
-                info!(total = self.tally.listed, "started downloading");
-            }
+            // What may be fetched is fetched as long as the state allows it.
+            Effect::Download => {}
             Effect::Prove => {
                 self.downloads.half_open();
                 self.proof = Proof::Owed;
             }
             Effect::Hold { until } => {
                 self.hold_until = self.hold_until.max(until);
-                info!(wait_ms = millis(until.since(now)), "holding requests, as the server asked");
+                info!(%until, "holding requests, as the server asked");
             }
             Effect::Pause => {
                 self.downloads.drop_queue(now);
@@ -347,7 +359,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Effect::Finish => self.log_completed(),
             Effect::Rest => {
                 debug!("nothing new");
-                if self.mode == Mode::Once {
+                if self.mode != Mode::Keep {
                     self.exit = Some(Exit::NothingNew);
                 }
             }
@@ -394,9 +406,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Starts what the state allows.
     async fn launch(&mut self) {
         let now = self.world.now();
-        if let State::Working(Work::Downloading) = self.machine.state
-            && self.hold_until <= now
-        {
+        if self.is_downloading() && self.hold_until <= now {
             self.launch_downloads(now).await;
         }
         if let Some(group) = self.downloads.take_group(now) {
@@ -457,15 +467,16 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             }
             Done::Fetched { errand, answer } => {
                 let (now, draw) = (self.world.now(), self.world.draw());
-                if let Err(failure) = &answer {
-                    info!(
-                        item = %errand.wanted.document, cause = %failure.cause,
-                        r#type = failure.cause.kind().name(), "recorded error: {failure}"
-                    );
-                }
+                let item = errand.item_id.clone();
+                let failed = answer.as_ref().err().cloned();
                 let escalated = self.downloads.answered(errand, answer, now, draw);
-                if let Some(failure) = escalated {
-                    self.fail(Scope::Session, failure).await;
+                match (escalated, failed) {
+                    (Some(failure), _) => self.fail(Scope::Session, failure).await,
+                    (None, Some(failure)) => info!(
+                        item = %item, cause = %failure.cause,
+                        r#type = failure.cause.kind().name(), "recorded error: {failure}"
+                    ),
+                    (None, None) => {}
                 }
             }
             Done::Committed { items, retry_at, result } => {
@@ -514,15 +525,18 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     async fn fail(&mut self, scope: Scope, failure: Failure) {
         let draw: Draw = self.world.draw();
-        warn!(
-            cause = %failure.cause, r#type = failure.cause.kind().name(), "recorded error: {failure}"
-        );
+        let (cause, kind) = (failure.cause, failure.cause.kind().name());
+        if let State::Working(_) = self.machine.state {
+            warn!(%cause, r#type = kind, "recorded error: {failure}");
+        } else {
+            debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
+        }
         self.decide(Event::Failed { scope, failure, draw }).await;
     }
 
     /// Asked for one session by a person, the worker does not sit out what needs a person.
     fn give_up_if_asked_once(&mut self) {
-        if self.mode == Mode::Keep || self.exit.is_some() {
+        if self.mode != Mode::Once || self.exit.is_some() {
             return;
         }
         let permanent = self.machine.last_error.as_ref().is_some_and(|error| {
@@ -597,14 +611,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             return;
         }
         let until = next.deadline(&self.rules);
-        let wait = until.since(self.world.now()).as_secs();
-        let reason = next.reason.as_str();
+        let why = next.reason.as_str();
         match next.status() {
-            Status::RateLimited => info!(wait_s = wait, why = reason, "rate limited"),
-            Status::Error => info!(wait_s = wait, why = reason, "scheduling retry"),
-            Status::AuthFailed => warn!(wait_s = wait, why = reason, "authentication failed"),
-            Status::Idle | Status::Collecting | Status::Downloading | Status::Completed => {
-                info!(state = next.status().name(), why = reason, "entered state");
+            Status::RateLimited => info!(%until, why, "rate limited"),
+            Status::Error => info!(%until, why, "scheduling retry"),
+            Status::AuthFailed => warn!(%until, why, "authentication failed"),
+            Status::Downloading => info!(total = self.tally.listed, why, "started downloading"),
+            Status::Idle | Status::Collecting | Status::Completed => {
+                info!(state = next.status().name(), why, "entered state");
             }
         }
     }
@@ -618,7 +632,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             quarantined = tally.quarantined,
             "execution completed"
         );
-        if self.mode == Mode::Once {
+        if self.mode != Mode::Keep {
             self.exit = Some(Exit::Completed);
         }
     }
@@ -629,8 +643,4 @@ async fn stopped(stop: &mut watch::Receiver<Stop>) {
     if stop.wait_for(|stop| *stop == Stop::Asked).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-fn millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }

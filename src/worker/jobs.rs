@@ -35,6 +35,7 @@ pub(super) enum Done {
 }
 
 /// The store, shared by the jobs, which use it one after the other and away from the loop.
+#[derive(Debug)]
 pub struct Shared<W> {
     world: Rc<W>,
     store: Arc<Mutex<Store>>,

@@ -38,7 +38,7 @@ pub struct Facts {
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Progress {
+pub(super) struct Progress {
     pub tally: Tally,
     /// Items that wait for a retry of their own.
     pub waiting: u64,

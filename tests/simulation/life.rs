@@ -35,7 +35,7 @@ static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// One case: what happens, and when the process is killed.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     seed: u64,
     plot: Plot,
     /// The first life's end; later ones end well.
@@ -56,7 +56,7 @@ enum Plot {
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// By SIGKILL: what was written is there.
     Killed,
     /// With the power: what was not synced is gone.
@@ -65,43 +65,43 @@ pub enum Ending {
 
 /// What a case was like.
 #[derive(Debug, Default)]
-pub struct Report {
-    pub steps: u64,
-    pub disk_calls: u64,
-    pub kills: u64,
-    pub requests_in_outage: u64,
-    pub requests_while_closed: u64,
-    pub throttled: u64,
+pub(crate) struct Report {
+    pub(crate) steps: u64,
+    pub(crate) disk_calls: u64,
+    pub(crate) kills: u64,
+    pub(crate) requests_in_outage: u64,
+    pub(crate) requests_while_closed: u64,
+    pub(crate) throttled: u64,
 }
 
 impl Case {
-    pub fn calm(seed: u64) -> Self {
+    pub(crate) fn calm(seed: u64) -> Self {
         Self { seed, plot: Plot::Calm, first: None }
     }
 
-    pub fn weather(seed: u64, days: u64) -> Self {
+    pub(crate) fn weather(seed: u64, days: u64) -> Self {
         Self { seed, plot: Plot::Weather { days }, first: None }
     }
 
-    pub fn outage(seed: u64, lasts: Duration) -> Self {
+    pub(crate) fn outage(seed: u64, lasts: Duration) -> Self {
         Self { seed, plot: Plot::Outage { lasts }, first: None }
     }
 
-    pub fn throttled_and_killed(seed: u64) -> Self {
+    pub(crate) fn throttled_and_killed(seed: u64) -> Self {
         Self { seed, plot: Plot::Throttled, first: None }
     }
 
-    pub fn killed_at_step(mut self, step: u64, ending: Ending) -> Self {
+    pub(crate) fn killed_at_step(mut self, step: u64, ending: Ending) -> Self {
         self.first = Some((Fuse::Step(step), ending));
         self
     }
 
-    pub fn killed_at_disk_call(mut self, call: u64, ending: Ending) -> Self {
+    pub(crate) fn killed_at_disk_call(mut self, call: u64, ending: Ending) -> Self {
         self.first = Some((Fuse::DiskCall(call), ending));
         self
     }
 
-    pub fn run(self) -> Report {
+    pub(crate) fn run(self) -> Report {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)

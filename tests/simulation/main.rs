@@ -26,7 +26,8 @@ const CASES: u64 = 110;
 fn cases(part: u64, parts: u64) {
     let mut days = 0;
     for seed in (0..CASES).filter(|seed| seed % parts == part) {
-        Case::weather(seed, DAYS).run();
+        let report = Case::weather(seed, DAYS).run();
+        eprintln!("{seed} {report:?}");
         days += DAYS;
     }
     println!("{days} days simulated");

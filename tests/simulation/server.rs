@@ -16,7 +16,7 @@ const PAGE: usize = 7;
 
 /// What the service is like at the moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mood {
+pub(crate) enum Mood {
     Well,
     /// Everything answers 503.
     Down,
@@ -40,33 +40,33 @@ pub enum Mood {
 
 /// One message.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    pub item: String,
-    pub bytes: Vec<u8>,
+pub(crate) struct Mail {
+    pub(crate) item: String,
+    pub(crate) bytes: Vec<u8>,
     /// Deleted: still in no listing, and 404 when asked for.
-    pub deleted: bool,
+    pub(crate) deleted: bool,
     /// Always 500.
-    pub poison: bool,
+    pub(crate) poison: bool,
     /// How often its bytes were given out in full.
-    pub served: u32,
+    pub(crate) served: u32,
 }
 
 /// The truth.
-pub struct Server {
-    pub mail: BTreeMap<u64, Mail>,
-    pub mood: Mood,
-    pub credential: u32,
+pub(crate) struct Server {
+    pub(crate) mail: BTreeMap<u64, Mail>,
+    pub(crate) mood: Mood,
+    pub(crate) credential: u32,
     /// What is in the worker's credential file.
-    pub credential_file: u32,
+    pub(crate) credential_file: u32,
     /// Cursors before this one are forgotten.
     forgotten: u64,
     throttle: Throttle,
-    pub requests: u64,
-    pub requests_while_closed: u64,
-    pub throttled: u64,
-    pub disk_is_full: bool,
+    pub(crate) requests: u64,
+    pub(crate) requests_while_closed: u64,
+    pub(crate) throttled: u64,
+    pub(crate) disk_is_full: bool,
     /// How often the disk was full: what was being stored is then fetched again.
-    pub disk_faults: u64,
+    pub(crate) disk_faults: u64,
 }
 
 #[derive(Default)]
@@ -78,7 +78,7 @@ struct Throttle {
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             mail: BTreeMap::new(),
             mood: Mood::Well,
@@ -95,12 +95,12 @@ impl Server {
     }
 
     /// Delivers `number` messages, some into threads that are there.
-    pub fn deliver(&mut self, number: u64, world: &SimWorld) {
+    pub(crate) fn deliver(&mut self, number: u64, world: &SimWorld) {
         for _ in 0..number {
             let no = self.mail.len() as u64 + 1;
             let thread = if world.one_in(3) && no > 1 { 1 + world.below(no - 1) } else { no };
             let length = if world.one_in(200) { 300_000 } else { 1 + world.below(400) };
-            let bytes = (0..length).map(|at| (at * 31 + no * 7) as u8).collect();
+            let bytes = (0..length).map(|at| (at * 31 + no * 7).to_le_bytes()[0]).collect();
             let mail = Mail {
                 item: format!("T{thread}"),
                 bytes,
@@ -112,19 +112,19 @@ impl Server {
         }
     }
 
-    pub fn delete_one(&mut self, world: &SimWorld) {
+    pub(crate) fn delete_one(&mut self, world: &SimWorld) {
         if !self.mail.is_empty() {
             let no = 1 + world.below(self.mail.len() as u64);
             self.mail.entry(no).and_modify(|mail| mail.deleted = true);
         }
     }
 
-    pub fn forget_places(&mut self) {
+    pub(crate) fn forget_places(&mut self) {
         self.forgotten = self.mail.len() as u64;
     }
 
     /// Everything is repaired.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.mood = Mood::Healed;
         self.credential_file = self.credential;
         for mail in self.mail.values_mut() {
@@ -158,7 +158,8 @@ impl Server {
                     Cause::Truncated,
                     Cause::Unknown,
                 ];
-                let cause = CAUSES[world.below(5) as usize];
+                let mut causes = CAUSES.into_iter();
+                let cause = causes.nth(usize::try_from(world.below(5)).unwrap()).unwrap();
                 Err(Failure::new(cause, "flaky"))
             }
             Mood::Flaky => Ok(()),
@@ -190,15 +191,15 @@ impl Server {
 }
 
 /// The way to the service: what the worker holds.
-pub struct SimSource {
-    pub server: Rc<RefCell<Server>>,
-    pub world: SimWorld,
+pub(crate) struct SimSource {
+    pub(crate) server: Rc<RefCell<Server>>,
+    pub(crate) world: SimWorld,
     /// The credential as it was last read.
-    pub known: std::cell::Cell<u32>,
+    pub(crate) known: std::cell::Cell<u32>,
 }
 
 impl SimSource {
-    pub fn new(server: &Rc<RefCell<Server>>, world: &SimWorld) -> Self {
+    pub(crate) fn new(server: &Rc<RefCell<Server>>, world: &SimWorld) -> Self {
         let known = std::cell::Cell::new(server.borrow().credential_file);
         Self { server: Rc::clone(server), world: world.clone(), known }
     }
@@ -215,7 +216,8 @@ impl SimSource {
 
     fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
         let server = self.server.borrow();
-        let listed = server.mail.range(from + 1..=to).filter(|(_, mail)| !mail.deleted);
+        let listed =
+            server.mail.range(from + 1..to.max(from) + 1).filter(|(_, mail)| !mail.deleted);
         listed
             .map(|(no, mail)| Entry {
                 item: ItemId::new(&*mail.item),

@@ -10,7 +10,7 @@ use cynosure::ledger::{DocumentNo, Reader};
 use crate::server::Server;
 
 /// Every document that the ledger calls stored is a whole file, and there once.
-pub fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
+pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
     let files = disk.files();
     let mut seen = BTreeSet::new();
     let mut after: Option<DocumentNo> = None;
@@ -33,7 +33,7 @@ pub fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Se
 }
 
 /// Once all is well again, everything that the server holds is stored, and the account is even.
-pub fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
+pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
     let tally = ledger.tally().unwrap();
     assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
     for (no, mail) in &server.mail {

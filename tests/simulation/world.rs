@@ -13,9 +13,12 @@ use tokio::time::Instant;
 /// Where the made-up time begins.
 const EPOCH: Moment = Moment(1_750_000_000_000);
 
+/// More steps than any case needs: a worker that takes them runs in circles.
+const STEPS_MAX: u64 = 1_000_000;
+
 /// Virtual time, seeded chance, and a process that can be killed. Shared by server, worker and test.
 #[derive(Clone)]
-pub struct SimWorld {
+pub(crate) struct SimWorld {
     inner: Rc<Inner>,
 }
 
@@ -33,7 +36,7 @@ struct Inner {
 }
 
 impl SimWorld {
-    pub fn new(seed: u64, disk: MemoryDisk) -> Self {
+    pub(crate) fn new(seed: u64, disk: MemoryDisk) -> Self {
         let inner = Inner {
             began: Instant::now(),
             chance: RefCell::new(fastrand::Rng::with_seed(seed)),
@@ -48,7 +51,7 @@ impl SimWorld {
     }
 
     /// Starts a new life of the process, killed at the `fuse`-th step if one is given.
-    pub fn revive(&self, fuse: Option<Fuse>) {
+    pub(crate) fn revive(&self, fuse: Option<Fuse>) {
         self.inner.killed.set(false);
         self.inner.fuse.set(None);
         self.inner.disk_stop.set(None);
@@ -65,28 +68,29 @@ impl SimWorld {
     }
 
     /// Kills the process, wherever it is.
-    pub fn kill_now(&self) {
+    pub(crate) fn kill_now(&self) {
         self.inner.killed.set(true);
         self.inner.kill.notify_one();
     }
 
     /// Whether the process is killed, or about to be at its next step.
-    pub fn is_doomed(&self) -> bool {
+    pub(crate) fn is_doomed(&self) -> bool {
         let stopped =
             self.inner.disk_stop.get().is_some_and(|at| self.inner.disk.operations() > at);
         self.inner.killed.get() || stopped
     }
 
     /// Resolves when the process is killed.
-    pub async fn killed(&self) {
+    pub(crate) async fn killed(&self) {
         while !self.inner.killed.get() {
             self.inner.kill.notified().await;
         }
     }
 
     /// A point at which the process may be killed: it goes no further.
-    pub async fn step(&self) {
+    pub(crate) async fn step(&self) {
         self.inner.steps.set(self.inner.steps.get() + 1);
+        assert!(self.inner.steps.get() < STEPS_MAX, "a loop without a wait, at {}", self.now());
         let burnt = match self.inner.fuse.get() {
             Some(0) => true,
             Some(left) => {
@@ -101,23 +105,23 @@ impl SimWorld {
         }
     }
 
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.inner.steps.get()
     }
 
     /// A number below `limit`, from the seed.
-    pub fn below(&self, limit: u64) -> u64 {
+    pub(crate) fn below(&self, limit: u64) -> u64 {
         self.inner.chance.borrow_mut().u64(..limit)
     }
 
-    pub fn one_in(&self, odds: u64) -> bool {
+    pub(crate) fn one_in(&self, odds: u64) -> bool {
         self.below(odds) == 0
     }
 }
 
 /// When the process is killed.
 #[derive(Clone, Copy, Debug)]
-pub enum Fuse {
+pub(crate) enum Fuse {
     /// Between two effects: a request sent, an answer taken in, a transaction made.
     Step(u64),
     /// In the middle of one: at a call to the disk.

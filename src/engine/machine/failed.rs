@@ -112,15 +112,30 @@ impl Machine {
         draw: Draw,
         now: Moment,
     ) -> Step {
+        if now < self.held_until && failure.told.is_none() {
+            // The answer to a request from before the wait: it says nothing new.
+            return self.unchanged();
+        }
         self.throttles = self.throttles.saturating_add(1);
         let wait = self.hold(rules, failure, draw);
         let until = now.after(wait);
         if wait < WAIT_SHOWN_MIN {
-            self.watched_since = self.watched_since.max(until);
-            return self.unchanged().and(Effect::Hold { until }).and(work.effect());
+            return self.hold_back(work, until, now);
         }
         let reason = said(failure, Some(wait));
         self.go(State::RateLimited { until, resume: work }, reason, now).and(Effect::Pause)
+    }
+
+    /// Waits without leaving the state. The work is taken up again once, however many answers say so.
+    fn hold_back(mut self, work: Work, until: Moment, now: Moment) -> Step {
+        let is_held = now < self.held_until;
+        self.held_until = self.held_until.max(until);
+        self.watched_since = self.watched_since.max(until);
+        let step = {
+            let until = self.held_until;
+            self.unchanged().and(Effect::Hold { until })
+        };
+        if is_held { step } else { step.and(Effect::Prove).and(work.effect()) }
     }
 
     /// The server's word where there is one; else the configured wait, then growing ones.

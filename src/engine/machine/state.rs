@@ -86,6 +86,8 @@ pub struct Machine {
     pub retry_count: u32,
     /// Rate limits since the last progress.
     pub throttles: u32,
+    /// The end of a wait that is too short to be a state of its own.
+    pub held_until: Moment,
     pub restart_count: u32,
     /// Everything is being listed because the place in the changes was lost.
     pub relisted: bool,
@@ -114,6 +116,7 @@ impl Machine {
             consecutive_errors: 0,
             retry_count: 0,
             throttles: 0,
+            held_until: now,
             restart_count: 0,
             relisted: false,
             credential: Credential::Good,
