@@ -11,6 +11,9 @@ use crate::config::SourceName;
 use crate::engine::{ItemId, printable};
 use crate::ledger::{Counted, Recount};
 
+/// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
+pub(super) const STRAYS_MAX: usize = 100;
+
 /// One thing that is not as it should be, or not known.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -153,7 +156,8 @@ impl fmt::Display for Summary {
         }
         if self.strays > 0 {
             let files = many(self.strays as u64, "file");
-            told.push(format!("{files} not in the ledger, left alone"));
+            let more = if self.strays == STRAYS_MAX { " or more" } else { "" };
+            told.push(format!("{files}{more} not in the ledger, left alone"));
         }
         f.write_str(&told.join("; "))
     }

@@ -14,7 +14,7 @@ use crate::archive::verify::{Finding, check, strays};
 use crate::archive::{FolderName, StoredAt};
 use crate::cli::args::{Common, VerifyArgs};
 use crate::cli::exit::Exit;
-use crate::cli::findings::{Found, Summary};
+use crate::cli::findings::{Found, STRAYS_MAX, Summary};
 use crate::cli::print::{fail, show};
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::trouble::{Trouble, told};
@@ -25,9 +25,6 @@ use crate::ledger::{Reader, Recount};
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;
 
-/// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
-const STRAYS_MAX: usize = 100;
-
 /// Counts of the rows that are tried while a worker keeps changing them.
 const RECOUNTS_MAX: usize = 10;
 
@@ -37,12 +34,7 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
     let sources = chosen(&ground, args.source.as_deref())?;
-    let bar = if common.quiet || !io::stderr().is_terminal() {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::no_length()
-    };
-    bar.enable_steady_tick(DRAW_INTERVAL);
+    let bar = progress_line(common);
     let mut exits = Vec::new();
     for source in &sources {
         let archive = &ground.loaded.settings.archive.dir;
@@ -55,6 +47,16 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<Exit, Trouble
     }
     bar.finish_and_clear();
     Ok(Exit::worst(exits))
+}
+
+/// A line that moves, where a person looks at it.
+fn progress_line(common: &Common) -> ProgressBar {
+    if common.quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(DRAW_INTERVAL);
+    bar
 }
 
 struct Verifier<'a> {
