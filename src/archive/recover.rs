@@ -13,6 +13,10 @@ use crate::engine::{DocumentId, Failure, ItemId};
 /// The folder in the archive's root that holds a staging folder for each source.
 const STAGING: &str = ".cynosure";
 
+/// Said of what stands where a folder of ours should be.
+pub(super) const NOT_A_FOLDER: &str =
+    "a link or a file stands there, and links are not followed; remove it";
+
 /// Where the ledger says that a document is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredAt {
@@ -47,15 +51,16 @@ impl Archive {
     ) -> Result<(Self, Recovered), Failure> {
         let shared = root.join(STAGING);
         let folder = shared.join(safe_name(source));
-        for path in [root, &shared, &folder] {
+        let made = |path: &Path| {
             ensure_folder(&*disk, path)
-                .map_err(|error| storage_failure("make the folder", path, &error))?;
-        }
+                .map_err(|error| storage_failure("make the folder", path, &error))
+        };
+        made(root)?;
         for path in [&shared, &folder] {
-            if disk.kind(path).map_err(|error| storage_failure("look at", path, &error))?
-                != Some(PathKind::Folder)
-            {
-                let error = std::io::Error::other("it is not a folder of its own; remove it");
+            made(path)?;
+            let kind = disk.kind(path).map_err(|error| storage_failure("look at", path, &error))?;
+            if kind != Some(PathKind::Folder) {
+                let error = std::io::Error::other(NOT_A_FOLDER);
                 return Err(storage_failure("use the folder", path, &error));
             }
         }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::draft::{Body, Draft};
 use crate::archive::intent::{INTENT, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
+use crate::archive::recover::NOT_A_FOLDER;
 use crate::archive::staging::Staged;
 use crate::archive::{Archive, DRAFT_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure};
@@ -243,9 +244,7 @@ impl Archive {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match self.disk().kind(path) {
                     Ok(Some(PathKind::Folder)) => return Ok(false),
-                    Ok(_) => Err(io::Error::other(
-                        "a link or a file stands there, and links are not followed; remove it",
-                    )),
+                    Ok(_) => Err(io::Error::other(NOT_A_FOLDER)),
                     Err(error) => Err(error),
                 }
             }

@@ -68,15 +68,14 @@ fn so_far(ended: &Ended) -> String {
 
 fn gave_up(ended: &Ended) -> (Exit, String) {
     let machine = &ended.machine;
-    let (exit, remedy) = remedy(machine);
+    let (exit, remedy) = remedy(machine, ended.never_worked);
     (exit, format!("{}; {remedy}", machine.reason))
 }
 
-fn remedy(machine: &Machine) -> (Exit, &'static str) {
+fn remedy(machine: &Machine, never_worked: bool) -> (Exit, &'static str) {
     if machine.status() == Status::AuthFailed {
         return (Exit::Authentication, "put a fresh credential in place and run again");
     }
-    let never_worked = machine.last_look.is_none();
     let cause = machine.last_error.as_ref().map(|error| error.cause);
     match (&machine.state, cause) {
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
@@ -84,6 +83,9 @@ fn remedy(machine: &Machine) -> (Exit, &'static str) {
         }
         (State::Error { .. }, Some(Cause::NotFound | Cause::Challenge)) if never_worked => {
             (Exit::Configuration, "check the `url` of the source; `cynosure config show` prints it")
+        }
+        (State::Error { .. }, _) if never_worked => {
+            (Exit::Other, "check the network, and the `url` of the source")
         }
         _ => (Exit::Other, "run again later; it goes on from here"),
     }

@@ -47,7 +47,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let archive = loaded.settings.archive.dir.clone();
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
-    let ground = Ground { config_file: config_file.clone(), state_dir, environment, loaded };
+    let ground = Ground { config_file, state_dir, environment, loaded };
     let exit = run_all(ground, vec![name], Mode::UntilDone, &screen);
     demo.stop();
 

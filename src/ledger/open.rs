@@ -223,3 +223,89 @@ fn damaged(path: &Path) -> OpenError {
 fn failed(what: &str, path: &Path, error: rusqlite::Error) -> OpenError {
     OpenError::Failed(Trouble::from(error).failure(what, path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::engine::{Moment, SessionId};
+    use crate::ledger::{SessionKind, SessionStart};
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("ledger.sqlite");
+        (home, path)
+    }
+
+    #[test]
+    fn a_ledger_file_is_found_again_and_read_beside_its_writer() {
+        let (_home, path) = folder();
+        assert!(Reader::open(&path).unwrap().is_none());
+        let mut ledger = Ledger::open(&path).unwrap();
+        let start = SessionStart {
+            id: SessionId::new("session_1"),
+            kind: SessionKind::Full,
+            started: Moment(0),
+            pinned: None,
+        };
+        ledger.begin(&start).unwrap();
+
+        let reader = Reader::open(&path).unwrap().unwrap();
+
+        assert_eq!(reader.open_session().unwrap().unwrap().id, start.id);
+        drop(ledger);
+        assert_eq!(Ledger::open(&path).unwrap().open_session().unwrap().unwrap().id, start.id);
+    }
+
+    #[test]
+    fn a_ledger_of_a_newer_version_is_refused_untouched() {
+        let (_home, path) = folder();
+        drop(Ledger::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let before = fs::read(&path).unwrap();
+
+        let writing = Ledger::open(&path).unwrap_err();
+        let reading = Reader::open(&path).unwrap_err();
+
+        assert!(matches!(writing, OpenError::Newer { found: 99, .. }), "{writing}");
+        assert!(matches!(reading, OpenError::Newer { found: 99, .. }), "{reading}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_named_and_never_begun_anew() {
+        let (home, path) = folder();
+        drop(Ledger::open(&path).unwrap());
+        let whole = fs::read(&path).unwrap();
+        let damages: [(&str, Vec<u8>); 4] = [
+            ("empty", Vec::new()),
+            ("junk", b"junk".repeat(2000)),
+            ("cut", whole[..5000].to_vec()),
+            ("zeros", vec![0; whole.len()]),
+        ];
+        for (name, bytes) in damages {
+            let path = home.path().join(name);
+            RealDisk.create(&path).unwrap().append(&bytes).unwrap();
+
+            let outcome = Ledger::open(&path).and_then(|ledger| {
+                let found = ledger.damage().map_err(OpenError::Failed)?;
+                assert_eq!(found, [""; 0], "{name}");
+                Ok(ledger)
+            });
+
+            let error = outcome.unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("it is damaged; stop cynosure"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_made_says_where() {
+        let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
+
+        assert!(error.to_string().starts_with("cannot make the ledger /nowhere/ledger.sqlite: "));
+    }
+}

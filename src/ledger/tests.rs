@@ -1,8 +1,7 @@
-//! The ledger, from the first page of a session to its end, and through reopening and damage.
+//! The ledger, from the first page of a session to its end.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::Connection;
 
@@ -340,73 +339,4 @@ fn stored_documents_are_read_page_by_page() {
     assert_eq!((first[0].document.as_str(), first[0].folder.as_str()), ("1", "folder"));
     assert_eq!((rest.len(), rest[0].sha256), (1, [7; 32]));
     assert_eq!(ledger.damage().unwrap(), [""; 0]);
-}
-
-fn folder() -> (tempfile::TempDir, PathBuf) {
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("ledger.sqlite");
-    (home, path)
-}
-
-#[test]
-fn a_ledger_file_is_found_again_and_read_beside_its_writer() {
-    let (_home, path) = folder();
-    assert!(Reader::open(&path).unwrap().is_none());
-    let mut ledger = Ledger::open(&path).unwrap();
-    begin(&mut ledger, "session_1", SessionKind::Full, NOW);
-    record(&mut ledger, &["a/1"]);
-
-    let reader = Reader::open(&path).unwrap().unwrap();
-
-    assert_eq!(reader.tally().unwrap().listed, 1);
-    drop(ledger);
-    assert_eq!(tally(&Ledger::open(&path).unwrap()), [1, 0, 0, 0]);
-}
-
-#[test]
-fn a_ledger_of_a_newer_version_is_refused_untouched() {
-    let (_home, path) = folder();
-    drop(Ledger::open(&path).unwrap());
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let before = fs::read(&path).unwrap();
-
-    let writing = Ledger::open(&path).unwrap_err();
-    let reading = Reader::open(&path).unwrap_err();
-
-    assert!(matches!(writing, OpenError::Newer { found: 99, .. }), "{writing}");
-    assert!(matches!(reading, OpenError::Newer { found: 99, .. }), "{reading}");
-    assert_eq!(fs::read(&path).unwrap(), before);
-}
-
-#[test]
-fn a_damaged_ledger_is_named_and_never_begun_anew() {
-    let (home, path) = folder();
-    drop(Ledger::open(&path).unwrap());
-    let whole = fs::read(&path).unwrap();
-    let damages: [(&str, Vec<u8>); 4] = [
-        ("empty", Vec::new()),
-        ("junk", b"junk".repeat(2000)),
-        ("cut", whole[..5000].to_vec()),
-        ("zeros", vec![0; whole.len()]),
-    ];
-    for (name, bytes) in damages {
-        let path = home.path().join(name);
-        std::io::Write::write_all(&mut fs::File::create(&path).unwrap(), &bytes).unwrap();
-
-        let outcome = Ledger::open(&path).and_then(|ledger| {
-            let found = ledger.damage().map_err(OpenError::Failed)?;
-            assert_eq!(found, [""; 0], "{name}");
-            Ok(ledger)
-        });
-
-        let error = outcome.unwrap_err().to_string();
-        assert!(error.contains(name) && error.contains("it is damaged; stop cynosure"), "{error}");
-    }
-}
-
-#[test]
-fn a_ledger_that_cannot_be_made_says_where() {
-    let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
-
-    assert!(error.to_string().starts_with("cannot make the ledger /nowhere/ledger.sqlite: "));
 }

@@ -5,22 +5,15 @@
 //! ledger and is taken again: nothing here needs to survive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
-use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
+use crate::archive::Draft;
 use crate::engine::{
-    Bridge, BridgePolicy, Cause, DocumentId, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment,
-    Scope, Verdict,
+    Bridge, BridgePolicy, Cause, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment, Scope,
+    Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
 use crate::source::Wanted;
-
-/// A group closes after this long, so that little is fetched again after a crash.
-const GROUP_AGE_MAX: Duration = Duration::from_millis(500);
-
-/// The share of a group's bytes that a document on disk takes: it holds a file open, of which
-/// a process has 1,024.
-const SPILLED_SHARE: usize = GROUP_BYTES_MAX / 32;
+use crate::worker::group::{Group, Outcome};
 
 /// Fewer errands than this, and more are taken from the ledger.
 const QUEUE_LOW: usize = 256;
@@ -32,46 +25,6 @@ pub(super) struct Errand {
     pub item_id: ItemId,
     pub no: DocumentNo,
     pub wanted: Wanted,
-}
-
-/// What became of a document or an item, to be made durable.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Stored {
-        document: DocumentNo,
-        item_id: ItemId,
-        document_id: DocumentId,
-        draft: Draft,
-    },
-    Gone {
-        document: DocumentNo,
-    },
-    Refused {
-        document: DocumentNo,
-        failure: Failure,
-    },
-    /// Every document that was asked for is answered: the ledger sees what the item is now.
-    Answered {
-        item: ItemNo,
-    },
-    Retry {
-        item: ItemNo,
-        attempts: u32,
-        at: Moment,
-        failure: Failure,
-    },
-    Quarantined {
-        item: ItemNo,
-        failure: Failure,
-    },
-}
-
-/// Outcomes that become durable together.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    pub outcomes: Vec<Outcome>,
-    bytes: usize,
-    opened: Option<Moment>,
 }
 
 /// An item with documents that are not answered yet.
@@ -182,7 +135,7 @@ impl Downloads {
     /// Takes the next document to fetch, if `concurrency` allows one more.
     pub(super) fn take(&mut self, concurrency: usize) -> Option<Errand> {
         let limit = if self.bridge.is_half_open() { 1 } else { concurrency };
-        if self.flying >= limit || self.is_full() {
+        if self.flying >= limit || self.group.is_full() {
             return None;
         }
         let errand = self.queue.pop_front()?;
@@ -220,7 +173,7 @@ impl Downloads {
         for work in work {
             self.busy.insert(work.no);
             if work.documents.is_empty() {
-                self.group.push(Outcome::Answered { item: work.no }, 0, now);
+                self.group.push(Outcome::Answered { item: work.no }, now);
                 continue;
             }
             let open = Open {
@@ -253,10 +206,9 @@ impl Downloads {
         match answer {
             Ok(draft) => {
                 self.succeeded(now);
-                let bytes = bytes_held(&draft);
                 let (item_id, document_id) = (errand.item_id, errand.wanted.document);
                 let stored = Outcome::Stored { document, item_id, document_id, draft };
-                self.group.push(stored, bytes, now);
+                self.group.push(stored, now);
                 self.close(item, Flaw::None, now);
                 None
             }
@@ -278,7 +230,7 @@ impl Downloads {
         match self.policies.item.after(&failure, attempts, now, draw) {
             ItemStep::Gone => {
                 self.flush_withheld(now);
-                self.group.push(Outcome::Gone { document }, 0, now);
+                self.group.push(Outcome::Gone { document }, now);
                 self.close(item, Flaw::None, now);
             }
             ItemStep::Unharmed => self.abandon(item, now),
@@ -305,7 +257,7 @@ impl Downloads {
         }
         let ripe = self.group_closes_at().is_some_and(|at| at <= now);
         let idle = self.flying == 0 && self.queue.is_empty() && self.refill != Refill::Running;
-        if self.group.outcomes.is_empty() || !(ripe || idle || self.is_full()) {
+        if self.group.is_empty() || !(ripe || idle || self.group.is_full()) {
             return None;
         }
         self.take_last_group()
@@ -313,7 +265,7 @@ impl Downloads {
 
     /// Takes the group as it is.
     pub(super) fn take_last_group(&mut self) -> Option<Group> {
-        if self.group.outcomes.is_empty() {
+        if self.group.is_empty() {
             return None;
         }
         let group = std::mem::take(&mut self.group);
@@ -344,7 +296,7 @@ impl Downloads {
         self.busy.is_empty()
             && self.flying == 0
             && self.committing.is_none()
-            && self.group.outcomes.is_empty()
+            && self.group.is_empty()
     }
 
     /// What there is to do when nothing is in flight and nothing is due.
@@ -377,12 +329,7 @@ impl Downloads {
 
     /// When the group is to be made durable, unless one is being made so already.
     pub(super) fn group_closes_at(&self) -> Option<Moment> {
-        let opened = self.group.opened.filter(|_| self.committing.is_none());
-        opened.map(|opened| opened.after(GROUP_AGE_MAX))
-    }
-
-    fn is_full(&self) -> bool {
-        self.group.outcomes.len() >= GROUP_DOCUMENTS_MAX || self.group.bytes >= GROUP_BYTES_MAX
+        self.group.closes_at().filter(|_| self.committing.is_none())
     }
 
     /// One document of the item is answered; with the last one, the item is.
@@ -432,7 +379,7 @@ impl Downloads {
             return;
         }
         for outcome in outcomes {
-            self.group.push(outcome, 0, now);
+            self.group.push(outcome, now);
         }
     }
 
@@ -458,7 +405,7 @@ impl Downloads {
 
     fn flush_withheld(&mut self, now: Moment) {
         for outcome in std::mem::take(&mut self.withheld) {
-            self.group.push(outcome, 0, now);
+            self.group.push(outcome, now);
         }
     }
 
@@ -470,50 +417,6 @@ impl Downloads {
             }
         }
     }
-}
-
-impl Group {
-    fn push(&mut self, outcome: Outcome, bytes: usize, now: Moment) {
-        self.opened.get_or_insert(now);
-        self.bytes += bytes;
-        self.outcomes.push(outcome);
-    }
-
-    /// The items that are free again once the group is durable, or lost.
-    pub(super) fn items(&self) -> Vec<ItemNo> {
-        self.outcomes.iter().filter_map(Outcome::item).collect()
-    }
-
-    /// The earliest retry in it.
-    pub(super) fn retry_at(&self) -> Option<Moment> {
-        let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Retry { at, .. } => Some(*at),
-            Outcome::Stored { .. }
-            | Outcome::Gone { .. }
-            | Outcome::Refused { .. }
-            | Outcome::Answered { .. }
-            | Outcome::Quarantined { .. } => None,
-        });
-        retries.min()
-    }
-}
-
-impl Outcome {
-    /// The item this is the last word on for now.
-    fn item(&self) -> Option<ItemNo> {
-        match self {
-            Self::Answered { item } | Self::Retry { item, .. } | Self::Quarantined { item, .. } => {
-                Some(*item)
-            }
-            Self::Stored { .. } | Self::Gone { .. } | Self::Refused { .. } => None,
-        }
-    }
-}
-
-/// What a draft weighs in its group.
-fn bytes_held(draft: &Draft) -> usize {
-    let in_memory = draft.fits(0);
-    if in_memory { usize::try_from(draft.length()).unwrap_or(usize::MAX) } else { SPILLED_SHARE }
 }
 
 /// Of two faults of one item, the one that sets it further back.

@@ -11,7 +11,8 @@ use crate::archive::Draft;
 use crate::engine::{Cause, Failure, Moment, Session, SessionId};
 use crate::ledger::{ItemNo, Tally};
 use crate::source::{Listing, News, Renewal, Sink, Source};
-use crate::worker::downloads::{Errand, Group};
+use crate::worker::downloads::Errand;
+use crate::worker::group::Group;
 use crate::worker::store::{Batch, Collection, PageRecorded, Store};
 use crate::worker::world::World;
 

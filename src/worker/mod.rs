@@ -7,8 +7,10 @@
 
 mod downloads;
 mod driver;
+mod group;
 mod jobs;
 mod rate;
+mod refusal;
 mod rules;
 mod run;
 mod snapshot;
@@ -19,8 +21,9 @@ mod world;
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
 pub use self::jobs::Shared;
+pub use self::refusal::Refusal;
 pub use self::rules::{policies, rules};
 pub use self::run::{End, Supervision, Task, run};
-pub use self::store::{Facts, Opened, Refusal, Store};
+pub use self::store::{Facts, Opened, Store};
 pub use self::view::View;
 pub use self::world::{RealWorld, World};

@@ -52,8 +52,8 @@ mod tests {
         rate.note(0, Moment(0));
         assert_eq!(rate.per_second(Moment(100)), None);
 
-        for second in 1..=100 {
-            rate.note(second as u64 * 10, Moment(second * 1000));
+        for second in 1..=100_i64 {
+            rate.note(second.unsigned_abs() * 10, Moment(second * 1000));
         }
 
         let rate = rate.per_second(Moment(100_000)).expect("there is a rate");

@@ -13,8 +13,9 @@ use crate::source::http::Limits;
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive};
 use crate::worker::jobs::Shared;
+use crate::worker::refusal::Refusal;
 use crate::worker::rules::{policies, rules};
-use crate::worker::store::{Facts, Opened, Refusal, Store};
+use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
 
@@ -102,7 +103,7 @@ async fn live(
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
     let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
-    let Opened { store, machine, tally, notes } = opened;
+    let Opened { store, machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
@@ -115,6 +116,7 @@ async fn live(
         shared: Shared::new(Rc::clone(world), store),
         machine,
         tally,
+        is_new,
         rules: rules(settings, source),
         policies: policies(settings),
         concurrency,

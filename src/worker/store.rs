@@ -3,20 +3,20 @@
 //! Everything here blocks, and is called away from the loop.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Intent, Kept, StoredAt};
-use crate::disk::{Disk, Lock, LockError, RealDisk, ensure_folder, storage_failure};
+use crate::disk::{Disk, Lock, RealDisk, ensure_folder, storage_failure};
 use crate::engine::{Cause, Cursor, Failure, Machine, Moment, Place, Session, SessionId, Status};
 use crate::ledger::{
-    self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, OpenError, SessionKind, SessionStart,
-    Tally, Transition, Work,
+    self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
+    Transition, Work,
 };
 use crate::source::{Listing, Next, Page};
 use crate::state::{self, ExecutionState};
-use crate::worker::downloads::{Group, Outcome};
+use crate::worker::group::{Group, Outcome};
+use crate::worker::refusal::Refusal;
 use crate::worker::snapshot;
 
 /// Items taken from the ledger at a time.
@@ -74,26 +74,14 @@ pub(super) struct Batch {
     pub waiting: u64,
 }
 
-/// Why a source cannot begin.
-#[derive(Debug)]
-pub enum Refusal {
-    /// Another worker has it.
-    Held {
-        pid: Option<u32>,
-        path: PathBuf,
-    },
-    /// A newer program wrote what is there.
-    Newer(String),
-    Configuration(String),
-    Failed(Failure),
-}
-
 /// A store that is ready, and what it remembers.
 #[derive(Debug)]
 pub struct Opened {
     pub store: Store,
     pub machine: Machine,
     pub tally: Tally,
+    /// Nothing of the source was ever listed to its end.
+    pub is_new: bool,
     /// What a person should know about how it was found.
     pub notes: Vec<String>,
 }
@@ -159,9 +147,10 @@ impl Store {
         let state_file = dir.join(STATE_FILE);
         let machine = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
         let tally = ledger.tally()?;
+        let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let store = Self { disk, ledger, archive, state_file, facts, pid: None, _lock: None };
-        Ok(Opened { store, machine, tally, notes })
+        Ok(Opened { store, machine, tally, is_new, notes })
     }
 
     /// Where drafts come from.
@@ -297,7 +286,11 @@ impl Store {
                 Outcome::Stored { document, item_id, document_id, draft } => {
                     documents.push((document, item_id, document_id, draft));
                 }
-                outcome => outcomes.extend(recorded(outcome)),
+                outcome @ (Outcome::Gone { .. }
+                | Outcome::Refused { .. }
+                | Outcome::Answered { .. }
+                | Outcome::Retry { .. }
+                | Outcome::Quarantined { .. }) => outcomes.extend(recorded(outcome)),
             }
         }
         let mut intent = None;
@@ -390,7 +383,7 @@ fn remembered(
             notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
         }
         (None, Some(_)) => {
-            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()))
+            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
         }
         (None, None) => {}
     }
@@ -433,52 +426,5 @@ fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
             cause: failure.cause,
             message: failure.detail,
         }),
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held { pid: Some(pid), path } => write!(
-                f,
-                "another worker (process {pid}) is at work on this source and holds {}; \
-                 stop it, or leave the work to it",
-                path.display()
-            ),
-            Self::Held { pid: None, path } => write!(
-                f,
-                "another worker is at work on this source and holds {}; stop it, or leave the \
-                 work to it",
-                path.display()
-            ),
-            Self::Newer(why) | Self::Configuration(why) => f.write_str(why),
-            Self::Failed(failure) => failure.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<LockError> for Refusal {
-    fn from(error: LockError) -> Self {
-        match error {
-            LockError::Held { path, pid } => Self::Held { pid, path },
-            LockError::Storage(failure) => Self::Failed(failure),
-        }
-    }
-}
-
-impl From<OpenError> for Refusal {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Newer { .. } => Self::Newer(error.to_string()),
-            OpenError::Failed(failure) => Self::Failed(failure),
-        }
     }
 }

@@ -246,7 +246,7 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, .. } = opened;
+        let Opened { store, machine, tally, is_new, .. } = opened;
         let (_stop, stopping) = watch::channel(Stop::No);
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
@@ -257,6 +257,7 @@ impl Stage {
             world,
             machine,
             tally,
+            is_new,
             rules: rules(),
             policies: policies(),
             concurrency: 8,

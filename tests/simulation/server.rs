@@ -158,8 +158,7 @@ impl Server {
                     Cause::Truncated,
                     Cause::Unknown,
                 ];
-                let mut causes = CAUSES.into_iter();
-                let cause = causes.nth(usize::try_from(world.below(5)).unwrap()).unwrap();
+                let cause = CAUSES[world.index(CAUSES.len())];
                 Err(Failure::new(cause, "flaky"))
             }
             Mood::Flaky => Ok(()),

@@ -114,6 +114,10 @@ impl SimWorld {
         self.inner.chance.borrow_mut().u64(..limit)
     }
 
+    pub(crate) fn index(&self, length: usize) -> usize {
+        self.inner.chance.borrow_mut().usize(..length)
+    }
+
     pub(crate) fn one_in(&self, odds: u64) -> bool {
         self.below(odds) == 0
     }

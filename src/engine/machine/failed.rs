@@ -199,7 +199,10 @@ impl Machine {
             delay = delay.max(rules.recovery_timeout);
         }
         let (then, reason) = match blame {
-            Blame::Local => (Then::Resume, format!("trying again later: {failure}")),
+            Blame::Local => {
+                let reason = format!("trying again later: {failure}");
+                (self.after_local_trouble(rules, failure.cause), reason)
+            }
             Blame::Source => {
                 self.consecutive_errors = self.consecutive_errors.saturating_add(1);
                 self.after_error(rules, failure)
@@ -210,6 +213,15 @@ impl Machine {
         }
         let until = now.after(delay);
         self.go(State::Error { until, resume: work, then }, reason, now).and(Effect::Pause)
+    }
+
+    /// The network and the disk come back by themselves; a ledger may have to be opened anew.
+    fn after_local_trouble(&self, rules: &Rules, cause: Cause) -> Then {
+        if cause == Cause::Ledger && self.retry_count > rules.max_retries {
+            Then::Restart
+        } else {
+            Then::Resume
+        }
     }
 
     fn after_error(&self, rules: &Rules, failure: &Failure) -> (Then, String) {

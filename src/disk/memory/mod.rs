@@ -9,17 +9,17 @@
 //!   the others, and each file has lost any tail of its unsynced bytes;
 //! - a file whose sync failed says `Ok` ever after, and is never durable.
 
+mod world;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use rustix::io::Errno;
 
+use self::world::{Bytes, Node, World, lock};
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
-
-/// Unsynced files that are remembered before the list is cleaned of synced ones.
-const DIRTY_MAX: usize = 1024;
 
 /// A disk in memory. Clones share it.
 #[derive(Clone, Debug)]
@@ -43,32 +43,6 @@ pub enum Lasting {
     FromThenOn,
 }
 
-#[derive(Debug)]
-struct World {
-    names: BTreeMap<PathBuf, Node>,
-    /// What a name would be after a power cut, where that differs from `names`.
-    durable: BTreeMap<PathBuf, Option<Node>>,
-    /// Files with unsynced bytes, and some that have none any more.
-    dirty: Vec<Weak<Mutex<Bytes>>>,
-    operations: u64,
-    fault: Option<Fault>,
-}
-
-#[derive(Clone, Debug)]
-enum Node {
-    Folder,
-    File(Arc<Mutex<Bytes>>),
-}
-
-#[derive(Debug, Default)]
-struct Bytes {
-    all: Vec<u8>,
-    /// How many of them are on the platter.
-    durable: usize,
-    /// A sync failed: none that follows is to be believed.
-    distrusted: bool,
-}
-
 impl Fault {
     /// From its `at`-th call on the disk does nothing any more, as when the process is killed.
     #[must_use]
@@ -79,14 +53,7 @@ impl Fault {
 
 impl Default for MemoryDisk {
     fn default() -> Self {
-        let world = World {
-            names: BTreeMap::from([(PathBuf::from("/"), Node::Folder)]),
-            durable: BTreeMap::new(),
-            dirty: Vec::new(),
-            operations: 0,
-            fault: None,
-        };
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(World::new())) }
     }
 }
 
@@ -110,29 +77,7 @@ impl MemoryDisk {
     /// Cuts the power and starts again: what was not synced survives by chance, from `seed`.
     /// Seed 0 is the cruellest: nothing unsynced survives.
     pub fn power_cut(&self, seed: u64) {
-        let mut world = self.world();
-        let mut random = fastrand::Rng::with_seed(seed);
-        world.fault = None;
-        world.dirty.clear();
-        for (path, node) in std::mem::take(&mut world.durable) {
-            if seed == 0 || random.bool() {
-                world.put(path, node);
-            }
-        }
-        for node in world.names.values() {
-            if let Node::File(bytes) = node {
-                let mut bytes = lock(bytes);
-                let kept = if seed == 0 {
-                    bytes.durable
-                } else {
-                    random.usize(bytes.durable..=bytes.all.len())
-                };
-                bytes.all.truncate(kept);
-                *bytes =
-                    Bytes { durable: kept, all: std::mem::take(&mut bytes.all), distrusted: false };
-            }
-        }
-        world.drop_orphans();
+        self.world().power_cut(&mut fastrand::Rng::with_seed(seed), seed == 0);
     }
 
     /// Every file as a running system sees it.
@@ -280,87 +225,40 @@ impl Filesystem for MemoryFilesystem {
     }
 }
 
-impl World {
-    fn step(&mut self) -> io::Result<()> {
-        let number = self.operations;
-        self.operations += 1;
-        match self.fault {
-            Some(fault) if number == fault.at => Err(fault.errno.into()),
-            Some(fault) if number > fault.at && fault.lasting == Lasting::FromThenOn => {
-                Err(fault.errno.into())
-            }
-            Some(_) | None => Ok(()),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATH: &str = "/file";
+
+    #[test]
+    fn a_power_cut_takes_what_was_not_synced() {
+        let disk = MemoryDisk::default();
+        let mut file = disk.create(Path::new(PATH)).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        file.append(b"kept").unwrap();
+        file.sync().unwrap();
+        file.append(b"lost").unwrap();
+        disk.create(Path::new("/unnamed")).unwrap().sync().unwrap();
+
+        disk.power_cut(0);
+
+        assert_eq!(disk.files().into_iter().collect::<Vec<_>>(), [(PATH.into(), b"kept".into())]);
     }
 
-    fn in_folder(&self, path: &Path) -> io::Result<()> {
-        match path.parent().and_then(|parent| self.names.get(parent)) {
-            Some(Node::Folder) => Ok(()),
-            Some(Node::File(_)) => Err(Errno::NOTDIR.into()),
-            None => Err(Errno::NOENT.into()),
-        }
-    }
+    #[test]
+    fn a_file_whose_sync_failed_is_never_durable_whatever_it_says() {
+        let disk = MemoryDisk::default();
+        let mut file = disk.create(Path::new(PATH)).unwrap();
+        file.append(b"bytes").unwrap();
+        let mut filesystem = disk.filesystem(Path::new("/")).unwrap();
+        disk.fail(Fault { at: disk.operations(), lasting: Lasting::Once, errno: Errno::IO });
 
-    fn add(&mut self, path: &Path, node: Node) -> io::Result<()> {
-        if self.names.contains_key(path) {
-            return Err(Errno::EXIST.into());
-        }
-        self.in_folder(path)?;
-        self.change(path, Some(node));
-        Ok(())
-    }
+        assert!(filesystem.sync().is_err());
+        file.sync().unwrap();
+        filesystem.sync().unwrap();
+        disk.power_cut(0);
 
-    /// Changes a name, and remembers what it was when its folder was last synced.
-    fn change(&mut self, path: &Path, node: Option<Node>) {
-        let before = self.names.get(path).cloned();
-        self.durable.entry(path.to_owned()).or_insert(before);
-        self.put(path.to_owned(), node);
+        assert_eq!(disk.read(Path::new(PATH)).unwrap(), b"");
     }
-
-    fn put(&mut self, path: PathBuf, node: Option<Node>) {
-        match node {
-            Some(node) => self.names.insert(path, node),
-            None => self.names.remove(&path),
-        };
-    }
-
-    /// Forgets what lies in folders that are not there, parents before children.
-    fn drop_orphans(&mut self) {
-        for path in self.names.keys().cloned().collect::<Vec<_>>() {
-            if path.parent().is_some() && self.in_folder(&path).is_err() {
-                self.names.remove(&path);
-            }
-        }
-    }
-
-    /// Remembers a file that is about to have unsynced bytes.
-    fn note_dirty(&mut self, bytes: &Arc<Mutex<Bytes>>) {
-        if !lock(bytes).is_synced() {
-            return;
-        }
-        if self.dirty.len() >= DIRTY_MAX {
-            self.dirty
-                .retain(|known| known.upgrade().is_some_and(|bytes| !lock(&bytes).is_synced()));
-        }
-        self.dirty.push(Arc::downgrade(bytes));
-    }
-}
-
-impl Bytes {
-    fn is_synced(&self) -> bool {
-        self.durable == self.all.len()
-    }
-
-    fn sync(&mut self, succeeded: bool) {
-        if !succeeded && !self.is_synced() {
-            self.distrusted = true;
-        }
-        if succeeded && !self.distrusted {
-            self.durable = self.all.len();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,130 @@
+//! Takes in the answers of jobs, and turns each into a fact for the machine.
+
+use tracing::{debug, info, warn};
+
+use super::{Driver, Exit, Mode, Proof};
+use crate::engine::{Cause, Draw, Event, Failure, Kind, Moment, Scope, State, Then};
+use crate::ledger::{ItemNo, Tally};
+use crate::source::{News, Renewal, Source};
+use crate::worker::jobs::Done;
+use crate::worker::world::World;
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    pub(super) async fn take_in(&mut self, done: Done) {
+        match done {
+            Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
+            Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
+            Done::Paged(Ok(page)) => {
+                self.tally = page.tally;
+                self.expected_documents = page.total.or(self.expected_documents);
+                self.decide(Event::Progressed).await;
+                if page.listed_all {
+                    self.decide(Event::Listed).await;
+                } else {
+                    self.collect();
+                }
+            }
+            Done::Looked(Err(failure)) | Done::Paged(Err(failure)) => {
+                self.fail(Scope::Listing, failure).await;
+            }
+            Done::Proved(Ok(())) => self.proof = Proof::NotOwed,
+            Done::Refilled(Ok(batch)) => {
+                let now = self.world.now();
+                self.waiting = batch.waiting;
+                self.downloads.admit(batch.work, batch.more, batch.next_due, now);
+            }
+            Done::Fetched { errand, answer } => {
+                let (now, draw) = (self.world.now(), self.world.draw());
+                let item = errand.item_id.clone();
+                let failed = answer.as_ref().err().cloned();
+                let escalated = self.downloads.answered(errand, answer, now, draw);
+                match (escalated, failed) {
+                    (Some(failure), _) => self.fail(Scope::Session, failure).await,
+                    (None, Some(failure)) => info!(
+                        item = %item, cause = %failure.cause,
+                        r#type = failure.cause.kind().name(), "recorded error: {failure}"
+                    ),
+                    (None, None) => {}
+                }
+            }
+            Done::Committed { items, retry_at, result } => {
+                self.committed(&items, retry_at, result).await;
+            }
+            Done::Finished(Ok(tally)) => {
+                self.finishing = false;
+                self.tally = tally;
+                self.decide(Event::Settled).await;
+            }
+            Done::Renewed(Ok(Renewal::Changed)) => self.decide(Event::CredentialChanged).await,
+            Done::Renewed(Ok(Renewal::Same)) => self.decide(Event::CredentialSame).await,
+            Done::Renewed(Err(failure)) if failure.cause == Cause::Unauthorized => {
+                self.decide(Event::CredentialSame).await;
+            }
+            Done::Proved(Err(failure))
+            | Done::Refilled(Err(failure))
+            | Done::Finished(Err(failure))
+            | Done::Renewed(Err(failure)) => {
+                self.drop_jobs();
+                self.fail(Scope::Session, failure).await;
+            }
+        }
+    }
+
+    pub(super) async fn committed(
+        &mut self,
+        items: &[ItemNo],
+        retry_at: Option<Moment>,
+        result: Result<Tally, Failure>,
+    ) {
+        self.downloads.committed(items, retry_at);
+        match result {
+            Ok(tally) => {
+                self.tally = tally;
+                self.rate.note(tally.settled(), self.world.now());
+                self.decide(Event::Progressed).await;
+            }
+            Err(failure) => {
+                // Nothing of the group is durable: whatever hangs on it begins anew.
+                self.drop_jobs();
+                self.fail(Scope::Session, failure).await;
+            }
+        }
+    }
+
+    pub(super) async fn fail(&mut self, scope: Scope, failure: Failure) {
+        let draw: Draw = self.world.draw();
+        let (cause, kind) = (failure.cause, failure.cause.kind().name());
+        if let State::Working(_) = self.machine.state {
+            warn!(%cause, r#type = kind, "recorded error: {failure}");
+        } else {
+            debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
+        }
+        self.decide(Event::Failed { scope, failure, draw }).await;
+    }
+
+    /// Asked for one session by a person, the worker does not sit out what needs a person.
+    pub(super) fn give_up_if_asked_once(&mut self) {
+        if self.mode != Mode::Once || self.exit.is_some() {
+            return;
+        }
+        let needs_a_person = self.machine.last_error.as_ref().is_some_and(|error| {
+            error.cause.kind() == Kind::Permanent
+                || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
+        });
+        let hopeless = match self.machine.state {
+            State::AuthFailed { .. } | State::Error { then: Then::Restart, .. } => true,
+            State::Error { then: Then::Resume, .. } => {
+                needs_a_person
+                    || self.has_never_worked()
+                    || self.machine.retry_count > self.rules.max_retries
+            }
+            State::Idle { .. }
+            | State::Working(_)
+            | State::Completed
+            | State::RateLimited { .. } => false,
+        };
+        if hopeless {
+            self.exit = Some(Exit::GaveUp);
+        }
+    }
+}

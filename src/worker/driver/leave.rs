@@ -1,0 +1,69 @@
+//! Leaves in good order: what is in flight may end, and is made durable.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tracing::{error, warn};
+
+use super::Driver;
+use crate::source::Source;
+use crate::worker::jobs::Done;
+use crate::worker::store::Store;
+use crate::worker::world::World;
+
+/// How long what is in flight may take to end when the worker is asked to stop.
+/// Below systemd's own limit of 90 s by far, and a person waits for it.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    /// Lets what is in flight end, within a limit, and makes it durable.
+    pub(super) async fn wind_down(&mut self) {
+        let limit = self.world.now().after(STOP_LIMIT);
+        self.downloads.drop_queue(self.world.now());
+        while self.downloads.in_flight() > 0 && self.world.now() < limit {
+            tokio::select! {
+                biased;
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.keep(done),
+                () = self.world.sleep_until(limit) => break,
+            }
+        }
+        self.jobs.clear();
+        loop {
+            while let Some(done) = self.commits.next().await {
+                self.keep(done);
+            }
+            let Some(group) = self.downloads.take_last_group() else { break };
+            self.commit(group, self.world.now());
+        }
+        self.shared.with(Store::leave).await;
+        let machine = self.machine.clone();
+        if let Err(failure) = self.save(&machine).await {
+            error!(cause = %failure.cause, "cannot save the state while leaving: {failure}");
+        }
+    }
+
+    /// Takes in the last answers, when no decision hangs on them any more.
+    pub(super) fn keep(&mut self, done: Done) {
+        match done {
+            Done::Fetched { errand, answer } => {
+                let (now, draw) = (self.world.now(), self.world.draw());
+                if let Some(failure) = self.downloads.answered(errand, answer, now, draw) {
+                    warn!(cause = %failure.cause, "recorded error while leaving: {failure}");
+                }
+            }
+            Done::Committed { items, retry_at, result } => {
+                self.downloads.committed(&items, retry_at);
+                match result {
+                    Ok(tally) => self.tally = tally,
+                    Err(failure) => error!(cause = %failure.cause, "not stored: {failure}"),
+                }
+            }
+            Done::Looked(_)
+            | Done::Paged(_)
+            | Done::Proved(_)
+            | Done::Refilled(_)
+            | Done::Finished(_)
+            | Done::Renewed(_) => {}
+        }
+    }
+}

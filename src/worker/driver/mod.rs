@@ -1,0 +1,275 @@
+//! The loop of one source: wait, decide, perform.
+//!
+//! Whatever runs beside the loop is a job whose answer comes back as a [`Done`].
+//! Jobs may be dropped at any time; only a commit is always waited for.
+
+mod intake;
+mod leave;
+mod perform;
+mod publish;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::archive::Archive;
+use crate::engine::{Effect, Event, Machine, Moment, RestartCause, Rules, Scope, State, Work};
+use crate::ledger::Tally;
+use crate::source::Source;
+use crate::worker::downloads::{Downloads, Policies};
+use crate::worker::jobs::{Done, Shared};
+use crate::worker::rate::Rate;
+use crate::worker::view::View;
+use crate::worker::world::World;
+
+use self::publish::PUBLISH_INTERVAL;
+
+/// How long the worker keeps going.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// For ever.
+    Keep,
+    /// One session, through whatever waits it takes.
+    UntilDone,
+    /// One session, asked for now: waits that only we chose are passed over, and what needs
+    /// a person ends it.
+    Once,
+}
+
+/// Whether the worker is asked to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stop {
+    No,
+    Asked,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// The session is completed.
+    Completed,
+    /// There was nothing to do.
+    NothingNew,
+    Stopped,
+    /// Only a person, or time, can help; asked for one session, it does not wait for them.
+    GaveUp,
+    Restart(RestartCause),
+}
+
+/// The loop's last word.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub exit: Exit,
+    /// The source has never answered as one.
+    pub never_worked: bool,
+    pub machine: Machine,
+    pub tally: Tally,
+}
+
+/// What a loop is made of.
+#[derive(Debug)]
+pub struct Parts<S, W> {
+    pub source: S,
+    /// Where drafts come from, without waiting for the store.
+    pub drafts: Arc<Archive>,
+    pub world: Rc<W>,
+    pub shared: Shared<W>,
+    pub machine: Machine,
+    pub tally: Tally,
+    /// Nothing of the source was ever listed to its end.
+    pub is_new: bool,
+    pub rules: Rules,
+    pub policies: Policies,
+    pub concurrency: usize,
+    pub mode: Mode,
+    pub stop: watch::Receiver<Stop>,
+    pub view: watch::Sender<View>,
+}
+
+type Jobs = FuturesUnordered<LocalBoxFuture<'static, Done>>;
+
+struct Driver<S, W> {
+    source: Rc<S>,
+    drafts: Arc<Archive>,
+    world: Rc<W>,
+    shared: Shared<W>,
+    rules: Rules,
+    concurrency: usize,
+    mode: Mode,
+    stop: watch::Receiver<Stop>,
+    view: watch::Sender<View>,
+    machine: Machine,
+    tally: Tally,
+    is_new: bool,
+    waiting: u64,
+    expected_documents: Option<u64>,
+    rate: Rate,
+    downloads: Downloads,
+    /// What may be dropped.
+    jobs: Jobs,
+    /// What must be waited for.
+    commits: Jobs,
+    /// Nothing is sent before this moment.
+    hold_until: Moment,
+    proof: Proof,
+    finishing: bool,
+    published_at: Moment,
+    logged_at: Moment,
+    unsaved: bool,
+    exit: Option<Exit>,
+}
+
+/// Whether the source must answer one harmless request before downloads go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Proof {
+    NotOwed,
+    Owed,
+    Asked,
+}
+
+enum Fact {
+    Stop,
+    Done(Box<Done>),
+    Woken,
+}
+
+/// Runs the loop of one source until it ends.
+pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
+    let now = parts.world.now();
+    let mut driver = Driver {
+        source: Rc::new(parts.source),
+        drafts: parts.drafts,
+        world: parts.world,
+        shared: parts.shared,
+        rules: parts.rules,
+        concurrency: parts.concurrency,
+        mode: parts.mode,
+        stop: parts.stop,
+        view: parts.view,
+        machine: parts.machine,
+        tally: parts.tally,
+        is_new: parts.is_new,
+        waiting: 0,
+        expected_documents: None,
+        rate: Rate::default(),
+        downloads: Downloads::new(parts.policies),
+        jobs: Jobs::new(),
+        commits: Jobs::new(),
+        hold_until: now,
+        proof: Proof::NotOwed,
+        finishing: false,
+        published_at: now,
+        logged_at: now,
+        unsaved: true,
+        exit: None,
+    };
+    driver.run().await
+}
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    async fn run(&mut self) -> Ended {
+        self.decide(Event::Started).await;
+        if self.mode == Mode::Once {
+            self.decide(Event::Asked).await;
+        }
+        self.watch_credential();
+        while self.exit.is_none() {
+            self.launch().await;
+            match self.wait().await {
+                Fact::Stop => self.exit = Some(Exit::Stopped),
+                Fact::Done(done) => self.take_in(*done).await,
+                Fact::Woken => {}
+            }
+            self.check_deadline().await;
+            self.publish().await;
+        }
+        self.wind_down().await;
+        Ended {
+            exit: self.exit.unwrap_or(Exit::Stopped),
+            never_worked: self.has_never_worked(),
+            machine: self.machine.clone(),
+            tally: self.tally,
+        }
+    }
+
+    /// Waits for an answer, a deadline, or the request to stop.
+    async fn wait(&mut self) -> Fact {
+        let wake = self.wakes_at();
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => Fact::Stop,
+            Some(done) = self.commits.next(), if !self.commits.is_empty() => Fact::Done(Box::new(done)),
+            Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Fact::Done(Box::new(done)),
+            () = self.world.sleep_until(wake) => Fact::Woken,
+        }
+    }
+
+    fn wakes_at(&self) -> Moment {
+        let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
+        let download = if self.is_downloading() {
+            Some(self.hold_until).filter(|until| *until > self.world.now()).or_else(|| {
+                // What is due is not asked for before the source has proved itself.
+                self.downloads.refills_at().filter(|_| self.proof == Proof::NotOwed)
+            })
+        } else {
+            None
+        };
+        let wakes = [publish, download, self.downloads.group_closes_at()];
+        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Moment::min)
+    }
+
+    fn is_downloading(&self) -> bool {
+        self.machine.state == State::Working(Work::Downloading)
+    }
+
+    async fn check_deadline(&mut self) {
+        if self.exit.is_none() && self.machine.deadline(&self.rules) <= self.world.now() {
+            self.decide(Event::Due).await;
+        }
+    }
+
+    /// Tells the machine a fact, saves what it became, and carries out what it wants.
+    async fn decide(&mut self, event: Event) {
+        let now = self.world.now();
+        let mut step = self.machine.step(&self.rules, &event, now);
+        if self.is_worth_saving(&step.machine) {
+            if !step.effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+                self.log_transition(&step.machine);
+            }
+            if let Err(failure) = self.save(&step.machine).await {
+                error!(cause = %failure.cause, "cannot save the state: {failure}");
+                self.unsaved = true;
+                // What is not saved must not begin; what waits may go on waiting.
+                if let State::Working(_) = step.machine.state {
+                    let failed =
+                        Event::Failed { scope: Scope::Session, failure, draw: self.world.draw() };
+                    step = step.machine.step(&self.rules, &failed, now);
+                }
+            }
+        } else {
+            self.unsaved |= step.machine != self.machine;
+        }
+        self.machine = step.machine;
+        for effect in step.effects {
+            self.perform(effect);
+        }
+        self.give_up_if_asked_once();
+    }
+
+    /// Whether the source has never answered as one: then it is the configuration that is wrong.
+    fn has_never_worked(&self) -> bool {
+        self.is_new && self.tally.listed == 0
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<Stop>) {
+    // A closed channel means that nobody is left who could ask.
+    if stop.wait_for(|stop| *stop == Stop::Asked).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

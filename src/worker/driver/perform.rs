@@ -1,0 +1,133 @@
+//! Carries out what the machine wants, and starts what its state allows.
+
+use tracing::{debug, error, info, warn};
+
+use super::{Driver, Exit, Mode, Proof};
+use crate::engine::{Effect, Event, Moment, State};
+use crate::ledger::Tally;
+use crate::source::Source;
+use crate::worker::downloads::Lull;
+use crate::worker::group::Group;
+use crate::worker::jobs;
+use crate::worker::world::World;
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        let now = self.world.now();
+        match effect {
+            Effect::Look => self.jobs.push(jobs::look(&self.source, &self.shared, self.hold_until)),
+            Effect::Begin { session, .. } => {
+                self.rate.forget();
+                self.tally = Tally::default();
+                info!(%session, "started execution session");
+            }
+            Effect::ListAgain => info!("listing everything again"),
+            Effect::Collect => self.collect(),
+            // What may be fetched is fetched as long as the state allows it.
+            Effect::Download => {}
+            Effect::Prove => {
+                self.downloads.half_open();
+                self.proof = Proof::Owed;
+            }
+            Effect::Hold { until } => {
+                self.hold_until = self.hold_until.max(until);
+                info!(%until, "holding requests, as the server asked");
+            }
+            Effect::Pause => {
+                self.downloads.drop_queue(now);
+                self.watch_credential();
+            }
+            Effect::Renew => {
+                self.drop_jobs();
+                self.jobs.push(jobs::renew(&self.source));
+            }
+            Effect::Rebuild => {
+                warn!("no progress: beginning the stage anew");
+                self.drop_jobs();
+            }
+            Effect::Finish => self.log_completed(),
+            Effect::Rest => {
+                debug!("nothing new");
+                if self.mode != Mode::Keep {
+                    self.exit = Some(Exit::NothingNew);
+                }
+            }
+            Effect::Alert { message } => error!("a person is needed: {message}"),
+            Effect::Restart { cause } => {
+                info!(why = cause.reason(), "scheduling restart");
+                self.exit = Some(Exit::Restart(cause));
+            }
+        }
+    }
+
+    pub(super) fn collect(&mut self) {
+        let Some(session) = &self.machine.session else { return };
+        self.jobs.push(jobs::collect(
+            &self.source,
+            &self.shared,
+            session,
+            self.machine.relisted,
+            self.hold_until,
+        ));
+    }
+
+    pub(super) fn commit(&mut self, group: Group, now: Moment) {
+        let next_look = self.downloads.next_look(now);
+        self.commits.push(jobs::commit(&self.shared, group, next_look, now));
+    }
+
+    pub(super) fn drop_jobs(&mut self) {
+        self.jobs.clear();
+        self.downloads.drop_in_flight();
+        self.finishing = false;
+        if self.proof == Proof::Asked {
+            self.proof = Proof::Owed;
+        }
+    }
+
+    /// While the credential is refused, looks now and then whether there is another.
+    pub(super) fn watch_credential(&mut self) {
+        if let State::AuthFailed { .. } = self.machine.state {
+            self.jobs.push(jobs::watch_credential(&self.source, &self.world));
+        }
+    }
+
+    /// Starts what the state allows.
+    pub(super) async fn launch(&mut self) {
+        let now = self.world.now();
+        if self.is_downloading() && self.hold_until <= now {
+            self.launch_downloads(now).await;
+        }
+        if let Some(group) = self.downloads.take_group(now) {
+            self.commit(group, now);
+        }
+    }
+
+    pub(super) async fn launch_downloads(&mut self, now: Moment) {
+        match self.proof {
+            Proof::Owed => {
+                self.proof = Proof::Asked;
+                self.jobs.push(jobs::prove(&self.source));
+                return;
+            }
+            Proof::Asked => return,
+            Proof::NotOwed => {}
+        }
+        if let Some(skip) = self.downloads.wants_more(now) {
+            self.jobs.push(jobs::refill(&self.shared, skip, now));
+        }
+        while let Some(errand) = self.downloads.take(self.concurrency) {
+            self.jobs.push(jobs::fetch(&self.source, &self.shared, errand, self.drafts.draft()));
+        }
+        match self.downloads.lull() {
+            Some(Lull::AllSettled) if !self.finishing => {
+                self.finishing = true;
+                if let Some(session) = &self.machine.session {
+                    self.jobs.push(jobs::finish(&self.shared, &session.id, now));
+                }
+            }
+            Some(Lull::Resting(until)) => self.decide(Event::Resting { until }).await,
+            Some(Lull::AllSettled) | None => {}
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Saves what the machine became, and tells everyone who watches.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Driver, Exit, Mode};
+use crate::engine::{Failure, Machine, State, Status, Work};
+use crate::source::Source;
+use crate::worker::store::Progress;
+use crate::worker::view::View;
+use crate::worker::world::World;
+
+/// How often progress is written to the state file and shown, between transitions.
+pub(super) const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often progress is logged: a week of downloading is ten thousand lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    pub(super) fn is_worth_saving(&self, next: &Machine) -> bool {
+        let is_look = next.state == State::Working(Work::Looking);
+        self.machine.status() != next.status()
+            || (self.machine.state != next.state && !is_look)
+            || self.machine.session != next.session
+            || self.machine.error_count != next.error_count
+            || self.machine.restart_count != next.restart_count
+    }
+
+    pub(super) async fn save(&mut self, machine: &Machine) -> Result<(), Failure> {
+        let (before, after) = (self.machine.status(), machine.clone());
+        let (progress, now) = (self.progress(), self.world.now());
+        let until = match machine.state {
+            State::Completed => None,
+            // A look that is cut short is begun anew at once.
+            State::Working(Work::Looking) => Some(now),
+            State::Idle { .. }
+            | State::Working(_)
+            | State::Error { .. }
+            | State::RateLimited { .. }
+            | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
+        };
+        let saved =
+            self.shared.with(move |store| store.save(before, &after, until, &progress, now)).await;
+        if saved.is_ok() {
+            self.unsaved = false;
+            self.published_at = now;
+        }
+        self.show(machine);
+        saved
+    }
+
+    /// Writes progress down now and then, between transitions.
+    pub(super) async fn publish(&mut self) {
+        if !self.unsaved || self.world.now() < self.published_at.after(PUBLISH_INTERVAL) {
+            return;
+        }
+        let machine = self.machine.clone();
+        self.published_at = self.world.now();
+        if let Err(failure) = self.save(&machine).await {
+            warn!(cause = %failure.cause, "cannot save progress: {failure}");
+        }
+        let now = self.world.now();
+        if self.is_downloading() && self.logged_at.after(LOG_INTERVAL) <= now {
+            self.logged_at = now;
+            info!(done = self.tally.settled(), total = self.tally.listed, "download progress");
+        }
+    }
+
+    pub(super) fn show(&self, machine: &Machine) {
+        let view = View::new(machine, &self.rules, &self.progress());
+        self.view.send_replace(view);
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            tally: self.tally,
+            waiting: self.waiting,
+            expected_documents: self.expected_documents,
+            rate_per_second: self.rate.per_second(self.world.now()),
+        }
+    }
+
+    pub(super) fn log_transition(&self, next: &Machine) {
+        if next.status() == self.machine.status() {
+            return;
+        }
+        let until = next.deadline(&self.rules);
+        let why = next.reason.as_str();
+        match next.status() {
+            Status::RateLimited => info!(%until, why, "rate limited"),
+            Status::Error => info!(%until, why, "scheduling retry"),
+            Status::AuthFailed => warn!(%until, why, "authentication failed"),
+            Status::Downloading => info!(total = self.tally.listed, why, "started downloading"),
+            Status::Idle | Status::Collecting | Status::Completed => {
+                info!(state = next.status().name(), why, "entered state");
+            }
+        }
+    }
+
+    pub(super) fn log_completed(&mut self) {
+        let tally = self.tally;
+        info!(
+            listed = tally.listed,
+            stored = tally.stored,
+            gone = tally.gone,
+            quarantined = tally.quarantined,
+            "execution completed"
+        );
+        if self.mode != Mode::Keep {
+            self.exit = Some(Exit::Completed);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Outcomes that become durable together.
+
+use std::time::Duration;
+
+use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
+use crate::engine::{DocumentId, Failure, ItemId, Moment};
+use crate::ledger::{DocumentNo, ItemNo};
+
+/// A group closes after this long, so that little is fetched again after a crash.
+const GROUP_AGE_MAX: Duration = Duration::from_millis(500);
+
+/// The share of a group's bytes that a document on disk takes: it holds a file open, of which
+/// a process has 1,024.
+const SPILLED_SHARE: usize = GROUP_BYTES_MAX / 32;
+
+/// What became of a document or an item, to be made durable.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Stored {
+        document: DocumentNo,
+        item_id: ItemId,
+        document_id: DocumentId,
+        draft: Draft,
+    },
+    Gone {
+        document: DocumentNo,
+    },
+    Refused {
+        document: DocumentNo,
+        failure: Failure,
+    },
+    /// Every document that was asked for is answered: the ledger sees what the item is now.
+    Answered {
+        item: ItemNo,
+    },
+    Retry {
+        item: ItemNo,
+        attempts: u32,
+        at: Moment,
+        failure: Failure,
+    },
+    Quarantined {
+        item: ItemNo,
+        failure: Failure,
+    },
+}
+
+/// Outcomes that become durable together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub outcomes: Vec<Outcome>,
+    bytes: usize,
+    opened: Option<Moment>,
+}
+
+impl Group {
+    pub(super) fn push(&mut self, outcome: Outcome, now: Moment) {
+        self.opened.get_or_insert(now);
+        self.bytes += outcome.bytes_held();
+        self.outcomes.push(outcome);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.outcomes.len() >= GROUP_DOCUMENTS_MAX || self.bytes >= GROUP_BYTES_MAX
+    }
+
+    /// When it is to be made durable, full or not.
+    pub(super) fn closes_at(&self) -> Option<Moment> {
+        self.opened.map(|opened| opened.after(GROUP_AGE_MAX))
+    }
+
+    /// The items that are free again once the group is durable, or lost.
+    pub(super) fn items(&self) -> Vec<ItemNo> {
+        self.outcomes.iter().filter_map(Outcome::item).collect()
+    }
+
+    /// The earliest retry in it.
+    pub(super) fn retry_at(&self) -> Option<Moment> {
+        let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Retry { at, .. } => Some(*at),
+            Outcome::Stored { .. }
+            | Outcome::Gone { .. }
+            | Outcome::Refused { .. }
+            | Outcome::Answered { .. }
+            | Outcome::Quarantined { .. } => None,
+        });
+        retries.min()
+    }
+}
+
+impl Outcome {
+    /// The item this is the last word on for now.
+    pub(super) fn item(&self) -> Option<ItemNo> {
+        match self {
+            Self::Answered { item } | Self::Retry { item, .. } | Self::Quarantined { item, .. } => {
+                Some(*item)
+            }
+            Self::Stored { .. } | Self::Gone { .. } | Self::Refused { .. } => None,
+        }
+    }
+
+    /// The memory it takes in its group, in bytes.
+    fn bytes_held(&self) -> usize {
+        match self {
+            Self::Stored { draft, .. } if draft.fits(0) => {
+                usize::try_from(draft.length()).unwrap_or(usize::MAX)
+            }
+            Self::Stored { .. } => SPILLED_SHARE,
+            Self::Gone { .. }
+            | Self::Refused { .. }
+            | Self::Answered { .. }
+            | Self::Retry { .. }
+            | Self::Quarantined { .. } => 0,
+        }
+    }
+}
