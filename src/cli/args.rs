@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::engine::Cause;
 
 /// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
 #[derive(Debug, Parser)]
@@ -57,7 +60,7 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show the items that failed
     Failures(FailuresArgs),
-    /// Have failed items fetched again in the next session
+    /// Have failed items fetched again at the worker's next look, be it running or not
     Requeue(RequeueArgs),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
@@ -115,7 +118,7 @@ pub(super) enum Faults {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Print the state files' content as JSON
+    /// Print JSON: `sources`, a list of the state files' keys, with `configured`, `running` and `trouble`
     #[arg(long)]
     pub json: bool,
     /// Keep showing it until interrupted
@@ -130,6 +133,7 @@ pub(super) struct HistoryArgs {
     /// How many transitions, the newest last
     #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
     pub last: u32,
+    /// Print JSON, a line for each
     #[arg(long)]
     pub json: bool,
 }
@@ -138,12 +142,13 @@ pub(super) struct HistoryArgs {
 pub(super) struct FailuresArgs {
     /// Only this source
     pub source: Option<String>,
-    /// Only failures of this cause, such as `server` or `forbidden`
-    #[arg(long)]
-    pub cause: Option<String>,
+    /// Only failures of this cause
+    #[arg(long, value_parser = cause())]
+    pub cause: Option<Cause>,
     /// How many at most
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub limit: u32,
+    /// Print JSON, a line for each
     #[arg(long)]
     pub json: bool,
 }
@@ -153,9 +158,9 @@ pub(super) struct RequeueArgs {
     /// The source; may be left out if there is only one
     #[arg(long)]
     pub source: Option<String>,
-    /// Only failures of this cause
-    #[arg(long)]
-    pub cause: Option<String>,
+    /// Only what failed for this cause
+    #[arg(long, value_parser = cause())]
+    pub cause: Option<Cause>,
     /// Only these items, by their ids
     #[arg(value_name = "ITEM", conflicts_with = "cause")]
     pub items: Vec<String>,
@@ -165,6 +170,7 @@ pub(super) struct RequeueArgs {
 pub(super) struct VerifyArgs {
     /// Only this source
     pub source: Option<String>,
+    /// Print JSON, a line for each finding, and one for each source at its end
     #[arg(long)]
     pub json: bool,
 }
@@ -184,4 +190,10 @@ pub(super) enum ConfigCommand {
     Check,
     /// Print what is in effect, and where each value came from
     Show,
+}
+
+/// Reads the name of a cause; for any other word, all names are told.
+fn cause() -> impl TypedValueParser<Value = Cause> {
+    PossibleValuesParser::new(Cause::ALL.map(Cause::name))
+        .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
 }

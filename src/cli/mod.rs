@@ -5,12 +5,22 @@ mod closing;
 mod config;
 mod demo;
 mod exit;
+mod failures;
+mod findings;
+mod history;
 mod logging;
 mod place;
 mod print;
 mod progress;
+mod requeue;
+mod reset;
 mod run;
+mod sources;
+mod standing;
+mod status;
 mod table;
+mod trouble;
+mod verify;
 mod words;
 
 use std::process::ExitCode;
@@ -18,6 +28,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command};
+use self::exit::Exit;
+use self::print::show;
+use self::trouble::{Trouble, end};
 
 /// Runs what was typed.
 #[must_use]
@@ -28,16 +41,19 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(common, args),
         Command::Demo(args) => demo::demo(common, args),
         Command::Config(command) => config::config(common, command).into(),
-        Command::Status(_)
-        | Command::History(_)
-        | Command::Failures(_)
-        | Command::Requeue(_)
-        | Command::Verify(_)
-        | Command::Reset(_) => ExitCode::FAILURE,
-        Command::Completions { shell } => {
-            let mut command = Cli::command();
-            clap_complete::generate(*shell, &mut command, "cynosure", &mut std::io::stdout());
-            ExitCode::SUCCESS
-        }
+        Command::Status(args) => end(status::status(common, args)),
+        Command::History(args) => end(history::history(common, args)),
+        Command::Failures(args) => end(failures::failures(common, args)),
+        Command::Requeue(args) => end(requeue::requeue(common, args)),
+        Command::Verify(args) => end(verify::verify(common, args)),
+        Command::Reset(args) => end(reset::reset(common, args)),
+        Command::Completions { shell } => end(completions(*shell)),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Exit, Trouble> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cynosure", &mut script);
+    show(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
 }

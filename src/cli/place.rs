@@ -14,6 +14,24 @@ pub(super) fn source_dir(state_dir: &Path, source: &str) -> PathBuf {
     state_dir.join(source)
 }
 
+/// What a worker publishes about its source.
+#[must_use]
+pub(super) fn state_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("execution_state.json")
+}
+
+/// What a worker remembers of its source.
+#[must_use]
+pub(super) fn ledger_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("ledger.sqlite")
+}
+
+/// What a worker holds while it is at work.
+#[must_use]
+pub(super) fn lock_file(source_dir: &Path) -> PathBuf {
+    source_dir.join("lock")
+}
+
 /// Finds the configuration file.
 ///
 /// # Errors

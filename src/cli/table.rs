@@ -31,6 +31,16 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// The same, without one of the columns.
+#[must_use]
+pub(super) fn table_without(hidden: Option<usize>, head: &[&str], rows: &[Vec<String>]) -> String {
+    let is_shown = |column: &usize| Some(*column) != hidden;
+    let shown = (0..head.len()).filter(is_shown);
+    let head: Vec<&str> = shown.clone().filter_map(|column| head.get(column).copied()).collect();
+    let cells = |row: &Vec<String>| shown.clone().filter_map(|at| row.get(at).cloned()).collect();
+    table(&head, &rows.iter().map(cells).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +50,13 @@ mod tests {
         let rows = [["work", "1"], ["日本", "22"]].map(|row| row.map(str::to_owned).to_vec());
 
         assert_eq!(table(&["A", "B"], &rows), "A     B\nwork  1\n日本  22\n");
+    }
+
+    #[test]
+    fn a_hidden_column_takes_no_room() {
+        let rows = [["work", "1"].map(str::to_owned).to_vec()];
+
+        assert_eq!(table_without(Some(0), &["A", "B"], &rows), "B\n1\n");
+        assert_eq!(table_without(None, &["A", "B"], &rows), "A     B\nwork  1\n");
     }
 }

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Local, TimeZone};
+use chrono::{DateTime, Local, SecondsFormat, TimeZone};
 
 use crate::engine::Moment;
+
+/// Stands in a table where there is nothing to tell.
+pub(super) const NOTHING: &str = "–";
+
+/// From here on a wait is told in minutes.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// `10204` as `10,204`.
 #[must_use]
@@ -18,6 +24,33 @@ pub(super) fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// `1 item`, `2,000 items`.
+#[must_use]
+pub(super) fn many(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+/// `812 bytes`, `12.3 MB`: powers of ten, as disks are sold.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub(super) fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB"];
+    let mut size = bytes as f64;
+    let mut unit = None;
+    for larger in units {
+        // What would be shown as 1000.0 belongs to the next unit.
+        if size < 999.95 {
+            break;
+        }
+        (size, unit) = (size / 1000.0, Some(larger));
+    }
+    match unit {
+        Some(unit) => format!("{size:.1} {unit}"),
+        None => many(bytes, "byte"),
+    }
 }
 
 /// A time span in its two largest units: `45 s`, `1 min 24 s`, `3 h 5 min`, `2 d 4 h`.
@@ -39,7 +72,7 @@ pub(super) fn span(span: Duration) -> String {
 /// A moment on the wall clock of this machine: the time, with the date unless it is today's.
 #[must_use]
 pub(super) fn clock(at: Moment, now: Moment) -> String {
-    let (Some(at), Some(now)) = (local(at), local(now)) else { return "-".to_owned() };
+    let (Some(at), Some(now)) = (local(at), local(now)) else { return NOTHING.to_owned() };
     if at.date_naive() == now.date_naive() {
         at.format("%H:%M:%S").to_string()
     } else {
@@ -47,13 +80,34 @@ pub(super) fn clock(at: Moment, now: Moment) -> String {
     }
 }
 
-/// `14:05:00 (in 4 min)`.
+/// `14:05 (in 4 min)`, to the second where it is that near.
 #[must_use]
 pub(super) fn clock_and_wait(at: Moment, now: Moment) -> String {
     if at <= now {
         return "now".to_owned();
     }
-    format!("{} (in {})", clock(at, now), span(at.since(now)))
+    // Rounded up: a wait of no seconds is none.
+    let wait = at.since(now);
+    let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    let mut clock = clock(at, now);
+    if wait >= MINUTE && clock.matches(':').count() == 2 {
+        clock.truncate(clock.len() - ":00".len());
+    }
+    format!("{clock} (in {})", span(wait))
+}
+
+/// The date and time on the wall clock of this machine.
+#[must_use]
+pub(super) fn stamp(at: Moment) -> String {
+    local(at)
+        .map_or_else(|| NOTHING.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// RFC 3339 in UTC, as the state file has it, for programs.
+#[must_use]
+pub(super) fn utc(at: Moment) -> String {
+    let time = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// `14.2/s`, and slower ones per minute or hour.
@@ -100,6 +154,28 @@ mod tests {
             texts,
             ["45 s", "1 min", "1 min 24 s", "1 h", "3 h 5 min", "1 d 1 h", "2 d 4 h"]
         );
+    }
+
+    #[test]
+    fn sizes_are_told_in_the_unit_that_fits() {
+        let texts = [0, 1, 999, 1000, 12_345_678, 999_949_999, 999_990_000].map(size);
+
+        assert_eq!(
+            texts,
+            ["0 bytes", "1 byte", "999 bytes", "1.0 kB", "12.3 MB", "999.9 MB", "1.0 GB"]
+        );
+    }
+
+    #[test]
+    fn a_wait_tells_seconds_only_when_they_matter() {
+        let now = Moment(1_700_000_000_000);
+        let wait = |seconds| clock_and_wait(now.after(Duration::from_secs(seconds)), now);
+
+        assert_eq!(wait(0), "now");
+        assert!(clock_and_wait(Moment(now.0 + 1), now).ends_with(" (in 1 s)"));
+        assert_eq!(wait(20).matches(':').count(), 2, "{}", wait(20));
+        assert_eq!(wait(300).matches(':').count(), 1, "{}", wait(300));
+        assert!(wait(300).ends_with(" (in 5 min)"));
     }
 
     #[test]

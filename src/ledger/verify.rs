@@ -87,6 +87,17 @@ impl Reader {
         })
     }
 
+    /// Counts the items of which anything is stored. Reads every row.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn stored_items(&self) -> Result<u64, Failure> {
+        self.read("count the items", |connection| {
+            let sql = "SELECT count(DISTINCT item) FROM documents WHERE status = 1";
+            Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        })
+    }
+
     /// Counts the newest session's items, beside its counters. Reads every row.
     ///
     /// # Errors

@@ -1,0 +1,124 @@
+//! `failures`: the items that are not stored, or not whole, and what becomes of them.
+
+use serde_json::json;
+
+use crate::cli::args::{Common, FailuresArgs};
+use crate::cli::exit::Exit;
+use crate::cli::print::show;
+use crate::cli::sources::{Known, chosen, ground};
+use crate::cli::table::table_without;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::{NOTHING, clock_and_wait, count, utc};
+use crate::config::SourceName;
+use crate::engine::{Cause, Moment, printable};
+use crate::ledger::{FailureFilter, FailureRow, ItemStatus};
+use crate::worker::{RealWorld, World};
+
+const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
+
+/// Where the name of the source stands, which a single source does without.
+const SOURCE_COLUMN: usize = 0;
+
+pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Trouble> {
+    let ground = ground(common)?;
+    let sources = chosen(&ground, args.source.as_deref())?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+
+    let mut found: Vec<(&SourceName, FailureRow)> = Vec::new();
+    for source in &sources {
+        if let Some(ledger) = source.ledger()? {
+            // One more than is shown, to know whether there are more.
+            let room = limit.saturating_add(1) - found.len();
+            let rows = ledger.failures(FailureFilter { cause: args.cause, limit: room })?;
+            found.extend(rows.into_iter().map(|row| (&source.name, row)));
+        }
+    }
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+
+    if args.json {
+        for (source, row) in &found {
+            show(line(source, row))?;
+        }
+    } else if found.is_empty() && !has_more {
+        show(match args.cause {
+            Some(cause) => format!("nothing has failed for the cause {cause}"),
+            None => {
+                "nothing has failed: every item is stored, or waits for its first try".to_owned()
+            }
+        })?;
+    } else {
+        let now = RealWorld.now();
+        let rows: Vec<_> = found.iter().map(|(source, row)| cells(source, row, now)).collect();
+        let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
+        show(table_without(hidden, &HEAD, &rows))?;
+        show(summary(&found, &sources))?;
+        if has_more {
+            show(format!("There are more: -n {} shows them.", args.limit.saturating_mul(10)))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
+    json!({
+        "source": source.as_str(),
+        "item": row.item.as_str(),
+        "state": word(row.status),
+        "attempts": row.attempts,
+        "next_at": row.next_at.map(utc),
+        "cause": row.cause.map(Cause::name),
+        "message": row.message,
+    })
+}
+
+fn cells(source: &SourceName, row: &FailureRow, now: Moment) -> Vec<String> {
+    let next = match row.next_at {
+        None => NOTHING.to_owned(),
+        Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
+        Some(at) => clock_and_wait(at, now),
+    };
+    vec![
+        source.to_string(),
+        printable(row.item.as_str()),
+        word(row.status).to_owned(),
+        row.attempts.to_string(),
+        next,
+        row.cause.map_or(NOTHING, Cause::name).to_owned(),
+        printable(&row.message),
+    ]
+}
+
+fn word(status: ItemStatus) -> &'static str {
+    match status {
+        ItemStatus::Pending => "waiting",
+        ItemStatus::Stored => "stored",
+        ItemStatus::Gone => "gone",
+        ItemStatus::Quarantined => "quarantined",
+    }
+}
+
+/// How many stand where, and what a person can do about it.
+fn summary(found: &[(&SourceName, FailureRow)], sources: &[Known]) -> String {
+    let number = |status| found.iter().filter(|(_, row)| row.status == status).count() as u64;
+    let quarantined = number(ItemStatus::Quarantined);
+    let told = [
+        (quarantined, "quarantined"),
+        (number(ItemStatus::Pending), "waiting for a retry"),
+        (number(ItemStatus::Gone), "gone from the source"),
+    ];
+    let told = told.into_iter().filter(|(number, _)| *number > 0);
+    let told: Vec<String> =
+        told.map(|(number, what)| format!("{} {what}", count(number))).collect();
+    let mut summary = format!("{}.", told.join(", "));
+    if quarantined > 0 {
+        let name = match sources {
+            [source] => source.name.as_str(),
+            _ => "NAME",
+        };
+        summary.push_str(&format!(
+            " `cynosure requeue --source {name}` has what is quarantined fetched again."
+        ));
+    }
+    summary
+}

@@ -1,0 +1,164 @@
+//! What `verify` finds, for people and for programs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::archive::verify::Finding;
+use crate::cli::words::{count, many, size};
+use crate::config::SourceName;
+use crate::engine::{ItemId, printable};
+use crate::ledger::{Counted, Recount};
+
+/// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
+pub(super) const STRAYS_MAX: usize = 100;
+
+/// One thing that is not as it should be, or not known.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A stored document is not what was stored.
+    Damaged { path: PathBuf, item: ItemId, finding: Finding },
+    /// A file that the ledger does not know. No harm.
+    Stray { path: PathBuf },
+    /// SQLite finds fault with the ledger's file.
+    LedgerDamaged { what: String },
+    /// The ledger's counters and its rows disagree.
+    Miscounted(Recount),
+}
+
+/// What was looked at in one source, and what came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Summary {
+    pub items: u64,
+    pub documents: u64,
+    pub bytes: u64,
+    /// Documents.
+    pub damaged: u64,
+    pub ledger_findings: u64,
+    /// At most as many as are named.
+    pub strays: usize,
+}
+
+impl Found {
+    #[must_use]
+    pub(super) fn to_json(&self, source: &SourceName) -> Value {
+        let mut value = match self {
+            Self::Damaged { path, item, finding } => json!({
+                "finding": finding.name(),
+                "path": path.to_string_lossy(),
+                "item": item.as_str(),
+            }),
+            Self::Stray { path } => {
+                json!({ "finding": "not_in_ledger", "path": path.to_string_lossy() })
+            }
+            Self::LedgerDamaged { .. } => json!({ "finding": "ledger_damaged" }),
+            Self::Miscounted(_) => json!({ "finding": "ledger_miscounted" }),
+        };
+        value["source"] = source.as_str().into();
+        value["message"] = self.what().into();
+        value
+    }
+
+    fn what(&self) -> String {
+        match self {
+            Self::Damaged { finding, .. } => described(finding),
+            Self::Stray { .. } => "not in the ledger".to_owned(),
+            Self::LedgerDamaged { what } => format!("the ledger is damaged: {}", printable(what)),
+            Self::Miscounted(recount) => format!(
+                "the ledger says {}, and has {}",
+                counted(recount.recorded),
+                counted(recount.counted)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { path, .. } | Self::Stray { path } => {
+                write!(f, "{}: {}", printable(&path.to_string_lossy()), self.what())
+            }
+            Self::LedgerDamaged { .. } | Self::Miscounted(_) => f.write_str(&self.what()),
+        }
+    }
+}
+
+fn described(finding: &Finding) -> String {
+    match finding {
+        Finding::Sound => "sound".to_owned(),
+        Finding::Missing => "missing".to_owned(),
+        Finding::NotAFile => "not a plain file".to_owned(),
+        Finding::WrongLength { expected, found } if found < expected => {
+            format!("cut short: {} of {}", count(*found), many(*expected, "byte"))
+        }
+        Finding::WrongLength { expected, found } => {
+            format!("grown: {} where {} were stored", many(*found, "byte"), count(*expected))
+        }
+        Finding::WrongBytes => "changed: its bytes are not those that were stored".to_owned(),
+        Finding::Unreadable { why } => format!("cannot be read: {why}"),
+    }
+}
+
+fn counted(items: Counted) -> String {
+    let Counted { pending, stored, gone, quarantined } = items;
+    format!("{pending} pending, {stored} stored, {gone} gone, {quarantined} quarantined")
+}
+
+impl Summary {
+    #[must_use]
+    pub(super) fn is_well(&self) -> bool {
+        self.findings() == 0
+    }
+
+    #[must_use]
+    pub(super) fn findings(&self) -> u64 {
+        self.damaged + self.ledger_findings
+    }
+
+    #[must_use]
+    pub(super) fn to_json(self, source: &SourceName) -> Value {
+        json!({
+            "source": source.as_str(),
+            "summary": {
+                "items": self.items,
+                "documents": self.documents,
+                "bytes": self.bytes,
+                "damaged": self.damaged,
+                "ledger_findings": self.ledger_findings,
+                "not_in_ledger": self.strays,
+                "well": self.is_well(),
+            },
+        })
+    }
+}
+
+/// `96 documents of 60 items verified, 1.2 MB: all well`.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} verified, {}: ",
+            many(self.documents, "document"),
+            many(self.items, "item"),
+            size(self.bytes)
+        )?;
+        let mut told = Vec::new();
+        if self.damaged > 0 {
+            told.push(format!("{} missing or damaged", count(self.damaged)));
+        }
+        if self.ledger_findings > 0 {
+            told.push("the ledger does not agree with itself".to_owned());
+        }
+        if told.is_empty() {
+            told.push("all well".to_owned());
+        }
+        if self.strays > 0 {
+            let files = many(self.strays as u64, "file");
+            let more = if self.strays == STRAYS_MAX { " or more" } else { "" };
+            told.push(format!("{files}{more} not in the ledger, left alone"));
+        }
+        f.write_str(&told.join("; "))
+    }
+}

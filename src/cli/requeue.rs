@@ -1,0 +1,86 @@
+//! `requeue`: has failed items fetched again.
+//!
+//! It only makes rows of the ledger due, in one transaction each, so that it works beside a
+//! running worker, which finds them at its next look.
+
+use crate::cli::args::{Common, RequeueArgs};
+use crate::cli::exit::Exit;
+use crate::cli::place::ledger_file;
+use crate::cli::print::{fail, show};
+use crate::cli::sources::{Known, chosen, ground};
+use crate::cli::standing::{Seen, Worker, look};
+use crate::cli::trouble::Trouble;
+use crate::cli::words::many;
+use crate::engine::{ItemId, Moment, printable};
+use crate::ledger::{Ledger, Requeue};
+use crate::worker::{RealWorld, World};
+
+pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {
+    let ground = ground(common)?;
+    let sources = chosen(&ground, args.source.as_deref())?;
+    let source = the_one(&sources)?;
+    // Opening it for writing would make one where there is none.
+    if source.ledger()?.is_none() {
+        let why = format!("{} has never run: there is nothing to requeue", source.name);
+        return Err(Trouble::new(Exit::Other, why));
+    }
+    let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
+    let (due, missed) = make_due(&mut ledger, args, RealWorld.now())?;
+
+    if due > 0 {
+        show(format!("{} of {}: {}", many(due, "item"), source.name, outlook(source)))?;
+    }
+    let exit = if due > 0 && missed.is_empty() { Exit::Done } else { Exit::Other };
+    for item in &missed {
+        let item = printable(item);
+        fail(exit, format!("no item {item} of {} is quarantined or gone", source.name));
+    }
+    if due == 0 {
+        let cause = args.cause.map(|cause| format!(" for the cause {cause}")).unwrap_or_default();
+        let nothing = format!("nothing of {} is quarantined{cause}", source.name);
+        let nothing = if missed.is_empty() { nothing } else { "nothing was changed".to_owned() };
+        fail(exit, format!("{nothing}; `cynosure failures {}` shows what has failed", source.name));
+    }
+    Ok(exit)
+}
+
+fn the_one(sources: &[Known]) -> Result<&Known, Trouble> {
+    match sources {
+        [] => Err(Trouble::new(Exit::Configuration, "there is no source in the configuration")),
+        [source] => Ok(source),
+        several => {
+            let names: Vec<&str> = several.iter().map(|source| source.name.as_str()).collect();
+            Err(Trouble::Usage(format!("--source says which of {}", names.join(", "))))
+        }
+    }
+}
+
+/// Returns how many are due now, and the items that were named and are not.
+fn make_due<'a>(
+    ledger: &mut Ledger,
+    args: &'a RequeueArgs,
+    now: Moment,
+) -> Result<(u64, Vec<&'a str>), Trouble> {
+    let mut due = 0;
+    let mut missed = Vec::new();
+    if args.items.is_empty() {
+        let which = args.cause.map_or(Requeue::All, Requeue::Cause);
+        due = ledger.requeue(&which, now)?;
+    }
+    for item in &args.items {
+        match ledger.requeue(&Requeue::Item(ItemId::new(item)), now)? {
+            0 => missed.push(item.as_str()),
+            found => due += found,
+        }
+    }
+    Ok((due as u64, missed))
+}
+
+fn outlook(source: &Known) -> String {
+    match look(source).seen {
+        Seen::State(_, Worker::Running) => "fetched again at the worker's next look".to_owned(),
+        Seen::State(..) | Seen::NeverRun | Seen::Untold(_) => {
+            format!("fetched again by the next `cynosure run {}`", source.name)
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The sources that a command is about: those of the configuration, and those that left a state behind.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::cli::args::Common;
+use crate::cli::exit::Exit;
+use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
+use crate::cli::trouble::Trouble;
+use crate::config::{self, SourceName};
+use crate::disk::{Disk, RealDisk, storage_failure};
+use crate::ledger::Reader;
+
+/// A source that can be asked about.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub name: SourceName,
+    /// Where it keeps its progress; not there before its first run.
+    pub dir: PathBuf,
+    /// What the configuration says of it; `None` where it is no longer in it.
+    pub settings: Option<config::Source>,
+}
+
+impl Known {
+    /// Opens its ledger; `None` where it has never run.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub(super) fn ledger(&self) -> Result<Option<Reader>, Trouble> {
+        Ok(Reader::open(&ledger_file(&self.dir))?)
+    }
+}
+
+/// Finds the configuration.
+///
+/// # Errors
+/// A sentence for a person, with the code of a wrong configuration.
+pub(super) fn ground(common: &Common) -> Result<Ground, Trouble> {
+    Ground::find(common).map_err(|why| Trouble::new(Exit::Configuration, why))
+}
+
+/// All sources, by name.
+///
+/// # Errors
+/// When the folder of their states cannot be read.
+pub(super) fn all(ground: &Ground) -> Result<Vec<Known>, Trouble> {
+    let mut found: BTreeMap<SourceName, Option<config::Source>> = left_behind(ground)?;
+    for (name, settings) in &ground.loaded.settings.sources {
+        found.insert(name.clone(), Some(settings.clone()));
+    }
+    let known = found.into_iter().map(|(name, settings)| {
+        let dir = source_dir(&ground.state_dir, name.as_str());
+        Known { name, dir, settings }
+    });
+    Ok(known.collect())
+}
+
+/// The source that was named, or all of them.
+///
+/// # Errors
+/// When there is none of that name, neither in the configuration nor among the states.
+pub(super) fn chosen(ground: &Ground, named: Option<&str>) -> Result<Vec<Known>, Trouble> {
+    let mut known = all(ground)?;
+    if let Some(name) = named {
+        known.retain(|source| source.name.as_str() == name);
+        if known.is_empty() {
+            ground.loaded.settings.source(name)?;
+        }
+    }
+    Ok(known)
+}
+
+/// The folders that hold the progress of a source, whoever wrote it.
+fn left_behind(ground: &Ground) -> Result<BTreeMap<SourceName, Option<config::Source>>, Trouble> {
+    let dir = &ground.state_dir;
+    let listed = match RealDisk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
+    };
+    let names = listed.iter().filter_map(|entry| SourceName::from_str(entry.to_str()?).ok());
+    let with_progress = names.filter(|name| {
+        let dir = source_dir(dir, name.as_str());
+        state_file(&dir).exists() || ledger_file(&dir).exists()
+    });
+    Ok(with_progress.map(|name| (name, None)).collect())
+}

@@ -1,0 +1,158 @@
+//! What can be seen of a source from outside: its state file, and whether its worker is alive.
+
+use rustix::process::{Pid, test_kill_process};
+use serde_json::{Value, json};
+
+use crate::cli::place::{ledger_file, state_file};
+use crate::cli::sources::Known;
+use crate::config::{Auth, Kind};
+use crate::disk::RealDisk;
+use crate::engine::{Moment, Status};
+use crate::state::{ExecutionState, Found, SCHEMA, examine};
+
+/// One source at one moment. Looking changes nothing.
+#[derive(Debug)]
+pub(super) struct Standing<'a> {
+    pub source: &'a Known,
+    pub seen: Seen,
+}
+
+#[derive(Debug)]
+pub(super) enum Seen {
+    NeverRun,
+    State(Box<ExecutionState>, Worker),
+    /// It has run, and its state file does not tell how far: why, and what to do.
+    Untold(String),
+}
+
+/// The process that writes the state file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Worker {
+    Running,
+    /// It has said goodbye.
+    Left,
+    /// It is gone, and its last word still stands.
+    Died {
+        pid: u32,
+    },
+}
+
+/// Looks at a source.
+#[must_use]
+pub(super) fn look(source: &Known) -> Standing<'_> {
+    let seen = match examine(&RealDisk, &state_file(&source.dir)) {
+        Ok(Found::Read(state)) => {
+            let worker = worker(state.pid);
+            Seen::State(state, worker)
+        }
+        Ok(Found::Absent) if ledger_file(&source.dir).exists() => {
+            Seen::Untold(format!("its state file is missing; {REBUILT}"))
+        }
+        Ok(Found::Absent) => Seen::NeverRun,
+        Ok(Found::Unreadable { why }) => {
+            Seen::Untold(format!("its state file cannot be read ({why}); {REBUILT}"))
+        }
+        Ok(Found::Newer { schema }) => Seen::Untold(format!(
+            "a newer cynosure wrote its state file (schema {schema}, this one knows {SCHEMA}); \
+             use that version"
+        )),
+        Err(failure) => Seen::Untold(failure.detail),
+    };
+    Standing { source, seen }
+}
+
+const REBUILT: &str = "the next run rebuilds it from the ledger";
+
+fn worker(pid: Option<u32>) -> Worker {
+    let Some(pid) = pid else { return Worker::Left };
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // A process of another user may not be signalled, but is there.
+    let is_there = process
+        .is_some_and(|process| !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH)));
+    if is_there { Worker::Running } else { Worker::Died { pid } }
+}
+
+impl Standing<'_> {
+    /// The state file's keys, whatever was found, and three more: `configured`, `running`, `trouble`.
+    ///
+    /// Before the first run its status is `idle`, its times are null and its counts zero; where
+    /// the state file does not tell, the status is null and `trouble` says why.
+    #[must_use]
+    pub(super) fn to_json(&self) -> Value {
+        let mut value = match &self.seen {
+            Seen::State(state, _) => json!(state),
+            Seen::NeverRun | Seen::Untold(_) => self.blank(),
+        };
+        let trouble = match &self.seen {
+            Seen::Untold(why) => Some(why),
+            Seen::NeverRun | Seen::State(..) => None,
+        };
+        if trouble.is_some() {
+            value["status"] = Value::Null;
+        }
+        value["configured"] = self.source.settings.is_some().into();
+        value["running"] = matches!(self.seen, Seen::State(_, Worker::Running)).into();
+        value["trouble"] = trouble.cloned().into();
+        value
+    }
+
+    fn blank(&self) -> Value {
+        let settings = self.source.settings.as_ref();
+        let never = Moment(0);
+        let mut value = json!(ExecutionState {
+            schema: SCHEMA,
+            source: self.source.name.to_string(),
+            account: settings.map(|source| source.account.clone()).unwrap_or_default(),
+            provider: settings.map(|source| source.provider.clone()).unwrap_or_default(),
+            kind: settings
+                .map(|source| match source.kind {
+                    Kind::Jmap => "jmap".to_owned(),
+                })
+                .unwrap_or_default(),
+            status: Status::Idle,
+            state_since: never,
+            until: None,
+            reason: "never run before".to_owned(),
+            resume_to: None,
+            restart_when_due: false,
+            session_id: None,
+            start_time: None,
+            completion_time: None,
+            last_look: None,
+            listing_everything: false,
+            total_threads: 0,
+            downloaded_threads: 0,
+            gone: 0,
+            quarantined: 0,
+            waiting_for_retry: 0,
+            expected_documents: None,
+            rate_per_second: None,
+            last_progress: never,
+            error_count: 0,
+            consecutive_errors: 0,
+            retry_count: 0,
+            restart_count: 0,
+            last_error: None,
+            rate_limited: false,
+            rate_limit_until: None,
+            rate_limits_in_a_row: 0,
+            last_updated: never,
+            pid: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        for time in ["state_since", "last_progress", "last_updated"] {
+            value[time] = Value::Null;
+        }
+        value
+    }
+
+    /// What a person must renew when the source refuses it.
+    #[must_use]
+    pub(super) fn credential(&self) -> &'static str {
+        match self.source.settings.as_ref().map(|source| &source.auth) {
+            Some(Auth::Basic { .. }) => "password",
+            Some(Auth::Bearer { .. }) => "token",
+            None => "credential",
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! `status`: what each source is doing, why, and what happens next.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::args::{Common, StatusArgs};
+use crate::cli::exit::Exit;
+use crate::cli::place::Ground;
+use crate::cli::print::show;
+use crate::cli::sources::{all, ground};
+use crate::cli::standing::{Seen, Standing, Worker, look};
+use crate::cli::table::table;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
+use crate::config::{Auth, CredentialRef};
+use crate::engine::{Moment, Status, printable};
+use crate::state::ExecutionState;
+use crate::worker::{RealWorld, World};
+
+/// How often it is shown anew: on a terminal, and where every showing is kept.
+const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
+const REPRINT_INTERVAL: Duration = Duration::from_secs(2);
+
+const HEAD: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "WHY"];
+
+pub(super) fn status(common: &Common, args: &StatusArgs) -> Result<Exit, Trouble> {
+    let ground = ground(common)?;
+    if args.watch {
+        return watch(&ground, args);
+    }
+    if args.json {
+        show(format!("{:#}", as_json(&ground)?))?;
+    } else {
+        show(as_table(&ground, RealWorld.now())?)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows it again and again until it is interrupted or nobody reads any more.
+fn watch(ground: &Ground, args: &StatusArgs) -> Result<Exit, Trouble> {
+    let cannot = |error: io::Error| Trouble::new(Exit::Other, format!("cannot watch: {error}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let redraw = io::stdout().is_terminal() && !args.json;
+    runtime.block_on(async {
+        // Heard from before the first showing on.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        loop {
+            if args.json {
+                // A line each time, so that a program can tell one from the next.
+                show(as_json(ground)?)?;
+            } else {
+                let text = as_table(ground, RealWorld.now())?;
+                show(if redraw { over_the_last(&text) } else { text })?;
+            }
+            let interval = if redraw { REDRAW_INTERVAL } else { REPRINT_INTERVAL };
+            tokio::select! {
+                _ = interrupt.recv() => return Ok(Exit::Interrupted),
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    })
+}
+
+/// Writes from the top of the terminal, clearing line by line, which does not flicker.
+fn over_the_last(text: &str) -> String {
+    const HOME: &str = "\x1b[H";
+    const CLEAR_LINE: &str = "\x1b[K\n";
+    const CLEAR_REST: &str = "\x1b[J";
+    format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", text.replace('\n', CLEAR_LINE))
+}
+
+/// One object, whose `sources` are the states.
+fn as_json(ground: &Ground) -> Result<Value, Trouble> {
+    let sources = all(ground)?;
+    let states: Vec<Value> = sources.iter().map(|source| look(source).to_json()).collect();
+    Ok(json!({ "sources": states }))
+}
+
+fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
+    let sources = all(ground)?;
+    if sources.is_empty() {
+        return Ok(format!(
+            "no sources yet: add a [source.NAME] table to {}",
+            ground.config_file.display()
+        ));
+    }
+    let rows: Vec<Vec<String>> = sources.iter().map(|source| row(&look(source), now)).collect();
+    Ok(table(&HEAD, &rows).trim_end().to_owned())
+}
+
+fn row(standing: &Standing<'_>, now: Moment) -> Vec<String> {
+    let nothing = || NOTHING.to_owned();
+    let name = standing.source.name.to_string();
+    match &standing.seen {
+        Seen::NeverRun => {
+            let next = format!("`cynosure run {name}` begins");
+            let why = with_remarks(next, standing);
+            vec![name, "never run".to_owned(), nothing(), nothing(), nothing(), why]
+        }
+        Seen::Untold(why) => {
+            let why = with_remarks(printable(why), standing);
+            vec![name, "unknown".to_owned(), nothing(), nothing(), nothing(), why]
+        }
+        Seen::State(state, worker) => {
+            let word = state.status.name().replace('_', " ");
+            let at_rest = *worker == Worker::Running || state.status == Status::Completed;
+            let word = if at_rest { word } else { format!("{word} (not running)") };
+            let per_second = state
+                .rate_per_second
+                .filter(|_| state.status == Status::Downloading && *worker == Worker::Running);
+            vec![
+                name,
+                word,
+                done(state),
+                per_second.map_or_else(nothing, rate),
+                until(standing, state, *worker, now),
+                with_remarks(why(standing, state, *worker, now), standing),
+            ]
+        }
+    }
+}
+
+fn settled(state: &ExecutionState) -> u64 {
+    state.downloaded_threads + state.gone + state.quarantined
+}
+
+fn done(state: &ExecutionState) -> String {
+    match state.status {
+        // How many there will be is not known before the list is complete.
+        Status::Collecting => format!("{} listed", count(state.total_threads)),
+        Status::Idle
+        | Status::Downloading
+        | Status::Completed
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => {
+            format!("{} / {}", count(settled(state)), count(state.total_threads))
+        }
+    }
+}
+
+fn until(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Moment) -> String {
+    let is_running = worker == Worker::Running;
+    let left = state.total_threads.saturating_sub(settled(state));
+    let wait = state.until.map(|until| clock_and_wait(until, now));
+    let text = match state.status {
+        Status::Downloading if is_running => {
+            remaining(left, state.rate_per_second).map(|left| format!("about {}", span(left)))
+        }
+        Status::Collecting | Status::Downloading => None,
+        Status::Idle if !is_running => None,
+        Status::Completed => state.completion_time.map(|at| format!("since {}", clock(at, now))),
+        Status::AuthFailed if !is_running => Some(format!("new {}", standing.credential())),
+        Status::AuthFailed => {
+            let until = state.until.filter(|until| *until > now);
+            let clock = until.map_or_else(|| "now".to_owned(), |until| clock(until, now));
+            Some(format!("{clock} or new {}", standing.credential()))
+        }
+        Status::Idle | Status::Error | Status::RateLimited => wait,
+    };
+    text.unwrap_or_else(|| NOTHING.to_owned())
+}
+
+fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Moment) -> String {
+    let mut parts = Vec::new();
+    match state.status {
+        Status::Collecting | Status::Downloading => match worker {
+            // Its deadline is when progress is missed.
+            Worker::Running if state.until.is_some_and(|until| until <= now) => {
+                parts.push(format!("no progress since {}", clock(state.last_progress, now)));
+            }
+            Worker::Running => {}
+            Worker::Left => parts.push("it was stopped; the next run goes on from here".to_owned()),
+            Worker::Died { pid } => parts.push(format!(
+                "its worker (process {pid}) is gone; the next run goes on from here"
+            )),
+        },
+        Status::Completed => {}
+        Status::Idle => match worker {
+            Worker::Running if state.until.is_some_and(|until| until <= now) => {
+                parts.push("looking for something new".to_owned());
+            }
+            Worker::Running => {}
+            Worker::Left | Worker::Died { .. } => {
+                parts.push("the next run looks for something new".to_owned());
+            }
+        },
+        Status::Error | Status::RateLimited => parts.push(printable(&state.reason)),
+        Status::AuthFailed => {
+            parts.push(printable(&state.reason));
+            parts.extend(remedy(standing));
+        }
+    }
+    if state.waiting_for_retry > 0 {
+        parts.push(format!("{} waiting for a retry", count(state.waiting_for_retry)));
+    }
+    if state.quarantined > 0 {
+        parts.push(format!("{} quarantined", count(state.quarantined)));
+    }
+    if parts.is_empty() { NOTHING.to_owned() } else { parts.join("; ") }
+}
+
+/// Where a fresh credential is to be put.
+fn remedy(standing: &Standing<'_>) -> Option<String> {
+    let what = standing.credential();
+    let place = match &standing.source.settings.as_ref()?.auth {
+        Auth::Basic { password, .. } => password,
+        Auth::Bearer { token } => token,
+    };
+    Some(match place {
+        CredentialRef::File(path) => format!("put a fresh {what} into {}", path.display()),
+        CredentialRef::Env(name) => format!("start it anew with a fresh {what} in {name}"),
+        CredentialRef::Command(_) | CredentialRef::Systemd(_) => {
+            format!("have the {place} give a fresh {what}")
+        }
+    })
+}
+
+/// Adds what the configuration says of the source, where that is not as usual.
+fn with_remarks(why: String, standing: &Standing<'_>) -> String {
+    let name = &standing.source.name;
+    let remark = match &standing.source.settings {
+        None => format!("not in the configuration; `cynosure reset {name}` forgets it"),
+        Some(source) if !source.enabled => "disabled in the configuration".to_owned(),
+        Some(_) => return why,
+    };
+    if why == NOTHING { remark } else { format!("{why}; {remark}") }
+}

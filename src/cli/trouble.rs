@@ -1,0 +1,90 @@
+//! Why a command did not do what was asked, and how the program then ends.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use crate::cli::args::Cli;
+use crate::cli::exit::Exit;
+use crate::cli::print::{fail, note};
+use crate::config::UnknownSource;
+use crate::disk::LockError;
+use crate::engine::Failure;
+use crate::ledger::OpenError;
+
+/// The exit code for what was typed wrongly, as the parser of arguments has it.
+const USAGE: u8 = 2;
+
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// A sentence: what, where, what to do.
+    Told { exit: Exit, why: String },
+    /// Something is missing from what was typed.
+    Usage(String),
+    /// The result could not be printed.
+    Unread(io::Error),
+}
+
+impl Trouble {
+    pub(super) fn new(exit: Exit, why: impl Into<String>) -> Self {
+        Self::Told { exit, why: why.into() }
+    }
+}
+
+/// Ends a command: says what went wrong, if anything did.
+pub(super) fn end(outcome: Result<Exit, Trouble>) -> ExitCode {
+    match outcome {
+        // Whoever has read enough leaves; that is no failure.
+        Err(Trouble::Unread(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(Trouble::Usage(why)) => {
+            let error = Cli::command().error(ErrorKind::MissingRequiredArgument, why);
+            note(error.to_string().trim_end());
+            ExitCode::from(USAGE)
+        }
+        outcome => told(outcome).into(),
+    }
+}
+
+/// Says what went wrong, if anything did, where more is to come.
+pub(super) fn told(outcome: Result<Exit, Trouble>) -> Exit {
+    match outcome {
+        Ok(exit) => exit,
+        Err(Trouble::Told { exit, why }) => fail(exit, why),
+        Err(Trouble::Usage(why)) => fail(Exit::Other, why),
+        Err(Trouble::Unread(error)) => fail(Exit::Other, format!("cannot print: {error}")),
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::new(Exit::Storage, failure.detail)
+    }
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Newer { .. } => Self::new(Exit::Configuration, error.to_string()),
+            OpenError::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<LockError> for Trouble {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { .. } => Self::new(Exit::Other, error.to_string()),
+            LockError::Storage(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<UnknownSource> for Trouble {
+    fn from(unknown: UnknownSource) -> Self {
+        Self::new(Exit::Configuration, unknown.to_string())
+    }
+}

@@ -1,0 +1,261 @@
+//! A folder with a configuration in it, and the program run there.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use cynosure::demo::{self, Demo, Options};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What the surroundings of a test must not change.
+const UNWANTED: [&str; 6] = [
+    "CYNOSURE_LOG",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "STATE_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+];
+
+/// The end of a configuration: no wait in a test is worth its time.
+const IMPATIENT: &str = "
+[restart]
+retry_delay_base = \"1s\"
+max_retries = 0
+[backoff.base]
+transient = \"1s\"
+source_down = \"1s\"
+challenge = \"1s\"
+[request]
+attempts = 1
+";
+
+pub(super) struct Home {
+    dir: TempDir,
+    demo: Option<Demo>,
+}
+
+/// How the program ended, and what it said; the folder's path reads `HOME`.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+/// A program that is still running; ended with the test.
+pub(super) struct Running(pub(super) Child);
+
+impl Home {
+    /// With one source, `work`, which nobody serves.
+    pub(super) fn of_work() -> Self {
+        Self::at("http://127.0.0.1:9/.well-known/jmap")
+    }
+
+    /// With one source, `work`, at a URL of one's own.
+    pub(super) fn at(url: &str) -> Self {
+        let home = Self::empty();
+        home.write("token", "secret\n");
+        rustix::fs::chmod(home.path("token"), rustix::fs::Mode::RUSR).unwrap();
+        let source = format!(
+            "[source.work]\nkind = \"jmap\"\nurl = \"{url}\"\naccount = \"me@example.com\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n{IMPATIENT}"
+        );
+        home.write("config.toml", &source);
+        home
+    }
+
+    /// With the one source of the demo, `demo`, and its server.
+    pub(super) fn served(items: u32) -> Self {
+        let mut home = Self::empty();
+        let token_file = Some(home.path("token"));
+        let demo = demo::start(Options { items, token_file, ..Options::default() }).unwrap();
+        home.write("config.toml", &demo::configuration(&demo, Path::new("downloads")));
+        home.demo = Some(demo);
+        home
+    }
+
+    /// After `demo` has run.
+    pub(super) fn after_demo() -> Self {
+        let home = Self::empty();
+        let dir = home.path("").display().to_string();
+        let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        home
+    }
+
+    pub(super) fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), demo: None }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+
+    pub(super) fn read(&self, name: &str) -> String {
+        fs_err::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Changes a text of the configuration, which must be there.
+    pub(super) fn configure(&self, from: &str, to: &str) {
+        let text = self.read("config.toml");
+        assert!(text.contains(from), "{text}");
+        self.write("config.toml", &text.replace(from, to));
+    }
+
+    /// The stored messages, in the order of their paths.
+    pub(super) fn messages(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for session in self.sessions() {
+            for thread in entries(&session) {
+                found.extend(entries(&thread));
+            }
+        }
+        found
+    }
+
+    /// The session folders of the archive.
+    pub(super) fn sessions(&self) -> Vec<PathBuf> {
+        let mut found = entries(&self.path("downloads"));
+        found.retain(|path| !path.ends_with(".cynosure"));
+        found
+    }
+
+    /// The program in the folder, with its arguments and with nothing from outside.
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
+        command.args(args).current_dir(self.dir.path()).env("TZ", "UTC");
+        for name in UNWANTED {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(super) fn cynosure(&self, args: &[&str]) -> Ran {
+        self.end(&mut self.command(args))
+    }
+
+    pub(super) fn end(&self, command: &mut Command) -> Ran {
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| {
+            let dir = self.dir.path().display().to_string();
+            String::from_utf8_lossy(bytes).replace(&dir, "HOME")
+        };
+        Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    pub(super) fn start(&self, args: &[&str]) -> Running {
+        Running(self.command(args).spawn().unwrap())
+    }
+}
+
+impl Ran {
+    /// The table's cells, with ` | ` between them and without what changes from run to run.
+    pub(super) fn cells(&self) -> String {
+        let lines = self.out.lines().map(|line| {
+            let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+            masked(&cells.collect::<Vec<_>>().join(" | "))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Each line of the output as JSON.
+    pub(super) fn json_lines(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Running {
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.0.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Reads what it prints up to the end of a line.
+    pub(super) fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Answers every request with the same bytes, for as long as the test runs.
+pub(super) fn answering(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            std::io::Write::write_all(&mut stream, answer).ok();
+        }
+    });
+    addr
+}
+
+/// Takes connections and never says anything.
+pub(super) fn silent() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+/// A process number that nobody has any more.
+pub(super) fn dead_pid() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+/// Standard output whose reader has left before the first byte.
+pub(super) fn deaf() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = fs_err::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = found.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Replaces dates, times, waits and session names.
+fn masked(line: &str) -> String {
+    let words = line.split(' ').map(|word| {
+        let inner = word.trim_matches(['(', ')']);
+        let shape: String =
+            inner.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let mask = match shape.as_str() {
+            "0000-00-00" => "DATE",
+            "00:00" | "00:00:00" => "TIME",
+            "session_0000000000" => "SESSION",
+            _ => inner,
+        };
+        word.replace(inner, mask)
+    });
+    let line = words.collect::<Vec<_>>().join(" ").replace("DATE TIME", "TIME");
+    match line.split_once("(in ") {
+        Some((before, after)) => {
+            let rest = after.split_once(')').map_or("", |(_, rest)| rest);
+            format!("{before}(in WAIT){rest}")
+        }
+        None => line,
+    }
+}

@@ -1,0 +1,62 @@
+//! `status`, `history` and `failures` on what `demo` left.
+
+use serde_json::Value;
+
+use crate::commands::home::Home;
+
+#[test]
+fn a_completed_source_is_told_in_one_line() {
+    let ran = Home::after_demo().cynosure(&["status"]);
+
+    assert_eq!(ran.code, Some(0));
+    insta::assert_snapshot!(ran.cells(), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    demo | completed | 60 / 60 | – | since TIME | –
+    ");
+}
+
+#[test]
+fn the_history_tells_each_state_with_its_reason() {
+    let home = Home::after_demo();
+
+    insta::assert_snapshot!(home.cynosure(&["history"]).cells(), @r"
+    TIME | FROM | TO | WHY
+    TIME | idle | collecting | something new at the source (SESSION)
+    TIME | collecting | downloading | everything is listed
+    TIME | downloading | completed | every listed item is settled
+    ");
+    insta::assert_snapshot!(home.cynosure(&["history", "demo", "-n", "1"]).cells(), @r"
+    TIME | FROM | TO | WHY
+    TIME | downloading | completed | every listed item is settled (SESSION)
+    ");
+}
+
+#[test]
+fn the_history_as_json_is_a_line_for_each_step() {
+    let lines = Home::after_demo().cynosure(&["history", "--json"]).json_lines();
+
+    let steps: Vec<_> = lines.iter().map(|step| (&step["from"], &step["to"])).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(steps[0], (&Value::from("idle"), &Value::from("collecting")));
+    for key in ["source", "at", "reason", "session"] {
+        assert!(lines[0][key].is_string(), "{key} in {}", lines[0]);
+    }
+}
+
+#[test]
+fn without_failures_that_is_what_is_said() {
+    let ran = Home::after_demo().cynosure(&["failures"]);
+
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.out, "nothing has failed: every item is stored, or waits for its first try\n");
+}
+
+#[test]
+fn a_source_that_never_ran_has_neither_history_nor_failures() {
+    let home = Home::of_work();
+
+    assert_eq!(home.cynosure(&["history"]).out, "nothing has happened yet\n");
+    assert_eq!(home.cynosure(&["failures"]).code, Some(0));
+    assert_eq!(home.cynosure(&["verify"]).out, "work has never run: there is nothing to verify\n");
+    assert!(!home.path("state").exists(), "looking makes nothing");
+}

@@ -1,0 +1,9 @@
+//! The commands as a person runs them: the real program, its output, its exit code.
+
+mod home;
+mod looking;
+mod pipes;
+mod refusals;
+mod repairing;
+mod standing;
+mod verifying;
