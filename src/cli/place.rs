@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::args::Common;
 use crate::config::{Environment, Loaded, load};
+use crate::worker::{LEDGER_FILE, LOCK_FILE, STATE_FILE};
 
 /// Where the configuration is looked for, in this order.
 const CONFIG_FILES: [&str; 2] = ["config.toml", "/etc/cynosure/config.toml"];
@@ -17,19 +18,19 @@ pub(super) fn source_dir(state_dir: &Path, source: &str) -> PathBuf {
 /// What a worker publishes about its source.
 #[must_use]
 pub(super) fn state_file(source_dir: &Path) -> PathBuf {
-    source_dir.join("execution_state.json")
+    source_dir.join(STATE_FILE)
 }
 
 /// What a worker remembers of its source.
 #[must_use]
 pub(super) fn ledger_file(source_dir: &Path) -> PathBuf {
-    source_dir.join("ledger.sqlite")
+    source_dir.join(LEDGER_FILE)
 }
 
 /// What a worker holds while it is at work.
 #[must_use]
 pub(super) fn lock_file(source_dir: &Path) -> PathBuf {
-    source_dir.join("lock")
+    source_dir.join(LOCK_FILE)
 }
 
 /// Finds the configuration file.

@@ -99,7 +99,7 @@ fn record(
             )?;
             if let Some(item) = item {
                 connection.execute(
-                    "UPDATE items SET cause = ?2, message = ?3 WHERE no = ?1",
+                    "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3 WHERE no = ?1",
                     params![item.0, cause.name(), message],
                 )?;
             }

@@ -137,7 +137,8 @@ impl<'a> Counting<'a> {
         now: Moment,
     ) -> Result<(), Trouble> {
         let changed = self.connection.execute(
-            "UPDATE items SET status = 3, next_at = ?2, cause = ?3, message = ?4, settled_at = ?5
+            "UPDATE items SET status = 3, attempts = attempts + 1, next_at = ?2, cause = ?3,
+                    message = ?4, settled_at = ?5
              WHERE no = ?1 AND status = 0",
             params![item.0, next_look.0, cause.name(), message, now.0],
         )?;

@@ -1,6 +1,6 @@
 //! Drives: wait, decide, perform.
 //!
-//! [`drive`] is the loop of one source; [`run`] gives it its lives. What the loop
+//! [`drive`] is the loop of one source; [`run()`] gives it its lives. What the loop
 //! needs from outside comes through seams, so that a test can be the world:
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
@@ -24,6 +24,6 @@ pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
 pub use self::rules::{policies, rules};
 pub use self::run::{End, Supervision, Task, run};
-pub use self::store::{Facts, Opened, Store};
+pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;
 pub use self::world::{RealWorld, World};

@@ -27,9 +27,10 @@ impl Rate {
         self.samples.push_back((now, settled));
     }
 
-    /// Begins anew: what comes after a pause says nothing about the time before it.
-    pub(super) fn forget(&mut self) {
+    /// Begins anew from what is settled now.
+    pub(super) fn restart(&mut self, settled: u64, now: Moment) {
         self.samples.clear();
+        self.note(settled, now);
     }
 
     /// Items per second; `None` while it cannot be told.

@@ -22,10 +22,14 @@ use crate::worker::snapshot;
 /// Items taken from the ledger at a time.
 const DUE_ITEMS_MAX: usize = 256;
 
-/// The names of a source's files in its state folder.
-const STATE_FILE: &str = "execution_state.json";
-const LEDGER_FILE: &str = "ledger.sqlite";
-const LOCK_FILE: &str = "lock";
+/// What a worker publishes, in the state folder of its source.
+pub const STATE_FILE: &str = "execution_state.json";
+
+/// What it remembers.
+pub const LEDGER_FILE: &str = "ledger.sqlite";
+
+/// What it holds while it is at work.
+pub const LOCK_FILE: &str = "lock";
 
 /// What is told about a source wherever its state is shown.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -53,6 +53,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Finished(Ok(tally)) => {
                 self.finishing = false;
                 self.tally = tally;
+                self.waiting = 0;
                 self.decide(Event::Settled).await;
             }
             Done::Renewed(Ok(Renewal::Changed)) => self.decide(Event::CredentialChanged).await,

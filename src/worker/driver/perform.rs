@@ -17,14 +17,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         match effect {
             Effect::Look => self.jobs.push(jobs::look(&self.source, &self.shared, self.hold_until)),
             Effect::Begin { session, .. } => {
-                self.rate.forget();
                 self.tally = Tally::default();
                 info!(%session, "started execution session");
             }
             Effect::ListAgain => info!("listing everything again"),
             Effect::Collect => self.collect(),
-            // What may be fetched is fetched as long as the state allows it.
-            Effect::Download => {}
+            // What may be fetched is fetched as long as the state allows it; the rate of
+            // what came before a wait says nothing about what comes after.
+            Effect::Download => self.rate.restart(self.tally.settled(), now),
             Effect::Prove => {
                 self.downloads.half_open();
                 self.proof = Proof::Owed;

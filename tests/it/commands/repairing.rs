@@ -65,8 +65,8 @@ fn failures_are_told_with_what_becomes_of_them() {
     assert_eq!(ran.code, Some(0));
     insta::assert_snapshot!(ran.cells(), @r#"
     ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
-    forbidden | quarantined | 0 | TIME (in WAIT) | forbidden | 403 from mail.example.com
-    broken | quarantined | 0 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
+    forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
+    broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
     waiting | waiting | 2 | TIME (in WAIT) | timeout | no answer
     gone | gone | 0 | – | not_found | the source no longer has 1 of 1 documents
 
@@ -80,13 +80,13 @@ fn failures_of_one_cause_and_the_first_of_many_can_be_asked_for() {
 
     insta::assert_snapshot!(home.cynosure(&["failures", "work", "--cause", "server"]).cells(), @r#"
     ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
-    broken | quarantined | 0 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
+    broken | quarantined | 1 | TIME (in WAIT) | server | 500 from mail.example.com: "\u{202e}oops"
 
     1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
     "#);
     insta::assert_snapshot!(home.cynosure(&["failures", "-n", "1"]).cells(), @r"
     ITEM | STATE | ATTEMPTS | NEXT | CAUSE | WHY
-    forbidden | quarantined | 0 | TIME (in WAIT) | forbidden | 403 from mail.example.com
+    forbidden | quarantined | 1 | TIME (in WAIT) | forbidden | 403 from mail.example.com
 
     1 quarantined. `cynosure requeue --source work` has what is quarantined fetched again.
     There are more: -n 10 shows them.
