@@ -163,7 +163,8 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         hold_until: now,
         proof: Proof::NotOwed,
         finishing: false,
-        published_at: now,
+        // At once: whoever looks sees that there is a worker again.
+        published_at: Moment::default(),
         logged_at: now,
         unsaved: true,
         exit: None,
