@@ -57,11 +57,20 @@ impl Mailbox {
     }
 
     pub(crate) async fn serve(self) -> Served {
+        self.serve_with(|_| None).await
+    }
+
+    /// Serves the mailbox, but for the requests that `instead` answers.
+    pub(crate) async fn serve_with(
+        self,
+        instead: impl Fn(&Asked) -> Option<Vec<Act>> + Send + Sync + 'static,
+    ) -> Served {
         let mailbox = Arc::new(Mutex::new(self));
         let shared = Arc::clone(&mailbox);
-        let server =
-            Hostile::start(move |_, asked| vec![Act::Send(shared.lock().unwrap().answer(asked))])
-                .await;
+        let server = Hostile::start(move |_, asked| {
+            instead(asked).unwrap_or_else(|| vec![Act::Send(shared.lock().unwrap().answer(asked))])
+        })
+        .await;
         Served { mailbox, server }
     }
 

@@ -130,6 +130,11 @@ impl Home {
         found
     }
 
+    /// How many messages the demo's server was asked for more than once.
+    pub(super) fn served_again(&self) -> u64 {
+        self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_again)
+    }
+
     /// The program in the folder, with its arguments and with nothing from outside.
     pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
@@ -179,6 +184,12 @@ impl Running {
     pub(super) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.0.id().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
+    }
+
+    /// Reads its log up to a line that says this.
+    pub(super) fn log_until(&mut self, text: &str) {
+        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(text)), "it never said {text:?}");
     }
 
     /// Reads what it prints up to the end of a line.

@@ -3,7 +3,9 @@
 mod home;
 mod looking;
 mod pipes;
+mod readme;
 mod refusals;
 mod repairing;
 mod standing;
+mod stopping;
 mod verifying;

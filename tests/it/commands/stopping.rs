@@ -1,0 +1,88 @@
+//! Signals: what is in flight may end, a second signal leaves at once, the next run goes on.
+
+use std::process::ExitStatus;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::commands::home::{Home, Running};
+use crate::hostile::{Act, Asked};
+use crate::mailbox::Mailbox;
+
+/// Longer than any of this takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Below this, a worker whose limit for stopping is ten seconds has not waited for it.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Looks again and again whether another process has got somewhere.
+#[expect(clippy::disallowed_methods, reason = "another process tells nobody when it is there")]
+fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ended(running: &mut Running) -> ExitStatus {
+    wait_until("the worker leaves", || running.0.try_wait().unwrap())
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_has_and_the_next_goes_on() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let home = Home::served(3000);
+        let mut running = home.start(&["run", "--once"]);
+        wait_until("something is stored", || {
+            (home.path("downloads").exists() && !home.messages().is_empty()).then_some(())
+        });
+
+        running.signal(signal);
+
+        assert_eq!(ended(&mut running).code(), Some(code));
+        let status = home.cynosure(&["status"]);
+        assert!(status.out.contains("downloading (not running)"), "{status:?}");
+        let before = home.messages().len();
+        let again = home.cynosure(&["run", "--once"]);
+        assert_eq!(again.code, Some(0), "{again:?}");
+        assert_eq!(again.out, "listed 3000 = stored 3000 + gone 0 + quarantined 0\n");
+        assert!(before < home.messages().len());
+        assert_eq!(home.served_again(), 0, "a clean stop loses nothing that was fetched");
+        assert_eq!(home.cynosure(&["verify"]).code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_leaves_at_once() {
+    let is_download = |asked: &Asked| asked.path().starts_with("/get/");
+    let (tell, asked) = mpsc::channel();
+    let served = Mailbox::of(3)
+        .serve_with(move |request| {
+            is_download(request).then(|| {
+                tell.send(()).ok();
+                vec![Act::Hang]
+            })
+        })
+        .await;
+    let home = Home::at(served.server.url.join("/.well-known/jmap").unwrap().as_str());
+
+    // The server lives on this test's runtime, which must not be blocked.
+    let status = tokio::task::spawn_blocking(move || {
+        let mut running = home.start(&["run"]);
+        asked.recv_timeout(PATIENCE).unwrap();
+        running.signal(Signal::TERM);
+        running.log_until("a second signal leaves at once");
+        running.signal(Signal::TERM);
+        let second = Instant::now();
+        let status = ended(&mut running);
+        assert!(second.elapsed() < AT_ONCE, "{:?}", second.elapsed());
+        status
+    });
+
+    assert_eq!(status.await.unwrap().code(), Some(143));
+}
