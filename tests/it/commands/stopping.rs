@@ -18,19 +18,19 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// Looks again and again whether another process has got somewhere.
 #[expect(clippy::disallowed_methods, reason = "another process tells nobody when it is there")]
-fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(began.elapsed() < limit, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn ended(running: &mut Running) -> ExitStatus {
-    wait_until("the worker leaves", || running.0.try_wait().unwrap())
+fn ended(running: &mut Running, limit: Duration) -> ExitStatus {
+    wait_until("the worker leaves", limit, || running.0.try_wait().unwrap())
 }
 
 #[test]
@@ -38,13 +38,13 @@ fn an_interrupted_run_keeps_what_it_has_and_the_next_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let home = Home::served(3000);
         let mut running = home.start(&["run", "--once"]);
-        wait_until("something is stored", || {
+        wait_until("something is stored", PATIENCE, || {
             (home.path("downloads").exists() && !home.messages().is_empty()).then_some(())
         });
 
         running.signal(signal);
 
-        assert_eq!(ended(&mut running).code(), Some(code));
+        assert_eq!(ended(&mut running, PATIENCE).code(), Some(code));
         let status = home.cynosure(&["status"]);
         assert!(status.out.contains("downloading (not running)"), "{status:?}");
         let before = home.messages().len();
@@ -78,10 +78,7 @@ async fn a_second_signal_leaves_at_once() {
         running.signal(Signal::TERM);
         running.log_until("a second signal leaves at once");
         running.signal(Signal::TERM);
-        let second = Instant::now();
-        let status = ended(&mut running);
-        assert!(second.elapsed() < AT_ONCE, "{:?}", second.elapsed());
-        status
+        ended(&mut running, AT_ONCE)
     });
 
     assert_eq!(status.await.unwrap().code(), Some(143));
