@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use fs_err as fs;
@@ -58,6 +58,20 @@ impl Workplace {
         output
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs one session, however it ends.
+    pub(crate) fn run_once(&self) -> Ended {
+        let output = self.command(&["run", "--once"]).output().expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        Ended {
+            code: output.status.code(),
+            said: String::from_utf8_lossy(&said).trim_end().to_owned(),
+        }
+    }
+
     /// Runs one session, and returns what it said and the messages it stored, sorted.
     pub(crate) fn extract(&self) -> (String, Vec<Hash>) {
         let before = self.sessions();
@@ -103,6 +117,13 @@ impl Workplace {
         }
         files
     }
+}
+
+/// How a run ended, and what it said, the last sentence last.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) said: String,
 }
 
 /// The program at work; dropping it kills it.

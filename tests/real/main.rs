@@ -7,6 +7,7 @@ mod account;
 mod binary;
 mod corpus;
 mod cyrus;
+mod full;
 mod http;
 mod imap;
 mod jmap;
