@@ -102,25 +102,34 @@ impl Case {
     }
 
     pub(crate) fn run(self) -> Report {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
         let case = format!("{self:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            LocalSet::new().block_on(&runtime, Stage::new(self).play())
+            in_virtual_time(async { Stage::new(self).play().await })
         }));
         outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"))
     }
 }
 
+/// Plays a scene that is not made of chance.
+pub(crate) fn play(scene: impl AsyncFnOnce(&mut Stage)) {
+    in_virtual_time(async { scene(&mut Stage::new(Case::calm(5))).await });
+}
+
+fn in_virtual_time<T>(play: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, play)
+}
+
 /// Everything there is in a case.
-struct Stage {
+pub(crate) struct Stage {
     case: Case,
-    world: SimWorld,
-    disk: MemoryDisk,
-    server: Rc<RefCell<Server>>,
+    pub(crate) world: SimWorld,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) server: Rc<RefCell<Server>>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
@@ -235,7 +244,7 @@ impl Stage {
     }
 
     /// One life of the process; `None` if it was killed.
-    async fn live(&self, mode: Mode) -> Option<Ended> {
+    pub(crate) async fn live(&self, mode: Mode) -> Option<Ended> {
         let opened = match self.open() {
             Ok(opened) => opened,
             // Killed, or without a disk, before it had begun.

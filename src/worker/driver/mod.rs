@@ -186,6 +186,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 Fact::Woken => {}
             }
             self.check_deadline().await;
+            self.give_up_if_asked_once();
             self.publish().await;
         }
         self.wind_down().await;
@@ -258,7 +259,6 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         for effect in step.effects {
             self.perform(effect);
         }
-        self.give_up_if_asked_once();
     }
 
     /// Whether the source has never answered as one: then it is the configuration that is wrong.
