@@ -24,6 +24,7 @@ use crate::truth;
 use crate::world::{Fuse, SimWorld};
 
 const STATE_DIR: &str = "/state/sim";
+const STATE_FILE: &str = "/state/sim/execution_state.json";
 const ARCHIVE: &str = "/downloads";
 
 /// How long the worker gets, once everything is well, to make up for all that went wrong:
@@ -133,6 +134,7 @@ pub(crate) struct Stage {
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
+    has_lost_nothing: bool,
     report: Report,
 }
 
@@ -143,13 +145,21 @@ impl Stage {
             ensure_folder(&disk, Path::new(dir)).unwrap();
         }
         disk.sync_dir(Path::new("/")).unwrap();
-        let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let database = format!("file:simulation-{number}?mode=memory&cache=shared");
+        let database = new_database();
         let anchor = connect(&database);
         let world = SimWorld::new(case.seed, disk.clone());
         let server = Rc::new(RefCell::new(Server::new()));
         server.borrow_mut().deliver(60, &world);
-        Self { case, world, disk, server, database, anchor, report: Report::default() }
+        Self {
+            case,
+            world,
+            disk,
+            server,
+            database,
+            anchor,
+            has_lost_nothing: true,
+            report: Report::default(),
+        }
     }
 
     async fn play(mut self) -> Report {
@@ -255,7 +265,11 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, is_new, .. } = opened;
+        let Opened { store, machine, tally, is_new, notes } = opened;
+        if self.has_lost_nothing {
+            let agree = !notes.iter().any(|note| note.contains("did not agree"));
+            assert!(agree, "no crash comes between state and ledger: {notes:?}");
+        }
         let (_stop, stopping) = watch::channel(Stop::No);
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
@@ -292,6 +306,31 @@ impl Stage {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
         Store::open_with(disk, ledger, dir, archive, facts, self.world.now())
+    }
+
+    /// Loses the ledger, as when it was damaged and moved aside.
+    pub(crate) fn lose_ledger(&mut self) {
+        self.has_lost_nothing = false;
+        self.database = new_database();
+        self.anchor = connect(&self.database);
+    }
+
+    pub(crate) fn lose_state_file(&mut self) {
+        self.has_lost_nothing = false;
+        self.disk.remove_file(Path::new(STATE_FILE)).unwrap();
+    }
+
+    /// Loses the state that the ledger keeps for when the file is lost.
+    pub(crate) fn lose_snapshot(&self) {
+        // Before its first life there is nothing to lose.
+        self.anchor.execute("UPDATE source SET snapshot = 'junk'", []).ok();
+    }
+
+    /// Everything that the server holds is stored, once.
+    pub(crate) fn check(&self) {
+        let (reader, server) = (self.reader(), self.server.borrow());
+        truth::nothing_stored_is_missing(&self.disk, &reader, &server);
+        truth::everything_is_settled(&reader, &server, 1);
     }
 
     fn disk_is_full(&self) -> bool {
@@ -361,6 +400,11 @@ async fn weather(server: Rc<RefCell<Server>>, world: SimWorld, disk: MemoryDisk,
         server.credential_file = server.credential;
     }
     server.borrow_mut().heal();
+}
+
+fn new_database() -> String {
+    let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("file:simulation-{number}?mode=memory&cache=shared")
 }
 
 fn connect(database: &str) -> Connection {

@@ -2,8 +2,9 @@
 
 use cynosure::worker::{Exit, Mode};
 
-use crate::life::play;
+use crate::life::{Stage, play};
 use crate::server::Mood;
+use crate::world::Fuse;
 
 #[test]
 fn asked_for_one_session_it_tries_again_whatever_it_gave_up_on_before() {
@@ -31,4 +32,38 @@ fn asked_for_one_session_it_tries_a_credential_that_was_refused_before() {
         let ended = stage.live(Mode::Once).await.unwrap();
         assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
     });
+}
+
+#[test]
+fn whatever_is_lost_of_what_it_remembers_the_session_comes_to_its_end() {
+    after_losing("the ledger", Stage::lose_ledger);
+    after_losing("the state file", Stage::lose_state_file);
+    after_losing("both", |stage| {
+        stage.lose_ledger();
+        stage.lose_state_file();
+    });
+    after_losing("the state file and its copy", |stage| {
+        stage.lose_state_file();
+        stage.lose_snapshot();
+    });
+}
+
+/// Loses something at many moments of a session, and goes on.
+fn after_losing(what: &str, lose: fn(&mut Stage)) {
+    for step in (10..400).step_by(13) {
+        play(async |stage| {
+            stage.world.revive(Some(Fuse::Step(step)));
+            stage.live(Mode::Once).await;
+            stage.world.revive(None);
+            lose(stage);
+
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert!(
+                matches!(ended.exit, Exit::Completed | Exit::NothingNew),
+                "without {what}, after {step} steps: {ended:?}"
+            );
+            stage.check();
+        });
+    }
 }
