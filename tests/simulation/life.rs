@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules, Status};
 use cynosure::ledger::Ledger;
+use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Ended, Exit, Facts, Mode, Opened, Parts, Policies, Shared, Stop, Store, View, World, drive,
 };
@@ -288,11 +289,23 @@ impl Stage {
             stop: stopping,
             view,
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = self.world.killed() => None,
-            ended = drive(parts) => Some(ended),
+            () = self.world.killed() => return None,
+            ended = drive(parts) => ended,
+        };
+        if let Exit::Restart(cause) = ended.exit {
+            let saved = self.saved_status();
+            assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
         }
+        Some(ended)
+    }
+
+    /// What the state file says; `None` before there is one.
+    fn saved_status(&self) -> Option<Status> {
+        let json = self.disk.files().remove(Path::new(STATE_FILE))?;
+        let state: ExecutionState = serde_json::from_slice(&json).expect("it is whole");
+        Some(state.status)
     }
 
     fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {

@@ -1,6 +1,11 @@
 //! Scenes in which one thing goes wrong, at a moment that chance would seldom find.
 
+use std::time::Duration;
+
+use cynosure::disk::{Fault, Lasting};
 use cynosure::worker::{Exit, Mode};
+use rustix::io::Errno;
+use tokio::time::timeout;
 
 use crate::life::{Stage, play};
 use crate::server::Mood;
@@ -64,6 +69,21 @@ fn after_losing(what: &str, lose: fn(&mut Stage)) {
                 "without {what}, after {step} steps: {ended:?}"
             );
             stage.check();
+        });
+    }
+}
+
+#[test]
+fn a_restart_that_cannot_be_written_down_is_not_made() {
+    for calls in 0..40 {
+        play(async |stage| {
+            stage.live(Mode::UntilDone).await;
+            let at = stage.disk.operations() + calls;
+            stage.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            stage.server.borrow_mut().disk_is_full = true;
+
+            // It either could write it down, or works on; `live` sees to that.
+            timeout(Duration::from_secs(3600), stage.live(Mode::Keep)).await.ok();
         });
     }
 }

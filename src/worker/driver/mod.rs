@@ -245,6 +245,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             if let Err(failure) = self.save(&step.machine).await {
                 error!(cause = %failure.cause, "cannot save the state: {failure}");
                 self.unsaved = true;
+                // The next life would begin from what was saved before, and come here again at once.
+                step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
                 // What is not saved must not begin; what waits may go on waiting.
                 if let State::Working(_) = step.machine.state {
                     let failed =
