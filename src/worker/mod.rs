@@ -10,6 +10,7 @@ mod driver;
 mod group;
 mod jobs;
 mod rate;
+mod reconcile;
 mod refusal;
 mod rules;
 mod run;

@@ -16,6 +16,7 @@ use crate::ledger::{
 use crate::source::{Listing, Next, Page};
 use crate::state::{self, ExecutionState};
 use crate::worker::group::{Group, Outcome};
+use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
 use crate::worker::snapshot;
 
@@ -149,7 +150,11 @@ impl Store {
             ));
         }
         let state_file = dir.join(STATE_FILE);
-        let machine = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
+        let saved = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
+        let machine = reconciled(saved.clone(), ledger.newest_session()?.as_ref(), now);
+        if machine != saved {
+            notes.push("the state did not agree with the ledger, which is followed".to_owned());
+        }
         let tally = ledger.tally()?;
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);

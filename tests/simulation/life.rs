@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules, Status};
 use cynosure::ledger::Ledger;
+use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Ended, Exit, Facts, Mode, Opened, Parts, Policies, Shared, Stop, Store, View, World, drive,
 };
@@ -24,6 +25,7 @@ use crate::truth;
 use crate::world::{Fuse, SimWorld};
 
 const STATE_DIR: &str = "/state/sim";
+const STATE_FILE: &str = "/state/sim/execution_state.json";
 const ARCHIVE: &str = "/downloads";
 
 /// How long the worker gets, once everything is well, to make up for all that went wrong:
@@ -102,28 +104,38 @@ impl Case {
     }
 
     pub(crate) fn run(self) -> Report {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
         let case = format!("{self:?}");
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            LocalSet::new().block_on(&runtime, Stage::new(self).play())
+            in_virtual_time(async { Stage::new(self).play().await })
         }));
         outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"))
     }
 }
 
+/// Plays a scene that is not made of chance.
+pub(crate) fn play(scene: impl AsyncFnOnce(&mut Stage)) {
+    in_virtual_time(async { scene(&mut Stage::new(Case::calm(5))).await });
+}
+
+fn in_virtual_time<T>(play: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, play)
+}
+
 /// Everything there is in a case.
-struct Stage {
+pub(crate) struct Stage {
     case: Case,
-    world: SimWorld,
-    disk: MemoryDisk,
-    server: Rc<RefCell<Server>>,
+    pub(crate) world: SimWorld,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) server: Rc<RefCell<Server>>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
+    has_lost_nothing: bool,
     report: Report,
 }
 
@@ -134,13 +146,21 @@ impl Stage {
             ensure_folder(&disk, Path::new(dir)).unwrap();
         }
         disk.sync_dir(Path::new("/")).unwrap();
-        let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
-        let database = format!("file:simulation-{number}?mode=memory&cache=shared");
+        let database = new_database();
         let anchor = connect(&database);
         let world = SimWorld::new(case.seed, disk.clone());
         let server = Rc::new(RefCell::new(Server::new()));
         server.borrow_mut().deliver(60, &world);
-        Self { case, world, disk, server, database, anchor, report: Report::default() }
+        Self {
+            case,
+            world,
+            disk,
+            server,
+            database,
+            anchor,
+            has_lost_nothing: true,
+            report: Report::default(),
+        }
     }
 
     async fn play(mut self) -> Report {
@@ -235,7 +255,7 @@ impl Stage {
     }
 
     /// One life of the process; `None` if it was killed.
-    async fn live(&self, mode: Mode) -> Option<Ended> {
+    pub(crate) async fn live(&self, mode: Mode) -> Option<Ended> {
         let opened = match self.open() {
             Ok(opened) => opened,
             // Killed, or without a disk, before it had begun.
@@ -246,7 +266,11 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, is_new, .. } = opened;
+        let Opened { store, machine, tally, is_new, notes } = opened;
+        if self.has_lost_nothing {
+            let agree = !notes.iter().any(|note| note.contains("did not agree"));
+            assert!(agree, "no crash comes between state and ledger: {notes:?}");
+        }
         let (_stop, stopping) = watch::channel(Stop::No);
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
@@ -265,11 +289,23 @@ impl Stage {
             stop: stopping,
             view,
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = self.world.killed() => None,
-            ended = drive(parts) => Some(ended),
+            () = self.world.killed() => return None,
+            ended = drive(parts) => ended,
+        };
+        if let Exit::Restart(cause) = ended.exit {
+            let saved = self.saved_status();
+            assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
         }
+        Some(ended)
+    }
+
+    /// What the state file says; `None` before there is one.
+    fn saved_status(&self) -> Option<Status> {
+        let json = self.disk.files().remove(Path::new(STATE_FILE))?;
+        let state: ExecutionState = serde_json::from_slice(&json).expect("it is whole");
+        Some(state.status)
     }
 
     fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {
@@ -283,6 +319,31 @@ impl Stage {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
         Store::open_with(disk, ledger, dir, archive, facts, self.world.now())
+    }
+
+    /// Loses the ledger, as when it was damaged and moved aside.
+    pub(crate) fn lose_ledger(&mut self) {
+        self.has_lost_nothing = false;
+        self.database = new_database();
+        self.anchor = connect(&self.database);
+    }
+
+    pub(crate) fn lose_state_file(&mut self) {
+        self.has_lost_nothing = false;
+        self.disk.remove_file(Path::new(STATE_FILE)).unwrap();
+    }
+
+    /// Loses the state that the ledger keeps for when the file is lost.
+    pub(crate) fn lose_snapshot(&self) {
+        // Before its first life there is nothing to lose.
+        self.anchor.execute("UPDATE source SET snapshot = 'junk'", []).ok();
+    }
+
+    /// Everything that the server holds is stored, once.
+    pub(crate) fn check(&self) {
+        let (reader, server) = (self.reader(), self.server.borrow());
+        truth::nothing_stored_is_missing(&self.disk, &reader, &server);
+        truth::everything_is_settled(&reader, &server, 1);
     }
 
     fn disk_is_full(&self) -> bool {
@@ -352,6 +413,11 @@ async fn weather(server: Rc<RefCell<Server>>, world: SimWorld, disk: MemoryDisk,
         server.credential_file = server.credential;
     }
     server.borrow_mut().heal();
+}
+
+fn new_database() -> String {
+    let number = CASE_NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("file:simulation-{number}?mode=memory&cache=shared")
 }
 
 fn connect(database: &str) -> Connection {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the report counts the days")]
 
 mod life;
+mod scenes;
 mod server;
 mod truth;
 mod world;

@@ -187,6 +187,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 Fact::Woken => {}
             }
             self.check_deadline().await;
+            self.give_up_if_asked_once();
             self.publish().await;
         }
         self.wind_down().await;
@@ -245,6 +246,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             if let Err(failure) = self.save(&step.machine).await {
                 error!(cause = %failure.cause, "cannot save the state: {failure}");
                 self.unsaved = true;
+                // The next life would begin from what was saved before, and come here again at once.
+                step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
                 // What is not saved must not begin; what waits may go on waiting.
                 if let State::Working(_) = step.machine.state {
                     let failed =
@@ -259,7 +262,6 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         for effect in step.effects {
             self.perform(effect);
         }
-        self.give_up_if_asked_once();
     }
 
     /// Whether the source has never answered as one: then it is the configuration that is wrong.

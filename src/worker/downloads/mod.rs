@@ -87,8 +87,9 @@ pub(super) struct Downloads {
     /// Forbidden items, held back until it is known whether they or the credential are to blame.
     withheld: Vec<Outcome>,
     refill: Refill,
-    /// The ledger was asked while items were busy, and passed them over.
-    passed_over: bool,
+    /// The ledger may know more by now than when it was asked: it passed over items that
+    /// were busy, or something was settled since.
+    is_outdated: bool,
 }
 
 impl Downloads {
@@ -104,7 +105,7 @@ impl Downloads {
             committing: None,
             withheld: Vec::new(),
             refill: Refill::Now,
-            passed_over: false,
+            is_outdated: false,
         }
     }
 
@@ -113,7 +114,6 @@ impl Downloads {
         self.queue.clear();
         self.open.clear();
         self.flying = 0;
-        self.passed_over = false;
         self.refill = Refill::Now;
         let answered = self.group.outcomes.iter().chain(&self.withheld);
         let mut kept: BTreeSet<_> = answered.filter_map(Outcome::item).collect();
@@ -147,12 +147,13 @@ impl Downloads {
     pub(super) fn wants_more(&mut self, now: Moment) -> Option<BTreeSet<ItemNo>> {
         let due = match self.refill {
             Refill::Now => self.queue.len() < QUEUE_LOW,
-            Refill::At(at) => at <= now,
-            Refill::Running | Refill::Never => false,
+            Refill::At(at) if at <= now => true,
+            Refill::At(_) | Refill::Never => self.is_outdated && self.is_quiet(),
+            Refill::Running => false,
         };
         due.then(|| {
             self.refill = Refill::Running;
-            self.passed_over = !self.busy.is_empty();
+            self.is_outdated = !self.busy.is_empty();
             self.busy.clone()
         })
     }
@@ -276,6 +277,7 @@ impl Downloads {
     /// Notes that a group is durable, or that it is lost; its items are free to be taken again.
     pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Moment>) {
         self.committing = None;
+        self.is_outdated = true;
         for item in items {
             self.busy.remove(item);
         }
@@ -292,7 +294,7 @@ impl Downloads {
     }
 
     /// Whether everything that was taken is answered and durable.
-    pub(super) fn is_quiet(&self) -> bool {
+    fn is_quiet(&self) -> bool {
         self.busy.is_empty()
             && self.flying == 0
             && self.committing.is_none()
@@ -300,13 +302,9 @@ impl Downloads {
     }
 
     /// What there is to do when nothing is in flight and nothing is due.
-    pub(super) fn lull(&mut self) -> Option<Lull> {
-        if !self.is_quiet() || self.refill == Refill::Running {
+    pub(super) fn lull(&self) -> Option<Lull> {
+        if self.is_outdated || !self.is_quiet() {
             return None;
-        }
-        if std::mem::take(&mut self.passed_over) {
-            // What was passed over may have more to fetch.
-            self.refill = Refill::Now;
         }
         match self.refill {
             Refill::Never => Some(Lull::AllSettled),
@@ -426,3 +424,6 @@ fn worse(known: Option<(ItemStep, Failure)>, new: (ItemStep, Failure)) -> (ItemS
         Some(_) | None => new,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The bookkeeping against a ledger that is played by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::archive::Archive;
+use crate::disk::MemoryDisk;
+use crate::engine::{BlobId, DocumentId};
+use crate::ledger::WantedDocument;
+
+const NOW: Moment = Moment(1_000_000);
+const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+const CONCURRENCY: usize = 8;
+
+struct Scene {
+    downloads: Downloads,
+    archive: Archive,
+}
+
+impl Scene {
+    /// A download that was just begun, with the first answer of the ledger on its way.
+    fn new() -> Self {
+        let item = ItemPolicy {
+            max_attempts: 3,
+            retry_delay: Duration::from_secs(10),
+            max_retry_delay: Duration::from_secs(300),
+            recheck: Duration::from_secs(86_400),
+        };
+        let bridge = BridgePolicy { failure_threshold: 5, success_threshold: 3 };
+        let disk = Arc::new(MemoryDisk::default());
+        let (archive, _) =
+            Archive::open(disk, Path::new("/downloads"), "work", |_, _| Ok(None)).unwrap();
+        let mut downloads = Downloads::new(Policies { item, bridge });
+        assert_eq!(downloads.wants_more(NOW), Some(BTreeSet::new()));
+        Self { downloads, archive }
+    }
+
+    /// A download of `items`, each with so many documents, and of nothing else.
+    fn of(items: &[(i64, usize)]) -> Self {
+        let mut scene = Self::new();
+        scene.downloads.admit(work(items), false, None, NOW);
+        scene
+    }
+
+    fn take(&mut self) -> Errand {
+        self.downloads.take(CONCURRENCY).expect("there is something to fetch")
+    }
+
+    fn stored(&mut self, errand: Errand) {
+        let draft = self.archive.draft();
+        assert_eq!(self.downloads.answered(errand, Ok(draft), NOW, MIDDLE), None);
+    }
+
+    fn failed(&mut self, errand: Errand, cause: Cause) -> Option<Cause> {
+        let failure = Failure::new(cause, "x");
+        let escalated = self.downloads.answered(errand, Err(failure), NOW, MIDDLE);
+        escalated.map(|failure| failure.cause)
+    }
+
+    /// Makes the group durable and returns what was in it.
+    fn commit(&mut self) -> Vec<&'static str> {
+        let group = self.downloads.take_group(NOW).expect("there is something to make durable");
+        self.downloads.committed(&group.items(), group.retry_at());
+        group.outcomes.iter().map(name).collect()
+    }
+
+    /// What the loop does when it comes round: ask the ledger, else see whether all is done.
+    fn round(&mut self) -> Round {
+        match self.downloads.wants_more(NOW) {
+            Some(skip) => Round::Asks(skip),
+            None => Round::Lull(self.downloads.lull()),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum Round {
+    Asks(BTreeSet<ItemNo>),
+    Lull(Option<Lull>),
+}
+
+/// Asks the ledger, and passes over nothing.
+fn asks() -> Round {
+    Round::Asks(BTreeSet::new())
+}
+
+fn work(items: &[(i64, usize)]) -> Vec<Work> {
+    let document = |item: i64, index: usize| WantedDocument {
+        no: DocumentNo(item * 1000 + i64::try_from(index).unwrap()),
+        id: DocumentId::new(format!("D{item}-{index}")),
+        blob: BlobId::new(format!("B{item}-{index}")),
+        size: None,
+    };
+    let work = |&(item, documents): &(i64, usize)| Work {
+        no: ItemNo(item),
+        item: ItemId::new(format!("T{item}")),
+        attempts: 0,
+        documents: (0..documents).map(|index| document(item, index)).collect(),
+    };
+    items.iter().map(work).collect()
+}
+
+fn name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored { .. } => "stored",
+        Outcome::Gone { .. } => "gone",
+        Outcome::Refused { .. } => "refused",
+        Outcome::Answered { .. } => "answered",
+        Outcome::Retry { .. } => "retry",
+        Outcome::Quarantined { .. } => "quarantined",
+    }
+}
+
+#[test]
+fn an_item_is_answered_with_its_last_document() {
+    let mut scene = Scene::of(&[(1, 2)]);
+    let (first, second) = (scene.take(), scene.take());
+
+    scene.stored(first);
+    assert!(scene.downloads.take_group(NOW).is_none(), "the group waits for the other one");
+    scene.stored(second);
+
+    assert_eq!(scene.commit(), ["stored", "stored", "answered"]);
+}
+
+#[test]
+fn nothing_is_settled_before_the_ledger_has_said_so_after_the_last_group() {
+    // The ledger hands out a thread of a thousand messages bit by bit.
+    let mut scene = Scene::of(&[(1, 1)]);
+    let errand = scene.take();
+    scene.stored(errand);
+    scene.commit();
+
+    assert_eq!(scene.round(), asks());
+    scene.downloads.admit(work(&[(1, 1)]), false, None, NOW);
+    let errand = scene.take();
+    scene.stored(errand);
+    scene.commit();
+
+    assert_eq!(scene.round(), asks());
+    scene.downloads.admit(Vec::new(), false, None, NOW);
+    assert_eq!(scene.round(), Round::Lull(Some(Lull::AllSettled)));
+}
+
+#[test]
+fn what_was_passed_over_is_asked_for_in_the_same_round() {
+    let mut scene = Scene::of(&[]);
+    scene.downloads.admit(work(&[(1, 1)]), true, None, NOW);
+    assert_eq!(scene.round(), Round::Asks(BTreeSet::from([ItemNo(1)])));
+    scene.downloads.admit(Vec::new(), false, None, NOW);
+    let errand = scene.take();
+    scene.stored(errand);
+    assert_eq!(scene.round(), Round::Lull(None), "it is not durable yet");
+    scene.commit();
+
+    assert_eq!(scene.round(), asks(), "else the loop would sleep with work left");
+}
+
+#[test]
+fn an_item_that_is_partly_refused_and_partly_not_asked_for_is_asked_for_again() {
+    let mut scene = Scene::of(&[(1, 2)]);
+    let (first, second) = (scene.take(), scene.take());
+    scene.failed(first, Cause::TooLarge);
+    assert_eq!(scene.failed(second, Cause::RateLimit), Some(Cause::RateLimit));
+
+    assert_eq!(scene.commit(), ["refused", "answered"]);
+
+    assert_eq!(scene.round(), asks());
+}
+
+#[test]
+fn documents_that_fail_together_cost_their_item_one_attempt() {
+    let mut scene = Scene::of(&[(1, 3)]);
+    for _ in 0..3 {
+        let errand = scene.take();
+        assert_eq!(scene.failed(errand, Cause::Server), None, "one item is not the source");
+    }
+
+    let group = scene.downloads.take_group(NOW).expect("the item is answered");
+
+    assert!(matches!(group.outcomes[..], [Outcome::Retry { attempts: 1, .. }]), "{group:?}");
+    scene.downloads.committed(&group.items(), group.retry_at());
+    assert_eq!(scene.round(), asks());
+    scene.downloads.admit(Vec::new(), false, group.retry_at(), NOW);
+    let until = group.retry_at().expect("it has a time");
+    assert_eq!(scene.round(), Round::Lull(Some(Lull::Resting(until))));
+    assert_eq!(scene.downloads.refills_at(), Some(until));
+}
+
+#[test]
+fn a_throttle_costs_an_item_nothing() {
+    let mut scene = Scene::of(&[(1, 1)]);
+    let errand = scene.take();
+
+    assert_eq!(scene.failed(errand, Cause::RateLimit), Some(Cause::RateLimit));
+
+    assert!(scene.downloads.take_group(NOW).is_none());
+    assert_eq!(scene.round(), asks());
+}
+
+#[test]
+fn forbidden_items_are_held_back_until_another_one_succeeds() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1), (3, 1)]);
+    let (first, second) = (scene.take(), scene.take());
+
+    scene.failed(first, Cause::Forbidden);
+    assert!(scene.downloads.take_last_group().is_none());
+    scene.stored(second);
+
+    assert_eq!(scene.downloads.withheld.len(), 0);
+    let group = scene.downloads.take_last_group().expect("both are known now");
+    assert_eq!(group.items(), [ItemNo(1), ItemNo(2)]);
+}
+
+#[test]
+fn ten_forbidden_items_in_a_row_are_let_off() {
+    let items: Vec<_> = (1..=10).map(|item| (item, 1)).collect();
+    let mut scene = Scene::of(&items);
+    let errands: Vec<_> =
+        (0..10).map(|_| scene.downloads.take(10).expect("there are ten")).collect();
+
+    let escalated: Vec<_> =
+        errands.into_iter().filter_map(|errand| scene.failed(errand, Cause::Forbidden)).collect();
+
+    assert_eq!(escalated, [Cause::Unauthorized]);
+    assert!(scene.downloads.take_group(NOW).is_none(), "none is set aside");
+    assert_eq!(scene.round(), asks(), "and all may be asked for again");
+}
+
+#[test]
+fn a_queue_that_is_dropped_frees_its_items_when_their_answers_are_in() {
+    let mut scene = Scene::of(&[(1, 2), (2, 1)]);
+    let errand = scene.take();
+    scene.downloads.drop_queue(NOW);
+    assert_eq!(scene.downloads.wants_more(NOW), Some(BTreeSet::from([ItemNo(1)])));
+
+    scene.stored(errand);
+
+    assert_eq!(scene.downloads.take_last_group().map(|group| group.items()), Some(Vec::new()));
+    assert!(!scene.downloads.busy.contains(&ItemNo(1)), "its other document is asked for again");
+}
+
+#[test]
+fn what_is_dropped_in_flight_is_free_and_what_is_answered_is_not() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1)]);
+    let errand = scene.take();
+    scene.stored(errand);
+
+    scene.downloads.drop_in_flight();
+
+    assert_eq!(scene.downloads.in_flight(), 0);
+    assert_eq!(scene.round(), Round::Asks(BTreeSet::from([ItemNo(1)])));
+}
+
+#[test]
+fn after_a_failure_of_the_session_one_request_is_made_at_a_time() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
+    scene.downloads.half_open();
+
+    for _ in 0..3 {
+        let errand = scene.take();
+        assert!(scene.downloads.take(CONCURRENCY).is_none());
+        scene.stored(errand);
+    }
+
+    assert!(scene.downloads.take(CONCURRENCY).is_some());
+    assert!(scene.downloads.take(CONCURRENCY).is_some());
+}

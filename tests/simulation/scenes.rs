@@ -1,0 +1,89 @@
+//! Scenes in which one thing goes wrong, at a moment that chance would seldom find.
+
+use std::time::Duration;
+
+use cynosure::disk::{Fault, Lasting};
+use cynosure::worker::{Exit, Mode};
+use rustix::io::Errno;
+use tokio::time::timeout;
+
+use crate::life::{Stage, play};
+use crate::server::Mood;
+use crate::world::Fuse;
+
+#[test]
+fn asked_for_one_session_it_tries_again_whatever_it_gave_up_on_before() {
+    for mood in [Mood::Walled, Mood::Down, Mood::Unreachable] {
+        play(async |stage| {
+            stage.server.borrow_mut().mood = mood;
+            let ended = stage.live(Mode::Once).await.unwrap();
+            assert_eq!(ended.exit, Exit::GaveUp, "{mood:?}");
+
+            stage.server.borrow_mut().mood = Mood::Well;
+            let ended = stage.live(Mode::Once).await.unwrap();
+            assert_eq!(ended.exit, Exit::Completed, "{mood:?}: {ended:?}");
+        });
+    }
+}
+
+#[test]
+fn asked_for_one_session_it_tries_a_credential_that_was_refused_before() {
+    play(async |stage| {
+        stage.server.borrow_mut().credential = 2;
+        let ended = stage.live(Mode::Once).await.unwrap();
+        assert_eq!(ended.exit, Exit::GaveUp);
+
+        stage.server.borrow_mut().credential_file = 2;
+        let ended = stage.live(Mode::Once).await.unwrap();
+        assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
+    });
+}
+
+#[test]
+fn whatever_is_lost_of_what_it_remembers_the_session_comes_to_its_end() {
+    after_losing("the ledger", Stage::lose_ledger);
+    after_losing("the state file", Stage::lose_state_file);
+    after_losing("both", |stage| {
+        stage.lose_ledger();
+        stage.lose_state_file();
+    });
+    after_losing("the state file and its copy", |stage| {
+        stage.lose_state_file();
+        stage.lose_snapshot();
+    });
+}
+
+/// Loses something at many moments of a session, and goes on.
+fn after_losing(what: &str, lose: fn(&mut Stage)) {
+    for step in (10..400).step_by(13) {
+        play(async |stage| {
+            stage.world.revive(Some(Fuse::Step(step)));
+            stage.live(Mode::Once).await;
+            stage.world.revive(None);
+            lose(stage);
+
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert!(
+                matches!(ended.exit, Exit::Completed | Exit::NothingNew),
+                "without {what}, after {step} steps: {ended:?}"
+            );
+            stage.check();
+        });
+    }
+}
+
+#[test]
+fn a_restart_that_cannot_be_written_down_is_not_made() {
+    for calls in 0..40 {
+        play(async |stage| {
+            stage.live(Mode::UntilDone).await;
+            let at = stage.disk.operations() + calls;
+            stage.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            stage.server.borrow_mut().disk_is_full = true;
+
+            // It either could write it down, or works on; `live` sees to that.
+            timeout(Duration::from_secs(3600), stage.live(Mode::Keep)).await.ok();
+        });
+    }
+}
