@@ -69,7 +69,8 @@ fn so_far(ended: &Ended) -> String {
 fn gave_up(ended: &Ended) -> (Exit, String) {
     let machine = &ended.machine;
     let (exit, remedy) = remedy(machine, ended.never_worked);
-    (exit, format!("{}; {remedy}", machine.reason))
+    let what = machine.last_error.as_ref().map_or(&machine.reason, |error| &error.message);
+    (exit, format!("{what}; {remedy}"))
 }
 
 fn remedy(machine: &Machine, never_worked: bool) -> (Exit, &'static str) {
