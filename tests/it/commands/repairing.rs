@@ -174,11 +174,9 @@ fn requeue_wants_to_know_which_of_several_sources() {
 
 #[test]
 fn requeue_works_beside_a_worker_and_says_when_it_is_heard() {
-    let listener = silent();
     let home = with_failures();
-    home.configure("127.0.0.1:9", &listener.local_addr().unwrap().to_string());
-    let _worker = home.start(&["run"]);
-    drop(listener.accept().unwrap());
+    let mut worker = home.start(&["run"]);
+    worker.log_until("started downloading");
 
     let ran = home.cynosure(&["requeue"]);
 
