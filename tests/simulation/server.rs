@@ -58,6 +58,10 @@ pub(crate) struct Server {
     pub(crate) credential: u32,
     /// What is in the worker's credential file.
     pub(crate) credential_file: u32,
+    /// How long it takes to read it.
+    pub(crate) renewal_takes: Duration,
+    /// Requests with a credential that is not valid.
+    pub(crate) unauthorized: u64,
     /// Cursors before this one are forgotten.
     forgotten: u64,
     throttle: Throttle,
@@ -84,6 +88,8 @@ impl Server {
             mood: Mood::Well,
             credential: 1,
             credential_file: 1,
+            renewal_takes: Duration::ZERO,
+            unauthorized: 0,
             forgotten: 0,
             throttle: Throttle::default(),
             requests: 0,
@@ -143,6 +149,7 @@ impl Server {
             self.requests_while_closed += 1;
         }
         if known != self.credential {
+            self.unauthorized += 1;
             return Err(Failure::new(Cause::Unauthorized, "401 from the made-up service"));
         }
         match self.mood {
@@ -286,6 +293,8 @@ impl Source for SimSource {
 
     async fn renew(&self) -> Result<Renewal, Failure> {
         self.world.step().await;
+        let takes = self.server.borrow().renewal_takes;
+        tokio::time::sleep(takes).await;
         let file = self.server.borrow().credential_file;
         let changed = self.known.replace(file) != file;
         Ok(if changed { Renewal::Changed } else { Renewal::Same })

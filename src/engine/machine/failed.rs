@@ -117,6 +117,7 @@ impl Machine {
             return self.unchanged();
         }
         self.throttles = self.throttles.saturating_add(1);
+        self.credential = Credential::Good;
         let wait = self.hold(rules, failure, draw);
         let until = now.after(wait);
         if wait < WAIT_SHOWN_MIN {

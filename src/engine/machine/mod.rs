@@ -358,6 +358,7 @@ impl Machine {
         self.stuck_rung += 1;
         self.watched_since = now;
         if self.stuck_rung == 1 {
+            self.credential = Credential::Good;
             return self.unchanged().and(Effect::Rebuild).and(work.effect());
         }
         let message = format!("no progress since {} s", now.since(self.last_progress).as_secs());

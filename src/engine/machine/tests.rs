@@ -235,6 +235,16 @@ fn a_refused_credential_is_read_again_once_and_then_waited_for() {
 }
 
 #[test]
+fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_again() {
+    let refused = failed(Scope::Session, Cause::Unauthorized, None);
+    let renewing = after(&downloading(), &refused, NOW);
+
+    let renewing = after(&renewing, &Event::Progressed, NOW);
+
+    assert_eq!(after(&renewing, &Event::CredentialSame, NOW).status(), Status::AuthFailed);
+}
+
+#[test]
 fn errors_are_retried_and_then_lead_to_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;

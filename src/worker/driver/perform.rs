@@ -95,7 +95,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Starts what the state allows.
     pub(super) async fn launch(&mut self) {
         let now = self.world.now();
-        if self.is_downloading() && self.hold_until <= now {
+        if self.may_fetch() && self.hold_until <= now {
             self.launch_downloads(now).await;
         }
         if let Some(group) = self.downloads.take_group(now) {
