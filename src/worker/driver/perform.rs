@@ -83,6 +83,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if self.proof == Proof::Asked {
             self.proof = Proof::Owed;
         }
+        self.watch_credential();
     }
 
     /// While the credential is refused, looks now and then whether there is another.
