@@ -112,7 +112,7 @@ impl Machine {
         draw: Draw,
         now: Moment,
     ) -> Step {
-        if now < self.held_until && failure.told.is_none() {
+        if self.held(now).is_some() && failure.told.is_none() {
             // The answer to a request from before the wait: it says nothing new.
             return self.unchanged();
         }
@@ -129,14 +129,19 @@ impl Machine {
 
     /// Waits without leaving the state. The work is taken up again once, however many answers say so.
     fn hold_back(mut self, work: Work, until: Moment, now: Moment) -> Step {
-        let is_held = now < self.held_until;
-        self.held_until = self.held_until.max(until);
-        self.watched_since = self.watched_since.max(until);
-        let step = {
-            let until = self.held_until;
-            self.unchanged().and(Effect::Hold { until })
-        };
-        if is_held { step } else { step.and(Effect::Prove).and(work.effect()) }
+        let held = self.held(now);
+        let until = held.map_or(until, |held| held.max(until));
+        self.held_until = until;
+        let step = self.unchanged().and(Effect::Hold { until });
+        if held.is_some() { step } else { step.and(Effect::Prove).and(work.effect()) }
+    }
+
+    /// Until when nothing is sent, in a wait too short to be a state of its own.
+    #[must_use]
+    pub fn held(&self, now: Moment) -> Option<Moment> {
+        let until = self.held_until;
+        // One that ends later than any can was begun before the clock was set back.
+        (now < until && until <= now.after(WAIT_SHOWN_MIN)).then_some(until)
     }
 
     /// The server's word where there is one; else the configured wait, then growing ones.

@@ -116,8 +116,6 @@ struct Driver<S, W> {
     jobs: Jobs,
     /// What must be waited for.
     commits: Jobs,
-    /// Nothing is sent before this moment.
-    hold_until: Moment,
     proof: Proof,
     finishing: bool,
     published_at: Moment,
@@ -162,7 +160,6 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         downloads: Downloads::new(parts.policies),
         jobs: Jobs::new(),
         commits: Jobs::new(),
-        hold_until: now,
         proof: Proof::NotOwed,
         finishing: false,
         published_at: now,
@@ -215,7 +212,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     fn wakes_at(&self) -> Moment {
         let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
         let download = if self.may_fetch() {
-            Some(self.hold_until).filter(|until| *until > self.world.now()).or_else(|| {
+            self.machine.held(self.world.now()).or_else(|| {
                 // What is due is not asked for before the source has proved itself.
                 self.downloads.refills_at().filter(|_| self.proof == Proof::NotOwed)
             })
