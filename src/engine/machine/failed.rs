@@ -84,24 +84,25 @@ impl Machine {
             .and(Effect::Alert { message: reason })
     }
 
-    /// A throttle while waiting for an earlier one: the later end holds.
-    pub(super) fn throttled_again(
+    /// The answer to a request from before the wait: the server's word makes it longer, if
+    /// anything does.
+    pub(super) fn throttled_while_waiting(
         mut self,
-        rules: &Rules,
+        until: Moment,
+        longer: impl FnOnce(Moment) -> State,
         failure: &Failure,
         draw: Draw,
         now: Moment,
     ) -> Step {
-        let State::RateLimited { until, resume } = self.state else { return self.unchanged() };
-        if failure.cause != Cause::RateLimit || failure.told.is_none() {
+        let told = failure.told.filter(|_| failure.cause == Cause::RateLimit);
+        let Some(later) = told.map(|told| now.after(backoff::obeyed(told, draw))) else {
             return self.unchanged();
-        }
-        let later = now.after(self.hold(rules, failure, draw));
+        };
         if later <= until {
             return self.unchanged();
         }
         self.note_failure(failure, now);
-        self.go(State::RateLimited { until: later, resume }, said(failure, None), now)
+        self.go(longer(later), said(failure, None), now)
     }
 
     fn throttled(

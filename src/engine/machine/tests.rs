@@ -245,6 +245,19 @@ fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_a
 }
 
 #[test]
+fn a_throttle_heard_while_waiting_after_an_error_is_obeyed_too() {
+    let erred = after(&downloading(), &failed(Scope::Session, Cause::Server, None), NOW);
+    let until = erred.deadline(&rules());
+
+    let throttled = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(3600)), NOW);
+
+    assert!(throttled.deadline(&rules()) >= NOW.after(Duration::from_secs(3600)));
+    assert_eq!(throttled.status(), Status::Error);
+    let shorter = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(2)), NOW);
+    assert_eq!(shorter.deadline(&rules()), until);
+}
+
+#[test]
 fn a_clock_that_was_set_back_ends_a_short_hold_and_starts_no_long_one() {
     let day = Duration::from_secs(86_400);
     let limited = failed(Scope::Listing, Cause::RateLimit, Some(2));
