@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place};
 use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
-use cynosure::worker::World;
 
 use crate::world::SimWorld;
 
@@ -24,13 +23,14 @@ pub(crate) enum Mood {
     Unreachable,
     /// One in three requests fails, in all the ways there are.
     Flaky,
-    /// So many requests per minute, then 429 with the time told.
+    /// So many requests per window of so many seconds, then 429 with the time told.
     Throttling {
-        per_minute: u32,
+        requests: u32,
+        window: i64,
     },
-    /// As before, without a time told.
+    /// So many per minute, then 429 without a time told.
     Mute {
-        per_minute: u32,
+        requests: u32,
     },
     /// Every answer is a login page.
     Walled,
@@ -144,7 +144,7 @@ impl Server {
 
     fn refuses(&mut self, sent: Moment, known: u32, world: &SimWorld) -> Result<(), Failure> {
         self.requests += 1;
-        let now = world.now();
+        let now = world.true_now();
         if self.throttle.closed_at < sent && sent < self.throttle.closed_until {
             self.requests_while_closed += 1;
         }
@@ -169,18 +169,24 @@ impl Server {
                 Err(Failure::new(cause, "flaky"))
             }
             Mood::Flaky => Ok(()),
-            Mood::Throttling { per_minute } => self.throttle(per_minute, now, true),
-            Mood::Mute { per_minute } => self.throttle(per_minute, now, false),
+            Mood::Throttling { requests, window } => self.throttle(requests, window, now, true),
+            Mood::Mute { requests } => self.throttle(requests, 60, now, false),
         }
     }
 
-    fn throttle(&mut self, per_minute: u32, now: Moment, tells: bool) -> Result<(), Failure> {
-        let window = now.0.div_euclid(60_000);
+    fn throttle(
+        &mut self,
+        requests: u32,
+        seconds: i64,
+        now: Moment,
+        tells: bool,
+    ) -> Result<(), Failure> {
+        let window = now.0.div_euclid(seconds * 1000);
         if self.throttle.window != window {
             (self.throttle.window, self.throttle.used) = (window, 0);
         }
         self.throttle.used += 1;
-        if self.throttle.used <= per_minute {
+        if self.throttle.used <= requests {
             return Ok(());
         }
         self.throttled += 1;
@@ -188,7 +194,7 @@ impl Server {
         if !tells {
             return Err(failure);
         }
-        let until = Moment((window + 1) * 60_000);
+        let until = Moment((window + 1) * seconds * 1000);
         if self.throttle.closed_until < until {
             (self.throttle.closed_at, self.throttle.closed_until) = (now, until);
         }
@@ -213,7 +219,7 @@ impl SimSource {
     /// One request: it takes a while, and may be refused.
     async fn request(&self) -> Result<(), Failure> {
         self.world.step().await;
-        let sent = self.world.now();
+        let sent = self.world.true_now();
         tokio::time::sleep(Duration::from_millis(5 + self.world.below(200))).await;
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
         self.world.step().await;
