@@ -1,6 +1,7 @@
 //! The lives of one worker: started, killed, started again, until the case is over.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules, Status};
+use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Ended, Exit, Facts, Mode, Opened, Parts, Policies, Shared, Stop, Store, View, World, drive,
+    Ended, Exit, Facts, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -20,8 +21,10 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
+use crate::rules::{policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
+use crate::weather::weather;
 use crate::world::{Fuse, SimWorld};
 
 const STATE_DIR: &str = "/state/sim";
@@ -29,8 +32,9 @@ const STATE_FILE: &str = "/state/sim/execution_state.json";
 const ARCHIVE: &str = "/downloads";
 
 /// How long the worker gets, once everything is well, to make up for all that went wrong:
-/// the daily second look at what is quarantined, and then some.
-const RECOVERY: Duration = Duration::from_secs(3 * 86_400);
+/// the daily second look at what is quarantined, a day later for a clock that was set back,
+/// and then some.
+const RECOVERY: Duration = Duration::from_secs(5 * 86_400);
 
 /// Tells databases in memory apart.
 static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -74,6 +78,8 @@ pub(crate) struct Report {
     pub(crate) requests_in_outage: u64,
     pub(crate) requests_while_closed: u64,
     pub(crate) throttled: u64,
+    /// The statuses that were passed through.
+    pub(crate) statuses: BTreeSet<String>,
 }
 
 impl Case {
@@ -190,7 +196,7 @@ impl Stage {
             Plot::Throttled => {
                 let (server, world) = (Rc::clone(&self.server), self.world.clone());
                 self.until_recovered(async move {
-                    server.borrow_mut().mood = Mood::Throttling { per_minute: 10 };
+                    server.borrow_mut().mood = Mood::Throttling { requests: 10, window: 60 };
                     for _ in 0..10 {
                         sleep(Duration::from_secs(25)).await;
                         world.kill_now();
@@ -237,6 +243,9 @@ impl Stage {
             killing = matches!(self.case.plot, Plot::Weather { .. })
                 && self.server.borrow().mood != Mood::Healed;
             self.world.revive(fuse);
+            if self.disk_is_full() && !matches!(fuse, Some(Fuse::DiskCall(_))) {
+                self.fill_disk();
+            }
             let ended = tokio::select! {
                 biased;
                 () = &mut plot => return,
@@ -297,6 +306,7 @@ impl Stage {
         if let Exit::Restart(cause) = ended.exit {
             let saved = self.saved_status();
             assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
+            assert_ne!(cause, RestartCause::Stuck, "nothing here ever hangs: {ended:?}");
         }
         Some(ended)
     }
@@ -346,6 +356,11 @@ impl Stage {
         truth::everything_is_settled(&reader, &server, 1);
     }
 
+    fn fill_disk(&self) {
+        let at = self.disk.operations();
+        self.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+    }
+
     fn disk_is_full(&self) -> bool {
         self.server.borrow().disk_is_full
     }
@@ -356,7 +371,10 @@ impl Stage {
         if ending == Ending::PowerCut {
             self.disk.power_cut(self.world.below(4));
         }
-        truth::nothing_stored_is_missing(&self.disk, &self.reader(), &self.server.borrow());
+        let reader = self.reader();
+        truth::nothing_stored_is_missing(&self.disk, &reader, &self.server.borrow());
+        truth::the_accounts_are_even(&self.anchor);
+        self.saved_status();
     }
 
     fn reader(&self) -> Ledger {
@@ -368,6 +386,8 @@ impl Stage {
         let (reader, server) = (self.reader(), self.server.borrow());
         truth::nothing_stored_is_missing(&self.disk, &reader, &server);
         truth::everything_is_settled(&reader, &server, self.report.kills);
+        truth::the_accounts_are_even(&self.anchor);
+        self.report.statuses = truth::the_history_is_possible(&reader);
         self.report.steps = self.world.steps();
         self.report.disk_calls = self.disk.operations();
         self.report.requests_while_closed = server.requests_while_closed;
@@ -376,43 +396,6 @@ impl Stage {
         self.anchor.close().unwrap();
         self.report
     }
-}
-
-/// Days of everything that can happen to a server, a credential and a disk.
-async fn weather(server: Rc<RefCell<Server>>, world: SimWorld, disk: MemoryDisk, days: u64) {
-    let end = world.now().after(Duration::from_secs(days * 86_400));
-    while world.now() < end {
-        let lasts = Duration::from_secs(600 + world.below(6 * 3600));
-        match world.below(14) {
-            0 => server.borrow_mut().mood = Mood::Down,
-            1 => server.borrow_mut().mood = Mood::Unreachable,
-            2 | 3 => server.borrow_mut().mood = Mood::Flaky,
-            4 => server.borrow_mut().mood = Mood::Throttling { per_minute: 20 },
-            5 => server.borrow_mut().mood = Mood::Mute { per_minute: 20 },
-            6 => server.borrow_mut().mood = Mood::Walled,
-            7 => server.borrow_mut().credential += 1,
-            8 => server.borrow_mut().forget_places(),
-            9 => {
-                server.borrow_mut().disk_is_full = true;
-                server.borrow_mut().disk_faults += 1;
-                let at = disk.operations();
-                disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
-            }
-            _ => {}
-        }
-        server.borrow_mut().deliver(world.below(12), &world);
-        if world.one_in(3) {
-            server.borrow_mut().delete_one(&world);
-        }
-        sleep(lasts).await;
-        if std::mem::take(&mut server.borrow_mut().disk_is_full) {
-            disk.heal();
-        }
-        let mut server = server.borrow_mut();
-        server.mood = Mood::Well;
-        server.credential_file = server.credential;
-    }
-    server.borrow_mut().heal();
 }
 
 fn new_database() -> String {
@@ -426,44 +409,4 @@ fn connect(database: &str) -> Connection {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(database, flags).unwrap()
-}
-
-fn rules() -> Rules {
-    let seconds = Duration::from_secs;
-    Rules {
-        backoff: Backoff {
-            transient: seconds(60),
-            rate_limit: seconds(600),
-            proxy: seconds(300),
-            challenge: seconds(900),
-            source_down: seconds(3600),
-            unknown: seconds(300),
-            multiplier: 2.0,
-            max_delay: seconds(3600),
-            jitter: 0.3,
-            max_doublings: 5,
-        },
-        max_retries: 3,
-        max_consecutive_errors: 5,
-        rate_limit_duration: seconds(300),
-        stuck_threshold: seconds(1800),
-        max_execution_time: seconds(86_400),
-        restart_delay_success: seconds(0),
-        restart_delay_auth: seconds(300),
-        restart_delay_errors: seconds(600),
-        recovery_timeout: seconds(60),
-        poll_interval: seconds(1800),
-    }
-}
-
-fn policies() -> Policies {
-    Policies {
-        item: ItemPolicy {
-            max_attempts: 3,
-            retry_delay: Duration::from_secs(10),
-            max_retry_delay: Duration::from_secs(300),
-            recheck: Duration::from_secs(86_400),
-        },
-        bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
-    }
 }

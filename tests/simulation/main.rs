@@ -6,12 +6,17 @@
 #![expect(clippy::print_stdout, reason = "the report counts the days")]
 
 mod life;
+mod rules;
 mod scenes;
 mod server;
 mod truth;
+mod weather;
 mod world;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use cynosure::engine::Status;
 
 use life::{Case, Ending};
 
@@ -27,11 +32,15 @@ const CASES: u64 = 110;
 /// Splits the cases over several tests, so that they run side by side.
 fn cases(part: u64, parts: u64) {
     let mut days = 0;
+    let mut statuses = BTreeSet::new();
     for seed in (0..CASES).filter(|seed| seed % parts == part) {
         let report = Case::weather(seed, DAYS).run();
         println!("seed {seed}: {report:?}");
         days += DAYS;
+        statuses.extend(report.statuses);
     }
+    let missed = Status::ALL.iter().find(|status| !statuses.contains(status.name()));
+    assert_eq!(missed, None, "the weather is too mild");
     println!("{days} days simulated");
 }
 

@@ -1,11 +1,12 @@
 //! Scenes in which one thing goes wrong, at a moment that chance would seldom find.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, Lasting};
 use cynosure::worker::{Exit, Mode};
 use rustix::io::Errno;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::life::{Stage, play};
 use crate::server::Mood;
@@ -86,4 +87,25 @@ fn a_restart_that_cannot_be_written_down_is_not_made() {
             timeout(Duration::from_secs(3600), stage.live(Mode::Keep)).await.ok();
         });
     }
+}
+
+#[test]
+fn nothing_is_asked_while_the_credential_is_read_again() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().deliver(1000, &stage.world);
+        server.borrow_mut().renewal_takes = Duration::from_secs(30);
+        let expiry = async {
+            sleep(Duration::from_secs(25)).await;
+            let mut server = server.borrow_mut();
+            assert!(server.mail.values().any(|mail| mail.served > 0), "it is downloading");
+            (server.credential, server.credential_file) = (2, 2);
+        };
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::Once), expiry);
+
+        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        let unauthorized = stage.server.borrow().unauthorized;
+        assert!((1..=8).contains(&unauthorized), "{unauthorized} requests were refused");
+    });
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place};
 use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
-use cynosure::worker::World;
 
 use crate::world::SimWorld;
 
@@ -24,13 +23,14 @@ pub(crate) enum Mood {
     Unreachable,
     /// One in three requests fails, in all the ways there are.
     Flaky,
-    /// So many requests per minute, then 429 with the time told.
+    /// So many requests per window of so many seconds, then 429 with the time told.
     Throttling {
-        per_minute: u32,
+        requests: u32,
+        window: i64,
     },
-    /// As before, without a time told.
+    /// So many per minute, then 429 without a time told.
     Mute {
-        per_minute: u32,
+        requests: u32,
     },
     /// Every answer is a login page.
     Walled,
@@ -58,6 +58,10 @@ pub(crate) struct Server {
     pub(crate) credential: u32,
     /// What is in the worker's credential file.
     pub(crate) credential_file: u32,
+    /// How long it takes to read it.
+    pub(crate) renewal_takes: Duration,
+    /// Requests with a credential that is not valid.
+    pub(crate) unauthorized: u64,
     /// Cursors before this one are forgotten.
     forgotten: u64,
     throttle: Throttle,
@@ -84,6 +88,8 @@ impl Server {
             mood: Mood::Well,
             credential: 1,
             credential_file: 1,
+            renewal_takes: Duration::ZERO,
+            unauthorized: 0,
             forgotten: 0,
             throttle: Throttle::default(),
             requests: 0,
@@ -138,11 +144,12 @@ impl Server {
 
     fn refuses(&mut self, sent: Moment, known: u32, world: &SimWorld) -> Result<(), Failure> {
         self.requests += 1;
-        let now = world.now();
+        let now = world.true_now();
         if self.throttle.closed_at < sent && sent < self.throttle.closed_until {
             self.requests_while_closed += 1;
         }
         if known != self.credential {
+            self.unauthorized += 1;
             return Err(Failure::new(Cause::Unauthorized, "401 from the made-up service"));
         }
         match self.mood {
@@ -162,18 +169,24 @@ impl Server {
                 Err(Failure::new(cause, "flaky"))
             }
             Mood::Flaky => Ok(()),
-            Mood::Throttling { per_minute } => self.throttle(per_minute, now, true),
-            Mood::Mute { per_minute } => self.throttle(per_minute, now, false),
+            Mood::Throttling { requests, window } => self.throttle(requests, window, now, true),
+            Mood::Mute { requests } => self.throttle(requests, 60, now, false),
         }
     }
 
-    fn throttle(&mut self, per_minute: u32, now: Moment, tells: bool) -> Result<(), Failure> {
-        let window = now.0.div_euclid(60_000);
+    fn throttle(
+        &mut self,
+        requests: u32,
+        seconds: i64,
+        now: Moment,
+        tells: bool,
+    ) -> Result<(), Failure> {
+        let window = now.0.div_euclid(seconds * 1000);
         if self.throttle.window != window {
             (self.throttle.window, self.throttle.used) = (window, 0);
         }
         self.throttle.used += 1;
-        if self.throttle.used <= per_minute {
+        if self.throttle.used <= requests {
             return Ok(());
         }
         self.throttled += 1;
@@ -181,7 +194,7 @@ impl Server {
         if !tells {
             return Err(failure);
         }
-        let until = Moment((window + 1) * 60_000);
+        let until = Moment((window + 1) * seconds * 1000);
         if self.throttle.closed_until < until {
             (self.throttle.closed_at, self.throttle.closed_until) = (now, until);
         }
@@ -206,7 +219,7 @@ impl SimSource {
     /// One request: it takes a while, and may be refused.
     async fn request(&self) -> Result<(), Failure> {
         self.world.step().await;
-        let sent = self.world.now();
+        let sent = self.world.true_now();
         tokio::time::sleep(Duration::from_millis(5 + self.world.below(200))).await;
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
         self.world.step().await;
@@ -286,6 +299,8 @@ impl Source for SimSource {
 
     async fn renew(&self) -> Result<Renewal, Failure> {
         self.world.step().await;
+        let takes = self.server.borrow().renewal_takes;
+        tokio::time::sleep(takes).await;
         let file = self.server.borrow().credential_file;
         let changed = self.known.replace(file) != file;
         Ok(if changed { Renewal::Changed } else { Renewal::Same })

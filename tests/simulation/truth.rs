@@ -6,6 +6,7 @@ use std::path::Path;
 use cynosure::disk::MemoryDisk;
 use cynosure::engine::DocumentId;
 use cynosure::ledger::{DocumentNo, Reader};
+use rusqlite::Connection;
 
 use crate::server::Server;
 
@@ -54,6 +55,32 @@ pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64
             mail.served
         );
     }
+}
+
+/// Every session that is completed accounts for each item it took on.
+pub(crate) fn the_accounts_are_even(database: &Connection) {
+    let uneven = "SELECT count(*) FROM sessions
+                  WHERE completed IS NOT NULL AND listed <> stored + gone + quarantined";
+    let open = "SELECT count(*) FROM sessions WHERE completed IS NULL AND no < (SELECT max(no) FROM sessions)";
+    for sql in [uneven, open] {
+        let wrong: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(wrong, 0, "{sql}");
+    }
+}
+
+/// Every transition is an edge of the drawing in the docs. Returns the statuses passed through.
+pub(crate) fn the_history_is_possible(ledger: &Reader) -> BTreeSet<String> {
+    let drawing = include_str!("../../docs/machine.md");
+    let edges: BTreeSet<_> = drawing
+        .lines()
+        .filter_map(|line| line.trim().split_once(": ")?.0.split_once(" --> "))
+        .collect();
+    let history = ledger.history(usize::MAX).unwrap();
+    for step in &history {
+        let edge = (step.from.as_str(), step.to.as_str());
+        assert!(edges.contains(&edge), "docs/machine.md has no such edge: {step:?}");
+    }
+    history.into_iter().map(|step| step.to).collect()
 }
 
 fn number(document: &DocumentId) -> u64 {

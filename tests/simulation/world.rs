@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
+use std::time::Duration;
 
 use cynosure::disk::{Fault, MemoryDisk};
 use cynosure::engine::{Draw, Moment};
@@ -12,6 +13,9 @@ use tokio::time::Instant;
 
 /// Where the made-up time begins.
 const EPOCH: Moment = Moment(1_750_000_000_000);
+
+/// The longest single sleep, as in the world outside: a clock that is set forward is seen then.
+const NAP_MAX: Duration = Duration::from_secs(300);
 
 /// More steps than any case needs: a worker that takes them runs in circles.
 const STEPS_MAX: u64 = 1_000_000;
@@ -24,6 +28,8 @@ pub(crate) struct SimWorld {
 
 struct Inner {
     began: Instant,
+    /// How far the worker's clock is ahead of the true time, in milliseconds.
+    clock_ahead: Cell<i64>,
     chance: RefCell<fastrand::Rng>,
     disk: MemoryDisk,
     /// Steps until the process is killed.
@@ -39,6 +45,7 @@ impl SimWorld {
     pub(crate) fn new(seed: u64, disk: MemoryDisk) -> Self {
         let inner = Inner {
             began: Instant::now(),
+            clock_ahead: Cell::new(0),
             chance: RefCell::new(fastrand::Rng::with_seed(seed)),
             disk,
             fuse: Cell::new(None),
@@ -65,6 +72,16 @@ impl SimWorld {
             }
             None => {}
         }
+    }
+
+    /// The time that the server and the test go by.
+    pub(crate) fn true_now(&self) -> Moment {
+        EPOCH.after(self.inner.began.elapsed())
+    }
+
+    /// Sets the worker's clock forward by `seconds`, or back.
+    pub(crate) fn step_clock(&self, seconds: i64) {
+        self.inner.clock_ahead.set(self.inner.clock_ahead.get() + seconds * 1000);
     }
 
     /// Kills the process, wherever it is.
@@ -134,7 +151,7 @@ pub(crate) enum Fuse {
 
 impl World for SimWorld {
     fn now(&self) -> Moment {
-        EPOCH.after(self.inner.began.elapsed())
+        Moment(self.true_now().0 + self.inner.clock_ahead.get())
     }
 
     fn draw(&self) -> Draw {
@@ -142,7 +159,9 @@ impl World for SimWorld {
     }
 
     async fn sleep_until(&self, at: Moment) {
-        tokio::time::sleep(at.since(self.now())).await;
+        while self.now() < at {
+            tokio::time::sleep(at.since(self.now()).min(NAP_MAX)).await;
+        }
     }
 
     async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {

@@ -84,24 +84,25 @@ impl Machine {
             .and(Effect::Alert { message: reason })
     }
 
-    /// A throttle while waiting for an earlier one: the later end holds.
-    pub(super) fn throttled_again(
+    /// The answer to a request from before the wait: the server's word makes it longer, if
+    /// anything does.
+    pub(super) fn throttled_while_waiting(
         mut self,
-        rules: &Rules,
+        until: Moment,
+        longer: impl FnOnce(Moment) -> State,
         failure: &Failure,
         draw: Draw,
         now: Moment,
     ) -> Step {
-        let State::RateLimited { until, resume } = self.state else { return self.unchanged() };
-        if failure.cause != Cause::RateLimit || failure.told.is_none() {
+        let told = failure.told.filter(|_| failure.cause == Cause::RateLimit);
+        let Some(later) = told.map(|told| now.after(backoff::obeyed(told, draw))) else {
             return self.unchanged();
-        }
-        let later = now.after(self.hold(rules, failure, draw));
+        };
         if later <= until {
             return self.unchanged();
         }
         self.note_failure(failure, now);
-        self.go(State::RateLimited { until: later, resume }, said(failure, None), now)
+        self.go(longer(later), said(failure, None), now)
     }
 
     fn throttled(
@@ -112,11 +113,12 @@ impl Machine {
         draw: Draw,
         now: Moment,
     ) -> Step {
-        if now < self.held_until && failure.told.is_none() {
+        if self.held(now).is_some() && failure.told.is_none() {
             // The answer to a request from before the wait: it says nothing new.
             return self.unchanged();
         }
         self.throttles = self.throttles.saturating_add(1);
+        self.credential = Credential::Good;
         let wait = self.hold(rules, failure, draw);
         let until = now.after(wait);
         if wait < WAIT_SHOWN_MIN {
@@ -128,14 +130,19 @@ impl Machine {
 
     /// Waits without leaving the state. The work is taken up again once, however many answers say so.
     fn hold_back(mut self, work: Work, until: Moment, now: Moment) -> Step {
-        let is_held = now < self.held_until;
-        self.held_until = self.held_until.max(until);
-        self.watched_since = self.watched_since.max(until);
-        let step = {
-            let until = self.held_until;
-            self.unchanged().and(Effect::Hold { until })
-        };
-        if is_held { step } else { step.and(Effect::Prove).and(work.effect()) }
+        let held = self.held(now);
+        let until = held.map_or(until, |held| held.max(until));
+        self.held_until = until;
+        let step = self.unchanged().and(Effect::Hold { until });
+        if held.is_some() { step } else { step.and(Effect::Prove).and(work.effect()) }
+    }
+
+    /// Until when nothing is sent, in a wait too short to be a state of its own.
+    #[must_use]
+    pub fn held(&self, now: Moment) -> Option<Moment> {
+        let until = self.held_until;
+        // One that ends later than any can was begun before the clock was set back.
+        (now < until && until <= now.after(WAIT_SHOWN_MIN)).then_some(until)
     }
 
     /// The server's word where there is one; else the configured wait, then growing ones.

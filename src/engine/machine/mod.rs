@@ -143,9 +143,7 @@ impl Machine {
             State::Working(work) => next.working(rules, work, event, now),
             State::Completed => next.completed(rules, event, now),
             State::Error { until, resume, then } => next.error(until, resume, then, event, now),
-            State::RateLimited { until, resume } => {
-                next.rate_limited(rules, until, resume, event, now)
-            }
+            State::RateLimited { until, resume } => next.rate_limited(until, resume, event, now),
             State::AuthFailed { until, resume } => next.auth_failed(until, resume, event, now),
         }
     }
@@ -254,6 +252,10 @@ impl Machine {
                 Then::Restart => self.restart(resume, RestartCause::Errors, now),
             },
             Event::Asked => self.resume(resume, "trying again", now),
+            Event::Failed { failure, draw, .. } => {
+                let longer = |until| State::Error { until, resume, then };
+                self.throttled_while_waiting(until, longer, failure, *draw, now)
+            }
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due
@@ -262,23 +264,18 @@ impl Machine {
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
-            | Event::Failed { .. }
             | Event::CredentialChanged
             | Event::CredentialSame => self.unchanged(),
         }
     }
 
-    fn rate_limited(
-        self,
-        rules: &Rules,
-        until: Moment,
-        resume: Work,
-        event: &Event,
-        now: Moment,
-    ) -> Step {
+    fn rate_limited(self, until: Moment, resume: Work, event: &Event, now: Moment) -> Step {
         match event {
             Event::Due if until <= now => self.resume(resume, "the rate limit is over", now),
-            Event::Failed { failure, draw, .. } => self.throttled_again(rules, failure, *draw, now),
+            Event::Failed { failure, draw, .. } => {
+                let longer = |until| State::RateLimited { until, resume };
+                self.throttled_while_waiting(until, longer, failure, *draw, now)
+            }
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Asked
@@ -358,6 +355,7 @@ impl Machine {
         self.stuck_rung += 1;
         self.watched_since = now;
         if self.stuck_rung == 1 {
+            self.credential = Credential::Good;
             return self.unchanged().and(Effect::Rebuild).and(work.effect());
         }
         let message = format!("no progress since {} s", now.since(self.last_progress).as_secs());

@@ -161,7 +161,10 @@ impl Machine {
         self.consecutive_errors = 0;
         self.retry_count = 0;
         self.throttles = 0;
-        self.credential = Credential::Good;
+        // What was fetched with the old credential and is durable only now says nothing of it.
+        if self.credential != Credential::Renewing {
+            self.credential = Credential::Good;
+        }
     }
 }
 

@@ -235,6 +235,57 @@ fn a_refused_credential_is_read_again_once_and_then_waited_for() {
 }
 
 #[test]
+fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_again() {
+    let refused = failed(Scope::Session, Cause::Unauthorized, None);
+    let renewing = after(&downloading(), &refused, NOW);
+
+    let renewing = after(&renewing, &Event::Progressed, NOW);
+
+    assert_eq!(after(&renewing, &Event::CredentialSame, NOW).status(), Status::AuthFailed);
+}
+
+#[test]
+fn a_throttle_heard_while_waiting_after_an_error_is_obeyed_too() {
+    let erred = after(&downloading(), &failed(Scope::Session, Cause::Server, None), NOW);
+    let until = erred.deadline(&rules());
+
+    let throttled = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(3600)), NOW);
+
+    assert!(throttled.deadline(&rules()) >= NOW.after(Duration::from_secs(3600)));
+    assert_eq!(throttled.status(), Status::Error);
+    let shorter = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(2)), NOW);
+    assert_eq!(shorter.deadline(&rules()), until);
+}
+
+#[test]
+fn a_clock_that_was_set_back_ends_a_short_hold_and_starts_no_long_one() {
+    let day = Duration::from_secs(86_400);
+    let limited = failed(Scope::Listing, Cause::RateLimit, Some(2));
+    let collecting = machine(State::Working(Work::Collecting));
+    let held = after(&collecting, &limited, NOW.after(day));
+    assert!(held.held(NOW.after(day)).is_some());
+
+    assert_eq!(held.held(NOW), None);
+    let again = held.step(&rules(), &limited, NOW);
+    assert!(again.effects.contains(&Effect::Collect), "{:?}", again.effects);
+    assert!(again.machine.held(NOW).is_some());
+    let untold = after(&held, &failed(Scope::Listing, Cause::RateLimit, None), NOW);
+    assert_eq!(untold.status(), Status::RateLimited, "no loop without a wait");
+}
+
+#[test]
+fn short_holds_without_end_are_not_progress() {
+    let mut machine = downloading();
+    let mut now = NOW;
+    while machine.stuck_rung == 0 {
+        assert!(now < NOW.after(rules().stuck_threshold.saturating_mul(2)), "never called stuck");
+        machine = after(&machine, &failed(Scope::Session, Cause::RateLimit, Some(1)), now);
+        now = machine.held(now).expect("it is held");
+        machine = after(&machine, &Event::Due, now);
+    }
+}
+
+#[test]
 fn errors_are_retried_and_then_lead_to_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;

@@ -18,7 +18,9 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::archive::Archive;
-use crate::engine::{Effect, Event, Machine, Moment, RestartCause, Rules, Scope, State, Work};
+use crate::engine::{
+    Credential, Effect, Event, Machine, Moment, RestartCause, Rules, Scope, State, Work,
+};
 use crate::ledger::Tally;
 use crate::source::Source;
 use crate::worker::downloads::{Downloads, Policies};
@@ -114,8 +116,6 @@ struct Driver<S, W> {
     jobs: Jobs,
     /// What must be waited for.
     commits: Jobs,
-    /// Nothing is sent before this moment.
-    hold_until: Moment,
     proof: Proof,
     finishing: bool,
     published_at: Moment,
@@ -160,7 +160,6 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         downloads: Downloads::new(parts.policies),
         jobs: Jobs::new(),
         commits: Jobs::new(),
-        hold_until: now,
         proof: Proof::NotOwed,
         finishing: false,
         // At once: whoever looks sees that there is a worker again.
@@ -213,8 +212,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     fn wakes_at(&self) -> Moment {
         let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
-        let download = if self.is_downloading() {
-            Some(self.hold_until).filter(|until| *until > self.world.now()).or_else(|| {
+        let download = if self.may_fetch() {
+            self.machine.held(self.world.now()).or_else(|| {
                 // What is due is not asked for before the source has proved itself.
                 self.downloads.refills_at().filter(|_| self.proof == Proof::NotOwed)
             })
@@ -227,6 +226,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     fn is_downloading(&self) -> bool {
         self.machine.state == State::Working(Work::Downloading)
+    }
+
+    /// Whether documents may be asked for: not while the credential is read again.
+    fn may_fetch(&self) -> bool {
+        self.is_downloading() && self.machine.credential != Credential::Renewing
     }
 
     async fn check_deadline(&mut self) {

@@ -15,7 +15,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn perform(&mut self, effect: Effect) {
         let now = self.world.now();
         match effect {
-            Effect::Look => self.jobs.push(jobs::look(&self.source, &self.shared, self.hold_until)),
+            Effect::Look => {
+                self.jobs.push(jobs::look(&self.source, &self.shared, self.held_until(now)));
+            }
             Effect::Begin { session, .. } => {
                 self.tally = Tally::default();
                 info!(%session, "started execution session");
@@ -29,10 +31,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.downloads.half_open();
                 self.proof = Proof::Owed;
             }
-            Effect::Hold { until } => {
-                self.hold_until = self.hold_until.max(until);
-                info!(%until, "holding requests, as the server asked");
-            }
+            // What is asked for next is held back by its own job, or by the loop.
+            Effect::Hold { until } => info!(%until, "holding requests, as the server asked"),
             Effect::Pause => {
                 self.downloads.drop_queue(now);
                 self.watch_credential();
@@ -67,8 +67,13 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             &self.shared,
             session,
             self.machine.relisted,
-            self.hold_until,
+            self.held_until(self.world.now()),
         ));
+    }
+
+    /// Before when nothing may be sent.
+    fn held_until(&self, now: Moment) -> Moment {
+        self.machine.held(now).unwrap_or(now)
     }
 
     pub(super) fn commit(&mut self, group: Group, now: Moment) {
@@ -83,6 +88,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if self.proof == Proof::Asked {
             self.proof = Proof::Owed;
         }
+        self.watch_credential();
     }
 
     /// While the credential is refused, looks now and then whether there is another.
@@ -95,7 +101,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Starts what the state allows.
     pub(super) async fn launch(&mut self) {
         let now = self.world.now();
-        if self.is_downloading() && self.hold_until <= now {
+        if self.may_fetch() && self.machine.held(now).is_none() {
             self.launch_downloads(now).await;
         }
         if let Some(group) = self.downloads.take_group(now) {

@@ -1,0 +1,46 @@
+//! The settings of the worker: those of `config.toml`, but for a look every half hour.
+
+use std::time::Duration;
+
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::worker::Policies;
+
+pub(crate) fn rules() -> Rules {
+    let seconds = Duration::from_secs;
+    Rules {
+        backoff: Backoff {
+            transient: seconds(60),
+            rate_limit: seconds(600),
+            proxy: seconds(300),
+            challenge: seconds(900),
+            source_down: seconds(3600),
+            unknown: seconds(300),
+            multiplier: 2.0,
+            max_delay: seconds(3600),
+            jitter: 0.3,
+            max_doublings: 5,
+        },
+        max_retries: 3,
+        max_consecutive_errors: 5,
+        rate_limit_duration: seconds(300),
+        stuck_threshold: seconds(1800),
+        max_execution_time: seconds(86_400),
+        restart_delay_success: seconds(0),
+        restart_delay_auth: seconds(300),
+        restart_delay_errors: seconds(600),
+        recovery_timeout: seconds(60),
+        poll_interval: seconds(1800),
+    }
+}
+
+pub(crate) fn policies() -> Policies {
+    Policies {
+        item: ItemPolicy {
+            max_attempts: 3,
+            retry_delay: Duration::from_secs(10),
+            max_retry_delay: Duration::from_secs(300),
+            recheck: Duration::from_secs(86_400),
+        },
+        bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
+    }
+}

@@ -1,0 +1,62 @@
+//! Days of everything that can happen to a server, a credential, a disk and a clock.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cynosure::disk::{Fault, Lasting, MemoryDisk};
+use rustix::io::Errno;
+use tokio::time::sleep;
+
+use crate::server::{Mood, Server};
+use crate::world::SimWorld;
+
+/// Plays the weather of some days, and repairs everything at their end.
+pub(crate) async fn weather(
+    server: Rc<RefCell<Server>>,
+    world: SimWorld,
+    disk: MemoryDisk,
+    days: u64,
+) {
+    let end = world.true_now().after(Duration::from_secs(days * 86_400));
+    while world.true_now() < end {
+        let lasts = Duration::from_secs(600 + world.below(6 * 3600));
+        match world.below(16) {
+            0 => server.borrow_mut().mood = Mood::Down,
+            1 => server.borrow_mut().mood = Mood::Unreachable,
+            2 | 3 => server.borrow_mut().mood = Mood::Flaky,
+            4 => server.borrow_mut().mood = Mood::Throttling { requests: 20, window: 60 },
+            5 => server.borrow_mut().mood = Mood::Mute { requests: 20 },
+            6 => server.borrow_mut().mood = Mood::Walled,
+            7 => server.borrow_mut().credential += 1,
+            8 => server.borrow_mut().forget_places(),
+            9 => {
+                server.borrow_mut().disk_is_full = true;
+                server.borrow_mut().disk_faults += 1;
+                let at = disk.operations();
+                disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            }
+            10 => {
+                let span = if world.one_in(2) { 86_400 } else { 3600 };
+                world.step_clock(if world.one_in(2) { span } else { -span });
+            }
+            11 => {
+                // A quota for a quarter of a day: the wait is as long.
+                server.borrow_mut().mood = Mood::Throttling { requests: 30, window: 6 * 3600 };
+            }
+            _ => {}
+        }
+        server.borrow_mut().deliver(world.below(12), &world);
+        if world.one_in(3) {
+            server.borrow_mut().delete_one(&world);
+        }
+        sleep(lasts).await;
+        if std::mem::take(&mut server.borrow_mut().disk_is_full) {
+            disk.heal();
+        }
+        let mut server = server.borrow_mut();
+        server.mood = Mood::Well;
+        server.credential_file = server.credential;
+    }
+    server.borrow_mut().heal();
+}
