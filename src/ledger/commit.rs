@@ -127,5 +127,6 @@ fn settle_document(
     sql: &str,
     parameters: impl Params,
 ) -> Result<Option<ItemNo>, Trouble> {
-    Ok(connection.query_row(sql, parameters, |row| row.get(0).map(ItemNo)).optional()?)
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(parameters, |row| row.get(0).map(ItemNo)).optional()?)
 }

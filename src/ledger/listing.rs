@@ -128,10 +128,10 @@ impl Page<'_> {
     }
 
     fn add_item(&mut self, id: &ItemId) -> Result<ItemNo, Trouble> {
-        self.connection.execute(
+        let mut statement = self.connection.prepare_cached(
             "INSERT INTO items (id, session, status, attempts, next_at) VALUES (?1, ?2, 0, 0, 0)",
-            params![id.as_str(), self.counting.session.no],
         )?;
+        statement.execute(params![id.as_str(), self.counting.session.no])?;
         self.counting.took_on();
         self.outcome.items += 1;
         Ok(ItemNo(self.connection.last_insert_rowid()))
@@ -140,25 +140,25 @@ impl Page<'_> {
     fn add_document(&mut self, item: ItemNo, entry: &Listed) -> Result<(), Trouble> {
         self.outcome.documents += 1;
         // Equal blobs are equal bytes: what is in the archive already is taken from there.
-        let copied = self.connection.execute(
+        let mut copy = self.connection.prepare_cached(
             "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
              SELECT ?1, ?2, blob, size, status, session, file, length, sha256
              FROM documents WHERE blob = ?3 AND status = 1 LIMIT 1",
-            params![item.0, entry.document.as_str(), entry.blob.as_str()],
         )?;
+        let copied = copy.execute(params![item.0, entry.document.as_str(), entry.blob.as_str()])?;
         if copied > 0 {
             self.ready.insert(item);
             return Ok(());
         }
-        self.connection.execute(
+        let mut insert = self.connection.prepare_cached(
             "INSERT INTO documents (item, id, blob, size, status) VALUES (?1, ?2, ?3, ?4, 0)",
-            params![
-                item.0,
-                entry.document.as_str(),
-                entry.blob.as_str(),
-                entry.size.map(as_integer)
-            ],
         )?;
+        insert.execute(params![
+            item.0,
+            entry.document.as_str(),
+            entry.blob.as_str(),
+            entry.size.map(as_integer)
+        ])?;
         self.take_on(item)
     }
 
@@ -168,9 +168,9 @@ impl Page<'_> {
         document: &DocumentId,
     ) -> Result<Option<(i64, DocumentStatus)>, Trouble> {
         let sql = "SELECT no, status FROM documents WHERE item = ?1 AND id = ?2";
-        let found = self.connection.query_row(sql, params![item.0, document.as_str()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        });
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement
+            .query_row(params![item.0, document.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
         Ok(found.optional()?)
     }
 

@@ -97,7 +97,7 @@ impl Session {
         let sql = "SELECT no, id, kind, started, completed, folder, pinned, place, is_listed,
                           listed, stored, gone, quarantined, documents, bytes
                    FROM sessions ORDER BY no DESC LIMIT 1";
-        connection.query_row(sql, [], Self::from_row).optional()
+        connection.prepare_cached(sql)?.query_row([], Self::from_row).optional()
     }
 
     /// Reads the session that is not completed yet, if there is one.

@@ -58,11 +58,10 @@ impl<'a> Counting<'a> {
     /// Makes an item pending in this session, and says whether the session did not have it
     /// yet. One that is pending stays as it is.
     pub(super) fn reopen(&mut self, item: ItemNo) -> Result<bool, Trouble> {
-        let (session, status) = self.connection.query_row(
-            "SELECT session, status FROM items WHERE no = ?1",
-            [item.0],
-            |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
-        )?;
+        let (session, status) = self
+            .connection
+            .prepare_cached("SELECT session, status FROM items WHERE no = ?1")?
+            .query_row([item.0], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
         if status == ItemStatus::Pending {
             return Ok(false);
         }
@@ -116,11 +115,14 @@ impl<'a> Counting<'a> {
                  WHERE no = ?1 AND status = 0",
                 [item.0, next_look.0, now.0],
             )?,
-            ItemStatus::Pending | ItemStatus::Stored | ItemStatus::Gone => self.connection.execute(
-                "UPDATE items SET status = ?2, next_at = 0, cause = ?3, message = ?4, settled_at = ?5
-                 WHERE no = ?1 AND status = 0",
-                params![item.0, status, note.as_ref().map(|_| Cause::NotFound.name()), note, now.0],
-            )?,
+            ItemStatus::Pending | ItemStatus::Stored | ItemStatus::Gone => {
+                let mut statement = self.connection.prepare_cached(
+                    "UPDATE items SET status = ?2, next_at = 0, cause = ?3, message = ?4, settled_at = ?5
+                     WHERE no = ?1 AND status = 0",
+                )?;
+                let cause = note.as_ref().map(|_| Cause::NotFound.name());
+                statement.execute(params![item.0, status, cause, note, now.0])?
+            }
         };
         if changed > 0 {
             *self.change.of(status) += 1;
@@ -175,8 +177,9 @@ impl Change {
 impl Standing {
     fn of(connection: &Connection, item: ItemNo) -> Result<Self, Trouble> {
         let mut standing = Self::default();
-        let mut counts = connection
-            .prepare("SELECT status, count(*) FROM documents WHERE item = ?1 GROUP BY status")?;
+        let mut counts = connection.prepare_cached(
+            "SELECT status, count(*) FROM documents WHERE item = ?1 GROUP BY status",
+        )?;
         let mut rows = counts.query([item.0])?;
         while let Some(row) = rows.next()? {
             let count = row.get(1)?;
@@ -207,6 +210,7 @@ impl Standing {
 /// Reads where an item is, by its true id.
 pub(super) fn find_item(connection: &Connection, id: &str) -> rusqlite::Result<Option<ItemNo>> {
     connection
-        .query_row("SELECT no FROM items WHERE id = ?1", [id], |row| row.get(0).map(ItemNo))
+        .prepare_cached("SELECT no FROM items WHERE id = ?1")?
+        .query_row([id], |row| row.get(0).map(ItemNo))
         .optional()
 }

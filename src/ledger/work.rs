@@ -100,7 +100,7 @@ fn add(
     skip: &BTreeSet<ItemNo>,
     work: &mut Vec<Work>,
 ) -> Result<(), Trouble> {
-    let mut statement = connection.prepare(sql)?;
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
     while work.len() < limit
         && let Some(row) = rows.next()?
@@ -115,7 +115,7 @@ fn add(
 }
 
 fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {
-    let mut statement = connection.prepare(
+    let mut statement = connection.prepare_cached(
         "SELECT no, id, blob, size FROM documents WHERE item = ?1 AND status = 0 ORDER BY no LIMIT ?2",
     )?;
     let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], |row: &Row<'_>| {

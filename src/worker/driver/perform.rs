@@ -104,6 +104,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if self.may_fetch() && self.machine.held(now).is_none() {
             self.launch_downloads(now).await;
         }
+        self.commit_if_due(now);
+    }
+
+    fn commit_if_due(&mut self, now: Moment) {
         if let Some(group) = self.downloads.take_group(now) {
             self.commit(group, now);
         }
@@ -122,6 +126,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if let Some(skip) = self.downloads.wants_more(now) {
             self.jobs.push(jobs::refill(&self.shared, skip, now));
         }
+        // First, since while a full group waits, nothing is fetched.
+        self.commit_if_due(now);
         while let Some(errand) = self.downloads.take(self.concurrency) {
             self.jobs.push(jobs::fetch(&self.source, &self.shared, errand, self.drafts.draft()));
         }
