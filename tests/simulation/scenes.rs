@@ -125,3 +125,26 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
         assert_eq!(server.requests_while_closed, 0);
     });
 }
+
+#[test]
+fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().deliver(1000, &stage.world);
+        let (disk, filling) = (stage.disk.clone(), Rc::clone(&server));
+        let full = async move {
+            sleep(Duration::from_secs(25)).await;
+            assert!(filling.borrow().mail.values().any(|mail| mail.served > 0), "it downloads");
+            let at = disk.operations();
+            disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            filling.borrow_mut().disk_faults += 1;
+            sleep(Duration::from_secs(6 * 3600)).await;
+            disk.heal();
+        };
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::UntilDone), full);
+
+        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        stage.check();
+    });
+}
