@@ -197,7 +197,8 @@ impl Archive {
         // From here on the list stays, until the ledger or the next start has settled it.
         let intent = Intent { path: staged.intent.leave() };
         let session = self.root.join(group.folder.as_str());
-        if self.ensure_own_folder(&session)? {
+        let made = self.ensure_own_folder(&session);
+        if made.map_err(|error| storage_failure("use the folder", &session, &error))? {
             self.sync_folder(&self.root)?;
         }
         // Also the session's own: a folder that is there already may be one whose
@@ -205,52 +206,61 @@ impl Archive {
         let mut folders = BTreeSet::from([session.clone()]);
         let mut kept = Vec::with_capacity(group.papers.len());
         for (paper, file) in group.papers.into_iter().zip(staged.files) {
-            kept.push(self.place_one(&session, paper, file, &mut folders));
+            kept.push(self.place_one(&session, paper, file, &mut folders)?);
         }
         self.sync_names(&folders, filesystem)?;
         Ok((kept, intent))
     }
 
+    /// Moves one document to its place. What stands in its way is its own trouble, and no
+    /// other's; a disk that is full or failing is everyone's.
     fn place_one(
         &self,
         session: &Path,
         paper: Paper,
         file: Option<Staged>,
         folders: &mut BTreeSet<PathBuf>,
-    ) -> Result<Kept, Failure> {
+    ) -> Result<Result<Kept, Failure>, Failure> {
         let below = document_path(&paper.item, &paper.document);
         let path = session.join(&below);
         let thread = path.parent().unwrap_or(session);
+        let kept = Kept { file: below, length: paper.draft.length(), sha256: paper.draft.sha256() };
+        let placed =
+            self.own_folder_of(thread, folders).and_then(|()| match (file, paper.draft.body) {
+                (Some(staged), _) => staged.move_to(&path),
+                (None, Body::Spilled(spilled)) => spilled.staged.move_to(&path),
+                (None, Body::Memory(_)) => Err(io::ErrorKind::NotFound.into()),
+            });
+        match placed {
+            Ok(()) => Ok(Ok(kept)),
+            Err(error) => {
+                let failure = storage_failure("keep", &path, &error);
+                if is_obstructed(&error) { Ok(Err(failure)) } else { Err(failure) }
+            }
+        }
+    }
+
+    fn own_folder_of(&self, thread: &Path, folders: &mut BTreeSet<PathBuf>) -> io::Result<()> {
         if !folders.contains(thread) {
             self.ensure_own_folder(thread)?;
             folders.insert(thread.to_owned());
         }
-        let kept = Kept { file: below, length: paper.draft.length(), sha256: paper.draft.sha256() };
-        let staged = match (file, paper.draft.body) {
-            (Some(staged), _) => staged,
-            (None, Body::Spilled(spilled)) => spilled.staged,
-            (None, Body::Memory(_)) => {
-                let missing = io::Error::from(io::ErrorKind::NotFound);
-                return Err(storage_failure("rename to", &path, &missing));
-            }
-        };
-        staged.move_to(&path).map_err(|error| storage_failure("rename to", &path, &error))?;
-        Ok(kept)
+        Ok(())
     }
 
     /// Makes a folder unless it is there, and says whether it did. A link to one is refused.
-    fn ensure_own_folder(&self, path: &Path) -> Result<bool, Failure> {
-        let outcome = match self.disk().create_dir(path) {
+    fn ensure_own_folder(&self, path: &Path) -> io::Result<bool> {
+        match self.disk().create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                match self.disk().kind(path) {
-                    Ok(Some(PathKind::Folder)) => return Ok(false),
-                    Ok(_) => Err(io::Error::other(NOT_A_FOLDER)),
-                    Err(error) => Err(error),
+                match self.disk().kind(path)? {
+                    Some(PathKind::Folder) => Ok(false),
+                    Some(PathKind::File { .. } | PathKind::Other) | None => {
+                        Err(io::Error::new(io::ErrorKind::NotADirectory, NOT_A_FOLDER))
+                    }
                 }
             }
-            outcome => outcome,
-        };
-        outcome.map(|()| true).map_err(|error| storage_failure("use the folder", path, &error))
+            made => made.map(|()| true),
+        }
     }
 
     fn sync_names(
@@ -272,4 +282,12 @@ impl Archive {
     pub(super) fn sync_folder(&self, folder: &Path) -> Result<(), Failure> {
         self.disk().sync_dir(folder).map_err(|error| storage_failure("sync", folder, &error))
     }
+}
+
+/// Whether a document has no place because of what stands there.
+fn is_obstructed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidFilename
+    )
 }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
+use crate::ears::Ears;
 use crate::rules::{policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
@@ -31,10 +32,13 @@ const STATE_DIR: &str = "/state/sim";
 const STATE_FILE: &str = "/state/sim/execution_state.json";
 const ARCHIVE: &str = "/downloads";
 
-/// How long the worker gets, once everything is well, to make up for all that went wrong:
+/// How long the worker gets at most, once everything is well, to make up for all that went wrong:
 /// the daily second look at what is quarantined, a day later for a clock that was set back,
 /// and then some.
-const RECOVERY: Duration = Duration::from_secs(5 * 86_400);
+const RECOVERY_MAX: Duration = Duration::from_secs(5 * 86_400);
+
+/// How often it is looked whether it has.
+const RECOVERY_LOOK: Duration = Duration::from_secs(3 * 3600);
 
 /// Tells databases in memory apart.
 static CASE_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -46,6 +50,8 @@ pub(crate) struct Case {
     plot: Plot,
     /// The first life's end; later ones end well.
     first: Option<(Fuse, Ending)>,
+    /// The call to the disk that fails.
+    fails: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,31 +78,33 @@ pub(crate) enum Ending {
 /// What a case was like.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    pub(crate) days: u64,
     pub(crate) steps: u64,
     pub(crate) disk_calls: u64,
     pub(crate) kills: u64,
     pub(crate) requests_in_outage: u64,
     pub(crate) requests_while_closed: u64,
     pub(crate) throttled: u64,
+    pub(crate) clock_steps: u64,
     /// The statuses that were passed through.
     pub(crate) statuses: BTreeSet<String>,
 }
 
 impl Case {
     pub(crate) fn calm(seed: u64) -> Self {
-        Self { seed, plot: Plot::Calm, first: None }
+        Self { seed, plot: Plot::Calm, first: None, fails: None }
     }
 
     pub(crate) fn weather(seed: u64, days: u64) -> Self {
-        Self { seed, plot: Plot::Weather { days }, first: None }
+        Self { seed, plot: Plot::Weather { days }, first: None, fails: None }
     }
 
     pub(crate) fn outage(seed: u64, lasts: Duration) -> Self {
-        Self { seed, plot: Plot::Outage { lasts }, first: None }
+        Self { seed, plot: Plot::Outage { lasts }, first: None, fails: None }
     }
 
     pub(crate) fn throttled_and_killed(seed: u64) -> Self {
-        Self { seed, plot: Plot::Throttled, first: None }
+        Self { seed, plot: Plot::Throttled, first: None, fails: None }
     }
 
     pub(crate) fn killed_at_step(mut self, step: u64, ending: Ending) -> Self {
@@ -109,12 +117,30 @@ impl Case {
         self
     }
 
+    pub(crate) fn disk_fails_once(mut self, call: u64) -> Self {
+        self.fails = Some(call);
+        self
+    }
+
     pub(crate) fn run(self) -> Report {
         let case = format!("{self:?}");
+        let has_faults = self.fails.is_some()
+            || !matches!((self.plot, self.first), (Plot::Calm, None | Some((Fuse::Step(_), _))));
+        let ears = Ears::default();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            in_virtual_time(async { Stage::new(self).play().await })
+            tracing::subscriber::with_default(ears.clone(), || {
+                in_virtual_time(async { Stage::new(self).play().await })
+            })
         }));
-        outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"))
+        let report = outcome.unwrap_or_else(|_| panic!("the case that failed is {case}"));
+        assert!(has_faults || ears.errors().is_empty(), "{case}: {:?}", ears.errors());
+        let rebuilds = ears.rebuilds() as u64;
+        assert!(rebuilds <= report.clock_steps, "{case} was called stuck {rebuilds} times");
+        assert!(
+            report.clock_steps > 0 || report.requests_while_closed <= report.kills,
+            "{case} asked too early: {report:?}"
+        );
+        report
     }
 }
 
@@ -214,6 +240,10 @@ impl Stage {
         let mut fuse = self.case.first;
         loop {
             self.world.revive(fuse.map(|(fuse, _)| fuse));
+            if let Some(at) = self.case.fails.take() {
+                self.disk.fail(Fault { at, lasting: Lasting::Once, errno: Errno::NOSPC });
+                self.server.borrow_mut().disk_faults += 1;
+            }
             let ended = self.live(Mode::Once).await;
             match ended {
                 Some(ended) if matches!(ended.exit, Exit::Completed | Exit::NothingNew) => return,
@@ -230,9 +260,14 @@ impl Stage {
 
     /// Lives through a plot, then until there was time to make up for it.
     async fn until_recovered(&mut self, plot: impl Future<Output = ()>) {
-        let mut plot = std::pin::pin!(async {
+        let (server, database) = (Rc::clone(&self.server), self.database.clone());
+        let mut plot = std::pin::pin!(async move {
             plot.await;
-            sleep(RECOVERY).await;
+            let mut recovering = Duration::ZERO;
+            while recovering < RECOVERY_MAX && !truth::all_is_well(&reader(&database), &server) {
+                sleep(RECOVERY_LOOK).await;
+                recovering += RECOVERY_LOOK;
+            }
         });
         let mut killing = matches!(self.case.plot, Plot::Weather { .. });
         loop {
@@ -270,7 +305,8 @@ impl Stage {
             // Killed, or without a disk, before it had begun.
             Err(_) if self.world.is_doomed() => return None,
             Err(refusal) => {
-                assert!(self.disk_is_full(), "refused to begin: {refusal}");
+                let has_cause = self.server.borrow().disk_faults > 0;
+                assert!(has_cause, "refused to begin: {refusal}");
                 sleep(Duration::from_secs(60)).await;
                 return None;
             }
@@ -378,7 +414,7 @@ impl Stage {
     }
 
     fn reader(&self) -> Ledger {
-        Ledger::open_in(connect(&self.database), Path::new("/ledger")).unwrap()
+        reader(&self.database)
     }
 
     fn finish(mut self) -> Report {
@@ -388,7 +424,9 @@ impl Stage {
         truth::everything_is_settled(&reader, &server, self.report.kills);
         truth::the_accounts_are_even(&self.anchor);
         self.report.statuses = truth::the_history_is_possible(&reader);
+        self.report.days = self.world.days();
         self.report.steps = self.world.steps();
+        self.report.clock_steps = self.world.clock_steps();
         self.report.disk_calls = self.disk.operations();
         self.report.requests_while_closed = server.requests_while_closed;
         self.report.throttled = server.throttled;
@@ -396,6 +434,10 @@ impl Stage {
         self.anchor.close().unwrap();
         self.report
     }
+}
+
+fn reader(database: &str) -> Ledger {
+    Ledger::open_in(connect(database), Path::new("/ledger")).unwrap()
 }
 
 fn new_database() -> String {

@@ -81,7 +81,7 @@ fn a_restart_that_cannot_be_written_down_is_not_made() {
             stage.live(Mode::UntilDone).await;
             let at = stage.disk.operations() + calls;
             stage.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
-            stage.server.borrow_mut().disk_is_full = true;
+            stage.server.borrow_mut().disk_faults += 1;
 
             // It either could write it down, or works on; `live` sees to that.
             timeout(Duration::from_secs(3600), stage.live(Mode::Keep)).await.ok();
@@ -107,5 +107,44 @@ fn nothing_is_asked_while_the_credential_is_read_again() {
         assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
         let unauthorized = stage.server.borrow().unauthorized;
         assert!((1..=8).contains(&unauthorized), "{unauthorized} requests were refused");
+    });
+}
+
+#[test]
+fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().mood = Mood::Throttling { requests: 50, window: 6 * 3600 };
+
+        let ended = stage.live(Mode::Once).await.unwrap();
+
+        assert_eq!(ended.exit, Exit::Completed);
+        assert_eq!(ended.machine.restart_count, 0);
+        let server = server.borrow();
+        assert!(server.throttled > 0, "the quota was never used up");
+        assert_eq!(server.requests_while_closed, 0);
+    });
+}
+
+#[test]
+fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().deliver(1000, &stage.world);
+        let (disk, filling) = (stage.disk.clone(), Rc::clone(&server));
+        let full = async move {
+            sleep(Duration::from_secs(25)).await;
+            assert!(filling.borrow().mail.values().any(|mail| mail.served > 0), "it downloads");
+            let at = disk.operations();
+            disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            filling.borrow_mut().disk_faults += 1;
+            sleep(Duration::from_secs(6 * 3600)).await;
+            disk.heal();
+        };
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::UntilDone), full);
+
+        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        stage.check();
     });
 }

@@ -1,14 +1,15 @@
 //! The reference: what must be true of disk and ledger, given what the server holds.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::disk::MemoryDisk;
-use cynosure::engine::DocumentId;
+use cynosure::engine::{DocumentId, ItemId};
 use cynosure::ledger::{DocumentNo, Reader};
 use rusqlite::Connection;
 
-use crate::server::Server;
+use crate::server::{Mail, Server};
 
 /// Every document that the ledger calls stored is a whole file, and there once.
 pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
@@ -33,16 +34,22 @@ pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, serv
     assert!(recount.agrees(), "the counters are wrong: {recount:?}");
 }
 
+/// Whether the worker has made up for all that went wrong.
+pub(crate) fn all_is_well(ledger: &Reader, server: &RefCell<Server>) -> bool {
+    let is_stored = |(no, mail): (&u64, &Mail)| {
+        let (item, document) = (ItemId::new(&*mail.item), DocumentId::new(format!("D{no}")));
+        mail.deleted || ledger.stored_file(&item, &document).unwrap().is_some()
+    };
+    ledger.tally().unwrap().pending() == 0 && server.borrow().mail.iter().all(is_stored)
+}
+
 /// Once all is well again, everything that the server holds is stored, and the account is even.
 pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
     let tally = ledger.tally().unwrap();
     assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
     for (no, mail) in &server.mail {
         let stored = ledger
-            .stored_file(
-                &cynosure::engine::ItemId::new(&*mail.item),
-                &DocumentId::new(format!("D{no}")),
-            )
+            .stored_file(&ItemId::new(&*mail.item), &DocumentId::new(format!("D{no}")))
             .unwrap();
         assert!(
             stored.is_some() || mail.deleted || mail.poison,

@@ -30,6 +30,7 @@ struct Inner {
     began: Instant,
     /// How far the worker's clock is ahead of the true time, in milliseconds.
     clock_ahead: Cell<i64>,
+    clock_steps: Cell<u64>,
     chance: RefCell<fastrand::Rng>,
     disk: MemoryDisk,
     /// Steps until the process is killed.
@@ -46,6 +47,7 @@ impl SimWorld {
         let inner = Inner {
             began: Instant::now(),
             clock_ahead: Cell::new(0),
+            clock_steps: Cell::new(0),
             chance: RefCell::new(fastrand::Rng::with_seed(seed)),
             disk,
             fuse: Cell::new(None),
@@ -79,9 +81,19 @@ impl SimWorld {
         EPOCH.after(self.inner.began.elapsed())
     }
 
+    /// How many days were simulated.
+    pub(crate) fn days(&self) -> u64 {
+        self.inner.began.elapsed().as_secs() / 86_400
+    }
+
     /// Sets the worker's clock forward by `seconds`, or back.
     pub(crate) fn step_clock(&self, seconds: i64) {
         self.inner.clock_ahead.set(self.inner.clock_ahead.get() + seconds * 1000);
+        self.inner.clock_steps.set(self.inner.clock_steps.get() + 1);
+    }
+
+    pub(crate) fn clock_steps(&self) -> u64 {
+        self.inner.clock_steps.get()
     }
 
     /// Kills the process, wherever it is.
