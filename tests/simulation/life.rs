@@ -204,17 +204,17 @@ impl Stage {
                 self.until_recovered(weather).await;
             }
             Plot::Outage { lasts } => {
-                let (server, world) = (Rc::clone(&self.server), self.world.clone());
+                let (server, database) = (Rc::clone(&self.server), connect(&self.database));
                 let counted = Rc::new(RefCell::new(0));
                 let told = Rc::clone(&counted);
                 self.until_recovered(async move {
-                    sleep(Duration::from_millis(300)).await;
+                    Server::until_served(&server, 10).await;
                     let before = server.borrow().requests;
                     server.borrow_mut().mood = Mood::Down;
                     sleep(lasts).await;
                     *told.borrow_mut() = server.borrow().requests - before;
+                    truth::no_item_is_blamed(&database);
                     server.borrow_mut().heal();
-                    drop(world);
                 })
                 .await;
                 self.report.requests_in_outage = *counted.borrow();
@@ -300,6 +300,16 @@ impl Stage {
 
     /// One life of the process; `None` if it was killed.
     pub(crate) async fn live(&self, mode: Mode) -> Option<Ended> {
+        let (_stop, stopping) = watch::channel(Stop::No);
+        self.live_until(mode, stopping).await
+    }
+
+    /// One life of the process, in which it may be asked to stop.
+    pub(crate) async fn live_until(
+        &self,
+        mode: Mode,
+        stop: watch::Receiver<Stop>,
+    ) -> Option<Ended> {
         let opened = match self.open() {
             Ok(opened) => opened,
             // Killed, or without a disk, before it had begun.
@@ -316,7 +326,6 @@ impl Stage {
             let agree = !notes.iter().any(|note| note.contains("did not agree"));
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
         }
-        let (_stop, stopping) = watch::channel(Stop::No);
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
         let parts = Parts {
@@ -331,7 +340,7 @@ impl Stage {
             policies: policies(),
             concurrency: 8,
             mode,
-            stop: stopping,
+            stop,
             view,
         };
         let ended = tokio::select! {

@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, Lasting};
-use cynosure::worker::{Exit, Mode};
+use cynosure::engine::RestartCause;
+use cynosure::worker::{Exit, Mode, Stop, World};
 use rustix::io::Errno;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::life::{Stage, play};
-use crate::server::Mood;
+use crate::server::{Mood, Server};
 use crate::world::Fuse;
 
 #[test]
@@ -96,9 +98,8 @@ fn nothing_is_asked_while_the_credential_is_read_again() {
         server.borrow_mut().deliver(1000, &stage.world);
         server.borrow_mut().renewal_takes = Duration::from_secs(30);
         let expiry = async {
-            sleep(Duration::from_secs(25)).await;
+            Server::until_served(&server, 100).await;
             let mut server = server.borrow_mut();
-            assert!(server.mail.values().any(|mail| mail.served > 0), "it is downloading");
             (server.credential, server.credential_file) = (2, 2);
         };
 
@@ -133,8 +134,7 @@ fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
         server.borrow_mut().deliver(1000, &stage.world);
         let (disk, filling) = (stage.disk.clone(), Rc::clone(&server));
         let full = async move {
-            sleep(Duration::from_secs(25)).await;
-            assert!(filling.borrow().mail.values().any(|mail| mail.served > 0), "it downloads");
+            Server::until_served(&filling, 100).await;
             let at = disk.operations();
             disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
             filling.borrow_mut().disk_faults += 1;
@@ -146,5 +146,55 @@ fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
 
         assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
         stage.check();
+    });
+}
+
+#[test]
+fn asked_to_stop_it_keeps_what_was_in_flight_and_goes_on_from_there() {
+    for millis in (0..6000).step_by(150) {
+        play(async |stage| {
+            let (stop, stopping) = watch::channel(Stop::No);
+            let asked = async {
+                sleep(Duration::from_millis(millis)).await;
+                stop.send_replace(Stop::Asked);
+                stage.world.now()
+            };
+
+            let (ended, asked) = tokio::join!(stage.live_until(Mode::UntilDone, stopping), asked);
+
+            let took = stage.world.now().since(asked);
+            assert!(took < Duration::from_secs(2), "it took {took:?} to stop");
+            let ended = ended.unwrap();
+            assert!(matches!(ended.exit, Exit::Stopped | Exit::Completed), "{ended:?}");
+            let ended = stage.live(Mode::Once).await.unwrap();
+            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{ended:?}");
+            stage.check();
+            let twice = stage.server.borrow().mail.values().filter(|mail| mail.served > 1).count();
+            assert_eq!(twice, 0, "stopped after {millis} ms, it fetched again what it had");
+        });
+    }
+}
+
+#[test]
+fn a_new_credential_is_noticed_at_once_while_the_old_one_is_refused() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().credential = 2;
+        let began = stage.world.now();
+        let repair = async {
+            sleep(Duration::from_secs(60)).await;
+            server.borrow_mut().credential_file = 2;
+        };
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::Keep), repair);
+
+        assert_eq!(
+            ended.map(|ended| ended.exit),
+            Some(Exit::Restart(RestartCause::Authentication))
+        );
+        let took = stage.world.now().since(began);
+        assert!(took < Duration::from_secs(66), "noticed after {took:?}");
+        assert!(server.borrow().unauthorized <= 2, "a refused credential is not tried on and on");
+        assert_eq!(stage.live(Mode::Once).await.map(|ended| ended.exit), Some(Exit::Completed));
     });
 }

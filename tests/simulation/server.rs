@@ -118,6 +118,14 @@ impl Server {
         }
     }
 
+    /// Waits until so many messages were given out: the download is under way.
+    pub(crate) async fn until_served(server: &RefCell<Self>, number: usize) {
+        let served = || server.borrow().mail.values().filter(|mail| mail.served > 0).count();
+        while served() < number {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn delete_one(&mut self, world: &SimWorld) {
         if !self.mail.is_empty() {
             let no = 1 + world.below(self.mail.len() as u64);
@@ -259,18 +267,22 @@ impl Source for SimSource {
 
     async fn page(&self, listing: &Listing, place: Option<&Place>) -> Result<Page, Failure> {
         self.request().await?;
+        // What comes after the first page is in no listing: it is found by the next look.
         let newest = self.server.borrow().newest();
-        let from = match (place, listing) {
-            (Some(place), _) => number(place.as_str()),
-            (None, Listing::Everything) => 0,
-            (None, Listing::Since(cursor)) => number(cursor.as_str()),
+        let (from, end) = match (place, listing) {
+            (Some(place), _) => {
+                let (from, end) = place.as_str().split_once(" of ").expect("a place of ours");
+                (number(from), number(end))
+            }
+            (None, Listing::Everything) => (0, newest),
+            (None, Listing::Since(cursor)) => (number(cursor.as_str()), newest),
         };
         if matches!(listing, Listing::Since(_)) && from < self.server.borrow().forgotten {
             return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
         }
-        let to = newest.min(from + PAGE as u64);
-        let next = if to < newest {
-            Next::More(Place::new(to.to_string()))
+        let to = end.min(from + PAGE as u64);
+        let next = if to < end {
+            Next::More(Place::new(format!("{to} of {end}")))
         } else {
             Next::Done(match listing {
                 Listing::Everything => None,

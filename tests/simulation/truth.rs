@@ -47,6 +47,7 @@ pub(crate) fn all_is_well(ledger: &Reader, server: &RefCell<Server>) -> bool {
 pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
     let tally = ledger.tally().unwrap();
     assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
+    assert!(ledger.cursor().unwrap().is_some(), "everything would be listed again at each look");
     for (no, mail) in &server.mail {
         let stored = ledger
             .stored_file(&ItemId::new(&*mail.item), &DocumentId::new(format!("D{no}")))
@@ -73,6 +74,13 @@ pub(crate) fn the_accounts_are_even(database: &Connection) {
         let wrong: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(wrong, 0, "{sql}");
     }
+}
+
+/// An outage costs an item one attempt at most: the one by which it was noticed.
+pub(crate) fn no_item_is_blamed(database: &Connection) {
+    let sql = "SELECT max(attempts) FROM items";
+    let attempts: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(attempts <= 1, "an item failed {attempts} times in an outage");
 }
 
 /// Every transition is an edge of the drawing in the docs. Returns the statuses passed through.

@@ -183,9 +183,11 @@ impl Machine {
         match event {
             Event::Started => {
                 self.watched_since = now;
-                let mut step = self.started(now);
-                step.effects.push(work.effect());
-                step
+                let was_failing = self.consecutive_errors > 0;
+                let step = self.started(now);
+                // The source may still be down, and that is no item's fault.
+                let step = if was_failing { step.and(Effect::Prove) } else { step };
+                step.and(work.effect())
             }
             Event::Due => self.overdue(rules, work, now),
             Event::FoundNews if work == Work::Looking => {

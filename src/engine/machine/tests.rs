@@ -302,7 +302,20 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
 
     assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
     assert_eq!(step.machine.restart_count, 1);
+    let started = step.machine.step(&rules(), &Event::Started, LATER);
+    assert_eq!(started.effects, [Effect::Prove, Effect::Download], "it may still be down");
     assert_eq!(step.machine.state, State::Working(Work::Downloading));
+}
+
+#[test]
+fn a_restart_after_errors_is_never_earlier_than_the_server_said() {
+    let told = Duration::from_secs(7200);
+    let used_up = Machine { retry_count: rules().max_retries, ..downloading() };
+
+    let erred = after(&used_up, &failed(Scope::Session, Cause::Server, Some(7200)), NOW);
+
+    assert!(matches!(erred.state, State::Error { then: Then::Restart, .. }), "{erred:?}");
+    assert!(erred.deadline(&rules()) >= NOW.after(told));
 }
 
 #[test]

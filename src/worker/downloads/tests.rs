@@ -133,6 +133,7 @@ fn nothing_is_settled_before_the_ledger_has_said_so_after_the_last_group() {
     scene.stored(errand);
     scene.commit();
 
+    assert_eq!(scene.downloads.lull(), None);
     assert_eq!(scene.round(), asks());
     scene.downloads.admit(work(&[(1, 1)]), false, None, NOW);
     let errand = scene.take();
