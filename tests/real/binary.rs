@@ -22,7 +22,11 @@ pub(crate) struct Workplace {
 
 impl Workplace {
     pub(crate) fn new(config: &str) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
+        Self::under(&std::env::temp_dir(), config)
+    }
+
+    pub(crate) fn under(parent: &Path, config: &str) -> Self {
+        let folder = TempDir::new_in(parent).expect("a temporary folder");
         fs::write(folder.path().join("config.toml"), config).expect("the folder is ours");
         Self { folder }
     }
@@ -132,6 +136,11 @@ pub(crate) struct Running(Child);
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.spawn().expect("the program starts"))
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// How it ended, if it did by itself.

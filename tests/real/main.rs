@@ -12,5 +12,7 @@ mod http;
 mod imap;
 mod jmap;
 mod kill;
+mod large;
+mod memory;
 mod patience;
 mod requirement;

@@ -1,8 +1,8 @@
-//! Waiting for other processes, the only thing here that has to look again and again.
+//! Waiting for other processes, the only thing here that has to look again and again or needs a clock.
 #![expect(clippy::disallowed_methods, reason = "another process tells nobody when it is ready")]
 
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -28,6 +28,13 @@ pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
 /// Lets another process live for this long.
 pub(crate) fn let_pass(time: Duration) {
     thread::sleep(time);
+}
+
+/// Does something, and says how long it took.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let done = work();
+    (done, began.elapsed())
 }
 
 /// Returns in the next second of the wall clock: a session is named by the second it starts in.

@@ -1,0 +1,150 @@
+//! How fast a mailbox becomes durable, beside a downloader that syncs nothing.
+//!
+//! ```text
+//! cargo bench --bench extract -- [ITEMS…]
+//! ```
+//!
+//! For each size, one `demo --serve` is extracted twice, each time by a process of its own: by
+//! `run --once`, and by the [bare] downloader. The last column is the rate of the first as a share of the second's.
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod bare;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cynosure::ledger::Reader;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use crate::process::{Service, Usage, cynosure, measure, this};
+
+/// Items of the mailboxes, unless the command line names others.
+const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
+
+/// The first argument of the process that only downloads, before the configuration and the folder.
+const BARE: &str = "bare";
+
+const MEGABYTE: f64 = 1e6;
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
+
+/// What an extraction brought, and how long its two parts took, in seconds.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+struct Outcome {
+    documents: u64,
+    bytes: u64,
+    listing: f64,
+    downloading: f64,
+}
+
+fn main() {
+    // Cargo passes `--bench` to every benchmark.
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let arguments: Vec<String> = arguments.collect();
+    if let [first, config, folder] = arguments.as_slice()
+        && first == BARE
+    {
+        let outcome = bare::download(Path::new(config), Path::new(folder));
+        println!("{}", serde_json::json!(outcome));
+        return;
+    }
+    let sizes: Vec<u32> = match arguments.as_slice() {
+        [] => ITEMS.to_vec(),
+        sizes => sizes.iter().map(|size| size.parse().expect("a number of items")).collect(),
+    };
+    println!(
+        "{:>7} {:9} {:>9} {:>6} {:>6} {:>8} {:>11} {:>6} {:>8} {:>6} {:>7}",
+        "items",
+        "by",
+        "documents",
+        "MB",
+        "list s",
+        "fetch s",
+        "documents/s",
+        "MB/s",
+        "peak MiB",
+        "CPU s",
+        "of bare"
+    );
+    let folders: Vec<TempDir> = sizes.into_iter().map(compare).collect();
+    remove(folders);
+}
+
+/// Removes what was made, when nothing is measured any more, and without waiting for it: a disk
+/// mounted with the option `discard` is told of each of 400,000 files, which takes minutes.
+#[expect(clippy::zombie_processes, reason = "it outlives this program")]
+fn remove(folders: Vec<TempDir>) {
+    let mut command = Command::new("rm");
+    command.arg("-rf").args(folders.into_iter().map(TempDir::keep));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("there is rm");
+}
+
+/// Measures one mailbox, and returns the folder with everything in it.
+fn compare(items: u32) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    let service = Service::start(items, folder.path());
+
+    // The one that syncs goes first: it would have to wait for what the other left unwritten.
+    let (durable, durable_usage) = extract(&service.config);
+    let (bare, bare_usage) = download(&service.config, &folder.path().join("bare"));
+    assert_eq!((durable.documents, durable.bytes), (bare.documents, bare.bytes), "both bring all");
+
+    print_row(items, "cynosure", &durable, &durable_usage, Some(durable.rate() / bare.rate()));
+    print_row(items, "bare", &bare, &bare_usage, None);
+    folder
+}
+
+/// Extracts with the worker.
+fn extract(config: &Path) -> (Outcome, Usage) {
+    let mut worker = cynosure();
+    worker.arg("--config").arg(config).args(["run", "--once"]);
+    let (_, usage) = measure(&mut worker);
+
+    let ledger = config.with_file_name("state").join("demo").join("ledger.sqlite");
+    let ledger = Reader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let session = ledger.newest_session().expect("it can be read").expect("there is a session");
+    let history = ledger.history(usize::MAX).expect("it can be read");
+    let entered = |state: &str| {
+        let mut transitions = history.iter().filter(|transition| transition.to == state);
+        transitions.next().expect("it was in every state").at
+    };
+    let seconds = |from: &str, to: &str| entered(to).since(entered(from)).as_secs_f64();
+    let outcome = Outcome {
+        documents: session.tally.documents,
+        bytes: session.tally.bytes,
+        listing: seconds("collecting", "downloading"),
+        downloading: seconds("downloading", "completed"),
+    };
+    (outcome, usage)
+}
+
+/// Downloads with this very program, in a process of its own.
+fn download(config: &Path, folder: &PathBuf) -> (Outcome, Usage) {
+    fs::create_dir(folder).expect("the folder is ours");
+    let mut command = this();
+    command.arg(BARE).arg(config).arg(folder);
+    let (said, usage) = measure(&mut command);
+    (serde_json::from_str(&said).expect("it says what it brought"), usage)
+}
+
+fn print_row(items: u32, by: &str, outcome: &Outcome, usage: &Usage, share: Option<f64>) {
+    let Outcome { documents, bytes, listing, downloading } = *outcome;
+    let share = share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0));
+    let megabytes = bytes as f64 / MEGABYTE;
+    println!(
+        "{items:>7} {by:9} {documents:>9} {megabytes:>6.0} {listing:>6.2} {downloading:>8.2} {:>11.0} {:>6.0} {:>8.1} {:>6.2} {share:>7}",
+        outcome.rate(),
+        megabytes / downloading,
+        usage.peak_bytes as f64 / MEBIBYTE,
+        usage.cpu_seconds,
+    );
+}
+
+impl Outcome {
+    /// Documents per second, the listing apart.
+    fn rate(&self) -> f64 {
+        self.documents as f64 / self.downloading
+    }
+}

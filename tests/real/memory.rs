@@ -1,0 +1,96 @@
+//! How much memory a worker takes, whatever the number and the size of the messages.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use cynosure::demo::{self, Options};
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::binary::{Running, Workplace};
+use crate::large::Large;
+use crate::patience::{let_pass, timed};
+
+/// What a worker may have resident, in KiB: 64 MiB.
+const PEAK_KIB_MAX: u64 = 64 * 1024;
+
+const ITEMS: u32 = 100_000;
+
+/// A filesystem in memory, and the room that the items need there, with some to spare.
+const IN_MEMORY: &str = "/dev/shm";
+const ROOM_BYTES: u64 = 4_000_000_000;
+
+/// As many at once as the worker fetches.
+const LARGE_MESSAGES: usize = 8;
+const LARGE_BYTES: usize = 50_000_000;
+
+/// How often the peak is read. The kernel keeps it, so that only what comes after the last look is missed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+#[test]
+fn a_hundred_thousand_threads_fit_into_64_mib() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let demo = demo::start(Options {
+        items: ITEMS,
+        token_file: Some(folder.path().join("token")),
+        ..Options::default()
+    });
+    let demo = demo.expect("the service starts");
+    let config = demo::configuration(&demo, Path::new("downloads"));
+    let workplace = Workplace::under(&roomy_folder(), &config);
+
+    let (peak, took) = timed(|| peak_of_a_run(&workplace));
+
+    let documents = f64::from(demo.counters().messages_served);
+    let rate = documents / took.as_secs_f64();
+    println!("{documents} documents, listing included: {took:.1?}, {rate:.0}/s, peak {peak} KiB");
+    assert!(peak <= PEAK_KIB_MAX, "{ITEMS} threads take {peak} KiB");
+}
+
+#[test]
+fn eight_messages_of_50_mb_at_once_fit_into_64_mib() {
+    let server = Large::start(LARGE_MESSAGES, LARGE_BYTES);
+    let workplace = Workplace::new(&server.config());
+    workplace.put_secret("token", "secret");
+
+    let (peak, took) = timed(|| peak_of_a_run(&workplace));
+
+    println!("{LARGE_MESSAGES} messages of {LARGE_BYTES} bytes: {took:.1?}, peak {peak} KiB");
+    let sizes = workplace.files().into_iter().map(|path| {
+        let entry = fs::metadata(path).expect("the archive can be read");
+        entry.len()
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [LARGE_BYTES as u64; LARGE_MESSAGES]);
+    assert!(peak <= PEAK_KIB_MAX, "long messages take {peak} KiB");
+}
+
+/// Where 160,000 files are removed in a second. A disk that is told of each, by the mount option
+/// `discard`, takes minutes.
+fn roomy_folder() -> PathBuf {
+    let has_room = rustix::fs::statvfs(IN_MEMORY)
+        .is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM_BYTES);
+    if has_room { PathBuf::from(IN_MEMORY) } else { std::env::temp_dir() }
+}
+
+/// Runs one session to its end, which must be a success; returns the most it had resident, in KiB.
+fn peak_of_a_run(workplace: &Workplace) -> u64 {
+    let mut command = workplace.command(&["run", "--once"]);
+    let mut run = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let status = format!("/proc/{}/status", run.id());
+    let mut peak = 0;
+    let ended = loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let figure = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        // A process that has ended has no memory any more.
+        peak = figure.unwrap_or(peak);
+        match run.ended() {
+            Some(ended) => break ended,
+            None => let_pass(LOOK_INTERVAL),
+        }
+    };
+    assert!(ended.success(), "the run ended with {ended}");
+    assert_ne!(peak, 0, "the kernel tells no peak");
+    peak
+}
