@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
 use crate::source::http::Limits;
 use crate::source::jmap::{self, Jmap};
-use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::rules::{policies, rules};
@@ -57,10 +57,11 @@ pub enum End {
 pub async fn run(
     task: Task,
     mut settings: Settings,
-    stop: watch::Receiver<Stop>,
+    mut stop: watch::Receiver<Stop>,
     view: watch::Sender<View>,
 ) -> End {
     let world = Rc::new(RealWorld);
+    let mut has_lived = false;
     loop {
         let Some(source) = settings.sources.get(&task.name).cloned() else {
             return End::Refused(Refusal::Configuration(format!(
@@ -70,8 +71,20 @@ pub async fn run(
         };
         let ended = match live(&task, &settings, &source, &world, &stop, &view).await {
             Ok(ended) => ended,
+            // Nobody is there any more who could be told: a full disk or a lock is waited for.
+            Err(refusal @ (Refusal::Failed(_) | Refusal::Held { .. }))
+                if has_lived && task.mode != Mode::Once =>
+            {
+                error!(source = %task.name, "cannot start anew yet: {refusal}");
+                let again = world.now().after(settings.restart.retry_delay_base);
+                tokio::select! {
+                    () = stopped(&mut stop) => return End::Refused(refusal),
+                    () = world.sleep_until(again) => continue,
+                }
+            }
             Err(refusal) => return End::Refused(refusal),
         };
+        has_lived = true;
         let Exit::Restart(cause) = ended.exit else { return End::Ended(ended) };
         if !settings.service.enable_auto_restart {
             warn!(source = %task.name, why = cause.reason(), "a restart is due, and auto-restart is off");

@@ -47,6 +47,8 @@ pub(crate) struct Mail {
     pub(crate) deleted: bool,
     /// Always 500.
     pub(crate) poison: bool,
+    /// How often it was asked for.
+    pub(crate) asked: u32,
     /// How often its bytes were given out in full.
     pub(crate) served: u32,
 }
@@ -112,6 +114,7 @@ impl Server {
                 bytes,
                 deleted: false,
                 poison: world.one_in(150),
+                asked: 0,
                 served: 0,
             };
             self.mail.insert(no, mail);
@@ -293,8 +296,9 @@ impl Source for SimSource {
     }
 
     async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {
-        self.request().await?;
         let no = number(&wanted.document.as_str()[1..]);
+        self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.asked += 1);
+        self.request().await?;
         let mail = self.server.borrow().mail[&no].clone();
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));

@@ -274,7 +274,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<Stop>) {
+/// Returns when the worker is asked to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>) {
     // A closed channel means that nobody is left who could ask.
     if stop.wait_for(|stop| *stop == Stop::Asked).await.is_err() {
         std::future::pending::<()>().await;
