@@ -49,6 +49,7 @@ pub(super) enum Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub outcomes: Vec<Outcome>,
+    documents: usize,
     bytes: usize,
     opened: Option<Moment>,
 }
@@ -56,6 +57,7 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn push(&mut self, outcome: Outcome, now: Moment) {
         self.opened.get_or_insert(now);
+        self.documents += usize::from(outcome.item().is_none());
         self.bytes += outcome.bytes_held();
         self.outcomes.push(outcome);
     }
@@ -65,7 +67,7 @@ impl Group {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.outcomes.len() >= GROUP_DOCUMENTS_MAX || self.bytes >= GROUP_BYTES_MAX
+        self.documents >= GROUP_DOCUMENTS_MAX || self.bytes >= GROUP_BYTES_MAX
     }
 
     /// When it is to be made durable, full or not.
