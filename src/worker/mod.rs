@@ -1,6 +1,6 @@
 //! Drives: wait, decide, perform.
 //!
-//! [`drive`] is the loop of one source; [`run`] gives it its lives. What the loop
+//! [`drive`] is the loop of one source; [`run()`] gives it its lives. What the loop
 //! needs from outside comes through seams, so that a test can be the world:
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
