@@ -57,6 +57,25 @@ fn an_interrupted_run_keeps_what_it_has_and_the_next_goes_on() {
     }
 }
 
+#[test]
+fn under_systemd_the_worker_leaves_to_be_started_again() {
+    let home = Home::served(20);
+    let mut command = home.command(&["run"]);
+    command.env("INVOCATION_ID", "0123").env("NOTIFY_SOCKET", "/nowhere/notify");
+
+    let completed = home.end(&mut command);
+    assert_eq!(completed.code, Some(75), "{completed:?}");
+    assert!(completed.out.starts_with("the session is completed"), "{completed:?}");
+
+    let mut waiting = Running(command.spawn().unwrap());
+    let state = || home.cynosure(&["status"]).out;
+    wait_until("it waits for its next look", PATIENCE, || {
+        (state().contains("idle") && !state().contains("not running")).then_some(())
+    });
+    waiting.signal(Signal::TERM);
+    assert_eq!(ended(&mut waiting, PATIENCE).code(), Some(75));
+}
+
 #[tokio::test]
 async fn a_second_signal_leaves_at_once() {
     let is_download = |asked: &Asked| asked.path().starts_with("/get/");
