@@ -19,6 +19,7 @@ const BAR_CELLS: u64 = 18;
 /// The terminal, or its absence.
 #[derive(Clone, Debug)]
 pub(super) struct Screen {
+    wanted: Wanted,
     lines: Option<MultiProgress>,
 }
 
@@ -28,12 +29,18 @@ impl Screen {
     pub(super) fn new(wanted: Wanted) -> Self {
         let live = wanted == Wanted::Yes && std::io::stderr().is_terminal();
         let lines = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        Self { lines }
+        Self { wanted, lines }
     }
 
     #[must_use]
     pub(super) fn is_live(&self) -> bool {
         self.lines.is_some()
+    }
+
+    /// Whether a person wants to be told more than the result.
+    #[must_use]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted == Wanted::Yes
     }
 
     /// Writes something else to the terminal without tearing the lines.

@@ -12,7 +12,7 @@ use crate::cli::closing;
 use crate::cli::exit::Exit;
 use crate::cli::logging;
 use crate::cli::place::Ground;
-use crate::cli::print::{fail, out};
+use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
 use crate::worker::{End, Mode, Stop, Supervision, Task, View, run as run_source};
@@ -132,6 +132,9 @@ fn tell(screen: &Screen, label: Option<&str>, name: &SourceName, end: &End) -> E
     };
     screen.beside(|| match exit {
         Exit::Done | Exit::SomeQuarantined | Exit::StartAgain => {
+            if let Some(speed) = closing::speed(end).filter(|_| screen.is_wanted()) {
+                note(speed);
+            }
             out(sentence);
             exit
         }
