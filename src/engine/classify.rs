@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Cause, Scope};
+use crate::engine::Cause;
 
 /// What a body says beyond its status. Read by the source, which knows its server's words.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,45 +64,10 @@ impl Answer {
     }
 }
 
-/// One line per run of statuses with the same verdict: the whole table, for a test and for people.
-#[must_use]
-pub fn table() -> String {
-    let hints = [
-        ("no hint", Answer::bare(0)),
-        ("Retry-After", Answer { retry_after: Some(Duration::from_secs(30)), ..Answer::bare(0) }),
-        ("quota body", Answer { said: Said::TooMany, ..Answer::bare(0) }),
-    ];
-    let scopes = [("listing", Scope::Listing), ("item", Scope::Item), ("session", Scope::Session)];
-    let mut table = String::new();
-    for (scope_name, scope) in scopes {
-        for (hint_name, hint) in &hints {
-            table.push_str(&format!("{scope_name}, {hint_name}\n"));
-            for (first, last, judged) in runs(|status| {
-                let cause = Answer { status, ..*hint }.cause();
-                format!("{} {cause} → {:?}", cause.kind().name(), cause.verdict(scope))
-            }) {
-                table.push_str(&format!("  {first}–{last}  {judged}\n"));
-            }
-        }
-    }
-    table
-}
-
-fn runs(judge: impl Fn(u16) -> String) -> Vec<(u16, u16, String)> {
-    let mut runs: Vec<(u16, u16, String)> = Vec::new();
-    for status in 100..=599 {
-        let judged = judge(status);
-        match runs.last_mut() {
-            Some((_, last, same)) if *same == judged => *last = status,
-            _ => runs.push((status, status, judged)),
-        }
-    }
-    runs
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Scope;
 
     #[test]
     fn the_verdict_of_every_status_is_known() {
@@ -121,5 +86,44 @@ mod tests {
         let answer = Answer { said: Said::TooMany, ..Answer::bare(401) };
 
         assert_eq!(answer.cause(), Cause::RateLimit);
+    }
+
+    /// One line per run of statuses with the same verdict: the whole table.
+    fn table() -> String {
+        let hints = [
+            ("no hint", Answer::bare(0)),
+            (
+                "Retry-After",
+                Answer { retry_after: Some(Duration::from_secs(30)), ..Answer::bare(0) },
+            ),
+            ("quota body", Answer { said: Said::TooMany, ..Answer::bare(0) }),
+        ];
+        let scopes =
+            [("listing", Scope::Listing), ("item", Scope::Item), ("session", Scope::Session)];
+        let mut table = String::new();
+        for (scope_name, scope) in scopes {
+            for (hint_name, hint) in &hints {
+                table.push_str(&format!("{scope_name}, {hint_name}\n"));
+                for (first, last, judged) in runs(|status| {
+                    let cause = Answer { status, ..*hint }.cause();
+                    format!("{} {cause} → {:?}", cause.kind().name(), cause.verdict(scope))
+                }) {
+                    table.push_str(&format!("  {first}–{last}  {judged}\n"));
+                }
+            }
+        }
+        table
+    }
+
+    fn runs(judge: impl Fn(u16) -> String) -> Vec<(u16, u16, String)> {
+        let mut runs: Vec<(u16, u16, String)> = Vec::new();
+        for status in 100..=599 {
+            let judged = judge(status);
+            match runs.last_mut() {
+                Some((_, last, same)) if *same == judged => *last = status,
+                _ => runs.push((status, status, judged)),
+            }
+        }
+        runs
     }
 }

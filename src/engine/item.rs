@@ -22,8 +22,8 @@ pub enum ItemStep {
     Gone,
     /// It costs an attempt; try again at the time given.
     Retry { attempts: u32, at: Moment },
-    /// Set it aside; look again at the time given.
-    Quarantine { attempts: u32, recheck: Moment },
+    /// Set it aside until its [next look](ItemPolicy::next_look).
+    Quarantine,
     /// It is not the item's fault: it waits for the session, with its attempts untouched.
     Unharmed,
 }
@@ -34,11 +34,11 @@ impl ItemPolicy {
     pub fn after(&self, failure: &Failure, attempts: u32, now: Moment, draw: Draw) -> ItemStep {
         match failure.cause.verdict(Scope::Item) {
             Verdict::Gone => ItemStep::Gone,
-            Verdict::Quarantine => self.quarantine(attempts.saturating_add(1), now),
+            Verdict::Quarantine => ItemStep::Quarantine,
             Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously => {
                 let attempts = attempts.saturating_add(1);
                 if attempts >= self.max_attempts {
-                    return self.quarantine(attempts, now);
+                    return ItemStep::Quarantine;
                 }
                 ItemStep::Retry { attempts, at: now.after(self.delay(attempts, failure, draw)) }
             }
@@ -52,8 +52,10 @@ impl ItemPolicy {
         }
     }
 
-    fn quarantine(&self, attempts: u32, now: Moment) -> ItemStep {
-        ItemStep::Quarantine { attempts, recheck: now.after(self.recheck) }
+    /// When an item that is quarantined now is looked at again.
+    #[must_use]
+    pub fn next_look(&self, now: Moment) -> Moment {
+        now.after(self.recheck)
     }
 
     /// Doubling, over the upper half of the delay by chance, never below the server's word.
@@ -86,10 +88,8 @@ mod tests {
     fn a_failing_item_is_tried_again_later_and_later_and_then_set_aside() {
         assert_eq!(after(Cause::Server, 0), ItemStep::Retry { attempts: 1, at: Moment(1_010_000) });
         assert_eq!(after(Cause::Server, 1), ItemStep::Retry { attempts: 2, at: Moment(1_015_000) });
-        assert_eq!(
-            after(Cause::Server, 2),
-            ItemStep::Quarantine { attempts: 3, recheck: Moment(87_400_000) }
-        );
+        assert_eq!(after(Cause::Server, 2), ItemStep::Quarantine);
+        assert_eq!(POLICY.next_look(NOW), Moment(87_400_000));
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_deleted_item_is_gone_and_a_forbidden_one_set_aside_at_once() {
         assert_eq!(after(Cause::NotFound, 0), ItemStep::Gone);
-        assert!(matches!(after(Cause::Forbidden, 0), ItemStep::Quarantine { attempts: 1, .. }));
+        assert_eq!(after(Cause::Forbidden, 0), ItemStep::Quarantine);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod retry_after;
 
 pub use self::backoff::Backoff;
 pub use self::bridge::{Bridge, BridgePolicy};
-pub use self::classify::{Answer, Said, table};
+pub use self::classify::{Answer, Said};
 pub use self::failure::{Cause, Failure, Kind, Scope, Verdict, printable};
 pub use self::item::{ItemPolicy, ItemStep};
 pub use self::machine::{

@@ -235,10 +235,10 @@ impl Downloads {
                 self.close(item, Flaw::None, now);
             }
             ItemStep::Unharmed => self.abandon(item, now),
-            ItemStep::Retry { .. } | ItemStep::Quarantine { .. } if is_refused => {
+            ItemStep::Retry { .. } | ItemStep::Quarantine if is_refused => {
                 self.close(item, Flaw::Refused(document, failure), now);
             }
-            step @ (ItemStep::Retry { .. } | ItemStep::Quarantine { .. }) => {
+            step @ (ItemStep::Retry { .. } | ItemStep::Quarantine) => {
                 self.close(item, Flaw::Failed(step, failure), now);
             }
         }
@@ -290,7 +290,7 @@ impl Downloads {
 
     /// When what is quarantined now is looked at again.
     pub(super) fn next_look(&self, now: Moment) -> Moment {
-        now.after(self.policies.item.recheck)
+        self.policies.item.next_look(now)
     }
 
     /// Whether everything that was taken is answered and durable.
@@ -365,7 +365,7 @@ impl Downloads {
             Some((ItemStep::Retry { attempts, at }, failure)) => {
                 outcomes.push(Outcome::Retry { item, attempts, at, failure });
             }
-            Some((ItemStep::Quarantine { .. }, failure)) => {
+            Some((ItemStep::Quarantine, failure)) => {
                 outcomes.push(Outcome::Quarantined { item, failure });
             }
             None | Some((ItemStep::Gone | ItemStep::Unharmed, _)) => {
@@ -420,7 +420,7 @@ impl Downloads {
 /// Of two faults of one item, the one that sets it further back.
 fn worse(known: Option<(ItemStep, Failure)>, new: (ItemStep, Failure)) -> (ItemStep, Failure) {
     match known {
-        Some(known @ (ItemStep::Quarantine { .. }, _)) => known,
+        Some(known @ (ItemStep::Quarantine, _)) => known,
         Some(_) | None => new,
     }
 }
