@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, FolderName, Intent, Kept, StoredAt};
+use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
 use crate::disk::{Disk, Lock, RealDisk, ensure_folder, storage_failure};
 use crate::engine::{Cause, Cursor, Failure, Machine, Moment, Place, Session, SessionId, Status};
 use crate::ledger::{
@@ -289,11 +289,17 @@ impl Store {
         now: Moment,
     ) -> Result<Tally, Failure> {
         let mut outcomes = Vec::new();
-        let mut documents = Vec::new();
+        let mut numbers = Vec::new();
+        let mut papers = None;
         for outcome in group.outcomes {
             match outcome {
                 Outcome::Stored { document, item_id, document_id, draft } => {
-                    documents.push((document, item_id, document_id, draft));
+                    let papers = match &mut papers {
+                        Some(papers) => papers,
+                        None => papers.insert(archive::Group::new(self.folder()?)),
+                    };
+                    papers.push(item_id, document_id, draft);
+                    numbers.push(document);
                 }
                 outcome @ (Outcome::Gone { .. }
                 | Outcome::Refused { .. }
@@ -302,40 +308,17 @@ impl Store {
                 | Outcome::Quarantined { .. }) => outcomes.extend(recorded(outcome)),
             }
         }
-        let mut intent = None;
-        if !documents.is_empty() {
-            let (numbers, kept, left) = self.keep(documents)?;
-            let stored =
-                numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
-            // The documents come first: they decide what becomes of the items.
-            outcomes = stored.chain(outcomes).collect();
-            intent = Some(left);
-        }
+        let Some(papers) = papers else {
+            self.ledger.commit(&outcomes, next_look, now)?;
+            return self.ledger.tally();
+        };
+        let (kept, intent) = self.archive.keep(papers)?;
+        let stored = numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
+        // The documents come first: they decide what becomes of the items.
+        let outcomes: Vec<_> = stored.chain(outcomes).collect();
         self.ledger.commit(&outcomes, next_look, now)?;
-        if let Some(intent) = intent {
-            self.archive.forget(intent);
-        }
+        self.archive.forget(intent);
         self.ledger.tally()
-    }
-
-    #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]
-    fn keep(
-        &mut self,
-        documents: Vec<(
-            DocumentNo,
-            crate::engine::ItemId,
-            crate::engine::DocumentId,
-            archive::Draft,
-        )>,
-    ) -> Result<(Vec<DocumentNo>, Vec<Result<Kept, Failure>>, Intent), Failure> {
-        let mut group = archive::Group::new(self.folder()?);
-        let mut numbers = Vec::with_capacity(documents.len());
-        for (number, item, document, draft) in documents {
-            numbers.push(number);
-            group.push(item, document, draft);
-        }
-        let (kept, intent) = self.archive.keep(group)?;
-        Ok((numbers, kept, intent))
     }
 
     /// The folder of the open session, made with its first document.
