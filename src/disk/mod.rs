@@ -9,17 +9,19 @@ mod folder;
 mod lock;
 mod memory;
 mod real;
+mod shared;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use self::atomic::write_atomic;
+pub use self::atomic::{replace, write_atomic};
 pub use self::failure::storage_failure;
 pub use self::folder::{ensure_folder, folder_of};
 pub use self::lock::{Lock, LockError};
 pub use self::memory::{Fault, Lasting, MemoryDisk};
 pub use self::real::RealDisk;
+pub use self::shared::{Lasts, SharedFile};
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.
 ///
