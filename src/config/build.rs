@@ -9,9 +9,10 @@ use super::auth;
 use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
+use super::provider::{CONCURRENCY, providers};
 use super::reader::{Reader, Section};
 use super::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
 };
 use super::show::{quote, quote_key};
 use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
@@ -28,9 +29,6 @@ const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 /// Counts of attempts and failures: more is a slip, or a wish for "without end" that the worker does not grant.
 const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
 const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
-
-/// Requests in flight: a document of each is in memory in part, and no mail server allows more.
-const CONCURRENCY: RangeInclusive<u32> = 1..=64;
 
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
@@ -54,7 +52,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let sources = sources(reader);
-    let providers = providers(reader, request.concurrency);
+    let providers = providers(reader, &request);
     refuse_other_tables(reader);
     Settings { restart, service, backoff, request, item, breaker, archive, sources, providers }
 }
@@ -79,7 +77,7 @@ fn restart(table: &mut Section<'_, '_>) -> Restart {
         restart_delay_errors: table.duration("restart_delay_errors", seconds(600), SOME_TIME),
         max_execution_time: table.duration("max_execution_time", seconds(86_400), SOME_TIME),
         max_consecutive_errors: table.count("max_consecutive_errors", 5, AT_LEAST_ONE),
-        rate_limit_duration: table.duration("rate_limit_duration", seconds(300), SOME_TIME),
+        rate_limit_duration: table.duration_if_given("rate_limit_duration", SOME_TIME),
         stuck_threshold: table.duration("stuck_threshold", seconds(1800), SOME_TIME),
         health_check_interval: table.duration("health_check_interval", seconds(300), SOME_TIME),
     };
@@ -272,19 +270,6 @@ fn required<T>(
     })?;
     table.enter(key, Some(write(&given.0)), Some(given.1.clone()));
     Some(given)
-}
-
-fn providers(reader: &mut Reader<'_>, concurrency: u32) -> BTreeMap<String, Provider> {
-    let mut providers = BTreeMap::new();
-    for (name, node) in reader.table("provider") {
-        let table_name = format!("provider.{}", quote_key(&name));
-        let Some(table) = reader.as_table(&table_name, node) else { continue };
-        let provider = reader.section(&table_name, table, |table| Provider {
-            concurrency: table.count("concurrency", concurrency, CONCURRENCY),
-        });
-        providers.insert(name, provider);
-    }
-    providers
 }
 
 fn refuse_other_tables(reader: &mut Reader<'_>) {

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::engine::Moment;
+
 /// The longest text of a failure that is kept, in characters.
 /// A person reads it in one table cell or log line.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -106,6 +108,8 @@ pub struct Failure {
     pub cause: Cause,
     /// How long the source told us to stay away.
     pub told: Option<Duration>,
+    /// Until when the gate of the provider is closed: exact, margin included.
+    pub held_until: Option<Moment>,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
 }
@@ -114,12 +118,18 @@ impl Failure {
     /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
     #[must_use]
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
-        Self { cause, told: None, detail: printable(detail.as_ref()) }
+        Self { cause, told: None, held_until: None, detail: printable(detail.as_ref()) }
     }
 
     #[must_use]
     pub fn told(mut self, wait: Option<Duration>) -> Self {
         self.told = wait;
+        self
+    }
+
+    #[must_use]
+    pub fn held(mut self, until: Option<Moment>) -> Self {
+        self.held_until = until;
         self
     }
 }

@@ -1,8 +1,13 @@
 //! From settings, as people write them, to the rules that the engine decides by.
 
+use std::time::Duration;
+
 use crate::config::{Settings, Source};
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
 use crate::worker::downloads::Policies;
+
+/// The longest wait after a rate limit when neither the server nor a person names one.
+const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
 
 /// The rules of one source.
 #[must_use]
@@ -23,7 +28,7 @@ pub fn rules(settings: &Settings, source: &Source) -> Rules {
         },
         max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
         max_consecutive_errors: restart.max_consecutive_errors,
-        rate_limit_duration: restart.rate_limit_duration,
+        rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
         stuck_threshold: restart.stuck_threshold,
         max_execution_time: restart.max_execution_time,
         restart_delay_success: restart.restart_delay_success,

@@ -121,7 +121,7 @@ async fn live(
         warn!(source = %task.name, "{note}");
     }
     let client = jmap_source(settings, source, &task.environment)?;
-    let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
+    let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
         world: Rc::clone(world),
@@ -159,7 +159,7 @@ fn jmap_source(
         mailboxes: source.mailboxes.clone(),
         since: source.since,
         page_size_max: PAGE_SIZE_MAX,
-        concurrency: settings.concurrency(&source.provider),
+        concurrency: settings.provider(&source.provider).concurrency,
         limits: Limits {
             attempts: request.attempts,
             delay: request.delay,
