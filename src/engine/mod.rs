@@ -14,6 +14,7 @@ mod item;
 mod machine;
 mod moment;
 mod names;
+pub mod quota;
 pub mod retry_after;
 
 pub use self::backoff::Backoff;

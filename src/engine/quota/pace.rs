@@ -1,0 +1,27 @@
+//! Evenly spaced requests: the generic cell rate algorithm (virtual scheduling, ITU-T I.371) with a burst of one.
+
+use crate::engine::Moment;
+use crate::engine::quota::Rate;
+
+/// The theoretical arrival time of the next unit, in microseconds, since milliseconds are too
+/// coarse above a thousand per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Pace {
+    due: i128,
+}
+
+impl Pace {
+    /// Returns when the next request may go, if not now.
+    pub(super) fn wait(&self, now: Moment) -> Option<Moment> {
+        // What is due within this millisecond may go: the clock cannot tell its parts.
+        let end = (i128::from(now.0) + 1) * 1000;
+        (self.due >= end).then(|| Moment(i64::try_from(self.due / 1000).unwrap_or(i64::MAX)))
+    }
+
+    /// Notes that a request of `weight` units goes now, at `rate`.
+    pub(super) fn spend(&mut self, weight: u32, rate: Rate, now: Moment) {
+        let interval = rate.interval().as_micros().min(1 << 100);
+        let spent = i128::from(weight) * i128::try_from(interval).unwrap_or(1 << 100);
+        self.due = self.due.max(i128::from(now.0) * 1000).saturating_add(spent);
+    }
+}
