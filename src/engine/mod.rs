@@ -6,7 +6,9 @@
 
 mod backoff;
 mod bridge;
+mod budget;
 mod classify;
+mod concurrency;
 mod failure;
 mod item;
 mod machine;
@@ -17,7 +19,9 @@ pub mod retry_after;
 
 pub use self::backoff::Backoff;
 pub use self::bridge::{Bridge, BridgePolicy};
+pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
 pub use self::classify::{Answer, Said};
+pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
 pub use self::failure::{Cause, Failure, Kind, Scope, Verdict, printable};
 pub use self::item::{ItemPolicy, ItemStep};
 pub use self::machine::{
