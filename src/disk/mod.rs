@@ -3,11 +3,13 @@
 //! [`Disk`] is the seam at which a made-up disk takes the place of the real one,
 //! so that torn files, full disks and power cuts are ordinary test cases.
 
+mod aside;
 mod atomic;
 mod failure;
 mod folder;
 mod lock;
 mod memory;
+mod presence;
 mod real;
 mod shared;
 
@@ -15,13 +17,15 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::aside::put_aside;
 pub use self::atomic::{replace, write_atomic};
 pub use self::failure::storage_failure;
 pub use self::folder::{ensure_folder, folder_of};
 pub use self::lock::{Lock, LockError};
 pub use self::memory::{Fault, Lasting, MemoryDisk};
+pub use self::presence::Presence;
 pub use self::real::RealDisk;
-pub use self::shared::{Lasts, SharedFile};
+pub use self::shared::{Lasts, SharedFile, Standing};
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.
 ///

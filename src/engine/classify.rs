@@ -24,8 +24,8 @@ pub struct Answer {
     pub status: u16,
     /// The Retry-After of the answer, where sane.
     pub retry_after: Option<Duration>,
-    /// The server's count of requests left in its window.
-    pub remaining: Option<u64>,
+    /// The server says that nothing is left of a quota.
+    pub is_exhausted: bool,
     pub said: Said,
 }
 
@@ -33,7 +33,7 @@ impl Answer {
     /// An answer with a status and no hint.
     #[must_use]
     pub fn bare(status: u16) -> Self {
-        Self { status, retry_after: None, remaining: None, said: Said::Nothing }
+        Self { status, retry_after: None, is_exhausted: false, said: Said::Nothing }
     }
 
     /// Names the cause of an answer that is not what was asked for.
@@ -48,7 +48,7 @@ impl Answer {
             Said::BadCredential => return Cause::Unauthorized,
             Said::Nothing => {}
         }
-        let throttled = self.retry_after.is_some() || self.remaining == Some(0);
+        let throttled = self.retry_after.is_some() || self.is_exhausted;
         match self.status {
             429 => Cause::RateLimit,
             403 | 503 if throttled => Cause::RateLimit,
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn remaining_zero_turns_a_403_into_a_rate_limit() {
-        let answer = Answer { remaining: Some(0), ..Answer::bare(403) };
+        let answer = Answer { is_exhausted: true, ..Answer::bare(403) };
 
         assert_eq!(answer.cause(), Cause::RateLimit);
     }

@@ -110,6 +110,8 @@ pub struct Failure {
     pub told: Option<Duration>,
     /// Until when the gate of the provider is closed: exact, margin included.
     pub held_until: Option<Moment>,
+    /// It was not tried to the end: so much fails that quick retries are saved up.
+    pub is_deferred: bool,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
 }
@@ -118,7 +120,13 @@ impl Failure {
     /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
     #[must_use]
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
-        Self { cause, told: None, held_until: None, detail: printable(detail.as_ref()) }
+        Self {
+            cause,
+            told: None,
+            held_until: None,
+            is_deferred: false,
+            detail: printable(detail.as_ref()),
+        }
     }
 
     #[must_use]

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::config::{Settings, Source};
+use crate::engine::quota::QuotaPolicy;
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
 use crate::worker::downloads::Policies;
+use crate::worker::gate::GateRules;
 
 /// The longest wait after a rate limit when neither the server nor a person names one.
 const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
@@ -55,4 +57,18 @@ pub fn policies(settings: &Settings) -> Policies {
             success_threshold: settings.breaker.success_threshold,
         },
     }
+}
+
+/// How the quota of a provider is followed.
+#[must_use]
+pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
+    let provider = settings.provider(provider);
+    let policy = QuotaPolicy {
+        mode: provider.mode,
+        cap: provider.cap,
+        reserve: provider.reserve,
+        max_wait: provider.max_wait,
+        hold: settings.restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
+    };
+    GateRules { provider, policy }
 }

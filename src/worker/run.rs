@@ -12,9 +12,10 @@ use crate::source::credential::Credential;
 use crate::source::http::Limits;
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
+use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
-use crate::worker::rules::{policies, rules};
+use crate::worker::rules::{gate_rules, policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -31,6 +32,8 @@ pub struct Task {
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,
+    /// Shared by all sources of the process.
+    pub gates: Rc<Gates<RealWorld>>,
 }
 
 /// Who starts the process anew.
@@ -120,7 +123,7 @@ async fn live(
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(settings, source, &task.environment)?;
+    let client = jmap_source(task, settings, source)?;
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -140,11 +143,7 @@ async fn live(
     Ok(drive(parts).await)
 }
 
-fn jmap_source(
-    settings: &Settings,
-    source: &Source,
-    environment: &Environment,
-) -> Result<Jmap, Refusal> {
+fn jmap_source(task: &Task, settings: &Settings, source: &Source) -> Result<Jmap, Refusal> {
     let request = &settings.request;
     let (auth, secret) = match &source.auth {
         Auth::Basic { username, password } => {
@@ -172,7 +171,7 @@ fn jmap_source(
             max_document: request.max_document,
         },
     };
-    let environment = environment.clone();
+    let environment = task.environment.clone();
     let credential = Credential::new(move || {
         let (secret, environment) = (secret.clone(), environment.clone());
         Box::pin(async move {
@@ -181,7 +180,9 @@ fn jmap_source(
                 .await
         })
     });
-    Jmap::new(options, credential).map_err(Refusal::Failed)
+    let rules = gate_rules(settings, &source.provider);
+    let gate = task.gates.of(&source.provider, &source.account, rules);
+    Jmap::new(options, credential, gate).map_err(Refusal::Failed)
 }
 
 fn allowed_origins(source: &Source) -> Vec<Origin> {

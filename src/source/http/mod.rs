@@ -5,24 +5,29 @@
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
 mod body;
+mod gate;
 mod refusal;
 mod transport;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use url::{Origin, Url};
 
+pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
 pub use self::refusal::Refusal;
 pub(super) use self::refusal::said;
 
 use self::body::Pace;
-use crate::engine::{Cause, Failure};
+use crate::engine::quota::Outcome;
+use crate::engine::{Cause, Failure, Moment};
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -81,6 +86,16 @@ pub struct Answered {
     /// Where the answer came from in the end: the base of relative URLs in it.
     pub url: Url,
     pub body: Bytes,
+    passage: Box<dyn Passage>,
+}
+
+impl Answered {
+    /// The answer is one, but says in its body that we ask too often.
+    ///
+    /// Returns until when the gate is closed for it.
+    pub fn throttled(&mut self) -> Option<Moment> {
+        self.passage.judge(Outcome::Throttled).map(|hold| hold.until)
+    }
 }
 
 /// The client of one account.
@@ -89,16 +104,17 @@ pub struct Client {
     inner: reqwest::Client,
     limits: Limits,
     trusted: Vec<Origin>,
+    gate: Rc<dyn Gate>,
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other.
+    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate`.
     ///
     /// # Errors
     /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>) -> Result<Self, Failure> {
+    pub fn new(limits: Limits, trusted: Vec<Origin>, gate: Rc<dyn Gate>) -> Result<Self, Failure> {
         let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted })
+        Ok(Self { inner, limits, trusted, gate })
     }
 
     /// Refuses a URL of a server that the configuration does not name.
@@ -125,12 +141,14 @@ impl Client {
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
-        self.retried(async |_| {
+        self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
+            let (response, passage) = self.open(ask, attempt, &mut pace).await?;
             let url = response.url().clone();
-            let body = body::collect(response, &mut pace).await?;
-            Ok(Answered { url, body })
+            match body::collect(response, &mut pace).await {
+                Ok(body) => Ok(Answered { url, body, passage }),
+                Err(failure) => Err(cut_short(passage, failure).into()),
+            }
         })
         .await
     }
@@ -147,12 +165,14 @@ impl Client {
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(async |attempt| {
-            if 1 < attempt {
+        let brought = self.retried(ask, async |attempt| {
+            if attempt == Attempt::Again {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
+            let (response, mut passage) = self.open(ask, attempt, &mut pace).await?;
+            // A body may take minutes: what the head says of the quota is of now.
+            passage.judge(Outcome::Accepted);
             Ok(body::pour(response, size, &mut pace, sink).await?)
         });
         Ok(brought.await?)
@@ -161,37 +181,57 @@ impl Client {
     /// Tries again what may be gone in a second; everything else is for the engine to judge.
     async fn retried<T>(
         &self,
-        mut once: impl AsyncFnMut(u32) -> Result<T, Refusal>,
+        ask: &Ask<'_>,
+        mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut attempt = 1;
-        loop {
-            match once(attempt).await {
-                Err(refusal) if attempt < self.limits.attempts && refusal.is_fleeting() => {
-                    tokio::time::sleep(pause(&self.limits, attempt, fastrand::f64())).await;
-                    attempt += 1;
-                }
-                result => return result,
+        let mut sent = 1;
+        let mut result = once(Attempt::First).await;
+        while let Err(refusal) = &result
+            && sent < self.limits.attempts
+            && refusal.is_fleeting()
+        {
+            if !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) {
+                return result.map_err(Refusal::out_of_budget);
             }
+            tokio::time::sleep(pause(&self.limits, sent, fastrand::f64())).await;
+            sent += 1;
+            result = once(Attempt::Again).await;
         }
+        result
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
-    async fn open(&self, ask: &Ask<'_>, pace: &mut Pace<'_>) -> Result<Response, Refusal> {
+    async fn open(
+        &self,
+        ask: &Ask<'_>,
+        attempt: Attempt,
+        pace: &mut Pace<'_>,
+    ) -> Result<(Response, Box<dyn Passage>), Refusal> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.trust(&url)?;
             let request = self.request(ask, &url)?;
             let authorization = request.headers().get(AUTHORIZATION).cloned();
-            let response = pace.head(&url, self.inner.execute(request)).await?;
+            let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
+            let sent_at = Instant::now();
+            let response = match pace.head(&url, self.inner.execute(request)).await {
+                Ok(response) => response,
+                Err(failure) => return Err(cut_short(passage, failure).into()),
+            };
+            let signals = self.gate.understand(&readable(response.headers()));
+            passage.head(signals.clone(), sent_at.elapsed());
             match self.redirect(ask, &response)? {
                 Some(next) => url = next,
-                None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
+                None if refusal::is_wanted(&response, ask.wants) => return Ok((response, passage)),
                 None => {
                     // As it is kept, and as it is sent.
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let sent = sent.and_then(|value| value.split(' ').next_back());
                     let secrets = [ask.pass.secret(), sent.unwrap_or_default()];
-                    return Err(refusal::read(response, pace, &secrets).await);
+                    let mut refusal = refusal::read(response, &signals, pace, &secrets).await;
+                    let hold = passage.judge(outcome(refusal.failure.cause));
+                    refusal.failure.held_until = hold.map(|hold| hold.until);
+                    return Err(refusal);
                 }
             }
         }
@@ -253,6 +293,45 @@ impl Pass {
             Self::Bearer { token } => token.expose_secret(),
         }
     }
+}
+
+/// The request never got its whole reply: that says something of the server's health, not of its quota.
+fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
+    passage.judge(Outcome::Failed);
+    failure
+}
+
+/// What a refused request says of the quota.
+fn outcome(cause: Cause) -> Outcome {
+    match cause {
+        Cause::RateLimit => Outcome::Throttled,
+        Cause::Server
+        | Cause::Connection
+        | Cause::Tls
+        | Cause::Timeout
+        | Cause::Truncated
+        | Cause::Proxy
+        | Cause::LocalNetwork
+        | Cause::Storage
+        | Cause::Ledger => Outcome::Failed,
+        // The server let it in and answered; that it said no is another matter.
+        Cause::Unauthorized
+        | Cause::Forbidden
+        | Cause::NotFound
+        | Cause::Challenge
+        | Cause::CursorExpired
+        | Cause::TooLarge
+        | Cause::Unknown => Outcome::Accepted,
+    }
+}
+
+fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
+    Outgoing { host: host(url), path: url.path(), attempt }
+}
+
+/// The headers that are text, as a reader of limits wants them.
+fn readable(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
 /// The only part of a URL that is ever shown.

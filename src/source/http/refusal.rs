@@ -1,13 +1,12 @@
 //! Reads answers that are not what was asked for: status, headers, and the words in the body.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::{Answer, Cause, Failure, Said, retry_after};
+use crate::engine::quota::Signals;
+use crate::engine::{Answer, Cause, Failure, Said};
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
 
@@ -39,6 +38,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// It would have been tried again, had there not been so many retries already.
+    pub(super) fn out_of_budget(mut self) -> Self {
+        self.failure.is_deferred = true;
+        self
+    }
+
     /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
     pub(super) fn is_fleeting(&self) -> bool {
         let fleeting = matches!(
@@ -71,15 +76,20 @@ pub(super) fn is_wanted(response: &Response, wants: Wants) -> bool {
 /// Reads why an answer is not what was asked for.
 ///
 /// A server may repeat to us what it refused: the `secrets` are never quoted.
-pub(super) async fn read(mut response: Response, pace: &mut Pace<'_>, secrets: &[&str]) -> Refusal {
+pub(super) async fn read(
+    mut response: Response,
+    signals: &Signals,
+    pace: &mut Pace<'_>,
+    secrets: &[&str],
+) -> Refusal {
     let body = words(&mut response, pace).await;
     let headers = response.headers();
     let status = response.status().as_u16();
     let text = String::from_utf8_lossy(&body);
     let answer = Answer {
         status,
-        retry_after: told(headers),
-        remaining: remaining(headers),
+        retry_after: signals.told,
+        is_exhausted: signals.is_exhausted(),
         said: said(status, &text),
     };
     let encoded = is_encoded(headers);
@@ -122,17 +132,6 @@ pub(in crate::source) fn said(status: u16, text: &str) -> Said {
         400 | 401 | 403 if says(BAD_CREDENTIAL) => Said::BadCredential,
         _ => Said::Nothing,
     }
-}
-
-fn told(headers: &HeaderMap) -> Option<Duration> {
-    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-    retry_after::parse(headers.get(RETRY_AFTER)?.to_str().ok()?, date)
-}
-
-fn remaining(headers: &HeaderMap) -> Option<u64> {
-    ["ratelimit-remaining", "x-ratelimit-remaining"]
-        .into_iter()
-        .find_map(|name| headers.get(name)?.to_str().ok()?.trim().parse().ok())
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Answer, Cause, Failure, Said};
+use crate::engine::{Answer, Cause, Failure, Moment, Said};
 use crate::source::http::{Ask, Refusal, Wants, said};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
@@ -69,12 +69,17 @@ pub(super) async fn call<T: DeserializeOwned>(
     drop(permit);
 
     let result = match answered {
-        Ok(answered) => {
+        Ok(mut answered) => {
             let response: Response = parse(method, &answered.body)?;
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses)
+            read(method, response.method_responses).map_err(|refused: Refused| {
+                match refused.failure.cause {
+                    Cause::RateLimit => refused.held(answered.throttled()),
+                    _ => refused,
+                }
+            })
         }
         Err(refusal) => Err(request_refused(refusal)),
     };
@@ -143,6 +148,13 @@ fn request_refused(refusal: Refusal) -> Refused {
         Err(_not_a_problem) => String::new(),
     };
     Refused { word, failure: refusal.failure }
+}
+
+impl Refused {
+    fn held(mut self, until: Option<Moment>) -> Self {
+        self.failure.held_until = until;
+        self
+    }
 }
 
 impl From<Failure> for Refused {

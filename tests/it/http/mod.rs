@@ -4,12 +4,13 @@ mod answers;
 mod bodies;
 mod ways;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
 use cynosure::source::Sink;
-use cynosure::source::http::{Ask, Client, Limits, Pass, Wants};
+use cynosure::source::http::{Ask, Client, Limits, OpenGate, Pass, Wants};
 use url::Url;
 
 use crate::hostile::Hostile;
@@ -51,7 +52,7 @@ impl Sink for Kept {
 }
 
 fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()]).unwrap()
+    Client::new(limits, vec![url.origin()], Rc::new(OpenGate)).unwrap()
 }
 
 fn pass() -> Pass {
