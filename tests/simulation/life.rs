@@ -2,18 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
+use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, SharedFile, ensure_folder};
 use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Ended, Exit, Facts, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
+    Ended, Exit, Facts, Gates, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::ears::Ears;
-use crate::rules::{policies, rules};
+use crate::rules::{gate_rules, policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
 use crate::weather::weather;
@@ -30,6 +30,7 @@ use crate::world::{Fuse, SimWorld};
 
 const STATE_DIR: &str = "/state/sim";
 const STATE_FILE: &str = "/state/sim/execution_state.json";
+const QUOTA_FILE: &str = "/state/quota.json";
 const ARCHIVE: &str = "/downloads";
 
 /// How long the worker gets at most, once everything is well, to make up for all that went wrong:
@@ -328,8 +329,12 @@ impl Stage {
         }
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
+        let gates = Gates::new(Rc::clone(&world), quotas);
+        let gate = gates.of("sim", "me@example.com", gate_rules());
         let parts = Parts {
-            source: SimSource::new(&self.server, &self.world),
+            source: SimSource::new(&self.server, &self.world, gate),
             drafts: store.drafts(),
             shared: Shared::new(Rc::clone(&world), store),
             world,
@@ -345,7 +350,11 @@ impl Stage {
         };
         let ended = tokio::select! {
             biased;
-            () = self.world.killed() => return None,
+            () = self.world.killed() => {
+                // Who is killed writes no more.
+                std::mem::forget(gates);
+                return None;
+            }
             ended = drive(parts) => ended,
         };
         if let Exit::Restart(cause) = ended.exit {
