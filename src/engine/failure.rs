@@ -122,6 +122,16 @@ impl Failure {
         self.told = wait;
         self
     }
+
+    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
+    #[must_use]
+    pub fn is_fleeting(&self) -> bool {
+        let fleeting = matches!(
+            self.cause,
+            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
+        );
+        fleeting && self.told.is_none()
+    }
 }
 
 impl fmt::Display for Failure {
