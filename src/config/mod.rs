@@ -13,6 +13,7 @@ mod merge;
 mod mistake;
 mod place;
 mod reader;
+mod retry;
 mod settings;
 mod show;
 mod source;
@@ -28,6 +29,7 @@ pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same
 pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
+pub use self::retry::Retry;
 pub use self::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
     UnknownSource,

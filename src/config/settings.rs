@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
 
@@ -16,6 +17,7 @@ pub struct Settings {
     pub service: Service,
     pub backoff: Backoff,
     pub request: Request,
+    pub retry: Retry,
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,
