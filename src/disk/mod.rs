@@ -8,6 +8,7 @@ mod failure;
 mod folder;
 mod lock;
 mod memory;
+mod patient;
 mod real;
 
 use std::fmt::Debug;
@@ -19,6 +20,7 @@ pub use self::failure::storage_failure;
 pub use self::folder::{ensure_folder, folder_of};
 pub use self::lock::{Lock, LockError};
 pub use self::memory::{Fault, Lasting, MemoryDisk};
+pub use self::patient::PatientDisk;
 pub use self::real::RealDisk;
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.

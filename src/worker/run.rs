@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
@@ -14,6 +14,7 @@ use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
+use crate::worker::retries::Retries;
 use crate::worker::rules::{policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
@@ -115,12 +116,15 @@ async fn live(
     };
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
-    let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
+    let retries = Retries::new(settings);
+    let storage = retries.storage.clone();
+    let opened =
+        world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
     let Opened { store, machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(settings, source, &task.environment)?;
+    let client = jmap_source(settings, source, &retries, &task.environment)?;
     let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -132,17 +136,23 @@ async fn live(
         is_new,
         rules: rules(settings, source),
         policies: policies(settings),
+        collect: retries.collect.clone(),
         concurrency,
         mode: task.mode,
         stop: stop.clone(),
         view: view.clone(),
     };
-    Ok(drive(parts).await)
+    let ended = drive(parts).await;
+    for (policy, counted) in retries.registry.snapshot() {
+        debug!(source = %task.name, policy, ?counted, "retry statistics");
+    }
+    Ok(ended)
 }
 
 fn jmap_source(
     settings: &Settings,
     source: &Source,
+    retries: &Retries,
     environment: &Environment,
 ) -> Result<Jmap, Refusal> {
     let request = &settings.request;
@@ -161,9 +171,7 @@ fn jmap_source(
         page_size_max: PAGE_SIZE_MAX,
         concurrency: settings.concurrency(&source.provider),
         limits: Limits {
-            attempts: request.attempts,
-            delay: request.delay,
-            max_delay: request.max_delay,
+            retry: retries.request.clone(),
             connect_timeout: request.connect_timeout,
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,

@@ -23,6 +23,7 @@ pub(super) use self::refusal::said;
 
 use self::body::Pace;
 use crate::engine::{Cause, Failure};
+use crate::retry::Policy;
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -31,11 +32,8 @@ const REDIRECTS_MAX: u32 = 5;
 /// What one request may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How often a request is sent before its failure is reported, the first time included.
-    pub attempts: u32,
-    /// The wait before the second attempt; it doubles from there.
-    pub delay: Duration,
-    pub max_delay: Duration,
+    /// How a broken request is tried again before its failure is reported.
+    pub retry: Policy,
     /// Name lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
     /// The longest silence, and the window over which the rate is measured.
@@ -125,7 +123,7 @@ impl Client {
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
-        self.retried(async |_| {
+        self.retried(async || {
             let mut pace = Pace::new(&self.limits);
             let response = self.open(ask, &mut pace).await?;
             let url = response.url().clone();
@@ -147,8 +145,9 @@ impl Client {
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(async |attempt| {
-            if 1 < attempt {
+        let mut has_begun = false;
+        let brought = self.retried(async || {
+            if std::mem::replace(&mut has_begun, true) {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
@@ -161,18 +160,14 @@ impl Client {
     /// Tries again what may be gone in a second; everything else is for the engine to judge.
     async fn retried<T>(
         &self,
-        mut once: impl AsyncFnMut(u32) -> Result<T, Refusal>,
+        once: impl AsyncFnMut() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut attempt = 1;
-        loop {
-            match once(attempt).await {
-                Err(refusal) if attempt < self.limits.attempts && refusal.is_fleeting() => {
-                    tokio::time::sleep(pause(&self.limits, attempt, fastrand::f64())).await;
-                    attempt += 1;
-                }
-                result => return result,
-            }
-        }
+        let outcome = self.limits.retry.run(once).await;
+        outcome.map_err(|gave_up| {
+            gave_up.failure(|guard| {
+                Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
+            })
+        })
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
@@ -258,11 +253,4 @@ impl Pass {
 /// The only part of a URL that is ever shown.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the server")
-}
-
-/// Doubling waits, each spread over its upper half by `share` in `0.0..1.0`.
-fn pause(limits: &Limits, attempt: u32, share: f64) -> Duration {
-    let doubled = limits.delay.saturating_mul(2_u32.saturating_pow(attempt - 1));
-    let half = doubled.min(limits.max_delay) / 2;
-    half + half.mul_f64(share)
 }

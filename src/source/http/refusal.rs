@@ -1,5 +1,6 @@
 //! Reads answers that are not what was asked for: status, headers, and the words in the body.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,7 +8,8 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFT
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::{Answer, Cause, Failure, Said, retry_after};
+use crate::engine::{Answer, Failure, Said, retry_after};
+use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
 
@@ -38,14 +40,19 @@ pub struct Refusal {
     pub body: Bytes,
 }
 
-impl Refusal {
-    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
-    pub(super) fn is_fleeting(&self) -> bool {
-        let fleeting = matches!(
-            self.failure.cause,
-            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
-        );
-        fleeting && self.failure.told.is_none()
+impl Fault for Refusal {
+    fn is_retryable(&self) -> bool {
+        self.failure.is_retryable()
+    }
+
+    fn told(&self) -> Option<Duration> {
+        self.failure.told
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
     }
 }
 
