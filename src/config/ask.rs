@@ -55,19 +55,23 @@ impl Section<'_, '_> {
 
     /// Asks for a number from 0 to 1.
     pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
-        self.share_up_to(key, default, 1.0)
+        self.number(key, default, 0.0..=1.0)
     }
 
-    /// Asks for a number from 0 to `most`.
-    pub(super) fn share_up_to(&mut self, key: &'static str, default: f64, most: f64) -> f64 {
+    /// Asks for a number, whole or not.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> f64 {
         let given = self.given(key, Variable::Toml, |node| {
-            let whole = node.value.integer().and_then(|number| i32::try_from(number).ok());
-            let share = node.value.float().or_else(|| whole.map(f64::from));
-            share
-                .filter(|share| (0.0..=most).contains(share))
-                .ok_or_else(|| expected(&node.value, &format!("a number from 0.0 to {most:?}")))
+            node.value.number().filter(|number| range.contains(number)).ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                expected(&node.value, &format!("a number from {least:?} to {most:?}"))
+            })
         });
-        self.settle(key, given, default, |share| format!("{share:?}"))
+        self.settle(key, given, default, |number| format!("{number:?}"))
     }
 
     pub(super) fn duration(
@@ -240,7 +244,7 @@ pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
     Ok(text)
 }
 
-fn expected(value: &Value, want: &str) -> String {
+pub(super) fn expected(value: &Value, want: &str) -> String {
     format!("is {}; write {want}", describe(value))
 }
 

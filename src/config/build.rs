@@ -11,6 +11,7 @@ use super::merge::Variable;
 use super::place::Place;
 use super::provider::{CONCURRENCY, providers};
 use super::reader::{Reader, Section};
+use super::retry;
 use super::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
 };
@@ -23,19 +24,19 @@ use url::Url;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// Most durations must not be zero, or the worker would spin.
-const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 
 /// Counts of attempts and failures: more is a slip, or a wish for "without end" that the worker does not grant.
-const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
+pub(super) const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
 const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
 
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 13] = [
-    "restart", "service", "backoff", "request", "item", "breaker", "archive", "source", "provider",
-    "monitor", "health", "alert", "endpoint",
+const TABLES: [&str; 14] = [
+    "restart", "service", "backoff", "request", "retry", "item", "breaker", "archive", "source",
+    "provider", "monitor", "health", "alert", "endpoint",
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
@@ -47,6 +48,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let service = ask_table(reader, "service", service);
     let backoff = backoff(reader, &restart);
     let request = ask_table(reader, "request", request);
+    let retry = retry::retry(reader, &request);
     let item = ask_table(reader, "item", item);
     let breaker = ask_table(reader, "breaker", breaker);
     let archive =
@@ -54,7 +56,18 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let sources = sources(reader);
     let providers = providers(reader, &request);
     refuse_other_tables(reader);
-    Settings { restart, service, backoff, request, item, breaker, archive, sources, providers }
+    Settings {
+        restart,
+        service,
+        backoff,
+        request,
+        retry,
+        item,
+        breaker,
+        archive,
+        sources,
+        providers,
+    }
 }
 
 fn ask_table<T>(

@@ -14,6 +14,7 @@ mod mistake;
 mod place;
 mod provider;
 mod reader;
+mod retry;
 mod settings;
 mod show;
 mod source;
@@ -30,6 +31,7 @@ pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
 pub use self::provider::{Provider, Route, SharedBy};
+pub use self::retry::Retry;
 pub use self::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
     UnknownSource,

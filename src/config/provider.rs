@@ -132,7 +132,7 @@ fn provider(table: &mut Section<'_, '_>, request: &Request) -> Provider {
     let concurrency = table.count("concurrency", unnamed.concurrency, CONCURRENCY);
     let mode = table.choice("mode", "follow", &MODES);
     let cap = table.rate("cap");
-    let reserve = table.share_up_to("reserve", 0.0, RESERVE_MAX);
+    let reserve = table.number("reserve", 0.0, 0.0..=RESERVE_MAX);
     let max_wait = table.duration("max_wait", unnamed.max_wait, MAX_WAIT);
     let shared_by = table.choice("quota_of", "provider", &SHARES);
     let limit = header_name(table, "limit_header");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::provider::Provider;
+use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
 
@@ -17,6 +18,7 @@ pub struct Settings {
     pub service: Service,
     pub backoff: Backoff,
     pub request: Request,
+    pub retry: Retry,
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,

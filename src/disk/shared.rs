@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn number(bytes: &[u8]) -> Result<u32, String> {
-        String::from_utf8_lossy(bytes).parse().map_err(|_| "it is no number".to_owned())
+        String::from_utf8_lossy(bytes).parse().map_err(|_error| "it is no number".to_owned())
     }
 
     fn more(old: &Standing<u32>) -> Vec<u8> {
@@ -182,7 +182,7 @@ mod tests {
     fn what_cannot_be_read_is_put_aside_and_named() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("count.json");
-        std::fs::write(&path, "rot").unwrap();
+        fs_err::write(&path, "rot").unwrap();
         let file = SharedFile::new(path.clone());
 
         let told = file
@@ -194,10 +194,10 @@ mod tests {
 
         let (kept_as, why) = told.unwrap();
         assert_eq!(
-            (std::fs::read(kept_as).unwrap(), why.as_str()),
+            (fs_err::read(kept_as).unwrap(), why.as_str()),
             (b"rot".to_vec(), "it is no number")
         );
-        assert_eq!(std::fs::read(path).unwrap(), b"1");
+        assert_eq!(fs_err::read(path).unwrap(), b"1");
     }
 
     #[test]

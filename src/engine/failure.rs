@@ -140,6 +140,16 @@ impl Failure {
         self.held_until = until;
         self
     }
+
+    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
+    #[must_use]
+    pub fn is_fleeting(&self) -> bool {
+        let fleeting = matches!(
+            self.cause,
+            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
+        );
+        fleeting && self.told.is_none() && !self.is_deferred
+    }
 }
 
 impl fmt::Display for Failure {

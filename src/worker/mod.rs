@@ -13,6 +13,7 @@ mod jobs;
 mod rate;
 mod reconcile;
 mod refusal;
+mod retries;
 mod rules;
 mod run;
 mod snapshot;
@@ -27,6 +28,7 @@ pub use self::gate::{
 };
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
+pub use self::retries::Retries;
 pub use self::rules::{gate_rules, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};

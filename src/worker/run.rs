@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
@@ -15,6 +15,7 @@ use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
 use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
+use crate::worker::retries::Retries;
 use crate::worker::rules::{gate_rules, policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
@@ -118,12 +119,15 @@ async fn live(
     };
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
-    let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
+    let retries = Retries::new(settings);
+    let storage = retries.storage.clone();
+    let opened =
+        world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
     let Opened { store, machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(task, settings, source)?;
+    let client = jmap_source(task, settings, source, &retries)?;
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -135,15 +139,25 @@ async fn live(
         is_new,
         rules: rules(settings, source),
         policies: policies(settings),
+        collect: retries.collect.clone(),
         concurrency,
         mode: task.mode,
         stop: stop.clone(),
         view: view.clone(),
     };
-    Ok(drive(parts).await)
+    let ended = drive(parts).await;
+    for (policy, counted) in retries.registry.snapshot() {
+        debug!(source = %task.name, policy, ?counted, "retry statistics");
+    }
+    Ok(ended)
 }
 
-fn jmap_source(task: &Task, settings: &Settings, source: &Source) -> Result<Jmap, Refusal> {
+fn jmap_source(
+    task: &Task,
+    settings: &Settings,
+    source: &Source,
+    retries: &Retries,
+) -> Result<Jmap, Refusal> {
     let request = &settings.request;
     let (auth, secret) = match &source.auth {
         Auth::Basic { username, password } => {
@@ -160,9 +174,7 @@ fn jmap_source(task: &Task, settings: &Settings, source: &Source) -> Result<Jmap
         page_size_max: PAGE_SIZE_MAX,
         concurrency: settings.provider(&source.provider).concurrency,
         limits: Limits {
-            attempts: request.attempts,
-            delay: request.delay,
-            max_delay: request.max_delay,
+            retry: retries.request.clone(),
             connect_timeout: request.connect_timeout,
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,

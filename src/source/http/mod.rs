@@ -28,6 +28,7 @@ pub(super) use self::refusal::said;
 use self::body::Pace;
 use crate::engine::quota::Outcome;
 use crate::engine::{Cause, Failure, Moment};
+use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -36,11 +37,8 @@ const REDIRECTS_MAX: u32 = 5;
 /// What one request may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How often a request is sent before its failure is reported, the first time included.
-    pub attempts: u32,
-    /// The wait before the second attempt; it doubles from there.
-    pub delay: Duration,
-    pub max_delay: Duration,
+    /// How a broken request is tried again before its failure is reported.
+    pub retry: Policy,
     /// Name lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
     /// The longest silence, and the window over which the rate is measured.
@@ -184,20 +182,27 @@ impl Client {
         ask: &Ask<'_>,
         mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut sent = 1;
-        let mut result = once(Attempt::First).await;
-        while let Err(refusal) = &result
-            && sent < self.limits.attempts
-            && refusal.is_fleeting()
-        {
-            if !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) {
-                return result.map_err(Refusal::out_of_budget);
-            }
-            tokio::time::sleep(pause(&self.limits, sent, fastrand::f64())).await;
+        let policy = &self.limits.retry;
+        let mut sent = 0;
+        let outcome = policy.run(async || {
             sent += 1;
-            result = once(Attempt::Again).await;
-        }
-        result
+            let attempt = if sent == 1 { Attempt::First } else { Attempt::Again };
+            match once(attempt).await {
+                Err(refusal)
+                    if refusal.is_retryable()
+                        && sent < policy.shape().max_attempts
+                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) =>
+                {
+                    Err(refusal.deferred())
+                }
+                result => result,
+            }
+        });
+        outcome.await.map_err(|gave_up| {
+            gave_up.failure(|guard| {
+                Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
+            })
+        })
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
@@ -337,11 +342,4 @@ fn readable(headers: &HeaderMap) -> Vec<(&str, &str)> {
 /// The only part of a URL that is ever shown.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the server")
-}
-
-/// Doubling waits, each spread over its upper half by `share` in `0.0..1.0`.
-fn pause(limits: &Limits, attempt: u32, share: f64) -> Duration {
-    let doubled = limits.delay.saturating_mul(2_u32.saturating_pow(attempt - 1));
-    let half = doubled.min(limits.max_delay) / 2;
-    half + half.mul_f64(share)
 }

@@ -1,12 +1,16 @@
 //! Reads answers that are not what was asked for: status, headers, and the words in the body.
 
+use std::fmt;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::engine::quota::Signals;
-use crate::engine::{Answer, Cause, Failure, Said};
+use crate::engine::{Answer, Failure, Said};
+use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
 
@@ -38,19 +42,26 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// It would have been tried again, had there not been so many retries already.
-    pub(super) fn out_of_budget(mut self) -> Self {
+    /// It would be tried again at once, had there not been so many retries already.
+    pub(super) fn deferred(mut self) -> Self {
         self.failure.is_deferred = true;
         self
     }
+}
 
-    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
-    pub(super) fn is_fleeting(&self) -> bool {
-        let fleeting = matches!(
-            self.failure.cause,
-            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
-        );
-        fleeting && self.failure.told.is_none()
+impl Fault for Refusal {
+    fn is_retryable(&self) -> bool {
+        self.failure.is_retryable()
+    }
+
+    fn told(&self) -> Option<Duration> {
+        self.failure.told
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
     }
 }
 

@@ -75,10 +75,8 @@ pub(super) async fn call<T: DeserializeOwned>(
                 jmap.forget(session, Some(state)).await;
             }
             read(method, response.method_responses).map_err(|refused: Refused| {
-                match refused.failure.cause {
-                    Cause::RateLimit => refused.held(answered.throttled()),
-                    _ => refused,
-                }
+                let is_throttled = refused.failure.cause == Cause::RateLimit;
+                if is_throttled { refused.held(answered.throttled()) } else { refused }
             })
         }
         Err(refusal) => Err(request_refused(refusal)),
