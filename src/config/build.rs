@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ask::plain_text;
 use super::auth;
+use super::error_rules;
 use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
@@ -19,7 +20,7 @@ use super::suggest::nearest;
 use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// Most durations must not be zero, or the worker would spin.
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
@@ -152,8 +153,10 @@ fn item(table: &mut Section<'_, '_>) -> Item {
         retry_delay: table.duration("retry_delay", seconds(10), SOME_TIME),
         max_retry_delay: table.duration("max_retry_delay", seconds(300), SOME_TIME),
         recheck: table.duration("recheck", seconds(86_400), SOME_TIME),
+        max_recheck: table.duration("max_recheck", seconds(7 * 86_400), SOME_TIME),
     };
     table.in_order([("retry_delay", item.retry_delay), ("max_retry_delay", item.max_retry_delay)]);
+    table.in_order([("recheck", item.recheck), ("max_recheck", item.max_recheck)]);
     item
 }
 
@@ -281,6 +284,7 @@ fn providers(reader: &mut Reader<'_>, concurrency: u32) -> BTreeMap<String, Prov
         let Some(table) = reader.as_table(&table_name, node) else { continue };
         let provider = reader.section(&table_name, table, |table| Provider {
             concurrency: table.count("concurrency", concurrency, CONCURRENCY),
+            error_rules: error_rules::read(table),
         });
         providers.insert(name, provider);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
+use crate::engine::ErrorRule;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +101,8 @@ pub struct Item {
     /// Never shorter than `retry_delay`.
     pub max_retry_delay: Duration,
     pub recheck: Duration,
+    /// Never shorter than `recheck`.
+    pub max_recheck: Duration,
 }
 
 /// `[breaker]`: when a provider is left alone.
@@ -121,6 +124,8 @@ pub struct Archive {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Provider {
     pub concurrency: u32,
+    /// In the order in which they are tried.
+    pub error_rules: Vec<ErrorRule>,
 }
 
 impl Settings {
@@ -142,6 +147,12 @@ impl Settings {
         self.providers
             .get(provider)
             .map_or(self.request.concurrency, |provider| provider.concurrency)
+    }
+
+    /// Returns the rules by which a provider's errors are judged before the built-in ones.
+    #[must_use]
+    pub fn error_rules(&self, provider: &str) -> &[ErrorRule] {
+        self.providers.get(provider).map_or(&[], |provider| &provider.error_rules)
     }
 }
 

@@ -23,7 +23,7 @@ pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
-pub use self::rules::{policies, rules};
+pub use self::rules::{backoff, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;

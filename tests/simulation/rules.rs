@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use cynosure::worker::Policies;
 
 pub(crate) fn rules() -> Rules {
@@ -39,7 +39,10 @@ pub(crate) fn policies() -> Policies {
             max_attempts: 3,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
-            recheck: Duration::from_secs(86_400),
+            recheck: Recheck {
+                every: Duration::from_secs(86_400),
+                max: Duration::from_secs(7 * 86_400),
+            },
         },
         bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
     }

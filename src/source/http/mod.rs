@@ -11,18 +11,19 @@ mod transport;
 use std::time::Duration;
 
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
 use reqwest::{Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Origin, Url};
 
 pub use self::refusal::Refusal;
-pub(super) use self::refusal::said;
 
 use self::body::Pace;
-use crate::engine::{Cause, Failure};
+use self::refusal::Reading;
+use crate::engine::{Cause, ErrorRule, Failure, Scope};
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -81,6 +82,7 @@ pub struct Answered {
     /// Where the answer came from in the end: the base of relative URLs in it.
     pub url: Url,
     pub body: Bytes,
+    headers: HeaderMap,
 }
 
 /// The client of one account.
@@ -89,6 +91,7 @@ pub struct Client {
     inner: reqwest::Client,
     limits: Limits,
     trusted: Vec<Origin>,
+    rules: Vec<ErrorRule>,
 }
 
 impl Client {
@@ -98,7 +101,14 @@ impl Client {
     /// [`Cause::Tls`] when this machine has no certificates to trust.
     pub fn new(limits: Limits, trusted: Vec<Origin>) -> Result<Self, Failure> {
         let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted })
+        Ok(Self { inner, limits, trusted, rules: Vec::new() })
+    }
+
+    /// Has refusals judged by the user's rules before the built-in ones.
+    #[must_use]
+    pub fn judging_by(mut self, rules: Vec<ErrorRule>) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// Refuses a URL of a server that the configuration does not name.
@@ -128,11 +138,18 @@ impl Client {
         self.retried(async |_| {
             let mut pace = Pace::new(&self.limits);
             let response = self.open(ask, &mut pace).await?;
-            let url = response.url().clone();
+            let (url, headers) = (response.url().clone(), response.headers().clone());
             let body = body::collect(response, &mut pace).await?;
-            Ok(Answered { url, body })
+            Ok(Answered { url, body, headers })
         })
         .await
+    }
+
+    /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
+    /// rules may know better which, and what was replied is kept with it.
+    #[must_use]
+    pub fn failed(&self, ask: &Ask<'_>, answered: &Answered, failure: Failure) -> Failure {
+        refusal::read_again(&answered.headers, &answered.body, &self.reading(ask, None), failure)
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -187,16 +204,20 @@ impl Client {
                 Some(next) => url = next,
                 None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
                 None => {
-                    // As it is kept, and as it is sent.
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
-                    let sent = sent.and_then(|value| value.split(' ').next_back());
-                    let secrets = [ask.pass.secret(), sent.unwrap_or_default()];
-                    return Err(refusal::read(response, pace, &secrets).await);
+                    let reading = self.reading(ask, sent);
+                    return Err(refusal::read(response, pace, &reading).await);
                 }
             }
         }
         let why = format!("more than {REDIRECTS_MAX} redirects at {}", host(&url));
         Err(Failure::new(Cause::Challenge, why).into())
+    }
+
+    /// What refusals are read by, after the `authorization` was sent.
+    fn reading(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Reading<'_> {
+        let secrets = ask.pass.secrets(authorization);
+        Reading { rules: &self.rules, scope: ask.wants.scope(), secrets }
     }
 
     fn request(&self, ask: &Ask<'_>, url: &Url) -> Result<Request, Failure> {
@@ -247,10 +268,33 @@ impl Client {
 }
 
 impl Pass {
-    fn secret(&self) -> &str {
-        match self {
+    /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
+    /// in the `authorization`, in a URL, and in JSON.
+    fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
+        let secret = match self {
             Self::Basic { password, .. } => password.expose_secret(),
             Self::Bearer { token } => token.expose_secret(),
+        };
+        let sent = authorization.and_then(|value| value.split(' ').next_back());
+        let json = serde_json::Value::from(secret).to_string();
+        let mut forms = vec![
+            secret.to_owned(),
+            sent.unwrap_or_default().to_owned(),
+            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
+            json.trim_matches('"').to_owned(),
+        ];
+        // The longest first: one that is part of another would leave the rest of it.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms
+    }
+}
+
+impl Wants {
+    /// What is at stake: one document, or the listing of all.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Json => Scope::Listing,
+            Self::Document => Scope::Item,
         }
     }
 }

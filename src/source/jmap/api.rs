@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::engine::{Answer, Cause, Failure, Said};
-use crate::source::http::{Ask, Refusal, Wants, said};
+use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
 
@@ -70,11 +70,16 @@ pub(super) async fn call<T: DeserializeOwned>(
 
     let result = match answered {
         Ok(answered) => {
-            let response: Response = parse(method, &answered.body)?;
+            let kept = |refused: Refused| Refused {
+                failure: jmap.client.failed(&ask, &answered, refused.failure),
+                ..refused
+            };
+            let response: Response =
+                parse(method, &answered.body).map_err(|failure| kept(failure.into()))?;
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses)
+            read(method, response.method_responses).map_err(kept)
         }
         Err(refusal) => Err(request_refused(refusal)),
     };
@@ -128,7 +133,7 @@ fn method_refused(method: &str, error: MethodError) -> Refused {
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
         // JMAP has no type for "too often": servers say it in words.
-        _ => match said(200, &detail) {
+        _ => match Said::read(200, &detail) {
             Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
             Said::BadCredential | Said::Nothing => Cause::Unknown,
         },
