@@ -21,7 +21,7 @@ use super::suggest::nearest;
 use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// Most durations must not be zero, or the worker would spin.
 pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
@@ -163,8 +163,10 @@ fn item(table: &mut Section<'_, '_>) -> Item {
         retry_delay: table.duration("retry_delay", seconds(10), SOME_TIME),
         max_retry_delay: table.duration("max_retry_delay", seconds(300), SOME_TIME),
         recheck: table.duration("recheck", seconds(86_400), SOME_TIME),
+        max_recheck: table.duration("max_recheck", seconds(7 * 86_400), SOME_TIME),
     };
     table.in_order([("retry_delay", item.retry_delay), ("max_retry_delay", item.max_retry_delay)]);
+    table.in_order([("recheck", item.recheck), ("max_recheck", item.max_recheck)]);
     item
 }
 

@@ -8,6 +8,7 @@ mod auth;
 mod build;
 mod credential;
 mod environment;
+mod error_rules;
 mod file;
 mod merge;
 mod mistake;
@@ -38,6 +39,7 @@ pub use self::settings::{
 };
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
+pub use self::units::{parse_duration, write_duration};
 
 use self::merge::Layers;
 use self::reader::Reader;
@@ -60,6 +62,15 @@ impl Loaded {
     }
 }
 
+/// Returns what is in effect without any file: the defaults, and the variables of `environment`.
+///
+/// # Errors
+///
+/// Every mistake in the variables.
+pub fn defaults(environment: &Environment) -> Result<Loaded, Mistakes> {
+    build(Layers::without_files(environment), PathBuf::new())
+}
+
 /// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of `environment`.
 ///
 /// A configuration without sources is valid. Relative paths in variables count from the folder of `path`.
@@ -68,8 +79,11 @@ impl Loaded {
 ///
 /// Every mistake found, at once: an unreadable file, wrong syntax, an unknown key or variable, a value that cannot be.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
-    let layers = Layers::read(path, environment)?;
-    let mut reader = Reader::new(layers, place::folder_of(path));
+    build(Layers::read(path, environment)?, place::folder_of(path))
+}
+
+fn build(layers: Layers<'_>, folder: PathBuf) -> Result<Loaded, Mistakes> {
+    let mut reader = Reader::new(layers, folder);
     let settings = build::build(&mut reader);
     reader.finish().map(|(files, entries)| Loaded { settings, files, entries })
 }

@@ -5,12 +5,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::ask::{describe, plain_text};
+use super::error_rules;
 use super::file::{Node, Table, Value};
 use super::merge::Variable;
 use super::reader::{Reader, Section};
 use super::settings::Request;
 use super::show::{quote, quote_key};
 use super::suggest::nearest;
+use crate::engine::ErrorRule;
 use crate::engine::quota::{HeaderNames, QuotaMode, Rate, ResetMeaning};
 
 /// Requests in flight: a document of each is in memory in part, and no mail server allows more.
@@ -59,6 +61,8 @@ pub struct Provider {
     pub headers: HeaderNames,
     /// The first whose path matches counts; a request that none matches costs one unit.
     pub routes: Vec<Route>,
+    /// In the order in which they are tried.
+    pub error_rules: Vec<ErrorRule>,
 }
 
 /// Who draws on one quota.
@@ -93,6 +97,7 @@ impl Provider {
             shared_by: SharedBy::Provider,
             headers: HeaderNames::default(),
             routes: Vec::new(),
+            error_rules: Vec::new(),
         }
     }
 
@@ -140,6 +145,7 @@ fn provider(table: &mut Section<'_, '_>, request: &Request) -> Provider {
     let reset = header_name(table, "reset_header");
     let reset_means = table.choice("reset_means", "auto", &MEANINGS);
     let routes = routes(table);
+    let error_rules = error_rules::read(table);
     if mode == QuotaMode::Fixed && cap.is_none() {
         let what = format!(
             "`{}` is \"fixed\", which needs a rate; write cap = \"600/min\" beside it",
@@ -148,7 +154,7 @@ fn provider(table: &mut Section<'_, '_>, request: &Request) -> Provider {
         table.refuse_entry("mode", what);
     }
     let headers = HeaderNames { limit, remaining, reset, reset_means };
-    Provider { concurrency, mode, cap, reserve, max_wait, shared_by, headers, routes }
+    Provider { concurrency, mode, cap, reserve, max_wait, shared_by, headers, routes, error_rules }
 }
 
 fn header_name(table: &mut Section<'_, '_>, key: &'static str) -> Option<String> {

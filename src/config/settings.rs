@@ -10,6 +10,7 @@ use super::provider::Provider;
 use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
+use crate::engine::ErrorRule;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +105,8 @@ pub struct Item {
     /// Never shorter than `retry_delay`.
     pub max_retry_delay: Duration,
     pub recheck: Duration,
+    /// Never shorter than `recheck`.
+    pub max_recheck: Duration,
 }
 
 /// `[breaker]`: when a provider is left alone.
@@ -138,6 +141,12 @@ impl Settings {
     #[must_use]
     pub fn provider(&self, name: &str) -> Provider {
         self.providers.get(name).cloned().unwrap_or_else(|| Provider::unnamed(&self.request))
+    }
+
+    /// Returns the rules by which a provider's errors are judged before the built-in ones.
+    #[must_use]
+    pub fn error_rules(&self, provider: &str) -> &[ErrorRule] {
+        self.providers.get(provider).map_or(&[], |provider| &provider.error_rules)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::archive::Draft;
-use crate::engine::{Cause, Failure, Moment, Session, SessionId};
+use crate::engine::{Cause, Failure, Moment, Recheck, Session, SessionId};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
 use crate::source::{Listing, News, Renewal, Sink, Source};
@@ -176,13 +176,13 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
 pub(super) fn commit<W: World>(
     shared: &Shared<W>,
     group: Group,
-    next_look: Moment,
+    recheck: Recheck,
     now: Moment,
 ) -> Job {
     let shared = shared.clone();
     Box::pin(async move {
         let (items, retry_at) = (group.items(), group.retry_at());
-        let result = shared.with(move |store| store.commit(group, next_look, now)).await;
+        let result = shared.with(move |store| store.commit(group, recheck, now)).await;
         Done::Committed { items, retry_at, result }
     })
 }

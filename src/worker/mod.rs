@@ -29,7 +29,7 @@ pub use self::gate::{
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
 pub use self::retries::Retries;
-pub use self::rules::{gate_rules, policies, rules};
+pub use self::rules::{backoff, gate_rules, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Settings, Source};
 use crate::engine::quota::QuotaPolicy;
-use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use crate::worker::downloads::Policies;
 use crate::worker::gate::GateRules;
 
@@ -14,20 +14,9 @@ const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
 /// The rules of one source.
 #[must_use]
 pub fn rules(settings: &Settings, source: &Source) -> Rules {
-    let (restart, base) = (&settings.restart, &settings.backoff.base);
+    let restart = &settings.restart;
     Rules {
-        backoff: Backoff {
-            transient: base.transient,
-            rate_limit: base.rate_limit,
-            proxy: base.proxy,
-            challenge: base.challenge,
-            source_down: base.source_down,
-            unknown: base.unknown,
-            multiplier: f64::from(restart.retry_delay_multiplier),
-            max_delay: restart.max_retry_delay,
-            jitter: settings.backoff.jitter,
-            max_doublings: settings.backoff.max_doublings,
-        },
+        backoff: backoff(settings),
         max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
         max_consecutive_errors: restart.max_consecutive_errors,
         rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
@@ -41,6 +30,24 @@ pub fn rules(settings: &Settings, source: &Source) -> Rules {
     }
 }
 
+/// How waits between retries of a session grow.
+#[must_use]
+pub fn backoff(settings: &Settings) -> Backoff {
+    let (restart, base) = (&settings.restart, &settings.backoff.base);
+    Backoff {
+        transient: base.transient,
+        rate_limit: base.rate_limit,
+        proxy: base.proxy,
+        challenge: base.challenge,
+        source_down: base.source_down,
+        unknown: base.unknown,
+        multiplier: f64::from(restart.retry_delay_multiplier),
+        max_delay: restart.max_retry_delay,
+        jitter: settings.backoff.jitter,
+        max_doublings: settings.backoff.max_doublings,
+    }
+}
+
 /// How items are judged.
 #[must_use]
 pub fn policies(settings: &Settings) -> Policies {
@@ -49,7 +56,7 @@ pub fn policies(settings: &Settings) -> Policies {
             max_attempts: settings.item.max_attempts,
             retry_delay: settings.item.retry_delay,
             max_retry_delay: settings.item.max_retry_delay,
-            recheck: settings.item.recheck,
+            recheck: Recheck { every: settings.item.recheck, max: settings.item.max_recheck },
         },
         bridge: BridgePolicy {
             failure_threshold: usize::try_from(settings.breaker.failure_threshold)

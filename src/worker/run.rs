@@ -182,6 +182,7 @@ fn jmap_source(
             max_answer: request.max_answer,
             max_document: request.max_document,
         },
+        error_rules: settings.error_rules(&source.provider).to_vec(),
     };
     let environment = task.environment.clone();
     let credential = Credential::new(move || {

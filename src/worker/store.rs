@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
 use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, storage_failure};
-use crate::engine::{Cause, Cursor, Failure, Machine, Moment, Place, Session, SessionId, Status};
+use crate::engine::{
+    Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
+};
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
     Transition, Work,
@@ -194,6 +196,11 @@ impl Store {
         state::save(&*self.disk, &self.state_file, &state)
     }
 
+    /// Keeps what the server replied when the listing or the session failed.
+    pub(super) fn keep_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
+        self.ledger.record_reply(failure, now)
+    }
+
     /// Takes the process's number out of the state file: nobody works on it now.
     pub(super) fn leave(&mut self) {
         self.pid = None;
@@ -288,7 +295,7 @@ impl Store {
     pub(super) fn commit(
         &mut self,
         group: Group,
-        next_look: Moment,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<Tally, Failure> {
         let mut outcomes = Vec::new();
@@ -312,14 +319,14 @@ impl Store {
             }
         }
         let Some(papers) = papers else {
-            self.ledger.commit(&outcomes, next_look, now)?;
+            self.ledger.commit(&outcomes, recheck, now)?;
             return self.ledger.tally();
         };
         let (kept, intent) = self.archive.keep(papers)?;
         let stored = numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
         // The documents come first: they decide what becomes of the items.
         let outcomes: Vec<_> = stored.chain(outcomes).collect();
-        self.ledger.commit(&outcomes, next_look, now)?;
+        self.ledger.commit(&outcomes, recheck, now)?;
         self.archive.forget(intent);
         self.ledger.tally()
     }
@@ -391,9 +398,7 @@ fn stored(document: DocumentNo, kept: Result<Kept, Failure>) -> ledger::Outcome 
         Ok(Kept { file, length, sha256 }) => {
             ledger::Outcome::Stored { document, file, length, sha256 }
         }
-        Err(failure) => {
-            ledger::Outcome::Refused { document, cause: failure.cause, message: failure.detail }
-        }
+        Err(failure) => ledger::Outcome::Refused { document, failure },
     }
 }
 
@@ -404,22 +409,14 @@ fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
         // Its documents say what became of it.
         Outcome::Answered { .. } => None,
         Outcome::Gone { document } => Some(ledger::Outcome::Gone { document }),
-        Outcome::Refused { document, failure } => Some(ledger::Outcome::Refused {
-            document,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
-        Outcome::Retry { item, attempts, at, failure } => Some(ledger::Outcome::Retry {
-            item,
-            attempts,
-            next_at: at,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
-        Outcome::Quarantined { item, failure } => Some(ledger::Outcome::Quarantined {
-            item,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
+        Outcome::Refused { document, failure } => {
+            Some(ledger::Outcome::Refused { document, failure })
+        }
+        Outcome::Retry { item, attempts, at, failure } => {
+            Some(ledger::Outcome::Retry { item, attempts, next_at: at, failure })
+        }
+        Outcome::Quarantined { item, failure } => {
+            Some(ledger::Outcome::Quarantined { item, failure })
+        }
     }
 }

@@ -214,6 +214,7 @@ impl Served {
             page_size_max: 500,
             concurrency: 2,
             limits: limits(),
+            error_rules: Vec::new(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cynosure::config::{Provider, SharedBy};
 use cynosure::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy};
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use cynosure::worker::{GateRules, Policies};
 
 pub(crate) fn rules() -> Rules {
@@ -45,6 +45,7 @@ pub(crate) fn gate_rules() -> GateRules {
         shared_by: SharedBy::Provider,
         headers: HeaderNames::default(),
         routes: Vec::new(),
+        error_rules: Vec::new(),
     };
     GateRules { provider, policy: QuotaPolicy::default() }
 }
@@ -55,7 +56,10 @@ pub(crate) fn policies() -> Policies {
             max_attempts: 3,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
-            recheck: Duration::from_secs(86_400),
+            recheck: Recheck {
+                every: Duration::from_secs(86_400),
+                max: Duration::from_secs(7 * 86_400),
+            },
         },
         bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
     }

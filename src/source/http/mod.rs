@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
@@ -23,11 +24,11 @@ use url::{Origin, Url};
 
 pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
 pub use self::refusal::Refusal;
-pub(super) use self::refusal::said;
 
 use self::body::Pace;
-use crate::engine::quota::Outcome;
-use crate::engine::{Cause, Failure, Moment};
+use self::refusal::Reading;
+use crate::engine::quota::{Outcome, Signals};
+use crate::engine::{Cause, ErrorRule, Failure, Scope};
 use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
 
@@ -84,16 +85,8 @@ pub struct Answered {
     /// Where the answer came from in the end: the base of relative URLs in it.
     pub url: Url,
     pub body: Bytes,
+    headers: HeaderMap,
     passage: Box<dyn Passage>,
-}
-
-impl Answered {
-    /// The answer is one, but says in its body that we ask too often.
-    ///
-    /// Returns until when the gate is closed for it.
-    pub fn throttled(&mut self) -> Option<Moment> {
-        self.passage.judge(Outcome::Throttled).map(|hold| hold.until)
-    }
 }
 
 /// The client of one account.
@@ -103,6 +96,7 @@ pub struct Client {
     limits: Limits,
     trusted: Vec<Origin>,
     gate: Rc<dyn Gate>,
+    rules: Vec<ErrorRule>,
 }
 
 impl Client {
@@ -112,7 +106,14 @@ impl Client {
     /// [`Cause::Tls`] when this machine has no certificates to trust.
     pub fn new(limits: Limits, trusted: Vec<Origin>, gate: Rc<dyn Gate>) -> Result<Self, Failure> {
         let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted, gate })
+        Ok(Self { inner, limits, trusted, gate, rules: Vec::new() })
+    }
+
+    /// Has refusals judged by the user's rules before the built-in ones.
+    #[must_use]
+    pub fn judging_by(mut self, rules: Vec<ErrorRule>) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// Refuses a URL of a server that the configuration does not name.
@@ -142,13 +143,23 @@ impl Client {
         self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
             let (response, passage) = self.open(ask, attempt, &mut pace).await?;
-            let url = response.url().clone();
+            let (url, headers) = (response.url().clone(), response.headers().clone());
             match body::collect(response, &mut pace).await {
-                Ok(body) => Ok(Answered { url, body, passage }),
+                Ok(body) => Ok(Answered { url, body, headers, passage }),
                 Err(failure) => Err(cut_short(passage, failure).into()),
             }
         })
         .await
+    }
+
+    /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
+    /// rules may know better which, and what was replied is kept with it.
+    #[must_use]
+    pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
+        let reading = self.reading(ask, None);
+        let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
+        let hold = answered.passage.judge(outcome(failure.cause));
+        failure.held(hold.map(|hold| hold.until))
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -224,16 +235,17 @@ impl Client {
                 Err(failure) => return Err(cut_short(passage, failure).into()),
             };
             let signals = self.gate.understand(&readable(response.headers()));
-            passage.head(signals.clone(), sent_at.elapsed());
+            let latency = sent_at.elapsed();
+            passage.head(signals.clone(), latency);
             match self.redirect(ask, &response)? {
                 Some(next) => url = next,
                 None if refusal::is_wanted(&response, ask.wants) => return Ok((response, passage)),
                 None => {
-                    // As it is kept, and as it is sent.
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
-                    let sent = sent.and_then(|value| value.split(' ').next_back());
-                    let secrets = [ask.pass.secret(), sent.unwrap_or_default()];
-                    let mut refusal = refusal::read(response, &signals, pace, &secrets).await;
+                    let reading = self.reading(ask, sent);
+                    let mut refusal = refusal::read(response, &signals, pace, &reading).await;
+                    let signals = Signals { told: refusal.failure.told, ..signals };
+                    passage.head(signals, latency);
                     let hold = passage.judge(outcome(refusal.failure.cause));
                     refusal.failure.held_until = hold.map(|hold| hold.until);
                     return Err(refusal);
@@ -242,6 +254,12 @@ impl Client {
         }
         let why = format!("more than {REDIRECTS_MAX} redirects at {}", host(&url));
         Err(Failure::new(Cause::Challenge, why).into())
+    }
+
+    /// What refusals are read by, after the `authorization` was sent.
+    fn reading(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Reading<'_> {
+        let secrets = ask.pass.secrets(authorization);
+        Reading { rules: &self.rules, scope: ask.wants.scope(), secrets }
     }
 
     fn request(&self, ask: &Ask<'_>, url: &Url) -> Result<Request, Failure> {
@@ -292,10 +310,33 @@ impl Client {
 }
 
 impl Pass {
-    fn secret(&self) -> &str {
-        match self {
+    /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
+    /// in the `authorization`, in a URL, and in JSON.
+    fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
+        let secret = match self {
             Self::Basic { password, .. } => password.expose_secret(),
             Self::Bearer { token } => token.expose_secret(),
+        };
+        let sent = authorization.and_then(|value| value.split(' ').next_back());
+        let json = serde_json::Value::from(secret).to_string();
+        let mut forms = vec![
+            secret.to_owned(),
+            sent.unwrap_or_default().to_owned(),
+            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
+            json.trim_matches('"').to_owned(),
+        ];
+        // The longest first: one that is part of another would leave the rest of it.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms
+    }
+}
+
+impl Wants {
+    /// What is at stake: one document, or the listing of all.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Json => Scope::Listing,
+            Self::Document => Scope::Item,
         }
     }
 }

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Answer, Cause, Failure, Moment, Said};
-use crate::source::http::{Ask, Refusal, Wants, said};
+use crate::engine::{Answer, Cause, Failure, Said};
+use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
 
@@ -70,13 +70,19 @@ pub(super) async fn call<T: DeserializeOwned>(
 
     let result = match answered {
         Ok(mut answered) => {
-            let response: Response = parse(method, &answered.body)?;
+            let parsed: Result<Response, Failure> = parse(method, &answered.body);
+            let response = match parsed {
+                Ok(response) => response,
+                Err(failure) => {
+                    return Err(jmap.client.failed(&ask, &mut answered, failure).into());
+                }
+            };
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses).map_err(|refused: Refused| {
-                let is_throttled = refused.failure.cause == Cause::RateLimit;
-                if is_throttled { refused.held(answered.throttled()) } else { refused }
+            read(method, response.method_responses).map_err(|refused: Refused| Refused {
+                failure: jmap.client.failed(&ask, &mut answered, refused.failure),
+                ..refused
             })
         }
         Err(refusal) => Err(request_refused(refusal)),
@@ -131,7 +137,7 @@ fn method_refused(method: &str, error: MethodError) -> Refused {
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
         // JMAP has no type for "too often": servers say it in words.
-        _ => match said(200, &detail) {
+        _ => match Said::read(200, &detail) {
             Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
             Said::BadCredential | Said::Nothing => Cause::Unknown,
         },
@@ -146,13 +152,6 @@ fn request_refused(refusal: Refusal) -> Refused {
         Err(_not_a_problem) => String::new(),
     };
     Refused { word, failure: refusal.failure }
-}
-
-impl Refused {
-    fn held(mut self, until: Option<Moment>) -> Self {
-        self.failure.held_until = until;
-        self
-    }
 }
 
 impl From<Failure> for Refused {

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
 use self::session::Session;
-use crate::engine::{Cursor, Failure, Place};
+use crate::engine::{Cursor, ErrorRule, Failure, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Gate, Limits, Pass};
 use crate::source::{Listing, News, Page, Renewal, Sink, Source, Wanted};
@@ -46,6 +46,8 @@ pub struct Options {
     /// How many documents are fetched side by side.
     pub concurrency: u32,
     pub limits: Limits,
+    /// What the user knows of the errors of this provider.
+    pub error_rules: Vec<ErrorRule>,
 }
 
 /// How the credential is presented.
@@ -84,7 +86,8 @@ impl Jmap {
     ) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let client = Client::new(options.limits.clone(), trusted, gate)?;
+        let client = Client::new(options.limits.clone(), trusted, gate)?
+            .judging_by(options.error_rules.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {
             options,

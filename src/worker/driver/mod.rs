@@ -19,7 +19,7 @@ use tracing::error;
 
 use crate::archive::Archive;
 use crate::engine::{
-    Credential, Effect, Event, Machine, Moment, RestartCause, Rules, Scope, State, Work,
+    Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, State, Work,
 };
 use crate::ledger::Tally;
 use crate::retry::Policy;
@@ -122,6 +122,8 @@ struct Driver<S, W> {
     commits: Jobs,
     proof: Proof,
     finishing: bool,
+    /// The last failure with a reply, until that is kept.
+    refused: Option<Failure>,
     published_at: Moment,
     logged_at: Moment,
     unsaved: bool,
@@ -167,6 +169,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         commits: Jobs::new(),
         proof: Proof::NotOwed,
         finishing: false,
+        refused: None,
         // At once: whoever looks sees that there is a worker again.
         published_at: Moment::default(),
         logged_at: now,
