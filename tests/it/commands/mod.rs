@@ -9,3 +9,4 @@ mod repairing;
 mod standing;
 mod stopping;
 mod verifying;
+mod waiting;
