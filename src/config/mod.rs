@@ -13,7 +13,9 @@ mod file;
 mod merge;
 mod mistake;
 mod place;
+mod provider;
 mod reader;
+mod retry;
 mod settings;
 mod show;
 mod source;
@@ -29,8 +31,10 @@ pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same
 pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
+pub use self::provider::{Provider, Route, SharedBy};
+pub use self::retry::Retry;
 pub use self::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
     UnknownSource,
 };
 pub use self::show::Entry;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::RecordedReply;
+use crate::engine::{Moment, RecordedReply};
 
 /// The longest text of a failure that is kept, in characters.
 /// A person reads it in one table cell or log line.
@@ -108,6 +108,10 @@ pub struct Failure {
     pub cause: Cause,
     /// How long the source told us to stay away.
     pub told: Option<Duration>,
+    /// Until when the gate of the provider is closed: exact, margin included.
+    pub held_until: Option<Moment>,
+    /// It was not tried to the end: so much fails that quick retries are saved up.
+    pub is_deferred: bool,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
     /// What the server replied, where it did. Boxed: most failures have none.
@@ -118,7 +122,14 @@ impl Failure {
     /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
     #[must_use]
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
-        Self { cause, told: None, detail: printable(detail.as_ref()), reply: None }
+        Self {
+            cause,
+            told: None,
+            held_until: None,
+            is_deferred: false,
+            detail: printable(detail.as_ref()),
+            reply: None,
+        }
     }
 
     #[must_use]
@@ -128,9 +139,25 @@ impl Failure {
     }
 
     #[must_use]
+    pub fn held(mut self, until: Option<Moment>) -> Self {
+        self.held_until = until;
+        self
+    }
+
+    #[must_use]
     pub fn replied(mut self, reply: RecordedReply) -> Self {
         self.reply = Some(Box::new(reply));
         self
+    }
+
+    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
+    #[must_use]
+    pub fn is_fleeting(&self) -> bool {
+        let fleeting = matches!(
+            self.cause,
+            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
+        );
+        fleeting && self.told.is_none() && !self.is_deferred
     }
 }
 

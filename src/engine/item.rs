@@ -43,6 +43,11 @@ impl ItemPolicy {
         match failure.cause.verdict(Scope::Item) {
             Verdict::Gone => ItemStep::Gone,
             Verdict::Quarantine => ItemStep::Quarantine,
+            // So much fails at the source that this says little of the item: it goes to the end
+            // of the queue, and has its full attempt there.
+            Verdict::Retry if failure.is_deferred => {
+                ItemStep::Retry { attempts, at: now.after(self.delay(1, failure, draw)) }
+            }
             Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously => {
                 let attempts = attempts.saturating_add(1);
                 if attempts >= self.max_attempts {
@@ -141,6 +146,16 @@ mod tests {
     fn a_deleted_item_is_gone_and_a_forbidden_one_set_aside_at_once() {
         assert_eq!(after(Cause::NotFound, 0), ItemStep::Gone);
         assert_eq!(after(Cause::Forbidden, 0), ItemStep::Quarantine);
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_short_to_save_up_retries_does_not_count() {
+        let failure = Failure { is_deferred: true, ..Failure::new(Cause::Server, "x") };
+
+        for attempts in [0, 2] {
+            let step = POLICY.after(&failure, attempts, NOW, LATE);
+            assert_eq!(step, ItemStep::Retry { attempts, at: Moment(1_010_000) });
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@
 
 mod backoff;
 mod bridge;
+mod budget;
 mod classify;
+mod concurrency;
 mod failure;
 mod item;
 mod judge;
@@ -20,7 +22,9 @@ mod rules;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
 pub use self::bridge::{Bridge, BridgePolicy};
+pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
 pub use self::classify::{Answer, Rule, Said};
+pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
 pub use self::failure::{
     Cause, Failure, Kind, Scope, Verdict, is_disruptive, printable, printable_lines,
 };

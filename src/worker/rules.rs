@@ -1,8 +1,15 @@
 //! From settings, as people write them, to the rules that the engine decides by.
 
+use std::time::Duration;
+
 use crate::config::{Settings, Source};
+use crate::engine::quota::QuotaPolicy;
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use crate::worker::downloads::Policies;
+use crate::worker::gate::GateRules;
+
+/// The longest wait after a rate limit when neither the server nor a person names one.
+const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
 
 /// The rules of one source.
 #[must_use]
@@ -12,7 +19,7 @@ pub fn rules(settings: &Settings, source: &Source) -> Rules {
         backoff: backoff(settings),
         max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
         max_consecutive_errors: restart.max_consecutive_errors,
-        rate_limit_duration: restart.rate_limit_duration,
+        rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
         stuck_threshold: restart.stuck_threshold,
         max_execution_time: restart.max_execution_time,
         restart_delay_success: restart.restart_delay_success,
@@ -57,4 +64,18 @@ pub fn policies(settings: &Settings) -> Policies {
             success_threshold: settings.breaker.success_threshold,
         },
     }
+}
+
+/// How the quota of a provider is followed.
+#[must_use]
+pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
+    let provider = settings.provider(provider);
+    let policy = QuotaPolicy {
+        mode: provider.mode,
+        cap: provider.cap,
+        reserve: provider.reserve,
+        max_wait: provider.max_wait,
+        hold: settings.restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
+    };
+    GateRules { provider, policy }
 }

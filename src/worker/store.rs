@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
-use crate::disk::{Disk, Lock, RealDisk, ensure_folder, storage_failure};
+use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, storage_failure};
 use crate::engine::{
     Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
 };
@@ -15,6 +15,7 @@ use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
     Transition, Work,
 };
+use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 use crate::state::{self, ExecutionState};
 use crate::worker::group::{Group, Outcome};
@@ -106,7 +107,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store of a source, alone, and reconciles what a crash left.
+    /// Opens the store of a source, alone, and reconciles what a crash left. Its calls on disk
+    /// and ledger are tried again as `retry` says, where that can help and do no harm.
     ///
     /// # Errors
     /// [`Refusal`]; nothing is lost by it.
@@ -114,13 +116,14 @@ impl Store {
         dir: &Path,
         archive_dir: &Path,
         facts: Facts,
+        retry: &Policy,
         now: Moment,
     ) -> Result<Opened, Refusal> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
         ensure_folder(&*disk, dir)
             .map_err(|error| Refusal::Failed(storage_failure("make the folder", dir, &error)))?;
         let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
-        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?;
+        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.patient(retry.clone());
         let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, now)?;
         opened.store._lock = Some(lock);
         opened.store.pid = Some(std::process::id());

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cynosure::config::{Provider, SharedBy};
+use cynosure::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy};
 use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
-use cynosure::worker::Policies;
+use cynosure::worker::{GateRules, Policies};
 
 pub(crate) fn rules() -> Rules {
     let seconds = Duration::from_secs;
@@ -31,6 +33,21 @@ pub(crate) fn rules() -> Rules {
         recovery_timeout: seconds(60),
         poll_interval: seconds(1800),
     }
+}
+
+pub(crate) fn gate_rules() -> GateRules {
+    let provider = Provider {
+        concurrency: 8,
+        mode: QuotaMode::Follow,
+        cap: None,
+        reserve: 0.0,
+        max_wait: Duration::from_secs(3600),
+        shared_by: SharedBy::Provider,
+        headers: HeaderNames::default(),
+        routes: Vec::new(),
+        error_rules: Vec::new(),
+    };
+    GateRules { provider, policy: QuotaPolicy::default() }
 }
 
 pub(crate) fn policies() -> Policies {

@@ -14,7 +14,7 @@ use crate::engine::{
     Backoff, Cause, ErrorRule, ItemId, ItemPolicy, Moment, Scope, is_disruptive, printable,
 };
 use crate::ledger::Replied;
-use crate::worker::{backoff, policies};
+use crate::worker::{backoff, gate_rules, policies};
 
 /// How much of a body is read, in bytes: as much as the worker reads of a refusal.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -293,16 +293,14 @@ fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
 impl Basis {
     pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
+        let gate = gate_rules(&settings, provider.as_deref().unwrap_or_default());
         Self {
             is_undecided: false,
             rules: rules.to_vec(),
             backoff: backoff(&settings),
             item: policies(&settings).item,
-            quota: QuotaPolicy {
-                hold: settings.restart.rate_limit_duration,
-                ..QuotaPolicy::default()
-            },
-            names: HeaderNames::default(),
+            quota: gate.policy,
+            names: gate.provider.headers,
             provider,
             settings,
         }

@@ -5,9 +5,11 @@
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
 mod body;
+mod gate;
 mod refusal;
 mod transport;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +19,17 @@ use reqwest::header::{
 };
 use reqwest::{Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use url::{Origin, Url};
 
+pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
 pub use self::refusal::Refusal;
 
 use self::body::Pace;
 use self::refusal::Reading;
+use crate::engine::quota::{Outcome, Signals};
 use crate::engine::{Cause, ErrorRule, Failure, Scope};
+use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -32,11 +38,8 @@ const REDIRECTS_MAX: u32 = 5;
 /// What one request may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How often a request is sent before its failure is reported, the first time included.
-    pub attempts: u32,
-    /// The wait before the second attempt; it doubles from there.
-    pub delay: Duration,
-    pub max_delay: Duration,
+    /// How a broken request is tried again before its failure is reported.
+    pub retry: Policy,
     /// Name lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
     /// The longest silence, and the window over which the rate is measured.
@@ -83,6 +86,7 @@ pub struct Answered {
     pub url: Url,
     pub body: Bytes,
     headers: HeaderMap,
+    passage: Box<dyn Passage>,
 }
 
 /// The client of one account.
@@ -91,17 +95,18 @@ pub struct Client {
     inner: reqwest::Client,
     limits: Limits,
     trusted: Vec<Origin>,
+    gate: Rc<dyn Gate>,
     rules: Vec<ErrorRule>,
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other.
+    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate`.
     ///
     /// # Errors
     /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>) -> Result<Self, Failure> {
+    pub fn new(limits: Limits, trusted: Vec<Origin>, gate: Rc<dyn Gate>) -> Result<Self, Failure> {
         let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted, rules: Vec::new() })
+        Ok(Self { inner, limits, trusted, gate, rules: Vec::new() })
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
@@ -135,12 +140,14 @@ impl Client {
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
-        self.retried(async |_| {
+        self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
+            let (response, passage) = self.open(ask, attempt, &mut pace).await?;
             let (url, headers) = (response.url().clone(), response.headers().clone());
-            let body = body::collect(response, &mut pace).await?;
-            Ok(Answered { url, body, headers })
+            match body::collect(response, &mut pace).await {
+                Ok(body) => Ok(Answered { url, body, headers, passage }),
+                Err(failure) => Err(cut_short(passage, failure).into()),
+            }
         })
         .await
     }
@@ -148,8 +155,11 @@ impl Client {
     /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
     /// rules may know better which, and what was replied is kept with it.
     #[must_use]
-    pub fn failed(&self, ask: &Ask<'_>, answered: &Answered, failure: Failure) -> Failure {
-        refusal::read_again(&answered.headers, &answered.body, &self.reading(ask, None), failure)
+    pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
+        let reading = self.reading(ask, None);
+        let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
+        let hold = answered.passage.judge(outcome(failure.cause));
+        failure.held(hold.map(|hold| hold.until))
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -164,12 +174,14 @@ impl Client {
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(async |attempt| {
-            if 1 < attempt {
+        let brought = self.retried(ask, async |attempt| {
+            if attempt == Attempt::Again {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
+            let (response, mut passage) = self.open(ask, attempt, &mut pace).await?;
+            // A body may take minutes: what the head says of the quota is of now.
+            passage.judge(Outcome::Accepted);
             Ok(body::pour(response, size, &mut pace, sink).await?)
         });
         Ok(brought.await?)
@@ -178,35 +190,65 @@ impl Client {
     /// Tries again what may be gone in a second; everything else is for the engine to judge.
     async fn retried<T>(
         &self,
-        mut once: impl AsyncFnMut(u32) -> Result<T, Refusal>,
+        ask: &Ask<'_>,
+        mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut attempt = 1;
-        loop {
+        let policy = &self.limits.retry;
+        let mut sent = 0;
+        let outcome = policy.run(async || {
+            sent += 1;
+            let attempt = if sent == 1 { Attempt::First } else { Attempt::Again };
             match once(attempt).await {
-                Err(refusal) if attempt < self.limits.attempts && refusal.is_fleeting() => {
-                    tokio::time::sleep(pause(&self.limits, attempt, fastrand::f64())).await;
-                    attempt += 1;
+                Err(refusal)
+                    if refusal.is_retryable()
+                        && sent < policy.shape().max_attempts
+                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) =>
+                {
+                    Err(refusal.deferred())
                 }
-                result => return result,
+                result => result,
             }
-        }
+        });
+        outcome.await.map_err(|gave_up| {
+            gave_up.failure(|guard| {
+                Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
+            })
+        })
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
-    async fn open(&self, ask: &Ask<'_>, pace: &mut Pace<'_>) -> Result<Response, Refusal> {
+    async fn open(
+        &self,
+        ask: &Ask<'_>,
+        attempt: Attempt,
+        pace: &mut Pace<'_>,
+    ) -> Result<(Response, Box<dyn Passage>), Refusal> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.trust(&url)?;
             let request = self.request(ask, &url)?;
             let authorization = request.headers().get(AUTHORIZATION).cloned();
-            let response = pace.head(&url, self.inner.execute(request)).await?;
+            let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
+            let sent_at = Instant::now();
+            let response = match pace.head(&url, self.inner.execute(request)).await {
+                Ok(response) => response,
+                Err(failure) => return Err(cut_short(passage, failure).into()),
+            };
+            let signals = self.gate.understand(&readable(response.headers()));
+            let latency = sent_at.elapsed();
+            passage.head(signals.clone(), latency);
             match self.redirect(ask, &response)? {
                 Some(next) => url = next,
-                None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
+                None if refusal::is_wanted(&response, ask.wants) => return Ok((response, passage)),
                 None => {
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let reading = self.reading(ask, sent);
-                    return Err(refusal::read(response, pace, &reading).await);
+                    let mut refusal = refusal::read(response, &signals, pace, &reading).await;
+                    let signals = Signals { told: refusal.failure.told, ..signals };
+                    passage.head(signals, latency);
+                    let hold = passage.judge(outcome(refusal.failure.cause));
+                    refusal.failure.held_until = hold.map(|hold| hold.until);
+                    return Err(refusal);
                 }
             }
         }
@@ -299,14 +341,46 @@ impl Wants {
     }
 }
 
+/// The request never got its whole reply: that says something of the server's health, not of its quota.
+fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
+    passage.judge(Outcome::Failed);
+    failure
+}
+
+/// What a refused request says of the quota.
+fn outcome(cause: Cause) -> Outcome {
+    match cause {
+        Cause::RateLimit => Outcome::Throttled,
+        Cause::Server
+        | Cause::Connection
+        | Cause::Tls
+        | Cause::Timeout
+        | Cause::Truncated
+        | Cause::Proxy
+        | Cause::LocalNetwork
+        | Cause::Storage
+        | Cause::Ledger => Outcome::Failed,
+        // The server let it in and answered; that it said no is another matter.
+        Cause::Unauthorized
+        | Cause::Forbidden
+        | Cause::NotFound
+        | Cause::Challenge
+        | Cause::CursorExpired
+        | Cause::TooLarge
+        | Cause::Unknown => Outcome::Accepted,
+    }
+}
+
+fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
+    Outgoing { host: host(url), path: url.path(), attempt }
+}
+
+/// The headers that are text, as a reader of limits wants them.
+fn readable(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
 /// The only part of a URL that is ever shown.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the server")
-}
-
-/// Doubling waits, each spread over its upper half by `share` in `0.0..1.0`.
-fn pause(limits: &Limits, attempt: u32, share: f64) -> Duration {
-    let doubled = limits.delay.saturating_mul(2_u32.saturating_pow(attempt - 1));
-    let half = doubled.min(limits.max_delay) / 2;
-    half + half.mul_f64(share)
 }

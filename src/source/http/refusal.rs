@@ -1,14 +1,16 @@
 //! Reads answers that are not what was asked for: status, headers, and the words in the body.
 
+use std::fmt;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::quota::{self, HeaderNames};
-use crate::engine::{
-    Cause, ErrorRule, Failure, Moment, RecordedReply, Scope, ServerReply, judge, masked,
-};
+use crate::engine::quota::Signals;
+use crate::engine::{ErrorRule, Failure, RecordedReply, Scope, ServerReply, judge, masked};
+use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
 
@@ -24,13 +26,26 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
-    pub(super) fn is_fleeting(&self) -> bool {
-        let fleeting = matches!(
-            self.failure.cause,
-            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
-        );
-        fleeting && self.failure.told.is_none()
+    /// It would be tried again at once, had there not been so many retries already.
+    pub(super) fn deferred(mut self) -> Self {
+        self.failure.is_deferred = true;
+        self
+    }
+}
+
+impl Fault for Refusal {
+    fn is_retryable(&self) -> bool {
+        self.failure.is_retryable()
+    }
+
+    fn told(&self) -> Option<Duration> {
+        self.failure.told
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
     }
 }
 
@@ -65,6 +80,7 @@ pub(super) struct Reading<'a> {
 /// Reads why an answer is not what was asked for.
 pub(super) async fn read(
     mut response: Response,
+    signals: &Signals,
     pace: &mut Pace<'_>,
     reading: &Reading<'_>,
 ) -> Refusal {
@@ -75,9 +91,7 @@ pub(super) async fn read(
     let fields = Fields::of(headers);
     let fields = fields.pairs();
     let reply = ServerReply { status, headers: &fields, body: &text };
-    // Only whether anything remains is asked of it here, which no clock decides.
-    let signals = quota::read(&fields, &HeaderNames::default(), Moment::default());
-    let judgement = judge(&reply, &signals, reading.scope, reading.rules);
+    let judgement = judge(&reply, signals, reading.scope, reading.rules);
 
     let secrets = reading.secrets();
     let encoded = is_encoded(headers);

@@ -69,17 +69,21 @@ pub(super) async fn call<T: DeserializeOwned>(
     drop(permit);
 
     let result = match answered {
-        Ok(answered) => {
-            let kept = |refused: Refused| Refused {
-                failure: jmap.client.failed(&ask, &answered, refused.failure),
-                ..refused
+        Ok(mut answered) => {
+            let parsed: Result<Response, Failure> = parse(method, &answered.body);
+            let response = match parsed {
+                Ok(response) => response,
+                Err(failure) => {
+                    return Err(jmap.client.failed(&ask, &mut answered, failure).into());
+                }
             };
-            let response: Response =
-                parse(method, &answered.body).map_err(|failure| kept(failure.into()))?;
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses).map_err(kept)
+            read(method, response.method_responses).map_err(|refused: Refused| Refused {
+                failure: jmap.client.failed(&ask, &mut answered, refused.failure),
+                ..refused
+            })
         }
         Err(refusal) => Err(request_refused(refusal)),
     };

@@ -68,6 +68,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             session,
             self.machine.relisted,
             self.held_until(self.world.now()),
+            &self.collect,
         ));
     }
 
