@@ -12,6 +12,7 @@ mod item;
 mod machine;
 mod moment;
 mod names;
+mod proxy;
 pub mod retry_after;
 
 pub use self::backoff::Backoff;
@@ -25,3 +26,4 @@ pub use self::machine::{
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
+pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
