@@ -15,7 +15,7 @@ use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
-use crate::worker::{End, Mode, Stop, Supervision, Task, View, run as run_source};
+use crate::worker::{End, Mode, Outlet, Stop, Supervision, Task, View, run as run_source};
 
 /// The signal that asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +84,8 @@ async fn all(
     let signals = tokio::task::spawn_local(listen(stop, asked));
     let supervision =
         if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
+    // The sources go out by the same proxies, and learn from one another which of them work.
+    let outlet = Outlet::default();
     let mut sources = Vec::new();
     for name in &names {
         let task = Task {
@@ -93,6 +95,7 @@ async fn all(
             environment: ground.environment.clone(),
             mode,
             supervision,
+            outlet: outlet.clone(),
         };
         let (view, views) = watch::channel(View::unknown());
         let lines = screen.clone();

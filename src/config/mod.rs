@@ -12,6 +12,7 @@ mod file;
 mod merge;
 mod mistake;
 mod place;
+mod proxy;
 mod reader;
 mod retry;
 mod settings;
@@ -29,6 +30,7 @@ pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same
 pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
+pub use self::proxy::{PoolProxy, Proxy};
 pub use self::retry::Retry;
 pub use self::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,

@@ -7,6 +7,7 @@
 
 mod downloads;
 mod driver;
+mod egress;
 mod group;
 mod jobs;
 mod rate;
@@ -22,6 +23,7 @@ mod world;
 
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::egress::Outlet;
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
 pub use self::retries::Retries;

@@ -9,9 +9,10 @@ use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
-use crate::source::http::Limits;
+use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
+use crate::worker::egress::Outlet;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::retries::Retries;
@@ -32,6 +33,7 @@ pub struct Task {
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,
+    pub outlet: Outlet,
 }
 
 /// Who starts the process anew.
@@ -124,7 +126,11 @@ async fn live(
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(settings, source, &retries, &task.environment)?;
+    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
+    let environment = task.environment.clone();
+    let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
+    let egress = egress.map_err(Refusal::Failed)?;
+    let client = jmap_source(settings, source, &retries, egress, &task.environment)?;
     let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -153,6 +159,7 @@ fn jmap_source(
     settings: &Settings,
     source: &Source,
     retries: &Retries,
+    egress: Egress,
     environment: &Environment,
 ) -> Result<Jmap, Refusal> {
     let request = &settings.request;
@@ -179,6 +186,7 @@ fn jmap_source(
             max_answer: request.max_answer,
             max_document: request.max_document,
         },
+        egress,
     };
     let environment = environment.clone();
     let credential = Credential::new(move || {

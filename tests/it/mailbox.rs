@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use cynosure::source::credential::Credential;
+use cynosure::source::http::Egress;
 use cynosure::source::jmap::{Auth, Jmap, Options};
 use serde_json::{Value, json};
 
@@ -212,6 +213,7 @@ impl Served {
             page_size_max: 500,
             concurrency: 2,
             limits: limits(),
+            egress: Egress::Direct,
         }
     }
 

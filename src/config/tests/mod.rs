@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod layers;
+mod proxy;
 mod retry;
 mod shipped;
 mod sources;

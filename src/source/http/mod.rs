@@ -5,6 +5,7 @@
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
 mod body;
+mod proxies;
 mod refusal;
 mod transport;
 
@@ -14,14 +15,16 @@ use bytes::Bytes;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION,
 };
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Origin, Url};
 
+pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
 pub(super) use self::refusal::said;
 
 use self::body::Pace;
+use self::proxies::Ways;
 use crate::engine::{Cause, Failure};
 use crate::retry::Policy;
 use crate::source::Sink;
@@ -84,19 +87,20 @@ pub struct Answered {
 /// The client of one account.
 #[derive(Debug)]
 pub struct Client {
-    inner: reqwest::Client,
+    ways: Ways,
     limits: Limits,
     trusted: Vec<Origin>,
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other.
+    /// Makes a client that speaks to the `trusted` origins and to no other, on the ways of `egress`.
     ///
     /// # Errors
-    /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>) -> Result<Self, Failure> {
-        let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted })
+    /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
+    /// what should be a proxy's address is none.
+    pub fn new(limits: Limits, trusted: Vec<Origin>, egress: &Egress) -> Result<Self, Failure> {
+        let ways = Ways::new(egress, &limits, &trusted)?;
+        Ok(Self { ways, limits, trusted })
     }
 
     /// Refuses a URL of a server that the configuration does not name.
@@ -177,7 +181,7 @@ impl Client {
             self.trust(&url)?;
             let request = self.request(ask, &url)?;
             let authorization = request.headers().get(AUTHORIZATION).cloned();
-            let response = pace.head(&url, self.inner.execute(request)).await?;
+            let response = self.ways.send(request, &url, pace).await?;
             match self.redirect(ask, &response)? {
                 Some(next) => url = next,
                 None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
@@ -200,10 +204,10 @@ impl Client {
             Wants::Document => "*/*",
         };
         let request = match &ask.post {
-            None => self.inner.get(url.clone()),
+            None => self.ways.request(Method::GET, url),
             Some(json) => self
-                .inner
-                .post(url.clone())
+                .ways
+                .request(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };

@@ -25,7 +25,7 @@ use url::{Origin, Url};
 use self::session::Session;
 use crate::engine::{Cursor, Failure, Place};
 use crate::source::credential::Credential;
-use crate::source::http::{Client, Limits, Pass};
+use crate::source::http::{Client, Egress, Limits, Pass};
 use crate::source::{Listing, News, Page, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
@@ -45,6 +45,8 @@ pub struct Options {
     /// How many documents are fetched side by side.
     pub concurrency: u32,
     pub limits: Limits,
+    /// How its requests leave this machine.
+    pub egress: Egress,
 }
 
 /// How the credential is presented.
@@ -79,7 +81,7 @@ impl Jmap {
     pub fn new(options: Options, credential: Credential) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let client = Client::new(options.limits.clone(), trusted)?;
+        let client = Client::new(options.limits.clone(), trusted, &options.egress)?;
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {
             options,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod proxies;
 mod ways;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
 use cynosure::retry::{Policy, Shape};
 use cynosure::source::Sink;
-use cynosure::source::http::{Ask, Client, Limits, Pass, Wants};
+use cynosure::source::http::{Ask, Client, Egress, Limits, Pass, Wants};
 use url::Url;
 
 use crate::hostile::Hostile;
@@ -56,7 +57,7 @@ impl Sink for Kept {
 }
 
 fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()]).unwrap()
+    Client::new(limits, vec![url.origin()], &Egress::Direct).unwrap()
 }
 
 fn pass() -> Pass {
