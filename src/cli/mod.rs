@@ -14,6 +14,7 @@ mod logging;
 mod place;
 mod print;
 mod progress;
+mod quotas;
 mod requeue;
 mod reset;
 mod run;

@@ -10,3 +10,4 @@ mod repairing;
 mod standing;
 mod stopping;
 mod verifying;
+mod waiting;
