@@ -30,7 +30,7 @@ pub use self::refusal::Refusal;
 use self::body::Pace;
 use self::proxies::Ways;
 use self::refusal::Reading;
-use crate::engine::quota::{Outcome, Signals};
+use crate::engine::quota::Outcome;
 use crate::engine::{Cause, ErrorRule, Failure, Scope};
 use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
@@ -168,7 +168,8 @@ impl Client {
     pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
         let reading = self.reading(ask, None);
         let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
-        let hold = answered.passage.judge(outcome(failure.cause));
+        failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
+        let hold = answered.passage.judge(failure.cause.outcome());
         failure.held(hold.map(|hold| hold.until))
     }
 
@@ -254,9 +255,8 @@ impl Client {
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let reading = self.reading(ask, sent);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
-                    let signals = Signals { told: refusal.failure.told, ..signals };
-                    passage.head(signals, latency);
-                    let hold = passage.judge(outcome(refusal.failure.cause));
+                    refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
+                    let hold = passage.judge(refusal.failure.cause.outcome());
                     refusal.failure.held_until = hold.map(|hold| hold.until);
                     return Err(refusal);
                 }
@@ -322,7 +322,7 @@ impl Client {
 impl Pass {
     /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
     /// in the `authorization`, in a URL, and in JSON.
-    fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
+    pub(in crate::source) fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
         let secret = match self {
             Self::Basic { password, .. } => password.expose_secret(),
             Self::Bearer { token } => token.expose_secret(),
@@ -355,30 +355,6 @@ impl Wants {
 fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
     passage.judge(Outcome::Failed);
     failure
-}
-
-/// What a refused request says of the quota.
-fn outcome(cause: Cause) -> Outcome {
-    match cause {
-        Cause::RateLimit => Outcome::Throttled,
-        Cause::Server
-        | Cause::Connection
-        | Cause::Tls
-        | Cause::Timeout
-        | Cause::Truncated
-        | Cause::Proxy
-        | Cause::LocalNetwork
-        | Cause::Storage
-        | Cause::Ledger => Outcome::Failed,
-        // The server let it in and answered; that it said no is another matter.
-        Cause::Unauthorized
-        | Cause::Forbidden
-        | Cause::NotFound
-        | Cause::Challenge
-        | Cause::CursorExpired
-        | Cause::TooLarge
-        | Cause::Unknown => Outcome::Accepted,
-    }
 }
 
 fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
