@@ -13,11 +13,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "disk"]),
     ("archive", &["engine", "disk"]),
     ("state", &["engine", "disk"]),
+    // Only what is rehearsed: the rehearsal must not need what it is made for.
+    ("simulate", &["engine"]),
     ("demo", &[]),
     ("worker", &["engine", "disk", "config", "source", "ledger", "archive", "state"]),
     (
         "cli",
-        &["engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo"],
+        &[
+            "engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo",
+            "simulate",
+        ],
     ),
 ];
 
