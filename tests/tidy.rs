@@ -13,8 +13,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "disk"]),
     ("archive", &["engine", "disk"]),
     ("state", &["engine", "disk"]),
-    // Only what is rehearsed: the rehearsal must not need what it is made for.
-    ("simulate", &["engine"]),
+    // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
+    ("simulate", &["engine", "config"]),
     ("demo", &[]),
     ("worker", &["engine", "disk", "config", "source", "ledger", "archive", "state"]),
     (

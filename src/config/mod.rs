@@ -35,6 +35,12 @@ pub use self::settings::{
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
 
+// What other files of ours are read with.
+pub(crate) use self::ask::describe;
+pub(crate) use self::file::{Node, Table, Value, parse};
+pub(crate) use self::suggest::nearest;
+pub(crate) use self::units::{parse_duration, write_duration};
+
 use self::merge::Layers;
 use self::reader::Reader;
 

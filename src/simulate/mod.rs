@@ -4,6 +4,7 @@
 
 mod client;
 mod limiter;
+mod scenario;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::engine::quota::{QuotaPolicy, Rate};
 
 pub use self::client::run;
 pub use self::limiter::{Limiter, Restart, Ruling, Shape, Speech};
+pub use self::scenario::{Bound, Scenario, ScenarioError, find, shipped};
 
 /// A client, a server, and how long they have.
 #[derive(Clone, Debug, PartialEq)]
