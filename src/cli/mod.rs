@@ -10,11 +10,13 @@ mod findings;
 mod history;
 mod logging;
 mod place;
+mod plot;
 mod print;
 mod progress;
 mod requeue;
 mod reset;
 mod run;
+mod simulate;
 mod sources;
 mod standing;
 mod status;
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
         Command::Verify(args) => end(verify::verify(common, args)),
+        Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
     }

@@ -1,0 +1,61 @@
+//! What is rehearsed: a shipped scenario, a file of one's own, or a trace.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::cli::exit::Exit;
+use crate::cli::trouble::Trouble;
+use crate::config::nearest;
+use crate::simulate::{Scenario, find as find_shipped, shipped};
+
+/// A scenario that is larger is something else.
+const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
+
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) scenario: Scenario,
+    /// What a person should know of how it came about.
+    pub(super) told: Vec<String>,
+}
+
+/// Finds what was named, by name or by path.
+///
+/// # Errors
+/// When there is none, or it is wrong: every mistake in it.
+pub(super) fn find(what: &str) -> Result<Input, Trouble> {
+    let wrong = |why: String| Trouble::new(Exit::Configuration, why);
+    if let Some(scenario) = find_shipped(what) {
+        let scenario = scenario.map_err(|mistakes| wrong(mistakes.to_string()))?;
+        return Ok(Input { name: what.to_owned(), scenario, told: Vec::new() });
+    }
+    let path = Path::new(what);
+    if !path.exists() {
+        let names = shipped().map(|(name, _)| name);
+        let remedy = match nearest(what, names) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "`cynosure simulate` lists the scenarios".to_owned(),
+        };
+        return Err(wrong(format!("there is no scenario or file {what:?}; {remedy}")));
+    }
+    let name = path
+        .file_stem()
+        .map_or_else(|| what.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let text = read(path, SCENARIO_BYTES_MAX).map_err(wrong)?;
+    let scenario = Scenario::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
+    Ok(Input { name, scenario, told: Vec::new() })
+}
+
+fn read(path: &Path, most: u64) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let file = fs_err::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > most {
+        return Err(format!(
+            "{} is larger than {most} bytes, which is more than it can be",
+            path.display()
+        ));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("{} is not text: {}", path.display(), error.utf8_error()))
+}
