@@ -46,6 +46,11 @@ impl<'m> Fields<'m> {
         }
     }
 
+    /// Where the table stands.
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// Declares keys that are not asked for this time.
     pub(super) fn known(&mut self, keys: &[&'static str]) {
         self.known.extend(keys);

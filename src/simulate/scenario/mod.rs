@@ -8,14 +8,12 @@ mod shipped;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Mistake, parse};
-use crate::simulate::Server;
+use crate::config::parse;
+use crate::simulate::{FileError, Server};
 
 pub use self::shipped::{find, shipped};
 
@@ -47,18 +45,36 @@ impl Scenario {
     ///
     /// # Errors
     /// Every mistake, at once.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioError> {
+    pub fn parse(file: &Path, text: &str) -> Result<Self, FileError> {
         let file: Arc<Path> = Arc::from(file);
         let mut mistakes = Vec::new();
         let table = parse(&file, text, &mut mistakes);
         if !mistakes.is_empty() {
             // What else is wrong would only follow from it.
-            return Err(ScenarioError::of(mistakes));
+            return Err(FileError::new("scenario", mistakes));
         }
         match read::scenario(&file, table, &mut mistakes) {
             Some(scenario) if mistakes.is_empty() => Ok(scenario),
-            Some(_) | None => Err(ScenarioError::of(mistakes)),
+            Some(_) | None => Err(FileError::new("scenario", mistakes)),
         }
+    }
+
+    /// The most requests that can come through: the mailbox, or what the limit and the latency allow.
+    #[must_use]
+    pub fn most_requests(&self) -> u64 {
+        let lasts = match self.until {
+            Bound::Requests(requests) => return requests,
+            Bound::Lasting(lasts) => lasts,
+        };
+        let granted = self.server.shape.grants().get() / f64::from(self.weight);
+        let asked = f64::from(self.workers) / self.server.latency.base.as_secs_f64();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the cast saturates, which is as many as can be"
+        )]
+        let most = (granted.min(asked) * lasts.as_secs_f64()) as u64;
+        most
     }
 
     /// The time in which the quota grants so many requests, outages included.
@@ -73,29 +89,3 @@ impl Scenario {
         })
     }
 }
-
-/// Every mistake of a scenario file, at least one, in reading order.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ScenarioError(Vec<Mistake>);
-
-impl ScenarioError {
-    fn of(mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort();
-        mistakes.dedup();
-        Self(mistakes)
-    }
-}
-
-impl fmt::Display for ScenarioError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for mistake in &self.0 {
-            writeln!(f, "{mistake}")?;
-        }
-        match self.0.len() {
-            1 => write!(f, "1 mistake in the scenario"),
-            count => write!(f, "{count} mistakes in the scenario"),
-        }
-    }
-}
-
-impl Error for ScenarioError {}

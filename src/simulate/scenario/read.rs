@@ -11,7 +11,7 @@ use crate::simulate::{
     Bound, Latency, Neighbour, Outage, Restart, Scenario, Server, Shape, Speech,
 };
 
-/// Nobody waits longer for a rehearsal than this many requests take.
+/// A rehearsal of so many requests takes some seconds, and nobody waits longer.
 const REQUESTS_MAX: u64 = 2_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -64,9 +64,17 @@ pub(super) fn scenario(
     top.finish();
     let outages = in_order(outages, mistakes);
     let (latency, speech) = server?;
-    let (until, workers, weight) = mailbox?;
+    let (mailbox, place) = mailbox?;
     let server = Server { shape: shape?, speech, latency, neighbour, outages };
-    Some(Scenario { about: about?, server, workers, weight, until })
+    let Mailbox { until, workers, weight } = mailbox;
+    let scenario = Scenario { about: about?, server, workers, weight, until };
+    if scenario.most_requests() > REQUESTS_MAX {
+        let what = format!(
+            "`mailbox.lasts` is time for more than {REQUESTS_MAX} requests; shorten it, or lower the limit"
+        );
+        mistakes.push(Mistake { place, what });
+    }
+    Some(scenario)
 }
 
 fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech)> {
@@ -191,13 +199,21 @@ fn outage(fields: &mut Fields<'_>) -> Option<Outage> {
     Some(Outage { from: from?, lasts: lasts? })
 }
 
-fn mailbox_of(mut fields: Fields<'_>) -> Option<(Bound, u32, u32)> {
+/// How much there is to be had, and how it is asked for.
+struct Mailbox {
+    until: Bound,
+    workers: u32,
+    weight: u32,
+}
+
+fn mailbox_of(mut fields: Fields<'_>) -> Option<(Mailbox, Place)> {
     let until = bound(&mut fields);
     let workers =
         fields.or("in_flight", IN_FLIGHT_DEFAULT, |fields, key| whole(fields, key, IN_FLIGHT_MAX));
     let weight = fields.or("weight", 1, |fields, key| whole(fields, key, WEIGHT_MAX));
+    let place = fields.place();
     fields.finish();
-    until.map(|until| (until, workers, weight))
+    until.map(|until| (Mailbox { until, workers, weight }, place))
 }
 
 fn bound(fields: &mut Fields<'_>) -> Option<Bound> {

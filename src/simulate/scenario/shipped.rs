@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::simulate::scenario::{Scenario, ScenarioError};
+use crate::simulate::{FileError, Scenario};
 
 macro_rules! scenarios {
     ($($name:literal),+ $(,)?) => {
@@ -32,7 +32,7 @@ pub fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
 
 /// Reads a shipped scenario; `None` if there is none of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<Result<Scenario, ScenarioError>> {
+pub fn find(name: &str) -> Option<Result<Scenario, FileError>> {
     let (name, text) = shipped().find(|(known, _)| *known == name)?;
     Some(Scenario::parse(Path::new(&format!("{name}.toml")), text))
 }

@@ -18,7 +18,7 @@ window = 3600
 requests = 10
 ";
 
-fn read(text: &str) -> Result<Scenario, ScenarioError> {
+fn read(text: &str) -> Result<Scenario, FileError> {
     Scenario::parse(Path::new("s.toml"), text)
 }
 
@@ -150,6 +150,17 @@ fn outages_are_put_in_order_and_may_not_overlap() {
     let text = GOOD.to_owned() + &outage("2h", "1h") + &outage("1h", "61m");
     insta::assert_snapshot!(wrong(&text), @r#"
         s.toml:11:1: this outage begins before another is over; write them as one
+        1 mistake in the scenario
+        "#);
+}
+
+#[test]
+fn more_than_anybody_waits_for_is_refused() {
+    let text = GOOD.replace("quota = 5000\nwindow = 3600", "quota = 2000000\nwindow = 1");
+    assert!(read(&text).is_ok());
+
+    insta::assert_snapshot!(wrong(&text.replace("requests = 10", "lasts = \"31d\"")), @r#"
+        s.toml:9:2: `mailbox.lasts` is time for more than 2000000 requests; shorten it, or lower the limit
         1 mistake in the scenario
         "#);
 }
