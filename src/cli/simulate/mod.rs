@@ -50,14 +50,16 @@ pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Tro
     });
     let report =
         Report { name: input.name, scenario: input.scenario, told: input.told, runs, step };
+    // First, since whoever reads the rest may leave early.
+    let saved = args.svg.as_ref().map(|path| save(path, &svg(&report.chart())));
     if args.json {
         show(format!("{:#}", report.json()))?;
     } else {
         let plot = terminal(&report.chart(), look(&Environment::of_process()));
         show(format!("{}\n{plot}\n{}", report.head_and_table(), verdict::verdict(&report)))?;
     }
-    if let Some(path) = &args.svg {
-        save(path, &svg(&report.chart()))?;
+    if let Some(saved) = saved {
+        note(saved?);
     }
     Ok(Exit::Done)
 }
@@ -118,14 +120,15 @@ fn look(environment: &Environment) -> Look {
     Look { columns: columns.unwrap_or(COLUMNS_DEFAULT), paint }
 }
 
-fn save(path: &Path, text: &str) -> Result<(), Trouble> {
-    write_atomic(&RealDisk, path, text.as_bytes()).map_err(|error| {
-        let why = format!(
-            "cannot write {}: {error}; name a file in a folder that is there",
-            path.display()
-        );
-        Trouble::new(Exit::Other, why)
-    })?;
-    note(format!("The plot is in {}.", path.display()));
-    Ok(())
+/// Writes the plot, and returns what is said of it.
+fn save(path: &Path, text: &str) -> Result<String, Trouble> {
+    match write_atomic(&RealDisk, path, text.as_bytes()) {
+        Ok(()) => Ok(format!("The plot is in {}.", path.display())),
+        Err(error) => {
+            let path = path.display();
+            let why =
+                format!("cannot write {path}: {error}; name a file in a folder that is there");
+            Err(Trouble::new(Exit::Other, why))
+        }
+    }
 }

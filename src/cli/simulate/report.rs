@@ -29,7 +29,7 @@ impl Report {
         let quota = scenario.server.shape.grants();
         let job = match scenario.until {
             Bound::Requests(requests) => format!(
-                "{}, {at_once}. The quota is {quota}: {} is about the best there is.",
+                "{}, {at_once}. The quota is {quota}: {} at that pace.",
                 many(requests, "request"),
                 span(scenario.shortest(requests))
             ),
