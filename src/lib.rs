@@ -24,6 +24,9 @@
 // DECIDES: the state machine, what failures deserve, how long to wait.
 pub mod engine;
 
+// PERSISTS: policies for trying again, also for programs other than this one.
+pub mod retry;
+
 // TOUCHES: durable file operations and locks, and a disk in memory to take their place.
 pub mod disk;
 

@@ -61,6 +61,8 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show the items that failed
     Failures(FailuresArgs),
+    /// Say how a server's reply is judged, why, and what follows
+    Explain(ExplainArgs),
     /// Have failed items fetched again at the worker's next look, be it running or not
     Requeue(RequeueArgs),
     /// Check the archive against the ledger, byte for byte
@@ -148,6 +150,12 @@ pub(super) struct FailuresArgs {
     /// Only failures of this cause
     #[arg(long, value_parser = cause())]
     pub cause: Option<Cause>,
+    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// One item in full, by its id, with the last reply of the server
+    #[arg(long, value_name = "ID", conflicts_with_all = ["cause", "since", "limit"])]
+    pub item: Option<String>,
     /// How many at most
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub limit: u32,
@@ -164,9 +172,51 @@ pub(super) struct RequeueArgs {
     /// Only what failed for this cause
     #[arg(long, value_parser = cause())]
     pub cause: Option<Cause>,
+    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
     /// Only these items, by their ids
-    #[arg(value_name = "ITEM", conflicts_with = "cause")]
+    #[arg(value_name = "ITEM", conflicts_with_all = ["cause", "since"])]
     pub items: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The status of the reply; without it, a reply that was recorded is explained
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
+    pub status: Option<u16>,
+    /// A header of it, as 'Name: value'; may be repeated
+    #[arg(long = "header", value_name = "HEADER", requires = "status")]
+    pub headers: Vec<String>,
+    /// A file with its body; - for standard input
+    #[arg(long, value_name = "FILE", requires = "status")]
+    pub body: Option<PathBuf>,
+    /// The item whose last reply is explained; without it and --status, that of the session
+    #[arg(long, value_name = "ID", conflicts_with = "status")]
+    pub item: Option<String>,
+    /// The source; may be left out if there is only one
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// The provider whose rules are tried [default: that of the source]
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// What was asked for [default: every case]
+    #[arg(long, value_enum)]
+    pub scope: Option<Asked>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Asked {
+    /// A document of an item
+    Item,
+    /// A page of the listing, or of changes
+    Listing,
+    /// Finding the service, and being let in
+    Session,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,8 @@ mod closing;
 mod config;
 mod demo;
 mod exit;
+mod explain;
+mod facts;
 mod failures;
 mod findings;
 mod history;
@@ -17,6 +19,7 @@ mod requeue;
 mod reset;
 mod run;
 mod simulate;
+mod since;
 mod sources;
 mod standing;
 mod status;
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => end(status::status(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
+        Command::Explain(args) => end(explain::explain(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
         Command::Verify(args) => end(verify::verify(common, args)),
         Command::Simulate(args) => end(simulate::simulate(common, args)),

@@ -41,8 +41,12 @@ impl Value {
         if let Self::Integer(number) = self { Some(*number) } else { None }
     }
 
-    pub(crate) fn float(&self) -> Option<f64> {
-        if let Self::Float(number) = self { Some(*number) } else { None }
+    /// A number of either kind; a whole one must fit 32 bits, which every setting does.
+    pub(super) fn number(&self) -> Option<f64> {
+        if let Self::Float(number) = self {
+            return Some(*number);
+        }
+        self.integer().and_then(|number| i32::try_from(number).ok()).map(f64::from)
     }
 
     pub(super) fn date(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! The `config.toml` that is shipped says exactly what the code does.
 
 use super::*;
+use crate::engine::quota::HeaderNames;
 
 const SHIPPED: &str = include_str!("../../../config.toml");
 
@@ -47,10 +48,10 @@ fn its_example_has_the_defaults_of_a_source() {
     let example = Source { auth: source(&minimal).auth.clone(), ..source(&loaded).clone() };
 
     assert_eq!(&example, source(&minimal));
-    assert_eq!(
-        loaded.settings.concurrency("api.example.com"),
-        minimal.settings.request.concurrency
-    );
+    let example = loaded.settings.provider("api.example.com");
+    let example =
+        Provider { cap: None, headers: HeaderNames::default(), routes: Vec::new(), ..example };
+    assert_eq!(example, minimal.settings.provider("api.example.com"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Follows the quota of one scope: takes what the server allows, and is told "too many" almost never.
 
+mod adopt;
 mod gate;
 mod headers;
 mod memory;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::engine::{Answer, Cause, Failure, Said};
-use crate::source::http::{Ask, Refusal, Wants, said};
+use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
 
@@ -69,12 +69,21 @@ pub(super) async fn call<T: DeserializeOwned>(
     drop(permit);
 
     let result = match answered {
-        Ok(answered) => {
-            let response: Response = parse(method, &answered.body)?;
+        Ok(mut answered) => {
+            let parsed: Result<Response, Failure> = parse(method, &answered.body);
+            let response = match parsed {
+                Ok(response) => response,
+                Err(failure) => {
+                    return Err(jmap.client.failed(&ask, &mut answered, failure).into());
+                }
+            };
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses)
+            read(method, response.method_responses).map_err(|refused: Refused| Refused {
+                failure: jmap.client.failed(&ask, &mut answered, refused.failure),
+                ..refused
+            })
         }
         Err(refusal) => Err(request_refused(refusal)),
     };
@@ -128,7 +137,7 @@ fn method_refused(method: &str, error: MethodError) -> Refused {
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
         // JMAP has no type for "too often": servers say it in words.
-        _ => match said(200, &detail) {
+        _ => match Said::read(200, &detail) {
             Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
             Said::BadCredential | Said::Nothing => Cause::Unknown,
         },

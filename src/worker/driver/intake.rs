@@ -100,6 +100,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         } else {
             debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
         }
+        self.refused = failure.reply.is_some().then(|| failure.clone()).or(self.refused.take());
         self.decide(Event::Failed { scope, failure, draw }).await;
     }
 

@@ -40,8 +40,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | State::RateLimited { .. }
             | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
         };
-        let saved =
-            self.shared.with(move |store| store.save(before, &after, until, &progress, now)).await;
+        let refused = self.refused.take();
+        let saved = self.shared.with(move |store| {
+            if let Some(failure) = refused {
+                store.keep_reply(&failure, now)?;
+            }
+            store.save(before, &after, until, &progress, now)
+        });
+        let saved = saved.await;
         if saved.is_ok() {
             self.unsaved = false;
             self.published_at = now;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cynosure::engine::{BlobId, Cause, DocumentId, ItemId, Moment, SessionId};
+use cynosure::engine::{BlobId, Cause, DocumentId, Failure, ItemId, Moment, Recheck, SessionId};
 use cynosure::ledger::{Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
 
 use crate::commands::home::{Home, silent};
@@ -38,24 +38,22 @@ fn fill(path: &Path) {
     let outcomes = [
         Outcome::Refused {
             document: forbidden.documents[0].no,
-            cause: Cause::Forbidden,
-            message: "403 from mail.example.com".to_owned(),
+            failure: Failure::new(Cause::Forbidden, "403 from mail.example.com"),
         },
         Outcome::Quarantined {
             item: broken.no,
-            cause: Cause::Server,
-            message: "500 from mail.example.com: \"\u{202e}oops\"".to_owned(),
+            failure: Failure::new(Cause::Server, "500 from mail.example.com: \"\u{202e}oops\""),
         },
         Outcome::Gone { document: gone.documents[0].no },
         Outcome::Retry {
             item: waiting.no,
             attempts: 2,
             next_at: LATER,
-            cause: Cause::Timeout,
-            message: "no answer".to_owned(),
+            failure: Failure::new(Cause::Timeout, "no answer"),
         },
     ];
-    ledger.commit(&outcomes, LATER, NOW).unwrap();
+    let rest = LATER.since(NOW);
+    ledger.commit(&outcomes, Recheck { every: rest, max: rest }, NOW).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cynosure::engine::Cause;
 use cynosure::source::http::{Ask, Limits, Pass, Wants};
 
-use super::{SECRET, cause_of_document, client, failure_of_json, get, limits};
+use super::{SECRET, attempts, cause_of_document, client, failure_of_json, get, limits};
 use crate::hostile::{Hostile, plain};
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn what_is_refused_is_not_tried_again() {
         ("500 Oops", "Retry-After: 9\r\n"),
     ] {
         let server = Hostile::saying(plain(status, headers, "")).await;
-        get(&server.url, Limits { attempts: 3, ..limits() }).await.unwrap_err();
+        get(&server.url, Limits { retry: attempts(3), ..limits() }).await.unwrap_err();
         assert_eq!(server.asked().len(), 1, "{status}");
     }
 }

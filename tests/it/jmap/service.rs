@@ -1,10 +1,12 @@
 //! The service around the mail: where it is, who may enter, what it brings.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cynosure::engine::Cause;
 use cynosure::source::credential::Credential;
+use cynosure::source::http::OpenGate;
 use cynosure::source::jmap::{Jmap, Options};
 use cynosure::source::{Renewal, Source as _};
 use futures_util::future::{join, join_all};
@@ -39,7 +41,7 @@ async fn a_refused_credential_is_read_again() {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 2 { "old" } else { "secret" };
         Box::pin(async move { Ok(token.into()) })
     });
-    let source = Jmap::new(served.options(), credential).unwrap();
+    let source = Jmap::new(served.options(), credential, Rc::new(OpenGate)).unwrap();
 
     assert_eq!(source.pin().await.unwrap_err().cause, Cause::Unauthorized);
     assert_eq!(source.renew().await, Ok(Renewal::Same));

@@ -1,0 +1,45 @@
+//! Who may forbid an attempt: a breaker, and a budget of retries.
+
+/// A breaker with a name, asked before every attempt and told of each one's end.
+///
+/// For every `permits` that says yes there is one `succeeded`, `failed` or `abandoned`.
+pub trait Guard: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// Whether an attempt may be made now.
+    fn permits(&self) -> bool;
+
+    fn succeeded(&self);
+
+    /// The attempt failed in a way that is worth another: the other side may be ill.
+    fn failed(&self);
+
+    /// The attempt says nothing of the other side's health: it was refused for a reason
+    /// that stays, or dropped before its end.
+    fn abandoned(&self) {}
+}
+
+/// A budget of retries that calls share, so that an outage is not answered with many times the requests.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use cynosure::retry::{Policy, Shape, Why, GaveUp};
+///
+/// let spare = AtomicU32::new(0);
+/// let policy = Policy::new("thrifty", Shape::FAST).within(move || {
+///     spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+/// });
+/// let outcome = policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("busy"));
+///
+/// assert_eq!(outcome, Err(GaveUp::Failed { failure: "busy", attempts: 1, why: Why::Budget }));
+/// ```
+pub trait Budget: Send + Sync {
+    /// Takes one retry out of the budget, if there is one.
+    fn may_retry(&self) -> bool;
+}
+
+impl<F: Fn() -> bool + Send + Sync> Budget for F {
+    fn may_retry(&self) -> bool {
+        self()
+    }
+}
