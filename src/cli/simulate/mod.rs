@@ -19,7 +19,7 @@ use crate::config::Environment;
 use crate::disk::{RealDisk, write_atomic};
 use crate::simulate::{Bound, Scenario, Strategy, Trial, run, shipped};
 
-use self::report::Report;
+use self::report::{Rehearsal, Report};
 
 pub(super) use self::policy::{Policy, policy};
 
@@ -44,9 +44,10 @@ pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Tro
     let input = input::find(what)?;
     let policies = [policy::chosen(common, args)?, args.against.clone()];
     let step = step(&input.scenario);
-    let runs = policies.map(|policy| {
-        let outcome = run(&trial(&input.scenario, policy.strategy, args.seed, step));
-        (policy.name, outcome)
+    let runs = policies.map(|Policy { name, strategy, workers }| {
+        let workers = workers.unwrap_or(input.scenario.workers);
+        let trial = trial(&input.scenario, strategy, workers, args.seed, step);
+        Rehearsal { name, workers, outcome: run(&trial) }
     });
     let report =
         Report { name: input.name, scenario: input.scenario, told: input.told, runs, step };
@@ -80,7 +81,13 @@ fn list() -> String {
 }
 
 /// Sets up one policy before the server of the scenario.
-fn trial(scenario: &Scenario, strategy: Strategy, seed: u64, sample: Duration) -> Trial {
+fn trial(
+    scenario: &Scenario,
+    strategy: Strategy,
+    workers: u32,
+    seed: u64,
+    sample: Duration,
+) -> Trial {
     let (lasts, work) = match scenario.until {
         Bound::Lasting(lasts) => (lasts, None),
         Bound::Requests(requests) => {
@@ -91,7 +98,7 @@ fn trial(scenario: &Scenario, strategy: Strategy, seed: u64, sample: Duration) -
     Trial {
         server: scenario.server.clone(),
         strategy,
-        workers: scenario.workers,
+        workers,
         weight: scenario.weight,
         lasts,
         work,

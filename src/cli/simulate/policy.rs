@@ -7,12 +7,14 @@ use crate::cli::args::{Common, SimulateArgs};
 use crate::cli::exit::Exit;
 use crate::cli::sources::ground;
 use crate::cli::trouble::Trouble;
+use crate::config::Settings;
 use crate::engine::quota::{QuotaMode, QuotaPolicy, Rate};
 use crate::simulate::Strategy;
+use crate::worker::gate_rules;
 
-/// The delays of the plain exponential back-off that others do.
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_LONGEST: Duration = Duration::from_secs(60);
+/// The plain exponential back-off that others do.
+const BACKOFF: Strategy =
+    Strategy::Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
 
 /// The most of a quota that may be left to others.
 const RESERVE_MAX: f64 = 0.9;
@@ -23,12 +25,13 @@ pub(in crate::cli) struct Policy {
     /// What it is called in the table: what was typed, or the provider whose policy it is.
     pub(super) name: String,
     pub(super) strategy: Strategy,
+    /// Requests side by side at most; where it says nothing, the scenario does.
+    pub(super) workers: Option<u32>,
 }
 
 impl Policy {
-    fn follow() -> Self {
-        let strategy = Strategy::Quota(QuotaPolicy::default());
-        Self { name: "follow".to_owned(), strategy }
+    fn new(name: &str, strategy: Strategy) -> Self {
+        Self { name: name.to_owned(), strategy, workers: None }
     }
 }
 
@@ -38,11 +41,10 @@ impl Policy {
 /// What can be typed instead.
 pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
     let (word, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
-    let named = |strategy| Policy { name: text.to_owned(), strategy };
     let mut quota = QuotaPolicy::default();
     let options = match (word, rest.strip_prefix('=')) {
         ("backoff", None) if rest.is_empty() => {
-            return Ok(named(Strategy::Backoff { first: BACKOFF_FIRST, longest: BACKOFF_LONGEST }));
+            return Ok(Policy::new(text, BACKOFF));
         }
         ("follow", None) => rest,
         ("off", None) => {
@@ -76,7 +78,7 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
             }
         }
     }
-    Ok(named(Strategy::Quota(quota)))
+    Ok(Policy::new(text, Strategy::Quota(quota)))
 }
 
 /// The policy that is rehearsed: what was typed, else what is configured, else to follow.
@@ -84,14 +86,15 @@ pub(super) fn chosen(common: &Common, args: &SimulateArgs) -> Result<Policy, Tro
     if let Some(policy) = &args.policy {
         return Ok(policy.clone());
     }
-    let Some(name) = &args.provider else { return Ok(Policy::follow()) };
+    let Some(name) = &args.provider else {
+        return Ok(Policy::new("follow", Strategy::Quota(QuotaPolicy::default())));
+    };
     let ground = ground(common)?;
     let settings = &ground.loaded.settings;
     let used = settings.sources.values().map(|source| &source.provider);
     let known: Vec<&String> = settings.providers.keys().chain(used).collect();
     if known.contains(&name) {
-        let strategy = Strategy::Quota(QuotaPolicy::default());
-        return Ok(Policy { name: name.clone(), strategy });
+        return Ok(configured(settings, name));
     }
     let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
     known.sort_unstable();
@@ -102,6 +105,13 @@ pub(super) fn chosen(common: &Common, args: &SimulateArgs) -> Result<Policy, Tro
         ground.config_file.display()
     );
     Err(Trouble::new(Exit::Configuration, why))
+}
+
+/// What the configuration says for a provider.
+fn configured(settings: &Settings, name: &str) -> Policy {
+    let rules = gate_rules(settings, name);
+    let workers = Some(rules.provider.concurrency);
+    Policy { name: name.to_owned(), strategy: Strategy::Quota(rules.policy), workers }
 }
 
 fn rate_of(text: &str) -> Result<Rate, String> {
@@ -133,9 +143,9 @@ mod tests {
                 quota(QuotaPolicy { mode: QuotaMode::Fixed, cap: fixed, ..default.clone() }),
             ),
             ("off", quota(QuotaPolicy { mode: QuotaMode::Off, ..default })),
-            ("backoff", Strategy::Backoff { first: BACKOFF_FIRST, longest: BACKOFF_LONGEST }),
+            ("backoff", BACKOFF),
         ] {
-            assert_eq!(policy(typed), Ok(Policy { name: typed.to_owned(), strategy }));
+            assert_eq!(policy(typed), Ok(Policy::new(typed, strategy)));
         }
     }
 

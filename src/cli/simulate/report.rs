@@ -16,16 +16,27 @@ pub(super) struct Report {
     /// How the scenario came about, where that needs telling.
     pub(super) told: Vec<String>,
     /// The policy in question, and the one it is compared with.
-    pub(super) runs: [(String, Outcome); 2],
+    pub(super) runs: [Rehearsal; 2],
     /// The time that each sample covers.
     pub(super) step: Duration,
+}
+
+/// What came of one policy.
+pub(super) struct Rehearsal {
+    pub(super) name: String,
+    /// Requests side by side at most.
+    pub(super) workers: u32,
+    pub(super) outcome: Outcome,
 }
 
 impl Report {
     /// What is rehearsed, and what came of it, a line for each policy.
     pub(super) fn head_and_table(&self) -> String {
         let scenario = &self.scenario;
-        let at_once = format!("{} at once", count(u64::from(scenario.workers)));
+        let at_once = match self.runs.each_ref().map(|run| run.workers) {
+            [ours, theirs] if ours == theirs => format!("{ours} at once"),
+            [ours, theirs] => format!("{ours} and {theirs} at once"),
+        };
         let quota = scenario.server.shape.grants();
         let job = match scenario.until {
             Bound::Requests(requests) => format!(
@@ -44,22 +55,21 @@ impl Report {
         for line in &self.told {
             head.push_str(&format!("{line}\n"));
         }
-        let rows: Vec<Vec<String>> =
-            self.runs.iter().map(|(name, outcome)| self.row(name, outcome)).collect();
+        let rows: Vec<Vec<String>> = self.runs.iter().map(|run| self.row(run)).collect();
         format!(
             "{head}\n{}",
             table(&["POLICY", "TIME", "DONE", "OF THE QUOTA", "429S", "IN OUTAGES"], &rows)
         )
     }
 
-    fn row(&self, name: &str, outcome: &Outcome) -> Vec<String> {
+    fn row(&self, Rehearsal { name, outcome, .. }: &Rehearsal) -> Vec<String> {
         let in_outages = if self.scenario.server.outages.is_empty() {
             NOTHING.to_owned()
         } else {
             count(outcome.during_outage)
         };
         vec![
-            name.to_owned(),
+            name.clone(),
             self.time(outcome),
             count(self.done(outcome)),
             percent(outcome.share),
@@ -84,7 +94,7 @@ impl Report {
     }
 
     pub(super) fn chart(&self) -> Chart {
-        let runs = self.runs.iter().map(|(name, outcome)| Run {
+        let runs = self.runs.iter().map(|Rehearsal { name, outcome, .. }| Run {
             name: name.clone(),
             note: format!(
                 "{} in {}, {} of the quota, {}",
@@ -107,9 +117,10 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let runs = self.runs.iter().map(|(name, outcome)| {
+        let runs = self.runs.iter().map(|Rehearsal { name, workers, outcome }| {
             json!({
                 "policy": name,
+                "in_flight": workers,
                 "seconds": outcome.took.as_secs_f64(),
                 "finished": outcome.is_finished,
                 "done": self.done(outcome),

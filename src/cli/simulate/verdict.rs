@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::cli::simulate::report::{Report, percent};
+use crate::cli::simulate::report::{Rehearsal, Report, percent};
 use crate::cli::words::{count, span};
 use crate::simulate::{Bound, Outcome};
 
@@ -16,7 +16,10 @@ const FEW_THROTTLES: u64 = 1000;
 /// Says how the first policy did beside the second, and what follows from it.
 #[must_use]
 pub(super) fn verdict(report: &Report) -> String {
-    let [(name, ours), (other_name, theirs)] = &report.runs;
+    let [
+        Rehearsal { name, outcome: ours, .. },
+        Rehearsal { name: other_name, outcome: theirs, .. },
+    ] = &report.runs;
     if name == other_name {
         return format!("Both are {name}: name another policy with --against.");
     }

@@ -103,8 +103,8 @@ fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech)> {
             &[
                 ("seconds", ResetMeaning::DeltaSeconds),
                 ("milliseconds", ResetMeaning::DeltaMillis),
-                ("epoch-seconds", ResetMeaning::EpochSeconds),
-                ("epoch-milliseconds", ResetMeaning::EpochMillis),
+                ("epoch_seconds", ResetMeaning::EpochSeconds),
+                ("epoch_milliseconds", ResetMeaning::EpochMillis),
                 ("date", ResetMeaning::Date),
             ],
         )

@@ -204,10 +204,20 @@ fn a_provider_is_one_of_the_configuration() {
     assert_eq!(known.code, Some(0), "{known:?}");
     assert!(known.out.contains("\n127.0.0.1  4 h"), "{}", known.out);
 
+    home.configure(
+        "[restart]",
+        "[provider.mail]\nmode = \"fixed\"\ncap = \"9/min\"\nconcurrency = 2\n[restart]",
+    );
+    let fixed = home.cynosure(&["simulate", "lock-out", "--provider", "mail", "--json"]);
+    let told: Value = serde_json::from_str(&fixed.out).unwrap();
+    let run = &told["runs"][0];
+    assert_eq!((&run["policy"], &run["in_flight"]), (&"mail".into(), &2.into()));
+    assert_eq!(run["done"].as_u64().unwrap().div_ceil(10), 216, "9 a minute in 4 h: {run}");
+
     let unknown = home.cynosure(&["simulate", "lock-out", "--provider", "example"]);
     assert_eq!(unknown.code, Some(78), "{unknown:?}");
     insta::assert_snapshot!(unknown.err, @r#"
-        cynosure: there is no provider "example" in config.toml; the providers there: 127.0.0.1
+        cynosure: there is no provider "example" in config.toml; the providers there: 127.0.0.1, mail
         "#);
 }
 
