@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::commands::home::Home;
+use crate::commands::home::{Home, deaf};
 
 /// The documentation, whose examples are tried.
 const DOCS: &str = include_str!("../../../docs/simulate.md");
@@ -219,6 +219,16 @@ fn a_provider_is_one_of_the_configuration() {
     insta::assert_snapshot!(unknown.err, @r#"
         cynosure: there is no provider "example" in config.toml; the providers there: 127.0.0.1, mail
         "#);
+}
+
+#[test]
+fn the_plot_is_saved_also_when_nobody_reads_the_table() {
+    let home = Home::empty();
+
+    let ran = home.end(home.command(&["simulate", "lock-out", "--svg", "p.svg"]).stdout(deaf()));
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(home.read("p.svg").ends_with("</svg>\n"));
 }
 
 #[test]
