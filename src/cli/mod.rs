@@ -15,6 +15,7 @@ mod place;
 mod plot;
 mod print;
 mod progress;
+mod quotas;
 mod requeue;
 mod reset;
 mod run;

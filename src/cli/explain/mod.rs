@@ -4,6 +4,8 @@
 //! worker, with chance at both its ends, and what they return is put into words.
 
 mod asked;
+#[cfg(test)]
+mod laws;
 mod outlook;
 mod quota;
 mod text;
@@ -20,13 +22,15 @@ use crate::engine::{Cause, ErrorRule, Judgement, Matched, Moment, Scope, ServerR
 use crate::worker::{RealWorld, World};
 
 use self::asked::{Asked, Basis};
-use self::outlook::{Outlook, outlook};
+use self::outlook::{Delay, Outlook, hold, outlook};
 
 /// A judgement, and what it means for each of the scopes it holds for.
 #[derive(Debug)]
 struct Judged<'r> {
     judgement: Judgement<'r>,
     outlooks: Vec<Outlook>,
+    /// How long the gate stays closed, where that does not follow from the verdict.
+    gate: Option<Delay>,
 }
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<Exit, Trouble> {
@@ -52,7 +56,11 @@ fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &Signals) -> Vec<Judged<
         let outlook = outlook(&judgement, *scope, asked, basis, signals);
         match all.iter_mut().find(|judged| judged.judgement == judgement) {
             Some(judged) => judged.add(outlook),
-            None => all.push(Judged { judgement, outlooks: vec![outlook] }),
+            None => {
+                let is_told = judgement.cause == Cause::RateLimit;
+                let gate = if is_told { None } else { hold(&judgement, asked, basis, signals) };
+                all.push(Judged { judgement, outlooks: vec![outlook], gate });
+            }
         }
     }
     all
@@ -95,11 +103,12 @@ fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>
             "rule": rule_json(&judged.judgement.matched),
             "cause": cause.name(),
             "type": cause.kind().name(),
+            "gate": judged.gate.as_ref().map(Delay::json),
             "outlooks": judged.outlooks.iter().map(|outlook| json!({
                 "scopes": names(&outlook.scopes),
                 "verdict": outlook.verdict.name(),
                 "means": outlook.means,
-                "delay": outlook.delay.as_ref().map(outlook::Delay::json),
+                "delay": outlook.delay.as_ref().map(Delay::json),
             })).collect::<Vec<_>>(),
         })
     });

@@ -139,18 +139,21 @@ fn means(
     }
 }
 
-/// How long the gate stays closed. The quota decides it, as in the worker.
-fn hold(
+/// How long the gate stays closed because of a reply, whatever its cause. The quota decides
+/// it, as in the worker.
+pub(super) fn hold(
     judgement: &Judgement<'_>,
     asked: &Asked,
     basis: &Basis,
     signals: &Signals,
 ) -> Option<Delay> {
     let signals = Signals { told: judgement.told, ..signals.clone() };
+    let is_throttled = judgement.cause == Cause::RateLimit;
+    let outcome = if is_throttled { Outcome::Throttled } else { Outcome::Failed };
     let held = |draw| {
         let mut quota = Quota::new(basis.quota.clone(), asked.at);
         let Admission::Go(ticket) = quota.admit(1, asked.at) else { return None };
-        let reply = Reply { outcome: Outcome::Throttled, signals: &signals };
+        let reply = Reply { outcome, signals: &signals };
         quota.answered(ticket, &reply, asked.at, draw)
     };
     let (soonest, latest) = (held(SOONEST)?, held(LATEST)?);
@@ -175,11 +178,8 @@ fn hold_words(hold: &Hold, at: Moment, basis: &Basis) -> Vec<String> {
         }
         HoldReason::Exhausted { resets, .. } if hold.exceeds_max_wait => {
             let ahead = span(resets.since(at));
-            lines.push(format!("max_wait, {max}, {late}: the reset lies {ahead} ahead"));
-            lines.push(
-                "no longer is waited untried: one request then tries, and a person is told"
-                    .to_owned(),
-            );
+            lines.push(format!("not the {ahead} to the reset, but max_wait, {max}, {late}"));
+            lines.push("one request then tries, and a person is told".to_owned());
         }
         HoldReason::Exhausted { resets, .. } => {
             lines.push(format!(

@@ -27,7 +27,7 @@ pub(super) fn lines(signals: &Signals, at: Moment, now: Moment) -> Vec<String> {
 }
 
 fn figures(limit: &Limit) -> String {
-    let unit = limit.unit.as_deref().map_or("requests".to_owned(), printable);
+    let unit = limit.unit.as_deref().map_or_else(|| "requests".to_owned(), printable);
     let mut line = limit.family.to_string();
     if !limit.name.is_empty() {
         line.push_str(&format!(" \"{}\"", printable(&limit.name)));

@@ -38,6 +38,13 @@ pub(super) fn text(
                 facts.add_all("delay", delay_lines(delay));
             }
         }
+        if let Some(gate) = &each.gate {
+            let mut lines = delay_lines(gate);
+            if let Some(first) = lines.first_mut() {
+                *first = format!("closed to every request for {first}");
+            }
+            facts.add_all("gate", lines);
+        }
     }
     let limits = quota::lines(signals, asked.at, now);
     if limits.is_empty() {
@@ -71,6 +78,9 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
         }
     }
     lines.push(match &basis.provider {
+        Some(provider) if basis.rules.is_empty() => {
+            format!("judged by the built-in rules: provider {} has none", printable(provider))
+        }
         Some(provider) => {
             let rules = many(basis.rules.len() as u64, "rule");
             format!("judged by {rules} of provider {}, then by those built in", printable(provider))

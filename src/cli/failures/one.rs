@@ -63,7 +63,7 @@ fn facts(source: &SourceName, row: &FailureRow, now: Moment) -> Facts {
     match &row.replied {
         Some(replied) => facts.add_all("reply", reply(replied)),
         None if row.cause.is_some() => {
-            facts.add("reply", "none was kept: the server did not answer, or it was long ago")
+            facts.add("reply", "none was kept: the server did not answer, or it was long ago");
         }
         None => {}
     }

@@ -179,7 +179,8 @@ pub(super) fn reach(node: &Node) -> Result<Reach, String> {
 
 pub(super) fn wait(node: &Node) -> Result<Duration, String> {
     let seconds = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
-    let wait = node.value.text().and_then(parse_duration).or(seconds.map(Duration::from_secs));
+    let wait =
+        node.value.text().and_then(parse_duration).or_else(|| seconds.map(Duration::from_secs));
     wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST).ok_or_else(|| {
         format!(
             "is {}; write \"90s\", \"5m\", \"1h\" or whole seconds, more than none and at most {}",

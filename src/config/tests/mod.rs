@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod error_rules;
 mod layers;
 mod retry;
 mod shipped;

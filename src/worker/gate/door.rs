@@ -187,7 +187,7 @@ impl<W: World> Keeper<W> {
         let shared = self.file.borrow_mut().exchange(&fare.key, Lasts::Process, now, |theirs| {
             scope.adopt(theirs, now);
             let asked = may.insert(scope.admit(fare.weight, now));
-            (matches!(asked, May::Go(_)).then(|| scope.memory(now)), ())
+            (matches!(asked, May::Go(_)).then(|| scope.memory(&self.provider, now)), ())
         });
         self.complain(shared);
         Ok((may.unwrap_or_else(|| scope.admit(fare.weight, now)), news))
@@ -267,7 +267,7 @@ impl<W: World> Keeper<W> {
     fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Moment) {
         let written = self.file.borrow_mut().exchange(key, lasts, now, |theirs| {
             scope.adopt(theirs, now);
-            (Some(scope.memory(now)), ())
+            (Some(scope.memory(&self.provider, now)), ())
         });
         self.written_at.set(now);
         self.complain(written);

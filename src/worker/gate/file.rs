@@ -33,6 +33,8 @@ pub struct Remembered {
 pub struct ScopeMemory {
     /// Counts the writes, so that a process sees that another wrote.
     pub(super) revision: u64,
+    /// By whose rules it goes.
+    pub provider: String,
     pub quota: Memory,
     pub concurrency: ConcurrencyMemory,
     pub budget: BudgetMemory,

@@ -112,8 +112,9 @@ impl Scope {
         self.news.notify_waiters();
     }
 
-    pub(super) fn memory(&self, now: Moment) -> ScopeMemory {
+    pub(super) fn memory(&self, provider: &str, now: Moment) -> ScopeMemory {
         ScopeMemory {
+            provider: provider.to_owned(),
             quota: self.quota.memory(now),
             concurrency: self.concurrency.memory(now),
             budget: self.budget.memory(),

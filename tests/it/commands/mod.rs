@@ -1,5 +1,6 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
+mod explain;
 mod home;
 mod looking;
 mod pipes;
@@ -10,3 +11,4 @@ mod simulate;
 mod standing;
 mod stopping;
 mod verifying;
+mod waiting;

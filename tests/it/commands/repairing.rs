@@ -138,6 +138,37 @@ fn what_is_quarantined_is_requeued_all_at_once_by_cause_or_by_item() {
 }
 
 #[test]
+fn what_failed_since_a_time_is_shown_and_requeued_alone() {
+    let home = with_failures();
+    let shown = |since: &str| {
+        let ran = home.cynosure(&["failures", "--since", since, "--json"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.out.lines().count()
+    };
+
+    // They failed at 2026-03-07T09:05:03.456Z; of what is gone, nobody noted when.
+    assert_eq!(shown("2026-03-07"), 3);
+    assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
+    let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
+    assert_eq!(late.code, Some(1));
+    assert_eq!(
+        late.err,
+        "cynosure: nothing of work that failed since then is quarantined for the cause server; \
+         `cynosure failures work` shows what has failed\n"
+    );
+    let ran = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
+    assert_eq!(ran.out, "1 item of work: fetched again by the next `cynosure run work`\n");
+    for command in ["failures", "requeue"] {
+        let ran = home.cynosure(&[command, "--since", "soon"]);
+        assert_eq!(ran.code, Some(2));
+        assert!(
+            ran.err.contains("--since 'soon' is no time: write '2h' for two hours ago"),
+            "{ran:?}"
+        );
+    }
+}
+
+#[test]
 fn requeuing_what_is_not_there_changes_nothing_and_says_so() {
     let home = with_failures();
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use cynosure::engine::Cause;
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Reach};
 use cynosure::source::http::{Ask, Limits, Pass, Wants};
 
-use super::{SECRET, attempts, cause_of_document, client, failure_of_json, get, limits};
+use super::{
+    Kept, SECRET, attempts, cause_of_document, client, failure_of_json, get, limits, pass,
+};
 use crate::hostile::{Hostile, plain};
 
 #[tokio::test]
@@ -84,6 +86,45 @@ async fn a_server_that_names_a_time_is_obeyed_where_that_is_sane() {
     assert_eq!(failure_of_json(unhurried).await.told, Some(Duration::from_secs(7)));
     let spent = plain("403 No", "X-RateLimit-Remaining: 0\r\n", "");
     assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
+}
+
+#[tokio::test]
+async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
+    let rule = ErrorRule {
+        statuses: Vec::new(),
+        header: None,
+        body: Some(BodyCondition::Contains("soft limit".to_owned())),
+        reach: Reach::Item,
+        class: Cause::RateLimit,
+        wait: Some(Duration::from_secs(3600)),
+        note: None,
+        place: String::new(),
+    };
+    let server = Hostile::saying(plain("400 Bad", "Retry-After: 5\r\n", "a SOFT Limit")).await;
+    let client = client(limits(), &server.url).judging_by(vec![rule]);
+    let pass = pass();
+    let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
+
+    let item =
+        client.document(&ask(Wants::Document), None, &mut Kept::default()).await.unwrap_err();
+    let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
+
+    assert_eq!((item.cause, item.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
+    assert_eq!((listing.cause, listing.told), (Cause::Unknown, Some(Duration::from_secs(5))));
+}
+
+#[tokio::test]
+async fn what_was_replied_is_kept_with_the_failure_but_for_secrets() {
+    let headers = format!("Retry-After: 5\r\nSet-Cookie: a={SECRET}\r\nX-RateLimit-Limit: 9\r\n");
+    let body = format!("{}{SECRET}{}", "x".repeat(2040), "y".repeat(2000));
+    let failure = failure_of_json(plain("503 Busy", &headers, body)).await;
+
+    let reply = failure.reply.unwrap();
+
+    assert_eq!((reply.status, reply.is_cut), (503, true));
+    let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["retry-after", "x-ratelimit-limit", "content-length"]);
+    assert_eq!(reply.body, format!("{}[secret]", "x".repeat(2040)));
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use crate::engine::{
     BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId,
 };
 
+mod failures;
+mod upgrade;
+
 const NOW: Moment = Moment(1_772_874_303_456);
 const LATER: Moment = Moment(NOW.0 + 86_400_000);
 const DAY: Duration = Duration::from_secs(86_400);

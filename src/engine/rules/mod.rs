@@ -1,5 +1,10 @@
 //! What a user knows of a provider's errors: rules that go before the built-in ones.
 
+#[cfg(test)]
+pub(crate) mod laws;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde_json::Value;
