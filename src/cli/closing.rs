@@ -89,7 +89,9 @@ fn so_far(ended: &Ended) -> String {
 fn gave_up(ended: &Ended) -> (Exit, String) {
     let machine = &ended.machine;
     let (exit, remedy) = remedy(machine, ended.never_worked);
-    let what = machine.last_error.as_ref().map_or(&machine.reason, |error| &error.message);
+    // An error from before the present state is not what it waits for.
+    let error = machine.last_error.as_ref().filter(|error| error.at >= machine.state_since);
+    let what = error.map_or(&machine.reason, |error| &error.message);
     (exit, format!("{what}; {remedy}"))
 }
 

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod args;
+mod breaker;
 mod closing;
 mod config;
 mod demo;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
+        Command::Breaker(command) => end(breaker::breaker(common, command)),
         Command::Verify(args) => end(verify::verify(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),

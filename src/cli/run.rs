@@ -1,11 +1,12 @@
 //! `run`: all sources of the configuration, side by side, until there is nothing more to do.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::closing;
@@ -15,7 +16,10 @@ use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
-use crate::worker::{End, Mode, Stop, Supervision, Task, View, run as run_source};
+use crate::worker::{
+    Breakers, BreakersFile, End, Mode, RealWorld, Stop, Supervision, Task, View, World,
+    breaker_policy, run as run_source,
+};
 
 /// The signal that asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +88,7 @@ async fn all(
     let signals = tokio::task::spawn_local(listen(stop, asked));
     let supervision =
         if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
+    let breakers = breakers(&ground);
     let mut sources = Vec::new();
     for name in &names {
         let task = Task {
@@ -93,6 +98,7 @@ async fn all(
             environment: ground.environment.clone(),
             mode,
             supervision,
+            breakers: Rc::clone(&breakers),
         };
         let (view, views) = watch::channel(View::unknown());
         let lines = screen.clone();
@@ -121,6 +127,17 @@ async fn all(
         Some(Asked::Terminate) => Exit::Terminated,
         None => Exit::worst(exits),
     }
+}
+
+/// The breakers that all sources share.
+fn breakers(ground: &Ground) -> Rc<Breakers> {
+    let file = BreakersFile::new(&ground.state_dir);
+    let policy = breaker_policy(&ground.loaded.settings);
+    let (breakers, note) = Breakers::open(file, policy, || RealWorld.now());
+    if let Some(note) = note {
+        warn!("{note}");
+    }
+    breakers
 }
 
 /// Says how a source ended, in one honest sentence.

@@ -34,6 +34,8 @@ pub use self::settings::{
 };
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
+pub use self::suggest::nearest;
+pub use self::units::{parse_duration, write_duration};
 
 use self::merge::Layers;
 use self::reader::Reader;

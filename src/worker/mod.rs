@@ -5,6 +5,7 @@
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
 
+mod breakers;
 mod downloads;
 mod driver;
 mod group;
@@ -19,11 +20,14 @@ mod store;
 mod view;
 mod world;
 
+pub use self::breakers::{
+    ARCHIVE, BREAKERS_FILE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
+};
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
-pub use self::rules::{policies, rules};
+pub use self::rules::{breaker_policy, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;

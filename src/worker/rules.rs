@@ -1,6 +1,7 @@
 //! From settings, as people write them, to the rules that the engine decides by.
 
 use crate::config::{Settings, Source};
+use crate::engine::breaker::BreakerPolicy;
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
 use crate::worker::downloads::Policies;
 
@@ -31,6 +32,21 @@ pub fn rules(settings: &Settings, source: &Source) -> Rules {
         restart_delay_errors: restart.restart_delay_errors,
         recovery_timeout: settings.breaker.recovery_timeout,
         poll_interval: source.poll_interval,
+    }
+}
+
+/// When breakers open, and how they close.
+#[must_use]
+pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
+    let breaker = &settings.breaker;
+    BreakerPolicy {
+        failure_threshold: breaker.failure_threshold,
+        window: breaker.window,
+        failure_rate: breaker.failure_rate,
+        min_calls: breaker.min_calls,
+        recovery_timeout: breaker.recovery_timeout,
+        max_recovery_timeout: breaker.max_recovery_timeout,
+        success_threshold: breaker.success_threshold,
     }
 }
 

@@ -11,10 +11,11 @@ use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
 use crate::source::http::Limits;
 use crate::source::jmap::{self, Jmap};
+use crate::worker::breakers::{Breakers, Circuits};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
-use crate::worker::rules::{policies, rules};
+use crate::worker::rules::{breaker_policy, policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -31,6 +32,8 @@ pub struct Task {
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,
+    /// Shared by all sources of the process.
+    pub breakers: Rc<Breakers>,
 }
 
 /// Who starts the process anew.
@@ -121,6 +124,7 @@ async fn live(
         warn!(source = %task.name, "{note}");
     }
     let client = jmap_source(settings, source, &task.environment)?;
+    task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -132,6 +136,7 @@ async fn live(
         is_new,
         rules: rules(settings, source),
         policies: policies(settings),
+        circuits: Circuits::new(&task.breakers, &source.provider, task.name.as_str()),
         concurrency,
         mode: task.mode,
         stop: stop.clone(),

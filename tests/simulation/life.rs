@@ -13,7 +13,8 @@ use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Ended, Exit, Facts, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
+    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Mode, Opened, Parts, Shared, Stop, Store,
+    View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -22,7 +23,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::ears::Ears;
-use crate::rules::{policies, rules};
+use crate::rules::{breaker_policy, policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
 use crate::weather::weather;
@@ -338,6 +339,7 @@ impl Stage {
             is_new,
             rules: rules(),
             policies: policies(),
+            circuits: Circuits::new(&self.breakers(), "example", "sim"),
             concurrency: 8,
             mode,
             stop,
@@ -354,6 +356,14 @@ impl Stage {
             assert_ne!(cause, RestartCause::Stuck, "nothing here ever hangs: {ended:?}");
         }
         Some(ended)
+    }
+
+    /// The breakers of a process that has just started.
+    pub(crate) fn breakers(&self) -> Rc<Breakers> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let world = self.world.clone();
+        let file = BreakersFile::alone_on(disk, Path::new("/state"));
+        Breakers::open(file, breaker_policy(), move || world.now()).0
     }
 
     /// What the state file says; `None` before there is one.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
 use cynosure::worker::Policies;
 
@@ -42,5 +43,17 @@ pub(crate) fn policies() -> Policies {
             recheck: Duration::from_secs(86_400),
         },
         bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
+    }
+}
+
+pub(crate) fn breaker_policy() -> BreakerPolicy {
+    BreakerPolicy {
+        failure_threshold: 5,
+        window: Duration::from_secs(600),
+        failure_rate: 0.5,
+        min_calls: 20,
+        recovery_timeout: Duration::from_secs(60),
+        max_recovery_timeout: Duration::from_secs(600),
+        success_threshold: 3,
     }
 }

@@ -86,9 +86,10 @@ impl Breaker {
         self.statistics
     }
 
-    /// Counts what another process has counted too.
-    pub fn add_statistics(&mut self, more: Statistics) {
-        self.statistics = self.statistics.plus(more);
+    /// Counts what other processes have counted too.
+    pub fn set_statistics(&mut self, statistics: Statistics, counted_since: Moment) {
+        self.statistics = statistics;
+        self.counted_since = counted_since;
     }
 
     #[must_use]

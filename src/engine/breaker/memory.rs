@@ -27,6 +27,8 @@ pub struct Memory {
     pub openings: u32,
     /// Successes in a row of a half-open one.
     pub successes: u32,
+    /// The items that failed before it opened or while it was tried.
+    pub ill: Vec<FaultMemory>,
     /// The failures in a row of a closed one.
     pub row: Vec<FaultMemory>,
     /// The newest calls of a closed one.
@@ -82,8 +84,7 @@ pub(super) fn write(breaker: &Breaker) -> Memory {
     let (state, until, successes, row, window) = match &breaker.state {
         State::Closed { row, window } => {
             let slice = i64::try_from(breaker.policy.window.as_millis()).unwrap_or(i64::MAX);
-            let row = row.faults.iter().map(FaultMemory::from).collect();
-            (Phase::Closed, None, 0, row, write_window(window, slice / SLICES))
+            (Phase::Closed, None, 0, write_row(row), write_window(window, slice / SLICES))
         }
         State::Open { until } => (Phase::Open, *until, 0, Vec::new(), WindowMemory::default()),
         State::HalfOpen { successes, .. } => {
@@ -97,6 +98,7 @@ pub(super) fn write(breaker: &Breaker) -> Memory {
         until: until.map(|until| until.0),
         openings: breaker.openings,
         successes,
+        ill: write_row(&breaker.ill),
         row,
         window,
         statistics: breaker.statistics,
@@ -120,7 +122,10 @@ pub(super) fn write(breaker: &Breaker) -> Memory {
 pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Moment) -> Breaker {
     let state = match Phase::from_name(&memory.state) {
         Some(Phase::Open) => State::Open { until: memory.until.map(Moment) },
-        Some(Phase::HalfOpen) => State::HalfOpen { successes: memory.successes, is_out: false },
+        Some(Phase::HalfOpen) => {
+            let row = Row::default();
+            State::HalfOpen { successes: memory.successes, row, is_out: false }
+        }
         Some(Phase::Closed) | None => {
             let mut row = Row { faults: memory.row.iter().map(Fault::from).collect() };
             row.fade(policy.window, now);
@@ -134,6 +139,7 @@ pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Mome
         since: Moment(memory.since),
         generation: memory.generation,
         openings: memory.openings,
+        ill: Row { faults: memory.ill.iter().map(Fault::from).collect() },
         statistics: memory.statistics,
         counted_since: Moment(memory.counted_since),
         last_failure: memory.last_failure.as_ref().map(|failure| LastFailure {
@@ -156,6 +162,12 @@ fn read_change(name: &str, memory: &ChangeMemory) -> Option<Change> {
         at: Moment(memory.at),
         why: memory.why.clone(),
     })
+}
+
+/// The newest are enough: an old count counts for less anyhow.
+fn write_row(row: &Row) -> Vec<FaultMemory> {
+    let surplus = row.faults.len().saturating_sub(CALLS_MAX);
+    row.faults.iter().skip(surplus).map(FaultMemory::from).collect()
 }
 
 fn write_window(window: &Window, slice: i64) -> WindowMemory {

@@ -10,11 +10,15 @@
 //!
 //! Two counts open it. So many failures in a row, of *different* items, find an outage within
 //! seconds: one item that always fails is its own affair. A share of the newest calls finds a
-//! source that fails now and then, be it fast or slow. Only what the one called is to blame for
-//! counts, see [`Bearing`]. The states are those of M. Nygard, "Release It!" (2007), chapter 5.
+//! source that fails now and then, be it fast or slow. While it is tried, a failure of the service
+//! itself opens it again, and so do two items that had not failed before: one that fails in any
+//! weather must not keep the others waiting. Only what the one called is to blame for counts, see
+//! [`Bearing`]. The states are those of M. Nygard, "Release It!" (2007), chapter 5.
 
 mod bearing;
 mod change;
+#[cfg(test)]
+mod laws;
 mod look;
 mod memory;
 mod record;
@@ -38,8 +42,8 @@ use crate::engine::{Cause, Failure, Moment};
 /// A clock that was set back by no more than this only makes the wait longer.
 const CLOCK_SLIP: Duration = Duration::from_secs(60);
 
-/// How many different ones must have failed before a share of them means anything: one item that
-/// is asked for again and again says nothing about the others.
+/// How many different ones must have failed before that means anything: one item that is asked for
+/// again and again says nothing about the others.
 const DIFFERENT_MIN: u32 = 2;
 
 /// When a breaker opens, and how it closes again.
@@ -71,6 +75,8 @@ pub struct Breaker {
     since: Moment,
     generation: u64,
     openings: u32,
+    /// The items that have failed since it was last closed, before it opened or while it was tried.
+    ill: Row,
     statistics: Statistics,
     counted_since: Moment,
     last_failure: Option<LastFailure>,
@@ -89,6 +95,8 @@ enum State {
     },
     HalfOpen {
         successes: u32,
+        /// The failures since the last success.
+        row: Row,
         /// The one call that may try is under way.
         is_out: bool,
     },
@@ -153,6 +161,7 @@ impl Breaker {
             since: now,
             generation: 0,
             openings: 0,
+            ill: Row::default(),
             statistics: Statistics::default(),
             counted_since: now,
             last_failure: None,
@@ -215,7 +224,8 @@ impl Breaker {
                 window.push(policy.window, None, now);
                 None
             }
-            State::HalfOpen { successes, .. } => {
+            State::HalfOpen { successes, row, .. } => {
+                row.clear();
                 *successes += 1;
                 let count = *successes;
                 (count >= policy.success_threshold).then(|| {
@@ -243,7 +253,15 @@ impl Breaker {
         let why = match &mut self.state {
             State::Open { .. } => None,
             State::Closed { .. } | State::HalfOpen { .. } if is_late => None,
-            State::HalfOpen { .. } => Some(format!("still failing: {failure}")),
+            // It fails whatever the one called is like.
+            State::HalfOpen { .. } if self.ill.holds(subject) => None,
+            State::HalfOpen { successes, row, .. } => {
+                *successes = 0;
+                row.push(subject, now);
+                self.ill.push(subject, now);
+                let is_proof = *subject == Subject::Service || row.len() >= DIFFERENT_MIN;
+                is_proof.then(|| format!("still failing: {failure}"))
+            }
             State::Closed { row, window } => {
                 row.push(subject, now);
                 window.push(policy.window, Some(subject.clone()), now);
@@ -334,6 +352,10 @@ impl Breaker {
         let timeout = self.policy.recovery_timeout.saturating_mul(doublings);
         let until = now.after(timeout.min(self.policy.longest()));
         self.openings = self.openings.saturating_add(1);
+        if let State::Closed { row, window } = &self.state {
+            self.ill = window.ill();
+            self.ill.extend(row);
+        }
         self.go(State::Open { until: Some(until) }, why, now)
     }
 
@@ -347,7 +369,10 @@ impl Breaker {
     fn go(&mut self, state: State, why: impl Into<String>, now: Moment) -> Change {
         let (from, to) = (self.state.phase(), state.phase());
         match to {
-            Phase::Closed => self.openings = 0,
+            Phase::Closed => {
+                self.openings = 0;
+                self.ill.clear();
+            }
             Phase::Open => self.statistics.add(|count| &mut count.opened),
             Phase::HalfOpen => {}
         }
@@ -378,7 +403,7 @@ impl State {
     }
 
     fn half_open() -> Self {
-        Self::HalfOpen { successes: 0, is_out: false }
+        Self::HalfOpen { successes: 0, row: Row::default(), is_out: false }
     }
 
     fn phase(&self) -> Phase {

@@ -9,6 +9,9 @@ use crate::engine::Moment;
 /// ten minutes of good ones would hide that it is failing now.
 pub(super) const CALLS_MAX: usize = 100;
 
+/// Failures in a row that are kept: as many as a threshold may be.
+const FAULTS_MAX: usize = 10_000;
+
 /// Whom a call was about.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Subject {
@@ -55,6 +58,21 @@ impl Row {
             Some(fault) => fault.at = at,
             None => self.faults.push(Fault { subject: subject.clone(), at }),
         }
+        // A threshold of thousands is still reached; what a breaker keeps of a long outage is little.
+        let surplus = self.faults.len().saturating_sub(FAULTS_MAX);
+        self.faults.drain(..surplus);
+    }
+
+    /// Whether this very item has failed.
+    pub(super) fn holds(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Service => false,
+            Subject::Item(_) => self.faults.iter().any(|fault| fault.subject == *subject),
+        }
+    }
+
+    pub(super) fn extend(&mut self, more: &Self) {
+        more.faults.iter().for_each(|fault| self.push(&fault.subject, fault.at));
     }
 
     pub(super) fn clear(&mut self) {
@@ -96,6 +114,17 @@ impl Window {
         while self.calls.front().is_some_and(|(at, _)| is_stale(*at)) {
             self.calls.pop_front();
         }
+    }
+
+    /// The items that failed.
+    pub(super) fn ill(&self) -> Row {
+        let mut ill = Row::default();
+        for (at, failed) in &self.calls {
+            if let Some(subject @ Subject::Item(_)) = failed {
+                ill.push(subject, *at);
+            }
+        }
+        ill
     }
 
     /// Counts, an item that failed again and again once.
