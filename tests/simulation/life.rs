@@ -165,6 +165,8 @@ pub(crate) struct Stage {
     pub(crate) world: SimWorld,
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Rc<RefCell<Server>>,
+    /// Breakers that are shared with another source; else each life has its own.
+    pub(crate) circuits: Option<Circuits>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
@@ -189,6 +191,7 @@ impl Stage {
             world,
             disk,
             server,
+            circuits: None,
             database,
             anchor,
             has_lost_nothing: true,
@@ -328,6 +331,9 @@ impl Stage {
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
         }
         let (view, _views) = watch::channel(View::unknown());
+        let circuits = self.circuits.clone();
+        let circuits =
+            circuits.unwrap_or_else(|| Circuits::new(&self.breakers(), "example", "sim"));
         let world = Rc::new(self.world.clone());
         let parts = Parts {
             source: SimSource::new(&self.server, &self.world),
@@ -339,7 +345,7 @@ impl Stage {
             is_new,
             rules: rules(),
             policies: policies(),
-            circuits: Circuits::new(&self.breakers(), "example", "sim"),
+            circuits,
             concurrency: 8,
             mode,
             stop,
@@ -360,17 +366,28 @@ impl Stage {
 
     /// The breakers of a process that has just started.
     pub(crate) fn breakers(&self) -> Rc<Breakers> {
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let world = self.world.clone();
-        let file = BreakersFile::alone_on(disk, Path::new("/state"));
-        Breakers::open(file, breaker_policy(), move || world.now()).0
+        Breakers::open(self.breakers_file(), breaker_policy(), move || world.now()).0
+    }
+
+    pub(crate) fn breakers_file(&self) -> BreakersFile {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        BreakersFile::alone_on(disk, Path::new("/state"))
+    }
+
+    /// Another source with a store and a server of its own, in the same time.
+    pub(crate) fn another() -> Self {
+        Self::new(Case::calm(7))
     }
 
     /// What the state file says; `None` before there is one.
     fn saved_status(&self) -> Option<Status> {
+        self.saved().map(|state| state.status)
+    }
+
+    pub(crate) fn saved(&self) -> Option<ExecutionState> {
         let json = self.disk.files().remove(Path::new(STATE_FILE))?;
-        let state: ExecutionState = serde_json::from_slice(&json).expect("it is whole");
-        Some(state.status)
+        Some(serde_json::from_slice(&json).expect("it is whole"))
     }
 
     fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {
