@@ -139,6 +139,13 @@ impl Breakers {
         self.note(name, Some(failure));
     }
 
+    /// Notes that a call that was permitted by name was given up, or says nothing.
+    pub fn abandoned(&self, name: &str) {
+        if let Some(permit) = self.with(name, |kept, _| (kept.named.take(), None)) {
+            self.dropped(name, permit);
+        }
+    }
+
     /// Carries out what a person wants.
     pub fn obey(&self, name: &str, order: Order) {
         // A breaker that nobody has used has nothing to end.
