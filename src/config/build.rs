@@ -32,6 +32,9 @@ const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 pub(super) const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
 const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
 
+/// Calls before a share of them means anything: a breaker looks back at a hundred.
+const CALLS_OF_A_SHARE: RangeInclusive<u32> = 2..=100;
+
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
@@ -175,11 +178,20 @@ fn item(table: &mut Section<'_, '_>) -> Item {
 }
 
 fn breaker(table: &mut Section<'_, '_>) -> Breaker {
-    Breaker {
+    let breaker = Breaker {
         failure_threshold: table.count("failure_threshold", 5, AT_LEAST_ONE),
+        window: table.duration("window", seconds(600), SOME_TIME),
+        failure_rate: table.share("failure_rate", 0.5),
+        min_calls: table.count("min_calls", 20, CALLS_OF_A_SHARE),
         recovery_timeout: table.duration("recovery_timeout", seconds(60), SOME_TIME),
+        max_recovery_timeout: table.duration("max_recovery_timeout", seconds(600), SOME_TIME),
         success_threshold: table.count("success_threshold", 3, AT_LEAST_ONE),
-    }
+    };
+    table.in_order([
+        ("recovery_timeout", breaker.recovery_timeout),
+        ("max_recovery_timeout", breaker.max_recovery_timeout),
+    ]);
+    breaker
 }
 
 pub(super) const fn seconds(seconds: u64) -> Duration {
@@ -214,7 +226,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     let auth = source_auth(table, place);
     let account = account(table, place, auth.as_ref());
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
-    let provider = table.text("provider", host, |_| Ok(()));
+    let provider = table.text("provider", host, check_provider);
     let poll_interval = table.duration("poll_interval", seconds(300), SOME_TIME);
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
     let allow_hosts = table.texts("allow_hosts", |host| {
@@ -252,6 +264,16 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         since,
         enabled,
     })
+}
+
+/// The breakers of what every source shares are called so.
+fn check_provider(name: &str) -> Result<(), String> {
+    match name {
+        "ledger" | "archive" => {
+            Err("is the name of a breaker of its own; call the provider otherwise".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn source_auth(table: &mut Section<'_, '_>, place: &Place) -> Option<Auth> {

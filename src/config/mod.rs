@@ -41,12 +41,12 @@ pub use self::settings::{
 };
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
+pub use self::suggest::nearest;
 pub use self::units::{parse_duration, write_duration};
 
 // What other files of ours are read with.
 pub(crate) use self::ask::describe;
 pub(crate) use self::file::{Node, Table, Value, parse};
-pub(crate) use self::suggest::nearest;
 
 use self::merge::Layers;
 use self::reader::Reader;

@@ -112,10 +112,16 @@ pub struct Item {
 }
 
 /// `[breaker]`: when a provider is left alone.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     pub failure_threshold: u32,
+    pub window: Duration,
+    /// The share of failed calls in the window, from 0 to 1.
+    pub failure_rate: f64,
+    pub min_calls: u32,
     pub recovery_timeout: Duration,
+    /// Never shorter than `recovery_timeout`.
+    pub max_recovery_timeout: Duration,
     pub success_threshold: u32,
 }
 

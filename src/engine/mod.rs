@@ -5,6 +5,7 @@
 //! whatever it wants done leaves as a value. `tests/tidy.rs` keeps it that way.
 
 mod backoff;
+pub mod breaker;
 mod bridge;
 mod budget;
 mod classify;

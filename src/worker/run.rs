@@ -11,13 +11,14 @@ use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
+use crate::worker::breakers::{Breakers, Circuits};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
 use crate::worker::egress::Outlet;
 use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::retries::Retries;
-use crate::worker::rules::{gate_rules, policies, rules};
+use crate::worker::rules::{breaker_policy, gate_rules, policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -37,6 +38,7 @@ pub struct Task {
     /// Shared by all sources of the process.
     pub gates: Rc<Gates<RealWorld>>,
     pub outlet: Outlet,
+    pub breakers: Rc<Breakers>,
 }
 
 /// Who starts the process anew.
@@ -134,6 +136,7 @@ async fn live(
     let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
     let egress = egress.map_err(Refusal::Failed)?;
     let client = jmap_source(task, settings, source, &retries, egress)?;
+    task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -146,6 +149,7 @@ async fn live(
         rules: rules(settings, source),
         policies: policies(settings),
         collect: retries.collect.clone(),
+        circuits: Circuits::new(&task.breakers, &source.provider, task.name.as_str()),
         concurrency,
         mode: task.mode,
         stop: stop.clone(),
