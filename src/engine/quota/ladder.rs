@@ -59,10 +59,11 @@ impl Ladder {
         hold.min(longest).mul_f64(1.0 + MARGIN.0 + MARGIN.1 * draw.share())
     }
 
-    /// Takes up a series where an earlier process left it.
-    pub(super) fn recall(from: u32, tries: u32, began: Option<Moment>) -> Self {
-        let from = from.min(STEPS_COUNT - 1);
-        Self { from, tries, began: began.filter(|_| tries > 0), ..Self::default() }
+    /// Takes up a series where another process left it.
+    pub(super) fn adopt(&mut self, from: u32, tries: u32, now: Moment) {
+        self.from = from.min(STEPS_COUNT - 1);
+        self.tries = tries;
+        self.began = self.began.or(Some(now)).filter(|_| tries > 0);
     }
 
     /// A request after the hold was accepted.

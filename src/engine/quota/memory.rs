@@ -13,6 +13,8 @@ pub struct Memory {
     /// When this was written, in milliseconds since the Unix epoch, like every time here.
     pub written_at: i64,
     pub hold: Option<HoldMemory>,
+    /// When the one try after the hold went out, if it is not answered.
+    pub proving: Option<i64>,
     /// When the next unit is due.
     pub paced_until: Option<i64>,
     /// Units per second, as the last headers had it.

@@ -1,5 +1,6 @@
 //! Follows the quota of one scope: takes what the server allows, and is told "too many" almost never.
 
+mod adopt;
 mod gate;
 mod headers;
 mod ladder;
@@ -122,38 +123,6 @@ impl Quota {
             told: None,
             in_flight: 0,
             accepted: 0.0,
-        }
-    }
-
-    /// Takes up what an earlier process remembered. A hold goes on until its own deadline.
-    #[must_use]
-    pub fn recall(policy: QuotaPolicy, memory: &Memory, now: Moment) -> Self {
-        let age = now.since(Moment(memory.written_at));
-        let mut quota = Self::new(policy, now);
-        quota.gate = Gate::recalled(memory.hold.as_ref().map(Hold::from));
-        let latest = now.after(quota.policy.max_wait);
-        quota.pace = Pace::recall(memory.paced_until.map_or(now, |at| Moment(at).min(latest)));
-        quota.ladder = Ladder::recall(memory.ladder_from, memory.ladder_tries, Some(now));
-        quota.learner = Learner::recall(&memory.learned, age, now);
-        quota.told = memory.told.map(Rate::per_second);
-        if let Some(told) = quota.told {
-            // What the server told holds until it tells otherwise, with its first reply.
-            quota.learner.begin_at(told);
-        }
-        quota
-    }
-
-    /// Returns what the next process should know.
-    #[must_use]
-    pub fn memory(&self, now: Moment) -> Memory {
-        Memory {
-            written_at: now.0,
-            hold: self.gate.hold().map(HoldMemory::from),
-            paced_until: Some(self.pace.due().0),
-            told: self.told.map(Rate::get),
-            ladder_from: self.ladder.from,
-            ladder_tries: self.ladder.tries,
-            learned: self.learner.memory(),
         }
     }
 

@@ -331,3 +331,22 @@ fn through_json(memory: &Memory) -> Memory {
     let text = serde_json::to_string(memory).expect("it is plain data");
     serde_json::from_str(&text).expect("it reads what it wrote")
 }
+
+#[test]
+fn two_processes_go_on_from_each_others_word() {
+    let (mut ours, mut theirs) = (quota(), quota());
+    let early = send(&mut ours, NOW);
+    let hold = throttled(&mut theirs, &[("retry-after", "60")], NOW).expect("it closes");
+    ours.adopt(&through_json(&theirs.memory(NOW)), NOW);
+    assert_eq!(ours.held(NOW), Some(&hold));
+    answer(&mut ours, early, Outcome::Accepted, &[], later(1.0));
+    assert_eq!(ours.held(later(2.0)), Some(&hold), "it was sent before the hold");
+
+    let ticket = send(&mut ours, hold.until);
+    theirs.adopt(&through_json(&ours.memory(hold.until)), hold.until);
+    assert!(matches!(theirs.admit(1, hold.until), Admission::Wait { why: Wait::Proving, .. }));
+    answer(&mut ours, ticket, Outcome::Accepted, &[], hold.until);
+    theirs.adopt(&through_json(&ours.memory(hold.until)), hold.until);
+    assert_eq!(theirs.standing(hold.until).hold, None);
+    assert_eq!(theirs.standing(hold.until).rate, ours.standing(hold.until).rate);
+}

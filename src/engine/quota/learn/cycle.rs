@@ -10,6 +10,9 @@ use crate::engine::quota::Rate;
 /// What a server's word on when to come back is rounded up by, at most.
 const TOLD_ROUNDING: Duration = Duration::from_millis(1100);
 
+/// The longest pause of a client that still counts as work.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
+
 /// No cycle is shorter, or a rate could be anything.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -38,6 +41,7 @@ pub(super) struct Throttle {
 pub(super) struct CycleMemory {
     began: i64,
     accepted: f64,
+    last: i64,
     throttled_first: Option<i64>,
     throttled_last: Option<i64>,
     throttled_rate: Option<f64>,
@@ -72,23 +76,26 @@ impl Cycle {
         CycleMemory {
             began: self.began.0,
             accepted: self.accepted,
+            last: self.last.0,
             throttled_first: self.throttle.map(|throttle| throttle.first.0),
             throttled_last: self.throttle.map(|throttle| throttle.last.0),
             throttled_rate: self.throttle.map(|throttle| throttle.rate.get()),
         }
     }
 
-    /// Takes up a cycle that was throttled; any other begins anew with the process.
+    /// Takes up a cycle that was throttled, or that another process has just been in.
     pub(super) fn recall(memory: &CycleMemory, now: Moment) -> Self {
         let throttle = memory.throttled_first.zip(memory.throttled_last).zip(memory.throttled_rate);
-        let Some(((first, last), rate)) = throttle else { return Self::new(now) };
+        if throttle.is_none() && now.since(Moment(memory.last)) > PAUSE_MAX {
+            return Self::new(now);
+        }
         Self {
-            began: Moment(memory.began),
+            began: Moment(memory.began).min(now),
             accepted: memory.accepted.max(0.0),
-            last: now,
-            throttle: Some(Throttle {
-                first: Moment(first),
-                last: Moment(last),
+            last: Moment(memory.last).min(now),
+            throttle: throttle.map(|((first, last), rate)| Throttle {
+                first: Moment(first).min(now),
+                last: Moment(last).min(now),
                 rate: Rate::per_second(rate),
             }),
         }

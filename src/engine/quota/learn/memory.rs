@@ -29,12 +29,25 @@ pub struct LearnerMemory {
     burst: Option<f64>,
     window_millis: Option<u64>,
     is_lock_out: bool,
+    /// The rate that is being tried.
+    tried: Option<f64>,
+    /// Since when the rate in force is, and how many units were accepted at it.
+    since: i64,
+    units: f64,
     cycle: CycleMemory,
 }
 
 impl Learner {
     pub(in crate::engine::quota) fn memory(&self) -> LearnerMemory {
+        let (tried, since, units) = match self.stage {
+            Stage::Asleep | Stage::Slow { .. } => (None, Moment(0), 0.0),
+            Stage::Settled { since, units } => (None, since, units),
+            Stage::Probe { rate, since, units } => (Some(rate.get()), since, units),
+        };
         LearnerMemory {
+            tried,
+            since: since.0,
+            units,
             good: self.good.map(Rate::get),
             bad: self.bad.map(Rate::get),
             estimate: self.estimate.map(Rate::get),
@@ -61,10 +74,14 @@ impl Learner {
         }
         let cycle = Cycle::recall(&memory.cycle, now);
         let rate = |figure: Option<f64>| figure.map(Rate::per_second);
-        let Some(good) = rate(memory.good) else { return Self { cycle, ..new } };
         let is_fresh = age <= STALE;
+        let Some(good) = rate(memory.good) else { return Self { cycle, ..new } };
+        let since = Moment(memory.since).min(now);
+        let units = memory.units.max(0.0);
+        let settled = Stage::Settled { since, units };
+        let tried = rate(memory.tried).filter(|tried| is_fresh && *tried > good);
         Self {
-            stage: Stage::Settled { since: now, units: 0.0 },
+            stage: tried.map_or(settled, |rate| Stage::Probe { rate, since, units }),
             good: Some(good),
             bad: rate(memory.bad).filter(|_| is_fresh),
             estimate: rate(memory.estimate),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::engine::Moment;
 use crate::engine::quota::{Basis, Rate};
 
-use self::cycle::{Cycle, Throttle};
+use self::cycle::{Cycle, PAUSE_MAX, Throttle};
 
 pub use self::memory::LearnerMemory;
 
@@ -50,9 +50,6 @@ const BUCKET_PROOF_MAX: f64 = 240.0;
 
 /// No probe is further away than this.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// The longest pause of a client that still counts as work.
-const IDLE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Learner {
@@ -128,6 +125,17 @@ impl Learner {
         }
     }
 
+    /// Goes on from what another process learned. Slow start and sleep are each one's own, unless it was throttled.
+    pub(super) fn adopt(&mut self, theirs: Self) {
+        let is_early = matches!(theirs.stage, Stage::Asleep | Stage::Slow { .. });
+        let (stage, is_binding) = (self.stage, self.is_binding);
+        *self = theirs;
+        self.is_binding = is_binding;
+        if is_early && matches!(stage, Stage::Asleep | Stage::Slow { .. }) {
+            self.stage = stage;
+        }
+    }
+
     /// The server tells its rate, so there is nothing to learn until it turns out to hide something.
     pub(super) fn sleep(&mut self) {
         if matches!(self.stage, Stage::Slow { .. }) && self.cycle.throttle.is_none() {
@@ -169,7 +177,8 @@ impl Learner {
 
     /// A request is sent. Begins the cycle anew after a pause, which is nobody's window.
     pub(super) fn sent(&mut self, now: Moment) {
-        let pause = self.rate().map_or(IDLE, |rate| IDLE.max(rate.interval().saturating_mul(3)));
+        let pause =
+            self.rate().map_or(PAUSE_MAX, |rate| PAUSE_MAX.max(rate.interval().saturating_mul(3)));
         if now.since(self.cycle.last) > pause && self.cycle.throttle.is_none() {
             self.cycle = Cycle::new(now);
         }
