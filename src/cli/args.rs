@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::simulate::{Policy, policy};
+use crate::config::parse_duration;
 use crate::engine::Cause;
 
 /// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
@@ -65,6 +67,9 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Have failed items fetched again at the worker's next look, be it running or not
     Requeue(RequeueArgs),
+    /// Show the circuit breakers, or open and close one by hand
+    #[command(subcommand)]
+    Breaker(BreakerCommand),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
     /// Rehearse a policy against a made-up server, beside another policy
@@ -262,6 +267,34 @@ pub(super) struct ResetArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum BreakerCommand {
+    /// Show each breaker: its state, what it has counted, and what happens next
+    List {
+        /// Print JSON: `breakers`, a list, and the `configuration` that all of them have
+        #[arg(long)]
+        json: bool,
+    },
+    /// Close a breaker and forget what it has counted
+    Reset {
+        /// A provider, `ledger` or `archive`
+        name: String,
+    },
+    /// Let nothing through until it is closed by hand
+    Open {
+        /// A provider, `ledger` or `archive`
+        name: String,
+        /// Only for so long, such as 90s, 10m or 2h; then one request may try
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        lasts: Option<Duration>,
+    },
+    /// Let everything through again
+    Close {
+        /// A provider, `ledger` or `archive`
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Read the configuration and report every mistake in it
     Check,
@@ -273,4 +306,13 @@ pub(super) enum ConfigCommand {
 fn cause() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::name))
         .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
+}
+
+/// The longest time a breaker is opened for; longer is until a person closes it.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|duration| !duration.is_zero() && *duration <= LONGEST)
+        .ok_or_else(|| "write a time such as 90s, 10m or 2h, of a year at most".to_owned())
 }

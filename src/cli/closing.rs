@@ -88,8 +88,13 @@ fn so_far(ended: &Ended) -> String {
 
 fn gave_up(ended: &Ended) -> (Exit, String) {
     let machine = &ended.machine;
+    // An error from before the present state is not what it waits for.
+    let error = machine.last_error.as_ref().filter(|error| error.at >= machine.state_since);
+    if let (State::Error { .. }, None) = (&machine.state, error) {
+        return (Exit::Other, format!("{}; the next run goes on from here", machine.reason));
+    }
     let (exit, remedy) = remedy(machine, ended.never_worked);
-    let what = machine.last_error.as_ref().map_or(&machine.reason, |error| &error.message);
+    let what = error.map_or(&machine.reason, |error| &error.message);
     (exit, format!("{what}; {remedy}"))
 }
 

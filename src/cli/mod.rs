@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod args;
+mod breaker;
 mod closing;
 mod config;
 mod demo;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Explain(args) => end(explain::explain(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
+        Command::Breaker(command) => end(breaker::breaker(common, command)),
         Command::Verify(args) => end(verify::verify(common, args)),
         Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),

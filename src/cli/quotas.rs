@@ -23,8 +23,8 @@ pub(super) struct Known {
 
 /// Reads what the gates remember. What cannot be read says nothing: its worker complains of it.
 pub(super) fn quotas(ground: &Ground, now: Moment) -> Result<Vec<Known>, Trouble> {
-    let bytes = SharedFile::new(ground.state_dir.join(QUOTA_FILE)).read()?;
-    let remembered = bytes.as_deref().and_then(|bytes| read_quotas(bytes).ok()).unwrap_or_default();
+    let file = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
+    let remembered = file.look(read_quotas)?.and_then(Result::ok).unwrap_or_default();
     let known = remembered.scopes.into_iter().map(|(key, memory)| Known {
         standing: standing(&ground.loaded.settings, &memory, now),
         key,

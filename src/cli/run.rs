@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::closing;
@@ -18,7 +18,8 @@ use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
 use crate::worker::{
-    End, Gates, Mode, QUOTA_FILE, RealWorld, Stop, Supervision, Task, View, run as run_source,
+    Breakers, BreakersFile, End, Gates, Mode, Outlet, QUOTA_FILE, RealWorld, Stop, Supervision,
+    Task, View, World, breaker_policy, run as run_source,
 };
 
 /// The signal that asked to stop.
@@ -90,6 +91,9 @@ async fn all(
         if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
     let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
     let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
+    // The sources go out by the same proxies, and learn from one another which of them work.
+    let outlet = Outlet::default();
+    let breakers = breakers(&ground);
     let mut sources = Vec::new();
     for name in &names {
         let task = Task {
@@ -100,6 +104,8 @@ async fn all(
             mode,
             supervision,
             gates: Rc::clone(&gates),
+            outlet: outlet.clone(),
+            breakers: Rc::clone(&breakers),
         };
         let (view, views) = watch::channel(View::unknown());
         let lines = screen.clone();
@@ -128,6 +134,17 @@ async fn all(
         Some(Asked::Terminate) => Exit::Terminated,
         None => Exit::worst(exits),
     }
+}
+
+/// The breakers that all sources share.
+fn breakers(ground: &Ground) -> Rc<Breakers> {
+    let file = BreakersFile::new(&ground.state_dir);
+    let policy = breaker_policy(&ground.loaded.settings);
+    let (breakers, note) = Breakers::open(file, policy, || RealWorld.now());
+    if let Some(note) = note {
+        warn!("{note}");
+    }
+    breakers
 }
 
 /// Says how a source ended, in one honest sentence.

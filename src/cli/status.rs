@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::args::{Common, StatusArgs};
+use crate::cli::breaker::Remarks;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::print::show;
@@ -91,7 +92,9 @@ fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
             ground.config_file.display()
         ));
     }
-    let rows: Vec<Vec<String>> = sources.iter().map(|source| row(&look(source), now)).collect();
+    let circuits = Remarks::look(ground, now);
+    let rows: Vec<Vec<String>> =
+        sources.iter().map(|source| row(&look(source), &circuits, now)).collect();
     let mut text = table(&HEAD, &rows);
     if let Some(quotas) = quotas::as_table(&quotas::quotas(ground, now)?) {
         text.push('\n');
@@ -100,23 +103,25 @@ fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
     Ok(text.trim_end().to_owned())
 }
 
-fn row(standing: &Standing<'_>, now: Moment) -> Vec<String> {
+fn row(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Vec<String> {
     let nothing = || NOTHING.to_owned();
     let name = standing.source.name.to_string();
     match &standing.seen {
         Seen::NeverRun => {
             let next = format!("`cynosure run {name}` begins");
-            let why = with_remarks(next, standing);
+            let why = with_remarks(with_circuits(next, standing, circuits), standing);
             vec![name, "never run".to_owned(), nothing(), nothing(), nothing(), why]
         }
         Seen::Untold(why) => {
-            let why = with_remarks(printable(why), standing);
+            let why = with_circuits(printable(why), standing, circuits);
+            let why = with_remarks(why, standing);
             vec![name, "unknown".to_owned(), nothing(), nothing(), nothing(), why]
         }
         Seen::State(state, worker) => {
             let word = state.status.name().replace('_', " ");
             let at_rest = *worker == Worker::Running || state.status == Status::Completed;
             let word = if at_rest { word } else { format!("{word} (not running)") };
+            let why = with_circuits(why(standing, state, *worker, now), standing, circuits);
             let per_second = state
                 .rate_per_second
                 .filter(|_| state.status == Status::Downloading && *worker == Worker::Running);
@@ -126,7 +131,7 @@ fn row(standing: &Standing<'_>, now: Moment) -> Vec<String> {
                 done(state),
                 per_second.map_or_else(nothing, rate),
                 until(standing, state, *worker, now),
-                with_remarks(why(standing, state, *worker, now), standing),
+                with_remarks(why, standing),
             ]
         }
     }
@@ -226,6 +231,25 @@ fn remedy(standing: &Standing<'_>) -> Option<String> {
             format!("have the {place} give a fresh {what}")
         }
     })
+}
+
+/// Adds that a breaker is open, unless that is told as the reason anyhow.
+fn with_circuits(why: String, standing: &Standing<'_>, circuits: &Remarks) -> String {
+    let settings = standing.source.settings.as_ref();
+    let (provider, is_told) = match &standing.seen {
+        Seen::State(state, _) => {
+            let is_told = state.status == Status::Error && why.contains("the circuit of");
+            (Some(state.provider.as_str()), is_told)
+        }
+        Seen::NeverRun | Seen::Untold(_) => {
+            (settings.map(|settings| settings.provider.as_str()), false)
+        }
+    };
+    match provider.and_then(|provider| circuits.of(provider)).filter(|_| !is_told) {
+        Some(remark) if why == NOTHING => remark,
+        Some(remark) => format!("{why}; {remark}"),
+        None => why,
+    }
 }
 
 /// Adds what the configuration says of the source, where that is not as usual.

@@ -10,6 +10,7 @@ use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
 use super::provider::{CONCURRENCY, providers};
+use super::proxy;
 use super::reader::{Reader, Section};
 use super::retry;
 use super::settings::{
@@ -31,12 +32,15 @@ const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 pub(super) const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
 const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
 
+/// Calls before a share of them means anything: a breaker looks back at a hundred.
+const CALLS_OF_A_SHARE: RangeInclusive<u32> = 2..=100;
+
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 14] = [
-    "restart", "service", "backoff", "request", "retry", "item", "breaker", "archive", "source",
-    "provider", "monitor", "health", "alert", "endpoint",
+const TABLES: [&str; 15] = [
+    "restart", "service", "backoff", "request", "retry", "proxy", "item", "breaker", "archive",
+    "source", "provider", "monitor", "health", "alert", "endpoint",
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
@@ -49,11 +53,13 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let backoff = backoff(reader, &restart);
     let request = ask_table(reader, "request", request);
     let retry = retry::retry(reader, &request);
+    let proxy = ask_table(reader, "proxy", proxy::proxy);
     let item = ask_table(reader, "item", item);
     let breaker = ask_table(reader, "breaker", breaker);
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let sources = sources(reader);
+    proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
     refuse_other_tables(reader);
     Settings {
@@ -62,6 +68,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         backoff,
         request,
         retry,
+        proxy,
         item,
         breaker,
         archive,
@@ -171,14 +178,23 @@ fn item(table: &mut Section<'_, '_>) -> Item {
 }
 
 fn breaker(table: &mut Section<'_, '_>) -> Breaker {
-    Breaker {
+    let breaker = Breaker {
         failure_threshold: table.count("failure_threshold", 5, AT_LEAST_ONE),
+        window: table.duration("window", seconds(600), SOME_TIME),
+        failure_rate: table.share("failure_rate", 0.5),
+        min_calls: table.count("min_calls", 20, CALLS_OF_A_SHARE),
         recovery_timeout: table.duration("recovery_timeout", seconds(60), SOME_TIME),
+        max_recovery_timeout: table.duration("max_recovery_timeout", seconds(600), SOME_TIME),
         success_threshold: table.count("success_threshold", 3, AT_LEAST_ONE),
-    }
+    };
+    table.in_order([
+        ("recovery_timeout", breaker.recovery_timeout),
+        ("max_recovery_timeout", breaker.max_recovery_timeout),
+    ]);
+    breaker
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -210,7 +226,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     let auth = source_auth(table, place);
     let account = account(table, place, auth.as_ref());
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
-    let provider = table.text("provider", host, |_| Ok(()));
+    let provider = table.text("provider", host, check_provider);
     let poll_interval = table.duration("poll_interval", seconds(300), SOME_TIME);
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
     let allow_hosts = table.texts("allow_hosts", |host| {
@@ -248,6 +264,16 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         since,
         enabled,
     })
+}
+
+/// The breakers of what every source shares are called so.
+fn check_provider(name: &str) -> Result<(), String> {
+    match name {
+        "ledger" | "archive" => {
+            Err("is the name of a breaker of its own; call the provider otherwise".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn source_auth(table: &mut Section<'_, '_>, place: &Place) -> Option<Auth> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::provider::Provider;
+use super::proxy::Proxy;
 use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
@@ -20,6 +21,7 @@ pub struct Settings {
     pub backoff: Backoff,
     pub request: Request,
     pub retry: Retry,
+    pub proxy: Proxy,
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,
@@ -110,10 +112,16 @@ pub struct Item {
 }
 
 /// `[breaker]`: when a provider is left alone.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     pub failure_threshold: u32,
+    pub window: Duration,
+    /// The share of failed calls in the window, from 0 to 1.
+    pub failure_rate: f64,
+    pub min_calls: u32,
     pub recovery_timeout: Duration,
+    /// Never shorter than `recovery_timeout`.
+    pub max_recovery_timeout: Duration,
     pub success_threshold: u32,
 }
 

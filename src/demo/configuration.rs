@@ -54,6 +54,7 @@ max_retry_delay = "5s"
 
 [breaker]
 recovery_timeout = "2s"
+max_recovery_timeout = "10s"
 "#,
         address = demo.addr(),
         dir = quoted(archive),

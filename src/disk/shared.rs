@@ -9,10 +9,13 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, OFlags};
 
 use crate::disk::{
-    Disk, Presence, RealDisk, ensure_folder, folder_of, put_aside, replace, storage_failure,
-    write_atomic,
+    Disk, PathKind, Presence, RealDisk, ensure_folder, folder_of, put_aside, replace,
+    storage_failure, write_atomic,
 };
 use crate::engine::Failure;
+
+/// The largest file that is read, in bytes: what a thousand entries with long stories need.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What of a change must have happened when it is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,9 +63,7 @@ impl SharedFile {
     /// A storage failure.
     pub fn attend(&mut self) -> Result<(), Failure> {
         if self.lock.is_some() && self.presence.is_none() {
-            let folder = folder_of(&self.path);
-            ensure_folder(&*self.disk, folder)
-                .map_err(|error| storage_failure("make the folder", folder, &error))?;
+            self.make_folder()?;
             self.presence = Some(Presence::join(&self.path.with_extension("users"))?);
         }
         Ok(())
@@ -85,16 +86,33 @@ impl SharedFile {
         &self.path
     }
 
-    /// Reads the file; `None` where there is none yet.
+    /// Reads the file and changes nothing: `None` where there is none yet, `Some(Err(why))`
+    /// where what stands there cannot be used.
     ///
     /// # Errors
     /// A storage failure.
-    pub fn read(&self) -> Result<Option<Vec<u8>>, Failure> {
-        match self.disk.read(&self.path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(storage_failure("read", &self.path, &error)),
-        }
+    pub fn look<C>(
+        &self,
+        parse: impl FnOnce(&[u8]) -> Result<C, String>,
+    ) -> Result<Option<Result<C, String>>, Failure> {
+        let failed = |error| storage_failure("read", &self.path, &error);
+        Ok(match self.disk.kind(&self.path).map_err(failed)? {
+            None => None,
+            Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
+                match self.disk.read(&self.path) {
+                    Ok(bytes) => Some(parse(&bytes)),
+                    // Put aside since it was looked at.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            Some(PathKind::File { bytes }) => {
+                Some(Err(format!("it has {bytes} bytes, far too many")))
+            }
+            Some(PathKind::Folder | PathKind::Other) => {
+                Some(Err("it is not a plain file".to_owned()))
+            }
+        })
     }
 
     /// Has `change` make the new content from the old, or none to leave it; nobody else changes
@@ -110,8 +128,9 @@ impl SharedFile {
         parse: impl FnOnce(&[u8]) -> Result<C, String>,
         change: impl FnOnce(Standing<C>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Failure> {
+        self.make_folder()?;
         let _held = self.lock.as_deref().map(hold).transpose()?;
-        let standing = match self.read()?.as_deref().map(parse) {
+        let standing = match self.look(parse)? {
             None => Standing::Nothing,
             Some(Ok(content)) => Standing::Content(content),
             Some(Err(why)) => {
@@ -126,6 +145,17 @@ impl SharedFile {
         };
         written.map_err(|error| storage_failure("write", &self.path, &error))?;
         Ok(told)
+    }
+}
+
+impl SharedFile {
+    fn make_folder(&self) -> Result<(), Failure> {
+        let folder = folder_of(&self.path);
+        let failed = |error| storage_failure("make the folder", folder, &error);
+        match self.disk.kind(folder).map_err(failed)? {
+            Some(_) => Ok(()),
+            None => ensure_folder(&*self.disk, folder).map_err(failed),
+        }
     }
 }
 
@@ -165,8 +195,7 @@ mod tests {
             }
         });
 
-        let count = SharedFile::new(path).read().unwrap().unwrap();
-        assert_eq!(count, b"200");
+        assert_eq!(SharedFile::new(path).look(number).unwrap(), Some(Ok(200)));
     }
 
     fn number(bytes: &[u8]) -> Result<u32, String> {

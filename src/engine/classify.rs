@@ -177,7 +177,7 @@ impl Rule {
             Self::ProxyRefuses => "407",
             Self::ServerTrouble => "408, 425 or 5xx",
             Self::NotWhatWasAsked => "2xx or 3xx that is not what was asked for",
-            Self::Unlisted => "no other rule",
+            Self::Unlisted => "a status that no other rule names",
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::engine::quota::Outcome;
 use crate::engine::{Moment, RecordedReply};
 
 /// The longest text of a failure that is kept, in characters.
@@ -236,6 +237,31 @@ impl Cause {
             Self::Forbidden | Self::NotFound | Self::TooLarge => Kind::Permanent,
             Self::LocalNetwork | Self::Storage | Self::Ledger => Kind::Local,
             Self::Unknown => Kind::Unknown,
+        }
+    }
+
+    /// What a reply that is judged so says of the quota.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::RateLimit => Outcome::Throttled,
+            Self::Server
+            | Self::Connection
+            | Self::Tls
+            | Self::Timeout
+            | Self::Truncated
+            | Self::Proxy
+            | Self::LocalNetwork
+            | Self::Storage
+            | Self::Ledger => Outcome::Failed,
+            // The server let it in and answered; that it said no is another matter.
+            Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Challenge
+            | Self::CursorExpired
+            | Self::TooLarge
+            | Self::Unknown => Outcome::Accepted,
         }
     }
 

@@ -5,6 +5,7 @@
 //! whatever it wants done leaves as a value. `tests/tidy.rs` keeps it that way.
 
 mod backoff;
+pub mod breaker;
 mod bridge;
 mod budget;
 mod classify;
@@ -15,6 +16,7 @@ mod judge;
 mod machine;
 mod moment;
 mod names;
+mod proxy;
 pub mod quota;
 mod reply;
 pub mod retry_after;
@@ -36,6 +38,7 @@ pub use self::machine::{
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
+pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,

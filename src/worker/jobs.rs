@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::archive::Draft;
-use crate::engine::{Cause, Failure, Moment, Recheck, Session, SessionId};
+use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
 use crate::source::{Listing, News, Renewal, Sink, Source};
+use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
 use crate::worker::group::Group;
 use crate::worker::store::{Batch, Collection, PageRecorded, Store};
@@ -30,10 +31,19 @@ pub(super) enum Done {
     Paged(Result<PageRecorded, Failure>),
     Proved(Result<(), Failure>),
     Refilled(Result<Batch, Failure>),
-    Fetched { errand: Errand, answer: Result<Draft, Failure> },
-    Committed { items: Vec<ItemNo>, retry_at: Option<Moment>, result: Result<Tally, Failure> },
+    Fetched {
+        errand: Errand,
+        answer: Result<Draft, Failure>,
+    },
+    Committed {
+        items: Vec<ItemNo>,
+        retry_at: Option<Moment>,
+        result: Result<Tally, Failure>,
+    },
     Finished(Result<Tally, Failure>),
     Renewed(Result<Renewal, Failure>),
+    /// A breaker let nothing through.
+    Shut(Shut),
 }
 
 /// The store, shared by the jobs, which use it one after the other and away from the loop.
@@ -72,18 +82,20 @@ type Job = LocalBoxFuture<'static, Done>;
 pub(super) fn look<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
+    circuits: &Circuits,
     not_before: Moment,
 ) -> Job {
-    let (source, shared) = (Rc::clone(source), shared.clone());
+    let (source, shared, circuits) = (Rc::clone(source), shared.clone(), circuits.clone());
     Box::pin(async move {
         shared.world.sleep_until(not_before).await;
         let now = shared.world.now();
         let known = shared.with(move |store| store.known_news(now)).await;
-        Done::Looked(match known {
+        let looked = match known {
             Ok((true, _) | (false, None)) => Ok(News::Something),
-            Ok((false, Some(cursor))) => source.look(&cursor).await,
-            Err(failure) => Err(failure),
-        })
+            Ok((false, Some(cursor))) => circuits.call(Scope::Listing, source.look(&cursor)).await,
+            Err(failure) => Err(Halt::Failed(failure)),
+        };
+        halted(looked).map_or_else(Done::Shut, Done::Looked)
     })
 }
 
@@ -91,26 +103,29 @@ pub(super) fn look<S: Source + 'static, W: World>(
 pub(super) fn collect<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
+    circuits: &Circuits,
     session: &Session,
     relist: bool,
     not_before: Moment,
     retry: &Policy,
 ) -> Job {
     let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
-    let retry = retry.clone();
+    let (circuits, retry) = (circuits.clone(), retry.clone());
     Box::pin(async move {
         shared.world.sleep_until(not_before).await;
-        Done::Paged(collect_page(&*source, &shared, session, relist, &retry).await)
+        let paged = collect_page(&*source, &shared, &circuits, session, relist, &retry).await;
+        halted(paged).map_or_else(Done::Shut, Done::Paged)
     })
 }
 
 async fn collect_page<S: Source, W: World>(
     source: &S,
     shared: &Shared<W>,
+    circuits: &Circuits,
     session: Session,
     relist: bool,
     retry: &Policy,
-) -> Result<PageRecorded, Failure> {
+) -> Result<PageRecorded, Halt> {
     let id = session.id.clone();
     let (listing, place) = match shared.with(move |store| store.collection(&id, relist)).await? {
         Collection::Open { listing, place } => (listing, place),
@@ -120,7 +135,7 @@ async fn collect_page<S: Source, W: World>(
         Collection::NotBegun { listing } => {
             // The point from which the next look counts is pinned before anything is listed.
             let pinned = match &listing {
-                Listing::Everything => Some(source.pin().await?),
+                Listing::Everything => Some(circuits.call(Scope::Listing, source.pin()).await?),
                 Listing::Since(_) => None,
             };
             let (session, begun) = (session.clone(), listing.clone());
@@ -128,24 +143,43 @@ async fn collect_page<S: Source, W: World>(
             (listing, None)
         }
     };
-    let page = retry.when(is_quick).run(async || source.page(&listing, place.as_ref()).await).await;
+    let page = retry
+        .when(is_quick)
+        .run(async || circuits.call(Scope::Listing, source.page(&listing, place.as_ref())).await)
+        .await;
     let page = page.map_err(|gave_up| {
-        gave_up.failure(|guard| Failure::new(Cause::Server, format!("{guard} is left alone")))
+        gave_up
+            .failure(|guard| Failure::new(Cause::Server, format!("{guard} is left alone")).into())
     })?;
     let now = shared.world.now();
-    shared.with(move |store| store.record_page(&page, now)).await
+    Ok(shared.with(move |store| store.record_page(&page, now)).await?)
+}
+
+/// Tells what failed from what was not tried.
+fn halted<T>(end: Result<T, Halt>) -> Result<Result<T, Failure>, Shut> {
+    match end {
+        Ok(brought) => Ok(Ok(brought)),
+        Err(Halt::Failed(failure)) => Ok(Err(failure)),
+        Err(Halt::Shut(shut)) => Err(shut),
+    }
 }
 
 /// Whether a page may be asked for again at once. One that used up its time is the session's
 /// to wait for: several of them would look as if the worker were stuck.
-fn is_quick(failure: &Failure) -> bool {
-    failure.is_fleeting() && failure.cause != Cause::Timeout
+fn is_quick(halt: &Halt) -> bool {
+    match halt {
+        Halt::Failed(failure) => failure.is_fleeting() && failure.cause != Cause::Timeout,
+        Halt::Shut(_) => false,
+    }
 }
 
 /// Asks one harmless question, to see whether the source is well again.
-pub(super) fn prove<S: Source + 'static>(source: &Rc<S>) -> Job {
-    let source = Rc::clone(source);
-    Box::pin(async move { Done::Proved(source.pin().await.map(drop)) })
+pub(super) fn prove<S: Source + 'static>(source: &Rc<S>, circuits: &Circuits) -> Job {
+    let (source, circuits) = (Rc::clone(source), circuits.clone());
+    Box::pin(async move {
+        let proved = circuits.call(Scope::Session, source.pin()).await.map(drop);
+        halted(proved).map_or_else(Done::Shut, Done::Proved)
+    })
 }
 
 /// Takes more of what is due from the ledger.
@@ -158,6 +192,7 @@ pub(super) fn refill<W: World>(shared: &Shared<W>, skip: BTreeSet<ItemNo>, now: 
 pub(super) fn fetch<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
+    pass: Pass,
     errand: Errand,
     draft: Draft,
 ) -> Job {
@@ -168,6 +203,7 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
             Ok(_) => sink.finish().await,
             Err(failure) => Err(failure),
         };
+        pass.ended(errand.item.0, answer.as_ref().err());
         Done::Fetched { errand, answer }
     })
 }

@@ -5,8 +5,10 @@
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
 
+mod breakers;
 mod downloads;
 mod driver;
+mod egress;
 mod gate;
 mod group;
 mod jobs;
@@ -21,15 +23,19 @@ mod store;
 mod view;
 mod world;
 
+pub use self::breakers::{
+    ARCHIVE, BREAKERS_FILE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
+};
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::egress::Outlet;
 pub use self::gate::{
     Door, GateRules, Gates, QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas,
 };
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
 pub use self::retries::Retries;
-pub use self::rules::{backoff, gate_rules, policies, rules};
+pub use self::rules::{backoff, breaker_policy, gate_rules, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;

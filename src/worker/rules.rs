@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Settings, Source};
+use crate::engine::breaker::BreakerPolicy;
 use crate::engine::quota::QuotaPolicy;
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use crate::worker::downloads::Policies;
@@ -45,6 +46,21 @@ pub fn backoff(settings: &Settings) -> Backoff {
         max_delay: restart.max_retry_delay,
         jitter: settings.backoff.jitter,
         max_doublings: settings.backoff.max_doublings,
+    }
+}
+
+/// When breakers open, and how they close.
+#[must_use]
+pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
+    let breaker = &settings.breaker;
+    BreakerPolicy {
+        failure_threshold: breaker.failure_threshold,
+        window: breaker.window,
+        failure_rate: breaker.failure_rate,
+        min_calls: breaker.min_calls,
+        recovery_timeout: breaker.recovery_timeout,
+        max_recovery_timeout: breaker.max_recovery_timeout,
+        success_threshold: breaker.success_threshold,
     }
 }
 

@@ -14,7 +14,8 @@ use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Ended, Exit, Facts, Gates, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
+    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Parts, Shared, Stop,
+    Store, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use tokio::time::sleep;
 
 use crate::ears::Ears;
 use crate::pauses::policy;
-use crate::rules::{gate_rules, policies, rules};
+use crate::rules::{breaker_policy, gate_rules, policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
 use crate::weather::weather;
@@ -170,6 +171,8 @@ pub(crate) struct Stage {
     pub(crate) world: SimWorld,
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Rc<RefCell<Server>>,
+    /// Breakers that are shared with another source; else each life has its own.
+    pub(crate) circuits: Option<Circuits>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
@@ -195,6 +198,7 @@ impl Stage {
             world,
             disk,
             server,
+            circuits: None,
             database,
             anchor,
             has_lost_nothing: true,
@@ -335,6 +339,9 @@ impl Stage {
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
         }
         let (view, _views) = watch::channel(View::unknown());
+        let circuits = self.circuits.clone();
+        let circuits =
+            circuits.unwrap_or_else(|| Circuits::new(&self.breakers(), "example", "sim"));
         let world = Rc::new(self.world.clone());
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
@@ -351,6 +358,7 @@ impl Stage {
             rules: rules(),
             policies: policies(),
             collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
+            circuits,
             concurrency: 8,
             mode,
             stop,
@@ -373,11 +381,30 @@ impl Stage {
         Some(ended)
     }
 
+    /// The breakers of a process that has just started.
+    pub(crate) fn breakers(&self) -> Rc<Breakers> {
+        let world = self.world.clone();
+        Breakers::open(self.breakers_file(), breaker_policy(), move || world.now()).0
+    }
+
+    pub(crate) fn breakers_file(&self) -> BreakersFile {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        BreakersFile::alone_on(disk, Path::new("/state"))
+    }
+
+    /// Another source with a store and a server of its own, in the same time.
+    pub(crate) fn another() -> Self {
+        Self::new(Case::calm(7))
+    }
+
     /// What the state file says; `None` before there is one.
     fn saved_status(&self) -> Option<Status> {
+        self.saved().map(|state| state.status)
+    }
+
+    pub(crate) fn saved(&self) -> Option<ExecutionState> {
         let json = self.disk.files().remove(Path::new(STATE_FILE))?;
-        let state: ExecutionState = serde_json::from_slice(&json).expect("it is whole");
-        Some(state.status)
+        Some(serde_json::from_slice(&json).expect("it is whole"))
     }
 
     fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {

@@ -5,6 +5,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
 #![expect(clippy::print_stdout, reason = "the report counts the days")]
 
+mod circuits;
 mod ears;
 mod life;
 mod pauses;

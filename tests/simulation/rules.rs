@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cynosure::config::{Provider, SharedBy};
+use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy};
 use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use cynosure::worker::{GateRules, Policies};
@@ -62,5 +63,17 @@ pub(crate) fn policies() -> Policies {
             },
         },
         bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
+    }
+}
+
+pub(crate) fn breaker_policy() -> BreakerPolicy {
+    BreakerPolicy {
+        failure_threshold: 5,
+        window: Duration::from_secs(600),
+        failure_rate: 0.5,
+        min_calls: 20,
+        recovery_timeout: Duration::from_secs(60),
+        max_recovery_timeout: Duration::from_secs(600),
+        success_threshold: 3,
     }
 }

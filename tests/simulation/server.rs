@@ -36,6 +36,8 @@ pub(crate) enum Mood {
     },
     /// Every answer is a login page.
     Walled,
+    /// Every second document fails.
+    Ailing,
     /// Well, and will be for the rest of the case.
     Healed,
 }
@@ -70,6 +72,10 @@ pub(crate) struct Server {
     forgotten: u64,
     throttle: Throttle,
     pub(crate) requests: u64,
+    /// Requests that are not answered yet.
+    pub(crate) in_flight: u64,
+    /// How much longer than usual an answer takes.
+    pub(crate) slowness: Duration,
     pub(crate) requests_while_closed: u64,
     pub(crate) throttled: u64,
     pub(crate) disk_is_full: bool,
@@ -97,6 +103,8 @@ impl Server {
             forgotten: 0,
             throttle: Throttle::default(),
             requests: 0,
+            in_flight: 0,
+            slowness: Duration::ZERO,
             requests_while_closed: 0,
             throttled: 0,
             disk_is_full: false,
@@ -166,7 +174,7 @@ impl Server {
             return Err(Failure::new(Cause::Unauthorized, "401 from the made-up service"));
         }
         match self.mood {
-            Mood::Well | Mood::Healed => Ok(()),
+            Mood::Well | Mood::Ailing | Mood::Healed => Ok(()),
             Mood::Down => Err(Failure::new(Cause::Server, "503 from the made-up service")),
             Mood::Unreachable => Err(Failure::new(Cause::LocalNetwork, "no route")),
             Mood::Walled => Err(Failure::new(Cause::Challenge, "a login page")),
@@ -236,8 +244,11 @@ impl SimSource {
         let mut passage = self.gate.enter(request).await?;
         self.world.step().await;
         let sent = self.world.true_now();
-        let latency = Duration::from_millis(5 + self.world.below(200));
+        let flight = Flight::begin(&self.server);
+        let slowness = self.server.borrow().slowness;
+        let latency = slowness + Duration::from_millis(5 + self.world.below(200));
         tokio::time::sleep(latency).await;
+        drop(flight);
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
         let told = answer.as_ref().err().and_then(|failure| failure.told);
         passage.head(Signals { told, ..Signals::default() }, latency);
@@ -317,6 +328,9 @@ impl Source for SimSource {
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));
         }
+        if self.server.borrow().mood == Mood::Ailing && no.is_multiple_of(2) {
+            return Err(Failure::new(Cause::Timeout, "no answer in time"));
+        }
         if mail.poison {
             return Err(Failure::new(Cause::Server, "500 from the made-up service"));
         }
@@ -334,6 +348,22 @@ impl Source for SimSource {
         let file = self.server.borrow().credential_file;
         let changed = self.known.replace(file) != file;
         Ok(if changed { Renewal::Changed } else { Renewal::Same })
+    }
+}
+
+/// A request on its way, also where it is given up.
+struct Flight<'a>(&'a RefCell<Server>);
+
+impl<'a> Flight<'a> {
+    fn begin(server: &'a RefCell<Server>) -> Self {
+        server.borrow_mut().in_flight += 1;
+        Self(server)
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().in_flight -= 1;
     }
 }
 

@@ -192,12 +192,15 @@ fn recorded(ground: &Ground, args: &ExplainArgs) -> Result<(Asked, Basis), Troub
     let Some((source, mut asked)) = found else {
         let why = match &args.item {
             Some(item) => format!(
-                "no reply is recorded for an item {}; `cynosure failures` shows what has failed",
-                printable(item)
+                "no reply is kept of an item {item}: it did not fail, or the server did not answer; \
+                 `cynosure failures` shows what has failed",
+                item = printable(item)
             ),
-            None => "no reply of a failed session is recorded; --item explains that of an item, --status \
+            None => {
+                "no reply of a failed session is kept; --item explains that of an item, --status \
                      one of your own"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         return Err(Trouble::new(Exit::Other, why));
     };

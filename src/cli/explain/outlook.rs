@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, Basis};
 use crate::cli::words::span;
-use crate::engine::quota::{Admission, Hold, HoldReason, Outcome, Quota, Reply, Signals};
+use crate::engine::quota::{Admission, Hold, HoldReason, Quota, Reply, Signals};
 use crate::engine::{
     Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
     Verdict,
@@ -88,8 +88,17 @@ pub(super) fn outlook(
         | Verdict::WaitForNetwork
         | Verdict::WaitForStorage => Some(session_retry(judgement, basis)),
     };
-    let means = means(verdict, judgement, scope, asked, basis);
+    let means = quick_tries(judgement, basis) + &means(verdict, judgement, scope, asked, basis);
     Outlook { scopes: vec![scope], verdict, means, delay }
+}
+
+/// What comes before the verdict, where a second try may do.
+fn quick_tries(judgement: &Judgement<'_>, basis: &Basis) -> String {
+    let failure = Failure::new(judgement.cause, "").told(judgement.told);
+    match basis.settings.retry.request.max_attempts {
+        tries if tries > 1 && failure.is_fleeting() => format!("after {tries} quick tries, "),
+        _ => String::new(),
+    }
 }
 
 fn means(
@@ -148,30 +157,28 @@ pub(super) fn hold(
     signals: &Signals,
 ) -> Option<Delay> {
     let signals = Signals { told: judgement.told, ..signals.clone() };
-    let is_throttled = judgement.cause == Cause::RateLimit;
-    let outcome = if is_throttled { Outcome::Throttled } else { Outcome::Failed };
     let held = |draw| {
         let mut quota = Quota::new(basis.quota.clone(), asked.at);
         let Admission::Go(ticket) = quota.admit(1, asked.at) else { return None };
-        let reply = Reply { outcome, signals: &signals };
+        let reply = Reply { outcome: judgement.cause.outcome(), signals: &signals };
         quota.answered(ticket, &reply, asked.at, draw)
     };
     let (soonest, latest) = (held(SOONEST)?, held(LATEST)?);
     Some(Delay {
         shortest: soonest.until.since(asked.at),
         longest: latest.until.since(asked.at),
-        because: hold_words(&soonest, asked.at, basis),
+        because: hold_words(&soonest, judgement, asked.at, basis),
         then: Vec::new(),
     })
 }
 
-fn hold_words(hold: &Hold, at: Moment, basis: &Basis) -> Vec<String> {
+fn hold_words(hold: &Hold, judgement: &Judgement<'_>, at: Moment, basis: &Basis) -> Vec<String> {
     let late = late();
     let max = span(basis.quota.max_wait);
     let mut lines = Vec::new();
     match &hold.reason {
         HoldReason::Told(told) => {
-            lines.push(format!("told {}, {late}", span(*told)));
+            lines.push(format!("{}, {late}", told_words(*told, judgement)));
             if hold.exceeds_max_wait {
                 lines.push(format!("longer than max_wait, {max}: a person is told"));
             }
@@ -195,6 +202,13 @@ fn hold_words(hold: &Hold, at: Moment, basis: &Basis) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whose word a wait is.
+fn told_words(told: Duration, judgement: &Judgement<'_>) -> String {
+    let whose =
+        if judgement.answer.retry_after == Some(told) { "the server's word" } else { "your rule" };
+    format!("{whose}, {}", span(told))
 }
 
 /// What is added to a server's word.
@@ -244,7 +258,8 @@ fn retry(judgement: &Judgement<'_>, asked: &Asked, basis: &Basis) -> Delay {
         span(basis.item.retry_delay),
         span(basis.item.max_retry_delay),
     )];
-    because.extend(judgement.told.map(|told| format!("never sooner than told, {}", span(told))));
+    let told = judgement.told;
+    because.extend(told.map(|told| format!("never sooner than {}", told_words(told, judgement))));
     let then = (before + 1..=before + FURTHER).map_while(range).collect();
     Delay { shortest, longest, because, then }
 }
@@ -265,7 +280,9 @@ fn session_retry(judgement: &Judgement<'_>, basis: &Basis) -> Delay {
         span(backoff.max_delay),
     )];
     let told = judgement.told;
-    because.extend(told.map(|told| format!("never sooner than told, {}, {}", span(told), late())));
+    because.extend(
+        told.map(|told| format!("never sooner than {}, {}", told_words(told, judgement), late())),
+    );
     let (shortest, longest) = range(1);
     Delay { shortest, longest, because, then: (2..=1 + FURTHER).map(range).collect() }
 }

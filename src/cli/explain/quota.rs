@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::asked::Asked;
 use super::moment;
 use crate::cli::words::{span, utc};
 use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
@@ -11,14 +12,22 @@ use crate::engine::{Moment, printable};
 const LAST_MOMENT: i64 = 253_402_300_799_999;
 
 /// Says what the limits are, a line or two for each.
-pub(super) fn lines(signals: &Signals, at: Moment, now: Moment) -> Vec<String> {
+pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(told) = signals.told {
-        lines.push(format!("Retry-After: {}", span(told)));
+    let retry_after = asked.headers.iter().find(|(name, _)| name == "retry-after");
+    match (signals.told, retry_after) {
+        (Some(told), _) => lines.push(format!("Retry-After: {}", span(told))),
+        (None, Some((_, value))) => {
+            lines.push(format!(
+                "Retry-After: \"{}\" is no time to wait, and counts for nothing",
+                printable(value)
+            ));
+        }
+        (None, None) => {}
     }
     for limit in &signals.limits {
         lines.push(figures(limit));
-        lines.extend(limit.reset.map(|reset| reset_words(&reset, at, now)));
+        lines.extend(limit.reset.map(|reset| reset_words(&reset, asked.at, now)));
     }
     if signals.is_cached {
         lines.push("the reply comes from a cache: its figures are not counted".to_owned());

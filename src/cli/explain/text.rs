@@ -46,7 +46,7 @@ pub(super) fn text(
             facts.add_all("gate", lines);
         }
     }
-    let limits = quota::lines(signals, asked.at, now);
+    let limits = quota::lines(asked, signals, now);
     if limits.is_empty() {
         facts.add("quota", "the headers say nothing of one");
     }

@@ -8,6 +8,7 @@ use super::*;
 
 mod error_rules;
 mod layers;
+mod proxy;
 mod retry;
 mod shipped;
 mod sources;
@@ -186,6 +187,29 @@ fn waits_that_contradict_each_other_are_refused() {
     let what = "`request.delay` (20s) is longer than `request.max_delay` (10s); lower the one or raise the other";
 
     assert_eq!(error.lines().next(), Some(format!("config.toml:2:1: {what}").as_str()));
+}
+
+#[test]
+fn a_breaker_that_would_contradict_itself_is_refused() {
+    let error =
+        mistakes("[breaker]\nrecovery_timeout = \"20m\"\nmin_calls = 500\nfailure_rate = 50\n");
+
+    insta::assert_snapshot!(error, @r"
+    config.toml:2:1: `breaker.recovery_timeout` (20m) is longer than `breaker.max_recovery_timeout` (10m); lower the one or raise the other
+    config.toml:3:1: `breaker.min_calls` is 500; write a whole number from 2 to 100
+    config.toml:4:1: `breaker.failure_rate` is 50; write a number from 0.0 to 1.0
+    3 mistakes in the configuration
+    ");
+}
+
+#[test]
+fn a_provider_cannot_be_called_like_a_breaker_of_its_own() {
+    let error = mistakes(&format!("{SOURCE}provider = \"ledger\"\n"));
+
+    assert!(
+        error.contains("`source.work.provider` is the name of a breaker of its own"),
+        "{error}"
+    );
 }
 
 #[test]

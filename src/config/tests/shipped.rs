@@ -49,8 +49,13 @@ fn its_example_has_the_defaults_of_a_source() {
 
     assert_eq!(&example, source(&minimal));
     let example = loaded.settings.provider("api.example.com");
-    let example =
-        Provider { cap: None, headers: HeaderNames::default(), routes: Vec::new(), ..example };
+    let example = Provider {
+        cap: None,
+        headers: HeaderNames::default(),
+        routes: Vec::new(),
+        error_rules: Vec::new(),
+        ..example
+    };
     assert_eq!(example, minimal.settings.provider("api.example.com"));
 }
 

@@ -58,6 +58,13 @@ impl Machine {
         }
     }
 
+    /// Waits for a breaker that others have opened: nothing that this source did.
+    pub(super) fn shut_out(mut self, work: Work, until: Moment, reason: &str, now: Moment) -> Step {
+        self.credential = Credential::Good;
+        self.go(State::Error { until, resume: work, then: Then::Resume }, reason, now)
+            .and(Effect::Pause)
+    }
+
     /// The new credential may try what the old one was refused.
     pub(super) fn renewed(mut self, work: Work, now: Moment) -> Step {
         if self.credential != Credential::Renewing {

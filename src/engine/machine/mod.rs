@@ -72,6 +72,10 @@ pub enum Event {
     CredentialChanged,
     /// The credential was read again, and is the one that was refused.
     CredentialSame,
+    /// A breaker lets nothing through before then.
+    CircuitOpen { until: Moment, reason: String },
+    /// The breaker that was waited for lets everything through again.
+    CircuitClosed,
 }
 
 /// What is to be listed in a session.
@@ -175,7 +179,9 @@ impl Machine {
             | Event::Resting { .. }
             | Event::Failed { .. }
             | Event::CredentialChanged
-            | Event::CredentialSame => self.unchanged(),
+            | Event::CredentialSame
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.unchanged(),
         }
     }
 
@@ -216,11 +222,13 @@ impl Machine {
             }
             Event::CredentialChanged => self.renewed(work, now),
             Event::CredentialSame => self.refused(rules, work, now),
+            Event::CircuitOpen { until, reason } => self.shut_out(work, *until, reason, now),
             Event::Asked
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed
-            | Event::Settled => self.unchanged(),
+            | Event::Settled
+            | Event::CircuitClosed => self.unchanged(),
         }
     }
 
@@ -243,7 +251,9 @@ impl Machine {
             | Event::Resting { .. }
             | Event::Failed { .. }
             | Event::CredentialChanged
-            | Event::CredentialSame => self.unchanged(),
+            | Event::CredentialSame
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.unchanged(),
         }
     }
 
@@ -258,6 +268,11 @@ impl Machine {
                 let longer = |until| State::Error { until, resume, then };
                 self.throttled_while_waiting(until, longer, failure, *draw, now)
             }
+            Event::CircuitOpen { until: later, .. } => {
+                let until = until.max(*later);
+                Self { state: State::Error { until, resume, then }, ..self }.unchanged()
+            }
+            Event::CircuitClosed => self.resume(resume, "the breaker is closed: trying again", now),
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due
@@ -288,7 +303,9 @@ impl Machine {
             | Event::Settled
             | Event::Resting { .. }
             | Event::CredentialChanged
-            | Event::CredentialSame => self.unchanged(),
+            | Event::CredentialSame
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.unchanged(),
         }
     }
 
@@ -306,7 +323,9 @@ impl Machine {
             | Event::Settled
             | Event::Resting { .. }
             | Event::Failed { .. }
-            | Event::CredentialSame => self.unchanged(),
+            | Event::CredentialSame
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.unchanged(),
         }
     }
 }

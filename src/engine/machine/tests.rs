@@ -9,6 +9,7 @@ use crate::engine::backoff::DEFAULTS;
 
 const NOW: Moment = Moment(1_000_000_000);
 const LATER: Moment = Moment(NOW.0 + 60_000);
+const MUCH_LATER: Moment = Moment(NOW.0 + 600_000);
 const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
 
 fn rules() -> Rules {
@@ -66,6 +67,10 @@ fn failed(scope: Scope, cause: Cause, told: Option<u64>) -> Event {
     Event::Failed { scope, failure, draw: MIDDLE }
 }
 
+fn circuit_open(until: Moment) -> Event {
+    Event::CircuitOpen { until, reason: "the circuit is open".to_owned() }
+}
+
 fn events() -> Vec<(String, Event)> {
     let mut events = vec![
         ("started".to_owned(), Event::Started),
@@ -79,6 +84,8 @@ fn events() -> Vec<(String, Event)> {
         ("resting".to_owned(), Event::Resting { until: LATER }),
         ("credential changed".to_owned(), Event::CredentialChanged),
         ("credential same".to_owned(), Event::CredentialSame),
+        ("circuit open".to_owned(), circuit_open(MUCH_LATER)),
+        ("circuit closed".to_owned(), Event::CircuitClosed),
         ("rate_limit (2 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(2))),
         ("rate_limit (90 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(90))),
     ];
@@ -162,7 +169,9 @@ fn label(event: &Event, name: &str) -> String {
         | Event::Settled
         | Event::Resting { .. }
         | Event::CredentialChanged
-        | Event::CredentialSame => name.to_owned(),
+        | Event::CredentialSame
+        | Event::CircuitOpen { .. }
+        | Event::CircuitClosed => name.to_owned(),
     }
 }
 
@@ -283,6 +292,37 @@ fn short_holds_without_end_are_not_progress() {
         now = machine.held(now).expect("it is held");
         machine = after(&machine, &Event::Due, now);
     }
+}
+
+#[test]
+fn a_breaker_that_others_opened_is_waited_for_and_costs_no_retry() {
+    for work in [Work::Looking, Work::Collecting, Work::Downloading] {
+        let step = machine(State::Working(work)).step(&rules(), &circuit_open(LATER), NOW);
+
+        let waiting = State::Error { until: LATER, resume: work, then: Then::Resume };
+        assert_eq!(step.machine.state, waiting);
+        assert_eq!(step.machine.reason, "the circuit is open");
+        assert_eq!((step.machine.error_count, step.machine.retry_count), (0, 0));
+        assert_eq!(step.effects, [Effect::Pause]);
+        let resumed = step.machine.step(&rules(), &Event::Due, LATER);
+        assert_eq!(resumed.effects, [Effect::Prove, work.effect()]);
+    }
+}
+
+#[test]
+fn the_wait_of_the_source_that_opened_it_is_not_shorter_than_the_breakers_nor_longer_when_it_closes()
+ {
+    let erred = after(&downloading(), &failed(Scope::Session, Cause::Server, None), NOW);
+    let reason = erred.reason.clone();
+
+    let waiting = after(&erred, &circuit_open(MUCH_LATER), NOW);
+    assert_eq!(waiting.deadline(&rules()), MUCH_LATER);
+    assert_eq!(waiting.reason, reason);
+    assert_eq!(after(&waiting, &circuit_open(NOW), NOW), waiting);
+
+    let resumed = waiting.step(&rules(), &Event::CircuitClosed, LATER);
+    assert_eq!(resumed.machine.state, State::Working(Work::Downloading));
+    assert_eq!(resumed.effects, [Effect::Prove, Effect::Download]);
 }
 
 #[test]

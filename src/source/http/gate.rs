@@ -55,6 +55,9 @@ pub trait Passage: fmt::Debug {
     /// Unless it is judged before it is dropped, it was what was asked for.
     fn head(&mut self, signals: Signals, latency: Duration);
 
+    /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
+    fn told(&mut self, wait: Duration);
+
     /// Says what the reply amounts to; the hold that it led to, if it closed the gate.
     /// Only the first word counts.
     fn judge(&mut self, outcome: Outcome) -> Option<Hold>;
@@ -87,6 +90,8 @@ impl Gate for OpenGate {
 
 impl Passage for Unwatched {
     fn head(&mut self, _signals: Signals, _latency: Duration) {}
+
+    fn told(&mut self, _wait: Duration) {}
 
     fn judge(&mut self, _outcome: Outcome) -> Option<Hold> {
         None

@@ -6,6 +6,7 @@
 
 mod body;
 mod gate;
+mod proxies;
 mod refusal;
 mod transport;
 
@@ -17,17 +18,19 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
 pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
+pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
 
 use self::body::Pace;
+use self::proxies::Ways;
 use self::refusal::Reading;
-use crate::engine::quota::{Outcome, Signals};
+use crate::engine::quota::Outcome;
 use crate::engine::{Cause, ErrorRule, Failure, Scope};
 use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
@@ -92,7 +95,7 @@ pub struct Answered {
 /// The client of one account.
 #[derive(Debug)]
 pub struct Client {
-    inner: reqwest::Client,
+    ways: Ways,
     limits: Limits,
     trusted: Vec<Origin>,
     gate: Rc<dyn Gate>,
@@ -100,13 +103,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate`.
+    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
+    /// on the ways of `egress`.
     ///
     /// # Errors
-    /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>, gate: Rc<dyn Gate>) -> Result<Self, Failure> {
-        let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted, gate, rules: Vec::new() })
+    /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
+    /// what should be a proxy's address is none.
+    pub fn new(
+        limits: Limits,
+        trusted: Vec<Origin>,
+        egress: &Egress,
+        gate: Rc<dyn Gate>,
+    ) -> Result<Self, Failure> {
+        let ways = Ways::new(egress, &limits, &trusted)?;
+        Ok(Self { ways, limits, trusted, gate, rules: Vec::new() })
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
@@ -158,7 +168,8 @@ impl Client {
     pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
         let reading = self.reading(ask, None);
         let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
-        let hold = answered.passage.judge(outcome(failure.cause));
+        failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
+        let hold = answered.passage.judge(failure.cause.outcome());
         failure.held(hold.map(|hold| hold.until))
     }
 
@@ -230,7 +241,7 @@ impl Client {
             let authorization = request.headers().get(AUTHORIZATION).cloned();
             let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
             let sent_at = Instant::now();
-            let response = match pace.head(&url, self.inner.execute(request)).await {
+            let response = match self.ways.send(request, &url, pace).await {
                 Ok(response) => response,
                 Err(failure) => return Err(cut_short(passage, failure).into()),
             };
@@ -244,9 +255,8 @@ impl Client {
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let reading = self.reading(ask, sent);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
-                    let signals = Signals { told: refusal.failure.told, ..signals };
-                    passage.head(signals, latency);
-                    let hold = passage.judge(outcome(refusal.failure.cause));
+                    refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
+                    let hold = passage.judge(refusal.failure.cause.outcome());
                     refusal.failure.held_until = hold.map(|hold| hold.until);
                     return Err(refusal);
                 }
@@ -268,10 +278,10 @@ impl Client {
             Wants::Document => "*/*",
         };
         let request = match &ask.post {
-            None => self.inner.get(url.clone()),
+            None => self.ways.request(Method::GET, url),
             Some(json) => self
-                .inner
-                .post(url.clone())
+                .ways
+                .request(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };
@@ -312,7 +322,7 @@ impl Client {
 impl Pass {
     /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
     /// in the `authorization`, in a URL, and in JSON.
-    fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
+    pub(in crate::source) fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
         let secret = match self {
             Self::Basic { password, .. } => password.expose_secret(),
             Self::Bearer { token } => token.expose_secret(),
@@ -345,30 +355,6 @@ impl Wants {
 fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
     passage.judge(Outcome::Failed);
     failure
-}
-
-/// What a refused request says of the quota.
-fn outcome(cause: Cause) -> Outcome {
-    match cause {
-        Cause::RateLimit => Outcome::Throttled,
-        Cause::Server
-        | Cause::Connection
-        | Cause::Tls
-        | Cause::Timeout
-        | Cause::Truncated
-        | Cause::Proxy
-        | Cause::LocalNetwork
-        | Cause::Storage
-        | Cause::Ledger => Outcome::Failed,
-        // The server let it in and answered; that it said no is another matter.
-        Cause::Unauthorized
-        | Cause::Forbidden
-        | Cause::NotFound
-        | Cause::Challenge
-        | Cause::CursorExpired
-        | Cause::TooLarge
-        | Cause::Unknown => Outcome::Accepted,
-    }
 }
 
 fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {

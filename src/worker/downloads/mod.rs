@@ -132,10 +132,15 @@ impl Downloads {
         self.bridge.half_open(self.policies.bridge);
     }
 
-    /// Takes the next document to fetch, if `concurrency` allows one more.
-    pub(super) fn take(&mut self, concurrency: usize) -> Option<Errand> {
+    /// Whether there is a document to fetch, and `concurrency` allows one more.
+    pub(super) fn may_take(&self, concurrency: usize) -> bool {
         let limit = if self.bridge.is_half_open() { 1 } else { concurrency };
-        if self.flying >= limit || self.group.is_full() {
+        self.flying < limit && !self.group.is_full() && !self.queue.is_empty()
+    }
+
+    /// Takes the next document to fetch, if it may be taken.
+    pub(super) fn take(&mut self, concurrency: usize) -> Option<Errand> {
+        if !self.may_take(concurrency) {
             return None;
         }
         let errand = self.queue.pop_front()?;

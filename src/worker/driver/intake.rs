@@ -6,12 +6,15 @@ use super::{Driver, Exit, Mode, Proof};
 use crate::engine::{Cause, Draw, Event, Failure, Kind, Moment, Scope, State, Then};
 use crate::ledger::{ItemNo, Tally};
 use crate::source::{News, Renewal, Source};
+use crate::worker::breakers::Shut;
 use crate::worker::jobs::Done;
 use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) async fn take_in(&mut self, done: Done) {
+        self.note_storage(&done);
         match done {
+            Done::Shut(shut) => self.wait_for(shut).await,
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
             Done::Paged(Ok(page)) => {
@@ -40,6 +43,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 let escalated = self.downloads.answered(errand, answer, now, draw);
                 match (escalated, failed) {
                     (Some(failure), _) => self.fail(Scope::Session, failure).await,
+                    // The one that was too much for a breaker.
+                    (None, Some(failure)) if self.has_opened(&failure) => {
+                        self.fail(Scope::Session, failure).await;
+                    }
                     (None, Some(failure)) => info!(
                         item = %item, cause = %failure.cause,
                         r#type = failure.cause.kind().name(), "recorded error: {failure}"
@@ -94,6 +101,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     pub(super) async fn fail(&mut self, scope: Scope, failure: Failure) {
         let draw: Draw = self.world.draw();
+        let shut = self.circuits.shut_for(failure.cause, scope);
+        let failure = match &shut {
+            Some(shut) => shut.explains(&failure),
+            None => failure,
+        };
         let (cause, kind) = (failure.cause, failure.cause.kind().name());
         if let State::Working(_) = self.machine.state {
             warn!(%cause, r#type = kind, "recorded error: {failure}");
@@ -104,6 +116,37 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.refused = Some(failure.clone());
         }
         self.decide(Event::Failed { scope, failure, draw }).await;
+        if let (Some(shut), State::Error { .. }) = (shut, self.machine.state) {
+            self.wait_for(shut).await;
+        }
+    }
+
+    /// Whether the failure of an item has opened a breaker, or came when it was open.
+    fn has_opened(&self, failure: &Failure) -> bool {
+        self.is_downloading() && self.circuits.shut_for(failure.cause, Scope::Item).is_some()
+    }
+
+    /// Tells the breakers of the ledger and the archive how they did.
+    fn note_storage(&self, done: &Done) {
+        match done {
+            Done::Committed { result: Ok(_), .. } => self.circuits.stored(),
+            Done::Paged(Ok(_)) | Done::Refilled(Ok(_)) | Done::Finished(Ok(_)) => {
+                self.circuits.recorded();
+            }
+            Done::Looked(Err(failure))
+            | Done::Paged(Err(failure))
+            | Done::Proved(Err(failure))
+            | Done::Refilled(Err(failure))
+            | Done::Fetched { answer: Err(failure), .. }
+            | Done::Committed { result: Err(failure), .. }
+            | Done::Finished(Err(failure))
+            | Done::Renewed(Err(failure)) => self.circuits.not_stored(failure),
+            Done::Looked(Ok(_))
+            | Done::Proved(Ok(()))
+            | Done::Fetched { answer: Ok(_), .. }
+            | Done::Renewed(Ok(_))
+            | Done::Shut(_) => {}
+        }
     }
 
     /// Asked for one session by a person, the worker does not sit out what needs a person.
@@ -119,6 +162,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             State::AuthFailed { .. } | State::Error { then: Then::Restart, .. } => true,
             State::Error { then: Then::Resume, .. } => {
                 needs_a_person
+                    || self.shut_by.as_ref().is_some_and(Shut::needs_a_person)
                     || self.has_never_worked()
                     || self.machine.retry_count > self.rules.max_retries
             }

@@ -35,6 +35,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             let Some(group) = self.downloads.take_last_group() else { break };
             self.commit(group, self.world.now());
         }
+        self.circuits.save(&*self.world).await;
         self.shared.with(Store::leave).await;
         let machine = self.machine.clone();
         if let Err(failure) = self.save(&machine).await {
@@ -63,7 +64,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Proved(_)
             | Done::Refilled(_)
             | Done::Finished(_)
-            | Done::Renewed(_) => {}
+            | Done::Renewed(_)
+            | Done::Shut(_) => {}
         }
     }
 }

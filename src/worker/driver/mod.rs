@@ -3,6 +3,7 @@
 //! Whatever runs beside the loop is a job whose answer comes back as a [`Done`].
 //! Jobs may be dropped at any time; only a commit is always waited for.
 
+mod circuits;
 mod intake;
 mod leave;
 mod perform;
@@ -24,6 +25,7 @@ use crate::engine::{
 use crate::ledger::Tally;
 use crate::retry::Policy;
 use crate::source::Source;
+use crate::worker::breakers::{Circuits, Shut};
 use crate::worker::downloads::{Downloads, Policies};
 use crate::worker::jobs::{Done, Shared};
 use crate::worker::rate::Rate;
@@ -90,6 +92,7 @@ pub struct Parts<S, W> {
     pub policies: Policies,
     /// How a page of the listing is tried again before its failure is the session's.
     pub collect: Policy,
+    pub circuits: Circuits,
     pub concurrency: usize,
     pub mode: Mode,
     pub stop: watch::Receiver<Stop>,
@@ -105,6 +108,11 @@ struct Driver<S, W> {
     shared: Shared<W>,
     rules: Rules,
     collect: Policy,
+    circuits: Circuits,
+    /// Wakes the loop when a breaker has changed.
+    news: watch::Receiver<u64>,
+    /// The breaker that is waited for.
+    shut_by: Option<Shut>,
     concurrency: usize,
     mode: Mode,
     stop: watch::Receiver<Stop>,
@@ -154,6 +162,9 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         shared: parts.shared,
         rules: parts.rules,
         collect: parts.collect,
+        news: parts.circuits.news(),
+        circuits: parts.circuits,
+        shut_by: None,
         concurrency: parts.concurrency,
         mode: parts.mode,
         stop: parts.stop,
@@ -181,8 +192,10 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     async fn run(&mut self) -> Ended {
+        self.shut_by = self.circuits.shut();
         self.decide(Event::Started).await;
         if self.mode == Mode::Once {
+            self.circuits.try_now();
             self.decide(Event::Asked).await;
         }
         self.watch_credential();
@@ -214,6 +227,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             () = stopped(&mut self.stop) => Fact::Stop,
             Some(done) = self.commits.next(), if !self.commits.is_empty() => Fact::Done(Box::new(done)),
             Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Fact::Done(Box::new(done)),
+            Ok(()) = self.news.changed() => Fact::Woken,
             () = self.world.sleep_until(wake) => Fact::Woken,
         }
     }
@@ -228,7 +242,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         } else {
             None
         };
-        let wakes = [publish, download, self.downloads.group_closes_at()];
+        let wakes = [publish, download, self.downloads.group_closes_at(), self.heeds_at()];
         wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Moment::min)
     }
 

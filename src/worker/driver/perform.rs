@@ -6,6 +6,7 @@ use super::{Driver, Exit, Mode, Proof};
 use crate::engine::{Effect, Event, Moment, State};
 use crate::ledger::Tally;
 use crate::source::Source;
+use crate::worker::breakers::Entry;
 use crate::worker::downloads::Lull;
 use crate::worker::group::Group;
 use crate::worker::jobs;
@@ -16,7 +17,12 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let now = self.world.now();
         match effect {
             Effect::Look => {
-                self.jobs.push(jobs::look(&self.source, &self.shared, self.held_until(now)));
+                self.jobs.push(jobs::look(
+                    &self.source,
+                    &self.shared,
+                    &self.circuits,
+                    self.held_until(now),
+                ));
             }
             Effect::Begin { session, .. } => {
                 self.tally = Tally::default();
@@ -65,6 +71,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.jobs.push(jobs::collect(
             &self.source,
             &self.shared,
+            &self.circuits,
             session,
             self.machine.relisted,
             self.held_until(self.world.now()),
@@ -101,6 +108,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Starts what the state allows.
     pub(super) async fn launch(&mut self) {
+        self.heed_circuits().await;
         let now = self.world.now();
         if self.may_fetch() && self.machine.held(now).is_none() {
             self.launch_downloads(now).await;
@@ -118,7 +126,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         match self.proof {
             Proof::Owed => {
                 self.proof = Proof::Asked;
-                self.jobs.push(jobs::prove(&self.source));
+                self.jobs.push(jobs::prove(&self.source, &self.circuits));
                 return;
             }
             Proof::Asked => return,
@@ -129,9 +137,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
         // First, since while a full group waits, nothing is fetched.
         self.commit_if_due(now);
-        while let Some(errand) = self.downloads.take(self.concurrency) {
-            self.jobs.push(jobs::fetch(&self.source, &self.shared, errand, self.drafts.draft()));
-        }
+        self.launch_fetches().await;
         match self.downloads.lull() {
             Some(Lull::AllSettled) if !self.finishing => {
                 self.finishing = true;
@@ -141,6 +147,20 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             }
             Some(Lull::Resting(until)) => self.decide(Event::Resting { until }).await,
             Some(Lull::AllSettled) | None => {}
+        }
+    }
+
+    async fn launch_fetches(&mut self) {
+        while self.downloads.may_take(self.concurrency) {
+            let pass = match self.circuits.try_enter() {
+                Entry::Go(pass) => pass,
+                // Its end wakes us.
+                Entry::Busy => return,
+                Entry::Shut(shut) => return self.wait_for(shut).await,
+            };
+            let Some(errand) = self.downloads.take(self.concurrency) else { return };
+            let draft = self.drafts.draft();
+            self.jobs.push(jobs::fetch(&self.source, &self.shared, pass, errand, draft));
         }
     }
 }

@@ -41,13 +41,17 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
         };
         let refused = self.refused.take();
-        let saved = self.shared.with(move |store| {
-            if let Some(failure) = refused {
-                store.keep_reply(&failure, now)?;
-            }
-            store.save(before, &after, until, &progress, now)
-        });
-        let saved = saved.await;
+        let (kept, saved) = self
+            .shared
+            .with(move |store| {
+                let kept = refused.map_or(Ok(()), |failure| store.keep_reply(&failure, now));
+                (kept, store.save(before, &after, until, &progress, now))
+            })
+            .await;
+        if let Err(failure) = kept {
+            // It would have told a person more; the work does not hang on it.
+            warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
+        }
         if saved.is_ok() {
             self.unsaved = false;
             self.published_at = now;

@@ -338,6 +338,10 @@ impl<W: World> Passage for Traveller<W> {
         self.first_byte = Some(latency);
     }
 
+    fn told(&mut self, wait: Duration) {
+        self.signals.told = self.signals.told.max(Some(wait));
+    }
+
     fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
         if self.judged.replace(outcome).is_some() {
             return None;

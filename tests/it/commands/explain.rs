@@ -94,7 +94,7 @@ fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
              judged by the built-in rules
     rule     server_trouble (built in): 408, 425 or 5xx
     cause    server (TEMPORARY)
-    verdict  the session waits and tries again, 3 times, then starts anew
+    verdict  after 3 quick tries, the session waits and tries again, 3 times, then starts anew
     delay    42 s to 1 min 18 s, then 1 min 42 s to 2 min 18 s, 3 min 42 s to 4 min 18 s
              1 min × 2^0, ± 30 % of 1 min by chance, at most 1 h
     quota    the headers say nothing of one
@@ -108,11 +108,21 @@ fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
     verdict  attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session
     delay    30 s, then 10 s to 20 s
              item.retry_delay, 10 s × 2^0, at most 5 min, its upper half by chance
-             never sooner than told, 30 s
+             never sooner than the server's word, 30 s
     gate     closed to every request for 31 s to 32 s
-             told 30 s, + 1 s margin, + up to 1 s by chance
+             the server's word, 30 s, + 1 s margin, + up to 1 s by chance
     quota    Retry-After: 30 s
     ");
+}
+
+#[test]
+fn a_retry_after_that_is_none_is_told_as_such() {
+    for junk in ["0", "-1", "1e30", "soon"] {
+        let header = format!("Retry-After: {junk}");
+        let out = explained(&["--status", "429", "--header", &header]).out;
+        assert!(out.contains(&format!("Retry-After: \"{junk}\" is no time to wait")), "{out}");
+        assert!(out.contains("no time is told: a first hold, + 1 s margin"), "{out}");
+    }
 }
 
 #[test]
@@ -133,7 +143,7 @@ fn rules_of_ones_own_are_named_with_their_place_and_note() {
     cause    rate_limit (TEMPORARY)
     verdict  nothing is sent to the provider until the wait is over; it costs no attempt
     delay    1 h
-             told 1 h, + 1 s margin, + up to 1 s by chance
+             your rule, 1 h, + 1 s margin, + up to 1 s by chance
     for      the listing and the session
     rule     forbidden (built in): 403 without a word of limits
     cause    forbidden (PERMANENT)

@@ -1,5 +1,6 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
+mod breaking;
 mod explain;
 mod home;
 mod looking;

@@ -54,6 +54,7 @@ fn without_a_configuration_every_command_says_what_to_do() {
         &["requeue"],
         &["verify"],
         &["reset", "x"],
+        &["breaker", "list"],
     ] {
         let ran = home.cynosure(args);
 

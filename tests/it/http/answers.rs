@@ -1,9 +1,13 @@
 //! Answers that are not what was asked for, and what they say.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Reach};
-use cynosure::source::http::{Ask, Limits, Pass, Wants};
+use cynosure::engine::quota::{HeaderNames, Hold, Outcome, Signals, read};
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
+use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants};
+use futures_util::future::LocalBoxFuture;
 
 use super::{
     Kept, SECRET, attempts, cause_of_document, client, failure_of_json, get, limits, pass,
@@ -88,9 +92,9 @@ async fn a_server_that_names_a_time_is_obeyed_where_that_is_sane() {
     assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
 }
 
-#[tokio::test]
-async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
-    let rule = ErrorRule {
+/// What a user knows: that a soft limit on documents lasts for an hour.
+fn soft_limit() -> ErrorRule {
+    ErrorRule {
         statuses: Vec::new(),
         header: None,
         body: Some(BodyCondition::Contains("soft limit".to_owned())),
@@ -99,9 +103,13 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
         wait: Some(Duration::from_secs(3600)),
         note: None,
         place: String::new(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
     let server = Hostile::saying(plain("400 Bad", "Retry-After: 5\r\n", "a SOFT Limit")).await;
-    let client = client(limits(), &server.url).judging_by(vec![rule]);
+    let client = client(limits(), &server.url).judging_by(vec![soft_limit()]);
     let pass = pass();
     let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
 
@@ -111,6 +119,56 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
 
     assert_eq!((item.cause, item.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
     assert_eq!((listing.cause, listing.told), (Cause::Unknown, Some(Duration::from_secs(5))));
+}
+
+/// A gate that lets everyone through and writes down what it was told, and the verdict.
+#[derive(Clone, Debug, Default)]
+struct Listening(Rc<RefCell<Vec<String>>>);
+
+impl Gate for Listening {
+    fn enter<'a>(
+        &'a self,
+        _request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Passage>) })
+    }
+
+    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+        true
+    }
+
+    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+        read(headers, &HeaderNames::default(), Moment::default())
+    }
+}
+
+impl Passage for Listening {
+    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+
+    fn told(&mut self, wait: Duration) {
+        self.0.borrow_mut().push(format!("{wait:?}"));
+    }
+
+    fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
+        self.0.borrow_mut().push(format!("{outcome:?}"));
+        None
+    }
+}
+
+#[tokio::test]
+async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
+    let heard = Listening::default();
+    let server = Hostile::saying(plain("403 No", "Retry-After: 5\r\n", "a soft limit")).await;
+    let url = &server.url;
+    let client =
+        Client::new(limits(), vec![url.origin()], &Egress::Direct, Rc::new(heard.clone())).unwrap();
+    let client = client.judging_by(vec![soft_limit()]);
+    let pass = pass();
+    let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
+
+    client.document(&ask, None, &mut Kept::default()).await.unwrap_err();
+
+    assert_eq!(*heard.0.borrow(), ["3600s", "Throttled"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,165 @@
+//! `breaker list`: the breakers as a person wants them at three in the morning.
+
+use serde_json::{Value, json};
+
+use super::{names, word};
+use crate::cli::exit::Exit;
+use crate::cli::place::Ground;
+use crate::cli::print::{note, show};
+use crate::cli::table::table;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::{NOTHING, clock, clock_and_wait, count, span, stamp, utc};
+use crate::engine::breaker::{Breaker, BreakerPolicy, Phase};
+use crate::engine::{Moment, printable};
+use crate::worker::{BreakersFile, Memories, breaker_policy};
+
+const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
+const COUNTS: [&str; 7] =
+    ["NAME", "CALLS", "FAILED", "REJECTED", "OPENED", "COUNTED SINCE", "LAST CHANGE"];
+
+pub(super) fn list(ground: &Ground, as_json: bool, now: Moment) -> Result<Exit, Trouble> {
+    let policy = breaker_policy(&ground.loaded.settings);
+    let file = BreakersFile::new(&ground.state_dir);
+    let memories = file.examine()?.unwrap_or_else(|why| {
+        let path = file.path().display();
+        note(format!("{path} cannot be read ({why}); the next run puts it aside and begins anew"));
+        Memories::new()
+    });
+    let breakers: Vec<Breaker> = names(ground, &memories)?
+        .iter()
+        .map(|name| match memories.get(name) {
+            Some(memory) => Breaker::recall(name, policy, memory, now),
+            None => Breaker::new(name, policy, now),
+        })
+        .collect();
+    if as_json {
+        let list: Vec<Value> = breakers.iter().map(|breaker| as_value(breaker, now)).collect();
+        show(format!("{:#}", json!({ "breakers": list, "configuration": configuration(policy) })))?;
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<_> = breakers.iter().map(|breaker| row(breaker, now)).collect();
+    show(table(&HEAD, &rows))?;
+    let rows: Vec<_> = breakers
+        .iter()
+        .filter(|breaker| memories.contains_key(breaker.name()))
+        .map(|breaker| counts(breaker, now))
+        .collect();
+    if !rows.is_empty() {
+        show(table(&COUNTS, &rows))?;
+    }
+    show(rules(policy))?;
+    Ok(Exit::Done)
+}
+
+fn row(breaker: &Breaker, now: Moment) -> Vec<String> {
+    let last = breaker
+        .last_failure()
+        .map(|failure| format!("{} {}", clock(failure.at, now), printable(&failure.message)));
+    vec![
+        printable(breaker.name()),
+        word(breaker.phase()).to_owned(),
+        failures(breaker, now),
+        next(breaker, now),
+        last.unwrap_or_else(|| NOTHING.to_owned()),
+    ]
+}
+
+/// How near it is to another state.
+fn failures(breaker: &Breaker, now: Moment) -> String {
+    let policy = breaker.policy();
+    match breaker.phase() {
+        Phase::Closed => {
+            let share = breaker.share(now);
+            let row = breaker.failures_in_a_row();
+            let row = format!("{row} of {} in a row", policy.failure_threshold);
+            if share.failed == 0 {
+                return row;
+            }
+            format!("{row}, {} of {}", share.failed, share.calls)
+        }
+        Phase::HalfOpen => {
+            let successes = breaker.successes_in_a_row();
+            format!("{successes} of {} successes", policy.success_threshold)
+        }
+        Phase::Open => NOTHING.to_owned(),
+    }
+}
+
+fn next(breaker: &Breaker, now: Moment) -> String {
+    match breaker.phase() {
+        Phase::Closed => NOTHING.to_owned(),
+        Phase::HalfOpen => "one request at a time".to_owned(),
+        Phase::Open => match breaker.shut(now) {
+            None => "the next request may try".to_owned(),
+            Some(Some(until)) => format!("one may try {}", clock_and_wait(until, now)),
+            Some(None) => format!("cynosure breaker close {}", printable(breaker.name())),
+        },
+    }
+}
+
+fn counts(breaker: &Breaker, now: Moment) -> Vec<String> {
+    let statistics = breaker.statistics();
+    let change = breaker.last_change().map(|change| {
+        let (at, to) = (clock(change.at, now), word(change.to));
+        format!("{at} {to}: {}", printable(&change.why))
+    });
+    vec![
+        printable(breaker.name()),
+        count(statistics.calls),
+        count(statistics.failures),
+        count(statistics.rejected),
+        count(statistics.opened),
+        stamp(breaker.counted_since()),
+        change.unwrap_or_else(|| NOTHING.to_owned()),
+    ]
+}
+
+/// The configuration in two sentences.
+fn rules(policy: BreakerPolicy) -> String {
+    let [window, first, longest] =
+        [policy.window, policy.recovery_timeout, policy.max_recovery_timeout].map(span);
+    format!(
+        "Each opens after {} failures in a row, or when {:.0} % of {} calls or more failed in {window}.\n\
+         It stays open for {first}, doubling to {longest}; then {} successes in a row close it.",
+        policy.failure_threshold,
+        policy.failure_rate * 100.0,
+        policy.min_calls,
+        policy.success_threshold,
+    )
+}
+
+fn as_value(breaker: &Breaker, now: Moment) -> Value {
+    let (statistics, share) = (breaker.statistics(), breaker.share(now));
+    json!({
+        "name": breaker.name(),
+        "state": breaker.phase().name(),
+        "since": utc(breaker.since()),
+        "until": breaker.until().map(utc),
+        "until_closed_by_hand": breaker.shut(now) == Some(None),
+        "failures_in_a_row": breaker.failures_in_a_row(),
+        "successes_in_a_row": breaker.successes_in_a_row(),
+        "window": { "calls": share.calls, "failed": share.failed },
+        "statistics": statistics,
+        "counted_since": utc(breaker.counted_since()),
+        "last_failure": breaker.last_failure().map(|failure| json!({
+            "cause": failure.cause.name(), "message": failure.message, "at": utc(failure.at),
+        })),
+        "last_change": breaker.last_change().map(|change| json!({
+            "from": change.from.name(), "to": change.to.name(),
+            "severity": change.severity.name(), "at": utc(change.at), "why": change.why,
+        })),
+    })
+}
+
+/// Durations in seconds.
+fn configuration(policy: BreakerPolicy) -> Value {
+    json!({
+        "failure_threshold": policy.failure_threshold,
+        "window": policy.window.as_secs_f64(),
+        "failure_rate": policy.failure_rate,
+        "min_calls": policy.min_calls,
+        "recovery_timeout": policy.recovery_timeout.as_secs_f64(),
+        "max_recovery_timeout": policy.max_recovery_timeout.as_secs_f64(),
+        "success_threshold": policy.success_threshold,
+    })
+}

@@ -1,0 +1,58 @@
+//! What `status` says of the breakers that a source depends on.
+
+use crate::cli::place::Ground;
+use crate::cli::words::clock_and_wait;
+use crate::engine::breaker::{Breaker, Phase};
+use crate::engine::{Moment, printable};
+use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
+
+/// The breakers at one moment.
+#[derive(Debug)]
+pub(in crate::cli) struct Remarks {
+    breakers: Vec<Breaker>,
+    now: Moment,
+}
+
+impl Remarks {
+    /// Looks at the breakers. What cannot be read is told by `breaker list`.
+    #[must_use]
+    pub(in crate::cli) fn look(ground: &Ground, now: Moment) -> Self {
+        let policy = breaker_policy(&ground.loaded.settings);
+        let memories = BreakersFile::new(&ground.state_dir).examine();
+        let memories = memories.ok().and_then(Result::ok).unwrap_or_default();
+        let breakers = memories
+            .iter()
+            .map(|(name, memory)| Breaker::recall(name, policy, memory, now))
+            .collect();
+        Self { breakers, now }
+    }
+
+    /// What to say of a source of this provider; nothing while all is well.
+    #[must_use]
+    pub(in crate::cli) fn of(&self, provider: &str) -> Option<String> {
+        let concerns = |name: &str| name == provider || name == LEDGER || name == ARCHIVE;
+        let remarks = self.breakers.iter().filter(|breaker| concerns(breaker.name()));
+        let remarks: Vec<String> = remarks.filter_map(|breaker| self.remark(breaker)).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+
+    fn remark(&self, breaker: &Breaker) -> Option<String> {
+        let name = printable(breaker.name());
+        match (breaker.phase(), breaker.shut(self.now)) {
+            (Phase::Closed, _) => None,
+            (Phase::Open, Some(Some(until))) => {
+                let until = clock_and_wait(until, self.now);
+                Some(format!("the circuit of {name} is open until {until}"))
+            }
+            (Phase::Open, Some(None)) => {
+                Some(format!("the circuit of {name} is open until `cynosure breaker close {name}`"))
+            }
+            (Phase::Open, None) => {
+                Some(format!("the circuit of {name} is open; the next request may try"))
+            }
+            (Phase::HalfOpen, _) => {
+                Some(format!("the circuit of {name} is half-open: one request at a time"))
+            }
+        }
+    }
+}

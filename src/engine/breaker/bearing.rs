@@ -1,0 +1,68 @@
+//! What the end of a call says about the one who was called.
+
+use crate::engine::{Cause, Scope};
+
+/// What the end of a call says about the one who was called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bearing {
+    /// It works: also an item that it knows to be gone is an answer.
+    Well,
+    /// It does not work.
+    Ill,
+    /// Nothing: someone else is to blame, or something else sees to it.
+    Nothing,
+}
+
+impl Bearing {
+    /// Judges what a failed call says about the provider. One arm each, so that a new cause
+    /// cannot be forgotten.
+    #[must_use]
+    pub fn on_provider(cause: Cause, scope: Scope) -> Self {
+        match cause {
+            Cause::Server
+            | Cause::Connection
+            | Cause::Tls
+            | Cause::Timeout
+            | Cause::Truncated
+            | Cause::Unknown => Self::Ill,
+            Cause::NotFound => match scope {
+                Scope::Item => Self::Well,
+                // The whole service is not where it was.
+                Scope::Listing | Scope::Session => Self::Ill,
+            },
+            // It works, and asks us to come less often.
+            Cause::RateLimit => Self::Nothing,
+            // It works, and wants another credential, or not this item.
+            Cause::Unauthorized | Cause::Forbidden | Cause::TooLarge | Cause::CursorExpired => {
+                Self::Nothing
+            }
+            // Three in a row end the session, with a longer wait than any breaker's.
+            Cause::Challenge => Self::Nothing,
+            // The trouble is on this side.
+            Cause::Proxy | Cause::LocalNetwork | Cause::Storage | Cause::Ledger => Self::Nothing,
+        }
+    }
+
+    /// Judges what a failed call says about the ledger or the archive.
+    #[must_use]
+    pub fn on_storage(cause: Cause) -> Self {
+        match cause {
+            Cause::Storage | Cause::Ledger => Self::Ill,
+            Cause::RateLimit
+            | Cause::Unauthorized
+            | Cause::Forbidden
+            | Cause::NotFound
+            | Cause::Server
+            | Cause::Connection
+            | Cause::Tls
+            | Cause::Timeout
+            | Cause::Truncated
+            | Cause::Challenge
+            | Cause::Proxy
+            | Cause::CursorExpired
+            | Cause::LocalNetwork
+            | Cause::TooLarge
+            | Cause::Unknown => Self::Nothing,
+        }
+    }
+}

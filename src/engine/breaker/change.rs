@@ -1,0 +1,84 @@
+//! The states of a breaker, and the news that it went from one to another.
+
+use std::fmt;
+
+use crate::engine::Moment;
+
+/// The three words a person sees.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Phase {
+    /// Calls go through.
+    Closed,
+    /// Nothing goes through.
+    Open,
+    /// One call at a time may show that all is well again.
+    HalfOpen,
+}
+
+/// How much it matters to a person.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+/// A breaker went from one state to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// Whose breaker it is.
+    pub name: String,
+    pub from: Phase,
+    pub to: Phase,
+    pub severity: Severity,
+    pub at: Moment,
+    /// One line for a person.
+    pub why: String,
+}
+
+impl Phase {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The word for it in the file, logs and commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
+    /// How much the arrival in this state matters.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Closed => Severity::Info,
+            Self::Open => Severity::Critical,
+            Self::HalfOpen => Severity::Warning,
+        }
+    }
+}
+
+impl Severity {
+    /// The word for it in logs and alerts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
