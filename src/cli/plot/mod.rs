@@ -1,5 +1,6 @@
 //! Plots of how fast requests were answered over time: what is drawn, and its scales.
 
+mod element;
 mod scale;
 mod svg;
 mod terminal;

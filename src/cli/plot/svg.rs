@@ -1,7 +1,9 @@
 //! Plots as SVG: one file that needs no other, readable on white and on black.
 
 use std::ops::Range;
+use std::time::Duration;
 
+use super::element::{Anchor, escaped, path, rect, shaded, text};
 use super::scale::{RateAxis, count_ticks, time_ticks};
 use super::{Bin, Chart, Run, index_f64, number};
 use crate::cli::words::count;
@@ -22,6 +24,11 @@ const BOTTOM_CUT: f64 = 34.0;
 const LETTER: f64 = 6.9;
 /// The strip of 429s below each plot.
 const STRIP: Range<f64> = 8.0..16.0;
+/// The lid on what is cut.
+const CUT_HEIGHT: f64 = 3.0;
+const TICK_HEIGHT: f64 = 5.0;
+/// From the strip to the base line of the times.
+const TIME_LABEL_GAP: f64 = 16.0;
 /// Parts of the time axis, each a step of the line.
 const BINS: usize = 430;
 const TIME_TICKS_MAX: usize = 8;
@@ -105,10 +112,8 @@ impl Drawing<'_> {
         panel.push_str(&self.refused_strip(bins, bottom));
         if let Some(quota) = self.chart.quota {
             let y = bottom - self.axis.share(quota.get()) * PANEL_HEIGHT;
-            add(
-                &mut panel,
-                format_args!("<path class=\"quota\" d=\"M{} {y:.1}H{}\"/>", PLOT.start, PLOT.end),
-            );
+            let line = format!("M{} {y:.1}H{}", PLOT.start, PLOT.end);
+            panel.push_str(&path("quota", &line));
         }
         panel.push_str(&self.time_axis(bottom));
         panel
@@ -119,7 +124,7 @@ impl Drawing<'_> {
         let number = number.min(1);
         let end = run.end.as_secs_f64();
         let top = bottom - PANEL_HEIGHT;
-        let (mut path, mut cuts, mut last) = (String::new(), String::new(), String::new());
+        let (mut steps, mut cuts, mut last) = (String::new(), String::new(), String::new());
         let lived =
             bins.iter().enumerate().take_while(|(index, _)| index_f64(*index) * self.width < end);
         for (index, bin) in lived {
@@ -129,21 +134,17 @@ impl Drawing<'_> {
             let to = self.x((index_f64(index + 1) * self.width).min(end));
             // A step that stays at its height is the last one made longer.
             if last != y {
-                path.push_str(&format!("H{from:.1}V{y}"));
+                steps.push_str(&format!("H{from:.1}V{y}"));
             }
             if self.axis.is_cut(rate) {
-                let (class, lid) = (format!("run{number}"), top - 3.0);
-                cuts.push_str(&format!(
-                    "<path class=\"{class}\" d=\"M{from:.1} {top}H{to:.1}V{lid}H{from:.1}Z\"/>\n"
-                ));
+                cuts.push_str(&rect(&format!("run{number}"), from..to, top - CUT_HEIGHT..top));
             }
             last = y;
         }
-        let path = format!("M{} {bottom}{path}H{:.1}V{bottom}", PLOT.start, self.x(end));
-        format!(
-            "<path class=\"run{number} area\" d=\"{path}Z\"/>\n\
-             <path class=\"line{number}\" d=\"{path}\"/>\n{cuts}"
-        )
+        let steps = format!("M{} {bottom}{steps}H{:.1}V{bottom}", PLOT.start, self.x(end));
+        path(&format!("run{number} area"), &format!("{steps}Z"))
+            + &path(&format!("line{number}"), &steps)
+            + &cuts
     }
 
     /// A strip below the plot, the redder the more of the answers were 429s.
@@ -151,30 +152,19 @@ impl Drawing<'_> {
         if bins.iter().all(|bin| bin.refused <= 0.0) {
             return String::new();
         }
-        let (top, height) = (bottom + STRIP.start, STRIP.end - STRIP.start);
-        let mut strip = format!(
-            "<text class=\"faint\" text-anchor=\"end\" x=\"{}\" y=\"{}\">429s</text>\n",
-            PLOT.start - 8.0,
-            bottom + STRIP.end
-        );
+        let strip = bottom + STRIP.start..bottom + STRIP.end;
+        let mut drawn = text("faint", Anchor::End, [PLOT.start - 8.0, strip.end], "429s");
         let mut from = 0;
         for part in bins.chunk_by(|one, other| shade(*one) == shade(*other)) {
             let to = from + part.len();
+            let x = self.x(index_f64(from) * self.width)..self.x(index_f64(to) * self.width);
             let shade = shade(part[0]);
             if shade > 0.0 {
-                let (x, end) =
-                    (self.x(index_f64(from) * self.width), self.x(index_f64(to) * self.width));
-                add(
-                    &mut strip,
-                    format_args!(
-                        "<rect class=\"refused\" x=\"{x:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{height}\" fill-opacity=\"{shade}\"/>",
-                        end - x
-                    ),
-                );
+                drawn.push_str(&shaded("refused", x, strip.clone(), shade));
             }
             from = to;
         }
-        strip
+        drawn
     }
 
     /// What each run had done by when, and what the quota alone would have allowed.
@@ -191,20 +181,17 @@ impl Drawing<'_> {
         }
         panel.push_str(&self.granted(most, bottom));
         for (number, (run, bins)) in self.chart.runs.iter().zip(bins).enumerate().rev() {
-            let mut path = format!("M{} {bottom}", PLOT.start);
+            let mut line = format!("M{} {bottom}", PLOT.start);
             let mut done = 0.0;
             for (index, bin) in bins.iter().enumerate() {
                 let end = (index_f64(index + 1) * self.width).min(run.end.as_secs_f64());
                 done += bin.accepted;
-                path.push_str(&format!("L{:.1} {:.1}", self.x(end), height(done)));
+                line.push_str(&format!("L{:.1} {:.1}", self.x(end), height(done)));
                 if end >= run.end.as_secs_f64() {
                     break;
                 }
             }
-            add(
-                &mut panel,
-                format_args!("<path class=\"done line{}\" d=\"{path}\"/>", number.min(1)),
-            );
+            panel.push_str(&path(&format!("done line{}", number.min(1)), &line));
         }
         panel.push_str(&self.time_axis(bottom));
         panel
@@ -213,7 +200,7 @@ impl Drawing<'_> {
     /// What the quota alone would allow by when: nothing in an outage.
     fn granted(&self, most: u64, bottom: f64) -> String {
         let Some(quota) = self.chart.quota else { return String::new() };
-        let (mut path, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
+        let (mut line, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
         let outages =
             self.chart.outages.iter().map(|out| (out.start.as_secs_f64(), out.end.as_secs_f64()));
         let end = self.chart.span().as_secs_f64();
@@ -222,46 +209,33 @@ impl Drawing<'_> {
             done += served * quota.get();
             at += served;
             let height = bottom - done / number(most) * PANEL_HEIGHT;
-            path.push_str(&format!("L{:.1} {height:.1}", self.x(at)));
+            line.push_str(&format!("L{:.1} {height:.1}", self.x(at)));
             if done >= number(most) || from >= end {
                 break;
             }
             at = to.min(end);
-            path.push_str(&format!("H{:.1}", self.x(at)));
+            line.push_str(&format!("H{:.1}", self.x(at)));
         }
-        format!("<path class=\"quota\" d=\"{path}\"/>\n")
+        path("quota", &line)
     }
 
     fn outages(&self, top: f64) -> String {
-        let mut bands = String::new();
         let end = self.chart.span();
-        for outage in self.chart.outages.iter().filter(|outage| outage.start < end) {
-            let (from, to) =
-                (self.x(outage.start.as_secs_f64()), self.x(outage.end.min(end).as_secs_f64()));
-            add(
-                &mut bands,
-                format_args!(
-                    "<rect class=\"out\" x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{PANEL_HEIGHT}\"/>",
-                    to - from
-                ),
-            );
-        }
-        bands
+        let seen = self.chart.outages.iter().filter(|outage| outage.start < end);
+        let band = |outage: &Range<Duration>| {
+            let to = outage.end.min(end).as_secs_f64();
+            rect("out", self.x(outage.start.as_secs_f64())..self.x(to), top..top + PANEL_HEIGHT)
+        };
+        seen.map(band).collect()
     }
 
     fn time_axis(&self, bottom: f64) -> String {
-        let mut axis =
-            format!("<path class=\"axis\" d=\"M{} {bottom}H{}\"/>\n", PLOT.start, PLOT.end);
+        let mut axis = path("axis", &format!("M{} {bottom}H{}", PLOT.start, PLOT.end));
         for (at, label) in time_ticks(self.chart.span(), TIME_TICKS_MAX) {
             let x = self.x(at.as_secs_f64());
-            let (from, to) = (bottom + 5.0, bottom + STRIP.end + 16.0);
-            add(&mut axis, format_args!("<path class=\"axis\" d=\"M{x:.1} {bottom}V{from}\"/>"));
-            add(
-                &mut axis,
-                format_args!(
-                    "<text class=\"faint\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{to}\">{label}</text>"
-                ),
-            );
+            axis.push_str(&path("axis", &format!("M{x:.1} {bottom}V{}", bottom + TICK_HEIGHT)));
+            let below = bottom + STRIP.end + TIME_LABEL_GAP;
+            axis.push_str(&text("faint", Anchor::Middle, [x, below], &label));
         }
         axis
     }
@@ -275,13 +249,10 @@ impl Drawing<'_> {
                 (x, lines) = (24.0, lines + 1);
             }
             let y = LEGEND + LEGEND_PITCH * index_f64(lines - 1);
-            add(
-                &mut legend,
-                format_args!(
-                    "<g transform=\"translate({x:.0} {y})\">{drawn}<text x=\"24\">{}</text></g>",
-                    escaped(&meaning)
-                ),
-            );
+            let meaning = text("ink", Anchor::Start, [24.0, 0.0], &meaning);
+            legend.push_str(&format!(
+                "<g transform=\"translate({x:.0} {y})\">\n{drawn}{meaning}</g>\n"
+            ));
             x += width;
         }
         (legend, lines)
@@ -289,29 +260,26 @@ impl Drawing<'_> {
 
     /// The signs that are drawn, each on the base line of its meaning.
     fn signs(&self) -> Vec<(String, String)> {
-        let rect = |class: &str, top: i32, height: i32| {
-            format!("<rect class=\"{class}\" y=\"{top}\" width=\"16\" height=\"{height}\"/>")
-        };
+        let sign = |class: &str, y: Range<f64>| rect(class, 0.0..16.0, y);
         let runs = self.chart.runs.iter().enumerate();
-        let mut signs: Vec<_> = runs
-            .map(|(number, run)| {
-                (rect(&format!("run{}", number.min(1)), -10, 11), run.name.clone())
-            })
-            .collect();
+        let runs = runs.map(|(number, run)| {
+            (sign(&format!("run{}", number.min(1)), -10.0..1.0), run.name.clone())
+        });
+        let mut signs: Vec<_> = runs.collect();
         if let Some(quota) = self.chart.quota {
-            let line = "<path class=\"quota\" d=\"M0 -4h18\"/>".to_owned();
-            signs.push((line, format!("the server's quota, {quota}")));
+            signs.push((path("quota", "M0 -4h18"), format!("the server's quota, {quota}")));
         }
         if !self.chart.outages.is_empty() {
-            signs.push((rect("out", -10, 11), "outage".to_owned()));
+            signs.push((sign("out", -10.0..1.0), "outage".to_owned()));
         }
-        if self.chart.runs.iter().any(|run| run.samples.iter().any(|sample| sample.throttled > 0)) {
+        let mut samples = self.chart.runs.iter().flat_map(|run| &run.samples);
+        if samples.any(|sample| sample.throttled > 0) {
             let meaning = "429s, the stronger the more of the answers";
-            signs.push((rect("refused", -8, 8), meaning.to_owned()));
+            signs.push((sign("refused", -8.0..0.0), meaning.to_owned()));
         }
         if self.axis.peak > self.axis.top * (1.0 + 1e-9) {
             let meaning = format!("beyond the axis, up to {}", self.axis.peak_label());
-            signs.push((rect("faint", -6, 3), meaning));
+            signs.push((sign("faint", -6.0..-3.0), meaning));
         }
         signs
     }
@@ -333,27 +301,12 @@ fn heading(top: f64, class: &str, name: &str, note: &str) -> String {
 }
 
 fn grid_line(y: f64, label: &str) -> String {
-    format!(
-        "<path class=\"grid\" d=\"M{} {y:.1}H{}\"/>\n\
-         <text class=\"faint\" text-anchor=\"end\" x=\"{}\" y=\"{:.1}\">{label}</text>\n",
-        PLOT.start,
-        PLOT.end,
-        PLOT.start - 8.0,
-        y + 4.0
-    )
+    path("grid", &format!("M{} {y:.1}H{}", PLOT.start, PLOT.end))
+        + &text("faint", Anchor::End, [PLOT.start - 8.0, y + 4.0], label)
 }
 
 /// The share of 429s in tenths, never too pale to be seen.
 fn shade(bin: Bin) -> f64 {
     let share = bin.refused_share();
     if share > 0.0 { ((share * 10.0).ceil() / 10.0).max(0.3) } else { 0.0 }
-}
-
-fn add(text: &mut String, element: std::fmt::Arguments<'_>) {
-    text.push_str(&element.to_string());
-    text.push('\n');
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,0 +1,47 @@
+//! The elements of an SVG that plots are made of, a line each.
+
+use std::ops::Range;
+
+/// Where a text stands by its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+pub(super) fn path(class: &str, steps: &str) -> String {
+    format!("<path class=\"{class}\" d=\"{steps}\"/>\n")
+}
+
+pub(super) fn rect(class: &str, x: Range<f64>, y: Range<f64>) -> String {
+    shaded(class, x, y, 1.0)
+}
+
+/// A rectangle that lets what is below it shine through.
+pub(super) fn shaded(class: &str, x: Range<f64>, y: Range<f64>, opacity: f64) -> String {
+    let (width, height) = (x.end - x.start, y.end - y.start);
+    let opacity =
+        if opacity < 1.0 { format!(" fill-opacity=\"{opacity}\"") } else { String::new() };
+    let (x, y) = (x.start, y.start);
+    format!(
+        "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{height}\"{opacity}/>\n"
+    )
+}
+
+/// A line of text, its base line at `y`.
+pub(super) fn text(class: &str, anchor: Anchor, [x, y]: [f64; 2], text: &str) -> String {
+    let anchor = match anchor {
+        Anchor::Start => "start",
+        Anchor::Middle => "middle",
+        Anchor::End => "end",
+    };
+    let text = escaped(text);
+    format!(
+        "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>\n"
+    )
+}
+
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
