@@ -51,6 +51,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// When whoever may not call because another call is under way asks again.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
+type Listener = Box<dyn Fn(&Change)>;
+
 /// All breakers of a process.
 pub struct Breakers {
     file: Arc<BreakersFile>,
@@ -58,6 +60,7 @@ pub struct Breakers {
     inner: RefCell<Inner>,
     /// Another number whenever someone who waits may find something else than before.
     version: watch::Sender<u64>,
+    listeners: RefCell<Vec<Listener>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl Breakers {
             clock: Box::new(clock),
             inner: RefCell::new(inner),
             version: watch::Sender::new(0),
+            listeners: RefCell::default(),
         };
         (Rc::new(breakers), note)
     }
@@ -164,6 +168,11 @@ impl Breakers {
     #[must_use]
     pub fn shut(&self, name: &str) -> Option<Option<Moment>> {
         self.inner.borrow().kept.get(name)?.breaker.shut((self.clock)())
+    }
+
+    /// Has each change of state told from now on, also those that other processes make.
+    pub fn on_change(&self, listener: impl Fn(&Change) + 'static) {
+        self.listeners.borrow_mut().push(Box::new(listener));
     }
 
     /// Tells when a breaker has changed its state, or lets the next one try.
@@ -276,7 +285,7 @@ impl Breakers {
         told
     }
 
-    /// Whoever wants to know of a change hears of it here.
+    /// Logs a change, and tells it to whoever wants to know.
     fn announce(&self, change: &Change) {
         let Change { name, from, to, severity, at: _, why } = change;
         let (from, to, level) = (from.name(), to.name(), severity.name());
@@ -288,6 +297,7 @@ impl Breakers {
                 info!(name, from, to, severity = level, why, "circuit breaker changed");
             }
         }
+        self.listeners.borrow().iter().for_each(|listener| listener(change));
         self.version.send_modify(|version| *version += 1);
     }
 }
@@ -315,10 +325,14 @@ impl Breakers {
                 return Some(errand);
             }
         }
-        if !is_look || inner.is_away {
+        if !is_look {
             return None;
         }
+        // Also where another source is just looking: whoever waits must not ask again at once.
         inner.looked_at = now;
+        if inner.is_away {
+            return None;
+        }
         inner.kept.values_mut().for_each(Kept::send_nothing);
         Some(Errand { file: Arc::clone(&self.file), task: Task::Read })
     }

@@ -237,3 +237,35 @@ fn items_of_one_number_in_two_sources_are_two_items() {
 
     assert_eq!(breakers.phase("example"), Phase::Open);
 }
+
+#[tokio::test]
+async fn each_change_is_told_whoever_made_it() {
+    let scene = Scene::new();
+    let breakers = scene.process();
+    let heard: Rc<RefCell<Vec<String>>> = Rc::default();
+    let ears = Rc::clone(&heard);
+    breakers.on_change(move |change| {
+        let Change { name, from, to, severity, .. } = change;
+        ears.borrow_mut().push(format!("{name}: {from} → {to} {}", severity.name()));
+    });
+
+    open(&breakers);
+    breakers.sync(&RealWorld).await;
+    scene.pass(60);
+    assert_eq!(breakers.permits("example"), Ok(()));
+    breakers.failed("example", &down());
+    breakers.sync(&RealWorld).await;
+    scene.order("example", Order::Close);
+    scene.pass(5);
+    breakers.sync(&RealWorld).await;
+
+    assert_eq!(
+        *heard.borrow(),
+        [
+            "example: closed → open critical",
+            "example: open → half_open warning",
+            "example: half_open → open critical",
+            "example: open → closed info",
+        ]
+    );
+}
