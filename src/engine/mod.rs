@@ -15,6 +15,7 @@ mod judge;
 mod machine;
 mod moment;
 mod names;
+mod printable;
 pub mod quota;
 mod reply;
 pub mod retry_after;
@@ -25,9 +26,7 @@ pub use self::bridge::{Bridge, BridgePolicy};
 pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
 pub use self::classify::{Answer, Rule, Said};
 pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
-pub use self::failure::{
-    Cause, Failure, Kind, Scope, Verdict, is_disruptive, printable, printable_lines,
-};
+pub use self::failure::{Cause, Failure, Kind, Scope, Verdict};
 pub use self::item::{ItemPolicy, ItemStep, Recheck};
 pub use self::judge::{Judgement, Matched, judge};
 pub use self::machine::{
@@ -36,6 +35,7 @@ pub use self::machine::{
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
+pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
