@@ -41,6 +41,9 @@ pub mod state;
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;
 
+// REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Reads its files as config does.
+pub mod simulate;
+
 // The embedded mailbox service, for trying it out and for tests. Uses nothing of the above.
 pub mod demo;
 

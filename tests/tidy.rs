@@ -15,11 +15,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
+    // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
+    ("simulate", &["engine", "config"]),
     ("demo", &[]),
     ("worker", &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state"]),
     (
         "cli",
-        &["engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo"],
+        &[
+            "engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo",
+            "simulate",
+        ],
     ),
 ];
 

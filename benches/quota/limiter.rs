@@ -108,7 +108,8 @@ impl Limiter {
         }
         let is_accepted = self.used < quota;
         self.used += u32::from(is_accepted);
-        let reset = window * u32::try_from(number + 1).unwrap_or(u32::MAX) - now;
+        let ends = window * u32::try_from(number + 1).unwrap_or(u32::MAX);
+        let reset = ends.saturating_sub(now);
         Decision { is_accepted, remaining: quota - self.used, reset, retry_after: reset }
     }
 
@@ -121,7 +122,9 @@ impl Limiter {
         if is_accepted {
             self.log.push_back(now);
         }
-        let until = |at: Option<&Duration>| at.map_or(Duration::ZERO, |at| *at + window - now);
+        let until = |at: Option<&Duration>| {
+            at.map_or(Duration::ZERO, |at| (*at + window).saturating_sub(now))
+        };
         Decision {
             is_accepted,
             remaining: quota - used - u32::from(is_accepted),
@@ -131,7 +134,8 @@ impl Limiter {
     }
 
     fn bucket(&mut self, per_second: f64, burst: f64, now: Duration) -> Decision {
-        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * per_second).min(burst);
+        self.tokens =
+            (self.tokens + now.saturating_sub(self.at).as_secs_f64() * per_second).min(burst);
         self.at = now;
         let is_accepted = 1.0 <= self.tokens;
         if is_accepted {
@@ -153,7 +157,7 @@ impl Limiter {
         now: Duration,
     ) -> Decision {
         if now < self.locked_until {
-            let left = self.locked_until - now;
+            let left = self.locked_until.saturating_sub(now);
             return Decision { is_accepted: false, remaining: 0, reset: left, retry_after: left };
         }
         let decision = self.fixed(quota, window, now);

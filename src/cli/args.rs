@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::simulate::{Policy, policy};
 use crate::engine::Cause;
 
 /// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
@@ -66,6 +67,8 @@ pub(super) enum Command {
     Requeue(RequeueArgs),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
+    /// Rehearse a policy against a made-up server, beside another policy
+    Simulate(SimulateArgs),
     /// Forget the progress of a source, keeping its archive
     Reset(ResetArgs),
     /// Check or show the configuration
@@ -222,6 +225,30 @@ pub(super) struct VerifyArgs {
     pub source: Option<String>,
     /// Print JSON, a line for each finding, and one for each source at its end
     #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The name of a scenario, or the path of a scenario or trace of your own [default: list them]
+    pub scenario: Option<String>,
+    /// Rehearse what the configuration says for this provider
+    #[arg(long, value_name = "NAME", conflicts_with = "policy", requires = "scenario")]
+    pub provider: Option<String>,
+    /// follow, follow,cap=RATE,reserve=SHARE, fixed=RATE, off or backoff [default: follow]
+    #[arg(long, value_name = "POLICY", value_parser = policy, requires = "scenario")]
+    pub policy: Option<Policy>,
+    /// What to compare it with
+    #[arg(long, value_name = "POLICY", value_parser = policy, default_value = "backoff")]
+    pub against: Policy,
+    /// Write the plot as SVG, too
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    pub svg: Option<PathBuf>,
+    /// Another number makes other latencies and other jitter
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Print JSON: `scenario`, `runs`, one for each policy, and `verdict`
+    #[arg(long, requires = "scenario")]
     pub json: bool,
 }
 

@@ -12,12 +12,14 @@ mod findings;
 mod history;
 mod logging;
 mod place;
+mod plot;
 mod print;
 mod progress;
 mod quotas;
 mod requeue;
 mod reset;
 mod run;
+mod simulate;
 mod since;
 mod sources;
 mod standing;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => end(explain::explain(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
         Command::Verify(args) => end(verify::verify(common, args)),
+        Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
     }

@@ -18,7 +18,8 @@ use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
 use crate::worker::{
-    End, Gates, Mode, QUOTA_FILE, RealWorld, Stop, Supervision, Task, View, run as run_source,
+    End, Gates, Mode, Outlet, QUOTA_FILE, RealWorld, Stop, Supervision, Task, View,
+    run as run_source,
 };
 
 /// The signal that asked to stop.
@@ -90,6 +91,8 @@ async fn all(
         if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
     let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
     let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
+    // The sources go out by the same proxies, and learn from one another which of them work.
+    let outlet = Outlet::default();
     let mut sources = Vec::new();
     for name in &names {
         let task = Task {
@@ -100,6 +103,7 @@ async fn all(
             mode,
             supervision,
             gates: Rc::clone(&gates),
+            outlet: outlet.clone(),
         };
         let (view, views) = watch::channel(View::unknown());
         let lines = screen.clone();

@@ -248,7 +248,7 @@ pub(super) fn expected(value: &Value, want: &str) -> String {
     format!("is {}; write {want}", describe(value))
 }
 
-pub(super) fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Text(text) if text.chars().count() <= QUOTED_CHARS_MAX => {
             format!("the text {}", quote(text))

@@ -10,6 +10,7 @@ use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
 use super::provider::{CONCURRENCY, providers};
+use super::proxy;
 use super::reader::{Reader, Section};
 use super::retry;
 use super::settings::{
@@ -34,9 +35,9 @@ const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 14] = [
-    "restart", "service", "backoff", "request", "retry", "item", "breaker", "archive", "source",
-    "provider", "monitor", "health", "alert", "endpoint",
+const TABLES: [&str; 15] = [
+    "restart", "service", "backoff", "request", "retry", "proxy", "item", "breaker", "archive",
+    "source", "provider", "monitor", "health", "alert", "endpoint",
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
@@ -49,11 +50,13 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let backoff = backoff(reader, &restart);
     let request = ask_table(reader, "request", request);
     let retry = retry::retry(reader, &request);
+    let proxy = ask_table(reader, "proxy", proxy::proxy);
     let item = ask_table(reader, "item", item);
     let breaker = ask_table(reader, "breaker", breaker);
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let sources = sources(reader);
+    proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
     refuse_other_tables(reader);
     Settings {
@@ -62,6 +65,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         backoff,
         request,
         retry,
+        proxy,
         item,
         breaker,
         archive,
@@ -178,7 +182,7 @@ fn breaker(table: &mut Section<'_, '_>) -> Breaker {
     }
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 

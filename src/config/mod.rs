@@ -14,6 +14,7 @@ mod merge;
 mod mistake;
 mod place;
 mod provider;
+mod proxy;
 mod reader;
 mod retry;
 mod settings;
@@ -32,6 +33,7 @@ pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
 pub use self::provider::{Provider, Route, SharedBy};
+pub use self::proxy::{PoolProxy, Proxy};
 pub use self::retry::Retry;
 pub use self::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
@@ -40,6 +42,11 @@ pub use self::settings::{
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
 pub use self::units::{parse_duration, write_duration};
+
+// What other files of ours are read with.
+pub(crate) use self::ask::describe;
+pub(crate) use self::file::{Node, Table, Value, parse};
+pub(crate) use self::suggest::nearest;
 
 use self::merge::Layers;
 use self::reader::Reader;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::provider::Provider;
+use super::proxy::Proxy;
 use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
@@ -20,6 +21,7 @@ pub struct Settings {
     pub backoff: Backoff,
     pub request: Request,
     pub retry: Retry,
+    pub proxy: Proxy,
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,

@@ -16,6 +16,7 @@ mod machine;
 mod moment;
 mod names;
 mod printable;
+mod proxy;
 pub mod quota;
 mod reply;
 pub mod retry_after;
@@ -36,6 +37,7 @@ pub use self::machine::{
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
 pub use self::printable::{is_disruptive, printable, printable_lines};
+pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,

@@ -17,9 +17,12 @@ use crate::retry::{GaveUp, Policy};
 /// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
 const CACHE_KIB: i64 = 8 * 1024;
 
-/// How long one attempt waits for another program that has the ledger open: longer than
-/// any commit of a reader's tool, and short enough that some attempts fit any deadline.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// How long a call waits for another program that has the ledger open: longer than
+/// any commit of a reader's tool, shorter than any deadline of a state.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long each of several attempts waits for it: all of them together, a little longer.
+const BUSY_WAIT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Statements that are kept ready: the dozen that run for each row, and some to spare.
 /// Reading one anew takes longer than running it.
@@ -81,6 +84,8 @@ impl Ledger {
     /// Has a transaction that finds the ledger locked begun again, on the thread that calls.
     #[must_use]
     pub fn patient(mut self, policy: Policy) -> Self {
+        // If it cannot be set, each attempt waits longer than it need.
+        self.connection.busy_timeout(BUSY_WAIT_AGAIN).ok();
         self.retry = Some(policy);
         self
     }
@@ -361,11 +366,11 @@ mod tests {
     fn write_locked(waits: u32) -> String {
         let (_home, path) = folder();
         let mut ledger = Ledger::open(&path).unwrap();
-        ledger.connection.busy_timeout(Duration::ZERO).unwrap();
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let pauses = LetsGo(Mutex::new((waits, Some(other))));
         ledger = ledger.patient(Policy::new("storage", Shape::FAST).pausing_in(pauses));
+        ledger.connection.busy_timeout(Duration::ZERO).unwrap();
         ledger.list_anew(None).unwrap_err().detail
     }
 

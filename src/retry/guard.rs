@@ -3,6 +3,36 @@
 /// A breaker with a name, asked before every attempt and told of each one's end.
 ///
 /// For every `permits` that says yes there is one `succeeded`, `failed` or `abandoned`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use cynosure::retry::{GaveUp, Guard, Policy, Shape};
+///
+/// /// Opens at the first failure.
+/// #[derive(Default)]
+/// struct Strict(AtomicBool);
+///
+/// impl Guard for Strict {
+///     fn name(&self) -> &str {
+///         "strict"
+///     }
+///     fn permits(&self) -> bool {
+///         !self.0.load(Ordering::Relaxed)
+///     }
+///     fn succeeded(&self) {}
+///     fn failed(&self) {
+///         self.0.store(true, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let policy = Policy::new("guarded", Shape { max_attempts: 1, ..Shape::FAST })
+///     .guarded_by(Arc::new(Strict::default()));
+/// let fails = || policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("down"));
+///
+/// assert!(matches!(fails(), Err(GaveUp::Failed { failure: "down", .. })));
+/// assert_eq!(fails(), Err(GaveUp::Refused { guard: "strict".to_owned() }));
+/// ```
 pub trait Guard: Send + Sync {
     fn name(&self) -> &str;
 

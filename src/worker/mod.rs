@@ -7,6 +7,7 @@
 
 mod downloads;
 mod driver;
+mod egress;
 mod gate;
 mod group;
 mod jobs;
@@ -23,6 +24,7 @@ mod world;
 
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::egress::Outlet;
 pub use self::gate::{
     Door, GateRules, Gates, QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas,
 };

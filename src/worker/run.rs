@@ -9,9 +9,10 @@ use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
-use crate::source::http::Limits;
+use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
+use crate::worker::egress::Outlet;
 use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
@@ -35,6 +36,7 @@ pub struct Task {
     pub supervision: Supervision,
     /// Shared by all sources of the process.
     pub gates: Rc<Gates<RealWorld>>,
+    pub outlet: Outlet,
 }
 
 /// Who starts the process anew.
@@ -127,7 +129,11 @@ async fn live(
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(task, settings, source, &retries)?;
+    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
+    let environment = task.environment.clone();
+    let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
+    let egress = egress.map_err(Refusal::Failed)?;
+    let client = jmap_source(task, settings, source, &retries, egress)?;
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
@@ -157,6 +163,7 @@ fn jmap_source(
     settings: &Settings,
     source: &Source,
     retries: &Retries,
+    egress: Egress,
 ) -> Result<Jmap, Refusal> {
     let request = &settings.request;
     let (auth, secret) = match &source.auth {
@@ -183,6 +190,7 @@ fn jmap_source(
             max_document: request.max_document,
         },
         error_rules: settings.error_rules(&source.provider).to_vec(),
+        egress,
     };
     let environment = task.environment.clone();
     let credential = Credential::new(move || {

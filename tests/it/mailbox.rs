@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use cynosure::source::credential::Credential;
-use cynosure::source::http::OpenGate;
+use cynosure::source::http::{Egress, OpenGate};
 use cynosure::source::jmap::{Auth, Jmap, Options};
 use serde_json::{Value, json};
 
@@ -215,6 +215,7 @@ impl Served {
             concurrency: 2,
             limits: limits(),
             error_rules: Vec::new(),
+            egress: Egress::Direct,
         }
     }
 

@@ -8,6 +8,7 @@ use super::*;
 
 mod error_rules;
 mod layers;
+mod proxy;
 mod retry;
 mod shipped;
 mod sources;

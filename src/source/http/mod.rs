@@ -6,6 +6,7 @@
 
 mod body;
 mod gate;
+mod proxies;
 mod refusal;
 mod transport;
 
@@ -17,15 +18,17 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
 pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
+pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
 
 use self::body::Pace;
+use self::proxies::Ways;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
 use crate::engine::{Cause, ErrorRule, Failure, Scope};
@@ -92,7 +95,7 @@ pub struct Answered {
 /// The client of one account.
 #[derive(Debug)]
 pub struct Client {
-    inner: reqwest::Client,
+    ways: Ways,
     limits: Limits,
     trusted: Vec<Origin>,
     gate: Rc<dyn Gate>,
@@ -100,13 +103,20 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate`.
+    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
+    /// on the ways of `egress`.
     ///
     /// # Errors
-    /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>, gate: Rc<dyn Gate>) -> Result<Self, Failure> {
-        let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted, gate, rules: Vec::new() })
+    /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
+    /// what should be a proxy's address is none.
+    pub fn new(
+        limits: Limits,
+        trusted: Vec<Origin>,
+        egress: &Egress,
+        gate: Rc<dyn Gate>,
+    ) -> Result<Self, Failure> {
+        let ways = Ways::new(egress, &limits, &trusted)?;
+        Ok(Self { ways, limits, trusted, gate, rules: Vec::new() })
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
@@ -231,7 +241,7 @@ impl Client {
             let authorization = request.headers().get(AUTHORIZATION).cloned();
             let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
             let sent_at = Instant::now();
-            let response = match pace.head(&url, self.inner.execute(request)).await {
+            let response = match self.ways.send(request, &url, pace).await {
                 Ok(response) => response,
                 Err(failure) => return Err(cut_short(passage, failure).into()),
             };
@@ -268,10 +278,10 @@ impl Client {
             Wants::Document => "*/*",
         };
         let request = match &ask.post {
-            None => self.inner.get(url.clone()),
+            None => self.ways.request(Method::GET, url),
             Some(json) => self
-                .inner
-                .post(url.clone())
+                .ways
+                .request(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };

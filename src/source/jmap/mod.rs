@@ -26,7 +26,7 @@ use url::{Origin, Url};
 use self::session::Session;
 use crate::engine::{Cursor, ErrorRule, Failure, Place};
 use crate::source::credential::Credential;
-use crate::source::http::{Client, Gate, Limits, Pass};
+use crate::source::http::{Client, Egress, Gate, Limits, Pass};
 use crate::source::{Listing, News, Page, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
@@ -48,6 +48,8 @@ pub struct Options {
     pub limits: Limits,
     /// What the user knows of the errors of this provider.
     pub error_rules: Vec<ErrorRule>,
+    /// How its requests leave this machine.
+    pub egress: Egress,
 }
 
 /// How the credential is presented.
@@ -86,7 +88,7 @@ impl Jmap {
     ) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let client = Client::new(options.limits.clone(), trusted, gate)?
+        let client = Client::new(options.limits.clone(), trusted, &options.egress, gate)?
             .judging_by(options.error_rules.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {

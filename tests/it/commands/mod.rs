@@ -7,6 +7,7 @@ mod pipes;
 mod readme;
 mod refusals;
 mod repairing;
+mod simulate;
 mod standing;
 mod stopping;
 mod verifying;

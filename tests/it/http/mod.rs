@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod proxies;
 mod ways;
 
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
 use cynosure::retry::{Policy, Shape};
 use cynosure::source::Sink;
-use cynosure::source::http::{Ask, Client, Limits, OpenGate, Pass, Wants};
+use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Pass, Wants};
 use url::Url;
 
 use crate::hostile::Hostile;
@@ -57,7 +58,7 @@ impl Sink for Kept {
 }
 
 fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()], Rc::new(OpenGate)).unwrap()
+    Client::new(limits, vec![url.origin()], &Egress::Direct, Rc::new(OpenGate)).unwrap()
 }
 
 fn pass() -> Pass {
