@@ -8,11 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::quota::Outcome;
-use crate::engine::{Moment, RecordedReply};
-
-/// The longest text of a failure that is kept, in characters.
-/// A person reads it in one table cell or log line.
-const DETAIL_CHARS_MAX: usize = 300;
+use crate::engine::{Moment, RecordedReply, printable};
 
 /// What was asked for when it went wrong.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -345,48 +341,6 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// Returns untrusted text as one printable line of bounded length.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut line = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == DETAIL_CHARS_MAX {
-            line.push('…');
-            break;
-        }
-        push_escaped(&mut line, c);
-    }
-    line
-}
-
-/// Returns untrusted text as printable lines, none of it cut: where a reply is shown in full.
-#[must_use]
-pub fn printable_lines(text: &str) -> Vec<String> {
-    let escaped = |line: &str| {
-        let mut escaped = String::new();
-        line.chars().for_each(|c| push_escaped(&mut escaped, c));
-        escaped
-    };
-    text.lines().map(escaped).collect()
-}
-
-fn push_escaped(line: &mut String, c: char) {
-    if is_disruptive(c) {
-        line.extend(c.escape_unicode());
-    } else {
-        line.push(c);
-    }
-}
-
-/// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
-#[must_use]
-pub fn is_disruptive(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
-        || ('\u{202a}'..='\u{202e}').contains(&c)
-        || ('\u{2066}'..='\u{2069}').contains(&c)
 }
 
 #[cfg(test)]

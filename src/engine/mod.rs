@@ -16,6 +16,7 @@ mod judge;
 mod machine;
 mod moment;
 mod names;
+mod printable;
 mod proxy;
 pub mod quota;
 mod reply;
@@ -27,9 +28,7 @@ pub use self::bridge::{Bridge, BridgePolicy};
 pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
 pub use self::classify::{Answer, Rule, Said};
 pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
-pub use self::failure::{
-    Cause, Failure, Kind, Scope, Verdict, is_disruptive, printable, printable_lines,
-};
+pub use self::failure::{Cause, Failure, Kind, Scope, Verdict};
 pub use self::item::{ItemPolicy, ItemStep, Recheck};
 pub use self::judge::{Judgement, Matched, judge};
 pub use self::machine::{
@@ -38,6 +37,7 @@ pub use self::machine::{
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
+pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
 pub use self::rules::{

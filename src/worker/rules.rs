@@ -91,7 +91,7 @@ pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
         cap: provider.cap,
         reserve: provider.reserve,
         max_wait: provider.max_wait,
-        hold: settings.restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
+        hold: settings.restart.rate_limit_duration,
     };
     GateRules { provider, policy }
 }

@@ -195,10 +195,8 @@ fn hold_words(hold: &Hold, judgement: &Judgement<'_>, at: Moment, basis: &Basis)
             ));
         }
         HoldReason::Unexplained { .. } => {
-            let most = span(basis.quota.hold);
-            lines.push(format!(
-                "no time is told: a first hold, {late}; the next are longer, up to {most}"
-            ));
+            lines.push(format!("no time is told: a first hold, {late}"));
+            lines.push(format!("longer ones follow while it says so again, up to {max}"));
         }
     }
     lines

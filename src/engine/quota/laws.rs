@@ -141,7 +141,7 @@ proptest! {
         let mut quota = Quota::new(policy.clone(), START);
         let mut now = START;
         // The margin with its jitter, and one interval of the slowest cap.
-        let most = policy.max_wait.max(policy.hold) + Duration::from_secs(102);
+        let most = policy.longest_hold() + Duration::from_secs(102);
         let most = most.mul_f64(1.11);
         for exchange in &exchanges {
             let asked = now;

@@ -130,7 +130,10 @@ impl Quota {
     pub fn admit(&mut self, weight: u32, now: Moment) -> Admission {
         match self.gate.passage(now) {
             Passage::Open => {}
-            Passage::Held(until) => return Admission::Wait { until, why: Wait::Held },
+            Passage::Held(until) => {
+                self.waiting_since.get_or_insert(now);
+                return Admission::Wait { until, why: Wait::Held };
+            }
             Passage::Proving(until) => return Admission::Wait { until, why: Wait::Proving },
         }
         if let Some(until) = self.pace(weight, now) {
@@ -180,6 +183,12 @@ impl Quota {
         self.gate.hold().filter(|hold| now < hold.until)
     }
 
+    /// Returns the rate in force; none where nothing is paced.
+    #[must_use]
+    pub fn rate_in_force(&self, now: Moment) -> Option<Rate> {
+        self.rate(now).map(|(rate, _)| rate)
+    }
+
     /// Returns what was understood.
     #[must_use]
     pub fn standing(&self, now: Moment) -> Standing {
@@ -204,7 +213,7 @@ impl Quota {
             self.limits.roll(f64::from(weight), now);
         }
         let rate = self.rate(now);
-        if let Some(until) = rate.and_then(|_| self.pace.wait(now)) {
+        if let Some(until) = rate.and_then(|(_, basis)| self.turn(basis, now)) {
             return Some(until);
         }
         if follows {
@@ -219,11 +228,29 @@ impl Quota {
         None
     }
 
+    /// Returns when it is a request's turn, if not now. A hold before it counts towards the wait.
+    fn turn(&self, basis: Basis, now: Moment) -> Option<Moment> {
+        let due = self.pace.wait(now)?;
+        let until = match basis {
+            // What a person wants is never too long.
+            Basis::Cap => due,
+            Basis::Nothing | Basis::Headers | Basis::SlowStart | Basis::Learned | Basis::Probe => {
+                due.min(self.latest(now))
+            }
+        };
+        (until > now).then_some(until)
+    }
+
     /// Returns until when too little is left, but no longer than a wait may be: then a try finds out.
     fn stall(&self, weight: u32, now: Moment) -> Option<Moment> {
-        let latest = self.waiting_since.unwrap_or(now).after(self.policy.max_wait);
-        let until = self.limits.wait(f64::from(weight), self.in_flight, now)?.min(latest);
+        let wait = self.limits.wait(f64::from(weight), self.in_flight, now)?;
+        let until = wait.min(self.latest(now));
         (until > now).then_some(until)
+    }
+
+    /// Until when the next request may be kept waiting on our own judgement.
+    fn latest(&self, now: Moment) -> Moment {
+        self.waiting_since.unwrap_or(now).after(self.policy.max_wait)
     }
 
     /// Returns the rate in force and what it rests on: the slowest that anything demands.
@@ -330,20 +357,14 @@ impl Quota {
 
     /// Returns the hold after a throttle that names no time.
     fn unexplained(&mut self, now: Moment, draw: Draw) -> Hold {
-        let longest = self.policy.max_wait.max(self.policy.hold);
-        let is_first = self.ladder.tries == 0;
-        let grown = match self.policy.mode {
-            QuotaMode::Follow => self.ladder.next(longest, now, draw),
-            QuotaMode::Fixed | QuotaMode::Off => {
-                let doublings = self.ladder.tries.min(16);
-                let _step = self.ladder.next(longest, now, draw);
-                self.policy.hold.saturating_mul(1 << doublings).min(longest)
-            }
-        };
-        let window_ends = self.learner.window_ends(now).filter(|_| is_first);
-        let until = match window_ends {
-            Some(ends) => now.after(obeyed(ends.since(now).min(longest), draw)),
-            None => now.after(grown),
+        let longest = self.policy.longest_hold();
+        let doublings = self.ladder.tries.min(16);
+        let window_ends = self.learner.window_ends(now).filter(|_| doublings == 0);
+        let found = self.ladder.next(longest, now, draw);
+        let until = match (self.policy.chosen_hold(), window_ends) {
+            (Some(chosen), _) => now.after(chosen.saturating_mul(1 << doublings).min(longest)),
+            (None, Some(ends)) => now.after(obeyed(ends.since(now).min(longest), draw)),
+            (None, None) => now.after(found),
         };
         let reason = HoldReason::Unexplained { times: self.ladder.tries };
         Hold { until, reason, exceeds_max_wait: until.since(now) > self.policy.max_wait }

@@ -3,6 +3,10 @@
 use crate::engine::Moment;
 use crate::engine::quota::Rate;
 
+/// How late a timer may fire, in microseconds; also less than half an interval, so that what is made
+/// up for is never a whole request.
+const LATE_MAX: i128 = 50_000;
+
 /// The theoretical arrival time of the next unit, in microseconds, since milliseconds are too
 /// coarse above a thousand per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,7 +40,11 @@ impl Pace {
     /// Notes that a request of `weight` units goes now, at `rate`.
     pub(super) fn spend(&mut self, weight: u32, rate: Rate, now: Moment) {
         let interval = rate.interval().as_micros().min(1 << 100);
-        let spent = i128::from(weight) * i128::try_from(interval).unwrap_or(1 << 100);
-        self.due = self.due.max(i128::from(now.0) * 1000).saturating_add(spent);
+        let interval = i128::try_from(interval).unwrap_or(1 << 100);
+        let now = i128::from(now.0) * 1000;
+        // A timer that fires late costs nothing: the next request is due as if it had been in time.
+        let is_late = self.due + (interval / 2).min(LATE_MAX) >= now;
+        let due = if is_late { self.due } else { now };
+        self.due = due.saturating_add(i128::from(weight).saturating_mul(interval));
     }
 }

@@ -25,8 +25,27 @@ pub struct QuotaPolicy {
     pub reserve: f64,
     /// A hold longer than this is worth an alert; a reset is not waited for longer before a try.
     pub max_wait: Duration,
-    /// The longest hold after a throttle that names no time.
-    pub hold: Duration,
+    /// The first hold after a throttle that names no time, if a person chose one; it doubles while
+    /// throttles follow. With none chosen, following finds it.
+    pub hold: Option<Duration>,
+}
+
+/// The hold of those who do not look for it.
+const HOLD: Duration = Duration::from_secs(300);
+
+impl QuotaPolicy {
+    /// The first hold after a throttle that names no time; none where it is to be found.
+    pub(super) fn chosen_hold(&self) -> Option<Duration> {
+        match self.mode {
+            QuotaMode::Follow => self.hold,
+            QuotaMode::Fixed | QuotaMode::Off => Some(self.hold.unwrap_or(HOLD)),
+        }
+    }
+
+    /// No hold is longer that the server did not name.
+    pub(super) fn longest_hold(&self) -> Duration {
+        self.max_wait.max(self.chosen_hold().unwrap_or_default())
+    }
 }
 
 impl Default for QuotaPolicy {
@@ -36,7 +55,7 @@ impl Default for QuotaPolicy {
             cap: None,
             reserve: 0.0,
             max_wait: Duration::from_secs(3600),
-            hold: Duration::from_secs(300),
+            hold: None,
         }
     }
 }

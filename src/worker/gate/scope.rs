@@ -156,7 +156,7 @@ impl Scope {
 
     /// The rate in force; `None` where nothing is paced.
     pub(super) fn rate(&self, now: Moment) -> Option<Rate> {
-        self.quota.standing(now).rate
+        self.quota.rate_in_force(now)
     }
 
     fn requests_per_second(&self, now: Moment) -> Option<f64> {

@@ -160,8 +160,8 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let heard = Listening::default();
     let server = Hostile::saying(plain("403 No", "Retry-After: 5\r\n", "a soft limit")).await;
     let url = &server.url;
-    let client =
-        Client::new(limits(), vec![url.origin()], &Egress::Direct, Rc::new(heard.clone())).unwrap();
+    let gate = Rc::new(heard.clone());
+    let client = Client::new(limits(), vec![url.origin()], &Egress::Direct, gate).unwrap();
     let client = client.judging_by(vec![soft_limit()]);
     let pass = pass();
     let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };

@@ -1,0 +1,65 @@
+//! Untrusted text, made fit to be logged, kept and printed.
+
+/// The longest text of a failure that is kept, in characters.
+/// A person reads it in one table cell or log line.
+const DETAIL_CHARS_MAX: usize = 300;
+
+/// Returns untrusted text as one printable line of bounded length.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut line = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == DETAIL_CHARS_MAX {
+            line.push('…');
+            break;
+        }
+        push_escaped(&mut line, c);
+    }
+    line
+}
+
+/// Returns untrusted text as printable lines, none of it cut: where a reply is shown in full.
+#[must_use]
+pub fn printable_lines(text: &str) -> Vec<String> {
+    let escaped = |line: &str| {
+        let mut escaped = String::new();
+        line.chars().for_each(|c| push_escaped(&mut escaped, c));
+        escaped
+    };
+    text.lines().map(escaped).collect()
+}
+
+fn push_escaped(line: &mut String, c: char) {
+    if is_disruptive(c) {
+        line.extend(c.escape_unicode());
+    } else {
+        line.push(c);
+    }
+}
+
+/// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
+#[must_use]
+pub fn is_disruptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+#[cfg(test)]
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_printable_disturbs_no_terminal_and_forges_no_line(text: String) {
+            let line = printable(&text);
+            let lines = printable_lines(&text);
+
+            prop_assert!(!line.chars().any(is_disruptive), "{line:?}");
+            prop_assert!(!lines.iter().flat_map(|line| line.chars()).any(is_disruptive));
+            prop_assert_eq!(lines.len(), text.lines().count(), "nothing is left out");
+        }
+    }
+}
