@@ -24,6 +24,9 @@
 // DECIDES: the state machine, what failures deserve, how long to wait.
 pub mod engine;
 
+// PERSISTS: policies for trying again, also for programs other than this one.
+pub mod retry;
+
 // TOUCHES: durable file operations and locks, and a disk in memory to take their place.
 pub mod disk;
 
@@ -38,7 +41,7 @@ pub mod state;
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;
 
-// REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Uses the engine alone.
+// REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Reads its files as config does.
 pub mod simulate;
 
 // The embedded mailbox service, for trying it out and for tests. Uses nothing of the above.

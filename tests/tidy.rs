@@ -7,16 +7,18 @@ use std::path::Path;
 /// A layer, and what of the program it may use besides itself.
 const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    ("disk", &["engine"]),
-    ("config", &["engine", "disk"]),
-    ("source", &["engine", "disk"]),
-    ("ledger", &["engine", "disk"]),
-    ("archive", &["engine", "disk"]),
+    // A library of its own, which whoever calls something that may fail for a moment can use.
+    ("retry", &["engine"]),
+    ("disk", &["engine", "retry"]),
+    ("config", &["engine", "retry", "disk"]),
+    ("source", &["engine", "retry", "disk"]),
+    ("ledger", &["engine", "retry", "disk"]),
+    ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
-    // Only what is rehearsed: the rehearsal must not need what it is made for.
-    ("simulate", &["engine"]),
+    // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
+    ("simulate", &["engine", "config"]),
     ("demo", &[]),
-    ("worker", &["engine", "disk", "config", "source", "ledger", "archive", "state"]),
+    ("worker", &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state"]),
     (
         "cli",
         &[

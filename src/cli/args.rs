@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::simulate::{Policy, policy};
 use crate::engine::Cause;
 
 /// Extracts every thread of a mailbox, stores each one durably, and keeps going without a person.
@@ -60,10 +61,14 @@ pub(super) enum Command {
     History(HistoryArgs),
     /// Show the items that failed
     Failures(FailuresArgs),
+    /// Say how a server's reply is judged, why, and what follows
+    Explain(ExplainArgs),
     /// Have failed items fetched again at the worker's next look, be it running or not
     Requeue(RequeueArgs),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
+    /// Rehearse a policy against a made-up server, beside another policy
+    Simulate(SimulateArgs),
     /// Forget the progress of a source, keeping its archive
     Reset(ResetArgs),
     /// Check or show the configuration
@@ -145,6 +150,12 @@ pub(super) struct FailuresArgs {
     /// Only failures of this cause
     #[arg(long, value_parser = cause())]
     pub cause: Option<Cause>,
+    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
+    /// One item in full, by its id, with the last reply of the server
+    #[arg(long, value_name = "ID", conflicts_with_all = ["cause", "since", "limit"])]
+    pub item: Option<String>,
     /// How many at most
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub limit: u32,
@@ -161,9 +172,51 @@ pub(super) struct RequeueArgs {
     /// Only what failed for this cause
     #[arg(long, value_parser = cause())]
     pub cause: Option<Cause>,
+    /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<String>,
     /// Only these items, by their ids
-    #[arg(value_name = "ITEM", conflicts_with = "cause")]
+    #[arg(value_name = "ITEM", conflicts_with_all = ["cause", "since"])]
     pub items: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The status of the reply; without it, a reply that was recorded is explained
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(100..=999))]
+    pub status: Option<u16>,
+    /// A header of it, as 'Name: value'; may be repeated
+    #[arg(long = "header", value_name = "HEADER", requires = "status")]
+    pub headers: Vec<String>,
+    /// A file with its body; - for standard input
+    #[arg(long, value_name = "FILE", requires = "status")]
+    pub body: Option<PathBuf>,
+    /// The item whose last reply is explained; without it and --status, that of the session
+    #[arg(long, value_name = "ID", conflicts_with = "status")]
+    pub item: Option<String>,
+    /// The source; may be left out if there is only one
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+    /// The provider whose rules are tried [default: that of the source]
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// What was asked for [default: every case]
+    #[arg(long, value_enum)]
+    pub scope: Option<Asked>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a request was for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Asked {
+    /// A document of an item
+    Item,
+    /// A page of the listing, or of changes
+    Listing,
+    /// Finding the service, and being let in
+    Session,
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +225,30 @@ pub(super) struct VerifyArgs {
     pub source: Option<String>,
     /// Print JSON, a line for each finding, and one for each source at its end
     #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// The name of a scenario, or the path of a scenario or trace of your own [default: list them]
+    pub scenario: Option<String>,
+    /// Rehearse what the configuration says for this provider
+    #[arg(long, value_name = "NAME", conflicts_with = "policy", requires = "scenario")]
+    pub provider: Option<String>,
+    /// follow, follow,cap=RATE,reserve=SHARE, fixed=RATE, off or backoff [default: follow]
+    #[arg(long, value_name = "POLICY", value_parser = policy, requires = "scenario")]
+    pub policy: Option<Policy>,
+    /// What to compare it with
+    #[arg(long, value_name = "POLICY", value_parser = policy, default_value = "backoff")]
+    pub against: Policy,
+    /// Write the plot as SVG, too
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    pub svg: Option<PathBuf>,
+    /// Another number makes other latencies and other jitter
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Print JSON: `scenario`, `runs`, one for each policy, and `verdict`
+    #[arg(long, requires = "scenario")]
     pub json: bool,
 }
 

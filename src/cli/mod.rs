@@ -5,16 +5,22 @@ mod closing;
 mod config;
 mod demo;
 mod exit;
+mod explain;
+mod facts;
 mod failures;
 mod findings;
 mod history;
 mod logging;
 mod place;
+mod plot;
 mod print;
 mod progress;
+mod quotas;
 mod requeue;
 mod reset;
 mod run;
+mod simulate;
+mod since;
 mod sources;
 mod standing;
 mod status;
@@ -44,8 +50,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => end(status::status(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
+        Command::Explain(args) => end(explain::explain(common, args)),
         Command::Requeue(args) => end(requeue::requeue(common, args)),
         Command::Verify(args) => end(verify::verify(common, args)),
+        Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
     }

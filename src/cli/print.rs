@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
+use crate::engine::is_disruptive;
 
 /// Prints a result, for a command that has nothing left to do when nobody reads it.
 ///
@@ -13,6 +14,23 @@ use crate::cli::trouble::Trouble;
 pub(super) fn show(text: impl Display) -> Result<(), Trouble> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Trouble::Unread)
+}
+
+/// Writes JSON so that a terminal takes nothing of it for a command: what would disturb one is
+/// written as an escape, which every reader of JSON takes back.
+#[must_use]
+pub(super) fn escaped_json(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    // Outside of strings there is only ASCII, and nothing of it that disturbs.
+    for c in value.to_string().chars() {
+        if is_disruptive(c) {
+            let mut units = [0; 2];
+            text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Prints a result that is told by the way: the work counts, whoever reads.
@@ -34,4 +52,22 @@ pub(super) fn fail(exit: Exit, why: impl Display) -> Exit {
 pub(super) fn note(text: impl Display) {
     // Where standard error is closed there is nowhere to say so.
     drop(writeln!(io::stderr(), "{text}"));
+}
+
+#[cfg(test)]
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn json_for_a_terminal_disturbs_none_and_reads_back(text: String) {
+            let value = serde_json::json!({ "body": text });
+
+            let escaped = escaped_json(&value);
+
+            prop_assert!(!escaped.chars().any(is_disruptive), "{escaped:?}");
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+        }
+    }
 }

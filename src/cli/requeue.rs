@@ -7,12 +7,13 @@ use crate::cli::args::{Common, RequeueArgs};
 use crate::cli::exit::Exit;
 use crate::cli::place::ledger_file;
 use crate::cli::print::{fail, show};
+use crate::cli::since;
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
 use crate::cli::words::many;
 use crate::engine::{ItemId, Moment, printable};
-use crate::ledger::{Ledger, Requeue};
+use crate::ledger::{FailureFilter, Ledger, Requeue};
 use crate::worker::{RealWorld, World};
 
 pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {
@@ -37,7 +38,8 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     }
     if due == 0 {
         let cause = args.cause.map(|cause| format!(" for the cause {cause}")).unwrap_or_default();
-        let nothing = format!("nothing of {} is quarantined{cause}", source.name);
+        let since = if args.since.is_some() { " that failed since then" } else { "" };
+        let nothing = format!("nothing of {}{since} is quarantined{cause}", source.name);
         let nothing = if missed.is_empty() { nothing } else { "nothing was changed".to_owned() };
         fail(exit, format!("{nothing}; `cynosure failures {}` shows what has failed", source.name));
     }
@@ -64,7 +66,8 @@ fn make_due<'a>(
     let mut due = 0;
     let mut missed = Vec::new();
     if args.items.is_empty() {
-        let which = args.cause.map_or(Requeue::All, Requeue::Cause);
+        let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
+        let which = Requeue::Quarantined(FailureFilter { cause: args.cause, since });
         due = ledger.requeue(&which, now)?;
     }
     for item in &args.items {

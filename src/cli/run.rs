@@ -1,6 +1,7 @@
 //! `run`: all sources of the configuration, side by side, until there is nothing more to do.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -15,7 +16,11 @@ use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::config::{Settings, SourceName};
-use crate::worker::{End, Mode, Stop, Supervision, Task, View, run as run_source};
+use crate::disk::SharedFile;
+use crate::worker::{
+    End, Gates, Mode, Outlet, QUOTA_FILE, RealWorld, Stop, Supervision, Task, View,
+    run as run_source,
+};
 
 /// The signal that asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +89,10 @@ async fn all(
     let signals = tokio::task::spawn_local(listen(stop, asked));
     let supervision =
         if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
+    let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
+    let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
+    // The sources go out by the same proxies, and learn from one another which of them work.
+    let outlet = Outlet::default();
     let mut sources = Vec::new();
     for name in &names {
         let task = Task {
@@ -93,6 +102,8 @@ async fn all(
             environment: ground.environment.clone(),
             mode,
             supervision,
+            gates: Rc::clone(&gates),
+            outlet: outlet.clone(),
         };
         let (view, views) = watch::channel(View::unknown());
         let lines = screen.clone();

@@ -10,6 +10,7 @@ use crate::cli::args::{Common, StatusArgs};
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::print::show;
+use crate::cli::quotas::{self, Known};
 use crate::cli::sources::{all, ground};
 use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
@@ -73,11 +74,13 @@ fn over_the_last(text: &str) -> String {
     format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", text.replace('\n', CLEAR_LINE))
 }
 
-/// One object, whose `sources` are the states.
+/// One object, whose `sources` are the states and whose `quotas` are what is known of limits.
 fn as_json(ground: &Ground) -> Result<Value, Trouble> {
     let sources = all(ground)?;
     let states: Vec<Value> = sources.iter().map(|source| look(source).to_json()).collect();
-    Ok(json!({ "sources": states }))
+    let quotas = quotas::quotas(ground, RealWorld.now())?;
+    let quotas: Vec<Value> = quotas.iter().map(Known::to_json).collect();
+    Ok(json!({ "sources": states, "quotas": quotas }))
 }
 
 fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
@@ -89,7 +92,12 @@ fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
         ));
     }
     let rows: Vec<Vec<String>> = sources.iter().map(|source| row(&look(source), now)).collect();
-    Ok(table(&HEAD, &rows).trim_end().to_owned())
+    let mut text = table(&HEAD, &rows);
+    if let Some(quotas) = quotas::as_table(&quotas::quotas(ground, now)?) {
+        text.push('\n');
+        text.push_str(&quotas);
+    }
+    Ok(text.trim_end().to_owned())
 }
 
 fn row(standing: &Standing<'_>, now: Moment) -> Vec<String> {

@@ -8,9 +8,12 @@ use chrono::NaiveDate;
 
 use super::file::{Node, Value};
 use super::merge::Variable;
+use super::place::Place;
 use super::reader::Section;
 use super::show::{quote, quote_list};
+use super::suggest::nearest;
 use super::units::{parse_duration, parse_size, write_duration, write_size};
+use crate::engine::quota::Rate;
 
 /// The longest text of a setting, in bytes: no name or address is longer.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -52,14 +55,23 @@ impl Section<'_, '_> {
 
     /// Asks for a number from 0 to 1.
     pub(super) fn share(&mut self, key: &'static str, default: f64) -> f64 {
+        self.number(key, default, 0.0..=1.0)
+    }
+
+    /// Asks for a number, whole or not.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: f64,
+        range: RangeInclusive<f64>,
+    ) -> f64 {
         let given = self.given(key, Variable::Toml, |node| {
-            let whole = node.value.integer().and_then(|number| i32::try_from(number).ok());
-            let share = node.value.float().or_else(|| whole.map(f64::from));
-            share
-                .filter(|share| (0.0..=1.0).contains(share))
-                .ok_or_else(|| expected(&node.value, "a number from 0.0 to 1.0"))
+            node.value.number().filter(|number| range.contains(number)).ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                expected(&node.value, &format!("a number from {least:?} to {most:?}"))
+            })
         });
-        self.settle(key, given, default, |share| format!("{share:?}"))
+        self.settle(key, given, default, |number| format!("{number:?}"))
     }
 
     pub(super) fn duration(
@@ -68,7 +80,27 @@ impl Section<'_, '_> {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        let given = self.given(key, Variable::Toml, |node| {
+        let given = self.given_duration(key, range);
+        self.settle(key, given, default, |duration| quote(&write_duration(*duration)))
+    }
+
+    /// Asks for a duration that may be left out.
+    pub(super) fn duration_if_given(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let (duration, place) = self.given_duration(key, range).unzip();
+        self.enter(key, duration.map(|duration| quote(&write_duration(duration))), place);
+        duration
+    }
+
+    fn given_duration(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<(Duration, Place)> {
+        self.given(key, Variable::Toml, |node| {
             let whole = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
             let written = node.value.text().and_then(parse_duration);
             let duration = written.or_else(|| whole.map(Duration::from_secs));
@@ -80,8 +112,7 @@ impl Section<'_, '_> {
                 );
                 expected(&node.value, &want)
             })
-        });
-        self.settle(key, given, default, |duration| quote(&write_duration(*duration)))
+        })
     }
 
     /// Asks for a number of bytes.
@@ -117,6 +148,43 @@ impl Section<'_, '_> {
             check(text).map(|()| text.to_owned())
         });
         self.settle(key, given, default.to_owned(), |text| quote(text))
+    }
+
+    /// Asks for one of some words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: &'static str,
+        choices: &'static [(&'static str, T)],
+    ) -> T {
+        let words = || choices.iter().map(|(word, _)| *word);
+        let word = self.text(key, default, |text| {
+            if words().any(|word| word == text) {
+                return Ok(());
+            }
+            let all: Vec<String> = words().map(quote).collect();
+            let meant = nearest(text, words()).map(|word| format!("; did you mean \"{word}\"?"));
+            Err(format!(
+                "is {}; write one of {}{}",
+                quote(text),
+                all.join(", "),
+                meant.unwrap_or_default()
+            ))
+        });
+        let chosen = choices.iter().find(|(known, _)| *known == word);
+        chosen.or_else(|| choices.first()).map(|(_, value)| *value).expect("there are choices")
+    }
+
+    /// Asks for units per span of time, which may be left out.
+    pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
+        let given = self.given(key, Variable::Text, |node| {
+            let text =
+                plain_text(&node.value).map_err(|what| format!("{what}, such as \"600/min\""))?;
+            text.parse::<Rate>().map_err(|error| error.to_string())
+        });
+        let (rate, place) = given.unzip();
+        self.enter(key, rate.map(|rate| quote(&rate.to_string())), place);
+        rate
     }
 
     /// Asks for a list of texts, empty by default.
@@ -176,11 +244,11 @@ pub(super) fn plain_text(value: &Value) -> Result<&str, String> {
     Ok(text)
 }
 
-fn expected(value: &Value, want: &str) -> String {
+pub(super) fn expected(value: &Value, want: &str) -> String {
     format!("is {}; write {want}", describe(value))
 }
 
-pub(super) fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     match value {
         Value::Text(text) if text.chars().count() <= QUOTED_CHARS_MAX => {
             format!("the text {}", quote(text))

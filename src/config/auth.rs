@@ -49,7 +49,7 @@ pub(super) fn read(node: &Node, folder: &Path) -> Result<Auth, String> {
     }
 }
 
-fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
+pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> {
     let Value::Table(table) = &node.value else {
         return Err(format!(
             "is not a reference; secrets never stand in the configuration: {CREDENTIAL_HELP}"
@@ -68,7 +68,11 @@ fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRef, String> 
     }
 }
 
-fn refuse_unknown_keys(table: &Table, known: &[&'static str], help: &str) -> Result<(), String> {
+pub(super) fn refuse_unknown_keys(
+    table: &Table,
+    known: &[&'static str],
+    help: &str,
+) -> Result<(), String> {
     let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
@@ -78,7 +82,7 @@ fn refuse_unknown_keys(table: &Table, known: &[&'static str], help: &str) -> Res
     }
 }
 
-fn text_of<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
+pub(super) fn text_of<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
     match table.get(key).map(|node| &node.value) {
         Some(value @ Value::Text(_)) => {
             plain_text(value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
@@ -142,7 +146,7 @@ pub(super) fn write(auth: &Auth) -> String {
     }
 }
 
-fn write_credential(credential: &CredentialRef) -> String {
+pub(super) fn write_credential(credential: &CredentialRef) -> String {
     match credential {
         CredentialRef::File(path) => format!("{{ file = {} }}", quote(&path.to_string_lossy())),
         CredentialRef::Env(name) => format!("{{ env = {} }}", quote(name)),

@@ -9,9 +9,12 @@ use super::auth;
 use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
+use super::provider::{CONCURRENCY, providers};
+use super::proxy;
 use super::reader::{Reader, Section};
+use super::retry;
 use super::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
 };
 use super::show::{quote, quote_key};
 use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
@@ -19,25 +22,22 @@ use super::suggest::nearest;
 use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// Most durations must not be zero, or the worker would spin.
-const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
+pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 
 /// Counts of attempts and failures: more is a slip, or a wish for "without end" that the worker does not grant.
-const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
+pub(super) const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
 const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
-
-/// Requests in flight: a document of each is in memory in part, and no mail server allows more.
-const CONCURRENCY: RangeInclusive<u32> = 1..=64;
 
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 13] = [
-    "restart", "service", "backoff", "request", "item", "breaker", "archive", "source", "provider",
-    "monitor", "health", "alert", "endpoint",
+const TABLES: [&str; 15] = [
+    "restart", "service", "backoff", "request", "retry", "proxy", "item", "breaker", "archive",
+    "source", "provider", "monitor", "health", "alert", "endpoint",
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
@@ -49,14 +49,29 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let service = ask_table(reader, "service", service);
     let backoff = backoff(reader, &restart);
     let request = ask_table(reader, "request", request);
+    let retry = retry::retry(reader, &request);
+    let proxy = ask_table(reader, "proxy", proxy::proxy);
     let item = ask_table(reader, "item", item);
     let breaker = ask_table(reader, "breaker", breaker);
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let sources = sources(reader);
-    let providers = providers(reader, request.concurrency);
+    proxy::refuse_exposed(reader, &proxy, &sources);
+    let providers = providers(reader, &request);
     refuse_other_tables(reader);
-    Settings { restart, service, backoff, request, item, breaker, archive, sources, providers }
+    Settings {
+        restart,
+        service,
+        backoff,
+        request,
+        retry,
+        proxy,
+        item,
+        breaker,
+        archive,
+        sources,
+        providers,
+    }
 }
 
 fn ask_table<T>(
@@ -79,7 +94,7 @@ fn restart(table: &mut Section<'_, '_>) -> Restart {
         restart_delay_errors: table.duration("restart_delay_errors", seconds(600), SOME_TIME),
         max_execution_time: table.duration("max_execution_time", seconds(86_400), SOME_TIME),
         max_consecutive_errors: table.count("max_consecutive_errors", 5, AT_LEAST_ONE),
-        rate_limit_duration: table.duration("rate_limit_duration", seconds(300), SOME_TIME),
+        rate_limit_duration: table.duration_if_given("rate_limit_duration", SOME_TIME),
         stuck_threshold: table.duration("stuck_threshold", seconds(1800), SOME_TIME),
         health_check_interval: table.duration("health_check_interval", seconds(300), SOME_TIME),
     };
@@ -152,8 +167,10 @@ fn item(table: &mut Section<'_, '_>) -> Item {
         retry_delay: table.duration("retry_delay", seconds(10), SOME_TIME),
         max_retry_delay: table.duration("max_retry_delay", seconds(300), SOME_TIME),
         recheck: table.duration("recheck", seconds(86_400), SOME_TIME),
+        max_recheck: table.duration("max_recheck", seconds(7 * 86_400), SOME_TIME),
     };
     table.in_order([("retry_delay", item.retry_delay), ("max_retry_delay", item.max_retry_delay)]);
+    table.in_order([("recheck", item.recheck), ("max_recheck", item.max_recheck)]);
     item
 }
 
@@ -165,7 +182,7 @@ fn breaker(table: &mut Section<'_, '_>) -> Breaker {
     }
 }
 
-const fn seconds(seconds: u64) -> Duration {
+pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
@@ -272,19 +289,6 @@ fn required<T>(
     })?;
     table.enter(key, Some(write(&given.0)), Some(given.1.clone()));
     Some(given)
-}
-
-fn providers(reader: &mut Reader<'_>, concurrency: u32) -> BTreeMap<String, Provider> {
-    let mut providers = BTreeMap::new();
-    for (name, node) in reader.table("provider") {
-        let table_name = format!("provider.{}", quote_key(&name));
-        let Some(table) = reader.as_table(&table_name, node) else { continue };
-        let provider = reader.section(&table_name, table, |table| Provider {
-            concurrency: table.count("concurrency", concurrency, CONCURRENCY),
-        });
-        providers.insert(name, provider);
-    }
-    providers
 }
 
 fn refuse_other_tables(reader: &mut Reader<'_>) {

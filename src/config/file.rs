@@ -10,17 +10,17 @@ use super::mistake::Mistake;
 use super::place::Place;
 
 /// A table as written, by key.
-pub(super) type Table = BTreeMap<String, Node>;
+pub(crate) type Table = BTreeMap<String, Node>;
 
 /// A value and where it was written: a table's or a value's place is its key, a list item's is its own.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Integer(i64),
     /// Also an integer that does not fit 64 bits: no setting takes one, and it is shown as a number.
@@ -33,16 +33,20 @@ pub(super) enum Value {
 }
 
 impl Value {
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    pub(super) fn integer(&self) -> Option<i64> {
+    pub(crate) fn integer(&self) -> Option<i64> {
         if let Self::Integer(number) = self { Some(*number) } else { None }
     }
 
-    pub(super) fn float(&self) -> Option<f64> {
-        if let Self::Float(number) = self { Some(*number) } else { None }
+    /// A number of either kind; a whole one must fit 32 bits, which every setting does.
+    pub(super) fn number(&self) -> Option<f64> {
+        if let Self::Float(number) = self {
+            return Some(*number);
+        }
+        self.integer().and_then(|number| i32::try_from(number).ok()).map(f64::from)
     }
 
     pub(super) fn date(&self) -> Option<&str> {
@@ -53,7 +57,7 @@ impl Value {
 /// Reads a whole file, adding its syntax errors to `mistakes`, the first of each line.
 ///
 /// The parser recovers behind an error, so the table holds the rest of the file.
-pub(super) fn parse(file: &Arc<Path>, text: &str, mistakes: &mut Vec<Mistake>) -> Table {
+pub(crate) fn parse(file: &Arc<Path>, text: &str, mistakes: &mut Vec<Mistake>) -> Table {
     let lines = Lines::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut wrong: Vec<Mistake> = errors

@@ -46,19 +46,23 @@ pub(super) struct Layers<'e> {
 }
 
 impl<'e> Layers<'e> {
+    pub(super) fn without_files(environment: &'e Environment) -> Self {
+        Self {
+            tree: Table::new(),
+            files: Vec::new(),
+            syntax_errors: Vec::new(),
+            environment,
+            variables: BTreeMap::new(),
+        }
+    }
+
     /// Reads `path` and the files of `config.d` beside it.
     ///
     /// # Errors
     ///
     /// When a file cannot be read: what the configuration says, or leaves out, is not known then.
     pub(super) fn read(path: &Path, environment: &'e Environment) -> Result<Self, Mistakes> {
-        let mut layers = Self {
-            tree: Table::new(),
-            files: Vec::new(),
-            syntax_errors: Vec::new(),
-            environment,
-            variables: BTreeMap::new(),
-        };
+        let mut layers = Self::without_files(environment);
         let mut unreadable = Vec::new();
         let drop_ins = drop_ins(path).unwrap_or_else(|mistake| {
             unreadable.push(mistake);

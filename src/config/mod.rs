@@ -8,11 +8,15 @@ mod auth;
 mod build;
 mod credential;
 mod environment;
+mod error_rules;
 mod file;
 mod merge;
 mod mistake;
 mod place;
+mod provider;
+mod proxy;
 mod reader;
+mod retry;
 mod settings;
 mod show;
 mod source;
@@ -28,12 +32,21 @@ pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same
 pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
+pub use self::provider::{Provider, Route, SharedBy};
+pub use self::proxy::{PoolProxy, Proxy};
+pub use self::retry::Retry;
 pub use self::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Provider, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
     UnknownSource,
 };
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
+pub use self::units::{parse_duration, write_duration};
+
+// What other files of ours are read with.
+pub(crate) use self::ask::describe;
+pub(crate) use self::file::{Node, Table, Value, parse};
+pub(crate) use self::suggest::nearest;
 
 use self::merge::Layers;
 use self::reader::Reader;
@@ -56,6 +69,15 @@ impl Loaded {
     }
 }
 
+/// Returns what is in effect without any file: the defaults, and the variables of `environment`.
+///
+/// # Errors
+///
+/// Every mistake in the variables.
+pub fn defaults(environment: &Environment) -> Result<Loaded, Mistakes> {
+    build(Layers::without_files(environment), PathBuf::new())
+}
+
 /// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of `environment`.
 ///
 /// A configuration without sources is valid. Relative paths in variables count from the folder of `path`.
@@ -64,8 +86,11 @@ impl Loaded {
 ///
 /// Every mistake found, at once: an unreadable file, wrong syntax, an unknown key or variable, a value that cannot be.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
-    let layers = Layers::read(path, environment)?;
-    let mut reader = Reader::new(layers, place::folder_of(path));
+    build(Layers::read(path, environment)?, place::folder_of(path))
+}
+
+fn build(layers: Layers<'_>, folder: PathBuf) -> Result<Loaded, Mistakes> {
+    let mut reader = Reader::new(layers, folder);
     let settings = build::build(&mut reader);
     reader.finish().map(|(files, entries)| Loaded { settings, files, entries })
 }

@@ -169,6 +169,22 @@ impl Section<'_, '_> {
         self.reader.entries.push(Entry { table: self.name.clone(), key, literal, place });
     }
 
+    /// Refuses a setting that was asked for, where it is written.
+    pub(super) fn refuse_entry(&mut self, key: &str, what: String) {
+        if let Some(place) = self.written_at(&[key]) {
+            self.reader.refuse(place, what);
+        }
+    }
+
+    /// Where the last of some settings was written that was written at all.
+    fn written_at(&self, keys: &[&str]) -> Option<Place> {
+        let mut entries = self.reader.entries.iter().rev();
+        entries.find_map(|entry| {
+            let is_one = entry.table == self.name && keys.contains(&entry.key);
+            entry.place.clone().filter(|_| is_one)
+        })
+    }
+
     /// Returns the dotted name of a key of this table.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
@@ -186,12 +202,7 @@ impl Section<'_, '_> {
             self.key(longer.0),
             write_duration(longer.1),
         );
-        let mut entries = self.reader.entries.iter().rev();
-        let written = entries.find_map(|entry| {
-            let is_one =
-                entry.table == self.name && (entry.key == shorter.0 || entry.key == longer.0);
-            entry.place.clone().filter(|_| is_one)
-        });
+        let written = self.written_at(&[shorter.0, longer.0]);
         if let Some(place) = written {
             self.reader.refuse(place, what);
         }

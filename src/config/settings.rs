@@ -6,8 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::provider::Provider;
+use super::proxy::Proxy;
+use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
+use crate::engine::ErrorRule;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +20,8 @@ pub struct Settings {
     pub service: Service,
     pub backoff: Backoff,
     pub request: Request,
+    pub retry: Retry,
+    pub proxy: Proxy,
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,
@@ -37,7 +43,8 @@ pub struct Restart {
     pub restart_delay_errors: Duration,
     pub max_execution_time: Duration,
     pub max_consecutive_errors: u32,
-    pub rate_limit_duration: Duration,
+    /// `None`: the waits grow until the server's rate is found.
+    pub rate_limit_duration: Option<Duration>,
     pub stuck_threshold: Duration,
     pub health_check_interval: Duration,
 }
@@ -88,7 +95,7 @@ pub struct Request {
     pub max_answer: u64,
     /// Bytes of a document, which is streamed.
     pub max_document: u64,
-    /// Requests in flight at once, per provider; see [`Settings::concurrency`].
+    /// Requests in flight at once, per provider that says nothing else.
     pub concurrency: u32,
 }
 
@@ -100,6 +107,8 @@ pub struct Item {
     /// Never shorter than `retry_delay`.
     pub max_retry_delay: Duration,
     pub recheck: Duration,
+    /// Never shorter than `recheck`.
+    pub max_recheck: Duration,
 }
 
 /// `[breaker]`: when a provider is left alone.
@@ -117,12 +126,6 @@ pub struct Archive {
     pub dir: PathBuf,
 }
 
-/// `[provider.NAME]`: what differs from `[request]` for the sources of one provider.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Provider {
-    pub concurrency: u32,
-}
-
 impl Settings {
     /// Finds a source by the name a person gave.
     ///
@@ -136,12 +139,16 @@ impl Settings {
         })
     }
 
-    /// Returns how many requests may be in flight at once to a provider.
+    /// Returns what is known of a provider, named in the configuration or not.
     #[must_use]
-    pub fn concurrency(&self, provider: &str) -> u32 {
-        self.providers
-            .get(provider)
-            .map_or(self.request.concurrency, |provider| provider.concurrency)
+    pub fn provider(&self, name: &str) -> Provider {
+        self.providers.get(name).cloned().unwrap_or_else(|| Provider::unnamed(&self.request))
+    }
+
+    /// Returns the rules by which a provider's errors are judged before the built-in ones.
+    #[must_use]
+    pub fn error_rules(&self, provider: &str) -> &[ErrorRule] {
+        self.providers.get(provider).map_or(&[], |provider| &provider.error_rules)
     }
 }
 

@@ -6,7 +6,7 @@ const BEGINNING_LEN_MIN: usize = 3;
 /// Returns the known word that is near enough to `word` to be meant by it: a slip of the fingers, or its beginning.
 ///
 /// A slip is at most a third of the letters, so that `max_retrys` finds `max_retries` and `colour` finds nothing.
-pub(super) fn nearest<'k>(
+pub(crate) fn nearest<'k>(
     word: &str,
     known: impl IntoIterator<Item = &'k str, IntoIter: Clone>,
 ) -> Option<&'k str> {

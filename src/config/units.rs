@@ -24,7 +24,8 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 /// Reads `"90s"`, `"5m"`, `"1.5h"`, `"500ms"` or `"2d"`; a space may stand before the unit.
 ///
 /// Returns `None` for anything else, and for what is finer than a nanosecond or longer than [`Duration::MAX`].
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let (_, millis) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -45,7 +46,8 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// Writes a duration in the largest of days (where it is several), hours, minutes and seconds that needs no fraction, or in milliseconds,
 /// or in fractions of a second. [`parse_duration`] reads it back to the same value.
-pub(super) fn write_duration(duration: Duration) -> String {
+#[must_use]
+pub fn write_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let nanos = duration.subsec_nanos();
     if nanos == 0 {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, folder_of};
+use crate::disk::{Disk, DiskFile, folder_of};
 
 /// Writes `bytes` to `path`, durably: temporary file, fsync, rename, fsync of the folder.
 ///
@@ -13,6 +13,24 @@ use crate::disk::{Disk, folder_of};
 /// # Errors
 /// Whatever the disk says, bare. Unless the last step failed, the old file is still there.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    swap(disk, path, bytes, |file| file.sync())?;
+    disk.sync_dir(folder_of(path))
+}
+
+/// Writes `bytes` to `path`, so that readers see it; a power cut may undo it.
+///
+/// # Errors
+/// Whatever the disk says, bare. The old file is still there.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    swap(disk, path, bytes, |_| Ok(()))
+}
+
+fn swap(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    finish: impl FnOnce(&mut dyn DiskFile) -> io::Result<()>,
+) -> io::Result<()> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
@@ -27,19 +45,17 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    if let Err(error) = write(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, path))
-    {
+    let write = || {
+        let mut file = disk.create(&temporary)?;
+        file.append(bytes)?;
+        finish(&mut *file)
+    };
+    let written = write().and_then(|()| disk.rename(&temporary, path));
+    if written.is_err() {
         // It is in the way of nothing, and the next write removes it: the first error counts.
         disk.remove_file(&temporary).ok();
-        return Err(error);
     }
-    disk.sync_dir(folder)
-}
-
-fn write(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = disk.create(path)?;
-    file.append(bytes)?;
-    file.sync()
+    written
 }
 
 #[cfg(test)]

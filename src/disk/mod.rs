@@ -3,23 +3,31 @@
 //! [`Disk`] is the seam at which a made-up disk takes the place of the real one,
 //! so that torn files, full disks and power cuts are ordinary test cases.
 
+mod aside;
 mod atomic;
 mod failure;
 mod folder;
 mod lock;
 mod memory;
+mod patient;
+mod presence;
 mod real;
+mod shared;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use self::atomic::write_atomic;
+pub use self::aside::put_aside;
+pub use self::atomic::{replace, write_atomic};
 pub use self::failure::storage_failure;
 pub use self::folder::{ensure_folder, folder_of};
 pub use self::lock::{Lock, LockError};
 pub use self::memory::{Fault, Lasting, MemoryDisk};
+pub use self::patient::PatientDisk;
+pub use self::presence::Presence;
 pub use self::real::RealDisk;
+pub use self::shared::{Lasts, SharedFile, Standing};
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.
 ///

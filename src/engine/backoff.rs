@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::engine::{Cause, Draw};
 
 /// Added to what a server tells: clocks differ, and late is better than early.
-const TOLD_MARGIN: Duration = Duration::from_secs(1);
+pub const TOLD_MARGIN: Duration = Duration::from_secs(1);
 
 /// The spread over which those told the same come back, so that they do not come together.
-const TOLD_SPREAD: Duration = Duration::from_secs(1);
+pub const TOLD_SPREAD: Duration = Duration::from_secs(1);
 
 /// Growing delays, each cause with its own base.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,9 @@ impl Backoff {
         }
     }
 
-    fn base(&self, cause: Cause) -> Duration {
+    /// Returns the first delay after a failure of this cause, before jitter.
+    #[must_use]
+    pub fn base(&self, cause: Cause) -> Duration {
         match cause {
             Cause::RateLimit => self.rate_limit,
             Cause::Server

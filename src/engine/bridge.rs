@@ -76,7 +76,8 @@ impl Bridge {
                     let detail = format!(
                         "{FORBIDDEN_ITEMS} different items in a row are forbidden: {failure}"
                     );
-                    Failure::new(Cause::Unauthorized, detail)
+                    let reply = failure.reply.clone();
+                    Failure { reply, ..Failure::new(Cause::Unauthorized, detail) }
                 })
             }
             Verdict::Quarantine => None,

@@ -7,6 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::engine::quota::Outcome;
+use crate::engine::{Moment, RecordedReply};
+
 /// The longest text of a failure that is kept, in characters.
 /// A person reads it in one table cell or log line.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -78,7 +81,7 @@ pub enum Verdict {
     Wait,
     /// Renew the credential once; refused again, stop asking until it changes.
     Renew,
-    /// Set this item aside for a person; look again once a day.
+    /// Set this item aside for a person; look again, ever more seldom.
     Quarantine,
     /// It was deleted meanwhile: settled, nothing to keep.
     Gone,
@@ -106,21 +109,56 @@ pub struct Failure {
     pub cause: Cause,
     /// How long the source told us to stay away.
     pub told: Option<Duration>,
+    /// Until when the gate of the provider is closed: exact, margin included.
+    pub held_until: Option<Moment>,
+    /// It was not tried to the end: so much fails that quick retries are saved up.
+    pub is_deferred: bool,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
+    /// What the server replied, where it did. Boxed: most failures have none.
+    pub reply: Option<Box<RecordedReply>>,
 }
 
 impl Failure {
     /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
     #[must_use]
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
-        Self { cause, told: None, detail: printable(detail.as_ref()) }
+        Self {
+            cause,
+            told: None,
+            held_until: None,
+            is_deferred: false,
+            detail: printable(detail.as_ref()),
+            reply: None,
+        }
     }
 
     #[must_use]
     pub fn told(mut self, wait: Option<Duration>) -> Self {
         self.told = wait;
         self
+    }
+
+    #[must_use]
+    pub fn held(mut self, until: Option<Moment>) -> Self {
+        self.held_until = until;
+        self
+    }
+
+    #[must_use]
+    pub fn replied(mut self, reply: RecordedReply) -> Self {
+        self.reply = Some(Box::new(reply));
+        self
+    }
+
+    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
+    #[must_use]
+    pub fn is_fleeting(&self) -> bool {
+        let fleeting = matches!(
+            self.cause,
+            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
+        );
+        fleeting && self.told.is_none() && !self.is_deferred
     }
 }
 
@@ -202,6 +240,31 @@ impl Cause {
         }
     }
 
+    /// What a reply that is judged so says of the quota.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::RateLimit => Outcome::Throttled,
+            Self::Server
+            | Self::Connection
+            | Self::Tls
+            | Self::Timeout
+            | Self::Truncated
+            | Self::Proxy
+            | Self::LocalNetwork
+            | Self::Storage
+            | Self::Ledger => Outcome::Failed,
+            // The server let it in and answered; that it said no is another matter.
+            Self::Unauthorized
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Challenge
+            | Self::CursorExpired
+            | Self::TooLarge
+            | Self::Unknown => Outcome::Accepted,
+        }
+    }
+
     /// Judges the cause. One arm each, so that a new one cannot be forgotten.
     #[must_use]
     pub fn verdict(self, scope: Scope) -> Verdict {
@@ -234,6 +297,37 @@ impl Cause {
     }
 }
 
+impl Scope {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Listing => "listing",
+            Self::Item => "item",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Renew => "renew",
+            Self::Quarantine => "quarantine",
+            Self::Gone => "gone",
+            Self::LongWait => "long_wait",
+            Self::Retry => "retry",
+            Self::Suspect => "suspect",
+            Self::SwitchProxy => "switch_proxy",
+            Self::CollectInFull => "collect_in_full",
+            Self::WaitForNetwork => "wait_for_network",
+            Self::WaitForStorage => "wait_for_storage",
+            Self::RetryCautiously => "retry_cautiously",
+        }
+    }
+}
+
 impl Kind {
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -262,17 +356,33 @@ pub fn printable(text: &str) -> String {
             line.push('…');
             break;
         }
-        if is_disruptive(c) {
-            line.extend(c.escape_unicode());
-        } else {
-            line.push(c);
-        }
+        push_escaped(&mut line, c);
     }
     line
 }
 
+/// Returns untrusted text as printable lines, none of it cut: where a reply is shown in full.
+#[must_use]
+pub fn printable_lines(text: &str) -> Vec<String> {
+    let escaped = |line: &str| {
+        let mut escaped = String::new();
+        line.chars().for_each(|c| push_escaped(&mut escaped, c));
+        escaped
+    };
+    text.lines().map(escaped).collect()
+}
+
+fn push_escaped(line: &mut String, c: char) {
+    if is_disruptive(c) {
+        line.extend(c.escape_unicode());
+    } else {
+        line.push(c);
+    }
+}
+
 /// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
-fn is_disruptive(c: char) -> bool {
+#[must_use]
+pub fn is_disruptive(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
         || ('\u{202a}'..='\u{202e}').contains(&c)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Draw, Failure, Moment, Scope, Verdict};
+use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Verdict};
 
 /// How often, and how patiently, one item is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +11,16 @@ pub struct ItemPolicy {
     pub max_attempts: u32,
     pub retry_delay: Duration,
     pub max_retry_delay: Duration,
-    /// How long a quarantined item rests before it is looked at again.
-    pub recheck: Duration,
+    pub recheck: Recheck,
+}
+
+/// How long quarantined items rest before they are looked at again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recheck {
+    /// The first rest, and every one of an item whose trouble may pass by itself.
+    pub every: Duration,
+    /// The longest rest of an item whose trouble is permanent: its rests double up to this.
+    pub max: Duration,
 }
 
 /// What becomes of an item after a failure.
@@ -22,7 +30,7 @@ pub enum ItemStep {
     Gone,
     /// It costs an attempt; try again at the time given.
     Retry { attempts: u32, at: Moment },
-    /// Set it aside until its [next look](ItemPolicy::next_look).
+    /// Set it aside until its [next look](Recheck::next_look).
     Quarantine,
     /// It is not the item's fault: it waits for the session, with its attempts untouched.
     Unharmed,
@@ -35,6 +43,11 @@ impl ItemPolicy {
         match failure.cause.verdict(Scope::Item) {
             Verdict::Gone => ItemStep::Gone,
             Verdict::Quarantine => ItemStep::Quarantine,
+            // So much fails at the source that this says little of the item: it goes to the end
+            // of the queue, and has its full attempt there.
+            Verdict::Retry if failure.is_deferred => {
+                ItemStep::Retry { attempts, at: now.after(self.delay(1, failure, draw)) }
+            }
             Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously => {
                 let attempts = attempts.saturating_add(1);
                 if attempts >= self.max_attempts {
@@ -52,12 +65,6 @@ impl ItemPolicy {
         }
     }
 
-    /// When an item that is quarantined now is looked at again.
-    #[must_use]
-    pub fn next_look(&self, now: Moment) -> Moment {
-        now.after(self.recheck)
-    }
-
     /// Doubling, over the upper half of the delay by chance, never below the server's word.
     fn delay(&self, attempts: u32, failure: &Failure, draw: Draw) -> Duration {
         let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(attempts - 1));
@@ -66,18 +73,42 @@ impl ItemPolicy {
     }
 }
 
+impl Recheck {
+    /// No rest at all.
+    pub const AT_ONCE: Self = Self { every: Duration::ZERO, max: Duration::ZERO };
+
+    /// When an item is looked at again that is quarantined now, for `cause`, after it was
+    /// quarantined `times` times before with no success between.
+    #[must_use]
+    pub fn next_look(&self, cause: Cause, times: u32, now: Moment) -> Moment {
+        now.after(self.rest(cause, times))
+    }
+
+    /// What is forbidden or too large stays so until a person changes something; servers get
+    /// repaired within days.
+    fn rest(&self, cause: Cause, times: u32) -> Duration {
+        match cause.kind() {
+            Kind::Permanent => {
+                let doubled = self.every.saturating_mul(2_u32.saturating_pow(times));
+                doubled.min(self.max.max(self.every))
+            }
+            Kind::Temporary | Kind::Authentication | Kind::Local | Kind::Unknown => self.every,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Cause;
 
+    const DAY: Duration = Duration::from_secs(86_400);
     const NOW: Moment = Moment(1_000_000);
     const LATE: Draw = Draw(u32::MAX);
     const POLICY: ItemPolicy = ItemPolicy {
         max_attempts: 3,
         retry_delay: Duration::from_secs(10),
         max_retry_delay: Duration::from_secs(15),
-        recheck: Duration::from_secs(86_400),
+        recheck: Recheck { every: DAY, max: Duration::from_secs(7 * 86_400) },
     };
 
     fn after(cause: Cause, attempts: u32) -> ItemStep {
@@ -89,7 +120,19 @@ mod tests {
         assert_eq!(after(Cause::Server, 0), ItemStep::Retry { attempts: 1, at: Moment(1_010_000) });
         assert_eq!(after(Cause::Server, 1), ItemStep::Retry { attempts: 2, at: Moment(1_015_000) });
         assert_eq!(after(Cause::Server, 2), ItemStep::Quarantine);
-        assert_eq!(POLICY.next_look(NOW), Moment(87_400_000));
+    }
+
+    #[test]
+    fn what_is_permanent_is_looked_at_less_and_less_and_the_rest_once_a_day() {
+        let days = |cause| {
+            let looks = (0..5).map(|times| POLICY.recheck.next_look(cause, times, NOW));
+            looks.map(|look| look.since(NOW).as_secs() / 86_400).collect::<Vec<_>>()
+        };
+
+        assert_eq!(days(Cause::Forbidden), [1, 2, 4, 7, 7]);
+        assert_eq!(days(Cause::TooLarge), [1, 2, 4, 7, 7]);
+        assert_eq!(days(Cause::Server), [1; 5]);
+        assert_eq!(POLICY.recheck.next_look(Cause::Forbidden, u32::MAX, NOW), NOW.after(7 * DAY));
     }
 
     #[test]
@@ -103,6 +146,16 @@ mod tests {
     fn a_deleted_item_is_gone_and_a_forbidden_one_set_aside_at_once() {
         assert_eq!(after(Cause::NotFound, 0), ItemStep::Gone);
         assert_eq!(after(Cause::Forbidden, 0), ItemStep::Quarantine);
+    }
+
+    #[test]
+    fn an_attempt_that_was_cut_short_to_save_up_retries_does_not_count() {
+        let failure = Failure { is_deferred: true, ..Failure::new(Cause::Server, "x") };
+
+        for attempts in [0, 2] {
+            let step = POLICY.after(&failure, attempts, NOW, LATE);
+            assert_eq!(step, ItemStep::Retry { attempts, at: Moment(1_010_000) });
+        }
     }
 
     #[test]

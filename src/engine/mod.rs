@@ -6,23 +6,40 @@
 
 mod backoff;
 mod bridge;
+mod budget;
 mod classify;
+mod concurrency;
 mod failure;
 mod item;
+mod judge;
 mod machine;
 mod moment;
 mod names;
+mod proxy;
 pub mod quota;
+mod reply;
 pub mod retry_after;
+mod rules;
 
-pub use self::backoff::Backoff;
+pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
 pub use self::bridge::{Bridge, BridgePolicy};
-pub use self::classify::{Answer, Said};
-pub use self::failure::{Cause, Failure, Kind, Scope, Verdict, printable};
-pub use self::item::{ItemPolicy, ItemStep};
+pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
+pub use self::classify::{Answer, Rule, Said};
+pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
+pub use self::failure::{
+    Cause, Failure, Kind, Scope, Verdict, is_disruptive, printable, printable_lines,
+};
+pub use self::item::{ItemPolicy, ItemStep, Recheck};
+pub use self::judge::{Judgement, Matched, judge};
 pub use self::machine::{
     Credential, Effect, Event, Extent, LastError, Machine, RestartCause, Rules, Session, State,
     Status, Step, Then, Work,
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
+pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
+pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
+pub use self::rules::{
+    BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
+    StatusRange,
+};

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use crate::engine::{Cursor, Failure, Moment, SessionId};
 use crate::ledger::failure::Trouble;
+use crate::ledger::replies;
 use crate::ledger::rows::{Session, SessionKind, as_integer};
 use crate::ledger::{Ledger, Reader, Tally};
 
@@ -111,6 +112,7 @@ impl Ledger {
             }
             transaction
                 .execute("UPDATE sessions SET completed = ?2 WHERE no = ?1", [session.no, now.0])?;
+            replies::forget_stored(transaction)?;
             Ok(session.tally)
         })
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::engine::{Cause, Failure, Moment};
+use crate::engine::{Failure, Moment, Recheck};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
+use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentNo, ItemNo, as_integer};
 use crate::ledger::standing::Counting;
 
@@ -26,19 +27,19 @@ pub enum Outcome {
     Gone { document: DocumentNo },
     /// The document may not be had, or is poison. Its item ends in quarantine, and
     /// its other documents are kept.
-    Refused { document: DocumentNo, cause: Cause, message: String },
+    Refused { document: DocumentNo, failure: Failure },
     /// The item is tried again at `next_at`, after `attempts` that failed.
-    Retry { item: ItemNo, attempts: u32, next_at: Moment, cause: Cause, message: String },
+    Retry { item: ItemNo, attempts: u32, next_at: Moment, failure: Failure },
     /// The item's attempts are used up.
-    Quarantined { item: ItemNo, cause: Cause, message: String },
+    Quarantined { item: ItemNo, failure: Failure },
 }
 
 impl Ledger {
     /// Records a group of outcomes in one transaction.
     ///
     /// An item is settled by its last document: quarantined if one was refused,
-    /// stored if one is stored, gone if all are. Quarantined items are looked at
-    /// again at `next_look`.
+    /// stored if one is stored, gone if all are. `recheck` says when quarantined items
+    /// are looked at again.
     ///
     /// # Errors
     /// A ledger failure, after which nothing of the group is recorded; also when no
@@ -46,16 +47,16 @@ impl Ledger {
     pub fn commit(
         &mut self,
         outcomes: &[Outcome],
-        next_look: Moment,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<(), Failure> {
         self.write("record what was fetched", |transaction| {
             let mut counting = Counting::start(transaction)?;
             let mut touched = BTreeSet::new();
             for outcome in outcomes {
-                touched.extend(record(transaction, &mut counting, outcome, next_look, now)?);
+                touched.extend(record(transaction, &mut counting, outcome, recheck, now)?);
             }
-            counting.settle(touched, next_look, now)?;
+            counting.settle(touched, recheck, now)?;
             counting.finish()
         })
     }
@@ -66,7 +67,7 @@ fn record(
     connection: &Connection,
     counting: &mut Counting<'_>,
     outcome: &Outcome,
-    next_look: Moment,
+    recheck: Recheck,
     now: Moment,
 ) -> Result<Option<ItemNo>, Trouble> {
     match outcome {
@@ -91,7 +92,7 @@ fn record(
             "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 RETURNING item",
             [document.0],
         ),
-        Outcome::Refused { document, cause, message } => {
+        Outcome::Refused { document, failure } => {
             let item = settle_document(
                 connection,
                 "UPDATE documents SET status = 3 WHERE no = ?1 AND status = 0 RETURNING item",
@@ -99,23 +100,30 @@ fn record(
             )?;
             if let Some(item) = item {
                 connection.execute(
-                    "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3 WHERE no = ?1",
-                    params![item.0, cause.name(), message],
+                    "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3,
+                            failed_at = ?4 WHERE no = ?1",
+                    params![item.0, failure.cause.name(), failure.detail, now.0],
                 )?;
+                replies::record(connection, Whose::Item(item), failure, now)?;
             }
             Ok(item)
         }
-        Outcome::Retry { item, attempts, next_at, cause, message } => {
-            connection.execute(
-                "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5
+        Outcome::Retry { item, attempts, next_at, failure } => {
+            let (cause, message) = (failure.cause.name(), &failure.detail);
+            let changed = connection.execute(
+                "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
+                        failed_at = ?6
                  WHERE no = ?1 AND status = 0",
                 // 0 would mean that it was never tried.
-                params![item.0, attempts, next_at.0.max(1), cause.name(), message],
+                params![item.0, attempts, next_at.0.max(1), cause, message, now.0],
             )?;
+            if changed > 0 {
+                replies::record(connection, Whose::Item(*item), failure, now)?;
+            }
             Ok(None)
         }
-        Outcome::Quarantined { item, cause, message } => {
-            counting.quarantine(*item, (*cause, message), next_look, now)?;
+        Outcome::Quarantined { item, failure } => {
+            counting.quarantine(*item, failure, recheck, now)?;
             Ok(None)
         }
     }

@@ -56,6 +56,11 @@ impl Trouble {
     }
 }
 
+/// Whether another connection is in the way, which lets go in a moment.
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 fn advice(error: &rusqlite::Error) -> Option<&'static str> {
     // A value of the wrong type: no writer of ours puts one there.
     if matches!(

@@ -5,14 +5,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::engine::{Cause, Failure, ItemId, Moment};
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::ItemStatus;
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::{Ledger, Reader, Replied};
 
-/// Which failures are shown.
-#[derive(Clone, Copy, Debug)]
+/// Which failures are meant. The default means all.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FailureFilter {
     /// Only those of this cause.
     pub cause: Option<Cause>,
-    pub limit: usize,
+    /// Only those that failed then or later.
+    pub since: Option<Moment>,
 }
 
 /// One item that is not stored, or not whole.
@@ -26,17 +27,32 @@ pub struct FailureRow {
     pub next_at: Option<Moment>,
     pub cause: Option<Cause>,
     pub message: String,
+    /// When it last failed, where that was noted.
+    pub failed_at: Option<Moment>,
+    /// How often in a row it was given up.
+    pub quarantines: u32,
+    /// What the server replied when it last replied with a failure.
+    pub replied: Option<Replied>,
 }
 
 /// What is to be tried again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Requeue {
-    /// Everything in quarantine.
-    All,
-    /// What is in quarantine for one cause.
-    Cause(Cause),
+    /// What is in quarantine and passes the filter.
+    Quarantined(FailureFilter),
     /// One item, in quarantine or gone.
     Item(ItemId),
+}
+
+/// An item with its last reply.
+const ROW: &str = "SELECT id, items.status, attempts, next_at, cause, message, failed_at,
+    quarantines, at AS reply_at, replies.status AS reply_status, headers, body, is_cut
+    FROM items LEFT JOIN replies ON replies.item = items.no";
+
+impl FailureFilter {
+    fn parameters(&self) -> (Option<&'static str>, Option<i64>) {
+        (self.cause.map(Cause::name), self.since.map(|since| since.0))
+    }
 }
 
 impl Reader {
@@ -44,30 +60,43 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn failures(&self, filter: FailureFilter) -> Result<Vec<FailureRow>, Failure> {
-        const SOUGHT: [&str; 3] = [
-            "status = 3 ORDER BY next_at, no",
-            "status = 0 AND next_at > 0 ORDER BY next_at, no",
-            "status = 2 ORDER BY settled_at, no",
+    pub fn failures(
+        &self,
+        filter: FailureFilter,
+        limit: usize,
+    ) -> Result<Vec<FailureRow>, Failure> {
+        const SOUGHT: [(&str, &str); 3] = [
+            ("items.status = 3", "next_at"),
+            ("items.status = 0 AND next_at > 0", "next_at"),
+            ("items.status = 2", "settled_at"),
         ];
         self.read("read the failures", |connection| {
             let mut found = Vec::new();
-            for sought in SOUGHT {
+            for (sought, order) in SOUGHT {
                 let sql = format!(
-                    "SELECT id, status, attempts, next_at, cause, message FROM items WHERE {sought}"
+                    "{ROW} WHERE {sought} AND (?1 IS NULL OR cause = ?1)
+                     AND (?2 IS NULL OR failed_at >= ?2) ORDER BY {order}, items.no"
                 );
                 let mut statement = connection.prepare(&sql)?;
-                let mut rows = statement.query([])?;
-                while found.len() < filter.limit
+                let mut rows = statement.query(filter.parameters())?;
+                while found.len() < limit
                     && let Some(row) = rows.next()?
                 {
-                    let row = FailureRow::from_row(row)?;
-                    if filter.cause.is_none_or(|cause| row.cause == Some(cause)) {
-                        found.push(row);
-                    }
+                    found.push(FailureRow::from_row(row)?);
                 }
             }
             Ok(found)
+        })
+    }
+
+    /// Reads how one item stands, whatever became of it; `None` if it was never listed.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn failure(&self, item: &ItemId) -> Result<Option<FailureRow>, Failure> {
+        self.read("read the failure", |connection| {
+            let sql = format!("{ROW} WHERE items.id = ?1");
+            Ok(connection.query_row(&sql, [item.as_str()], FailureRow::from_row).optional()?)
         })
     }
 
@@ -92,19 +121,23 @@ impl Reader {
 }
 
 impl Ledger {
-    /// Makes items due for another look at once; returns how many.
+    /// Makes items due for another look at once; returns how many. Whoever asks has reason to
+    /// think that something has changed: what fails again rests as if for the first time.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn requeue(&mut self, which: &Requeue, now: Moment) -> Result<usize, Failure> {
         self.write("requeue", |transaction| {
             let changed = match which {
-                Requeue::All => transaction
-                    .execute("UPDATE items SET next_at = ?1 WHERE status = 3", [now.0])?,
-                Requeue::Cause(cause) => transaction.execute(
-                    "UPDATE items SET next_at = ?1 WHERE status = 3 AND cause = ?2",
-                    params![now.0, cause.name()],
-                )?,
+                Requeue::Quarantined(filter) => {
+                    let (cause, since) = filter.parameters();
+                    transaction.execute(
+                        "UPDATE items SET next_at = ?1, quarantines = 0
+                         WHERE status = 3 AND (?2 IS NULL OR cause = ?2)
+                         AND (?3 IS NULL OR failed_at >= ?3)",
+                        params![now.0, cause, since],
+                    )?
+                }
                 Requeue::Item(item) => requeue_item(transaction, item, now)?,
             };
             Ok(changed)
@@ -129,7 +162,7 @@ fn requeue_item(connection: &Connection, item: &ItemId, now: Moment) -> Result<u
         )?;
     }
     let changed = connection.execute(
-        "UPDATE items SET next_at = ?1 WHERE id = ?2 AND status = 3",
+        "UPDATE items SET next_at = ?1, quarantines = 0 WHERE id = ?2 AND status = 3",
         params![now.0, item.as_str()],
     )?;
     Ok(changed)
@@ -146,6 +179,9 @@ impl FailureRow {
             next_at: (status != ItemStatus::Gone).then_some(next_at),
             cause: row.get::<_, Option<String>>("cause")?.as_deref().and_then(Cause::from_name),
             message: row.get::<_, Option<String>>("message")?.unwrap_or_default(),
+            failed_at: row.get::<_, Option<i64>>("failed_at")?.map(Moment),
+            quarantines: row.get("quarantines")?,
+            replied: Replied::from_row(row)?,
         })
     }
 }

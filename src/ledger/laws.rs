@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use rusqlite::{Connection, OpenFlags};
 
 use super::*;
-use crate::engine::{BlobId, Cause, DocumentId, ItemId, Moment, Place, SessionId};
+use crate::engine::{
+    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId,
+};
 
 /// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
 const QUARANTINE_MS: i64 = 1000;
@@ -115,7 +118,11 @@ impl World {
             }
             Step::Answer(answers) => self.answer(answers),
             Step::Fail(failing) => self.fail(*failing),
-            Step::Requeue(7) => drop(self.ledger.requeue(&Requeue::All, self.now).unwrap()),
+            Step::Requeue(7) => drop(
+                self.ledger
+                    .requeue(&Requeue::Quarantined(FailureFilter::default()), self.now)
+                    .unwrap(),
+            ),
             Step::Requeue(item) => {
                 let item = Requeue::Item(ItemId::new(format!("t{item}")));
                 self.ledger.requeue(&item, self.now).unwrap();
@@ -173,8 +180,8 @@ impl World {
                 }
                 Answer::Gone => outcomes.push(Outcome::Gone { document }),
                 Answer::Refused => {
-                    let (cause, message) = (Cause::Forbidden, String::new());
-                    outcomes.push(Outcome::Refused { document, cause, message });
+                    let failure = Failure::new(Cause::Forbidden, "");
+                    outcomes.push(Outcome::Refused { document, failure });
                 }
                 Answer::None => {}
             }
@@ -184,21 +191,22 @@ impl World {
 
     fn fail(&mut self, failing: Failing) {
         let Some(work) = self.due().into_iter().next() else { return };
-        let (item, cause, message) = (work.no, Cause::Timeout, String::new());
+        let (item, failure) = (work.no, Failure::new(Cause::Timeout, ""));
         let next_at = Moment(self.now.0 + 150);
         self.commit(&[match failing {
             Failing::Retry => {
-                Outcome::Retry { item, attempts: work.attempts + 1, next_at, cause, message }
+                Outcome::Retry { item, attempts: work.attempts + 1, next_at, failure }
             }
-            Failing::Quarantined => Outcome::Quarantined { item, cause, message },
+            Failing::Quarantined => Outcome::Quarantined { item, failure },
         }]);
     }
 
     fn commit(&mut self, outcomes: &[Outcome]) {
-        let next_look = Moment(self.now.0 + QUARANTINE_MS);
-        self.ledger.commit(outcomes, next_look, self.now).unwrap();
+        let rest = Duration::from_millis(QUARANTINE_MS.unsigned_abs());
+        let recheck = Recheck { every: rest, max: rest };
+        self.ledger.commit(outcomes, recheck, self.now).unwrap();
         let before = self.ledger.tally().unwrap();
-        self.ledger.commit(outcomes, next_look, self.now).unwrap();
+        self.ledger.commit(outcomes, recheck, self.now).unwrap();
         assert_eq!(self.ledger.tally().unwrap(), before, "outcomes that come again change nothing");
     }
 
@@ -230,7 +238,7 @@ impl World {
             self.take(&Step::FinishAndBegin(SessionKind::Recheck));
         }
         assert_eq!(self.ledger.next_recheck().unwrap(), None);
-        let failures = self.ledger.failures(FailureFilter { cause: None, limit: 100 }).unwrap();
+        let failures = self.ledger.failures(FailureFilter::default(), 100).unwrap();
         let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
         for (item, document) in &self.listed {
             let (item_id, document) = (ItemId::new(item), DocumentId::new(document));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentStatus, ItemNo, as_integer};
@@ -68,7 +68,7 @@ impl Ledger {
             };
             entries.iter().try_for_each(|entry| page.record(entry))?;
             // Nothing is refused by a listing, so that there is no next look to set.
-            page.counting.settle(page.ready, now, now)?;
+            page.counting.settle(page.ready, Recheck::AT_ONCE, now)?;
             page.counting.finish()?;
             Ok(page.outcome)
         })

@@ -10,8 +10,9 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::disk::{Disk, PathKind, RealDisk, folder_of, storage_failure};
 use crate::engine::Failure;
-use crate::ledger::failure::{DAMAGED, Trouble};
+use crate::ledger::failure::{DAMAGED, Trouble, is_locked};
 use crate::ledger::schema::{APPLICATION_ID, VERSION, migrate};
+use crate::retry::{GaveUp, Policy};
 
 /// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
 const CACHE_KIB: i64 = 8 * 1024;
@@ -19,6 +20,9 @@ const CACHE_KIB: i64 = 8 * 1024;
 /// How long a call waits for another program that has the ledger open: longer than
 /// any commit of a reader's tool, shorter than any deadline of a state.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// How long each of several attempts waits for it: all of them together, a little longer.
+const BUSY_WAIT_AGAIN: Duration = Duration::from_secs(2);
 
 /// Statements that are kept ready: the dozen that run for each row, and some to spare.
 /// Reading one anew takes longer than running it.
@@ -31,6 +35,7 @@ const WAL_BYTES_KEPT: i64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Ledger {
     reader: Reader,
+    retry: Option<Policy>,
 }
 
 /// The ledger of one source, open for reading beside its writer.
@@ -73,10 +78,22 @@ impl Ledger {
         let version = version(&connection, path)?;
         prepare(&mut connection, version)
             .map_err(|error| failed("open the ledger", path, error))?;
-        Ok(Self { reader: Reader { connection, path: path.to_owned() } })
+        Ok(Self { reader: Reader { connection, path: path.to_owned() }, retry: None })
+    }
+
+    /// Has a transaction that finds the ledger locked begun again, on the thread that calls.
+    #[must_use]
+    pub fn patient(mut self, policy: Policy) -> Self {
+        // If it cannot be set, each attempt waits longer than it need.
+        self.connection.busy_timeout(BUSY_WAIT_AGAIN).ok();
+        self.retry = Some(policy);
+        self
     }
 
     /// Runs `work` in one transaction.
+    ///
+    /// Only its beginning is tried again: a writer that has begun meets no lock before its end
+    /// (sqlite.org/wal.html, "Concurrency"), and an I/O error may be that of a sync.
     pub(super) fn write<T>(
         &mut self,
         what: &str,
@@ -84,8 +101,7 @@ impl Ledger {
     ) -> Result<T, Failure> {
         let Reader { connection, path } = &mut self.reader;
         let outcome = (|| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = begin(connection, self.retry.as_ref())?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
@@ -144,6 +160,19 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+/// Begins a transaction as the one writer.
+fn begin<'c>(
+    connection: &'c Connection,
+    retry: Option<&Policy>,
+) -> Result<Transaction<'c>, Trouble> {
+    let once = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+    let Some(policy) = retry else { return Ok(once()?) };
+    policy.when(is_locked).run_blocking(once).map_err(|gave_up| match gave_up {
+        GaveUp::Failed { failure, .. } => Trouble::Sql(failure),
+        GaveUp::Refused { guard } => Trouble::Unfit(format!("the breaker {guard} is open")),
+    })
+}
 
 fn is_there(path: &Path) -> Result<bool, OpenError> {
     match RealDisk.kind(path) {
@@ -232,10 +261,14 @@ fn failed(what: &str, path: &Path, error: rusqlite::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Mutex;
+
+    use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::engine::{Moment, SessionId};
+    use crate::engine::{Draw, Moment, SessionId};
     use crate::ledger::{SessionKind, SessionStart};
+    use crate::retry::{Pauses, Shape};
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
@@ -305,6 +338,49 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Lets go of the lock in place of waiting, after so many waits.
+    struct LetsGo(Mutex<(u32, Option<Connection>)>);
+
+    impl Pauses for LetsGo {
+        fn draw(&self) -> Draw {
+            Draw(0)
+        }
+
+        fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
+            self.block(delay);
+            Box::pin(std::future::ready(()))
+        }
+
+        fn block(&self, _delay: Duration) {
+            let mut holder = self.0.lock().unwrap();
+            holder.0 -= 1;
+            if holder.0 == 0 {
+                holder.1 = None;
+            }
+        }
+    }
+
+    /// What a write fails with while another program holds the lock for so many waits.
+    fn write_locked(waits: u32) -> String {
+        let (_home, path) = folder();
+        let mut ledger = Ledger::open(&path).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let pauses = LetsGo(Mutex::new((waits, Some(other))));
+        ledger = ledger.patient(Policy::new("storage", Shape::FAST).pausing_in(pauses));
+        ledger.connection.busy_timeout(Duration::ZERO).unwrap();
+        ledger.list_anew(None).unwrap_err().detail
+    }
+
+    #[test]
+    fn a_ledger_that_is_locked_for_a_moment_is_waited_for() {
+        // There is no session in it, which only who gets in can tell.
+        let (inside, outside) = (write_locked(2), write_locked(3));
+
+        assert!(inside.contains("no session is open"), "{inside}");
+        assert!(outside.contains("another program holds it locked"), "{outside}");
     }
 
     #[test]

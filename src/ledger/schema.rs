@@ -13,7 +13,7 @@ pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
 /// The version that this program reads and writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, FAILURES_IN_FULL];
 
 /// Numbers stand for words, as in `rows.rs`, since they take one byte or none:
 /// items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 wanted,
@@ -91,6 +91,24 @@ CREATE TABLE history (
     to_state   TEXT    NOT NULL,
     reason     TEXT    NOT NULL,
     session    TEXT
+) STRICT;
+";
+
+/// What a failure was like: when, how often in a row, and what the server replied.
+const FAILURES_IN_FULL: &str = "
+ALTER TABLE items ADD COLUMN failed_at INTEGER;                      -- when it last failed
+ALTER TABLE items ADD COLUMN quarantines INTEGER NOT NULL DEFAULT 0; -- in a row, with no success between
+UPDATE items SET failed_at = settled_at, quarantines = 1 WHERE status = 3;
+
+-- Apart from the items, so that the millions that never fail pay nothing for it.
+CREATE TABLE replies (
+    no      INTEGER PRIMARY KEY,             -- grows with every reply: the oldest has the least
+    item    INTEGER NOT NULL UNIQUE,         -- 0: of the listing or the session as a whole
+    at      INTEGER NOT NULL,
+    status  INTEGER NOT NULL,
+    headers TEXT    NOT NULL,                -- a JSON list of pairs
+    body    TEXT    NOT NULL,                -- its beginning
+    is_cut  INTEGER NOT NULL
 ) STRICT;
 ";
 

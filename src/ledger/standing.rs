@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{Cause, Moment};
+use crate::engine::{Cause, Failure, Moment, Recheck};
 use crate::ledger::failure::Trouble;
+use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentStatus, ItemNo, ItemStatus, Session};
 
 /// The open session in a transaction, with what is to be added to its counters at the end.
@@ -81,18 +82,16 @@ impl<'a> Counting<'a> {
     }
 
     /// Settles those of `items` none of whose documents is wanted any more.
-    ///
-    /// `next_look` is when those are looked at again of which a document was refused.
     pub(super) fn settle(
         &mut self,
         items: BTreeSet<ItemNo>,
-        next_look: Moment,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<(), Trouble> {
         for item in items {
             let standing = Standing::of(self.connection, item)?;
             if let Some(status) = standing.verdict() {
-                self.put(item, status, &standing, next_look, now)?;
+                self.put(item, status, &standing, recheck, now)?;
             }
         }
         Ok(())
@@ -103,21 +102,26 @@ impl<'a> Counting<'a> {
         item: ItemNo,
         status: ItemStatus,
         standing: &Standing,
-        next_look: Moment,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<(), Trouble> {
         let all = standing.stored + standing.gone;
         let note = (standing.gone > 0)
             .then(|| format!("the source no longer has {} of {all} documents", standing.gone));
         let changed = match status {
-            ItemStatus::Quarantined => self.connection.execute(
-                "UPDATE items SET status = 3, next_at = ?2, settled_at = ?3
-                 WHERE no = ?1 AND status = 0",
-                [item.0, next_look.0, now.0],
-            )?,
+            ItemStatus::Quarantined => {
+                let next_look = self.next_look(item, None, recheck, now)?;
+                self.connection.execute(
+                    "UPDATE items SET status = 3, quarantines = quarantines + 1, next_at = ?2,
+                            settled_at = ?3
+                     WHERE no = ?1 AND status = 0",
+                    [item.0, next_look.0, now.0],
+                )?
+            }
             ItemStatus::Pending | ItemStatus::Stored | ItemStatus::Gone => {
                 let mut statement = self.connection.prepare_cached(
-                    "UPDATE items SET status = ?2, next_at = 0, cause = ?3, message = ?4, settled_at = ?5
+                    "UPDATE items SET status = ?2, quarantines = 0, next_at = 0, cause = ?3,
+                            message = ?4, settled_at = ?5
                      WHERE no = ?1 AND status = 0",
                 )?;
                 let cause = note.as_ref().map(|_| Cause::NotFound.name());
@@ -130,24 +134,45 @@ impl<'a> Counting<'a> {
         Ok(())
     }
 
-    /// Gives up an item until `next_look`, whatever of it is still wanted.
+    /// Gives up an item until its next look, whatever of it is still wanted.
     pub(super) fn quarantine(
         &mut self,
         item: ItemNo,
-        (cause, message): (Cause, &str),
-        next_look: Moment,
+        failure: &Failure,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<(), Trouble> {
+        let next_look = self.next_look(item, Some(failure.cause), recheck, now)?;
         let changed = self.connection.execute(
-            "UPDATE items SET status = 3, attempts = attempts + 1, next_at = ?2, cause = ?3,
-                    message = ?4, settled_at = ?5
+            "UPDATE items SET status = 3, attempts = attempts + 1, quarantines = quarantines + 1,
+                    next_at = ?2, cause = ?3, message = ?4, failed_at = ?5, settled_at = ?5
              WHERE no = ?1 AND status = 0",
-            params![item.0, next_look.0, cause.name(), message, now.0],
+            params![item.0, next_look.0, failure.cause.name(), failure.detail, now.0],
         )?;
         if changed > 0 {
             self.change.quarantined += 1;
+            replies::record(self.connection, Whose::Item(item), failure, now)?;
         }
         Ok(())
+    }
+
+    /// When an item is looked at again that is quarantined now: for `cause`, else for that of
+    /// its last failure.
+    fn next_look(
+        &self,
+        item: ItemNo,
+        cause: Option<Cause>,
+        recheck: Recheck,
+        now: Moment,
+    ) -> Result<Moment, Trouble> {
+        let sql = "SELECT quarantines, cause FROM items WHERE no = ?1";
+        let (times, last) = self
+            .connection
+            .prepare_cached(sql)?
+            .query_row([item.0], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))?;
+        let last = || last.as_deref().and_then(Cause::from_name);
+        let cause = cause.or_else(last).unwrap_or(Cause::Unknown);
+        Ok(recheck.next_look(cause, times, now))
     }
 
     /// Writes the counters down.

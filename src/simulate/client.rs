@@ -272,7 +272,12 @@ impl<'a> Client<'a> {
     fn close(mut self, end: Moment) -> Outcome {
         let stopped = if self.outcome.is_finished { self.now } else { end };
         self.outcome.took = stopped.since(START);
-        let granted = self.limiter.grants().get() * self.outcome.took.as_secs_f64();
+        let took = self.outcome.took;
+        let outages = self.trial.server.outages.iter();
+        let down = outages
+            .map(|outage| (outage.from + outage.lasts).min(took).saturating_sub(outage.from));
+        let served = took.saturating_sub(down.sum());
+        let granted = self.limiter.grants().get() * served.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "counts of one trial fit in 53 bits")]
         let (accepted, neighbour) = (self.outcome.accepted as f64, self.outcome.neighbour as f64);
         self.outcome.share = accepted / (granted - neighbour).max(1.0);

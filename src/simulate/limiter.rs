@@ -19,6 +19,19 @@ pub enum Shape {
     LockOut { quota: u32, window: Duration, lock: Duration, restart: Restart },
 }
 
+impl Shape {
+    /// Returns the units per second that are granted in the long run.
+    #[must_use]
+    pub fn grants(&self) -> Rate {
+        match *self {
+            Self::FixedWindow { quota, window, .. }
+            | Self::SlidingLog { quota, window }
+            | Self::LockOut { quota, window, .. } => Rate::of(f64::from(quota), window),
+            Self::TokenBucket { rate, .. } => rate,
+        }
+    }
+}
+
 /// What a request during a lock-out does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Restart {
@@ -98,12 +111,7 @@ impl Limiter {
     /// Returns the units per second that the server grants in the long run.
     #[must_use]
     pub fn grants(&self) -> Rate {
-        match self.shape {
-            Shape::FixedWindow { quota, window, .. }
-            | Shape::SlidingLog { quota, window }
-            | Shape::LockOut { quota, window, .. } => Rate::of(f64::from(quota), window),
-            Shape::TokenBucket { rate, .. } => rate,
-        }
+        self.shape.grants()
     }
 
     /// Rules on a request of `weight` units. Requests must come in the order of time.

@@ -4,6 +4,9 @@
 
 mod client;
 mod limiter;
+mod mistakes;
+mod scenario;
+mod trace;
 
 use std::time::Duration;
 
@@ -11,6 +14,9 @@ use crate::engine::quota::{QuotaPolicy, Rate};
 
 pub use self::client::run;
 pub use self::limiter::{Limiter, Restart, Ruling, Shape, Speech};
+pub use self::mistakes::FileError;
+pub use self::scenario::{Bound, Scenario, find, shipped};
+pub use self::trace::{Answer, Served, Trace, Traced};
 
 /// A client, a server, and how long they have.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,15 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::disk::{Disk, PathKind, folder_of, storage_failure, write_atomic};
+use crate::disk::{Disk, PathKind, put_aside, storage_failure, write_atomic};
 use crate::engine::{Failure, printable};
 use crate::state::{ExecutionState, SCHEMA};
 
 /// The largest state file that is read, in bytes: a hundred times what one has.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
-
-/// Broken files that are kept aside before a person has to look.
-const KEPT_MAX: u32 = 1000;
 
 /// What stands at the path of a state file.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,23 +112,6 @@ fn parse(bytes: &[u8]) -> Found {
             Err(error) => unreadable(error),
         },
     }
-}
-
-/// Renames the file to `<name>.unreadable-<n>`, with the first number that is free.
-fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |error| storage_failure("put aside", path, &error);
-    for number in 1..=KEPT_MAX {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".unreadable-{number}"));
-        let kept_as = PathBuf::from(name);
-        if disk.kind(&kept_as).map_err(failed)?.is_none() {
-            disk.rename(path, &kept_as)
-                .and_then(|()| disk.sync_dir(folder_of(path)))
-                .map_err(failed)?;
-            return Ok(kept_as);
-        }
-    }
-    Err(failed(io::Error::other("a thousand broken ones are kept already; look into them")))
 }
 
 #[cfg(test)]

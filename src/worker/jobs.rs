@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::archive::Draft;
-use crate::engine::{Cause, Failure, Moment, Session, SessionId};
+use crate::engine::{Cause, Failure, Moment, Recheck, Session, SessionId};
 use crate::ledger::{ItemNo, Tally};
+use crate::retry::Policy;
 use crate::source::{Listing, News, Renewal, Sink, Source};
 use crate::worker::downloads::Errand;
 use crate::worker::group::Group;
@@ -93,11 +94,13 @@ pub(super) fn collect<S: Source + 'static, W: World>(
     session: &Session,
     relist: bool,
     not_before: Moment,
+    retry: &Policy,
 ) -> Job {
     let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
+    let retry = retry.clone();
     Box::pin(async move {
         shared.world.sleep_until(not_before).await;
-        Done::Paged(collect_page(&*source, &shared, session, relist).await)
+        Done::Paged(collect_page(&*source, &shared, session, relist, &retry).await)
     })
 }
 
@@ -106,6 +109,7 @@ async fn collect_page<S: Source, W: World>(
     shared: &Shared<W>,
     session: Session,
     relist: bool,
+    retry: &Policy,
 ) -> Result<PageRecorded, Failure> {
     let id = session.id.clone();
     let (listing, place) = match shared.with(move |store| store.collection(&id, relist)).await? {
@@ -124,9 +128,18 @@ async fn collect_page<S: Source, W: World>(
             (listing, None)
         }
     };
-    let page = source.page(&listing, place.as_ref()).await?;
+    let page = retry.when(is_quick).run(async || source.page(&listing, place.as_ref()).await).await;
+    let page = page.map_err(|gave_up| {
+        gave_up.failure(|guard| Failure::new(Cause::Server, format!("{guard} is left alone")))
+    })?;
     let now = shared.world.now();
     shared.with(move |store| store.record_page(&page, now)).await
+}
+
+/// Whether a page may be asked for again at once. One that used up its time is the session's
+/// to wait for: several of them would look as if the worker were stuck.
+fn is_quick(failure: &Failure) -> bool {
+    failure.is_fleeting() && failure.cause != Cause::Timeout
 }
 
 /// Asks one harmless question, to see whether the source is well again.
@@ -163,13 +176,13 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
 pub(super) fn commit<W: World>(
     shared: &Shared<W>,
     group: Group,
-    next_look: Moment,
+    recheck: Recheck,
     now: Moment,
 ) -> Job {
     let shared = shared.clone();
     Box::pin(async move {
         let (items, retry_at) = (group.items(), group.retry_at());
-        let result = shared.with(move |store| store.commit(group, next_look, now)).await;
+        let result = shared.with(move |store| store.commit(group, recheck, now)).await;
         Done::Committed { items, retry_at, result }
     })
 }

@@ -7,11 +7,14 @@
 
 mod downloads;
 mod driver;
+mod egress;
+mod gate;
 mod group;
 mod jobs;
 mod rate;
 mod reconcile;
 mod refusal;
+mod retries;
 mod rules;
 mod run;
 mod snapshot;
@@ -21,9 +24,14 @@ mod world;
 
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::egress::Outlet;
+pub use self::gate::{
+    Door, GateRules, Gates, QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas,
+};
 pub use self::jobs::Shared;
 pub use self::refusal::Refusal;
-pub use self::rules::{policies, rules};
+pub use self::retries::Retries;
+pub use self::rules::{backoff, gate_rules, policies, rules};
 pub use self::run::{End, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;

@@ -1,29 +1,25 @@
 //! From settings, as people write them, to the rules that the engine decides by.
 
+use std::time::Duration;
+
 use crate::config::{Settings, Source};
-use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
+use crate::engine::quota::QuotaPolicy;
+use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use crate::worker::downloads::Policies;
+use crate::worker::gate::GateRules;
+
+/// The longest wait after a rate limit when neither the server nor a person names one.
+const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
 
 /// The rules of one source.
 #[must_use]
 pub fn rules(settings: &Settings, source: &Source) -> Rules {
-    let (restart, base) = (&settings.restart, &settings.backoff.base);
+    let restart = &settings.restart;
     Rules {
-        backoff: Backoff {
-            transient: base.transient,
-            rate_limit: base.rate_limit,
-            proxy: base.proxy,
-            challenge: base.challenge,
-            source_down: base.source_down,
-            unknown: base.unknown,
-            multiplier: f64::from(restart.retry_delay_multiplier),
-            max_delay: restart.max_retry_delay,
-            jitter: settings.backoff.jitter,
-            max_doublings: settings.backoff.max_doublings,
-        },
+        backoff: backoff(settings),
         max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
         max_consecutive_errors: restart.max_consecutive_errors,
-        rate_limit_duration: restart.rate_limit_duration,
+        rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
         stuck_threshold: restart.stuck_threshold,
         max_execution_time: restart.max_execution_time,
         restart_delay_success: restart.restart_delay_success,
@@ -31,6 +27,24 @@ pub fn rules(settings: &Settings, source: &Source) -> Rules {
         restart_delay_errors: restart.restart_delay_errors,
         recovery_timeout: settings.breaker.recovery_timeout,
         poll_interval: source.poll_interval,
+    }
+}
+
+/// How waits between retries of a session grow.
+#[must_use]
+pub fn backoff(settings: &Settings) -> Backoff {
+    let (restart, base) = (&settings.restart, &settings.backoff.base);
+    Backoff {
+        transient: base.transient,
+        rate_limit: base.rate_limit,
+        proxy: base.proxy,
+        challenge: base.challenge,
+        source_down: base.source_down,
+        unknown: base.unknown,
+        multiplier: f64::from(restart.retry_delay_multiplier),
+        max_delay: restart.max_retry_delay,
+        jitter: settings.backoff.jitter,
+        max_doublings: settings.backoff.max_doublings,
     }
 }
 
@@ -42,7 +56,7 @@ pub fn policies(settings: &Settings) -> Policies {
             max_attempts: settings.item.max_attempts,
             retry_delay: settings.item.retry_delay,
             max_retry_delay: settings.item.max_retry_delay,
-            recheck: settings.item.recheck,
+            recheck: Recheck { every: settings.item.recheck, max: settings.item.max_recheck },
         },
         bridge: BridgePolicy {
             failure_threshold: usize::try_from(settings.breaker.failure_threshold)
@@ -50,4 +64,18 @@ pub fn policies(settings: &Settings) -> Policies {
             success_threshold: settings.breaker.success_threshold,
         },
     }
+}
+
+/// How the quota of a provider is followed.
+#[must_use]
+pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
+    let provider = settings.provider(provider);
+    let policy = QuotaPolicy {
+        mode: provider.mode,
+        cap: provider.cap,
+        reserve: provider.reserve,
+        max_wait: provider.max_wait,
+        hold: settings.restart.rate_limit_duration.unwrap_or(RATE_LIMIT_DURATION),
+    };
+    GateRules { provider, policy }
 }

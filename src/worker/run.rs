@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
 use crate::source::credential::Credential;
-use crate::source::http::Limits;
+use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
 use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
+use crate::worker::egress::Outlet;
+use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
-use crate::worker::rules::{policies, rules};
+use crate::worker::retries::Retries;
+use crate::worker::rules::{gate_rules, policies, rules};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -31,6 +34,9 @@ pub struct Task {
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,
+    /// Shared by all sources of the process.
+    pub gates: Rc<Gates<RealWorld>>,
+    pub outlet: Outlet,
 }
 
 /// Who starts the process anew.
@@ -115,13 +121,20 @@ async fn live(
     };
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
-    let opened = world.offload(move || Store::open(&dir, &archive_dir, facts, now)).await?;
+    let retries = Retries::new(settings);
+    let storage = retries.storage.clone();
+    let opened =
+        world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
     let Opened { store, machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!(source = %task.name, "{note}");
     }
-    let client = jmap_source(settings, source, &task.environment)?;
-    let concurrency = usize::try_from(settings.concurrency(&source.provider)).unwrap_or(1);
+    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
+    let environment = task.environment.clone();
+    let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
+    let egress = egress.map_err(Refusal::Failed)?;
+    let client = jmap_source(task, settings, source, &retries, egress)?;
+    let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
         source: client,
         world: Rc::clone(world),
@@ -132,18 +145,25 @@ async fn live(
         is_new,
         rules: rules(settings, source),
         policies: policies(settings),
+        collect: retries.collect.clone(),
         concurrency,
         mode: task.mode,
         stop: stop.clone(),
         view: view.clone(),
     };
-    Ok(drive(parts).await)
+    let ended = drive(parts).await;
+    for (policy, counted) in retries.registry.snapshot() {
+        debug!(source = %task.name, policy, ?counted, "retry statistics");
+    }
+    Ok(ended)
 }
 
 fn jmap_source(
+    task: &Task,
     settings: &Settings,
     source: &Source,
-    environment: &Environment,
+    retries: &Retries,
+    egress: Egress,
 ) -> Result<Jmap, Refusal> {
     let request = &settings.request;
     let (auth, secret) = match &source.auth {
@@ -159,11 +179,9 @@ fn jmap_source(
         mailboxes: source.mailboxes.clone(),
         since: source.since,
         page_size_max: PAGE_SIZE_MAX,
-        concurrency: settings.concurrency(&source.provider),
+        concurrency: settings.provider(&source.provider).concurrency,
         limits: Limits {
-            attempts: request.attempts,
-            delay: request.delay,
-            max_delay: request.max_delay,
+            retry: retries.request.clone(),
             connect_timeout: request.connect_timeout,
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,
@@ -171,8 +189,10 @@ fn jmap_source(
             max_answer: request.max_answer,
             max_document: request.max_document,
         },
+        error_rules: settings.error_rules(&source.provider).to_vec(),
+        egress,
     };
-    let environment = environment.clone();
+    let environment = task.environment.clone();
     let credential = Credential::new(move || {
         let (secret, environment) = (secret.clone(), environment.clone());
         Box::pin(async move {
@@ -181,7 +201,9 @@ fn jmap_source(
                 .await
         })
     });
-    Jmap::new(options, credential).map_err(Refusal::Failed)
+    let rules = gate_rules(settings, &source.provider);
+    let gate = task.gates.of(&source.provider, &source.account, rules);
+    Jmap::new(options, credential, gate).map_err(Refusal::Failed)
 }
 
 fn allowed_origins(source: &Source) -> Vec<Origin> {

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
-use crate::disk::{Disk, Lock, RealDisk, ensure_folder, storage_failure};
-use crate::engine::{Cause, Cursor, Failure, Machine, Moment, Place, Session, SessionId, Status};
+use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, storage_failure};
+use crate::engine::{
+    Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
+};
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
     Transition, Work,
 };
+use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 use crate::state::{self, ExecutionState};
 use crate::worker::group::{Group, Outcome};
@@ -104,7 +107,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store of a source, alone, and reconciles what a crash left.
+    /// Opens the store of a source, alone, and reconciles what a crash left. Its calls on disk
+    /// and ledger are tried again as `retry` says, where that can help and do no harm.
     ///
     /// # Errors
     /// [`Refusal`]; nothing is lost by it.
@@ -112,13 +116,14 @@ impl Store {
         dir: &Path,
         archive_dir: &Path,
         facts: Facts,
+        retry: &Policy,
         now: Moment,
     ) -> Result<Opened, Refusal> {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
         ensure_folder(&*disk, dir)
             .map_err(|error| Refusal::Failed(storage_failure("make the folder", dir, &error)))?;
         let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
-        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?;
+        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.patient(retry.clone());
         let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, now)?;
         opened.store._lock = Some(lock);
         opened.store.pid = Some(std::process::id());
@@ -189,6 +194,11 @@ impl Store {
             self.ledger.record_transition(&transition, &state.to_json())?;
         }
         state::save(&*self.disk, &self.state_file, &state)
+    }
+
+    /// Keeps what the server replied when the listing or the session failed.
+    pub(super) fn keep_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
+        self.ledger.record_reply(failure, now)
     }
 
     /// Takes the process's number out of the state file: nobody works on it now.
@@ -285,7 +295,7 @@ impl Store {
     pub(super) fn commit(
         &mut self,
         group: Group,
-        next_look: Moment,
+        recheck: Recheck,
         now: Moment,
     ) -> Result<Tally, Failure> {
         let mut outcomes = Vec::new();
@@ -309,14 +319,14 @@ impl Store {
             }
         }
         let Some(papers) = papers else {
-            self.ledger.commit(&outcomes, next_look, now)?;
+            self.ledger.commit(&outcomes, recheck, now)?;
             return self.ledger.tally();
         };
         let (kept, intent) = self.archive.keep(papers)?;
         let stored = numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
         // The documents come first: they decide what becomes of the items.
         let outcomes: Vec<_> = stored.chain(outcomes).collect();
-        self.ledger.commit(&outcomes, next_look, now)?;
+        self.ledger.commit(&outcomes, recheck, now)?;
         self.archive.forget(intent);
         self.ledger.tally()
     }
@@ -388,9 +398,7 @@ fn stored(document: DocumentNo, kept: Result<Kept, Failure>) -> ledger::Outcome 
         Ok(Kept { file, length, sha256 }) => {
             ledger::Outcome::Stored { document, file, length, sha256 }
         }
-        Err(failure) => {
-            ledger::Outcome::Refused { document, cause: failure.cause, message: failure.detail }
-        }
+        Err(failure) => ledger::Outcome::Refused { document, failure },
     }
 }
 
@@ -401,22 +409,14 @@ fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
         // Its documents say what became of it.
         Outcome::Answered { .. } => None,
         Outcome::Gone { document } => Some(ledger::Outcome::Gone { document }),
-        Outcome::Refused { document, failure } => Some(ledger::Outcome::Refused {
-            document,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
-        Outcome::Retry { item, attempts, at, failure } => Some(ledger::Outcome::Retry {
-            item,
-            attempts,
-            next_at: at,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
-        Outcome::Quarantined { item, failure } => Some(ledger::Outcome::Quarantined {
-            item,
-            cause: failure.cause,
-            message: failure.detail,
-        }),
+        Outcome::Refused { document, failure } => {
+            Some(ledger::Outcome::Refused { document, failure })
+        }
+        Outcome::Retry { item, attempts, at, failure } => {
+            Some(ledger::Outcome::Retry { item, attempts, next_at: at, failure })
+        }
+        Outcome::Quarantined { item, failure } => {
+            Some(ledger::Outcome::Quarantined { item, failure })
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! A small made-up JMAP mailbox that follows the RFC, but for what a test bends.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use cynosure::source::credential::Credential;
+use cynosure::source::http::{Egress, OpenGate};
 use cynosure::source::jmap::{Auth, Jmap, Options};
 use serde_json::{Value, json};
 
@@ -212,6 +214,8 @@ impl Served {
             page_size_max: 500,
             concurrency: 2,
             limits: limits(),
+            error_rules: Vec::new(),
+            egress: Egress::Direct,
         }
     }
 
@@ -220,7 +224,8 @@ impl Served {
     }
 
     pub(crate) fn source_with(&self, options: Options) -> Jmap {
-        Jmap::new(options, Credential::new(|| Box::pin(async { Ok("secret".into()) }))).unwrap()
+        let credential = Credential::new(|| Box::pin(async { Ok("secret".into()) }));
+        Jmap::new(options, credential, Rc::new(OpenGate)).unwrap()
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Mailbox)) {

@@ -7,3 +7,4 @@ mod hostile;
 mod http;
 mod jmap;
 mod mailbox;
+mod outlet;

@@ -2,18 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, ensure_folder};
+use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
 use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
+use cynosure::retry::{Registry, Shape};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Ended, Exit, Facts, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
+    Ended, Exit, Facts, Gates, Mode, Opened, Parts, Shared, Stop, Store, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -22,7 +23,8 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::ears::Ears;
-use crate::rules::{policies, rules};
+use crate::pauses::policy;
+use crate::rules::{gate_rules, policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
 use crate::weather::weather;
@@ -30,6 +32,7 @@ use crate::world::{Fuse, SimWorld};
 
 const STATE_DIR: &str = "/state/sim";
 const STATE_FILE: &str = "/state/sim/execution_state.json";
+const QUOTA_FILE: &str = "/state/quota.json";
 const ARCHIVE: &str = "/downloads";
 
 /// How long the worker gets at most, once everything is well, to make up for all that went wrong:
@@ -50,8 +53,8 @@ pub(crate) struct Case {
     plot: Plot,
     /// The first life's end; later ones end well.
     first: Option<(Fuse, Ending)>,
-    /// The call to the disk that fails.
-    fails: Option<u64>,
+    /// The call to the disk that fails, and how.
+    fails: Option<(u64, Errno)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,9 @@ pub(crate) struct Report {
     pub(crate) requests_in_outage: u64,
     pub(crate) requests_while_closed: u64,
     pub(crate) throttled: u64,
+    /// Quick retries of calls on the disk and the ledger, and of pages.
+    pub(crate) storage_retries: u64,
+    pub(crate) page_retries: u64,
     pub(crate) clock_steps: u64,
     /// The statuses that were passed through.
     pub(crate) statuses: BTreeSet<String>,
@@ -117,8 +123,8 @@ impl Case {
         self
     }
 
-    pub(crate) fn disk_fails_once(mut self, call: u64) -> Self {
-        self.fails = Some(call);
+    pub(crate) fn disk_fails_once(mut self, call: u64, errno: Errno) -> Self {
+        self.fails = Some((call, errno));
         self
     }
 
@@ -168,6 +174,7 @@ pub(crate) struct Stage {
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
     has_lost_nothing: bool,
+    retries: Registry,
     report: Report,
 }
 
@@ -191,6 +198,7 @@ impl Stage {
             database,
             anchor,
             has_lost_nothing: true,
+            retries: Registry::default(),
             report: Report::default(),
         }
     }
@@ -240,8 +248,8 @@ impl Stage {
         let mut fuse = self.case.first;
         loop {
             self.world.revive(fuse.map(|(fuse, _)| fuse));
-            if let Some(at) = self.case.fails.take() {
-                self.disk.fail(Fault { at, lasting: Lasting::Once, errno: Errno::NOSPC });
+            if let Some((at, errno)) = self.case.fails.take() {
+                self.disk.fail(Fault { at, lasting: Lasting::Once, errno });
                 self.server.borrow_mut().disk_faults += 1;
             }
             let ended = self.live(Mode::Once).await;
@@ -328,8 +336,12 @@ impl Stage {
         }
         let (view, _views) = watch::channel(View::unknown());
         let world = Rc::new(self.world.clone());
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
+        let gates = Gates::new(Rc::clone(&world), quotas);
+        let gate = gates.of("sim", "me@example.com", gate_rules());
         let parts = Parts {
-            source: SimSource::new(&self.server, &self.world),
+            source: SimSource::new(&self.server, &self.world, gate),
             drafts: store.drafts(),
             shared: Shared::new(Rc::clone(&world), store),
             world,
@@ -338,6 +350,7 @@ impl Stage {
             is_new,
             rules: rules(),
             policies: policies(),
+            collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
             concurrency: 8,
             mode,
             stop,
@@ -345,7 +358,11 @@ impl Stage {
         };
         let ended = tokio::select! {
             biased;
-            () = self.world.killed() => return None,
+            () = self.world.killed() => {
+                // Who is killed writes no more.
+                std::mem::forget(gates);
+                return None;
+            }
             ended = drive(parts) => ended,
         };
         if let Exit::Restart(cause) = ended.exit {
@@ -364,7 +381,9 @@ impl Stage {
     }
 
     fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {
+        let storage = policy("storage", Shape::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
+        let ledger = ledger.patient(storage.clone());
         let facts = Facts {
             source: "sim".to_owned(),
             kind: "simulated",
@@ -372,6 +391,7 @@ impl Stage {
             provider: "example".to_owned(),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(disk, storage));
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
         Store::open_with(disk, ledger, dir, archive, facts, self.world.now())
     }
@@ -426,6 +446,10 @@ impl Stage {
         reader(&self.database)
     }
 
+    fn retries_of(&self, name: &str) -> u64 {
+        self.retries.snapshot().get(name).map_or(0, |counted| counted.retries)
+    }
+
     fn finish(mut self) -> Report {
         self.disk.heal();
         let (reader, server) = (self.reader(), self.server.borrow());
@@ -439,6 +463,8 @@ impl Stage {
         self.report.disk_calls = self.disk.operations();
         self.report.requests_while_closed = server.requests_while_closed;
         self.report.throttled = server.throttled;
+        self.report.storage_retries = self.retries_of("storage");
+        self.report.page_retries = self.retries_of("collect");
         drop((reader, server));
         self.anchor.close().unwrap();
         self.report

@@ -7,6 +7,7 @@
 
 mod ears;
 mod life;
+mod pauses;
 mod rules;
 mod scenes;
 mod server;
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cynosure::engine::Status;
+use rustix::io::Errno;
 
 use life::{Case, Ending};
 
@@ -32,17 +34,19 @@ const CASES: u64 = 100;
 
 /// Splits the cases over several tests, so that they run side by side.
 fn cases(part: u64, parts: u64) {
-    let mut days = 0;
+    let (mut days, mut page_retries) = (0, 0);
     let mut statuses = BTreeSet::new();
     let seeds = (0..CASES).chain(SEEDS_KEPT.iter().copied());
     for seed in seeds.filter(|seed| seed % parts == part) {
         let report = Case::weather(seed, DAYS).run();
         println!("seed {seed}: {report:?}");
         days += report.days;
+        page_retries += report.page_retries;
         statuses.extend(report.statuses);
     }
     let missed = Status::ALL.iter().find(|status| !statuses.contains(status.name()));
     assert_eq!(missed, None, "the weather is too mild");
+    assert!(page_retries > 0, "no page was ever asked for again");
     println!("{days} days simulated");
 }
 
@@ -80,8 +84,21 @@ fn a_crash_at_every_call_to_the_disk_loses_nothing() {
 fn a_disk_that_fails_once_anywhere_costs_time_and_nothing_else() {
     let calls = Case::calm(6).run().disk_calls;
     for call in 0..calls {
-        Case::calm(6).disk_fails_once(call).run();
+        Case::calm(6).disk_fails_once(call, Errno::NOSPC).run();
     }
+}
+
+#[test]
+fn a_disk_that_is_out_of_files_once_anywhere_is_mostly_asked_again_at_once() {
+    let calls = Case::calm(6).run().disk_calls;
+    let retries = (0..calls).map(|call| {
+        let report = Case::calm(6).disk_fails_once(call, Errno::MFILE).run();
+        report.storage_retries
+    });
+    let retries: u64 = retries.sum();
+
+    // Syncs, appends and removals are the others, and are not to be asked again.
+    assert!(calls / 4 < retries && retries < calls, "{retries} retries of {calls} calls");
 }
 
 #[test]

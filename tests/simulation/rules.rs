@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Rules};
-use cynosure::worker::Policies;
+use cynosure::config::{Provider, SharedBy};
+use cynosure::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy};
+use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
+use cynosure::worker::{GateRules, Policies};
 
 pub(crate) fn rules() -> Rules {
     let seconds = Duration::from_secs;
@@ -33,13 +35,31 @@ pub(crate) fn rules() -> Rules {
     }
 }
 
+pub(crate) fn gate_rules() -> GateRules {
+    let provider = Provider {
+        concurrency: 8,
+        mode: QuotaMode::Follow,
+        cap: None,
+        reserve: 0.0,
+        max_wait: Duration::from_secs(3600),
+        shared_by: SharedBy::Provider,
+        headers: HeaderNames::default(),
+        routes: Vec::new(),
+        error_rules: Vec::new(),
+    };
+    GateRules { provider, policy: QuotaPolicy::default() }
+}
+
 pub(crate) fn policies() -> Policies {
     Policies {
         item: ItemPolicy {
             max_attempts: 3,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
-            recheck: Duration::from_secs(86_400),
+            recheck: Recheck {
+                every: Duration::from_secs(86_400),
+                max: Duration::from_secs(7 * 86_400),
+            },
         },
         bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use cynosure::engine::quota::{Outcome, Signals};
 use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use cynosure::source::http::{Attempt, Gate, Outgoing};
 use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
 
 use crate::world::SimWorld;
@@ -219,22 +221,34 @@ pub(crate) struct SimSource {
     pub(crate) world: SimWorld,
     /// The credential as it was last read.
     pub(crate) known: std::cell::Cell<u32>,
+    gate: Rc<dyn Gate>,
 }
 
 impl SimSource {
-    pub(crate) fn new(server: &Rc<RefCell<Server>>, world: &SimWorld) -> Self {
+    pub(crate) fn new(server: &Rc<RefCell<Server>>, world: &SimWorld, gate: Rc<dyn Gate>) -> Self {
         let known = std::cell::Cell::new(server.borrow().credential_file);
-        Self { server: Rc::clone(server), world: world.clone(), known }
+        Self { server: Rc::clone(server), world: world.clone(), known, gate }
     }
 
-    /// One request: it takes a while, and may be refused.
+    /// One request: it passes the gate, takes a while, and may be refused.
     async fn request(&self) -> Result<(), Failure> {
+        let request = Outgoing { host: "sim", path: "/", attempt: Attempt::First };
+        let mut passage = self.gate.enter(request).await?;
         self.world.step().await;
         let sent = self.world.true_now();
-        tokio::time::sleep(Duration::from_millis(5 + self.world.below(200))).await;
+        let latency = Duration::from_millis(5 + self.world.below(200));
+        tokio::time::sleep(latency).await;
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
+        let told = answer.as_ref().err().and_then(|failure| failure.told);
+        passage.head(Signals { told, ..Signals::default() }, latency);
+        let hold = passage.judge(match &answer {
+            Ok(()) => Outcome::Accepted,
+            Err(failure) if failure.cause == Cause::RateLimit => Outcome::Throttled,
+            Err(_) => Outcome::Failed,
+        });
+        drop(passage);
         self.world.step().await;
-        answer
+        answer.map_err(|failure| failure.held(hold.map(|hold| hold.until)))
     }
 
     fn entries(&self, from: u64, to: u64) -> Vec<Entry> {

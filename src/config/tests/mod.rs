@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod error_rules;
 mod layers;
+mod proxy;
+mod retry;
 mod shipped;
 mod sources;
 
@@ -191,8 +194,8 @@ fn a_provider_may_have_its_own_concurrency() {
     let loaded =
         load_text("[provider.\"api.example.com\"]\nconcurrency = 2\n").expect("it is valid");
 
-    assert_eq!(loaded.settings.concurrency("api.example.com"), 2);
-    assert_eq!(loaded.settings.concurrency("another"), 8);
+    assert_eq!(loaded.settings.provider("api.example.com").concurrency, 2);
+    assert_eq!(loaded.settings.provider("another").concurrency, 8);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The `config.toml` that is shipped says exactly what the code does.
 
 use super::*;
+use crate::engine::quota::HeaderNames;
 
 const SHIPPED: &str = include_str!("../../../config.toml");
 
@@ -47,17 +48,26 @@ fn its_example_has_the_defaults_of_a_source() {
     let example = Source { auth: source(&minimal).auth.clone(), ..source(&loaded).clone() };
 
     assert_eq!(&example, source(&minimal));
-    assert_eq!(
-        loaded.settings.concurrency("api.example.com"),
-        minimal.settings.request.concurrency
-    );
+    let example = loaded.settings.provider("api.example.com");
+    let example = Provider {
+        cap: None,
+        headers: HeaderNames::default(),
+        routes: Vec::new(),
+        error_rules: Vec::new(),
+        ..example
+    };
+    assert_eq!(example, minimal.settings.provider("api.example.com"));
 }
 
 #[test]
 fn it_says_something_about_every_setting() {
     let loaded = load_text(&with_examples()).expect("it is valid");
     for entry in &loaded.entries {
-        let line = format!("{} = ", entry.key);
+        let line = match entry.key {
+            // A list of tables, each with a header of its own.
+            "error" => format!("[[{}.error]]", entry.table),
+            key => format!("{key} = "),
+        };
         let written =
             with_examples().lines().any(|text| text.starts_with(&line) && text.contains("# "));
         assert!(written, "`{}` has no comment", entry.key);

@@ -94,8 +94,11 @@ impl Machine {
         draw: Draw,
         now: Moment,
     ) -> Step {
-        let told = failure.told.filter(|_| failure.cause == Cause::RateLimit);
-        let Some(later) = told.map(|told| now.after(backoff::obeyed(told, draw))) else {
+        if failure.cause != Cause::RateLimit {
+            return self.unchanged();
+        }
+        let told = || failure.told.map(|told| now.after(backoff::obeyed(told, draw)));
+        let Some(later) = failure.held_until.or_else(told) else {
             return self.unchanged();
         };
         if later <= until {
@@ -113,14 +116,15 @@ impl Machine {
         draw: Draw,
         now: Moment,
     ) -> Step {
-        if self.held(now).is_some() && failure.told.is_none() {
+        if self.held(now).is_some() && failure.told.is_none() && failure.held_until.is_none() {
             // The answer to a request from before the wait: it says nothing new.
             return self.unchanged();
         }
         self.throttles = self.throttles.saturating_add(1);
         self.credential = Credential::Good;
-        let wait = self.hold(rules, failure, draw);
-        let until = now.after(wait);
+        let until =
+            failure.held_until.unwrap_or_else(|| now.after(self.hold(rules, failure, draw)));
+        let wait = until.since(now);
         if wait < WAIT_SHOWN_MIN {
             return self.hold_back(work, until, now);
         }
@@ -252,9 +256,9 @@ impl Machine {
 fn said(failure: &Failure, own: Option<Duration>) -> String {
     match (failure.told, own) {
         (Some(told), _) => format!("the server said: retry after {} s", told.as_secs_f64().ceil()),
-        (None, Some(own)) => {
+        (None, Some(own)) if failure.held_until.is_none() => {
             format!("the server named no time: waiting {} s ({failure})", own.as_secs())
         }
-        (None, None) => failure.to_string(),
+        (None, Some(_) | None) => failure.to_string(),
     }
 }

@@ -27,12 +27,13 @@ impl<'a> Pace<'a> {
         Self { limits, spent: Duration::ZERO, window: Duration::ZERO, window_bytes: 0 }
     }
 
-    /// Waits for the head of an answer. Bytes that trickle in do not prolong it.
+    /// Waits for the head of an answer. Bytes that trickle in do not prolong it. The inner error
+    /// is as it came, for who knows the way the request went.
     pub(super) async fn head(
         &mut self,
         url: &Url,
         sending: impl Future<Output = reqwest::Result<Response>>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<reqwest::Result<Response>, Failure> {
         let patience = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
         self.within(patience, url, sending).await
     }
@@ -45,6 +46,7 @@ impl<'a> Pace<'a> {
         let url = response.url().clone();
         let before = self.spent;
         let chunk = self.within(self.limits.idle_timeout, &url, response.chunk()).await?;
+        let chunk = chunk.map_err(|error| transport::failure(&error, host(&url)))?;
 
         self.window += self.spent.saturating_sub(before);
         self.window_bytes += chunk.as_ref().map_or(0, length);
@@ -66,7 +68,7 @@ impl<'a> Pace<'a> {
         patience: Duration,
         url: &Url,
         waiting: impl Future<Output = reqwest::Result<T>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<reqwest::Result<T>, Failure> {
         let left = self.limits.total_timeout.saturating_sub(self.spent);
         let patience = patience.min(left);
         let began = Instant::now();
@@ -74,8 +76,7 @@ impl<'a> Pace<'a> {
         self.spent += began.elapsed();
 
         match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(transport::failure(&error, host(url))),
+            Ok(result) => Ok(result),
             Err(_elapsed) if patience == left => {
                 let total = self.limits.total_timeout;
                 let why = format!("{} did not finish its answer within {total:?}", host(url));

@@ -5,24 +5,34 @@
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
 mod body;
+mod gate;
+mod proxies;
 mod refusal;
 mod transport;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
-use reqwest::{Request, Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use url::{Origin, Url};
 
+pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
+pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
-pub(super) use self::refusal::said;
 
 use self::body::Pace;
-use crate::engine::{Cause, Failure};
+use self::proxies::Ways;
+use self::refusal::Reading;
+use crate::engine::quota::Outcome;
+use crate::engine::{Cause, ErrorRule, Failure, Scope};
+use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
@@ -31,11 +41,8 @@ const REDIRECTS_MAX: u32 = 5;
 /// What one request may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How often a request is sent before its failure is reported, the first time included.
-    pub attempts: u32,
-    /// The wait before the second attempt; it doubles from there.
-    pub delay: Duration,
-    pub max_delay: Duration,
+    /// How a broken request is tried again before its failure is reported.
+    pub retry: Policy,
     /// Name lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
     /// The longest silence, and the window over which the rate is measured.
@@ -81,24 +88,42 @@ pub struct Answered {
     /// Where the answer came from in the end: the base of relative URLs in it.
     pub url: Url,
     pub body: Bytes,
+    headers: HeaderMap,
+    passage: Box<dyn Passage>,
 }
 
 /// The client of one account.
 #[derive(Debug)]
 pub struct Client {
-    inner: reqwest::Client,
+    ways: Ways,
     limits: Limits,
     trusted: Vec<Origin>,
+    gate: Rc<dyn Gate>,
+    rules: Vec<ErrorRule>,
 }
 
 impl Client {
-    /// Makes a client that speaks to the `trusted` origins and to no other.
+    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
+    /// on the ways of `egress`.
     ///
     /// # Errors
-    /// [`Cause::Tls`] when this machine has no certificates to trust.
-    pub fn new(limits: Limits, trusted: Vec<Origin>) -> Result<Self, Failure> {
-        let inner = transport::client(&limits, &trusted)?;
-        Ok(Self { inner, limits, trusted })
+    /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
+    /// what should be a proxy's address is none.
+    pub fn new(
+        limits: Limits,
+        trusted: Vec<Origin>,
+        egress: &Egress,
+        gate: Rc<dyn Gate>,
+    ) -> Result<Self, Failure> {
+        let ways = Ways::new(egress, &limits, &trusted)?;
+        Ok(Self { ways, limits, trusted, gate, rules: Vec::new() })
+    }
+
+    /// Has refusals judged by the user's rules before the built-in ones.
+    #[must_use]
+    pub fn judging_by(mut self, rules: Vec<ErrorRule>) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// Refuses a URL of a server that the configuration does not name.
@@ -125,14 +150,27 @@ impl Client {
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
-        self.retried(async |_| {
+        self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
-            let url = response.url().clone();
-            let body = body::collect(response, &mut pace).await?;
-            Ok(Answered { url, body })
+            let (response, passage) = self.open(ask, attempt, &mut pace).await?;
+            let (url, headers) = (response.url().clone(), response.headers().clone());
+            match body::collect(response, &mut pace).await {
+                Ok(body) => Ok(Answered { url, body, headers, passage }),
+                Err(failure) => Err(cut_short(passage, failure).into()),
+            }
         })
         .await
+    }
+
+    /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
+    /// rules may know better which, and what was replied is kept with it.
+    #[must_use]
+    pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
+        let reading = self.reading(ask, None);
+        let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
+        failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
+        let hold = answered.passage.judge(failure.cause.outcome());
+        failure.held(hold.map(|hold| hold.until))
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -147,12 +185,14 @@ impl Client {
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(async |attempt| {
-            if 1 < attempt {
+        let brought = self.retried(ask, async |attempt| {
+            if attempt == Attempt::Again {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
-            let response = self.open(ask, &mut pace).await?;
+            let (response, mut passage) = self.open(ask, attempt, &mut pace).await?;
+            // A body may take minutes: what the head says of the quota is of now.
+            passage.judge(Outcome::Accepted);
             Ok(body::pour(response, size, &mut pace, sink).await?)
         });
         Ok(brought.await?)
@@ -161,42 +201,75 @@ impl Client {
     /// Tries again what may be gone in a second; everything else is for the engine to judge.
     async fn retried<T>(
         &self,
-        mut once: impl AsyncFnMut(u32) -> Result<T, Refusal>,
+        ask: &Ask<'_>,
+        mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let mut attempt = 1;
-        loop {
+        let policy = &self.limits.retry;
+        let mut sent = 0;
+        let outcome = policy.run(async || {
+            sent += 1;
+            let attempt = if sent == 1 { Attempt::First } else { Attempt::Again };
             match once(attempt).await {
-                Err(refusal) if attempt < self.limits.attempts && refusal.is_fleeting() => {
-                    tokio::time::sleep(pause(&self.limits, attempt, fastrand::f64())).await;
-                    attempt += 1;
+                Err(refusal)
+                    if refusal.is_retryable()
+                        && sent < policy.shape().max_attempts
+                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) =>
+                {
+                    Err(refusal.deferred())
                 }
-                result => return result,
+                result => result,
             }
-        }
+        });
+        outcome.await.map_err(|gave_up| {
+            gave_up.failure(|guard| {
+                Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
+            })
+        })
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
-    async fn open(&self, ask: &Ask<'_>, pace: &mut Pace<'_>) -> Result<Response, Refusal> {
+    async fn open(
+        &self,
+        ask: &Ask<'_>,
+        attempt: Attempt,
+        pace: &mut Pace<'_>,
+    ) -> Result<(Response, Box<dyn Passage>), Refusal> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.trust(&url)?;
             let request = self.request(ask, &url)?;
             let authorization = request.headers().get(AUTHORIZATION).cloned();
-            let response = pace.head(&url, self.inner.execute(request)).await?;
+            let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
+            let sent_at = Instant::now();
+            let response = match self.ways.send(request, &url, pace).await {
+                Ok(response) => response,
+                Err(failure) => return Err(cut_short(passage, failure).into()),
+            };
+            let signals = self.gate.understand(&readable(response.headers()));
+            let latency = sent_at.elapsed();
+            passage.head(signals.clone(), latency);
             match self.redirect(ask, &response)? {
                 Some(next) => url = next,
-                None if refusal::is_wanted(&response, ask.wants) => return Ok(response),
+                None if refusal::is_wanted(&response, ask.wants) => return Ok((response, passage)),
                 None => {
-                    // As it is kept, and as it is sent.
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
-                    let sent = sent.and_then(|value| value.split(' ').next_back());
-                    let secrets = [ask.pass.secret(), sent.unwrap_or_default()];
-                    return Err(refusal::read(response, pace, &secrets).await);
+                    let reading = self.reading(ask, sent);
+                    let mut refusal = refusal::read(response, &signals, pace, &reading).await;
+                    refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
+                    let hold = passage.judge(refusal.failure.cause.outcome());
+                    refusal.failure.held_until = hold.map(|hold| hold.until);
+                    return Err(refusal);
                 }
             }
         }
         let why = format!("more than {REDIRECTS_MAX} redirects at {}", host(&url));
         Err(Failure::new(Cause::Challenge, why).into())
+    }
+
+    /// What refusals are read by, after the `authorization` was sent.
+    fn reading(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Reading<'_> {
+        let secrets = ask.pass.secrets(authorization);
+        Reading { rules: &self.rules, scope: ask.wants.scope(), secrets }
     }
 
     fn request(&self, ask: &Ask<'_>, url: &Url) -> Result<Request, Failure> {
@@ -205,10 +278,10 @@ impl Client {
             Wants::Document => "*/*",
         };
         let request = match &ask.post {
-            None => self.inner.get(url.clone()),
+            None => self.ways.request(Method::GET, url),
             Some(json) => self
-                .inner
-                .post(url.clone())
+                .ways
+                .request(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };
@@ -247,22 +320,53 @@ impl Client {
 }
 
 impl Pass {
-    fn secret(&self) -> &str {
-        match self {
+    /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
+    /// in the `authorization`, in a URL, and in JSON.
+    pub(in crate::source) fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
+        let secret = match self {
             Self::Basic { password, .. } => password.expose_secret(),
             Self::Bearer { token } => token.expose_secret(),
+        };
+        let sent = authorization.and_then(|value| value.split(' ').next_back());
+        let json = serde_json::Value::from(secret).to_string();
+        let mut forms = vec![
+            secret.to_owned(),
+            sent.unwrap_or_default().to_owned(),
+            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
+            json.trim_matches('"').to_owned(),
+        ];
+        // The longest first: one that is part of another would leave the rest of it.
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms
+    }
+}
+
+impl Wants {
+    /// What is at stake: one document, or the listing of all.
+    fn scope(self) -> Scope {
+        match self {
+            Self::Json => Scope::Listing,
+            Self::Document => Scope::Item,
         }
     }
+}
+
+/// The request never got its whole reply: that says something of the server's health, not of its quota.
+fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
+    passage.judge(Outcome::Failed);
+    failure
+}
+
+fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
+    Outgoing { host: host(url), path: url.path(), attempt }
+}
+
+/// The headers that are text, as a reader of limits wants them.
+fn readable(headers: &HeaderMap) -> Vec<(&str, &str)> {
+    headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
 /// The only part of a URL that is ever shown.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the server")
-}
-
-/// Doubling waits, each spread over its upper half by `share` in `0.0..1.0`.
-fn pause(limits: &Limits, attempt: u32, share: f64) -> Duration {
-    let doubled = limits.delay.saturating_mul(2_u32.saturating_pow(attempt - 1));
-    let half = doubled.min(limits.max_delay) / 2;
-    half + half.mul_f64(share)
 }

@@ -1,34 +1,21 @@
 //! Reads answers that are not what was asked for: status, headers, and the words in the body.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::{Answer, Cause, Failure, Said, retry_after};
+use crate::engine::quota::Signals;
+use crate::engine::{ErrorRule, Failure, RecordedReply, Scope, ServerReply, judge, masked};
+use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
 
 /// How much of a refusal is read for its words, in bytes. Problem details take one kilobyte.
 const WORDS_BYTES_MAX: usize = 64 * 1024;
-
-/// Words for "too often", in lower case. Each is the least that a known server says:
-/// problem titles and plain bodies of 429, Cyrus's 401, Gmail's 403, and the limit
-/// of RFC 8620 §3.6.1 that is about rate.
-const TOO_MANY: &[&str] = &[
-    "too many",
-    "rate limit",
-    "ratelimit",
-    "limit for logins",
-    "quota exceeded",
-    "maxconcurrentrequests",
-];
-
-/// Words for "this credential is wrong", in lower case. Nothing vaguer: a 401 alone
-/// may be a limit in disguise, and these stop the worker until a person comes.
-const BAD_CREDENTIAL: &[&str] = &["authentication failed", "invalid credentials"];
 
 /// An answer that is not one, or none at all.
 #[derive(Debug)]
@@ -39,13 +26,26 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
-    pub(super) fn is_fleeting(&self) -> bool {
-        let fleeting = matches!(
-            self.failure.cause,
-            Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
-        );
-        fleeting && self.failure.told.is_none()
+    /// It would be tried again at once, had there not been so many retries already.
+    pub(super) fn deferred(mut self) -> Self {
+        self.failure.is_deferred = true;
+        self
+    }
+}
+
+impl Fault for Refusal {
+    fn is_retryable(&self) -> bool {
+        self.failure.is_retryable()
+    }
+
+    fn told(&self) -> Option<Duration> {
+        self.failure.told
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
     }
 }
 
@@ -68,36 +68,94 @@ pub(super) fn is_wanted(response: &Response, wants: Wants) -> bool {
         && is_type(&content_type(response.headers()), wants)
 }
 
+/// What a refusal is read by.
+pub(super) struct Reading<'a> {
+    /// The user's rules for this provider.
+    pub rules: &'a [ErrorRule],
+    pub scope: Scope,
+    /// Never quoted nor kept: a server may repeat to us what it refused.
+    pub secrets: Vec<String>,
+}
+
 /// Reads why an answer is not what was asked for.
-///
-/// A server may repeat to us what it refused: the `secrets` are never quoted.
-pub(super) async fn read(mut response: Response, pace: &mut Pace<'_>, secrets: &[&str]) -> Refusal {
+pub(super) async fn read(
+    mut response: Response,
+    signals: &Signals,
+    pace: &mut Pace<'_>,
+    reading: &Reading<'_>,
+) -> Refusal {
     let body = words(&mut response, pace).await;
     let headers = response.headers();
     let status = response.status().as_u16();
     let text = String::from_utf8_lossy(&body);
-    let answer = Answer {
-        status,
-        retry_after: told(headers),
-        remaining: remaining(headers),
-        said: said(status, &text),
-    };
+    let fields = Fields::of(headers);
+    let fields = fields.pairs();
+    let reply = ServerReply { status, headers: &fields, body: &text };
+    let judgement = judge(&reply, signals, reading.scope, reading.rules);
+
+    let secrets = reading.secrets();
     let encoded = is_encoded(headers);
     let media_type = content_type(headers);
     let quote = if encoded { None } else { quote(&media_type, &text) };
-    let quote = quote.map(|quote| without(secrets, quote));
+    let quote = quote.map(|quote| masked(&quote, &secrets));
 
     let mut detail = format!("{status} from {}", host(response.url()));
     match quote {
         Some(quote) => detail.push_str(&format!(": \"{quote}\"")),
         None if encoded => detail.push_str(": compressed, which nobody asked for"),
-        None if answer.status == 200 => {
+        None if status == 200 => {
             detail.push_str(&format!(": {media_type} in place of what was asked for"));
         }
         None => {}
     }
-    let failure = Failure::new(answer.cause(), detail).told(answer.retry_after);
+    let failure =
+        Failure::new(judgement.cause, detail).told(judgement.told).replied(reading.keep(&reply));
     Refusal { failure, body }
+}
+
+/// Judges anew an answer that looked like what was asked for and says in its body that it is a
+/// `failure`: a rule of the user goes before what its protocol calls it.
+pub(super) fn read_again(
+    headers: &HeaderMap,
+    body: &[u8],
+    reading: &Reading<'_>,
+    mut failure: Failure,
+) -> Failure {
+    let text = String::from_utf8_lossy(&body[..body.len().min(WORDS_BYTES_MAX)]);
+    let fields = Fields::of(headers);
+    let status = StatusCode::OK.as_u16();
+    let reply = ServerReply { status, headers: &fields.pairs(), body: &text };
+    if let Some(rule) = reading.rules.iter().find(|rule| rule.matches(&reply, reading.scope)) {
+        failure.cause = rule.class;
+        failure.told = failure.told.max(rule.wait);
+    }
+    failure.replied(reading.keep(&reply))
+}
+
+impl Reading<'_> {
+    fn secrets(&self) -> Vec<&str> {
+        self.secrets.iter().map(String::as_str).collect()
+    }
+
+    fn keep(&self, reply: &ServerReply<'_>) -> RecordedReply {
+        let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
+        let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
+        RecordedReply::keep(reply, &named, &self.secrets())
+    }
+}
+
+/// Headers as text, names in lower case: the form that rules and quotas read.
+struct Fields<'h>(Vec<(&'h str, String)>);
+
+impl<'h> Fields<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        Self(headers.iter().map(|(name, value)| (name.as_str(), text(value.as_bytes()))).collect())
+    }
+
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
 }
 
 async fn words(response: &mut Response, pace: &mut Pace<'_>) -> Bytes {
@@ -111,28 +169,6 @@ async fn words(response: &mut Response, pace: &mut Pace<'_>) -> Bytes {
         }
     }
     body.freeze()
-}
-
-/// Finds out what a body says, where its status leaves a doubt.
-pub(in crate::source) fn said(status: u16, text: &str) -> Said {
-    let text = text.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    match status {
-        200 | 400 | 401 | 403 | 500..=599 if says(TOO_MANY) => Said::TooMany,
-        400 | 401 | 403 if says(BAD_CREDENTIAL) => Said::BadCredential,
-        _ => Said::Nothing,
-    }
-}
-
-fn told(headers: &HeaderMap) -> Option<Duration> {
-    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-    retry_after::parse(headers.get(RETRY_AFTER)?.to_str().ok()?, date)
-}
-
-fn remaining(headers: &HeaderMap) -> Option<u64> {
-    ["ratelimit-remaining", "x-ratelimit-remaining"]
-        .into_iter()
-        .find_map(|name| headers.get(name)?.to_str().ok()?.trim().parse().ok())
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {
@@ -169,9 +205,4 @@ fn quote(media_type: &str, text: &str) -> Option<String> {
     }
     let line = text.lines().next().unwrap_or_default().trim();
     (media_type == "text/plain" && !line.is_empty()).then(|| line.to_owned())
-}
-
-fn without(secrets: &[&str], quote: String) -> String {
-    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-    secrets.fold(quote, |quote, secret| quote.replace(secret, "[secret]"))
 }

@@ -6,16 +6,40 @@ use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use secrecy::ExposeSecret as _;
 use url::{Host, Origin};
 
 use crate::engine::{Cause, Failure};
 use crate::source::http::Limits;
+use crate::source::http::proxies::Proxy;
 
-/// How the error of a proxy begins: its type cannot be named from outside of hyper-util.
+/// How the errors of proxies begin: their types cannot be named from outside of hyper-util.
 const TUNNEL_ERROR: &str = "tunnel error";
+const SOCKS_ERROR: &str = "SOCKS error";
+
+/// Said of a proxy that does not let us in.
+pub(super) const WANTS_LOGIN: &str =
+    "the proxy wants a login, or another one (407): check its entry in `proxy.pool`";
+
+/// The port of SOCKS proxies that name none (RFC 1928 §3).
+const SOCKS_PORT: u16 = 1080;
+
+/// How sure it is that a request was stopped by the proxy, and not for the server's sake.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Blame {
+    Certain,
+    /// Perhaps the server is not there: only another proxy that leads to it can tell.
+    Doubtful,
+}
 
 /// Builds the client. What it does by itself is turned off: redirects, Referer, decompression, cookies.
-pub(super) fn client(limits: &Limits, trusted: &[Origin]) -> Result<reqwest::Client, Failure> {
+///
+/// With a proxy there is no way but by it: neither what the environment says nor where the server is changes that.
+pub(super) fn client(
+    limits: &Limits,
+    trusted: &[Origin],
+    proxy: Option<&Proxy>,
+) -> Result<reqwest::Client, Failure> {
     // Fails when there is one already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
 
@@ -29,13 +53,92 @@ pub(super) fn client(limits: &Limits, trusted: &[Origin]) -> Result<reqwest::Cli
         // Reading the machine's certificates takes longer than a whole demo request.
         builder = builder.tls_certs_only([]);
     }
-    if trusted.iter().all(is_loopback) {
+    if trusted.iter().all(is_loopback) || proxy.is_some() {
+        // Above all those of the environment.
         builder = builder.no_proxy();
+    }
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(only_by(proxy)?);
     }
     builder.build().map_err(|error| {
         let why = format!("no secure connections can be made here: {}", innermost(&error));
         Failure::new(Cause::Tls, why)
     })
+}
+
+/// Sends everything by one proxy.
+///
+/// The client would look up a name itself for `socks5`, and has the proxy do it for `socks5h`
+/// and for CONNECT: a lookup of ours would go past the proxy.
+fn only_by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
+    let url = &proxy.url;
+    let (scheme, port) = match url.scheme() {
+        "http" => ("http", url.port_or_known_default().unwrap_or(80)),
+        _ => ("socks5h", url.port().unwrap_or(SOCKS_PORT)),
+    };
+    let address = format!("{scheme}://{}:{port}", url.host_str().unwrap_or_default());
+    let made = reqwest::Proxy::all(&address).map_err(|_unusable| {
+        Failure::new(Cause::Proxy, format!("{address} is not the address of a proxy"))
+    })?;
+    Ok(match &proxy.login {
+        Some((username, password)) => made.basic_auth(username, password.expose_secret()),
+        None => made,
+    })
+}
+
+/// Finds out whether a request was stopped on its way through a proxy; else the server is to blame.
+pub(super) fn stopped(error: &reqwest::Error, host: &str) -> Option<(Blame, Failure)> {
+    let (blame, what) = read_stopped(error)?;
+    let why = match what {
+        Stop::NoLogin => WANTS_LOGIN.to_owned(),
+        Stop::Unreachable => format!("the proxy cannot be reached: {}", innermost(error)),
+        Stop::NoWay => format!("the proxy does not lead to {host}: {}", innermost(error)),
+    };
+    Some((blame, Failure::new(Cause::Proxy, why)))
+}
+
+/// What a proxy did not do.
+enum Stop {
+    Unreachable,
+    NoLogin,
+    NoWay,
+}
+
+fn read_stopped(error: &reqwest::Error) -> Option<(Blame, Stop)> {
+    for link in chain(error) {
+        if link.is::<rustls::Error>() || is_end_of_file(link) {
+            return None;
+        }
+        let words = link.to_string();
+        if let Some(words) = words.strip_prefix(TUNNEL_ERROR) {
+            return Some(match words.trim_start_matches([':', ' ']) {
+                // Any other answer than 200 and 407, which may be a 502 for a server that is down.
+                "unsuccessful" => (Blame::Doubtful, Stop::NoWay),
+                "proxy authorization required" => (Blame::Certain, Stop::NoLogin),
+                _ => (Blame::Certain, Stop::Unreachable),
+            });
+        }
+        if let Some(words) = words.strip_prefix(SOCKS_ERROR) {
+            return match words.trim_start_matches([':', ' ']) {
+                // The proxy asked the server, and tells what it got (RFC 1928 §6).
+                "connection refused" | "ttl expired" => None,
+                "network unreachable" | "host unreachable" | "general server failure" => {
+                    Some((Blame::Doubtful, Stop::NoWay))
+                }
+                "connection not allowed" => Some((Blame::Certain, Stop::NoWay)),
+                "credentials not accepted" | "server does not support user/pass authentication" => {
+                    Some((Blame::Certain, Stop::NoLogin))
+                }
+                _ => Some((Blame::Certain, Stop::Unreachable)),
+            };
+        }
+    }
+    // With a pool every connection is one to a proxy. Time that runs out may run out behind it.
+    match (error.is_connect(), error.is_timeout()) {
+        (true, true) => Some((Blame::Doubtful, Stop::NoWay)),
+        (true, false) => Some((Blame::Certain, Stop::Unreachable)),
+        (false, _) => None,
+    }
 }
 
 /// Names the cause of a transport error, in words without URL or secret.

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Answer, Cause, Failure, Said};
-use crate::source::http::{Ask, Refusal, Wants, said};
+use crate::engine::{Answer, Cause, Failure, Said, masked};
+use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
 
@@ -69,12 +69,22 @@ pub(super) async fn call<T: DeserializeOwned>(
     drop(permit);
 
     let result = match answered {
-        Ok(answered) => {
-            let response: Response = parse(method, &answered.body)?;
+        Ok(mut answered) => {
+            let parsed: Result<Response, Failure> = parse(method, &answered.body);
+            let response = match parsed {
+                Ok(response) => response,
+                Err(failure) => {
+                    return Err(jmap.client.failed(&ask, &mut answered, failure).into());
+                }
+            };
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            read(method, response.method_responses)
+            let secrets = pass.secrets(None);
+            read(method, response.method_responses, &secrets).map_err(|refused: Refused| Refused {
+                failure: jmap.client.failed(&ask, &mut answered, refused.failure),
+                ..refused
+            })
         }
         Err(refusal) => Err(request_refused(refusal)),
     };
@@ -93,11 +103,14 @@ pub(super) async fn call<T: DeserializeOwned>(
 fn read<T: DeserializeOwned>(
     method: &str,
     responses: Vec<(String, Box<RawValue>, Value)>,
+    secrets: &[String],
 ) -> Result<T, Refused> {
     let mut responses = responses.into_iter();
     match responses.find(|(name, ..)| name == method || name == "error") {
         Some((name, body, _)) if name == method => Ok(parse(method, body.get().as_bytes())?),
-        Some((_, body, _)) => Err(method_refused(method, parse(method, body.get().as_bytes())?)),
+        Some((_, body, _)) => {
+            Err(method_refused(method, parse(method, body.get().as_bytes())?, secrets))
+        }
         None => Err(Failure::new(
             Cause::Challenge,
             format!("the answer to {method} does not contain one"),
@@ -113,7 +126,8 @@ fn parse<T: DeserializeOwned>(method: &str, json: &[u8]) -> Result<T, Failure> {
     })
 }
 
-fn method_refused(method: &str, error: MethodError) -> Refused {
+/// Says what a server refuses, in its own words without the `secrets` that it may repeat.
+fn method_refused(method: &str, error: MethodError, secrets: &[String]) -> Refused {
     let MethodError { word, description, arguments } = error;
     let mut detail = format!("the server refuses {method}: {word}");
     if let Some(arguments) = arguments {
@@ -122,13 +136,15 @@ fn method_refused(method: &str, error: MethodError) -> Refused {
     if let Some(description) = description {
         detail.push_str(&format!(" \"{description}\""));
     }
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    let detail = masked(&detail, &secrets);
     let cause = match word.as_str() {
         "serverUnavailable" | "serverFail" | "serverPartialFail" => Cause::Server,
         "cannotCalculateChanges" => Cause::CursorExpired,
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
         // JMAP has no type for "too often": servers say it in words.
-        _ => match said(200, &detail) {
+        _ => match Said::read(200, &detail) {
             Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
             Said::BadCredential | Said::Nothing => Cause::Unknown,
         },
@@ -163,7 +179,8 @@ mod tests {
 
     fn refused(json: &str) -> Refused {
         let responses = format!(r#"[["error", {json}, "0"]]"#);
-        read::<Value>("Email/get", serde_json::from_str(&responses).unwrap()).unwrap_err()
+        let responses = serde_json::from_str(&responses).unwrap();
+        read::<Value>("Email/get", responses, &["hunter2".to_owned()]).unwrap_err()
     }
 
     #[test]
@@ -190,6 +207,18 @@ mod tests {
         assert_eq!(
             refused.failure.detail,
             r#"the server refuses Email/get: serverFail "disk\u{a} on fire""#
+        );
+    }
+
+    #[test]
+    fn a_secret_that_a_server_repeats_is_not_quoted() {
+        let refused = refused(
+            r#"{"type": "serverFail", "description": "of hunter2", "arguments": ["\u0068unter2"]}"#,
+        );
+
+        assert_eq!(
+            refused.failure.detail,
+            r#"the server refuses Email/get: serverFail ["[secret]"] "of [secret]""#
         );
     }
 

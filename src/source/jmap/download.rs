@@ -43,7 +43,7 @@ async fn missing(
         Ok(_there) => {
             jmap.forget(session, None).await;
             let why = format!("{}, but the mail itself is there", failure.detail);
-            Failure::new(Cause::Server, why)
+            Failure { reply: failure.reply, ..Failure::new(Cause::Server, why) }
         }
         Err(unsure) => not_of_the_mail(unsure),
     }

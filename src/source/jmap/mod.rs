@@ -15,6 +15,7 @@ mod place;
 mod session;
 
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -23,9 +24,9 @@ use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
 use self::session::Session;
-use crate::engine::{Cursor, Failure, Place};
+use crate::engine::{Cursor, ErrorRule, Failure, Place};
 use crate::source::credential::Credential;
-use crate::source::http::{Client, Limits, Pass};
+use crate::source::http::{Client, Egress, Gate, Limits, Pass};
 use crate::source::{Listing, News, Page, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
@@ -45,6 +46,10 @@ pub struct Options {
     /// How many documents are fetched side by side.
     pub concurrency: u32,
     pub limits: Limits,
+    /// What the user knows of the errors of this provider.
+    pub error_rules: Vec<ErrorRule>,
+    /// How its requests leave this machine.
+    pub egress: Egress,
 }
 
 /// How the credential is presented.
@@ -76,10 +81,15 @@ impl Jmap {
     ///
     /// # Errors
     /// As of [`Client::new`].
-    pub fn new(options: Options, credential: Credential) -> Result<Self, Failure> {
+    pub fn new(
+        options: Options,
+        credential: Credential,
+        gate: Rc<dyn Gate>,
+    ) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let client = Client::new(options.limits.clone(), trusted)?;
+        let client = Client::new(options.limits.clone(), trusted, &options.egress, gate)?
+            .judging_by(options.error_rules.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {
             options,

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    Bridge, BridgePolicy, Cause, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment, Scope,
-    Verdict,
+    Bridge, BridgePolicy, Cause, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment, Recheck,
+    Scope, Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
 use crate::source::Wanted;
@@ -288,9 +288,9 @@ impl Downloads {
         };
     }
 
-    /// When what is quarantined now is looked at again.
-    pub(super) fn next_look(&self, now: Moment) -> Moment {
-        self.policies.item.next_look(now)
+    /// When what is quarantined is looked at again.
+    pub(super) fn recheck(&self) -> Recheck {
+        self.policies.item.recheck
     }
 
     /// Whether everything that was taken is answered and durable.

@@ -13,6 +13,7 @@ use crate::ledger::WantedDocument;
 const NOW: Moment = Moment(1_000_000);
 const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
 const CONCURRENCY: usize = 8;
+const DAY: Duration = Duration::from_secs(86_400);
 
 struct Scene {
     downloads: Downloads,
@@ -26,7 +27,7 @@ impl Scene {
             max_attempts: 3,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
-            recheck: Duration::from_secs(86_400),
+            recheck: Recheck { every: DAY, max: 7 * DAY },
         };
         let bridge = BridgePolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());

@@ -100,6 +100,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         } else {
             debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
         }
+        if failure.reply.is_some() {
+            self.refused = Some(failure.clone());
+        }
         self.decide(Event::Failed { scope, failure, draw }).await;
     }
 

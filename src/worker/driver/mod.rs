@@ -19,9 +19,10 @@ use tracing::error;
 
 use crate::archive::Archive;
 use crate::engine::{
-    Credential, Effect, Event, Machine, Moment, RestartCause, Rules, Scope, State, Work,
+    Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, State, Work,
 };
 use crate::ledger::Tally;
+use crate::retry::Policy;
 use crate::source::Source;
 use crate::worker::downloads::{Downloads, Policies};
 use crate::worker::jobs::{Done, Shared};
@@ -87,6 +88,8 @@ pub struct Parts<S, W> {
     pub is_new: bool,
     pub rules: Rules,
     pub policies: Policies,
+    /// How a page of the listing is tried again before its failure is the session's.
+    pub collect: Policy,
     pub concurrency: usize,
     pub mode: Mode,
     pub stop: watch::Receiver<Stop>,
@@ -101,6 +104,7 @@ struct Driver<S, W> {
     world: Rc<W>,
     shared: Shared<W>,
     rules: Rules,
+    collect: Policy,
     concurrency: usize,
     mode: Mode,
     stop: watch::Receiver<Stop>,
@@ -118,6 +122,8 @@ struct Driver<S, W> {
     commits: Jobs,
     proof: Proof,
     finishing: bool,
+    /// The last failure with a reply, until that is kept.
+    refused: Option<Failure>,
     published_at: Moment,
     logged_at: Moment,
     unsaved: bool,
@@ -147,6 +153,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         world: parts.world,
         shared: parts.shared,
         rules: parts.rules,
+        collect: parts.collect,
         concurrency: parts.concurrency,
         mode: parts.mode,
         stop: parts.stop,
@@ -162,6 +169,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         commits: Jobs::new(),
         proof: Proof::NotOwed,
         finishing: false,
+        refused: None,
         // At once: whoever looks sees that there is a worker again.
         published_at: Moment::default(),
         logged_at: now,

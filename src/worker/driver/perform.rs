@@ -68,6 +68,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             session,
             self.machine.relisted,
             self.held_until(self.world.now()),
+            &self.collect,
         ));
     }
 
@@ -77,8 +78,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     pub(super) fn commit(&mut self, group: Group, now: Moment) {
-        let next_look = self.downloads.next_look(now);
-        self.commits.push(jobs::commit(&self.shared, group, next_look, now));
+        let recheck = self.downloads.recheck();
+        self.commits.push(jobs::commit(&self.shared, group, recheck, now));
     }
 
     pub(super) fn drop_jobs(&mut self) {

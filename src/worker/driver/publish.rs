@@ -40,8 +40,18 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | State::RateLimited { .. }
             | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
         };
-        let saved =
-            self.shared.with(move |store| store.save(before, &after, until, &progress, now)).await;
+        let refused = self.refused.take();
+        let (kept, saved) = self
+            .shared
+            .with(move |store| {
+                let kept = refused.map_or(Ok(()), |failure| store.keep_reply(&failure, now));
+                (kept, store.save(before, &after, until, &progress, now))
+            })
+            .await;
+        if let Err(failure) = kept {
+            // It would have told a person more; the work does not hang on it.
+            warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
+        }
         if saved.is_ok() {
             self.unsaved = false;
             self.published_at = now;

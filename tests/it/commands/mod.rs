@@ -1,11 +1,14 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
+mod explain;
 mod home;
 mod looking;
 mod pipes;
 mod readme;
 mod refusals;
 mod repairing;
+mod simulate;
 mod standing;
 mod stopping;
 mod verifying;
+mod waiting;

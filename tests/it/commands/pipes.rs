@@ -7,7 +7,7 @@ use crate::commands::home::{Home, deaf};
 #[test]
 fn nobody_reading_is_no_failure() {
     let home = Home::after_demo();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["status"],
         &["status", "--watch"],
         &["status", "--json", "--watch"],
@@ -15,6 +15,7 @@ fn nobody_reading_is_no_failure() {
         &["failures"],
         &["verify"],
         &["reset", "demo"],
+        &["simulate", "lock-out"],
         &["completions", "bash"],
     ];
     for args in commands {

@@ -69,6 +69,11 @@ fn the_configuration_is_valid() {
     let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
 
     assert!(loaded.settings.source("work").is_ok());
+    for block in blocks("toml").skip(1) {
+        home.write("config.toml", block);
+        let loaded = load(&home.path("config.toml"), &Environment::default());
+        assert!(loaded.is_ok(), "{loaded:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cynosure::engine::{BlobId, Cause, DocumentId, ItemId, Moment, SessionId};
+use cynosure::engine::{BlobId, Cause, DocumentId, Failure, ItemId, Moment, Recheck, SessionId};
 use cynosure::ledger::{Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
 
 use crate::commands::home::{Home, silent};
@@ -38,24 +38,22 @@ fn fill(path: &Path) {
     let outcomes = [
         Outcome::Refused {
             document: forbidden.documents[0].no,
-            cause: Cause::Forbidden,
-            message: "403 from mail.example.com".to_owned(),
+            failure: Failure::new(Cause::Forbidden, "403 from mail.example.com"),
         },
         Outcome::Quarantined {
             item: broken.no,
-            cause: Cause::Server,
-            message: "500 from mail.example.com: \"\u{202e}oops\"".to_owned(),
+            failure: Failure::new(Cause::Server, "500 from mail.example.com: \"\u{202e}oops\""),
         },
         Outcome::Gone { document: gone.documents[0].no },
         Outcome::Retry {
             item: waiting.no,
             attempts: 2,
             next_at: LATER,
-            cause: Cause::Timeout,
-            message: "no answer".to_owned(),
+            failure: Failure::new(Cause::Timeout, "no answer"),
         },
     ];
-    ledger.commit(&outcomes, LATER, NOW).unwrap();
+    let rest = LATER.since(NOW);
+    ledger.commit(&outcomes, Recheck { every: rest, max: rest }, NOW).unwrap();
 }
 
 #[test]
@@ -137,6 +135,37 @@ fn what_is_quarantined_is_requeued_all_at_once_by_cause_or_by_item() {
     insta::assert_snapshot!(requeued(&["requeue", "gone", "forbidden"]), @r"
     2 items of work: fetched again by the next `cynosure run work` 2
     ");
+}
+
+#[test]
+fn what_failed_since_a_time_is_shown_and_requeued_alone() {
+    let home = with_failures();
+    let shown = |since: &str| {
+        let ran = home.cynosure(&["failures", "--since", since, "--json"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.out.lines().count()
+    };
+
+    // They failed at 2026-03-07T09:05:03.456Z; of what is gone, nobody noted when.
+    assert_eq!(shown("2026-03-07"), 3);
+    assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
+    let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
+    assert_eq!(late.code, Some(1));
+    assert_eq!(
+        late.err,
+        "cynosure: nothing of work that failed since then is quarantined for the cause server; \
+         `cynosure failures work` shows what has failed\n"
+    );
+    let ran = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:03Z"]);
+    assert_eq!(ran.out, "1 item of work: fetched again by the next `cynosure run work`\n");
+    for command in ["failures", "requeue"] {
+        let ran = home.cynosure(&[command, "--since", "soon"]);
+        assert_eq!(ran.code, Some(2));
+        assert!(
+            ran.err.contains("--since 'soon' is no time: write '2h' for two hours ago"),
+            "{ran:?}"
+        );
+    }
 }
 
 #[test]

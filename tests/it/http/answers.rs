@@ -1,11 +1,17 @@
 //! Answers that are not what was asked for, and what they say.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::Cause;
-use cynosure::source::http::{Ask, Limits, Pass, Wants};
+use cynosure::engine::quota::{HeaderNames, Hold, Outcome, Signals, read};
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
+use cynosure::source::http::{Ask, Client, Gate, Limits, Outgoing, Pass, Passage, Wants};
+use futures_util::future::LocalBoxFuture;
 
-use super::{SECRET, cause_of_document, client, failure_of_json, get, limits};
+use super::{
+    Kept, SECRET, attempts, cause_of_document, client, failure_of_json, get, limits, pass,
+};
 use crate::hostile::{Hostile, plain};
 
 #[tokio::test]
@@ -86,6 +92,98 @@ async fn a_server_that_names_a_time_is_obeyed_where_that_is_sane() {
     assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
 }
 
+/// What a user knows: that a soft limit on documents lasts for an hour.
+fn soft_limit() -> ErrorRule {
+    ErrorRule {
+        statuses: Vec::new(),
+        header: None,
+        body: Some(BodyCondition::Contains("soft limit".to_owned())),
+        reach: Reach::Item,
+        class: Cause::RateLimit,
+        wait: Some(Duration::from_secs(3600)),
+        note: None,
+        place: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
+    let server = Hostile::saying(plain("400 Bad", "Retry-After: 5\r\n", "a SOFT Limit")).await;
+    let client = client(limits(), &server.url).judging_by(vec![soft_limit()]);
+    let pass = pass();
+    let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
+
+    let item =
+        client.document(&ask(Wants::Document), None, &mut Kept::default()).await.unwrap_err();
+    let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
+
+    assert_eq!((item.cause, item.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
+    assert_eq!((listing.cause, listing.told), (Cause::Unknown, Some(Duration::from_secs(5))));
+}
+
+/// A gate that lets everyone through and writes down what it was told, and the verdict.
+#[derive(Clone, Debug, Default)]
+struct Listening(Rc<RefCell<Vec<String>>>);
+
+impl Gate for Listening {
+    fn enter<'a>(
+        &'a self,
+        _request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Passage>) })
+    }
+
+    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+        true
+    }
+
+    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+        read(headers, &HeaderNames::default(), Moment::default())
+    }
+}
+
+impl Passage for Listening {
+    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+
+    fn told(&mut self, wait: Duration) {
+        self.0.borrow_mut().push(format!("{wait:?}"));
+    }
+
+    fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
+        self.0.borrow_mut().push(format!("{outcome:?}"));
+        None
+    }
+}
+
+#[tokio::test]
+async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
+    let heard = Listening::default();
+    let server = Hostile::saying(plain("403 No", "Retry-After: 5\r\n", "a soft limit")).await;
+    let url = &server.url;
+    let client = Client::new(limits(), vec![url.origin()], Rc::new(heard.clone())).unwrap();
+    let client = client.judging_by(vec![soft_limit()]);
+    let pass = pass();
+    let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
+
+    client.document(&ask, None, &mut Kept::default()).await.unwrap_err();
+
+    assert_eq!(*heard.0.borrow(), ["3600s", "Throttled"]);
+}
+
+#[tokio::test]
+async fn what_was_replied_is_kept_with_the_failure_but_for_secrets() {
+    let headers = format!("Retry-After: 5\r\nSet-Cookie: a={SECRET}\r\nX-RateLimit-Limit: 9\r\n");
+    let body = format!("{}{SECRET}{}", "x".repeat(2040), "y".repeat(2000));
+    let failure = failure_of_json(plain("503 Busy", &headers, body)).await;
+
+    let reply = failure.reply.unwrap();
+
+    assert_eq!((reply.status, reply.is_cut), (503, true));
+    let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["retry-after", "x-ratelimit-limit", "content-length"]);
+    assert_eq!(reply.body, format!("{}[secret]", "x".repeat(2040)));
+}
+
 #[tokio::test]
 async fn a_secret_that_the_server_repeats_is_not_quoted() {
     let echo = format!("the token {SECRET} has expired");
@@ -117,7 +215,7 @@ async fn what_is_refused_is_not_tried_again() {
         ("500 Oops", "Retry-After: 9\r\n"),
     ] {
         let server = Hostile::saying(plain(status, headers, "")).await;
-        get(&server.url, Limits { attempts: 3, ..limits() }).await.unwrap_err();
+        get(&server.url, Limits { retry: attempts(3), ..limits() }).await.unwrap_err();
         assert_eq!(server.asked().len(), 1, "{status}");
     }
 }

@@ -6,7 +6,7 @@ use cynosure::engine::Cause;
 use cynosure::source::http::Limits;
 use tokio::time::timeout;
 
-use super::{cause_of_document, fetch, get, limits};
+use super::{attempts, cause_of_document, fetch, get, limits};
 use crate::hostile::{Act, Hostile, plain};
 
 #[tokio::test]
@@ -62,7 +62,8 @@ async fn what_breaks_is_tried_again_and_the_document_begins_anew() {
     })
     .await;
 
-    let kept = fetch(&server.url, Limits { attempts: 3, ..limits() }, Some(5)).await.unwrap();
+    let kept =
+        fetch(&server.url, Limits { retry: attempts(3), ..limits() }, Some(5)).await.unwrap();
 
     assert_eq!(kept.bytes, b"hello");
     assert_eq!(kept.rewound, 2);

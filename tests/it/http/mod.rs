@@ -2,14 +2,17 @@
 
 mod answers;
 mod bodies;
+mod proxies;
 mod ways;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
+use cynosure::retry::{Policy, Shape};
 use cynosure::source::Sink;
-use cynosure::source::http::{Ask, Client, Limits, Pass, Wants};
+use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Pass, Wants};
 use url::Url;
 
 use crate::hostile::Hostile;
@@ -18,9 +21,7 @@ const SECRET: &str = "s3cret-t0ken";
 
 pub(crate) fn limits() -> Limits {
     Limits {
-        attempts: 1,
-        delay: Duration::from_millis(1),
-        max_delay: Duration::from_millis(5),
+        retry: attempts(1),
         connect_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(1),
         total_timeout: Duration::from_secs(4),
@@ -28,6 +29,12 @@ pub(crate) fn limits() -> Limits {
         max_answer: 100_000,
         max_document: 100_000,
     }
+}
+
+/// So many attempts, with next to no wait between.
+pub(crate) fn attempts(max_attempts: u32) -> Policy {
+    let (base_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(5));
+    Policy::new("request", Shape { max_attempts, base_delay, max_delay, ..Shape::FAST })
 }
 
 /// Keeps a document in memory.
@@ -51,7 +58,7 @@ impl Sink for Kept {
 }
 
 fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()]).unwrap()
+    Client::new(limits, vec![url.origin()], &Egress::Direct, Rc::new(OpenGate)).unwrap()
 }
 
 fn pass() -> Pass {

@@ -1,10 +1,12 @@
 //! The service around the mail: where it is, who may enter, what it brings.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::Cause;
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Reach, StatusRange};
 use cynosure::source::credential::Credential;
+use cynosure::source::http::OpenGate;
 use cynosure::source::jmap::{Jmap, Options};
 use cynosure::source::{Renewal, Source as _};
 use futures_util::future::{join, join_all};
@@ -39,12 +41,40 @@ async fn a_refused_credential_is_read_again() {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 2 { "old" } else { "secret" };
         Box::pin(async move { Ok(token.into()) })
     });
-    let source = Jmap::new(served.options(), credential).unwrap();
+    let source = Jmap::new(served.options(), credential, Rc::new(OpenGate)).unwrap();
 
     assert_eq!(source.pin().await.unwrap_err().cause, Cause::Unauthorized);
     assert_eq!(source.renew().await, Ok(Renewal::Same));
     assert_eq!(source.renew().await, Ok(Renewal::Changed));
     assert!(source.pin().await.is_ok());
+}
+
+#[tokio::test]
+async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
+    let mut mailbox = Mailbox::of(1);
+    mailbox.bend("Email/get", |_| {
+        Some(json!({"type": "serverFail", "description": "daily limit of secret"}))
+    });
+    let served = mailbox.serve().await;
+    let rule = ErrorRule {
+        statuses: vec![StatusRange { first: 200, last: 200 }],
+        header: None,
+        body: Some(BodyCondition::Contains("daily limit".to_owned())),
+        reach: Reach::Any,
+        class: Cause::RateLimit,
+        wait: Some(Duration::from_secs(3600)),
+        note: None,
+        place: String::new(),
+    };
+    let plain = served.source().pin().await.unwrap_err();
+    let options = Options { error_rules: vec![rule], ..served.options() };
+    let ruled = served.source_with(options).pin().await.unwrap_err();
+
+    assert_eq!((plain.cause, plain.told), (Cause::Server, None));
+    assert_eq!((ruled.cause, ruled.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
+    let reply = ruled.reply.unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(reply.body.contains("daily limit of [secret]"), "{reply:?}");
 }
 
 #[tokio::test]

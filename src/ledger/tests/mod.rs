@@ -2,14 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::*;
-use crate::engine::{BlobId, Cause, Cursor, DocumentId, ItemId, Moment, Place, SessionId};
+use crate::engine::{
+    BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId,
+};
+
+mod failures;
+mod upgrade;
 
 const NOW: Moment = Moment(1_772_874_303_456);
 const LATER: Moment = Moment(NOW.0 + 86_400_000);
+const DAY: Duration = Duration::from_secs(86_400);
+const DAILY: Recheck = Recheck { every: DAY, max: DAY };
 
 fn in_memory() -> Ledger {
     let connection = Connection::open_in_memory().unwrap();
@@ -79,7 +87,7 @@ fn stored(document: DocumentNo) -> Outcome {
 }
 
 fn commit(ledger: &mut Ledger, outcomes: &[Outcome]) {
-    ledger.commit(outcomes, LATER, NOW).unwrap();
+    ledger.commit(outcomes, DAILY, NOW).unwrap();
     assert!(ledger.recount().unwrap().agrees(), "{:?}", ledger.recount());
 }
 
@@ -178,7 +186,7 @@ fn an_item_is_gone_when_all_of_it_is_and_stored_when_some_of_it_is() {
     commit(&mut ledger, &outcomes);
 
     assert_eq!(tally(&ledger), [2, 1, 1, 0]);
-    let failures = ledger.failures(FailureFilter { cause: None, limit: 10 }).unwrap();
+    let failures = ledger.failures(FailureFilter::default(), 10).unwrap();
     assert_eq!(failures.len(), 1);
     assert_eq!(failures[0].message, "the source no longer has 1 of 1 documents");
 }
@@ -207,8 +215,7 @@ fn a_forbidden_document_puts_its_item_aside_and_the_others_are_kept() {
     end_listing(&mut ledger);
     let refused = Outcome::Refused {
         document: wanted(&ledger, "1"),
-        cause: Cause::Forbidden,
-        message: "403".to_owned(),
+        failure: Failure::new(Cause::Forbidden, "403"),
     };
 
     commit(&mut ledger, &[refused]);
@@ -234,8 +241,8 @@ fn a_retry_comes_when_it_is_due_and_before_the_untried() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2", "c/3"]);
     let next_at = Moment(NOW.0 + 10_000);
-    let (no, cause) = (item(&ledger, "b"), Cause::Server);
-    let retry = Outcome::Retry { item: no, attempts: 1, next_at, cause, message: "503".to_owned() };
+    let (no, failure) = (item(&ledger, "b"), Failure::new(Cause::Server, "503"));
+    let retry = Outcome::Retry { item: no, attempts: 1, next_at, failure };
 
     commit(&mut ledger, &[retry]);
 
@@ -249,13 +256,17 @@ fn a_retry_comes_when_it_is_due_and_before_the_untried() {
     assert_eq!(ledger.next_due(&BTreeSet::from([no])).unwrap(), None);
 }
 
+fn of(cause: Cause) -> Requeue {
+    Requeue::Quarantined(FailureFilter { cause: Some(cause), since: None })
+}
+
 #[test]
 fn quarantine_and_what_is_gone_are_asked_for_again() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2", "c/3"]);
     end_listing(&mut ledger);
-    let (cause, message) = (Cause::Timeout, "too slow".to_owned());
-    let given_up = Outcome::Quarantined { item: item(&ledger, "a"), cause, message };
+    let failure = Failure::new(Cause::Timeout, "too slow");
+    let given_up = Outcome::Quarantined { item: item(&ledger, "a"), failure };
     let gone = Outcome::Gone { document: wanted(&ledger, "2") };
     let kept = stored(wanted(&ledger, "3"));
     commit(&mut ledger, &[given_up, gone, kept]);
@@ -263,8 +274,8 @@ fn quarantine_and_what_is_gone_are_asked_for_again() {
     ledger.finish(&SessionId::new("session_1"), NOW).unwrap();
     assert!(!ledger.rechecks_due(NOW).unwrap());
 
-    assert_eq!(ledger.requeue(&Requeue::Cause(Cause::Server), NOW).unwrap(), 0);
-    assert_eq!(ledger.requeue(&Requeue::Cause(Cause::Timeout), NOW).unwrap(), 1);
+    assert_eq!(ledger.requeue(&of(Cause::Server), NOW).unwrap(), 0);
+    assert_eq!(ledger.requeue(&of(Cause::Timeout), NOW).unwrap(), 1);
     assert_eq!(ledger.requeue(&Requeue::Item(ItemId::new("b")), NOW).unwrap(), 1);
     assert_eq!(ledger.requeue(&Requeue::Item(ItemId::new("c")), NOW).unwrap(), 0, "it is stored");
 

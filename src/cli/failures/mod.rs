@@ -1,17 +1,20 @@
 //! `failures`: the items that are not stored, or not whole, and what becomes of them.
 
+mod one;
+
 use serde_json::json;
 
 use crate::cli::args::{Common, FailuresArgs};
 use crate::cli::exit::Exit;
-use crate::cli::print::show;
+use crate::cli::print::{escaped_json, show};
+use crate::cli::since;
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock_and_wait, count, utc};
 use crate::config::SourceName;
 use crate::engine::{Cause, Moment, printable};
-use crate::ledger::{FailureFilter, FailureRow, ItemStatus};
+use crate::ledger::{FailureFilter, FailureRow, ItemStatus, Replied};
 use crate::worker::{RealWorld, World};
 
 const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
@@ -22,6 +25,12 @@ const SOURCE_COLUMN: usize = 0;
 pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
     let sources = chosen(&ground, args.source.as_deref())?;
+    if let Some(item) = &args.item {
+        return one::show_one(&sources, item, args.json);
+    }
+    let now = RealWorld.now();
+    let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
+    let filter = FailureFilter { cause: args.cause, since };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
 
     let mut found: Vec<(&SourceName, FailureRow)> = Vec::new();
@@ -29,7 +38,7 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
         if let Some(ledger) = source.ledger()? {
             // One more than is shown, to know whether there are more.
             let room = limit.saturating_add(1) - found.len();
-            let rows = ledger.failures(FailureFilter { cause: args.cause, limit: room })?;
+            let rows = ledger.failures(filter, room)?;
             found.extend(rows.into_iter().map(|row| (&source.name, row)));
         }
     }
@@ -38,17 +47,20 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
 
     if args.json {
         for (source, row) in &found {
-            show(line(source, row))?;
+            show(escaped_json(&line(source, row)))?;
         }
     } else if found.is_empty() && !has_more {
-        show(match args.cause {
-            Some(cause) => format!("nothing has failed for the cause {cause}"),
-            None => {
+        show(match (args.cause, &args.since) {
+            (Some(cause), None) => format!("nothing has failed for the cause {cause}"),
+            (Some(cause), Some(_)) => {
+                format!("nothing has failed for the cause {cause} since then")
+            }
+            (None, Some(_)) => "nothing has failed since then".to_owned(),
+            (None, None) => {
                 "nothing has failed: every item is stored, or waits for its first try".to_owned()
             }
         })?;
     } else {
-        let now = RealWorld.now();
         let rows: Vec<_> = found.iter().map(|(source, row)| cells(source, row, now)).collect();
         let hidden = (sources.len() == 1).then_some(SOURCE_COLUMN);
         show(table_without(hidden, &HEAD, &rows))?;
@@ -60,6 +72,17 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
     Ok(Exit::Done)
 }
 
+pub(super) fn reply_json(replied: &Replied) -> serde_json::Value {
+    let reply = &replied.reply;
+    json!({
+        "at": utc(replied.at),
+        "status": reply.status,
+        "headers": reply.headers,
+        "body": reply.body,
+        "body_is_cut": reply.is_cut,
+    })
+}
+
 fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
@@ -69,6 +92,9 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
         "next_at": row.next_at.map(utc),
         "cause": row.cause.map(Cause::name),
         "message": row.message,
+        "failed_at": row.failed_at.map(utc),
+        "quarantined_in_a_row": row.quarantines,
+        "reply": row.replied.as_ref().map(reply_json),
     })
 }
 

@@ -1,0 +1,146 @@
+//! How much of a server's quota is obtained, and how often it says "too many", beside backoff alone.
+//!
+//! ```text
+//! cargo bench --bench quota -- [SECONDS]
+//! ```
+//!
+//! Every case has a server of its own, a limiter before the embedded mailbox service, and all run at
+//! once, since they mostly wait. `follow` is the real binary, `run --once`, which is killed when the
+//! time is over; `backoff` is a client of this program: eight requests at a time, each tried again
+//! after 1 s, doubling to 64 s with full jitter, whatever the server says.
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures of a limiter are small and positive"
+)]
+
+mod backoff;
+mod limiter;
+mod server;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use cynosure::demo::configuration;
+use fs_err as fs;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::limiter::Kind;
+use crate::server::{Counts, Headers, Server};
+
+/// How long each case runs, unless the command line says otherwise.
+const SPAN: Duration = Duration::from_secs(180);
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+const KINDS: [Kind; 4] = [
+    Kind::FixedWindow { quota: 200, window: TEN_SECONDS },
+    Kind::SlidingLog { quota: 200, window: TEN_SECONDS },
+    Kind::TokenBucket { per_second: 20.0, burst: 40.0 },
+    Kind::LockOut { quota: 60, window: TEN_SECONDS, locked: Duration::from_secs(30) },
+];
+
+const HEADERS: [(Headers, &str); 3] = [
+    (Headers::None, "none"),
+    (Headers::RetryAfter, "Retry-After"),
+    (Headers::RateLimit, "RateLimit"),
+];
+
+fn main() {
+    // Cargo passes `--bench` to every benchmark.
+    let arguments = std::env::args().skip(1).find(|argument| argument != "--bench");
+    let span = arguments
+        .map_or(SPAN, |seconds| Duration::from_secs(seconds.parse().expect("a number of seconds")));
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(run(span));
+}
+
+async fn run(span: Duration) {
+    println!("{} s for each case, all at once", span.as_secs());
+    println!(
+        "{:36} {:12} {:>8} {:>8} {:>10} {:>6} {:>8}",
+        "limiter", "headers", "policy", "accepted", "of quota", "429s", "of sent"
+    );
+    let mut cases = JoinSet::new();
+    let mut number = 0;
+    for kind in KINDS {
+        for headers in HEADERS {
+            for policy in ["follow", "backoff"] {
+                let place = number;
+                cases.spawn(async move {
+                    let counts = match policy {
+                        "follow" => follow(kind, headers.0, span).await,
+                        _ => backoff::run(kind, headers.0, span).await,
+                    };
+                    (place, row(kind, headers.1, policy, counts, span))
+                });
+                number += 1;
+            }
+        }
+    }
+    let mut rows = cases.join_all().await;
+    rows.sort();
+    for (_, row) in rows {
+        println!("{row}");
+    }
+}
+
+fn row(kind: Kind, headers: &str, policy: &str, counts: Counts, span: Duration) -> String {
+    let share = f64::from(counts.accepted) / kind.most(span);
+    let refused = f64::from(counts.refused) / f64::from((counts.accepted + counts.refused).max(1));
+    format!(
+        "{:36} {headers:12} {policy:>8} {:>8} {:>8.1} % {:>6} {:>6.2} %",
+        kind.name(),
+        counts.accepted,
+        share * 100.0,
+        counts.refused,
+        refused * 100.0
+    )
+}
+
+/// Has the real binary extract a mailbox behind the limiter until the time is over.
+async fn follow(kind: Kind, headers: Headers, span: Duration) -> Counts {
+    let folder = TempDir::new().expect("a temporary folder");
+    let server = Server::start(kind, headers, span).await;
+    let worker = extract(&server, folder.path());
+    tokio::time::sleep(span).await;
+    let counts = server.counts();
+    drop(worker);
+    counts
+}
+
+/// A worker that is killed when it is dropped.
+struct Worker(Child);
+
+fn extract(server: &Server, folder: &Path) -> Worker {
+    let inner = configuration(&server.demo, &folder.join("downloads"));
+    // With the waits of a real configuration, not those of a demonstration.
+    let source = inner.split("[restart]").next().unwrap_or_default();
+    let config = source.replace(&server.demo.addr().to_string(), &server.address.to_string());
+    let file = folder.join("config.toml");
+    fs::write(&file, config).expect("the folder is ours");
+    let log = fs::File::create(folder.join("log")).expect("the folder is ours").into_file();
+    let process = Command::new(env!("CARGO_BIN_EXE_cynosure"))
+        .env_clear()
+        .env("DEMO_PASSWORD", "demo")
+        .arg("--config")
+        .arg(file)
+        .args(["run", "--once", "-q"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    Worker(process.expect("the worker starts"))
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Both do nothing to one that has ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

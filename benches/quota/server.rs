@@ -1,0 +1,166 @@
+//! A limiter before the embedded mailbox service: every request passes the one or is told 429.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cynosure::demo::{self, Demo, Faults};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::limiter::{Decision, Kind, Limiter};
+
+/// Threads of the mailbox: more documents than the fastest limiter lets through in a run.
+const ITEMS: u32 = 6_000;
+
+/// What a server says of its limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Headers {
+    None,
+    /// Retry-After, with a refusal.
+    RetryAfter,
+    /// RateLimit and RateLimit-Policy with everything, and Retry-After with a refusal.
+    RateLimit,
+}
+
+/// What a client got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) accepted: u32,
+    pub(crate) refused: u32,
+}
+
+/// A mailbox service behind a limiter.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) demo: Demo,
+    counter: Arc<Counter>,
+}
+
+struct Counter {
+    kind: Kind,
+    headers: Headers,
+    began: Instant,
+    /// Nothing counts after this.
+    span: Duration,
+    state: Mutex<(Limiter, Counts)>,
+    client: reqwest::Client,
+    inner: SocketAddr,
+}
+
+impl Server {
+    /// Starts the service and the limiter, whose time begins now.
+    pub(crate) async fn start(kind: Kind, headers: Headers, span: Duration) -> Self {
+        let options = demo::Options { items: ITEMS, faults: Faults::None, ..Default::default() };
+        let demo = demo::start(options).expect("the service starts");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it has an address");
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build();
+        let counter = Arc::new(Counter {
+            kind,
+            headers,
+            began: now(),
+            span,
+            state: Mutex::new((Limiter::new(kind), Counts::default())),
+            client: client.expect("a client"),
+            inner: demo.addr(),
+        });
+        tokio::spawn(accept(listener, Arc::clone(&counter)));
+        Self { address, demo, counter }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counter.state.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+async fn accept(listener: TcpListener, counter: Arc<Counter>) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        tokio::spawn(converse(stream, Arc::clone(&counter)));
+    }
+}
+
+async fn converse(stream: TcpStream, counter: Arc<Counter>) {
+    stream.set_nodelay(true).expect("a socket takes options");
+    let answer = service_fn(move |request| answer(Arc::clone(&counter), request));
+    // A client that is killed breaks off in the middle.
+    http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
+}
+
+async fn answer(
+    counter: Arc<Counter>,
+    request: Request<Incoming>,
+) -> hyper::Result<Response<Full<Bytes>>> {
+    let decision = counter.count();
+    let mut response = if decision.is_accepted {
+        counter.pass_on(request).await?
+    } else {
+        let mut refused = Response::new(Full::new(Bytes::from_static(b"slow down")));
+        *refused.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        refused
+    };
+    counter.say(&decision, &mut response);
+    Ok(response)
+}
+
+impl Counter {
+    fn count(&self) -> Decision {
+        let at = now() - self.began;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (limiter, counts) = &mut *state;
+        let decision = limiter.decide(at);
+        if at < self.span {
+            counts.accepted += u32::from(decision.is_accepted);
+            counts.refused += u32::from(!decision.is_accepted);
+        }
+        decision
+    }
+
+    async fn pass_on(&self, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let mut passed =
+            self.client.request(request.method().clone(), format!("http://{}{path}", self.inner));
+        for name in [AUTHORIZATION, CONTENT_TYPE] {
+            if let Some(value) = request.headers().get(&name) {
+                passed = passed.header(name, value);
+            }
+        }
+        let body = request.into_body().collect().await?.to_bytes();
+        let answer = passed.body(body).send().await.expect("the service answers");
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = answer.headers().clone();
+        *response.body_mut() = Full::new(answer.bytes().await.expect("a whole answer"));
+        Ok(response)
+    }
+
+    fn say(&self, decision: &Decision, response: &mut Response<Full<Bytes>>) {
+        let headers = response.headers_mut();
+        let mut say = |name: &'static str, value: String| {
+            headers.insert(name, HeaderValue::from_str(&value).expect("printable"));
+        };
+        let seconds = |span: Duration| span.as_secs_f64().ceil();
+        if self.headers != Headers::None && !decision.is_accepted {
+            say("retry-after", seconds(decision.retry_after).to_string());
+        }
+        if self.headers == Headers::RateLimit {
+            let (quota, window) = self.kind.policy();
+            say("ratelimit-policy", format!("\"default\";q={quota};w={window}"));
+            let (left, reset) = (decision.remaining, seconds(decision.reset));
+            say("ratelimit", format!("\"default\";r={left};t={reset}"));
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,311 @@
+//! What is to be explained, from the command line or from a ledger, and by which settings.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::cli::args::{self, Common, ExplainArgs};
+use crate::cli::exit::Exit;
+use crate::cli::place::{Ground, config_file};
+use crate::cli::sources::{Known, chosen};
+use crate::cli::trouble::Trouble;
+use crate::config::{self, Environment, Settings};
+use crate::engine::quota::{HeaderNames, QuotaPolicy, Signals, read};
+use crate::engine::{
+    Backoff, Cause, ErrorRule, ItemId, ItemPolicy, Moment, Scope, is_disruptive, printable,
+};
+use crate::ledger::Replied;
+use crate::worker::{backoff, gate_rules, policies};
+
+/// How much of a body is read, in bytes: as much as the worker reads of a refusal.
+const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// What is read from standard input.
+const STDIN: &str = "-";
+
+/// A reply to be explained.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub scopes: Vec<Scope>,
+    /// When it came.
+    pub at: Moment,
+    /// How often the item had failed, this time included.
+    pub attempt: u32,
+    /// How often the item had been given up before.
+    pub quarantines: u32,
+    pub recorded: Option<Recorded>,
+}
+
+/// Where a reply was recorded.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub source: String,
+    /// None for the reply to the listing or the session.
+    pub item: Option<String>,
+    /// What it was judged to be then.
+    pub cause: Option<Cause>,
+    /// Not all of the body was kept.
+    pub is_cut: bool,
+}
+
+/// What it is judged by.
+#[derive(Debug)]
+pub(super) struct Basis {
+    pub settings: Settings,
+    pub provider: Option<String>,
+    /// The provider was not named, and there are several.
+    pub is_undecided: bool,
+    pub rules: Vec<ErrorRule>,
+    pub backoff: Backoff,
+    pub item: ItemPolicy,
+    pub quota: QuotaPolicy,
+    pub names: HeaderNames,
+}
+
+impl Asked {
+    pub(super) fn header_pairs(&self) -> Vec<(&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+
+    /// What the headers say about limits.
+    pub(super) fn signals(&self, basis: &Basis) -> Signals {
+        read(&self.header_pairs(), &basis.names, self.at)
+    }
+}
+
+/// Gathers what was typed, or recorded, and what it is judged by.
+///
+/// # Errors
+/// A sentence that says what is wrong with what was typed, or that nothing was recorded.
+pub(super) fn gather(
+    common: &Common,
+    args: &ExplainArgs,
+    now: Moment,
+) -> Result<(Asked, Basis), Trouble> {
+    let ground = ground(common)?;
+    match args.status {
+        Some(status) => {
+            let asked = typed(status, args, now)?;
+            let environment = Environment::of_process();
+            let settings = match &ground {
+                Some(ground) => ground.loaded.settings.clone(),
+                None => {
+                    let loaded = config::defaults(&environment);
+                    loaded
+                        .map_err(|why| Trouble::new(Exit::Configuration, why.to_string()))?
+                        .settings
+                }
+            };
+            let basis = basis(settings, args)?;
+            Ok((asked, basis))
+        }
+        None => {
+            let Some(ground) = ground else {
+                let why = "without a configuration there is nothing recorded: name one with --config FILE, or give \
+                           a reply with --status";
+                return Err(Trouble::new(Exit::Configuration, why));
+            };
+            recorded(&ground, args)
+        }
+    }
+}
+
+/// Finds the configuration; none is needed for a reply that was typed.
+fn ground(common: &Common) -> Result<Option<Ground>, Trouble> {
+    if common.config.is_none() && config_file(common).is_err() {
+        return Ok(None);
+    }
+    let found = Ground::find(common).map_err(|why| Trouble::new(Exit::Configuration, why))?;
+    Ok(Some(found))
+}
+
+fn typed(status: u16, args: &ExplainArgs, now: Moment) -> Result<Asked, Trouble> {
+    let headers: Result<Vec<_>, Trouble> = args.headers.iter().map(|text| header(text)).collect();
+    let body = args.body.as_deref().map(body).transpose()?.unwrap_or_default();
+    let scopes = match args.scope {
+        None => vec![Scope::Item, Scope::Listing, Scope::Session],
+        Some(scope) => vec![scope_of(scope)],
+    };
+    Ok(Asked {
+        status,
+        headers: headers?,
+        body,
+        scopes,
+        at: now,
+        attempt: 1,
+        quarantines: 0,
+        recorded: None,
+    })
+}
+
+fn scope_of(asked: args::Asked) -> Scope {
+    match asked {
+        args::Asked::Item => Scope::Item,
+        args::Asked::Listing => Scope::Listing,
+        args::Asked::Session => Scope::Session,
+    }
+}
+
+/// Reads `Name: value`.
+fn header(text: &str) -> Result<(String, String), Trouble> {
+    let refuse = |what: &str| {
+        Err(Trouble::Usage(format!("--header '{}' {what}: write 'Name: value'", printable(text))))
+    };
+    let Some((name, value)) = text.split_once(':') else { return refuse("has no colon") };
+    // A token, RFC 9110 §5.6.2.
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if name.is_empty() || !name.chars().all(is_token) {
+        return refuse("has a name that no header can have");
+    }
+    if value.chars().any(|c| is_disruptive(c) && c != '\t') {
+        return refuse("has a control character in its value");
+    }
+    Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+fn body(path: &Path) -> Result<String, Trouble> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new(STDIN) {
+        std::io::stdin().lock().take(BODY_BYTES_MAX).read_to_end(&mut bytes)
+    } else {
+        fs_err::File::open(path).and_then(|file| file.take(BODY_BYTES_MAX).read_to_end(&mut bytes))
+    };
+    match read {
+        Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => {
+            let why = format!("cannot read the body: {}", printable(&error.to_string()));
+            Err(Trouble::new(Exit::Other, why))
+        }
+    }
+}
+
+/// Finds the reply that was recorded of an item, or of the session.
+fn recorded(ground: &Ground, args: &ExplainArgs) -> Result<(Asked, Basis), Trouble> {
+    let sources = chosen(ground, args.source.as_deref())?;
+    let found = match &args.item {
+        Some(item) => of_item(&sources, item)?,
+        None => of_session(&sources)?,
+    };
+    let Some((source, mut asked)) = found else {
+        let why = match &args.item {
+            Some(item) => format!(
+                "no reply is kept of an item {item}: it did not fail, or the server did not answer; \
+                 `cynosure failures` shows what has failed",
+                item = printable(item)
+            ),
+            None => {
+                "no reply of a failed session is kept; --item explains that of an item, --status \
+                     one of your own"
+                    .to_owned()
+            }
+        };
+        return Err(Trouble::new(Exit::Other, why));
+    };
+    if let Some(scope) = args.scope {
+        asked.scopes = vec![scope_of(scope)];
+    }
+    let named = args.provider.clone();
+    let provider = named.or_else(|| source.settings.as_ref().map(|source| source.provider.clone()));
+    Ok((asked, Basis::new(ground.loaded.settings.clone(), provider)))
+}
+
+fn of_item<'s>(sources: &'s [Known], item: &str) -> Result<Option<(&'s Known, Asked)>, Trouble> {
+    let id = ItemId::new(item);
+    for source in sources {
+        let Some(ledger) = source.ledger()? else { continue };
+        let Some(row) = ledger.failure(&id)? else { continue };
+        let Some(replied) = row.replied else { continue };
+        let recorded = Recorded {
+            source: source.name.to_string(),
+            item: Some(row.item.as_str().to_owned()),
+            cause: row.cause,
+            is_cut: replied.reply.is_cut,
+        };
+        let mut asked = Asked::again(replied, vec![Scope::Item], recorded);
+        asked.attempt = row.attempts.max(1);
+        asked.quarantines = row.quarantines.saturating_sub(1);
+        return Ok(Some((source, asked)));
+    }
+    Ok(None)
+}
+
+/// Of several sources, the one that failed last.
+fn of_session(sources: &[Known]) -> Result<Option<(&Known, Asked)>, Trouble> {
+    let mut newest: Option<(&Known, Asked)> = None;
+    for source in sources {
+        let Some(ledger) = source.ledger()? else { continue };
+        let Some(replied) = ledger.session_reply()? else { continue };
+        if newest.as_ref().is_none_or(|(_, newest)| newest.at < replied.at) {
+            let recorded = Recorded {
+                source: source.name.to_string(),
+                item: None,
+                cause: None,
+                is_cut: replied.reply.is_cut,
+            };
+            let scopes = vec![Scope::Listing, Scope::Session];
+            newest = Some((source, Asked::again(replied, scopes, recorded)));
+        }
+    }
+    Ok(newest)
+}
+
+impl Asked {
+    fn again(replied: Replied, scopes: Vec<Scope>, recorded: Recorded) -> Self {
+        let Replied { at, reply } = replied;
+        Self {
+            status: reply.status,
+            headers: reply.headers,
+            body: reply.body,
+            scopes,
+            at,
+            attempt: 1,
+            quarantines: 0,
+            recorded: Some(recorded),
+        }
+    }
+}
+
+/// Finds by whose rules a reply is judged: the provider named, that of the source, or the only one.
+fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
+    if let Some(source) = &args.source {
+        let provider = settings.source(source)?.1.provider.clone();
+        return Ok(Basis::new(settings, Some(args.provider.clone().unwrap_or(provider))));
+    }
+    let of_sources = settings.sources.values().map(|source| &source.provider);
+    let mut known: Vec<String> = of_sources.chain(settings.providers.keys()).cloned().collect();
+    known.sort();
+    known.dedup();
+    if let Some(named) = &args.provider {
+        if !known.contains(named) {
+            let all = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let why =
+                format!("no provider {} is in the configuration; it has {all}", printable(named));
+            return Err(Trouble::new(Exit::Configuration, why));
+        }
+        return Ok(Basis::new(settings, Some(named.clone())));
+    }
+    let has_rules = settings.providers.values().any(|provider| !provider.error_rules.is_empty());
+    let only = (known.len() == 1).then(|| known.remove(0));
+    let is_undecided = only.is_none() && has_rules;
+    Ok(Basis { is_undecided, ..Basis::new(settings, only) })
+}
+
+impl Basis {
+    pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
+        let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
+        let gate = gate_rules(&settings, provider.as_deref().unwrap_or_default());
+        Self {
+            is_undecided: false,
+            rules: rules.to_vec(),
+            backoff: backoff(&settings),
+            item: policies(&settings).item,
+            quota: gate.policy,
+            names: gate.provider.headers,
+            provider,
+            settings,
+        }
+    }
+}

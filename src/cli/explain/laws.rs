@@ -1,0 +1,62 @@
+//! What holds of every explanation, whatever the reply.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::asked::Recorded;
+use super::*;
+use crate::config::{Environment, defaults};
+use crate::engine::is_disruptive;
+
+const SECRETS: [&str; 3] = ["Bearer s3cr3t", "session=s3cr3t", "the s3cr3t itself"];
+
+fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
+    let name = "retry-after|x-ratelimit-(limit|remaining|reset)|ratelimit(-policy|-limit|-remaining|-reset)?|date|age|x-[ab]";
+    let value = any::<String>()
+        .boxed()
+        .prop_union("-?[0-9]{1,25}|\"[a-z\u{1b}]{1,5}\";[qwrtpk]+=[0-9]{1,12}".boxed());
+    vec((name, value), 0..6)
+}
+
+fn asked(status: u16, mut headers: Vec<(String, String)>, body: String, at: i64) -> Asked {
+    let secret = ["authorization", "set-cookie"].into_iter().zip(SECRETS);
+    headers.extend(secret.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Asked {
+        status,
+        headers,
+        body: body + SECRETS[2],
+        scopes: vec![Scope::Item, Scope::Listing, Scope::Session],
+        at: Moment(at),
+        attempt: 2,
+        quarantines: 1,
+        recorded: Some(Recorded {
+            source: "work".to_owned(),
+            item: Some("\u{1b}[2J\u{202e}".to_owned()),
+            cause: Some(Cause::TooLarge),
+            is_cut: true,
+        }),
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_reply_is_explained_in_tame_words_that_repeat_no_secret(
+        status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
+    ) {
+        let asked = asked(status, headers, body, at);
+        let settings = defaults(&Environment::default()).unwrap().settings;
+        let basis = Basis::new(settings, None);
+        let signals = asked.signals(&basis);
+        let judged = judged(&asked, &basis, &signals);
+
+        let text = text::text(&asked, &basis, &signals, &judged, Moment(1_900_000_000_000));
+        let json = escaped_json(&as_json(&asked, &basis, &signals, &judged));
+
+        for line in text.lines().chain([json.as_str()]) {
+            prop_assert!(!line.chars().any(is_disruptive), "{line:?}");
+            prop_assert!(!line.contains("s3cr3t"), "{line}");
+        }
+        prop_assert!(text.contains("\nrule ") && text.contains("\ncause "), "{text}");
+        prop_assert!(judged.iter().all(|judged| !judged.scopes().is_empty()));
+    }
+}

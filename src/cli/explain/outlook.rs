@@ -1,0 +1,292 @@
+//! What follows from a judgement: in words, and how long it takes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::asked::{Asked, Basis};
+use crate::cli::words::span;
+use crate::engine::quota::{Admission, Hold, HoldReason, Quota, Reply, Signals};
+use crate::engine::{
+    Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
+    Verdict,
+};
+
+/// Chance at both its ends.
+const SOONEST: Draw = Draw(0);
+const LATEST: Draw = Draw(u32::MAX);
+
+/// How many further waits are told beside the first.
+const FURTHER: u32 = 2;
+
+/// What a reply means for requests of some scopes.
+#[derive(Debug)]
+pub(super) struct Outlook {
+    pub scopes: Vec<Scope>,
+    pub verdict: Verdict,
+    /// What will happen, in words.
+    pub means: String,
+    pub delay: Option<Delay>,
+}
+
+/// How long until something is tried again.
+#[derive(Debug, PartialEq)]
+pub(super) struct Delay {
+    pub shortest: Duration,
+    pub longest: Duration,
+    /// How it was computed.
+    pub because: Vec<String>,
+    /// The waits after it, if nothing changes.
+    pub then: Vec<(Duration, Duration)>,
+}
+
+impl Outlook {
+    /// Whether it says the same of other scopes.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.verdict, &self.means, &self.delay) == (other.verdict, &other.means, &other.delay)
+    }
+}
+
+impl Delay {
+    pub(super) fn json(&self) -> Value {
+        let seconds = |(shortest, longest): &(Duration, Duration)| json!({ "shortest_seconds": shortest.as_secs_f64(), "longest_seconds": longest.as_secs_f64() });
+        json!({
+            "shortest_seconds": self.shortest.as_secs_f64(),
+            "longest_seconds": self.longest.as_secs_f64(),
+            "because": self.because,
+            "then": self.then.iter().map(seconds).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Works out what follows for a request of one scope.
+pub(super) fn outlook(
+    judgement: &Judgement<'_>,
+    scope: Scope,
+    asked: &Asked,
+    basis: &Basis,
+    signals: &Signals,
+) -> Outlook {
+    let verdict = judgement.cause.verdict(scope);
+    let delay = match verdict {
+        Verdict::Wait => hold(judgement, asked, basis, signals),
+        Verdict::Quarantine => Some(rest(judgement.cause, asked, basis)),
+        Verdict::Gone => None,
+        Verdict::Renew => Some(certain(
+            basis.settings.restart.restart_delay_auth,
+            "restart.restart_delay_auth, unless the credential changes sooner".to_owned(),
+        )),
+        Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously if scope == Scope::Item => {
+            Some(retry(judgement, asked, basis))
+        }
+        Verdict::Retry
+        | Verdict::Suspect
+        | Verdict::RetryCautiously
+        | Verdict::LongWait
+        | Verdict::SwitchProxy
+        | Verdict::CollectInFull
+        | Verdict::WaitForNetwork
+        | Verdict::WaitForStorage => Some(session_retry(judgement, basis)),
+    };
+    let means = quick_tries(judgement, basis) + &means(verdict, judgement, scope, asked, basis);
+    Outlook { scopes: vec![scope], verdict, means, delay }
+}
+
+/// What comes before the verdict, where a second try may do.
+fn quick_tries(judgement: &Judgement<'_>, basis: &Basis) -> String {
+    let failure = Failure::new(judgement.cause, "").told(judgement.told);
+    match basis.settings.retry.request.max_attempts {
+        tries if tries > 1 && failure.is_fleeting() => format!("after {tries} quick tries, "),
+        _ => String::new(),
+    }
+}
+
+fn means(
+    verdict: Verdict,
+    judgement: &Judgement<'_>,
+    scope: Scope,
+    asked: &Asked,
+    basis: &Basis,
+) -> String {
+    let retries = basis.settings.restart.max_retries;
+    let again = format!("the session waits and tries again, {retries} times, then starts anew");
+    let attempts = basis.item.max_attempts;
+    let attempt = asked.attempt.min(attempts);
+    let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
+    match verdict {
+        Verdict::Wait => {
+            "nothing is sent to the provider until the wait is over; it costs no attempt".to_owned()
+        }
+        Verdict::Renew => {
+            "the credential is read again; refused again, all waits for another, and a person is told"
+                .to_owned()
+        }
+        Verdict::Quarantine if judgement.cause == Cause::Forbidden => {
+            "quarantined at once; ten different items in a row count as a refused credential"
+                .to_owned()
+        }
+        Verdict::Quarantine => "quarantined at once".to_owned(),
+        Verdict::Gone => "deleted at the source: it counts as gone, and is settled".to_owned(),
+        Verdict::LongWait => {
+            format!("the source is not where it was: a person is told; {again}")
+        }
+        Verdict::Suspect if scope == Scope::Item => {
+            format!("{item}; three such replies in a row fail the session, and a person is told")
+        }
+        Verdict::Suspect => format!("something keeps us out: a person is told; {again}"),
+        Verdict::Retry | Verdict::RetryCautiously if scope == Scope::Item => {
+            let row = basis.settings.breaker.failure_threshold;
+            format!("{item}; {row} different items in a row fail the session")
+        }
+        Verdict::Retry | Verdict::RetryCautiously => again,
+        Verdict::SwitchProxy => format!("the way out is closed, no item is to blame; {again}"),
+        Verdict::CollectInFull => {
+            "not a failure: everything is listed once more; again at once, it is one".to_owned()
+        }
+        Verdict::WaitForNetwork => "the network here is waited for; no one is to blame".to_owned(),
+        Verdict::WaitForStorage => "the disk here is waited for, and a person is told".to_owned(),
+    }
+}
+
+/// How long the gate stays closed because of a reply, whatever its cause. The quota decides
+/// it, as in the worker.
+pub(super) fn hold(
+    judgement: &Judgement<'_>,
+    asked: &Asked,
+    basis: &Basis,
+    signals: &Signals,
+) -> Option<Delay> {
+    let signals = Signals { told: judgement.told, ..signals.clone() };
+    let held = |draw| {
+        let mut quota = Quota::new(basis.quota.clone(), asked.at);
+        let Admission::Go(ticket) = quota.admit(1, asked.at) else { return None };
+        let reply = Reply { outcome: judgement.cause.outcome(), signals: &signals };
+        quota.answered(ticket, &reply, asked.at, draw)
+    };
+    let (soonest, latest) = (held(SOONEST)?, held(LATEST)?);
+    Some(Delay {
+        shortest: soonest.until.since(asked.at),
+        longest: latest.until.since(asked.at),
+        because: hold_words(&soonest, judgement, asked.at, basis),
+        then: Vec::new(),
+    })
+}
+
+fn hold_words(hold: &Hold, judgement: &Judgement<'_>, at: Moment, basis: &Basis) -> Vec<String> {
+    let late = late();
+    let max = span(basis.quota.max_wait);
+    let mut lines = Vec::new();
+    match &hold.reason {
+        HoldReason::Told(told) => {
+            lines.push(format!("{}, {late}", told_words(*told, judgement)));
+            if hold.exceeds_max_wait {
+                lines.push(format!("longer than max_wait, {max}: a person is told"));
+            }
+        }
+        HoldReason::Exhausted { resets, .. } if hold.exceeds_max_wait => {
+            let ahead = span(resets.since(at));
+            lines.push(format!("not the {ahead} to the reset, but max_wait, {max}, {late}"));
+            lines.push("one request then tries, and a person is told".to_owned());
+        }
+        HoldReason::Exhausted { resets, .. } => {
+            lines.push(format!(
+                "nothing remains until the reset in {}, {late}",
+                span(resets.since(at))
+            ));
+        }
+        HoldReason::Unexplained { .. } => {
+            let most = span(basis.quota.hold);
+            lines.push(format!(
+                "no time is told: a first hold, {late}; the next are longer, up to {most}"
+            ));
+        }
+    }
+    lines
+}
+
+/// Whose word a wait is.
+fn told_words(told: Duration, judgement: &Judgement<'_>) -> String {
+    let whose =
+        if judgement.answer.retry_after == Some(told) { "the server's word" } else { "your rule" };
+    format!("{whose}, {}", span(told))
+}
+
+/// What is added to a server's word.
+fn late() -> String {
+    format!("+ {} margin, + up to {} by chance", span(TOLD_MARGIN), span(TOLD_SPREAD))
+}
+
+/// How long a quarantined item rests.
+fn rest(cause: Cause, asked: &Asked, basis: &Basis) -> Delay {
+    let recheck = basis.item.recheck;
+    let rest = |times: u32| {
+        let times = asked.quarantines.saturating_add(times);
+        recheck.next_look(cause, times, asked.at).since(asked.at)
+    };
+    let because = match cause.kind() {
+        Kind::Permanent => format!(
+            "item.recheck, {}, doubling up to item.max_recheck, {}",
+            span(recheck.every),
+            span(recheck.max)
+        ),
+        Kind::Temporary | Kind::Authentication | Kind::Local | Kind::Unknown => {
+            format!("item.recheck, {}", span(recheck.every))
+        }
+    };
+    let then = (1..=FURTHER).map(|times| (rest(times), rest(times))).collect();
+    Delay { then, ..certain(rest(0), because) }
+}
+
+/// When an item is tried again; its rest, if this was its last attempt.
+fn retry(judgement: &Judgement<'_>, asked: &Asked, basis: &Basis) -> Delay {
+    let before = asked.attempt.saturating_sub(1);
+    let range = |attempts: u32| {
+        // What the server told holds for the next attempt only.
+        let told = judgement.told.filter(|_| attempts == before);
+        let failure = Failure::new(judgement.cause, "").told(told);
+        let wait = |draw| match basis.item.after(&failure, attempts, asked.at, draw) {
+            ItemStep::Retry { at, .. } => Some(at.since(asked.at)),
+            ItemStep::Gone | ItemStep::Quarantine | ItemStep::Unharmed => None,
+        };
+        wait(SOONEST).zip(wait(LATEST))
+    };
+    let Some((shortest, longest)) = range(before) else {
+        return rest(judgement.cause, asked, basis);
+    };
+    let mut because = vec![format!(
+        "item.retry_delay, {} × 2^{before}, at most {}, its upper half by chance",
+        span(basis.item.retry_delay),
+        span(basis.item.max_retry_delay),
+    )];
+    let told = judgement.told;
+    because.extend(told.map(|told| format!("never sooner than {}", told_words(told, judgement))));
+    let then = (before + 1..=before + FURTHER).map_while(range).collect();
+    Delay { shortest, longest, because, then }
+}
+
+/// When a session is tried again.
+fn session_retry(judgement: &Judgement<'_>, basis: &Basis) -> Delay {
+    let backoff = &basis.backoff;
+    let range = |attempt| {
+        let told = judgement.told.filter(|_| attempt == 1);
+        let delay = |draw| backoff.delay(judgement.cause, attempt, told, draw);
+        (delay(SOONEST), delay(LATEST))
+    };
+    let base = span(backoff.base(judgement.cause));
+    let mut because = vec![format!(
+        "{base} × {}^0, ± {:.0} % of {base} by chance, at most {}",
+        backoff.multiplier,
+        backoff.jitter * 100.0,
+        span(backoff.max_delay),
+    )];
+    let told = judgement.told;
+    because.extend(
+        told.map(|told| format!("never sooner than {}, {}", told_words(told, judgement), late())),
+    );
+    let (shortest, longest) = range(1);
+    Delay { shortest, longest, because, then: (2..=1 + FURTHER).map(range).collect() }
+}
+
+fn certain(delay: Duration, because: String) -> Delay {
+    Delay { shortest: delay, longest: delay, because: vec![because], then: Vec::new() }
+}

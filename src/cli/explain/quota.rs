@@ -1,0 +1,96 @@
+//! What was understood of the headers about limits.
+
+use serde_json::{Value, json};
+
+use super::asked::Asked;
+use super::moment;
+use crate::cli::words::{span, utc};
+use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
+use crate::engine::{Moment, printable};
+
+/// A moment this far from any real one is written as a figure only: the calendar ends.
+const LAST_MOMENT: i64 = 253_402_300_799_999;
+
+/// Says what the limits are, a line or two for each.
+pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String> {
+    let mut lines = Vec::new();
+    let retry_after = asked.headers.iter().find(|(name, _)| name == "retry-after");
+    match (signals.told, retry_after) {
+        (Some(told), _) => lines.push(format!("Retry-After: {}", span(told))),
+        (None, Some((_, value))) => {
+            lines.push(format!(
+                "Retry-After: \"{}\" is no time to wait, and counts for nothing",
+                printable(value)
+            ));
+        }
+        (None, None) => {}
+    }
+    for limit in &signals.limits {
+        lines.push(figures(limit));
+        lines.extend(limit.reset.map(|reset| reset_words(&reset, asked.at, now)));
+    }
+    if signals.is_cached {
+        lines.push("the reply comes from a cache: its figures are not counted".to_owned());
+    }
+    lines
+}
+
+fn figures(limit: &Limit) -> String {
+    let unit = limit.unit.as_deref().map_or_else(|| "requests".to_owned(), printable);
+    let mut line = limit.family.to_string();
+    if !limit.name.is_empty() {
+        line.push_str(&format!(" \"{}\"", printable(&limit.name)));
+    }
+    match (limit.remaining, limit.quota) {
+        (Some(left), Some(quota)) => line.push_str(&format!(": {left} of {quota} {unit} remain")),
+        (Some(left), None) => line.push_str(&format!(": {left} {unit} remain")),
+        (None, Some(quota)) => line.push_str(&format!(": {quota} {unit} are allowed")),
+        (None, None) => line.push_str(": no count that can be read"),
+    }
+    if let Some(window) = limit.window {
+        line.push_str(&format!(" in each {}", span(window)));
+    }
+    if let Some(partition) = &limit.partition {
+        line.push_str(&format!(", for \"{}\"", printable(partition)));
+    }
+    line
+}
+
+fn reset_words(reset: &Reset, at: Moment, now: Moment) -> String {
+    let certainty = if reset.is_certain { "" } else { ", by its size" };
+    let read = format!("reset {}, read as {}{certainty}", reset.figure, reset.meaning);
+    match resets_at(reset, at) {
+        None => format!("{read}: a moment that no calendar has"),
+        Some(resets) if resets <= now => format!("{read}: {}, which is past", moment(resets)),
+        Some(resets) => format!("{read}: {} (in {})", moment(resets), span(resets.since(now))),
+    }
+}
+
+/// The moment of a reset, as the server meant it.
+fn resets_at(reset: &Reset, at: Moment) -> Option<Moment> {
+    #[expect(clippy::cast_possible_truncation, reason = "what does not fit is out of the calendar")]
+    let moment = match reset.meaning {
+        ResetMeaning::DeltaSeconds | ResetMeaning::DeltaMillis => at.after(reset.after),
+        ResetMeaning::EpochSeconds | ResetMeaning::Date => Moment((reset.figure * 1000.0) as i64),
+        ResetMeaning::EpochMillis => Moment(reset.figure as i64),
+    };
+    (-LAST_MOMENT..=LAST_MOMENT).contains(&moment.0).then_some(moment)
+}
+
+pub(super) fn json(limit: &Limit, at: Moment) -> Value {
+    json!({
+        "family": limit.family.to_string(),
+        "name": limit.name,
+        "quota": limit.quota,
+        "window_seconds": limit.window.map(|window| window.as_secs_f64()),
+        "remaining": limit.remaining,
+        "unit": limit.unit,
+        "partition": limit.partition,
+        "reset": limit.reset.map(|reset| json!({
+            "figure": reset.figure,
+            "meaning": reset.meaning.to_string(),
+            "is_certain": reset.is_certain,
+            "at": resets_at(&reset, at).map(utc),
+        })),
+    })
+}

@@ -1,0 +1,128 @@
+//! The explanation in a few lines.
+
+use super::asked::{Asked, Basis};
+use super::outlook::Delay;
+use super::{Judged, moment, quota};
+use crate::cli::facts::Facts;
+use crate::cli::words::{many, span};
+use crate::engine::quota::Signals;
+use crate::engine::{Matched, Moment, Scope, printable};
+
+pub(super) fn text(
+    asked: &Asked,
+    basis: &Basis,
+    signals: &Signals,
+    judged: &[Judged<'_>],
+    now: Moment,
+) -> String {
+    let mut facts = Facts::default();
+    facts.add_all("reply", reply(asked, basis));
+    for each in judged {
+        if judged.len() > 1 {
+            facts.add("for", scopes(&each.scopes()));
+        }
+        facts.add("rule", rule(&each.judgement.matched));
+        let cause = each.judgement.cause;
+        facts.add("cause", format!("{cause} ({})", cause.kind().name()));
+        let then = asked.recorded.as_ref().and_then(|recorded| recorded.cause);
+        if let Some(then) = then.filter(|then| *then != cause) {
+            facts.add("then", format!("it failed as {then}: of another reply, or by other rules"));
+        }
+        for outlook in &each.outlooks {
+            let of = match each.outlooks.len() {
+                1 => String::new(),
+                _ => format!("{}: ", scopes(&outlook.scopes)),
+            };
+            facts.add("verdict", format!("{of}{}", outlook.means));
+            if let Some(delay) = &outlook.delay {
+                facts.add_all("delay", delay_lines(delay));
+            }
+        }
+        if let Some(gate) = &each.gate {
+            let mut lines = delay_lines(gate);
+            if let Some(first) = lines.first_mut() {
+                *first = format!("closed to every request for {first}");
+            }
+            facts.add_all("gate", lines);
+        }
+    }
+    let limits = quota::lines(asked, signals, now);
+    if limits.is_empty() {
+        facts.add("quota", "the headers say nothing of one");
+    }
+    facts.add_all("quota", limits);
+    facts.text()
+}
+
+fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
+    let headers = match asked.headers.len() {
+        0 => "no header".to_owned(),
+        several => many(several as u64, "header"),
+    };
+    let body = match asked.body.len() {
+        0 => "no body".to_owned(),
+        bytes => format!("a body of {}", many(bytes as u64, "byte")),
+    };
+    let mut lines = vec![format!("{}, {headers}, {body}", asked.status)];
+    if let Some(recorded) = &asked.recorded {
+        let whose = match &recorded.item {
+            Some(item) => format!("the item {}", printable(item)),
+            None => "the session".to_owned(),
+        };
+        lines.push(format!("recorded for {whose} of {}, {}", recorded.source, moment(asked.at)));
+        if recorded.is_cut {
+            lines.push(
+                "only the beginning of the body was kept: rules that read the rest may differ"
+                    .to_owned(),
+            );
+        }
+    }
+    lines.push(match &basis.provider {
+        Some(provider) if basis.rules.is_empty() => {
+            format!("judged by the built-in rules: provider {} has none", printable(provider))
+        }
+        Some(provider) => {
+            let rules = many(basis.rules.len() as u64, "rule");
+            format!("judged by {rules} of provider {}, then by those built in", printable(provider))
+        }
+        None if basis.is_undecided => {
+            "judged by the built-in rules only: --provider says whose rules to try".to_owned()
+        }
+        None => "judged by the built-in rules".to_owned(),
+    });
+    lines
+}
+
+fn rule(matched: &Matched<'_>) -> String {
+    match matched {
+        Matched::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
+        Matched::Users(rule) => {
+            let note = rule.note.as_ref().map(|note| format!(": {}", printable(note)));
+            format!("yours at {}{}", printable(&rule.place), note.unwrap_or_default())
+        }
+    }
+}
+
+/// How long, then why.
+fn delay_lines(delay: &Delay) -> Vec<String> {
+    let range = |(shortest, longest): &(_, _)| {
+        let (shortest, longest) = (span(*shortest), span(*longest));
+        if shortest == longest { longest } else { format!("{shortest} to {longest}") }
+    };
+    let mut words = range(&(delay.shortest, delay.longest));
+    if !delay.then.is_empty() {
+        let then: Vec<_> = delay.then.iter().map(range).collect();
+        words.push_str(&format!(", then {}", then.join(", ")));
+    }
+    std::iter::once(words).chain(delay.because.iter().cloned()).collect()
+}
+
+/// `an item`, `the listing and the session`.
+fn scopes(scopes: &[Scope]) -> String {
+    let names = scopes.iter().map(|scope| match scope {
+        Scope::Item => "an item",
+        Scope::Listing => "the listing",
+        Scope::Session => "the session",
+    });
+    names.collect::<Vec<_>>().join(" and ")
+}

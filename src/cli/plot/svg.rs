@@ -1,0 +1,359 @@
+//! Plots as SVG: one file that needs no other, readable on white and on black.
+
+use std::ops::Range;
+
+use super::scale::{RateAxis, count_ticks, time_ticks};
+use super::{Bin, Chart, Run, index_f64, number};
+use crate::cli::words::count;
+
+const WIDTH: f64 = 960.0;
+/// The plots' left and right edge; labels stand left of them.
+const PLOT: Range<f64> = 76.0..936.0;
+const PANEL_HEIGHT: f64 = 140.0;
+/// From the upper edge of a panel to that of the next: its title, the plot, the 429s, the time axis.
+const PANEL_PITCH: f64 = 226.0;
+const TOP: f64 = 108.0;
+/// The first line of the legend, and the height of each.
+const LEGEND: f64 = 60.0;
+const LEGEND_PITCH: f64 = 20.0;
+/// What the last panel does not need of its pitch.
+const BOTTOM_CUT: f64 = 34.0;
+/// The width of a letter of the legend, with some to spare: what draws it knows its fonts, we do not.
+const LETTER: f64 = 6.9;
+/// The strip of 429s below each plot.
+const STRIP: Range<f64> = 8.0..16.0;
+/// Parts of the time axis, each a step of the line.
+const BINS: usize = 430;
+const TIME_TICKS_MAX: usize = 8;
+
+/// Colours for white and, where the reader wants it, for black; the colour-blind tell them apart, too
+/// (after Okabe and Ito). No variables: not every viewer knows them.
+const STYLE: &str = "
+  text { font: 12px system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif; fill: #1c2024; }
+  .title { font-size: 17px; font-weight: 600; }
+  .name { font-size: 14px; font-weight: 600; }
+  .faint { fill: #687076; }
+  .paper { fill: #ffffff; }
+  .grid { stroke: #e6e8eb; }
+  .axis { stroke: #8b9298; }
+  .quota { stroke: #1c2024; stroke-width: 1.2; stroke-dasharray: 5 4; fill: none; }
+  .out { fill: #e9ebed; }
+  .refused { fill: #cc2936; }
+  .run0 { fill: #0072b2; } .line0 { stroke: #0072b2; }
+  .run1 { fill: #c2570c; } .line1 { stroke: #c2570c; }
+  .area { fill-opacity: 0.22; }
+  .line0, .line1 { fill: none; stroke-width: 1.2; stroke-linejoin: round; }
+  .done { stroke-width: 1.8; } .done.line1 { stroke-width: 3.4; stroke-opacity: 0.7; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #eceef0; }
+    .faint { fill: #9ba1a6; }
+    .paper { fill: #111416; }
+    .grid { stroke: #2b3034; }
+    .quota { stroke: #eceef0; }
+    .out { fill: #262b2f; }
+    .refused { fill: #ff6b6b; }
+    .run0 { fill: #56b4e9; } .line0 { stroke: #56b4e9; }
+    .run1 { fill: #f0a048; } .line1 { stroke: #f0a048; }
+  }
+";
+
+/// Draws every run in a panel of its own, and what was done by when in a last one.
+#[must_use]
+pub(in crate::cli) fn svg(chart: &Chart) -> String {
+    let (bins, width) = chart.bins(BINS);
+    let rates = bins.iter().flatten().map(|bin| bin.accepted / width);
+    let axis = RateAxis::of(chart, rates.fold(0.0, f64::max));
+    let mut drawing = Drawing { chart, axis, width, top: TOP };
+    let (legend, lines) = drawing.legend();
+    drawing.top += LEGEND_PITCH * index_f64(lines.saturating_sub(1));
+    let mut body = legend;
+    for (number, (run, bins)) in chart.runs.iter().zip(&bins).enumerate() {
+        body.push_str(&drawing.rate_panel(number, run, bins));
+    }
+    body.push_str(&drawing.done_panel(&bins));
+    let height = drawing.top + PANEL_PITCH * index_f64(chart.runs.len() + 1) - BOTTOM_CUT;
+    let title = escaped(&chart.title);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n\
+         <style>{STYLE}</style>\n\
+         <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
+         <text class=\"title\" x=\"24\" y=\"34\">{title}</text>\n{body}</svg>\n"
+    )
+}
+
+struct Drawing<'c> {
+    chart: &'c Chart,
+    axis: RateAxis,
+    /// Seconds in a bin.
+    width: f64,
+    /// The upper edge of the first panel.
+    top: f64,
+}
+
+impl Drawing<'_> {
+    fn rate_panel(&self, number: usize, run: &Run, bins: &[Bin]) -> String {
+        let top = self.top + PANEL_PITCH * index_f64(number);
+        let bottom = top + PANEL_HEIGHT;
+        let mut panel = heading(top, &format!("run{}", number.min(1)), &run.name, &run.note);
+        panel.push_str(&self.outages(top));
+        for share in [0.5, 1.0] {
+            panel.push_str(&grid_line(bottom - share * PANEL_HEIGHT, &self.axis.label(share)));
+        }
+        panel.push_str(&grid_line(bottom, "0"));
+        panel.push_str(&self.rate_line(number, run, bins, bottom));
+        panel.push_str(&self.refused_strip(bins, bottom));
+        if let Some(quota) = self.chart.quota {
+            let y = bottom - self.axis.share(quota.get()) * PANEL_HEIGHT;
+            add(
+                &mut panel,
+                format_args!("<path class=\"quota\" d=\"M{} {y:.1}H{}\"/>", PLOT.start, PLOT.end),
+            );
+        }
+        panel.push_str(&self.time_axis(bottom));
+        panel
+    }
+
+    /// The rate as steps over a tinted area; what is cut ends at the frame.
+    fn rate_line(&self, number: usize, run: &Run, bins: &[Bin], bottom: f64) -> String {
+        let number = number.min(1);
+        let end = run.end.as_secs_f64();
+        let top = bottom - PANEL_HEIGHT;
+        let (mut path, mut cuts, mut last) = (String::new(), String::new(), String::new());
+        let lived =
+            bins.iter().enumerate().take_while(|(index, _)| index_f64(*index) * self.width < end);
+        for (index, bin) in lived {
+            let rate = bin.accepted / self.width;
+            let y = format!("{:.1}", bottom - self.axis.share(rate).min(1.0) * PANEL_HEIGHT);
+            let from = self.x(index_f64(index) * self.width);
+            let to = self.x((index_f64(index + 1) * self.width).min(end));
+            // A step that stays at its height is the last one made longer.
+            if last != y {
+                path.push_str(&format!("H{from:.1}V{y}"));
+            }
+            if self.axis.is_cut(rate) {
+                let (class, lid) = (format!("run{number}"), top - 3.0);
+                cuts.push_str(&format!(
+                    "<path class=\"{class}\" d=\"M{from:.1} {top}H{to:.1}V{lid}H{from:.1}Z\"/>\n"
+                ));
+            }
+            last = y;
+        }
+        let path = format!("M{} {bottom}{path}H{:.1}V{bottom}", PLOT.start, self.x(end));
+        format!(
+            "<path class=\"run{number} area\" d=\"{path}Z\"/>\n\
+             <path class=\"line{number}\" d=\"{path}\"/>\n{cuts}"
+        )
+    }
+
+    /// A strip below the plot, the redder the more of the answers were 429s.
+    fn refused_strip(&self, bins: &[Bin], bottom: f64) -> String {
+        if bins.iter().all(|bin| bin.refused <= 0.0) {
+            return String::new();
+        }
+        let (top, height) = (bottom + STRIP.start, STRIP.end - STRIP.start);
+        let mut strip = format!(
+            "<text class=\"faint\" text-anchor=\"end\" x=\"{}\" y=\"{}\">429s</text>\n",
+            PLOT.start - 8.0,
+            bottom + STRIP.end
+        );
+        let mut from = 0;
+        for part in bins.chunk_by(|one, other| shade(*one) == shade(*other)) {
+            let to = from + part.len();
+            let shade = shade(part[0]);
+            if shade > 0.0 {
+                let (x, end) =
+                    (self.x(index_f64(from) * self.width), self.x(index_f64(to) * self.width));
+                add(
+                    &mut strip,
+                    format_args!(
+                        "<rect class=\"refused\" x=\"{x:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{height}\" fill-opacity=\"{shade}\"/>",
+                        end - x
+                    ),
+                );
+            }
+            from = to;
+        }
+        strip
+    }
+
+    /// What each run had done by when, and what the quota alone would have allowed.
+    fn done_panel(&self, bins: &[Vec<Bin>]) -> String {
+        let top = self.top + PANEL_PITCH * index_f64(self.chart.runs.len());
+        let bottom = top + PANEL_HEIGHT;
+        let most = self.chart.runs.iter().map(Run::done).max().unwrap_or(0).max(1);
+        let height = |done: f64| bottom - done / number(most) * PANEL_HEIGHT;
+        let mut panel = heading(top, "", "Requests done", "");
+        panel.push_str(&self.outages(top));
+        for tick in count_ticks(most, 3) {
+            let y = height(number(tick));
+            panel.push_str(&grid_line(y, &count(tick)));
+        }
+        panel.push_str(&self.granted(most, bottom));
+        for (number, (run, bins)) in self.chart.runs.iter().zip(bins).enumerate().rev() {
+            let mut path = format!("M{} {bottom}", PLOT.start);
+            let mut done = 0.0;
+            for (index, bin) in bins.iter().enumerate() {
+                let end = (index_f64(index + 1) * self.width).min(run.end.as_secs_f64());
+                done += bin.accepted;
+                path.push_str(&format!("L{:.1} {:.1}", self.x(end), height(done)));
+                if end >= run.end.as_secs_f64() {
+                    break;
+                }
+            }
+            add(
+                &mut panel,
+                format_args!("<path class=\"done line{}\" d=\"{path}\"/>", number.min(1)),
+            );
+        }
+        panel.push_str(&self.time_axis(bottom));
+        panel
+    }
+
+    /// What the quota alone would allow by when: nothing in an outage.
+    fn granted(&self, most: u64, bottom: f64) -> String {
+        let Some(quota) = self.chart.quota else { return String::new() };
+        let (mut path, mut at, mut done) = (format!("M{} {bottom}", PLOT.start), 0.0, 0.0);
+        let outages =
+            self.chart.outages.iter().map(|out| (out.start.as_secs_f64(), out.end.as_secs_f64()));
+        let end = self.chart.span().as_secs_f64();
+        for (from, to) in outages.chain([(end, end)]) {
+            let served = (from.min(end) - at).clamp(0.0, (number(most) - done) / quota.get());
+            done += served * quota.get();
+            at += served;
+            let height = bottom - done / number(most) * PANEL_HEIGHT;
+            path.push_str(&format!("L{:.1} {height:.1}", self.x(at)));
+            if done >= number(most) || from >= end {
+                break;
+            }
+            at = to.min(end);
+            path.push_str(&format!("H{:.1}", self.x(at)));
+        }
+        format!("<path class=\"quota\" d=\"{path}\"/>\n")
+    }
+
+    fn outages(&self, top: f64) -> String {
+        let mut bands = String::new();
+        let end = self.chart.span();
+        for outage in self.chart.outages.iter().filter(|outage| outage.start < end) {
+            let (from, to) =
+                (self.x(outage.start.as_secs_f64()), self.x(outage.end.min(end).as_secs_f64()));
+            add(
+                &mut bands,
+                format_args!(
+                    "<rect class=\"out\" x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{PANEL_HEIGHT}\"/>",
+                    to - from
+                ),
+            );
+        }
+        bands
+    }
+
+    fn time_axis(&self, bottom: f64) -> String {
+        let mut axis =
+            format!("<path class=\"axis\" d=\"M{} {bottom}H{}\"/>\n", PLOT.start, PLOT.end);
+        for (at, label) in time_ticks(self.chart.span(), TIME_TICKS_MAX) {
+            let x = self.x(at.as_secs_f64());
+            let (from, to) = (bottom + 5.0, bottom + STRIP.end + 16.0);
+            add(&mut axis, format_args!("<path class=\"axis\" d=\"M{x:.1} {bottom}V{from}\"/>"));
+            add(
+                &mut axis,
+                format_args!(
+                    "<text class=\"faint\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{to}\">{label}</text>"
+                ),
+            );
+        }
+        axis
+    }
+
+    /// What each colour and sign means, below the title; and on how many lines.
+    fn legend(&self) -> (String, usize) {
+        let (mut legend, mut x, mut lines) = (String::new(), 24.0, 1);
+        for (drawn, meaning) in self.signs() {
+            let width = 24.0 + LETTER * index_f64(meaning.chars().count()) + 24.0;
+            if x + width > WIDTH {
+                (x, lines) = (24.0, lines + 1);
+            }
+            let y = LEGEND + LEGEND_PITCH * index_f64(lines - 1);
+            add(
+                &mut legend,
+                format_args!(
+                    "<g transform=\"translate({x:.0} {y})\">{drawn}<text x=\"24\">{}</text></g>",
+                    escaped(&meaning)
+                ),
+            );
+            x += width;
+        }
+        (legend, lines)
+    }
+
+    /// The signs that are drawn, each on the base line of its meaning.
+    fn signs(&self) -> Vec<(String, String)> {
+        let rect = |class: &str, top: i32, height: i32| {
+            format!("<rect class=\"{class}\" y=\"{top}\" width=\"16\" height=\"{height}\"/>")
+        };
+        let runs = self.chart.runs.iter().enumerate();
+        let mut signs: Vec<_> = runs
+            .map(|(number, run)| {
+                (rect(&format!("run{}", number.min(1)), -10, 11), run.name.clone())
+            })
+            .collect();
+        if let Some(quota) = self.chart.quota {
+            let line = "<path class=\"quota\" d=\"M0 -4h18\"/>".to_owned();
+            signs.push((line, format!("the server's quota, {quota}")));
+        }
+        if !self.chart.outages.is_empty() {
+            signs.push((rect("out", -10, 11), "outage".to_owned()));
+        }
+        if self.chart.runs.iter().any(|run| run.samples.iter().any(|sample| sample.throttled > 0)) {
+            let meaning = "429s, the stronger the more of the answers";
+            signs.push((rect("refused", -8, 8), meaning.to_owned()));
+        }
+        if self.axis.peak > self.axis.top * (1.0 + 1e-9) {
+            let meaning = format!("beyond the axis, up to {}", self.axis.peak_label());
+            signs.push((rect("faint", -6, 3), meaning));
+        }
+        signs
+    }
+
+    fn x(&self, seconds: f64) -> f64 {
+        let share = (seconds / self.chart.span().as_secs_f64()).clamp(0.0, 1.0);
+        PLOT.start + share * (PLOT.end - PLOT.start)
+    }
+}
+
+fn heading(top: f64, class: &str, name: &str, note: &str) -> String {
+    format!(
+        "<text x=\"{}\" y=\"{}\"><tspan class=\"name {class}\">{}</tspan> <tspan class=\"faint\" dx=\"8\">{}</tspan></text>\n",
+        PLOT.start,
+        top - 12.0,
+        escaped(name),
+        escaped(note)
+    )
+}
+
+fn grid_line(y: f64, label: &str) -> String {
+    format!(
+        "<path class=\"grid\" d=\"M{} {y:.1}H{}\"/>\n\
+         <text class=\"faint\" text-anchor=\"end\" x=\"{}\" y=\"{:.1}\">{label}</text>\n",
+        PLOT.start,
+        PLOT.end,
+        PLOT.start - 8.0,
+        y + 4.0
+    )
+}
+
+/// The share of 429s in tenths, never too pale to be seen.
+fn shade(bin: Bin) -> f64 {
+    let share = bin.refused_share();
+    if share > 0.0 { ((share * 10.0).ceil() / 10.0).max(0.3) } else { 0.0 }
+}
+
+fn add(text: &mut String, element: std::fmt::Arguments<'_>) {
+    text.push_str(&element.to_string());
+    text.push('\n');
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

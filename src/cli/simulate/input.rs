@@ -1,0 +1,69 @@
+//! What is rehearsed: a shipped scenario, a file of one's own, or a trace.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::cli::exit::Exit;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::size;
+use crate::config::nearest;
+use crate::simulate::{Scenario, Trace, Traced, find as find_shipped, shipped};
+
+/// A scenario that is larger is something else.
+const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
+
+/// A day at ten requests per second, with headers, is about as large.
+const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) scenario: Scenario,
+    /// What a person should know of how it came about.
+    pub(super) told: Vec<String>,
+}
+
+/// Finds what was named, by name or by path.
+///
+/// # Errors
+/// When there is none, or it is wrong: every mistake in it.
+pub(super) fn find(what: &str) -> Result<Input, Trouble> {
+    let wrong = |why: String| Trouble::new(Exit::Configuration, why);
+    if let Some(scenario) = find_shipped(what) {
+        let scenario = scenario.map_err(|mistakes| wrong(mistakes.to_string()))?;
+        return Ok(Input { name: what.to_owned(), scenario, told: Vec::new() });
+    }
+    let path = Path::new(what);
+    if !path.exists() {
+        let names = shipped().map(|(name, _)| name);
+        let remedy = match nearest(what, names) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "`cynosure simulate` lists the scenarios".to_owned(),
+        };
+        return Err(wrong(format!("there is no scenario or file {what:?}; {remedy}")));
+    }
+    let name = path
+        .file_stem()
+        .map_or_else(|| what.to_owned(), |stem| stem.to_string_lossy().into_owned());
+    if Trace::is_named_so(path) {
+        let text = read(path, TRACE_BYTES_MAX).map_err(wrong)?;
+        let trace = Trace::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
+        let Traced { scenario, told } = trace.model();
+        return Ok(Input { name, scenario, told });
+    }
+    let text = read(path, SCENARIO_BYTES_MAX).map_err(wrong)?;
+    let scenario = Scenario::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
+    Ok(Input { name, scenario, told: Vec::new() })
+}
+
+fn read(path: &Path, most: u64) -> Result<String, String> {
+    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("{} is larger than {}, which none is", path.display(), size(most)));
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("{} is not text: {}", path.display(), error.utf8_error()))
+}

@@ -1,0 +1,177 @@
+//! Which policies are rehearsed, as they are typed.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::cli::args::{Common, SimulateArgs};
+use crate::cli::exit::Exit;
+use crate::cli::sources::ground;
+use crate::cli::trouble::Trouble;
+use crate::config::Settings;
+use crate::engine::quota::{QuotaMode, QuotaPolicy, Rate};
+use crate::simulate::Strategy;
+use crate::worker::gate_rules;
+
+/// The plain exponential back-off that others do.
+const BACKOFF: Strategy =
+    Strategy::Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
+
+/// The most of a quota that may be left to others.
+const RESERVE_MAX: f64 = 0.9;
+
+/// One way to behave.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::cli) struct Policy {
+    /// What it is called in the table: what was typed, or the provider whose policy it is.
+    pub(super) name: String,
+    pub(super) strategy: Strategy,
+    /// Requests side by side at most; where it says nothing, the scenario does.
+    pub(super) workers: Option<u32>,
+}
+
+impl Policy {
+    fn new(name: &str, strategy: Strategy) -> Self {
+        Self { name: name.to_owned(), strategy, workers: None }
+    }
+}
+
+/// Reads a policy that was typed.
+///
+/// # Errors
+/// What can be typed instead.
+pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
+    let (word, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
+    let mut quota = QuotaPolicy::default();
+    let options = match (word, rest.strip_prefix('=')) {
+        ("backoff", None) if rest.is_empty() => {
+            return Ok(Policy::new(text, BACKOFF));
+        }
+        ("follow", None) => rest,
+        ("off", None) => {
+            quota.mode = QuotaMode::Off;
+            rest
+        }
+        ("fixed", Some(rest)) => {
+            let (rate, options) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+            quota.mode = QuotaMode::Fixed;
+            quota.cap = Some(rate_of(rate)?);
+            options
+        }
+        ("fixed", None) => {
+            return Err("a fixed policy names its rate, such as fixed=600/min".to_owned());
+        }
+        _ => return Err("the policies are follow, fixed=RATE, off and backoff".to_owned()),
+    };
+    for option in options.split(',').skip(1) {
+        match option.split_once('=') {
+            Some(("cap", rate)) if quota.mode == QuotaMode::Follow => {
+                quota.cap = Some(rate_of(rate)?);
+            }
+            Some(("reserve", share)) if quota.mode == QuotaMode::Follow => {
+                quota.reserve = reserve_of(share)?;
+            }
+            _ => {
+                return Err(format!(
+                    "`{option}` is no option of {word}; follow has cap=RATE and reserve=SHARE, \
+                     the others have none"
+                ));
+            }
+        }
+    }
+    Ok(Policy::new(text, Strategy::Quota(quota)))
+}
+
+/// The policy that is rehearsed: what was typed, else what is configured, else to follow.
+pub(super) fn chosen(common: &Common, args: &SimulateArgs) -> Result<Policy, Trouble> {
+    if let Some(policy) = &args.policy {
+        return Ok(policy.clone());
+    }
+    let Some(name) = &args.provider else {
+        return Ok(Policy::new("follow", Strategy::Quota(QuotaPolicy::default())));
+    };
+    let ground = ground(common)?;
+    let settings = &ground.loaded.settings;
+    let used = settings.sources.values().map(|source| &source.provider);
+    let known: Vec<&String> = settings.providers.keys().chain(used).collect();
+    if known.contains(&name) {
+        return Ok(configured(settings, name));
+    }
+    let mut known: Vec<&str> = known.into_iter().map(String::as_str).collect();
+    known.sort_unstable();
+    known.dedup();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let why = format!(
+        "there is no provider {name:?} in {}; the providers there: {known}",
+        ground.config_file.display()
+    );
+    Err(Trouble::new(Exit::Configuration, why))
+}
+
+/// What the configuration says for a provider.
+fn configured(settings: &Settings, name: &str) -> Policy {
+    let rules = gate_rules(settings, name);
+    let workers = Some(rules.provider.concurrency);
+    Policy { name: name.to_owned(), strategy: Strategy::Quota(rules.policy), workers }
+}
+
+fn rate_of(text: &str) -> Result<Rate, String> {
+    Rate::from_str(text).map_err(|error| error.to_string())
+}
+
+fn reserve_of(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=RESERVE_MAX).contains(share));
+    share.ok_or_else(|| format!("`{text}` is no reserve; write a share from 0.0 to {RESERVE_MAX}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_read_and_keeps_its_name() {
+        let (minute, default) = (Duration::from_secs(60), QuotaPolicy::default());
+        let (cap, fixed) = (Rate::of(500.0, minute), Some(Rate::of(5000.0, minute * 60)));
+        let quota = |policy| Strategy::Quota(policy);
+        for (typed, strategy) in [
+            ("follow", quota(default.clone())),
+            (
+                "follow,cap=500/min,reserve=0.1",
+                quota(QuotaPolicy { cap: Some(cap), reserve: 0.1, ..default.clone() }),
+            ),
+            (
+                "fixed=5000/h",
+                quota(QuotaPolicy { mode: QuotaMode::Fixed, cap: fixed, ..default.clone() }),
+            ),
+            ("off", quota(QuotaPolicy { mode: QuotaMode::Off, ..default })),
+            ("backoff", BACKOFF),
+        ] {
+            assert_eq!(policy(typed), Ok(Policy::new(typed, strategy)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_policy_says_what_is_one() {
+        let told = [
+            "",
+            "folow",
+            "fixed",
+            "fixed=",
+            "backoff,cap=1/s",
+            "off=1",
+            "follow,cap",
+            "follow,reserve=1",
+        ]
+        .map(|typed| policy(typed).expect_err(typed));
+
+        insta::assert_snapshot!(told.join("\n"), @r#"
+            the policies are follow, fixed=RATE, off and backoff
+            the policies are follow, fixed=RATE, off and backoff
+            a fixed policy names its rate, such as fixed=600/min
+            `` is not a rate: write it as `600/min`, `10/s`, `5000/h` or `100/d`
+            the policies are follow, fixed=RATE, off and backoff
+            the policies are follow, fixed=RATE, off and backoff
+            `cap` is no option of follow; follow has cap=RATE and reserve=SHARE, the others have none
+            `1` is no reserve; write a share from 0.0 to 0.9
+            "#);
+    }
+}

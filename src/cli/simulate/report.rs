@@ -1,0 +1,148 @@
+//! What came of the rehearsals, as a table, a chart and JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::plot::{Chart, Run};
+use crate::cli::simulate::verdict;
+use crate::cli::table::table;
+use crate::cli::words::{NOTHING, count, many, span};
+use crate::simulate::{Bound, Outcome, Scenario};
+
+pub(super) struct Report {
+    pub(super) name: String,
+    pub(super) scenario: Scenario,
+    /// How the scenario came about, where that needs telling.
+    pub(super) told: Vec<String>,
+    /// The policy in question, and the one it is compared with.
+    pub(super) runs: [Rehearsal; 2],
+    /// The time that each sample covers.
+    pub(super) step: Duration,
+}
+
+/// What came of one policy.
+pub(super) struct Rehearsal {
+    pub(super) name: String,
+    /// Requests side by side at most.
+    pub(super) workers: u32,
+    pub(super) outcome: Outcome,
+}
+
+impl Report {
+    /// What is rehearsed, and what came of it, a line for each policy.
+    pub(super) fn head_and_table(&self) -> String {
+        let scenario = &self.scenario;
+        let at_once = match self.runs.each_ref().map(|run| run.workers) {
+            [ours, theirs] if ours == theirs => format!("{ours} at once"),
+            [ours, theirs] => format!("{ours} and {theirs} at once"),
+        };
+        let quota = scenario.server.shape.grants();
+        let job = match scenario.until {
+            Bound::Requests(requests) => format!(
+                "{}, {at_once}. The quota is {quota}: {} at that pace.",
+                many(requests, "request"),
+                span(scenario.shortest(requests))
+            ),
+            Bound::Lasting(lasts) => {
+                format!(
+                    "As many requests as {} allow, {at_once}. The quota is {quota}.",
+                    span(lasts)
+                )
+            }
+        };
+        let mut head = format!("{}: {}\n{job}\n", self.name, scenario.about);
+        for line in &self.told {
+            head.push_str(&format!("{line}\n"));
+        }
+        let rows: Vec<Vec<String>> = self.runs.iter().map(|run| self.row(run)).collect();
+        format!(
+            "{head}\n{}",
+            table(&["POLICY", "TIME", "DONE", "OF THE QUOTA", "429S", "IN OUTAGES"], &rows)
+        )
+    }
+
+    fn row(&self, Rehearsal { name, outcome, .. }: &Rehearsal) -> Vec<String> {
+        let in_outages = if self.scenario.server.outages.is_empty() {
+            NOTHING.to_owned()
+        } else {
+            count(outcome.during_outage)
+        };
+        vec![
+            name.clone(),
+            self.time(outcome),
+            count(self.done(outcome)),
+            percent(outcome.share),
+            count(outcome.throttled),
+            in_outages,
+        ]
+    }
+
+    /// How long it took, or that it was given up.
+    fn time(&self, outcome: &Outcome) -> String {
+        match self.scenario.until {
+            Bound::Requests(_) if !outcome.is_finished => {
+                format!("given up after {}", span(outcome.took))
+            }
+            Bound::Requests(_) | Bound::Lasting(_) => span(outcome.took),
+        }
+    }
+
+    /// Requests answered well.
+    fn done(&self, outcome: &Outcome) -> u64 {
+        outcome.accepted / u64::from(self.scenario.weight.max(1))
+    }
+
+    pub(super) fn chart(&self) -> Chart {
+        let runs = self.runs.iter().map(|Rehearsal { name, outcome, .. }| Run {
+            name: name.clone(),
+            note: format!(
+                "{} in {}, {} of the quota, {}",
+                many(self.done(outcome), "request"),
+                span(outcome.took),
+                percent(outcome.share),
+                many(outcome.throttled, "429")
+            ),
+            samples: outcome.samples.clone(),
+            step: self.step,
+            end: outcome.took,
+        });
+        let outages = self.scenario.server.outages.iter();
+        Chart {
+            title: format!("{}: {}", self.name, self.scenario.about),
+            runs: runs.collect(),
+            quota: Some(self.scenario.server.shape.grants()),
+            outages: outages.map(|outage| outage.from..outage.from + outage.lasts).collect(),
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let runs = self.runs.iter().map(|Rehearsal { name, workers, outcome }| {
+            json!({
+                "policy": name,
+                "in_flight": workers,
+                "seconds": outcome.took.as_secs_f64(),
+                "finished": outcome.is_finished,
+                "done": self.done(outcome),
+                "share_of_quota": outcome.share,
+                "throttled": outcome.throttled,
+                "failed": outcome.failed,
+                "during_outages": outcome.during_outage,
+            })
+        });
+        json!({
+            "scenario": self.name,
+            "about": self.scenario.about,
+            "quota_per_second": self.scenario.server.shape.grants().get(),
+            "runs": runs.collect::<Vec<_>>(),
+            "verdict": verdict::verdict(self),
+        })
+    }
+}
+
+/// A share of the quota in per cent. Who begins and ends within a window can get more than its share of it,
+/// which is all that there is.
+pub(super) fn percent(share: f64) -> String {
+    let percent = (share.min(1.0) * 1000.0).floor() / 10.0;
+    format!("{percent} %")
+}

@@ -1,0 +1,207 @@
+//! The conditions of a rule, and what else stands in it.
+//!
+//! Each function reads the value of one key; an error says what is wrong and what to write.
+
+use std::time::Duration;
+
+use super::super::ask::{describe, plain_text};
+use super::super::build::LONGEST;
+use super::super::file::{Node, Table, Value};
+use super::super::show::quote;
+use super::super::suggest::nearest;
+use super::super::units::{parse_duration, write_duration};
+use super::unknown;
+use crate::engine::{
+    BodyCondition, CLASSES, Cause, HeaderCondition, HeaderTest, Reach, Scalar, StatusRange,
+};
+
+/// What HTTP can carry (RFC 9110 §15); servers invent some beyond 599.
+const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
+
+const HEADER_KEYS: [&str; 4] = ["name", "equals", "contains", "exists"];
+const BODY_KEYS: [&str; 3] = ["contains", "pointer", "value"];
+
+const STATUS_HELP: &str = "write 403, \"4xx\" or [403, 503]";
+const HEADER_HELP: &str = "write { name = \"x-error\", contains = \"quota\" }, with `equals` for the whole value, or \
+                           exists = true for any";
+const BODY_HELP: &str =
+    "write \"a text in it\" or { pointer = \"/error/code\", value = \"quotaExceeded\" }";
+
+pub(super) fn statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
+    match &node.value {
+        Value::List(items) if items.is_empty() => {
+            Err(format!("is an empty list; {STATUS_HELP}, or leave it out for any"))
+        }
+        Value::List(items) => items.iter().map(status).collect(),
+        Value::Text(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Flag(_)
+        | Value::Date(_)
+        | Value::Table(_) => Ok(vec![status(node)?]),
+    }
+}
+
+fn status(node: &Node) -> Result<StatusRange, String> {
+    let [least, most] = [STATUSES.start(), STATUSES.end()];
+    if let Some(number) = node.value.integer() {
+        let status = u16::try_from(number).ok().filter(|status| STATUSES.contains(status));
+        let status =
+            status.ok_or_else(|| format!("is {number}; a status is from {least} to {most}"))?;
+        return Ok(StatusRange { first: status, last: status });
+    }
+    let class = node.value.text().and_then(|text| text.strip_suffix("xx"));
+    match class.and_then(|digit| digit.parse::<u16>().ok()).filter(|digit| (1..=9).contains(digit))
+    {
+        Some(digit) => Ok(StatusRange { first: digit * 100, last: digit * 100 + 99 }),
+        None => Err(format!("is {}; {STATUS_HELP}", describe(&node.value))),
+    }
+}
+
+pub(super) fn header(node: &Node) -> Result<HeaderCondition, String> {
+    let Value::Table(table) = &node.value else {
+        return Err(format!("is {}; {HEADER_HELP}", describe(&node.value)));
+    };
+    refuse_unknown_keys(table, &HEADER_KEYS)?;
+    let name = text_of(table, "name", HEADER_HELP)?.to_ascii_lowercase();
+    // A token, RFC 9110 §5.6.2.
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if !name.chars().all(is_token) {
+        return Err(format!(
+            "names {}, which no header can be called; {HEADER_HELP}",
+            quote(&name)
+        ));
+    }
+    let mut tests = Vec::new();
+    if table.contains_key("equals") {
+        tests.push(HeaderTest::Equals(text_of(table, "equals", HEADER_HELP)?.to_owned()));
+    }
+    if table.contains_key("contains") {
+        tests.push(HeaderTest::Contains(text_of(table, "contains", HEADER_HELP)?.to_owned()));
+    }
+    match table.get("exists").map(|node| &node.value) {
+        None => {}
+        Some(Value::Flag(true)) => tests.push(HeaderTest::Exists),
+        Some(other) => {
+            return Err(format!("has an `exists` that is {}; {HEADER_HELP}", describe(other)));
+        }
+    }
+    match <[HeaderTest; 1]>::try_from(tests) {
+        Ok([test]) => Ok(HeaderCondition { name, test }),
+        Err(_) => Err(format!("does not say exactly one thing of {}; {HEADER_HELP}", quote(&name))),
+    }
+}
+
+pub(super) fn body(node: &Node) -> Result<BodyCondition, String> {
+    let table = match &node.value {
+        Value::Text(_) => return Ok(BodyCondition::Contains(plain_text(&node.value)?.to_owned())),
+        Value::Table(table) => table,
+        Value::Integer(_) | Value::Float(_) | Value::Flag(_) | Value::Date(_) | Value::List(_) => {
+            return Err(format!("is {}; {BODY_HELP}", describe(&node.value)));
+        }
+    };
+    refuse_unknown_keys(table, &BODY_KEYS)?;
+    let has = |key: &str| table.contains_key(key);
+    match (has("contains"), has("pointer"), has("value")) {
+        (true, false, false) => {
+            Ok(BodyCondition::Contains(text_of(table, "contains", BODY_HELP)?.to_owned()))
+        }
+        (false, true, true) => {
+            let pointer = text_of(table, "pointer", BODY_HELP)?.to_owned();
+            check_pointer(&pointer)?;
+            Ok(BodyCondition::Holds { pointer, value: scalar(table)? })
+        }
+        (false, true, false) => {
+            Err(format!("has a `pointer` and no `value` to find there; {BODY_HELP}"))
+        }
+        (false, false, _) | (true, _, _) => {
+            Err(format!("has neither one `contains` nor a `pointer` with its `value`; {BODY_HELP}"))
+        }
+    }
+}
+
+/// Checks a JSON pointer: empty, or parts that each begin with a slash (RFC 6901 §3).
+fn check_pointer(pointer: &str) -> Result<(), String> {
+    if !pointer.starts_with('/') {
+        return Err(format!(
+            "has a `pointer` {} that does not begin with a slash; write it like \"/error/code\"",
+            quote(pointer)
+        ));
+    }
+    let is_escape = |rest: &str| rest.starts_with('0') || rest.starts_with('1');
+    if pointer.split('~').skip(1).any(|rest| !is_escape(rest)) {
+        return Err(format!(
+            "has a `pointer` {} with a bare tilde; write ~0 for a tilde, ~1 for a slash in a name",
+            quote(pointer)
+        ));
+    }
+    Ok(())
+}
+
+fn scalar(table: &Table) -> Result<Scalar, String> {
+    match table.get("value").map(|node| &node.value) {
+        Some(Value::Text(text)) => Ok(Scalar::Text(text.clone())),
+        Some(Value::Integer(number)) => Ok(Scalar::Integer(*number)),
+        Some(Value::Flag(flag)) => Ok(Scalar::Flag(*flag)),
+        Some(other @ (Value::Float(_) | Value::Date(_) | Value::List(_) | Value::Table(_))) => {
+            Err(format!(
+                "has a `value` that is {}; write a text, a whole number, true or false",
+                describe(other)
+            ))
+        }
+        None => Err(format!("has no `value`; {BODY_HELP}")),
+    }
+}
+
+pub(super) fn class(node: &Node) -> Result<Cause, String> {
+    let name = plain_text(&node.value)?;
+    let known = class_names();
+    if let Some(class) = CLASSES.into_iter().find(|class| class.name() == name) {
+        return Ok(class);
+    }
+    let remedy = match nearest(name, known.iter().copied()) {
+        Some(meant) => format!("did you mean {}?", quote(meant)),
+        None => format!("the classes are {}", known.join(", ")),
+    };
+    Err(format!("is {}, which is no class; {remedy}", quote(name)))
+}
+
+pub(super) fn class_names() -> Vec<&'static str> {
+    CLASSES.into_iter().map(Cause::name).collect()
+}
+
+pub(super) fn reach(node: &Node) -> Result<Reach, String> {
+    let found = Reach::ALL.into_iter().find(|reach| node.value.text() == Some(reach.name()));
+    found.ok_or_else(|| {
+        format!("is {}; write \"item\", \"listing\" or \"any\"", describe(&node.value))
+    })
+}
+
+pub(super) fn wait(node: &Node) -> Result<Duration, String> {
+    let seconds = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
+    let wait =
+        node.value.text().and_then(parse_duration).or_else(|| seconds.map(Duration::from_secs));
+    wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST).ok_or_else(|| {
+        format!(
+            "is {}; write \"90s\", \"5m\", \"1h\" or whole seconds, more than none and at most {}",
+            describe(&node.value),
+            write_duration(LONGEST)
+        )
+    })
+}
+
+fn refuse_unknown_keys(table: &Table, known: &[&'static str]) -> Result<(), String> {
+    match table.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(format!("has a key `{key}`, which {}", unknown(key, known))),
+        None => Ok(()),
+    }
+}
+
+fn text_of<'t>(table: &'t Table, key: &str, help: &str) -> Result<&'t str, String> {
+    match table.get(key) {
+        Some(node) => {
+            plain_text(&node.value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
+        }
+        None => Err(format!("has no `{key}`; {help}")),
+    }
+}

@@ -1,0 +1,129 @@
+//! `[retry]`: the named policies of quick retries, each a preset and what differs from it.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::ask::{expected, plain_text};
+use super::build::{AT_LEAST_ONE, SOME_TIME};
+use super::file::{Node, Table, Value};
+use super::merge::Variable;
+use super::reader::{Reader, Section};
+use super::settings::Request;
+use super::show::{quote, quote_key};
+use super::suggest::nearest;
+use crate::retry::{Jitter, Shape};
+
+const NAMES: [&str; 4] = ["request", "storage", "collect", "bus"];
+
+const PRESETS: [(&str, Shape); 3] =
+    [("fast", Shape::FAST), ("moderate", Shape::MODERATE), ("strict", Shape::STRICT)];
+
+/// Below 1 the waits would shrink, above 10 the second one is the longest already.
+const MULTIPLIER: RangeInclusive<f64> = 1.0..=10.0;
+
+/// Further from 1, another base says it better.
+const BACKOFF_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
+
+const JITTER: &str = "\"none\", \"full\" or a share from 0.0 to 1.0";
+
+/// `[retry.NAME]`: how often, and how long the waits between are, by what is tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// An HTTP request.
+    pub request: Shape,
+    /// A call on the ledger or the archive.
+    pub storage: Shape,
+    /// A page of the listing.
+    pub collect: Shape,
+    /// A call over D-Bus.
+    pub bus: Shape,
+}
+
+/// Reads the four tables; `request` begins from `[request]` where no preset is named.
+pub(super) fn retry(reader: &mut Reader<'_>, request: &Request) -> Retry {
+    let mut tables = reader.table("retry");
+    let [of_request, of_storage, of_collect, of_bus] =
+        NAMES.map(|name| table(reader, &mut tables, name));
+    for (name, node) in tables {
+        let remedy = match nearest(&name, NAMES) {
+            Some(known) => format!("did you mean [retry.{known}]?"),
+            None => format!("the policies are {}", NAMES.join(", ")),
+        };
+        let what = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
+        reader.refuse(node.place, what);
+    }
+    let asked = Shape {
+        max_attempts: request.attempts,
+        base_delay: request.delay,
+        max_delay: request.max_delay,
+        ..Shape::FAST
+    };
+    Retry {
+        request: shape(reader, "request", of_request, ("fast", asked)),
+        storage: shape(reader, "storage", of_storage, ("fast", Shape::FAST)),
+        collect: shape(reader, "collect", of_collect, ("strict", Shape::STRICT)),
+        bus: shape(reader, "bus", of_bus, ("fast", Shape::FAST)),
+    }
+}
+
+fn table(reader: &mut Reader<'_>, tables: &mut Table, name: &str) -> Table {
+    let node = tables.remove(name);
+    node.and_then(|node| reader.as_table(&format!("retry.{name}"), node)).unwrap_or_default()
+}
+
+/// Reads one policy; `default` names a preset, and says what holds where none is chosen.
+fn shape(
+    reader: &mut Reader<'_>,
+    name: &str,
+    table: Table,
+    default: (&'static str, Shape),
+) -> Shape {
+    reader.section(&format!("retry.{name}"), table, |table| {
+        let given = table.given("preset", Variable::Text, read_preset);
+        let (_, base) = table.settle("preset", given, default, |(name, _)| quote(name));
+        let shape = Shape {
+            max_attempts: table.count("max_attempts", base.max_attempts, AT_LEAST_ONE),
+            base_delay: table.duration("base_delay", base.base_delay, SOME_TIME),
+            max_delay: table.duration("max_delay", base.max_delay, SOME_TIME),
+            multiplier: table.number("multiplier", base.multiplier, MULTIPLIER),
+            backoff_factor: table.number("backoff_factor", base.backoff_factor, BACKOFF_FACTOR),
+            jitter: jitter(table, base.jitter),
+        };
+        let (base, max): (Duration, Duration) = (shape.base_delay, shape.max_delay);
+        table.in_order([("base_delay", base), ("max_delay", max)]);
+        shape
+    })
+}
+
+fn read_preset(node: &Node) -> Result<(&'static str, Shape), String> {
+    let text = plain_text(&node.value)?;
+    PRESETS
+        .into_iter()
+        .find(|(name, _)| *name == text)
+        .ok_or_else(|| expected(&node.value, "\"fast\", \"moderate\" or \"strict\""))
+}
+
+fn jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
+    let given = table.given("jitter", Variable::Toml, |node| {
+        let read = match &node.value {
+            Value::Text(text) if text == "none" => Some(Jitter::None),
+            Value::Text(text) if text == "full" => Some(Jitter::Full),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Flag(_)
+            | Value::Date(_)
+            | Value::List(_)
+            | Value::Table(_) => {
+                let share = node.value.number();
+                share.filter(|share| (0.0..=1.0).contains(share)).map(Jitter::Share)
+            }
+        };
+        read.ok_or_else(|| expected(&node.value, JITTER))
+    });
+    table.settle("jitter", given, default, |jitter| match jitter {
+        Jitter::None => quote("none"),
+        Jitter::Full => quote("full"),
+        Jitter::Share(share) => format!("{share:?}"),
+    })
+}

@@ -1,0 +1,103 @@
+//! The named policies of quick retries.
+
+use super::*;
+use crate::retry::{Jitter, Shape};
+
+fn retry(text: &str) -> Retry {
+    load_text(text).expect("it is valid").settings.retry
+}
+
+#[test]
+fn each_policy_has_a_preset_of_its_own() {
+    let retry = retry("");
+
+    let shapes = [retry.request, retry.storage, retry.collect, retry.bus];
+    assert_eq!(shapes, [Shape::FAST, Shape::FAST, Shape::STRICT, Shape::FAST]);
+}
+
+#[test]
+fn a_policy_is_its_preset_and_what_differs() {
+    let text = "[retry.storage]\npreset = \"moderate\"\nmultiplier = 3\nbackoff_factor = 0.5\njitter = \"full\"\n\
+                [retry.collect]\njitter = 0.1\n[retry.bus]\njitter = \"none\"\nmax_attempts = 1\n";
+    let retry = retry(text);
+
+    let storage =
+        Shape { multiplier: 3.0, backoff_factor: 0.5, jitter: Jitter::Full, ..Shape::MODERATE };
+    assert_eq!(retry.storage, storage);
+    assert_eq!(retry.collect, Shape { jitter: Jitter::Share(0.1), ..Shape::STRICT });
+    assert_eq!(retry.bus, Shape { jitter: Jitter::None, max_attempts: 1, ..Shape::FAST });
+}
+
+#[test]
+fn requests_follow_the_older_settings_unless_they_have_their_own() {
+    let older = "[request]\nattempts = 7\ndelay = \"2s\"\nmax_delay = \"20s\"\n";
+    let of_older = Shape {
+        max_attempts: 7,
+        base_delay: Duration::from_secs(2),
+        max_delay: Duration::from_secs(20),
+        ..Shape::FAST
+    };
+
+    assert_eq!(retry(older).request, of_older);
+    let newer = format!("{older}[retry.request]\nmax_attempts = 2\n");
+    assert_eq!(retry(&newer).request, Shape { max_attempts: 2, ..of_older });
+    let preset = format!("{older}[retry.request]\npreset = \"strict\"\n");
+    assert_eq!(retry(&preset).request, Shape::STRICT);
+}
+
+#[test]
+fn mistakes_in_a_policy_are_named_with_their_remedy() {
+    let text = r#"
+[retry.storage]
+preset = "quick"
+max_attempts = 0
+jitter = "some"
+factor = 2
+
+[retry.collect]
+max_delay = "1s"
+multiplier = 0.5
+jitter = 1.5
+backoff_factor = 0
+
+[retry.requests]
+"#;
+    insta::assert_snapshot!(mistakes(text), @r#"
+    config.toml:3:1: `retry.storage.preset` is the text "quick"; write "fast", "moderate" or "strict"
+    config.toml:4:1: `retry.storage.max_attempts` is 0; write a whole number from 1 to 10000
+    config.toml:5:1: `retry.storage.jitter` is the text "some"; write "none", "full" or a share from 0.0 to 1.0
+    config.toml:6:1: unknown key `retry.storage.factor`; the keys here are backoff_factor, base_delay, jitter, max_attempts, max_delay, multiplier, preset
+    config.toml:9:1: `retry.collect.base_delay` (2s) is longer than `retry.collect.max_delay` (1s); lower the one or raise the other
+    config.toml:10:1: `retry.collect.multiplier` is 0.5; write a number from 1.0 to 10.0
+    config.toml:11:1: `retry.collect.jitter` is 1.5; write "none", "full" or a share from 0.0 to 1.0
+    config.toml:12:1: `retry.collect.backoff_factor` is 0; write a number from 0.01 to 100.0
+    config.toml:14:8: unknown policy `retry.requests`; did you mean [retry.request]?
+    9 mistakes in the configuration
+    "#);
+}
+
+#[test]
+fn the_policies_can_be_set_by_variables() {
+    let folder = Folder::new("");
+    let variables = [
+        ("CYNOSURE_RETRY_STORAGE_PRESET", "strict"),
+        ("CYNOSURE_RETRY_BUS_JITTER", "full"),
+        ("CYNOSURE_RETRY_COLLECT_MAX_ATTEMPTS", "9"),
+    ];
+    let retry = folder.load_with(variables).expect("it is valid").settings.retry;
+
+    assert_eq!(retry.storage, Shape::STRICT);
+    assert_eq!(retry.bus.jitter, Jitter::Full);
+    assert_eq!(retry.collect.max_attempts, 9);
+}
+
+#[test]
+fn a_policy_that_is_shown_reads_back() {
+    let text = "[request]\ndelay = \"1.25s\"\n[retry.storage]\npreset = \"moderate\"\njitter = \"none\"\n\
+                [retry.bus]\nbackoff_factor = 1.5\n";
+    let loaded = load_text(text).expect("it is valid");
+
+    let again = load_text(&loaded.show()).expect("what is shown is valid");
+
+    assert_eq!(again.settings.retry, loaded.settings.retry);
+}

@@ -1,0 +1,70 @@
+//! Who else is there: a file that every process holds, and that one alone can hold for itself.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, OFlags};
+
+use crate::disk::storage_failure;
+use crate::engine::Failure;
+
+/// One of perhaps many. Ends with the process, however that ends.
+#[derive(Debug)]
+pub struct Presence {
+    file: File,
+}
+
+impl Presence {
+    /// Joins those who hold the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be made or locked.
+    pub fn join(path: &Path) -> Result<Self, Failure> {
+        let open = || {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+                .open(path)?;
+            rustix::fs::flock(&file, FlockOperation::LockShared)?;
+            Ok(Self { file })
+        };
+        open().map_err(|error: io::Error| storage_failure("lock", path, &error))
+    }
+
+    /// Whether nobody else holds the file. When in doubt, somebody does.
+    ///
+    /// Two who ask at the same moment may both be told that they are not alone.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // The attempt lets go of what was held (flock(2)), whether it succeeds or not. A wait is
+        // only for another who asks the same, and lets go at once.
+        let back = rustix::fs::flock(&self.file, FlockOperation::LockShared).is_ok();
+        alone && back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_alone_until_another_comes_and_when_it_has_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("presence");
+        let first = Presence::join(&path).unwrap();
+        assert!(first.is_alone());
+
+        let second = Presence::join(&path).unwrap();
+        assert!(!first.is_alone());
+        assert!(!second.is_alone());
+
+        drop(first);
+        assert!(second.is_alone());
+    }
+}

@@ -1,0 +1,158 @@
+//! Single servers, each with its own trouble.
+
+use super::*;
+
+const LIMIT: u32 = 8;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Asks a server for `requests` documents, as many at once as is allowed; returns the time at the end.
+fn work(
+    controller: &mut Concurrency,
+    start: Moment,
+    requests: u32,
+    latency: impl Fn(u32, u32) -> Duration,
+) -> Moment {
+    let mut now = start;
+    for number in 0..requests {
+        let in_flight = controller.limit(None);
+        let taken = latency(number, in_flight);
+        let end = now.after(taken);
+        controller.answered(now, good(taken, in_flight), end);
+        // The others end meanwhile.
+        now = now.after(taken / in_flight).max(Moment(now.0 + 1));
+    }
+    now
+}
+
+fn good(taken: Duration, in_flight: u32) -> Health {
+    Health::Good(Taken { first_byte: taken, whole: taken, in_flight })
+}
+
+/// A spread of 1 to 20 without chance.
+fn unrest(number: u32) -> u32 {
+    1 + number.wrapping_mul(2_654_435_761) % 20
+}
+
+#[test]
+fn the_unrest_of_a_quick_server_throttles_nothing() {
+    let mut controller = Concurrency::new(LIMIT);
+    for number in 0..10_000 {
+        let taken = Duration::from_micros(50) * unrest(number);
+        controller.answered(Moment(number.into()), good(taken, LIMIT), Moment(number.into()));
+
+        assert_eq!(controller.limit(None), LIMIT);
+    }
+}
+
+#[test]
+fn a_server_that_shares_its_time_evenly_is_given_the_limit() {
+    let mut controller = Concurrency::new(LIMIT);
+    let mut now = Moment(0);
+    for round in 0..400 {
+        // The listing asks one by one, the downloads all at once.
+        let in_flight = if round % 20 < 10 { 1 } else { LIMIT };
+        now = now.after(millis(100 * u64::from(in_flight)));
+        controller.answered(Moment(now.0 - 100), good(millis(100) * in_flight, in_flight), now);
+        assert_eq!(controller.limit(None), LIMIT, "round {round}");
+    }
+}
+
+#[test]
+fn a_server_that_breaks_down_under_load_is_given_less() {
+    let mut controller = Concurrency::new(LIMIT);
+    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+
+    work(&mut controller, now, 100, |_, in_flight| millis(100) * in_flight * in_flight);
+
+    assert!(controller.limit(None) <= 3, "{controller:?}");
+}
+
+#[test]
+fn it_recovers_with_the_server() {
+    let mut controller = Concurrency::new(LIMIT);
+    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+    let now = work(&mut controller, now, 100, |_, _| millis(3000));
+    assert!(controller.limit(None) < LIMIT);
+
+    work(&mut controller, now, 200, |_, _| millis(100));
+
+    assert_eq!(controller.limit(None), LIMIT);
+}
+
+#[test]
+fn a_server_that_is_slow_for_good_is_the_new_measure() {
+    let mut controller = Concurrency::new(LIMIT);
+    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+
+    work(&mut controller, now, 1000, |_, _| millis(3000));
+
+    assert_eq!(controller.limit(None), LIMIT);
+}
+
+#[test]
+fn failures_of_one_moment_count_once_and_of_each_round_again() {
+    let mut controller = Concurrency::new(LIMIT);
+    let mut after = Vec::new();
+    for round in 0..6 {
+        let (sent, now) = (Moment(1000 * round + 1), Moment(1000 * round + 1000));
+        for _ in 0..LIMIT {
+            controller.answered(sent, Health::Overloaded, now);
+        }
+        after.push(controller.limit(None));
+    }
+    assert_eq!(after, [5, 3, 2, 1, 1, 1]);
+}
+
+#[test]
+fn a_429_or_a_404_moves_nothing() {
+    let mut controller = Concurrency::new(LIMIT);
+    controller.answered(Moment(0), Health::Overloaded, Moment(1));
+    let before = controller.clone();
+
+    for number in 1..1000 {
+        controller.answered(Moment(number), Health::Silent, Moment(number + 1));
+    }
+
+    assert_eq!(controller, before);
+}
+
+#[test]
+fn no_more_places_than_the_rate_can_use() {
+    let mut controller = Concurrency::new(LIMIT);
+    assert_eq!(controller.limit(Some(0.1)), LIMIT, "nothing is known of the latency");
+    work(&mut controller, Moment(0), 100, |_, _| millis(200));
+
+    let allowed = [0.0, 0.1, 10.0, 15.0, 1e9, f64::INFINITY, f64::NAN]
+        .map(|rate| controller.limit(Some(rate)));
+
+    assert_eq!(allowed, [2, 3, 4, 5, 8, 8, 8]);
+}
+
+#[test]
+fn a_body_that_takes_long_keeps_its_place_and_tells_nothing_of_the_load() {
+    let mut controller = Concurrency::new(LIMIT);
+    for number in 0..1000_i64 {
+        let whole = if number < 500 { millis(100) } else { millis(30_000) };
+        let taken = Taken { first_byte: millis(80), whole, in_flight: LIMIT };
+        controller.answered(Moment(number), Health::Good(taken), Moment(number + 1));
+    }
+
+    assert_eq!(controller.limit(None), LIMIT);
+    assert_eq!(controller.limit(Some(0.1)), 5, "0.1/s × 30 s and two to spare");
+}
+
+#[test]
+fn a_restart_goes_on_from_there_for_an_hour() {
+    let mut controller = Concurrency::new(LIMIT);
+    controller.answered(Moment(1), Health::Overloaded, Moment(2));
+    let memory = controller.memory(Moment(2));
+    let at = |now| Concurrency::recall(LIMIT, &memory, Moment(now)).limit(None);
+
+    assert_eq!([at(2), at(3_600_002), at(3_600_003)], [5, 5, 8]);
+    assert_eq!(Concurrency::recall(3, &memory, Moment(2)).limit(None), 3, "the limit was lowered");
+    let empty: ConcurrencyMemory = serde_json::from_str("{}").unwrap();
+    assert_eq!(Concurrency::recall(LIMIT, &empty, Moment(0)).limit(None), LIMIT);
+}

@@ -1,0 +1,199 @@
+//! What is kept of a reply that was a failure, so that a person can look at it days later.
+
+use crate::engine::ServerReply;
+
+/// How much of a body is kept, in bytes. Problem details and error pages say what they
+/// have to say in one kilobyte.
+pub const BODY_BYTES_KEPT: usize = 2048;
+
+/// How many headers are kept, and how much of each, in bytes: a dozen is usual, and a
+/// server may send thousands.
+const HEADERS_KEPT: usize = 32;
+const HEADER_BYTES_KEPT: usize = 256;
+
+/// Headers that say why, or who answered. Nothing else is kept: others hold cookies and tokens.
+const HEADERS: &[&str] = &[
+    "retry-after",
+    "content-type",
+    "content-encoding",
+    "content-length",
+    "date",
+    "age",
+    "server",
+    "via",
+    "x-cache",
+    "x-request-id",
+    "location",
+    "www-authenticate",
+    "proxy-authenticate",
+];
+
+/// How the names of quota headers begin.
+const HEADER_BEGINNINGS: &[&str] = &["ratelimit", "x-ratelimit", "x-rate-limit"];
+
+/// Never kept, even where a user's rule names them.
+const SECRET_HEADERS: &[&str] =
+    &["set-cookie", "cookie", "authorization", "proxy-authorization", "authentication-info"];
+
+/// A reply as far as it is kept. Its text is the server's: not fit to be printed as it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RecordedReply {
+    pub status: u16,
+    /// Names in lower case, in the order of the reply.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    /// There was more of the body.
+    pub is_cut: bool,
+}
+
+impl RecordedReply {
+    /// Keeps what may be kept of a reply.
+    ///
+    /// `named` are further headers that rules look at. The `secrets` are masked before
+    /// anything is cut, so that no half of one is left.
+    #[must_use]
+    pub fn keep(reply: &ServerReply<'_>, named: &[&str], secrets: &[&str]) -> Self {
+        let may_keep = |name: &str| {
+            let is_known = HEADERS.contains(&name)
+                || HEADER_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+                || named.contains(&name);
+            is_known && !SECRET_HEADERS.contains(&name)
+        };
+        let kept = reply.headers.iter().filter(|(name, _)| may_keep(name)).take(HEADERS_KEPT);
+        let headers = kept.map(|(name, value)| {
+            let value = masked(essence(name, value), secrets);
+            ((*name).to_owned(), beginning(&value, HEADER_BYTES_KEPT).to_owned())
+        });
+        let body = masked(reply.body, secrets);
+        let kept = beginning(&body, BODY_BYTES_KEPT);
+        Self {
+            status: reply.status,
+            headers: headers.collect(),
+            is_cut: kept.len() < body.len(),
+            body: kept.to_owned(),
+        }
+    }
+}
+
+/// Returns text without the secrets in it.
+#[must_use]
+pub fn masked(text: &str, secrets: &[&str]) -> String {
+    match secrets.split_first() {
+        None => text.to_owned(),
+        Some((&"", rest)) => masked(text, rest),
+        // Piece by piece, so that what stands for a secret is not taken for one itself.
+        Some((first, rest)) => {
+            let pieces: Vec<_> = text.split(first).map(|piece| masked(piece, rest)).collect();
+            pieces.join("[secret]")
+        }
+    }
+}
+
+/// What of a header's value is kept: of a challenge its scheme, of a URL its host, since the
+/// rest may hold tokens.
+fn essence<'v>(name: &str, value: &'v str) -> &'v str {
+    match name {
+        "www-authenticate" | "proxy-authenticate" => value.split(' ').next().unwrap_or_default(),
+        "location" => host(value),
+        _ => value,
+    }
+}
+
+/// The host of a URL with one; nothing of a path.
+fn host(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("//") else { return "" };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
+/// The longest beginning of at most `max` bytes.
+fn beginning(text: &str, max: usize) -> &str {
+    let boundaries = (0..=max.min(text.len())).rev();
+    boundaries.into_iter().find_map(|end| text.get(..end)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(headers: &[(&str, &str)], body: &str) -> RecordedReply {
+        let reply = ServerReply { status: 403, headers, body };
+        RecordedReply::keep(&reply, &["x-error", "set-cookie"], &["hunter2"])
+    }
+
+    #[test]
+    fn what_explains_a_reply_is_kept_and_what_may_hold_a_secret_is_not() {
+        let reply = kept(
+            &[
+                ("retry-after", "30"),
+                ("x-ratelimit-remaining", "0"),
+                ("set-cookie", "session=1"),
+                ("authorization", "Bearer x"),
+                ("x-internal", "1"),
+                ("x-error", "quota of hunter2"),
+                ("www-authenticate", "Bearer error_description=\"x\""),
+                ("location", "https://me:pw@login.example.com/?token=x"),
+            ],
+            "no hunter2 here",
+        );
+
+        let headers: Vec<_> =
+            reply.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(
+            headers,
+            [
+                "retry-after: 30",
+                "x-ratelimit-remaining: 0",
+                "x-error: quota of [secret]",
+                "www-authenticate: Bearer",
+                "location: login.example.com",
+            ]
+        );
+        assert_eq!(reply.body, "no [secret] here");
+        assert!(!reply.is_cut);
+    }
+
+    #[test]
+    fn what_stands_for_a_secret_is_not_masked_again() {
+        assert_eq!(
+            masked("a secret, secretly", &["secret", "", "cret", "ecre"]),
+            "a [secret], [secret]ly"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_has_a_limit() {
+        let header = ("via", "é".repeat(1000));
+        let headers: Vec<_> = (0..100).map(|_| (header.0, header.1.as_str())).collect();
+
+        let reply = kept(&headers, &"日".repeat(5000));
+
+        assert_eq!((reply.headers.len(), reply.headers[0].1.len()), (32, 256));
+        assert_eq!((reply.body.len(), reply.is_cut), (2046, true));
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_secret_is_never_kept_wherever_it_stands(
+            before in "\\PC{0,40}|x{1990,2100}", after in "\\PC{0,40}", name in "[a-z-]{1,20}|via|location"
+        ) {
+            let secret = "s3cr3t-t0k3n";
+            let text = format!("{before}{secret}{after}");
+            let headers = [(name.as_str(), text.as_str())];
+
+            let reply = ServerReply { status: 500, headers: &headers, body: &text };
+            let kept = RecordedReply::keep(&reply, &[&name], &[secret]);
+
+            let shown = format!("{kept:?}");
+            // No part of it either, which a cut in its middle would leave.
+            prop_assert!(!shown.contains("s3cr3t"), "{shown}");
+            prop_assert!(kept.body.len() <= BODY_BYTES_KEPT);
+        }
+    }
+}

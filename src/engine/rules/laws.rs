@@ -1,0 +1,70 @@
+//! What holds of any two rules and any reply.
+
+use super::*;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+fn header() -> impl Strategy<Value = HeaderCondition> {
+    let test = prop_oneof![
+        Just(HeaderTest::Exists),
+        "[ab]{1,2}".prop_map(HeaderTest::Equals),
+        "[ab]{1,2}".prop_map(HeaderTest::Contains),
+    ];
+    ("x-[ab]", test).prop_map(|(name, test)| HeaderCondition { name, test })
+}
+
+fn body() -> impl Strategy<Value = BodyCondition> {
+    let value = prop_oneof![
+        "[ab]".prop_map(Scalar::Text),
+        (0..2_i64).prop_map(Scalar::Integer),
+        any::<bool>().prop_map(Scalar::Flag),
+    ];
+    prop_oneof![
+        "[ab]{1,2}".prop_map(BodyCondition::Contains),
+        ("/[ab]", value).prop_map(|(pointer, value)| BodyCondition::Holds { pointer, value }),
+    ]
+}
+
+/// Rules of so few words that they often meet.
+pub(crate) fn rule() -> impl Strategy<Value = ErrorRule> {
+    let statuses = vec((400..404_u16, 0..3_u16), 0..3);
+    let reach = prop::sample::select(Reach::ALL.to_vec());
+    let class = prop::sample::select(CLASSES.to_vec());
+    (statuses, option::of(header()), option::of(body()), reach, class).prop_map(
+        |(statuses, header, body, reach, class)| ErrorRule {
+            statuses: statuses
+                .into_iter()
+                .map(|(first, more)| StatusRange { first, last: first + more })
+                .collect(),
+            header,
+            body,
+            reach,
+            class,
+            wait: None,
+            note: None,
+            place: String::new(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_shadowed_never_matches_alone(
+        first in rule(), later in rule(), status in 398..408_u16, value in "[abAB]{0,3}",
+        body in "[ab]{0,3}|\\{\"[ab]\": (\"[ab]\"|[01]|true|false)\\}", scope in 0..3_usize,
+    ) {
+        let headers = [("x-a", value.as_str()), ("x-b", value.as_str())];
+        let reply = ServerReply { status, headers: &headers, body: &body };
+        let scope = [Scope::Item, Scope::Listing, Scope::Session][scope];
+
+        if first.shadows(&later) && later.matches(&reply, scope) {
+            prop_assert!(first.matches(&reply, scope));
+        }
+    }
+
+    #[test]
+    fn every_rule_shadows_itself(rule in rule()) {
+        prop_assert!(rule.shadows(&rule.clone()));
+    }
+}

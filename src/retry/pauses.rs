@@ -1,0 +1,37 @@
+//! Waiting and chance: what a policy takes from the world.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::engine::Draw;
+
+/// Where the time between two attempts is spent, and where chance comes from.
+pub trait Pauses: Send + Sync {
+    fn draw(&self) -> Draw;
+
+    /// Lets the time pass without holding a thread.
+    fn pass(&self, delay: Duration) -> BoxFuture<'static, ()>;
+
+    /// Lets the time pass on this thread, which must be one that may block.
+    fn block(&self, delay: Duration);
+}
+
+/// The time of this machine. In a tokio runtime whose clock is paused, async waits are virtual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealPauses;
+
+impl Pauses for RealPauses {
+    fn draw(&self) -> Draw {
+        Draw(fastrand::u32(..))
+    }
+
+    fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(delay))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place where a blocking call waits")]
+    fn block(&self, delay: Duration) {
+        std::thread::sleep(delay);
+    }
+}

@@ -1,0 +1,183 @@
+//! How often, and how long the waits between are. Pure: chance is an argument.
+
+use std::time::Duration;
+
+use crate::engine::Draw;
+
+/// The numbers of a policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Attempts in all, the first included; 0 counts as 1.
+    pub max_attempts: u32,
+    /// The first wait, before `backoff_factor` and jitter.
+    pub base_delay: Duration,
+    /// No wait of our own is longer.
+    pub max_delay: Duration,
+    /// How many times the one before each further wait is; at least 1.
+    pub multiplier: f64,
+    /// Stretches every wait alike: 2.0 is twice as patient, 0.5 half.
+    pub backoff_factor: f64,
+    pub jitter: Jitter,
+}
+
+/// How chance spreads the waits, so that those that failed together do not come back together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Jitter {
+    /// Not at all: for what nobody else waits for.
+    None,
+    /// Anything from no wait to the whole of it, which spreads a crowd best
+    /// (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    Full,
+    /// Up to this share of the wait more or less, in `0.0..=1.0`.
+    Share(f64),
+}
+
+impl Shape {
+    /// For what is usually gone at once: three attempts, 0.5 s growing to 10 s.
+    pub const FAST: Self = Self::preset(3, 500, 10);
+
+    /// For what takes a restart of the other side: four attempts, 1 s growing to 30 s.
+    pub const MODERATE: Self = Self::preset(4, 1_000, 30);
+
+    /// For what must be spared: three attempts, 2 s growing to 60 s.
+    pub const STRICT: Self = Self::preset(3, 2_000, 60);
+
+    const fn preset(max_attempts: u32, base_millis: u64, max_seconds: u64) -> Self {
+        Self {
+            max_attempts,
+            base_delay: Duration::from_millis(base_millis),
+            max_delay: Duration::from_secs(max_seconds),
+            multiplier: 2.0,
+            backoff_factor: 1.0,
+            jitter: Jitter::Share(0.3),
+        }
+    }
+
+    /// Returns the wait before the `retry`-th retry (from 1).
+    ///
+    /// `min(backoff_factor × base_delay × multiplier^(retry − 1), max_delay)`, spread by the
+    /// jitter but never above `max_delay`; and never below what the other side `told`, however
+    /// long. The factor scales the whole series, as `backoff_factor` of urllib3's `Retry` does.
+    #[must_use]
+    pub fn delay(&self, retry: u32, told: Option<Duration>, draw: Draw) -> Duration {
+        let cap = self.max_delay.as_secs_f64();
+        let exponent = f64::from(retry.saturating_sub(1));
+        let grown = self.base_delay.as_secs_f64()
+            * self.backoff_factor.max(0.0)
+            * self.multiplier.max(1.0).powf(exponent);
+        // Nothing times infinity is no number, and `min` takes the cap for it.
+        let grown = grown.min(cap);
+        let spread = match self.jitter {
+            Jitter::None => grown,
+            Jitter::Full => grown * draw.share(),
+            Jitter::Share(share) => {
+                grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * draw.share() - 1.0))
+            }
+        };
+        let own = Duration::try_from_secs_f64(spread).unwrap_or(self.max_delay);
+        own.min(self.max_delay).max(told.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+
+    fn millis(shape: &Shape, draw: Draw) -> Vec<u128> {
+        (1..=7).map(|retry| shape.delay(retry, None, draw).as_millis()).collect()
+    }
+
+    #[test]
+    fn the_presets_grow_from_their_base_to_their_cap() {
+        assert_eq!(millis(&Shape::FAST, MIDDLE), [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
+        assert_eq!(
+            millis(&Shape::MODERATE, MIDDLE),
+            [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
+        );
+        assert_eq!(
+            millis(&Shape::STRICT, MIDDLE),
+            [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+        );
+        let attempts = [Shape::FAST, Shape::MODERATE, Shape::STRICT].map(|it| it.max_attempts);
+        assert_eq!(attempts, [3, 4, 3]);
+    }
+
+    #[test]
+    fn the_backoff_factor_stretches_every_wait_alike() {
+        let shape = Shape { backoff_factor: 0.5, jitter: Jitter::None, ..Shape::FAST };
+
+        assert_eq!(millis(&shape, MIDDLE), [250, 500, 1000, 2000, 4000, 8000, 10_000]);
+    }
+
+    #[test]
+    fn jitter_spreads_as_it_says() {
+        let delay =
+            |jitter, draw| Shape { jitter, ..Shape::FAST }.delay(2, None, Draw(draw)).as_millis();
+
+        assert_eq!((delay(Jitter::None, 0), delay(Jitter::None, u32::MAX)), (1000, 1000));
+        assert_eq!((delay(Jitter::Full, 0), delay(Jitter::Full, u32::MAX)), (0, 1000));
+        assert_eq!(
+            (delay(Jitter::Share(0.3), 0), delay(Jitter::Share(0.3), u32::MAX)),
+            (700, 1300)
+        );
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn jitter() -> impl Strategy<Value = Jitter> {
+        prop_oneof![Just(Jitter::None), Just(Jitter::Full), (0.0..=1.0_f64).prop_map(Jitter::Share)]
+    }
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        let number = prop::num::f64::ANY;
+        (0..u64::MAX, 0..u64::MAX, number, number, jitter()).prop_map(
+            |(base, max, multiplier, backoff_factor, jitter)| Shape {
+                max_attempts: 3,
+                base_delay: Duration::from_millis(base),
+                max_delay: Duration::from_millis(max),
+                multiplier,
+                backoff_factor,
+                jitter,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_of_our_own_is_never_above_the_cap(shape in shape(), retry: u32, draw: u32) {
+            prop_assert!(shape.delay(retry, None, Draw(draw)) <= shape.max_delay);
+        }
+
+        #[test]
+        fn a_wait_is_never_below_what_was_told(
+            shape in shape(), retry: u32, draw: u32, told: u64
+        ) {
+            let told = Duration::from_millis(told);
+            prop_assert!(shape.delay(retry, Some(told), Draw(draw)) >= told);
+        }
+
+        #[test]
+        fn a_later_wait_is_never_shorter(
+            shape in shape(), retry in 1..u32::MAX, draw: u32
+        ) {
+            let delay = |retry| shape.delay(retry, None, Draw(draw));
+            prop_assert!(delay(retry) <= delay(retry + 1));
+        }
+
+        #[test]
+        fn a_share_keeps_within_itself(share in 0.0..=1.0_f64, retry in 1..9_u32, draw: u32) {
+            let plain = Shape { jitter: Jitter::None, ..Shape::STRICT };
+            let spread = Shape { jitter: Jitter::Share(share), ..Shape::STRICT };
+            let plain = plain.delay(retry, None, Draw(draw)).as_secs_f64();
+            let spread = spread.delay(retry, None, Draw(draw)).as_secs_f64();
+            prop_assert!((spread - plain).abs() <= plain * share + 1e-6);
+        }
+    }
+}

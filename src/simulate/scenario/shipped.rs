@@ -1,0 +1,38 @@
+//! The scenarios that come with the program, by name.
+
+use std::path::Path;
+
+use crate::simulate::{FileError, Scenario};
+
+macro_rules! scenarios {
+    ($($name:literal),+ $(,)?) => {
+        /// Name and text, in the order in which they are listed.
+        const SHIPPED: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../../scenarios/", $name, ".toml")))),+];
+    };
+}
+
+scenarios![
+    "fixed-600-per-minute",
+    "fixed-600-per-minute-silent",
+    "bucket-10-per-second",
+    "bucket-10-per-second-silent",
+    "5000-per-hour",
+    "5000-per-hour-silent",
+    "lock-out",
+    "lock-out-silent",
+    "long-outage",
+    "shared-with-another",
+];
+
+/// The names of the shipped scenarios, each with its text.
+pub fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    SHIPPED.iter().copied()
+}
+
+/// Reads a shipped scenario; `None` if there is none of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Result<Scenario, FileError>> {
+    let (name, text) = shipped().find(|(known, _)| *known == name)?;
+    Some(Scenario::parse(Path::new(&format!("{name}.toml")), text))
+}

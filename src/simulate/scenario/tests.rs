@@ -1,0 +1,231 @@
+//! Scenario files, good and bad.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::quota::{Rate, ResetMeaning};
+use crate::simulate::{Restart, Shape, Speech};
+
+const GOOD: &str = "
+about = \"a server\"
+[server]
+headers = \"none\"
+[limit]
+kind = \"sliding-log\"
+quota = 5000
+window = 3600
+[mailbox]
+requests = 10
+";
+
+fn read(text: &str) -> Result<Scenario, FileError> {
+    Scenario::parse(Path::new("s.toml"), text)
+}
+
+fn wrong(text: &str) -> String {
+    read(text).expect_err("it is wrong").to_string()
+}
+
+#[test]
+fn every_shipped_scenario_is_good_and_fits_a_line() {
+    for (name, _) in shipped() {
+        let scenario = find(name).unwrap().unwrap();
+        assert!(scenario.about.chars().count() <= 90, "{name}");
+    }
+}
+
+#[test]
+fn every_file_of_the_folder_is_shipped() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(find(name.trim_end_matches(".toml")).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let scenario = read(GOOD).unwrap();
+
+    assert_eq!(scenario.server.latency.base, Duration::from_millis(60));
+    assert_eq!((scenario.workers, scenario.weight), (8, 1));
+    assert_eq!(scenario.until, Bound::Requests(10));
+    assert_eq!((scenario.server.neighbour, scenario.server.outages), (None, vec![]));
+}
+
+#[test]
+fn every_kind_of_limit_is_read() {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let cases = [
+        (
+            "kind = \"fixed-window\"\nquota = 600\nwindow = \"1m\"\nphase = \"1m\"",
+            Shape::FixedWindow { quota: 600, window: minute, phase: minute },
+        ),
+        (
+            "kind = \"sliding-log\"\nquota = 5000\nwindow = 3600",
+            Shape::SlidingLog { quota: 5000, window: hour },
+        ),
+        (
+            "kind = \"token-bucket\"\nrate = \"10/s\"\nburst = 20",
+            Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 },
+        ),
+        (
+            "kind = \"lock-out\"\nquota = 19\nwindow = \"1m\"\nhold = \"1h\"\nasking = \"restarts\"",
+            Shape::LockOut {
+                quota: 19,
+                window: minute,
+                lock: hour,
+                restart: Restart::ByAnyRequest,
+            },
+        ),
+    ];
+    let default = "kind = \"sliding-log\"\nquota = 5000\nwindow = 3600";
+    for (text, shape) in cases {
+        assert_eq!(read(&GOOD.replace(default, text)).unwrap().server.shape, shape, "{text}");
+    }
+}
+
+#[test]
+fn every_family_of_headers_is_read() {
+    let cases = [
+        ("\"retry-after\"", Speech::RetryAfter),
+        ("\"ratelimit\"", Speech::RateLimit),
+        ("\"ratelimit-old\"", Speech::RateLimitOld),
+        ("\"x-ratelimit\"", Speech::XRateLimit(ResetMeaning::EpochSeconds)),
+        ("\"x-ratelimit\"\nreset = \"date\"", Speech::XRateLimit(ResetMeaning::Date)),
+    ];
+    for (text, speech) in cases {
+        assert_eq!(read(&GOOD.replace("\"none\"", text)).unwrap().server.speech, speech, "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_with_its_line_and_remedy() {
+    let text = "about = 7
+colour = true
+[server]
+latency = \"soon\"
+header = \"none\"
+[limit]
+kind = \"token-bucket\"
+rate = \"ten\"
+burst = 0
+window = \"1m\"
+[neighbour]
+works = \"10m\"
+[[outage]]
+at = \"30m\"
+lasts = \"0s\"
+answer = 503
+[mailbox]
+requests = 10
+lasts = \"1h\"
+in_flight = 1000
+";
+    insta::assert_snapshot!(wrong(text), @r#"
+        s.toml:1:1: `about` is 7; write a line of text such as "600 requests in each minute"
+        s.toml:2:1: unknown key `colour`; the keys here are about, limit, mailbox, neighbour, outage, server
+        s.toml:3:2: `server.headers` is missing; write one of "none", "retry-after", "ratelimit", "ratelimit-old", "x-ratelimit"
+        s.toml:4:1: `server.latency` is the text "soon"; write "90s", "5m", "1h" or whole seconds, from 1ms to 1m
+        s.toml:5:1: unknown key `server.header`; did you mean `headers`?
+        s.toml:8:1: `limit.rate` is the text "ten"; write a rate such as "10/s", "600/min" or "5000/h"
+        s.toml:9:1: `limit.burst` is 0; write a whole number from 1 to 2000000
+        s.toml:10:1: unknown key `limit.window`; the keys here are burst, kind, rate
+        s.toml:11:2: `neighbour.rate` is missing; write a rate such as "10/s", "600/min" or "5000/h"
+        s.toml:15:1: `outage.lasts` is the text "0s"; write "90s", "5m", "1h" or whole seconds, from 1s to 31d
+        s.toml:16:1: unknown key `outage.answer`; the keys here are at, lasts
+        s.toml:19:1: `mailbox.lasts` has no place beside `mailbox.requests`; leave one out
+        s.toml:20:1: `mailbox.in_flight` is 1000; write a whole number from 1 to 256
+        13 mistakes in the scenario
+        "#);
+}
+
+#[test]
+fn outages_are_put_in_order_and_may_not_overlap() {
+    let outage = |at: &str, lasts: &str| format!("[[outage]]\nat = {at:?}\nlasts = {lasts:?}\n");
+
+    let scenario = read(&(GOOD.to_owned() + &outage("2h", "1h") + &outage("1h", "1h"))).unwrap();
+    assert_eq!(scenario.server.outages[0].from, Duration::from_secs(3600));
+
+    let text = GOOD.to_owned() + &outage("2h", "1h") + &outage("1h", "61m");
+    insta::assert_snapshot!(wrong(&text), @r#"
+        s.toml:11:1: this outage begins before another is over; write them as one
+        1 mistake in the scenario
+        "#);
+}
+
+#[test]
+fn more_than_anybody_waits_for_is_refused() {
+    let text = GOOD.replace("quota = 5000\nwindow = 3600", "quota = 2000000\nwindow = 1");
+    assert!(read(&text).is_ok());
+
+    insta::assert_snapshot!(wrong(&text.replace("requests = 10", "lasts = \"31d\"")), @r#"
+        s.toml:9:2: `mailbox.lasts` is time for more than 2000000 requests; shorten it, or lower the limit
+        1 mistake in the scenario
+        "#);
+}
+
+#[test]
+fn an_empty_file_says_what_it_lacks() {
+    insta::assert_snapshot!(wrong(""), @r#"
+        s.toml: [limit] is missing; it says how the server counts
+        s.toml: [mailbox] is missing; it says how much there is to be had
+        s.toml: [server] is missing; it says how the server answers
+        s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
+        4 mistakes in the scenario
+        "#);
+    insta::assert_snapshot!(wrong("[limit]\nkind = \"fixed\"\nquota = 1\n[server]\nheaders = \"none\"\nreset = 1\n"), @r#"
+        s.toml: [mailbox] is missing; it says how much there is to be had
+        s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
+        s.toml:2:1: `limit.kind` is the text "fixed"; write one of "fixed-window", "sliding-log", "token-bucket", "lock-out"
+        s.toml:6:1: `server.reset` has a meaning only beside `headers = "x-ratelimit"`
+        4 mistakes in the scenario
+        "#);
+    insta::assert_snapshot!(wrong("server = 1\nlimit = 2\noutage = [3]\n[mailbox]\n"), @r#"
+        s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
+        s.toml:1:1: `server` is 1; write [server] and its keys below it
+        s.toml:2:1: `limit` is 2; write [limit] and its keys below it
+        s.toml:3:11: `outage` holds 3; write [[outage]]
+        s.toml:4:2: [mailbox] says neither `requests`, how many there are, nor `lasts`, for how long to try; write one
+        5 mistakes in the scenario
+        "#);
+}
+
+#[test]
+fn a_syntax_error_is_the_only_mistake() {
+    insta::assert_snapshot!(wrong("about = \n[serve]\n"), @r#"
+        s.toml:1:9: not valid TOML: string values must be quoted, expected literal string
+        1 mistake in the scenario
+        "#);
+}
+
+mod laws {
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_reader(text in any::<String>()) {
+            drop(read(&text));
+        }
+
+        /// One key of a good file with another value, or under another name.
+        #[test]
+        fn a_wrong_value_is_told_with_its_line(
+            which in 0..shipped().count(), line in 0..20_usize, value in "[a-z0-9\"'{}\\[\\].-]{0,8}",
+        ) {
+            let text = shipped().nth(which).unwrap().1;
+            let changed: Vec<String> = text.lines().enumerate().map(|(number, old)| {
+                match old.split_once(" = ") {
+                    Some((key, _)) if number == line => format!("{key} = {value}"),
+                    _ => old.to_owned(),
+                }
+            }).collect();
+            if let Err(error) = read(&changed.join("\n")) {
+                let told = error.to_string();
+                prop_assert!(told.starts_with("s.toml"), "{told}");
+                // A missing key is told at its table, which stands above.
+                prop_assert!(told.lines().count() >= 2, "{told}");
+            }
+        }
+    }
+}

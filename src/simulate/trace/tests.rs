@@ -1,0 +1,194 @@
+//! Traces, written and made up.
+
+use std::fmt::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::Moment;
+use crate::engine::quota::ResetMeaning;
+use crate::simulate::{Bound, Limiter, Outage, Shape, Speech};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn read(name: &str, text: &str) -> Result<Trace, FileError> {
+    Trace::parse(Path::new(name), text)
+}
+
+/// What a limiter answers to a request at each of these moments.
+fn trace(shape: &Shape, speech: Speech, moments: impl Iterator<Item = i64>) -> Trace {
+    let start = Moment(1_800_000_000_000);
+    let mut limiter = Limiter::new(shape.clone(), speech, start);
+    let mut text = String::new();
+    for millis in moments {
+        let at = Moment(start.0 + millis);
+        let ruling = limiter.ask(1, at);
+        let status = if ruling.is_accepted { 200 } else { 429 };
+        let headers: serde_json::Map<String, serde_json::Value> = ruling
+            .headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
+            .collect();
+        let line = serde_json::json!({ "at": at.to_string(), "status": status, "ms": 80, "headers": headers });
+        writeln!(text, "{line}").unwrap();
+    }
+    read("t.jsonl", &text).unwrap()
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let json = read(
+        "t.jsonl",
+        "{\"at\": \"2026-11-22T06:32:07.120Z\", \"status\": 200, \"ms\": 83, \"headers\": {\"RateLimit\": \"\\\"a\\\";r=1;t=2\"}}\n\
+         \n{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 0}\n",
+    );
+    let csv = read(
+        "t.csv",
+        "at,status,ms,RateLimit\n\
+         2026-11-22T06:32:07.120Z,200,83,\"\"\"a\"\";r=1;t=2\"\n\
+         2026-11-22T06:32:09Z,0,,\n",
+    );
+
+    assert_eq!(json, csv);
+    let answers = json.unwrap().answers;
+    assert_eq!(answers[0].header("ratelimit"), Some("\"a\";r=1;t=2"));
+    assert_eq!(answers[1].at, Duration::from_millis(1880));
+    assert_eq!(answers[1].served(), Served::Failed);
+}
+
+#[test]
+fn seconds_may_begin_anywhere_and_come_out_of_order() {
+    let trace = read("t.csv", "at,status\n1000.5,200\n1000,429\n").unwrap();
+
+    let seen: Vec<_> = trace.answers().iter().map(|a| (a.at.as_millis(), a.served())).collect();
+    assert_eq!(seen, [(0, Served::Throttled), (500, Served::Accepted)]);
+}
+
+#[test]
+fn every_mistake_is_told_with_its_line() {
+    let text = "{\"at\": 1, \"status\": 200}
+nonsense
+{\"at\": -1, \"stats\": 200}
+{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 200}
+{\"at\": 2, \"status\": 777, \"ms\": -1, \"headers\": []}
+{\"at\": 1e12, \"status\": 200}
+";
+    insta::assert_snapshot!(read("t.jsonl", text).unwrap_err(), @r#"
+        t.jsonl:2:2: not a JSON object; write {"at": …, "status": …} on one line
+        t.jsonl:3:1: `at` is missing or no time; write "2026-11-22T06:32:07.120Z" or seconds
+        t.jsonl:3:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        t.jsonl:3:1: unknown key `stats`; did you mean `status`?
+        t.jsonl:4:1: `at` is a date in one line and a number in another; write one of them
+        t.jsonl:5:1: `headers` is no object of texts; write {"name": "value"}
+        t.jsonl:5:1: `ms` is no time; write the milliseconds to the first byte, or leave it out
+        t.jsonl:5:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        t.jsonl:6:1: `at` is more than a year after the first answer; write seconds, or dates
+        9 mistakes in the trace
+        "#);
+    let text = "at,status,ms\n1,200\n1,200,\"8\nx,y,z\n";
+    insta::assert_snapshot!(read("t.csv", text).unwrap_err(), @r#"
+        t.csv:2:1: it has not as many values as the first line has names, or an open quote
+        t.csv:3:1: it has not as many values as the first line has names, or an open quote
+        t.csv:4:1: `at` is missing or no time; write "2026-11-22T06:32:07.120Z" or seconds
+        t.csv:4:1: `ms` is no time; write the milliseconds to the first byte, or leave it out
+        t.csv:4:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        5 mistakes in the trace
+        "#);
+    insta::assert_snapshot!(read("t.csv", "time,status\n1,200\n").unwrap_err(), @r#"
+        t.csv:1:1: the first line names no column `at` or no column `status`; write `at,status,ms` and the names of headers
+        1 mistake in the trace
+        "#);
+    insta::assert_snapshot!(read("t.jsonl", "\n").unwrap_err(), @r#"
+        t.jsonl: there is no answer in it; write a line for each
+        1 mistake in the trace
+        "#);
+}
+
+#[test]
+fn headers_that_tell_the_limit_are_believed() {
+    let shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
+    let speech = Speech::XRateLimit(ResetMeaning::EpochSeconds);
+
+    let traced = trace(&shape, speech, (0..3000).map(|number| number * 50)).model();
+
+    assert_eq!(traced.scenario.server.shape, shape);
+    assert_eq!(traced.scenario.server.speech, speech);
+    assert_eq!(traced.scenario.workers, 2, "one of 80 ms each 50 ms");
+}
+
+#[test]
+fn a_silent_limit_is_guessed_from_the_recoveries() {
+    let shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
+    for speech in [Speech::Nothing, Speech::RetryAfter] {
+        let traced = trace(&shape, speech, (0..12_000).map(|number| number * 50)).model();
+
+        assert_eq!(traced.scenario.server.shape, shape, "{speech:?}");
+        assert_eq!(traced.scenario.server.speech, speech);
+        assert!(traced.told[1].contains("guessed from 9 recoveries"), "{:?}", traced.told);
+    }
+}
+
+#[test]
+fn where_nothing_is_refused_the_busiest_minute_is_all_that_is_known() {
+    let shape =
+        Shape::TokenBucket { rate: crate::engine::quota::Rate::per_second(1e6), burst: 1000 };
+    let traced = trace(&shape, Speech::Nothing, (0..600).map(|number| number * 500)).model();
+
+    assert_eq!(
+        traced.scenario.server.shape,
+        Shape::FixedWindow { quota: 120, window: MINUTE, phase: Duration::ZERO }
+    );
+    assert_eq!(traced.scenario.until, Bound::Requests(600));
+    insta::assert_snapshot!(traced.told.join("\n"), @r#"
+        The trace: 600 answers in 299s; 600 accepted, 0 refused, 0 failed, in 0 outages.
+        It refused nothing and told of no limit: its busiest minute, 120 answers, is taken for one, which the true one may lie far above.
+        It shows what the server did to that client: a second limit, or one that was never met, is not in it.
+        "#);
+}
+
+#[test]
+fn failures_in_a_row_are_an_outage_and_single_ones_are_not() {
+    let mut text = "at,status\n".to_owned();
+    for second in 0..100 {
+        let status = if (40..60).contains(&second) || second == 10 { 503 } else { 200 };
+        writeln!(text, "{second},{status}").unwrap();
+    }
+
+    let traced = read("t.csv", &text).unwrap().model();
+
+    let seconds = Duration::from_secs;
+    assert_eq!(traced.scenario.server.outages, [Outage { from: seconds(40), lasts: seconds(20) }]);
+}
+
+mod laws {
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_readers(text in any::<String>(), name in "t\\.(csv|jsonl)") {
+            drop(read(&name, &text).map(|trace| trace.model()));
+        }
+
+        #[test]
+        fn every_trace_has_a_model_that_grants_something(
+            answers in prop::collection::vec((0..1_000_000_u32, prop::sample::select(vec![0, 200, 404, 429, 503]), 0..5000_u32), 1..60),
+        ) {
+            let mut text = "at,status,ms\n".to_owned();
+            for (at, status, ms) in answers {
+                writeln!(text, "{at},{status},{ms}").unwrap();
+            }
+            let scenario = read("t.csv", &text).unwrap().model().scenario;
+            prop_assert!(scenario.server.shape.grants().get() > 0.0);
+            prop_assert!((1..=256).contains(&scenario.workers));
+            prop_assert!(scenario.server.outages.windows(2).all(|pair| pair[0].from + pair[0].lasts <= pair[1].from));
+        }
+
+        #[test]
+        fn what_is_quoted_reads_back(header in "[ -~]{1,30}") {
+            let quoted = header.replace('"', "\"\"");
+            let trace = read("t.csv", &format!("at,status,x\n1,200,\"{quoted}\"\n")).unwrap();
+            let expected = Some(header.trim()).filter(|header| !header.is_empty());
+            prop_assert_eq!(trace.answers()[0].header("x"), expected);
+        }
+    }
+}

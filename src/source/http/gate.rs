@@ -1,0 +1,99 @@
+//! The gate before a provider, as the client sees it: who may send, when, and what came of it.
+//!
+//! Every request that really goes out passes it: first attempts, quick retries,
+//! every hop of a redirect. What it decides by is the worker's business.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+
+use crate::engine::quota::{HeaderNames, Hold, Outcome, Signals, read};
+use crate::engine::{Failure, Moment};
+
+/// Lets requests to one provider out, one by one, and learns from the replies.
+pub trait Gate: fmt::Debug {
+    /// Waits until the request may be sent.
+    ///
+    /// May be dropped while it waits. A gate that stays closed for longer than a request
+    /// should wait says so instead.
+    ///
+    /// # Errors
+    /// [`Cause::RateLimit`](crate::engine::Cause::RateLimit) with the time until which it is closed.
+    fn enter<'a>(
+        &'a self,
+        request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>>;
+
+    /// Whether a request that failed may be sent again at once. Taking it up spends it.
+    fn may_retry(&self, request: Outgoing<'_>) -> bool;
+
+    /// Reads what the headers of a reply say about limits. Names in lower case.
+    fn understand(&self, headers: &[(&str, &str)]) -> Signals;
+}
+
+/// A request about to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    pub host: &'a str,
+    /// The path of the URL, without query.
+    pub path: &'a str,
+    pub attempt: Attempt,
+}
+
+/// Whether a request is new, or a quick second try.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attempt {
+    First,
+    Again,
+}
+
+/// One request on its way. Dropped without a reply, it never came back.
+pub trait Passage: fmt::Debug {
+    /// Notes the head of the reply, which came after `latency`.
+    ///
+    /// Unless it is judged before it is dropped, it was what was asked for.
+    fn head(&mut self, signals: Signals, latency: Duration);
+
+    /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
+    fn told(&mut self, wait: Duration);
+
+    /// Says what the reply amounts to; the hold that it led to, if it closed the gate.
+    /// Only the first word counts.
+    fn judge(&mut self, outcome: Outcome) -> Option<Hold>;
+}
+
+/// A gate that is always open: for servers that are ours.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenGate;
+
+#[derive(Debug)]
+struct Unwatched;
+
+impl Gate for OpenGate {
+    fn enter<'a>(
+        &'a self,
+        _request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        Box::pin(async { Ok(Box::new(Unwatched) as Box<dyn Passage>) })
+    }
+
+    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+        true
+    }
+
+    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+        // A reset counts from the reply's own date, and nobody waits here.
+        read(headers, &HeaderNames::default(), Moment::default())
+    }
+}
+
+impl Passage for Unwatched {
+    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+
+    fn told(&mut self, _wait: Duration) {}
+
+    fn judge(&mut self, _outcome: Outcome) -> Option<Hold> {
+        None
+    }
+}

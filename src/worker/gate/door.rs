@@ -1,0 +1,373 @@
+//! One provider's gate, and the doors through which its accounts pass it.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::disk::Lasts;
+use crate::engine::quota::{Hold, Outcome, Signals, Wait, read};
+use crate::engine::{Cause, Failure, Moment};
+use crate::source::http::{Attempt, Gate, Outgoing, Passage};
+use crate::worker::gate::file::{QuotaFile, ScopeMemory};
+use crate::worker::gate::scope::{May, Scope, ScopeKey, Sent, health};
+use crate::worker::gate::{GateRules, HELD_PATIENCE, PACED_PATIENCE};
+use crate::worker::world::World;
+
+/// How often what a gate has learned is written down while nobody else uses the file. A process
+/// that dies in between loses the memory of as little.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether other processes have come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The gate of one provider.
+pub(super) struct Keeper<W: World> {
+    provider: String,
+    world: Rc<W>,
+    file: Rc<RefCell<QuotaFile>>,
+    rules: RefCell<GateRules>,
+    scopes: RefCell<BTreeMap<ScopeKey, Scope>>,
+    company: Cell<Company>,
+    written_at: Cell<Moment>,
+}
+
+/// Whether other processes ask the same provider.
+#[derive(Clone, Copy, Debug)]
+struct Company {
+    is_alone: bool,
+    looked_at: Moment,
+}
+
+/// The gate as one account passes it.
+pub struct Door<W: World> {
+    keeper: Rc<Keeper<W>>,
+    /// Named where the accounts of the provider have quotas of their own.
+    account: Option<String>,
+}
+
+/// Under which quota a request falls, and what it costs there.
+struct Fare {
+    key: ScopeKey,
+    weight: u32,
+    /// The path of the route, where that has a budget of its own.
+    route: Option<String>,
+}
+
+/// A request on its way.
+struct Traveller<W: World> {
+    keeper: Rc<Keeper<W>>,
+    key: ScopeKey,
+    sent: Sent,
+    signals: Signals,
+    first_byte: Option<Duration>,
+    judged: Option<Outcome>,
+}
+
+impl<W: World> Door<W> {
+    pub(super) fn new(keeper: Rc<Keeper<W>>, account: Option<String>) -> Self {
+        Self { keeper, account }
+    }
+
+    fn fare(&self, request: Outgoing<'_>) -> Fare {
+        let rules = self.keeper.rules.borrow();
+        let route = rules.provider.route(request.path);
+        let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
+        let (provider, account) = (&self.keeper.provider, self.account.as_deref());
+        let key = ScopeKey::new(provider, request.host, account, apart.as_deref());
+        Fare { key, weight: route.map_or(1, |route| route.weight), route: apart }
+    }
+}
+
+impl<W: World> Gate for Door<W> {
+    fn enter<'a>(
+        &'a self,
+        request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        let fare = self.fare(request);
+        Box::pin(async move {
+            let sent = self.keeper.enter(&fare, request.attempt).await?;
+            Ok(Box::new(Traveller {
+                keeper: Rc::clone(&self.keeper),
+                key: fare.key,
+                sent,
+                signals: Signals::default(),
+                first_byte: None,
+                judged: None,
+            }) as Box<dyn Passage>)
+        })
+    }
+
+    fn may_retry(&self, request: Outgoing<'_>) -> bool {
+        let fare = self.fare(request);
+        let now = self.keeper.world.now();
+        let mut scopes = self.keeper.scopes_with(&fare, now);
+        scopes.get_mut(&fare.key).is_none_or(|scope| scope.budget.try_retry(now))
+    }
+
+    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+        read(headers, &self.keeper.rules.borrow().provider.headers, self.keeper.world.now())
+    }
+}
+
+impl<W: World> Keeper<W> {
+    pub(super) fn new(
+        provider: &str,
+        world: Rc<W>,
+        file: Rc<RefCell<QuotaFile>>,
+        rules: &GateRules,
+    ) -> Self {
+        let now = world.now();
+        Self {
+            provider: provider.to_owned(),
+            world,
+            file,
+            rules: RefCell::new(rules.clone()),
+            scopes: RefCell::default(),
+            company: Cell::new(Company { is_alone: false, looked_at: Moment::default() }),
+            written_at: Cell::new(now),
+        }
+    }
+
+    /// Takes up rules, which may have changed; what was learned stays.
+    pub(super) fn rule(&self, rules: GateRules) {
+        if *self.rules.borrow() == rules {
+            return;
+        }
+        let now = self.world.now();
+        for scope in self.scopes.borrow_mut().values_mut() {
+            let policy = rules.policy_of(scope.route.as_deref());
+            scope.rule(policy, rules.provider.concurrency, now);
+        }
+        *self.rules.borrow_mut() = rules;
+    }
+
+    async fn enter(&self, fare: &Fare, attempt: Attempt) -> Result<Sent, Failure> {
+        let turnstile = {
+            let mut scopes = self.scopes_with(fare, self.world.now());
+            let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
+            if attempt == Attempt::First {
+                scope.budget.first_attempt();
+            }
+            Rc::clone(&scope.turnstile)
+        };
+        let _turn = turnstile.lock().await;
+        loop {
+            let now = self.world.now();
+            let (may, news) = self.ask(fare, now)?;
+            let news = news.notified();
+            match may {
+                May::Go(sent) => return Ok(sent),
+                May::WaitForPlace => news.await,
+                May::Wait { until, why } => {
+                    self.refuse_if_long(&fare.key, until, why, now)?;
+                    tokio::select! {
+                        () = self.world.sleep_until(until) => {}
+                        () = news => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for one request, with what other processes know if there are any.
+    fn ask(&self, fare: &Fare, now: Moment) -> Result<(May, Rc<Notify>), Failure> {
+        let mut scopes = self.scopes_with(fare, now);
+        let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
+        let news = Rc::clone(&scope.news);
+        if self.is_alone(now) {
+            return Ok((scope.admit(fare.weight, now), news));
+        }
+        let mut may = None;
+        let shared = self.file.borrow_mut().exchange(&fare.key, Lasts::Process, now, |theirs| {
+            scope.adopt(theirs, now);
+            let asked = may.insert(scope.admit(fare.weight, now));
+            (matches!(asked, May::Go(_)).then(|| scope.memory(&self.provider, now)), ())
+        });
+        self.complain(shared);
+        Ok((may.unwrap_or_else(|| scope.admit(fare.weight, now)), news))
+    }
+
+    /// A request waits for its turn, and not for hours: that is for the source to know.
+    fn refuse_if_long(
+        &self,
+        key: &ScopeKey,
+        until: Moment,
+        why: Wait,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        let patience = match why {
+            Wait::Held => HELD_PATIENCE,
+            Wait::Paced => PACED_PATIENCE,
+            Wait::Proving => Duration::MAX,
+        };
+        if until.since(now) < patience {
+            return Ok(());
+        }
+        let scopes = self.scopes.borrow();
+        let standing = scopes.get(key).map(|scope| scope.quota.standing(now));
+        let rate = standing.as_ref().and_then(|standing| standing.rate);
+        let why = match (why, standing.and_then(|standing| standing.hold), rate) {
+            (Wait::Held, Some(hold), _) => hold.to_string(),
+            (_, _, Some(rate)) => format!("the quota of {key} lets {rate} through"),
+            (_, _, None) => format!("the gate of {key} is closed"),
+        };
+        Err(Failure::new(Cause::RateLimit, why).held(Some(until)))
+    }
+
+    /// Returns the scopes, with that of the fare among them, as it was left by whoever used it last.
+    fn scopes_with(&self, fare: &Fare, now: Moment) -> RefMut<'_, BTreeMap<ScopeKey, Scope>> {
+        let mut scopes = self.scopes.borrow_mut();
+        if !scopes.contains_key(&fare.key) {
+            let mut memory = ScopeMemory::default();
+            let known = self.file.borrow_mut().exchange(&fare.key, Lasts::Process, now, |theirs| {
+                memory = theirs.cloned().unwrap_or_default();
+                (None, ())
+            });
+            self.complain(known);
+            let rules = self.rules.borrow();
+            let policy = rules.policy_of(fare.route.as_deref());
+            let places = rules.provider.concurrency;
+            let scope = Scope::new(policy, places, fare.route.clone(), &memory, now);
+            scopes.insert(fare.key.clone(), scope);
+        }
+        scopes
+    }
+
+    /// Notes the reply to a request; whoever waits, here or elsewhere, goes by it.
+    fn answered(
+        &self,
+        key: &ScopeKey,
+        sent: &Sent,
+        outcome: Outcome,
+        signals: &Signals,
+    ) -> Option<Hold> {
+        let (now, draw) = (self.world.now(), self.world.draw());
+        let mut scopes = self.scopes.borrow_mut();
+        let scope = scopes.get_mut(key)?;
+        let hold = scope.answered(sent, outcome, signals, now, draw);
+        if let Some(hold) = &hold {
+            tell(key, hold);
+        }
+        // What a server asks for outlives the process, and the power.
+        let lasts = if hold.is_some() { Lasts::PowerCut } else { Lasts::Process };
+        let is_due = self.written_at.get().after(WRITE_INTERVAL) <= now;
+        if hold.is_some() || is_due || !self.is_alone(now) {
+            self.write(key, scope, lasts, now);
+        }
+        scope.news.notify_waiters();
+        hold
+    }
+
+    fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Moment) {
+        let written = self.file.borrow_mut().exchange(key, lasts, now, |theirs| {
+            scope.adopt(theirs, now);
+            (Some(scope.memory(&self.provider, now)), ())
+        });
+        self.written_at.set(now);
+        self.complain(written);
+    }
+
+    /// Writes everything down: the process or the rules come to an end.
+    fn flush(&self) {
+        let now = self.world.now();
+        for (key, scope) in self.scopes.borrow_mut().iter_mut() {
+            self.write(key, scope, Lasts::Process, now);
+        }
+    }
+
+    fn is_alone(&self, now: Moment) -> bool {
+        let known = self.company.get();
+        if now < known.looked_at.after(LOOK_INTERVAL) && known.looked_at <= now {
+            return known.is_alone;
+        }
+        let is_alone = self.file.borrow().is_ours_alone();
+        self.company.set(Company { is_alone, looked_at: now });
+        is_alone
+    }
+
+    fn complain(&self, outcome: Result<(), Failure>) {
+        if let Err(failure) = outcome
+            && self.file.borrow_mut().is_worth_a_word()
+        {
+            let cause = failure.cause;
+            warn!(%cause, "what is learned of quotas is neither kept nor shared: {failure}");
+        }
+    }
+}
+
+fn tell(key: &ScopeKey, hold: &Hold) {
+    let until = hold.until;
+    if hold.exceeds_max_wait {
+        error!(scope = %key, %until, "a person is needed: a wait longer than `max_wait`: {hold}");
+    } else {
+        info!(scope = %key, %until, "gate closed: {hold}");
+    }
+}
+
+fn lost() -> Failure {
+    Failure::new(Cause::Unknown, "a quota was let go while it was asked")
+}
+
+impl<W: World> fmt::Debug for Keeper<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Drop for Keeper<W> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl<W: World> fmt::Debug for Door<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("provider", &self.keeper.provider).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Passage for Traveller<W> {
+    fn head(&mut self, signals: Signals, latency: Duration) {
+        self.signals = signals;
+        self.first_byte = Some(latency);
+    }
+
+    fn told(&mut self, wait: Duration) {
+        self.signals.told = self.signals.told.max(Some(wait));
+    }
+
+    fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
+        if self.judged.replace(outcome).is_some() {
+            return None;
+        }
+        self.keeper.answered(&self.key, &self.sent, outcome, &self.signals)
+    }
+}
+
+impl<W: World> Drop for Traveller<W> {
+    fn drop(&mut self) {
+        if self.judged.is_none() && self.first_byte.is_some() {
+            self.judge(Outcome::Accepted);
+        }
+        let now = self.keeper.world.now();
+        let mut scopes = self.keeper.scopes.borrow_mut();
+        let Some(scope) = scopes.get_mut(&self.key) else { return };
+        if self.judged.is_none() {
+            scope.quota.dropped(self.sent.ticket, now);
+        }
+        let health = health(self.judged, self.first_byte, &self.sent, now);
+        scope.left(&self.sent, health, now);
+    }
+}
+
+impl<W: World> fmt::Debug for Traveller<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traveller").field("scope", &self.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! What the gates remember, as a file: written by whoever passes a gate, read by the next process.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use tracing::warn;
+
+use crate::disk::{Lasts, SharedFile, Standing};
+use crate::engine::quota::Memory;
+use crate::engine::{BudgetMemory, ConcurrencyMemory, Failure, Moment};
+use crate::worker::gate::scope::ScopeKey;
+
+/// The name of the file in the state folder.
+pub const QUOTA_FILE: &str = "quota.json";
+
+/// The format that this program writes. What it does not know is another's, and is left alone.
+const SCHEMA: u32 = 1;
+
+/// Scopes that nobody has asked for longer than this are forgotten: hosts come and go.
+const FORGET_AFTER_MILLIS: i64 = 90 * 86_400_000;
+
+/// Everything in the file.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Remembered {
+    schema: u32,
+    pub scopes: BTreeMap<ScopeKey, ScopeMemory>,
+}
+
+/// What is remembered of one scope.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ScopeMemory {
+    /// Counts the writes, so that a process sees that another wrote.
+    pub(super) revision: u64,
+    /// By whose rules it goes.
+    pub provider: String,
+    pub quota: Memory,
+    pub concurrency: ConcurrencyMemory,
+    pub budget: BudgetMemory,
+}
+
+/// Reads what was written.
+///
+/// # Errors
+/// One sentence on why it cannot be understood.
+pub fn read(bytes: &[u8]) -> Result<Remembered, String> {
+    let remembered: Remembered =
+        serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
+    if SCHEMA < remembered.schema {
+        let newer = remembered.schema;
+        return Err(format!("a newer version wrote it (schema {newer}, this one knows {SCHEMA})"));
+    }
+    Ok(remembered)
+}
+
+/// The file as this process knows it.
+#[derive(Debug)]
+pub(super) struct QuotaFile {
+    file: SharedFile,
+    /// The revision of each scope that is known here.
+    known: BTreeMap<ScopeKey, u64>,
+    complained: bool,
+}
+
+impl QuotaFile {
+    pub(super) fn new(mut file: SharedFile) -> Self {
+        let mut complained = false;
+        if let Err(failure) = file.attend() {
+            warn!(cause = %failure.cause, "other processes cannot be noticed: {failure}");
+            complained = true;
+        }
+        Self { file, known: BTreeMap::new(), complained }
+    }
+
+    pub(super) fn is_ours_alone(&self) -> bool {
+        self.file.is_ours_alone()
+    }
+
+    /// Has `act` see what others wrote of a scope since the last time, if anything, and return
+    /// what it becomes, or none to leave it.
+    ///
+    /// A file that cannot be used is complained of once; then nothing is shared or remembered.
+    pub(super) fn exchange<T>(
+        &mut self,
+        key: &ScopeKey,
+        lasts: Lasts,
+        now: Moment,
+        act: impl FnOnce(Option<&ScopeMemory>) -> (Option<ScopeMemory>, T),
+    ) -> Result<T, Failure> {
+        let known = self.known.get(key).copied();
+        let (revision, told) = self.file.change(lasts, read, |standing| {
+            let mut all = match standing {
+                Standing::Nothing => Remembered::default(),
+                Standing::Content(all) => all,
+                Standing::PutAside { kept_as, why } => {
+                    let kept_as = kept_as.display();
+                    warn!("what was known of quotas is put aside as {kept_as}: {why}");
+                    Remembered::default()
+                }
+            };
+            let theirs = all.scopes.get(key).filter(|memory| Some(memory.revision) != known);
+            let seen = all.scopes.get(key).map_or(0, |memory| memory.revision);
+            let (mine, told) = act(theirs);
+            let Some(mut mine) = mine else { return (None, (seen, told)) };
+            mine.revision = seen.wrapping_add(1);
+            let revision = mine.revision;
+            all.scopes.retain(|_, memory| now.0 - memory.quota.written_at < FORGET_AFTER_MILLIS);
+            all.scopes.insert(key.clone(), mine);
+            all.schema = SCHEMA;
+            (serde_json::to_vec_pretty(&all).ok(), (revision, told))
+        })?;
+        self.known.insert(key.clone(), revision);
+        self.complained = false;
+        Ok(told)
+    }
+
+    /// Whether this failure is the first of a row.
+    pub(super) fn is_worth_a_word(&mut self) -> bool {
+        !std::mem::replace(&mut self.complained, true)
+    }
+}

@@ -1,0 +1,183 @@
+//! One quota with everything that bounds the requests under it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, Notify};
+
+use crate::engine::quota::{
+    Admission, Hold, Outcome, Quota, QuotaPolicy, Rate, Reply, Signals, Ticket, Wait,
+};
+use crate::engine::{BudgetPolicy, Concurrency, Draw, Health, Moment, RetryBudget, Taken};
+use crate::worker::gate::file::ScopeMemory;
+
+/// What a scope is known by: `host`, `host account`, `host account /route`.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct ScopeKey(String);
+
+impl ScopeKey {
+    /// The scope of a provider's host, of one account where they do not share it, and of one
+    /// route where that has a budget of its own.
+    #[must_use]
+    pub fn new(provider: &str, host: &str, account: Option<&str>, route: Option<&str>) -> Self {
+        let mut key = provider.to_owned();
+        if host != provider {
+            key.push(' ');
+            key.push_str(host);
+        }
+        for more in [account, route].into_iter().flatten() {
+            key.push(' ');
+            key.push_str(more);
+        }
+        Self(key)
+    }
+}
+
+impl fmt::Display for ScopeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The bounds of one scope, as this process knows them.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) quota: Quota,
+    pub(super) concurrency: Concurrency,
+    pub(super) budget: RetryBudget,
+    pub(super) in_flight: u32,
+    /// The path of the route that it is for, if it is for one.
+    pub(super) route: Option<String>,
+    /// Units that one request costs, for the rate in requests.
+    weight: u32,
+    /// Those who wait pass one after the other, in the order in which they came.
+    pub(super) turnstile: Rc<Mutex<()>>,
+    /// Something changed for whoever waits.
+    pub(super) news: Rc<Notify>,
+}
+
+/// What a request carries that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) ticket: Ticket,
+    pub(super) at: Moment,
+    pub(super) in_flight: u32,
+}
+
+/// Whether a request may go.
+pub(super) enum May {
+    Go(Sent),
+    Wait {
+        until: Moment,
+        why: Wait,
+    },
+    /// As many are in flight as may be.
+    WaitForPlace,
+}
+
+impl Scope {
+    pub(super) fn new(
+        policy: QuotaPolicy,
+        concurrency: u32,
+        route: Option<String>,
+        memory: &ScopeMemory,
+        now: Moment,
+    ) -> Self {
+        Self {
+            quota: Quota::recall(policy, &memory.quota, now),
+            concurrency: Concurrency::recall(concurrency, &memory.concurrency, now),
+            budget: RetryBudget::recall(BudgetPolicy::default(), &memory.budget, now),
+            in_flight: 0,
+            route,
+            weight: 1,
+            turnstile: Rc::default(),
+            news: Rc::default(),
+        }
+    }
+
+    /// Goes on from what another process wrote, if one did.
+    pub(super) fn adopt(&mut self, theirs: Option<&ScopeMemory>, now: Moment) {
+        if let Some(theirs) = theirs {
+            self.quota.adopt(&theirs.quota, now);
+        }
+    }
+
+    /// Goes on by other rules.
+    pub(super) fn rule(&mut self, policy: QuotaPolicy, concurrency: u32, now: Moment) {
+        self.quota = Quota::recall(policy, &self.quota.memory(now), now);
+        self.concurrency = Concurrency::recall(concurrency, &self.concurrency.memory(now), now);
+        self.news.notify_waiters();
+    }
+
+    pub(super) fn memory(&self, provider: &str, now: Moment) -> ScopeMemory {
+        ScopeMemory {
+            provider: provider.to_owned(),
+            quota: self.quota.memory(now),
+            concurrency: self.concurrency.memory(now),
+            budget: self.budget.memory(),
+            ..ScopeMemory::default()
+        }
+    }
+
+    pub(super) fn admit(&mut self, weight: u32, now: Moment) -> May {
+        self.weight = weight;
+        if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
+            return May::WaitForPlace;
+        }
+        match self.quota.admit(weight, now) {
+            Admission::Go(ticket) => {
+                self.in_flight += 1;
+                May::Go(Sent { ticket, at: now, in_flight: self.in_flight })
+            }
+            Admission::Wait { until, why } => May::Wait { until, why },
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        sent: &Sent,
+        outcome: Outcome,
+        signals: &Signals,
+        now: Moment,
+        draw: Draw,
+    ) -> Option<Hold> {
+        self.quota.answered(sent.ticket, &Reply { outcome, signals }, now, draw)
+    }
+
+    /// The place of a request is free again.
+    pub(super) fn left(&mut self, sent: &Sent, health: Health, now: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.concurrency.answered(sent.at, health, now);
+        self.news.notify_waiters();
+    }
+
+    /// The rate in force; `None` where nothing is paced.
+    pub(super) fn rate(&self, now: Moment) -> Option<Rate> {
+        self.quota.standing(now).rate
+    }
+
+    fn requests_per_second(&self, now: Moment) -> Option<f64> {
+        self.rate(now).map(|rate| rate.get() / f64::from(self.weight))
+    }
+}
+
+/// What the end of a request says of the server's health.
+pub(super) fn health(
+    outcome: Option<Outcome>,
+    first_byte: Option<Duration>,
+    sent: &Sent,
+    now: Moment,
+) -> Health {
+    match (outcome, first_byte) {
+        (Some(Outcome::Failed), _) => Health::Overloaded,
+        (Some(Outcome::Accepted), Some(first_byte)) => Health::Good(Taken {
+            first_byte,
+            whole: now.since(sent.at).max(first_byte),
+            in_flight: sent.in_flight,
+        }),
+        (Some(Outcome::Accepted | Outcome::Throttled) | None, _) => Health::Silent,
+    }
+}

@@ -1,0 +1,30 @@
+//! The named policies of quick retries, as the configuration wants them.
+
+use crate::config::Settings;
+use crate::retry::{Policy, Registry};
+
+/// The policies of one source. They count together, each under its name.
+#[derive(Clone, Debug)]
+pub struct Retries {
+    pub request: Policy,
+    pub storage: Policy,
+    pub collect: Policy,
+    /// For calls over D-Bus, of which there are none yet.
+    pub bus: Policy,
+    pub registry: Registry,
+}
+
+impl Retries {
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let (retry, registry) = (&settings.retry, Registry::default());
+        let policy = |name, shape| Policy::new(name, shape).counted_in(&registry);
+        Self {
+            request: policy("request", retry.request),
+            storage: policy("storage", retry.storage),
+            collect: policy("collect", retry.collect),
+            bus: policy("bus", retry.bus),
+            registry,
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! `explain`: what a reply is judged to be, and why; and replies that were kept.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::commands::home::{Home, Ran, answering};
+use crate::hostile::plain;
+use crate::mailbox::Mailbox;
+
+const RULES: &str = "
+[[provider.strict.error]]
+status = 403
+body = { pointer = \"/error/code\", value = 7 }
+class = \"rate_limit\"
+wait = \"1h\"
+scope = \"item\"
+note = \"their soft limit\"
+
+[[provider.strict.error]]
+header = { name = \"X-Error\", contains = \"gone\" }
+class = \"not_found\"
+";
+
+/// A reply that tries to take over the terminal, and repeats the token.
+fn hostile() -> Vec<u8> {
+    let headers = "Content-Type: text/plain\r\nX-RateLimit-Remaining: 7\r\nSet-Cookie: id=stolen\r\n\
+                   Server: evil\u{9b}31m\r\nX-Odd: kept-out\r\nX-Error: disk\r\n";
+    let body = "\u{1b}[2Jno\r\nthe token secret is \u{202e}unwelcome\nsecond\u{7} line";
+    plain("403 No", headers, body)
+}
+
+fn explained(args: &[&str]) -> Ran {
+    let ran = Home::empty().cynosure(&[&["explain"], args].concat());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    ran
+}
+
+/// Nothing in the text could do anything to a terminal.
+fn is_tame(text: &str) -> bool {
+    !text.chars().any(|c| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c))
+}
+
+#[test]
+fn a_reset_years_ahead_is_told_as_what_it_is() {
+    let ran = explained(&[
+        "--status",
+        "403",
+        "--header",
+        "X-RateLimit-Remaining: 0",
+        "--header",
+        "X-RateLimit-Reset: 4000000000",
+    ]);
+
+    let ahead = ran.out.split("(in ").nth(1).unwrap().split(')').next().unwrap();
+    let told = ran.out.replace(ahead, "SPAN");
+    insta::assert_snapshot!(told, @r"
+    reply    403, 2 headers, no body
+             judged by the built-in rules
+    rule     throttled_refusal (built in): 403 or 503 with a Retry-After, or with nothing remaining
+    cause    rate_limit (TEMPORARY)
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    delay    1 h
+             not the SPAN to the reset, but max_wait, 1 h, + 1 s margin, + up to 1 s by chance
+             one request then tries, and a person is told
+    quota    X-RateLimit-*: 0 requests remain
+             reset 4000000000, read as seconds since 1970, by its size: 2096-10-02 07:06:40 UTC (in SPAN)
+    ");
+}
+
+#[test]
+fn a_forbidden_reply_means_one_thing_for_an_item_and_another_for_the_listing() {
+    insta::assert_snapshot!(explained(&["--status", "403"]).out, @r"
+    reply    403, no header, no body
+             judged by the built-in rules
+    rule     forbidden (built in): 403 without a word of limits
+    cause    forbidden (PERMANENT)
+    verdict  an item: quarantined at once; ten different items in a row count as a refused credential
+    delay    1 d, then 2 d, 4 d
+             item.recheck, 1 d, doubling up to item.max_recheck, 7 d
+    verdict  the listing and the session: the credential is read again; refused again, all waits for another, and a person is told
+    delay    5 min
+             restart.restart_delay_auth, unless the credential changes sooner
+    quota    the headers say nothing of one
+    ");
+}
+
+#[test]
+fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
+    let ran = explained(&["--status", "503", "--scope", "listing"]);
+    insta::assert_snapshot!(ran.out, @r"
+    reply    503, no header, no body
+             judged by the built-in rules
+    rule     server_trouble (built in): 408, 425 or 5xx
+    cause    server (TEMPORARY)
+    verdict  after 3 quick tries, the session waits and tries again, 3 times, then starts anew
+    delay    42 s to 1 min 18 s, then 1 min 42 s to 2 min 18 s, 3 min 42 s to 4 min 18 s
+             1 min × 2^0, ± 30 % of 1 min by chance, at most 1 h
+    quota    the headers say nothing of one
+    ");
+    let ran = explained(&["--status", "500", "--header", "retry-after: 30", "--scope", "item"]);
+    insta::assert_snapshot!(ran.out, @r"
+    reply    500, 1 header, no body
+             judged by the built-in rules
+    rule     server_trouble (built in): 408, 425 or 5xx
+    cause    server (TEMPORARY)
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session
+    delay    30 s, then 10 s to 20 s
+             item.retry_delay, 10 s × 2^0, at most 5 min, its upper half by chance
+             never sooner than the server's word, 30 s
+    gate     closed to every request for 31 s to 32 s
+             the server's word, 30 s, + 1 s margin, + up to 1 s by chance
+    quota    Retry-After: 30 s
+    ");
+}
+
+#[test]
+fn a_retry_after_that_is_none_is_told_as_such() {
+    for junk in ["0", "-1", "1e30", "soon"] {
+        let header = format!("Retry-After: {junk}");
+        let out = explained(&["--status", "429", "--header", &header]).out;
+        assert!(out.contains(&format!("Retry-After: \"{junk}\" is no time to wait")), "{out}");
+        assert!(out.contains("no time is told: a first hold, + 1 s margin"), "{out}");
+    }
+}
+
+#[test]
+fn rules_of_ones_own_are_named_with_their_place_and_note() {
+    let home = Home::empty();
+    home.write("config.toml", RULES);
+    home.write("body.json", r#"{"error": {"code": 7}}"#);
+
+    let mine = home.cynosure(&["explain", "--status", "403", "--body", "body.json"]);
+    let header = ["explain", "--status", "500", "--header", "X-ERROR: it is Gone now"];
+    let other = home.cynosure(&header);
+
+    insta::assert_snapshot!(mine.out, @r"
+    reply    403, no header, a body of 22 bytes
+             judged by 2 rules of provider strict, then by those built in
+    for      an item
+    rule     yours at config.toml:2:1: their soft limit
+    cause    rate_limit (TEMPORARY)
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    delay    1 h
+             your rule, 1 h, + 1 s margin, + up to 1 s by chance
+    for      the listing and the session
+    rule     forbidden (built in): 403 without a word of limits
+    cause    forbidden (PERMANENT)
+    verdict  the credential is read again; refused again, all waits for another, and a person is told
+    delay    5 min
+             restart.restart_delay_auth, unless the credential changes sooner
+    quota    the headers say nothing of one
+    ");
+    assert!(
+        other.out.contains("rule     yours at config.toml:10:1\ncause    not_found"),
+        "{other:?}"
+    );
+}
+
+#[test]
+fn a_body_may_come_from_standard_input_and_json_may_go_out() {
+    let home = Home::empty();
+    let mut command = home.command(&["explain", "--status", "403", "--body", "-", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Quota exceeded for user").unwrap();
+    let output = child.wait_with_output().unwrap();
+
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["body_bytes"], 23);
+    assert_eq!(json["judged"][0]["rule"]["name"], "says_too_many");
+    assert_eq!(json["judged"][0]["cause"], "rate_limit");
+    assert_eq!(json["judged"][0]["outlooks"][0]["verdict"], "wait");
+    assert!(json["judged"][0]["outlooks"][0]["delay"]["shortest_seconds"].is_number());
+}
+
+#[test]
+fn what_is_typed_wrongly_is_answered_with_what_to_type() {
+    let home = Home::empty();
+    let refused = |args: &[&str], code: i32| {
+        let ran = home.cynosure(&[&["explain"], args].concat());
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert!(is_tame(&ran.err), "{ran:?}");
+        ran.err.lines().next().unwrap_or_default().to_owned()
+    };
+
+    insta::assert_snapshot!(
+        [
+            refused(&["--status", "403", "--header", "X-Foo"], 2),
+            refused(&["--status", "403", "--header", "X Foo: 1"], 2),
+            refused(&["--status", "403", "--header", "X-Foo: a\u{1b}[2J"], 2),
+            refused(&["--status", "42"], 2),
+            refused(&["--status", "403", "--body", "nowhere"], 1),
+            refused(&["--status", "403", "--provider", "nobody"], 78),
+            refused(&[], 78),
+        ]
+        .join("\n"),
+        @r"
+    error: --header 'X-Foo' has no colon: write 'Name: value'
+    error: --header 'X Foo: 1' has a name that no header can have: write 'Name: value'
+    error: --header 'X-Foo: a\u{1b}[2J' has a control character in its value: write 'Name: value'
+    error: invalid value '42' for '--status <N>': 42 is not in 100..=999
+    cynosure: cannot read the body: failed to open file `nowhere`: No such file or directory (os error 2)
+    cynosure: no provider nobody is in the configuration; it has none
+    cynosure: without a configuration there is nothing recorded: name one with --config FILE, or give a reply with --status
+    "
+    );
+}
+
+/// Whether bytes are anywhere in what the source remembers.
+fn remembers(home: &Home, text: &str) -> bool {
+    let files = ["ledger.sqlite", "ledger.sqlite-wal", "execution_state.json"];
+    files.iter().any(|name| {
+        let bytes = fs_err::read(home.path("state/work").join(name)).unwrap_or_default();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[test]
+fn the_last_reply_of_a_session_is_kept_and_explained() {
+    let home = Home::at(&format!("http://{}/.well-known/jmap", answering(hostile().leak())));
+    let ran = home.cynosure(&["run", "--once"]);
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+
+    let ran = home.cynosure(&["explain", "--source", "work"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(is_tame(&ran.out), "{ran:?}");
+    let lines: Vec<_> = ran.out.lines().collect();
+    assert!(lines[0].starts_with("reply    403, 4 headers, a body of "), "{ran:?}");
+    assert!(lines[1].contains("recorded for the session of work, 20"), "{ran:?}");
+    assert!(ran.out.contains("rule     forbidden (built in)"), "{ran:?}");
+    assert!(ran.out.contains("X-RateLimit-*: 7 requests remain"), "{ran:?}");
+    assert!(remembers(&home, "evil"));
+    for unwanted in ["token secret", "stolen", "kept-out"] {
+        assert!(!remembers(&home, unwanted), "{unwanted}");
+    }
+}
+
+/// A home whose server gives out two mails of three, and refuses one in a hostile way.
+async fn with_a_refused_mail(rules: &str) -> (Home, Ran) {
+    let mut mailbox = Mailbox::of(3);
+    mailbox.instead = Some(("/get/alice/BM1", hostile()));
+    let served = mailbox.serve().await;
+    let home = Home::at(served.server.url.as_str());
+    home.write("config.toml", &(home.read("config.toml") + rules));
+    let ran = async_cynosure(home, &["run", "--once"]).await;
+    drop(served);
+    ran
+}
+
+/// Runs the program while the servers of the test go on.
+async fn async_cynosure(home: Home, args: &'static [&'static str]) -> (Home, Ran) {
+    let run = move || {
+        let ran = home.cynosure(args);
+        (home, ran)
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
+    let (home, ran) = with_a_refused_mail("").await;
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+
+    let shown = home.cynosure(&["failures", "--item", "TM1"]);
+    let told = home.cynosure(&["explain", "--item", "TM1"]);
+    let json = home.cynosure(&["failures", "--item", "TM1", "--json"]);
+
+    assert!(is_tame(&shown.out) && is_tame(&told.out) && is_tame(&json.out));
+    insta::assert_snapshot!(shown.cells(), @r#"
+    item | TM1 of work
+    state | quarantined after 1 failed attempt
+    failed | TIME
+    next | TIME (in WAIT)
+    cause | forbidden (PERMANENT)
+    why | 403 from 127.0.0.1: "\u{1b}[2Jno"
+    reply | 403, on TIME
+    content-type: text/plain
+    x-ratelimit-remaining: 7
+    server: evil\u{9b}31m
+    content-length: 53
+
+    \u{1b}[2Jno
+    the token [secret] is \u{202e}unwelcome
+    second\u{7} line
+    "#);
+    insta::assert_snapshot!(told.cells(), @r"
+    reply | 403, 4 headers, a body of 55 bytes
+    recorded for the item TM1 of work, TIME UTC
+    judged by the built-in rules: provider 127.0.0.1 has none
+    rule | forbidden (built in): 403 without a word of limits
+    cause | forbidden (PERMANENT)
+    verdict | quarantined at once; ten different items in a row count as a refused credential
+    delay | 1 d, then 2 d, 4 d
+    item.recheck, 1 d, doubling up to item.max_recheck, 7 d
+    quota | X-RateLimit-*: 7 requests remain
+    ");
+    let json = &json.json_lines()[0];
+    assert_eq!(
+        json["reply"]["body"],
+        "\u{1b}[2Jno\r\nthe token [secret] is \u{202e}unwelcome\nsecond\u{7} line"
+    );
+    assert_eq!((&json["quarantined_in_a_row"], &json["attempts"]), (&1.into(), &1.into()));
+    for unwanted in ["token secret", "stolen", "kept-out"] {
+        assert!(!remembers(&home, unwanted), "{unwanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_of_ones_own_decides_in_the_worker_too() {
+    let rule = "[[provider.\"127.0.0.1\".error]]\nheader = { name = \"X-Error\", equals = \"disk\" }\n\
+                class = \"too_large\"\nscope = \"item\"\n";
+    let (home, ran) = with_a_refused_mail(rule).await;
+
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let line = &home.cynosure(&["failures", "--json"]).json_lines()[0];
+    assert_eq!(line["cause"], "too_large");
+    let names: Vec<_> =
+        line["reply"]["headers"].as_array().unwrap().iter().map(|pair| &pair[0]).collect();
+    assert!(names.contains(&&Value::from("x-error")), "what a rule looks at is kept: {line}");
+    let told = home.cynosure(&["explain", "--item", "TM1"]).out;
+    assert!(told.contains("rule     yours at config.toml:"), "{told}");
+    // Without the rule it is what it was before.
+    home.configure(rule, "");
+    let told = home.cynosure(&["explain", "--item", "TM1"]).out;
+    assert!(told.contains("rule     forbidden (built in)"), "{told}");
+    assert!(told.contains("then     it failed as too_large"), "{told}");
+}
+
+#[test]
+fn an_item_that_is_not_there_is_answered_with_what_shows_those_that_are() {
+    let home = Home::of_work();
+    for args in [["failures", "--item", "no\u{1b}pe"], ["explain", "--item", "no\u{1b}pe"]] {
+        let ran = home.cynosure(&args);
+        assert_eq!((ran.code, is_tame(&ran.err)), (Some(1), true), "{ran:?}");
+        assert!(ran.err.contains("`cynosure failures` shows what has failed"), "{ran:?}");
+    }
+}
