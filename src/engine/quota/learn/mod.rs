@@ -48,6 +48,9 @@ const PROOF_MIN: Duration = Duration::from_secs(30);
 /// A bucket larger than what this takes to empty is not worth the wait, in seconds.
 const BUCKET_PROOF_MAX: f64 = 240.0;
 
+/// Nor is the first one further away than this, if it is for much.
+const INTERVAL_BOLD: Duration = Duration::from_secs(600);
+
 /// No probe is further away than this.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -331,7 +334,10 @@ impl Learner {
         let doublings = 2_f64.powi(self.failures.clamp(0, 16));
         let interval = self.cost.as_secs_f64() / (gain / 2.0) * doublings;
         let interval = Duration::try_from_secs_f64(interval).unwrap_or(INTERVAL_MAX);
-        self.next_probe = Some(now.after(interval.min(INTERVAL_MAX)));
+        // A limit that is gone again must not slow everything down for days.
+        let is_bold = gain >= 0.5 && self.failures == 0;
+        let longest = if is_bold { INTERVAL_BOLD } else { INTERVAL_MAX };
+        self.next_probe = Some(now.after(interval.min(longest)));
     }
 
     /// Returns the rate to try next.
