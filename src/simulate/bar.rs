@@ -1,64 +1,208 @@
-//! What following a quota must achieve against each kind of server, measured.
+//! What following a quota must achieve against each kind of server: four hours each, measured.
+//!
+//! `cargo nextest run -E 'test(simulate::bar)' --no-capture` prints the table.
 
 use std::time::Duration;
 
-use crate::engine::quota::{QuotaPolicy, Rate};
-use crate::simulate::{Latency, Outcome, Restart, Server, Shape, Speech, Strategy, Trial, run};
+use crate::engine::quota::{QuotaPolicy, Rate, ResetMeaning};
+use crate::simulate::{
+    Latency, Neighbour, Outage, Outcome, Restart, Server, Shape, Speech, Strategy, Trial, run,
+};
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const SEEDS: [u64; 2] = [1, 2];
 
-fn shapes() -> Vec<(&'static str, Shape)> {
-    vec![
-        ("600/min", Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO }),
-        ("bucket 10/s", Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 }),
-        ("5000/h", Shape::FixedWindow { quota: 5000, window: HOUR, phase: Duration::ZERO }),
-        (
-            "19/min, lock",
-            Shape::LockOut {
-                quota: 19,
-                window: MINUTE,
-                lock: MINUTE * 5,
-                restart: Restart::ByAnyRequest,
-            },
-        ),
-        ("100/h", Shape::FixedWindow { quota: 100, window: HOUR, phase: Duration::ZERO }),
-    ]
+const PER_MINUTE: Shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
+const PER_HOUR: Shape = Shape::FixedWindow { quota: 5000, window: HOUR, phase: Duration::ZERO };
+const FEW: Shape = Shape::FixedWindow { quota: 100, window: HOUR, phase: Duration::ZERO };
+const LOCK_OUT: Shape = Shape::LockOut {
+    quota: 19,
+    window: MINUTE,
+    lock: Duration::from_secs(300),
+    restart: Restart::ByAnyRequest,
+};
+
+fn bucket() -> Shape {
+    Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 }
 }
 
-fn trial(shape: Shape, speech: Speech, strategy: Strategy, seed: u64) -> Trial {
+/// The least share, and the most requests that may be throttled.
+struct Bar {
+    share: f64,
+    throttled: u64,
+}
+
+fn trial(shape: &Shape, speech: Speech, seed: u64) -> Trial {
     let latency = Latency { base: Duration::from_millis(60), spread: Duration::from_millis(40) };
+    let shape = shape.clone();
     Trial {
         server: Server { shape, speech, latency, neighbour: None, outages: Vec::new() },
-        strategy,
+        strategy: Strategy::Quota(QuotaPolicy::default()),
         workers: 8,
         weight: 1,
         lasts: 4 * HOUR,
         work: None,
         seed,
-        sample: 60 * MINUTE,
+        sample: 10 * MINUTE,
+    }
+}
+
+fn measure(name: &str, trial: &Trial, bar: &Bar) -> Outcome {
+    let outcome = run(trial);
+    let percent = outcome.share * 100.0;
+    let (speech, seed) = (trial.server.speech, trial.seed);
+    println!("{name:20} {speech:?} seed {seed}: {percent:.1} %, {} throttled", outcome.throttled);
+    assert!(outcome.share >= bar.share, "{name} {speech:?} seed {seed}: {percent:.1} %");
+    assert!(outcome.throttled <= bar.throttled, "{name} {speech:?}: {}", outcome.throttled);
+    outcome
+}
+
+fn all_seeds(name: &str, shape: &Shape, speech: Speech, bar: &Bar) {
+    for seed in SEEDS {
+        measure(name, &trial(shape, speech, seed), bar);
     }
 }
 
 #[test]
-fn table() {
-    for (name, shape) in shapes() {
-        for speech in [Speech::Nothing, Speech::RetryAfter, Speech::RateLimit] {
-            for seed in [1, 2] {
-                let start = std::time::SystemTime::now();
-                let Outcome { share, throttled, samples, .. } = run(&trial(
-                    shape.clone(),
-                    speech,
-                    Strategy::Quota(QuotaPolicy::default()),
-                    seed,
-                ));
-                let v: Vec<_> = samples.iter().map(|s| (s.accepted, s.throttled)).collect();
-                println!(
-                    "{name:14} {speech:?} {seed} {:.1}% {throttled} {v:?} {:?}",
-                    share * 100.0,
-                    start.elapsed()
-                );
-            }
+fn a_fixed_window_is_used_up_without_a_refusal_where_headers_tell_it() {
+    all_seeds("600 per min", &PER_MINUTE, Speech::RateLimit, &Bar { share: 0.99, throttled: 0 });
+    all_seeds("5000 per h", &PER_HOUR, Speech::RateLimit, &Bar { share: 0.99, throttled: 0 });
+    all_seeds("100 per h", &FEW, Speech::RateLimit, &Bar { share: 0.99, throttled: 0 });
+}
+
+#[test]
+fn a_bucket_is_used_up_without_a_refusal_where_headers_tell_it() {
+    all_seeds("bucket 10/s", &bucket(), Speech::RateLimit, &Bar { share: 0.99, throttled: 0 });
+}
+
+#[test]
+fn a_lock_out_is_never_met_where_headers_tell_the_limit() {
+    let bar = Bar { share: 0.92, throttled: 0 };
+    all_seeds("19 per min, lock-out", &LOCK_OUT, Speech::RateLimit, &bar);
+}
+
+#[test]
+fn a_fixed_window_is_learned_without_headers() {
+    let bar = Bar { share: 0.97, throttled: 40 };
+    all_seeds("600 per min", &PER_MINUTE, Speech::Nothing, &bar);
+    all_seeds("600 per min", &PER_MINUTE, Speech::RetryAfter, &bar);
+}
+
+#[test]
+fn a_bucket_is_learned_without_headers() {
+    let bar = Bar { share: 0.97, throttled: 120 };
+    all_seeds("bucket 10/s", &bucket(), Speech::Nothing, &bar);
+    all_seeds("bucket 10/s", &bucket(), Speech::RetryAfter, &bar);
+}
+
+#[test]
+fn a_window_of_an_hour_is_learned_without_headers() {
+    let bar = Bar { share: 0.96, throttled: 45 };
+    all_seeds("5000 per h", &PER_HOUR, Speech::Nothing, &bar);
+    all_seeds("100 per h", &FEW, Speech::Nothing, &bar);
+    let bar = Bar { share: 0.98, throttled: 12 };
+    all_seeds("5000 per h", &PER_HOUR, Speech::RetryAfter, &bar);
+    all_seeds("100 per h", &FEW, Speech::RetryAfter, &bar);
+}
+
+#[test]
+fn a_lock_out_that_any_request_restarts_is_waited_out_and_not_met_again() {
+    let bar = Bar { share: 0.85, throttled: 30 };
+    all_seeds("19 per min, lock-out", &LOCK_OUT, Speech::Nothing, &bar);
+    let bar = Bar { share: 0.9, throttled: 12 };
+    all_seeds("19 per min, lock-out", &LOCK_OUT, Speech::RetryAfter, &bar);
+}
+
+#[test]
+fn a_reset_is_understood_in_each_of_its_meanings() {
+    for meaning in [
+        ResetMeaning::DeltaSeconds,
+        ResetMeaning::DeltaMillis,
+        ResetMeaning::EpochSeconds,
+        ResetMeaning::EpochMillis,
+        ResetMeaning::Date,
+    ] {
+        let bar = Bar { share: 0.98, throttled: 0 };
+        measure("5000 per h", &trial(&PER_HOUR, Speech::XRateLimit(meaning), 1), &bar);
+        let trial = Trial { lasts: HOUR / 2, ..trial(&PER_MINUTE, Speech::XRateLimit(meaning), 1) };
+        measure("600 per min", &trial, &bar);
+    }
+}
+
+#[test]
+fn a_window_that_begins_between_two_minutes_makes_no_difference() {
+    let shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: 23 * SECOND };
+    for (speech, throttled) in [(Speech::Nothing, 40), (Speech::RateLimit, 0)] {
+        let trial = Trial { lasts: HOUR, ..trial(&shape, speech, 1) };
+        measure("600 per min, shifted", &trial, &Bar { share: 0.95, throttled });
+    }
+}
+
+#[test]
+fn what_another_client_leaves_is_used() {
+    let neighbour = Neighbour { rate: Rate::per_second(5.0), works: HOUR, rests: Duration::ZERO };
+    for (speech, share, throttled) in [(Speech::Nothing, 0.85, 200), (Speech::RateLimit, 0.97, 300)]
+    {
+        let mut trial = trial(&PER_MINUTE, speech, 1);
+        trial.server.neighbour = Some(neighbour);
+        measure("600 per min, shared", &trial, &Bar { share, throttled });
+    }
+}
+
+#[test]
+fn an_outage_teaches_nothing() {
+    let mut trial = trial(&PER_MINUTE, Speech::RateLimit, 1);
+    trial.lasts = HOUR;
+    trial.server.outages = vec![Outage { from: 20 * MINUTE, lasts: 10 * MINUTE }];
+    let outcome = measure("600 per min, outage", &trial, &Bar { share: 0.8, throttled: 0 });
+    assert!(outcome.during_outage < 200, "{}", outcome.during_outage);
+}
+
+#[test]
+fn growing_delays_alone_are_refused_far_more_often() {
+    let strategy = Strategy::Backoff { first: SECOND, longest: MINUTE };
+    let outcome = run(&Trial { strategy, ..trial(&PER_MINUTE, Speech::Nothing, 1) });
+    assert!(outcome.throttled > 5_000, "{}", outcome.throttled);
+}
+
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    // The strategy of a trial goes by the same name.
+    use proptest::strategy::Strategy;
+
+    fn honest() -> impl Strategy<Value = Speech> {
+        prop::sample::select(vec![Speech::RateLimit, Speech::RateLimitOld])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn no_window_of_an_honest_server_is_exceeded(
+            quota in 13..200_u32, window in 10..900_u64, phase in 0..900_u64, workers in 1..12_u32,
+            speech in honest(), seed: u64, is_sliding: bool
+        ) {
+            let window = Duration::from_secs(window);
+            let phase = Duration::from_secs(phase);
+            let shape = if is_sliding {
+                Shape::SlidingLog { quota, window }
+            } else {
+                Shape::FixedWindow { quota, window, phase }
+            };
+            let trial = Trial { workers, lasts: HOUR / 4, ..trial(&shape, speech, seed) };
+            let outcome = run(&trial);
+            prop_assert_eq!(outcome.throttled, 0);
+        }
+
+        #[test]
+        fn a_trial_ends_the_same_way_every_time(quota in 1..400_u32, seed: u64) {
+            let shape = Shape::SlidingLog { quota, window: MINUTE };
+            let trial = Trial { lasts: HOUR / 4, ..trial(&shape, Speech::Nothing, seed) };
+            prop_assert_eq!(run(&trial), run(&trial));
         }
     }
 }

@@ -268,7 +268,7 @@ impl<'a> Client<'a> {
             let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, &**text)).collect();
             let signals = quota::read(&headers, &HeaderNames::default(), self.now);
             let draw = Draw(self.rng.u32(..));
-            let _moved =
+            let _moved: Option<quota::Hold> =
                 quota.answered(ticket, &Reply { outcome, signals: &signals }, self.now, draw);
         }
         self.tell_breaker(index, outcome);

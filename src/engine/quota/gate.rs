@@ -7,7 +7,7 @@ use crate::engine::Moment;
 use crate::engine::quota::Family;
 
 /// A try whose answer never comes gives way to another after this.
-const PROVING_MAX: Duration = Duration::from_secs(120);
+const PROVING_MAX: Duration = Duration::from_secs(60);
 
 /// The gate is closed, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +67,19 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn recalled(hold: Option<Hold>) -> Self {
-        Self { generation: u32::from(hold.is_some()), hold, proving: None }
+    /// Takes up the hold that another process knows of, and its try.
+    pub(super) fn adopt(&mut self, hold: Option<Hold>, proving: Option<Moment>) {
+        let is_other = |ours: &Hold| Some(ours.until) != hold.as_ref().map(|hold| hold.until);
+        if hold.is_some() && self.hold.as_ref().is_none_or(is_other) {
+            self.generation = self.generation.wrapping_add(1);
+        }
+        self.proving = proving.filter(|_| hold.is_some());
+        self.hold = hold;
+    }
+
+    /// Returns when the one try went out that is not answered yet.
+    pub(super) fn proving(&self) -> Option<Moment> {
+        self.proving
     }
 
     pub(super) fn passage(&self, now: Moment) -> Passage {

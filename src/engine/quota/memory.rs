@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Moment;
 use crate::engine::quota::gate::{Hold, HoldReason};
-use crate::engine::{Moment, quota::Family};
+use crate::engine::quota::{Family, LearnerMemory};
 
 /// The persisted form of a quota. Every field has a default: an older or newer file still reads.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -11,9 +12,17 @@ use crate::engine::{Moment, quota::Family};
 pub struct Memory {
     /// When this was written, in milliseconds since the Unix epoch, like every time here.
     pub written_at: i64,
-    /// Units per second.
-    pub rate: Option<f64>,
     pub hold: Option<HoldMemory>,
+    /// When the one try after the hold went out, if it is not answered.
+    pub proving: Option<i64>,
+    /// When the next unit is due.
+    pub paced_until: Option<i64>,
+    /// Units per second, as the last headers had it.
+    pub told: Option<f64>,
+    /// The step at which holds without a word begin, and how many came in this series.
+    pub ladder_from: u32,
+    pub ladder_tries: u32,
+    pub learned: LearnerMemory,
 }
 
 /// A closed gate.

@@ -3,12 +3,21 @@
 mod adopt;
 mod gate;
 mod headers;
+mod ladder;
+#[cfg(test)]
+mod laws;
+mod learn;
+mod limits;
 mod memory;
 mod pace;
 mod policy;
 mod rate;
 mod signals;
 mod standing;
+mod structured;
+#[cfg(test)]
+mod tests;
+mod window;
 
 use std::time::Duration;
 
@@ -16,18 +25,23 @@ use crate::engine::backoff::obeyed;
 use crate::engine::{Draw, Moment};
 
 use self::gate::{Gate, Passage};
+use self::ladder::Ladder;
+use self::learn::Learner;
+use self::limits::Limits;
 use self::pace::Pace;
+use self::window::Context;
 
 pub use self::gate::{Hold, HoldReason};
 pub use self::headers::{HeaderNames, read};
+pub use self::learn::LearnerMemory;
 pub use self::memory::{HoldMemory, Memory};
 pub use self::policy::{QuotaMode, QuotaPolicy};
 pub use self::rate::{Rate, RateError};
 pub use self::signals::{Family, Limit, Reset, ResetMeaning, Signals};
 pub use self::standing::{Basis, Standing};
 
-/// The first hold after a throttle that names no time; each further one is twice as long.
-const HOLD_FIRST: Duration = Duration::from_secs(1);
+/// Nothing remains for so short a time that waiting for it is only pacing.
+const SHORT_RESET: Duration = Duration::from_secs(5);
 
 /// The quota of one scope: a host and a credential.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,9 +49,17 @@ pub struct Quota {
     policy: QuotaPolicy,
     gate: Gate,
     pace: Pace,
-    /// Throttles that named no time, with no success between.
-    unexplained: u32,
-    limits: Vec<Limit>,
+    ladder: Ladder,
+    learner: Learner,
+    limits: Limits,
+    /// Since when the next request waits for its turn.
+    waiting_since: Option<Moment>,
+    /// The last rate that followed from headers.
+    told: Option<Rate>,
+    /// Units of requests that are out.
+    in_flight: u64,
+    /// Units accepted since the start.
+    accepted: f64,
 }
 
 /// The answer to a request that wants to be sent.
@@ -90,25 +112,18 @@ pub enum Outcome {
 impl Quota {
     #[must_use]
     pub fn new(policy: QuotaPolicy, now: Moment) -> Self {
-        Self::recall(policy, &Memory::default(), now)
-    }
-
-    /// Takes up what an earlier process remembered. A hold goes on until its own deadline.
-    #[must_use]
-    pub fn recall(policy: QuotaPolicy, memory: &Memory, _now: Moment) -> Self {
         Self {
             policy,
-            gate: Gate::recalled(memory.hold.as_ref().map(Hold::from)),
+            gate: Gate::default(),
             pace: Pace::default(),
-            unexplained: memory.hold.as_ref().map_or(0, |hold| hold.times),
-            limits: Vec::new(),
+            ladder: Ladder::default(),
+            learner: Learner::new(now),
+            limits: Limits::default(),
+            waiting_since: None,
+            told: None,
+            in_flight: 0,
+            accepted: 0.0,
         }
-    }
-
-    /// Returns what the next process should know.
-    #[must_use]
-    pub fn memory(&self, now: Moment) -> Memory {
-        Memory { written_at: now.0, rate: None, hold: self.gate.hold().map(HoldMemory::from) }
     }
 
     /// Asks to send a request that costs `weight` units.
@@ -118,13 +133,15 @@ impl Quota {
             Passage::Held(until) => return Admission::Wait { until, why: Wait::Held },
             Passage::Proving(until) => return Admission::Wait { until, why: Wait::Proving },
         }
-        if let Some(rate) = self.rate() {
-            if let Some(until) = self.pace.wait(now) {
-                return Admission::Wait { until, why: Wait::Paced };
-            }
-            self.pace.spend(weight, rate, now);
+        if let Some(until) = self.pace(weight, now) {
+            self.learner.held_back();
+            self.waiting_since.get_or_insert(now);
+            return Admission::Wait { until, why: Wait::Paced };
         }
+        self.waiting_since = None;
+        self.learner.sent(now);
         self.gate.pass(now);
+        self.in_flight += u64::from(weight);
         Admission::Go(Ticket { sent: now, weight, generation: self.gate.generation })
     }
 
@@ -136,24 +153,24 @@ impl Quota {
         now: Moment,
         draw: Draw,
     ) -> Option<Hold> {
-        let signals = reply.signals;
-        if !signals.is_cached && !signals.limits.is_empty() {
-            self.limits.clone_from(&signals.limits);
+        self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
+        let is_accepted = reply.outcome == Outcome::Accepted;
+        if is_accepted {
+            self.accepted += f64::from(ticket.weight);
         }
+        self.read(ticket, reply, now);
         match reply.outcome {
-            Outcome::Accepted => {
-                self.unexplained = 0;
-                self.gate.succeeded(ticket.generation);
-            }
+            Outcome::Accepted => self.succeeded(ticket, now),
             Outcome::Failed => self.gate.inconclusive(ticket.generation),
             Outcome::Throttled => {}
         }
-        let hold = self.hold_for(reply, now, draw)?;
+        let hold = self.hold_for(ticket, reply, now, draw)?;
         self.gate.close(hold.clone()).then_some(hold)
     }
 
     /// Notes that a request is never answered: the connection failed, or it was cancelled.
     pub fn dropped(&mut self, ticket: Ticket, _now: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
         self.gate.inconclusive(ticket.generation);
     }
 
@@ -165,55 +182,170 @@ impl Quota {
 
     /// Returns what was understood.
     #[must_use]
-    pub fn standing(&self, _now: Moment) -> Standing {
-        let rate = self.rate();
+    pub fn standing(&self, now: Moment) -> Standing {
+        let (rate, basis) =
+            self.rate(now).map_or((None, Basis::Nothing), |(rate, basis)| (Some(rate), basis));
         Standing {
             mode: self.policy.mode,
             hold: self.gate.hold().cloned(),
-            limits: self.limits.clone(),
+            limits: self.limits.read().cloned().collect(),
             rate,
-            basis: if rate.is_some() { Basis::Cap } else { Basis::Nothing },
-            estimate: None,
-            cycles: 0,
-            next_probe: None,
+            basis,
+            estimate: self.learner.estimate,
+            cycles: self.learner.cycles,
+            next_probe: self.learner.next_probe,
         }
     }
 
-    fn rate(&self) -> Option<Rate> {
+    /// Spends the units of a request that may go, or returns until when it may not.
+    fn pace(&mut self, weight: u32, now: Moment) -> Option<Moment> {
+        let follows = self.policy.mode == QuotaMode::Follow;
+        if follows {
+            self.limits.roll(f64::from(weight), now);
+        }
+        let rate = self.rate(now);
+        if let Some(until) = rate.and_then(|_| self.pace.wait(now)) {
+            return Some(until);
+        }
+        if follows {
+            if let Some(until) = self.stall(weight, now) {
+                return Some(until);
+            }
+            self.limits.spend(f64::from(weight));
+        }
+        if let Some((rate, _)) = rate {
+            self.pace.spend(weight, rate, now);
+        }
+        None
+    }
+
+    /// Returns until when too little is left, but no longer than a wait may be: then a try finds out.
+    fn stall(&self, weight: u32, now: Moment) -> Option<Moment> {
+        let latest = self.waiting_since.unwrap_or(now).after(self.policy.max_wait);
+        let until = self.limits.wait(f64::from(weight), self.in_flight, now)?.min(latest);
+        (until > now).then_some(until)
+    }
+
+    /// Returns the rate in force and what it rests on: the slowest that anything demands.
+    fn rate(&self, now: Moment) -> Option<(Rate, Basis)> {
+        let cap = self.policy.cap.map(|cap| (cap, Basis::Cap));
         match self.policy.mode {
-            QuotaMode::Follow | QuotaMode::Fixed => self.policy.cap,
             QuotaMode::Off => None,
+            QuotaMode::Fixed => cap,
+            QuotaMode::Follow => {
+                let slowest = Rate::of(1.0, self.policy.max_wait);
+                let told = self.limits.rate(self.policy.reserve, now);
+                let told = told.map(|rate| (rate.max(slowest), Basis::Headers));
+                let learned = self.learner.rate().map(|rate| {
+                    let factor = if told.is_none() { 1.0 - self.policy.reserve } else { 1.0 };
+                    (rate.times(factor).max(slowest), self.learner.basis())
+                });
+                let slower = |a: (Rate, Basis), b: (Rate, Basis)| if b.0 < a.0 { b } else { a };
+                [cap, told, learned].into_iter().flatten().reduce(slower)
+            }
         }
     }
 
-    fn hold_for(&mut self, reply: &Reply<'_>, now: Moment, draw: Draw) -> Option<Hold> {
-        let signals = reply.signals;
-        let exhausted = signals
-            .limits
-            .iter()
-            .filter(|limit| limit.remaining == Some(0.0) && !signals.is_cached)
-            .filter_map(|limit| Some((limit.reset?.after, limit.family)))
-            .filter(|(after, _)| !after.is_zero())
-            .max();
-        let throttled = reply.outcome == Outcome::Throttled;
-        let (wait, reason) =
-            if let Some(told) = signals.told.filter(|_| reply.outcome != Outcome::Accepted) {
-                (told, HoldReason::Told(told))
-            } else if let Some((after, family)) = exhausted {
-                let resets = now.after(after);
-                (after.min(self.policy.max_wait), HoldReason::Exhausted { resets, family })
-            } else if throttled {
-                self.unexplained = self.unexplained.saturating_add(1);
-                let doublings = self.unexplained.saturating_sub(1).min(20);
-                let grown = HOLD_FIRST.saturating_mul(1 << doublings).min(self.policy.hold);
-                (grown, HoldReason::Unexplained { times: self.unexplained })
-            } else {
-                return None;
-            };
-        let exceeds_max_wait = match &reason {
-            HoldReason::Exhausted { resets, .. } => resets.since(now) > self.policy.max_wait,
-            HoldReason::Told(_) | HoldReason::Unexplained { .. } => wait > self.policy.max_wait,
+    /// Takes in the limits that a reply names.
+    fn read(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Moment) {
+        if reply.signals.is_cached {
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
+        let in_flight = self.in_flight as f64;
+        let context = Context {
+            sent: ticket.sent,
+            in_flight,
+            accepted: self.accepted,
+            is_accepted: reply.outcome == Outcome::Accepted,
+            reserve: self.policy.reserve,
+            now,
         };
-        Some(Hold { until: now.after(obeyed(wait, draw)), reason, exceeds_max_wait })
+        self.limits.take(&reply.signals.limits, &context);
+        match self.limits.rate(self.policy.reserve, now) {
+            Some(rate) => {
+                self.told = Some(rate);
+                self.learner.sleep();
+            }
+            // What a server told counts while it is silent, but not what turned out to be no use.
+            None if reply.signals.limits.is_empty() => self.learner.wake(self.told),
+            None => self.learner.wake(None),
+        }
+    }
+
+    fn succeeded(&mut self, ticket: Ticket, now: Moment) {
+        if ticket.generation == self.gate.generation {
+            self.ladder.succeeded();
+            let told = self.gate.hold().and_then(|hold| match hold.reason {
+                HoldReason::Told(told) => Some(told),
+                HoldReason::Exhausted { .. } | HoldReason::Unexplained { .. } => None,
+            });
+            if self.gate.hold().is_some() {
+                self.learner.recovered(told, now);
+                // The request that proved it went at a rate that no longer counts.
+                if let Some((rate, _)) = self.rate(now) {
+                    self.pace.restart(rate, now);
+                }
+            }
+            self.gate.succeeded(ticket.generation);
+        }
+        self.learner.accepted(f64::from(ticket.weight), now);
+    }
+
+    /// Returns what a reply closes the gate for, by the first reason that applies.
+    fn hold_for(
+        &mut self,
+        ticket: Ticket,
+        reply: &Reply<'_>,
+        now: Moment,
+        draw: Draw,
+    ) -> Option<Hold> {
+        let signals = reply.signals;
+        let is_throttled = reply.outcome == Outcome::Throttled;
+        let is_current = ticket.generation == self.gate.generation;
+        let exhausted = self.limits.exhausted(signals, is_throttled, now);
+        if is_throttled
+            && is_current
+            && exhausted.is_none()
+            && self.policy.mode == QuotaMode::Follow
+        {
+            self.learner.throttled(now);
+        }
+        if let Some(told) = signals.told.filter(|_| reply.outcome != Outcome::Accepted) {
+            let until = now.after(obeyed(told, draw));
+            let exceeds_max_wait = told > self.policy.max_wait;
+            return Some(Hold { until, reason: HoldReason::Told(told), exceeds_max_wait });
+        }
+        if let Some((resets, family)) = exhausted {
+            let wait = resets.since(now);
+            if is_throttled || wait >= SHORT_RESET {
+                let until = now.after(obeyed(wait.min(self.policy.max_wait), draw));
+                let exceeds_max_wait = wait > self.policy.max_wait;
+                let reason = HoldReason::Exhausted { resets, family };
+                return Some(Hold { until, reason, exceeds_max_wait });
+            }
+        }
+        (is_throttled && is_current).then(|| self.unexplained(now, draw))
+    }
+
+    /// Returns the hold after a throttle that names no time.
+    fn unexplained(&mut self, now: Moment, draw: Draw) -> Hold {
+        let longest = self.policy.max_wait.max(self.policy.hold);
+        let is_first = self.ladder.tries == 0;
+        let grown = match self.policy.mode {
+            QuotaMode::Follow => self.ladder.next(longest, now, draw),
+            QuotaMode::Fixed | QuotaMode::Off => {
+                let doublings = self.ladder.tries.min(16);
+                let _step = self.ladder.next(longest, now, draw);
+                self.policy.hold.saturating_mul(1 << doublings).min(longest)
+            }
+        };
+        let window_ends = self.learner.window_ends(now).filter(|_| is_first);
+        let until = match window_ends {
+            Some(ends) => now.after(obeyed(ends.since(now).min(longest), draw)),
+            None => now.after(grown),
+        };
+        let reason = HoldReason::Unexplained { times: self.ladder.tries };
+        Hold { until, reason, exceeds_max_wait: until.since(now) > self.policy.max_wait }
     }
 }

@@ -15,7 +15,22 @@ impl Pace {
     pub(super) fn wait(&self, now: Moment) -> Option<Moment> {
         // What is due within this millisecond may go: the clock cannot tell its parts.
         let end = (i128::from(now.0) + 1) * 1000;
-        (self.due >= end).then(|| Moment(i64::try_from(self.due / 1000).unwrap_or(i64::MAX)))
+        (self.due >= end).then(|| self.due())
+    }
+
+    pub(super) fn recall(due: Moment) -> Self {
+        Self { due: i128::from(due.0) * 1000 }
+    }
+
+    /// Returns when the next unit is due.
+    pub(super) fn due(&self) -> Moment {
+        Moment(i64::try_from(self.due / 1000).unwrap_or(i64::MAX))
+    }
+
+    /// Begins anew: the next unit is due an interval from now.
+    pub(super) fn restart(&mut self, rate: Rate, now: Moment) {
+        self.due = i128::from(now.0) * 1000;
+        self.spend(1, rate, now);
     }
 
     /// Notes that a request of `weight` units goes now, at `rate`.

@@ -1,0 +1,94 @@
+//! What following a quota costs per request: admit, read the headers, take the reply in.
+//!
+//! ```text
+//! cargo bench --bench decide
+//! ```
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use cynosure::engine::quota::{
+    Admission, HeaderNames, Outcome, Quota, QuotaPolicy, Reply, Signals, read,
+};
+use cynosure::engine::{Draw, Moment};
+
+/// Requests per measurement.
+const REQUESTS: u32 = 200_000;
+
+/// Measurements, of which the best counts: the others were disturbed.
+const ROUNDS: u32 = 5;
+
+const START: Moment = Moment(1_800_000_000_000);
+
+/// What a server sends besides: most headers say nothing of a quota.
+const PLAIN: [(&str, &str); 8] = [
+    ("date", "Fri, 15 Jan 2027 08:00:00 GMT"),
+    ("content-type", "application/json; charset=utf-8"),
+    ("content-length", "4211"),
+    ("cache-control", "private, no-store"),
+    ("strict-transport-security", "max-age=31536000"),
+    ("vary", "Accept-Encoding"),
+    ("x-request-id", "0b9a3cf2d4"),
+    ("server", "nginx"),
+];
+
+const STRUCTURED: [(&str, &str); 2] = [
+    ("ratelimit-policy", "\"minute\";q=60000;w=60, \"day\";q=9000000;w=86400"),
+    ("ratelimit", "\"minute\";r=59000;t=42, \"day\";r=8000000;t=3600"),
+];
+
+const OLDER: [(&str, &str); 3] = [
+    ("x-ratelimit-limit", "60000"),
+    ("x-ratelimit-remaining", "59000"),
+    ("x-ratelimit-reset", "1800000042"),
+];
+
+fn main() {
+    println!("{:<28} {:>8} {:>8}", "nanoseconds per request", "decide", "read");
+    for (name, headers) in [
+        ("no headers", PLAIN.to_vec()),
+        ("RateLimit, two policies", [&PLAIN[..], &STRUCTURED[..]].concat()),
+        ("X-RateLimit-*", [&PLAIN[..], &OLDER[..]].concat()),
+    ] {
+        let names = HeaderNames::default();
+        let signals = read(&headers, &names, START);
+        let decide = best(|| decide(&signals));
+        let read = best(|| {
+            for _ in 0..REQUESTS {
+                black_box(read(black_box(&headers), &names, START));
+            }
+        });
+        println!("{name:<28} {decide:>8.0} {read:>8.0}");
+    }
+}
+
+/// Sends as fast as it may, in the middle of its virtual time.
+fn decide(signals: &Signals) {
+    let mut quota = Quota::new(QuotaPolicy::default(), START);
+    let mut now = START;
+    let reply = Reply { outcome: Outcome::Accepted, signals };
+    let mut sent = 0;
+    while sent < REQUESTS {
+        match quota.admit(1, now) {
+            Admission::Go(ticket) => {
+                sent += 1;
+                black_box(quota.answered(ticket, &reply, now, Draw(sent)));
+            }
+            Admission::Wait { until, .. } => now = until,
+        }
+    }
+    black_box(quota);
+}
+
+/// Returns the nanoseconds per request of the best round.
+fn best(mut round: impl FnMut()) -> f64 {
+    let mut least = Duration::MAX;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        round();
+        least = least.min(start.elapsed());
+    }
+    least.as_secs_f64() * 1e9 / f64::from(REQUESTS)
+}

@@ -1,0 +1,103 @@
+//! What happens from one recovery to the next.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Moment;
+use crate::engine::quota::Rate;
+
+/// What a server's word on when to come back is rounded up by, at most.
+const TOLD_ROUNDING: Duration = Duration::from_millis(1100);
+
+/// The longest pause of a client that still counts as work.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// No cycle is shorter, or a rate could be anything.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Cycle {
+    pub(super) began: Moment,
+    /// Units.
+    pub(super) accepted: f64,
+    /// When something was last sent.
+    pub(super) last: Moment,
+    pub(super) throttle: Option<Throttle>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Throttle {
+    pub(super) first: Moment,
+    /// The last one: a recovery lies after it.
+    pub(super) last: Moment,
+    /// The rate in force.
+    pub(super) rate: Rate,
+}
+
+/// The persisted form of a cycle.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub(super) struct CycleMemory {
+    began: i64,
+    accepted: f64,
+    last: i64,
+    throttled_first: Option<i64>,
+    throttled_last: Option<i64>,
+    throttled_rate: Option<f64>,
+}
+
+impl Cycle {
+    pub(super) fn new(now: Moment) -> Self {
+        Self { began: now, last: now, ..Self::default() }
+    }
+
+    /// Returns the earliest and the latest that the quota can have come back, from the beginning.
+    ///
+    /// A moment that the server named counts, not our margin; it is rounded up to a second.
+    pub(super) fn bounds(&self, told: Option<Duration>, now: Moment) -> (Duration, Duration) {
+        let last = self.throttle.map_or(self.last, |throttle| throttle.last);
+        let (earliest, latest) = match told {
+            Some(told) => {
+                let end = last.after(told).since(self.began);
+                (end.saturating_sub(TOLD_ROUNDING), end)
+            }
+            None => (last.since(self.began), now.since(self.began)),
+        };
+        (earliest, latest.max(SHORTEST))
+    }
+
+    /// Returns the units per second up to now.
+    pub(super) fn rate(&self, now: Moment) -> Rate {
+        Rate::of(self.accepted.max(1.0), now.since(self.began).max(SHORTEST))
+    }
+
+    pub(super) fn memory(&self) -> CycleMemory {
+        CycleMemory {
+            began: self.began.0,
+            accepted: self.accepted,
+            last: self.last.0,
+            throttled_first: self.throttle.map(|throttle| throttle.first.0),
+            throttled_last: self.throttle.map(|throttle| throttle.last.0),
+            throttled_rate: self.throttle.map(|throttle| throttle.rate.get()),
+        }
+    }
+
+    /// Takes up a cycle that was throttled, or that another process has just been in.
+    pub(super) fn recall(memory: &CycleMemory, now: Moment) -> Self {
+        let throttle = memory.throttled_first.zip(memory.throttled_last).zip(memory.throttled_rate);
+        if throttle.is_none() && now.since(Moment(memory.last)) > PAUSE_MAX {
+            return Self::new(now);
+        }
+        Self {
+            began: Moment(memory.began).min(now),
+            accepted: memory.accepted.max(0.0),
+            last: Moment(memory.last).min(now),
+            throttle: throttle.map(|((first, last), rate)| Throttle {
+                first: Moment(first).min(now),
+                last: Moment(last).min(now),
+                rate: Rate::per_second(rate),
+            }),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Windows as people choose them: minutes, hours, days. A burst and one of them make a likely rate.
+
+use std::time::Duration;
+
+use crate::engine::quota::Rate;
+
+/// What is taken of an estimate.
+pub(super) const CAUTION: f64 = 0.985;
+
+/// In seconds.
+const SPANS: [f64; 11] =
+    [1.0, 10.0, 30.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 43_200.0, 86_400.0];
+
+/// Replies come by this many seconds sooner or later than others, which matters the less the longer the window.
+const UNSTEADINESS: f64 = 0.6;
+
+/// Returns the usual window that ended between the two, if the doubt is worth it.
+pub(super) fn between(earliest: Duration, latest: Duration) -> Option<Duration> {
+    let (earliest, latest) = (earliest.as_secs_f64(), latest.as_secs_f64());
+    let found = SPANS.iter().find(|span| **span > earliest * 0.999 && **span <= latest)?;
+    (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
+}
+
+/// Returns the share of an estimate to take when the window it rests on is known.
+pub(super) fn caution(window: Duration) -> f64 {
+    1.0 - (UNSTEADINESS / window.as_secs_f64()).clamp(0.005, 1.0 - CAUTION)
+}
+
+/// Returns the slowest rate between two that `burst` units would have in one of the usual windows.
+pub(super) fn next_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
+    let rates = SPANS.iter().rev().map(|span| rate_in(burst, *span));
+    let is_between = |rate: &Rate| rate.get() > good.get() * 1.1 && rate.get() < bad.get() * 0.95;
+    rates.into_iter().find(is_between)
+}
+
+/// Returns the usual window in which `burst` units have this rate.
+pub(super) fn window_of(burst: f64, rate: Rate) -> Option<Duration> {
+    let is_it = |span: &&f64| (rate_in(burst, **span).get() / rate.get() - 1.0).abs() < 1e-9;
+    SPANS.iter().find(is_it).map(|span| Duration::from_secs_f64(*span))
+}
+
+fn rate_in(burst: f64, span: f64) -> Rate {
+    Rate::per_second(burst / span * caution(Duration::from_secs_f64(span)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_settled_by_the_usual_window_in_it() {
+        let seconds = Duration::from_secs;
+        assert_eq!(between(seconds(3450), seconds(3750)), Some(seconds(3600)));
+        assert_eq!(between(seconds(3610), seconds(3750)), None, "none lies in it");
+        assert_eq!(between(seconds(50), seconds(60)), None, "no doubt is left");
+    }
+
+    #[test]
+    fn a_burst_has_likely_rates_up_to_the_one_that_was_refused() {
+        let (good, bad) = (Rate::per_second(0.06), Rate::per_second(100.0));
+
+        let next = next_rate(19.0, good, bad).unwrap();
+
+        assert_eq!(next.to_string(), "18.8/min");
+        assert_eq!(window_of(19.0, next), Some(Duration::from_secs(60)));
+        assert_eq!(next_rate(19.0, good, next), None);
+    }
+}

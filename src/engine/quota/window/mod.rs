@@ -1,0 +1,395 @@
+//! One limit that a server describes, followed from reply to reply.
+
+mod doubt;
+mod refill;
+
+use std::time::Duration;
+
+use crate::engine::Moment;
+use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
+
+use self::doubt::Doubt;
+use self::refill::Refill;
+
+/// Resets come in whole seconds, and replies take their time.
+const TOLERANCE: Duration = Duration::from_millis(1500);
+
+/// A window as short as this is a rate: its reset in whole seconds says nothing.
+const SHORT: Duration = Duration::from_secs(5);
+
+/// In a window as short as this, what remains has changed before the reply is read.
+const TINY: Duration = Duration::from_secs(1);
+
+/// What is taken of the rate of such a window.
+const SHORT_CAUTION: f64 = 0.97;
+
+/// A reset further away is junk, as no quota window known is longer than a month.
+const RESET_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// How long a doubtful reset is watched before the first guess counts.
+const DOUBT: Duration = Duration::from_secs(2);
+
+/// How much faster than evenly a window that was left unused may be used up.
+const CATCH_UP: f64 = 4.0;
+
+/// A reply that is under way is looked for again after this.
+const REPLY_SOON: Duration = Duration::from_millis(20);
+
+/// If the one request after a reset finds nothing out, another goes after this.
+const UNTESTED: Duration = Duration::from_secs(2);
+
+/// Replies in a row that contradict themselves before a limit is not believed.
+const LIES_MAX: u32 = 2;
+
+/// How a limit is renewed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Manner {
+    /// Not seen for long enough. Followed as if it were a window.
+    Unsettled,
+    /// All at once: the reset stands still, then what remains jumps back.
+    Window,
+    /// Bit by bit, as sliding logs and buckets do.
+    Trickle,
+}
+
+/// A limit, and what was seen of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tracked {
+    /// As last read.
+    pub(super) limit: Limit,
+    pub(super) manner: Manner,
+    /// Told, or seen from one roll-over to the next.
+    window: Option<Duration>,
+    /// When the request was sent whose reply was read last.
+    newest: Moment,
+    read_at: Moment,
+    /// Units that may still be sent, by the last reply and what was sent since.
+    left: f64,
+    /// Units that a whole window leaves us; a request that needs more goes when all of them are there.
+    full: f64,
+    /// Units sent since the last reply was read.
+    spent: f64,
+    reset_at: Option<Moment>,
+    /// The earliest of the resets that agree: by then a window should be used up, while the next
+    /// is not counted on before the latest.
+    reset_earliest: Moment,
+    /// The reset that has passed, if no reply has said yet what came after it.
+    untested: Option<Moment>,
+    /// The reset first seen of those that stand still, and when.
+    standing_since: Moment,
+    /// The last two figures of a doubtful reset.
+    doubt: Doubt,
+    /// Units per second that come back, for a limit that trickles.
+    refill: Refill,
+    lies: u32,
+}
+
+/// What surrounds a reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context {
+    /// When its request was sent.
+    pub(super) sent: Moment,
+    /// Units of other requests that are out.
+    pub(super) in_flight: f64,
+    /// Units accepted by the server since the start.
+    pub(super) accepted: f64,
+    pub(super) is_accepted: bool,
+    /// The share of the quota left to others.
+    pub(super) reserve: f64,
+    pub(super) now: Moment,
+}
+
+impl Tracked {
+    pub(super) fn new(limit: &Limit, context: &Context) -> Self {
+        let mut tracked = Self {
+            limit: limit.clone(),
+            manner: Manner::Unsettled,
+            window: limit.window,
+            newest: context.sent,
+            read_at: context.now,
+            left: f64::INFINITY,
+            full: f64::INFINITY,
+            spent: 0.0,
+            reset_at: None,
+            reset_earliest: context.now,
+            untested: None,
+            standing_since: context.now,
+            doubt: Doubt::new(limit.reset.map_or(0.0, |reset| reset.figure), context.now),
+            refill: Refill::new(limit.remaining.unwrap_or(0.0), context),
+            lies: 0,
+        };
+        tracked.read(limit, context);
+        tracked
+    }
+
+    pub(super) fn is(&self, limit: &Limit) -> bool {
+        self.limit.family == limit.family
+            && self.limit.name == limit.name
+            && self.limit.partition == limit.partition
+    }
+
+    /// Takes in what a later reply says. What is older than the newest changes nothing.
+    pub(super) fn read(&mut self, limit: &Limit, context: &Context) {
+        if context.sent < self.newest {
+            return;
+        }
+        self.newest = context.sent;
+        self.read_at = context.now;
+        self.spent = 0.0;
+        self.window = limit.window.or(self.window);
+        self.judge(limit, context);
+        self.note_reset(limit, context);
+        if let Some(quota) = limit.quota {
+            self.full = quota * (1.0 - context.reserve);
+        }
+        if let Some(remaining) = limit.remaining {
+            let reserved = limit.quota.unwrap_or(0.0) * context.reserve;
+            self.left = remaining - reserved - context.in_flight;
+            let trickles = self.manner != Manner::Window;
+            self.refill.measure(remaining, limit.quota, trickles, context);
+        }
+        self.limit.clone_from(limit);
+    }
+
+    /// Notes that units are sent.
+    pub(super) fn spend(&mut self, units: f64) {
+        self.left -= units;
+        self.spent += units;
+    }
+
+    /// Returns the rate this limit allows at `now`; none if it does not say enough.
+    pub(super) fn rate(&self, reserve: f64, now: Moment) -> Option<Rate> {
+        if !self.counts_requests() || self.lies >= LIES_MAX {
+            return None;
+        }
+        let quota = self.limit.quota.map(|quota| quota * (1.0 - reserve));
+        let even = quota.zip(self.window).map(|(quota, window)| Rate::of(quota, window));
+        if let Some(rate) = self.trickle(even, now) {
+            return Some(rate);
+        }
+        let ahead = self.reset_at.filter(|at| *at > now).map(|_| self.reset_earliest.since(now));
+        let (Some(ahead), false) = (ahead, self.left.is_infinite()) else { return even };
+        if self.is_doubtful(now) {
+            return even;
+        }
+        let rate = Rate::of((self.left + 0.5).max(0.01), ahead.max(Duration::from_millis(500)));
+        Some(even.map_or(rate, |even| rate.min(even.times(CATCH_UP))))
+    }
+
+    /// Returns until when a request of `weight` must wait, since too little is left.
+    pub(super) fn wait(&self, weight: f64, in_flight: u64, now: Moment) -> Option<Moment> {
+        if !self.counts_requests() || self.lies >= LIES_MAX {
+            return None;
+        }
+        let weight = weight.min(self.full);
+        if self.trickles() {
+            return self.wait_for_trickle(weight, in_flight, now);
+        }
+        let until = self.reset_at?.after(self.lateness());
+        if self.left >= weight || now >= until {
+            return None;
+        }
+        let settled = self.doubt.since.after(DOUBT);
+        Some(if self.is_doubtful(now) { until.min(settled) } else { until })
+    }
+
+    /// What comes back in a trickle comes back as unevenly as it was used, so when the server itself
+    /// counts too little, its own time is waited for.
+    fn wait_for_trickle(&self, weight: f64, in_flight: u64, now: Moment) -> Option<Moment> {
+        let refill = self.refill_rate()?;
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64();
+        let lacking = weight - (self.left + gained);
+        let by_rate = now.after(Rate::per_second(refill.get() / lacking.max(1e-6)).interval());
+        let is_short = self.limit.remaining.is_some_and(|remaining| remaining < weight);
+        let told = self.reset_at.filter(|_| is_short && !self.is_short());
+        if in_flight > 0 && self.left < weight && !self.is_short() {
+            // Some reply is under way, and knows better than the clock.
+            return Some(by_rate.max(now.after(REPLY_SOON)));
+        }
+        match told.map(|at| at.after(self.lateness())) {
+            Some(at) if at > now => Some(at),
+            // Then there is one for certain, and of more only the reply can tell.
+            Some(_) if self.spent == 0.0 => None,
+            Some(_) | None => (lacking > 1e-6).then_some(by_rate),
+        }
+    }
+
+    /// Lets a window begin anew when its reset has passed without a word.
+    ///
+    /// Where it is not certain what begins then, one request of `weight` finds out.
+    pub(super) fn roll(&mut self, weight: f64, now: Moment) {
+        let Some(reset_at) = self.reset_at else { return };
+        if self.trickles() || now < reset_at.after(self.lateness()) {
+            return;
+        }
+        self.untested.get_or_insert(reset_at);
+        let next = match self.window {
+            Some(window) if self.full.is_finite() && self.manner == Manner::Window => {
+                self.left = self.full;
+                // A window may have passed unused; its end still lies on the same grid.
+                let late = now.since(reset_at).as_millis();
+                let passed = u32::try_from(late / window.as_millis().max(1)).unwrap_or(u32::MAX);
+                reset_at.after(window.saturating_mul(passed.saturating_add(1)))
+            }
+            Some(_) | None => {
+                self.left = weight;
+                now.after(UNTESTED)
+            }
+        };
+        self.reset_earliest = next;
+        self.reset_at = Some(next);
+    }
+
+    /// Returns the reset if nothing remains, and it is far enough away to close the gate for.
+    pub(super) fn exhausted_until(&self, now: Moment) -> Option<Moment> {
+        // A reset whose unit is not known yet may be a thousand times too far away.
+        let is_known = self.limit.reset.is_some_and(|reset| reset.is_certain)
+            || self.doubt.settled.is_some()
+            || self.window.is_some();
+        let is_used_up = self.limit.remaining == Some(0.0) && self.lies < LIES_MAX && is_known;
+        self.reset_at.filter(|at| is_used_up && *at > now)
+    }
+
+    pub(super) fn trickles(&self) -> bool {
+        self.manner == Manner::Trickle || self.is_short()
+    }
+
+    fn is_short(&self) -> bool {
+        self.window.is_some_and(|window| window <= SHORT)
+    }
+
+    /// A limit on bytes or tokens says nothing of how many requests may go.
+    fn counts_requests(&self) -> bool {
+        self.limit.unit.as_deref().is_none_or(|unit| {
+            unit.eq_ignore_ascii_case("request") || unit.eq_ignore_ascii_case("requests")
+        })
+    }
+
+    /// A reset in whole seconds may be up to one second early.
+    fn lateness(&self) -> Duration {
+        let is_whole = self.limit.reset.is_none_or(|reset| reset.figure.fract() == 0.0);
+        let in_millis =
+            matches!(self.meaning(), Some(ResetMeaning::DeltaMillis | ResetMeaning::EpochMillis));
+        if is_whole && !in_millis { Duration::from_secs(1) } else { Duration::from_millis(50) }
+    }
+
+    fn meaning(&self) -> Option<ResetMeaning> {
+        let written = self.limit.reset.map(|reset| reset.meaning);
+        self.doubt.settled.or(written)
+    }
+
+    /// A success that leaves nothing is a contradiction when a window has just begun: unless one
+    /// request is all that it grants, the server does not mean what it says.
+    fn judge(&mut self, limit: &Limit, context: &Context) {
+        let was_used_up = self.limit.remaining == Some(0.0) && self.left < 1.0;
+        let is_used_up = limit.remaining == Some(0.0);
+        let grants_one = limit.quota == Some(1.0);
+        let is_past = limit.reset.is_some_and(|reset| reset.after.is_zero());
+        let contradicts = was_used_up && !grants_one && (is_past || !self.trickles());
+        if !is_used_up || !context.is_accepted {
+            self.lies = 0;
+        } else if contradicts {
+            self.lies = self.lies.saturating_add(1);
+        }
+    }
+
+    fn note_reset(&mut self, limit: &Limit, context: &Context) {
+        let Some(reset) = limit.reset else { return };
+        let now = context.now;
+        let meaning = if reset.is_certain { reset.meaning } else { self.settle(reset, now) };
+        let after =
+            if meaning == reset.meaning { reset.after } else { meaning.after(reset.figure, now) };
+        if after > RESET_MAX {
+            self.reset_at = None;
+            return;
+        }
+        let seen = now.after(after);
+        let Some(known) = self.reset_at else {
+            self.stand(seen, now);
+            return;
+        };
+        let moved = seen.since(known);
+        if moved <= TOLERANCE && known.since(seen) <= TOLERANCE {
+            if now.since(self.standing_since) > TOLERANCE * 4 {
+                self.manner = Manner::Window;
+            }
+            // The latest of those that agree, since late is better than early.
+            self.reset_at = Some(known.max(seen));
+            self.reset_earliest = self.reset_earliest.min(seen);
+            self.untested = None;
+            return;
+        }
+        let is_full = match (limit.remaining, limit.quota) {
+            (Some(remaining), Some(quota)) => remaining + context.in_flight + 2.0 >= quota * 0.7,
+            (Some(remaining), None) => remaining > self.left,
+            (None, _) => true,
+        };
+        let known = self.untested.unwrap_or(known);
+        let is_due = now.after(TOLERANCE) >= known;
+        if is_due && is_full {
+            if self.manner != Manner::Trickle {
+                self.refill.forget();
+                self.window =
+                    limit.window.or_else(|| Some(seen.since(known)).filter(|span| *span > SHORT));
+            }
+        } else if seen > known {
+            self.manner = Manner::Trickle;
+        }
+        self.stand(seen, now);
+    }
+
+    fn stand(&mut self, reset_at: Moment, now: Moment) {
+        self.untested = None;
+        self.reset_at = Some(reset_at);
+        self.reset_earliest = reset_at;
+        self.standing_since = now;
+    }
+
+    fn settle(&mut self, reset: Reset, now: Moment) -> ResetMeaning {
+        let is_due = self.reset_at.is_none_or(|at| now.after(TOLERANCE) >= at);
+        self.doubt.see(reset.figure, is_due, now);
+        let refill = self.refill.rate().filter(|_| self.manner == Manner::Trickle);
+        if let Some((quota, refill)) = self.limit.quota.zip(refill) {
+            self.doubt.compare(reset.figure, quota / refill.get());
+        }
+        self.doubt.settled.unwrap_or(reset.meaning)
+    }
+
+    fn is_doubtful(&self, now: Moment) -> bool {
+        self.limit.reset.is_some_and(|reset| !reset.is_certain)
+            && self.doubt.settled.is_none()
+            && self.window.is_none()
+            && now.since(self.doubt.since) < DOUBT
+    }
+
+    /// Keeps what remains near a small target: less would be refused, more would be wasted.
+    fn trickle(&self, even: Option<Rate>, now: Moment) -> Option<Rate> {
+        if !self.trickles() {
+            return None;
+        }
+        if let Some(even) = even.filter(|_| self.window.is_some_and(|window| window <= TINY)) {
+            // Its figures change faster than replies come.
+            return Some(even.times(SHORT_CAUTION));
+        }
+        let quota = self.limit.quota.unwrap_or(100.0);
+        let target = (quota * 0.03).max(1.0);
+        let refill = match (even, self.refill.rate()) {
+            (Some(even), Some(seen)) if self.left < 2.0 * target => {
+                seen.min(even).max(even.times(0.1))
+            }
+            (Some(even), _) => even,
+            (None, Some(seen)) => seen,
+            (None, None) => return None,
+        };
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
+        let above = 2.0 * (self.left + gained - target) / quota;
+        // With most of it left, what was seen to come back is no more than what was used.
+        let most = if even.is_none() && self.left > 0.5 * quota { 2.0 } else { 1.05 };
+        Some(refill.times((1.0 + above).clamp(0.3, most)))
+    }
+
+    fn refill_rate(&self) -> Option<Rate> {
+        let even = self.limit.quota.zip(self.window).map(|(quota, window)| Rate::of(quota, window));
+        even.or_else(|| self.refill.rate())
+    }
+}
