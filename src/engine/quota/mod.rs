@@ -1,4 +1,14 @@
 //! Follows the quota of one scope: takes what the server allows, and is told "too many" almost never.
+//!
+//! A request passes, in this order:
+//!
+//! - the [gate]: closed until the moment a server named, or until the next step of the [ladder];
+//!   then open for one request until one succeeds;
+//! - the [pace]: evenly spaced, since bursts are what synchronised refusals are made of;
+//! - what is left of each of the [limits] that the server describes.
+//!
+//! The pace is the slowest that the cap, the limits and the [learn]er demand. Where headers tell the
+//! rate, the learner sleeps until a refusal shows that they hide something.
 
 mod adopt;
 mod gate;

@@ -25,7 +25,8 @@ pub struct QuotaPolicy {
     pub reserve: f64,
     /// A hold longer than this is worth an alert; a reset is not waited for longer before a try.
     pub max_wait: Duration,
-    /// The longest hold after a throttle that names no time.
+    /// The first hold after a throttle that names no time, where nothing is followed. Where the quota is
+    /// followed, the first hold is a second, since its outcome is learned from.
     pub hold: Duration,
 }
 

@@ -1,3 +1,5 @@
+//! The quota of one scope, request by request.
+
 use super::*;
 
 const NOW: Moment = Moment(1_800_000_000_000);

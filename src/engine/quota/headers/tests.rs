@@ -1,3 +1,5 @@
+//! What servers write, and what is understood of it.
+
 use super::*;
 
 /// 2027-01-15T08:00:00Z.
