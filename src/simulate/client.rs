@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::engine::breaker::{self, Breaker, BreakerPolicy, Permit, Subject};
 use crate::engine::quota::{self, Admission, HeaderNames, Quota, Reply, Ticket};
-use crate::engine::{Draw, Moment};
+use crate::engine::{Cause, Draw, Failure, Moment};
 use crate::simulate::{Limiter, Neighbour, Outcome, Ruling, Sample, Strategy, Trial};
 
 /// Virtual time begins here: a whole hour in 2027, so that a window's phase is what the server says.
@@ -18,6 +19,17 @@ const FAILURE_DELAY: Duration = Duration::from_secs(1);
 
 /// No worker waits longer after a failure.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
+
+/// The breaker of who follows a quota, as it is configured by default.
+const BREAKER: BreakerPolicy = BreakerPolicy {
+    failure_threshold: 5,
+    window: Duration::from_secs(600),
+    failure_rate: 0.5,
+    min_calls: 20,
+    recovery_timeout: Duration::from_secs(60),
+    max_recovery_timeout: Duration::from_secs(600),
+    success_threshold: 3,
+};
 
 /// Runs a trial to its end.
 #[must_use]
@@ -66,6 +78,7 @@ enum Event {
 #[derive(Clone, Debug, Default)]
 struct Worker {
     ticket: Option<Ticket>,
+    permit: Option<Permit>,
     reply: Option<Answer>,
     /// Refusals and failures in a row.
     in_a_row: u32,
@@ -86,6 +99,7 @@ struct Client<'a> {
     rng: Rng,
     limiter: Limiter,
     quota: Option<Quota>,
+    breaker: Option<Breaker>,
     workers: Vec<Worker>,
     waiting: Vec<u32>,
     /// The wake-up that is planned, so that not every worker plans its own.
@@ -99,6 +113,7 @@ impl<'a> Client<'a> {
             Strategy::Quota(policy) => Some(Quota::new(policy.clone(), START)),
             Strategy::Backoff { .. } => None,
         };
+        let breaker = quota.is_some().then(|| Breaker::new("server", BREAKER, START));
         Self {
             trial,
             now: START,
@@ -107,6 +122,7 @@ impl<'a> Client<'a> {
             rng: Rng::with_seed(trial.seed),
             limiter: Limiter::new(trial.server.shape.clone(), trial.server.speech, START),
             quota,
+            breaker,
             workers: vec![Worker::default(); trial.workers as usize],
             waiting: Vec::new(),
             wake: None,
@@ -149,20 +165,8 @@ impl<'a> Client<'a> {
     /// Sends for as many of the waiting workers as may.
     fn send(&mut self) {
         while let Some(&worker) = self.waiting.last() {
-            if let Some(quota) = &mut self.quota {
-                match quota.admit(self.trial.weight, self.now) {
-                    Admission::Go(ticket) => {
-                        self.workers[worker as usize].ticket = Some(ticket);
-                    }
-                    Admission::Wait { until, .. } => {
-                        assert!(until > self.now, "a wait must lie ahead, or it is a busy loop");
-                        if self.wake.is_none_or(|wake| until < wake) {
-                            self.wake = Some(until);
-                            self.later(until, Event::Wake);
-                        }
-                        return;
-                    }
-                }
+            if !self.pass_breaker(worker) || !self.pass_quota(worker) {
+                return;
             }
             self.waiting.pop();
             let latency = self.trial.server.latency;
@@ -171,6 +175,68 @@ impl<'a> Client<'a> {
             self.workers[worker as usize].latency = latency;
             self.later(self.now.after(latency / 2), Event::Arrive { worker });
         }
+    }
+
+    /// Whether the breaker lets the worker send; if not, the next look is planned.
+    fn pass_breaker(&mut self, worker: u32) -> bool {
+        let Some(breaker) = &mut self.breaker else { return true };
+        match breaker.admit(self.now).0 {
+            breaker::Admission::Go(permit) => {
+                self.workers[worker as usize].permit = Some(permit);
+                true
+            }
+            // The end of the one that tries is the next look.
+            breaker::Admission::Busy => false,
+            breaker::Admission::Shut { until } => {
+                self.wake_at(until.unwrap_or(Moment(i64::MAX)));
+                false
+            }
+        }
+    }
+
+    /// Whether the quota lets the worker send; if not, the next look is planned.
+    fn pass_quota(&mut self, worker: u32) -> bool {
+        let Some(quota) = &mut self.quota else { return true };
+        match quota.admit(self.trial.weight, self.now) {
+            Admission::Go(ticket) => {
+                self.workers[worker as usize].ticket = Some(ticket);
+                true
+            }
+            Admission::Wait { until, .. } => {
+                if let (Some(breaker), Some(permit)) =
+                    (&mut self.breaker, self.workers[worker as usize].permit.take())
+                {
+                    breaker.dropped(permit);
+                }
+                self.wake_at(until);
+                false
+            }
+        }
+    }
+
+    fn wake_at(&mut self, until: Moment) {
+        assert!(until > self.now, "a wait must lie ahead, or it is a busy loop");
+        if self.wake.is_none_or(|wake| until < wake) {
+            self.wake = Some(until);
+            self.later(until, Event::Wake);
+        }
+    }
+
+    /// Tells the breaker how a request ended. Each is of another item.
+    fn tell_breaker(&mut self, index: usize, outcome: quota::Outcome) {
+        let permit = self.workers[index].permit.take();
+        let (Some(breaker), Some(permit)) = (&mut self.breaker, permit) else { return };
+        let _change: Option<breaker::Change> = match outcome {
+            quota::Outcome::Accepted => breaker.succeeded(permit, self.now),
+            quota::Outcome::Failed => {
+                let item = Subject::Item(self.planned.to_string());
+                breaker.failed(permit, &item, &Failure::new(Cause::Server, "503"), self.now)
+            }
+            quota::Outcome::Throttled => {
+                breaker.said_nothing(permit);
+                None
+            }
+        };
     }
 
     fn arrive(&mut self, worker: u32) {
@@ -205,6 +271,7 @@ impl<'a> Client<'a> {
             let _moved: Option<quota::Hold> =
                 quota.answered(ticket, &Reply { outcome, signals: &signals }, self.now, draw);
         }
+        self.tell_breaker(index, outcome);
         self.count(outcome);
         let delay = self.delay(index, outcome);
         self.later(self.now.after(delay), Event::Free { worker });

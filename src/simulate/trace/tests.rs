@@ -107,13 +107,15 @@ nonsense
 #[test]
 fn headers_that_tell_the_limit_are_believed() {
     let shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
-    let speech = Speech::XRateLimit(ResetMeaning::EpochSeconds);
+    for speech in
+        [Speech::RateLimit, Speech::RateLimitOld, Speech::XRateLimit(ResetMeaning::EpochSeconds)]
+    {
+        let traced = trace(&shape, speech, (0..3000).map(|number| number * 50)).model();
 
-    let traced = trace(&shape, speech, (0..3000).map(|number| number * 50)).model();
-
-    assert_eq!(traced.scenario.server.shape, shape);
-    assert_eq!(traced.scenario.server.speech, speech);
-    assert_eq!(traced.scenario.workers, 2, "one of 80 ms each 50 ms");
+        assert_eq!(traced.scenario.server.shape, shape, "{speech:?}");
+        assert_eq!(traced.scenario.server.speech, speech);
+        assert_eq!(traced.scenario.workers, 2, "one of 80 ms each 50 ms");
+    }
 }
 
 #[test]

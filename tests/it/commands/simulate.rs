@@ -94,6 +94,19 @@ fn as_json_it_has_the_figures_of_both() {
 }
 
 #[test]
+fn a_server_that_is_down_is_left_alone_but_by_who_backs_off_each_for_himself() {
+    let ran = Home::empty().cynosure(&["simulate", "long-outage", "--json"]);
+
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    let asked = [0, 1].map(|run| told["runs"][run]["during_outages"].as_u64().unwrap());
+    assert!((1..100).contains(&asked[0]) && asked[1] > 500, "{told}");
+    assert_eq!(
+        (&told["runs"][0]["finished"], &told["runs"][1]["finished"]),
+        (&true.into(), &true.into())
+    );
+}
+
+#[test]
 fn a_scenario_of_ones_own_is_rehearsed() {
     let home = Home::empty();
     home.write("mine.toml", example("toml"));
