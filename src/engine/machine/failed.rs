@@ -145,7 +145,7 @@ impl Machine {
         let until = held.map_or(until, |held| held.max(until));
         self.held_until = until;
         let step = self.unchanged().and(Effect::Hold { until });
-        if held.is_some() { step } else { step.and(Effect::Prove).and(work.effect()) }
+        if held.is_some() { step } else { step.and(work.effect()) }
     }
 
     /// Until when nothing is sent, in a wait too short to be a state of its own.

@@ -288,7 +288,7 @@ impl Machine {
 
     fn rate_limited(self, until: Moment, resume: Work, event: &Event, now: Moment) -> Step {
         match event {
-            Event::Due if until <= now => self.resume(resume, "the rate limit is over", now),
+            Event::Due if until <= now => self.go_on(resume, "the rate limit is over", now),
             Event::Failed { failure, draw, .. } => {
                 let longer = |until| State::RateLimited { until, resume };
                 self.throttled_while_waiting(until, longer, failure, *draw, now)
@@ -385,11 +385,18 @@ impl Machine {
         step
     }
 
-    fn resume(mut self, work: Work, reason: &str, now: Moment) -> Step {
-        self.credential = Credential::Good;
-        let mut step = self.enter(work, reason, now);
+    /// Takes work up again that the source let fall.
+    fn resume(self, work: Work, reason: &str, now: Moment) -> Step {
+        let mut step = self.go_on(work, reason, now);
         step.effects.insert(0, Effect::Prove);
         step
+    }
+
+    /// Takes work up again after a wait for the quota: the gate lets one request out first, and a
+    /// proof besides would only use up more of it.
+    fn go_on(mut self, work: Work, reason: &str, now: Moment) -> Step {
+        self.credential = Credential::Good;
+        self.enter(work, reason, now)
     }
 
     fn restart(mut self, work: Work, cause: RestartCause, now: Moment) -> Step {

@@ -197,7 +197,7 @@ fn a_rate_limit_lasts_as_long_as_the_server_said_and_costs_no_retry() {
 
     let resumed = limited.step(&rules(), &Event::Due, until);
     assert_eq!(resumed.machine.state, State::Working(Work::Downloading));
-    assert_eq!(resumed.effects, [Effect::Prove, Effect::Download]);
+    assert_eq!(resumed.effects, [Effect::Download]);
 }
 
 #[test]
