@@ -78,6 +78,15 @@ fn a_bucket_is_used_up_without_a_refusal_where_headers_tell_it() {
 }
 
 #[test]
+fn a_sliding_log_is_used_up_without_a_refusal_where_headers_tell_it() {
+    let bar = Bar { share: 0.97, throttled: 0 };
+    for (quota, window) in [(200, Duration::from_secs(10)), (600, MINUTE)] {
+        let shape = Shape::SlidingLog { quota, window };
+        all_seeds("sliding log", &shape, Speech::RateLimit, &bar);
+    }
+}
+
+#[test]
 fn a_lock_out_is_never_met_where_headers_tell_the_limit() {
     let bar = Bar { share: 0.92, throttled: 0 };
     all_seeds("19 per min, lock-out", &LOCK_OUT, Speech::RateLimit, &bar);

@@ -309,7 +309,9 @@ impl Tracked {
             return;
         };
         let moved = seen.since(known);
-        if moved <= TOLERANCE && known.since(seen) <= TOLERANCE {
+        // One that creeps on with the clock never stands, however small its steps.
+        let crept = seen.since(self.reset_earliest);
+        if moved <= TOLERANCE && known.since(seen) <= TOLERANCE && crept <= TOLERANCE * 2 {
             if now.since(self.standing_since) > TOLERANCE * 4 {
                 self.manner = Manner::Window;
             }
@@ -372,9 +374,10 @@ impl Tracked {
             return Some(even.times(SHORT_CAUTION));
         }
         let quota = self.limit.quota.unwrap_or(100.0);
-        let target = (quota * 0.03).max(1.0);
+        // What is left comes and goes by about the root of the quota.
+        let target = (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0);
         let refill = match (even, self.refill.rate()) {
-            (Some(even), Some(seen)) if self.left < 2.0 * target => {
+            (Some(even), Some(seen)) if self.left < 0.5 * target => {
                 seen.min(even).max(even.times(0.1))
             }
             (Some(even), _) => even,
