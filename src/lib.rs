@@ -21,10 +21,10 @@
 //! A folder may use only what stands above its line here; `tests/tidy.rs` holds it to that. Read them
 //! in this order.
 
-// DECIDES: the state machine, what failures deserve, how long to wait.
+// DECIDES: the state machine, what failures deserve, how fast a server may be asked, how long to wait.
 pub mod engine;
 
-// PERSISTS: policies for trying again, also for programs other than this one.
+// TRIES AGAIN: named policies for a failure that may be gone in a moment, also for programs other than this one.
 pub mod retry;
 
 // TOUCHES: durable file operations and locks, and a disk in memory to take their place.

@@ -268,7 +268,7 @@ pub(super) struct ResetArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BreakerCommand {
-    /// Show each breaker: its state, what it has counted, and what happens next
+    /// Show each breaker: its state, what it has counted up to a minute ago, and what happens next
     List {
         /// Print JSON: `breakers`, a list, and the `configuration` that all of them have
         #[arg(long)]

@@ -21,6 +21,9 @@ const TEXT_BYTES_MAX: usize = 1024;
 /// How much of a wrong value is quoted back, in characters.
 const QUOTED_CHARS_MAX: usize = 40;
 
+/// What a rate looks like.
+const RATE: &str = "a rate such as \"600/min\", \"10/s\", \"5000/h\" or \"100/d\"";
+
 impl Section<'_, '_> {
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         let given = self.given(key, Variable::Toml, |node| match node.value {
@@ -178,9 +181,8 @@ impl Section<'_, '_> {
     /// Asks for units per span of time, which may be left out.
     pub(super) fn rate(&mut self, key: &'static str) -> Option<Rate> {
         let given = self.given(key, Variable::Text, |node| {
-            let text =
-                plain_text(&node.value).map_err(|what| format!("{what}, such as \"600/min\""))?;
-            text.parse::<Rate>().map_err(|error| error.to_string())
+            let rate = plain_text(&node.value).ok().and_then(|text| text.parse::<Rate>().ok());
+            rate.ok_or_else(|| expected(&node.value, RATE))
         });
         let (rate, place) = given.unzip();
         self.enter(key, rate.map(|rate| quote(&rate.to_string())), place);

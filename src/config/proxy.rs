@@ -54,11 +54,17 @@ pub(super) fn proxy(table: &mut Section<'_, '_>) -> Proxy {
             return Err("is no list; write one such as [\"http://127.0.0.1:3128\"]".to_owned());
         };
         let folder = node.place.folder().unwrap_or(fallback);
-        let read = |(at, item)| {
-            let read = pool_proxy(item, &folder);
-            read.map_err(|complaint| format!("has entry {} that {complaint}", at + 1))
-        };
-        items.iter().enumerate().map(read).collect()
+        let mut pool = Vec::new();
+        let mut complaints = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            match pool_proxy(item, &folder) {
+                Ok(proxy) => pool.push(proxy),
+                Err(complaint) => {
+                    complaints.push(format!("has entry {} that {complaint}", at + 1));
+                }
+            }
+        }
+        if complaints.is_empty() { Ok(pool) } else { Err(complaints.join("; it ")) }
     });
     let pool = table.settle("pool", given, Vec::new(), |pool: &Vec<PoolProxy>| {
         let entries: Vec<String> = pool.iter().map(write).collect();

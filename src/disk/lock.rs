@@ -41,15 +41,7 @@ impl Lock {
     /// [`LockError::Held`], or the file can't be made or locked.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
         let storage = |error| LockError::Storage(storage_failure("lock", path, &error));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)
-            .map_err(storage)?;
+        let mut file = open_lock(path).map_err(storage)?;
 
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -82,6 +74,18 @@ impl fmt::Display for LockError {
 }
 
 impl std::error::Error for LockError {}
+
+/// Opens the file of a lock, made where there is none; a link in its place is refused.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+}
 
 fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();

@@ -1,12 +1,12 @@
 //! Who else is there: a file that every process holds, and that one alone can hold for itself.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 
+use crate::disk::lock::open_lock;
 use crate::disk::storage_failure;
 use crate::engine::Failure;
 
@@ -23,13 +23,7 @@ impl Presence {
     /// The file cannot be made or locked.
     pub fn join(path: &Path) -> Result<Self, Failure> {
         let open = || {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-                .open(path)?;
+            let file = open_lock(path)?;
             rustix::fs::flock(&file, FlockOperation::LockShared)?;
             Ok(Self { file })
         };

@@ -1,13 +1,13 @@
 //! A small file that several processes change, one after the other.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 
+use crate::disk::lock::open_lock;
 use crate::disk::{
     Disk, PathKind, Presence, RealDisk, ensure_folder, folder_of, put_aside, replace,
     storage_failure, write_atomic,
@@ -162,13 +162,7 @@ impl SharedFile {
 /// Waits for the lock, which ends with the file it is on.
 fn hold(path: &Path) -> Result<File, Failure> {
     let open = || {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path)?;
+        let file = open_lock(path)?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     };

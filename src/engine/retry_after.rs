@@ -1,8 +1,10 @@
-//! Reads Retry-After (RFC 9110 §10.2.3): seconds, or a date that counts from the answer's own `Date`.
+//! Reads Retry-After (RFC 9110 §10.2.3): seconds, or a date that counts from when the server said it.
 
 use std::time::Duration;
 
 use chrono::DateTime;
+
+use crate::engine::Moment;
 
 /// The longest wait that is believed, in seconds: 31 days. No quota window known is
 /// longer than a month; beyond it the figure is junk and the default serves better.
@@ -12,9 +14,9 @@ const WAIT_SECONDS_MAX: u64 = 31 * 24 * 3600;
 ///
 /// Zero, negative, past, unreadable and absurd values are `None`: the caller's
 /// default applies, so that a broken server never causes a loop without a wait.
-/// A date needs the `Date` header of the same answer, since our clock may be wrong.
+/// `said_at` is the `Date` of the same answer where there is one, since our clock may be wrong.
 #[must_use]
-pub fn parse(value: &str, date: Option<&str>) -> Option<Duration> {
+pub fn parse(value: &str, said_at: Moment) -> Option<Duration> {
     let value = value.trim();
     let seconds = match value.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && seconds > 0.0 => {
@@ -23,8 +25,7 @@ pub fn parse(value: &str, date: Option<&str>) -> Option<Duration> {
         Ok(_) => return None,
         Err(_) => {
             let until = DateTime::parse_from_rfc2822(value).ok()?;
-            let said_at = DateTime::parse_from_rfc2822(date?.trim()).ok()?;
-            until.signed_duration_since(said_at).to_std().ok()?
+            Moment(until.timestamp_millis()).since(said_at)
         }
     };
     (!seconds.is_zero() && seconds.as_secs() <= WAIT_SECONDS_MAX).then_some(seconds)
@@ -34,25 +35,25 @@ pub fn parse(value: &str, date: Option<&str>) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const DATE: Option<&str> = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+    /// Sun, 06 Nov 1994 08:49:37 GMT.
+    const SAID: Moment = Moment(784_111_777_000);
 
     #[test]
     fn seconds_and_dates_are_obeyed() {
-        assert_eq!(parse("120", None), Some(Duration::from_secs(120)));
-        assert_eq!(parse(" 0.5 ", None), Some(Duration::from_millis(500)));
+        assert_eq!(parse("120", SAID), Some(Duration::from_secs(120)));
+        assert_eq!(parse(" 0.5 ", SAID), Some(Duration::from_millis(500)));
         assert_eq!(
-            parse("Sun, 06 Nov 1994 08:54:37 GMT", DATE),
+            parse("Sun, 06 Nov 1994 08:54:37 GMT", SAID),
             Some(Duration::from_secs(300)),
-            "a date counts from the answer's own"
+            "a date counts from when it was said"
         );
     }
 
     #[test]
     fn junk_gives_way_to_the_default() {
         for junk in ["0", "-1", "1e30", "NaN", "inf", "soon", "", "99999999"] {
-            assert_eq!(parse(junk, DATE), None, "{junk:?}");
+            assert_eq!(parse(junk, SAID), None, "{junk:?}");
         }
-        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", DATE), None, "the past");
-        assert_eq!(parse("Sun, 06 Nov 1994 08:54:37 GMT", None), None, "no date to count from");
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", SAID), None, "the past");
     }
 }

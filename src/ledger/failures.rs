@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, Reader, Replied};
 pub struct FailureFilter {
     /// Only those of this cause.
     pub cause: Option<Cause>,
-    /// Only those that failed then or later.
+    /// Only those that failed, or were found to be gone, then or later.
     pub since: Option<Moment>,
 }
 
@@ -75,7 +75,7 @@ impl Reader {
             for (sought, order) in SOUGHT {
                 let sql = format!(
                     "{ROW} WHERE {sought} AND (?1 IS NULL OR cause = ?1)
-                     AND (?2 IS NULL OR failed_at >= ?2) ORDER BY {order}, items.no"
+                     AND (?2 IS NULL OR COALESCE(failed_at, settled_at) >= ?2) ORDER BY {order}, items.no"
                 );
                 let mut statement = connection.prepare(&sql)?;
                 let mut rows = statement.query(filter.parameters())?;

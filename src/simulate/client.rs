@@ -20,17 +20,6 @@ const FAILURE_DELAY: Duration = Duration::from_secs(1);
 /// No worker waits longer after a failure.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// The breaker of who follows a quota, as it is configured by default.
-const BREAKER: BreakerPolicy = BreakerPolicy {
-    failure_threshold: 5,
-    window: Duration::from_secs(600),
-    failure_rate: 0.5,
-    min_calls: 20,
-    recovery_timeout: Duration::from_secs(60),
-    max_recovery_timeout: Duration::from_secs(600),
-    success_threshold: 3,
-};
-
 /// Runs a trial to its end.
 #[must_use]
 pub fn run(trial: &Trial) -> Outcome {
@@ -113,7 +102,8 @@ impl<'a> Client<'a> {
             Strategy::Quota(policy) => Some(Quota::new(policy.clone(), START)),
             Strategy::Backoff { .. } => None,
         };
-        let breaker = quota.is_some().then(|| Breaker::new("server", BREAKER, START));
+        let breaker =
+            quota.is_some().then(|| Breaker::new("server", BreakerPolicy::DEFAULT, START));
         Self {
             trial,
             now: START,

@@ -24,7 +24,7 @@ mod view;
 mod world;
 
 pub use self::breakers::{
-    ARCHIVE, BREAKERS_FILE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
+    ARCHIVE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
 };
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};

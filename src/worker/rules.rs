@@ -95,3 +95,16 @@ pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
     };
     GateRules { provider, policy }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, defaults};
+
+    #[test]
+    fn the_defaults_of_breakers_are_those_that_are_rehearsed() {
+        let settings = defaults(&Environment::default()).unwrap().settings;
+
+        assert_eq!(breaker_policy(&settings), BreakerPolicy::DEFAULT);
+    }
+}

@@ -3,13 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::breaker::{Memory, Order, Phase};
+use cynosure::engine::breaker::{BreakerPolicy, Memory, Order, Phase};
 use cynosure::engine::{Moment, Status};
 use cynosure::worker::{Circuits, Exit, Mode, World, order};
 use tokio::time::{sleep, timeout};
 
 use crate::life::{Stage, play};
-use crate::rules::breaker_policy;
 use crate::server::{Mood, Server};
 
 /// The jitter of a session's own wait, and the time that requests take.
@@ -30,7 +29,7 @@ impl Stage {
 
     fn order(&self, wanted: Order) {
         let (file, now) = (self.breakers_file(), self.world.now());
-        order(&file, "example", wanted, breaker_policy(), now).unwrap();
+        order(&file, "example", wanted, BreakerPolicy::DEFAULT, now).unwrap();
     }
 
     /// Lives until the session is over, started anew whenever that is due.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
+use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
@@ -25,7 +26,7 @@ use tokio::time::sleep;
 
 use crate::ears::Ears;
 use crate::pauses::policy;
-use crate::rules::{breaker_policy, gate_rules, policies, rules};
+use crate::rules::{gate_rules, policies, rules};
 use crate::server::{Mood, Server, SimSource};
 use crate::truth;
 use crate::weather::weather;
@@ -384,7 +385,7 @@ impl Stage {
     /// The breakers of a process that has just started.
     pub(crate) fn breakers(&self) -> Rc<Breakers> {
         let world = self.world.clone();
-        Breakers::open(self.breakers_file(), breaker_policy(), move || world.now()).0
+        Breakers::open(self.breakers_file(), BreakerPolicy::DEFAULT, move || world.now()).0
     }
 
     pub(crate) fn breakers_file(&self) -> BreakersFile {

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use cynosure::config::{Provider, SharedBy};
-use cynosure::engine::breaker::BreakerPolicy;
-use cynosure::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy};
-use cynosure::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
-use cynosure::worker::{GateRules, Policies};
+use cynosure::config::{Environment, Settings, defaults};
+use cynosure::engine::{Backoff, Rules};
+use cynosure::worker::{self, GateRules, Policies};
 
 pub(crate) fn rules() -> Rules {
     let seconds = Duration::from_secs;
@@ -37,43 +35,13 @@ pub(crate) fn rules() -> Rules {
 }
 
 pub(crate) fn gate_rules() -> GateRules {
-    let provider = Provider {
-        concurrency: 8,
-        mode: QuotaMode::Follow,
-        cap: None,
-        reserve: 0.0,
-        max_wait: Duration::from_secs(3600),
-        shared_by: SharedBy::Provider,
-        headers: HeaderNames::default(),
-        routes: Vec::new(),
-        error_rules: Vec::new(),
-    };
-    GateRules { provider, policy: QuotaPolicy::default() }
+    worker::gate_rules(&settings(), "sim")
 }
 
 pub(crate) fn policies() -> Policies {
-    Policies {
-        item: ItemPolicy {
-            max_attempts: 3,
-            retry_delay: Duration::from_secs(10),
-            max_retry_delay: Duration::from_secs(300),
-            recheck: Recheck {
-                every: Duration::from_secs(86_400),
-                max: Duration::from_secs(7 * 86_400),
-            },
-        },
-        bridge: BridgePolicy { failure_threshold: 5, success_threshold: 3 },
-    }
+    worker::policies(&settings())
 }
 
-pub(crate) fn breaker_policy() -> BreakerPolicy {
-    BreakerPolicy {
-        failure_threshold: 5,
-        window: Duration::from_secs(600),
-        failure_rate: 0.5,
-        min_calls: 20,
-        recovery_timeout: Duration::from_secs(60),
-        max_recovery_timeout: Duration::from_secs(600),
-        success_threshold: 3,
-    }
+fn settings() -> Settings {
+    defaults(&Environment::default()).unwrap().settings
 }

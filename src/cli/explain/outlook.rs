@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::asked::{Asked, Basis};
 use crate::cli::words::span;
-use crate::engine::quota::{Admission, Hold, HoldReason, Quota, Reply, Signals};
+use crate::engine::quota::{
+    Admission, Hold, HoldReason, Quota, QuotaMode, QuotaPolicy, Reply, Signals,
+};
 use crate::engine::{
     Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
     Verdict,
@@ -167,12 +169,18 @@ pub(super) fn hold(
     Some(Delay {
         shortest: soonest.until.since(asked.at),
         longest: latest.until.since(asked.at),
-        because: hold_words(&soonest, judgement, asked.at, basis),
+        because: hold_words(&soonest, judgement, &signals, asked.at, basis),
         then: Vec::new(),
     })
 }
 
-fn hold_words(hold: &Hold, judgement: &Judgement<'_>, at: Moment, basis: &Basis) -> Vec<String> {
+fn hold_words(
+    hold: &Hold,
+    judgement: &Judgement<'_>,
+    signals: &Signals,
+    at: Moment,
+    basis: &Basis,
+) -> Vec<String> {
     let late = late();
     let max = span(basis.quota.max_wait);
     let mut lines = Vec::new();
@@ -194,12 +202,30 @@ fn hold_words(hold: &Hold, judgement: &Judgement<'_>, at: Moment, basis: &Basis)
                 span(resets.since(at))
             ));
         }
-        HoldReason::Unexplained { .. } => {
-            lines.push(format!("no time is told: a first hold, {late}"));
-            lines.push(format!("longer ones follow while it says so again, up to {max}"));
-        }
+        HoldReason::Unexplained { .. } => lines.extend(unexplained_words(signals, &basis.quota)),
     }
     lines
+}
+
+/// Why a wait is as long as it is where the server names none that could be kept.
+fn unexplained_words(signals: &Signals, quota: &QuotaPolicy) -> [String; 2] {
+    let is_far = signals.limits.iter().any(|limit| limit.reset.is_some_and(|it| it.is_too_far()));
+    let why = if is_far { "the reset is too far off to count" } else { "no time is told" };
+    let longest = span(quota.max_wait.max(quota.hold.unwrap_or_default()));
+    match (quota.hold, quota.mode) {
+        (Some(_), _) => [
+            format!("{why}: restart.rate_limit_duration"),
+            format!("doubling while it says so again, up to {longest}"),
+        ],
+        (None, QuotaMode::Follow) => [
+            format!("{why}: a first try soon, since most limits end soon"),
+            format!("longer holds follow while it says so again, up to {longest}"),
+        ],
+        (None, QuotaMode::Fixed | QuotaMode::Off) => [
+            format!("{why}: a first hold"),
+            format!("doubling while it says so again, up to {longest}"),
+        ],
+    }
 }
 
 /// Whose word a wait is.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::asked::Asked;
 use super::moment;
-use crate::cli::words::{span, utc};
+use crate::cli::words::{count, span, utc};
 use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
 use crate::engine::{Moment, printable};
 
@@ -28,6 +28,9 @@ pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String
     for limit in &signals.limits {
         lines.push(figures(limit));
         lines.extend(limit.reset.map(|reset| reset_words(&reset, asked.at, now)));
+        if limit.reset.is_some_and(|reset| reset.is_too_far()) {
+            lines.push("no quota lasts that long: the reset counts for nothing".to_owned());
+        }
     }
     if signals.is_cached {
         lines.push("the reply comes from a cache: its figures are not counted".to_owned());
@@ -36,15 +39,24 @@ pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String
 }
 
 fn figures(limit: &Limit) -> String {
-    let unit = limit.unit.as_deref().map_or_else(|| "requests".to_owned(), printable);
+    let units = |figure: f64| match (&limit.unit, written(figure).as_str()) {
+        (Some(unit), _) => printable(unit),
+        (None, "1") => "request".to_owned(),
+        (None, _) => "requests".to_owned(),
+    };
     let mut line = limit.family.to_string();
     if !limit.name.is_empty() {
         line.push_str(&format!(" \"{}\"", printable(&limit.name)));
     }
     match (limit.remaining, limit.quota) {
-        (Some(left), Some(quota)) => line.push_str(&format!(": {left} of {quota} {unit} remain")),
-        (Some(left), None) => line.push_str(&format!(": {left} {unit} remain")),
-        (None, Some(quota)) => line.push_str(&format!(": {quota} {unit} are allowed")),
+        (Some(left), Some(quota)) => {
+            let (left, all) = (written(left), written(quota));
+            line.push_str(&format!(": {left} of {all} {} left", units(quota)));
+        }
+        (Some(left), None) => line.push_str(&format!(": {} {} left", written(left), units(left))),
+        (None, Some(quota)) => {
+            line.push_str(&format!(": {} {} allowed", written(quota), units(quota)));
+        }
         (None, None) => line.push_str(": no count that can be read"),
     }
     if let Some(window) = limit.window {
@@ -54,6 +66,16 @@ fn figures(limit: &Limit) -> String {
         line.push_str(&format!(", for \"{}\"", printable(partition)));
     }
     line
+}
+
+/// A figure as a server writes it, whole ones grouped by thousands.
+fn written(figure: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked")]
+    if figure.fract() == 0.0 && (0.0..1e15).contains(&figure) {
+        count(figure as u64)
+    } else {
+        figure.to_string()
+    }
 }
 
 fn reset_words(reset: &Reset, at: Moment, now: Moment) -> String {

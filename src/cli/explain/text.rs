@@ -64,6 +64,9 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
         bytes => format!("a body of {}", many(bytes as u64, "byte")),
     };
     let mut lines = vec![format!("{}, {headers}, {body}", asked.status)];
+    if (200..300).contains(&asked.status) {
+        lines.push("a success, unless it is not what was asked for: then this follows".to_owned());
+    }
     if let Some(recorded) = &asked.recorded {
         let whose = match &recorded.item {
             Some(item) => format!("the item {}", printable(item)),

@@ -31,6 +31,7 @@ fn a_wrong_proxy_is_refused_without_quoting_it() {
         "[\"hunter2\"]",
         "[\"http://127.0.0.1:3128\", \"http://me:hunter2@127.0.0.1:3128\"]",
         "[\"https://hunter2:443\"]",
+        "[5, \"http://127.0.0.1:3128\", \"https://hunter2:443\"]",
         "[\"socks5h://hunter2:1080\"]",
         "[\"socks5://\"]",
         "[\"http://127.0.0.1:3128/hunter2\"]",
@@ -52,6 +53,7 @@ fn a_wrong_proxy_is_refused_without_quoting_it() {
     config.toml:2:1: `proxy.pool` has entry 1 that is no address (relative URL without a base); write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
     config.toml:2:1: `proxy.pool` has entry 2 that holds a user name or a password; secrets never stand in the configuration: write { url = "http://127.0.0.1:3128", username = "me", password = { file = "proxy-password" } }
     config.toml:2:1: `proxy.pool` has entry 1 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
+    config.toml:2:1: `proxy.pool` has entry 1 that is 5; write a text in quotes; it has entry 3 that is neither http nor socks5; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
     config.toml:2:1: `proxy.pool` has entry 1 that is socks5h, which socks5 means here anyway; write socks5://
     config.toml:2:1: `proxy.pool` has entry 1 that is more or less than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"
     config.toml:2:1: `proxy.pool` has entry 1 that is more or less than a host and a port; write "http://127.0.0.1:3128" or "socks5://127.0.0.1:1080"

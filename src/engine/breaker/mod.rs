@@ -387,6 +387,17 @@ impl Breaker {
 }
 
 impl BreakerPolicy {
+    /// The defaults of `[breaker]`.
+    pub const DEFAULT: Self = Self {
+        failure_threshold: 5,
+        window: Duration::from_secs(600),
+        failure_rate: 0.5,
+        min_calls: 20,
+        recovery_timeout: Duration::from_secs(60),
+        max_recovery_timeout: Duration::from_secs(600),
+        success_threshold: 3,
+    };
+
     fn is_too_much(&self, share: Share) -> bool {
         let rate = f64::from(share.failed) / f64::from(share.calls.max(1));
         share.calls >= self.min_calls && share.failed >= DIFFERENT_MIN && rate >= self.failure_rate

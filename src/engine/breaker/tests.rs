@@ -4,15 +4,7 @@ use super::*;
 use crate::engine::Scope;
 
 pub(super) const NOW: Moment = Moment(1_000_000_000);
-pub(super) const POLICY: BreakerPolicy = BreakerPolicy {
-    failure_threshold: 5,
-    window: Duration::from_secs(600),
-    failure_rate: 0.5,
-    min_calls: 20,
-    recovery_timeout: Duration::from_secs(60),
-    max_recovery_timeout: Duration::from_secs(600),
-    success_threshold: 3,
-};
+pub(super) const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
 pub(super) fn breaker() -> Breaker {
     Breaker::new("example", POLICY, NOW)

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::engine::Moment;
 
+/// A reset further away is junk, as no quota window known is longer than a month.
+pub(super) const RESET_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
+
 /// What one reply says. The default says nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
@@ -76,6 +79,14 @@ pub struct Reset {
     pub is_certain: bool,
     /// From the reply to the reset, if the meaning is right; zero for the past.
     pub after: Duration,
+}
+
+impl Reset {
+    /// Whether no quota can end so late: then it is not believed.
+    #[must_use]
+    pub fn is_too_far(&self) -> bool {
+        self.after > RESET_MAX
+    }
 }
 
 /// The five meanings a reset has in the wild.

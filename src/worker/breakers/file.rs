@@ -11,7 +11,7 @@ use crate::engine::breaker::Memory;
 use crate::engine::{Failure, printable};
 
 /// The file, in the state folder.
-pub const BREAKERS_FILE: &str = "breakers.json";
+const BREAKERS_FILE: &str = "breakers.json";
 
 /// The version of the format that is read and written.
 const SCHEMA: u64 = 1;

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 pub use self::circuits::Circuits;
 pub(super) use self::circuits::{Entry, Halt, Pass, Shut};
-pub use self::file::{BREAKERS_FILE, BreakersFile, Memories};
+pub use self::file::{BreakersFile, Memories};
 pub use self::orders::{Ordered, order};
 
 use self::kept::Kept;

@@ -9,15 +9,7 @@ use crate::engine::Cause;
 use crate::worker::world::RealWorld;
 
 const NOW: Moment = Moment(1_750_000_000_000);
-const POLICY: BreakerPolicy = BreakerPolicy {
-    failure_threshold: 5,
-    window: Duration::from_secs(600),
-    failure_rate: 0.5,
-    min_calls: 20,
-    recovery_timeout: Duration::from_secs(60),
-    max_recovery_timeout: Duration::from_secs(600),
-    success_threshold: 3,
-};
+const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
 /// A disk, a clock, and as many processes as one likes.
 struct Scene {

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use chrono::{DateTime, TimeDelta};
+use cynosure::worker::{RealWorld, World as _};
 use serde_json::Value;
 
 use crate::commands::home::{Home, Ran, answering};
@@ -61,11 +63,12 @@ fn a_reset_years_ahead_is_told_as_what_it_is() {
     rule     throttled_refusal (built in): 403 or 503 with a Retry-After, or with nothing remaining
     cause    rate_limit (TEMPORARY)
     verdict  nothing is sent to the provider until the wait is over; it costs no attempt
-    delay    1 h
-             not the SPAN to the reset, but max_wait, 1 h, + 1 s margin, + up to 1 s by chance
-             one request then tries, and a person is told
-    quota    X-RateLimit-*: 0 requests remain
-             reset 4000000000, read as seconds since 1970, by its size: 2096-10-02 07:06:40 UTC (in SPAN)
+    delay    1 s
+             the reset is too far off to count: a first try soon, since most limits end soon
+             longer holds follow while it says so again, up to 1 h
+    quota    X-RateLimit-*: 0 requests left
+             reset 4000000000, read as seconds since 1970: 2096-10-02 07:06:40 UTC (in SPAN)
+             no quota lasts that long: the reset counts for nothing
     ");
 }
 
@@ -121,8 +124,32 @@ fn a_retry_after_that_is_none_is_told_as_such() {
         let header = format!("Retry-After: {junk}");
         let out = explained(&["--status", "429", "--header", &header]).out;
         assert!(out.contains(&format!("Retry-After: \"{junk}\" is no time to wait")), "{out}");
-        assert!(out.contains("no time is told: a first hold, + 1 s margin"), "{out}");
+        assert!(out.contains("no time is told: a first try soon"), "{out}");
     }
+}
+
+#[test]
+fn a_retry_after_that_is_a_date_counts_from_now_where_the_reply_has_none() {
+    let soon = DateTime::from_timestamp_millis(RealWorld.now().0).unwrap() + TimeDelta::minutes(90);
+    let header = format!("Retry-After: {}", soon.format("%a, %d %b %Y %H:%M:%S GMT"));
+
+    let out = explained(&["--status", "429", "--header", &header]).out;
+
+    assert!(out.contains("Retry-After: 1 h 29 min"), "{out}");
+    assert!(out.contains("the server's word, 1 h 29 min, + 1 s margin"), "{out}");
+    assert!(out.contains("longer than max_wait, 1 h: a person is told"), "{out}");
+}
+
+#[test]
+fn a_hold_that_a_person_chose_is_told_as_theirs() {
+    let home = Home::empty();
+    home.write("config.toml", "[restart]\nrate_limit_duration = \"20m\"\n");
+
+    let ran = home.cynosure(&["explain", "--status", "429"]);
+
+    let told = "delay    20 min\n         no time is told: restart.rate_limit_duration\n         \
+                doubling while it says so again, up to 1 h\n";
+    assert!(ran.out.contains(told), "{ran:?}");
 }
 
 #[test]
@@ -230,7 +257,7 @@ fn the_last_reply_of_a_session_is_kept_and_explained() {
     assert!(lines[0].starts_with("reply    403, 4 headers, a body of "), "{ran:?}");
     assert!(lines[1].contains("recorded for the session of work, 20"), "{ran:?}");
     assert!(ran.out.contains("rule     forbidden (built in)"), "{ran:?}");
-    assert!(ran.out.contains("X-RateLimit-*: 7 requests remain"), "{ran:?}");
+    assert!(ran.out.contains("X-RateLimit-*: 7 requests left"), "{ran:?}");
     assert!(remembers(&home, "evil"));
     for unwanted in ["token secret", "stolen", "kept-out"] {
         assert!(!remembers(&home, unwanted), "{unwanted}");
@@ -294,7 +321,7 @@ async fn a_quarantined_item_shows_its_last_reply_and_explain_says_why() {
     verdict | quarantined at once; ten different items in a row count as a refused credential
     delay | 1 d, then 2 d, 4 d
     item.recheck, 1 d, doubling up to item.max_recheck, 7 d
-    quota | X-RateLimit-*: 7 requests remain
+    quota | X-RateLimit-*: 7 requests left
     ");
     let json = &json.json_lines()[0];
     assert_eq!(

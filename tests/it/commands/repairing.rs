@@ -146,8 +146,8 @@ fn what_failed_since_a_time_is_shown_and_requeued_alone() {
         ran.out.lines().count()
     };
 
-    // They failed at 2026-03-07T09:05:03.456Z; of what is gone, nobody noted when.
-    assert_eq!(shown("2026-03-07"), 3);
+    // Three failed at 2026-03-07T09:05:03.456Z, when one was found to be gone.
+    assert_eq!(shown("2026-03-07"), 4);
     assert_eq!(shown("2026-03-07T09:05:04Z"), 0);
     let late = home.cynosure(&["requeue", "--cause", "server", "--since", "2026-03-07T09:05:04Z"]);
     assert_eq!(late.code, Some(1));

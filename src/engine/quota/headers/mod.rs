@@ -47,7 +47,7 @@ pub fn read(headers: &[(&str, &str)], names: &HeaderNames, now: Moment) -> Signa
     let mut signals = Signals::default();
     for &(name, text) in headers {
         match name {
-            "retry-after" => signals.told = retry_after::parse(text, reader.find("date")),
+            "retry-after" => signals.told = retry_after::parse(text, reader.said_at()),
             "age" => signals.is_cached |= count(text).is_some_and(|age| age > 0.0),
             _ => {
                 if let Some((family, group, part)) = reader.known(name) {

@@ -6,6 +6,7 @@ mod refill;
 use std::time::Duration;
 
 use crate::engine::Moment;
+use crate::engine::quota::signals::RESET_MAX;
 use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
 
 use self::doubt::Doubt;
@@ -22,9 +23,6 @@ const TINY: Duration = Duration::from_secs(1);
 
 /// What is taken of the rate of such a window.
 const SHORT_CAUTION: f64 = 0.97;
-
-/// A reset further away is junk, as no quota window known is longer than a month.
-const RESET_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// How long a doubtful reset is watched before the first guess counts.
 const DOUBT: Duration = Duration::from_secs(2);
