@@ -21,6 +21,12 @@ impl Moment {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// Returns the moment `wait` earlier, or the first one there is.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// Returns the time passed since `earlier`; zero if it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

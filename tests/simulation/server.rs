@@ -252,14 +252,14 @@ impl SimSource {
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
         let told = answer.as_ref().err().and_then(|failure| failure.told);
         passage.head(Signals { told, ..Signals::default() }, latency);
-        let hold = passage.judge(match &answer {
+        let held_until = passage.judge(match &answer {
             Ok(()) => Outcome::Accepted,
             Err(failure) if failure.cause == Cause::RateLimit => Outcome::Throttled,
             Err(_) => Outcome::Failed,
         });
         drop(passage);
         self.world.step().await;
-        answer.map_err(|failure| failure.held(hold.map(|hold| hold.until)))
+        answer.map_err(|failure| failure.held(held_until))
     }
 
     fn entries(&self, from: u64, to: u64) -> Vec<Entry> {

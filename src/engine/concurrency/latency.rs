@@ -41,10 +41,11 @@ pub(super) enum Judgement {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Latencies {
     levels: BTreeMap<u32, Level>,
-    /// The last whole times, the place of the next one, and their ninetieth percentile.
+    /// The last whole times as they came, and the place of the next one.
     recent: Vec<Duration>,
     next: usize,
-    p90: Option<Duration>,
+    /// The same in order: every request asks for their percentile.
+    sorted: Vec<Duration>,
 }
 
 /// What is known of one number in flight.
@@ -70,7 +71,8 @@ impl Latencies {
 
     /// The ninetieth percentile of the time a place was taken for, of late.
     pub(super) fn whole_p90(&self) -> Option<Duration> {
-        self.p90
+        let last = self.sorted.len().checked_sub(1)?;
+        self.sorted.get(last * 90 / 100).copied()
     }
 
     fn judge(&mut self, in_flight: u32, median: Duration, now: Moment) -> Judgement {
@@ -102,10 +104,13 @@ impl Latencies {
         if self.recent.len() < RECENT_LEN {
             self.recent.push(whole);
         } else {
-            self.recent[self.next] = whole;
+            let oldest = std::mem::replace(&mut self.recent[self.next], whole);
+            let at = self.sorted.partition_point(|known| *known < oldest);
+            self.sorted.remove(at);
         }
         self.next = (self.next + 1) % RECENT_LEN;
-        self.p90 = Some(percentile(&mut self.recent.clone(), 90));
+        let at = self.sorted.partition_point(|known| *known < whole);
+        self.sorted.insert(at, whole);
     }
 }
 

@@ -86,10 +86,18 @@ impl Gate {
         match (&self.hold, self.proving) {
             (None, _) => Passage::Open,
             (Some(hold), _) if now < hold.until => Passage::Held(hold.until),
-            (Some(_), Some(sent)) if now < sent.after(PROVING_MAX) => {
+            // One that is yet to be sent was sent before the clock was set back.
+            (Some(_), Some(sent)) if sent <= now && now < sent.after(PROVING_MAX) => {
                 Passage::Proving(sent.after(PROVING_MAX))
             }
             (Some(_), _) => Passage::Open,
+        }
+    }
+
+    /// The clock was set back: a hold is as long as it was.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        if let Some(hold) = &mut self.hold {
+            hold.until = hold.until.before(by);
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Quota {
     in_flight: u64,
     /// Units accepted since the start.
     accepted: f64,
+    /// When this was last asked or told something.
+    seen: Moment,
 }
 
 /// The answer to a request that wants to be sent.
@@ -133,11 +135,13 @@ impl Quota {
             told: None,
             in_flight: 0,
             accepted: 0.0,
+            seen: now,
         }
     }
 
     /// Asks to send a request that costs `weight` units.
     pub fn admit(&mut self, weight: u32, now: Moment) -> Admission {
+        self.heed_clock(now);
         match self.gate.passage(now) {
             Passage::Open => {}
             Passage::Held(until) => {
@@ -166,6 +170,7 @@ impl Quota {
         now: Moment,
         draw: Draw,
     ) -> Option<Hold> {
+        self.heed_clock(now);
         self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
         let is_accepted = reply.outcome == Outcome::Accepted;
         if is_accepted {

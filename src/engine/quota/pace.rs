@@ -1,5 +1,7 @@
 //! Evenly spaced requests: the generic cell rate algorithm (virtual scheduling, ITU-T I.371) with a burst of one.
 
+use std::time::Duration;
+
 use crate::engine::Moment;
 use crate::engine::quota::Rate;
 
@@ -29,6 +31,12 @@ impl Pace {
     /// Returns when the next unit is due.
     pub(super) fn due(&self) -> Moment {
         Moment(i64::try_from(self.due / 1000).unwrap_or(i64::MAX))
+    }
+
+    /// The clock was set back: what is due is as far away as it was.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        let by = i128::try_from(by.as_micros()).unwrap_or(i128::MAX);
+        self.due = self.due.saturating_sub(by);
     }
 
     /// Begins anew: the next unit is due an interval from now.

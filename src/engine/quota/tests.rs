@@ -352,3 +352,35 @@ fn two_processes_go_on_from_each_others_word() {
     assert_eq!(theirs.standing(hold.until).hold, None);
     assert_eq!(theirs.standing(hold.until).rate, ours.standing(hold.until).rate);
 }
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_wait_longer() {
+    let day = Duration::from_secs(86_400);
+    let mut quota = quota();
+    let hold = throttled(&mut quota, &[("retry-after", "60")], NOW).expect("it closes");
+    let memory = quota.memory(NOW);
+
+    let before = |moment: Moment| moment.before(day);
+    let waits = Admission::Wait { until: before(hold.until), why: Wait::Held };
+    assert_eq!(quota.admit(1, before(NOW)), waits);
+    let mut recalled = Quota::recall(QuotaPolicy::default(), &memory, before(NOW));
+    assert_eq!(recalled.admit(1, before(NOW)), waits);
+
+    let _proof = send(&mut quota, before(hold.until));
+    assert!(matches!(quota.admit(1, before(hold.until)), Admission::Wait { .. }));
+    let two_days_back = before(before(hold.until));
+    let admitted = quota.admit(1, two_days_back);
+    let is_proving = matches!(admitted, Admission::Wait { why: Wait::Proving, .. });
+    assert!(!is_proving, "nobody waits a day for an answer: {admitted:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_back_leaves_the_next_turn_where_it_was() {
+    let cap = Some(Rate::of(1.0, Duration::from_secs(10)));
+    let mut quota = Quota::new(QuotaPolicy { cap, ..QuotaPolicy::default() }, NOW);
+    let _sent = send(&mut quota, NOW);
+
+    let earlier = NOW.before(Duration::from_secs(86_400));
+    let waits = Admission::Wait { until: earlier.after(Duration::from_secs(10)), why: Wait::Paced };
+    assert_eq!(quota.admit(1, earlier), waits);
+}

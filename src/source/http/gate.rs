@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::engine::quota::{HeaderNames, Hold, Outcome, Signals, read};
+use crate::engine::quota::{HeaderNames, Outcome, Signals, read};
 use crate::engine::{Failure, Moment};
 
 /// Lets requests to one provider out, one by one, and learns from the replies.
@@ -58,9 +58,11 @@ pub trait Passage: fmt::Debug {
     /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
     fn told(&mut self, wait: Duration);
 
-    /// Says what the reply amounts to; the hold that it led to, if it closed the gate.
-    /// Only the first word counts.
-    fn judge(&mut self, outcome: Outcome) -> Option<Hold>;
+    /// Says what the reply amounts to. Only the first word counts.
+    ///
+    /// Returns until when the gate is closed, where the reply closed it or says "too many": a
+    /// moment that has passed where that was said of requests from before the last wait.
+    fn judge(&mut self, outcome: Outcome) -> Option<Moment>;
 }
 
 /// A gate that is always open: for servers that are ours.
@@ -93,7 +95,7 @@ impl Passage for Unwatched {
 
     fn told(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: Outcome) -> Option<Hold> {
+    fn judge(&mut self, _outcome: Outcome) -> Option<Moment> {
         None
     }
 }

@@ -169,8 +169,8 @@ impl Client {
         let reading = self.reading(ask, None);
         let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
         failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
-        let hold = answered.passage.judge(failure.cause.outcome());
-        failure.held(hold.map(|hold| hold.until))
+        let held_until = answered.passage.judge(failure.cause.outcome());
+        failure.held(held_until)
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -256,8 +256,7 @@ impl Client {
                     let reading = self.reading(ask, sent);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
                     refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
-                    let hold = passage.judge(refusal.failure.cause.outcome());
-                    refusal.failure.held_until = hold.map(|hold| hold.until);
+                    refusal.failure.held_until = passage.judge(refusal.failure.cause.outcome());
                     return Err(refusal);
                 }
             }

@@ -77,14 +77,20 @@ pub(super) async fn call<T: DeserializeOwned>(
                     return Err(jmap.client.failed(&ask, &mut answered, failure).into());
                 }
             };
+            let secrets = pass.secrets(None);
+            let result =
+                read(method, response.method_responses, &secrets).map_err(|refused: Refused| {
+                    Refused {
+                        failure: jmap.client.failed(&ask, &mut answered, refused.failure),
+                        ..refused
+                    }
+                });
+            // Whoever looks for the session holds it while waiting at the gate: perhaps for this place.
+            drop(answered);
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.forget(session, Some(state)).await;
             }
-            let secrets = pass.secrets(None);
-            read(method, response.method_responses, &secrets).map_err(|refused: Refused| Refused {
-                failure: jmap.client.failed(&ask, &mut answered, refused.failure),
-                ..refused
-            })
+            result
         }
         Err(refusal) => Err(request_refused(refusal)),
     };

@@ -167,7 +167,13 @@ impl Breakers {
     /// Until when it lets nothing through, if so; `Some(None)` until a person closes it.
     #[must_use]
     pub fn shut(&self, name: &str) -> Option<Option<Moment>> {
-        self.inner.borrow().kept.get(name)?.breaker.shut((self.clock)())
+        let inner = self.inner.borrow();
+        let breaker = &inner.kept.get(name)?.breaker;
+        match breaker.phase() {
+            // Asked before every step of the work: then not even the clock.
+            Phase::Closed | Phase::HalfOpen => None,
+            Phase::Open => breaker.shut((self.clock)()),
+        }
     }
 
     /// Has each change of state told from now on, also those that other processes make.

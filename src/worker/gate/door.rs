@@ -34,7 +34,6 @@ pub(super) struct Keeper<W: World> {
     rules: RefCell<GateRules>,
     scopes: RefCell<BTreeMap<ScopeKey, Scope>>,
     company: Cell<Company>,
-    written_at: Cell<Moment>,
 }
 
 /// Whether other processes ask the same provider.
@@ -122,7 +121,6 @@ impl<W: World> Keeper<W> {
         file: Rc<RefCell<QuotaFile>>,
         rules: &GateRules,
     ) -> Self {
-        let now = world.now();
         Self {
             provider: provider.to_owned(),
             world,
@@ -130,7 +128,6 @@ impl<W: World> Keeper<W> {
             rules: RefCell::new(rules.clone()),
             scopes: RefCell::default(),
             company: Cell::new(Company { is_alone: false, looked_at: Moment::default() }),
-            written_at: Cell::new(now),
         }
     }
 
@@ -148,30 +145,44 @@ impl<W: World> Keeper<W> {
     }
 
     async fn enter(&self, fare: &Fare, attempt: Attempt) -> Result<Sent, Failure> {
+        let mut now = self.world.now();
         let turnstile = {
-            let mut scopes = self.scopes_with(fare, self.world.now());
+            let mut scopes = self.scopes_with(fare, now);
             let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
             if attempt == Attempt::First {
                 scope.budget.first_attempt();
             }
             Rc::clone(&scope.turnstile)
         };
-        let _turn = turnstile.lock().await;
+        let _turn = match turnstile.try_lock() {
+            Ok(turn) => turn,
+            Err(_taken) => {
+                let turn = turnstile.lock().await;
+                now = self.world.now();
+                turn
+            }
+        };
         loop {
-            let now = self.world.now();
             let (may, news) = self.ask(fare, now)?;
             let news = news.notified();
             match may {
                 May::Go(sent) => return Ok(sent),
                 May::WaitForPlace => news.await,
                 May::Wait { until, why } => {
+                    self.write_before(&fare.key, until, now);
                     self.refuse_if_long(&fare.key, until, why, now)?;
+                    let look = match why {
+                        // What another process proves is not told here.
+                        Wait::Proving => until.min(now.after(LOOK_INTERVAL)),
+                        Wait::Held | Wait::Paced => until,
+                    };
                     tokio::select! {
-                        () = self.world.sleep_until(until) => {}
+                        () = self.world.sleep_until(look) => {}
                         () = news => {}
                     }
                 }
             }
+            now = self.world.now();
         }
     }
 
@@ -246,7 +257,7 @@ impl<W: World> Keeper<W> {
         sent: &Sent,
         outcome: Outcome,
         signals: &Signals,
-    ) -> Option<Hold> {
+    ) -> Option<Moment> {
         let (now, draw) = (self.world.now(), self.world.draw());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
@@ -256,12 +267,19 @@ impl<W: World> Keeper<W> {
         }
         // What a server asks for outlives the process, and the power.
         let lasts = if hold.is_some() { Lasts::PowerCut } else { Lasts::Process };
-        let is_due = self.written_at.get().after(WRITE_INTERVAL) <= now;
+        let is_due = scope.written_at.after(WRITE_INTERVAL) <= now || now < scope.written_at;
         if hold.is_some() || is_due || !self.is_alone(now) {
             self.write(key, scope, lasts, now);
         }
         scope.news.notify_waiters();
-        hold
+        match (hold, outcome) {
+            (Some(hold), _) => Some(hold.until),
+            // Refused with others of its time: there is nothing to wait for but what they led to.
+            (None, Outcome::Throttled) => {
+                Some(scope.quota.held(now).map_or(now, |hold| hold.until))
+            }
+            (None, Outcome::Accepted | Outcome::Failed) => None,
+        }
     }
 
     fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Moment) {
@@ -269,8 +287,17 @@ impl<W: World> Keeper<W> {
             scope.adopt(theirs, now);
             (Some(scope.memory(&self.provider, now)), ())
         });
-        self.written_at.set(now);
+        (scope.written_at, scope.is_unwritten) = (now, false);
         self.complain(written);
+    }
+
+    /// Whoever ends in a long wait has left the next process all that it knew.
+    fn write_before(&self, key: &ScopeKey, until: Moment, now: Moment) {
+        let mut scopes = self.scopes.borrow_mut();
+        let unwritten = scopes.get_mut(key).filter(|scope| scope.is_unwritten);
+        if let Some(scope) = unwritten.filter(|_| now.after(WRITE_INTERVAL) <= until) {
+            self.write(key, scope, Lasts::Process, now);
+        }
     }
 
     /// Writes everything down: the process or the rules come to an end.
@@ -342,7 +369,7 @@ impl<W: World> Passage for Traveller<W> {
         self.signals.told = self.signals.told.max(Some(wait));
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
+    fn judge(&mut self, outcome: Outcome) -> Option<Moment> {
         if self.judged.replace(outcome).is_some() {
             return None;
         }

@@ -105,7 +105,8 @@ impl QuotaFile {
             let Some(mut mine) = mine else { return (None, (seen, told)) };
             mine.revision = seen.wrapping_add(1);
             let revision = mine.revision;
-            all.scopes.retain(|_, memory| now.0 - memory.quota.written_at < FORGET_AFTER_MILLIS);
+            let age = |memory: &ScopeMemory| now.0.saturating_sub(memory.quota.written_at);
+            all.scopes.retain(|_, memory| age(memory) < FORGET_AFTER_MILLIS);
             all.scopes.insert(key.clone(), mine);
             all.schema = SCHEMA;
             (serde_json::to_vec_pretty(&all).ok(), (revision, told))

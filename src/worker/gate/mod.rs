@@ -7,6 +7,8 @@
 mod door;
 mod file;
 mod scope;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

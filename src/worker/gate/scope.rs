@@ -57,6 +57,10 @@ pub(super) struct Scope {
     pub(super) turnstile: Rc<Mutex<()>>,
     /// Something changed for whoever waits.
     pub(super) news: Rc<Notify>,
+    /// When all of this was last written down.
+    pub(super) written_at: Moment,
+    /// Something was sent or answered since.
+    pub(super) is_unwritten: bool,
 }
 
 /// What a request carries that is on its way.
@@ -95,6 +99,8 @@ impl Scope {
             weight: 1,
             turnstile: Rc::default(),
             news: Rc::default(),
+            written_at: now,
+            is_unwritten: false,
         }
     }
 
@@ -130,6 +136,7 @@ impl Scope {
         match self.quota.admit(weight, now) {
             Admission::Go(ticket) => {
                 self.in_flight += 1;
+                self.is_unwritten = true;
                 May::Go(Sent { ticket, at: now, in_flight: self.in_flight })
             }
             Admission::Wait { until, why } => May::Wait { until, why },
@@ -144,6 +151,7 @@ impl Scope {
         now: Moment,
         draw: Draw,
     ) -> Option<Hold> {
+        self.is_unwritten = true;
         self.quota.answered(sent.ticket, &Reply { outcome, signals }, now, draw)
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::quota::{HeaderNames, Hold, Outcome, Signals, read};
+use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
 use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
 use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants};
 use futures_util::future::LocalBoxFuture;
@@ -149,7 +149,7 @@ impl Passage for Listening {
         self.0.borrow_mut().push(format!("{wait:?}"));
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Option<Hold> {
+    fn judge(&mut self, outcome: Outcome) -> Option<Moment> {
         self.0.borrow_mut().push(format!("{outcome:?}"));
         None
     }

@@ -1,16 +1,19 @@
 //! The service around the mail: where it is, who may enter, what it brings.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Reach, StatusRange};
+use cynosure::engine::quota::{Outcome, Signals};
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach, StatusRange};
 use cynosure::source::credential::Credential;
-use cynosure::source::http::OpenGate;
+use cynosure::source::http::{Gate, OpenGate, Outgoing, Passage};
 use cynosure::source::jmap::{Jmap, Options};
 use cynosure::source::{Renewal, Source as _};
-use futures_util::future::{join, join_all};
+use futures_util::future::{LocalBoxFuture, join, join_all};
 use serde_json::json;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use url::Url;
 
@@ -162,4 +165,62 @@ async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() 
     assert_eq!(count("/jmap/session"), 1);
     assert_eq!(count("/jmap/") - 1, 3);
     assert_eq!(count("/get/"), 2);
+}
+
+/// A gate with one place.
+#[derive(Debug, Default)]
+struct OnePlace(Arc<Mutex<()>>);
+
+#[derive(Debug)]
+struct Place(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
+
+impl Gate for OnePlace {
+    fn enter<'a>(
+        &'a self,
+        _request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        let place = Arc::clone(&self.0);
+        Box::pin(async move { Ok(Box::new(Place(place.lock_owned().await)) as Box<dyn Passage>) })
+    }
+
+    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+        true
+    }
+
+    fn understand(&self, _headers: &[(&str, &str)]) -> Signals {
+        Signals::default()
+    }
+}
+
+impl Passage for Place {
+    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+
+    fn told(&mut self, _wait: Duration) {}
+
+    fn judge(&mut self, _outcome: Outcome) -> Option<Moment> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn an_answer_gives_up_its_place_before_it_forgets_a_session_that_others_look_for() {
+    let served = Mailbox::of(1).serve().await;
+    let reads = AtomicUsize::new(0);
+    let credential = Credential::new(move || {
+        let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "Secret" };
+        Box::pin(async move { Ok(token.into()) })
+    });
+    let source = Jmap::new(served.options(), credential, Rc::new(OnePlace::default())).unwrap();
+    source.pin().await.unwrap();
+    served.change(|mailbox| mailbox.session_state = "1".to_owned());
+
+    // The first is on its way when the second needs a session, and waits for its place.
+    let looks_for_session = async {
+        source.renew().await.unwrap();
+        source.pin().await
+    };
+    let both = timeout(Duration::from_secs(20), join(source.pin(), looks_for_session)).await;
+
+    let (answered, _refused) = both.expect("neither waits for the other");
+    assert!(answered.is_ok());
 }

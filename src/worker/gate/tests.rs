@@ -1,0 +1,164 @@
+//! Gates in a made-up time, on files of a real disk.
+
+use std::path::Path;
+
+use futures_util::poll;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
+use crate::engine::{Cause, Draw, Failure, Moment};
+use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A world whose time passes when everyone waits.
+#[derive(Debug)]
+struct Paused {
+    began: Instant,
+}
+
+impl World for Paused {
+    fn now(&self) -> Moment {
+        Moment(1_700_000_000_000).after(self.began.elapsed())
+    }
+
+    fn draw(&self) -> Draw {
+        Draw(0)
+    }
+
+    async fn sleep_until(&self, at: Moment) {
+        sleep(at.since(self.now())).await;
+    }
+
+    async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        job()
+    }
+}
+
+fn world() -> Rc<Paused> {
+    Rc::new(Paused { began: Instant::now() })
+}
+
+fn provider() -> Provider {
+    Provider {
+        concurrency: 4,
+        mode: QuotaMode::Follow,
+        cap: None,
+        reserve: 0.0,
+        max_wait: 3600 * SECOND,
+        shared_by: SharedBy::Provider,
+        headers: HeaderNames::default(),
+        routes: Vec::new(),
+        error_rules: Vec::new(),
+    }
+}
+
+fn rules(provider: Provider) -> GateRules {
+    let policy = QuotaPolicy { mode: provider.mode, cap: provider.cap, ..QuotaPolicy::default() };
+    GateRules { provider, policy }
+}
+
+/// The gate of a process of its own.
+fn door(world: &Rc<Paused>, folder: &Path, provider: Provider) -> Rc<Door<Paused>> {
+    let gates = Gates::new(Rc::clone(world), SharedFile::new(folder.join(QUOTA_FILE)));
+    gates.of("example", "alice", rules(provider))
+}
+
+async fn enter(door: &Door<Paused>) -> Result<Box<dyn Passage>, Failure> {
+    door.enter(Outgoing { host: "example", path: "/", attempt: Attempt::First }).await
+}
+
+/// "Too many", and when to come again if that is said.
+fn refuse(passage: &mut Box<dyn Passage>, told: Option<Duration>) -> Option<Moment> {
+    passage.head(Signals { told, ..Signals::default() }, Duration::from_millis(1));
+    passage.judge(Outcome::Throttled)
+}
+
+fn accept(mut passage: Box<dyn Passage>) {
+    passage.head(Signals::default(), Duration::from_millis(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), provider());
+    let mut first = enter(&door).await.unwrap();
+    let mut second = enter(&door).await.unwrap();
+    let mut third = enter(&door).await.unwrap();
+
+    let until = refuse(&mut first, None).expect("the gate is closed");
+    assert_eq!(refuse(&mut second, None), Some(until));
+    world.sleep_until(until.after(SECOND)).await;
+
+    assert_eq!(refuse(&mut third, None), Some(world.now()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_proof_of_one_process_opens_the_gate_of_the_other_at_once() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let ours = door(&world, home.path(), provider());
+    let theirs = door(&world, home.path(), provider());
+    let mut refused = enter(&ours).await.unwrap();
+    let until = refuse(&mut refused, Some(SECOND)).unwrap();
+    drop(refused);
+    world.sleep_until(until).await;
+    let proof = enter(&theirs).await.unwrap();
+    let mut waiting = Box::pin(enter(&ours));
+    assert!(poll!(&mut waiting).is_pending(), "one request is out to see");
+
+    let proved_at = world.now();
+    accept(proof);
+    accept(waiting.await.unwrap());
+
+    let waited = world.now().since(proved_at);
+    assert!(waited <= 5 * SECOND, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_killed_while_it_waits_its_turn_leaves_the_wait_to_the_next() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let slow = Provider { cap: Some(Rate::of(1.0, 10 * SECOND)), ..provider() };
+    let killed = door(&world, home.path(), slow.clone());
+    accept(enter(&killed).await.unwrap());
+    let sent_at = world.now();
+    // Kept to the end: what a gate writes when it is let go is not written here.
+    let mut waiting = Box::pin(enter(&killed));
+    assert!(poll!(&mut waiting).is_pending());
+
+    let next = door(&world, home.path(), slow);
+    accept(enter(&next).await.unwrap());
+
+    let waited = world.now().since(sent_at);
+    assert!(waited >= 9 * SECOND, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_waiting_takes_no_place_and_no_turn() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), Provider { concurrency: 1, ..provider() });
+    let only = enter(&door).await.unwrap();
+    let mut gives_up = Box::pin(enter(&door));
+    let mut waits = Box::pin(enter(&door));
+    assert!(poll!(&mut gives_up).is_pending());
+    assert!(poll!(&mut waits).is_pending());
+
+    drop(gives_up);
+    assert!(poll!(&mut waits).is_pending(), "the place is taken");
+    drop(only);
+
+    let passage = timeout(60 * SECOND, waits).await.expect("the place is free");
+    assert!(passage.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_stays_closed_for_long_says_until_when() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), provider());
+    let mut refused = enter(&door).await.unwrap();
+    let until = refuse(&mut refused, Some(60 * SECOND));
+
+    let failure = enter(&door).await.unwrap_err();
+
+    assert_eq!((failure.cause, failure.held_until), (Cause::RateLimit, until));
+}
