@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::engine::Moment;
 use crate::engine::quota::learn::Learner;
 use crate::engine::quota::pace::Pace;
-use crate::engine::quota::{Hold, HoldMemory, Memory, Quota, QuotaPolicy, Rate};
+use crate::engine::quota::{
+    Hold, HoldMemory, Limit, LimitMemory, Memory, Quota, QuotaPolicy, Rate,
+};
 
 /// Clocks are put right all the time by less than this.
 const SET_BACK_MIN: Duration = Duration::from_secs(2);
@@ -38,6 +40,7 @@ impl Quota {
         self.ladder.adopt(memory.ladder_from, memory.ladder_tries, now);
         self.learner.adopt(Learner::recall(&memory.learned, age, now));
         self.told = memory.told.map(Rate::per_second);
+        self.remembered = memory.limits.iter().map(Limit::from).collect();
         self.seen = now;
     }
 
@@ -65,6 +68,7 @@ impl Quota {
             ladder_from: self.ladder.from,
             ladder_tries: self.ladder.tries,
             learned: self.learner.memory(),
+            limits: self.limits_known().iter().map(LimitMemory::from).collect(),
         }
     }
 }

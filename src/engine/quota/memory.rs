@@ -1,10 +1,12 @@
 //! What a scope remembers over a restart of the process.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Moment;
 use crate::engine::quota::gate::{Hold, HoldReason};
-use crate::engine::quota::{Family, LearnerMemory};
+use crate::engine::quota::{Family, LearnerMemory, Limit};
 
 /// The persisted form of a quota. Every field has a default: an older or newer file still reads.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -23,6 +25,20 @@ pub struct Memory {
     pub ladder_from: u32,
     pub ladder_tries: u32,
     pub learned: LearnerMemory,
+    /// The limits as last read, for people: the next reply tells what is in force.
+    pub limits: Vec<LimitMemory>,
+}
+
+/// A limit as a server told it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LimitMemory {
+    pub name: String,
+    pub family: String,
+    pub quota: Option<f64>,
+    pub window_seconds: Option<f64>,
+    pub remaining: Option<f64>,
+    pub unit: Option<String>,
 }
 
 /// A closed gate.
@@ -37,6 +53,36 @@ pub struct HoldMemory {
     /// How many throttles named no time.
     pub times: u32,
     pub exceeds_max_wait: bool,
+}
+
+impl From<&Limit> for LimitMemory {
+    fn from(limit: &Limit) -> Self {
+        Self {
+            name: limit.name.clone(),
+            family: limit.family.to_string(),
+            quota: limit.quota,
+            window_seconds: limit.window.map(|window| window.as_secs_f64()),
+            remaining: limit.remaining,
+            unit: limit.unit.clone(),
+        }
+    }
+}
+
+impl From<&LimitMemory> for Limit {
+    fn from(memory: &LimitMemory) -> Self {
+        let family = Family::ALL.into_iter().find(|family| family.to_string() == memory.family);
+        let window = memory.window_seconds.and_then(|span| Duration::try_from_secs_f64(span).ok());
+        Self {
+            name: memory.name.clone(),
+            family: family.unwrap_or(Family::RateLimit),
+            quota: memory.quota,
+            window,
+            remaining: memory.remaining,
+            reset: None,
+            unit: memory.unit.clone(),
+            partition: None,
+        }
+    }
 }
 
 impl From<&Hold> for HoldMemory {
@@ -58,7 +104,7 @@ impl From<&Hold> for HoldMemory {
 impl From<&HoldMemory> for Hold {
     fn from(memory: &HoldMemory) -> Self {
         let reason = match (memory.told, memory.resets) {
-            (Some(told), _) => HoldReason::Told(std::time::Duration::from_millis(told)),
+            (Some(told), _) => HoldReason::Told(Duration::from_millis(told)),
             (None, Some(resets)) => {
                 HoldReason::Exhausted { resets: Moment(resets), family: Family::RateLimit }
             }

@@ -44,7 +44,7 @@ use self::window::Context;
 pub use self::gate::{Hold, HoldReason};
 pub use self::headers::{HeaderNames, read};
 pub use self::learn::LearnerMemory;
-pub use self::memory::{HoldMemory, Memory};
+pub use self::memory::{HoldMemory, LimitMemory, Memory};
 pub use self::policy::{QuotaMode, QuotaPolicy};
 pub use self::rate::{Rate, RateError};
 pub use self::signals::{Family, Limit, Reset, ResetMeaning, Signals};
@@ -62,6 +62,8 @@ pub struct Quota {
     ladder: Ladder,
     learner: Learner,
     limits: Limits,
+    /// The limits that were in force when this was written down, until a reply tells them anew.
+    remembered: Vec<Limit>,
     /// Since when the next request waits for its turn.
     waiting_since: Option<Moment>,
     /// The last rate that followed from headers.
@@ -131,6 +133,7 @@ impl Quota {
             ladder: Ladder::default(),
             learner: Learner::new(now),
             limits: Limits::default(),
+            remembered: Vec::new(),
             waiting_since: None,
             told: None,
             in_flight: 0,
@@ -207,18 +210,28 @@ impl Quota {
     /// Returns what was understood.
     #[must_use]
     pub fn standing(&self, now: Moment) -> Standing {
-        let (rate, basis) =
-            self.rate(now).map_or((None, Basis::Nothing), |(rate, basis)| (Some(rate), basis));
+        let recalled = self.told.filter(|_| self.limits.read().next().is_none());
+        let recalled = recalled.filter(|_| !self.remembered.is_empty());
+        let (rate, basis) = match (self.rate(now), recalled) {
+            (Some((rate, Basis::SlowStart)), Some(told)) => (Some(rate.min(told)), Basis::Headers),
+            (Some((rate, basis)), _) => (Some(rate), basis),
+            (None, _) => (None, Basis::Nothing),
+        };
         Standing {
             mode: self.policy.mode,
             hold: self.gate.hold().cloned(),
-            limits: self.limits.read().cloned().collect(),
+            limits: self.limits_known(),
             rate,
             basis,
             estimate: self.learner.estimate,
             cycles: self.learner.cycles,
             next_probe: self.learner.next_probe,
         }
+    }
+
+    fn limits_known(&self) -> Vec<Limit> {
+        let read: Vec<Limit> = self.limits.read().cloned().collect();
+        if read.is_empty() { self.remembered.clone() } else { read }
     }
 
     /// Spends the units of a request that may go, or returns until when it may not.

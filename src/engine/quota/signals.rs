@@ -58,6 +58,11 @@ pub enum Family {
     Named,
 }
 
+impl Family {
+    pub(super) const ALL: [Self; 4] =
+        [Self::RateLimit, Self::RateLimitOld, Self::XRateLimit, Self::Named];
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -147,6 +147,50 @@ fn a_heavy_request_takes_the_time_of_its_weight() {
 }
 
 #[test]
+fn what_the_headers_said_is_known_to_who_only_reads_the_memory() {
+    let mut quota = quota();
+    let headers = [("ratelimit-policy", "\"day\";q=600;w=60"), ("ratelimit", "\"day\";r=400;t=40")];
+    let ticket = send(&mut quota, NOW);
+    answer(&mut quota, ticket, Outcome::Accepted, &headers, NOW);
+    let ours = quota.standing(NOW);
+
+    let theirs = recalled(&quota, NOW).standing(NOW);
+
+    assert_eq!(theirs.basis, Basis::Headers);
+    assert_eq!(theirs.rate, ours.rate);
+    let limit = theirs.limits.first().expect("it is remembered");
+    assert_eq!((limit.quota, limit.remaining), (Some(600.0), Some(400.0)));
+    assert_eq!(limit.window, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn one_word_at_the_very_start_does_not_slow_down_what_has_no_limit() {
+    let mut quota = quota();
+    for _ in 0..5 {
+        let ticket = send(&mut quota, NOW);
+        answer(&mut quota, ticket, Outcome::Accepted, &[], NOW);
+        // The pace of slow start.
+        quota.pace = Pace::default();
+    }
+    let hold = throttled(&mut quota, &[("retry-after", "2")], NOW).expect("it closes");
+
+    let mut latest = 0;
+    for ms in 0..30_000 {
+        let now = hold.until.after(Duration::from_millis(ms));
+        latest = 0;
+        while let Admission::Go(ticket) = quota.admit(1, now) {
+            answer(&mut quota, ticket, Outcome::Accepted, &[], now);
+            latest += 1;
+            if latest == 10 {
+                break;
+            }
+        }
+    }
+
+    assert_eq!(latest, 10, "half a minute later it is at ten thousand per second");
+}
+
+#[test]
 fn a_fast_server_that_throttles_nobody_is_reached_in_half_a_second() {
     let mut quota = quota();
     let mut latest = 0;
@@ -238,7 +282,7 @@ fn a_restart_keeps_the_rate_and_a_series_of_throttles() {
     answer(&mut between, ticket, Outcome::Accepted, &[], hold.until);
 
     let learned = between.standing(hold.until);
-    assert_eq!((learned.basis, learned.cycles), (Basis::Learned, 1));
+    assert_eq!((learned.basis, learned.cycles), (Basis::SlowStart, 1), "the first is tried again");
     let after = recalled(&between, hold.until).standing(hold.until);
     assert_eq!((after.rate, after.basis), (learned.rate, Basis::Learned));
 }

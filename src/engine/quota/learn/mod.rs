@@ -51,6 +51,13 @@ const BUCKET_PROOF_MAX: f64 = 240.0;
 /// Nor is the first one further away than this, if it is for much.
 const INTERVAL_BOLD: Duration = Duration::from_secs(600);
 
+/// A throttle after fewer units than this is early.
+const EARLY: f64 = 50.0;
+
+/// What an early throttle may cost, and any, to be worth another.
+const COST_EARLY_MAX: Duration = Duration::from_secs(120);
+const COST_SMALL: Duration = Duration::from_secs(10);
+
 /// No probe is further away than this.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -276,9 +283,20 @@ impl Learner {
                 self.step = STEP_SHARED;
             }
         }
-        self.stage = Stage::Settled { since: now, units: 0.0 };
+        self.stage = if self.is_worth_another_try(accepted) {
+            Stage::Slow { rate: careful, successes: 0 }
+        } else {
+            Stage::Settled { since: now, units: 0.0 }
+        };
         self.is_binding = false;
         self.plan(now);
+    }
+
+    /// The first throttle may have been about anything, the more so the less went before it. Where
+    /// another costs little, slow start goes on from there.
+    fn is_worth_another_try(&self, accepted: f64) -> bool {
+        let is_early = accepted < EARLY && self.cost <= COST_EARLY_MAX;
+        self.cycles == 1 && (is_early || self.cost <= COST_SMALL)
     }
 
     fn failed(&mut self, tried: Rate, good: Rate, careful: Rate, while_trying: Rate) {
