@@ -33,7 +33,7 @@ use crate::server::{Counts, Headers, Server};
 
 /// How long each case runs, unless the command line says otherwise: what is learned without headers
 /// takes some minutes.
-const SPAN: Duration = Duration::from_secs(900);
+const SPAN: Duration = Duration::from_secs(600);
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Moment;
 use crate::engine::quota::Rate;
 use crate::engine::quota::learn::cycle::{Cycle, CycleMemory};
-use crate::engine::quota::learn::{Learner, Stage};
+use crate::engine::quota::learn::{FIRST, Learner, Stage};
 
 /// After so long, a rate is still the best guess, but what failed then may succeed now.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -29,6 +29,8 @@ pub struct LearnerMemory {
     burst: Option<f64>,
     window_millis: Option<u64>,
     is_lock_out: bool,
+    /// The rate that slow start has come to.
+    reached: Option<f64>,
     /// The rate that is being tried.
     tried: Option<f64>,
     /// Since when the rate in force is, and how many units were accepted at it.
@@ -44,7 +46,12 @@ impl Learner {
             Stage::Settled { since, units } => (None, since, units),
             Stage::Probe { rate, since, units } => (Some(rate.get()), since, units),
         };
+        let reached = match self.stage {
+            Stage::Slow { rate, .. } => Some(rate.get()),
+            Stage::Asleep | Stage::Settled { .. } | Stage::Probe { .. } => None,
+        };
         LearnerMemory {
+            reached,
             tried,
             since: since.0,
             units,
@@ -75,7 +82,13 @@ impl Learner {
         let cycle = Cycle::recall(&memory.cycle, now);
         let rate = |figure: Option<f64>| figure.map(Rate::per_second);
         let is_fresh = age <= STALE;
-        let Some(good) = rate(memory.good) else { return Self { cycle, ..new } };
+        let Some(good) = rate(memory.good) else {
+            let mut fresh = Self { cycle, ..new };
+            if let Some(reached) = rate(memory.reached).filter(|_| is_fresh) {
+                fresh.begin_at(reached.max(Rate::per_second(FIRST)));
+            }
+            return fresh;
+        };
         let since = Moment(memory.since).min(now);
         let units = memory.units.max(0.0);
         let settled = Stage::Settled { since, units };
