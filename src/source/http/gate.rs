@@ -58,7 +58,8 @@ pub trait Passage: fmt::Debug {
     /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
     fn told(&mut self, wait: Duration);
 
-    /// Says what the reply amounts to. Only the first word counts.
+    /// Says what the reply amounts to. For the quota only the first word counts, for the server's
+    /// health the last: a body may break off long after its head.
     ///
     /// Returns until when the gate is closed, where the reply closed it or says "too many": a
     /// moment that has passed where that was said of requests from before the last wait.

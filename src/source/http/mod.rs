@@ -193,7 +193,11 @@ impl Client {
             let (response, mut passage) = self.open(ask, attempt, &mut pace).await?;
             // A body may take minutes: what the head says of the quota is of now.
             passage.judge(Outcome::Accepted);
-            Ok(body::pour(response, size, &mut pace, sink).await?)
+            match body::pour(response, size, &mut pace, sink).await {
+                Ok(length) => Ok(length),
+                Err(failure) if failure.is_fleeting() => Err(cut_short(passage, failure).into()),
+                Err(failure) => Err(failure.into()),
+            }
         });
         Ok(brought.await?)
     }
@@ -350,9 +354,12 @@ impl Wants {
     }
 }
 
-/// The request never got its whole reply: that says something of the server's health, not of its quota.
+/// The request never got its whole reply. Where it reached the server, that says something of the
+/// server's health, though not of its quota.
 fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
-    passage.judge(Outcome::Failed);
+    if !matches!(failure.cause, Cause::Proxy | Cause::LocalNetwork) {
+        passage.judge(Outcome::Failed);
+    }
     failure
 }
 

@@ -152,6 +152,27 @@ async fn who_gives_up_waiting_takes_no_place_and_no_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bodies_that_break_off_cost_places_and_no_quota() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), provider());
+    for _ in 0..10 {
+        let mut passage = enter(&door).await.unwrap();
+        passage.head(Signals::default(), Duration::from_millis(1));
+        assert_eq!(passage.judge(Outcome::Accepted), None);
+        world.sleep_until(world.now().after(SECOND)).await;
+        assert_eq!(passage.judge(Outcome::Failed), None);
+    }
+
+    let only = enter(&door).await.expect("the gate is open");
+    let mut second = Box::pin(enter(&door));
+    let no_place = timeout(30 * SECOND, &mut second).await;
+
+    assert!(no_place.is_err(), "there were four places, and one is left");
+    drop(only);
+    assert!(second.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gate_that_stays_closed_for_long_says_until_when() {
     let (world, home) = (world(), tempfile::tempdir().unwrap());
     let door = door(&world, home.path(), provider());
