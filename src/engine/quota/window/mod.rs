@@ -307,9 +307,12 @@ impl Tracked {
             return;
         };
         let moved = seen.since(known);
-        // One that creeps on with the clock never stands, however small its steps.
-        let crept = seen.since(self.reset_earliest);
-        if moved <= TOLERANCE && known.since(seen) <= TOLERANCE && crept <= TOLERANCE * 2 {
+        // One that creeps on with the clock never stands, however small its steps: it tells the next
+        // unit. One that is always about a window away tells when all of them are back, and no
+        // harm comes of taking it for a window's end.
+        let tells_next = self.window.is_none_or(|window| after * 2 < window);
+        let creeps = tells_next && seen.since(self.reset_earliest) > TOLERANCE * 2;
+        if moved <= TOLERANCE && known.since(seen) <= TOLERANCE && !creeps {
             if now.since(self.standing_since) > TOLERANCE * 4 {
                 self.manner = Manner::Window;
             }
