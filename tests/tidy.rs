@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
+    ("systemd", &["engine", "disk"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -36,6 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),
+    ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
 ];

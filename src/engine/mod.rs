@@ -22,6 +22,7 @@ pub mod quota;
 mod reply;
 pub mod retry_after;
 mod rules;
+pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
 pub use self::bridge::{Bridge, BridgePolicy};
