@@ -19,12 +19,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
-    ("worker", &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state"]),
+    (
+        "worker",
+        &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
+    ),
     (
         "cli",
         &[
-            "engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo",
-            "simulate",
+            "engine", "disk", "config", "source", "ledger", "archive", "state", "systemd",
+            "worker", "demo", "simulate",
         ],
     ),
 ];

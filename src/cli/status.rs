@@ -17,7 +17,7 @@ use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
-use crate::config::{Auth, CredentialRef};
+use crate::config::CredentialRef;
 use crate::engine::{Moment, Status, printable};
 use crate::state::ExecutionState;
 use crate::worker::{RealWorld, World};
@@ -220,10 +220,7 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
 /// Where a fresh credential is to be put.
 fn remedy(standing: &Standing<'_>) -> Option<String> {
     let what = standing.credential();
-    let place = match &standing.source.settings.as_ref()?.auth {
-        Auth::Basic { password, .. } => password,
-        Auth::Bearer { token } => token,
-    };
+    let place = standing.source.settings.as_ref()?.auth.secret();
     Some(match place {
         CredentialRef::File(path) => format!("put a fresh {what} into {}", path.display()),
         CredentialRef::Env(name) => format!("start it anew with a fresh {what} in {name}"),

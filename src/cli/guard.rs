@@ -1,0 +1,49 @@
+//! Sets the watchdog's keeper to work, where systemd runs the program.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::cli::exit::Exit;
+use crate::cli::place::Ground;
+use crate::systemd::{Notifier, own_unit, watchdog_interval};
+use crate::worker::{AskRestart, Board, Watch, beat, watch};
+
+/// Who keeps time for the runtime itself.
+const RUNTIME_SEAT: &str = "runtime";
+
+/// Starts the keeper and the beat of the runtime it listens to.
+pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
+    let service = &ground.loaded.settings.service;
+    let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
+    let interval = interval(ground);
+    let keeper = Watch {
+        board: board.clone(),
+        notifier: Arc::clone(notifier),
+        interval,
+        ask: service.enable_auto_restart.then(|| ask_for(unit.clone())),
+        state_dir: ground.state_dir.clone(),
+        unit,
+        leave,
+    };
+    if let Err(error) = watch(keeper) {
+        warn!("cannot watch over the work: there can be no thread for it ({error})");
+        return;
+    }
+    tokio::task::spawn_local(beat(board.seat(RUNTIME_SEAT), interval));
+}
+
+fn interval(ground: &Ground) -> Option<Duration> {
+    let variable = |name| ground.environment.get(name);
+    watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
+}
+
+fn ask_for(unit: String) -> AskRestart {
+    Box::new(move || Err(format!("{unit} cannot be restarted over D-Bus yet")))
+}
+
+#[expect(clippy::exit, reason = "nothing else can end a process whose runtime is blocked")]
+fn leave() -> ! {
+    std::process::exit(i32::from(Exit::StartAgain.number()))
+}
