@@ -7,6 +7,7 @@ mod bus;
 mod error;
 mod machine;
 mod notify;
+mod own;
 mod restarts;
 mod unit;
 
@@ -14,5 +15,6 @@ pub use self::bus::{Bus, SYSTEM_BUS};
 pub use self::error::{BusError, BusTrouble};
 pub use self::machine::Permission;
 pub use self::notify::{Notifier, Word, watchdog_interval};
+pub use self::own::own_unit;
 pub use self::restarts::{RESTARTS_FILE, RestartsFile};
 pub use self::unit::{NotAUnit, UnitName};
