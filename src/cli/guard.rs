@@ -7,7 +7,8 @@ use tracing::warn;
 
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
-use crate::systemd::{Notifier, own_unit, watchdog_interval};
+use crate::cli::watching::bus;
+use crate::systemd::{Bus, NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{AskRestart, Board, Watch, beat, watch};
 
 /// Who keeps time for the runtime itself.
@@ -22,7 +23,7 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
         board: board.clone(),
         notifier: Arc::clone(notifier),
         interval,
-        ask: service.enable_auto_restart.then(|| ask_for(unit.clone())),
+        ask: service.enable_auto_restart.then(|| ask_for(bus(ground), unit.clone())),
         state_dir: ground.state_dir.clone(),
         unit,
         leave,
@@ -39,8 +40,11 @@ fn interval(ground: &Ground) -> Option<Duration> {
     watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
 }
 
-fn ask_for(unit: String) -> AskRestart {
-    Box::new(move || Err(format!("{unit} cannot be restarted over D-Bus yet")))
+fn ask_for(bus: Bus, unit: String) -> AskRestart {
+    Box::new(move || {
+        let unit: UnitName = unit.parse().map_err(|wrong: NotAUnit| wrong.to_string())?;
+        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.remedy()))
+    })
 }
 
 #[expect(clippy::exit, reason = "nothing else can end a process whose runtime is blocked")]

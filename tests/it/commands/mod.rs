@@ -1,6 +1,7 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
 mod breaking;
+mod doctor;
 mod explain;
 mod home;
 mod looking;
@@ -13,3 +14,4 @@ mod standing;
 mod stopping;
 mod verifying;
 mod waiting;
+mod watching;
