@@ -40,6 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),
+    ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
 ];
