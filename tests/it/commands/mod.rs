@@ -11,5 +11,6 @@ mod repairing;
 mod simulate;
 mod standing;
 mod stopping;
+mod supervised;
 mod verifying;
 mod waiting;
