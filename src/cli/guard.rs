@@ -7,12 +7,15 @@ use tracing::warn;
 
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
-use crate::cli::watching::bus;
+use crate::cli::watching::bus_within;
 use crate::systemd::{Bus, NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{AskRestart, Board, Watch, beat, watch};
 
 /// Who keeps time for the runtime itself.
 const RUNTIME_SEAT: &str = "runtime";
+
+/// How long one call over the bus may take: the watchdog goes hungry meanwhile.
+const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts the keeper and the beat of the runtime it listens to.
 pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
@@ -23,7 +26,9 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
         board: board.clone(),
         notifier: Arc::clone(notifier),
         interval,
-        ask: service.enable_auto_restart.then(|| ask_for(bus(ground), unit.clone())),
+        ask: service
+            .enable_auto_restart
+            .then(|| ask_for(bus_within(ground, BUS_TIMEOUT), unit.clone())),
         state_dir: ground.state_dir.clone(),
         unit,
         leave,

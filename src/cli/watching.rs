@@ -74,11 +74,16 @@ pub(super) fn unit(settings: &Settings) -> Result<UnitName, Trouble> {
 /// The way to systemd.
 #[must_use]
 pub(super) fn bus(ground: &Ground) -> Bus {
-    let settings = &ground.loaded.settings;
+    bus_within(ground, ground.loaded.settings.monitor.bus_timeout)
+}
+
+/// The same, for whoever has no more than this time for a call.
+#[must_use]
+pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
     let address = ground.environment.get("DBUS_SYSTEM_BUS_ADDRESS");
     let address = address.and_then(|address| address.to_str()).filter(|text| !text.is_empty());
-    let again = Policy::new("bus", settings.retry.bus);
-    Bus::new(address.unwrap_or(SYSTEM_BUS), settings.monitor.bus_timeout, again)
+    let again = Policy::new("bus", ground.loaded.settings.retry.bus);
+    Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
 }
 
 /// What was done about the findings, in a sentence; `None` where nothing was called for.

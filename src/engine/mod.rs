@@ -37,8 +37,8 @@ pub use self::item::{ItemPolicy, ItemStep, Recheck};
 pub use self::judge::{Judgement, Matched, judge};
 pub use self::liveness::{Clocks, Keep, Keeper, Overdue, Promise, overdue};
 pub use self::machine::{
-    Credential, Effect, Event, Extent, LastError, Machine, RestartCause, Rules, Session, State,
-    Status, Step, Then, Work,
+    Credential, Effect, Event, Extent, LastError, LastRestart, Machine, RestartCause, Rules,
+    Session, State, Status, Step, Then, Work,
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};

@@ -29,6 +29,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     pub(super) async fn save(&mut self, machine: &Machine) -> Result<(), Failure> {
         let (before, after) = (self.machine.status(), machine.clone());
+        let has_left =
+            before != machine.status() || self.machine.restart_count != machine.restart_count;
+        let left = has_left.then_some(before);
         let (progress, now) = (self.progress(), self.world.now());
         let until = match machine.state {
             State::Completed => None,
@@ -45,7 +48,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             .shared
             .with(move |store| {
                 let kept = refused.map_or(Ok(()), |failure| store.keep_reply(&failure, now));
-                (kept, store.save(before, &after, until, &progress, now))
+                (kept, store.save(left, &after, until, &progress, now))
             })
             .await;
         if let Err(failure) = kept {

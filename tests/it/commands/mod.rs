@@ -12,6 +12,7 @@ mod repairing;
 mod simulate;
 mod standing;
 mod stopping;
+mod supervised;
 mod verifying;
 mod waiting;
 mod watching;

@@ -132,7 +132,7 @@ fn a_restart_that_is_not_authorised_says_which_rule_is_missing() {
 
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.out.contains("does not let this user do that"), "{}", ran.out);
-    assert!(ran.out.contains("/etc/polkit-1/rules.d"), "{}", ran.out);
+    assert!(ran.out.contains("/usr/share/polkit-1/rules.d"), "{}", ran.out);
     assert!(ran.out.contains("a restart was refused"), "{}", ran.out);
 }
 
