@@ -1,0 +1,5 @@
+//! The units on a real systemd.
+
+mod installed;
+mod machine;
+mod units;
