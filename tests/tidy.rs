@@ -15,15 +15,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
+    ("systemd", &["engine", "disk"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
-    ("worker", &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state"]),
+    (
+        "worker",
+        &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
+    ),
     (
         "cli",
         &[
-            "engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo",
-            "simulate",
+            "engine", "disk", "config", "source", "ledger", "archive", "state", "systemd",
+            "worker", "demo", "simulate",
         ],
     ),
 ];
@@ -36,6 +40,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),
+    ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
 ];

@@ -132,6 +132,7 @@ impl Standing<'_> {
             consecutive_errors: 0,
             retry_count: 0,
             restart_count: 0,
+            last_restart: None,
             last_error: None,
             rate_limited: false,
             rate_limit_until: None,

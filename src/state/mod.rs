@@ -9,4 +9,4 @@ mod format;
 mod words;
 
 pub use self::file::{Found, Loaded, examine, load, save};
-pub use self::format::{ExecutionState, LastError, SCHEMA};
+pub use self::format::{ExecutionState, LastError, LastRestart, SCHEMA};

@@ -173,17 +173,18 @@ impl Store {
         Arc::clone(&self.archive)
     }
 
-    /// Saves the machine: to the ledger when its status changed, and to the state file.
+    /// Saves the machine: to the history where it has left a status, be it for the same one in
+    /// another life, and to the state file.
     pub(super) fn save(
         &mut self,
-        before: Status,
+        left: Option<Status>,
         machine: &Machine,
         until: Option<Moment>,
         progress: &Progress,
         now: Moment,
     ) -> Result<(), Failure> {
         let state = snapshot::write(machine, until, progress, &self.facts, self.pid, now);
-        if before != machine.status() {
+        if let Some(before) = left {
             let transition = Transition {
                 at: now,
                 from: before.name().to_owned(),

@@ -14,8 +14,8 @@ use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Parts, Shared, Stop,
-    Store, View, World, drive,
+    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Opening, Parts,
+    Seat, Shared, Stop, Store, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -363,6 +363,8 @@ impl Stage {
             mode,
             stop,
             view,
+            seat: Seat::unwatched(),
+            opening: Opening::AsLeft,
         };
         let ended = tokio::select! {
             biased;

@@ -1,0 +1,63 @@
+//! Sets the watchdog's keeper to work, where systemd runs the program.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::cli::exit::Exit;
+use crate::cli::place::Ground;
+use crate::systemd::{Bus, Notifier, SYSTEM_BUS, UnitName, own_unit, watchdog_interval};
+use crate::worker::{AskRestart, Board, Watch, beat, watch};
+
+/// Who keeps time for the runtime itself.
+const RUNTIME_SEAT: &str = "runtime";
+
+/// Where the system bus is, if not in its usual place (D-Bus specification, "System message bus").
+const BUS_VARIABLE: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+
+/// How long one call over the bus may take: the watchdog goes hungry meanwhile.
+const BUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Starts the keeper and the beat of the runtime it listens to.
+pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
+    let service = &ground.loaded.settings.service;
+    let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
+    let address = ground.environment.get(BUS_VARIABLE).and_then(OsStr::to_str);
+    let address = address.unwrap_or(SYSTEM_BUS);
+    let interval = interval(ground);
+    let keeper = Watch {
+        board: board.clone(),
+        notifier: Arc::clone(notifier),
+        interval,
+        ask: service.enable_auto_restart.then(|| ask_for(&unit, address)),
+        state_dir: ground.state_dir.clone(),
+        unit,
+        leave,
+    };
+    if let Err(error) = watch(keeper) {
+        warn!("cannot watch over the work: there can be no thread for it ({error})");
+        return;
+    }
+    tokio::task::spawn_local(beat(board.seat(RUNTIME_SEAT), interval));
+}
+
+fn interval(ground: &Ground) -> Option<Duration> {
+    let variable = |name| ground.environment.get(name);
+    watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
+}
+
+fn ask_for(unit: &str, address: &str) -> AskRestart {
+    let bus = Bus::new(address, BUS_TIMEOUT);
+    let unit = unit.parse::<UnitName>().map_err(|error| error.to_string());
+    Box::new(move || {
+        let unit = unit.as_ref().map_err(Clone::clone)?;
+        bus.restart_unit(unit).map_err(|error| error.to_string())
+    })
+}
+
+#[expect(clippy::exit, reason = "nothing else can end a process whose runtime is blocked")]
+fn leave() -> ! {
+    std::process::exit(i32::from(Exit::StartAgain.number()))
+}

@@ -1,0 +1,74 @@
+//! One call over the bus: connect, ask, leave, all within one time limit.
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use zbus::{Connection, connection};
+
+use crate::systemd::error::{BusError, BusTrouble};
+
+/// Where the system bus is, unless the environment says otherwise (D-Bus specification, "System message bus").
+pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+
+/// The way to a bus. Holds no connection: a call makes its own, since between two of them a minute
+/// passes, and a connection that broke meanwhile would have to be noticed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bus {
+    address: String,
+    timeout: Duration,
+}
+
+/// What is asked, and whom, for the error.
+pub(super) struct Call<'a> {
+    /// `restart cynosure.service`
+    pub what: String,
+    pub service: &'a str,
+    pub unit: Option<&'a str>,
+}
+
+impl Bus {
+    /// The bus at an address, each call of which takes `timeout` at most.
+    #[must_use]
+    pub fn new(address: impl Into<String>, timeout: Duration) -> Self {
+        Self { address: address.into(), timeout }
+    }
+
+    /// Carries out a call on a connection and a runtime of its own.
+    pub(super) fn call<T>(
+        &self,
+        call: Call<'_>,
+        ask: impl AsyncFnOnce(&Connection) -> Result<T, zbus::Error>,
+    ) -> Result<T, BusError> {
+        let outcome = self.runtime().and_then(|runtime| {
+            let asked = runtime.block_on(async {
+                let answer = tokio::time::timeout(self.timeout, self.ask(&call, ask)).await;
+                answer.unwrap_or(Err(BusTrouble::NoAnswer { after: self.timeout }))
+            });
+            // What hangs must not hold up whoever asked.
+            runtime.shutdown_background();
+            asked
+        });
+        outcome.map_err(|trouble| BusError { call: call.what, trouble })
+    }
+
+    async fn ask<T>(
+        &self,
+        call: &Call<'_>,
+        ask: impl AsyncFnOnce(&Connection) -> Result<T, zbus::Error>,
+    ) -> Result<T, BusTrouble> {
+        let connection = connection::Builder::address(self.address.as_str())
+            .build()
+            .await
+            .map_err(|error| self.no_bus(&error.to_string()))?;
+        ask(&connection).await.map_err(|error| BusTrouble::of(&error, call.service, call.unit))
+    }
+
+    fn runtime(&self) -> Result<Runtime, BusTrouble> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| self.no_bus(&error.to_string()))
+    }
+
+    fn no_bus(&self, why: &str) -> BusTrouble {
+        BusTrouble::NoBus { address: self.address.clone(), why: why.to_owned() }
+    }
+}
