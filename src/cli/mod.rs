@@ -17,6 +17,7 @@ mod herald;
 mod history;
 mod journal;
 mod logging;
+mod man;
 mod place;
 mod plot;
 mod print;
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
+        Command::Man { dir } => end(man::man(dir)),
     }
 }
 

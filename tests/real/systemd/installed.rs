@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::patience::wait_until;
 use crate::systemd::machine::Machine;
+use crate::systemd::scene::PASSWORD;
 
 /// The unit that most tests are about.
 pub(crate) const UNIT: &str = "cynosure.service";
 
-/// Where the token is that the configuration names.
-pub(crate) const TOKEN: &str = "/etc/cynosure/token";
+/// Where the password is that the configuration names.
+pub(crate) const SECRET: &str = "/etc/cynosure/password";
 
 /// Every file of `systemd/` that is installed, and where.
 const FILES: [(&str, &str); 6] = [
@@ -21,7 +21,7 @@ const FILES: [(&str, &str); 6] = [
     ("cynosure-monitor.service", "/usr/lib/systemd/system/cynosure-monitor.service"),
     ("cynosure.sysusers", "/usr/lib/sysusers.d/cynosure.conf"),
     ("cynosure.tmpfiles", "/usr/lib/tmpfiles.d/cynosure.conf"),
-    ("cynosure.rules", "/usr/share/polkit-1/rules.d/cynosure.rules"),
+    ("cynosure.rules", "/usr/share/polkit-1/rules.d/50-cynosure.rules"),
 ];
 
 /// Puts the program, its units and its user on the machine.
@@ -38,23 +38,33 @@ pub(crate) fn install(machine: &Machine) {
     machine.succeed(&["systemctl", "daemon-reload"]);
 }
 
-/// Configures one source, `work`, whose token is in a file of the service's user.
-pub(crate) fn configure(machine: &Machine, service: SocketAddr, token: &str, more: &str) {
+/// Configures one source, `work`, whose password is in a file of the service's user.
+pub(crate) fn configure(machine: &Machine, service: SocketAddr, more: &str) {
     let config = format!(
         r#"
 [source.work]
 kind = "jmap"
 url = "http://{service}/.well-known/jmap"
 account = "me@example.com"
-auth = {{ type = "bearer", token = {{ file = "{TOKEN}" }} }}
+auth = {{ type = "basic", username = "demo@example.com", password = {{ file = "{SECRET}" }} }}
 poll_interval = "1s"
 
 [archive]
 dir = "/var/lib/cynosure/downloads"
+
 {more}"#
     );
     machine.write("/etc/cynosure/config.toml", config);
-    machine.write_private(TOKEN, "cynosure", token);
+    machine.write_private(SECRET, "cynosure", PASSWORD);
+}
+
+/// Lets the service's own settings be overridden, as `systemctl edit` does.
+pub(crate) fn edit(machine: &Machine, lines: &str) {
+    machine.write(
+        &format!("/etc/systemd/system/{UNIT}.d/edited.conf"),
+        format!("[Service]\n{lines}\n"),
+    );
+    machine.succeed(&["systemctl", "daemon-reload"]);
 }
 
 /// What the program says of its one source.
@@ -70,9 +80,4 @@ pub(crate) fn status(machine: &Machine) -> Value {
     ]);
     let mut status: Value = serde_json::from_str(&text).expect("the status is JSON");
     status["sources"][0].take()
-}
-
-/// Waits until the source is in this state.
-pub(crate) fn wait_for_state(machine: &Machine, state: &str) {
-    wait_until(&format!("the source is {state}"), || status(machine)["status"] == state);
 }
