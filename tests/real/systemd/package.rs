@@ -58,7 +58,8 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
 fn lintian_finds_no_error_in_the_package() {
     let Some(packages) = Packages::make() else { return };
     if !Path::new("/usr/bin/lintian").exists() {
-        return drop(skip::<()>("lintian"));
+        skip::<()>("lintian");
+        return;
     }
     let report = Command::new("lintian")
         .args(["--no-tag-display-limit", "--fail-on", "error"])

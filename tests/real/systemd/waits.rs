@@ -7,6 +7,9 @@ use crate::systemd::front::Manner;
 use crate::systemd::installed::{SECRET, UNIT, edit};
 use crate::systemd::scene::{PASSWORD, Scene};
 
+/// So many threads that they are not done before something is seen of them.
+const MANY: u32 = 20_000;
+
 /// Six hours, which no watchdog is as patient as.
 const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 21600\r\n";
 
@@ -31,22 +34,28 @@ fn a_legal_wait_of_hours_is_never_taken_for_hanging() {
 
 #[test]
 fn a_reboot_in_the_middle_of_a_wait_goes_on_to_the_same_deadline() {
-    let Some(mut scene) = Scene::set(10) else { return };
+    let Some(mut scene) = Scene::set(MANY) else { return };
     scene.systemctl("enable");
+    scene.start_until("downloading");
     scene.front.turn(Manner::Refuse(THROUGH_A_BOOT.to_owned()));
-    scene.start_until("rate_limited");
-    let until = scene.status()["rate_limit_until"].clone();
-    assert!(until.is_string(), "{until}");
+    scene.wait_for("rate_limited");
+    let before = scene.status();
     scene.front.turn(Manner::Through);
     let asked = scene.front.connections();
 
     scene.machine.cut_the_power();
     scene.machine.boot_again();
 
-    let status = scene.status();
-    assert_eq!(status["rate_limit_until"], until, "{status}");
+    let after = scene.status();
+    for key in ["status", "rate_limit_until", "session_id"] {
+        assert!(before[key].is_string() && after[key] == before[key], "{key}: {before} {after}");
+    }
     assert_eq!(scene.front.connections(), asked, "it asked before the deadline");
-    wait_until("everything is stored", || scene.status()["downloaded_threads"] == 10);
+    wait_until("it goes on", || scene.status()["status"] == "downloading");
+    wait_until("more is stored", || {
+        scene.status()["downloaded_threads"].as_u64() > before["downloaded_threads"].as_u64()
+    });
+    assert_eq!(scene.status()["session_id"], before["session_id"]);
 }
 
 #[test]
