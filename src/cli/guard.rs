@@ -27,8 +27,10 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
     let address = ground.environment.get(BUS_VARIABLE).and_then(OsStr::to_str);
     let address = address.unwrap_or(SYSTEM_BUS);
     let interval = interval(ground);
+    // Without judgement, what is fed is the mere presence of the process.
+    let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
     let keeper = Watch {
-        board: board.clone(),
+        board: judged,
         notifier: Arc::clone(notifier),
         interval,
         ask: service.enable_auto_restart.then(|| ask_for(&unit, address)),

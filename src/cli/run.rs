@@ -189,7 +189,13 @@ impl<'a> Company<'a> {
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
         tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
         let span = error_span!("worker", source = %name);
-        let source = run_source(task, stopping.clone(), view).instrument(span);
+        let source = run_source(task, stopping.clone(), view);
+        #[cfg(debug_assertions)]
+        let source = {
+            let environment = self.ground.environment.clone();
+            failpoint::breakable(source, name.to_string(), environment, opening.clone())
+        };
+        let source = source.instrument(span);
         (tokio::task::spawn_local(source), Followed { views, opened: opening })
     }
 
