@@ -55,7 +55,7 @@ pub(super) async fn herald(
             return;
         }
         if is_open(&sources, awaited) {
-            awaited = Awaited::Nothing;
+            (awaited, extensions) = (Awaited::Nothing, 0);
             told = status(&sources);
             notifier.tell(&[Word::Ready, Word::Status(&told)]);
         }
