@@ -2,9 +2,11 @@
 
 mod args;
 mod breaker;
+mod check;
 mod closing;
 mod config;
 mod demo;
+mod doctor;
 mod exit;
 mod explain;
 mod facts;
@@ -17,6 +19,7 @@ mod herald;
 mod history;
 mod journal;
 mod logging;
+mod monitor;
 mod place;
 mod plot;
 mod print;
@@ -35,6 +38,7 @@ mod status;
 mod table;
 mod trouble;
 mod verify;
+mod watching;
 mod words;
 
 use std::process::ExitCode;
@@ -56,6 +60,9 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(common, args),
         Command::Config(command) => config::config(common, command).into(),
         Command::Status(args) => end(status::status(common, args)),
+        Command::Check(args) => check::check(common, args),
+        Command::Monitor => monitor::monitor(common),
+        Command::Doctor(args) => end(doctor::doctor(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Explain(args) => end(explain::explain(common, args)),

@@ -1,6 +1,7 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
 mod breaking;
+mod doctor;
 mod explain;
 mod home;
 mod looking;
@@ -14,3 +15,4 @@ mod stopping;
 mod supervised;
 mod verifying;
 mod waiting;
+mod watching;

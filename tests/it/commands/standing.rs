@@ -45,7 +45,7 @@ const KEYS: [&str; 29] = [
 ];
 
 /// A state that a worker that is alive, this test, might have written.
-fn state() -> ExecutionState {
+pub(super) fn state() -> ExecutionState {
     let now = RealWorld.now();
     let state = serde_json::json!({
         "schema": 1, "source": "work", "account": "me@example.com", "provider": "example.com",
