@@ -43,6 +43,9 @@ pub mod systemd;
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;
 
+// WATCHES: the workers from outside, by their state files and their unit.
+pub mod monitor;
+
 // REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Reads its files as config does.
 pub mod simulate;
 

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
-    ("systemd", &["engine", "disk"]),
+    ("systemd", &["engine", "retry", "disk"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -23,11 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         "worker",
         &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
     ),
+    // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd"]),
     (
         "cli",
         &[
-            "engine", "disk", "config", "source", "ledger", "archive", "state", "systemd",
-            "worker", "demo", "simulate",
+            "engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd",
+            "worker", "monitor", "demo", "simulate",
         ],
     ),
 ];

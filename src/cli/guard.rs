@@ -1,6 +1,5 @@
 //! Sets the watchdog's keeper to work, where systemd runs the program.
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +7,12 @@ use tracing::warn;
 
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
-use crate::systemd::{Bus, Notifier, SYSTEM_BUS, UnitName, own_unit, watchdog_interval};
+use crate::cli::watching::bus_within;
+use crate::systemd::{Bus, NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{AskRestart, Board, Watch, beat, watch};
 
 /// Who keeps time for the runtime itself.
 const RUNTIME_SEAT: &str = "runtime";
-
-/// Where the system bus is, if not in its usual place (D-Bus specification, "System message bus").
-const BUS_VARIABLE: &str = "DBUS_SYSTEM_BUS_ADDRESS";
 
 /// How long one call over the bus may take: the watchdog goes hungry meanwhile.
 const BUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,14 +21,16 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
     let service = &ground.loaded.settings.service;
     let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
-    let address = ground.environment.get(BUS_VARIABLE).and_then(OsStr::to_str);
-    let address = address.unwrap_or(SYSTEM_BUS);
     let interval = interval(ground);
+    // Without judgement, what is fed is the mere presence of the process.
+    let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
     let keeper = Watch {
-        board: board.clone(),
+        board: judged,
         notifier: Arc::clone(notifier),
         interval,
-        ask: service.enable_auto_restart.then(|| ask_for(&unit, address)),
+        ask: service
+            .enable_auto_restart
+            .then(|| ask_for(bus_within(ground, BUS_TIMEOUT), unit.clone())),
         state_dir: ground.state_dir.clone(),
         unit,
         leave,
@@ -48,12 +47,10 @@ fn interval(ground: &Ground) -> Option<Duration> {
     watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
 }
 
-fn ask_for(unit: &str, address: &str) -> AskRestart {
-    let bus = Bus::new(address, BUS_TIMEOUT);
-    let unit = unit.parse::<UnitName>().map_err(|error| error.to_string());
+fn ask_for(bus: Bus, unit: String) -> AskRestart {
     Box::new(move || {
-        let unit = unit.as_ref().map_err(Clone::clone)?;
-        bus.restart_unit(unit).map_err(|error| error.to_string())
+        let unit: UnitName = unit.parse().map_err(|wrong: NotAUnit| wrong.to_string())?;
+        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.remedy()))
     })
 }
 

@@ -2,9 +2,11 @@
 
 mod args;
 mod breaker;
+mod check;
 mod closing;
 mod config;
 mod demo;
+mod doctor;
 mod exit;
 mod explain;
 mod facts;
@@ -18,6 +20,7 @@ mod history;
 mod journal;
 mod logging;
 mod man;
+mod monitor;
 mod place;
 mod plot;
 mod print;
@@ -36,6 +39,7 @@ mod status;
 mod table;
 mod trouble;
 mod verify;
+mod watching;
 mod words;
 
 use std::process::ExitCode;
@@ -57,6 +61,9 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(common, args),
         Command::Config(command) => config::config(common, command).into(),
         Command::Status(args) => end(status::status(common, args)),
+        Command::Check(args) => check::check(common, args),
+        Command::Monitor => monitor::monitor(common),
+        Command::Doctor(args) => end(doctor::doctor(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Explain(args) => end(explain::explain(common, args)),

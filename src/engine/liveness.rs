@@ -133,8 +133,8 @@ mod tests {
         [("work", Promise { by, doing: "rate_limited" })]
     }
 
-    fn stuck() -> Option<Overdue> {
-        Some(Overdue { who: "work".to_owned(), doing: "downloading", late: SECOND })
+    fn stuck() -> Overdue {
+        Overdue { who: "work".to_owned(), doing: "downloading", late: SECOND }
     }
 
     #[test]
@@ -171,14 +171,14 @@ mod tests {
         let at = |seconds| Duration::from_secs(seconds);
         assert_eq!(keeper.look(None, at(0)), Keep::Feed);
 
-        assert!(matches!(keeper.look(stuck(), at(1)), Keep::Reckon(_)));
+        assert!(matches!(keeper.look(Some(stuck()), at(1)), Keep::Reckon(_)));
         keeper.wait(at(10), at(1));
-        assert_eq!(keeper.look(stuck(), at(5)), Keep::Feed);
-        assert!(matches!(keeper.look(stuck(), at(11)), Keep::Ask(_)));
+        assert_eq!(keeper.look(Some(stuck()), at(5)), Keep::Feed);
+        assert!(matches!(keeper.look(Some(stuck()), at(11)), Keep::Ask(_)));
         keeper.refused();
 
-        assert_eq!(keeper.look(stuck(), at(12)), Keep::Starve);
-        assert_eq!(keeper.look(stuck(), at(13)), Keep::Starve);
+        assert_eq!(keeper.look(Some(stuck()), at(12)), Keep::Starve);
+        assert_eq!(keeper.look(Some(stuck()), at(13)), Keep::Starve);
     }
 
     #[test]

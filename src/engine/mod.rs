@@ -24,6 +24,7 @@ mod reply;
 mod restart;
 pub mod retry_after;
 mod rules;
+mod span;
 pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
@@ -49,3 +50,4 @@ pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
     StatusRange,
 };
+pub use self::span::span;

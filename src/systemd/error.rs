@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use zbus::DBusError;
@@ -21,6 +22,10 @@ pub enum BusTrouble {
     /// Nothing answers where the bus should be.
     NoBus {
         address: String,
+        why: String,
+    },
+    /// It was there, and broke off.
+    BrokeOff {
         why: String,
     },
     /// The bus is there, and what was called is not on it.
@@ -54,6 +59,7 @@ impl BusError {
                  its socket"
                     .to_owned()
             }
+            BusTrouble::BrokeOff { .. } => "see why with `journalctl -b -u dbus`".to_owned(),
             BusTrouble::NoService { service } if service == SYSTEMD => {
                 "it needs systemd as the first process; elsewhere restart the worker by the means \
                  you started it"
@@ -61,8 +67,8 @@ impl BusError {
             }
             BusTrouble::NoService { service } => format!("install or start {service}"),
             BusTrouble::NotAuthorised { .. } => {
-                "install polkit and the rule 50-cynosure.rules into /etc/polkit-1/rules.d, which lets \
-                 the user cynosure restart exactly its own units; or ask as root"
+                "install polkit and the rule of Cynosure, 50-cynosure.rules in /usr/share/polkit-1/rules.d, \
+                 which lets the user cynosure restart exactly its own units; or ask as root"
                     .to_owned()
             }
             BusTrouble::UnknownUnit { .. } => {
@@ -78,23 +84,31 @@ impl BusError {
 
 impl fmt::Display for BusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: ", self.call)?;
-        match &self.trouble {
-            BusTrouble::NoBus { address, why } => {
+        write!(f, "cannot {}: {}", self.call, self.trouble)
+    }
+}
+
+impl fmt::Display for BusTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBus { address, why } => {
                 write!(f, "there is no D-Bus at {} ({})", printable(address), printable(why))
             }
-            BusTrouble::NoService { service } if service == SYSTEMD => {
+            Self::BrokeOff { why } => {
+                write!(f, "D-Bus broke off ({})", printable(why))
+            }
+            Self::NoService { service } if service == SYSTEMD => {
                 f.write_str("systemd is not on the bus")
             }
-            BusTrouble::NoService { service } => write!(f, "{service} is not on the bus"),
-            BusTrouble::NotAuthorised { why } => {
+            Self::NoService { service } => write!(f, "{service} is not on the bus"),
+            Self::NotAuthorised { why } => {
                 write!(f, "systemd does not let this user do that ({})", printable(why))
             }
-            BusTrouble::UnknownUnit { unit } => write!(f, "there is no unit {unit}"),
-            BusTrouble::NoAnswer { after } => {
+            Self::UnknownUnit { unit } => write!(f, "there is no unit {unit}"),
+            Self::NoAnswer { after } => {
                 write!(f, "no answer within {} s", after.as_secs_f32())
             }
-            BusTrouble::Failed { why } => f.write_str(&printable(why)),
+            Self::Failed { why } => f.write_str(&printable(why)),
         }
     }
 }
@@ -107,17 +121,30 @@ pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
 impl BusTrouble {
     /// Judges the answer to a call on `service` about `unit`.
     pub(super) fn of(error: &zbus::Error, service: &str, unit: Option<&str>) -> Self {
-        match error {
-            zbus::Error::FDO(standard) => {
-                let why = DBusError::description(standard.as_ref()).unwrap_or_default();
-                Self::named(standard.name().as_str(), why, service, unit)
-            }
-            zbus::Error::MethodError(name, why, _) => {
-                Self::named(name.as_str(), why.as_deref().unwrap_or_default(), service, unit)
-            }
-            // The rest is about the connection or what came over it; the list is the library's and grows.
-            other => Self::Failed { why: other.to_string() },
+        // An if for each, since the list is the library's and grows.
+        if let zbus::Error::FDO(standard) = error {
+            let why = DBusError::description(standard.as_ref()).unwrap_or_default();
+            return Self::named(standard.name().as_str(), why, service, unit);
         }
+        if let zbus::Error::MethodError(name, why, _) = error {
+            return Self::named(name.as_str(), why.as_deref().unwrap_or_default(), service, unit);
+        }
+        if let zbus::Error::InputOutput(error) = error {
+            return Self::BrokeOff { why: error.to_string() };
+        }
+        Self::Failed { why: error.to_string() }
+    }
+
+    /// Judges why no connection was had.
+    pub(super) fn at(address: &str, error: &zbus::Error) -> Self {
+        let why = error.to_string();
+        let passes = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
+        if let zbus::Error::Connection(error, _) | zbus::Error::InputOutput(error) = error
+            && passes.contains(&error.kind())
+        {
+            return Self::BrokeOff { why };
+        }
+        Self::NoBus { address: address.to_owned(), why }
     }
 
     fn named(name: &str, why: &str, service: &str, unit: Option<&str>) -> Self {

@@ -50,7 +50,7 @@ impl Bus {
     pub fn polkit_version(&self) -> Result<String, BusError> {
         let what = "ask for the version of polkit".to_owned();
         let call = Call { what, service: POLKIT, unit: None };
-        self.property(call, POLKIT_PATH, AUTHORITY, "BackendVersion")
+        self.property(&call, POLKIT_PATH, AUTHORITY, "BackendVersion")
     }
 
     /// Asks whether the kernel's clock follows a server.
@@ -60,6 +60,6 @@ impl Bus {
     pub fn clock_is_synchronised(&self) -> Result<bool, BusError> {
         let what = "ask whether the clock is synchronised".to_owned();
         let call = Call { what, service: CLOCK, unit: None };
-        self.property(call, CLOCK_PATH, CLOCK, "NTPSynchronized")
+        self.property(&call, CLOCK_PATH, CLOCK, "NTPSynchronized")
     }
 }

@@ -1,7 +1,7 @@
 //! Speaks to systemd, which may be absent, deny what is asked, or never answer.
 //!
-//! Everything here blocks, for as long as the [`Bus`] was told at most, and needs no runtime of the
-//! caller: it also works from a thread of its own beside a runtime that is stuck.
+//! What goes over the bus blocks, for as long as the [`Bus`] was told at most, and needs no runtime
+//! of the caller: it also works from a thread of its own beside a runtime that is stuck.
 
 mod bus;
 mod error;

@@ -150,7 +150,7 @@ mod tests {
         for (name, socket) in sockets {
             Notifier::new(Some(&name)).tell(&[Word::Ready, Word::Status("all\nis well")]);
 
-            assert_eq!(received(&socket), "READY=1\nSTATUS=all\\nis well", "{name:?}");
+            assert_eq!(received(&socket), "READY=1\nSTATUS=all\\u{a}is well", "{name:?}");
         }
     }
 
@@ -159,9 +159,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let full = home.path().join("full");
         let _nobody_reads = UnixDatagram::bind(&full).unwrap();
-        let places = [None, Some("".into()), Some("notify".into()), Some("/nowhere/notify".into())];
-        for place in places {
-            Notifier::new(place).tell(&[Word::Alive]);
+        for place in [None, Some(""), Some("notify"), Some("/nowhere/notify")] {
+            Notifier::new(place.map(OsStr::new)).tell(&[Word::Alive]);
         }
 
         // A queue takes some hundred datagrams at most; then each telling would wait for ever.

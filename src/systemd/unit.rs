@@ -87,7 +87,7 @@ impl Bus {
         what: String,
     ) -> Result<(), BusError> {
         let call = Call { what, service: SYSTEMD, unit: Some(unit.as_str()) };
-        self.call(call, async |connection| {
+        self.call(&call, async |connection| {
             let body = (unit.as_str(), mode);
             let (path, interface) = (MANAGER_PATH, Some(MANAGER));
             connection.call_method(Some(SYSTEMD), path, interface, "RestartUnit", &body).await?;
@@ -102,7 +102,7 @@ impl Bus {
     pub fn unit_status(&self, unit: &UnitName) -> Result<UnitStatus, BusError> {
         let what = format!("ask for the state of {unit}");
         let call = Call { what, service: SYSTEMD, unit: Some(unit.as_str()) };
-        self.call(call, async |connection| {
+        self.call(&call, async |connection| {
             let body = unit.as_str();
             let (path, interface) = (MANAGER_PATH, Some(MANAGER));
             let loaded =
@@ -125,13 +125,13 @@ impl Bus {
             service: SYSTEMD,
             unit: None,
         };
-        self.property(call, MANAGER_PATH, MANAGER, "Version")
+        self.property(&call, MANAGER_PATH, MANAGER, "Version")
     }
 
     /// Asks for one property.
     pub(super) fn property<T>(
         &self,
-        call: Call<'_>,
+        call: &Call<'_>,
         path: &str,
         interface: &str,
         name: &str,

@@ -15,6 +15,7 @@ use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
 use crate::worker::breakers::Circuits;
 use crate::worker::driver::{Ended, Opening, Parts, Stop, drive};
+use crate::worker::gate::Gates;
 use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::retries::Retries;
@@ -101,7 +102,9 @@ pub(super) async fn live(
     let environment = task.environment.clone();
     let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
     let egress = egress.map_err(Refusal::Failed)?;
-    let client = jmap_source(task, settings, source, &retries, egress)?;
+    let access =
+        Access { environment: &task.environment, secret: &task.secret, gates: &task.gates };
+    let client = jmap_source(access, settings, source, &retries, egress)?;
     task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
@@ -153,8 +156,16 @@ async fn opening(task: &Task, source: &Source, birth: Birth, machine: &Machine) 
     Opening::Asked
 }
 
-fn jmap_source(
-    task: &Task,
+/// What a source needs besides what the configuration says of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access<'a> {
+    pub(super) environment: &'a Environment,
+    pub(super) secret: &'a LastSecret,
+    pub(super) gates: &'a Gates<RealWorld>,
+}
+
+pub(super) fn jmap_source(
+    access: Access<'_>,
     settings: &Settings,
     source: &Source,
     retries: &Retries,
@@ -187,7 +198,7 @@ fn jmap_source(
         error_rules: settings.error_rules(&source.provider).to_vec(),
         egress,
     };
-    let (last, environment) = (task.secret.clone(), task.environment.clone());
+    let (last, environment) = (access.secret.clone(), access.environment.clone());
     let credential = Credential::new(move || {
         let (last, secret) = (last.clone(), secret.clone());
         let environment = environment.clone();
@@ -197,7 +208,7 @@ fn jmap_source(
         })
     });
     let rules = gate_rules(settings, &source.provider);
-    let gate = task.gates.of(&source.provider, &source.account, rules);
+    let gate = access.gates.of(&source.provider, &source.account, rules);
     Jmap::new(options, credential, gate).map_err(Refusal::Failed)
 }
 

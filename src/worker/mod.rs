@@ -14,6 +14,7 @@ mod group;
 mod jobs;
 mod life;
 mod liveness;
+mod probe;
 mod rate;
 mod reconcile;
 mod refusal;
@@ -38,6 +39,7 @@ pub use self::gate::{
 pub use self::jobs::Shared;
 pub use self::life::LastSecret;
 pub use self::liveness::{Board, Seat};
+pub use self::probe::probe;
 pub use self::refusal::Refusal;
 pub use self::retries::Retries;
 pub use self::rules::{backoff, breaker_policy, gate_rules, policies, rules};

@@ -17,6 +17,7 @@ use crate::ledger::{
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
+pub use crate::state::STATE_FILE;
 use crate::state::{self, ExecutionState};
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
@@ -25,9 +26,6 @@ use crate::worker::snapshot;
 
 /// Items taken from the ledger at a time.
 const DUE_ITEMS_MAX: usize = 256;
-
-/// What a worker publishes, in the state folder of its source.
-pub const STATE_FILE: &str = "execution_state.json";
 
 /// What it remembers.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
