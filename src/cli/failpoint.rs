@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::config::Environment;
 use crate::worker::{RealWorld, World};
 
-/// The variable that names what is to break as soon as everything has begun.
+/// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`.
 const VARIABLE: &str = "FAIL_CYNOSURE";
 
 /// Longer than any test.
@@ -17,22 +17,45 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 /// The blocking threads of a runtime, and more.
 const POOL: usize = 600;
 
-/// Breaks what is named once the source has begun, which its first reading tells.
+/// Breaks the process as a whole once the source has begun, if that is named.
 #[expect(clippy::disallowed_methods, reason = "blocking is the point")]
-#[expect(clippy::panic, reason = "so is this")]
-pub(super) async fn fail(environment: Environment, mut opened: watch::Receiver<u64>) {
-    let Some(what) = environment.get(VARIABLE).and_then(|what| what.to_str()) else { return };
-    if opened.wait_for(|number| *number > 0).await.is_err() {
-        return;
-    }
-    RealWorld.sleep_until(RealWorld.now().after(Duration::from_secs(1))).await;
-    match what {
-        "block_runtime" => std::thread::sleep(FOR_EVER),
-        "fill_pool" => {
+pub(super) async fn fail(environment: Environment, opened: watch::Receiver<u64>) {
+    match named(&environment) {
+        Some("block_runtime") => {
+            begun(opened).await;
+            std::thread::sleep(FOR_EVER);
+        }
+        Some("fill_pool") => {
+            begun(opened).await;
             for _ in 0..POOL {
                 tokio::task::spawn_blocking(|| std::thread::sleep(FOR_EVER));
             }
         }
-        _ => panic!("{VARIABLE} names no failure: {what}"),
+        Some(_) | None => {}
     }
+}
+
+/// Does the work of a source, which breaks once it has begun, if that is named.
+pub(super) async fn breakable<T>(
+    work: impl Future<Output = T>,
+    source: String,
+    environment: Environment,
+    opened: watch::Receiver<u64>,
+) -> T {
+    if named(&environment) != Some(format!("break_{source}").as_str()) {
+        return work.await;
+    }
+    tokio::select! {
+        done = work => done,
+        () = begun(opened) => panic!("broken on request"),
+    }
+}
+
+fn named(environment: &Environment) -> Option<&str> {
+    environment.get(VARIABLE).and_then(|what| what.to_str())
+}
+
+async fn begun(mut opened: watch::Receiver<u64>) {
+    opened.wait_for(|number| *number > 0).await.ok();
+    RealWorld.sleep_until(RealWorld.now().after(Duration::from_secs(1))).await;
 }

@@ -22,8 +22,10 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
     let service = &ground.loaded.settings.service;
     let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
     let interval = interval(ground);
+    // Without judgement, what is fed is the mere presence of the process.
+    let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
     let keeper = Watch {
-        board: board.clone(),
+        board: judged,
         notifier: Arc::clone(notifier),
         interval,
         ask: service

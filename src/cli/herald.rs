@@ -55,7 +55,7 @@ pub(super) async fn herald(
             return;
         }
         if is_open(&sources, awaited) {
-            awaited = Awaited::Nothing;
+            (awaited, extensions) = (Awaited::Nothing, 0);
             told = status(&sources);
             notifier.tell(&[Word::Ready, Word::Status(&told)]);
         }
@@ -116,4 +116,101 @@ async fn changed(sources: &mut [Followed], awaited: Awaited) {
         Box::pin(change) as Pin<Box<dyn Future<Output = ()> + '_>>
     });
     select_all(changes).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::rc::Rc;
+
+    use crate::config::{Environment, defaults};
+
+    use super::*;
+
+    /// A herald of one source, and all that moves it.
+    struct Scene {
+        told: UnixDatagram,
+        _dir: tempfile::TempDir,
+        view: watch::Sender<View>,
+        opened: watch::Sender<u64>,
+        stop: watch::Sender<Stop>,
+    }
+
+    impl Scene {
+        fn set() -> (Self, impl Future<Output = ()>) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("notify");
+            let told = UnixDatagram::bind(&path).unwrap();
+            told.set_nonblocking(true).unwrap();
+            let settings = defaults(&Environment::default()).unwrap().settings;
+            let first = Reading { number: 1, settings: Rc::new(settings) };
+            let (_, readings) = watch::channel(first);
+            let ((view, views), (opened, opening)) =
+                (watch::channel(View::unknown()), watch::channel(0));
+            let (stop, stopping) = watch::channel(Stop::No);
+            let notifier = Arc::new(Notifier::new(Some(path.as_os_str())));
+            let followed = Followed { views, opened: opening };
+            let herald = herald(notifier, vec![followed], readings, stopping);
+            (Self { told, _dir: dir, view, opened, stop }, herald)
+        }
+
+        fn told(&self) -> Vec<String> {
+            let mut bytes = [0; 4096];
+            let next = || {
+                let length = self.told.recv(&mut bytes).ok()?;
+                Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+            };
+            std::iter::from_fn(next).collect()
+        }
+    }
+
+    /// Three extensions and a half pass, and it has not ended.
+    async fn goes_on(herald: Pin<&mut impl Future<Output = ()>>) {
+        tokio::time::timeout(Duration::from_secs(35), herald).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_start_and_a_slow_stop_ask_for_more_time() {
+        let (scene, herald) = Scene::set();
+        let mut herald = std::pin::pin!(herald);
+
+        goes_on(herald.as_mut()).await;
+        assert_eq!(scene.told(), ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
+
+        scene.opened.send_replace(1);
+        goes_on(herald.as_mut()).await;
+        assert_eq!(scene.told(), ["READY=1\nSTATUS=looking for something new"]);
+
+        scene.stop.send_replace(Stop::Asked);
+        goes_on(herald.as_mut()).await;
+        let told = scene.told();
+        assert_eq!(told[0], "STOPPING=1\nSTATUS=stopping: what is in flight may end");
+        assert_eq!(told[1..], ["EXTEND_TIMEOUT_USEC=60000000"; 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_changed_is_not_told_again_and_the_last_source_ends_it() {
+        let (scene, herald) = Scene::set();
+        let mut herald = std::pin::pin!(herald);
+        scene.opened.send_replace(1);
+        let while_told = async {
+            for done in [1, 2, 2, 2] {
+                scene.view.send_modify(|view| {
+                    view.status = crate::engine::Status::Completed;
+                    view.done = done;
+                });
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        };
+        tokio::select! {
+            () = while_told => {}
+            () = herald.as_mut() => panic!("its source is still there"),
+        }
+        let told = scene.told();
+        assert_eq!(told.last().unwrap(), "STATUS=completed, 2 settled");
+        assert!(told.len() <= 3, "{told:?}");
+
+        drop(scene);
+        herald.await;
+    }
 }

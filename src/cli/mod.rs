@@ -19,6 +19,7 @@ mod herald;
 mod history;
 mod journal;
 mod logging;
+mod man;
 mod monitor;
 mod place;
 mod plot;
@@ -72,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
+        Command::Man { dir } => end(man::man(dir)),
     }
 }
 

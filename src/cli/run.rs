@@ -24,7 +24,7 @@ use crate::cli::progress::{Screen, Wanted};
 use crate::cli::signals::{Asked, Ears, listen};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
-use crate::systemd::Notifier;
+use crate::systemd::{Notifier, Word};
 use crate::worker::{
     self, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet, QUOTA_FILE,
     Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy, run as run_source,
@@ -116,11 +116,12 @@ async fn all(
         let failing = failpoint::fail(ground.environment.clone(), shown.opened.clone());
         tokio::task::spawn_local(failing);
     }
-    let telling = tokio::task::spawn_local(herald(notifier, followed, reading, stopping));
+    let story = herald(Arc::clone(&notifier), followed, reading, stopping);
+    let telling = tokio::task::spawn_local(story);
     let exit = company.ends(sources, &stop).await;
     signals.abort();
-    // It has seen the last source go; what it says is said before the program ends.
-    telling.await.ok();
+    telling.abort();
+    notifier.tell(&[Word::Stopping]);
     match *was_asked.borrow() {
         Some(_) if supervised => Exit::StartAgain,
         Some(Asked::Interrupt) => Exit::Interrupted,
@@ -189,7 +190,13 @@ impl<'a> Company<'a> {
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
         tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
         let span = error_span!("worker", source = %name);
-        let source = run_source(task, stopping.clone(), view).instrument(span);
+        let source = run_source(task, stopping.clone(), view);
+        #[cfg(debug_assertions)]
+        let source = {
+            let environment = self.ground.environment.clone();
+            failpoint::breakable(source, name.to_string(), environment, opening.clone())
+        };
+        let source = source.instrument(span);
         (tokio::task::spawn_local(source), Followed { views, opened: opening })
     }
 

@@ -39,6 +39,8 @@ enum Standing {
     AtWork,
     /// It waits for a restart itself.
     AwaitsRestart,
+    /// It is no source, and has nothing to lose.
+    KeepsTime,
 }
 
 impl Board {
@@ -75,12 +77,14 @@ impl Seat {
 
     /// Promises to look again within `wait`, and then to be done with what it finds.
     pub fn promise(&self, wait: Duration, doing: &'static str) {
-        self.set(Promise { by: clocks().after(wait.saturating_add(TURN_MAX)), doing });
+        let by = clocks().after(wait.saturating_add(TURN_MAX));
+        self.set(Promise { by, doing }, Standing::AtWork);
     }
 
-    /// Promises to look again within exactly this time.
-    pub fn promise_exactly(&self, wait: Duration, doing: &'static str) {
-        self.set(Promise { by: clocks().after(wait), doing });
+    /// Promises for the runtime itself to look again within exactly this time.
+    pub(super) fn beat(&self, wait: Duration) {
+        let promise = Promise { by: clocks().after(wait), doing: "keeping time" };
+        self.set(promise, Standing::KeepsTime);
     }
 
     /// Shows what the machine has come to.
@@ -118,14 +122,14 @@ impl Seat {
         }
     }
 
-    fn set(&self, promise: Promise) {
+    /// Renews the promise; the standing is that of a first one, and later shown by the machine.
+    fn set(&self, promise: Promise, standing: Standing) {
         let Some(board) = &self.board else { return };
         let mut seats = board.lock();
         match seats.get_mut(&self.name) {
             Some(entry) => entry.promise = promise,
             None => {
-                let new =
-                    Entry { promise, last_progress: Moment::default(), standing: Standing::AtWork };
+                let new = Entry { promise, last_progress: Moment::default(), standing };
                 seats.insert(self.name.clone(), new);
             }
         }
@@ -145,7 +149,7 @@ mod tests {
         let board = Board::default();
         {
             let lost = board.seat("lost");
-            lost.promise_exactly(Duration::ZERO, "downloading");
+            lost.beat(Duration::ZERO);
             board.seat("kept").promise(Duration::from_secs(6 * 3600), "rate_limited");
         }
         let before = RealWorld::uptime();
@@ -163,6 +167,7 @@ mod tests {
     fn a_process_may_start_anew_when_every_other_source_waits_for_that() {
         let board = Board::default();
         let [one, other] = ["one", "other"].map(|name| board.seat(name));
+        board.seat("runtime").beat(Duration::from_secs(60));
         let mut machine = Machine::new(Moment(0));
         for seat in [&one, &other] {
             seat.promise(Duration::from_secs(60), "idle");

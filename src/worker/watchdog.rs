@@ -53,7 +53,7 @@ pub fn start(watch: Watch) -> std::io::Result<()> {
 pub async fn beat(seat: Seat, interval: Option<Duration>) {
     let pause = look_interval(interval);
     loop {
-        seat.promise_exactly(pause.saturating_mul(PAUSES_MAX), "keeping time");
+        seat.beat(pause.saturating_mul(PAUSES_MAX));
         tokio::time::sleep(pause).await;
         RealWorld.offload(|| ()).await;
     }

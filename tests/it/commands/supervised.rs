@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::commands::home::{Home, Running};
@@ -123,13 +124,18 @@ async fn a_wait_is_told_with_its_end_and_its_reason() {
     assert!(told.contains("retry after 300 s"), "{told}");
 }
 
-#[test]
-fn several_sources_are_told_in_one_line_and_start_anew_in_their_places() {
-    let (manager, home) = (Manager::new(), Home::served(20));
+/// The demo's source once more, by the name of `other`.
+fn doubled(home: &Home) {
     let config = home.read("config.toml");
     let at = config.find("[source.demo]").expect("the demo is a source");
     let table = config[at + "[source.demo]".len()..].split("\n[").next().unwrap().to_owned();
     home.write("config.toml", &format!("{config}\n[source.other]{table}\n"));
+}
+
+#[test]
+fn several_sources_are_told_in_one_line_and_start_anew_in_their_places() {
+    let (manager, home) = (Manager::new(), Home::served(20));
+    doubled(&home);
 
     let running = manager.start(&home);
     manager.until("STATUS=2 sources: 2 idle");
@@ -231,6 +237,23 @@ fn a_socket_that_leads_nowhere_is_told_of_once_and_stops_nothing() {
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(ran.err.matches("cannot tell systemd").count(), 1, "{ran:?}");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_source_that_breaks_is_not_missing_for_weeks_beside_others() {
+    let (manager, home) = (Manager::new(), Home::served(20_000));
+    doubled(&home);
+    let mut command = manager.command(&home);
+    command.env("FAIL_CYNOSURE", "break_other");
+
+    let ran = home.end(&mut command);
+
+    // systemd starts it again for that.
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("the worker broke"), "{ran:?}");
+    let state: Value = serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap();
+    assert_eq!(state["pid"], Value::Null, "the other leaves in good order");
 }
 
 /// Breaks the worker, which no bus can help, and sees it climb the ladder to the last rung.
