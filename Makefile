@@ -1,5 +1,10 @@
 # Everything a developer or a machine runs. `make help` lists the targets.
-.PHONY: help test setup lint docs bench
+.PHONY: help test setup lint docs bench install deb
+
+# What is installed or packed; without it, a release build.
+BINARY ?= target/release/cynosure
+PREFIX ?= /usr/local
+DEB ?= target/deb/
 .NOTPARALLEL:
 
 help: ## lists the targets
@@ -22,3 +27,16 @@ docs: ## builds the documentation, private items included, warnings denied
 
 bench: ## runs the benchmarks
 	cargo bench
+
+install: $(BINARY) ## installs program, units, manual pages and completions below PREFIX (/usr/local); DESTDIR is put before it
+	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) packaging/install $(BINARY)
+
+deb: $(BINARY) ## makes the Debian package, DEB (target/deb/); cargo installs cargo-deb for it if it is missing
+	command -v cargo-deb >/dev/null || cargo install cargo-deb --locked
+	rm -rf target/deb/root
+	DESTDIR=target/deb/root PREFIX=/usr STRIP=1 packaging/install $(BINARY)
+	cargo deb --no-build --no-strip --output $(DEB) $(DEB_OPTIONS)
+
+target/release/cynosure: $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+	cargo build --release
+	@touch $@

@@ -31,15 +31,20 @@ pub mod retry;
 pub mod disk;
 
 // Each speaks to one thing, and none to another of them.
-// READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state.
+// READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;
+// SPEAKS to systemd.
 pub mod archive;
 pub mod config;
 pub mod ledger;
 pub mod source;
 pub mod state;
+pub mod systemd;
 
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;
+
+// WATCHES: the workers from outside, by their state files and their unit.
+pub mod monitor;
 
 // REHEARSES: a policy against a made-up server in virtual time, before it meets a real one. Reads its files as config does.
 pub mod simulate;

@@ -15,15 +15,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
+    ("systemd", &["engine", "retry", "disk"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
-    ("worker", &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state"]),
+    (
+        "worker",
+        &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
+    ),
+    // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd"]),
     (
         "cli",
         &[
-            "engine", "disk", "config", "source", "ledger", "archive", "state", "worker", "demo",
-            "simulate",
+            "engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd",
+            "worker", "monitor", "demo", "simulate",
         ],
     ),
 ];
@@ -36,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),
+    ("zbus", &["systemd"]),
     ("clap", &["cli", "demo"]),
     ("indicatif", &["cli"]),
 ];

@@ -59,6 +59,12 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Show what each source is doing, and why
     Status(StatusArgs),
+    /// Judge the workers and their unit once: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
+    Check(CheckArgs),
+    /// Keep watching the workers, and have systemd start anew what is stuck or down
+    Monitor,
+    /// Look for what could keep the worker from its work, with a remedy for each
+    Doctor(DoctorArgs),
     /// Show the states a source has passed, with the reasons
     History(HistoryArgs),
     /// Show the items that failed
@@ -84,6 +90,9 @@ pub(super) enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man { dir: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +143,23 @@ pub(super) struct StatusArgs {
     /// Keep showing it until interrupted
     #[arg(long)]
     pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// Print JSON: `level`, `findings`, `restart`, and what the `monitor` did last
+    #[arg(long)]
+    pub json: bool,
+    /// Have systemd start anew what is stuck or down, as the monitor would
+    #[arg(long)]
+    pub restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON: `sound`, and a list of `findings`
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

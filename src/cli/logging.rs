@@ -3,14 +3,17 @@
 use std::io::{self, IsTerminal, Write};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::cli::args::{Common, LogFormat};
+use crate::cli::journal::Journal;
 use crate::cli::progress::Screen;
 use crate::config::Environment;
+use crate::worker::TURN_SPAN;
 
 /// Starts logging to standard error, above the progress lines of `screen` where there are any.
 ///
@@ -26,18 +29,23 @@ pub(super) fn start(common: &Common, environment: &Environment, screen: &Screen)
     let lines = Lines { screen: screen.clone() };
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Auto | LogFormat::Text => {
-            fmt::layer().with_writer(lines).with_ansi(colours).with_target(false).boxed()
+            text(fmt::layer().with_writer(lines).with_ansi(colours).with_target(false))
         }
         LogFormat::Json => fmt::layer().with_writer(lines).json().flatten_event(true).boxed(),
-        LogFormat::Journal => match tracing_journald::layer() {
-            Ok(journal) => journal.with_field_prefix(None).boxed(),
+        LogFormat::Journal => match Journal::open() {
+            Ok(journal) => journal.boxed(),
             // Without a journal the lines must go somewhere.
-            Err(_) => fmt::layer().with_writer(lines).with_ansi(false).boxed(),
+            Err(_) => text(fmt::layer().with_writer(lines).with_ansi(false)),
         },
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter(common, environment, screen)))
         .init();
+}
+
+/// Lines for people name the source they are about; session and state are fields for programs.
+fn text(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + Send + Sync> {
+    layer.with_filter(filter_fn(|metadata| metadata.name() != TURN_SPAN)).boxed()
 }
 
 fn filter(common: &Common, environment: &Environment, screen: &Screen) -> EnvFilter {

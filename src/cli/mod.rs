@@ -2,16 +2,25 @@
 
 mod args;
 mod breaker;
+mod check;
 mod closing;
 mod config;
 mod demo;
+mod doctor;
 mod exit;
 mod explain;
 mod facts;
+#[cfg(debug_assertions)]
+mod failpoint;
 mod failures;
 mod findings;
+mod guard;
+mod herald;
 mod history;
+mod journal;
 mod logging;
+mod man;
+mod monitor;
 mod place;
 mod plot;
 mod print;
@@ -20,6 +29,8 @@ mod quotas;
 mod requeue;
 mod reset;
 mod run;
+mod sentence;
+mod signals;
 mod simulate;
 mod since;
 mod sources;
@@ -28,6 +39,7 @@ mod status;
 mod table;
 mod trouble;
 mod verify;
+mod watching;
 mod words;
 
 use std::process::ExitCode;
@@ -49,6 +61,9 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(common, args),
         Command::Config(command) => config::config(common, command).into(),
         Command::Status(args) => end(status::status(common, args)),
+        Command::Check(args) => check::check(common, args),
+        Command::Monitor => monitor::monitor(common),
+        Command::Doctor(args) => end(doctor::doctor(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),
         Command::Explain(args) => end(explain::explain(common, args)),
@@ -58,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),
+        Command::Man { dir } => end(man::man(dir)),
     }
 }
 

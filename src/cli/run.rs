@@ -2,32 +2,33 @@
 
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
-use tracing::{error, info, warn};
+use tokio::task::{JoinError, JoinHandle, LocalSet};
+use tracing::{Instrument, error, error_span, warn};
 
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::closing;
 use crate::cli::exit::Exit;
+#[cfg(debug_assertions)]
+use crate::cli::failpoint;
+use crate::cli::guard::guard;
+use crate::cli::herald::{Followed, herald};
 use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::signals::{Asked, Ears, listen};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
+use crate::systemd::{Notifier, Word};
 use crate::worker::{
-    Breakers, BreakersFile, End, Gates, Mode, Outlet, QUOTA_FILE, RealWorld, Stop, Supervision,
-    Task, View, World, breaker_policy, run as run_source,
+    self, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet, QUOTA_FILE,
+    Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy, run as run_source,
 };
-
-/// The signal that asked to stop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Asked {
-    Interrupt,
-    Terminate,
-}
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
     let ground = match Ground::find(common) {
@@ -84,55 +85,155 @@ async fn all(
     supervised: bool,
     screen: &Screen,
 ) -> Exit {
+    let notifier = Arc::new(Notifier::new(ground.environment.get("NOTIFY_SOCKET")));
     let (stop, stopping) = watch::channel(Stop::No);
     let (asked, was_asked) = watch::channel(None);
-    let signals = tokio::task::spawn_local(listen(stop, asked));
-    let supervision =
-        if supervised && names.len() == 1 { Supervision::Alone } else { Supervision::None };
-    let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
-    let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
-    // The sources go out by the same proxies, and learn from one another which of them work.
-    let outlet = Outlet::default();
-    let breakers = breakers(&ground);
-    let mut sources = Vec::new();
+    let first = Reading { number: 1, settings: Rc::new(ground.loaded.settings.clone()) };
+    let (readings, reading) = watch::channel(first);
+    let signals = tokio::task::spawn_local(listen(Ears {
+        stop: stop.clone(),
+        asked,
+        readings,
+        config_file: ground.config_file.clone(),
+        environment: ground.environment.clone(),
+        names: names.clone(),
+        notifier: Arc::clone(&notifier),
+    }));
+    let board = Board::default();
+    if supervised {
+        guard(&ground, &board, &notifier);
+    }
+    let company = Company::new(&ground, &names, mode, supervised, screen);
+    let mut followed = Vec::new();
+    let sources = FuturesUnordered::new();
     for name in &names {
-        let task = Task {
-            name: name.clone(),
-            config_file: ground.config_file.clone(),
-            state_dir: ground.state_dir.clone(),
-            environment: ground.environment.clone(),
-            mode,
-            supervision,
-            gates: Rc::clone(&gates),
-            outlet: outlet.clone(),
-            breakers: Rc::clone(&breakers),
-        };
-        let (view, views) = watch::channel(View::unknown());
-        let lines = screen.clone();
-        let shown = name.to_string();
-        tokio::task::spawn_local(async move { lines.follow(shown, views).await });
-        let settings = ground.loaded.settings.clone();
-        sources.push(tokio::task::spawn_local(run_source(task, settings, stopping.clone(), view)));
+        let (source, shown) = company.start(name, &board, &reading, &stopping);
+        sources.push(async move { (name, source.await) });
+        followed.push(shown);
     }
-    let mut exits = Vec::new();
-    for (name, source) in names.iter().zip(sources) {
-        let end = match source.await {
-            Ok(end) => end,
-            Err(panic) => {
-                error!(source = %name, "the worker broke: {panic}");
-                exits.push(Exit::Other);
-                continue;
-            }
-        };
-        let label = if names.len() > 1 { Some(name.as_str()) } else { None };
-        exits.push(tell(screen, label, name, &end));
+    #[cfg(debug_assertions)]
+    if let Some(shown) = followed.first() {
+        let failing = failpoint::fail(ground.environment.clone(), shown.opened.clone());
+        tokio::task::spawn_local(failing);
     }
+    let story = herald(Arc::clone(&notifier), followed, reading, stopping);
+    let telling = tokio::task::spawn_local(story);
+    let exit = company.ends(sources, &stop).await;
     signals.abort();
+    telling.abort();
+    notifier.tell(&[Word::Stopping]);
     match *was_asked.borrow() {
         Some(_) if supervised => Exit::StartAgain,
         Some(Asked::Interrupt) => Exit::Interrupted,
         Some(Asked::Terminate) => Exit::Terminated,
-        None => Exit::worst(exits),
+        None => exit,
+    }
+}
+
+/// What all sources of the process share.
+struct Company<'a> {
+    ground: &'a Ground,
+    mode: Mode,
+    supervision: Supervision,
+    gates: Rc<Gates<RealWorld>>,
+    /// The sources go out by the same proxies, and learn from one another which of them work.
+    outlet: Outlet,
+    breakers: Rc<Breakers>,
+    screen: &'a Screen,
+    is_alone: bool,
+}
+
+impl<'a> Company<'a> {
+    fn new(
+        ground: &'a Ground,
+        names: &[SourceName],
+        mode: Mode,
+        supervised: bool,
+        screen: &'a Screen,
+    ) -> Self {
+        let is_alone = names.len() == 1;
+        let supervision = match (supervised, is_alone) {
+            (false, _) => Supervision::None,
+            (true, true) => Supervision::Alone,
+            (true, false) => Supervision::Shared,
+        };
+        let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
+        let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
+        let (outlet, breakers) = (Outlet::default(), breakers(ground));
+        Self { ground, mode, supervision, gates, outlet, breakers, screen, is_alone }
+    }
+
+    fn start(
+        &self,
+        name: &SourceName,
+        board: &Board,
+        readings: &watch::Receiver<Reading>,
+        stopping: &watch::Receiver<Stop>,
+    ) -> (JoinHandle<End>, Followed) {
+        let (opened, opening) = watch::channel(0);
+        let task = Task {
+            name: name.clone(),
+            config_file: self.ground.config_file.clone(),
+            state_dir: self.ground.state_dir.clone(),
+            environment: self.ground.environment.clone(),
+            mode: self.mode,
+            supervision: self.supervision,
+            gates: Rc::clone(&self.gates),
+            outlet: self.outlet.clone(),
+            breakers: Rc::clone(&self.breakers),
+            readings: readings.clone(),
+            opened,
+            seat: board.seat(name.as_str()),
+            secret: LastSecret::default(),
+        };
+        let (view, views) = watch::channel(View::unknown());
+        let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
+        tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
+        let span = error_span!("worker", source = %name);
+        let source = run_source(task, stopping.clone(), view);
+        #[cfg(debug_assertions)]
+        let source = {
+            let environment = self.ground.environment.clone();
+            failpoint::breakable(source, name.to_string(), environment, opening.clone())
+        };
+        let source = source.instrument(span);
+        (tokio::task::spawn_local(source), Followed { views, opened: opening })
+    }
+
+    /// Tells how each source ended, whichever ends first.
+    async fn ends<'n, F>(
+        &self,
+        mut sources: FuturesUnordered<F>,
+        stop: &watch::Sender<Stop>,
+    ) -> Exit
+    where
+        F: Future<Output = (&'n SourceName, Result<End, JoinError>)>,
+    {
+        let supervised = self.supervision != Supervision::None;
+        let (mut exits, mut again) = (Vec::new(), false);
+        while let Some((name, end)) = sources.next().await {
+            let end = match end {
+                Ok(end) => end,
+                Err(panic) => {
+                    error!(source = %name, "the worker broke: {panic}");
+                    exits.push(Exit::Other);
+                    if supervised {
+                        // A source must not go missing beside others that work for weeks.
+                        stop.send_replace(Stop::Asked);
+                    }
+                    continue;
+                }
+            };
+            if let (true, End::Ended(Ended { exit: worker::Exit::Restart(_), .. })) =
+                (supervised, &end)
+            {
+                again = true;
+                stop.send_replace(Stop::Asked);
+            }
+            let label = if self.is_alone { None } else { Some(name.as_str()) };
+            exits.push(tell(self.screen, label, name, &end));
+        }
+        if again { Exit::StartAgain } else { Exit::worst(exits) }
     }
 }
 
@@ -169,30 +270,4 @@ fn tell(screen: &Screen, label: Option<&str>, name: &SourceName, end: &End) -> E
         | Exit::Terminated
         | Exit::Interrupted => fail(exit, sentence),
     })
-}
-
-/// The first signal asks to stop; the second leaves at once.
-#[expect(clippy::exit, reason = "a person who asks twice means it")]
-async fn listen(stop: watch::Sender<Stop>, asked: watch::Sender<Option<Asked>>) {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
-        error!("cannot listen for signals: a stop will end the work in the middle");
-        return;
-    };
-    loop {
-        let signal = tokio::select! {
-            _ = interrupt.recv() => Asked::Interrupt,
-            _ = terminate.recv() => Asked::Terminate,
-        };
-        if asked.borrow().is_some() {
-            let exit = match signal {
-                Asked::Interrupt => Exit::Interrupted,
-                Asked::Terminate => Exit::Terminated,
-            };
-            std::process::exit(i32::from(exit.number()));
-        }
-        info!("stopping: what is in flight may end; a second signal leaves at once");
-        asked.send_replace(Some(signal));
-        stop.send_replace(Stop::Asked);
-    }
 }

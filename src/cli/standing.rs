@@ -1,12 +1,11 @@
 //! What can be seen of a source from outside: its state file, and whether its worker is alive.
 
-use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::cli::place::{ledger_file, state_file};
 use crate::cli::sources::Known;
 use crate::config::{Auth, Kind};
-use crate::disk::RealDisk;
+use crate::disk::{RealDisk, is_alive};
 use crate::engine::{Moment, Status};
 use crate::state::{ExecutionState, Found, SCHEMA, examine};
 
@@ -65,11 +64,7 @@ const REBUILT: &str = "the next run rebuilds it from the ledger";
 
 fn worker(pid: Option<u32>) -> Worker {
     let Some(pid) = pid else { return Worker::Left };
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // A process of another user may not be signalled, but is there.
-    let is_there = process
-        .is_some_and(|process| !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH)));
-    if is_there { Worker::Running } else { Worker::Died { pid } }
+    if is_alive(pid) { Worker::Running } else { Worker::Died { pid } }
 }
 
 impl Standing<'_> {
@@ -132,6 +127,7 @@ impl Standing<'_> {
             consecutive_errors: 0,
             retry_count: 0,
             restart_count: 0,
+            last_restart: None,
             last_error: None,
             rate_limited: false,
             rate_limit_until: None,

@@ -17,8 +17,8 @@ use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
-use crate::config::{Auth, CredentialRef};
-use crate::engine::{Moment, Status, printable};
+use crate::config::CredentialRef;
+use crate::engine::{Moment, RestartCause, Status, printable};
 use crate::state::ExecutionState;
 use crate::worker::{RealWorld, World};
 
@@ -208,6 +208,7 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
             parts.extend(remedy(standing));
         }
     }
+    parts.extend(restarted(state, now));
     if state.waiting_for_retry > 0 {
         parts.push(format!("{} waiting for a retry", count(state.waiting_for_retry)));
     }
@@ -217,13 +218,24 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
     if parts.is_empty() { NOTHING.to_owned() } else { parts.join("; ") }
 }
 
+/// That it was started anew, as long as nothing has moved since.
+fn restarted(state: &ExecutionState, now: Moment) -> Option<String> {
+    let restart =
+        state.last_restart.as_ref().filter(|restart| restart.at >= state.last_progress)?;
+    let why = match RestartCause::from_name(&restart.cause)? {
+        RestartCause::Completed => return None,
+        RestartCause::Errors => "after too many errors",
+        RestartCause::Authentication => "to read the credential again",
+        RestartCause::Stuck => "since nothing moved",
+        RestartCause::ExecutionTime => "after the longest execution time",
+    };
+    Some(format!("started anew at {} {why}", clock(restart.at, now)))
+}
+
 /// Where a fresh credential is to be put.
 fn remedy(standing: &Standing<'_>) -> Option<String> {
     let what = standing.credential();
-    let place = match &standing.source.settings.as_ref()?.auth {
-        Auth::Basic { password, .. } => password,
-        Auth::Bearer { token } => token,
-    };
+    let place = standing.source.settings.as_ref()?.auth.secret();
     Some(match place {
         CredentialRef::File(path) => format!("put a fresh {what} into {}", path.display()),
         CredentialRef::Env(name) => format!("start it anew with a fresh {what} in {name}"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local, SecondsFormat, TimeZone};
 
 use crate::engine::Moment;
+pub(super) use crate::engine::span;
 
 /// Stands in a table where there is nothing to tell.
 pub(super) const NOTHING: &str = "–";
@@ -50,23 +51,6 @@ pub(super) fn size(bytes: u64) -> String {
     match unit {
         Some(unit) => format!("{size:.1} {unit}"),
         None => many(bytes, "byte"),
-    }
-}
-
-/// A time span in its two largest units: `500 ms`, `45 s`, `1 min 24 s`, `3 h 5 min`, `2 d 4 h`.
-#[must_use]
-pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes, seconds % 60) {
-        (0, 0, 0, 0) if !span.is_zero() => format!("{} ms", span.as_millis().max(1)),
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, 0) => format!("{minutes} min"),
-        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
-        (0, hours, 0, _) => format!("{hours} h"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (days, 0, _, _) => format!("{days} d"),
-        (days, hours, _, _) => format!("{days} d {hours} h"),
     }
 }
 

@@ -14,7 +14,7 @@ use super::proxy;
 use super::reader::{Reader, Section};
 use super::retry;
 use super::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Monitor, Request, Restart, Service, Settings,
 };
 use super::show::{quote, quote_key};
 use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
@@ -44,7 +44,7 @@ const TABLES: [&str; 15] = [
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
-const TABLES_WITHOUT_SETTINGS: [&str; 4] = ["monitor", "health", "alert", "endpoint"];
+const TABLES_WITHOUT_SETTINGS: [&str; 3] = ["health", "alert", "endpoint"];
 
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
 pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
@@ -58,6 +58,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let breaker = ask_table(reader, "breaker", breaker);
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
+    let monitor = ask_table(reader, "monitor", monitor);
     let sources = sources(reader);
     proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
@@ -72,6 +73,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         item,
         breaker,
         archive,
+        monitor,
         sources,
         providers,
     }
@@ -192,6 +194,16 @@ fn breaker(table: &mut Section<'_, '_>) -> Breaker {
         ("max_recovery_timeout", breaker.max_recovery_timeout),
     ]);
     breaker
+}
+
+fn monitor(table: &mut Section<'_, '_>) -> Monitor {
+    Monitor {
+        interval: table.duration("interval", seconds(60), SOME_TIME),
+        grace: table.duration("grace", seconds(360), SOME_TIME),
+        restart_stuck: table.flag("restart_stuck", true),
+        restart_down: table.flag("restart_down", true),
+        bus_timeout: table.duration("bus_timeout", seconds(10), SOME_TIME),
+    }
 }
 
 pub(super) const fn seconds(seconds: u64) -> Duration {

@@ -36,7 +36,7 @@ pub use self::provider::{Provider, Route, SharedBy};
 pub use self::proxy::{PoolProxy, Proxy};
 pub use self::retry::Retry;
 pub use self::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Request, Restart, Service, Settings,
+    Archive, Backoff, BackoffBase, Breaker, Item, Monitor, Request, Restart, Service, Settings,
     UnknownSource,
 };
 pub use self::show::Entry;

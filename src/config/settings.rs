@@ -25,6 +25,7 @@ pub struct Settings {
     pub item: Item,
     pub breaker: Breaker,
     pub archive: Archive,
+    pub monitor: Monitor,
     pub sources: BTreeMap<SourceName, Source>,
     pub providers: BTreeMap<String, Provider>,
 }
@@ -130,6 +131,20 @@ pub struct Breaker {
 pub struct Archive {
     /// Absolute.
     pub dir: PathBuf,
+}
+
+/// `[monitor]`: how the second process watches the workers, and what it may do about them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Monitor {
+    pub interval: Duration,
+    /// How long after a deadline a worker may still be about to act.
+    pub grace: Duration,
+    /// A worker that is there and decides nothing.
+    pub restart_stuck: bool,
+    /// A unit that has failed, or hangs in its start.
+    pub restart_down: bool,
+    /// The time for one call over D-Bus.
+    pub bus_timeout: Duration,
 }
 
 impl Settings {

@@ -94,6 +94,17 @@ pub enum Auth {
     Bearer { token: CredentialRef },
 }
 
+impl Auth {
+    /// Where the secret is.
+    #[must_use]
+    pub fn secret(&self) -> &CredentialRef {
+        match self {
+            Self::Basic { password, .. } => password,
+            Self::Bearer { token } => token,
+        }
+    }
+}
+
 /// Reads the name of a kind; an error says what is wrong and what to do.
 pub(super) fn parse_kind(text: &str) -> Result<Kind, String> {
     match text {

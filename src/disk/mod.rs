@@ -3,6 +3,7 @@
 //! [`Disk`] is the seam at which a made-up disk takes the place of the real one,
 //! so that torn files, full disks and power cuts are ordinary test cases.
 
+mod alive;
 mod aside;
 mod atomic;
 mod failure;
@@ -12,12 +13,14 @@ mod memory;
 mod patient;
 mod presence;
 mod real;
+mod room;
 mod shared;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::alive::is_alive;
 pub use self::aside::put_aside;
 pub use self::atomic::{replace, write_atomic};
 pub use self::failure::storage_failure;
@@ -27,6 +30,7 @@ pub use self::memory::{Fault, Lasting, MemoryDisk};
 pub use self::patient::PatientDisk;
 pub use self::presence::Presence;
 pub use self::real::RealDisk;
+pub use self::room::{Room, room};
 pub use self::shared::{Lasts, SharedFile, Standing};
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.

@@ -13,6 +13,7 @@ mod concurrency;
 mod failure;
 mod item;
 mod judge;
+mod liveness;
 mod machine;
 mod moment;
 mod names;
@@ -20,8 +21,11 @@ mod printable;
 mod proxy;
 pub mod quota;
 mod reply;
+mod restart;
 pub mod retry_after;
 mod rules;
+mod span;
+pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
 pub use self::bridge::{Bridge, BridgePolicy};
@@ -31,16 +35,19 @@ pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
 pub use self::failure::{Cause, Failure, Kind, Scope, Verdict};
 pub use self::item::{ItemPolicy, ItemStep, Recheck};
 pub use self::judge::{Judgement, Matched, judge};
+pub use self::liveness::{Clocks, Keep, Keeper, Overdue, Promise, overdue};
 pub use self::machine::{
-    Credential, Effect, Event, Extent, LastError, Machine, RestartCause, Rules, Session, State,
-    Status, Step, Then, Work,
+    Credential, Effect, Event, Extent, LastError, LastRestart, Machine, RestartCause, Rules,
+    Session, State, Status, Step, Then, Work,
 };
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
 pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
+pub use self::restart::{Grant, Looping, Restarts};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
     StatusRange,
 };
+pub use self::span::span;

@@ -33,6 +33,12 @@ pub use self::rows::{DocumentNo, ItemNo, ItemStatus, Session, SessionKind, Tally
 pub use self::verify::{Counted, Recount, StoredFile};
 pub use self::work::{WantedDocument, Work};
 
+/// The version of SQLite that is built in.
+#[must_use]
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub struct ExecutionState {
     /// The retry that is being waited for or made.
     pub retry_count: u32,
     pub restart_count: u32,
+    #[serde(default)]
+    pub last_restart: Option<LastRestart>,
     pub last_error: Option<LastError>,
     pub rate_limited: bool,
     #[serde(with = "words::optional_moment")]
@@ -109,6 +111,15 @@ pub struct LastError {
     pub at: Moment,
 }
 
+/// The last time that the worker was started anew by its own wish.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LastRestart {
+    /// One of the words `completed`, `errors`, `authentication`, `stuck`, `execution_time`.
+    pub cause: String,
+    #[serde(with = "words::moment")]
+    pub at: Moment,
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -145,7 +156,8 @@ pub(super) mod tests {
             error_count: 4,
             consecutive_errors: 0,
             retry_count: 1,
-            restart_count: 0,
+            restart_count: 1,
+            last_restart: Some(LastRestart { cause: "errors".to_owned(), at: NOW }),
             last_error: Some(LastError {
                 kind: "TEMPORARY".to_owned(),
                 cause: "server".to_owned(),
@@ -159,6 +171,16 @@ pub(super) mod tests {
             pid: Some(4711),
             version: "0.1.0".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_file_from_before_a_key_was_added_is_read() {
+        let mut old = serde_json::to_value(example()).unwrap();
+        old.as_object_mut().unwrap().remove("last_restart");
+
+        let read = ExecutionState::from_json(&old.to_string()).unwrap();
+
+        assert_eq!(read, ExecutionState { last_restart: None, ..example() });
     }
 
     #[test]
@@ -194,7 +216,11 @@ pub(super) mod tests {
           "error_count": 4,
           "consecutive_errors": 0,
           "retry_count": 1,
-          "restart_count": 0,
+          "restart_count": 1,
+          "last_restart": {
+            "cause": "errors",
+            "at": "2026-03-07T09:05:03.456Z"
+          },
           "last_error": {
             "type": "TEMPORARY",
             "cause": "server",

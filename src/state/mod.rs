@@ -6,7 +6,10 @@
 
 mod file;
 mod format;
-mod words;
+pub(crate) mod words;
 
 pub use self::file::{Found, Loaded, examine, load, save};
-pub use self::format::{ExecutionState, LastError, SCHEMA};
+pub use self::format::{ExecutionState, LastError, LastRestart, SCHEMA};
+
+/// The name of the file, in the folder of its source.
+pub const STATE_FILE: &str = "execution_state.json";

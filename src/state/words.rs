@@ -1,7 +1,7 @@
 //! How times, names and rates are written in the state file.
 
 /// RFC 3339 in UTC, with milliseconds.
-pub(super) mod moment {
+pub(crate) mod moment {
     use chrono::DateTime;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -24,7 +24,7 @@ pub(super) mod moment {
 }
 
 /// The same, or null.
-pub(super) mod optional_moment {
+pub(crate) mod optional_moment {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::moment;

@@ -12,6 +12,9 @@ mod egress;
 mod gate;
 mod group;
 mod jobs;
+mod life;
+mod liveness;
+mod probe;
 mod rate;
 mod reconcile;
 mod refusal;
@@ -21,22 +24,27 @@ mod run;
 mod snapshot;
 mod store;
 mod view;
+mod watchdog;
 mod world;
 
 pub use self::breakers::{
     ARCHIVE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
 };
 pub use self::downloads::Policies;
-pub use self::driver::{Ended, Exit, Mode, Parts, Stop, drive};
+pub use self::driver::{Ended, Exit, Mode, Opening, Parts, Stop, TURN_SPAN, drive};
 pub use self::egress::Outlet;
 pub use self::gate::{
     Door, GateRules, Gates, QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas,
 };
 pub use self::jobs::Shared;
+pub use self::life::LastSecret;
+pub use self::liveness::{Board, Seat};
+pub use self::probe::probe;
 pub use self::refusal::Refusal;
 pub use self::retries::Retries;
 pub use self::rules::{backoff, breaker_policy, gate_rules, policies, rules};
-pub use self::run::{End, Supervision, Task, run};
+pub use self::run::{End, Reading, Supervision, Task, run};
 pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;
+pub use self::watchdog::{AskRestart, Watch, beat, start as watch};
 pub use self::world::{RealWorld, World};

@@ -9,7 +9,7 @@ pub struct Retries {
     pub request: Policy,
     pub storage: Policy,
     pub collect: Policy,
-    /// For calls over D-Bus, of which there are none yet.
+    /// For calls over D-Bus.
     pub bus: Policy,
     pub registry: Registry,
 }

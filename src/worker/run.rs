@@ -1,30 +1,24 @@
 //! All sources of a configuration side by side, each through as many lives as it needs.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
-use url::{Origin, Url};
+use tracing::{error, info, warn};
 
-use crate::config::{self, Auth, Environment, Settings, Source, SourceName};
-use crate::source::credential::Credential;
-use crate::source::http::{Egress, Limits};
-use crate::source::jmap::{self, Jmap};
-use crate::worker::breakers::{Breakers, Circuits};
-use crate::worker::driver::{Ended, Exit, Mode, Parts, Stop, drive, stopped};
+use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
+use crate::engine::{Looping, Moment, RestartCause};
+use crate::systemd::RestartsFile;
+use crate::worker::breakers::Breakers;
+use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
 use crate::worker::egress::Outlet;
 use crate::worker::gate::Gates;
-use crate::worker::jobs::Shared;
+use crate::worker::life::{Birth, Changed, LastSecret, live};
+use crate::worker::liveness::Seat;
 use crate::worker::refusal::Refusal;
-use crate::worker::retries::Retries;
-use crate::worker::rules::{breaker_policy, gate_rules, policies, rules};
-use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
-
-/// Documents per page of a listing: the floor that RFC 8620 sets for `maxObjectsInGet`.
-const PAGE_SIZE_MAX: u32 = 500;
 
 /// What one source needs to know to run.
 #[derive(Clone, Debug)]
@@ -39,6 +33,20 @@ pub struct Task {
     pub gates: Rc<Gates<RealWorld>>,
     pub outlet: Outlet,
     pub breakers: Rc<Breakers>,
+    /// What the configuration says, each time it is read for all sources.
+    pub readings: watch::Receiver<Reading>,
+    /// Tells the number of the reading that the source has begun to live by.
+    pub opened: watch::Sender<u64>,
+    pub seat: Seat,
+    pub secret: LastSecret,
+}
+
+/// The configuration as it was read for all sources: at the start, and whenever a person asks.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// From 1 on.
+    pub number: u64,
+    pub settings: Rc<Settings>,
 }
 
 /// Who starts the process anew.
@@ -46,9 +54,10 @@ pub struct Task {
 pub enum Supervision {
     /// Nobody: the worker starts itself anew, in this process.
     None,
-    /// A service manager, when the process leaves with the code for it. Other sources
-    /// of the process would be disturbed, so that only a lone source leaves.
+    /// A service manager, when the process leaves with the code for it.
     Alone,
+    /// Likewise; but there are other sources in the process, which a restart would disturb.
+    Shared,
 }
 
 /// How a source ended.
@@ -63,12 +72,23 @@ pub enum End {
 
 /// Runs one source until it is done for good.
 pub async fn run(
-    task: Task,
-    mut settings: Settings,
+    mut task: Task,
     mut stop: watch::Receiver<Stop>,
     view: watch::Sender<View>,
 ) -> End {
-    let world = Rc::new(RealWorld);
+    let end = lives(&mut task, &mut stop, &view).await;
+    task.seat.leave();
+    end
+}
+
+async fn lives(
+    task: &mut Task,
+    stop: &mut watch::Receiver<Stop>,
+    view: &watch::Sender<View>,
+) -> End {
+    let mut reading = task.readings.borrow_and_update().clone();
+    let mut settings = (*reading.settings).clone();
+    let mut birth = Birth::Started;
     let mut has_lived = false;
     loop {
         let Some(source) = settings.sources.get(&task.name).cloned() else {
@@ -77,143 +97,124 @@ pub async fn run(
                 task.name
             )));
         };
-        let ended = match live(&task, &settings, &source, &world, &stop, &view).await {
-            Ok(ended) => ended,
+        let ended = match life(task, &settings, &source, birth, stop, view).await {
+            Ok(ended) => Some(ended),
             // Nobody is there any more who could be told: a full disk or a lock is waited for.
             Err(refusal @ (Refusal::Failed(_) | Refusal::Held { .. }))
                 if has_lived && task.mode != Mode::Once =>
             {
-                error!(source = %task.name, "cannot start anew yet: {refusal}");
-                let again = world.now().after(settings.restart.retry_delay_base);
-                tokio::select! {
-                    () = stopped(&mut stop) => return End::Refused(refusal),
-                    () = world.sleep_until(again) => continue,
+                error!("cannot start anew yet: {refusal}");
+                let again = RealWorld.now().after(settings.restart.retry_delay_base);
+                if pause(task, again, stop).await == Stop::Asked {
+                    return End::Refused(refusal);
                 }
+                None
             }
             Err(refusal) => return End::Refused(refusal),
         };
         has_lived = true;
+        if task.readings.borrow().number != reading.number {
+            reading = task.readings.borrow_and_update().clone();
+            let before = std::mem::replace(&mut settings, (*reading.settings).clone());
+            let changed = if before == settings { Changed::Nothing } else { Changed::Settings };
+            birth = Birth::Reread(changed);
+            if ended.as_ref().is_none_or(|ended| ended.exit == Exit::Stopped)
+                && *stop.borrow() == Stop::No
+            {
+                continue;
+            }
+        } else {
+            birth = Birth::Started;
+        }
+        let Some(ended) = ended else { continue };
         let Exit::Restart(cause) = ended.exit else { return End::Ended(ended) };
         if !settings.service.enable_auto_restart {
-            warn!(source = %task.name, why = cause.reason(), "a restart is due, and auto-restart is off");
+            warn!(why = cause.reason(), "a restart is due, and auto-restart is off");
             return End::StayedDown(ended);
         }
-        if task.supervision == Supervision::Alone {
+        if cause == RestartCause::Stuck {
+            let at = granted(task, ended.machine.last_progress).await;
+            if pause(task, at, stop).await == Stop::Asked {
+                return End::Ended(Ended { exit: Exit::Stopped, ..ended });
+            }
+        }
+        if leaves(task, &source, cause) {
             return End::Ended(ended);
         }
-        info!(source = %task.name, why = cause.reason(), "starting anew in place");
-        settings = reread(&task, settings);
+        info!(why = cause.reason(), "starting anew in place");
+        if birth == Birth::Started {
+            settings = reread(task, settings);
+        }
     }
 }
 
-/// One life: from the store as it was left to the next restart.
-async fn live(
+/// One life, which ends early when the process must stop, or when everything was read again.
+async fn life(
     task: &Task,
     settings: &Settings,
     source: &Source,
-    world: &Rc<RealWorld>,
-    stop: &watch::Receiver<Stop>,
+    birth: Birth,
+    stop: &mut watch::Receiver<Stop>,
     view: &watch::Sender<View>,
 ) -> Result<Ended, Refusal> {
-    let facts = Facts {
-        source: task.name.to_string(),
-        kind: "jmap",
-        account: source.account.clone(),
-        provider: source.provider.clone(),
-    };
-    let dir = task.state_dir.join(task.name.as_str());
-    let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
-    let retries = Retries::new(settings);
-    let storage = retries.storage.clone();
-    let opened =
-        world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
-    let Opened { store, machine, tally, is_new, notes } = opened;
-    for note in notes {
-        warn!(source = %task.name, "{note}");
+    let (halt, halted) = watch::channel(Stop::No);
+    let mut readings = task.readings.clone();
+    let mut life = pin!(live(task, settings, source, birth, &halted, view));
+    tokio::select! {
+        biased;
+        ended = &mut life => return ended,
+        () = stopped(stop) => {}
+        Ok(()) = readings.changed() => {}
     }
-    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
-    let environment = task.environment.clone();
-    let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
-    let egress = egress.map_err(Refusal::Failed)?;
-    let client = jmap_source(task, settings, source, &retries, egress)?;
-    task.breakers.set_policy(breaker_policy(settings));
-    let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
-    let parts = Parts {
-        source: client,
-        world: Rc::clone(world),
-        drafts: store.drafts(),
-        shared: Shared::new(Rc::clone(world), store),
-        machine,
-        tally,
-        is_new,
-        rules: rules(settings, source),
-        policies: policies(settings),
-        collect: retries.collect.clone(),
-        circuits: Circuits::new(&task.breakers, &source.provider, task.name.as_str()),
-        concurrency,
-        mode: task.mode,
-        stop: stop.clone(),
-        view: view.clone(),
-    };
-    let ended = drive(parts).await;
-    for (policy, counted) in retries.registry.snapshot() {
-        debug!(source = %task.name, policy, ?counted, "retry statistics");
-    }
-    Ok(ended)
+    halt.send_replace(Stop::Asked);
+    life.await
 }
 
-fn jmap_source(
-    task: &Task,
-    settings: &Settings,
-    source: &Source,
-    retries: &Retries,
-    egress: Egress,
-) -> Result<Jmap, Refusal> {
-    let request = &settings.request;
-    let (auth, secret) = match &source.auth {
-        Auth::Basic { username, password } => {
-            (jmap::Auth::Basic { username: username.clone() }, password.clone())
+/// Waits until then, unless it must stop; something read anew ends the wait too.
+async fn pause(task: &mut Task, until: Moment, stop: &mut watch::Receiver<Stop>) -> Stop {
+    task.seat.promise(until.since(RealWorld.now()), "waiting to start anew");
+    tokio::select! {
+        biased;
+        () = stopped(stop) => Stop::Asked,
+        Ok(()) = task.readings.changed() => Stop::No,
+        () = RealWorld.sleep_until(until) => Stop::No,
+    }
+}
+
+/// When the budget lets a source that was stuck start anew.
+async fn granted(task: &Task, last_progress: Moment) -> Moment {
+    let (file, now) = (RestartsFile::new(&task.state_dir), RealWorld.now());
+    let name = task.name.to_string();
+    match RealWorld.offload(move || file.ask(&name, last_progress, now)).await {
+        Ok(grant) => {
+            if grant.looping == Looping::Begins {
+                error!(
+                    restarts = grant.in_a_row,
+                    "a person is needed: restarts do not help, nothing moves between them"
+                );
+            }
+            grant.at
         }
-        Auth::Bearer { token } => (jmap::Auth::Bearer, token.clone()),
-    };
-    let options = jmap::Options {
-        url: source.url.clone(),
-        allowed_origins: allowed_origins(source),
-        auth,
-        mailboxes: source.mailboxes.clone(),
-        since: source.since,
-        page_size_max: PAGE_SIZE_MAX,
-        concurrency: settings.provider(&source.provider).concurrency,
-        limits: Limits {
-            retry: retries.request.clone(),
-            connect_timeout: request.connect_timeout,
-            idle_timeout: request.idle_timeout,
-            total_timeout: request.total_timeout,
-            min_rate: request.min_rate,
-            max_answer: request.max_answer,
-            max_document: request.max_document,
-        },
-        error_rules: settings.error_rules(&source.provider).to_vec(),
-        egress,
-    };
-    let environment = task.environment.clone();
-    let credential = Credential::new(move || {
-        let (secret, environment) = (secret.clone(), environment.clone());
-        Box::pin(async move {
-            RealWorld
-                .offload(move || secret.read(&environment).map_err(|error| error.to_string()))
-                .await
-        })
-    });
-    let rules = gate_rules(settings, &source.provider);
-    let gate = task.gates.of(&source.provider, &source.account, rules);
-    Jmap::new(options, credential, gate).map_err(Refusal::Failed)
+        Err(failure) => {
+            warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
+            now
+        }
+    }
 }
 
-fn allowed_origins(source: &Source) -> Vec<Origin> {
-    let urls =
-        source.allow_hosts.iter().filter_map(|host| Url::parse(&format!("https://{host}")).ok());
-    urls.map(|url| url.origin()).collect()
+/// Whether the process is started anew, rather than the source in its place: where that disturbs
+/// no other source, and where a new place is not enough.
+fn leaves(task: &Task, source: &Source, cause: RestartCause) -> bool {
+    match task.supervision {
+        Supervision::None => false,
+        Supervision::Alone => true,
+        Supervision::Shared => {
+            // systemd copies its credentials for a process when that starts.
+            let reads_anew = cause == RestartCause::Authentication
+                && matches!(source.auth.secret(), CredentialRef::Systemd(_));
+            reads_anew || cause == RestartCause::Stuck || task.seat.is_last_at_work()
+        }
+    }
 }
 
 /// Reads the configuration again; a broken one is reported and the last good one kept.
@@ -221,7 +222,7 @@ fn reread(task: &Task, settings: Settings) -> Settings {
     match config::load(&task.config_file, &task.environment) {
         Ok(loaded) => loaded.settings,
         Err(mistakes) => {
-            warn!(source = %task.name, "going on with the last good configuration: {mistakes}");
+            warn!("going on with the last good configuration: {mistakes}");
             settings
         }
     }

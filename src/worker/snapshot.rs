@@ -1,6 +1,9 @@
 //! The machine in the state file: written for people and for the next start, read back by it.
 
-use crate::engine::{Cause, LastError, Machine, Moment, Session, State, Status, Then, Work};
+use crate::engine::{
+    Cause, LastError, LastRestart, Machine, Moment, RestartCause, Session, State, Status, Then,
+    Work,
+};
 use crate::state::{self, ExecutionState, SCHEMA};
 use crate::worker::store::{Facts, Progress};
 
@@ -45,6 +48,10 @@ pub(super) fn write(
         consecutive_errors: machine.consecutive_errors,
         retry_count: machine.retry_count,
         restart_count: machine.restart_count,
+        last_restart: machine.last_restart.map(|restart| state::LastRestart {
+            cause: restart.cause.name().to_owned(),
+            at: restart.at,
+        }),
         last_error: machine.last_error.as_ref().map(|error| state::LastError {
             kind: error.cause.kind().name().to_owned(),
             cause: error.cause.name().to_owned(),
@@ -86,6 +93,10 @@ pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
         retry_count: state.retry_count,
         throttles: state.rate_limits_in_a_row,
         restart_count: state.restart_count,
+        last_restart: state.last_restart.as_ref().and_then(|restart| {
+            let cause = RestartCause::from_name(&restart.cause)?;
+            Some(LastRestart { cause, at: restart.at })
+        }),
         relisted: state.listing_everything,
         ..new
     }

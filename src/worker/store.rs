@@ -17,6 +17,7 @@ use crate::ledger::{
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
+pub use crate::state::STATE_FILE;
 use crate::state::{self, ExecutionState};
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
@@ -25,9 +26,6 @@ use crate::worker::snapshot;
 
 /// Items taken from the ledger at a time.
 const DUE_ITEMS_MAX: usize = 256;
-
-/// What a worker publishes, in the state folder of its source.
-pub const STATE_FILE: &str = "execution_state.json";
 
 /// What it remembers.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
@@ -173,17 +171,18 @@ impl Store {
         Arc::clone(&self.archive)
     }
 
-    /// Saves the machine: to the ledger when its status changed, and to the state file.
+    /// Saves the machine: to the history where it has left a status, be it for the same one in
+    /// another life, and to the state file.
     pub(super) fn save(
         &mut self,
-        before: Status,
+        left: Option<Status>,
         machine: &Machine,
         until: Option<Moment>,
         progress: &Progress,
         now: Moment,
     ) -> Result<(), Failure> {
         let state = snapshot::write(machine, until, progress, &self.facts, self.pid, now);
-        if before != machine.status() {
+        if let Some(before) = left {
             let transition = Transition {
                 at: now,
                 from: before.name().to_owned(),

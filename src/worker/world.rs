@@ -30,6 +30,15 @@ pub trait World: 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealWorld;
 
+impl RealWorld {
+    /// The time this machine has been up and awake: a clock that nobody can set.
+    #[must_use]
+    pub fn uptime() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(time).unwrap_or_default()
+    }
+}
+
 impl World for RealWorld {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn now(&self) -> Moment {

@@ -1,6 +1,7 @@
 //! Tests that need sockets, files or processes, in one binary.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as loudly as tests")]
 
+mod bus;
 mod commands;
 mod demo;
 mod hostile;

@@ -18,3 +18,4 @@ mod memory;
 mod patience;
 mod proxy;
 mod requirement;
+mod systemd;

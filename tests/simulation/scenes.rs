@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::ears::Ears;
 use crate::life::{Stage, play};
 use crate::server::{Mood, Server};
 use crate::world::Fuse;
@@ -125,6 +126,32 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
         assert!(server.throttled > 0, "the quota was never used up");
         assert_eq!(server.requests_while_closed, 0);
     });
+}
+
+#[test]
+fn a_source_that_never_answers_climbs_each_rung_once_and_then_goes_on() {
+    let ears = Ears::default();
+    tracing::subscriber::with_default(ears.clone(), || {
+        play(async |stage| {
+            stage.server.borrow_mut().slowness = Duration::from_secs(30 * 86_400);
+            let ended = stage.live(Mode::Keep).await.unwrap();
+            assert_eq!(ended.exit, Exit::Restart(RestartCause::Stuck));
+
+            stage.server.borrow_mut().slowness = Duration::ZERO;
+            let ended = stage.live(Mode::UntilDone).await.unwrap();
+            assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
+            let restart = ended.machine.last_restart.map(|restart| restart.cause);
+            assert_eq!(
+                (ended.machine.restart_count, restart),
+                (1, Some(RestartCause::Stuck)),
+                "the reason outlives the restart"
+            );
+        });
+    });
+
+    // The stage was begun anew once, and the restart was told a person once.
+    assert_eq!(ears.rebuilds(), 2);
+    assert_eq!(ears.errors().len(), 1, "{:?}", ears.errors());
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn the_first_wait_after_transient_failures_follows_retry_delay_base_unless_given
 
 #[test]
 fn tables_whose_settings_come_later_may_only_be_empty() {
-    assert!(load_text("[monitor]\n[health]\n[alert]\n[endpoint]\n").is_ok());
+    assert!(load_text("[health]\n[alert]\n[endpoint]\n").is_ok());
 
     let error = mistakes("[alert]\nmail = \"me@example.com\"\n");
     assert!(error.contains("[alert] has no settings yet in this version"), "{error}");

@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use crate::engine::{Backoff, Draw, Failure, Moment, Scope, SessionId};
 
-pub use self::state::{Credential, LastError, Machine, Session, State, Status, Then, Work};
+pub use self::state::{
+    Credential, LastError, LastRestart, Machine, Session, State, Status, Then, Work,
+};
 
 /// What the configuration says about sessions, waits and restarts.
 #[derive(Clone, Debug, PartialEq)]
@@ -236,7 +238,7 @@ impl Machine {
         match event {
             Event::Due if self.deadline(rules) <= now => {
                 let until = self.next_look(rules, now);
-                self.restart_count = self.restart_count.saturating_add(1);
+                self.note_restart(RestartCause::Completed, now);
                 self.go(State::Idle { until }, "waiting for the next look", now)
                     .and(Effect::Restart { cause: RestartCause::Completed })
             }
@@ -400,7 +402,7 @@ impl Machine {
     }
 
     fn restart(mut self, work: Work, cause: RestartCause, now: Moment) -> Step {
-        self.restart_count = self.restart_count.saturating_add(1);
+        self.note_restart(cause, now);
         self.retry_count = 0;
         self.watched_since = now;
         self.go(State::Working(work), cause.reason(), now).and(Effect::Restart { cause })
@@ -449,6 +451,26 @@ impl Work {
 }
 
 impl RestartCause {
+    const ALL: [Self; 5] =
+        [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
+
+    /// The word in the state file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Errors => "errors",
+            Self::Authentication => "authentication",
+            Self::Stuck => "stuck",
+            Self::ExecutionTime => "execution_time",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cause| cause.name() == name)
+    }
+
     /// Why, as a person reads it.
     #[must_use]
     pub fn reason(self) -> &'static str {

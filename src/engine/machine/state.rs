@@ -1,6 +1,6 @@
 //! What the machine remembers.
 
-use crate::engine::{Cause, Moment, Rules, SessionId};
+use crate::engine::{Cause, Moment, RestartCause, Rules, SessionId};
 
 /// The seven words a person sees.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -66,6 +66,13 @@ pub struct LastError {
     pub at: Moment,
 }
 
+/// The last time that the worker was started anew, by its own wish.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LastRestart {
+    pub cause: RestartCause,
+    pub at: Moment,
+}
+
 /// The whole memory of the machine. Survives the process through the state file and the ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Machine {
@@ -89,6 +96,7 @@ pub struct Machine {
     /// The end of a wait that is too short to be a state of its own.
     pub held_until: Moment,
     pub restart_count: u32,
+    pub last_restart: Option<LastRestart>,
     /// Everything is being listed because the place in the changes was lost.
     pub relisted: bool,
     pub credential: Credential,
@@ -118,6 +126,7 @@ impl Machine {
             throttles: 0,
             held_until: now,
             restart_count: 0,
+            last_restart: None,
             relisted: false,
             credential: Credential::Good,
             running_since: now,
@@ -129,6 +138,11 @@ impl Machine {
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.status()
+    }
+
+    pub(super) fn note_restart(&mut self, cause: RestartCause, now: Moment) {
+        self.restart_count = self.restart_count.saturating_add(1);
+        self.last_restart = Some(LastRestart { cause, at: now });
     }
 
     pub(super) fn stuck_at(&self, rules: &Rules) -> Moment {

@@ -19,6 +19,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Lets what is in flight end, within a limit, and makes it durable.
     pub(super) async fn wind_down(&mut self) {
         let limit = self.world.now().after(STOP_LIMIT);
+        self.seat.promise(STOP_LIMIT, "leaving");
         self.downloads.drop_queue(self.world.now());
         while self.downloads.in_flight() > 0 && self.world.now() < limit {
             tokio::select! {

@@ -11,16 +11,18 @@ mod publish;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{Instrument, Span, error};
 
 use crate::archive::Archive;
 use crate::engine::{
-    Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, State, Work,
+    Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, SessionId,
+    State, Status, Work,
 };
 use crate::ledger::Tally;
 use crate::retry::Policy;
@@ -28,11 +30,15 @@ use crate::source::Source;
 use crate::worker::breakers::{Circuits, Shut};
 use crate::worker::downloads::{Downloads, Policies};
 use crate::worker::jobs::{Done, Shared};
+use crate::worker::liveness::Seat;
 use crate::worker::rate::Rate;
 use crate::worker::view::View;
 use crate::worker::world::World;
 
 use self::publish::PUBLISH_INTERVAL;
+
+/// What one turn of the loop is called in the log. Its fields are `session` and `state`.
+pub const TURN_SPAN: &str = "turn";
 
 /// How long the worker keeps going.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +50,15 @@ pub enum Mode {
     /// One session, asked for now: waits that only we chose are passed over, and what needs
     /// a person ends it.
     Once,
+}
+
+/// How a life begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opening {
+    /// Where the last one ended.
+    AsLeft,
+    /// A person has changed what the last one waited for: that wait is over.
+    Asked,
 }
 
 /// Whether the worker is asked to stop.
@@ -97,6 +112,8 @@ pub struct Parts<S, W> {
     pub mode: Mode,
     pub stop: watch::Receiver<Stop>,
     pub view: watch::Sender<View>,
+    pub seat: Seat,
+    pub opening: Opening,
 }
 
 type Jobs = FuturesUnordered<LocalBoxFuture<'static, Done>>;
@@ -117,6 +134,8 @@ struct Driver<S, W> {
     mode: Mode,
     stop: watch::Receiver<Stop>,
     view: watch::Sender<View>,
+    seat: Seat,
+    opening: Opening,
     machine: Machine,
     tally: Tally,
     is_new: bool,
@@ -135,6 +154,8 @@ struct Driver<S, W> {
     published_at: Moment,
     logged_at: Moment,
     unsaved: bool,
+    /// What log lines say of the state they are written in.
+    span: Option<(Status, Option<SessionId>, Span)>,
     exit: Option<Exit>,
 }
 
@@ -169,6 +190,8 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         mode: parts.mode,
         stop: parts.stop,
         view: parts.view,
+        seat: parts.seat,
+        opening: parts.opening,
         machine: parts.machine,
         tally: parts.tally,
         is_new: parts.is_new,
@@ -185,6 +208,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         published_at: Moment::default(),
         logged_at: now,
         unsaved: true,
+        span: None,
         exit: None,
     };
     driver.run().await
@@ -196,19 +220,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.decide(Event::Started).await;
         if self.mode == Mode::Once {
             self.circuits.try_now();
+        }
+        if self.mode == Mode::Once || self.opening == Opening::Asked {
             self.decide(Event::Asked).await;
         }
         self.watch_credential();
         while self.exit.is_none() {
-            self.launch().await;
-            match self.wait().await {
-                Fact::Stop => self.exit = Some(Exit::Stopped),
-                Fact::Done(done) => self.take_in(*done).await,
-                Fact::Woken => {}
-            }
-            self.check_deadline().await;
-            self.give_up_if_asked_once();
-            self.publish().await;
+            let span = self.span();
+            self.turn().instrument(span).await;
         }
         self.wind_down().await;
         Ended {
@@ -219,17 +238,33 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
+    async fn turn(&mut self) {
+        self.launch().await;
+        match self.wait().await {
+            Fact::Stop => self.exit = Some(Exit::Stopped),
+            Fact::Done(done) => self.take_in(*done).await,
+            Fact::Woken => {}
+        }
+        self.check_deadline().await;
+        self.give_up_if_asked_once();
+        self.publish().await;
+    }
+
     /// Waits for an answer, a deadline, or the request to stop.
     async fn wait(&mut self) -> Fact {
         let wake = self.wakes_at();
-        tokio::select! {
+        self.seat.promise(wake.since(self.world.now()), self.machine.status().name());
+        let fact = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => Fact::Stop,
             Some(done) = self.commits.next(), if !self.commits.is_empty() => Fact::Done(Box::new(done)),
             Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Fact::Done(Box::new(done)),
             Ok(()) = self.news.changed() => Fact::Woken,
             () = self.world.sleep_until(wake) => Fact::Woken,
-        }
+        };
+        // What it does now is short, however long it might have waited.
+        self.seat.promise(Duration::ZERO, self.machine.status().name());
+        fact
     }
 
     fn wakes_at(&self) -> Moment {
@@ -285,6 +320,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.unsaved |= step.machine != self.machine;
         }
         self.machine = step.machine;
+        self.seat.show(&self.machine);
         for effect in step.effects {
             self.perform(effect);
         }

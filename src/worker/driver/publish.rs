@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{Span, error_span, info, warn};
 
-use super::{Driver, Exit, Mode};
-use crate::engine::{Failure, Machine, State, Status, Work};
+use super::{Driver, Exit, Mode, TURN_SPAN};
+use crate::engine::{Failure, Machine, SessionId, State, Status, Work};
 use crate::source::Source;
 use crate::worker::store::Progress;
 use crate::worker::view::View;
@@ -29,6 +29,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     pub(super) async fn save(&mut self, machine: &Machine) -> Result<(), Failure> {
         let (before, after) = (self.machine.status(), machine.clone());
+        let has_left =
+            before != machine.status() || self.machine.restart_count != machine.restart_count;
+        let left = has_left.then_some(before);
         let (progress, now) = (self.progress(), self.world.now());
         let until = match machine.state {
             State::Completed => None,
@@ -45,7 +48,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             .shared
             .with(move |store| {
                 let kept = refused.map_or(Ok(()), |failure| store.keep_reply(&failure, now));
-                (kept, store.save(before, &after, until, &progress, now))
+                (kept, store.save(left, &after, until, &progress, now))
             })
             .await;
         if let Err(failure) = kept {
@@ -77,6 +80,21 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
+    /// The span of the next turn, made anew when what it says has changed.
+    pub(super) fn span(&mut self) -> Span {
+        let (status, session) = (self.machine.status(), self.machine.session.as_ref());
+        let id = session.map(|session| &session.id);
+        match &self.span {
+            Some((of, with, span)) if *of == status && with.as_ref() == id => span.clone(),
+            Some(_) | None => {
+                let name = id.map(SessionId::as_str);
+                let span = error_span!(TURN_SPAN, session = name, state = status.name());
+                self.span = Some((status, id.cloned(), span.clone()));
+                span
+            }
+        }
+    }
+
     pub(super) fn show(&self, machine: &Machine) {
         let view = View::new(machine, &self.rules, &self.progress());
         self.view.send_replace(view);
@@ -96,14 +114,16 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             return;
         }
         let until = next.deadline(&self.rules);
-        let why = next.reason.as_str();
+        let (state, why) = (next.status().name(), next.reason.as_str());
         match next.status() {
-            Status::RateLimited => info!(%until, why, "rate limited"),
-            Status::Error => info!(%until, why, "scheduling retry"),
-            Status::AuthFailed => warn!(%until, why, "authentication failed"),
-            Status::Downloading => info!(total = self.tally.listed, why, "started downloading"),
+            Status::RateLimited => info!(state, %until, why, "rate limited"),
+            Status::Error => info!(state, %until, why, "scheduling retry"),
+            Status::AuthFailed => warn!(state, %until, why, "authentication failed"),
+            Status::Downloading => {
+                info!(state, total = self.tally.listed, why, "started downloading");
+            }
             Status::Idle | Status::Collecting | Status::Completed => {
-                info!(state = next.status().name(), why, "entered state");
+                info!(state, why, "entered state");
             }
         }
     }

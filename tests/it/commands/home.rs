@@ -11,8 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What the surroundings of a test must not change.
-const UNWANTED: [&str; 6] = [
+const UNWANTED: [&str; 10] = [
     "CYNOSURE_LOG",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "FAIL_CYNOSURE",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "NOTIFY_SOCKET",
@@ -142,6 +146,8 @@ impl Home {
         for name in UNWANTED {
             command.env_remove(name);
         }
+        // What systemd of this machine says is no business of a test.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -188,8 +194,20 @@ impl Running {
 
     /// Reads its log up to a line that says this.
     pub(super) fn log_until(&mut self, text: &str) {
-        let mut lines = BufReader::new(self.0.stderr.as_mut().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains(text)), "it never said {text:?}");
+        self.log_up_to(text);
+    }
+
+    /// Reads its log up to and with a line that says this, and nothing beyond.
+    pub(super) fn log_up_to(&mut self, text: &str) -> String {
+        let stderr = self.0.stderr.as_mut().unwrap();
+        let (mut log, mut byte) = (Vec::new(), [0]);
+        while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
+            let read = std::io::Read::read(stderr, &mut byte).unwrap();
+            let said = String::from_utf8_lossy(&log);
+            assert_eq!(read, 1, "it never said {text:?}: {said}");
+            log.push(byte[0]);
+        }
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Reads what it prints up to the end of a line.

@@ -1,6 +1,7 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
 mod breaking;
+mod doctor;
 mod explain;
 mod home;
 mod looking;
@@ -11,5 +12,7 @@ mod repairing;
 mod simulate;
 mod standing;
 mod stopping;
+mod supervised;
 mod verifying;
 mod waiting;
+mod watching;

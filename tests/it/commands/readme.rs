@@ -41,6 +41,17 @@ fn every_command_runs() {
                 running.signal(Signal::TERM);
                 assert_eq!(running.0.wait().unwrap().code(), Some(143));
             }
+            ["cynosure", "monitor"] => {
+                let mut running = home.start(&["monitor"]);
+                running.log_until("it can neither be seen nor restarted");
+                running.signal(Signal::TERM);
+                assert_eq!(running.0.wait().unwrap().code(), Some(143));
+            }
+            // What it finds is up to the machine.
+            ["cynosure", "doctor"] => {
+                let end = home.cynosure(&["doctor"]);
+                assert!(matches!(end.code, Some(0 | 1)) && end.err.is_empty(), "{end:?}");
+            }
             ["cynosure", args @ ..] => {
                 let end = home.cynosure(args);
                 assert_eq!(end.code, Some(0), "{args:?}: {end:?}");

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use cynosure::disk::RealDisk;
 use cynosure::engine::{Moment, Status};
-use cynosure::state::{ExecutionState, save};
+use cynosure::state::{ExecutionState, LastRestart, save};
 use cynosure::worker::{RealWorld, World};
 use serde_json::Value;
 
 use crate::commands::home::{Home, Ran, dead_pid};
 
 /// The keys that are promised to whoever reads the state, and those that `status` adds.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 29] = [
     "schema",
     "source",
     "state_since",
@@ -22,6 +22,7 @@ const KEYS: [&str; 28] = [
     "last_progress",
     "last_error",
     "restart_count",
+    "last_restart",
     "gone",
     "quarantined",
     "pid",
@@ -44,7 +45,7 @@ const KEYS: [&str; 28] = [
 ];
 
 /// A state that a worker that is alive, this test, might have written.
-fn state() -> ExecutionState {
+pub(super) fn state() -> ExecutionState {
     let now = RealWorld.now();
     let state = serde_json::json!({
         "schema": 1, "source": "work", "account": "me@example.com", "provider": "example.com",
@@ -77,6 +78,10 @@ fn last(ran: &Ran) -> String {
     ran.cells().lines().last().unwrap().to_owned()
 }
 
+fn stuck(at: Moment) -> LastRestart {
+    LastRestart { cause: "stuck".to_owned(), at }
+}
+
 #[test]
 fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
     let with = |status| ExecutionState { status, ..state() };
@@ -84,6 +89,8 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
         with(Status::Collecting),
         with(Status::Downloading),
         ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
+        ExecutionState { last_restart: Some(stuck(RealWorld.now())), ..with(Status::Downloading) },
+        ExecutionState { last_restart: Some(stuck(Moment(0))), ..with(Status::Downloading) },
         ExecutionState { until: Some(Moment(0)), ..with(Status::Downloading) },
         with(Status::Idle),
         ExecutionState { until: Some(Moment(0)), ..with(Status::Idle) },
@@ -99,6 +106,8 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
     work | collecting | 2,000 listed | – | – | –
     work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
     work | downloading | 813 / 2,000 | 14.2/s | about 1 min 24 s | 3 waiting for a retry; 1 quarantined
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | started anew at TIME since nothing moved
+    work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | –
     work | downloading | 812 / 2,000 | 14.2/s | about 1 min 24 s | no progress since TIME
     work | idle | 812 / 2,000 | – | TIME (in WAIT) | –
     work | idle | 812 / 2,000 | – | now | looking for something new

@@ -284,7 +284,10 @@ impl Learner {
             }
         }
         self.stage = if self.is_worth_another_try(accepted) {
-            Stage::Slow { rate: careful, successes: 0 }
+            // Next to nothing went before it: then its rate says next to nothing.
+            let first = Rate::per_second(FIRST);
+            let rate = if accepted < EARLY { careful.max(first) } else { careful };
+            Stage::Slow { rate, successes: 0 }
         } else {
             Stage::Settled { since: now, units: 0.0 }
         };

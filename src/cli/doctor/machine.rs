@@ -1,0 +1,143 @@
+//! systemd, polkit, the unit, the clock, what is built in.
+
+use std::io::{self, IsTerminal};
+
+use crate::cli::doctor::Found;
+use crate::cli::place::Ground;
+use crate::cli::watching::{bus, unit};
+use crate::cli::words::{span, stamp};
+use crate::engine::Moment;
+use crate::engine::watch::{Load, UnitStatus};
+use crate::ledger::sqlite_version;
+use crate::systemd::{Bus, BusError, BusTrouble, Permission, UnitName};
+use crate::worker::{RealWorld, World};
+
+/// The first day of the year in which this was written: an earlier clock is not set.
+const CLOCK_MIN: Moment = Moment(1_767_225_600_000);
+
+pub(super) fn look(ground: &Ground) -> Vec<Found> {
+    let bus = bus(ground);
+    let mut found = systemd(ground, &bus);
+    found.push(clock(&bus));
+    found.push(Found::sound("SQLite", format!("{}, built in", sqlite_version())));
+    found.push(terminal());
+    found
+}
+
+fn systemd(ground: &Ground, bus: &Bus) -> Vec<Found> {
+    let version = match bus.systemd_version() {
+        Ok(version) => version,
+        Err(error) => return vec![absent("systemd", &error)],
+    };
+    let mut found = vec![Found::sound("systemd", version)];
+    found.push(match bus.polkit_version() {
+        Ok(version) => Found::sound("polkit", version),
+        Err(error) => absent("polkit", &error),
+    });
+    match unit(&ground.loaded.settings) {
+        Ok(name) => found.extend(of_unit(bus, &name)),
+        Err(_) => found.push(Found::note("unit", "service.service_name is no name of a unit")),
+    }
+    found
+}
+
+/// What is not here is no fault; what is here and silent is one.
+fn absent(what: &str, error: &BusError) -> Found {
+    match &error.trouble {
+        BusTrouble::NoBus { .. } | BusTrouble::NoService { .. } => {
+            Found::note(what, format!("not here: {}", error.trouble))
+        }
+        BusTrouble::BrokeOff { .. }
+        | BusTrouble::NotAuthorised { .. }
+        | BusTrouble::UnknownUnit { .. }
+        | BusTrouble::NoAnswer { .. }
+        | BusTrouble::Failed { .. } => Found::wrong(what, error.to_string(), error.remedy()),
+    }
+}
+
+fn of_unit(bus: &Bus, name: &UnitName) -> Vec<Found> {
+    let status = match bus.unit_status(name) {
+        Ok(status) => status,
+        Err(error) => return vec![absent(name.as_str(), &error)],
+    };
+    match status.load {
+        Load::Loaded => {}
+        Load::NotFound => return vec![Found::note(name.as_str(), "not installed")],
+        Load::Masked => {
+            let remedy = format!("unmask it with `systemctl unmask {name}`");
+            return vec![Found::wrong(name.as_str(), "masked", remedy)];
+        }
+        Load::Broken => {
+            let remedy = format!("see `systemd-analyze verify {name}`");
+            return vec![Found::wrong(name.as_str(), "systemd cannot read it", remedy)];
+        }
+    }
+    let doing = format!("{} ({})", status.activity.name(), status.sub_state);
+    vec![
+        Found::sound(name.as_str(), format!("installed, {}, {doing}", status.unit_file_state)),
+        permission(bus, name),
+        start_limit(&status),
+        watchdog(&status),
+    ]
+}
+
+fn permission(bus: &Bus, name: &UnitName) -> Found {
+    const WHAT: &str = "restart over D-Bus";
+    match bus.may_restart(name) {
+        Ok(Permission::Granted) => Found::sound(WHAT, format!("this user may restart {name}")),
+        Ok(Permission::Denied(error)) | Err(error) => {
+            Found::wrong(WHAT, error.to_string(), error.remedy())
+        }
+    }
+}
+
+fn start_limit(status: &UnitStatus) -> Found {
+    const WHAT: &str = "start limit";
+    let limit = status.start_limit;
+    if limit.interval.is_zero() || limit.burst == 0 {
+        return Found::sound(WHAT, "none: systemd never gives up");
+    }
+    let told = format!(
+        "after {} starts within {} systemd leaves it down, restarts over D-Bus included",
+        limit.burst,
+        span(limit.interval)
+    );
+    Found::wrong(WHAT, told, "set StartLimitIntervalSec=0 in [Unit]: `systemctl edit` the unit")
+}
+
+fn watchdog(status: &UnitStatus) -> Found {
+    const WHAT: &str = "watchdog";
+    match status.watchdog {
+        Some(limit) => Found::sound(WHAT, format!("ends it after {} of silence", span(limit))),
+        None => Found::wrong(
+            WHAT,
+            "off: a worker that hangs is not ended",
+            "set WatchdogSec= in [Service]: `systemctl edit` the unit",
+        ),
+    }
+}
+
+fn clock(bus: &Bus) -> Found {
+    const WHAT: &str = "clock";
+    const REMEDY: &str = "have it follow a server: `timedatectl set-ntp true`";
+    let now = RealWorld.now();
+    if now < CLOCK_MIN {
+        return Found::wrong(WHAT, format!("it says {}", stamp(now)), REMEDY);
+    }
+    match bus.clock_is_synchronised() {
+        Ok(true) => Found::sound(WHAT, format!("{}, synchronised", stamp(now))),
+        Ok(false) => Found::wrong(WHAT, format!("{}, follows no server", stamp(now)), REMEDY),
+        Err(_) => {
+            Found::note(WHAT, format!("{}; nobody here knows whether it is right", stamp(now)))
+        }
+    }
+}
+
+fn terminal() -> Found {
+    let told = if io::stderr().is_terminal() {
+        "a person looks on: progress is a line that moves"
+    } else {
+        "none: what happens goes to the log"
+    };
+    Found::note("terminal", told)
+}

@@ -1,0 +1,139 @@
+//! Folders, their filesystems, and the credentials.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::doctor::Found;
+use crate::cli::place::Ground;
+use crate::cli::words::size;
+use crate::config::{CredentialRef, Problem};
+use crate::disk::{Disk, RealDisk, Room, room, write_atomic};
+use crate::worker::{RealWorld, World};
+
+/// Less free space than this fills up before a person notices.
+const FREE_MIN: u64 = 1_000_000_000;
+
+/// How often a small file is written durably to see how long that takes.
+const WRITES: u32 = 8;
+
+/// A write slower than this makes a large mailbox take days.
+const WRITE_SLOW: Duration = Duration::from_millis(200);
+
+/// The file that is written for it.
+const PROBE: &str = ".doctor";
+
+pub(super) fn look(ground: &Ground) -> Vec<Found> {
+    let archive = &ground.loaded.settings.archive.dir;
+    let mut found = folder("state folder", &ground.state_dir);
+    found.extend(folder("archive", archive));
+    found.extend(credentials(ground));
+    found
+}
+
+fn folder(what: &str, path: &Path) -> Vec<Found> {
+    // The first start makes what is missing.
+    let Some(standing) = path.ancestors().find(|path| path.is_dir()) else {
+        return vec![Found::note(what, format!("{}: nothing of it is there", path.display()))];
+    };
+    let mut found = match room(standing) {
+        Ok(room) => vec![filesystem(what, path, &room)],
+        Err(error) => vec![Found::wrong(
+            what,
+            format!("{}: {error}", path.display()),
+            "let this user into it",
+        )],
+    };
+    if standing == path {
+        found.push(timed_write(what, path));
+    } else {
+        let told = format!("{}: not there yet; the first start makes it", path.display());
+        found.push(Found::note(what, told));
+    }
+    found
+}
+
+fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
+    let kind = room.kind.unwrap_or("an unusual filesystem");
+    let told = format!("{}: {kind}, {} free", path.display(), size(room.free));
+    match room.kind {
+        Some("tmpfs" | "ramfs") => {
+            Found::wrong(what, format!("{told}: gone at the next boot"), "put it onto a disk")
+        }
+        Some("nfs" | "cifs" | "smb2") => Found::wrong(
+            what,
+            format!("{told}: locks and syncs of a network filesystem do not always hold"),
+            "put it onto a disk of this machine",
+        ),
+        Some(_) | None if room.free < FREE_MIN => {
+            Found::wrong(what, told, "make room, or move it to a larger disk")
+        }
+        Some(_) | None => Found::sound(what, told),
+    }
+}
+
+/// Writes a small file durably a few times.
+fn timed_write(what: &str, path: &Path) -> Found {
+    let probe = path.join(PROBE);
+    let began = RealWorld.now();
+    let written = (0..WRITES).try_for_each(|_| write_atomic(&RealDisk, &probe, b"x"));
+    let each = RealWorld.now().since(began) / WRITES;
+    let removed = RealDisk.remove_file(&probe);
+    match written.and(removed) {
+        Err(error) => Found::wrong(
+            what,
+            format!("{}: cannot be written ({error})", path.display()),
+            "let this user write there, and see that the disk is neither full nor read-only",
+        ),
+        Ok(()) if each > WRITE_SLOW => Found::wrong(
+            what,
+            format!("a durable write takes {} ms", each.as_millis()),
+            "put it onto a faster disk",
+        ),
+        Ok(()) => Found::sound(what, format!("a durable write takes {} ms", each.as_millis())),
+    }
+}
+
+/// Whether each credential can be read. What it says is never looked at.
+fn credentials(ground: &Ground) -> Vec<Found> {
+    let sources = &ground.loaded.settings.sources;
+    let enabled = sources.iter().filter(|(_, source)| source.enabled);
+    let found = enabled.map(|(name, source)| {
+        let (what, place) = (format!("{name}: credential"), source.auth.secret());
+        match place.read(&ground.environment) {
+            Ok(_secret) => Found::sound(what, format!("{place}: can be read{}", mode(place))),
+            Err(error) => match error.problem {
+                // It is there only within the unit.
+                Problem::NotUnderSystemd => Found::note(what, error.to_string()),
+                Problem::Unreadable(_)
+                | Problem::NotAFile
+                | Problem::OpenToOthers { .. }
+                | Problem::NotSet
+                | Problem::CommandNotStarted(_)
+                | Problem::CommandTimedOut
+                | Problem::CommandFailed(_)
+                | Problem::TooLarge
+                | Problem::Empty
+                | Problem::NotText
+                | Problem::SeveralLines => {
+                    let told = error.to_string();
+                    let (told, remedy) = told.rsplit_once("; ").unwrap_or((&told, "correct it"));
+                    Found::wrong(what, told, remedy)
+                }
+            },
+        }
+    });
+    found.collect()
+}
+
+fn mode(place: &CredentialRef) -> String {
+    let path = match place {
+        CredentialRef::File(path) => path,
+        CredentialRef::Env(_) | CredentialRef::Command(_) | CredentialRef::Systemd(_) => {
+            return String::new();
+        }
+    };
+    fs_err::metadata(path)
+        .map(|metadata| format!(", mode {:04o}", metadata.mode() & 0o7777))
+        .unwrap_or_default()
+}

@@ -1,0 +1,55 @@
+//! Whether each source can be reached and lets us in.
+
+use std::time::Duration;
+
+use crate::cli::doctor::Found;
+use crate::cli::place::{Ground, source_dir, state_file};
+use crate::config::{Source, SourceName};
+use crate::disk::RealDisk;
+use crate::engine::{Kind, Status};
+use crate::state::{Found as Standing, examine};
+use crate::worker::{RealWorld, World, probe};
+
+/// How long one source may take: a server that needs longer is not one that works well.
+const PROBE_LIMIT: Duration = Duration::from_secs(15);
+
+pub(super) fn look(ground: &Ground) -> Vec<Found> {
+    let sources = &ground.loaded.settings.sources;
+    let enabled = sources.iter().filter(|(_, source)| source.enabled);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![Found::note("sources", format!("cannot be asked: {error}"))],
+    };
+    let found = enabled.map(|(name, source)| runtime.block_on(ask(ground, name, source))).collect();
+    // A credential command that hangs must not hold up the end.
+    runtime.shutdown_background();
+    found
+}
+
+async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
+    let what = format!("{name}: server");
+    let state = examine(&RealDisk, &state_file(&source_dir(&ground.state_dir, name.as_str())));
+    if let Ok(Standing::Read(state)) = state
+        && state.status == Status::RateLimited
+    {
+        return Found::note(what, "rate limited: it is not asked while the worker waits");
+    }
+    let began = RealWorld.now();
+    let settings = &ground.loaded.settings;
+    match probe(settings, source, &ground.environment, PROBE_LIMIT).await {
+        Ok(()) => {
+            let took = RealWorld.now().since(began).as_millis();
+            Found::sound(what, format!("{} lets us in, in {took} ms", source.provider))
+        }
+        Err(failure) => {
+            let remedy = match failure.cause.kind() {
+                Kind::Authentication => "put a fresh credential in its place",
+                Kind::Temporary | Kind::Permanent | Kind::Local | Kind::Unknown => {
+                    "see whether this machine is online, and the url is right"
+                }
+            };
+            Found::wrong(what, failure.to_string(), remedy)
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Log lines to the systemd journal, with their fields, never waiting for it.
+//!
+//! The protocol is one datagram per line: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. A journal
+//! that is stuck costs lines, which are counted and told later, and no work.
+
+use std::fmt::{Debug, Write as _};
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+/// Where the journal listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// The longest value, in bytes: a datagram has a limit, and a line has readers.
+const VALUE_BYTES_MAX: usize = 32 << 10;
+
+/// The longest name of a field that the journal takes, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The way to the journal.
+#[derive(Debug)]
+pub(super) struct Journal {
+    socket: UnixDatagram,
+    path: PathBuf,
+    /// Lines that it did not take since it last took one.
+    lost: AtomicU64,
+}
+
+/// The fields of an event or a span, by the names the journal takes.
+#[derive(Debug, Default)]
+struct Fields(Vec<(String, String)>);
+
+impl Journal {
+    /// Opens the way to the journal of this machine.
+    ///
+    /// # Errors
+    /// When nothing listens there.
+    pub(super) fn open() -> io::Result<Self> {
+        Self::at(Path::new(SOCKET))
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        // An empty datagram is no line; it only finds out whether anybody is there.
+        socket.send_to(&[], path)?;
+        Ok(Self { socket, path: path.to_owned(), lost: AtomicU64::new(0) })
+    }
+
+    fn send(&self, fields: &Fields) {
+        if self.socket.send_to(&fields.bytes(), &self.path).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut told = Fields::default();
+            told.begin(Level::WARN);
+            told.put(
+                "MESSAGE",
+                format!("{lost} log lines are lost: the journal did not take them"),
+            );
+            if self.socket.send_to(&told.bytes(), &self.path).is_err() {
+                self.lost.fetch_add(lost, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journal {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        fields.begin(*event.metadata().level());
+        event.record(&mut fields);
+        // From the inside out: what stands nearer to the event is more true of it.
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(Fields(outer)) = span.extensions().get::<Fields>() {
+                for (name, value) in outer {
+                    fields.put(name, value.clone());
+                }
+            }
+        }
+        self.send(&fields);
+    }
+}
+
+impl Fields {
+    fn begin(&mut self, level: Level) {
+        let priority = match level {
+            Level::ERROR => "3",
+            Level::WARN => "4",
+            Level::INFO => "6",
+            _ => "7",
+        };
+        self.put("PRIORITY", priority.to_owned());
+        self.put("SYSLOG_IDENTIFIER", "cynosure".to_owned());
+    }
+
+    /// Adds a field, unless there is one of this name.
+    fn put(&mut self, name: &str, mut value: String) {
+        let name = field_name(name);
+        if name.is_empty() || self.0.iter().any(|(other, _)| *other == name) {
+            return;
+        }
+        let cut = (0..=VALUE_BYTES_MAX).rev().find(|at| value.is_char_boundary(*at));
+        value.truncate(cut.unwrap_or_default());
+        self.0.push((name, value));
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, value) in &self.0 {
+            bytes.extend_from_slice(name.as_bytes());
+            if value.contains('\n') {
+                bytes.push(b'\n');
+                bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+            } else {
+                bytes.push(b'=');
+            }
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let mut text = String::new();
+        // Writing to a string fails only where a value cannot be shown; then what there is stands.
+        write!(text, "{value:?}").ok();
+        self.put(field.name(), text);
+    }
+}
+
+/// `r#type` as `TYPE`: capitals, digits and underscores, none of them in front.
+fn field_name(name: &str) -> String {
+    let name = name.strip_prefix("r#").unwrap_or(name);
+    let letters =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    letters.skip_while(|c| !c.is_ascii_uppercase()).take(NAME_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{error, error_span, info};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::registry;
+
+    use super::*;
+
+    fn listening() -> (tempfile::TempDir, UnixDatagram, Journal) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("socket");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let journal = Journal::at(&path).unwrap();
+        assert_eq!(listener.recv(&mut [0]).unwrap(), 0);
+        (home, listener, journal)
+    }
+
+    fn line(listener: &UnixDatagram) -> Option<String> {
+        let mut bytes = vec![0; 1 << 16];
+        let length = listener.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_the_event_and_of_what_it_happened_in() {
+        let (_home, listener, journal) = listening();
+
+        tracing::subscriber::with_default(registry().with(journal), || {
+            let _source = error_span!("worker", source = "work").entered();
+            let _turn = error_span!("turn", session = "session_1", state = "downloading").entered();
+            info!(
+                cause = "server",
+                r#type = "TEMPORARY",
+                state = "error",
+                "recorded error: {}",
+                503
+            );
+        });
+
+        insta::assert_snapshot!(line(&listener).unwrap().trim_end(), @r"
+        PRIORITY=6
+        SYSLOG_IDENTIFIER=cynosure
+        MESSAGE=recorded error: 503
+        CAUSE=server
+        TYPE=TEMPORARY
+        STATE=error
+        SESSION=session_1
+        SOURCE=work
+        ");
+    }
+
+    #[test]
+    fn a_value_with_line_breaks_is_sent_by_its_length() {
+        let mut fields = Fields::default();
+        fields.put("MESSAGE", "a\nb=c".to_owned());
+
+        assert_eq!(fields.bytes(), b"MESSAGE\n\x05\0\0\0\0\0\0\0a\nb=c\n");
+    }
+
+    #[test]
+    fn a_journal_that_is_stuck_costs_lines_and_no_time_and_is_told_how_many() {
+        let (_home, listener, journal) = listening();
+        let journal = std::sync::Arc::new(journal);
+
+        // More than any queue takes; each that waited would wait for ever.
+        for number in 0..5000 {
+            let mut fields = Fields::default();
+            fields.put("MESSAGE", number.to_string());
+            journal.send(&fields);
+        }
+        let lost = journal.lost.load(Ordering::Relaxed);
+        assert!(lost > 0);
+        while line(&listener).is_some() {}
+
+        journal.send(&Fields::default());
+        let told: Vec<String> = std::iter::from_fn(|| line(&listener)).collect();
+        assert!(told[1].contains(&format!("MESSAGE={lost} log lines are lost")), "{told:?}");
+    }
+
+    #[test]
+    fn a_journal_that_is_down_stops_nobody() {
+        let (home, listener, journal) = listening();
+        drop(listener);
+        fs_err::remove_file(home.path().join("socket")).unwrap();
+
+        tracing::subscriber::with_default(registry().with(journal), || error!("unheard"));
+    }
+
+    #[test]
+    fn names_are_what_the_journal_takes() {
+        assert_eq!(
+            ["source", "r#type", "late_s", "__x", "a.b"].map(field_name),
+            ["SOURCE", "TYPE", "LATE_S", "X", "A_B"]
+        );
+    }
+}

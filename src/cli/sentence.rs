@@ -1,0 +1,156 @@
+//! What the worker does, in one sentence: the status text of the unit.
+
+use std::time::Duration;
+
+use crate::cli::words::{clock, count, many, rate, remaining, span};
+use crate::engine::{Moment, Status};
+use crate::worker::View;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One source tells its own story; several are summed up.
+#[must_use]
+pub(super) fn sentence(views: &[View], now: Moment) -> String {
+    match views {
+        [] => "no source is at work".to_owned(),
+        [view] => one(view, now),
+        views => format!("{}: {}", many(number(views.len()), "source"), groups(views, now)),
+    }
+}
+
+fn one(view: &View, now: Moment) -> String {
+    let until = time(view.until, now);
+    let mut text = match view.status {
+        Status::Idle if view.until <= now => "looking for something new".to_owned(),
+        Status::Idle => format!("idle, next look at {until}"),
+        Status::Collecting => format!("collecting, {} listed", count(view.total)),
+        Status::Downloading => downloading(view),
+        Status::Completed => format!("completed, {} settled", count(view.done)),
+        Status::Error => format!("error, going on at {until} ({})", view.reason),
+        Status::RateLimited => format!("rate limited until {until} ({})", view.reason),
+        Status::AuthFailed => {
+            format!("auth failed until {until} or a new credential ({})", view.reason)
+        }
+    };
+    if view.waiting > 0 {
+        text.push_str(&format!(", {} waiting for a retry", count(view.waiting)));
+    }
+    text
+}
+
+fn downloading(view: &View) -> String {
+    let mut text = format!("downloading {}/{}", count(view.done), count(view.total));
+    if let Some(per_second) = view.rate_per_second {
+        text.push_str(&format!(", {}", rate(per_second)));
+    }
+    let left = view.total.saturating_sub(view.done);
+    if let Some(left) = remaining(left, view.rate_per_second) {
+        text.push_str(&format!(", about {} left", span(roughly(left))));
+    }
+    text
+}
+
+/// How many sources are in each state, and for how long at least, or how far.
+fn groups(views: &[View], now: Moment) -> String {
+    let mut parts = Vec::new();
+    for status in Status::ALL {
+        let group: Vec<&View> = views.iter().filter(|view| view.status == status).collect();
+        let Some(next) = group.iter().map(|view| view.until).min() else { continue };
+        let (done, total) =
+            group.iter().fold((0, 0), |(done, total), view| (done + view.done, total + view.total));
+        let word = status.name().replace('_', " ");
+        let head = format!("{} {word}", group.len());
+        parts.push(match status {
+            Status::Idle | Status::Completed => head,
+            Status::Collecting => format!("{head} ({} listed)", count(total)),
+            Status::Downloading => format!("{head} ({}/{})", count(done), count(total)),
+            Status::Error | Status::RateLimited | Status::AuthFailed => {
+                format!("{head} until {}", time(next, now))
+            }
+        });
+    }
+    parts.join(", ")
+}
+
+/// The time of day, to the second only where it is that near.
+fn time(at: Moment, now: Moment) -> String {
+    let mut clock = clock(at, now);
+    if at.since(now) >= MINUTE && clock.matches(':').count() == 2 {
+        clock.truncate(clock.len() - ":00".len());
+    }
+    clock
+}
+
+/// What is told once and stands for a while need not be exact.
+fn roughly(left: Duration) -> Duration {
+    let unit = if left < MINUTE {
+        return left;
+    } else if left < HOUR {
+        MINUTE.as_secs()
+    } else {
+        HOUR.as_secs()
+    };
+    Duration::from_secs(left.as_secs() / unit * unit)
+}
+
+fn number(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+
+    fn view(status: Status) -> View {
+        View {
+            status,
+            done: 812,
+            total: 2000,
+            waiting: 0,
+            rate_per_second: Some(14.2),
+            reason: "the server said: retry after 300 s".to_owned(),
+            until: Moment(NOW.0 + 300_000),
+        }
+    }
+
+    /// In every place of the world alike.
+    fn told(views: &[View]) -> String {
+        let text = sentence(views, NOW);
+        let at = time(Moment(NOW.0 + 300_000), NOW);
+        text.replace(&at, "TIME")
+    }
+
+    #[test]
+    fn each_state_reads_like_a_sentence() {
+        let told: Vec<String> = Status::ALL.map(|status| told(&[view(status)])).to_vec();
+
+        insta::assert_snapshot!(told.join("\n"), @r"
+        idle, next look at TIME
+        collecting, 2,000 listed
+        downloading 812/2,000, 14.2/s, about 1 min left
+        completed, 812 settled
+        error, going on at TIME (the server said: retry after 300 s)
+        rate limited until TIME (the server said: retry after 300 s)
+        auth failed until TIME or a new credential (the server said: retry after 300 s)
+        ");
+    }
+
+    #[test]
+    fn several_sources_are_summed_up() {
+        let views = [
+            view(Status::Downloading),
+            View { waiting: 3, ..view(Status::Downloading) },
+            view(Status::RateLimited),
+            view(Status::Idle),
+        ];
+
+        assert_eq!(
+            told(&views),
+            "4 sources: 1 idle, 2 downloading (1,624/4,000), 1 rate limited until TIME"
+        );
+        assert!(told(&views[1..2]).ends_with(", 3 waiting for a retry"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What `check` and `monitor` share: who watches, and how what it did is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::exit::Exit;
+use crate::cli::place::Ground;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::clock_and_wait;
+use crate::config::Settings;
+use crate::disk::RealDisk;
+use crate::engine::watch::Limits;
+use crate::engine::{Looping, Moment};
+use crate::monitor::{Act, Lookout, Monitor, Permit, Powers};
+use crate::retry::Policy;
+use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
+
+/// How long a start or a stop of the unit may take: its own time limits are shorter.
+const TURN_MAX: Duration = Duration::from_secs(300);
+
+/// Starts by systemd within ten minutes beyond which it is a crash loop, as in the budget of restarts.
+const STARTS_MAX: u32 = 5;
+
+/// Finds who watches the sources of the configuration.
+///
+/// # Errors
+/// When the unit's name cannot be one.
+pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Trouble> {
+    let settings = &ground.loaded.settings;
+    let lookout = Lookout {
+        disk: Arc::new(RealDisk),
+        state_dir: ground.state_dir.clone(),
+        sources: enabled(settings),
+        unit: unit(settings)?,
+        bus: bus(ground),
+    };
+    let limits = Limits {
+        grace: settings.monitor.grace,
+        stuck_threshold: settings.restart.stuck_threshold,
+        max_consecutive_errors: settings.restart.max_consecutive_errors,
+        max_turn: TURN_MAX,
+        max_starts: STARTS_MAX,
+    };
+    Ok(Monitor::new(lookout, limits, powers))
+}
+
+/// What the configuration lets a watcher do.
+#[must_use]
+pub(super) fn powers(settings: &Settings) -> Powers {
+    let permit = |switch: bool| {
+        if switch && settings.service.enable_auto_restart {
+            Permit::Granted
+        } else {
+            Permit::Withheld
+        }
+    };
+    Powers {
+        stuck: permit(settings.monitor.restart_stuck),
+        down: permit(settings.monitor.restart_down),
+    }
+}
+
+/// The unit of the worker.
+///
+/// # Errors
+/// When its name cannot be one.
+pub(super) fn unit(settings: &Settings) -> Result<UnitName, Trouble> {
+    let name = &settings.service.service_name;
+    name.parse().map_err(|wrong: crate::systemd::NotAUnit| {
+        Trouble::new(Exit::Configuration, format!("service.service_name: {wrong}"))
+    })
+}
+
+/// The way to systemd.
+#[must_use]
+pub(super) fn bus(ground: &Ground) -> Bus {
+    bus_within(ground, ground.loaded.settings.monitor.bus_timeout)
+}
+
+/// The same, for whoever has no more than this time for a call.
+#[must_use]
+pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
+    let address = ground.environment.get("DBUS_SYSTEM_BUS_ADDRESS");
+    let address = address.and_then(|address| address.to_str()).filter(|text| !text.is_empty());
+    let again = Policy::new("bus", ground.loaded.settings.retry.bus);
+    Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
+}
+
+/// What was done about the findings, in a sentence; `None` where nothing was called for.
+#[must_use]
+pub(super) fn told(act: &Act, now: Moment) -> Option<String> {
+    Some(match act {
+        Act::None => return None,
+        Act::Withheld => "a restart would help, and is switched off".to_owned(),
+        Act::Uncounted { failure } => {
+            format!(
+                "a restart would help, and cannot be counted, so that it is left out: {failure}"
+            )
+        }
+        Act::Asked { grant, why } => {
+            let count = match grant.looping {
+                Looping::No => format!("restart {} in a row", grant.in_a_row),
+                Looping::Begins | Looping::Still => {
+                    format!("restart {} in a row: a crash loop", grant.in_a_row)
+                }
+            };
+            format!("asked systemd for a restart ({count}), since {why}")
+        }
+        Act::Later { at, why } => {
+            format!("the next restart is allowed at {}: {why}", clock_and_wait(*at, now))
+        }
+        Act::Refused { error, .. } => format!("{error}; {}", error.remedy()),
+    })
+}
+
+fn enabled(settings: &Settings) -> Vec<String> {
+    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
+    enabled.map(|(name, _)| name.to_string()).collect()
+}

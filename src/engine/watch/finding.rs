@@ -1,0 +1,330 @@
+//! What a judgement finds: how bad, what, how much, and what to do.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::engine::watch::{Activity, Lately, Load};
+use crate::engine::{Status, printable, span};
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub level: Level,
+    pub about: Subject,
+    pub what: What,
+    pub cure: Cure,
+}
+
+/// How bad it is, the worst last: what is not known may be bad, what is critical is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    Healthy,
+    Warning,
+    Unknown,
+    Critical,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Subject {
+    Source(String),
+    Unit(String),
+}
+
+/// Whether a restart of the unit is likely to help.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cure {
+    Restart,
+    /// It goes on by itself, or a person is needed.
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// At work, or at rest as it should be.
+    InOrder {
+        status: Status,
+    },
+    /// Waiting before its deadline.
+    Waiting {
+        status: Status,
+        left: Duration,
+        reason: String,
+    },
+    NeverRun,
+    /// The state file does not tell.
+    Untold {
+        why: String,
+    },
+    /// The deadline has passed, and nothing was decided.
+    Overdue {
+        status: Status,
+        by: Duration,
+        pid: u32,
+    },
+    /// Without progress, and its worker is still to act on it.
+    Stalled {
+        status: Status,
+        still: Duration,
+    },
+    /// The worker is gone without a word.
+    Died {
+        pid: u32,
+    },
+    /// The worker was stopped in the middle.
+    Stopped {
+        status: Status,
+    },
+    CredentialRefused {
+        since: Duration,
+        reason: String,
+    },
+    Failing {
+        errors: u32,
+        limit: u32,
+        reason: String,
+    },
+    /// Written later than now.
+    FromTheFuture {
+        by: Duration,
+    },
+
+    /// The unit runs.
+    UnitRuns {
+        since: Option<Duration>,
+        restarts: u32,
+    },
+    /// Between two runs, or just on its way up or down.
+    UnitTurns,
+    NotInstalled,
+    CannotLoad {
+        load: Load,
+    },
+    UnitFailed {
+        result: String,
+        exit_status: i32,
+    },
+    NotRunning,
+    /// It has been starting or stopping for too long.
+    Turning {
+        activity: Activity,
+        since: Duration,
+    },
+    CrashLoop(Lately),
+    NoSystemd {
+        why: String,
+    },
+    UnitUntold {
+        why: String,
+        remedy: String,
+    },
+}
+
+impl Level {
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Warning, Self::Unknown, Self::Critical];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "HEALTHY",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
+impl Subject {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Source(name) | Self::Unit(name) => name,
+        }
+    }
+}
+
+/// What a finding is called where a program reads it.
+impl What {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::InOrder { .. } => "in_order",
+            Self::Waiting { .. } => "waiting",
+            Self::NeverRun => "never_run",
+            Self::Untold { .. } => "state_untold",
+            Self::Overdue { .. } => "overdue",
+            Self::Stalled { .. } => "stalled",
+            Self::Died { .. } => "died",
+            Self::Stopped { .. } => "stopped",
+            Self::CredentialRefused { .. } => "credential_refused",
+            Self::Failing { .. } => "failing",
+            Self::FromTheFuture { .. } => "from_the_future",
+            Self::UnitRuns { .. } => "unit_runs",
+            Self::UnitTurns => "unit_turns",
+            Self::NotInstalled => "unit_not_installed",
+            Self::CannotLoad { .. } => "unit_not_loaded",
+            Self::UnitFailed { .. } => "unit_failed",
+            Self::NotRunning => "unit_not_running",
+            Self::Turning { .. } => "unit_turning",
+            Self::CrashLoop(_) => "crash_loop",
+            Self::NoSystemd { .. } => "no_systemd",
+            Self::UnitUntold { .. } => "unit_untold",
+        }
+    }
+}
+
+impl Finding {
+    /// The figure that decided, where there is one.
+    #[must_use]
+    pub fn figure(&self) -> Option<String> {
+        match &self.what {
+            What::Waiting { left, .. } => Some(format!("{} left", span(*left))),
+            What::Overdue { by, .. } => Some(format!("{} late", span(*by))),
+            What::Stalled { still, .. } => Some(span(*still)),
+            What::CredentialRefused { since, .. } | What::Turning { since, .. } => {
+                Some(format!("for {}", span(*since)))
+            }
+            What::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
+            What::FromTheFuture { by } => Some(format!("{} ahead", span(*by))),
+            What::UnitRuns { since, .. } => since.map(|since| format!("for {}", span(since))),
+            What::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
+            What::CrashLoop(Lately { starts, within }) => {
+                Some(format!("{starts} in {}", span(*within)))
+            }
+            What::InOrder { .. }
+            | What::NeverRun
+            | What::Untold { .. }
+            | What::Died { .. }
+            | What::Stopped { .. }
+            | What::UnitTurns
+            | What::NotInstalled
+            | What::CannotLoad { .. }
+            | What::NotRunning
+            | What::NoSystemd { .. }
+            | What::UnitUntold { .. } => None,
+        }
+    }
+
+    /// What to do, where there is anything. `unit` is the name of the unit.
+    #[must_use]
+    pub fn advice(&self, unit: &str) -> Option<String> {
+        let name = self.about.name();
+        match &self.what {
+            What::InOrder { .. }
+            | What::Waiting { .. }
+            | What::UnitRuns { .. }
+            | What::UnitTurns => None,
+            What::NeverRun | What::Stopped { .. } | What::NotRunning => {
+                Some(format!("start it with `systemctl start {unit}` or `cynosure run`"))
+            }
+            What::Untold { .. } => Some(format!(
+                "the next start rebuilds it from the ledger; a newer one needs its own version: \
+                 `cynosure status` shows {name}"
+            )),
+            What::Overdue { pid, .. } if self.cure == Cure::None => {
+                Some(format!("end process {pid} and start it anew"))
+            }
+            What::Overdue { .. } | What::Turning { .. } => {
+                Some(format!("restart it with `systemctl restart {unit}`"))
+            }
+            What::Stalled { .. } => {
+                Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
+            }
+            What::Died { .. } => Some(format!("see why with `journalctl -u {unit} -n 50`")),
+            What::CredentialRefused { .. } => {
+                Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
+            }
+            What::Failing { .. } => Some(format!("see what fails with `cynosure history {name}`")),
+            What::FromTheFuture { .. } => Some("set the clock: `timedatectl`".to_owned()),
+            What::NotInstalled => {
+                Some("install the unit, or set service.service_name to its name".to_owned())
+            }
+            What::CannotLoad { load: Load::Masked } => {
+                Some(format!("unmask it with `systemctl unmask {unit}`"))
+            }
+            What::CannotLoad { .. } => Some(format!("see `systemd-analyze verify {unit}`")),
+            What::UnitFailed { exit_status: 78, .. } => {
+                Some("correct the configuration: `cynosure config check`".to_owned())
+            }
+            What::UnitFailed { exit_status: 77, .. } => {
+                Some(format!("renew the credential, then `systemctl start {unit}`"))
+            }
+            What::UnitFailed { .. } | What::CrashLoop(_) => {
+                Some(format!("see why with `journalctl -u {unit} -n 50`"))
+            }
+            What::NoSystemd { .. } => {
+                Some("nothing, if you started the worker by other means".to_owned())
+            }
+            What::UnitUntold { remedy, .. } => Some(remedy.clone()),
+        }
+    }
+}
+
+/// One sentence, without its subject.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InOrder { status } => f.write_str(word(*status)),
+            Self::Waiting { status, reason, .. } => {
+                write!(f, "{}: {}", word(*status), printable(reason))
+            }
+            Self::NeverRun => f.write_str("it has never run"),
+            Self::Untold { why } => write!(f, "its state is not known: {}", printable(why)),
+            Self::Overdue { status, pid, .. } => write!(
+                f,
+                "stuck: {}, its deadline has passed, and process {pid} decides nothing",
+                word(*status)
+            ),
+            Self::Stalled { status, .. } => write!(f, "{} without progress", word(*status)),
+            Self::Died { pid } => write!(f, "its worker, process {pid}, is gone without a word"),
+            Self::Stopped { status } => {
+                write!(f, "stopped while {}, and nothing goes on with it", word(*status))
+            }
+            Self::CredentialRefused { reason, .. } => {
+                write!(f, "its credential is refused: {}", printable(reason))
+            }
+            Self::Failing { reason, .. } => {
+                write!(f, "errors in a row, without progress between them: {}", printable(reason))
+            }
+            Self::FromTheFuture { .. } => {
+                f.write_str("its state was written later than now: the clock was set")
+            }
+            Self::UnitRuns { restarts: 0, .. } => f.write_str("it runs"),
+            Self::UnitRuns { restarts, .. } => {
+                write!(f, "it runs, started anew by systemd {restarts} times")
+            }
+            Self::UnitTurns => f.write_str("it is about to start again, or to stop"),
+            Self::NotInstalled => f.write_str("there is no such unit here"),
+            Self::CannotLoad { load: Load::Masked } => f.write_str("it is masked"),
+            Self::CannotLoad { .. } => f.write_str("systemd cannot read it"),
+            Self::UnitFailed { result, .. } => {
+                write!(f, "it has failed and stays down ({})", printable(result))
+            }
+            Self::NotRunning => f.write_str("it was stopped, or never started"),
+            Self::Turning { activity, .. } => write!(f, "it is {} too long", activity.name()),
+            Self::CrashLoop(_) => f.write_str("it is started again and again: a crash loop"),
+            Self::NoSystemd { why } => write!(
+                f,
+                "it can neither be seen nor restarted: systemd is not here ({})",
+                printable(why)
+            ),
+            Self::UnitUntold { why, .. } => f.write_str(&printable(why)),
+        }
+    }
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Idle => "idle",
+        Status::Collecting => "collecting",
+        Status::Downloading => "downloading",
+        Status::Completed => "completed",
+        Status::Error => "waiting after an error",
+        Status::RateLimited => "rate limited",
+        Status::AuthFailed => "waiting for a credential",
+    }
+}

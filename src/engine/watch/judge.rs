@@ -1,0 +1,194 @@
+//! The judgement: what is seen, against what may be.
+
+use crate::engine::watch::{
+    Activity, Course, Cure, Finding, Lately, Level, Limits, Load, Process, Subject, Told, UnitSeen,
+    UnitStatus, Watched, What,
+};
+use crate::engine::{Moment, Status};
+
+/// Exit codes that systemd is told to leave alone: what a restart cannot cure.
+const NO_RESTART_HELPS: [i32; 2] = [77, 78];
+
+/// How often the worker itself acts on missing progress before only others can: it begins the stage
+/// anew, then leaves.
+const RUNGS_OF_ITS_OWN: u32 = 2;
+
+/// Judges the unit, then each source: at least one finding for each.
+#[must_use]
+pub fn judge(
+    unit_name: &str,
+    unit: &UnitSeen,
+    sources: &[Watched],
+    limits: &Limits,
+    now: Moment,
+) -> Vec<Finding> {
+    let mut findings = vec![of_unit(unit_name, unit, limits, now)];
+    findings.extend(sources.iter().map(|source| of_source(source, unit, limits, now)));
+    findings
+}
+
+/// The worst level of all.
+#[must_use]
+pub fn worst(findings: &[Finding]) -> Level {
+    findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Unknown)
+}
+
+fn of_unit(name: &str, seen: &UnitSeen, limits: &Limits, now: Moment) -> Finding {
+    let (level, what, cure) = match seen {
+        UnitSeen::NoSystemd { why } => {
+            (Level::Healthy, What::NoSystemd { why: why.clone() }, Cure::None)
+        }
+        UnitSeen::Untold { why, remedy } => {
+            let what = What::UnitUntold { why: why.clone(), remedy: remedy.clone() };
+            (Level::Unknown, what, Cure::None)
+        }
+        UnitSeen::Known { unit, lately } => known_unit(unit, *lately, limits, now),
+    };
+    Finding { level, about: Subject::Unit(name.to_owned()), what, cure }
+}
+
+fn known_unit(
+    unit: &UnitStatus,
+    lately: Option<Lately>,
+    limits: &Limits,
+    now: Moment,
+) -> (Level, What, Cure) {
+    match unit.load {
+        Load::Loaded => {}
+        Load::NotFound => return (Level::Healthy, What::NotInstalled, Cure::None),
+        Load::Masked | Load::Broken => {
+            return (Level::Critical, What::CannotLoad { load: unit.load }, Cure::None);
+        }
+    }
+    if let Some(lately) = lately.filter(|lately| lately.starts > limits.max_starts) {
+        return (Level::Critical, What::CrashLoop(lately), Cure::None);
+    }
+    let since = |at: Option<Moment>| at.map(|at| now.since(at));
+    let runs = What::UnitRuns { since: since(unit.active_since), restarts: unit.restarts };
+    let turning_since = since(unit.changed).unwrap_or_default();
+    let turning = What::Turning { activity: unit.activity, since: turning_since };
+    let is_long = turning_since > limits.max_turn;
+    match unit.activity {
+        Activity::Active | Activity::Reloading | Activity::Other => {
+            (Level::Healthy, runs, Cure::None)
+        }
+        Activity::Inactive => (Level::Warning, What::NotRunning, Cure::None),
+        Activity::Failed => {
+            let result = unit.result.clone();
+            let what = What::UnitFailed { result, exit_status: unit.exit_status };
+            let is_final =
+                unit.result == "exit-code" && NO_RESTART_HELPS.contains(&unit.exit_status);
+            (Level::Critical, what, if is_final { Cure::None } else { Cure::Restart })
+        }
+        // systemd itself starts it when its pause is over.
+        Activity::Activating if is_long && unit.sub_state != "auto-restart" => {
+            (Level::Critical, turning, Cure::Restart)
+        }
+        Activity::Deactivating if is_long => (Level::Warning, turning, Cure::None),
+        Activity::Activating | Activity::Deactivating => {
+            (Level::Healthy, What::UnitTurns, Cure::None)
+        }
+    }
+}
+
+fn of_source(source: &Watched, unit: &UnitSeen, limits: &Limits, now: Moment) -> Finding {
+    let (level, what, cure) = match &source.told {
+        Told::NeverRun => (Level::Warning, What::NeverRun, Cure::None),
+        Told::Nothing { why } => (Level::Unknown, What::Untold { why: why.clone() }, Cure::None),
+        Told::Course(course) => match course.process {
+            Process::Running { pid } => running(course, pid, unit, limits, now),
+            Process::Died { pid } => (Level::Critical, What::Died { pid }, Cure::None),
+            Process::Left => left(course),
+        },
+    };
+    // Between two processes of the unit nothing is amiss: the unit's own finding says how it stands.
+    let level = match &source.told {
+        Told::Course(Course { process: Process::Running { .. }, .. }) | Told::Nothing { .. } => {
+            level
+        }
+        Told::Course(_) | Told::NeverRun if is_being_started(unit, limits, now) => Level::Healthy,
+        Told::Course(_) | Told::NeverRun => level,
+    };
+    Finding { level, about: Subject::Source(source.name.clone()), what, cure }
+}
+
+/// A worker that is there: does it still decide?
+fn running(
+    course: &Course,
+    pid: u32,
+    unit: &UnitSeen,
+    limits: &Limits,
+    now: Moment,
+) -> (Level, What, Cure) {
+    let status = course.status;
+    let ahead = course.last_updated.since(now);
+    if ahead > limits.grace {
+        return (Level::Warning, What::FromTheFuture { by: ahead }, Cure::None);
+    }
+    let late = course.until.map(|until| now.since(until)).unwrap_or_default();
+    let still = now.since(course.last_progress.max(course.state_since));
+    let is_active = matches!(status, Status::Collecting | Status::Downloading);
+    let patience =
+        limits.stuck_threshold.saturating_mul(RUNGS_OF_ITS_OWN).saturating_add(limits.grace);
+    if late > limits.grace || (is_active && still > patience) {
+        let by = late.max(still.saturating_sub(limits.stuck_threshold));
+        return (Level::Critical, What::Overdue { status, by, pid }, cure(unit, pid));
+    }
+    let left = course.until.map(|until| until.since(now)).unwrap_or_default();
+    let reason = course.reason.clone();
+    let errors = course.consecutive_errors;
+    if errors >= limits.max_consecutive_errors && status != Status::AuthFailed {
+        let limit = limits.max_consecutive_errors;
+        return (Level::Critical, What::Failing { errors, limit, reason }, Cure::None);
+    }
+    match status {
+        Status::AuthFailed => {
+            let since = now.since(course.state_since);
+            (Level::Critical, What::CredentialRefused { since, reason }, Cure::None)
+        }
+        Status::Collecting | Status::Downloading if still > limits.stuck_threshold => {
+            (Level::Warning, What::Stalled { status, still }, Cure::None)
+        }
+        Status::Error => (Level::Warning, What::Waiting { status, left, reason }, Cure::None),
+        Status::RateLimited => (Level::Healthy, What::Waiting { status, left, reason }, Cure::None),
+        Status::Idle | Status::Collecting | Status::Downloading | Status::Completed => {
+            (Level::Healthy, What::InOrder { status }, Cure::None)
+        }
+    }
+}
+
+fn left(course: &Course) -> (Level, What, Cure) {
+    let status = course.status;
+    match status {
+        Status::Idle | Status::Completed => (Level::Healthy, What::InOrder { status }, Cure::None),
+        Status::Collecting
+        | Status::Downloading
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => (Level::Warning, What::Stopped { status }, Cure::None),
+    }
+}
+
+/// A restart of the unit cures only what the unit runs, not a worker that was started by hand.
+fn cure(unit: &UnitSeen, pid: u32) -> Cure {
+    match unit {
+        UnitSeen::Known { unit, .. } if unit.main_pid == Some(pid) => Cure::Restart,
+        UnitSeen::Known { .. } | UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => Cure::None,
+    }
+}
+
+/// A worker that has only just been started has not said anything yet.
+fn is_being_started(unit: &UnitSeen, limits: &Limits, now: Moment) -> bool {
+    match unit {
+        UnitSeen::Known { unit, .. } => match unit.activity {
+            Activity::Activating => true,
+            Activity::Active | Activity::Reloading => {
+                unit.active_since.is_some_and(|since| now.since(since) <= limits.max_turn)
+            }
+            Activity::Inactive | Activity::Failed | Activity::Deactivating | Activity::Other => {
+                false
+            }
+        },
+        UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => false,
+    }
+}

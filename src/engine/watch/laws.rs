@@ -1,0 +1,87 @@
+//! What holds for whatever is seen.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::tests::{LIMITS, course, unit};
+use super::*;
+use crate::engine::{Moment, Status};
+
+fn processes() -> impl Strategy<Value = Process> {
+    prop::sample::select(vec![
+        Process::Running { pid: 4711 },
+        Process::Left,
+        Process::Died { pid: 4711 },
+    ])
+}
+
+fn courses() -> impl Strategy<Value = Course> {
+    let status = prop::sample::select(Status::ALL.to_vec());
+    (status, any::<[i64; 4]>(), any::<Option<i64>>(), any::<u32>(), processes()).prop_map(
+        |(status, times, until, consecutive_errors, process)| Course {
+            state_since: Moment(times[0]),
+            last_progress: Moment(times[1]),
+            last_updated: Moment(times[2]),
+            until: until.map(Moment),
+            consecutive_errors,
+            process,
+            ..course(status, Moment(times[3]))
+        },
+    )
+}
+
+fn units() -> impl Strategy<Value = UnitSeen> {
+    let activity = prop::sample::select(Activity::ALL.to_vec());
+    (activity, any::<i64>(), any::<Option<u32>>()).prop_map(|(activity, at, starts)| {
+        UnitSeen::Known {
+            unit: unit(activity, Moment(at)),
+            lately: starts.map(|starts| Lately { starts, within: Duration::from_secs(600) }),
+        }
+    })
+}
+
+fn judged(course: Course, unit: &UnitSeen, now: Moment) -> Finding {
+    let watched = Watched { name: "work".to_owned(), told: Told::Course(course) };
+    judge("cynosure.service", unit, &[watched], &LIMITS, now).remove(1)
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_seen_upsets_the_judge(course in courses(), unit in units(), now: i64) {
+        let finding = judged(course, &unit, Moment(now));
+
+        let told = (finding.what.to_string(), finding.figure(), finding.advice("a.service"));
+        prop_assert!(!told.0.is_empty());
+    }
+
+    #[test]
+    fn before_its_deadline_no_wait_is_ever_restarted(
+        course in courses(),
+        unit in units(),
+        now in 0..4_000_000_000_000_i64,
+        left in 0..4_000_000_000_000_i64,
+    ) {
+        let waits = [Status::Idle, Status::Completed, Status::Error, Status::RateLimited, Status::AuthFailed];
+        prop_assume!(waits.contains(&course.status));
+        let course = Course { until: Some(Moment(now + left)), ..course };
+
+        prop_assert_eq!(judged(course, &unit, Moment(now)).cure, Cure::None);
+    }
+
+    #[test]
+    fn only_a_worker_of_the_unit_that_is_there_is_a_reason_to_restart_it(
+        course in courses(),
+        unit in units(),
+        now: i64,
+    ) {
+        let process = course.process;
+        let finding = judged(course, &unit, Moment(now));
+
+        if finding.cure == Cure::Restart {
+            let is_there = matches!(process, Process::Running { .. });
+            prop_assert!(is_there);
+            prop_assert_eq!(finding.level, Level::Critical);
+        }
+    }
+}

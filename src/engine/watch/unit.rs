@@ -1,0 +1,108 @@
+//! What systemd says of a unit, as far as a judgement needs it.
+
+use std::time::Duration;
+
+use crate::engine::Moment;
+
+/// A unit at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnitStatus {
+    /// Its full name, with `.service`.
+    pub name: String,
+    pub load: Load,
+    pub activity: Activity,
+    /// The finer state: `running`, `auto-restart`, `dead` and so on.
+    pub sub_state: String,
+    /// Why it last stopped: `success`, `exit-code`, `watchdog`, `start-limit-hit` and so on.
+    pub result: String,
+    pub main_pid: Option<u32>,
+    /// Starts by systemd itself since it was last started by hand or over the bus.
+    pub restarts: u32,
+    /// How its last process ended: an exit code, or the number of a signal.
+    pub exit_status: i32,
+    /// When it last became active.
+    pub active_since: Option<Moment>,
+    /// When its state last changed.
+    pub changed: Option<Moment>,
+    /// What it told of itself.
+    pub status_text: String,
+    /// The silence after which systemd ends it; `None` when it is not watched.
+    pub watchdog: Option<Duration>,
+    pub start_limit: StartLimit,
+    /// Whether it starts with the machine: `enabled`, `disabled`, `static` and so on.
+    pub unit_file_state: String,
+}
+
+/// Whether systemd could read the unit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Load {
+    Loaded,
+    NotFound,
+    Masked,
+    /// Its file is wrong.
+    Broken,
+}
+
+/// What a unit is doing, as systemd names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Activity {
+    Active,
+    Reloading,
+    Inactive,
+    Failed,
+    Activating,
+    Deactivating,
+    /// A word that a later systemd uses.
+    Other,
+}
+
+/// How many starts within a time make systemd give up; an interval of zero is no limit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StartLimit {
+    pub interval: Duration,
+    pub burst: u32,
+}
+
+impl Load {
+    /// Reads the word of the property `LoadState`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "loaded" | "stub" | "merged" => Self::Loaded,
+            "not-found" => Self::NotFound,
+            "masked" => Self::Masked,
+            _ => Self::Broken,
+        }
+    }
+}
+
+impl Activity {
+    pub const ALL: [Self; 7] = [
+        Self::Active,
+        Self::Reloading,
+        Self::Inactive,
+        Self::Failed,
+        Self::Activating,
+        Self::Deactivating,
+        Self::Other,
+    ];
+
+    /// The word of the property `ActiveState`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Reloading => "reloading",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Other => "in a state of its own",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|activity| activity.name() == name).unwrap_or(Self::Other)
+    }
+}

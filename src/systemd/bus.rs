@@ -1,0 +1,90 @@
+//! One call over the bus: connect, ask, leave, all within one time limit.
+
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use zbus::{Connection, connection};
+
+use crate::retry::{GaveUp, Policy};
+use crate::systemd::error::{BusError, BusTrouble};
+
+/// Where the system bus is, unless the environment says otherwise (D-Bus specification, "System message bus").
+pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+
+/// The way to a bus. Holds no connection: a call makes its own, since between two of them a minute
+/// passes, and a connection that broke meanwhile would have to be noticed.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    address: String,
+    timeout: Duration,
+    again: Policy,
+}
+
+/// What is asked, and whom, for the error.
+pub(super) struct Call<'a> {
+    /// `restart cynosure.service`
+    pub what: String,
+    pub service: &'a str,
+    pub unit: Option<&'a str>,
+}
+
+impl Bus {
+    /// The bus at an address. Each attempt of a call takes `timeout` at most; `again` says how often
+    /// one is made that finds the bus broken off.
+    #[must_use]
+    pub fn new(address: impl Into<String>, timeout: Duration, again: Policy) -> Self {
+        Self { address: address.into(), timeout, again }
+    }
+
+    /// Carries out a call on a connection and a runtime of its own.
+    pub(super) fn call<T>(
+        &self,
+        call: &Call<'_>,
+        mut ask: impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+    ) -> Result<T, BusError> {
+        let broke_off = |error: &BusError| matches!(error.trouble, BusTrouble::BrokeOff { .. });
+        let outcome = self.again.when(broke_off).run_blocking(|| {
+            let asked = self.attempt(call, &mut ask);
+            asked.map_err(|trouble| BusError { call: call.what.clone(), trouble })
+        });
+        outcome.map_err(|gave_up| match gave_up {
+            GaveUp::Failed { failure, .. } => failure,
+            GaveUp::Refused { guard } => {
+                let trouble = BusTrouble::Failed { why: format!("the breaker {guard} is open") };
+                BusError { call: call.what.clone(), trouble }
+            }
+        })
+    }
+
+    fn attempt<T>(
+        &self,
+        call: &Call<'_>,
+        ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+    ) -> Result<T, BusTrouble> {
+        let runtime = self.runtime()?;
+        let asked = runtime.block_on(async {
+            let answer = tokio::time::timeout(self.timeout, self.ask(call, ask)).await;
+            answer.unwrap_or(Err(BusTrouble::NoAnswer { after: self.timeout }))
+        });
+        // What hangs must not hold up whoever asked.
+        runtime.shutdown_background();
+        asked
+    }
+
+    async fn ask<T>(
+        &self,
+        call: &Call<'_>,
+        ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
+    ) -> Result<T, BusTrouble> {
+        let connection = connection::Builder::address(self.address.as_str())
+            .build()
+            .await
+            .map_err(|error| BusTrouble::at(&self.address, &error))?;
+        ask(&connection).await.map_err(|error| BusTrouble::of(&error, call.service, call.unit))
+    }
+
+    fn runtime(&self) -> Result<Runtime, BusTrouble> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| BusTrouble::Failed { why: error.to_string() })
+    }
+}

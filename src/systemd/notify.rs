@@ -1,0 +1,207 @@
+//! Tells the service manager how the service is: datagrams over the socket it names
+//! (sd_notify(3)).
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::engine::printable;
+
+/// How long one telling may take: a manager that does not read must not hold up the work.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
+
+/// The longest status, in characters: what one line of `systemctl status` can show.
+const STATUS_CHARS_MAX: usize = 500;
+
+/// One thing to tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Word<'a> {
+    /// The start, or the reload, is over.
+    Ready,
+    /// What the service does, for `systemctl status`.
+    Status(&'a str),
+    /// The configuration is read again; the uptime says since when.
+    Reloading {
+        uptime: Duration,
+    },
+    Stopping,
+    /// It is alive: what the watchdog waits for.
+    Alive,
+    /// The start or the stop needs this much longer, from now on.
+    Extend(Duration),
+}
+
+/// The way to the service manager, if there is one.
+#[derive(Debug)]
+pub struct Notifier {
+    way: Option<(UnixDatagram, SocketAddr)>,
+    has_complained: AtomicBool,
+}
+
+impl Notifier {
+    /// Finds the way by the value of `NOTIFY_SOCKET`. Without one, or with one that leads nowhere,
+    /// everything is told to nobody.
+    #[must_use]
+    pub fn new(socket: Option<&OsStr>) -> Self {
+        let way = match socket.filter(|name| !name.is_empty()).map(open).transpose() {
+            Ok(way) => way,
+            Err(error) => {
+                warn!("NOTIFY_SOCKET cannot be used ({error}); going on without telling systemd");
+                None
+            }
+        };
+        if way.is_none() {
+            debug!("there is no service manager to tell");
+        }
+        Self { way, has_complained: AtomicBool::new(false) }
+    }
+
+    /// Whether there is somebody to tell.
+    #[must_use]
+    pub fn has_listener(&self) -> bool {
+        self.way.is_some()
+    }
+
+    /// Tells all of this at once. What cannot be told is not worth stopping for: it is logged,
+    /// the first time for a person.
+    pub fn tell(&self, words: &[Word<'_>]) {
+        let Some((socket, to)) = &self.way else { return };
+        let message = words.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let Err(error) = socket.send_to_addr(message.as_bytes(), to) else { return };
+        if self.has_complained.swap(true, Ordering::Relaxed) {
+            debug!("cannot tell systemd: {error}");
+        } else {
+            warn!("cannot tell systemd how the service is ({error}); going on without");
+        }
+    }
+}
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("READY=1"),
+            Self::Status(text) => {
+                let line: String = printable(text).chars().take(STATUS_CHARS_MAX).collect();
+                write!(f, "STATUS={line}")
+            }
+            Self::Reloading { uptime } => {
+                write!(f, "RELOADING=1\nMONOTONIC_USEC={}", uptime.as_micros())
+            }
+            Self::Stopping => f.write_str("STOPPING=1"),
+            Self::Alive => f.write_str("WATCHDOG=1"),
+            Self::Extend(by) => write!(f, "EXTEND_TIMEOUT_USEC={}", by.as_micros()),
+        }
+    }
+}
+
+/// How often the watchdog must be fed at least, by the values of `WATCHDOG_USEC` and
+/// `WATCHDOG_PID` (sd_watchdog_enabled(3)); `None` where no feeding is expected of process `pid`.
+#[must_use]
+pub fn watchdog_interval(usec: Option<&OsStr>, of: Option<&OsStr>, pid: u32) -> Option<Duration> {
+    let number = |value: &OsStr| value.to_str()?.parse::<u64>().ok();
+    if of.is_some_and(|of| number(of) != Some(u64::from(pid))) {
+        return None;
+    }
+    usec.and_then(number).filter(|usec| *usec > 0).map(Duration::from_micros)
+}
+
+fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let to = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'/', ..] => SocketAddr::from_pathname(name)?,
+        _ => {
+            let what = format!("{} is neither a path nor an abstract name", name.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(SEND_LIMIT))?;
+    Ok((socket, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(socket: &UnixDatagram) -> String {
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut bytes = [0; 4096];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    #[test]
+    fn words_arrive_at_a_socket_with_a_path_and_at_an_abstract_one() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("notify");
+        let name = format!("@{}", path.display());
+        let abstract_name = SocketAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap();
+        let sockets = [
+            (path.clone().into_os_string(), UnixDatagram::bind(&path).unwrap()),
+            (name.into(), UnixDatagram::bind_addr(&abstract_name).unwrap()),
+        ];
+        for (name, socket) in sockets {
+            Notifier::new(Some(&name)).tell(&[Word::Ready, Word::Status("all\nis well")]);
+
+            assert_eq!(received(&socket), "READY=1\nSTATUS=all\\u{a}is well", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_absent_wrong_or_full_stops_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let full = home.path().join("full");
+        let _nobody_reads = UnixDatagram::bind(&full).unwrap();
+        for place in [None, Some(""), Some("notify"), Some("/nowhere/notify")] {
+            Notifier::new(place.map(OsStr::new)).tell(&[Word::Alive]);
+        }
+
+        // A queue takes some hundred datagrams at most; then each telling would wait for ever.
+        let notifier = Notifier::new(Some(full.as_os_str()));
+        if let Some((socket, _)) = &notifier.way {
+            socket.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
+        }
+        for _ in 0..1000 {
+            notifier.tell(&[Word::Alive]);
+        }
+        assert!(notifier.has_complained.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_watchdog_is_fed_only_by_the_process_it_means() {
+        let interval = |usec: &str, of: Option<&str>| {
+            watchdog_interval(Some(usec.as_ref()), of.map(OsStr::new), 4711)
+        };
+
+        assert_eq!(interval("30000000", None), Some(Duration::from_secs(30)));
+        assert_eq!(interval("30000000", Some("4711")), Some(Duration::from_secs(30)));
+        assert_eq!(interval("30000000", Some("4712")), None);
+        assert_eq!(interval("30000000", Some("self")), None);
+        assert_eq!([interval("0", None), interval("soon", None)], [None, None]);
+        assert_eq!(watchdog_interval(None, None, 4711), None);
+    }
+
+    #[test]
+    fn each_word_is_spelt_as_systemd_expects_it() {
+        let words = [
+            Word::Reloading { uptime: Duration::from_secs(2) },
+            Word::Stopping,
+            Word::Alive,
+            Word::Extend(Duration::from_secs(60)),
+        ];
+
+        let told = words.map(|word| word.to_string()).join("; ");
+        assert_eq!(
+            told,
+            "RELOADING=1\nMONOTONIC_USEC=2000000; STOPPING=1; WATCHDOG=1; \
+             EXTEND_TIMEOUT_USEC=60000000"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `restarts.json`: the restarts that were asked for, of sources and units, shared by whoever asks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Lasts, SharedFile, Standing};
+use crate::engine::{Failure, Grant, Moment, Restarts, printable};
+
+/// The file, in the state folder.
+pub const RESTARTS_FILE: &str = "restarts.json";
+
+/// The version of the format that is read and written.
+const SCHEMA: u64 = 1;
+
+/// The file, and the way to change it in turn with other processes.
+#[derive(Debug)]
+pub struct RestartsFile {
+    shared: SharedFile,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Format {
+    schema: u64,
+    restarts: BTreeMap<String, Restarts>,
+}
+
+/// The one key that every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    schema: u64,
+}
+
+impl RestartsFile {
+    /// The file in a state folder of this machine.
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self { shared: SharedFile::new(state_dir.join(RESTARTS_FILE)) }
+    }
+
+    /// Counts one more restart of `what`, a source or a unit, and says when it may happen. A file
+    /// that cannot be read is put aside, and the count begins anew.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn ask(&self, what: &str, last_progress: Moment, now: Moment) -> Result<Grant, Failure> {
+        self.shared.change(Lasts::PowerCut, parse, |standing| {
+            let mut all = match standing {
+                Standing::Content(all) => all,
+                Standing::Nothing | Standing::PutAside { .. } => BTreeMap::new(),
+            };
+            let grant = all.entry(what.to_owned()).or_default().ask(last_progress, now);
+            (Some(write(all)), grant)
+        })
+    }
+
+    /// Reads the counts and changes nothing; none where there is no file that can be read.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn look(&self) -> Result<BTreeMap<String, Restarts>, Failure> {
+        Ok(self.shared.look(parse)?.and_then(Result::ok).unwrap_or_default())
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Restarts>, String> {
+    let wrong = |error: serde_json::Error| printable(&error.to_string());
+    let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    if schema > SCHEMA {
+        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
+    }
+    let Format { restarts, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    Ok(restarts)
+}
+
+fn write(restarts: BTreeMap<String, Restarts>) -> Vec<u8> {
+    // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
+    let format = Format { schema: SCHEMA, restarts };
+    let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
+    json.push(b'\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+
+    #[test]
+    fn the_count_outlives_the_process_and_is_kept_per_name() {
+        let home = tempfile::tempdir().unwrap();
+        let ask = |what| RestartsFile::new(home.path()).ask(what, Moment(0), NOW).unwrap();
+
+        assert_eq!(ask("cynosure.service").at, NOW);
+        assert_eq!(ask("cynosure.service").at.since(NOW).as_secs(), 10);
+        assert_eq!(ask("work").at, NOW);
+        let counts = RestartsFile::new(home.path()).look().unwrap();
+        assert_eq!(counts["cynosure.service"].in_a_row, 2);
+    }
+
+    #[test]
+    fn a_broken_file_does_not_keep_a_restart_back() {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::write(home.path().join(RESTARTS_FILE), "rot").unwrap();
+        let file = RestartsFile::new(home.path());
+
+        assert!(file.look().unwrap().is_empty());
+        assert_eq!(file.ask("work", Moment(0), NOW).unwrap().in_a_row, 1);
+    }
+}

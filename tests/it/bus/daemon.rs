@@ -1,0 +1,60 @@
+//! A bus of the test's own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// Everyone may say everything, as long as it is the same user.
+const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>custom</type>
+  <listen>unix:path=SOCKET</listen>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"#;
+
+/// A message bus, ended with the test.
+pub(crate) struct Daemon {
+    process: Child,
+    address: String,
+    _home: TempDir,
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let socket = home.path().join("bus").display().to_string();
+        let file = home.path().join("bus.conf");
+        fs_err::write(&file, CONFIGURATION.replace("SOCKET", &socket)).unwrap();
+        let mut process = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", file.display()))
+            .args(["--nofork", "--nopidfile", "--nosyslog", "--print-address=1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon can be started; Debian has it in dbus-daemon");
+        let mut address = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
+        let address = address.trim().to_owned();
+        assert!(address.starts_with("unix:path="), "{address:?}");
+        Self { process, address, _home: home }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}

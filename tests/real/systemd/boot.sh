@@ -1,0 +1,54 @@
+#!/bin/sh
+# Becomes a systemd of its own: PID 1 of new namespaces, on this machine's files, which it can't change.
+#
+#   boot.sh FOLDER CGROUP
+#
+# What it writes into /etc, /usr and /var is kept in FOLDER, and is there again when it is booted from the same folder.
+# CGROUP is an empty control group (version 2), which becomes the root of those it sees.
+set -eu
+
+if [ "${BOX_STAGE:-}" != inside ]; then
+    # Joined before the namespaces are made, for that is when they take their root from it.
+    echo $$ >"$2/cgroup.procs"
+    BOX_STAGE=inside exec unshare --mount --pid --fork --kill-child --uts --ipc --cgroup -- /bin/sh "$0" "$@"
+fi
+
+folder=$1
+mount --make-rprivate /
+# A place for the folder that does not go when a new /tmp is mounted over it.
+mount -t tmpfs -o mode=0755 tmpfs /mnt
+mkdir /mnt/box
+mount --bind "$folder" /mnt/box
+for layer in etc usr var; do
+    mkdir -p "/mnt/box/$layer/upper" "/mnt/box/$layer/work"
+    mount -t overlay overlay -o "lowerdir=/$layer,upperdir=/mnt/box/$layer/upper,workdir=/mnt/box/$layer/work" "/$layer"
+done
+mount -o remount,bind,ro /
+mount -t proc proc /proc
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir -p /run/lock /run/dbus /run/systemd/system
+umount -R /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+
+# A machine of its own: no name, and none of this machine's services.
+if [ ! -e /mnt/box/booted ]; then
+    rm -rf /etc/systemd/system/*.wants /etc/rc?.d
+    systemd-id128 new >/etc/machine-id
+    : >/mnt/box/booted
+fi
+# Hardware, terminals, time and users are the machine's business.
+for unit in systemd-udevd.service systemd-udev-trigger.service systemd-tmpfiles-setup-dev.service \
+    systemd-tmpfiles-setup.service systemd-modules-load.service systemd-sysctl.service systemd-random-seed.service \
+    systemd-remount-fs.service systemd-binfmt.service systemd-logind.service systemd-timesyncd.service \
+    systemd-update-utmp.service systemd-network-generator.service systemd-sysusers.service \
+    systemd-user-sessions.service getty.target console-getty.service sys-kernel-debug.mount \
+    sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount dev-hugepages.mount \
+    dev-mqueue.mount proc-sys-fs-binfmt_misc.automount; do
+    ln -sf /dev/null "/run/systemd/system/$unit"
+done
+
+# Credentials are mounted by a helper, and reach the service only if mounts are shared.
+mount --make-rshared /
+exec env -i container=box PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --unit=multi-user.target --log-target=journal --show-status=false

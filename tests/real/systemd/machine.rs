@@ -1,0 +1,225 @@
+//! A machine to break: a real systemd, PID 1 of namespaces of its own, with a journal, a system bus and polkit.
+//!
+//! It runs this machine's programs. What it writes into `/etc`, `/usr` and `/var` is its own, and is still there after
+//! its next boot. It shares the network, so that it reaches what a test serves on loopback.
+
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fs_err as fs;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+use crate::patience::wait_until;
+use crate::requirement::skip;
+
+const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/systemd/boot.sh");
+
+/// What a machine is made of, as Debian's packages `systemd`, `dbus` and `polkitd` install it.
+const PARTS: [&str; 4] = [
+    "/lib/systemd/systemd",
+    "/usr/bin/dbus-daemon",
+    "/usr/lib/polkit-1/polkitd",
+    "/usr/bin/unshare",
+];
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The machine. Dropping it ends every process of it.
+pub(crate) struct Machine {
+    folder: TempDir,
+    /// The control group that is the root of the machine's own.
+    group: PathBuf,
+    power: Option<Power>,
+}
+
+/// What there is while it is on.
+struct Power {
+    /// `unshare`, the parent of PID 1.
+    launcher: Child,
+    /// PID 1, by its number outside.
+    init: Pid,
+}
+
+impl Machine {
+    /// Makes a machine and boots it, where this one can: as root, with systemd and control groups of version 2.
+    pub(crate) fn boot() -> Option<Self> {
+        if !geteuid().is_root() {
+            return skip("root, to boot a systemd of its own");
+        }
+        if let Some(missing) = PARTS.iter().find(|part| !Path::new(part).exists()) {
+            return skip(missing);
+        }
+        let Some(groups) = control_groups() else {
+            return skip("a mount of cgroup2");
+        };
+        let mut machine = Self {
+            folder: TempDir::new().expect("a temporary folder"),
+            group: new_group(&groups),
+            power: None,
+        };
+        machine.boot_again();
+        Some(machine)
+    }
+
+    /// Turns it on, with all that was written before.
+    pub(crate) fn boot_again(&mut self) {
+        assert!(self.power.is_none(), "it is on");
+        let log =
+            fs::File::create(self.folder.path().join("boot.log")).expect("the folder is ours");
+        let mut launcher = Command::new("/bin/sh")
+            .arg(BOOT)
+            .args([self.folder.path(), &self.group])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.into_file())
+            .spawn()
+            .expect("the shell starts");
+        let mut init = None;
+        wait_until("PID 1 is systemd", || {
+            let ended = launcher.try_wait().expect("the launcher is our child");
+            assert_eq!(ended, None, "{}", self.boot_log());
+            init = child_of(launcher.id()).filter(|child| name(*child) == "systemd");
+            init.is_some()
+        });
+        self.power = init.map(|init| Power { launcher, init });
+        wait_until("it has booted", || {
+            let output = self.run(&["systemctl", "is-system-running"]);
+            ["running\n", "degraded\n"].map(str::as_bytes).contains(&&*output.stdout)
+        });
+    }
+
+    /// Ends every process of it at once, with nothing said to any of them.
+    pub(crate) fn cut_the_power(&mut self) {
+        let Some(Power { mut launcher, init }) = self.power.take() else { return };
+        // With PID 1 the kernel ends all others, and returns from the wait when the last is gone.
+        kill_process(init, Signal::KILL).ok();
+        launcher.wait().expect("the launcher is our child");
+    }
+
+    /// Stops every service in good order, and turns it off.
+    pub(crate) fn shut_down(&mut self) {
+        self.succeed(&["systemctl", "halt"]);
+        if let Some(Power { mut launcher, .. }) = self.power.take() {
+            launcher.wait().expect("the launcher is our child");
+        }
+    }
+
+    /// Runs a command in it as root, and returns what it said.
+    pub(crate) fn run(&self, command: &[&str]) -> Output {
+        self.command(command).output().expect("nsenter starts")
+    }
+
+    /// A command in it as root.
+    pub(crate) fn command(&self, command: &[&str]) -> Command {
+        let mut nsenter = Command::new("nsenter");
+        nsenter
+            .args(["--target", &self.init().as_raw_nonzero().to_string()])
+            .args(["--mount", "--pid", "--uts", "--ipc", "--cgroup", "--wd=/", "--"])
+            .args(["env", "-i", PATH, "LC_ALL=C.UTF-8", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"])
+            .args(command)
+            .stdin(Stdio::null());
+        nsenter
+    }
+
+    /// Runs a command that has to succeed, and returns its standard output.
+    pub(crate) fn succeed(&self, command: &[&str]) -> String {
+        let output = self.run(command);
+        let [said, complained] =
+            [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+        assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
+        said
+    }
+
+    /// One property of a unit, as `systemctl show` prints it.
+    pub(crate) fn property(&self, unit: &str, property: &str) -> String {
+        let shown = self.succeed(&["systemctl", "show", "--value", "--property", property, unit]);
+        shown.trim_end().to_owned()
+    }
+
+    /// What a unit has logged in all boots, a message a line.
+    pub(crate) fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--sync"]);
+        self.succeed(&["journalctl", "--quiet", "--output", "cat", "--unit", unit])
+    }
+
+    /// Where a file of the machine is, seen from outside while it is on.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.init().as_raw_nonzero()));
+        root.join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).expect("the machine has this file")
+    }
+
+    /// Writes a file, and the folders to it.
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("it is writable");
+        fs::write(path, text).expect("it is writable");
+    }
+
+    /// Writes a file that only its owner may read, a user of the machine.
+    pub(crate) fn write_private(&self, path: &str, owner: &str, text: impl AsRef<[u8]>) {
+        self.write(path, text);
+        let id = self.succeed(&["id", "--user", owner]);
+        let id = id.trim_end().parse().expect("a user's number");
+        chown(self.path(path), Some(id), Some(id)).expect("root gives away");
+        self.succeed(&["chmod", "600", path]);
+    }
+
+    fn init(&self) -> Pid {
+        self.power.as_ref().expect("it is on").init
+    }
+
+    fn boot_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("boot.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.cut_the_power();
+        remove_groups(&self.group);
+    }
+}
+
+/// Where control groups of version 2 are mounted, alone or beside those of version 1.
+fn control_groups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts.find(|mount| mount.get(2) == Some(&"cgroup2")).map(|mount| PathBuf::from(mount[1]))
+}
+
+fn new_group(groups: &Path) -> PathBuf {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    let group = groups.join(format!("cynosure-{}-{number}", std::process::id()));
+    fs::create_dir(&group).expect("root makes control groups");
+    group
+}
+
+/// Removes a control group and those in it, which have no process any more.
+fn remove_groups(group: &Path) {
+    let Ok(entries) = fs::read_dir(group) else { return };
+    for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+        if path.is_dir() {
+            remove_groups(&path);
+        }
+    }
+    // A group that stays behind is empty, and hurts nobody.
+    fs::remove_dir(group).ok();
+}
+
+fn child_of(parent: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    Pid::from_raw(children.split(' ').next()?.parse().ok()?)
+}
+
+fn name(process: Pid) -> String {
+    let name = fs::read_to_string(format!("/proc/{}/comm", process.as_raw_nonzero()));
+    name.unwrap_or_default().trim_end().to_owned()
+}

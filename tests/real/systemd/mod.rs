@@ -1,0 +1,14 @@
+//! The units on a real systemd.
+
+mod bus;
+mod front;
+mod installed;
+mod journal;
+mod machine;
+mod package;
+mod scene;
+mod secrets;
+mod sessions;
+mod signals;
+mod units;
+mod waits;

@@ -1,0 +1,142 @@
+//! The package, from its making to its purge.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cynosure::demo::{self, Demo};
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::patience::wait_until;
+use crate::requirement::skip;
+use crate::systemd::installed::{UNIT, configure, status};
+use crate::systemd::machine::Machine;
+
+const CONFIG: &str = "/etc/cynosure/config.toml";
+
+#[test]
+fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
+    let Some(packages) = Packages::make() else { return };
+    let Some(machine) = Machine::boot() else { return };
+    let options = demo::Options { items: 20, ..demo::Options::default() };
+    let demo = demo::start(options).expect("loopback has ports");
+
+    packages.install(&machine, "0.1.0-1");
+    assert_eq!(machine.property(UNIT, "ActiveState"), "inactive", "nothing starts by itself");
+    machine.succeed(&["cynosure", "config", "check"]);
+    let unconfigured = machine.read(CONFIG);
+    assert!(unconfigured.contains("\ndir = \"/var/lib/cynosure/downloads\" "), "{unconfigured}");
+    for unit in ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"] {
+        machine.succeed(&["systemd-analyze", "verify", "--man=no", unit]);
+    }
+
+    extract_all(&machine, &demo);
+    let edited = machine.read(CONFIG);
+    let pid = machine.property(UNIT, "MainPID");
+
+    packages.install(&machine, "0.1.0-2");
+    assert_eq!(machine.read(CONFIG), edited, "a configuration is its owner's");
+    wait_until("the new program runs", || {
+        !["0", &pid].contains(&&*machine.property(UNIT, "MainPID"))
+    });
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    assert_eq!(demo.counters().messages_served_again, 0);
+
+    machine.succeed(&["dpkg", "--remove", "cynosure"]);
+    assert_eq!(machine.property(UNIT, "LoadState"), "not-found");
+    assert_eq!(machine.run(&["pgrep", "-u", "cynosure"]).stdout, b"");
+    assert_eq!(machine.read(CONFIG), edited);
+
+    machine.succeed(&["dpkg", "--purge", "cynosure"]);
+    assert!(!machine.path(CONFIG).exists() && !machine.path("/etc/cynosure/credentials").exists());
+    let mail = machine.succeed(&["find", "/var/lib/cynosure/downloads", "-name", "*.eml"]);
+    let stored = u32::try_from(mail.lines().count()).expect("a small mailbox");
+    assert_eq!(stored, demo.counters().messages_served, "the mail is nobody's to remove");
+}
+
+#[test]
+fn lintian_finds_no_error_in_the_package() {
+    let Some(packages) = Packages::make() else { return };
+    if !Path::new("/usr/bin/lintian").exists() {
+        skip::<()>("lintian");
+        return;
+    }
+    let report = Command::new("lintian")
+        .args(["--no-tag-display-limit", "--fail-on", "error"])
+        .arg(packages.file("0.1.0-1"))
+        .output()
+        .expect("lintian starts");
+    let said = String::from_utf8_lossy(&report.stdout);
+    println!("{said}");
+    assert!(report.status.success(), "{said}");
+}
+
+#[test]
+fn what_is_installed_without_a_package_is_the_same_elsewhere() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let made = Command::new("make")
+        .arg("install")
+        .arg(format!("DESTDIR={}", folder.path().display()))
+        .arg(concat!("BINARY=", env!("CARGO_BIN_EXE_cynosure")))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("make starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+
+    let unit = folder.path().join("usr/local/lib/systemd/system/cynosure.service");
+    let unit = fs::read_to_string(unit).expect("the unit is installed");
+    assert!(unit.contains("\nExecStart=/usr/local/bin/cynosure run "), "{unit}");
+    for file in [
+        "usr/local/bin/cynosure",
+        "usr/local/share/man/man1/cynosure-run.1.gz",
+        "usr/local/share/bash-completion/completions/cynosure",
+        "etc/polkit-1/rules.d/50-cynosure.rules",
+        "etc/cynosure/config.toml",
+    ] {
+        assert!(folder.path().join(file).exists(), "{file} is missing");
+    }
+}
+
+/// Writes a configuration, and has the service extract all there is.
+fn extract_all(machine: &Machine, demo: &Demo) {
+    configure(machine, demo.addr(), "");
+    machine.succeed(&["systemctl", "enable", "--now", UNIT]);
+    wait_until("everything is stored", || status(machine)["downloaded_threads"] == 20);
+}
+
+/// The same program in two packages, of which one is newer.
+struct Packages {
+    folder: TempDir,
+}
+
+impl Packages {
+    fn make() -> Option<Self> {
+        let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+        if !has("cargo-deb") {
+            return skip("cargo-deb, which cargo installs");
+        }
+        let packages = Self { folder: TempDir::new().expect("a temporary folder") };
+        for version in ["0.1.0-1", "0.1.0-2"] {
+            // What is packed is the program under test; packed well it would be the same.
+            let made = Command::new("make")
+                .args(["deb", concat!("BINARY=", env!("CARGO_BIN_EXE_cynosure"))])
+                .arg(format!("DEB={}", packages.file(version).display()))
+                .arg(format!("DEB_OPTIONS=--fast --deb-version {version}"))
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .output()
+                .expect("make starts");
+            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        }
+        Some(packages)
+    }
+
+    fn file(&self, version: &str) -> PathBuf {
+        self.folder.path().join(format!("cynosure_{version}.deb"))
+    }
+
+    fn install(&self, machine: &Machine, version: &str) {
+        let package = fs::read(self.file(version)).expect("the package was made");
+        machine.write("/tmp/cynosure.deb", package);
+        machine.succeed(&["dpkg", "--install", "/tmp/cynosure.deb"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! What most tests begin with: a machine with the service installed, and a mailbox for it to extract.
+
+use std::time::Duration;
+
+use cynosure::demo::{self, Demo};
+use serde_json::Value;
+
+use crate::patience::{timed, wait_until};
+use crate::systemd::front::Front;
+use crate::systemd::installed::{UNIT, configure, install, status};
+use crate::systemd::machine::Machine;
+
+/// Of the embedded service, for the only account it has.
+pub(crate) const PASSWORD: &str = "demo";
+
+pub(crate) struct Scene {
+    pub(crate) machine: Machine,
+    pub(crate) demo: Demo,
+    /// What stands between the two.
+    pub(crate) front: Front,
+}
+
+impl Scene {
+    /// Sets it up, with so many threads in the mailbox; nothing is started yet.
+    pub(crate) fn set(items: u32) -> Option<Self> {
+        Self::set_with(items, "")
+    }
+
+    /// Likewise, with more lines in the configuration.
+    pub(crate) fn set_with(items: u32, more: &str) -> Option<Self> {
+        let machine = Machine::boot()?;
+        let options = demo::Options { items, ..demo::Options::default() };
+        let demo = demo::start(options).expect("loopback has ports");
+        let front = Front::before(demo.addr());
+        install(&machine);
+        configure(&machine, front.address(), more);
+        Some(Self { machine, demo, front })
+    }
+
+    pub(crate) fn systemctl(&self, verb: &str) {
+        self.machine.succeed(&["systemctl", verb, UNIT]);
+    }
+
+    /// Starts the service, and waits until its source is in this state.
+    pub(crate) fn start_until(&self, state: &str) {
+        self.systemctl("start");
+        self.wait_for(state);
+    }
+
+    pub(crate) fn wait_for(&self, state: &str) {
+        wait_until(&format!("the source is {state}"), || self.status()["status"] == state);
+    }
+
+    /// What the program says of the source.
+    pub(crate) fn status(&self) -> Value {
+        status(&self.machine)
+    }
+
+    pub(crate) fn property(&self, name: &str) -> String {
+        self.machine.property(UNIT, name)
+    }
+
+    /// The number of the worker's process, on its machine.
+    pub(crate) fn pid(&self) -> String {
+        self.property("MainPID")
+    }
+
+    /// How often systemd has started the service anew.
+    pub(crate) fn restarts(&self) -> u32 {
+        self.property("NRestarts").parse().expect("systemd counts restarts")
+    }
+
+    /// Sends the worker a signal that systemd knows nothing of.
+    pub(crate) fn signal(&self, name: &str) {
+        self.machine.succeed(&["kill", &format!("-{name}"), &self.pid()]);
+    }
+
+    /// Does what ends a worker, and says how long it took until another one asked the server for something.
+    pub(crate) fn time_to_work(&self, end: impl FnOnce(&Self)) -> Duration {
+        let pid = self.pid();
+        let ((), took) = timed(|| {
+            end(self);
+            wait_until("there is another worker", || !["0", &pid].contains(&&*self.pid()));
+            let before = self.front.connections();
+            // Its first request may have come before its number did.
+            wait_until("it works", || self.front.connections() > before || self.is_working());
+        });
+        took
+    }
+
+    fn is_working(&self) -> bool {
+        self.status()["pid"].as_u64().is_some_and(|pid| pid.to_string() == self.pid())
+    }
+}

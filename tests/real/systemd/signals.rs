@@ -1,0 +1,131 @@
+//! Signals: whoever sends them, and whatever the worker is doing.
+
+use crate::patience::{timed, wait_until};
+use crate::systemd::front::Manner;
+use crate::systemd::installed::{UNIT, edit};
+use crate::systemd::scene::Scene;
+
+/// So many threads that they are not done before something is seen of them.
+const MANY: u32 = 20_000;
+
+/// An answer that has the worker wait for hours.
+const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7200\r\n";
+
+const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\n";
+
+const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\n";
+
+#[test]
+fn a_stop_in_any_state_leaves_nothing_running_and_a_clean_state() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    // What nothing wants any more is forgotten, with its exit code.
+    scene.systemctl("enable");
+    let manners = [
+        ("collecting", Manner::Silent),
+        ("rate_limited", Manner::Refuse(LATER.to_owned())),
+        ("downloading", Manner::Through),
+        ("error", Manner::Refuse(BROKEN.to_owned())),
+        ("auth_failed", Manner::Refuse(REFUSED.to_owned())),
+    ];
+    for (state, manner) in manners {
+        forget(&scene);
+        scene.front.turn(manner);
+        scene.start_until(state);
+
+        let ((), took) = timed(|| scene.systemctl("stop"));
+
+        println!("{state}: stopped in {took:?}");
+        assert_eq!(scene.property("ActiveState"), "inactive", "in {state}");
+        assert_eq!(scene.property("Result"), "success", "in {state}");
+        assert_eq!(scene.property("ExecMainStatus"), "75", "in {state}");
+        assert_eq!(processes(&scene), "", "in {state}");
+        let status = scene.status();
+        assert_eq!((&status["status"], &status["running"]), (&state.into(), &false.into()));
+        assert_eq!(status["trouble"], serde_json::Value::Null, "in {state}");
+    }
+}
+
+#[test]
+fn what_was_stopped_goes_on_and_stores_everything_once() {
+    let Some(scene) = Scene::set(2_000) else { return };
+    scene.start_until("downloading");
+    scene.systemctl("stop");
+
+    scene.systemctl("start");
+    wait_until("everything is stored", || scene.status()["downloaded_threads"] == 2_000);
+    scene.systemctl("stop");
+
+    assert_eq!(scene.demo.counters().messages_served_again, 0);
+    verify(&scene);
+}
+
+#[test]
+fn a_sigterm_from_anywhere_else_starts_it_again() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    scene.start_until("downloading");
+
+    let took = scene.time_to_work(|scene| scene.signal("TERM"));
+
+    println!("from a stray SIGTERM to working again: {took:?}");
+    assert_eq!(scene.restarts(), 1);
+    assert_eq!(scene.property("ActiveState"), "active");
+}
+
+#[test]
+fn a_second_sigterm_does_not_wait_for_what_is_in_flight() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    scene.start_until("downloading");
+    // What is asked for from now on is never answered, and would be waited for.
+    let before = scene.front.connections();
+    scene.front.turn(Manner::Silent);
+    wait_until("requests are in flight", || scene.front.connections() > before);
+    let pid = scene.pid();
+
+    scene.machine.succeed(&["kill", "-TERM", &pid]);
+    wait_until("the first is heard", || scene.machine.journal(UNIT).contains("a second signal"));
+    scene.machine.succeed(&["kill", "-TERM", &pid]);
+
+    wait_until("it is started again", || scene.restarts() == 1);
+    assert!(scene.machine.journal(UNIT).contains("code=exited, status=143"));
+}
+
+#[test]
+fn a_crash_starts_it_again_within_seconds() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    scene.start_until("downloading");
+
+    let took = scene.time_to_work(|scene| scene.signal("KILL"));
+
+    println!("from SIGKILL to working again: {took:?}");
+    assert_eq!(scene.restarts(), 1);
+    wait_until("it goes on", || scene.status()["status"] == "downloading");
+}
+
+#[test]
+fn a_worker_that_is_frozen_is_started_again() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    edit(&scene.machine, "WatchdogSec=2s");
+    scene.start_until("downloading");
+
+    let took = scene.time_to_work(|scene| scene.signal("STOP"));
+
+    println!("from SIGSTOP to working again, with a watchdog of 2 s: {took:?}");
+    assert_eq!(scene.restarts(), 1);
+    assert!(scene.machine.journal(UNIT).contains("Watchdog timeout"));
+}
+
+/// The numbers of the service's processes.
+fn processes(scene: &Scene) -> String {
+    let group = format!("/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs");
+    let output = scene.machine.run(&["cat", &group]);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Takes all progress away, as if the service had never run.
+fn forget(scene: &Scene) {
+    scene.machine.succeed(&["sh", "-c", "rm -rf /var/lib/cynosure/*"]);
+}
+
+fn verify(scene: &Scene) {
+    scene.machine.succeed(&["cynosure", "verify", "--state-dir", "/var/lib/cynosure"]);
+}

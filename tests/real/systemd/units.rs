@@ -1,0 +1,87 @@
+//! The unit files themselves: well formed, alike where they must be, and shut tight.
+
+use fs_err as fs;
+
+use crate::systemd::installed::install;
+use crate::systemd::machine::Machine;
+
+const UNITS: [&str; 3] = ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"];
+
+/// In tenths, as systemd counts it. Most of what remains is the network, which a worker needs.
+const EXPOSURE_MAX: u32 = 11;
+
+#[test]
+fn systemd_finds_nothing_to_say_about_the_units() {
+    let Some(machine) = Machine::boot() else { return };
+    install(&machine);
+
+    for unit in UNITS {
+        // Manual pages are installed with the package only.
+        let output = machine.run(&["systemd-analyze", "verify", "--man=no", unit]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{unit}: {said}");
+    }
+}
+
+#[test]
+fn the_units_are_as_shut_as_the_best() {
+    let Some(machine) = Machine::boot() else { return };
+    install(&machine);
+
+    for unit in UNITS {
+        let report = machine.succeed(&["systemd-analyze", "security", unit]);
+        let last = report.lines().last().unwrap_or_default();
+        let figure = last.split(' ').find_map(|word| word.parse::<f64>().ok());
+        let figure = figure.unwrap_or_else(|| panic!("no figure in {last:?}"));
+        println!("{unit}: exposure {figure}");
+        assert!(figure * 10.0 <= f64::from(EXPOSURE_MAX) + 0.01, "{report}");
+    }
+}
+
+#[test]
+fn the_template_differs_from_the_service_in_its_source_only() {
+    let service = settings("cynosure.service");
+    let template = settings("cynosure@.service");
+
+    let own: Vec<_> = template.iter().filter(|line| !service.contains(line)).collect();
+    let left_out: Vec<_> = service.iter().filter(|line| !template.contains(line)).collect();
+
+    assert_eq!(
+        own,
+        [
+            "Description=Extraction of the mailbox %i by Cynosure",
+            "Conflicts=cynosure.service",
+            "ExecStart=/usr/bin/cynosure run --config /etc/cynosure/config.toml %i",
+            "Environment=CYNOSURE_SERVICE_SERVICE_NAME=cynosure@%i",
+        ]
+    );
+    assert_eq!(
+        left_out,
+        [
+            "Description=Extraction of mailboxes by Cynosure",
+            "ExecStart=/usr/bin/cynosure run --config /etc/cynosure/config.toml",
+        ]
+    );
+}
+
+#[test]
+fn every_line_of_hardening_has_its_reason() {
+    for unit in ["cynosure.service", "cynosure@.service", "cynosure-monitor.service"] {
+        let text = fs::read_to_string(in_source(unit)).expect("the unit is in the source tree");
+        let hardening = text.split("\n\n").find(|block| block.contains("CapabilityBoundingSet="));
+        let hardening = hardening.expect("the unit is hardened");
+        let reasons = hardening.lines().filter(|line| line.starts_with('#')).count();
+        assert!(hardening.starts_with('#') && reasons > 15, "{unit} has {reasons} reasons");
+    }
+}
+
+/// The lines of a unit that say something to systemd.
+fn settings(unit: &str) -> Vec<String> {
+    let text = fs::read_to_string(in_source(unit)).expect("the unit is in the source tree");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
+fn in_source(unit: &str) -> String {
+    format!("{}/systemd/{unit}", env!("CARGO_MANIFEST_DIR"))
+}
