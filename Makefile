@@ -8,7 +8,7 @@ DEB ?= target/deb/
 .NOTPARALLEL:
 
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs what they need
 	@tests/setup/run

@@ -64,6 +64,8 @@ fn every_command_runs() {
             }
             // That is what runs this.
             ["make", "test"] => {}
+            // What a package does is tried on a machine of its own, among the real tests.
+            ["make", "deb", ..] | ["editor" | "install" | "systemctl", ..] => {}
             other => panic!("nobody has tried {other:?}"),
         }
         ran.push(words.join(" "));

@@ -99,14 +99,6 @@ impl Machine {
         launcher.wait().expect("the launcher is our child");
     }
 
-    /// Stops every service in good order, and turns it off.
-    pub(crate) fn shut_down(&mut self) {
-        self.succeed(&["systemctl", "halt"]);
-        if let Some(Power { mut launcher, .. }) = self.power.take() {
-            launcher.wait().expect("the launcher is our child");
-        }
-    }
-
     /// Runs a command in it as root, and returns what it said.
     pub(crate) fn run(&self, command: &[&str]) -> Output {
         self.command(command).output().expect("nsenter starts")

@@ -4,6 +4,7 @@ mod bus;
 mod front;
 mod installed;
 mod journal;
+mod ladder;
 mod machine;
 mod package;
 mod scene;

@@ -14,6 +14,8 @@ use crate::systemd::machine::Machine;
 
 const CONFIG: &str = "/etc/cynosure/config.toml";
 
+const MONITOR: &str = "cynosure-monitor.service";
+
 #[test]
 fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     let Some(packages) = Packages::make() else { return };
@@ -39,7 +41,9 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     wait_until("the new program runs", || {
         !["0", &pid].contains(&&*machine.property(UNIT, "MainPID"))
     });
-    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    for unit in [UNIT, MONITOR] {
+        assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
+    }
     assert_eq!(demo.counters().messages_served_again, 0);
 
     machine.succeed(&["dpkg", "--remove", "cynosure"]);
@@ -100,7 +104,7 @@ fn what_is_installed_without_a_package_is_the_same_elsewhere() {
 /// Writes a configuration, and has the service extract all there is.
 fn extract_all(machine: &Machine, demo: &Demo) {
     configure(machine, demo.addr(), "");
-    machine.succeed(&["systemctl", "enable", "--now", UNIT]);
+    machine.succeed(&["systemctl", "enable", "--now", UNIT, MONITOR]);
     wait_until("everything is stored", || status(machine)["downloaded_threads"] == 20);
 }
 

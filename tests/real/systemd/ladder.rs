@@ -1,0 +1,92 @@
+//! What is stuck is started anew, by the lowest rung of the ladder that still holds.
+
+use crate::patience::{timed, wait_until};
+use crate::systemd::front::Manner;
+use crate::systemd::installed::{UNIT, edit};
+use crate::systemd::scene::Scene;
+
+/// So many threads that they are not done before something is seen of them.
+const MANY: u32 = 20_000;
+
+const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
+
+/// Blocks the one thread of the worker's runtime a second after its start, in builds for tests.
+const BLOCKED: &str = "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s";
+
+#[test]
+fn a_source_that_hangs_ends_in_another_worker() {
+    let Some(scene) = Scene::set_with(MANY, "[restart]\nstuck_threshold = \"2s\"\n") else {
+        return;
+    };
+    scene.start_until("downloading");
+
+    let took = scene.time_to_work(|scene| scene.front.turn(Manner::Silent));
+
+    println!("from a hung source to another worker, with a threshold of 2 s: {took:?}");
+    scene.front.turn(Manner::Through);
+    let stored = scene.status()["downloaded_threads"].as_u64();
+    wait_until("it goes on", || scene.status()["downloaded_threads"].as_u64() > stored);
+}
+
+#[test]
+fn a_worker_that_is_blocked_has_systemd_restart_it() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    let (pid, told) = blocked(&scene);
+
+    let ((), took) = timed(|| another_worker(&scene, &pid));
+
+    println!("from a blocked runtime to another worker, by D-Bus: {took:?}");
+    assert_eq!(scene.restarts(), 0, "a restart that was asked for is no restart of systemd's");
+    assert!(!told(&scene).contains("does not restart the unit"), "{}", told(&scene));
+}
+
+#[test]
+fn without_a_rule_what_is_blocked_is_left_to_the_watchdog() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    scene.machine.succeed(&["rm", RULE]);
+    let (pid, told) = blocked(&scene);
+
+    another_worker(&scene, &pid);
+
+    assert_eq!(scene.restarts(), 1);
+    assert!(told(&scene).contains("leaving it to the watchdog"), "{}", told(&scene));
+}
+
+#[test]
+fn without_a_bus_what_is_blocked_is_left_to_the_watchdog() {
+    let Some(scene) = Scene::set(MANY) else { return };
+    scene.machine.succeed(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
+    let (pid, told) = blocked(&scene);
+
+    another_worker(&scene, &pid);
+
+    assert_eq!(scene.restarts(), 1);
+    assert!(told(&scene).contains("leaving it to the watchdog"), "{}", told(&scene));
+}
+
+#[test]
+fn the_monitor_has_a_unit_restarted_that_is_down() {
+    let Some(scene) = Scene::set_with(MANY, "[monitor]\ninterval = \"1s\"\n") else { return };
+    edit(&scene.machine, "Restart=no");
+    scene.start_until("downloading");
+    scene.machine.succeed(&["systemctl", "start", "cynosure-monitor.service"]);
+
+    let took = scene.time_to_work(|scene| scene.signal("KILL"));
+
+    println!("from a dead unit to another worker, by the monitor: {took:?}");
+    assert_eq!(scene.property("ActiveState"), "active");
+}
+
+/// Starts a worker that blocks; returns its number, and a way to read what was logged.
+fn blocked(scene: &Scene) -> (String, impl Fn(&Scene) -> String) {
+    edit(&scene.machine, BLOCKED);
+    scene.systemctl("start");
+    // The next one is well.
+    edit(&scene.machine, "WatchdogSec=4s");
+    (scene.pid(), |scene: &Scene| scene.machine.journal(UNIT))
+}
+
+fn another_worker(scene: &Scene, pid: &str) {
+    wait_until("there is another worker", || !["0", pid].contains(&&*scene.pid()));
+    scene.wait_for("downloading");
+}
