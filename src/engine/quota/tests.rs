@@ -284,7 +284,7 @@ fn a_restart_keeps_the_rate_and_a_series_of_throttles() {
     let learned = between.standing(hold.until);
     assert_eq!((learned.basis, learned.cycles), (Basis::SlowStart, 1), "the first is tried again");
     let after = recalled(&between, hold.until).standing(hold.until);
-    assert_eq!((after.rate, after.basis), (learned.rate, Basis::Learned));
+    assert_eq!((after.rate, after.basis), (learned.rate, Basis::SlowStart));
 }
 
 #[test]

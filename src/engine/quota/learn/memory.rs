@@ -93,8 +93,11 @@ impl Learner {
         let units = memory.units.max(0.0);
         let settled = Stage::Settled { since, units };
         let tried = rate(memory.tried).filter(|tried| is_fresh && *tried > good);
+        let reached = rate(memory.reached).filter(|_| is_fresh);
+        let slow = reached.map(|rate| Stage::Slow { rate, successes: 0 });
+        let probe = tried.map(|rate| Stage::Probe { rate, since, units });
         Self {
-            stage: tried.map_or(settled, |rate| Stage::Probe { rate, since, units }),
+            stage: slow.or(probe).unwrap_or(settled),
             good: Some(good),
             bad: rate(memory.bad).filter(|_| is_fresh),
             estimate: rate(memory.estimate),
