@@ -54,9 +54,8 @@ const INTERVAL_BOLD: Duration = Duration::from_secs(600);
 /// A throttle after fewer units than this is early.
 const EARLY: f64 = 50.0;
 
-/// What an early throttle may cost, and any, to be worth another.
+/// What an early throttle may cost to be worth another.
 const COST_EARLY_MAX: Duration = Duration::from_secs(120);
-const COST_SMALL: Duration = Duration::from_secs(10);
 
 /// No probe is further away than this.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -284,10 +283,7 @@ impl Learner {
             }
         }
         self.stage = if self.is_worth_another_try(accepted) {
-            // Next to nothing went before it: then its rate says next to nothing.
-            let first = Rate::per_second(FIRST);
-            let rate = if accepted < EARLY { careful.max(first) } else { careful };
-            Stage::Slow { rate, successes: 0 }
+            Stage::Slow { rate: careful.max(Rate::per_second(FIRST)), successes: 0 }
         } else {
             Stage::Settled { since: now, units: 0.0 }
         };
@@ -295,11 +291,10 @@ impl Learner {
         self.plan(now);
     }
 
-    /// The first throttle may have been about anything, the more so the less went before it. Where
-    /// another costs little, slow start goes on from there.
+    /// The first throttle may have been about anything when next to nothing went before it. Where
+    /// another costs little, slow start begins anew.
     fn is_worth_another_try(&self, accepted: f64) -> bool {
-        let is_early = accepted < EARLY && self.cost <= COST_EARLY_MAX;
-        self.cycles == 1 && (is_early || self.cost <= COST_SMALL)
+        self.cycles == 1 && accepted < EARLY && self.cost <= COST_EARLY_MAX
     }
 
     fn failed(&mut self, tried: Rate, good: Rate, careful: Rate, while_trying: Rate) {
