@@ -12,3 +12,4 @@ mod sessions;
 mod signals;
 mod units;
 mod waits;
+mod watching;
