@@ -13,3 +13,4 @@ mod sessions;
 mod signals;
 mod units;
 mod waits;
+mod watching;
