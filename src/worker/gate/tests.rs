@@ -6,6 +6,7 @@ use futures_util::poll;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
 use crate::engine::{Cause, Draw, Failure, Moment};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
@@ -182,4 +183,65 @@ async fn a_gate_that_stays_closed_for_long_says_until_when() {
     let failure = enter(&door).await.unwrap_err();
 
     assert_eq!((failure.cause, failure.held_until), (Cause::RateLimit, until));
+}
+
+/// How long ten requests take, one after the other.
+async fn ten(door: &Door<Paused>, world: &Paused, path: &str) -> Duration {
+    let began = world.now();
+    for _ in 0..10 {
+        accept(
+            door.enter(Outgoing { host: "example", path, attempt: Attempt::First }).await.unwrap(),
+        );
+    }
+    world.now().since(began)
+}
+
+fn fixed(cap: f64) -> Provider {
+    Provider { mode: QuotaMode::Fixed, cap: Some(Rate::per_second(cap)), ..provider() }
+}
+
+fn route(weight: u32, budget: Option<f64>) -> Vec<Route> {
+    vec![Route { path: "/get/*".to_owned(), weight, budget: budget.map(Rate::per_second) }]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_costs_its_weight_of_the_budget_of_all() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), Provider { routes: route(20, None), ..fixed(10.0) });
+
+    let light = ten(&door, &world, "/list").await;
+    let heavy = ten(&door, &world, "/get/17").await;
+
+    assert!((SECOND * 8 / 10..SECOND * 2).contains(&light), "{light:?}");
+    assert!((SECOND * 17..SECOND * 21).contains(&heavy), "{heavy:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_with_a_budget_of_its_own_leaves_that_of_the_others_alone() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), Provider { routes: route(20, Some(20.0)), ..fixed(10.0) });
+
+    let heavy = ten(&door, &world, "/get/17").await;
+    let light = ten(&door, &world, "/list").await;
+
+    assert!((SECOND * 8..SECOND * 11).contains(&heavy), "twenty units a second: {heavy:?}");
+    assert!(light < SECOND * 2, "{light:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_share_a_quota_unless_each_has_its_own() {
+    for (shared_by, is_held) in [(SharedBy::Provider, true), (SharedBy::Account, false)] {
+        let (world, home) = (world(), tempfile::tempdir().unwrap());
+        let gates = Gates::new(Rc::clone(&world), SharedFile::new(home.path().join(QUOTA_FILE)));
+        let rules = rules(Provider { shared_by, ..provider() });
+        let alice = gates.of("example", "alice", rules.clone());
+        let bob = gates.of("example", "bob", rules);
+
+        let mut refused = enter(&alice).await.unwrap();
+        refuse(&mut refused, Some(60 * SECOND)).expect("the gate is closed");
+        drop(refused);
+
+        assert!(enter(&alice).await.is_err());
+        assert_eq!(enter(&bob).await.is_err(), is_held, "{shared_by:?}");
+    }
 }
