@@ -15,6 +15,9 @@ const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 21600\r\n";
 
 const THROUGH_A_BOOT: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 8\r\n";
 
+/// So that a single refusal sets the deadline: each further one in flight would move it.
+const ONE_AT_A_TIME: &str = "[provider.\"127.0.0.1\"]\nconcurrency = 1\n";
+
 #[test]
 fn a_legal_wait_of_hours_is_never_taken_for_hanging() {
     let more = "[restart]\nstuck_threshold = \"1s\"\nhealth_check_interval = \"1s\"\n";
@@ -34,7 +37,7 @@ fn a_legal_wait_of_hours_is_never_taken_for_hanging() {
 
 #[test]
 fn a_reboot_in_the_middle_of_a_wait_goes_on_to_the_same_deadline() {
-    let Some(mut scene) = Scene::set(MANY) else { return };
+    let Some(mut scene) = Scene::set_with(MANY, ONE_AT_A_TIME) else { return };
     scene.systemctl("enable");
     scene.start_until("downloading");
     scene.front.turn(Manner::Refuse(THROUGH_A_BOOT.to_owned()));
