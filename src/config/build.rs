@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::alert;
 use super::ask::plain_text;
 use super::auth;
 use super::file::{Node, Table};
+use super::health;
 use super::merge::Variable;
 use super::place::Place;
 use super::provider::{CONCURRENCY, providers};
@@ -44,7 +46,7 @@ const TABLES: [&str; 15] = [
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
-const TABLES_WITHOUT_SETTINGS: [&str; 3] = ["health", "alert", "endpoint"];
+const TABLES_WITHOUT_SETTINGS: [&str; 1] = ["endpoint"];
 
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
 pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
@@ -59,6 +61,8 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let monitor = ask_table(reader, "monitor", monitor);
+    let health = ask_table(reader, "health", health::health);
+    let alert = alert::alert(reader);
     let sources = sources(reader);
     proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
@@ -74,6 +78,8 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         breaker,
         archive,
         monitor,
+        health,
+        alert,
         sources,
         providers,
     }
