@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ask::plain_text;
 use super::auth;
+use super::endpoint;
 use super::file::{Node, Table};
 use super::merge::Variable;
 use super::place::Place;
@@ -44,7 +45,7 @@ const TABLES: [&str; 15] = [
 ];
 
 /// Tables whose names are taken but whose settings come with the commands behind them.
-const TABLES_WITHOUT_SETTINGS: [&str; 3] = ["health", "alert", "endpoint"];
+const TABLES_WITHOUT_SETTINGS: [&str; 2] = ["health", "alert"];
 
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
 pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
@@ -59,6 +60,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let monitor = ask_table(reader, "monitor", monitor);
+    let endpoint = ask_table(reader, "endpoint", endpoint::endpoint);
     let sources = sources(reader);
     proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
@@ -74,6 +76,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         breaker,
         archive,
         monitor,
+        endpoint,
         sources,
         providers,
     }

@@ -7,6 +7,7 @@ mod ask;
 mod auth;
 mod build;
 mod credential;
+mod endpoint;
 mod environment;
 mod error_rules;
 mod file;
@@ -29,6 +30,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
+pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::endpoint::Endpoint;
 use super::provider::Provider;
 use super::proxy::Proxy;
 use super::retry::Retry;
@@ -26,6 +27,7 @@ pub struct Settings {
     pub breaker: Breaker,
     pub archive: Archive,
     pub monitor: Monitor,
+    pub endpoint: Endpoint,
     pub sources: BTreeMap<SourceName, Source>,
     pub providers: BTreeMap<String, Provider>,
 }

@@ -25,6 +25,7 @@ mod restart;
 pub mod retry_after;
 mod rules;
 mod span;
+pub mod trend;
 pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
