@@ -4,13 +4,16 @@
 //! random number, and nothing is logged. Whatever it needs arrives as an argument;
 //! whatever it wants done leaves as a value. `tests/tidy.rs` keeps it that way.
 
+pub mod alert;
 mod backoff;
 pub mod breaker;
 mod bridge;
 mod budget;
 mod classify;
 mod concurrency;
+pub mod degradation;
 mod failure;
+pub mod health;
 mod item;
 mod judge;
 mod liveness;
