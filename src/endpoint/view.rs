@@ -6,7 +6,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::engine::Moment;
-use crate::engine::degradation::ProviderHealth;
+use crate::engine::alert::Severity;
+use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::health::Check;
 use crate::engine::trend::Series;
 use crate::engine::watch::Level;
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub quotas: Vec<Quota>,
     /// The newest first.
     pub alerts: Vec<Alert>,
+    /// The degradation of each provider over a day.
+    pub degradation: History,
     pub trends: Trends,
 }
 
@@ -105,22 +108,16 @@ pub struct Alert {
     pub severity: Severity,
     /// The source, provider, unit or folder that it is about.
     pub about: String,
-    /// What was found, in one stable word.
+    /// Two stable words, as in `system.disk_full`.
     pub cause: String,
     pub message: String,
     pub raised_at: Moment,
     /// When it was over; null while it lasts.
     pub ended_at: Option<Moment>,
-    /// How often it came up since it was raised.
-    pub count: u64,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    Info,
-    Warning,
-    Critical,
+    /// How often it began, within an hour of being told each time.
+    pub times: u32,
+    /// What to do.
+    pub advice: Option<String>,
 }
 
 /// Figures over time, by name.
@@ -130,8 +127,6 @@ pub struct Trends {
     pub rates: BTreeMap<String, Trend>,
     /// Requests left of each quota.
     pub quotas: BTreeMap<String, Trend>,
-    /// The degradation of each provider, from 0 to 1.
-    pub scores: BTreeMap<String, Trend>,
 }
 
 /// One figure, seen from near and from afar.
@@ -197,24 +192,6 @@ pub trait Lookout: fmt::Debug + Send + Sync {
 
     /// The same figures as JSON.
     fn metrics_json(&self, of: &Snapshot) -> serde_json::Value;
-}
-
-impl Severity {
-    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
-
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|severity| severity.name() == name)
-    }
 }
 
 impl Snapshot {

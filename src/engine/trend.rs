@@ -67,6 +67,12 @@ impl Series {
         Duration::from_millis(self.step_millis.unsigned_abs())
     }
 
+    /// The time that all values together are about.
+    #[must_use]
+    pub fn span(&self) -> Duration {
+        self.step().saturating_mul(u32::try_from(self.length).unwrap_or(u32::MAX))
+    }
+
     /// As many values as there are steps, the last of them that of `now`.
     #[must_use]
     pub fn until(&self, now: Moment) -> Vec<Option<f32>> {
