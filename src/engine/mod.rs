@@ -27,6 +27,7 @@ mod reply;
 mod restart;
 pub mod retry_after;
 mod rules;
+mod size;
 mod span;
 pub mod trend;
 pub mod watch;
@@ -54,4 +55,5 @@ pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
     StatusRange,
 };
+pub use self::size::size;
 pub use self::span::span;

@@ -5,8 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::alert::Severity;
-use crate::engine::health::{Area, Check};
-use crate::engine::watch::Level;
 
 /// Why there is an alert: two stable words, as in `system.disk_full`.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -46,29 +44,4 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-impl Concern {
-    /// What a check gives cause to; nothing where it is well.
-    #[must_use]
-    pub fn of(check: &Check) -> Option<Self> {
-        let severity = match check.level {
-            Level::Healthy => return None,
-            Level::Warning | Level::Unknown => Severity::Warning,
-            Level::Critical => Severity::Critical,
-        };
-        let mut message = check.message.clone();
-        message.extend(check.figure.as_ref().map(|figure| format!(" ({figure})")));
-        Some(Self {
-            cause: cause_of(check.name, &check.finding),
-            about: check.about.clone(),
-            severity,
-            message,
-            advice: check.advice.clone(),
-        })
-    }
-}
-
-fn cause_of(area: Area, finding: &str) -> Cause {
-    Cause::new(area.name(), finding)
 }
