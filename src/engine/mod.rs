@@ -11,6 +11,7 @@ mod budget;
 mod classify;
 mod concurrency;
 mod failure;
+pub mod figures;
 mod item;
 mod judge;
 mod liveness;
