@@ -1,3 +1,5 @@
+//! What is counted, and how.
+
 use super::*;
 use crate::engine::Cause;
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod figures;
 mod proxies;
 mod ways;
 
