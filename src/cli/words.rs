@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local, SecondsFormat, TimeZone};
 
 use crate::engine::Moment;
-pub(super) use crate::engine::span;
+pub(super) use crate::engine::{size, span};
 
 /// Stands in a table where there is nothing to tell.
 pub(super) const NOTHING: &str = "–";
@@ -32,26 +32,6 @@ pub(super) fn count(number: u64) -> String {
 pub(super) fn many(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(number))
-}
-
-/// `812 bytes`, `12.3 MB`: powers of ten, as disks are sold.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub(super) fn size(bytes: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB", "PB"];
-    let mut size = bytes as f64;
-    let mut unit = None;
-    for larger in units {
-        // What would be shown as 1000.0 belongs to the next unit.
-        if size < 999.95 {
-            break;
-        }
-        (size, unit) = (size / 1000.0, Some(larger));
-    }
-    match unit {
-        Some(unit) => format!("{size:.1} {unit}"),
-        None => many(bytes, "byte"),
-    }
 }
 
 /// A moment on the wall clock of this machine: the time, with the date unless it is today's.

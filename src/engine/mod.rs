@@ -4,14 +4,17 @@
 //! random number, and nothing is logged. Whatever it needs arrives as an argument;
 //! whatever it wants done leaves as a value. `tests/tidy.rs` keeps it that way.
 
+pub mod alert;
 mod backoff;
 pub mod breaker;
 mod bridge;
 mod budget;
 mod classify;
 mod concurrency;
+pub mod degradation;
 mod failure;
 pub mod figures;
+pub mod health;
 mod item;
 mod judge;
 mod liveness;
@@ -25,6 +28,7 @@ mod reply;
 mod restart;
 pub mod retry_after;
 mod rules;
+mod size;
 mod span;
 pub mod watch;
 
@@ -51,4 +55,5 @@ pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
     StatusRange,
 };
+pub use self::size::size;
 pub use self::span::span;

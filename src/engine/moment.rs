@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The years that RFC 3339 can write, in milliseconds since the epoch.
 const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
@@ -46,6 +48,22 @@ impl fmt::Display for Moment {
         let writable = self.0.clamp(WRITABLE.0, WRITABLE.1);
         let time = DateTime::from_timestamp_millis(writable).unwrap_or_default();
         f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+/// As it is displayed.
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Any time of RFC 3339.
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let time = DateTime::parse_from_rfc3339(&text).map_err(Error::custom)?;
+        Ok(Self(time.timestamp_millis()))
     }
 }
 

@@ -8,10 +8,14 @@
 //! writes into a file of its own. A round ends within the time limits of its calls over the bus, so
 //! that it can be fed to a watchdog.
 
+mod health;
+mod kept;
 mod lookout;
 mod record;
 mod round;
 
+pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
+pub use self::kept::Kept;
 pub use self::lookout::Lookout;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
 pub use self::round::{Act, Monitor, Permit, Powers, Round};

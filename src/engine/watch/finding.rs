@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::watch::{Activity, Lately, Load};
 use crate::engine::{Status, printable, span};
 
@@ -16,7 +18,8 @@ pub struct Finding {
 }
 
 /// How bad it is, the worst last: what is not known may be bad, what is critical is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Level {
     Healthy,
     Warning,

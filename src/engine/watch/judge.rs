@@ -60,17 +60,18 @@ fn known_unit(
             return (Level::Critical, What::CannotLoad { load: unit.load }, Cure::None);
         }
     }
-    if let Some(lately) = lately.filter(|lately| lately.starts > limits.max_starts) {
-        return (Level::Critical, What::CrashLoop(lately), Cure::None);
-    }
     let since = |at: Option<Moment>| at.map(|at| now.since(at));
     let runs = What::UnitRuns { since: since(unit.active_since), restarts: unit.restarts };
     let turning_since = since(unit.changed).unwrap_or_default();
     let turning = What::Turning { activity: unit.activity, since: turning_since };
     let is_long = turning_since > limits.max_turn;
-    match unit.activity {
+    let found = match unit.activity {
         Activity::Active | Activity::Reloading | Activity::Other => {
             (Level::Healthy, runs, Cure::None)
+        }
+        // One that starts with the machine is missed by somebody.
+        Activity::Inactive if unit.unit_file_state == "enabled" => {
+            (Level::Critical, What::NotRunning, Cure::None)
         }
         Activity::Inactive => (Level::Warning, What::NotRunning, Cure::None),
         Activity::Failed => {
@@ -88,6 +89,13 @@ fn known_unit(
         Activity::Activating | Activity::Deactivating => {
             (Level::Healthy, What::UnitTurns, Cure::None)
         }
+    };
+    // What keeps it down for good is worse than that it keeps coming up.
+    match lately.filter(|lately| lately.starts > limits.max_starts) {
+        Some(lately) if found.0 < Level::Critical => {
+            (Level::Warning, What::CrashLoop(lately), Cure::None)
+        }
+        Some(_) | None => found,
     }
 }
 

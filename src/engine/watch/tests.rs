@@ -197,6 +197,7 @@ fn a_unit_is_judged_by_what_it_does_and_for_how_long() {
     let lines = [
         with(Activity::Active, |unit| unit.restarts = 3),
         with(Activity::Inactive, |_| {}),
+        with(Activity::Inactive, |unit| unit.unit_file_state = "disabled".to_owned()),
         with(Activity::Failed, |unit| {
             unit.result = "watchdog".to_owned();
             unit.exit_status = 6;
@@ -214,6 +215,7 @@ fn a_unit_is_judged_by_what_it_does_and_for_how_long() {
 
     insta::assert_snapshot!(lines.join("\n"), @r"
     HEALTHY: it runs, started anew by systemd 3 times (for 3 h)
+    CRITICAL: it was stopped, or never started; start it with `systemctl start cynosure.service` or `cynosure run`
     WARNING: it was stopped, or never started; start it with `systemctl start cynosure.service` or `cynosure run`
     restart, CRITICAL: it has failed and stays down (watchdog) (status 6); see why with `journalctl -u cynosure.service -n 50`
     CRITICAL: it has failed and stays down (exit-code) (status 78); correct the configuration: `cynosure config check`
@@ -233,7 +235,7 @@ fn starts_without_end_are_a_crash_loop() {
     };
 
     assert!(unit_line(&looping(5)).starts_with("HEALTHY"));
-    insta::assert_snapshot!(unit_line(&looping(6)), @"CRITICAL: it is started again and again: a crash loop (6 in 9 min); see why with `journalctl -u cynosure.service -n 50`");
+    insta::assert_snapshot!(unit_line(&looping(6)), @"WARNING: it is started again and again: a crash loop (6 in 9 min); see why with `journalctl -u cynosure.service -n 50`");
 }
 
 #[test]

@@ -5,7 +5,6 @@
 //! person by a command above all; that is noticed within seconds.
 
 mod circuits;
-mod file;
 mod kept;
 mod orders;
 mod sync;
@@ -24,8 +23,8 @@ use tracing::{info, warn};
 
 pub use self::circuits::Circuits;
 pub(super) use self::circuits::{Entry, Halt, Pass, Shut};
-pub use self::file::{BreakersFile, Memories};
 pub use self::orders::{Ordered, order};
+pub use crate::state::{BreakersFile, Memories};
 
 use self::kept::Kept;
 use self::sync::{Brought, Errand, Task};

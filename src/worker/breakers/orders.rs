@@ -1,8 +1,8 @@
 //! What a person wants of a breaker, by a command, beside whatever worker runs.
 
-use super::file::BreakersFile;
 use crate::engine::breaker::{Breaker, BreakerPolicy, Change, Order};
 use crate::engine::{Failure, Moment};
+use crate::state::BreakersFile;
 
 /// What an order led to.
 #[derive(Debug)]

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::file::{BreakersFile, Memories};
 use crate::engine::Failure;
 use crate::engine::breaker::{Memory, Statistics};
+use crate::state::{BreakersFile, Memories};
 
 /// What is to be done with the file.
 #[derive(Debug)]

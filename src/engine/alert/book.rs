@@ -1,0 +1,165 @@
+//! The book of alerts: what is there, what was told of it, and what is to be told now.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Moment;
+use crate::engine::alert::{Alert, Concern, News, Notice, Severity};
+
+/// Alerts that are kept, those that are there aside: weeks of quiet, or a bad day.
+pub const ALERTS_KEPT: usize = 100;
+
+/// How often one cause is told that comes and goes.
+const TOLD_EVERY: Duration = Duration::from_secs(3600);
+
+/// All alerts, the newest last.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Alerts {
+    alerts: Vec<Alert>,
+}
+
+/// What was seen at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    pub concerns: Vec<Concern>,
+    /// Who could not look, and about what; about all there are where that is empty. Their alerts
+    /// stand as they were.
+    pub blind: BTreeSet<(String, String)>,
+    /// All there is to be concerned about. An alert about anything else has lost its subject.
+    pub subjects: BTreeSet<String>,
+}
+
+impl Alerts {
+    /// All of them, the newest last.
+    #[must_use]
+    pub fn all(&self) -> &[Alert] {
+        &self.alerts
+    }
+
+    /// Takes in what was seen, and returns what a person is to be told now.
+    #[must_use = "a notice that is dropped is never told"]
+    pub fn note(&mut self, looked: &Looked, now: Moment) -> Vec<Notice> {
+        self.alerts.iter_mut().for_each(|alert| alert.obey_the_clock(now));
+        let mut notices = Vec::new();
+        for concern in &looked.concerns {
+            notices.extend(self.raise(concern, now));
+        }
+        for alert in self.alerts.iter_mut().filter(|alert| alert.is_there()) {
+            notices.extend(alert.end_unless_seen(looked, now));
+        }
+        self.forget(now);
+        notices
+    }
+
+    fn raise(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
+        let same = |alert: &&mut Alert| {
+            alert.cause == concern.cause && alert.about == concern.about && !alert.is_past(now)
+        };
+        match self.alerts.iter_mut().rev().find(same) {
+            Some(alert) => alert.goes_on(concern, now),
+            None => {
+                let mut alert = Alert::new(concern, now);
+                let notice = alert.tell(News::Raised, now);
+                self.alerts.push(alert);
+                Some(notice)
+            }
+        }
+    }
+
+    /// What is there is kept, and what was told within the hour, or it would be told again.
+    fn forget(&mut self, now: Moment) {
+        let mut surplus = self.alerts.len().saturating_sub(ALERTS_KEPT);
+        self.alerts.retain(|alert| {
+            let goes = surplus > 0 && alert.is_past(now);
+            surplus -= usize::from(goes);
+            !goes
+        });
+    }
+}
+
+impl Alert {
+    fn new(concern: &Concern, now: Moment) -> Self {
+        Self {
+            cause: concern.cause.clone(),
+            about: concern.about.clone(),
+            severity: concern.severity,
+            message: concern.message.clone(),
+            advice: concern.advice.clone(),
+            raised_at: now,
+            last_told: None,
+            ended_at: None,
+            ended_since: None,
+            times: 1,
+            told: None,
+            is_known: false,
+        }
+    }
+
+    fn goes_on(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
+        if !self.is_there() {
+            (self.ended_at, self.ended_since, self.is_known) = (None, None, false);
+            self.times = self.times.saturating_add(1);
+        }
+        self.severity = concern.severity;
+        self.message.clone_from(&concern.message);
+        self.advice.clone_from(&concern.advice);
+        let is_worse = self.told.is_some_and(|told| self.severity > told);
+        let hour_is_over = self.hour_is_over(now);
+        if hour_is_over {
+            // What was worse an hour ago is news when it is so again.
+            self.told = self.told.map(|told| told.min(self.severity));
+        }
+        let news = if self.is_known { News::Worse } else { News::Raised };
+        let is_told = is_worse || (!self.is_known && hour_is_over);
+        is_told.then(|| self.tell(news, now))
+    }
+
+    fn tell(&mut self, news: News, now: Moment) -> Notice {
+        (self.told, self.last_told, self.is_known) = (Some(self.severity), Some(now), true);
+        Notice { news, alert: self.clone() }
+    }
+
+    fn end_unless_seen(&mut self, looked: &Looked, now: Moment) -> Option<Notice> {
+        let is_seen = looked
+            .concerns
+            .iter()
+            .any(|concern| concern.cause == self.cause && concern.about == self.about);
+        let is_gone = !self.about.is_empty() && !looked.subjects.contains(&self.about);
+        let blind =
+            |about: &str| looked.blind.contains(&(self.cause.by().to_owned(), about.to_owned()));
+        if is_seen || (!is_gone && (blind(&self.about) || blind(""))) {
+            return None;
+        }
+        self.ended_at = Some(now);
+        self.ended_since = is_gone.then(|| "it is no longer in the configuration".to_owned());
+        // What nobody heard of needs no end.
+        let notice = Notice { news: News::Ended, alert: self.clone() };
+        std::mem::take(&mut self.is_known).then_some(notice)
+    }
+
+    /// Over, and nobody would be told of it too often if it came again.
+    fn is_past(&self, now: Moment) -> bool {
+        !self.is_there() && self.hour_is_over(now)
+    }
+
+    fn hour_is_over(&self, now: Moment) -> bool {
+        self.last_told.is_none_or(|told| now.since(told) >= TOLD_EVERY)
+    }
+
+    fn obey_the_clock(&mut self, now: Moment) {
+        self.raised_at = self.raised_at.min(now);
+        self.last_told = self.last_told.map(|told| told.min(now));
+        self.ended_at = self.ended_at.map(|ended| ended.min(now));
+    }
+}
+
+impl Severity {
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|severity| severity.name() == name)
+    }
+}

@@ -1,0 +1,47 @@
+//! What is amiss at one moment.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::alert::Severity;
+
+/// Why there is an alert: two stable words, as in `system.disk_full`.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Cause(String);
+
+/// Something that is amiss, about one thing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Concern {
+    pub cause: Cause,
+    pub about: String,
+    pub severity: Severity,
+    /// One sentence, without its subject.
+    pub message: String,
+    pub advice: Option<String>,
+}
+
+impl Cause {
+    /// What was found by whom: a check, or another that looks.
+    #[must_use]
+    pub fn new(by: &str, finding: &str) -> Self {
+        Self(format!("{by}.{finding}"))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Who finds it.
+    #[must_use]
+    pub fn by(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,90 @@
+//! Alerts: what a person is told, once per cause and not once per event.
+//!
+//! ```text
+//! concerns of this moment ──▶ Alerts ──▶ notices: raised, worse, ended
+//! ```
+//!
+//! A cause that lasts is told once, when it begins, and again when it has ended. One that comes and
+//! goes is told at most once an hour, at once where it is worse than what was told, and what stands
+//! when the hour is over is told then. The clock may step: what was told in the future counts as
+//! told now.
+
+mod book;
+mod concern;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+pub use self::book::{ALERTS_KEPT, Alerts, Looked};
+pub use self::concern::{Cause, Concern};
+pub use crate::engine::breaker::Severity;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Moment;
+
+/// A cause that was or is there, and what was told of it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Alert {
+    pub cause: Cause,
+    /// The source, unit, provider, folder or channel it is about; empty where it is about all there are.
+    pub about: String,
+    /// As it is, or as it was in the end.
+    pub severity: Severity,
+    /// One sentence, without its subject.
+    pub message: String,
+    /// What to do.
+    pub advice: Option<String>,
+    pub raised_at: Moment,
+    /// When it was last told that it is there.
+    pub last_told: Option<Moment>,
+    /// Absent while it is there.
+    pub ended_at: Option<Moment>,
+    /// Why it ended, where that is not simply that all is well again.
+    #[serde(default)]
+    pub ended_since: Option<String>,
+    /// How often it began, within an hour of being told each time.
+    pub times: u32,
+    /// The worst that was told of it lately.
+    #[serde(default)]
+    told: Option<Severity>,
+    /// Whether it is known to a person that it is there now.
+    #[serde(default)]
+    is_known: bool,
+}
+
+/// Something to tell.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Notice {
+    pub news: News,
+    pub alert: Alert,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    Raised,
+    /// It was told before, as less bad than it is.
+    Worse,
+    Ended,
+}
+
+impl Alert {
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.ended_at.is_none()
+    }
+}
+
+impl News {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raised => "raised",
+            Self::Worse => "worse",
+            Self::Ended => "ended",
+        }
+    }
+}

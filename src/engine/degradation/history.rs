@@ -1,0 +1,63 @@
+//! The scores of the last day, five minutes by five minutes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Moment;
+use crate::engine::degradation::ProviderHealth;
+
+/// The time that one score stands for.
+pub const SLOT: Duration = Duration::from_secs(300);
+
+/// The slots of a day.
+pub const SLOTS: i32 = 288;
+
+/// Scores are kept to three digits behind the point.
+const PRECISION: f64 = 1000.0;
+
+/// What each provider scored, slot by slot, up to the slot of the last look.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct History {
+    /// When the first slot begins; the others follow one another by [`SLOT`].
+    pub first: Moment,
+    /// The worst score of each slot, by provider; null where nothing was seen of it. Each list is a
+    /// day long.
+    pub scores: BTreeMap<String, Vec<Option<f64>>>,
+}
+
+impl History {
+    /// Takes in what was seen, and forgets what is older than a day, or newer than now, which a
+    /// clock wrote that has been set back.
+    pub fn note(&mut self, providers: &[ProviderHealth], now: Moment) {
+        let first = number(now).saturating_sub(i64::from(SLOTS - 1));
+        let moved = first.saturating_sub(number(self.first));
+        for scores in self.scores.values_mut() {
+            let before = |slot: i32| {
+                let place = usize::try_from(moved.saturating_add(i64::from(slot))).ok()?;
+                scores.get(place).copied().flatten()
+            };
+            *scores = (0..SLOTS).map(before).collect();
+        }
+        self.first = Moment(first.saturating_mul(slot_ms()));
+        for health in providers {
+            let scores = self.scores.entry(health.provider.clone());
+            let scores = scores.or_insert_with(|| (0..SLOTS).map(|_| None).collect());
+            if let Some(last) = scores.last_mut() {
+                let score = (health.score * PRECISION).round() / PRECISION;
+                *last = Some(last.map_or(score, |known| known.max(score)));
+            }
+        }
+        self.scores.retain(|_, scores| scores.iter().any(Option::is_some));
+    }
+}
+
+/// The number of the slot that a moment is in.
+fn number(at: Moment) -> i64 {
+    at.0.div_euclid(slot_ms())
+}
+
+fn slot_ms() -> i64 {
+    i64::try_from(SLOT.as_millis()).unwrap_or(i64::MAX)
+}

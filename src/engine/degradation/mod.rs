@@ -1,0 +1,221 @@
+//! How degraded each provider is: one number from what its sources, its breaker and its answers show.
+//!
+//! ```text
+//! score = 0.5 × failed sources ÷ all + 0.3 × degraded sources ÷ all + 0.2 × breaker + 0.1 × failed share of attempts
+//! ```
+//!
+//! The breaker counts 1 open, ½ half-open, 0 closed; the sum is held between 0 and 1. Under 0.1 a
+//! provider is healthy, under 0.3 slightly, under 0.6 moderately, and from there severely degraded.
+
+mod history;
+
+#[cfg(test)]
+mod laws;
+
+pub use self::history::{History, SLOT, SLOTS};
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::breaker::Phase;
+
+const FAILED_WEIGHT: f64 = 0.5;
+const DEGRADED_WEIGHT: f64 = 0.3;
+const BREAKER_WEIGHT: f64 = 0.2;
+const SUCCESS_WEIGHT: f64 = 0.1;
+
+const MINOR_FROM: f64 = 0.1;
+const MODERATE_FROM: f64 = 0.3;
+const SEVERE_FROM: f64 = 0.6;
+
+/// What is known of one source of a provider.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceFacts {
+    pub provider: String,
+    pub standing: Standing,
+    /// The share of its last attempts that succeeded, from 0 to 1, once there were any.
+    pub success_rate: Option<f64>,
+}
+
+/// How a source is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    Well,
+    /// It goes on, worse than it should.
+    Degraded,
+    /// It does not go on by itself, or not soon.
+    Failed,
+}
+
+/// How a provider is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ProviderHealth {
+    pub provider: String,
+    /// From 0, all well, to 1.
+    pub score: f64,
+    pub band: Band,
+    /// One sentence.
+    pub status: String,
+    /// Of its requests, in milliseconds where it is written, once there were any: 95 of 100 took no longer.
+    #[serde(rename = "p95_latency_ms", with = "millis")]
+    pub p95_latency: Option<Duration>,
+    /// The mean of its sources' success rates, from 0 to 1, once there were any attempts.
+    pub success_rate: Option<f64>,
+    /// Absent where there is none yet.
+    pub breaker: Option<Phase>,
+    pub sources: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Band {
+    Healthy,
+    Minor,
+    Moderate,
+    Severe,
+}
+
+/// The sources of a provider.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Counts {
+    pub total: u32,
+    pub degraded: u32,
+    pub failed: u32,
+}
+
+/// What is known of providers themselves, by their names.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    pub breakers: BTreeMap<String, Phase>,
+    pub p95_latencies: BTreeMap<String, Duration>,
+}
+
+/// Judges every provider that has a source, by name.
+#[must_use]
+pub fn judge(sources: &[SourceFacts], shared: &Shared) -> Vec<ProviderHealth> {
+    let mut providers: BTreeMap<&str, Vec<&SourceFacts>> = BTreeMap::new();
+    for source in sources {
+        providers.entry(&source.provider).or_default().push(source);
+    }
+    providers.into_iter().map(|(name, sources)| health(name, &sources, shared)).collect()
+}
+
+fn health(provider: &str, sources: &[&SourceFacts], shared: &Shared) -> ProviderHealth {
+    let counts = count(sources);
+    let success_rate = mean(sources.iter().filter_map(|source| source.success_rate));
+    let breaker = shared.breakers.get(provider).copied();
+    let score = score(counts, success_rate, breaker);
+    ProviderHealth {
+        provider: provider.to_owned(),
+        score,
+        band: Band::of(score),
+        status: status(counts, breaker),
+        p95_latency: shared.p95_latencies.get(provider).copied(),
+        success_rate,
+        breaker,
+        sources: counts,
+    }
+}
+
+/// The score; a provider without sources has nothing to suffer.
+#[must_use]
+pub fn score(counts: Counts, success_rate: Option<f64>, breaker: Option<Phase>) -> f64 {
+    let share = |of: u32| f64::from(of) / f64::from(counts.total.max(1));
+    let breaker = match breaker {
+        Some(Phase::Open) => 1.0,
+        Some(Phase::HalfOpen) => 0.5,
+        Some(Phase::Closed) | None => 0.0,
+    };
+    let failing = success_rate.map_or(0.0, |rate| 1.0 - rate.clamp(0.0, 1.0));
+    let sum = FAILED_WEIGHT * share(counts.failed)
+        + DEGRADED_WEIGHT * share(counts.degraded)
+        + BREAKER_WEIGHT * breaker
+        + SUCCESS_WEIGHT * failing;
+    sum.clamp(0.0, 1.0)
+}
+
+fn count(sources: &[&SourceFacts]) -> Counts {
+    let mut counts = Counts::default();
+    for source in sources {
+        counts.total += 1;
+        counts.degraded += u32::from(source.standing == Standing::Degraded);
+        counts.failed += u32::from(source.standing == Standing::Failed);
+    }
+    counts
+}
+
+fn mean(rates: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = rates.fold((0.0, 0_u32), |(sum, count), rate| (sum + rate, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+fn status(counts: Counts, breaker: Option<Phase>) -> String {
+    let Counts { total, degraded, failed } = counts;
+    let mut told = Vec::new();
+    if failed > 0 {
+        told.push(format!("{failed} of {total} failed"));
+    }
+    if degraded > 0 {
+        told.push(format!("{degraded} of {total} degraded"));
+    }
+    if told.is_empty() {
+        told.push(if total == 1 { "well".to_owned() } else { format!("all {total} well") });
+    }
+    match breaker {
+        Some(Phase::Open) => told.push("left alone by its breaker".to_owned()),
+        Some(Phase::HalfOpen) => told.push("tried again by its breaker".to_owned()),
+        Some(Phase::Closed) | None => {}
+    }
+    told.join(", ")
+}
+
+impl Band {
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Minor, Self::Moderate, Self::Severe];
+
+    /// The band of a score.
+    #[must_use]
+    pub fn of(score: f64) -> Self {
+        if score < MINOR_FROM {
+            Self::Healthy
+        } else if score < MODERATE_FROM {
+            Self::Minor
+        } else if score < SEVERE_FROM {
+            Self::Moderate
+        } else {
+            Self::Severe
+        }
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Minor => "minor",
+            Self::Moderate => "moderate",
+            Self::Severe => "severe",
+        }
+    }
+}
+
+/// A time span as a whole number of milliseconds, or null.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde passes references")]
+    pub(super) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}

@@ -1,0 +1,134 @@
+//! What a check says: how well, about what, in a sentence, with the figure that decided.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::watch::Level;
+use crate::engine::{Moment, printable};
+
+/// What a check looks at.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// The unit.
+    Service,
+    /// The work of each source.
+    Execution,
+    /// How long ago each worker last wrote its state.
+    Heartbeat,
+    /// The attempts of each source.
+    Sources,
+    /// The connections of each source.
+    Clients,
+    /// The ways out.
+    Proxies,
+    /// The machine: processor, memory, disk.
+    System,
+    /// What the unit wrote to the journal.
+    Journal,
+}
+
+/// One check, and what came of it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Check {
+    pub name: Area,
+    /// What was found, in one stable word of its own: `overdue`, `disk_full` and so on.
+    pub finding: String,
+    /// The source, unit, provider or folder it is about; empty where it is about all there are.
+    pub about: String,
+    pub level: Level,
+    /// One sentence, without its subject.
+    pub message: String,
+    /// The figure that decided, with its unit.
+    pub figure: Option<String>,
+    /// From where on it is too much, or too little.
+    pub threshold: Option<String>,
+    /// What to do.
+    pub advice: Option<String>,
+}
+
+/// All checks of one moment.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Report {
+    pub looked_at: Moment,
+    /// The worst of all; unknown where nothing was looked at.
+    pub level: Level,
+    pub checks: Vec<Check>,
+}
+
+impl Area {
+    pub const ALL: [Self; 8] = [
+        Self::Service,
+        Self::Execution,
+        Self::Heartbeat,
+        Self::Sources,
+        Self::Clients,
+        Self::Proxies,
+        Self::System,
+        Self::Journal,
+    ];
+
+    /// The word for it in files, logs and tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Execution => "execution",
+            Self::Heartbeat => "heartbeat",
+            Self::Sources => "sources",
+            Self::Clients => "clients",
+            Self::Proxies => "proxies",
+            Self::System => "system",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+impl Check {
+    /// A check with nothing but its sentence.
+    #[must_use]
+    pub fn new(name: Area, finding: &str, level: Level, message: impl Into<String>) -> Self {
+        Self {
+            name,
+            finding: finding.to_owned(),
+            about: String::new(),
+            level,
+            message: message.into(),
+            figure: None,
+            threshold: None,
+            advice: None,
+        }
+    }
+
+    /// One that could not be made.
+    #[must_use]
+    pub fn unknown(name: Area, why: &str) -> Self {
+        Self::new(name, "not_known", Level::Unknown, format!("cannot be told: {}", printable(why)))
+    }
+
+    #[must_use]
+    pub fn about(mut self, about: impl Into<String>) -> Self {
+        self.about = about.into();
+        self
+    }
+
+    /// What was measured, and against what.
+    #[must_use]
+    pub fn measured(mut self, figure: impl Into<String>, threshold: impl Into<String>) -> Self {
+        (self.figure, self.threshold) = (Some(figure.into()), Some(threshold.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+impl Report {
+    #[must_use]
+    pub fn new(checks: Vec<Check>, looked_at: Moment) -> Self {
+        let level = checks.iter().map(|check| check.level).max().unwrap_or(Level::Unknown);
+        Self { looked_at, level, checks }
+    }
+}

@@ -1,0 +1,264 @@
+//! What a person is to be told of all that was seen: one concern per cause.
+//!
+//! A provider that is down shows in its breaker, in the attempts and connections of its sources, and
+//! in their errors: one concern, about the provider. A unit that is down takes its sources with it,
+//! and a full disk is why nothing can be stored. What only follows from something else neither
+//! raises an alert nor ends one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::alert::{Cause, Concern, Looked, Severity};
+use crate::engine::breaker::Phase;
+use crate::engine::health::{Area, Check, Facts, Report, many};
+use crate::engine::watch::Level;
+use crate::engine::{Status, printable};
+
+/// Who finds what no check is about.
+const PROVIDER: &str = "provider";
+const STORAGE: &str = "storage";
+const QUARANTINE: &str = "quarantine";
+
+/// Findings on a source that follow from a unit that is down.
+const FOLLOW_THE_UNIT: [&str; 3] = ["died", "stopped", "never_run"];
+
+/// Turns what was seen into what there is to be concerned about.
+#[must_use]
+pub fn concerns(facts: &Facts, report: &Report) -> Looked {
+    let mut drawn = Drawn { facts, report, looked: Looked::default(), storage_is_ill: false };
+    drawn.subjects();
+    drawn.local();
+    drawn.sources();
+    drawn.providers();
+    drawn.journal();
+    drawn.looked
+}
+
+struct Drawn<'a> {
+    facts: &'a Facts,
+    report: &'a Report,
+    looked: Looked,
+    /// Nothing can be stored, for a reason that is told.
+    storage_is_ill: bool,
+}
+
+impl<'a> Drawn<'a> {
+    fn subjects(&mut self) {
+        let sources = self.facts.sources.iter();
+        let named = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
+        let checked = self.report.checks.iter().map(|check| check.about.clone());
+        let breakers = self.facts.breakers.iter().flatten().map(|breaker| breaker.name.clone());
+        self.looked.subjects = named.chain(checked).chain(breakers).collect();
+    }
+
+    /// The unit, the machine, the ways out.
+    fn local(&mut self) {
+        for area in [Area::Service, Area::System, Area::Proxies] {
+            for check in self.amiss(area) {
+                self.tell(check, &check.finding);
+            }
+        }
+    }
+
+    fn sources(&mut self) {
+        let unit_is_down =
+            self.amiss(Area::Service).iter().any(|check| check.level == Level::Critical);
+        for check in self.amiss(Area::Execution) {
+            let finding = check.finding.as_str();
+            if finding == "waiting" || finding == "failing" {
+                // The first is waited for, the second is the provider's.
+                continue;
+            }
+            if unit_is_down && FOLLOW_THE_UNIT.contains(&finding) {
+                self.blind(Area::Execution.name(), &check.about);
+                continue;
+            }
+            let cause =
+                if finding == "stalled" || finding == "overdue" { "stuck" } else { finding };
+            self.tell(check, cause);
+        }
+        let told: BTreeSet<&str> =
+            self.amiss(Area::Execution).iter().map(|check| check.about.as_str()).collect();
+        for check in self.amiss(Area::Heartbeat) {
+            if told.contains(check.about.as_str()) {
+                self.blind(Area::Heartbeat.name(), &check.about);
+            } else {
+                self.tell(check, &check.finding);
+            }
+        }
+        self.states();
+    }
+
+    /// What the states themselves tell.
+    fn states(&mut self) {
+        let disk_is_full = self
+            .amiss(Area::System)
+            .iter()
+            .any(|check| matches!(check.finding.as_str(), "disk_full" | "inodes_low"));
+        let mut failing = Vec::new();
+        for source in &self.facts.sources {
+            let Some(state) = &source.state else {
+                for by in [STORAGE, QUARANTINE] {
+                    self.blind(by, &source.name);
+                }
+                // What they all share cannot be said to have ended without it.
+                self.blind(STORAGE, "");
+                continue;
+            };
+            if let Some(error) = &state.storage_error {
+                failing.push((source.name.as_str(), error.as_str()));
+            }
+            if state.quarantined > 0 {
+                let items = usize::try_from(state.quarantined).unwrap_or(usize::MAX);
+                self.looked.concerns.push(Concern {
+                    cause: Cause::new(QUARANTINE, "items"),
+                    about: source.name.clone(),
+                    severity: Severity::Warning,
+                    message: format!("{} could not be fetched and set aside", many(items, "item")),
+                    advice: Some(format!("see why: `cynosure failures {}`", source.name)),
+                });
+            }
+        }
+        self.storage_is_ill = disk_is_full || !failing.is_empty();
+        let Some((first, error)) = failing.first() else { return };
+        if disk_is_full {
+            self.blind(STORAGE, "");
+            return;
+        }
+        self.looked.concerns.push(Concern {
+            cause: Cause::new(STORAGE, "failing"),
+            about: String::new(),
+            severity: Severity::Critical,
+            message: format!(
+                "{} cannot store what is fetched; {first}: {}",
+                many(failing.len(), "source"),
+                printable(error)
+            ),
+            advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
+        });
+    }
+
+    /// One concern per provider, as bad as the worst that points to it.
+    fn providers(&mut self) {
+        let mut worst: BTreeMap<String, Concern> = BTreeMap::new();
+        let mut note = |concern: Concern| {
+            let known = worst.get(&concern.about).map(|known| known.severity);
+            if known < Some(concern.severity) {
+                worst.insert(concern.about.clone(), concern);
+            }
+        };
+        match &self.facts.breakers {
+            Ok(breakers) => {
+                for breaker in breakers.iter().filter(|breaker| breaker.phase != Phase::Closed) {
+                    let is_provider =
+                        self.facts.sources.iter().any(|source| source.provider == breaker.name);
+                    if !is_provider && self.storage_is_ill {
+                        // The breakers of ledger and archive.
+                        self.looked.blind.insert((PROVIDER.to_owned(), breaker.name.clone()));
+                        continue;
+                    }
+                    let word = match breaker.phase {
+                        Phase::Open => "left alone by its breaker",
+                        Phase::HalfOpen | Phase::Closed => "tried again by its breaker",
+                    };
+                    note(Concern {
+                        cause: unwell(),
+                        about: breaker.name.clone(),
+                        // One that is tried has not become better yet.
+                        severity: Phase::Open.severity(),
+                        message: format!("{word}: {}", printable(&breaker.why)),
+                        advice: Some("see `cynosure breaker list`".to_owned()),
+                    });
+                }
+            }
+            Err(_) => self.looked.blind.extend([(PROVIDER.to_owned(), String::new())]),
+        }
+        let areas = [Area::Execution, Area::Sources, Area::Clients];
+        let checks = areas.into_iter().flat_map(|area| self.amiss(area));
+        for check in checks.filter(|check| points_to_the_provider(check)) {
+            let source = self.facts.sources.iter().find(|source| source.name == check.about);
+            let Some(source) = source else { continue };
+            if self.is_of_storage(&source.name) {
+                continue;
+            }
+            note(Concern {
+                about: source.provider.clone(),
+                cause: unwell(),
+                message: format!("{}: {}", source.name, told(check)),
+                ..concern(check, &check.finding)
+            });
+        }
+        for source in self.facts.sources.iter().filter(|source| source.state.is_none()) {
+            self.looked.blind.insert((PROVIDER.to_owned(), source.provider.clone()));
+        }
+        self.looked.concerns.extend(worst.into_values());
+    }
+
+    /// Its own concern only where nothing else is: what is amiss is complained of there too.
+    fn journal(&mut self) {
+        let is_all = self.looked.concerns.is_empty();
+        for check in self.amiss(Area::Journal) {
+            if is_all || check.level == Level::Unknown {
+                self.tell(check, &check.finding);
+            } else {
+                self.blind(Area::Journal.name(), &check.about);
+            }
+        }
+    }
+
+    /// Whether the errors of a source are this machine's.
+    fn is_of_storage(&self, name: &str) -> bool {
+        let source = self.facts.sources.iter().find(|source| source.name == name);
+        let state = source.and_then(|source| source.state.as_ref());
+        state.is_some_and(|state| state.status == Status::Error && state.storage_error.is_some())
+    }
+
+    fn amiss(&self, area: Area) -> Vec<&'a Check> {
+        let of_area = |check: &&'a Check| check.name == area && check.level > Level::Healthy;
+        self.report.checks.iter().filter(of_area).collect()
+    }
+
+    fn tell(&mut self, check: &Check, finding: &str) {
+        if check.level == Level::Unknown {
+            self.blind(check.name.name(), &check.about);
+        }
+        self.looked.concerns.push(concern(check, finding));
+    }
+
+    fn blind(&mut self, by: &str, about: &str) {
+        self.looked.blind.insert((by.to_owned(), about.to_owned()));
+    }
+}
+
+fn unwell() -> Cause {
+    Cause::new(PROVIDER, "unwell")
+}
+
+fn points_to_the_provider(check: &Check) -> bool {
+    match check.name {
+        Area::Execution => check.finding == "failing",
+        Area::Sources | Area::Clients => true,
+        Area::Service | Area::Heartbeat | Area::Proxies | Area::System | Area::Journal => false,
+    }
+}
+
+fn concern(check: &Check, finding: &str) -> Concern {
+    let severity = match check.level {
+        Level::Healthy => Severity::Info,
+        Level::Warning | Level::Unknown => Severity::Warning,
+        Level::Critical => Severity::Critical,
+    };
+    Concern {
+        cause: Cause::new(check.name.name(), finding),
+        about: check.about.clone(),
+        severity,
+        message: told(check),
+        advice: check.advice.clone(),
+    }
+}
+
+fn told(check: &Check) -> String {
+    match &check.figure {
+        Some(figure) => format!("{} ({figure})", check.message),
+        None => check.message.clone(),
+    }
+}

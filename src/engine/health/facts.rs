@@ -1,0 +1,148 @@
+//! What is known at one moment, and from where on it is amiss.
+
+use std::time::Duration;
+
+use crate::engine::breaker::Phase;
+use crate::engine::watch::Finding;
+use crate::engine::{Moment, Status};
+
+/// Facts, or why there are none.
+pub type Known<T> = Result<T, String>;
+
+/// Everything that was gathered. What does not apply here is `None`.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The name of the unit.
+    pub unit: String,
+    /// What the watch over unit and sources found, the unit first.
+    pub findings: Vec<Finding>,
+    /// The sources of the configuration.
+    pub sources: Vec<SourceSeen>,
+    pub breakers: Known<Vec<BreakerSeen>>,
+    /// What the restart budget calls a crash loop: names of sources or units, and restarts in a row.
+    pub loops: Known<Vec<(String, u32)>>,
+    /// What the proxies are like that have fewest that are healthy, where there is a pool.
+    pub pool: Option<Pool>,
+    pub system: Known<System>,
+    /// Absent without a unit.
+    pub journal: Option<Known<Errors>>,
+}
+
+/// One source.
+#[derive(Clone, Debug)]
+pub struct SourceSeen {
+    pub name: String,
+    pub provider: String,
+    /// What its worker last wrote; `None` where it has not.
+    pub state: Option<StateSeen>,
+    /// What its worker counts; `None` where that is not known.
+    pub counts: Option<CountsSeen>,
+}
+
+/// A state, as its worker last wrote it.
+#[derive(Clone, Debug)]
+pub struct StateSeen {
+    pub status: Status,
+    pub until: Option<Moment>,
+    pub last_updated: Moment,
+    /// When the session began that is under way.
+    pub session_since: Option<Moment>,
+    pub is_running: bool,
+    pub quarantined: u64,
+    /// What its last error was, where that was of this machine's storage and is waited for.
+    pub storage_error: Option<String>,
+}
+
+/// Counts of a source.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CountsSeen {
+    /// Attempts that are remembered.
+    pub attempts: u32,
+    /// The share of them that succeeded, from 0 to 1.
+    pub success_rate: Option<f64>,
+    /// Requests in a row that got no reply.
+    pub connection_failures: u32,
+    /// How often its client was made anew.
+    pub clients_rebuilt: u64,
+    /// Of the requests of the last minutes, 95 of 100 took no longer.
+    pub p95: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub struct BreakerSeen {
+    /// A provider, or what every source shares.
+    pub name: String,
+    pub phase: Phase,
+    pub until: Option<Moment>,
+    pub why: String,
+}
+
+/// The proxies of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    pub total: u32,
+    pub healthy: u32,
+    /// Alive, and failed the last time.
+    pub doubted: u32,
+    /// In their cooldown.
+    pub dead: u32,
+    pub mean_latency: Option<Duration>,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct System {
+    /// The share of the processors' time that was spent, from 0 to 1; `None` where it could not be measured.
+    pub cpu: Option<f64>,
+    /// The share of memory that cannot be had, from 0 to 1.
+    pub memory: Option<f64>,
+    /// The filesystems that we write to, each once.
+    pub disks: Vec<DiskSeen>,
+}
+
+#[derive(Clone, Debug)]
+pub struct DiskSeen {
+    /// The folder of ours that is on it.
+    pub path: String,
+    /// As `df` has it, from 0 to 1.
+    pub used: f64,
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// The share of inodes; `None` where there is no such number.
+    pub inodes: Option<f64>,
+}
+
+/// Errors that the unit wrote to the journal.
+#[derive(Clone, Debug)]
+pub struct Errors {
+    pub count: u32,
+    pub newest: Option<String>,
+}
+
+/// From where on something is amiss: `[health]`, and what else decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Starts by systemd.
+    pub restarts: u32,
+    /// How old a session may grow.
+    pub session: Duration,
+    /// How long a state may stay as it is that should have changed.
+    pub heartbeat: Duration,
+    /// The least share of attempts that succeed.
+    pub success_rate: f64,
+    /// Requests in a row that get no reply.
+    pub connection_failures: u32,
+    /// The fewest proxies of a pool that are healthy.
+    pub proxies: u32,
+    /// Shares, from 0 to 1.
+    pub cpu: f64,
+    pub memory: f64,
+    pub disk_warning: f64,
+    pub disk_critical: f64,
+    /// Bytes.
+    pub disk_free: u64,
+    pub inodes: f64,
+    /// Errors in the journal, within `journal_window`.
+    pub journal_errors: u32,
+    pub journal_window: Duration,
+}

@@ -1,0 +1,64 @@
+//! Judges the health of everything, from facts that were gathered at one moment.
+//!
+//! ```text
+//! facts, thresholds, now ──▶ one function per check ──▶ Check … ──▶ Report, as bad as the worst
+//! ```
+//!
+//! What is well about many things alike is one check; what is amiss is one for each of them. A check
+//! that could not be made is unknown, with the reason, and never healthy. What a person is told of
+//! it is decided in `concerns`, where things that have one cause become one.
+
+mod check;
+mod concerns;
+mod execution;
+mod facts;
+mod local;
+mod sources;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+pub use self::check::{Area, Check, Report};
+pub use self::concerns::concerns;
+pub use self::facts::{
+    BreakerSeen, CountsSeen, DiskSeen, Errors, Facts, Known, Pool, SourceSeen, StateSeen, System,
+    Thresholds,
+};
+pub use self::sources::standings;
+
+use crate::engine::Moment;
+
+/// Judges everything.
+#[must_use]
+pub fn judge(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Report {
+    let checks = [
+        execution::service(facts, thresholds),
+        execution::execution(facts, thresholds, now),
+        sources::heartbeat(&facts.sources, thresholds, now),
+        sources::attempts(&facts.sources, thresholds),
+        sources::clients(&facts.sources, thresholds),
+        local::proxies(facts.pool, thresholds),
+        local::system(&facts.system, thresholds),
+        local::journal(facts, thresholds),
+    ];
+    Report::new(checks.into_iter().flatten().collect(), now)
+}
+
+/// What is amiss, or else that all is well.
+fn or_well(amiss: Vec<Check>, well: impl FnOnce() -> Check) -> Vec<Check> {
+    if amiss.is_empty() { vec![well()] } else { amiss }
+}
+
+/// `95 %`.
+fn percent(share: f64) -> String {
+    let percent = (share * 1000.0).round() / 10.0;
+    if percent.fract() == 0.0 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// `1 source`, `3 sources`.
+fn many(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}

@@ -1,0 +1,141 @@
+//! What the sources show of themselves: when they last wrote, how their attempts end, whether they reach anyone.
+
+use std::time::Duration;
+
+use crate::engine::degradation::{SourceFacts, Standing};
+use crate::engine::health::{
+    Area, Check, CountsSeen, Report, SourceSeen, StateSeen, Thresholds, many, or_well, percent,
+};
+use crate::engine::watch::Level;
+use crate::engine::{Moment, Status, span};
+
+/// Attempts that must be remembered before a share of them says anything.
+const ATTEMPTS_MIN: u32 = 10;
+
+/// How long ago each worker last wrote its state. A wait whose end is known is no silence.
+pub(super) fn heartbeat(
+    sources: &[SourceSeen],
+    thresholds: &Thresholds,
+    now: Moment,
+) -> Vec<Check> {
+    let threshold = format!("more than {}", span(thresholds.heartbeat));
+    let check = |source: &SourceSeen| {
+        let Some(state) = &source.state else {
+            let message = "it has no state that can be read";
+            let check = Check::new(Area::Heartbeat, "missing", Level::Warning, message);
+            return Some(check.about(&source.name).advise("see `cynosure status`"));
+        };
+        let silence = silence(state, now);
+        (silence > thresholds.heartbeat).then(|| {
+            let message = "its state was not written when it should have been";
+            Check::new(Area::Heartbeat, "silent", Level::Warning, message)
+                .about(&source.name)
+                .measured(span(silence), threshold.clone())
+                .advise("see whether its worker still runs: `cynosure status`")
+        })
+    };
+    or_well(sources.iter().filter_map(check).collect(), || {
+        let states = sources.iter().filter_map(|source| source.state.as_ref());
+        let longest = states.map(|state| silence(state, now)).max().unwrap_or_default();
+        let message = format!("{} written in time", many(sources.len(), "state"));
+        Check::new(Area::Heartbeat, "in_time", Level::Healthy, message)
+            .measured(span(longest), threshold.clone())
+    })
+}
+
+/// How long a word has been missing. A worker that has left says nothing more, and a wait is over
+/// when its deadline is.
+fn silence(state: &StateSeen, now: Moment) -> Duration {
+    let promised = match state.status {
+        Status::Collecting | Status::Downloading => None,
+        Status::Completed
+        | Status::Idle
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => state.until,
+    };
+    let expected = promised.map_or(state.last_updated, |until| until.max(state.last_updated));
+    if state.is_running { now.since(expected) } else { Duration::ZERO }
+}
+
+/// The share of the last attempts that succeeded.
+pub(super) fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
+    let threshold = format!("less than {}", percent(thresholds.success_rate));
+    let rates = || {
+        let known = |source: &SourceSeen| Some(source.counts?.rate()?);
+        sources.iter().filter_map(known)
+    };
+    let check = |source: &SourceSeen| {
+        let counts = source.counts?;
+        let rate = counts.rate().filter(|rate| *rate < thresholds.success_rate)?;
+        let message = format!("few of its last {} attempts succeeded", counts.attempts);
+        let check = Check::new(Area::Sources, "low_success_rate", Level::Warning, message)
+            .about(&source.name)
+            .measured(percent(rate), threshold.clone())
+            .advise(format!("see what fails: `cynosure failures {}`", source.name));
+        Some(check)
+    };
+    or_well(sources.iter().filter_map(check).collect(), || match rates().min_by(f64::total_cmp) {
+        None => {
+            let message = "too few attempts so far to judge them";
+            Check::new(Area::Sources, "too_few", Level::Healthy, message)
+        }
+        Some(least) => {
+            let message = "the last attempts of each source mostly succeeded";
+            Check::new(Area::Sources, "successful", Level::Healthy, message)
+                .measured(percent(least), threshold.clone())
+        }
+    })
+}
+
+/// Whether the client of each source reaches anyone.
+pub(super) fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
+    let limit = thresholds.connection_failures;
+    let threshold = format!("{limit} or more");
+    let check = |source: &SourceSeen| {
+        let counts = source.counts.filter(|counts| counts.connection_failures >= limit)?;
+        let rebuilt = many(usize::try_from(counts.clients_rebuilt).unwrap_or(usize::MAX), "time");
+        let message =
+            format!("nobody answers its requests, and its client was made anew ({rebuilt} so far)");
+        let check = Check::new(Area::Clients, "no_connection", Level::Warning, message)
+            .about(&source.name)
+            .measured(format!("{} failures in a row", counts.connection_failures), &*threshold)
+            .advise("see whether its server can be reached: `cynosure doctor`");
+        Some(check)
+    };
+    or_well(sources.iter().filter_map(check).collect(), || {
+        let failures = sources.iter().filter_map(|source| source.counts);
+        let most = failures.map(|counts| counts.connection_failures).max().unwrap_or_default();
+        let message = "every source reaches its server, as far as it tried";
+        Check::new(Area::Clients, "connected", Level::Healthy, message)
+            .measured(format!("{most} failures in a row"), &*threshold)
+    })
+}
+
+/// How each source stands, as the report has it, for the judgement of its provider.
+#[must_use]
+pub fn standings(report: &Report, sources: &[SourceSeen]) -> Vec<SourceFacts> {
+    let standing = |source: &SourceSeen| {
+        let about = report.checks.iter().filter(|check| check.about == source.name);
+        // A state that is late by some minutes may be late for this machine's sake.
+        let told = about.filter(|check| check.name != Area::Heartbeat);
+        match told.map(|check| check.level).max() {
+            Some(Level::Critical) => Standing::Failed,
+            Some(Level::Warning | Level::Unknown) => Standing::Degraded,
+            Some(Level::Healthy) | None => Standing::Well,
+        }
+    };
+    let facts = |source: &SourceSeen| SourceFacts {
+        provider: source.provider.clone(),
+        standing: standing(source),
+        success_rate: source.counts.and_then(|counts| counts.success_rate),
+    };
+    sources.iter().map(facts).collect()
+}
+
+impl CountsSeen {
+    /// The share that succeeded, once there are enough attempts to speak of one.
+    fn rate(&self) -> Option<f64> {
+        self.success_rate.filter(|_| self.attempts >= ATTEMPTS_MIN)
+    }
+}

@@ -1,0 +1,22 @@
+//! Numbers of bytes in words, the same in every sentence.
+
+/// `812 bytes`, `12.3 MB`: powers of ten, as disks are sold.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn size(bytes: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB", "PB"];
+    let mut size = bytes as f64;
+    let mut unit = None;
+    for larger in units {
+        // What would be shown as 1000.0 belongs to the next unit.
+        if size < 999.95 {
+            break;
+        }
+        (size, unit) = (size / 1000.0, Some(larger));
+    }
+    match unit {
+        Some(unit) => format!("{size:.1} {unit}"),
+        None if bytes == 1 => "1 byte".to_owned(),
+        None => format!("{bytes} bytes"),
+    }
+}

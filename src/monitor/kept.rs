@@ -1,0 +1,94 @@
+//! A file of the monitor's in the state folder, with the number of its format.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{Lasts, SharedFile, Standing};
+use crate::engine::{Failure, printable};
+
+/// The version of the formats that are read and written.
+const SCHEMA: u64 = 1;
+
+/// A file whose content is a `C`.
+pub struct Kept<C> {
+    shared: SharedFile,
+    content: PhantomData<fn() -> C>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Format<C> {
+    schema: u64,
+    #[serde(flatten)]
+    content: C,
+}
+
+/// The one key that every version has.
+#[derive(Deserialize)]
+struct Versioned {
+    schema: u64,
+}
+
+impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
+    /// The file of that name in a state folder of this machine.
+    #[must_use]
+    pub fn new(state_dir: &Path, name: &str) -> Self {
+        Self { shared: SharedFile::new(state_dir.join(name)), content: PhantomData }
+    }
+
+    /// Reads it and changes nothing: `None` where there is none yet, `Some(Err(why))` where what
+    /// stands there cannot be used.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn look(&self) -> Result<Option<Result<C, String>>, Failure> {
+        self.shared.look(parse)
+    }
+
+    /// Changes it. One that cannot be used is put aside, and a new one begun: its place is returned.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub(super) fn change<T>(
+        &self,
+        lasts: Lasts,
+        change: impl FnOnce(&mut C) -> T,
+    ) -> Result<(T, Option<PathBuf>), Failure> {
+        self.shared.change(lasts, parse, |standing| {
+            let (mut content, aside) = match standing {
+                Standing::Content(content) => (content, None),
+                Standing::Nothing => (C::default(), None),
+                Standing::PutAside { kept_as, .. } => (C::default(), Some(kept_as)),
+            };
+            let told = change(&mut content);
+            (Some(write(content)), (told, aside))
+        })
+    }
+}
+
+impl<C> fmt::Debug for Kept<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("path", &self.shared.path()).finish_non_exhaustive()
+    }
+}
+
+fn parse<C: DeserializeOwned>(bytes: &[u8]) -> Result<C, String> {
+    let wrong = |error: serde_json::Error| printable(&error.to_string());
+    let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    if schema > SCHEMA {
+        return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
+    }
+    let Format { content, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    Ok(content)
+}
+
+/// On one line: lists of numbers would have a line for each.
+fn write<C: Serialize>(content: C) -> Vec<u8> {
+    // Nothing in it can fail to be written: its keys are texts, and its numbers finite.
+    let mut json = serde_json::to_vec(&Format { schema: SCHEMA, content }).unwrap_or_default();
+    json.push(b'\n');
+    json
+}
