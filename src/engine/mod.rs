@@ -13,6 +13,7 @@ mod classify;
 mod concurrency;
 pub mod degradation;
 mod failure;
+pub mod figures;
 pub mod health;
 mod item;
 mod judge;
