@@ -10,12 +10,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     // A library of its own, which whoever calls something that may fail for a moment can use.
     ("retry", &["engine"]),
     ("disk", &["engine", "retry"]),
+    ("words", &["engine"]),
     ("config", &["engine", "retry", "disk"]),
     ("source", &["engine", "retry", "disk"]),
     ("ledger", &["engine", "retry", "disk"]),
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
+    ("endpoint", &["engine", "words"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -28,8 +30,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd",
-            "worker", "monitor", "demo", "simulate",
+            "engine", "retry", "disk", "words", "config", "source", "ledger", "archive", "state",
+            "systemd", "endpoint", "worker", "monitor", "demo", "simulate",
         ],
     ),
 ];
@@ -38,7 +40,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     ("reqwest", &["source"]),
-    ("hyper::", &["demo", "source"]),
+    ("hyper::", &["demo", "endpoint", "source"]),
+    ("maud", &["endpoint"]),
+    ("listenfd", &["endpoint"]),
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),

@@ -19,7 +19,7 @@ use super::source::is_exposed;
 use crate::engine::alert::Severity;
 
 const SEVERITIES: [(&str, Severity); 3] =
-    [("warning", Severity::Warning), ("info", Severity::Info), ("critical", Severity::Critical)];
+    [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
 
 const SHAPES: [(&str, Shape); 3] =
     [("json", Shape::Json), ("slack", Shape::Slack), ("ntfy", Shape::Ntfy)];

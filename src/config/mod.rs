@@ -8,6 +8,7 @@ mod ask;
 mod auth;
 mod build;
 mod credential;
+mod endpoint;
 mod environment;
 mod error_rules;
 mod file;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::alert::{Address, Alert, Mail, Protection, Shape, Webhook};
 pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
+pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;
 pub use self::health::Health;
 pub use self::mistake::{Mistake, Mistakes};

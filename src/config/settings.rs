@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::alert::Alert;
+use super::endpoint::Endpoint;
 use super::health::Health;
 use super::provider::Provider;
 use super::proxy::Proxy;
@@ -30,6 +31,7 @@ pub struct Settings {
     pub monitor: Monitor,
     pub health: Health,
     pub alert: Alert,
+    pub endpoint: Endpoint,
     pub sources: BTreeMap<SourceName, Source>,
     pub providers: BTreeMap<String, Provider>,
 }

@@ -13,6 +13,7 @@ mod classify;
 mod concurrency;
 pub mod degradation;
 mod failure;
+pub mod figures;
 pub mod health;
 mod item;
 mod judge;
@@ -29,6 +30,7 @@ pub mod retry_after;
 mod rules;
 mod size;
 mod span;
+pub mod trend;
 pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};

@@ -9,6 +9,9 @@
 pub mod credential;
 pub mod http;
 pub mod jmap;
+mod meter;
+
+pub use self::meter::Meter;
 
 use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Place};
 

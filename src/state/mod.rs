@@ -1,15 +1,17 @@
-//! Publishes `execution_state.json`, atomically.
+//! Publishes `execution_state.json`, atomically, and the figures beside it.
 //!
 //! One file per source, written by its worker after every transition and read by
 //! everyone else: `status`, `check`, the monitor, a person. What is in it is also in
 //! the ledger, so that a broken file is put aside and made anew, and nothing is lost.
 
 mod breakers;
+mod figures;
 mod file;
 mod format;
 pub(crate) mod words;
 
 pub use self::breakers::{BreakersFile, Memories};
+pub use self::figures::{FIGURES_FILE, FiguresFound, examine_figures, save_figures};
 pub use self::file::{Found, Loaded, examine, load, save};
 pub use self::format::{ExecutionState, LastError, LastRestart, SCHEMA};
 

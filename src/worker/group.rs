@@ -54,6 +54,15 @@ pub(super) struct Group {
     opened: Option<Moment>,
 }
 
+/// What a group holds, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    pub(super) documents: u64,
+    pub(super) bytes: u64,
+    /// Items that failed, be it for the last time.
+    pub(super) failed_attempts: u64,
+}
+
 impl Group {
     pub(super) fn push(&mut self, outcome: Outcome, now: Moment) {
         self.opened.get_or_insert(now);
@@ -78,6 +87,22 @@ impl Group {
     /// The items that are free again once the group is durable, or lost.
     pub(super) fn items(&self) -> Vec<ItemNo> {
         self.outcomes.iter().filter_map(Outcome::item).collect()
+    }
+
+    /// What of it is counted once it is durable.
+    pub(super) fn weight(&self) -> Weight {
+        let mut weight = Weight::default();
+        for outcome in &self.outcomes {
+            match outcome {
+                Outcome::Stored { draft, .. } => {
+                    weight.documents += 1;
+                    weight.bytes = weight.bytes.saturating_add(draft.length());
+                }
+                Outcome::Retry { .. } | Outcome::Quarantined { .. } => weight.failed_attempts += 1,
+                Outcome::Gone { .. } | Outcome::Refused { .. } | Outcome::Answered { .. } => {}
+            }
+        }
+        weight
     }
 
     /// The earliest retry in it.

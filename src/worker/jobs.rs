@@ -14,7 +14,7 @@ use crate::retry::Policy;
 use crate::source::{Listing, News, Renewal, Sink, Source};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
-use crate::worker::group::Group;
+use crate::worker::group::{Group, Weight};
 use crate::worker::store::{Batch, Collection, PageRecorded, Store};
 use crate::worker::world::World;
 
@@ -38,6 +38,8 @@ pub(super) enum Done {
     Committed {
         items: Vec<ItemNo>,
         retry_at: Option<Moment>,
+        weight: Weight,
+        took: Duration,
         result: Result<Tally, Failure>,
     },
     Finished(Result<Tally, Failure>),
@@ -217,9 +219,10 @@ pub(super) fn commit<W: World>(
 ) -> Job {
     let shared = shared.clone();
     Box::pin(async move {
-        let (items, retry_at) = (group.items(), group.retry_at());
+        let (items, retry_at, weight) = (group.items(), group.retry_at(), group.weight());
         let result = shared.with(move |store| store.commit(group, recheck, now)).await;
-        Done::Committed { items, retry_at, result }
+        let took = shared.world.now().since(now);
+        Done::Committed { items, retry_at, weight, took, result }
     })
 }
 

@@ -10,6 +10,7 @@ use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
 use crate::engine::{Machine, State};
+use crate::source::Meter;
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
@@ -92,7 +93,7 @@ pub(super) async fn live(
     let storage = retries.storage.clone();
     let opened =
         world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
-    let Opened { store, machine, tally, is_new, notes } = opened;
+    let Opened { store, machine, tally, is_new, figures, notes } = opened;
     for note in notes {
         warn!("{note}");
     }
@@ -102,8 +103,13 @@ pub(super) async fn live(
     let environment = task.environment.clone();
     let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
     let egress = egress.map_err(Refusal::Failed)?;
-    let access =
-        Access { environment: &task.environment, secret: &task.secret, gates: &task.gates };
+    let (meter, proxies) = (Meter::new(figures), egress.health());
+    let access = Access {
+        environment: &task.environment,
+        secret: &task.secret,
+        gates: &task.gates,
+        meter: &meter,
+    };
     let client = jmap_source(access, settings, source, &retries, egress)?;
     task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
@@ -118,6 +124,8 @@ pub(super) async fn live(
         rules: rules(settings, source),
         policies: policies(settings),
         collect: retries.collect.clone(),
+        meter,
+        proxies,
         circuits: Circuits::new(&task.breakers, &source.provider, task.name.as_str()),
         concurrency,
         mode: task.mode,
@@ -162,6 +170,7 @@ pub(super) struct Access<'a> {
     pub(super) environment: &'a Environment,
     pub(super) secret: &'a LastSecret,
     pub(super) gates: &'a Gates<RealWorld>,
+    pub(super) meter: &'a Meter,
 }
 
 pub(super) fn jmap_source(
@@ -197,6 +206,7 @@ pub(super) fn jmap_source(
         },
         error_rules: settings.error_rules(&source.provider).to_vec(),
         egress,
+        meter: access.meter.clone(),
     };
     let (last, environment) = (access.secret.clone(), access.environment.clone());
     let credential = Credential::new(move || {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
-use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, storage_failure};
+use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure};
+use crate::engine::figures::Figures;
 use crate::engine::{
     Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
 };
@@ -18,7 +19,7 @@ use crate::ledger::{
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 pub use crate::state::STATE_FILE;
-use crate::state::{self, ExecutionState};
+use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound};
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
@@ -88,6 +89,8 @@ pub struct Opened {
     pub tally: Tally,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
+    /// What was counted so far.
+    pub figures: Box<Figures>,
     /// What a person should know about how it was found.
     pub notes: Vec<String>,
 }
@@ -99,6 +102,7 @@ pub struct Store {
     ledger: Ledger,
     archive: Arc<Archive>,
     state_file: PathBuf,
+    figures_file: PathBuf,
     facts: Facts,
     pid: Option<u32>,
     _lock: Option<Lock>,
@@ -161,8 +165,12 @@ impl Store {
         let tally = ledger.tally()?;
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
-        let store = Self { disk, ledger, archive, state_file, facts, pid: None, _lock: None };
-        Ok(Opened { store, machine, tally, is_new, notes })
+        let figures_file = dir.join(FIGURES_FILE);
+        let figures = counted(&*disk, &figures_file, &mut notes);
+        let (pid, lock) = (None, None);
+        let store =
+            Self { disk, ledger, archive, state_file, figures_file, facts, pid, _lock: lock };
+        Ok(Opened { store, machine, tally, is_new, figures, notes })
     }
 
     /// Where drafts come from.
@@ -193,6 +201,11 @@ impl Store {
             self.ledger.record_transition(&transition, &state.to_json())?;
         }
         state::save(&*self.disk, &self.state_file, &state)
+    }
+
+    /// Tells whoever watches what was counted so far.
+    pub(super) fn publish(&self, figures: &Figures, now: Moment) -> Result<(), Failure> {
+        state::save_figures(&*self.disk, &self.figures_file, figures, now)
     }
 
     /// Keeps what the server replied when the listing or the session failed.
@@ -389,6 +402,24 @@ fn remembered(
         (None, None) => {}
     }
     Ok(rebuilt.unwrap_or_else(|| Machine::new(now)))
+}
+
+/// Finds what was counted so far, or begins anew: no work hangs on it.
+fn counted(disk: &dyn Disk, file: &Path, notes: &mut Vec<String>) -> Box<Figures> {
+    let why = match state::examine_figures(disk, file) {
+        FiguresFound::Read(figures) => return figures,
+        FiguresFound::Absent => return Box::default(),
+        FiguresFound::Unusable { why } => why,
+    };
+    let told = match put_aside(disk, file) {
+        Ok(kept_as) => format!("is kept as {}", kept_as.display()),
+        Err(failure) => format!("cannot be put aside ({failure})"),
+    };
+    notes.push(format!(
+        "counting begins at zero: {} cannot be used ({why}), and {told}",
+        file.display()
+    ));
+    Box::default()
 }
 
 /// A document whose own place is obstructed sets its item aside; the others are kept.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use cynosure::source::Meter;
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{Egress, OpenGate};
 use cynosure::source::jmap::{Auth, Jmap, Options};
@@ -216,6 +217,7 @@ impl Served {
             limits: limits(),
             error_rules: Vec::new(),
             egress: Egress::Direct,
+            meter: Meter::default(),
         }
     }
 

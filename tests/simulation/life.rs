@@ -13,6 +13,7 @@ use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
+use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Opening, Parts,
@@ -334,7 +335,7 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, is_new, notes } = opened;
+        let Opened { store, machine, tally, is_new, figures, notes } = opened;
         if self.has_lost_nothing {
             let agree = !notes.iter().any(|note| note.contains("did not agree"));
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
@@ -359,6 +360,8 @@ impl Stage {
             rules: rules(),
             policies: policies(),
             collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
+            meter: Meter::new(figures),
+            proxies: None,
             circuits,
             concurrency: 8,
             mode,

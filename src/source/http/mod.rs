@@ -6,6 +6,7 @@
 
 mod body;
 mod gate;
+mod line;
 mod proxies;
 mod refusal;
 mod transport;
@@ -28,12 +29,12 @@ pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
 
 use self::body::Pace;
-use self::proxies::Ways;
+use self::line::Line;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
 use crate::engine::{Cause, ErrorRule, Failure, Scope};
 use crate::retry::{Fault as _, Policy};
-use crate::source::Sink;
+use crate::source::{Meter, Sink};
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
@@ -95,16 +96,23 @@ pub struct Answered {
 /// The client of one account.
 #[derive(Debug)]
 pub struct Client {
-    ways: Ways,
+    line: Line,
     limits: Limits,
     trusted: Vec<Origin>,
     gate: Rc<dyn Gate>,
     rules: Vec<ErrorRule>,
 }
 
+/// The head of what was asked for.
+struct Opened {
+    response: Response,
+    passage: Box<dyn Passage>,
+    latency: Duration,
+}
+
 impl Client {
     /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
-    /// on the ways of `egress`.
+    /// on the ways of `egress`. Its requests are counted by `meter`.
     ///
     /// # Errors
     /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
@@ -114,9 +122,10 @@ impl Client {
         trusted: Vec<Origin>,
         egress: &Egress,
         gate: Rc<dyn Gate>,
+        meter: Meter,
     ) -> Result<Self, Failure> {
-        let ways = Ways::new(egress, &limits, &trusted)?;
-        Ok(Self { ways, limits, trusted, gate, rules: Vec::new() })
+        let line = Line::new(egress, &limits, &trusted, meter)?;
+        Ok(Self { line, limits, trusted, gate, rules: Vec::new() })
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
@@ -152,9 +161,12 @@ impl Client {
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
         self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
-            let (response, passage) = self.open(ask, attempt, &mut pace).await?;
+            let Opened { response, passage, latency } = self.open(ask, attempt, &mut pace).await?;
             let (url, headers) = (response.url().clone(), response.headers().clone());
-            match body::collect(response, &mut pace).await {
+            let collected = body::collect(response, &mut pace).await;
+            let bytes = collected.as_ref().map(|body| u64::try_from(body.len()).unwrap_or(0));
+            self.line.ended(latency, bytes);
+            match collected {
                 Ok(body) => Ok(Answered { url, body, headers, passage }),
                 Err(failure) => Err(cut_short(passage, failure).into()),
             }
@@ -190,10 +202,13 @@ impl Client {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
-            let (response, mut passage) = self.open(ask, attempt, &mut pace).await?;
+            let opened = self.open(ask, attempt, &mut pace).await?;
+            let Opened { response, mut passage, latency } = opened;
             // A body may take minutes: what the head says of the quota is of now.
             passage.judge(Outcome::Accepted);
-            match body::pour(response, size, &mut pace, sink).await {
+            let poured = body::pour(response, size, &mut pace, sink).await;
+            self.line.ended(latency, poured.as_ref().copied());
+            match poured {
                 Ok(length) => Ok(length),
                 Err(failure) if failure.is_fleeting() => Err(cut_short(passage, failure).into()),
                 Err(failure) => Err(failure.into()),
@@ -237,7 +252,7 @@ impl Client {
         ask: &Ask<'_>,
         attempt: Attempt,
         pace: &mut Pace<'_>,
-    ) -> Result<(Response, Box<dyn Passage>), Refusal> {
+    ) -> Result<Opened, Refusal> {
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.trust(&url)?;
@@ -245,22 +260,32 @@ impl Client {
             let authorization = request.headers().get(AUTHORIZATION).cloned();
             let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
             let sent_at = Instant::now();
-            let response = match self.ways.send(request, &url, pace).await {
+            let response = match self.line.send(request, attempt, pace).await {
                 Ok(response) => response,
                 Err(failure) => return Err(cut_short(passage, failure).into()),
             };
             let signals = self.gate.understand(&readable(response.headers()));
             let latency = sent_at.elapsed();
             passage.head(signals.clone(), latency);
-            match self.redirect(ask, &response)? {
-                Some(next) => url = next,
-                None if refusal::is_wanted(&response, ask.wants) => return Ok((response, passage)),
-                None => {
+            match self.redirect(ask, &response) {
+                Err(failure) => {
+                    self.line.ended(latency, Err(&failure));
+                    return Err(failure.into());
+                }
+                Ok(Some(next)) => {
+                    self.line.ended(latency, Ok(0));
+                    url = next;
+                }
+                Ok(None) if refusal::is_wanted(&response, ask.wants) => {
+                    return Ok(Opened { response, passage, latency });
+                }
+                Ok(None) => {
                     let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let reading = self.reading(ask, sent);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
                     refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
                     refusal.failure.held_until = passage.judge(refusal.failure.cause.outcome());
+                    self.line.ended(latency, Err(&refusal.failure));
                     return Err(refusal);
                 }
             }
@@ -281,9 +306,9 @@ impl Client {
             Wants::Document => "*/*",
         };
         let request = match &ask.post {
-            None => self.ways.request(Method::GET, url),
+            None => self.line.request(Method::GET, url),
             Some(json) => self
-                .ways
+                .line
                 .request(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),

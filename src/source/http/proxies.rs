@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
+use crate::engine::figures::ProxyFigures;
 use crate::engine::{
     Cause, Failure, Moment, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool,
 };
@@ -44,6 +45,17 @@ pub struct PoolHealth {
     pool: Mutex<ProxyPool>,
 }
 
+impl Egress {
+    /// How the proxies are, where there is a pool.
+    #[must_use]
+    pub fn health(&self) -> Option<Arc<PoolHealth>> {
+        match self {
+            Self::Direct => None,
+            Self::Pool { health, .. } => Some(Arc::clone(health)),
+        }
+    }
+}
+
 impl PoolHealth {
     /// Of proxies that are addressed by these URLs.
     #[must_use]
@@ -59,6 +71,12 @@ impl PoolHealth {
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, ProxyHealth)> {
         self.names.iter().cloned().zip(self.pool().health().iter().copied()).collect()
+    }
+
+    /// How many of them are how.
+    #[must_use]
+    pub fn figures(&self) -> ProxyFigures {
+        ProxyFigures::of(self.pool().health().iter())
     }
 
     fn choose(&self, tried: &BTreeSet<ProxyNo>) -> Option<(ProxyNo, Moment)> {

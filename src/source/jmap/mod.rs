@@ -27,7 +27,7 @@ use self::session::Session;
 use crate::engine::{Cursor, ErrorRule, Failure, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
-use crate::source::{Listing, News, Page, Renewal, Sink, Source, Wanted};
+use crate::source::{Listing, Meter, News, Page, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub struct Options {
     pub error_rules: Vec<ErrorRule>,
     /// How its requests leave this machine.
     pub egress: Egress,
+    /// By what they are counted.
+    pub meter: Meter,
 }
 
 /// How the credential is presented.
@@ -88,7 +90,8 @@ impl Jmap {
     ) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let client = Client::new(options.limits.clone(), trusted, &options.egress, gate)?
+        let (limits, meter) = (options.limits.clone(), options.meter.clone());
+        let client = Client::new(limits, trusted, &options.egress, gate, meter)?
             .judging_by(options.error_rules.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {

@@ -12,7 +12,7 @@ use crate::engine::{
     Scope, Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
-use crate::source::Wanted;
+use crate::source::{Meter, Wanted};
 use crate::worker::group::{Group, Outcome};
 
 /// Fewer errands than this, and more are taken from the ledger.
@@ -31,6 +31,8 @@ pub(super) struct Errand {
 #[derive(Debug)]
 struct Open {
     attempts: u32,
+    /// When the first of its documents was asked for.
+    began: Option<Moment>,
     unanswered: usize,
     /// Documents that may not be had, and why.
     refused: Vec<(DocumentNo, Failure)>,
@@ -90,10 +92,11 @@ pub(super) struct Downloads {
     /// The ledger may know more by now than when it was asked: it passed over items that
     /// were busy, or something was settled since.
     is_outdated: bool,
+    meter: Meter,
 }
 
 impl Downloads {
-    pub(super) fn new(policies: Policies) -> Self {
+    pub(super) fn new(policies: Policies, meter: Meter) -> Self {
         Self {
             policies,
             bridge: Bridge::default(),
@@ -106,6 +109,7 @@ impl Downloads {
             withheld: Vec::new(),
             refill: Refill::Now,
             is_outdated: false,
+            meter,
         }
     }
 
@@ -139,11 +143,14 @@ impl Downloads {
     }
 
     /// Takes the next document to fetch, if it may be taken.
-    pub(super) fn take(&mut self, concurrency: usize) -> Option<Errand> {
+    pub(super) fn take(&mut self, concurrency: usize, now: Moment) -> Option<Errand> {
         if !self.may_take(concurrency) {
             return None;
         }
         let errand = self.queue.pop_front()?;
+        if let Some(open) = self.open.get_mut(&errand.item) {
+            open.began.get_or_insert(now);
+        }
         self.flying += 1;
         Some(errand)
     }
@@ -184,6 +191,7 @@ impl Downloads {
             }
             let open = Open {
                 attempts: work.attempts,
+                began: None,
                 unanswered: work.documents.len(),
                 refused: Vec::new(),
                 fault: None,
@@ -374,6 +382,9 @@ impl Downloads {
                 outcomes.push(Outcome::Quarantined { item, failure });
             }
             None | Some((ItemStep::Gone | ItemStep::Unharmed, _)) => {
+                if let Some(began) = open.began {
+                    self.meter.note(|figures| figures.items.duration.note(now.since(began)));
+                }
                 outcomes.push(Outcome::Answered { item });
             }
         }

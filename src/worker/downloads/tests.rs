@@ -33,7 +33,7 @@ impl Scene {
         let disk = Arc::new(MemoryDisk::default());
         let (archive, _) =
             Archive::open(disk, Path::new("/downloads"), "work", |_, _| Ok(None)).unwrap();
-        let mut downloads = Downloads::new(Policies { item, bridge });
+        let mut downloads = Downloads::new(Policies { item, bridge }, Meter::default());
         assert_eq!(downloads.wants_more(NOW), Some(BTreeSet::new()));
         Self { downloads, archive }
     }
@@ -46,7 +46,7 @@ impl Scene {
     }
 
     fn take(&mut self) -> Errand {
-        self.downloads.take(CONCURRENCY).expect("there is something to fetch")
+        self.downloads.take(CONCURRENCY, NOW).expect("there is something to fetch")
     }
 
     fn stored(&mut self, errand: Errand) {
@@ -221,7 +221,7 @@ fn ten_forbidden_items_in_a_row_are_let_off() {
     let items: Vec<_> = (1..=10).map(|item| (item, 1)).collect();
     let mut scene = Scene::of(&items);
     let errands: Vec<_> =
-        (0..10).map(|_| scene.downloads.take(10).expect("there are ten")).collect();
+        (0..10).map(|_| scene.downloads.take(10, NOW).expect("there are ten")).collect();
 
     let escalated: Vec<_> =
         errands.into_iter().filter_map(|errand| scene.failed(errand, Cause::Forbidden)).collect();
@@ -263,10 +263,10 @@ fn after_a_failure_of_the_session_one_request_is_made_at_a_time() {
 
     for _ in 0..3 {
         let errand = scene.take();
-        assert!(scene.downloads.take(CONCURRENCY).is_none());
+        assert!(scene.downloads.take(CONCURRENCY, NOW).is_none());
         scene.stored(errand);
     }
 
-    assert!(scene.downloads.take(CONCURRENCY).is_some());
-    assert!(scene.downloads.take(CONCURRENCY).is_some());
+    assert!(scene.downloads.take(CONCURRENCY, NOW).is_some());
+    assert!(scene.downloads.take(CONCURRENCY, NOW).is_some());
 }

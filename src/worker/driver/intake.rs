@@ -13,12 +13,13 @@ use crate::worker::world::World;
 impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) async fn take_in(&mut self, done: Done) {
         self.note_storage(&done);
+        self.count_attempt(&done);
         match done {
             Done::Shut(shut) => self.wait_for(shut).await,
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
             Done::Paged(Ok(page)) => {
-                self.tally = page.tally;
+                self.count_on(page.tally);
                 self.expected_documents = page.total.or(self.expected_documents);
                 self.decide(Event::Progressed).await;
                 if page.listed_all {
@@ -54,12 +55,15 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     (None, None) => {}
                 }
             }
-            Done::Committed { items, retry_at, result } => {
+            Done::Committed { items, retry_at, weight, took, result } => {
+                if result.is_ok() {
+                    self.count_group(weight, took);
+                }
                 self.committed(&items, retry_at, result).await;
             }
             Done::Finished(Ok(tally)) => {
                 self.finishing = false;
-                self.tally = tally;
+                self.count_on(tally);
                 self.waiting = 0;
                 self.decide(Event::Settled).await;
             }
@@ -87,7 +91,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.downloads.committed(items, retry_at);
         match result {
             Ok(tally) => {
-                self.tally = tally;
+                self.count_on(tally);
                 self.rate.note(tally.settled(), self.world.now());
                 self.decide(Event::Progressed).await;
             }

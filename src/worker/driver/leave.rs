@@ -38,6 +38,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
         self.circuits.save(&*self.world).await;
         self.shared.with(Store::leave).await;
+        self.figures.is_overdue = true;
         let machine = self.machine.clone();
         if let Err(failure) = self.save(&machine).await {
             error!(cause = %failure.cause, "cannot save the state while leaving: {failure}");
@@ -46,6 +47,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Takes in the last answers, when no decision hangs on them any more.
     pub(super) fn keep(&mut self, done: Done) {
+        self.count_attempt(&done);
         match done {
             Done::Fetched { errand, answer } => {
                 let (now, draw) = (self.world.now(), self.world.draw());
@@ -53,10 +55,13 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     warn!(cause = %failure.cause, "recorded error while leaving: {failure}");
                 }
             }
-            Done::Committed { items, retry_at, result } => {
+            Done::Committed { items, retry_at, weight, took, result } => {
                 self.downloads.committed(&items, retry_at);
                 match result {
-                    Ok(tally) => self.tally = tally,
+                    Ok(tally) => {
+                        self.count_group(weight, took);
+                        self.count_on(tally);
+                    }
                     Err(failure) => error!(cause = %failure.cause, "not stored: {failure}"),
                 }
             }

@@ -4,6 +4,7 @@
 //! Jobs may be dropped at any time; only a commit is always waited for.
 
 mod circuits;
+mod count;
 mod intake;
 mod leave;
 mod perform;
@@ -20,13 +21,15 @@ use tokio::sync::watch;
 use tracing::{Instrument, Span, error};
 
 use crate::archive::Archive;
+use crate::engine::figures::Figures;
 use crate::engine::{
     Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, SessionId,
     State, Status, Work,
 };
 use crate::ledger::Tally;
 use crate::retry::Policy;
-use crate::source::Source;
+use crate::source::http::PoolHealth;
+use crate::source::{Meter, Source};
 use crate::worker::breakers::{Circuits, Shut};
 use crate::worker::downloads::{Downloads, Policies};
 use crate::worker::jobs::{Done, Shared};
@@ -35,7 +38,7 @@ use crate::worker::rate::Rate;
 use crate::worker::view::View;
 use crate::worker::world::World;
 
-use self::publish::PUBLISH_INTERVAL;
+use self::publish::{PUBLISH_INTERVAL, Published};
 
 /// What one turn of the loop is called in the log. Its fields are `session` and `state`.
 pub const TURN_SPAN: &str = "turn";
@@ -107,6 +110,10 @@ pub struct Parts<S, W> {
     pub policies: Policies,
     /// How a page of the listing is tried again before its failure is the session's.
     pub collect: Policy,
+    /// Counts what the loop does, beside what the source counts.
+    pub meter: Meter,
+    /// The proxies that the source goes out by.
+    pub proxies: Option<Arc<PoolHealth>>,
     pub circuits: Circuits,
     pub concurrency: usize,
     pub mode: Mode,
@@ -125,6 +132,8 @@ struct Driver<S, W> {
     shared: Shared<W>,
     rules: Rules,
     collect: Policy,
+    meter: Meter,
+    proxies: Option<Arc<PoolHealth>>,
     circuits: Circuits,
     /// Wakes the loop when a breaker has changed.
     news: watch::Receiver<u64>,
@@ -152,6 +161,7 @@ struct Driver<S, W> {
     /// The last failure with a reply, until that is kept.
     refused: Option<Failure>,
     published_at: Moment,
+    figures: Published,
     logged_at: Moment,
     unsaved: bool,
     /// What log lines say of the state they are written in.
@@ -183,6 +193,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         shared: parts.shared,
         rules: parts.rules,
         collect: parts.collect,
+        proxies: parts.proxies,
         news: parts.circuits.news(),
         circuits: parts.circuits,
         shut_by: None,
@@ -198,7 +209,8 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         waiting: 0,
         expected_documents: None,
         rate: Rate::default(),
-        downloads: Downloads::new(parts.policies),
+        downloads: Downloads::new(parts.policies, parts.meter.clone()),
+        meter: parts.meter,
         jobs: Jobs::new(),
         commits: Jobs::new(),
         proof: Proof::NotOwed,
@@ -206,6 +218,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         refused: None,
         // At once: whoever looks sees that there is a worker again.
         published_at: Moment::default(),
+        figures: Published::default(),
         logged_at: now,
         unsaved: true,
         span: None,
@@ -217,6 +230,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
 impl<S: Source + 'static, W: World> Driver<S, W> {
     async fn run(&mut self) -> Ended {
         self.shut_by = self.circuits.shut();
+        self.meter.note(Figures::started);
         self.decide(Event::Started).await;
         if self.mode == Mode::Once {
             self.circuits.try_now();
@@ -319,6 +333,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         } else {
             self.unsaved |= step.machine != self.machine;
         }
+        self.count_step(&step.machine, now);
         self.machine = step.machine;
         self.seat.show(&self.machine);
         for effect in step.effects {

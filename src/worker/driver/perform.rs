@@ -3,6 +3,7 @@
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
+use crate::engine::figures::grow;
 use crate::engine::{Effect, Event, Moment, State};
 use crate::ledger::Tally;
 use crate::source::Source;
@@ -51,7 +52,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 warn!("no progress: beginning the stage anew");
                 self.drop_jobs();
             }
-            Effect::Finish => self.log_completed(),
+            Effect::Finish => {
+                self.meter.note(|figures| grow(&mut figures.course.sessions_completed, 1));
+                self.log_completed();
+            }
             Effect::Rest => {
                 debug!("nothing new");
                 if self.mode != Mode::Keep {
@@ -61,6 +65,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Effect::Alert { message } => error!("a person is needed: {message}"),
             Effect::Restart { cause } => {
                 info!(why = cause.reason(), "scheduling restart");
+                self.meter.note(|figures| grow(&mut figures.course.restarts, 1));
                 self.exit = Some(Exit::Restart(cause));
             }
         }
@@ -158,7 +163,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 Entry::Busy => return,
                 Entry::Shut(shut) => return self.wait_for(shut).await,
             };
-            let Some(errand) = self.downloads.take(self.concurrency) else { return };
+            let now = self.world.now();
+            let Some(errand) = self.downloads.take(self.concurrency, now) else { return };
             let draft = self.drafts.draft();
             self.jobs.push(jobs::fetch(&self.source, &self.shared, pass, errand, draft));
         }

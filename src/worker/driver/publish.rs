@@ -5,7 +5,8 @@ use std::time::Duration;
 use tracing::{Span, error_span, info, warn};
 
 use super::{Driver, Exit, Mode, TURN_SPAN};
-use crate::engine::{Failure, Machine, SessionId, State, Status, Work};
+use crate::engine::figures::Figures;
+use crate::engine::{Failure, Machine, Moment, SessionId, State, Status, Work};
 use crate::source::Source;
 use crate::worker::store::Progress;
 use crate::worker::view::View;
@@ -16,6 +17,19 @@ pub(super) const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often progress is logged: a week of downloading is ten thousand lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often figures are written, between changes of state: whoever reads them looks no oftener.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When the figures were last written.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    at: Moment,
+    /// They are written with the next state, whatever the time.
+    pub(super) is_overdue: bool,
+    /// It did not work the last time.
+    has_failed: bool,
+}
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn is_worth_saving(&self, next: &Machine) -> bool {
@@ -44,13 +58,16 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
         };
         let refused = self.refused.take();
-        let (kept, saved) = self
+        let figures = self.figures_due(has_left, now);
+        let (kept, saved, published) = self
             .shared
             .with(move |store| {
                 let kept = refused.map_or(Ok(()), |failure| store.keep_reply(&failure, now));
-                (kept, store.save(left, &after, until, &progress, now))
+                let saved = store.save(left, &after, until, &progress, now);
+                (kept, saved, figures.map(|figures| store.publish(&figures, now)))
             })
             .await;
+        self.note_published(published);
         if let Err(failure) = kept {
             // It would have told a person more; the work does not hang on it.
             warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
@@ -77,6 +94,31 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if self.is_downloading() && self.logged_at.after(LOG_INTERVAL) <= now {
             self.logged_at = now;
             info!(done = self.tally.settled(), total = self.tally.listed, "download progress");
+        }
+    }
+
+    /// The figures, if it is time to write them down.
+    fn figures_due(&mut self, has_left: bool, now: Moment) -> Option<Box<Figures>> {
+        let published = &mut self.figures;
+        let is_old = published.at.after(FIGURES_INTERVAL) <= now || now < published.at;
+        if !(has_left || is_old || published.is_overdue) {
+            return None;
+        }
+        (published.at, published.is_overdue) = (now, false);
+        let proxies = self.proxies.as_ref().map(|proxies| proxies.figures());
+        self.meter.note(|figures| figures.proxies = proxies);
+        Some(self.meter.figures())
+    }
+
+    /// Complains of figures that could not be written, once: no work hangs on them.
+    fn note_published(&mut self, published: Option<Result<(), Failure>>) {
+        match published {
+            Some(Err(failure)) if !self.figures.has_failed => {
+                warn!(cause = %failure.cause, "nobody sees what is counted: {failure}");
+                self.figures.has_failed = true;
+            }
+            Some(Ok(())) => self.figures.has_failed = false,
+            Some(Err(_)) | None => {}
         }
     }
 

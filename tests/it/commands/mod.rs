@@ -3,6 +3,7 @@
 mod breaking;
 mod doctor;
 mod explain;
+mod figures;
 mod home;
 mod looking;
 mod pipes;

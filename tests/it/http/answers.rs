@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
 use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
+use cynosure::source::Meter;
 use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants};
 use futures_util::future::LocalBoxFuture;
 
@@ -161,7 +162,8 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let server = Hostile::saying(plain("403 No", "Retry-After: 5\r\n", "a soft limit")).await;
     let url = &server.url;
     let gate = Rc::new(heard.clone());
-    let client = Client::new(limits(), vec![url.origin()], &Egress::Direct, gate).unwrap();
+    let client =
+        Client::new(limits(), vec![url.origin()], &Egress::Direct, gate, Meter::default()).unwrap();
     let client = client.judging_by(vec![soft_limit()]);
     let pass = pass();
     let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };

@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod figures;
 mod proxies;
 mod ways;
 
@@ -11,8 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
 use cynosure::retry::{Policy, Shape};
-use cynosure::source::Sink;
 use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Pass, Wants};
+use cynosure::source::{Meter, Sink};
 use url::Url;
 
 use crate::hostile::Hostile;
@@ -58,7 +59,8 @@ impl Sink for Kept {
 }
 
 fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()], &Egress::Direct, Rc::new(OpenGate)).unwrap()
+    Client::new(limits, vec![url.origin()], &Egress::Direct, Rc::new(OpenGate), Meter::default())
+        .unwrap()
 }
 
 fn pass() -> Pass {

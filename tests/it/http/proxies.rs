@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure};
 use cynosure::source::http::{Ask, Client, Egress, OpenGate, Proxy, Wants};
-use cynosure::source::{Entry, Listing, Source as _, Wanted};
+use cynosure::source::{Entry, Listing, Meter, Source as _, Wanted};
 use url::Url;
 
 use super::{Kept, attempts, limits, pass};
@@ -20,7 +20,8 @@ const JSON: &str = "Content-Type: application/json\r\n";
 const NOWHERE: &str = "http://mail.invalid/";
 
 async fn ask(egress: &Egress, url: &Url) -> Result<Bytes, Failure> {
-    let client = Client::new(limits(), vec![url.origin()], egress, Rc::new(OpenGate))?;
+    let client =
+        Client::new(limits(), vec![url.origin()], egress, Rc::new(OpenGate), Meter::default())?;
     let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
     client.answer(&ask).await.map(|answered| answered.body).map_err(Failure::from)
 }

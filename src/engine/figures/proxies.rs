@@ -1,0 +1,47 @@
+//! How the proxies of a pool are, counted.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Life, ProxyHealth};
+
+/// How many proxies are in which condition. Each is in exactly one of the first three.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ProxyFigures {
+    /// Alive, and not in doubt.
+    pub healthy: u32,
+    /// Alive, and failed the last time.
+    pub doubted: u32,
+    /// Left alone until their time is over, or being tried after it.
+    pub dead: u32,
+    /// The mean time from sending to the head of the answer, over the living that were used.
+    pub mean_latency_millis: Option<u64>,
+}
+
+impl ProxyFigures {
+    #[must_use]
+    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>) -> Self {
+        let mut figures = Self::default();
+        let (mut sum, mut known) = (Duration::ZERO, 0);
+        for proxy in proxies {
+            match proxy.life {
+                Life::Dead { .. } | Life::Tried { .. } => figures.dead += 1,
+                Life::Alive if proxy.failures > 0 => figures.doubted += 1,
+                Life::Alive => figures.healthy += 1,
+            }
+            if let (Life::Alive, Some(latency)) = (proxy.life, proxy.latency) {
+                (sum, known) = (sum.saturating_add(latency), known + 1);
+            }
+        }
+        let mean = sum.checked_div(known);
+        figures.mean_latency_millis = mean.and_then(|mean| u64::try_from(mean.as_millis()).ok());
+        figures
+    }
+
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.healthy.saturating_add(self.doubted).saturating_add(self.dead)
+    }
+}

@@ -1,0 +1,161 @@
+//! Writes and reads the figures of a source: no truth, so that nothing is synced, and whatever
+//! cannot be read is as good as absent.
+
+use std::io;
+use std::path::Path;
+
+use crate::disk::{Disk, PathKind, replace, storage_failure};
+use crate::engine::figures::{FIGURES_SCHEMA, Figures};
+use crate::engine::{Failure, Moment, printable};
+
+/// The name of the file, in the folder of its source.
+pub const FIGURES_FILE: &str = "figures.json";
+
+/// The largest file that is read, in bytes: ten times what one has.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// What stands at the path of a file with figures.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FiguresFound {
+    /// Nothing: the source has never run, or not with a version that counts.
+    Absent,
+    Read(Box<Figures>),
+    /// It is cut short, damaged, a newer program's, or no file.
+    Unusable {
+        why: String,
+    },
+}
+
+impl FiguresFound {
+    /// The figures, where there are any.
+    #[must_use]
+    pub fn read(self) -> Option<Figures> {
+        match self {
+            Self::Read(figures) => Some(*figures),
+            Self::Absent | Self::Unusable { .. } => None,
+        }
+    }
+}
+
+/// Replaces the figures whole. A power cut may undo it.
+///
+/// # Errors
+/// A storage failure; the old file is then still there.
+pub fn save_figures(
+    disk: &dyn Disk,
+    path: &Path,
+    figures: &Figures,
+    now: Moment,
+) -> Result<(), Failure> {
+    let failed = |error| storage_failure("write", path, &error);
+    let figures = Figures { schema: FIGURES_SCHEMA, written_at: now.0, ..figures.clone() };
+    let json = serde_json::to_vec(&figures).map_err(|error| failed(error.into()))?;
+    replace(disk, path, &json).map_err(failed)
+}
+
+/// Reads the figures and changes nothing.
+#[must_use]
+pub fn examine_figures(disk: &dyn Disk, path: &Path) -> FiguresFound {
+    let bytes = match disk.kind(path) {
+        Ok(None) => return FiguresFound::Absent,
+        Ok(Some(PathKind::File { bytes })) if bytes <= FILE_BYTES_MAX => disk.read(path),
+        Ok(Some(PathKind::File { bytes })) => {
+            return unusable(&format!("it has {bytes} bytes, far too many"));
+        }
+        Ok(Some(PathKind::Folder | PathKind::Other)) => return unusable("it is not a plain file"),
+        Err(error) => Err(error),
+    };
+    match bytes {
+        Ok(bytes) => parse(&bytes),
+        // Removed since it was looked at.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => FiguresFound::Absent,
+        Err(error) => unusable(&format!("it cannot be read: {error}")),
+    }
+}
+
+fn parse(bytes: &[u8]) -> FiguresFound {
+    match serde_json::from_slice::<Figures>(bytes) {
+        Ok(figures) if figures.schema == FIGURES_SCHEMA => FiguresFound::Read(Box::new(figures)),
+        Ok(Figures { schema, .. }) => unusable(&format!(
+            "another version wrote it (schema {schema}, this one knows {FIGURES_SCHEMA})"
+        )),
+        Err(error) => unusable(&error.to_string()),
+    }
+}
+
+fn unusable(why: &str) -> FiguresFound {
+    FiguresFound::Unusable { why: printable(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::disk::{Fault, MemoryDisk};
+
+    const PATH: &str = "/figures.json";
+    const NOW: Moment = Moment(1_772_874_303_456);
+
+    fn disk_with(bytes: &[u8]) -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        replace(&disk, Path::new(PATH), bytes).unwrap();
+        disk
+    }
+
+    #[test]
+    fn what_is_saved_is_read_with_the_time_of_its_writing() {
+        let disk = MemoryDisk::default();
+        assert_eq!(examine_figures(&disk, Path::new(PATH)), FiguresFound::Absent);
+        let mut figures = Figures::default();
+        figures.items.stored = 7;
+
+        save_figures(&disk, Path::new(PATH), &figures, NOW).unwrap();
+
+        let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
+        assert_eq!((read.items.stored, read.written_at, read.schema), (7, NOW.0, FIGURES_SCHEMA));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why_and_stays_where_it_is() {
+        let many = [b' '; 70_000];
+        let damaged = [
+            (&b""[..], "EOF"),
+            (b"{\"schema\":1", "EOF"),
+            (b"{\"schema\":2}", "another version wrote it (schema 2, this one knows 1)"),
+            (b"{\"schema\":1,\"items\":{\"stored\":-1}}", "invalid value"),
+            (b"{}", "another version"),
+            (&many, "far too many"),
+        ];
+        for (bytes, expected) in damaged {
+            let disk = disk_with(bytes);
+            let FiguresFound::Unusable { why } = examine_figures(&disk, Path::new(PATH)) else {
+                panic!("{expected}")
+            };
+            assert!(why.contains(expected), "{why}");
+            assert_eq!(disk.read(Path::new(PATH)).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_leaves_what_was_there() {
+        let disk = MemoryDisk::default();
+        save_figures(&disk, Path::new(PATH), &Figures::default(), NOW).unwrap();
+        disk.fail(Fault::stop(0));
+
+        let failure = save_figures(&disk, Path::new(PATH), &Figures::default(), NOW).unwrap_err();
+
+        assert!(failure.detail.starts_with("cannot write /figures.json: "), "{failure}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_part_of_it_is_taken_for_the_whole(cut in any::<prop::sample::Index>()) {
+            let figures = Figures { schema: FIGURES_SCHEMA, ..Figures::default() };
+            let json = serde_json::to_vec(&figures).unwrap();
+            let is_unusable =
+                matches!(parse(&json[..cut.index(json.len())]), FiguresFound::Unusable { .. });
+            prop_assert!(is_unusable);
+        }
+    }
+}

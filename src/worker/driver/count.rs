@@ -1,0 +1,67 @@
+//! Counts what the loop does, for whoever watches. Nothing here decides anything.
+
+use std::time::Duration;
+
+use super::Driver;
+use crate::engine::figures::{Settled, grow};
+use crate::engine::{Cause, Failure, Machine, Moment};
+use crate::ledger::Tally;
+use crate::source::Source;
+use crate::worker::group::Weight;
+use crate::worker::jobs::Done;
+use crate::worker::world::World;
+
+impl<S: Source + 'static, W: World> Driver<S, W> {
+    /// Counts what a decision changed.
+    pub(super) fn count_step(&self, next: &Machine, now: Moment) {
+        let errors = next.error_count.saturating_sub(self.machine.error_count);
+        let has_changed = self.machine.status() != next.status();
+        self.meter.note(|figures| {
+            figures.turn(now);
+            grow(&mut figures.course.errors, u64::from(errors));
+            if has_changed {
+                figures.entered(next.status());
+            }
+        });
+    }
+
+    /// Takes over what the ledger counts, and counts what was added.
+    pub(super) fn count_on(&mut self, tally: Tally) {
+        let (before, now) = (settled(self.tally), settled(tally));
+        self.tally = tally;
+        self.meter.note(|figures| figures.settled(before, now));
+    }
+
+    /// Counts a group that is durable.
+    pub(super) fn count_group(&self, weight: Weight, took: Duration) {
+        self.meter.note(|figures| {
+            let items = &mut figures.items;
+            grow(&mut items.documents_stored, weight.documents);
+            grow(&mut items.bytes_stored, weight.bytes);
+            grow(&mut items.failed_attempts, weight.failed_attempts);
+            items.commit.note(took);
+        });
+    }
+
+    /// Notes how an attempt to get something of the source ended.
+    pub(super) fn count_attempt(&self, done: &Done) {
+        let cause = |failure: &Failure| failure.cause;
+        let end: Option<Cause> = match done {
+            Done::Looked(end) => end.as_ref().err().map(cause),
+            Done::Paged(end) => end.as_ref().err().map(cause),
+            Done::Proved(end) => end.as_ref().err().map(cause),
+            Done::Fetched { answer, .. } => answer.as_ref().err().map(cause),
+            Done::Refilled(_)
+            | Done::Committed { .. }
+            | Done::Finished(_)
+            | Done::Renewed(_)
+            | Done::Shut(_) => return,
+        };
+        self.meter.note(|figures| figures.attempted(end));
+    }
+}
+
+fn settled(tally: Tally) -> Settled {
+    let Tally { listed, stored, gone, quarantined, .. } = tally;
+    Settled { listed, stored, gone, quarantined }
+}

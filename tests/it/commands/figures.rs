@@ -1,0 +1,58 @@
+//! The figures that a worker leaves behind, and how they go on over its lives.
+
+use std::path::Path;
+
+use cynosure::disk::RealDisk;
+use cynosure::engine::figures::Figures;
+use cynosure::state::{FiguresFound, examine_figures};
+
+use crate::commands::home::Home;
+
+const FILE: &str = "state/demo/figures.json";
+
+fn figures(home: &Home) -> Figures {
+    let found = examine_figures(&RealDisk, Path::new(&home.path(FILE)));
+    let FiguresFound::Read(figures) = found else { panic!("{found:?}") };
+    *figures
+}
+
+#[test]
+fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
+    let home = Home::served(40);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let first = figures(&home);
+    let (items, requests) = (&first.items, &first.requests);
+    let messages = u64::try_from(home.messages().len()).unwrap();
+    assert_eq!((items.listed, items.stored, items.gone, items.quarantined), (40, 40, 0, 0));
+    assert_eq!((items.documents_stored, items.duration.count()), (messages, 40));
+    let bytes: u64 = home.messages().iter().map(|path| fs_err::metadata(path).unwrap().len()).sum();
+    assert_eq!(items.bytes_stored, bytes);
+    assert!(items.commit.count() > 0);
+    assert!(requests.by_class.ok > messages, "{requests:?}");
+    assert_eq!(requests.duration.count(), requests.by_class.ok);
+    assert!(requests.bytes_received > bytes);
+    assert_eq!((first.course.starts, first.course.sessions_completed), (1, 1));
+    assert_eq!(first.success_rate(), Some(1.0));
+
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let second = figures(&home);
+    assert_eq!((second.items.stored, second.course.starts), (40, 2));
+    assert!(second.requests.by_class.ok > first.requests.by_class.ok);
+    assert!(second.written_at > first.written_at);
+}
+
+#[test]
+fn figures_that_cannot_be_used_are_put_aside_and_hold_nothing_up() {
+    let home = Home::served(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    home.write(FILE, "{\"schema\":99}");
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("counting begins at zero"), "{ran:?}");
+    assert_eq!(figures(&home).course.starts, 1);
+    assert_eq!(home.read(&format!("{FILE}.unreadable-1")), "{\"schema\":99}");
+}

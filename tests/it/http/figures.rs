@@ -1,0 +1,131 @@
+//! What is counted of requests, and what becomes of a client that reaches nobody.
+
+use std::net::TcpListener as Listener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cynosure::engine::Cause;
+use cynosure::source::Meter;
+use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Wants};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use url::Url;
+
+use super::{Kept, attempts, limits, pass};
+use crate::hostile::{Act, Asked, Hostile, plain};
+
+fn counted(limits: Limits, trusted: &[&Url]) -> (Client, Meter) {
+    let (meter, gate) = (Meter::default(), Rc::new(OpenGate));
+    let trusted = trusted.iter().map(|url| url.origin()).collect();
+    (Client::new(limits, trusted, &Egress::Direct, gate, meter.clone()).unwrap(), meter)
+}
+
+async fn ask(client: &Client, url: &Url) -> Result<(), Cause> {
+    let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
+    client.answer(&ask).await.map(drop).map_err(|refusal| refusal.failure.cause)
+}
+
+#[tokio::test]
+async fn each_request_is_counted_once_by_how_it_ended() {
+    let server = Hostile::start(|_, asked: &Asked| {
+        let reply = match asked.path() {
+            "/ok" => plain("200 OK", "", "{\"a\":1}"),
+            "/moved" => plain("307 There", "Location: /ok\r\n", ""),
+            "/away" => plain("307 There", "Location: http://127.0.0.2/\r\n", ""),
+            "/much" => plain("429 Slowly", "Retry-After: 1\r\n", ""),
+            "/who" => plain("401 Who", "", ""),
+            "/gone" => plain("404 Gone", "", ""),
+            "/ill" => plain("500 Ill", "", ""),
+            "/login" => plain("200 OK", "Content-Type: text/html\r\n", "<html>"),
+            "/cut" => b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{".to_vec(),
+            _ => Vec::new(),
+        };
+        vec![Act::Send(reply), Act::Close]
+    })
+    .await;
+    let (client, meter) = counted(limits(), &[&server.url]);
+
+    for path in ["ok", "moved", "away", "much", "who", "gone", "ill", "login", "cut", "closed"] {
+        let url = server.url.join(path).unwrap();
+        let is_ok = ask(&client, &url).await.is_ok();
+        assert_eq!(is_ok, path == "ok" || path == "moved", "{path}");
+    }
+
+    let figures = meter.figures();
+    let by = figures.requests.by_class;
+    assert_eq!((by.ok, by.throttled, by.unauthorized, by.refused), (3, 1, 1, 1), "{by:?}");
+    assert_eq!((by.server_error, by.spoiled, by.unreachable), (1, 3, 1), "{by:?}");
+    assert_eq!((by.timeout, by.other), (0, 0), "{by:?}");
+    assert_eq!(server.asked().len(), 11, "one for each, and the redirect's second");
+    assert_eq!(figures.requests.duration.count(), 10, "all but the one without a reply");
+    assert_eq!(figures.requests.bytes_received, 14);
+    assert_eq!(figures.requests.retries, 0);
+}
+
+#[tokio::test]
+async fn a_document_counts_with_its_bytes_and_a_quick_retry_as_one() {
+    let server = Hostile::start(|before, _: &Asked| {
+        let status = if before == 0 { "500 Ill" } else { "200 OK" };
+        vec![Act::Send(plain(status, "", [b'x'; 1_000])), Act::Close]
+    })
+    .await;
+    let (client, meter) = counted(Limits { retry: attempts(2), ..limits() }, &[&server.url]);
+
+    let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
+    client.document(&ask, None, &mut Kept::default()).await.unwrap();
+
+    let requests = meter.figures().requests;
+    assert_eq!((requests.by_class.ok, requests.by_class.server_error), (1, 1));
+    assert_eq!((requests.retries, requests.bytes_received), (1, 1_000));
+}
+
+/// A server that keeps its connections, and counts them.
+async fn keeping() -> (Url, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                while let Ok(1..) = stream.read(&mut [0; 4096]).await {
+                    stream.write_all(&plain("200 OK", "", "{}")).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, connections)
+}
+
+#[tokio::test]
+async fn a_client_that_reaches_nobody_three_times_in_a_row_is_made_anew() {
+    let (well, connections) = keeping().await;
+    // Nobody listens where somebody did.
+    let nobody = Listener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead: Url = format!("http://{nobody}/").parse().unwrap();
+    let (client, meter) = counted(limits(), &[&well, &dead]);
+    let seen = || {
+        let client = meter.figures().client;
+        (client.failures_in_a_row, client.rebuilt, connections.load(Ordering::SeqCst))
+    };
+
+    ask(&client, &well).await.unwrap();
+    ask(&client, &well).await.unwrap();
+    assert_eq!(seen(), (0, 0, 1), "the connection is kept");
+
+    for _ in 0..2 {
+        assert_eq!(ask(&client, &dead).await, Err(Cause::Connection));
+    }
+    assert_eq!(seen(), (2, 0, 1));
+    ask(&client, &well).await.unwrap();
+    assert_eq!(seen(), (0, 0, 1), "a reply ends the row");
+
+    for _ in 0..4 {
+        assert_eq!(ask(&client, &dead).await, Err(Cause::Connection));
+    }
+    assert_eq!(seen(), (4, 1, 1));
+    ask(&client, &well).await.unwrap();
+    assert_eq!(seen(), (0, 1, 2), "what the old client kept is not used any more");
+}
