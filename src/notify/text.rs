@@ -42,7 +42,7 @@ impl Message {
                 let begun = many.iter().filter(|notice| notice.news != News::Ended).count();
                 match (begun, many.len() - begun) {
                     (begun, 0) => format!("{}: {begun} alerts", severity(self.severity())),
-                    (0, over) => format!("well again: {over} alerts are over"),
+                    (0, over) => format!("OVER: {over} alerts"),
                     (begun, over) => {
                         format!("{}: {begun} alerts, and {over} over", severity(self.severity()))
                     }
@@ -110,7 +110,7 @@ fn paragraph(notice: &Notice, now: Moment) -> String {
     match notice.news {
         News::Ended => {
             let why = alert.ended_since.as_deref();
-            lines.extend(why.map(|why| format!("It is no longer an alert: {}.", printable(why))));
+            lines.extend(why.map(|why| format!("Why: {}.", printable(why))));
             lines.push(format!("It began at {} and lasted {}.", alert.raised_at, span(lasted)));
         }
         News::Raised | News::Worse => {
@@ -136,7 +136,7 @@ fn sentence(alert: &Alert) -> String {
 
 fn word(notice: &Notice) -> &'static str {
     match notice.news {
-        News::Ended => "well again",
+        News::Ended => "OVER",
         News::Raised | News::Worse => severity(notice.alert.severity),
     }
 }
@@ -187,8 +187,10 @@ mod tests {
         What to do: put a fresh credential in its place.
         ");
         insta::assert_snapshot!(told(&Message::new("mars", ended, later)), @"
-        cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
-        CRITICAL: work: its credential is refused: 401 \u{1b}[31m
+        cynosure on mars: OVER: work: its credential is refused: 401 \u{1b}[31m
+
+        OVER: work: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z and lasted 3 h 5 min.
         ");
     }
 
@@ -211,8 +213,14 @@ mod tests {
         What to do: put a fresh credential in its place.
         ");
         insta::assert_snapshot!(told(&Message::new("mars", mixed.clone(), NOW)), @"
-        CRITICAL: work: its credential is refused: 401 \u{1b}[31m
-        CRITICAL: home: its credential is refused: 401 \u{1b}[31m
+        cynosure on mars: OVER: 2 alerts
+
+        OVER: work: its credential is refused: 401 \u{1b}[31m
+        Why: it is no longer in the configuration.
+        It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
+
+        OVER: home: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
         ");
         let both = [raised, mixed].concat();
         assert_eq!(
