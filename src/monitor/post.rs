@@ -84,18 +84,18 @@ impl Post {
             notices.iter().filter(|notice| notice.alert.worst >= self.alert.severity).collect();
         self.outbox().change(Lasts::PowerCut, |outbox| {
             outbox.keep(&channels, &self.sources);
-            for channel in channels.iter().filter(|channel| *channel != PING) {
-                for notice in wanted.iter().filter(|notice| !Outbox::is_of_itself(channel, notice))
-                {
-                    outbox.put(channel, Said::Notice(Box::new((*notice).clone())), now);
-                }
+            for notice in &wanted {
+                let wants =
+                    |channel: &&String| *channel != PING && !Outbox::is_of_itself(channel, notice);
+                let to = channels.iter().filter(wants).cloned().collect();
+                outbox.put(to, Said::Notice(Box::new((*notice).clone())), now);
             }
             let mut is_news = false;
             for (source, completed) in completed {
                 is_news |= outbox.counted(source, *completed);
             }
             if is_news && channels.contains(PING) {
-                outbox.put(PING, Said::Completed, now);
+                outbox.put([PING.to_owned()].into(), Said::Completed, now);
             }
             Ok(())
         })

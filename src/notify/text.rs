@@ -8,6 +8,9 @@ use crate::engine::{Moment, printable, span};
 /// The version of the JSON.
 const SCHEMA: u32 = 1;
 
+/// What a person reads of one message.
+const PARAGRAPHS_MAX: usize = 50;
+
 /// Something to tell.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -59,8 +62,12 @@ impl Message {
             return "This is a test, asked for with `cynosure alert test`. Alerts come this way."
                 .to_owned();
         }
-        let paragraphs: Vec<String> =
-            self.notices.iter().map(|notice| paragraph(notice, self.now)).collect();
+        let shown = self.notices.iter().take(PARAGRAPHS_MAX);
+        let mut paragraphs: Vec<String> = shown.map(|notice| paragraph(notice, self.now)).collect();
+        match self.notices.len().saturating_sub(PARAGRAPHS_MAX) {
+            0 => {}
+            more => paragraphs.push(format!("And {more} more: see `cynosure alert list`.")),
+        }
         paragraphs.join("\n\n")
     }
 
@@ -179,14 +186,14 @@ mod tests {
         let later = Moment(NOW.0 + 11_100_000);
         let ended = alerts.note(&looked(&[]), later);
 
-        insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @"
+        insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @r"
         cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z.
         What to do: put a fresh credential in its place.
         ");
-        insta::assert_snapshot!(told(&Message::new("mars", ended, later)), @"
+        insta::assert_snapshot!(told(&Message::new("mars", ended, later)), @r"
         cynosure on mars: OVER: work: its credential is refused: 401 \u{1b}[31m
 
         OVER: work: its credential is refused: 401 \u{1b}[31m
@@ -201,7 +208,7 @@ mod tests {
         let mixed =
             alerts.note(&Looked { subjects: ["home".to_owned()].into(), ..looked(&[]) }, NOW);
 
-        insta::assert_snapshot!(told(&Message::new("mars", raised.clone(), NOW)), @"
+        insta::assert_snapshot!(told(&Message::new("mars", raised.clone(), NOW)), @r"
         cynosure on mars: CRITICAL: 2 alerts
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
@@ -212,7 +219,7 @@ mod tests {
         It began at 2026-03-07T09:05:03.000Z.
         What to do: put a fresh credential in its place.
         ");
-        insta::assert_snapshot!(told(&Message::new("mars", mixed.clone(), NOW)), @"
+        insta::assert_snapshot!(told(&Message::new("mars", mixed.clone(), NOW)), @r"
         cynosure on mars: OVER: 2 alerts
 
         OVER: work: its credential is refused: 401 \u{1b}[31m

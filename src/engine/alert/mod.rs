@@ -22,7 +22,7 @@ mod tests;
 pub use self::book::{ALERTS_KEPT, Alerts, Looked};
 pub use self::channel::{Protection, Shape};
 pub use self::concern::{Cause, Concern};
-pub use self::outbox::{Outbox, Said, Tray, WORDS_MAX, WORDS_PER_DELIVERY, Word};
+pub use self::outbox::{Outbox, Said, Tray, Word};
 pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};
