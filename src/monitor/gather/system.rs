@@ -14,8 +14,8 @@ const MEMORY_FILE: &str = "/proc/meminfo";
 /// How long the processors are watched where there was no look before: a shorter burst is no load.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// Ticks of all processors below which a share of them says nothing: a second of one processor.
-const TICKS_MIN: u64 = 100;
+/// Ticks of all processors below which a share of them says nothing: half a second of one processor.
+const TICKS_MIN: u64 = 50;
 
 /// Remembers what the processors had done when it last looked, and the share that came of it.
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ mod tests {
 
         assert_eq!(note(90, 1100), Some(0.9));
         assert_eq!(note(90, 1100), Some(0.9));
-        assert_eq!(note(91, 1199), Some(0.9));
+        assert_eq!(note(91, 1149), Some(0.9));
         assert_eq!(note(100, 1200), Some(0.1));
         assert_eq!(note(7, 70), Some(0.1), "a processor has gone");
         assert_eq!(note(57, 170), Some(0.5));
