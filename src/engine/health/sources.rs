@@ -65,7 +65,7 @@ fn silence(state: &StateSeen, now: Moment) -> Duration {
 pub(super) fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
     let rates = || {
-        let known = |source: &SourceSeen| Some(source.counts?.rate()?);
+        let known = |source: &SourceSeen| source.counts?.rate();
         sources.iter().filter_map(known)
     };
     let check = |source: &SourceSeen| {
