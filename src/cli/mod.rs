@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod args;
+mod board;
 mod breaker;
 mod check;
 mod closing;
@@ -30,6 +31,7 @@ mod requeue;
 mod reset;
 mod run;
 mod sentence;
+mod serving;
 mod signals;
 mod simulate;
 mod since;

@@ -13,6 +13,7 @@ use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told, watcher};
 use crate::config::Environment;
@@ -48,15 +49,25 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
     let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
     let feeding = feeding(&ground.environment);
     let mut seen = Seen::default();
+    let mut serving = Serving::new(&ground);
     loop {
         ground = reread(&common, ground);
+        serving = tokio::select! {
+            serving = RealWorld.offload(serving.following(&ground)) => serving,
+            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+        };
         let now = RealWorld.now();
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let looking = RealWorld.offload(move || monitor.round(now));
         let round = tokio::select! {
             round = looking => round,
-            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+            exit = signals.heard() => {
+                let exit = stopping(&notifier, exit);
+                serving.stop();
+                return Ok(exit);
+            }
         };
+        serving.note_day(now);
         seen.tell(&round, now);
         let status = status(&round, ground.loaded.settings.sources.len());
         notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
@@ -68,7 +79,11 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
             let nap = feeding.map_or(next, |feeding| next.min(RealWorld.now().after(feeding)));
             tokio::select! {
                 () = RealWorld.sleep_until(nap) => notifier.tell(&[Word::Alive]),
-                exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+                exit = signals.heard() => {
+                    let exit = stopping(&notifier, exit);
+                    serving.stop();
+                    return Ok(exit);
+                }
             }
             // A clock that was set back must not make the wait longer than it was to be.
             let longest = RealWorld.now().after(ground.loaded.settings.monitor.interval);

@@ -13,9 +13,11 @@ mod kept;
 mod lookout;
 mod record;
 mod round;
+mod trends;
 
 pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
 pub use self::kept::Kept;
 pub use self::lookout::Lookout;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
 pub use self::round::{Act, Monitor, Permit, Powers, Round};
+pub use self::trends::{DAY_STEP, DAY_STEPS, Days, Measured, NAMES_MAX, TRENDS_FILE, TrendsFile, add};

@@ -18,13 +18,12 @@ use super::Offer;
 use super::guard::{Refusal, Token, admit};
 use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
 use crate::endpoint::answer::{
-    Answer, HTML, METRICS, TEXT, answer, json, problem, seconds, set,
+    Answer, HTML, METRICS, answer, json, problem, seconds, set,
 };
 use crate::endpoint::page::{self, Near};
-use crate::endpoint::route::{Astray, Focus, LIMIT_MAX, Route};
+use crate::endpoint::route::{Astray, Focus, Route};
 use crate::endpoint::view::{Lookout, Snapshot, Untold};
 use crate::endpoint::{documents, events};
-use crate::engine::Moment;
 
 /// How long a look at everything is good for: however many ask, it is made once in this time.
 const FRESH: Duration = Duration::from_secs(1);
