@@ -3,7 +3,7 @@
 use crate::cli::breaker::Remarks;
 use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
-use crate::cli::words::{NOTHING, clock_and_wait, remaining};
+use crate::cli::words::{NOTHING, clock, clock_and_wait, remaining};
 use crate::config::Kind;
 use crate::endpoint::view::{LastError, Source};
 use crate::engine::watch::Level;
@@ -118,10 +118,10 @@ fn deadline(
     match state.status {
         Status::Collecting | Status::Downloading => {
             let until = state.until.filter(|_| worker == Worker::Running)?;
-            Some(format!("progress by {}", clock_and_wait(until, now)))
+            Some(clock_and_wait(until, now))
         }
+        Status::Completed => state.completion_time.map(|at| clock(at, now)),
         Status::Idle
-        | Status::Completed
         | Status::Error
         | Status::RateLimited
         | Status::AuthFailed => (told != NOTHING).then(|| told.to_owned()),
