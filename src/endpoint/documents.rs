@@ -108,8 +108,6 @@ pub(super) fn trends(snapshot: &Snapshot) -> Value {
 }
 
 fn one(trend: &Trend, now: Moment) -> Value {
-    let series = |series: &Series| {
-        json!({ "step_seconds": series.step().as_secs(), "values": series.until(now) })
-    };
+    let series = |series: &Series| json!({ "step_seconds": series.step().as_secs(), "values": series.until(now) });
     json!({ "recent": series(&trend.recent), "day": series(&trend.day) })
 }

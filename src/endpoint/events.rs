@@ -54,8 +54,7 @@ pub(super) fn stream(
     stopped: watch::Receiver<bool>,
 ) -> Answer {
     let next = Instant::now();
-    let watcher =
-        Watcher { service, focus, stopped, next, quiet: 0, shown: None, _place: place };
+    let watcher = Watcher { service, focus, stopped, next, quiet: 0, shown: None, _place: place };
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let bytes = watcher.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
@@ -100,7 +99,8 @@ impl Watcher {
             self.shown = Some(by_id(sections));
             return Some(Bytes::from_static(b"event: reload\ndata: {}\n\n"));
         }
-        let events: String = sections.iter().filter(|section| is_other(section)).map(event).collect();
+        let events: String =
+            sections.iter().filter(|section| is_other(section)).map(event).collect();
         *shown = by_id(sections);
         if !events.is_empty() {
             self.quiet = 0;

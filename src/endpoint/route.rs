@@ -24,12 +24,23 @@ pub(super) enum Route {
     Overview,
     Sources,
     Providers,
-    Alerts { limit: usize, severity: Option<Severity> },
+    Alerts {
+        limit: usize,
+        severity: Option<Severity>,
+    },
     Degradation,
     Trends,
-    Source { name: String },
-    History { source: String, limit: usize },
-    Failures { source: String, limit: usize },
+    Source {
+        name: String,
+    },
+    History {
+        source: String,
+        limit: usize,
+    },
+    Failures {
+        source: String,
+        limit: usize,
+    },
     Description,
 }
 
@@ -138,11 +149,10 @@ mod tests {
             Route::of("/api/sources/wo%2Drk/history", Some("limit=7")),
             Ok(Route::History { source: "wo-rk".to_owned(), limit: 7 })
         );
-        assert_eq!(
-            Route::of("/api/sources/a", None),
-            Ok(Route::Source { name: "a".to_owned() })
-        );
-        for path in ["", "/x", "//", "/health/", "/api", "/api/sources/a/b", "/api/sources/%ff", "*"] {
+        assert_eq!(Route::of("/api/sources/a", None), Ok(Route::Source { name: "a".to_owned() }));
+        for path in
+            ["", "/x", "//", "/health/", "/api", "/api/sources/a/b", "/api/sources/%ff", "*"]
+        {
             assert_eq!(Route::of(path, None), Err(Astray::Nothing), "{path}");
         }
     }
@@ -154,7 +164,9 @@ mod tests {
         assert_eq!(alerts(""), asked(LIMIT, None));
         assert_eq!(alerts("limit=1000&severity=critical"), asked(1000, Some(Severity::Critical)));
         assert_eq!(alerts("severity="), asked(LIMIT, None));
-        for query in ["limit=0", "limit=1001", "limit=-1", "limit=%2B5", "limit=1e3", "severity=bad"] {
+        for query in
+            ["limit=0", "limit=1001", "limit=-1", "limit=%2B5", "limit=1e3", "severity=bad"]
+        {
             assert!(matches!(alerts(query), Err(Astray::BadParameter(_))), "{query}");
         }
         let focus = Focus { severity: None, source: Some("my work".to_owned()) };

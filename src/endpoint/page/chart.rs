@@ -159,9 +159,12 @@ mod tests {
     fn a_line_is_told_in_words_too() {
         let drawn = spark(&series(&[1.0, 2.0, 14.25]), NOW, "items per second").into_string();
 
-        assert!(drawn.contains(
-            "aria-label=\"items per second over the last 50 s: highest 14.2, last 14.2\""
-        ), "{drawn}");
+        assert!(
+            drawn.contains(
+                "aria-label=\"items per second over the last 50 s: highest 14.2, last 14.2\""
+            ),
+            "{drawn}"
+        );
         assert!(drawn.contains("M75.0"), "{drawn}");
     }
 
@@ -176,6 +179,9 @@ mod tests {
     #[test]
     fn all_zero_lies_at_the_bottom() {
         assert!((height(0.0, highest(&[Some(0.0)])) - HEIGHT).abs() < f32::EPSILON);
-        assert_eq!([0.0, 0.5, 14.25, 250.4, 81_113.0].map(short), ["0", "0.50", "14.2", "250", "81k"]);
+        assert_eq!(
+            [0.0, 0.5, 14.25, 250.4, 81_113.0].map(short),
+            ["0", "0.50", "14.2", "250", "81k"]
+        );
     }
 }

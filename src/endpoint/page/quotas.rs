@@ -14,7 +14,8 @@ const RATES_MAX: usize = 6;
 
 pub(super) fn trends(snapshot: &Snapshot) -> Markup {
     let rates = &snapshot.trends.rates;
-    let known = snapshot.sources.iter().filter_map(|source| Some((source, rates.get(&source.name)?)));
+    let known =
+        snapshot.sources.iter().filter_map(|source| Some((source, rates.get(&source.name)?)));
     html! {
         section #trends aria-labelledby="trends-title" {
             h2 #trends-title { "Rate and quota over time" }

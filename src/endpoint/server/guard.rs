@@ -156,9 +156,16 @@ mod tests {
         for proof in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
             assert_eq!(by_token(&[proof]), Ok(()), "{proof}");
         }
-        for proof in
-            ["Bearer s3cre", "Bearer s3crett", "Bearer", "s3cret", "Basic !!", "Basic czNjcmV0", "Digest s3cret", ""]
-        {
+        for proof in [
+            "Bearer s3cre",
+            "Bearer s3crett",
+            "Bearer",
+            "s3cret",
+            "Basic !!",
+            "Basic czNjcmV0",
+            "Digest s3cret",
+            "",
+        ] {
             assert_eq!(by_token(&[proof]), Err(Refusal::Unknown), "{proof}");
         }
         assert_eq!(by_token(&[]), Err(Refusal::Unknown));
