@@ -32,13 +32,14 @@ pub mod disk;
 
 // Each speaks to one thing, and none to another of them.
 // READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;
-// SPEAKS to systemd.
+// SPEAKS to systemd; MEASURES for whoever collects metrics.
 pub mod archive;
 pub mod config;
 pub mod ledger;
 pub mod source;
 pub mod state;
 pub mod systemd;
+pub mod telemetry;
 
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;

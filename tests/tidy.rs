@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
+    ("telemetry", &["engine"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -24,12 +25,24 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd"]),
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "telemetry"]),
     (
         "cli",
         &[
-            "engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd",
-            "worker", "monitor", "demo", "simulate",
+            "engine",
+            "retry",
+            "disk",
+            "config",
+            "source",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "telemetry",
+            "worker",
+            "monitor",
+            "demo",
+            "simulate",
         ],
     ),
 ];
