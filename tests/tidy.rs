@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
     ("endpoint", &["engine", "words"]),
+    ("telemetry", &["engine"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -26,12 +27,26 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd"]),
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "telemetry"]),
     (
         "cli",
         &[
-            "engine", "retry", "disk", "words", "config", "source", "ledger", "archive", "state",
-            "systemd", "endpoint", "worker", "monitor", "demo", "simulate",
+            "engine",
+            "retry",
+            "disk",
+            "words",
+            "config",
+            "source",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "telemetry",
+            "endpoint",
+            "worker",
+            "monitor",
+            "demo",
+            "simulate",
         ],
     ),
 ];

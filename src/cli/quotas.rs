@@ -11,7 +11,7 @@ use crate::disk::SharedFile;
 use crate::endpoint::view;
 use crate::engine::quota::{Basis, Limit, Quota, QuotaMode, Standing};
 use crate::engine::{Moment, printable};
-use crate::worker::{QUOTA_FILE, ScopeKey, ScopeMemory, gate_rules, read_quotas};
+use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
 
 const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 
@@ -35,7 +35,7 @@ pub(super) fn quotas(ground: &Ground, now: Moment) -> Result<Vec<Known>, Trouble
 }
 
 fn standing(settings: &Settings, memory: &ScopeMemory, now: Moment) -> Standing {
-    let policy = gate_rules(settings, &memory.provider).policy;
+    let policy = settings.quota_policy(&memory.provider);
     Quota::recall(policy, &memory.quota, now).standing(now)
 }
 

@@ -8,4 +8,7 @@ mod hostile;
 mod http;
 mod jmap;
 mod mailbox;
+#[path = "../fixtures/metrics.rs"]
+mod metrics;
 mod outlet;
+mod telemetry;

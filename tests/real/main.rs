@@ -16,7 +16,10 @@ mod jmap;
 mod kill;
 mod large;
 mod memory;
+#[path = "../fixtures/metrics.rs"]
+mod metrics;
 mod patience;
+mod prometheus;
 mod proxy;
 mod requirement;
 mod systemd;
