@@ -1,6 +1,7 @@
 //! What the endpoint shows: everything that the files of the state folder tell, gathered by whoever can read them.
 
 mod judged;
+mod metrics;
 mod source;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,13 @@ use crate::endpoint::view::{
     Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
 };
 use crate::engine::degradation::{History, ProviderHealth};
+use crate::engine::health::System;
 use crate::engine::trend::Series;
 use crate::engine::watch::Level;
 use crate::engine::{Cause, Moment, SessionId, alert, printable};
 use crate::ledger::FailureFilter;
 use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add};
+use crate::telemetry::{self, Input};
 use crate::worker::{RealWorld, World};
 
 /// The steps in which the last half hour is remembered, and how many there are.
@@ -37,12 +40,14 @@ const RECENT_STEPS: usize = 180;
 pub(super) struct Board {
     ground: Mutex<Arc<Ground>>,
     recent: Mutex<Days>,
+    /// What was last seen of the machine.
+    system: Mutex<Option<System>>,
 }
 
 impl Board {
     #[must_use]
     pub(super) fn new(ground: &Ground) -> Self {
-        Self { ground: Mutex::new(Arc::new(ground.clone())), recent: Mutex::default() }
+        Self { ground: Mutex::new(Arc::new(ground.clone())), recent: Mutex::default(), system: Mutex::default() }
     }
 
     /// Goes by another configuration from now on.
@@ -109,6 +114,12 @@ impl Board {
         })
     }
 
+    fn measured(&self) -> Result<Input, Untold> {
+        let system = self.system.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let gathered = metrics::gather(&self.ground(), system, RealWorld.now());
+        gathered.map_err(|trouble| unreadable(&trouble))
+    }
+
     fn of_source<T>(
         &self,
         name: &str,
@@ -158,14 +169,12 @@ impl Lookout for Board {
         })
     }
 
-    fn metrics(&self, of: &Snapshot) -> String {
-        let mut text = String::from("# TYPE cynosure_sources gauge\n");
-        text.push_str(&format!("cynosure_sources {}\n", of.sources.len()));
-        text
+    fn metrics(&self) -> Result<String, Untold> {
+        self.measured().map(|input| telemetry::text(&input))
     }
 
-    fn metrics_json(&self, of: &Snapshot) -> Value {
-        serde_json::json!({ "cynosure_sources": of.sources.len() })
+    fn metrics_json(&self) -> Result<Value, Untold> {
+        self.measured().map(|input| telemetry::json(&input))
     }
 }
 

@@ -202,17 +202,11 @@ impl Service {
     }
 
     async fn metrics(&self, accept: Option<&str>) -> Result<Answer, Unanswered> {
-        let snapshot = self.snapshot().await?;
-        let lookout = Arc::clone(&self.lookout);
-        let wants_json = accept.is_some_and(|accept| prefers_json(accept));
-        let rendered = spawn_blocking(move || {
-            if wants_json {
-                ok(&lookout.metrics_json(&snapshot))
-            } else {
-                answer(StatusCode::OK, METRICS, lookout.metrics(&snapshot))
-            }
-        });
-        let mut answer = rendered.await.map_err(|_fell| Unanswered::Broken)?;
+        let mut answer = if accept.is_some_and(prefers_json) {
+            ok(&self.told(|lookout| lookout.metrics_json()).await?)
+        } else {
+            answer(StatusCode::OK, METRICS, self.told(|lookout| lookout.metrics()).await?)
+        };
         set(&mut answer, header::VARY, "accept");
         Ok(answer)
     }
@@ -256,6 +250,13 @@ impl Service {
         read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let _place = self.ledgers.acquire().await.map_err(|_closed| Unanswered::Broken)?;
+        self.told(read).await
+    }
+
+    async fn told<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
+    ) -> Result<T, Unanswered> {
         let lookout = Arc::clone(&self.lookout);
         let read = spawn_blocking(move || read(&*lookout)).await;
         Ok(read.map_err(|_fell| Unanswered::Broken)??)
