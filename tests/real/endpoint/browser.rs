@@ -155,6 +155,15 @@ impl Browser {
         ));
     }
 
+    /// Waits until a page that began after this time is loaded.
+    pub(crate) fn until_loaded_after(&mut self, origin: &Value) {
+        while self.evaluate("document.readyState === 'complete' && performance.timeOrigin") == *origin
+            || self.evaluate("document.readyState") != "complete"
+        {
+            self.wait_for("Page.loadEventFired");
+        }
+    }
+
     pub(crate) fn text(&mut self, selector: &str) -> String {
         let text = self.evaluate(&format!("document.querySelector({selector:?})?.innerText ?? ''"));
         text.as_str().unwrap_or_default().to_owned()

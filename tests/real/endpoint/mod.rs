@@ -1,6 +1,7 @@
 //! The endpoint as those meet it for whom it is: a browser, and a program that reads its description.
 
 mod browser;
+mod described;
 mod page;
 #[path = "../../it/endpoint/scene.rs"]
 mod scene;
@@ -17,7 +18,7 @@ use self::scene::Scene;
 struct Stage {
     scene: Arc<Scene>,
     address: SocketAddr,
-    _server: Server,
+    server: Server,
 }
 
 impl Stage {
@@ -28,7 +29,7 @@ impl Stage {
         let offer =
             Offer { lookout: Arc::clone(&scene) as _, token: None, requests_per_minute: 10_000 };
         let server = Server::start(&listening, offer).expect("it can be served");
-        Self { scene, address, _server: server }
+        Self { scene, address, server }
     }
 
     fn url(&self, path: &str) -> String {
