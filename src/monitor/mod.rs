@@ -11,11 +11,13 @@
 mod health;
 mod kept;
 mod lookout;
+mod measure;
 mod record;
 mod round;
 
 pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
 pub use self::kept::Kept;
 pub use self::lookout::Lookout;
+pub use self::measure::measure;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
 pub use self::round::{Act, Monitor, Permit, Powers, Round};

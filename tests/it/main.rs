@@ -8,6 +8,7 @@ mod hostile;
 mod http;
 mod jmap;
 mod mailbox;
+mod measure;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod outlet;
