@@ -30,11 +30,15 @@ pub mod retry;
 // TOUCHES: durable file operations and locks, and a disk in memory to take their place.
 pub mod disk;
 
+// SAYS numbers and times in words, the same everywhere a person reads them.
+pub mod words;
+
 // Each speaks to one thing, and none to another of them.
 // READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;
-// SPEAKS to systemd; MEASURES for whoever collects metrics.
+// SPEAKS to systemd; MEASURES for whoever collects metrics; SHOWS all of it over HTTP.
 pub mod archive;
 pub mod config;
+pub mod endpoint;
 pub mod ledger;
 pub mod source;
 pub mod state;

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // A library of its own, which whoever calls something that may fail for a moment can use.
     ("retry", &["engine"]),
     ("disk", &["engine", "retry"]),
+    ("words", &["engine"]),
     ("config", &["engine", "retry", "disk"]),
     ("source", &["engine", "retry", "disk"]),
     ("ledger", &["engine", "retry", "disk"]),
@@ -17,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
     ("telemetry", &["engine"]),
+    ("endpoint", &["engine", "words"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -32,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "engine",
             "retry",
             "disk",
+            "words",
             "config",
             "source",
             "ledger",
@@ -39,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "state",
             "systemd",
             "telemetry",
+            "endpoint",
             "worker",
             "monitor",
             "demo",
@@ -51,7 +55,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
     ("reqwest", &["source"]),
-    ("hyper::", &["demo", "source"]),
+    ("hyper::", &["demo", "endpoint", "source"]),
+    ("maud", &["endpoint"]),
+    ("listenfd", &["endpoint"]),
     ("syncfs", &["disk"]),
     ("fsync(", &["disk"]),
     ("flock(", &["disk"]),

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::alert;
 use super::ask::plain_text;
 use super::auth;
+use super::endpoint;
 use super::file::{Node, Table};
+use super::health;
 use super::merge::Variable;
 use super::place::Place;
 use super::provider::{CONCURRENCY, providers};
@@ -43,9 +46,6 @@ const TABLES: [&str; 15] = [
     "source", "provider", "monitor", "health", "alert", "endpoint",
 ];
 
-/// Tables whose names are taken but whose settings come with the commands behind them.
-const TABLES_WITHOUT_SETTINGS: [&str; 3] = ["health", "alert", "endpoint"];
-
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
 pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let restart = ask_table(reader, "restart", restart);
@@ -59,6 +59,9 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let archive =
         ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
     let monitor = ask_table(reader, "monitor", monitor);
+    let health = ask_table(reader, "health", health::health);
+    let alert = alert::alert(reader);
+    let endpoint = ask_table(reader, "endpoint", endpoint::endpoint);
     let sources = sources(reader);
     proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
@@ -74,6 +77,9 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         breaker,
         archive,
         monitor,
+        health,
+        alert,
+        endpoint,
         sources,
         providers,
     }
@@ -326,15 +332,6 @@ fn required<T>(
 }
 
 fn refuse_other_tables(reader: &mut Reader<'_>) {
-    for name in TABLES_WITHOUT_SETTINGS {
-        for (key, node) in reader.table(name) {
-            let what = format!(
-                "`{name}.{}`: [{name}] has no settings yet in this version; remove it",
-                quote_key(&key)
-            );
-            reader.refuse(node.place, what);
-        }
-    }
     let others: Table = std::mem::take(&mut reader.layers.tree);
     for (name, node) in others {
         let remedy = match nearest(&name, TABLES) {

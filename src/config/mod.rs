@@ -3,13 +3,16 @@
 //! A configuration is good as a whole or refused as a whole, with every mistake in it named by place, key and remedy.
 //! Secrets are never in it; a [`CredentialRef`] says where one is, and reads it when asked.
 
+mod alert;
 mod ask;
 mod auth;
 mod build;
 mod credential;
+mod endpoint;
 mod environment;
 mod error_rules;
 mod file;
+mod health;
 mod merge;
 mod mistake;
 mod place;
@@ -28,8 +31,11 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use self::alert::{Address, Alert, Mail, Protection, Shape, Webhook};
 pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
+pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;
+pub use self::health::Health;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
 pub use self::provider::{Provider, Route, SharedBy};

@@ -171,7 +171,12 @@ impl Section<'_, '_> {
 
     /// Refuses a setting that was asked for, where it is written.
     pub(super) fn refuse_entry(&mut self, key: &str, what: String) {
-        if let Some(place) = self.written_at(&[key]) {
+        self.refuse_written(&[key], what);
+    }
+
+    /// Refuses settings that do not go together, where the last of them is written.
+    pub(super) fn refuse_written(&mut self, keys: &[&str], what: String) {
+        if let Some(place) = self.written_at(keys) {
             self.reader.refuse(place, what);
         }
     }
@@ -202,9 +207,6 @@ impl Section<'_, '_> {
             self.key(longer.0),
             write_duration(longer.1),
         );
-        let written = self.written_at(&[shorter.0, longer.0]);
-        if let Some(place) = written {
-            self.reader.refuse(place, what);
-        }
+        self.refuse_written(&[shorter.0, longer.0], what);
     }
 }

@@ -6,6 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alert::Alert;
+use super::endpoint::Endpoint;
+use super::health::Health;
 use super::provider::Provider;
 use super::proxy::Proxy;
 use super::retry::Retry;
@@ -27,6 +30,9 @@ pub struct Settings {
     pub breaker: Breaker,
     pub archive: Archive,
     pub monitor: Monitor,
+    pub health: Health,
+    pub alert: Alert,
+    pub endpoint: Endpoint,
     pub sources: BTreeMap<SourceName, Source>,
     pub providers: BTreeMap<String, Provider>,
 }

@@ -27,6 +27,33 @@ pub struct Room {
     /// Bytes that this user may still write.
     pub free: u64,
     pub total: u64,
+    /// Bytes that are written.
+    pub used: u64,
+    /// How many files it can hold, and how many more; zero where there is no such number.
+    pub inodes: u64,
+    pub inodes_free: u64,
+    /// The same for all folders on it.
+    pub id: u64,
+}
+
+impl Room {
+    /// The share that is used of what this user may use, from 0 to 1, as `df` has it.
+    #[must_use]
+    pub fn share_used(&self) -> f64 {
+        share(self.used, self.used.saturating_add(self.free))
+    }
+
+    /// The share of inodes that is used, from 0 to 1; `None` where there is no such number.
+    #[must_use]
+    pub fn share_of_inodes(&self) -> Option<f64> {
+        let used = self.inodes.saturating_sub(self.inodes_free);
+        (self.inodes > 0).then(|| share(used, self.inodes))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 /// Looks at the filesystem that a path is on.
@@ -40,6 +67,10 @@ pub fn room(path: &Path) -> io::Result<Room> {
         kind: KINDS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name),
         free: space.f_bavail.saturating_mul(space.f_frsize),
         total: space.f_blocks.saturating_mul(space.f_frsize),
+        used: space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize),
+        inodes: space.f_files,
+        inodes_free: space.f_favail,
+        id: space.f_fsid,
     })
 }
 
@@ -54,6 +85,8 @@ mod tests {
         let found = room(home.path()).unwrap();
 
         assert!(found.free <= found.total && found.total > 0, "{found:?}");
+        assert!((0.0..=1.0).contains(&found.share_used()), "{found:?}");
+        assert!(found.share_of_inodes().is_none_or(|share| share <= 1.0), "{found:?}");
     }
 
     #[test]

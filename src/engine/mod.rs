@@ -30,6 +30,7 @@ pub mod retry_after;
 mod rules;
 mod size;
 mod span;
+pub mod trend;
 pub mod watch;
 
 pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};

@@ -66,6 +66,13 @@ impl Restarts {
         };
         Grant { at, in_a_row: self.in_a_row, looping }
     }
+
+    /// Whether the restarts have become a loop that no progress has ended since.
+    #[must_use]
+    pub fn is_looping(&self, last_progress: Moment) -> bool {
+        let is_since = self.last_ms.is_some_and(|last| Moment(last) >= last_progress);
+        self.in_a_row > RESTARTS_MAX && is_since
+    }
 }
 
 /// The pause after so many restarts in a row.
@@ -95,6 +102,15 @@ mod tests {
         let expected = [(0, no), (10, no), (20, no), (40, no), (80, no)];
         assert_eq!(told[..5], expected);
         assert_eq!(told[5..], [(160, Looping::Begins), (300, still), (300, still)]);
+    }
+
+    #[test]
+    fn a_loop_lasts_until_there_is_progress() {
+        let restarts = Restarts { in_a_row: 6, last_ms: Some(NOW.0) };
+
+        assert!(restarts.is_looping(NOW));
+        assert!(!restarts.is_looping(Moment(NOW.0 + 1)));
+        assert!(!Restarts { in_a_row: 5, ..restarts }.is_looping(NOW));
     }
 
     #[test]

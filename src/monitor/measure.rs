@@ -8,7 +8,7 @@ use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
 use crate::engine::Moment;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{Memory, Phase};
-use crate::engine::health::{Area, Report, System};
+use crate::engine::health::{Area, Report};
 use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
 use crate::engine::watch::Level;
 use crate::monitor::health::HealthFiles;
@@ -19,15 +19,9 @@ use crate::state::{
 };
 use crate::telemetry::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
 
-/// Looks at everything but the machine, which is looked at by whoever judges health. It blocks for
-/// as long as reading a few small files takes.
+/// Reads it all. It blocks for as long as reading a few small files takes.
 #[must_use]
-pub fn measure(
-    settings: &Settings,
-    state_dir: &Path,
-    system: Option<System>,
-    now: Moment,
-) -> Input {
+pub fn measure(settings: &Settings, state_dir: &Path, now: Moment) -> Input {
     let files = HealthFiles::new(state_dir);
     let health = files.health.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
     let alerts = files.alerts.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
@@ -42,7 +36,7 @@ pub fn measure(
         alerts: counts(alerts.all()),
         unit: unit(settings, state_dir, health.report.as_ref()),
         report: health.report,
-        system,
+        system: health.system,
     }
 }
 

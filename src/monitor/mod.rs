@@ -8,6 +8,7 @@
 //! writes into a file of its own. A round ends within the time limits of its calls over the bus, so
 //! that it can be fed to a watchdog.
 
+mod gather;
 mod health;
 mod kept;
 mod lookout;
@@ -15,6 +16,7 @@ mod measure;
 mod record;
 mod round;
 
+pub use self::gather::{Gatherers, Named, Scope};
 pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
 pub use self::kept::Kept;
 pub use self::lookout::Lookout;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use cynosure::config::{Environment, load};
+use cynosure::engine::health::{Report, System};
 use cynosure::engine::{Moment, Status};
-use cynosure::monitor::measure;
+use cynosure::monitor::{HealthFiles, measure};
 use cynosure::telemetry::text;
 
 use crate::commands::home::Home;
@@ -13,13 +14,17 @@ const LATER: Moment = Moment(4_102_444_800_000);
 
 fn measured(home: &Home) -> cynosure::telemetry::Input {
     let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
-    measure(&loaded.settings, &home.path("state"), None, LATER)
+    measure(&loaded.settings, &home.path("state"), LATER)
 }
 
 #[test]
 fn a_run_is_seen_in_the_metrics() {
     let home = Home::served(30);
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let files = HealthFiles::new(&home.path("state"));
+    let system = System { cpu: None, memory: Some(0.5), disks: Vec::new() };
+    files.publish(Report::new(Vec::new(), LATER), Vec::new(), Some(system), LATER).unwrap();
 
     let input = measured(&home);
 
@@ -36,6 +41,7 @@ fn a_run_is_seen_in_the_metrics() {
         r#"cynosure_items_stored_total{source="demo"} 30"#,
         r#"cynosure_item_duration_seconds_count{source="demo"} 30"#,
         r#"cynosure_source_state{source="demo",state="completed"} 1"#,
+        "cynosure_memory_usage_ratio 0.5",
         r#"cynosure_breaker_state{breaker="archive",state="closed"} 1"#,
     ] {
         assert!(text.lines().any(|is| is == line), "{line} is not in {text}");

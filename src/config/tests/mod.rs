@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod alert;
 mod error_rules;
 mod layers;
 mod proxy;
@@ -171,14 +172,6 @@ fn the_first_wait_after_transient_failures_follows_retry_delay_base_unless_given
         base("[restart]\nretry_delay_base = 7\n[backoff.base]\ntransient = 8\n"),
         Duration::from_secs(8)
     );
-}
-
-#[test]
-fn tables_whose_settings_come_later_may_only_be_empty() {
-    assert!(load_text("[health]\n[alert]\n[endpoint]\n").is_ok());
-
-    let error = mistakes("[alert]\nmail = \"me@example.com\"\n");
-    assert!(error.contains("[alert] has no settings yet in this version"), "{error}");
 }
 
 #[test]

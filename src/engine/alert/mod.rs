@@ -11,6 +11,7 @@
 
 mod book;
 mod concern;
+mod outbox;
 
 #[cfg(test)]
 mod laws;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use self::book::{ALERTS_KEPT, Alerts, Looked};
 pub use self::concern::{Cause, Concern};
+pub use self::outbox::{Outbox, Said, Tray, WORDS_MAX, WORDS_PER_DELIVERY, Word};
 pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};

@@ -70,7 +70,8 @@ impl Histogram {
         Some(Duration::from_millis(BOUNDS_MILLIS[BOUNDS_MILLIS.len() - 1]))
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Counts what another counted, too.
+    pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             grow(mine, theirs);
         }

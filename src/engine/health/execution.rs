@@ -1,6 +1,6 @@
 //! The unit and the work of each source, as the watch over them found it.
 
-use crate::engine::health::{Area, Check, Facts, Thresholds, many, or_well};
+use crate::engine::health::{Area, Check, Facts, Thresholds, or_well};
 use crate::engine::watch::{Finding, Level, Subject};
 use crate::engine::{Moment, span};
 
@@ -29,38 +29,35 @@ pub(super) fn service(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
     checks
 }
 
-/// The work of each source.
+/// The work of each source, one check for each.
 pub(super) fn execution(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
-    let mut amiss = Vec::new();
+    let mut checks = Vec::new();
     for finding in &facts.findings {
         let Subject::Source(name) = &finding.about else { continue };
-        if finding.level > Level::Healthy {
-            amiss.push(check(Area::Execution, finding, &facts.unit));
-            continue;
-        }
-        let source = facts.sources.iter().find(|source| source.name == *name);
-        let since = source.and_then(|source| source.state.as_ref()?.session_since);
-        let age = since.map(|since| now.since(since)).unwrap_or_default();
-        if age > thresholds.session {
-            let message = "its session takes very long";
-            let check = Check::new(Area::Execution, "too_long", Level::Warning, message)
-                .about(name)
-                .measured(span(age), format!("more than {}", span(thresholds.session)))
-                .advise(format!("see what holds it up: `cynosure history {name}`"));
-            amiss.push(check);
-        }
+        let long = too_long(facts, name, thresholds, now);
+        let long = long.filter(|_| finding.level == Level::Healthy);
+        checks.push(long.unwrap_or_else(|| check(Area::Execution, finding, &facts.unit)));
     }
     let loops = facts.loops.iter().flatten().filter(|(name, _)| *name != facts.unit);
-    amiss.extend(loops.map(|(name, count)| Check {
+    checks.extend(loops.map(|(name, count)| Check {
         name: Area::Execution,
         ..crash_loop(facts, name, *count, thresholds)
     }));
-    or_well(amiss, || {
-        let message = match facts.sources.len() {
-            0 => "there is no source in the configuration".to_owned(),
-            count => format!("{} at work or at rest as they should be", many(count, "source")),
-        };
-        Check::new(Area::Execution, "in_order", Level::Healthy, message)
+    or_well(checks, || {
+        let message = "there is no source in the configuration";
+        Check::new(Area::Execution, "no_source", Level::Healthy, message)
+    })
+}
+
+fn too_long(facts: &Facts, name: &str, thresholds: &Thresholds, now: Moment) -> Option<Check> {
+    let source = facts.sources.iter().find(|source| source.name == name)?;
+    let age = now.since(source.state.as_ref()?.session_since?);
+    let is_long = age > thresholds.session;
+    is_long.then(|| {
+        Check::new(Area::Execution, "too_long", Level::Warning, "its session takes very long")
+            .about(name)
+            .measured(span(age), format!("more than {}", span(thresholds.session)))
+            .advise(format!("see what holds it up: `cynosure history {name}`"))
     })
 }
 

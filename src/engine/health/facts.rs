@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::breaker::Phase;
 use crate::engine::watch::Finding;
 use crate::engine::{Moment, Status};
@@ -9,7 +11,7 @@ use crate::engine::{Moment, Status};
 /// Facts, or why there are none.
 pub type Known<T> = Result<T, String>;
 
-/// Everything that was gathered. What does not apply here is `None`.
+/// Everything that was gathered at one moment.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The name of the unit.
@@ -21,8 +23,9 @@ pub struct Facts {
     pub breakers: Known<Vec<BreakerSeen>>,
     /// What the restart budget calls a crash loop: names of sources or units, and restarts in a row.
     pub loops: Known<Vec<(String, u32)>>,
-    /// What the proxies are like that have fewest that are healthy, where there is a pool.
-    pub pool: Option<Pool>,
+    /// Of the running workers' pools the one with the fewest healthy proxies; absent where nothing
+    /// goes out by a pool.
+    pub pool: Option<Known<Pool>>,
     pub system: Known<System>,
     /// Absent without a unit.
     pub journal: Option<Known<Errors>>,
@@ -90,7 +93,7 @@ pub struct Pool {
 }
 
 /// The machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct System {
     /// The share of the processors' time that was spent, from 0 to 1; `None` where it could not be measured.
     pub cpu: Option<f64>,
@@ -100,7 +103,7 @@ pub struct System {
     pub disks: Vec<DiskSeen>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct DiskSeen {
     /// The folder of ours that is on it.
     pub path: String,

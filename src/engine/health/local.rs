@@ -7,8 +7,12 @@ use crate::engine::watch::Level;
 use crate::engine::{printable, size, span};
 
 /// The pool of proxies; nothing where there is none.
-pub(super) fn proxies(pool: Option<Pool>, thresholds: &Thresholds) -> Vec<Check> {
-    let Some(pool) = pool else { return Vec::new() };
+pub(super) fn proxies(pool: Option<&Known<Pool>>, thresholds: &Thresholds) -> Vec<Check> {
+    let pool = match pool {
+        None => return Vec::new(),
+        Some(Ok(pool)) => *pool,
+        Some(Err(why)) => return vec![Check::unknown(Area::Proxies, why)],
+    };
     let Pool { total, healthy, doubted, dead, mean_latency } = pool;
     // A pool that has no more than that is as well as it can be.
     let wanted = thresholds.proxies.min(total).max(1);

@@ -39,7 +39,7 @@ pub fn judge(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Report {
         sources::heartbeat(&facts.sources, thresholds, now),
         sources::attempts(&facts.sources, thresholds),
         sources::clients(&facts.sources, thresholds),
-        local::proxies(facts.pool, thresholds),
+        local::proxies(facts.pool.as_ref(), thresholds),
         local::system(&facts.system, thresholds),
         local::journal(facts, thresholds),
     ];

@@ -122,7 +122,8 @@ fn where_all_is_well_each_check_says_so_once_and_nothing_is_told() {
     assert_eq!(report.level, Level::Healthy);
     insta::assert_snapshot!(lines(&report, Level::Healthy).join("\n"), @"
     service cynosure.service: it runs | for 1 h
-    execution : 2 sources at work or at rest as they should be
+    execution home: downloading
+    execution work: downloading
     heartbeat : 2 states written in time | 2 s | more than 5 min
     sources : the last attempts of each source mostly succeeded | 90 % | less than 30 %
     clients : every source reaches its server, as far as it tried | 0 failures in a row | 3 or more
@@ -243,7 +244,7 @@ fn a_pool_needs_three_that_are_healthy_or_all_it_has() {
             dead: total - healthy,
             mean_latency: Some(Duration::from_millis(40)),
         };
-        amiss(&Facts { pool: Some(pool), ..well() })
+        amiss(&Facts { pool: Some(Ok(pool)), ..well() })
     };
 
     for (total, healthy) in [(5, 3), (3, 3), (2, 2), (1, 1)] {

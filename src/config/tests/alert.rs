@@ -1,0 +1,80 @@
+//! `[health]` and `[alert]`: who is told, and where their secrets are.
+
+use super::*;
+
+const MAIL: &str = r#"
+[alert.mail]
+server = "smtp.example.com"
+from = "cynosure@example.com"
+to = ["me@example.com"]
+username = "me"
+password = { file = "mail-password" }
+"#;
+
+#[test]
+fn channels_are_read_and_none_is_there_by_itself() {
+    let none = load_text("").expect("it is valid").settings.alert;
+    assert_eq!((none.ping, none.mail, none.webhooks.len()), (None, None, 0));
+
+    let text = format!(
+        "[alert]\nping = {{ file = \"ping\" }}\n{MAIL}[alert.webhook.a]\nurl = \"https://a.example/x\"\n\
+         [alert.webhook.b]\nurl = {{ env = \"HOOK\" }}\nshape = \"slack\"\n"
+    );
+    let alert = load_text(&text).expect("it is valid").settings.alert;
+
+    let mail = alert.mail.expect("there is one");
+    assert_eq!((mail.port, mail.protection), (465, Protection::Tls));
+    assert!(matches!(alert.ping, Some(Address::Secret(CredentialRef::File(_)))));
+    assert_eq!(alert.webhooks["a"].shape, Shape::Json);
+    let hook = Address::Secret(CredentialRef::Env("HOOK".to_owned()));
+    assert_eq!((&alert.webhooks["b"].url, alert.webhooks["b"].shape), (&hook, Shape::Slack));
+}
+
+#[test]
+fn every_mistake_about_channels_is_named_and_no_secret_is_quoted() {
+    let error = mistakes(
+        r#"
+[health]
+disk_warning = 0.95
+[alert]
+severity = "loud"
+ping = "https://me:hunter2@ping.example/x"
+[alert.mail]
+server = "smtp.example.com:25"
+protection = "plain"
+from = "me"
+to = []
+username = "me"
+[alert.webhook.a]
+url = "http://hunter2.example/"
+[alert.webhook.b]
+shape = "ntfy"
+token = "hunter2"
+"#,
+    );
+
+    assert!(!error.contains("hunter2"), "{error}");
+    insta::assert_snapshot!(error, @r#"
+    config.toml:3:1: `health.disk_warning` is larger than `health.disk_critical`; lower the one or raise the other
+    config.toml:5:1: `alert.severity` is "loud"; write one of "info", "warning", "critical"
+    config.toml:6:1: `alert.ping` holds a user name or a password; put the whole address into a file, and write { file = "PATH" }
+    config.toml:8:1: `alert.mail.server` is "smtp.example.com:25", which is no host name; write one such as "smtp.example.com"
+    config.toml:9:1: `alert.mail.protection` is "plain"; write one of "tls", "starttls", "none"
+    config.toml:10:1: `alert.mail.from` holds "me", which is no mail address; write "me@example.com"
+    config.toml:11:1: `alert.mail.to` names nobody; write ["me@example.com"]
+    config.toml:12:1: `alert.mail.username` and `alert.mail.password` stand together or not at all; add the other
+    config.toml:14:1: `alert.webhook.a.url` is plain http, so that alerts could be read on the way; write https://
+    config.toml:15:16: `alert.webhook.b.url` is missing; write url = "https://ntfy.example.com/alerts", or url = { file = "hook-url" } where it is a secret
+    config.toml:17:1: `alert.webhook.b.token` is not a reference; secrets never stand in the configuration: write { file = "PATH" }, { env = "NAME" }, { command = ["PROGRAM", "ARGUMENT"] } or { systemd = "NAME" }
+    11 mistakes in the configuration
+    "#);
+}
+
+#[test]
+fn a_mail_server_elsewhere_is_never_spoken_to_in_the_clear() {
+    let error = mistakes(&format!("{MAIL}protection = \"none\"\n"));
+    assert!(error.contains("could be read on the way to smtp.example.com"), "{error}");
+
+    let here = MAIL.replace("smtp.example.com", "127.0.0.1");
+    assert!(load_text(&format!("{here}protection = \"none\"\n")).is_ok());
+}

@@ -1,0 +1,94 @@
+//! The answers, each with the headers that keep a browser from doing more with it than showing it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+/// The body of an answer: all of it at once, or a stream that goes on.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Answer = Response<Body>;
+
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+/// The text format of Prometheus.
+pub(super) const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// RFC 9457.
+const PROBLEM: &str = "application/problem+json";
+
+/// What every answer says. Scripts and styles are files of our own, and nothing comes from or goes elsewhere.
+const PROTECTION: [(HeaderName, &str); 7] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// An answer of some type.
+pub(super) fn answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Answer {
+    streamed(status, media_type, Full::new(body.into()).boxed_unsync())
+}
+
+/// The same, whose body may go on.
+pub(super) fn streamed(status: StatusCode, media_type: &'static str, body: Body) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    for (name, value) in PROTECTION {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            answer(status, JSON, bytes)
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// Says what is wrong, for programs and people.
+pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+    let problem = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    answer(status, PROBLEM, format!("{problem}\n"))
+}
+
+/// Adds a header whose value is put together here.
+pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &str) {
+    // Every value is made of numbers and of our own words.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().append(name, value);
+    }
+}
+
+/// Whole seconds of a time that has not passed: never none.
+pub(super) fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

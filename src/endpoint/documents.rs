@@ -1,0 +1,113 @@
+//! What programs read, as JSON. Each document is described in `openapi.json`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::endpoint::view::{Alert, Snapshot, Trend};
+use crate::engine::Moment;
+use crate::engine::alert::Severity;
+use crate::engine::degradation::{Band, SLOT};
+use crate::engine::trend::Series;
+
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// The description of all of this (OpenAPI 3.0.3), as it is served here.
+pub(super) fn description(needs_token: bool) -> Value {
+    // A test parses it.
+    let mut described: Value = serde_json::from_str(OPENAPI).unwrap_or_default();
+    described["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    if needs_token {
+        described["security"] = json!([{ "bearer": [] }, { "basic": [] }]);
+    }
+    described
+}
+
+pub(super) fn health(snapshot: &Snapshot) -> Value {
+    json!({
+        "status": snapshot.level,
+        "sentence": snapshot.sentence,
+        "looked_at": snapshot.looked_at,
+        "at": snapshot.at,
+    })
+}
+
+pub(super) fn overview(snapshot: &Snapshot) -> Value {
+    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
+    for source in &snapshot.sources {
+        *states.entry(&source.state).or_default() += 1;
+    }
+    let bands = Band::ALL.map(|band| {
+        let number =
+            snapshot.providers.iter().filter(|provider| provider.health.band == band).count();
+        (band.name(), number)
+    });
+    let standing = snapshot.alerts.iter().filter(|alert| alert.ended_at.is_none());
+    let standing: Vec<&Alert> = standing.collect();
+    let by_severity = Severity::ALL.map(|severity| {
+        (severity.name(), standing.iter().filter(|alert| alert.severity == severity).count())
+    });
+    let sum = |count: fn(&crate::endpoint::view::Source) -> u64| {
+        snapshot.sources.iter().map(count).fold(0_u64, u64::saturating_add)
+    };
+    let rates = snapshot.sources.iter().filter_map(|source| source.rate_per_second);
+    json!({
+        "at": snapshot.at,
+        "level": snapshot.level,
+        "sentence": snapshot.sentence,
+        "looked_at": snapshot.looked_at,
+        "sources": {
+            "total": snapshot.sources.len(),
+            "running": snapshot.sources.iter().filter(|source| source.running).count(),
+            "states": states,
+        },
+        "items": {
+            "total": sum(|source| source.total),
+            "stored": sum(|source| source.stored),
+            "gone": sum(|source| source.gone),
+            "quarantined": sum(|source| source.quarantined),
+            "waiting_for_retry": sum(|source| source.waiting_for_retry),
+            "rate_per_second": rates.sum::<f64>(),
+        },
+        "providers": BTreeMap::from(bands),
+        "alerts": BTreeMap::from(by_severity),
+        "checks": snapshot.checks,
+    })
+}
+
+/// The newest first.
+pub(super) fn alerts(snapshot: &Snapshot, limit: usize, severity: Option<Severity>) -> Value {
+    let is_meant = |alert: &&Alert| severity.is_none_or(|severity| severity == alert.severity);
+    let meant: Vec<&Alert> = snapshot.alerts.iter().filter(is_meant).collect();
+    json!({
+        "at": snapshot.at,
+        "total": meant.len(),
+        "alerts": &meant[..limit.min(meant.len())],
+    })
+}
+
+pub(super) fn degradation(snapshot: &Snapshot) -> Value {
+    json!({
+        "at": snapshot.at,
+        "first": snapshot.degradation.first,
+        "slot_seconds": SLOT.as_secs(),
+        "scores": snapshot.degradation.scores,
+    })
+}
+
+pub(super) fn trends(snapshot: &Snapshot) -> Value {
+    let all = |trends: &BTreeMap<String, Trend>| -> BTreeMap<String, Value> {
+        let one = |(name, trend): (&String, &Trend)| (name.clone(), one(trend, snapshot.at));
+        trends.iter().map(one).collect()
+    };
+    json!({
+        "at": snapshot.at,
+        "rates": all(&snapshot.trends.rates),
+        "quotas": all(&snapshot.trends.quotas),
+    })
+}
+
+fn one(trend: &Trend, now: Moment) -> Value {
+    let series = |series: &Series| json!({ "step_seconds": series.step().as_secs(), "values": series.until(now) });
+    json!({ "recent": series(&trend.recent), "day": series(&trend.day) })
+}

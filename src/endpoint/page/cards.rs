@@ -1,0 +1,103 @@
+//! A card for each source: what it does, how far it is, and what happens next.
+
+use maud::{Markup, html};
+
+use super::{chart, mark};
+use crate::endpoint::view::{Snapshot, Source};
+use crate::engine::watch::Level;
+use crate::words::{count, rate, span};
+
+/// So many cards have room for a chart each.
+pub(super) const SPACIOUS_MAX: usize = 24;
+
+/// The id of a source's card.
+pub(super) fn id(source: &Source) -> String {
+    format!("source-{}", source.name)
+}
+
+pub(super) fn card(source: &Source, snapshot: &Snapshot, with_chart: bool) -> Markup {
+    let id = id(source);
+    let trend = snapshot.trends.rates.get(&source.name).filter(|_| with_chart);
+    html! {
+        article .card id=(id) aria-labelledby={ (id) "-title" } {
+            div .card-head {
+                h3 id={ (id) "-title" } {
+                    a id={ (id) "-link" } href={ "/?source=" (source.name) "#near" } { (source.name) }
+                }
+                (state(source))
+            }
+            p .dim { (source.provider) " · " (source.kind) }
+            (progress(source, &id))
+            p .sentence { (source.sentence) }
+            (figures(source))
+            @if let Some(trend) = trend {
+                (chart::spark(&trend.recent, snapshot.at, "items per second"))
+            }
+        }
+    }
+}
+
+/// The state as a badge, in the colour of what was found about the source.
+pub(super) fn state(source: &Source) -> Markup {
+    let word = mark::spaced(&source.state);
+    let at_work = source.running || matches!(source.state.as_str(), "completed" | "never_run");
+    let word = if at_work { word } else { format!("{word}, not running") };
+    let (class, sign) = match (source.level, source.state.as_str()) {
+        (Some(Level::Critical), _) => ("bad", "✕"),
+        (Some(Level::Warning), _) => ("fair", "!"),
+        (Some(Level::Unknown), _) | (_, "unknown") => ("dim", "?"),
+        (_, "auth_failed") => ("bad", "✕"),
+        (_, "error" | "rate_limited") => ("fair", "◷"),
+        (_, "collecting" | "downloading") => ("info", "↓"),
+        (_, "completed") => ("good", "✓"),
+        _ => ("dim", "–"),
+    };
+    mark::badge(class, sign, &word)
+}
+
+pub(super) fn progress(source: &Source, id: &str) -> Markup {
+    let label = format!("{} settled of {}", count(source.settled), count(source.total));
+    html! {
+        @if source.state == "collecting" {
+            p .count { strong { (count(source.total)) } " listed so far" }
+        } @else if source.total > 0 {
+            progress id={ (id) "-progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
+            p .count {
+                strong { (count(source.settled)) } " of " (count(source.total))
+                span .share { (share(source)) }
+            }
+        }
+    }
+}
+
+/// Rounded down: not all is not a hundred percent.
+fn share(source: &Source) -> String {
+    let percent = u128::from(source.settled) * 100 / u128::from(source.total.max(1));
+    format!("{percent} %")
+}
+
+fn figures(source: &Source) -> Markup {
+    html! {
+        dl .figures {
+            @if let Some(per_second) = source.rate_per_second {
+                (figure("rate", &rate(per_second)))
+            }
+            @if let Some(eta) = source.eta_seconds {
+                (figure("time left", &span(std::time::Duration::from_secs(eta))))
+            }
+            @if let Some(deadline) = &source.deadline { (figure("until", deadline)) }
+            @if source.waiting_for_retry > 0 {
+                (figure("waiting for a retry", &count(source.waiting_for_retry)))
+            }
+            @if source.quarantined > 0 { (figure("quarantined", &count(source.quarantined))) }
+            @if source.gone > 0 { (figure("gone", &count(source.gone))) }
+            @if source.restart_count > 0 {
+                (figure("restarts", &source.restart_count.to_string()))
+            }
+        }
+    }
+}
+
+pub(super) fn figure(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
+}

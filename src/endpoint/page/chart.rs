@@ -1,0 +1,181 @@
+//! Figures over time as lines: drawn here, told in words to those who cannot see them.
+
+use maud::{Markup, html};
+
+use crate::engine::Moment;
+use crate::engine::trend::Series;
+use crate::words::span;
+
+/// The units of the drawing; it is stretched to the room there is.
+const WIDTH: f32 = 300.0;
+const HEIGHT: f32 = 60.0;
+
+/// Room above the highest value, for the thickness of the line.
+const MARGIN: f32 = 3.0;
+
+/// A line without axes, for a card.
+pub(super) fn spark(series: &Series, now: Moment, unit: &str) -> Markup {
+    drawing(series, now, unit, "spark")
+}
+
+/// A line with its scale, for a section.
+pub(super) fn line(series: &Series, now: Moment, unit: &str, title: &str) -> Markup {
+    let values = series.until(now);
+    let top = highest(&values);
+    html! {
+        figure .chart {
+            figcaption { (title) }
+            div .plot {
+                div .scale aria-hidden="true" { span { (short(top)) } span { "0" } }
+                (drawing(series, now, unit, "line"))
+            }
+            div .axis aria-hidden="true" { span { (back(series)) } span { "now" } }
+        }
+    }
+}
+
+fn drawing(series: &Series, now: Moment, unit: &str, class: &str) -> Markup {
+    let values = series.until(now);
+    let (top, last) = (highest(&values), values.iter().rev().flatten().next());
+    let Some(last) = last else {
+        return html! { p .dim .nothing { "nothing measured in the last " (length(series)) } };
+    };
+    let told = format!(
+        "{unit} over the last {}: highest {}, last {}",
+        length(series),
+        short(top),
+        short(*last)
+    );
+    html! {
+        svg class={ "drawing " (class) } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told)
+            preserveAspectRatio="none" focusable="false" {
+            title { (told) }
+            @for run in runs(&values, top) {
+                path .area d=(area(&run)) {}
+                path .stroke d=(stroke(&run)) vector-effect="non-scaling-stroke" {}
+            }
+        }
+    }
+}
+
+/// The points of each stretch without a gap.
+fn runs(values: &[Option<f32>], top: f32) -> Vec<Vec<(f32, f32)>> {
+    let last = values.len().saturating_sub(1).max(1);
+    let place = |at: usize, value: f32| (share(at, last) * WIDTH, height(value, top));
+    let mut runs = Vec::new();
+    let mut run = Vec::new();
+    for (at, value) in values.iter().enumerate() {
+        match value {
+            Some(value) => run.push(place(at, *value)),
+            None if run.is_empty() => {}
+            None => runs.push(std::mem::take(&mut run)),
+        }
+    }
+    if !run.is_empty() {
+        runs.push(run);
+    }
+    // One value alone would be a point, which nobody sees.
+    for run in &mut runs {
+        if let [(x, y)] = run[..] {
+            *run = vec![((x - 1.0).max(0.0), y), ((x + 1.0).min(WIDTH), y)];
+        }
+    }
+    runs
+}
+
+fn stroke(run: &[(f32, f32)]) -> String {
+    let mut path = String::new();
+    for (at, (x, y)) in run.iter().enumerate() {
+        let command = if at == 0 { 'M' } else { 'L' };
+        path.push_str(&format!("{command}{x:.1} {y:.1}"));
+    }
+    path
+}
+
+fn area(run: &[(f32, f32)]) -> String {
+    let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else {
+        return String::new();
+    };
+    format!("{}L{last:.1} {HEIGHT}L{first:.1} {HEIGHT}Z", stroke(run))
+}
+
+fn height(value: f32, top: f32) -> f32 {
+    HEIGHT - (HEIGHT - MARGIN) * (value / top).clamp(0.0, 1.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "places of a few hundred values in a drawing")]
+fn share(at: usize, of: usize) -> f32 {
+    at as f32 / of as f32
+}
+
+/// The highest value; never zero, so that it can be the top of a scale.
+fn highest(values: &[Option<f32>]) -> f32 {
+    let highest = values.iter().flatten().copied().fold(0.0, f32::max);
+    if highest > 0.0 { highest } else { 1.0 }
+}
+
+/// Three digits, or a thousand at a time.
+fn short(value: f32) -> String {
+    match value {
+        value if value >= 10_000.0 => format!("{:.0}k", value / 1000.0),
+        value if value >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        value if value >= 1.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+fn length(series: &Series) -> String {
+    span(series.span())
+}
+
+fn back(series: &Series) -> String {
+    format!("{} ago", length(series))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::trend::Merge;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+
+    fn series(figures: &[f32]) -> Series {
+        let mut series = Series::new(Duration::from_secs(10), 5);
+        for (at, figure) in (0_i64..).zip(figures) {
+            series.note(*figure, Merge::Mean, Moment(NOW.0 - 30_000 + at * 10_000));
+        }
+        series
+    }
+
+    #[test]
+    fn a_line_is_told_in_words_too() {
+        let drawn = spark(&series(&[1.0, 2.0, 14.25]), NOW, "items per second").into_string();
+
+        assert!(
+            drawn.contains(
+                "aria-label=\"items per second over the last 50 s: highest 14.2, last 14.2\""
+            ),
+            "{drawn}"
+        );
+        assert!(drawn.contains("M75.0"), "{drawn}");
+    }
+
+    #[test]
+    fn a_gap_is_no_line_and_nothing_is_said_to_be_nothing() {
+        assert_eq!(runs(&[Some(1.0), None, Some(1.0), Some(2.0)], 2.0).len(), 2);
+
+        let drawn = spark(&Series::new(Duration::from_secs(10), 5), NOW, "items").into_string();
+        assert!(drawn.contains("nothing measured in the last 50 s"), "{drawn}");
+    }
+
+    #[test]
+    fn all_zero_lies_at_the_bottom() {
+        assert!((height(0.0, highest(&[Some(0.0)])) - HEIGHT).abs() < f32::EPSILON);
+        assert_eq!(
+            [0.0, 0.5, 14.25, 250.4, 81_113.0].map(short),
+            ["0", "0.50", "14.2", "250", "81k"]
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Marks: what a colour means is always also a sign and a word.
+
+use maud::{Markup, html};
+
+use crate::engine::Moment;
+use crate::engine::alert::Severity;
+use crate::engine::breaker::Phase;
+use crate::engine::degradation::Band;
+use crate::engine::watch::Level;
+use crate::words::{NOTHING, clock, span, stamp, utc};
+
+/// A level as a badge.
+pub(super) fn level(level: Level) -> Markup {
+    let (class, sign) = match level {
+        Level::Healthy => ("good", "✓"),
+        Level::Warning => ("fair", "!"),
+        Level::Unknown => ("dim", "?"),
+        Level::Critical => ("bad", "✕"),
+    };
+    badge(class, sign, &level.name().to_lowercase())
+}
+
+/// A severity as a badge.
+pub(super) fn severity(severity: Severity) -> Markup {
+    let (class, sign) = match severity {
+        Severity::Info => ("info", "i"),
+        Severity::Warning => ("fair", "!"),
+        Severity::Critical => ("bad", "✕"),
+    };
+    badge(class, sign, severity.name())
+}
+
+pub(super) fn badge(class: &str, sign: &str, word: &str) -> Markup {
+    html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
+}
+
+/// The class and the sign of a band of degradation.
+pub(super) fn band(band: Band) -> (&'static str, &'static str) {
+    match band {
+        Band::Healthy => ("band-healthy", "·"),
+        Band::Minor => ("band-minor", "◔"),
+        Band::Moderate => ("band-moderate", "◑"),
+        Band::Severe => ("band-severe", "●"),
+    }
+}
+
+/// A breaker as a switch that is closed, ajar or open, and its word.
+pub(super) fn breaker(phase: Option<Phase>) -> Markup {
+    let (class, blade, word) = match phase {
+        Some(Phase::Closed) => ("closed", "M8 12 L24 12", "closed"),
+        Some(Phase::HalfOpen) => ("half", "M8 12 L23 7", "half-open"),
+        Some(Phase::Open) => ("open", "M8 12 L21 2", "open"),
+        None => ("none", "M8 12 L24 12", "none yet"),
+    };
+    html! {
+        span class={ "breaker " (class) } {
+            svg viewBox="0 0 32 16" width="32" height="16" aria-hidden="true" focusable="false" {
+                path d="M0 12 L8 12 M24 12 L32 12" {}
+                path d=(blade) {}
+                circle cx="8" cy="12" r="2" {}
+                circle cx="24" cy="12" r="2" {}
+            }
+            " breaker " (word)
+        }
+    }
+}
+
+/// A time on the clock of the machine, exact where a program or a pointer asks.
+pub(super) fn time(at: Moment, now: Moment) -> Markup {
+    html! { time datetime=(utc(at)) title=(stamp(at)) { (clock(at, now)) } }
+}
+
+pub(super) fn time_if_any(at: Option<Moment>, now: Moment) -> Markup {
+    match at {
+        Some(at) => time(at, now),
+        None => html! { (NOTHING) },
+    }
+}
+
+/// `12 s ago`, to the second only where it is that near.
+pub(super) fn ago(at: Moment, now: Moment) -> String {
+    let seconds = now.since(at).as_secs();
+    let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
+    format!("{} ago", span(std::time::Duration::from_secs(seconds)))
+}
+
+/// `rate limited` of `rate_limited`.
+pub(super) fn spaced(word: &str) -> String {
+    word.replace('_', " ")
+}

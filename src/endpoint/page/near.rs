@@ -1,0 +1,119 @@
+//! One source from near: its figures, the states it passed, and what failed.
+
+use maud::{Markup, html};
+
+use super::{Near, cards, chart, mark};
+use crate::endpoint::view::{Failed, Passed, Snapshot, Source, Untold};
+use crate::engine::Moment;
+use crate::words::{NOTHING, count};
+
+pub(super) fn near(near: &Near, source: &Source, snapshot: &Snapshot) -> Markup {
+    let now = snapshot.at;
+    html! {
+        section #near aria-labelledby="near-title" {
+            div .card-head {
+                h2 #near-title { "Source " (source.name) }
+                a #near-close href={ "/#source-" (source.name) } { "Close" }
+            }
+            p .sentence { (cards::state(source)) " " (source.sentence) }
+            (cards::progress(source, "near"))
+            (figures(source, now))
+            @if let Some(trend) = snapshot.trends.rates.get(&source.name) {
+                div .charts {
+                    (chart::line(&trend.recent, now, "items per second", "Items per second, lately"))
+                    (chart::line(&trend.day, now, "items per second", "Items per second, the last day"))
+                }
+            }
+            h3 { "What it passed" }
+            @match &near.history {
+                Ok(passed) if passed.is_empty() => p .note { "Nothing has happened yet." },
+                Ok(passed) => (history(passed, now)),
+                Err(untold) => (unreadable(untold)),
+            }
+            h3 { "What failed" }
+            @match &near.failures {
+                Ok(failed) if failed.is_empty() => p .note { "Nothing: every item is stored, or waits for its first try." },
+                Ok(failed) => (failures(failed, now)),
+                Err(untold) => (unreadable(untold)),
+            }
+        }
+    }
+}
+
+fn figures(source: &Source, now: Moment) -> Markup {
+    let error = source.last_error.as_ref();
+    html! {
+        dl .figures .wide {
+            (cards::figure("stored", &count(source.stored)))
+            (cards::figure("gone", &count(source.gone)))
+            (cards::figure("quarantined", &count(source.quarantined)))
+            (cards::figure("waiting for a retry", &count(source.waiting_for_retry)))
+            (cards::figure("errors in a row", &source.consecutive_errors.to_string()))
+            (cards::figure("restarts", &source.restart_count.to_string()))
+            div { dt { "in this state since" } dd { (mark::time_if_any(source.state_since, now)) } }
+            div { dt { "last progress" } dd { (mark::time_if_any(source.last_progress, now)) } }
+            (cards::figure("session", source.session.as_deref().unwrap_or(NOTHING)))
+            @if let Some(error) = error {
+                div .whole { dt { "last error" } dd { (mark::time(error.at, now)) " " (error.cause) ": " (error.message) } }
+            }
+        }
+    }
+}
+
+fn history(passed: &[Passed], now: Moment) -> Markup {
+    html! {
+        div .scroll tabindex="0" role="region" aria-label="States it passed" {
+            table .list {
+                thead { tr { th scope="col" { "Time" } th scope="col" { "From" } th scope="col" { "To" } th scope="col" { "Why" } } }
+                tbody {
+                    @for step in passed {
+                        tr {
+                            td .when { (mark::time(step.at, now)) }
+                            td { (mark::spaced(&step.from)) }
+                            td { (mark::spaced(&step.to)) }
+                            td { (step.reason) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn failures(failed: &[Failed], now: Moment) -> Markup {
+    html! {
+        div .scroll tabindex="0" role="region" aria-label="Items that failed" {
+            table .list {
+                thead {
+                    tr {
+                        th scope="col" { "Item" } th scope="col" { "State" } th scope="col" { "Attempts" }
+                        th scope="col" { "Next" } th scope="col" { "Cause" } th scope="col" { "Why" }
+                    }
+                }
+                tbody {
+                    @for item in failed {
+                        tr {
+                            th .item scope="row" { (item.item) }
+                            td { (item.state) }
+                            td { (item.attempts) }
+                            td .when { (mark::time_if_any(item.next_at, now)) }
+                            td { (item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced)) }
+                            td { (item.message) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(untold: &Untold) -> Markup {
+    html! {
+        p .note {
+            @match untold {
+                Untold::NoSuchSource => "It is no longer there.",
+                Untold::Unreadable(why) => (why),
+            }
+        }
+    }
+}

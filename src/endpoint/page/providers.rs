@@ -1,0 +1,162 @@
+//! The providers: how degraded each is now, and was over the last day.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::mark;
+use crate::endpoint::view::{Provider, Snapshot};
+use crate::engine::Moment;
+use crate::engine::degradation::{Band, History, SLOT};
+use crate::words::{clock, span};
+
+/// The hours of the map.
+const HOURS: u32 = 24;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) fn grid(snapshot: &Snapshot) -> Markup {
+    html! {
+        section #providers aria-labelledby="providers-title" {
+            h2 #providers-title { "Providers" }
+            @if snapshot.providers.is_empty() { p .note { "None was judged yet." } }
+            ul .tiles { @for provider in &snapshot.providers { (tile(provider)) } }
+        }
+    }
+}
+
+fn tile(provider: &Provider) -> Markup {
+    let health = &provider.health;
+    let (class, sign) = mark::band(health.band);
+    html! {
+        li class={ "tile " (class) } {
+            p .tile-head {
+                strong { (health.provider) }
+                span .score {
+                    span aria-hidden="true" { (sign) } " " (health.band.name()) " " (format!("{:.2}", health.score))
+                }
+            }
+            p { (health.status) }
+            p { (mark::breaker(health.breaker)) }
+            @if let Some(says) = &provider.breaker_says { p { (says) } }
+            p .tile-figures {
+                @if let Some(p95) = health.p95_latency { span { "95 % within " (span(p95)) } }
+                @if let Some(rate) = health.success_rate { span { (format!("{:.0} %", rate * 100.0)) " succeed" } }
+            }
+        }
+    }
+}
+
+pub(super) fn heat(snapshot: &Snapshot) -> Markup {
+    let hours = hours(snapshot.at);
+    html! {
+        section #heat aria-labelledby="heat-title" {
+            h2 #heat-title { "Degradation over 24 hours" }
+            @if snapshot.degradation.scores.is_empty() {
+                p .note { "Nothing is known of the last day yet." }
+            } @else {
+                div .scroll tabindex="0" role="region" aria-labelledby="heat-title" {
+                    table .heat {
+                        caption .unseen { "The worst score of each provider in each hour, the last hour at the end" }
+                        thead {
+                            tr {
+                                th scope="col" { span .unseen { "provider" } }
+                                @for (at, from) in hours.iter().enumerate() {
+                                    th scope="col" { span .hour .rare[at % 6 != 5] { (clock_hour(*from, snapshot.at)) } }
+                                }
+                            }
+                        }
+                        tbody {
+                            @for (name, scores) in &snapshot.degradation.scores {
+                                tr {
+                                    th scope="row" { (name) }
+                                    @for from in &hours {
+                                        (cell(worst(&snapshot.degradation, scores, *from), *from, snapshot.at))
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                (legend())
+            }
+        }
+    }
+}
+
+fn cell(score: Option<f64>, from: Moment, now: Moment) -> Markup {
+    let hour = clock_hour(from, now);
+    html! {
+        @match score {
+            None => td .band-none title={ "from " (hour) ": nothing known" } { span .unseen { "nothing known" } },
+            Some(score) => {
+                @let (class, sign) = mark::band(Band::of(score));
+                @let told = format!("{score:.2}, {}", Band::of(score).name());
+                td class=(class) title={ "from " (hour) ": " (told) } {
+                    span aria-hidden="true" { (sign) }
+                    span .unseen { (told) }
+                }
+            },
+        }
+    }
+}
+
+fn legend() -> Markup {
+    html! {
+        ul .legend aria-label="What the signs mean" {
+            @for band in Band::ALL {
+                @let (class, sign) = mark::band(band);
+                li { span class={ "swatch " (class) } aria-hidden="true" { (sign) } " " (band.name()) }
+            }
+            li { span .swatch .band-none aria-hidden="true" { } " nothing known" }
+        }
+    }
+}
+
+/// Where the last hours begin, the oldest first; the last of them is not over.
+fn hours(now: Moment) -> Vec<Moment> {
+    let hour = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
+    let last = Moment(now.0.div_euclid(hour) * hour);
+    (0..HOURS).rev().map(|back| last.before(HOUR * back)).collect()
+}
+
+/// The worst score of the hour that begins then.
+fn worst(history: &History, scores: &[Option<f64>], from: Moment) -> Option<f64> {
+    let slot = i64::try_from(SLOT.as_millis()).unwrap_or(i64::MAX);
+    let of_hour = scores.iter().enumerate().filter(|(at, _)| {
+        let at = i64::try_from(*at).unwrap_or(i64::MAX);
+        let begins = Moment(history.first.0.saturating_add(at.saturating_mul(slot)));
+        from <= begins && begins < from.after(HOUR)
+    });
+    of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
+}
+
+/// `14:00`, whatever the day: it is one of the last 24.
+fn clock_hour(at: Moment, now: Moment) -> String {
+    let text = clock(at, now);
+    let time = text.rsplit(' ').next().unwrap_or_default();
+    time.chars().take("00:00".len()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half past an hour.
+    const NOW: Moment = Moment(1_700_001_000_000);
+
+    #[test]
+    fn an_hour_has_the_worst_of_its_scores() {
+        let hours = hours(NOW);
+        assert_eq!(hours.len(), 24);
+        assert!(hours[23] <= NOW && NOW < hours[23].after(HOUR));
+        let history = History { first: hours[22], ..History::default() };
+        let scores = [Some(0.1), Some(0.7), None, Some(0.2)];
+
+        assert_eq!(worst(&history, &scores, hours[22]), Some(0.7));
+        assert_eq!(worst(&history, &scores, hours[23]), None);
+        let later: Vec<_> = std::iter::repeat_n(None, 12).chain(scores).collect();
+        assert_eq!(worst(&history, &later, hours[22]), None);
+        assert_eq!(worst(&history, &later, hours[23]), Some(0.7));
+    }
+}

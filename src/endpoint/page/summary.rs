@@ -1,0 +1,36 @@
+//! The head of the page: how everything is, in one word and one sentence.
+
+use maud::{Markup, html};
+
+use super::mark;
+use crate::endpoint::view::Snapshot;
+use crate::engine::watch::Level;
+use crate::words::many;
+
+pub(super) fn summary(snapshot: &Snapshot) -> Markup {
+    let class = match snapshot.level {
+        Level::Healthy => "good",
+        Level::Warning => "fair",
+        Level::Unknown => "dim",
+        Level::Critical => "bad",
+    };
+    let running = snapshot.sources.iter().filter(|source| source.running).count();
+    html! {
+        header #summary class=(class) data-title={ (snapshot.level.name()) " · Cynosure" } {
+            p .brand { a href="/" { "Cynosure" } }
+            // Said aloud when it changes; the figures below change too often for that.
+            p .verdict role="status" { (mark::level(snapshot.level)) " " span { (snapshot.sentence) } }
+            p .dim {
+                (many(count(snapshot.sources.len()), "source")) ", " (running) " at work · "
+                @match snapshot.looked_at {
+                    Some(at) => { "judged " (mark::ago(at, snapshot.at)) },
+                    None => { "not judged yet" },
+                }
+            }
+        }
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

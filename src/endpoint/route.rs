@@ -1,0 +1,190 @@
+//! What is asked for: paths and queries, parsed once.
+
+use percent_encoding::percent_decode_str;
+
+use crate::engine::alert::Severity;
+
+/// Entries of a list, unless the query says another number.
+const LIMIT: usize = 50;
+
+/// The most it may say: a page of it is still read by a person.
+pub(super) const LIMIT_MAX: usize = 1000;
+
+/// Everything there is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Route {
+    Page(Focus),
+    /// What of the page changes, as it does.
+    Events(Focus),
+    Style,
+    Script,
+    Icon,
+    Health,
+    Metrics,
+    Overview,
+    Sources,
+    Providers,
+    Alerts {
+        limit: usize,
+        severity: Option<Severity>,
+    },
+    Degradation,
+    Trends,
+    Source {
+        name: String,
+    },
+    History {
+        source: String,
+        limit: usize,
+    },
+    Failures {
+        source: String,
+        limit: usize,
+    },
+    Description,
+}
+
+/// What of the page a person looks at.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Focus {
+    /// Alerts of this severity only.
+    pub(super) severity: Option<Severity>,
+    /// This source from near.
+    pub(super) source: Option<String>,
+}
+
+/// Why there is no route.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Astray {
+    Nothing,
+    /// A parameter that cannot be: a sentence.
+    BadParameter(String),
+}
+
+impl Route {
+    pub(super) fn of(path: &str, query: Option<&str>) -> Result<Self, Astray> {
+        let query = Query(query.unwrap_or_default());
+        Ok(match path {
+            "/" => Self::Page(query.focus()),
+            "/events" => Self::Events(query.focus()),
+            "/style.css" => Self::Style,
+            "/live.js" => Self::Script,
+            "/icon.svg" => Self::Icon,
+            "/health" => Self::Health,
+            "/metrics" => Self::Metrics,
+            "/api/health/overview" => Self::Overview,
+            "/api/health/sources" => Self::Sources,
+            "/api/health/providers" => Self::Providers,
+            "/api/health/alerts" => {
+                Self::Alerts { limit: query.limit()?, severity: query.severity()? }
+            }
+            "/api/health/degradation" => Self::Degradation,
+            "/api/trends" => Self::Trends,
+            "/api/openapi.json" => Self::Description,
+            _ => Self::of_source(path, &query)?,
+        })
+    }
+
+    fn of_source(path: &str, query: &Query<'_>) -> Result<Self, Astray> {
+        let rest = path.strip_prefix("/api/sources/").ok_or(Astray::Nothing)?;
+        let (name, about) = match rest.split_once('/') {
+            Some((name, about)) => (name, Some(about)),
+            None => (rest, None),
+        };
+        let name = percent_decode_str(name).decode_utf8().map_err(|_error| Astray::Nothing)?;
+        let name = name.into_owned();
+        match about {
+            None => Ok(Self::Source { name }),
+            Some("history") => Ok(Self::History { source: name, limit: query.limit()? }),
+            Some("failures") => Ok(Self::Failures { source: name, limit: query.limit()? }),
+            Some(_) => Err(Astray::Nothing),
+        }
+    }
+}
+
+struct Query<'q>(&'q str);
+
+impl Query<'_> {
+    /// The first value of a parameter. An empty one, as forms send it, counts as left out.
+    fn get(&self, key: &str) -> Option<String> {
+        let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.into_iter().find(|(name, _)| *name == key)?;
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    fn limit(&self) -> Result<usize, Astray> {
+        let Some(text) = self.get("limit") else { return Ok(LIMIT) };
+        let limit = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
+        limit.flatten().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
+            Astray::BadParameter(format!("limit must be a whole number from 1 to {LIMIT_MAX}"))
+        })
+    }
+
+    fn severity(&self) -> Result<Option<Severity>, Astray> {
+        let Some(text) = self.get("severity") else { return Ok(None) };
+        Severity::from_name(&text).map(Some).ok_or_else(|| {
+            let words = Severity::ALL.map(Severity::name).join(", ");
+            Astray::BadParameter(format!("severity must be one of {words}"))
+        })
+    }
+
+    /// A person with a mistyped address sees the page all the same.
+    fn focus(&self) -> Focus {
+        let severity = self.severity().ok().flatten();
+        Focus { severity, source: self.get("source") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_they_say() {
+        assert_eq!(Route::of("/", None), Ok(Route::Page(Focus::default())));
+        assert_eq!(Route::of("/health", Some("x=1")), Ok(Route::Health));
+        assert_eq!(
+            Route::of("/api/sources/wo%2Drk/history", Some("limit=7")),
+            Ok(Route::History { source: "wo-rk".to_owned(), limit: 7 })
+        );
+        assert_eq!(Route::of("/api/sources/a", None), Ok(Route::Source { name: "a".to_owned() }));
+        for path in
+            ["", "/x", "//", "/health/", "/api", "/api/sources/a/b", "/api/sources/%ff", "*"]
+        {
+            assert_eq!(Route::of(path, None), Err(Astray::Nothing), "{path}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_checked_where_programs_ask_and_forgiven_where_people_do() {
+        let alerts = |query| Route::of("/api/health/alerts", Some(query));
+        let asked = |limit, severity| Ok(Route::Alerts { limit, severity });
+        assert_eq!(alerts(""), asked(LIMIT, None));
+        assert_eq!(alerts("limit=1000&severity=critical"), asked(1000, Some(Severity::Critical)));
+        assert_eq!(alerts("severity="), asked(LIMIT, None));
+        for query in
+            ["limit=0", "limit=1001", "limit=-1", "limit=%2B5", "limit=1e3", "severity=bad"]
+        {
+            assert!(matches!(alerts(query), Err(Astray::BadParameter(_))), "{query}");
+        }
+        let focus = Focus { severity: None, source: Some("my work".to_owned()) };
+        assert_eq!(Route::of("/", Some("severity=bad&source=my+work")), Ok(Route::Page(focus)));
+    }
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_path_and_query_are_read_without_harm(path: String, query: Option<String>) {
+            drop(Route::of(&path, query.as_deref()));
+            drop(Route::of(&format!("/api/sources/{path}"), query.as_deref()));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Who may ask: whoever knows the token, or, without one, this machine under its own name.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap};
+use hyper::http::uri::Authority;
+use hyper::{Uri, Version};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// What whoever asks must know.
+///
+/// Only its hash is kept, so that it is in no dump, and hashes are compared in a time that tells nothing.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// It does not show the token.
+    Unknown,
+    /// It is meant for another name: a page from elsewhere whose name leads here (DNS rebinding).
+    WrongName,
+    /// It has no `Host`, or more than one, or one that cannot be.
+    NoName,
+}
+
+impl Token {
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    fn is(&self, given: &[u8]) -> bool {
+        let given: [u8; 32] = Sha256::digest(given).into();
+        self.0.ct_eq(&given).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Judges a request by its target and its headers.
+pub(super) fn admit(
+    token: Option<&Token>,
+    version: Version,
+    target: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
+    let Some(token) = token else { return admit_by_name(version, target, headers) };
+    let proof = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    if proof.is_some_and(|proof| shows(token, proof)) { Ok(()) } else { Err(Refusal::Unknown) }
+}
+
+/// As a bearer token (RFC 6750 §2.1), or as the password of anybody (RFC 7617), for which browsers ask.
+fn shows(token: &Token, proof: &[u8]) -> bool {
+    let Some(space) = proof.iter().position(|byte| *byte == b' ') else { return false };
+    let (scheme, rest) = proof.split_at(space);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return token.is(rest);
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return false;
+    }
+    let Some(login) = STANDARD.decode(rest).ok() else { return false };
+    let Some(colon) = login.iter().position(|byte| *byte == b':') else { return false };
+    token.is(&login[colon + 1..])
+}
+
+fn admit_by_name(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut named = headers.get_all(header::HOST).iter();
+    let host = match (named.next(), named.next()) {
+        (Some(host), None) => {
+            let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+            host.ok_or(Refusal::NoName)?
+        }
+        // Browsers speak 1.1, in which it must be there (RFC 9112 §3.2).
+        (None, _) if version == Version::HTTP_10 => return Ok(()),
+        (None, _) | (Some(_), Some(_)) => return Err(Refusal::NoName),
+    };
+    let in_target = target.authority();
+    if is_this_machine(&host) && in_target.is_none_or(is_this_machine) {
+        Ok(())
+    } else {
+        Err(Refusal::WrongName)
+    }
+}
+
+/// With any port: a tunnel may have another.
+fn is_this_machine(authority: &Authority) -> bool {
+    let host = percent_decode_str(authority.host()).decode_utf8_lossy().to_ascii_lowercase();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn by_name(hosts: &[&str]) -> Result<(), Refusal> {
+        let headers = headers(header::HOST, hosts);
+        admit(None, Version::HTTP_11, &Uri::from_static("/health"), &headers)
+    }
+
+    fn by_token(proof: &[&str]) -> Result<(), Refusal> {
+        let headers = headers(header::AUTHORIZATION, proof);
+        let token = Token::new("s3cret");
+        admit(Some(&token), Version::HTTP_11, &Uri::from_static("/"), &headers)
+    }
+
+    #[test]
+    fn without_a_token_only_names_of_this_machine_are_answered() {
+        for host in
+            ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.9.9.9", "a.localhost"]
+        {
+            assert_eq!(by_name(&[host]), Ok(()), "{host}");
+        }
+        for host in
+            ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil", "10.0.0.1", "0.0.0.0"]
+        {
+            assert_eq!(by_name(&[host]), Err(Refusal::WrongName), "{host}");
+        }
+        for hosts in [&[][..], &["localhost", "localhost"], &["a b"], &[""]] {
+            assert_eq!(by_name(hosts), Err(Refusal::NoName), "{hosts:?}");
+        }
+        let target = Uri::from_static("http://evil.example/health");
+        let local = headers(header::HOST, &["localhost"]);
+        assert_eq!(admit(None, Version::HTTP_11, &target, &local), Err(Refusal::WrongName));
+        let nothing = HeaderMap::new();
+        assert_eq!(admit(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));
+    }
+
+    #[test]
+    fn with_a_token_whoever_knows_it_is_answered_under_any_name() {
+        // The last is the user "me" with that password.
+        for proof in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
+            assert_eq!(by_token(&[proof]), Ok(()), "{proof}");
+        }
+        for proof in [
+            "Bearer s3cre",
+            "Bearer s3crett",
+            "Bearer",
+            "s3cret",
+            "Basic !!",
+            "Basic czNjcmV0",
+            "Digest s3cret",
+            "",
+        ] {
+            assert_eq!(by_token(&[proof]), Err(Refusal::Unknown), "{proof}");
+        }
+        assert_eq!(by_token(&[]), Err(Refusal::Unknown));
+        assert_eq!(format!("{:?}", Token::new("s3cret")), "Token");
+    }
+}

@@ -1,0 +1,161 @@
+//! The machine, as the kernel tells it (proc(5)).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::disk::room;
+use crate::engine::health::{DiskSeen, Known, System};
+
+const STAT_FILE: &str = "/proc/stat";
+const MEMORY_FILE: &str = "/proc/meminfo";
+
+/// How long the processors are watched where there was no look before: twenty ticks of the kernel.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+
+/// Remembers what the processors had done when it last looked.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    before: Option<Ticks>,
+}
+
+/// The processors' time since the machine started.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Ticks {
+    busy: u64,
+    all: u64,
+}
+
+impl Meter {
+    /// Looks at the machine and at the disks that `folders` are on. It blocks for a moment the first time.
+    pub(super) fn look(&mut self, folders: &[PathBuf]) -> Known<System> {
+        let memory = fs_err::read_to_string(MEMORY_FILE).ok();
+        Ok(System {
+            cpu: self.cpu(),
+            memory: memory.as_deref().and_then(memory_used),
+            disks: disks(folders)?,
+        })
+    }
+
+    fn cpu(&mut self) -> Option<f64> {
+        let before = match self.before {
+            Some(before) => before,
+            None => {
+                let first = ticks()?;
+                thread::park_timeout(FIRST_LOOK);
+                first
+            }
+        };
+        let after = ticks()?;
+        self.before = Some(after);
+        after.share_since(before)
+    }
+}
+
+impl Ticks {
+    /// The share of the time since `before` that was spent, over all processors.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    fn share_since(self, before: Self) -> Option<f64> {
+        let (busy, all) = (self.busy.checked_sub(before.busy)?, self.all.checked_sub(before.all)?);
+        (all > 0).then(|| busy as f64 / all as f64)
+    }
+}
+
+fn ticks() -> Option<Ticks> {
+    read_ticks(&fs_err::read_to_string(STAT_FILE).ok()?)
+}
+
+/// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and more that is in user already.
+fn read_ticks(text: &str) -> Option<Ticks> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let times: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
+    let all = times.iter().fold(0_u64, |sum, time| sum.saturating_add(*time));
+    let [_, _, _, idle, waiting, ..] = times[..] else { return None };
+    Some(Ticks { busy: all.saturating_sub(idle).saturating_sub(waiting), all })
+}
+
+/// The share of memory that cannot be had any more.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn memory_used(text: &str) -> Option<f64> {
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    let (total, available) = (field("MemTotal:")?, field("MemAvailable:")?);
+    (total > 0).then(|| total.saturating_sub(available) as f64 / total as f64)
+}
+
+/// The filesystems under the folders, each once. A folder that is not there yet will be made in the
+/// nearest one that is.
+fn disks(folders: &[PathBuf]) -> Known<Vec<DiskSeen>> {
+    let mut seen = Vec::new();
+    let mut ids = Vec::new();
+    for folder in folders {
+        let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
+        let found = standing
+            .map(room)
+            .find(|found| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
+        let room = match found.unwrap_or_else(|| room(Path::new("."))) {
+            Ok(room) => room,
+            Err(error) => return Err(format!("{}: {error}", folder.display())),
+        };
+        if ids.contains(&room.id) {
+            continue;
+        }
+        ids.push(room.id);
+        seen.push(DiskSeen {
+            path: folder.display().to_string(),
+            used: room.share_used(),
+            free: room.free,
+            inodes: room.share_of_inodes(),
+        });
+    }
+    Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processors_time_is_read_without_what_counts_twice() {
+        let text = "cpu  100 10 40 800 50 0 0 0 70 5\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+
+        let ticks = read_ticks(text).unwrap();
+
+        assert_eq!(ticks, Ticks { busy: 150, all: 1000 });
+        let later = Ticks { busy: 240, all: 1100 };
+        assert_eq!(later.share_since(ticks), Some(0.9));
+        assert_eq!(ticks.share_since(ticks), None);
+        assert_eq!(ticks.share_since(later), None);
+    }
+
+    #[test]
+    fn memory_that_can_be_had_counts_as_free() {
+        let text = "MemTotal:        1000 kB\nMemFree:   10 kB\nMemAvailable:     250 kB\n";
+
+        assert_eq!(memory_used(text), Some(0.75));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_say_is_not_known() {
+        for text in
+            ["", "cpu", "cpu  1 2\n", "MemTotal: 10 kB\n", "MemTotal: x\nMemAvailable: 1 kB"]
+        {
+            assert_eq!((read_ticks(text), memory_used(text)), (None, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_measured_and_a_disk_of_two_folders_once() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = [home.path().join("state"), home.path().join("not/there/yet")];
+
+        let system = Meter::default().look(&folders).unwrap();
+
+        assert_eq!(system.disks.len(), 1);
+        let within = |share: Option<f64>| share.is_some_and(|share| (0.0..=1.0).contains(&share));
+        assert!(within(system.memory) && within(Some(system.disks[0].used)), "{system:?}");
+    }
+}

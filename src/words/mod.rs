@@ -1,0 +1,154 @@
+//! Numbers and times in words, the same everywhere a person reads them.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Local, SecondsFormat, TimeZone};
+
+use crate::engine::Moment;
+pub use crate::engine::{size, span};
+
+/// Stands in a table where there is nothing to tell.
+pub const NOTHING: &str = "–";
+
+/// From here on a wait is told in minutes.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// `10204` as `10,204`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 item`, `2,000 items`.
+#[must_use]
+pub fn many(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+/// A moment on the wall clock of this machine: the time, with the date unless it is today's.
+#[must_use]
+pub fn clock(at: Moment, now: Moment) -> String {
+    let (Some(at), Some(now)) = (local(at), local(now)) else { return NOTHING.to_owned() };
+    if at.date_naive() == now.date_naive() {
+        at.format("%H:%M:%S").to_string()
+    } else {
+        at.format("%Y-%m-%d %H:%M").to_string()
+    }
+}
+
+/// `14:05 (in 4 min)`, to the second where it is that near.
+#[must_use]
+pub fn clock_and_wait(at: Moment, now: Moment) -> String {
+    if at <= now {
+        return "now".to_owned();
+    }
+    // Rounded up: a wait of no seconds is none.
+    let wait = at.since(now);
+    let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    let mut clock = clock(at, now);
+    if wait >= MINUTE && clock.matches(':').count() == 2 {
+        clock.truncate(clock.len() - ":00".len());
+    }
+    format!("{clock} (in {})", span(wait))
+}
+
+/// The date and time on the wall clock of this machine.
+#[must_use]
+pub fn stamp(at: Moment) -> String {
+    local(at)
+        .map_or_else(|| NOTHING.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// RFC 3339 in UTC, as the state file has it, for programs.
+#[must_use]
+pub fn utc(at: Moment) -> String {
+    let time = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// `14.2/s`, and slower ones per minute or hour.
+#[must_use]
+pub fn rate(per_second: f64) -> String {
+    if per_second >= 0.5 {
+        format!("{per_second:.1}/s")
+    } else if per_second * 60.0 >= 0.5 {
+        format!("{:.1}/min", per_second * 60.0)
+    } else {
+        format!("{:.1}/h", per_second * 3600.0)
+    }
+}
+
+/// The time `left` items take at a rate; `None` where there is no end in sight.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
+pub fn remaining(left: u64, per_second: Option<f64>) -> Option<Duration> {
+    let per_second = per_second.filter(|rate| *rate > 0.0)?;
+    Duration::try_from_secs_f64((left as f64 / per_second).ceil()).ok()
+}
+
+fn local(at: Moment) -> Option<DateTime<Local>> {
+    Local.timestamp_millis_opt(at.0).single()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let texts = [0, 999, 1000, 81_113, 10_000_000].map(count);
+
+        assert_eq!(texts, ["0", "999", "1,000", "81,113", "10,000,000"]);
+    }
+
+    #[test]
+    fn spans_are_told_in_two_units() {
+        let texts = [45, 60, 84, 3600, 11_100, 90_000, 187_200]
+            .map(|seconds| span(Duration::from_secs(seconds)));
+
+        assert_eq!(
+            texts,
+            ["45 s", "1 min", "1 min 24 s", "1 h", "3 h 5 min", "1 d 1 h", "2 d 4 h"]
+        );
+        assert_eq!(
+            [0, 1, 500_000].map(|micros| span(Duration::from_micros(micros))),
+            ["0 s", "1 ms", "500 ms"]
+        );
+    }
+
+    #[test]
+    fn sizes_are_told_in_the_unit_that_fits() {
+        let texts = [0, 1, 999, 1000, 12_345_678, 999_949_999, 999_990_000].map(size);
+
+        assert_eq!(
+            texts,
+            ["0 bytes", "1 byte", "999 bytes", "1.0 kB", "12.3 MB", "999.9 MB", "1.0 GB"]
+        );
+    }
+
+    #[test]
+    fn a_wait_tells_seconds_only_when_they_matter() {
+        let now = Moment(1_700_000_000_000);
+        let wait = |seconds| clock_and_wait(now.after(Duration::from_secs(seconds)), now);
+
+        assert_eq!(wait(0), "now");
+        assert!(clock_and_wait(Moment(now.0 + 1), now).ends_with(" (in 1 s)"));
+        assert_eq!(wait(20).matches(':').count(), 2, "{}", wait(20));
+        assert_eq!(wait(300).matches(':').count(), 1, "{}", wait(300));
+        assert!(wait(300).ends_with(" (in 5 min)"));
+    }
+
+    #[test]
+    fn slow_rates_are_told_per_minute_or_hour() {
+        assert_eq!([14.21, 0.1, 0.001].map(rate), ["14.2/s", "6.0/min", "3.6/h"]);
+    }
+}
