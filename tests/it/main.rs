@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod jmap;
 mod mailbox;
+mod measure;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod outlet;

@@ -4,7 +4,7 @@ mod breaking;
 mod doctor;
 mod explain;
 mod figures;
-mod home;
+pub(crate) mod home;
 mod looking;
 mod pipes;
 mod readme;
