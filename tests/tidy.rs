@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
+    ("notify", &["engine"]),
     ("endpoint", &["engine", "words"]),
     ("telemetry", &["engine"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
@@ -27,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "telemetry"]),
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
     (
         "cli",
         &[
@@ -41,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "archive",
             "state",
             "systemd",
+            "notify",
             "telemetry",
             "endpoint",
             "worker",
@@ -54,7 +56,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates and modules that only one folder may name, since each has one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
-    ("reqwest", &["source"]),
+    // Mailboxes are fetched by one client, and people are told by another: they share no limits, no gate
+    // and no proxies, and the monitor must not need what fetches.
+    ("reqwest", &["source", "notify"]),
+    ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
     ("maud", &["endpoint"]),
     ("listenfd", &["endpoint"]),

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod alert;
 mod args;
 mod board;
 mod breaker;
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => end(status::status(common, args)),
         Command::Check(args) => check::check(common, args),
         Command::Monitor => monitor::monitor(common),
+        Command::Alert(command) => end(alert::alert(common, command)),
         Command::Doctor(args) => end(doctor::doctor(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),

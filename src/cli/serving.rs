@@ -1,6 +1,6 @@
 //! The endpoint beside the monitor: begun, begun anew when its settings change, and ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::ExposeSecret;
 use tracing::{error, info, warn};
@@ -14,6 +14,12 @@ use crate::engine::Moment;
 /// What is served, if anything is.
 #[derive(Debug)]
 pub(super) struct Serving {
+    board: Arc<Board>,
+    served: Arc<Mutex<Served>>,
+}
+
+#[derive(Debug)]
+struct Served {
     board: Arc<Board>,
     /// What systemd handed over, which outlives every server on it.
     inherited: Option<Listening>,
@@ -33,21 +39,43 @@ impl Serving {
         if let Some(why) = &complaint {
             error!("the endpoint is not served there: {why}");
         }
-        Self { board: Arc::new(Board::new(ground)), inherited, server: None, complaint }
+        let board = Arc::new(Board::new(ground));
+        let served = Served { board: Arc::clone(&board), inherited, server: None, complaint };
+        Self { board, served: Arc::new(Mutex::new(served)) }
     }
 
-    /// What has it served as a configuration says; this blocks, where a token is given by a command.
-    /// What does not work is complained of once, and tried again the next time.
-    pub(super) fn following(mut self, ground: &Ground) -> impl FnOnce() -> Self + Send + 'static {
+    /// Returns what has it served as a configuration says; that blocks, where a token is given by a
+    /// command. What does not work is complained of once, and tried again the next time.
+    pub(super) fn following(&self, ground: &Ground) -> impl FnOnce() + Send + 'static {
         self.board.follow(ground);
+        let served = Arc::clone(&self.served);
         let settings = ground.loaded.settings.endpoint.clone();
         let environment = ground.environment.clone();
         move || {
-            self.follow(settings, &environment);
-            self
+            served.lock().unwrap_or_else(PoisonError::into_inner).follow(settings, &environment);
         }
     }
 
+    /// Writes down the figures of the day, for whoever looks at their lines.
+    pub(super) fn note_day(&self, now: Moment) {
+        let is_served =
+            self.served.lock().unwrap_or_else(PoisonError::into_inner).server.is_some();
+        if is_served && let Err(trouble) = self.board.note_day(now) {
+            warn!("the lines of the day have a gap: {}", trouble.why());
+        }
+    }
+
+    /// Ends it: what is being answered has a moment to finish. One that is just being begun answers nobody yet.
+    pub(super) fn stop(&self) {
+        if let Ok(mut served) = self.served.try_lock()
+            && let Some((_, server)) = served.server.take()
+        {
+            server.stop();
+        }
+    }
+}
+
+impl Served {
     fn follow(&mut self, settings: config::Endpoint, environment: &Environment) {
         let is_served = self.server.as_ref().is_some_and(|(served, server)| {
             *served == settings && !server.has_ended()
@@ -98,21 +126,5 @@ impl Serving {
             info!("the endpoint listens on http://{address}/");
         }
         Ok(Some(server))
-    }
-
-    /// Writes down the figures of the day, for whoever looks at their lines.
-    pub(super) fn note_day(&self, now: Moment) {
-        if self.server.is_some()
-            && let Err(trouble) = self.board.note_day(now)
-        {
-            warn!("the lines of the day have a gap: {trouble:?}");
-        }
-    }
-
-    /// Ends it: what is being answered has a moment to finish.
-    pub(super) fn stop(self) {
-        if let Some((_, server)) = self.server {
-            server.stop();
-        }
     }
 }

@@ -69,8 +69,8 @@ impl TrendsFile {
         self.kept.change(Lasts::Process, |days| {
             add(&mut days.rates, &measured.rates, fresh, now);
             add(&mut days.quotas, &measured.quotas, fresh, now);
-        })?;
-        Ok(())
+            Ok(())
+        })
     }
 }
 

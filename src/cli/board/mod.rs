@@ -1,7 +1,6 @@
 //! What the endpoint shows: everything that the files of the state folder tell, gathered by whoever can read them.
 
 mod judged;
-mod metrics;
 mod source;
 
 use std::collections::BTreeMap;
@@ -22,12 +21,13 @@ use crate::endpoint::view::{
     Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
 };
 use crate::engine::degradation::{History, ProviderHealth};
-use crate::engine::health::System;
 use crate::engine::trend::Series;
 use crate::engine::watch::Level;
 use crate::engine::{Cause, Moment, SessionId, alert, printable};
 use crate::ledger::FailureFilter;
-use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add};
+use crate::monitor::{
+    DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure,
+};
 use crate::telemetry::{self, Input};
 use crate::worker::{RealWorld, World};
 
@@ -40,14 +40,12 @@ const RECENT_STEPS: usize = 180;
 pub(super) struct Board {
     ground: Mutex<Arc<Ground>>,
     recent: Mutex<Days>,
-    /// What was last seen of the machine.
-    system: Mutex<Option<System>>,
 }
 
 impl Board {
     #[must_use]
     pub(super) fn new(ground: &Ground) -> Self {
-        Self { ground: Mutex::new(Arc::new(ground.clone())), recent: Mutex::default(), system: Mutex::default() }
+        Self { ground: Mutex::new(Arc::new(ground.clone())), recent: Mutex::default() }
     }
 
     /// Goes by another configuration from now on.
@@ -114,10 +112,9 @@ impl Board {
         })
     }
 
-    fn measured(&self) -> Result<Input, Untold> {
-        let system = self.system.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let gathered = metrics::gather(&self.ground(), system, RealWorld.now());
-        gathered.map_err(|trouble| unreadable(&trouble))
+    fn measured(&self) -> Input {
+        let ground = self.ground();
+        measure(&ground.loaded.settings, &ground.state_dir, RealWorld.now())
     }
 
     fn of_source<T>(
@@ -134,7 +131,7 @@ impl Board {
 impl Lookout for Board {
     fn snapshot(&self) -> Snapshot {
         let now = RealWorld.now();
-        self.gather(now).unwrap_or_else(|trouble| blind(&told(&trouble), now))
+        self.gather(now).unwrap_or_else(|trouble| blind(&trouble.why(), now))
     }
 
     fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
@@ -170,11 +167,11 @@ impl Lookout for Board {
     }
 
     fn metrics(&self) -> Result<String, Untold> {
-        self.measured().map(|input| telemetry::text(&input))
+        Ok(telemetry::text(&self.measured()))
     }
 
     fn metrics_json(&self) -> Result<Value, Untold> {
-        self.measured().map(|input| telemetry::json(&input))
+        Ok(telemetry::json(&self.measured()))
     }
 }
 
@@ -272,12 +269,5 @@ fn blind(why: &str, now: Moment) -> Snapshot {
 }
 
 fn unreadable(trouble: &Trouble) -> Untold {
-    Untold::Unreadable(printable(&told(trouble)))
-}
-
-fn told(trouble: &Trouble) -> String {
-    match trouble {
-        Trouble::Told { why, .. } | Trouble::Usage(why) => why.clone(),
-        Trouble::Unread(error) => error.to_string(),
-    }
+    Untold::Unreadable(printable(&trouble.why()))
 }

@@ -1,7 +1,7 @@
 //! The endpoint over real sockets on loopback, before a made-up world.
 
 mod answers;
-mod client;
+pub(crate) mod client;
 mod limits;
 pub(crate) mod scene;
 mod siege;
@@ -44,4 +44,9 @@ impl Stage {
     fn get(&self, path: &str) -> Reply {
         ask(self.address, "GET", path, &[])
     }
+}
+
+/// Asks until it is so; each question waits for its answer, and the runner ends a test that hangs.
+pub(crate) fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {}
 }

@@ -97,7 +97,8 @@ fn it_lives_and_keeps_what_a_person_did() {
     assert_eq!(browser.evaluate("document.activeElement.id"), "source-work-link");
 
     stage.scene.change(|snapshot| snapshot.sources.push(source("fresh", "idle")));
-    browser.until("document.getElementById('source-fresh') !== null");
+    browser.wait_for("Page.loadEventFired");
+    assert!(browser.text("#source-fresh").contains("idle"));
     is_clean(&browser, &stage);
 }
 
