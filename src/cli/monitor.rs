@@ -45,11 +45,7 @@ pub(super) fn monitor(common: &Common) -> ExitCode {
 }
 
 /// Wait, look, act, tell; until a signal.
-async fn watch(
-    common: Common,
-    mut ground: Ground,
-    serving: &Serving,
-) -> Result<Exit, Trouble> {
+async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<Exit, Trouble> {
     let mut signals = Signals::new().map_err(|error| {
         Trouble::new(Exit::Other, format!("cannot listen for signals: {error}"))
     })?;

@@ -58,8 +58,7 @@ impl Serving {
 
     /// Writes down the figures of the day, for whoever looks at their lines.
     pub(super) fn note_day(&self, now: Moment) {
-        let is_served =
-            self.served.lock().unwrap_or_else(PoisonError::into_inner).server.is_some();
+        let is_served = self.served.lock().unwrap_or_else(PoisonError::into_inner).server.is_some();
         if is_served && let Err(trouble) = self.board.note_day(now) {
             warn!("the lines of the day have a gap: {}", trouble.why());
         }
@@ -77,9 +76,10 @@ impl Serving {
 
 impl Served {
     fn follow(&mut self, settings: config::Endpoint, environment: &Environment) {
-        let is_served = self.server.as_ref().is_some_and(|(served, server)| {
-            *served == settings && !server.has_ended()
-        });
+        let is_served = self
+            .server
+            .as_ref()
+            .is_some_and(|(served, server)| *served == settings && !server.has_ended());
         if is_served {
             return;
         }

@@ -82,7 +82,9 @@ pub fn add(
     now: Moment,
 ) {
     let pattern = fresh();
-    all.retain(|_, series| series.is_like(&pattern) && now.since(series.noted_at()) < series.span());
+    all.retain(|_, series| {
+        series.is_like(&pattern) && now.since(series.noted_at()) < series.span()
+    });
     for (name, figure) in figures {
         if all.len() < NAMES_MAX || all.contains_key(name) {
             let series = all.entry(name.clone()).or_insert_with(&fresh);

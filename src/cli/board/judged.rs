@@ -114,8 +114,9 @@ fn level(entry: &Entry) -> Level {
 fn check(entry: &Entry) -> Check {
     let is_unit = entry.about.ends_with(".service");
     let area = if is_unit { Area::Service } else { Area::Execution };
-    let mut check = Check::new(area, &printable(&entry.finding), level(entry), printable(&entry.message))
-        .about(printable(&entry.about));
+    let mut check =
+        Check::new(area, &printable(&entry.finding), level(entry), printable(&entry.message))
+            .about(printable(&entry.about));
     check.figure = entry.figure.as_deref().map(printable);
     check.advice = entry.advice.as_deref().map(printable);
     check
@@ -159,25 +160,38 @@ mod tests {
     #[test]
     fn what_was_found_long_ago_is_not_known_now() {
         let fresh = Judged::of(&record(Level::Healthy, LONGEST), None, LONGEST, NOW);
-        assert_eq!((fresh.level, fresh.sentence(2)), (Level::Healthy, "all is well with 2 sources".to_owned()));
+        assert_eq!(
+            (fresh.level, fresh.sentence(2)),
+            (Level::Healthy, "all is well with 2 sources".to_owned())
+        );
 
         let late = record(Level::Healthy, LONGEST + Duration::from_secs(1));
         let stale = Judged::of(&late, None, LONGEST, NOW);
         assert_eq!(stale.level, Level::Unknown);
-        assert!(stale.sentence(2).starts_with("the monitor last looked 4 min 1 s ago"), "{}", stale.sentence(2));
+        assert!(
+            stale.sentence(2).starts_with("the monitor last looked 4 min 1 s ago"),
+            "{}",
+            stale.sentence(2)
+        );
 
         let never = Judged::nothing();
-        assert_eq!((never.level, never.sentence(0).as_str()), (Level::Unknown, "the monitor has not looked yet"));
+        assert_eq!(
+            (never.level, never.sentence(0).as_str()),
+            (Level::Unknown, "the monitor has not looked yet")
+        );
     }
 
     #[test]
     fn the_worst_of_both_judgements_stands_and_is_told() {
         let mut report = Report::new(
-            vec![Check::new(Area::System, "disk_full", Level::Critical, "the disk is full").about("/mail")],
+            vec![
+                Check::new(Area::System, "disk_full", Level::Critical, "the disk is full")
+                    .about("/mail"),
+            ],
             NOW,
         );
-        let judged = Judged::of(
-            &record(Level::Warning, Duration::ZERO), Some(report.clone()), LONGEST, NOW);
+        let judged =
+            Judged::of(&record(Level::Warning, Duration::ZERO), Some(report.clone()), LONGEST, NOW);
         assert_eq!(judged.level, Level::Critical);
         assert_eq!(judged.sentence(1), "/mail: the disk is full");
         assert_eq!(judged.level_of("work"), Some(Level::Warning));

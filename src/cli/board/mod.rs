@@ -25,9 +25,7 @@ use crate::engine::trend::Series;
 use crate::engine::watch::Level;
 use crate::engine::{Cause, Moment, SessionId, alert, printable};
 use crate::ledger::FailureFilter;
-use crate::monitor::{
-    DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure,
-};
+use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure};
 use crate::telemetry::{self, Input};
 use crate::worker::{RealWorld, World};
 
@@ -175,7 +173,6 @@ impl Lookout for Board {
     }
 }
 
-
 /// What can be counted.
 struct Figures {
     sources: Vec<Source>,
@@ -220,7 +217,10 @@ fn measured(sources: &[Source], quotas: &[Quota]) -> Measured {
 }
 
 /// Three digits are shown of it.
-#[expect(clippy::cast_possible_truncation, reason = "what is too large becomes infinite, and is left out")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is too large becomes infinite, and is left out"
+)]
 fn figure(number: f64) -> f32 {
     number as f32
 }

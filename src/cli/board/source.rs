@@ -109,21 +109,15 @@ fn usual(status: Status) -> String {
 }
 
 /// When the present state ends; for work, when progress is missed.
-fn deadline(
-    state: &ExecutionState,
-    worker: Worker,
-    told: &str,
-    now: Moment,
-) -> Option<String> {
+fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Moment) -> Option<String> {
     match state.status {
         Status::Collecting | Status::Downloading => {
             let until = state.until.filter(|_| worker == Worker::Running)?;
             Some(clock_and_wait(until, now))
         }
         Status::Completed => state.completion_time.map(|at| clock(at, now)),
-        Status::Idle
-        | Status::Error
-        | Status::RateLimited
-        | Status::AuthFailed => (told != NOTHING).then(|| told.to_owned()),
+        Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
+            (told != NOTHING).then(|| told.to_owned())
+        }
     }
 }

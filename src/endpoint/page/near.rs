@@ -75,7 +75,8 @@ fn history(passed: &[Passed], now: Moment) -> Markup {
 }
 
 fn failures(failed: &[Failed], now: Moment) -> Markup {
-    let cause = |item: &Failed| item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced);
+    let cause =
+        |item: &Failed| item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced);
     let row = |item: &Failed| {
         vec![
             html! { (item.item) },

@@ -33,8 +33,8 @@ impl Listening {
     /// # Errors
     /// [`NotListening::Address`].
     pub fn on(address: SocketAddr) -> Result<Self, NotListening> {
-        let listener = TcpListener::bind(address)
-            .map_err(|error| NotListening::Address { address, error })?;
+        let listener =
+            TcpListener::bind(address).map_err(|error| NotListening::Address { address, error })?;
         Ok(Self { listeners: vec![listener] })
     }
 
@@ -46,9 +46,8 @@ impl Listening {
     pub fn inherited() -> Result<Option<Self>, NotListening> {
         let mut handed = ListenFd::from_env();
         let taken = (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).transpose());
-        let listeners: Vec<_> = taken
-            .collect::<Result<_, _>>()
-            .map_err(|error| NotListening::Inherited { error })?;
+        let listeners: Vec<_> =
+            taken.collect::<Result<_, _>>().map_err(|error| NotListening::Inherited { error })?;
         Ok((!listeners.is_empty()).then_some(Self { listeners }))
     }
 

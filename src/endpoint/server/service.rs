@@ -17,9 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::Offer;
 use super::guard::{Refusal, Token, admit};
 use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
-use crate::endpoint::answer::{
-    Answer, HTML, METRICS, answer, json, problem, seconds, set,
-};
+use crate::endpoint::answer::{Answer, HTML, METRICS, answer, json, problem, seconds, set};
 use crate::endpoint::page::{self, Near};
 use crate::endpoint::route::{Astray, Focus, Route};
 use crate::endpoint::view::{Lookout, Snapshot, Untold};
@@ -116,7 +114,10 @@ impl Service {
         let route = match Route::of(request.uri().path(), request.uri().query()) {
             Ok(route) => route,
             Err(Astray::Nothing) => {
-                return problem(StatusCode::NOT_FOUND, "there is nothing here; / shows what there is");
+                return problem(
+                    StatusCode::NOT_FOUND,
+                    "there is nothing here; / shows what there is",
+                );
             }
             Err(Astray::BadParameter(what)) => return problem(StatusCode::BAD_REQUEST, &what),
         };
@@ -276,9 +277,10 @@ impl From<Unanswered> for Answer {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "what looks fell over; the log of the monitor says where",
             ),
-            Unanswered::Untold(Untold::NoSuchSource) => {
-                problem(StatusCode::NOT_FOUND, "there is no such source; /api/health/sources has all")
-            }
+            Unanswered::Untold(Untold::NoSuchSource) => problem(
+                StatusCode::NOT_FOUND,
+                "there is no such source; /api/health/sources has all",
+            ),
             Unanswered::Untold(Untold::Unreadable(why)) => unavailable(&why),
         }
     }
@@ -301,7 +303,9 @@ fn refused(refusal: Refusal) -> Answer {
                 StatusCode::UNAUTHORIZED,
                 "send the token of the configuration, as a bearer token or as the password of basic auth",
             );
-            for scheme in ["Bearer realm=\"cynosure\"", "Basic realm=\"cynosure\", charset=\"UTF-8\""] {
+            for scheme in
+                ["Bearer realm=\"cynosure\"", "Basic realm=\"cynosure\", charset=\"UTF-8\""]
+            {
                 set(&mut answer, header::WWW_AUTHENTICATE, scheme);
             }
             answer
@@ -316,7 +320,8 @@ fn refused(refusal: Refusal) -> Answer {
 
 fn too_many(allowance: &Allowance) -> Answer {
     let wait = seconds(allowance.resets_in);
-    let detail = format!("{} requests a minute are allowed; come back in {wait} s", allowance.quota);
+    let detail =
+        format!("{} requests a minute are allowed; come back in {wait} s", allowance.quota);
     let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
     set(&mut answer, header::RETRY_AFTER, &wait.to_string());
     answer

@@ -4,6 +4,7 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use cynosure::state::ExecutionState;
+use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, Running};
@@ -14,7 +15,7 @@ use crate::endpoint::client::{ask, connect, head, request};
 /// A monitor with a watched source, that looks often.
 fn home(endpoint: &str) -> Home {
     let home = Home::of_work();
-    publish(&home, "work", &ExecutionState { last_updated: fresh().last_updated, ..state() });
+    publish(&home, "work", &ExecutionState { last_updated: RealWorld.now(), ..fresh() });
     let settings = format!("[monitor]\ninterval = \"200ms\"\n{endpoint}\n[restart]");
     home.configure("[restart]", &settings);
     home
@@ -43,7 +44,10 @@ fn it_shows_what_the_files_tell_and_ends_with_the_monitor() {
     assert!(!overview["checks"].as_array().unwrap().is_empty(), "{overview}");
     let metrics = ask(address, "GET", "/metrics", &[]);
     assert!(metrics.body.contains("source=\"work\""), "{}", metrics.body);
-    assert_eq!(ask(address, "GET", "/api/sources/work/history", &[]).json()["history"], serde_json::json!([]));
+    assert_eq!(
+        ask(address, "GET", "/api/sources/work/history", &[]).json()["history"],
+        serde_json::json!([])
+    );
     assert!(ask(address, "GET", "/", &[]).body.contains("id=\"source-work\""));
 
     // A page that stays open does not hold it up.
@@ -74,7 +78,8 @@ fn state_files_that_vanish_or_are_cut_short_are_told_and_nothing_more() {
     crate::endpoint::until(|| {
         ask(address, "GET", "/api/sources/work", &[]).json()["state"] == "unknown"
     });
-    for path in ["/", "/?source=work", "/health", "/metrics", "/api/health/overview", "/api/trends"] {
+    for path in ["/", "/?source=work", "/health", "/metrics", "/api/health/overview", "/api/trends"]
+    {
         let status = ask(address, "GET", path, &[]).status;
         assert!(matches!(status, 200 | 503), "{path}: {status}");
     }

@@ -108,7 +108,10 @@ fn the_documents_say_what_is() {
     assert_eq!(providers["providers"][2]["band"], "severe");
 
     let alerts = stage.get("/api/health/alerts?limit=1&severity=critical").json();
-    assert_eq!((alerts["total"].as_u64(), alerts["alerts"].as_array().unwrap().len()), (Some(2), 1));
+    assert_eq!(
+        (alerts["total"].as_u64(), alerts["alerts"].as_array().unwrap().len()),
+        (Some(2), 1)
+    );
     assert_eq!(alerts["alerts"][0]["about"], "old");
 
     let degradation = stage.get("/api/health/degradation").json();
@@ -145,7 +148,11 @@ fn what_is_not_there_or_cannot_be_is_a_problem_with_details() {
     ] {
         let reply = ask(stage.address, method, path, &[]);
 
-        assert_eq!((reply.status, reply.header("content-type")), (status, PROBLEM), "{method} {path}");
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (status, PROBLEM),
+            "{method} {path}"
+        );
         let problem = reply.json();
         assert_eq!(problem["status"], status, "{problem}");
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
@@ -175,7 +182,9 @@ fn text_from_elsewhere_is_never_markup() {
         assert!(!page.contains("</script><b>") && !page.contains("<script>"), "{path}");
     }
     let page = stage.get("/?source=work").body;
-    assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;&lt;/script&gt;&lt;b&gt;"));
+    assert!(
+        page.contains("&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;&lt;/script&gt;&lt;b&gt;")
+    );
     assert!(HOSTILE.contains("<img src=x"));
 }
 
@@ -212,7 +221,11 @@ fn a_source_that_is_not_there_is_told_on_the_page() {
     let reply = stage.get("/?source=gone");
 
     assert_eq!(reply.status, 404);
-    assert!(reply.body.contains("There is no source named <strong>gone</strong>"), "{}", reply.body);
+    assert!(
+        reply.body.contains("There is no source named <strong>gone</strong>"),
+        "{}",
+        reply.body
+    );
 }
 
 #[test]

@@ -40,7 +40,9 @@ fn wrong_guesses_of_the_token_are_counted_too() {
 #[test]
 fn with_a_token_nothing_is_told_to_those_who_do_not_know_it() {
     let stage = Stage::with(calm(), Some("s3cret"), 1000);
-    for path in ["/", "/health", "/metrics", "/style.css", "/events", "/api/openapi.json", "/nothing"] {
+    for path in
+        ["/", "/health", "/metrics", "/style.css", "/events", "/api/openapi.json", "/nothing"]
+    {
         let reply = stage.get(path);
         assert_eq!(reply.status, 401, "{path}");
         let schemes = reply.header("www-authenticate");
@@ -52,7 +54,8 @@ fn with_a_token_nothing_is_told_to_those_who_do_not_know_it() {
         let headers = [("Authorization", proof), ("Host", "cynosure.example.com")];
         assert_eq!(ask(stage.address, "GET", "/health", &headers).status, 200, "{proof}");
     }
-    let described = ask(stage.address, "GET", "/api/openapi.json", &[("Authorization", "Bearer s3cret")]);
+    let described =
+        ask(stage.address, "GET", "/api/openapi.json", &[("Authorization", "Bearer s3cret")]);
     assert!(described.json()["security"].is_array());
 }
 

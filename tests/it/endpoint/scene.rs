@@ -83,7 +83,9 @@ pub(crate) fn calm() -> Snapshot {
         level: Level::Healthy,
         sentence: "all is well with 1 source".to_owned(),
         looked_at: Some(NOW.before(Duration::from_secs(12))),
-        checks: vec![Check::new(Area::Execution, "in_order", Level::Healthy, "downloading").about("work")],
+        checks: vec![
+            Check::new(Area::Execution, "in_order", Level::Healthy, "downloading").about("work"),
+        ],
         sources: vec![source("work", "downloading")],
         providers: vec![provider("example.com", 0.0, Phase::Closed, "well")],
         quotas: Vec::new(),
@@ -118,8 +120,18 @@ pub(crate) fn storm() -> Snapshot {
         sources: sources(),
         providers: vec![
             provider("example.com", 0.02, Phase::Closed, "all 2 well"),
-            provider("mail.example.net", 0.38, Phase::HalfOpen, "1 of 2 degraded, tried again by its breaker"),
-            provider("old-mail.example.org", 0.72, Phase::Open, "1 of 1 failed, left alone by its breaker"),
+            provider(
+                "mail.example.net",
+                0.38,
+                Phase::HalfOpen,
+                "1 of 2 degraded, tried again by its breaker",
+            ),
+            provider(
+                "old-mail.example.org",
+                0.72,
+                Phase::Open,
+                "1 of 1 failed, left alone by its breaker",
+            ),
         ],
         quotas: vec![quota, learned],
         alerts: alerts(),
@@ -184,7 +196,8 @@ fn sources() -> Vec<Source> {
     let refused = Source {
         provider: "old-mail.example.org".to_owned(),
         level: Some(Level::Critical),
-        sentence: "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token".to_owned(),
+        sentence: "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
+            .to_owned(),
         deadline: Some("14:10 or new token".to_owned()),
         total: 0,
         settled: 0,
@@ -245,38 +258,84 @@ fn provider(name: &str, score: f64, breaker: Phase, status: &str) -> Provider {
 }
 
 fn checks() -> Vec<Check> {
-    let well = |area, about: &str, message: &str| Check::new(area, "well", Level::Healthy, message).about(about);
+    let well = |area, about: &str, message: &str| {
+        Check::new(area, "well", Level::Healthy, message).about(about)
+    };
     vec![
         well(Area::Service, "cynosure.service", "it runs").measured("2 restarts", "5"),
         well(Area::Execution, "work", "downloading"),
-        Check::new(Area::Execution, "credential_refused", Level::Critical, "the credential is refused")
-            .about("old")
-            .measured("for 12 min", "0 s")
-            .advise("put a fresh token into /etc/cynosure/old.token"),
-        Check::new(Area::System, "disk_low", Level::Warning, "the disk of the archive is filling up")
-            .about("/var/lib/cynosure")
-            .measured("84 % used", "80 %")
-            .advise("make room, or move the archive"),
-        Check::new(Area::Journal, "unreadable", Level::Unknown, "cannot be told: journalctl is not allowed"),
+        Check::new(
+            Area::Execution,
+            "credential_refused",
+            Level::Critical,
+            "the credential is refused",
+        )
+        .about("old")
+        .measured("for 12 min", "0 s")
+        .advise("put a fresh token into /etc/cynosure/old.token"),
+        Check::new(
+            Area::System,
+            "disk_low",
+            Level::Warning,
+            "the disk of the archive is filling up",
+        )
+        .about("/var/lib/cynosure")
+        .measured("84 % used", "80 %")
+        .advise("make room, or move the archive"),
+        Check::new(
+            Area::Journal,
+            "unreadable",
+            Level::Unknown,
+            "cannot be told: journalctl is not allowed",
+        ),
     ]
 }
 
 fn alerts() -> Vec<Alert> {
-    let alert = |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| Alert {
-        severity,
-        about: about.to_owned(),
-        cause: cause.to_owned(),
-        message: message.to_owned(),
-        raised_at: NOW.before(Duration::from_secs(ago)),
-        ended_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
-        times: 1,
-        advice: None,
-    };
+    let alert =
+        |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| Alert {
+            severity,
+            about: about.to_owned(),
+            cause: cause.to_owned(),
+            message: message.to_owned(),
+            raised_at: NOW.before(Duration::from_secs(ago)),
+            ended_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
+            times: 1,
+            advice: None,
+        };
     let mut alerts = vec![
-        alert(Severity::Critical, "old", "execution.credential_refused", "the credential is refused", 720, None),
-        alert(Severity::Warning, "/var/lib/cynosure", "system.disk_low", "the disk of the archive is filling up (84 % used)", 3000, None),
-        alert(Severity::Critical, "old-mail.example.org", "breaker.open", &format!("its circuit opened after 5 failures in a row: {HOSTILE}"), 4000, Some(3300)),
-        alert(Severity::Info, "work", "execution.restarted", "it was started anew since nothing moved", 40_000, Some(39_000)),
+        alert(
+            Severity::Critical,
+            "old",
+            "execution.credential_refused",
+            "the credential is refused",
+            720,
+            None,
+        ),
+        alert(
+            Severity::Warning,
+            "/var/lib/cynosure",
+            "system.disk_low",
+            "the disk of the archive is filling up (84 % used)",
+            3000,
+            None,
+        ),
+        alert(
+            Severity::Critical,
+            "old-mail.example.org",
+            "breaker.open",
+            &format!("its circuit opened after 5 failures in a row: {HOSTILE}"),
+            4000,
+            Some(3300),
+        ),
+        alert(
+            Severity::Info,
+            "work",
+            "execution.restarted",
+            "it was started anew since nothing moved",
+            40_000,
+            Some(39_000),
+        ),
     ];
     alerts[0].advice = Some("put a fresh token into /etc/cynosure/old.token".to_owned());
     alerts[2].times = 3;
@@ -318,7 +377,10 @@ fn trend(base: f32) -> Trend {
         }
         series
     };
-    Trend { recent: series(Duration::from_secs(10), 180), day: series(Duration::from_secs(600), 144) }
+    Trend {
+        recent: series(Duration::from_secs(10), 180),
+        day: series(Duration::from_secs(600), 144),
+    }
 }
 
 fn history() -> Vec<Passed> {

@@ -99,8 +99,10 @@ fn a_reader_who_takes_nothing_is_left_behind() {
 fn requests_that_are_too_large_are_refused_at_once() {
     let stage = Stage::show(calm());
     let long = "x".repeat(64 * 1024);
-    let many: Vec<(String, String)> = (0..100).map(|at| (format!("X-{at}"), "1".to_owned())).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let many: Vec<(String, String)> =
+        (0..100).map(|at| (format!("X-{at}"), "1".to_owned())).collect();
+    let many: Vec<(&str, &str)> =
+        many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for (what, text) in [
         ("a long header", request("GET", "/health", &[("X-Long", &long)])),
         ("a long path", request("GET", &format!("/{long}"), &[])),

@@ -23,7 +23,10 @@ impl Listener {
         stream.write_all(request("GET", &format!("/events{query}"), &[]).as_bytes()).unwrap();
         let mut from = BufReader::new(stream);
         let reply = head(&mut from);
-        assert_eq!((reply.status, reply.header("content-type")), (200, "text/event-stream; charset=utf-8"));
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (200, "text/event-stream; charset=utf-8")
+        );
         Self { from }
     }
 

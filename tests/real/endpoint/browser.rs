@@ -50,8 +50,17 @@ impl Browser {
         let mut child = Command::new("sh")
             .args(["-c", START, "sh", "--headless=new", "--remote-debugging-pipe", "--no-sandbox"])
             .args(["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"])
-            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            .args(["--disable-extensions", "--no-proxy-server", "--hide-scrollbars", "--force-color-profile=srgb"])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args([
+                "--disable-extensions",
+                "--no-proxy-server",
+                "--hide-scrollbars",
+                "--force-color-profile=srgb",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
             .stdin(Stdio::piped())
@@ -70,8 +79,15 @@ impl Browser {
                 }
             }
         });
-        let mut browser =
-            Self { child, to, from, last_id: 0, session: None, events: Vec::new(), _profile: profile };
+        let mut browser = Self {
+            child,
+            to,
+            from,
+            last_id: 0,
+            session: None,
+            events: Vec::new(),
+            _profile: profile,
+        };
         browser.open();
         Some(browser)
     }
@@ -137,7 +153,8 @@ impl Browser {
 
     /// Evaluates an expression; a promise is waited for.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
-        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let params =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let mut answer = self.call("Runtime.evaluate", &params);
         assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
         answer["result"]["value"].take()
@@ -157,7 +174,8 @@ impl Browser {
 
     /// Waits until a page that began after this time is loaded.
     pub(crate) fn until_loaded_after(&mut self, origin: &Value) {
-        while self.evaluate("document.readyState === 'complete' && performance.timeOrigin") == *origin
+        while self.evaluate("document.readyState === 'complete' && performance.timeOrigin")
+            == *origin
             || self.evaluate("document.readyState") != "complete"
         {
             self.wait_for("Page.loadEventFired");
@@ -176,7 +194,8 @@ impl Browser {
             _ => panic!("nobody needed {key} yet"),
         };
         let text = if key == "Enter" { "\r" } else { "" };
-        let mut params = json!({ "type": "keyDown", "key": key, "code": key, "windowsVirtualKeyCode": code });
+        let mut params =
+            json!({ "type": "keyDown", "key": key, "code": key, "windowsVirtualKeyCode": code });
         if !text.is_empty() {
             params["text"] = json!(text);
         }
@@ -197,7 +216,8 @@ impl Browser {
     pub(crate) fn picture(&mut self, path: &Path) {
         let params = json!({ "format": "png", "captureBeyondViewport": true });
         let picture = self.call("Page.captureScreenshot", &params);
-        let png = STANDARD.decode(picture["data"].as_str().expect("it is text")).expect("it is base64");
+        let png =
+            STANDARD.decode(picture["data"].as_str().expect("it is text")).expect("it is base64");
         fs::create_dir_all(path.parent().expect("it has a folder")).expect("it can be made");
         fs::write(path, png).expect("it can be written");
     }
@@ -215,7 +235,8 @@ impl Browser {
 
     /// Every address that the page asked for.
     pub(crate) fn requests(&self) -> Vec<&str> {
-        let asked = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        let asked =
+            self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
         asked.filter_map(|event| event["params"]["request"]["url"].as_str()).collect()
     }
 }

@@ -12,7 +12,8 @@ use crate::requirement::skip;
 
 #[test]
 fn the_description_holds_for_whatever_schemathesis_tries() {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");
+    let program =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");
     if !program.exists() {
         return skip("schemathesis, which `make setup` fetches").unwrap_or(());
     }
@@ -23,7 +24,11 @@ fn the_description_holds_for_whatever_schemathesis_tries() {
 
     // What is critical is told by 503, which it would take for a fault.
     let ill = Stage::show(storm());
-    let said = tried(&program, &ill, &["--include-path", "/health", "--exclude-checks", "not_a_server_error"]);
+    let said = tried(
+        &program,
+        &ill,
+        &["--include-path", "/health", "--exclude-checks", "not_a_server_error"],
+    );
     assert!(said.contains("1 selected / 11 total"), "{said}");
 }
 

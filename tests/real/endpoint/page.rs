@@ -35,9 +35,11 @@ fn it_fits_wide_and_narrow_by_day_and_by_night() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
     for (name, look) in looks() {
         browser.look(look);
-        for (view, path) in
-            [("page", "/"), ("near", "/?source=work"), ("filtered", "/?source=old&severity=critical")]
-        {
+        for (view, path) in [
+            ("page", "/"),
+            ("near", "/?source=work"),
+            ("filtered", "/?source=old&severity=critical"),
+        ] {
             browser.go(&stage.url(path));
             browser.until(LIVE);
 
@@ -63,9 +65,18 @@ fn it_says_what_is() {
     assert!(browser.text("#providers").contains("severe 0.72"));
     assert!(browser.text("#near").contains("403 Forbidden"));
     assert_eq!(browser.evaluate("document.querySelectorAll('#heat tbody tr').length"), 3);
-    assert_eq!(browser.evaluate("document.querySelectorAll('#heat tbody tr:first-child td').length"), 24);
-    assert_eq!(browser.evaluate("document.querySelector('#source-work progress').position > 0.12"), true);
-    assert_eq!(browser.evaluate("document.querySelectorAll('svg.drawing path.stroke').length > 4"), true);
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('#heat tbody tr:first-child td').length"),
+        24
+    );
+    assert_eq!(
+        browser.evaluate("document.querySelector('#source-work progress').position > 0.12"),
+        true
+    );
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('svg.drawing path.stroke').length > 4"),
+        true
+    );
     // What a server wrote is text here, and neither picture nor script.
     assert_eq!(browser.evaluate("document.images.length"), 0);
     assert!(browser.text("#near").contains("<img src=x onerror=alert(1)>"));
@@ -156,14 +167,19 @@ fn everything_has_a_name_for_those_who_cannot_see_it() {
     for node in nodes {
         let role = node["role"]["value"].as_str().unwrap_or_default();
         let name = node["name"]["value"].as_str().unwrap_or_default();
-        if ["link", "button", "progressbar", "image", "img", "table", "heading", "navigation"].contains(&role) {
+        if ["link", "button", "progressbar", "image", "img", "table", "heading", "navigation"]
+            .contains(&role)
+        {
             assert!(!name.trim().is_empty(), "a {role} without a name: {node}");
             named += 1;
         }
     }
     assert!(named > 30, "{named} were looked at");
-    let levels = "[...document.querySelectorAll('h1,h2,h3,h4')].map((title) => Number(title.tagName[1]))";
-    let steps = browser.evaluate(&format!("{levels}.every((level, at, all) => at === 0 || level <= all[at - 1] + 1)"));
+    let levels =
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map((title) => Number(title.tagName[1]))";
+    let steps = browser.evaluate(&format!(
+        "{levels}.every((level, at, all) => at === 0 || level <= all[at - 1] + 1)"
+    ));
     assert_eq!(steps, true, "no level of headings is left out");
 }
 
