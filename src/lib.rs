@@ -35,7 +35,7 @@ pub mod words;
 
 // Each speaks to one thing, and none to another of them.
 // READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;
-// SPEAKS to systemd; SHOWS all of it over HTTP.
+// SPEAKS to systemd; MEASURES for whoever collects metrics; SHOWS all of it over HTTP.
 pub mod archive;
 pub mod config;
 pub mod endpoint;
@@ -44,6 +44,7 @@ pub mod notify;
 pub mod source;
 pub mod state;
 pub mod systemd;
+pub mod telemetry;
 
 // DRIVES: the loop of one source, and all sources side by side.
 pub mod worker;

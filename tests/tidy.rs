@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("systemd", &["engine", "retry", "disk"]),
     ("notify", &["engine"]),
     ("endpoint", &["engine", "words"]),
+    ("telemetry", &["engine"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
@@ -27,12 +28,27 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify"]),
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
     (
         "cli",
         &[
-            "engine", "retry", "disk", "words", "config", "source", "ledger", "archive", "state",
-            "systemd", "notify", "endpoint", "worker", "monitor", "demo", "simulate",
+            "engine",
+            "retry",
+            "disk",
+            "words",
+            "config",
+            "source",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "notify",
+            "telemetry",
+            "endpoint",
+            "worker",
+            "monitor",
+            "demo",
+            "simulate",
         ],
     ),
 ];

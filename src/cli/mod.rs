@@ -2,6 +2,7 @@
 
 mod alert;
 mod args;
+mod board;
 mod breaker;
 mod check;
 mod closing;
@@ -31,6 +32,7 @@ mod requeue;
 mod reset;
 mod run;
 mod sentence;
+mod serving;
 mod signals;
 mod simulate;
 mod since;

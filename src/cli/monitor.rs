@@ -14,6 +14,7 @@ use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{look, post, powers, told, watcher};
 use crate::config::Environment;
@@ -35,14 +36,16 @@ pub(super) fn monitor(common: &Common) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(Exit::Other, format!("cannot start: {error}")).into(),
     };
-    let exit = runtime.block_on(watch(common.clone(), ground));
+    let serving = Serving::new(&ground);
+    let exit = runtime.block_on(watch(common.clone(), ground, &serving));
+    serving.stop();
     // A round that waits for the bus must not hold up the end.
     runtime.shutdown_background();
     told_trouble(exit).into()
 }
 
 /// Wait, look, act, tell; until a signal.
-async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
+async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<Exit, Trouble> {
     let mut signals = Signals::new().map_err(|error| {
         Trouble::new(Exit::Other, format!("cannot listen for signals: {error}"))
     })?;
@@ -52,6 +55,10 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
     let mut health = Health::start(&ground)?;
     loop {
         ground = reread(&common, ground);
+        tokio::select! {
+            () = RealWorld.offload(serving.following(&ground)) => {}
+            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+        };
         let now = RealWorld.now();
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let looking = RealWorld.offload(move || monitor.round(now));
@@ -59,6 +66,7 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
         };
+        serving.note_day(now);
         seen.tell(&round, now);
         if health.is_due(&round, &ground, now) {
             let looking = health.look(&ground, &round, now)?;

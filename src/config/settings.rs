@@ -15,6 +15,7 @@ use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
 use crate::engine::ErrorRule;
+use crate::engine::quota::QuotaPolicy;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +171,19 @@ impl Settings {
     #[must_use]
     pub fn provider(&self, name: &str) -> Provider {
         self.providers.get(name).cloned().unwrap_or_else(|| Provider::unnamed(&self.request))
+    }
+
+    /// Returns how the quota of a provider is followed.
+    #[must_use]
+    pub fn quota_policy(&self, provider: &str) -> QuotaPolicy {
+        let provider = self.provider(provider);
+        QuotaPolicy {
+            mode: provider.mode,
+            cap: provider.cap,
+            reserve: provider.reserve,
+            max_wait: provider.max_wait,
+            hold: self.restart.rate_limit_duration,
+        }
     }
 
     /// Returns the rules by which a provider's errors are judged before the built-in ones.

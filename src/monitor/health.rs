@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::Lasts;
 use crate::engine::alert::{Alerts, Looked, Notice};
 use crate::engine::degradation::{History, ProviderHealth};
-use crate::engine::health::Report;
+use crate::engine::health::{Report, System};
 use crate::engine::{Failure, Moment};
 use crate::monitor::kept::Kept;
 
@@ -26,6 +26,9 @@ pub struct Health {
     /// Absent before the first look.
     pub report: Option<Report>,
     pub providers: Vec<ProviderHealth>,
+    /// The machine in numbers, for metrics; absent where it could not be looked at.
+    #[serde(default)]
+    pub system: Option<System>,
 }
 
 /// The three files, and the ways to read and change them.
@@ -55,13 +58,14 @@ impl HealthFiles {
         &self,
         report: Report,
         providers: Vec<ProviderHealth>,
+        system: Option<System>,
         now: Moment,
     ) -> Result<(), Failure> {
         self.degradation.change(Lasts::Process, |history| {
             history.note(&providers, now);
             Ok(())
         })?;
-        let health = Health { report: Some(report), providers };
+        let health = Health { report: Some(report), providers, system };
         self.health.change(Lasts::Process, |kept| {
             *kept = health;
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::alert::{Looked, Notice};
 use crate::engine::degradation::{self, ProviderHealth, Shared};
-use crate::engine::health::{Facts, Report, Thresholds, concerns, judge, standings};
+use crate::engine::health::{Facts, Report, System, Thresholds, concerns, judge, standings};
 use crate::engine::watch::Finding;
 use crate::engine::{Failure, Moment};
 use crate::monitor::gather::{Gatherers, Scope};
@@ -24,6 +24,8 @@ pub struct Look {
 pub struct Seen {
     pub report: Report,
     pub providers: Vec<ProviderHealth>,
+    /// What was seen of the machine, where it could be seen.
+    pub system: Option<System>,
     looked: Looked,
     /// The sessions that each source has completed.
     completed: BTreeMap<String, u64>,
@@ -43,6 +45,7 @@ impl Look {
         Seen {
             looked: concerns(&facts, &report),
             completed: completed.collect(),
+            system: facts.system.clone().ok(),
             report,
             providers,
         }
@@ -54,7 +57,7 @@ impl Look {
     /// A storage failure.
     pub fn publish(&self, seen: &Seen, now: Moment) -> Result<(), Failure> {
         let files = HealthFiles::new(&self.scope.state_dir);
-        files.publish(seen.report.clone(), seen.providers.clone(), now)
+        files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
     }
 
     /// Has people told of what was seen, each cause once: in the log at once, on other channels as

@@ -8,12 +8,15 @@ mod breakers;
 mod figures;
 mod file;
 mod format;
+mod quotas;
 pub(crate) mod words;
 
 pub use self::breakers::{BreakersFile, Memories};
 pub use self::figures::{FIGURES_FILE, FiguresFound, examine_figures, save_figures};
 pub use self::file::{Found, Loaded, examine, load, save};
 pub use self::format::{ExecutionState, LastError, LastRestart, SCHEMA};
+
+pub use self::quotas::{QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas};
 
 /// The name of the file, in the folder of its source.
 pub const STATE_FILE: &str = "execution_state.json";

@@ -33,9 +33,7 @@ pub use self::breakers::{
 pub use self::downloads::Policies;
 pub use self::driver::{Ended, Exit, Mode, Opening, Parts, Stop, TURN_SPAN, drive};
 pub use self::egress::Outlet;
-pub use self::gate::{
-    Door, GateRules, Gates, QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quotas,
-};
+pub use self::gate::{Door, GateRules, Gates};
 pub use self::jobs::Shared;
 pub use self::life::LastSecret;
 pub use self::liveness::{Board, Seat};
@@ -48,3 +46,4 @@ pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
 pub use self::view::View;
 pub use self::watchdog::{AskRestart, Watch, beat, start as watch};
 pub use self::world::{RealWorld, World};
+pub use crate::state::QUOTA_FILE;

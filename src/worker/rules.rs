@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::config::{Settings, Source};
 use crate::engine::breaker::BreakerPolicy;
-use crate::engine::quota::QuotaPolicy;
 use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
 use crate::worker::downloads::Policies;
 use crate::worker::gate::GateRules;
@@ -85,15 +84,7 @@ pub fn policies(settings: &Settings) -> Policies {
 /// How the quota of a provider is followed.
 #[must_use]
 pub fn gate_rules(settings: &Settings, provider: &str) -> GateRules {
-    let provider = settings.provider(provider);
-    let policy = QuotaPolicy {
-        mode: provider.mode,
-        cap: provider.cap,
-        reserve: provider.reserve,
-        max_wait: provider.max_wait,
-        hold: settings.restart.rate_limit_duration,
-    };
-    GateRules { provider, policy }
+    GateRules { policy: settings.quota_policy(provider), provider: settings.provider(provider) }
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@
 mod bus;
 mod commands;
 mod demo;
+mod endpoint;
 mod hostile;
 mod http;
 mod jmap;
 mod mailbox;
+mod measure;
+#[path = "../fixtures/metrics.rs"]
+mod metrics;
 mod outlet;
+mod telemetry;

@@ -8,6 +8,7 @@ mod binary;
 mod corpus;
 mod cyrus;
 mod door;
+mod endpoint;
 mod exim;
 mod full;
 mod http;
@@ -17,7 +18,10 @@ mod kill;
 mod large;
 mod mail;
 mod memory;
+#[path = "../fixtures/metrics.rs"]
+mod metrics;
 mod patience;
+mod prometheus;
 mod proxy;
 mod requirement;
 mod systemd;

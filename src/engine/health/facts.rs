@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::breaker::Phase;
 use crate::engine::watch::Finding;
 use crate::engine::{Moment, Status};
@@ -92,7 +94,7 @@ pub struct Pool {
 }
 
 /// The machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct System {
     /// The share of the processors' time that was spent, from 0 to 1; `None` where it could not be measured.
     pub cpu: Option<f64>,
@@ -102,7 +104,7 @@ pub struct System {
     pub disks: Vec<DiskSeen>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct DiskSeen {
     /// The folder of ours that is on it.
     pub path: String,

@@ -14,8 +14,9 @@ use crate::disk::Lasts;
 use crate::engine::quota::{Hold, Outcome, Signals, Wait, read};
 use crate::engine::{Cause, Failure, Moment};
 use crate::source::http::{Attempt, Gate, Outgoing, Passage};
-use crate::worker::gate::file::{QuotaFile, ScopeMemory};
-use crate::worker::gate::scope::{May, Scope, ScopeKey, Sent, health};
+use crate::state::{ScopeKey, ScopeMemory};
+use crate::worker::gate::file::QuotaFile;
+use crate::worker::gate::scope::{May, Scope, Sent, health};
 use crate::worker::gate::{GateRules, HELD_PATIENCE, PACED_PATIENCE};
 use crate::worker::world::World;
 

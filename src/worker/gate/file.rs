@@ -1,58 +1,15 @@
-//! What the gates remember, as a file: written by whoever passes a gate, read by the next process.
+//! What the gates remember, in `quota.json`: written by whoever passes a gate, read by the next process.
 
 use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 
 use tracing::warn;
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::quota::Memory;
-use crate::engine::{BudgetMemory, ConcurrencyMemory, Failure, Moment};
-use crate::worker::gate::scope::ScopeKey;
-
-/// The name of the file in the state folder.
-pub const QUOTA_FILE: &str = "quota.json";
-
-/// The format that this program writes. What it does not know is another's, and is left alone.
-const SCHEMA: u32 = 1;
+use crate::engine::{Failure, Moment};
+use crate::state::{Remembered, ScopeKey, ScopeMemory, read_quotas};
 
 /// Scopes that nobody has asked for longer than this are forgotten: hosts come and go.
 const FORGET_AFTER_MILLIS: i64 = 90 * 86_400_000;
-
-/// Everything in the file.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Remembered {
-    schema: u32,
-    pub scopes: BTreeMap<ScopeKey, ScopeMemory>,
-}
-
-/// What is remembered of one scope.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(default)]
-pub struct ScopeMemory {
-    /// Counts the writes, so that a process sees that another wrote.
-    pub(super) revision: u64,
-    /// By whose rules it goes.
-    pub provider: String,
-    pub quota: Memory,
-    pub concurrency: ConcurrencyMemory,
-    pub budget: BudgetMemory,
-}
-
-/// Reads what was written.
-///
-/// # Errors
-/// One sentence on why it cannot be understood.
-pub fn read(bytes: &[u8]) -> Result<Remembered, String> {
-    let remembered: Remembered =
-        serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    if SCHEMA < remembered.schema {
-        let newer = remembered.schema;
-        return Err(format!("a newer version wrote it (schema {newer}, this one knows {SCHEMA})"));
-    }
-    Ok(remembered)
-}
 
 /// The file as this process knows it.
 #[derive(Debug)]
@@ -89,7 +46,7 @@ impl QuotaFile {
         act: impl FnOnce(Option<&ScopeMemory>) -> (Option<ScopeMemory>, T),
     ) -> Result<T, Failure> {
         let known = self.known.get(key).copied();
-        let (revision, told) = self.file.change(lasts, read, |standing| {
+        let (revision, told) = self.file.change(lasts, read_quotas, |standing| {
             let mut all = match standing {
                 Standing::Nothing => Remembered::default(),
                 Standing::Content(all) => all,
@@ -108,8 +65,7 @@ impl QuotaFile {
             let age = |memory: &ScopeMemory| now.0.saturating_sub(memory.quota.written_at);
             all.scopes.retain(|_, memory| age(memory) < FORGET_AFTER_MILLIS);
             all.scopes.insert(key.clone(), mine);
-            all.schema = SCHEMA;
-            (serde_json::to_vec_pretty(&all).ok(), (revision, told))
+            (all.to_json(), (revision, told))
         })?;
         self.known.insert(key.clone(), revision);
         self.complained = false;

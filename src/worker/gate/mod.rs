@@ -24,8 +24,6 @@ use self::door::Keeper;
 use self::file::QuotaFile;
 
 pub use self::door::Door;
-pub use self::file::{QUOTA_FILE, Remembered, ScopeMemory, read as read_quotas};
-pub use self::scope::ScopeKey;
 
 /// What a gate decides by.
 #[derive(Clone, Debug, PartialEq)]

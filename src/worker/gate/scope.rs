@@ -1,46 +1,15 @@
 //! One quota with everything that bounds the requests under it.
 
-use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use crate::engine::quota::{
     Admission, Hold, Outcome, Quota, QuotaPolicy, Rate, Reply, Signals, Ticket, Wait,
 };
 use crate::engine::{BudgetPolicy, Concurrency, Draw, Health, Moment, RetryBudget, Taken};
-use crate::worker::gate::file::ScopeMemory;
-
-/// What a scope is known by: `host`, `host account`, `host account /route`.
-#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
-pub struct ScopeKey(String);
-
-impl ScopeKey {
-    /// The scope of a provider's host, of one account where they do not share it, and of one
-    /// route where that has a budget of its own.
-    #[must_use]
-    pub fn new(provider: &str, host: &str, account: Option<&str>, route: Option<&str>) -> Self {
-        let mut key = provider.to_owned();
-        if host != provider {
-            key.push(' ');
-            key.push_str(host);
-        }
-        for more in [account, route].into_iter().flatten() {
-            key.push(' ');
-            key.push_str(more);
-        }
-        Self(key)
-    }
-}
-
-impl fmt::Display for ScopeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::state::ScopeMemory;
 
 /// The bounds of one scope, as this process knows them.
 #[derive(Debug)]

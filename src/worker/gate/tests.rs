@@ -10,6 +10,7 @@ use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
 use crate::engine::{Cause, Draw, Failure, Moment};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
+use crate::state::QUOTA_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);
 

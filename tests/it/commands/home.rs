@@ -44,30 +44,30 @@ disk_free = 0
 inodes = 1.0
 ";
 
-pub(super) struct Home {
+pub(crate) struct Home {
     dir: TempDir,
     demo: Option<Demo>,
 }
 
 /// How the program ended, and what it said; the folder's path reads `HOME`.
 #[derive(Debug)]
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A program that is still running; ended with the test.
-pub(super) struct Running(pub(super) Child);
+pub(crate) struct Running(pub(super) Child);
 
 impl Home {
     /// With one source, `work`, which nobody serves.
-    pub(super) fn of_work() -> Self {
+    pub(crate) fn of_work() -> Self {
         Self::at("http://127.0.0.1:9/.well-known/jmap")
     }
 
     /// With one source, `work`, at a URL of one's own.
-    pub(super) fn at(url: &str) -> Self {
+    pub(crate) fn at(url: &str) -> Self {
         let home = Self::empty();
         home.write("token", "secret\n");
         rustix::fs::chmod(home.path("token"), rustix::fs::Mode::RUSR).unwrap();
@@ -80,7 +80,7 @@ impl Home {
     }
 
     /// With the one source of the demo, `demo`, and its server.
-    pub(super) fn served(items: u32) -> Self {
+    pub(crate) fn served(items: u32) -> Self {
         let mut home = Self::empty();
         let token_file = Some(home.path("token"));
         let demo = demo::start(Options { items, token_file, ..Options::default() }).unwrap();
@@ -90,7 +90,7 @@ impl Home {
     }
 
     /// After `demo` has run.
-    pub(super) fn after_demo() -> Self {
+    pub(crate) fn after_demo() -> Self {
         let home = Self::empty();
         let dir = home.path("").display().to_string();
         let ran = home.cynosure(&["demo", "--items", "60", "--faults", "none", "--dir", &dir]);
@@ -98,33 +98,33 @@ impl Home {
         home
     }
 
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), demo: None }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(path, text).unwrap();
     }
 
-    pub(super) fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs_err::read_to_string(self.path(name)).unwrap()
     }
 
     /// Changes a text of the configuration, which must be there.
-    pub(super) fn configure(&self, from: &str, to: &str) {
+    pub(crate) fn configure(&self, from: &str, to: &str) {
         let text = self.read("config.toml");
         assert!(text.contains(from), "{text}");
         self.write("config.toml", &text.replace(from, to));
     }
 
     /// The stored messages, in the order of their paths.
-    pub(super) fn messages(&self) -> Vec<PathBuf> {
+    pub(crate) fn messages(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for session in self.sessions() {
             for thread in entries(&session) {
@@ -135,19 +135,19 @@ impl Home {
     }
 
     /// The session folders of the archive.
-    pub(super) fn sessions(&self) -> Vec<PathBuf> {
+    pub(crate) fn sessions(&self) -> Vec<PathBuf> {
         let mut found = entries(&self.path("downloads"));
         found.retain(|path| !path.ends_with(".cynosure"));
         found
     }
 
     /// How many messages the demo's server was asked for more than once.
-    pub(super) fn served_again(&self) -> u64 {
+    pub(crate) fn served_again(&self) -> u64 {
         self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_again)
     }
 
     /// The program in the folder, with its arguments and with nothing from outside.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cynosure"));
         command.args(args).current_dir(self.dir.path()).env("TZ", "UTC");
         for name in UNWANTED {
@@ -159,11 +159,11 @@ impl Home {
         command
     }
 
-    pub(super) fn cynosure(&self, args: &[&str]) -> Ran {
+    pub(crate) fn cynosure(&self, args: &[&str]) -> Ran {
         self.end(&mut self.command(args))
     }
 
-    pub(super) fn end(&self, command: &mut Command) -> Ran {
+    pub(crate) fn end(&self, command: &mut Command) -> Ran {
         let output = command.output().unwrap();
         let text = |bytes: &[u8]| {
             let dir = self.dir.path().display().to_string();
@@ -172,14 +172,14 @@ impl Home {
         Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
 
-    pub(super) fn start(&self, args: &[&str]) -> Running {
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running(self.command(args).spawn().unwrap())
     }
 }
 
 impl Ran {
     /// The table's cells, with ` | ` between them and without what changes from run to run.
-    pub(super) fn cells(&self) -> String {
+    pub(crate) fn cells(&self) -> String {
         let lines = self.out.lines().map(|line| {
             let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
             masked(&cells.collect::<Vec<_>>().join(" | "))
@@ -188,24 +188,24 @@ impl Ran {
     }
 
     /// Each line of the output as JSON.
-    pub(super) fn json_lines(&self) -> Vec<Value> {
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
 impl Running {
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.0.id().cast_signed()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Reads its log up to a line that says this.
-    pub(super) fn log_until(&mut self, text: &str) {
+    pub(crate) fn log_until(&mut self, text: &str) {
         self.log_up_to(text);
     }
 
     /// Reads its log up to and with a line that says this, and nothing beyond.
-    pub(super) fn log_up_to(&mut self, text: &str) -> String {
+    pub(crate) fn log_up_to(&mut self, text: &str) -> String {
         let stderr = self.0.stderr.as_mut().unwrap();
         let (mut log, mut byte) = (Vec::new(), [0]);
         while !(log.ends_with(b"\n") && String::from_utf8_lossy(&log).contains(text)) {
@@ -218,7 +218,7 @@ impl Running {
     }
 
     /// Reads what it prints up to the end of a line.
-    pub(super) fn first_line(&mut self) -> String {
+    pub(crate) fn first_line(&mut self) -> String {
         let mut line = String::new();
         BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         line
@@ -233,7 +233,7 @@ impl Drop for Running {
 }
 
 /// Answers every request with the same bytes, for as long as the test runs.
-pub(super) fn answering(answer: &'static [u8]) -> SocketAddr {
+pub(crate) fn answering(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -247,19 +247,19 @@ pub(super) fn answering(answer: &'static [u8]) -> SocketAddr {
 }
 
 /// Takes connections and never says anything.
-pub(super) fn silent() -> TcpListener {
+pub(crate) fn silent() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
 /// A process number that nobody has any more.
-pub(super) fn dead_pid() -> u32 {
+pub(crate) fn dead_pid() -> u32 {
     let mut child = Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     child.id()
 }
 
 /// Standard output whose reader has left before the first byte.
-pub(super) fn deaf() -> Stdio {
+pub(crate) fn deaf() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()

@@ -1,0 +1,149 @@
+//! One metric with all its series.
+
+use crate::engine::Moment;
+use crate::engine::figures::{BOUNDS_MILLIS, Histogram};
+
+/// A metric: its name, what it means, and a series for each thing it is known of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    pub series: Vec<Series>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// It only grows, but for a start from zero.
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One value, and what it is of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub labels: Vec<(&'static str, String)>,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Number(f64),
+    Histogram {
+        /// Upper bounds in seconds, and how many lie between each and the one before.
+        buckets: Vec<(f64, u64)>,
+        /// How many lie beyond the last bound.
+        beyond: u64,
+        /// In seconds.
+        sum: f64,
+    },
+}
+
+impl Family {
+    pub(super) fn new(kind: Kind, name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind, series: Vec::new() }
+    }
+
+    pub(super) fn counter(name: &'static str, help: &'static str) -> Self {
+        Self::new(Kind::Counter, name, help)
+    }
+
+    pub(super) fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self::new(Kind::Gauge, name, help)
+    }
+
+    pub(super) fn push(&mut self, labels: &[(&'static str, &str)], value: Value) {
+        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.series.push(Series { labels, value });
+    }
+
+    /// One of the words is true, and the series of the others say so too.
+    pub(super) fn push_one_of<'a>(
+        &mut self,
+        labels: &[(&'static str, &str)],
+        label: &'static str,
+        words: impl Iterator<Item = &'a str>,
+        is: &str,
+    ) {
+        for word in words {
+            let mut labels = labels.to_vec();
+            labels.push((label, word));
+            self.push(&labels, Value::from(word == is));
+        }
+    }
+}
+
+impl Kind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Value {
+    /// How many lie in a histogram; `None` of a number.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Number(_) => None,
+            Self::Histogram { buckets, beyond, .. } => {
+                let within =
+                    buckets.iter().fold(0_u64, |all, (_, count)| all.saturating_add(*count));
+                Some(within.saturating_add(*beyond))
+            }
+        }
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<u64> for Value {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "Prometheus counts in doubles, exact up to 2^53"
+    )]
+    fn from(value: u64) -> Self {
+        Self::Number(value as f64)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Number(value.into())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Number(f64::from(u8::from(value)))
+    }
+}
+
+impl From<Moment> for Value {
+    /// In seconds since the epoch.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
+    fn from(at: Moment) -> Self {
+        Self::Number(at.0 as f64 / 1_000.0)
+    }
+}
+
+impl From<&Histogram> for Value {
+    #[expect(clippy::cast_precision_loss, reason = "bounds are small, and sums are sums of times")]
+    fn from(histogram: &Histogram) -> Self {
+        let bounds = BOUNDS_MILLIS.iter().map(|bound| *bound as f64 / 1_000.0);
+        Self::Histogram {
+            buckets: bounds.zip(histogram.buckets).collect(),
+            beyond: histogram.buckets[BOUNDS_MILLIS.len()],
+            sum: histogram.sum_micros as f64 / 1_000_000.0,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What metrics are made of: plain values, gathered by whoever can see them.
+
+use crate::engine::alert::Severity;
+use crate::engine::breaker::{Phase, Statistics};
+use crate::engine::degradation::ProviderHealth;
+use crate::engine::figures::Figures;
+use crate::engine::health::{Report, System};
+use crate::engine::{Moment, Status, quota};
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub at: Moment,
+    /// The version of this program.
+    pub version: &'static str,
+    /// The sources of the configuration, and no others: what left it has no series any more.
+    pub sources: Vec<Source>,
+    pub providers: Vec<ProviderHealth>,
+    pub breakers: Vec<Breaker>,
+    pub quotas: Vec<Quota>,
+    /// What the checks last found; `None` before the first time.
+    pub report: Option<Report>,
+    pub alerts: Vec<AlertCount>,
+    /// `None` where the machine could not be looked at.
+    pub system: Option<System>,
+    /// `None` without systemd.
+    pub unit: Option<Unit>,
+}
+
+/// One source.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    pub provider: String,
+    pub kind: String,
+    /// `None` where its state file says nothing.
+    pub standing: Option<Standing>,
+    /// `None` where nothing was counted yet.
+    pub figures: Option<Box<Figures>>,
+}
+
+/// What the state file of a source says. Counts of items are of its session.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    pub status: Status,
+    pub state_since: Moment,
+    pub until: Option<Moment>,
+    pub last_progress: Moment,
+    pub last_updated: Moment,
+    pub is_running: bool,
+    pub listed: u64,
+    pub stored: u64,
+    pub gone: u64,
+    pub quarantined: u64,
+    pub waiting_for_retry: u64,
+    pub items_per_second: Option<f64>,
+    pub consecutive_errors: u32,
+}
+
+/// One breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    /// Its provider, or what every source shares.
+    pub name: String,
+    pub phase: Phase,
+    /// When an open one lets a call try; `None` also where a person must close it.
+    pub until: Option<Moment>,
+    pub statistics: Statistics,
+}
+
+/// What is known of one quota.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// The provider, and the host, account or route where that has one of its own.
+    pub scope: String,
+    pub standing: quota::Standing,
+}
+
+/// How many alerts of one severity last.
+#[derive(Clone, Copy, Debug)]
+pub struct AlertCount {
+    pub severity: Severity,
+    pub active: u64,
+}
+
+/// What systemd says of the worker's unit.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub name: String,
+    pub is_active: bool,
+    /// Starts by systemd since somebody last started it by hand.
+    pub restarts: u64,
+}

@@ -1,0 +1,113 @@
+//! What is told of the program, its unit, its health, and the machine.
+
+use crate::engine::alert::Severity;
+use crate::engine::health::{Area, Check, Report, System};
+use crate::engine::watch::Level;
+use crate::telemetry::{Family, Input, Unit, Value};
+
+pub(super) fn families(input: &Input) -> Vec<Family> {
+    let mut build = Family::gauge("cynosure_build_info", "Always 1: the version that runs.");
+    build.push(&[("version", input.version)], 1.0.into());
+    let mut families = vec![build, alerts(input)];
+    families.extend(input.report.iter().flat_map(health));
+    families.extend(input.unit.iter().flat_map(unit));
+    families.extend(input.system.iter().flat_map(system));
+    families
+}
+
+fn alerts(input: &Input) -> Family {
+    let mut active = Family::gauge("cynosure_alerts_active", "Alerts that last, by severity.");
+    for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+        let of = input.alerts.iter().filter(|count| count.severity == severity);
+        let count = of.fold(0_u64, |all, count| all.saturating_add(count.active));
+        active.push(&[("severity", severity.name())], count.into());
+    }
+    active
+}
+
+fn health(report: &Report) -> [Family; 3] {
+    let words = || Level::ALL.into_iter().map(word);
+    let mut overall = Family::gauge(
+        "cynosure_health_level",
+        "1 for the worst that a check found, 0 for the other levels.",
+    );
+    overall.push_one_of(&[], "level", words(), word(report.level));
+    let mut level = Family::gauge(
+        "cynosure_health_check_level",
+        "1 for the worst that was found in one area, 0 for the other levels.",
+    );
+    for area in Area::ALL {
+        let of = |check: &&Check| check.name == area;
+        let Some(worst) = report.checks.iter().filter(of).map(|check| check.level).max() else {
+            continue;
+        };
+        level.push_one_of(&[("check", area.name())], "level", words(), word(worst));
+    }
+    let mut looked = Family::gauge(
+        "cynosure_health_looked_timestamp_seconds",
+        "When the monitor last looked at everything, as Unix time.",
+    );
+    looked.push(&[], report.looked_at.into());
+    [overall, level, looked]
+}
+
+fn unit(unit: &Unit) -> [Family; 2] {
+    let labels = [("unit", unit.name.as_str())];
+    let mut active =
+        Family::gauge("cynosure_unit_active", "1 if the unit of the worker is active.");
+    active.push(&labels, unit.is_active.into());
+    let mut restarts = Family::counter(
+        "cynosure_unit_restarts_total",
+        "Starts of the unit by systemd, since somebody last started it by hand.",
+    );
+    restarts.push(&labels, unit.restarts.into());
+    [active, restarts]
+}
+
+fn system(system: &System) -> Vec<Family> {
+    let one = |name, help, value: Option<f64>| {
+        let mut family = Family::gauge(name, help);
+        value.into_iter().for_each(|value| family.push(&[], value.into()));
+        family
+    };
+    let mut used = Family::gauge(
+        "cynosure_disk_usage_ratio",
+        "Share of a filesystem that we write to which is used.",
+    );
+    let mut free = Family::gauge(
+        "cynosure_disk_free_bytes",
+        "Bytes that may still be written to a filesystem.",
+    );
+    let mut inodes =
+        Family::gauge("cynosure_disk_inode_usage_ratio", "Share of its inodes that is used.");
+    for disk in &system.disks {
+        let path = [("path", disk.path.as_str())];
+        used.push(&path, disk.used.into());
+        free.push(&path, disk.free.into());
+        disk.inodes.into_iter().for_each(|share| inodes.push(&path, Value::from(share)));
+    }
+    vec![
+        one(
+            "cynosure_cpu_usage_ratio",
+            "Share of the time of all processors that was spent lately.",
+            system.cpu,
+        ),
+        one(
+            "cynosure_memory_usage_ratio",
+            "Share of the memory of the machine that cannot be had.",
+            system.memory,
+        ),
+        used,
+        free,
+        inodes,
+    ]
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Healthy => "healthy",
+        Level::Warning => "warning",
+        Level::Unknown => "unknown",
+        Level::Critical => "critical",
+    }
+}

@@ -1,0 +1,77 @@
+//! What is gathered for metrics from a state folder that a worker has left.
+
+use std::path::Path;
+
+use cynosure::config::{Environment, load};
+use cynosure::engine::health::{Report, System};
+use cynosure::engine::{Moment, Status};
+use cynosure::monitor::{HealthFiles, measure};
+use cynosure::telemetry::text;
+
+use crate::commands::home::Home;
+
+const LATER: Moment = Moment(4_102_444_800_000);
+
+fn measured(home: &Home) -> cynosure::telemetry::Input {
+    let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
+    measure(&loaded.settings, &home.path("state"), LATER)
+}
+
+#[test]
+fn a_run_is_seen_in_the_metrics() {
+    let home = Home::served(30);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+
+    let files = HealthFiles::new(&home.path("state"));
+    let system = System { cpu: None, memory: Some(0.5), disks: Vec::new() };
+    files.publish(Report::new(Vec::new(), LATER), Vec::new(), Some(system), LATER).unwrap();
+
+    let input = measured(&home);
+
+    let source = &input.sources[0];
+    let standing = source.standing.as_ref().unwrap();
+    assert_eq!((source.name.as_str(), source.kind.as_str()), ("demo", "jmap"));
+    assert_eq!(
+        (standing.status, standing.stored, standing.is_running),
+        (Status::Completed, 30, false)
+    );
+    assert!(input.breakers.iter().any(|breaker| breaker.statistics.calls > 30));
+    let text = text(&input);
+    for line in [
+        r#"cynosure_items_stored_total{source="demo"} 30"#,
+        r#"cynosure_item_duration_seconds_count{source="demo"} 30"#,
+        r#"cynosure_source_state{source="demo",state="completed"} 1"#,
+        "cynosure_memory_usage_ratio 0.5",
+        r#"cynosure_breaker_state{breaker="archive",state="closed"} 1"#,
+    ] {
+        assert!(text.lines().any(|is| is == line), "{line} is not in {text}");
+    }
+}
+
+#[test]
+fn what_is_damaged_or_gone_leaves_out_its_figures_and_nothing_else() {
+    let home = Home::served(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    for name in ["demo/execution_state.json", "breakers.json", "quota.json", "health.json"] {
+        home.write(&format!("state/{name}"), "{\"schema\":");
+    }
+
+    let input = measured(&home);
+
+    assert!(input.sources[0].standing.is_none());
+    assert_eq!(input.sources[0].figures.as_ref().unwrap().items.stored, 3);
+    assert!(input.breakers.is_empty() && input.quotas.is_empty() && input.report.is_none());
+    fs_err::remove_dir_all(Path::new(&home.path("state"))).unwrap();
+    assert!(text(&measured(&home)).contains("state=\"unknown\"} 1"));
+}
+
+#[test]
+fn a_source_that_left_the_configuration_has_no_metrics() {
+    let home = Home::served(3);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    home.configure("[source.demo]", "[source.other]");
+
+    let text = text(&measured(&home));
+
+    assert!(!text.contains("source=\"demo\""), "{text}");
+}

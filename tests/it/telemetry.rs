@@ -1,0 +1,118 @@
+//! Metrics, as they are written for those who collect them.
+
+use std::collections::BTreeSet;
+
+use cynosure::telemetry::{Kind, families, json, text};
+
+use crate::metrics::{figures, input};
+
+/// The lines of one metric.
+fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let rest = |line: &'a str| line.strip_prefix(name);
+    let of = |line: &&'a str| rest(line).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(of).collect()
+}
+
+#[test]
+fn each_state_but_the_one_it_is_in_is_zero() {
+    let text = text(&input(1));
+
+    let states = lines(&text, "cynosure_source_state");
+    assert_eq!(states.len(), 8, "{states:?}");
+    let ones: Vec<&str> = states.iter().filter(|line| line.ends_with(" 1")).copied().collect();
+    assert_eq!(ones, [r#"cynosure_source_state{source="source0",state="rate_limited"} 1"#]);
+    let deadline = lines(&text, "cynosure_source_deadline_timestamp_seconds");
+    let expected = r#"cynosure_source_deadline_timestamp_seconds{source="source0"} 1772874603.456"#;
+    assert_eq!(deadline, [expected]);
+}
+
+#[test]
+fn a_histogram_counts_all_that_lies_below_each_bound() {
+    let text = text(&input(1));
+
+    let buckets = lines(&text, "cynosure_request_duration_seconds_bucket");
+    let count = |bound: &str| {
+        let mut of = buckets.iter().filter(|line| line.contains(&format!("le=\"{bound}\"")));
+        of.next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default().to_owned()
+    };
+    assert_eq!(buckets.len(), 15);
+    assert_eq!(
+        ["0.005", "0.01", "0.05", "1", "300", "+Inf"].map(count),
+        ["1", "2", "4", "5", "5", "6"]
+    );
+    let sum = lines(&text, "cynosure_request_duration_seconds_sum");
+    assert_eq!(sum, [r#"cynosure_request_duration_seconds_sum{source="source0"} 400.791"#]);
+    let count = lines(&text, "cynosure_request_duration_seconds_count");
+    assert_eq!(count, [r#"cynosure_request_duration_seconds_count{source="source0"} 6"#]);
+}
+
+#[test]
+fn what_a_label_says_is_one_value_whatever_is_in_it() {
+    let text = text(&input(1));
+
+    let closed = lines(&text, "cynosure_gate_closed");
+    assert_eq!(closed, [r#"cynosure_gate_closed{scope="example.com me\"@\\home\nline"} 1"#]);
+    assert!(!text.contains("burst"), "a name that a server makes up is no label");
+}
+
+#[test]
+fn names_follow_the_conventions() {
+    let families = families(&input(2));
+
+    let names: BTreeSet<_> = families.iter().map(|family| family.name).collect();
+    assert_eq!(names.len(), families.len(), "each is there once");
+    for family in families {
+        let name = family.name;
+        assert!(name.starts_with("cynosure_"), "{name}");
+        assert_eq!(family.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{name}");
+        let names: BTreeSet<_> = family.series[0].labels.iter().map(|(name, _)| name).collect();
+        for series in &family.series {
+            let same: BTreeSet<_> = series.labels.iter().map(|(name, _)| name).collect();
+            assert_eq!(same, names, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_known_has_no_series() {
+    let mut input = input(1);
+    input.sources[0].standing = None;
+    input.sources[0].figures = None;
+    (input.report, input.system, input.unit) = (None, None, None);
+
+    let text = text(&input);
+
+    let unknown = r#"cynosure_source_state{source="source0",state="unknown"} 1"#;
+    assert!(text.lines().any(|line| line == unknown), "{text}");
+    for absent in ["items_stored", "deadline", "health_level", "disk", "unit", "duration"] {
+        assert!(!text.contains(&format!("cynosure_{absent}")), "{absent}");
+        assert!(!text.contains(&format!("_{absent}_")), "{absent}");
+    }
+}
+
+#[test]
+fn two_hundred_sources_stay_within_bounds() {
+    let text = text(&input(200));
+
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < 200 * 120, "{series} series");
+    assert!(text.len() < 3_000_000, "{} bytes", text.len());
+}
+
+#[test]
+fn json_has_the_same_figures() {
+    let json = json(&input(1));
+
+    let metrics = json["metrics"].as_object().unwrap();
+    let names: Vec<_> = families(&input(1)).iter().map(|family| family.name).collect();
+    assert_eq!(metrics.len(), names.len());
+    assert!(names.iter().all(|name| metrics.contains_key(*name)));
+    let stored = &json["metrics"]["cynosure_items_stored_total"];
+    assert_eq!(stored["type"], "counter");
+    assert_eq!(stored["series"][0]["labels"]["source"], "source0");
+    assert_eq!(stored["series"][0]["value"], 812.0);
+    let duration = &json["metrics"]["cynosure_request_duration_seconds"]["series"][0];
+    assert_eq!(duration["count"], figures().requests.duration.count());
+    assert_eq!(duration["beyond"], 1);
+}

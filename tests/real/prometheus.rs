@@ -1,0 +1,231 @@
+//! Metrics, alert rules and dashboard, judged by Prometheus itself.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cynosure::telemetry::{CONTENT_TYPE, families, text};
+use fs_err as fs;
+use reqwest::Url;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binary::Running;
+use crate::http::Http;
+use crate::metrics::input;
+use crate::patience::wait_until;
+use crate::requirement::skip;
+
+const RULES: &str = "packaging/prometheus/cynosure.rules.yml";
+const RULE_TESTS: &str = "tests/fixtures/cynosure.rules.test.yml";
+const DASHBOARD: &str = "packaging/grafana/cynosure.json";
+
+/// How every name of ours begins.
+const PREFIX: &str = "cynosure_";
+
+fn at(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn promtool(arguments: &[&str], stdin: Option<&str>) -> Option<()> {
+    let mut command = Command::new("promtool");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return skip("promtool, of Debian's prometheus") };
+    let mut pipe = child.stdin.take().expect("it is piped");
+    pipe.write_all(stdin.unwrap_or_default().as_bytes()).expect("it reads");
+    drop(pipe);
+    let output = child.wait_with_output().expect("it is our child");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    if arguments.first() == Some(&"check") && stdin.is_some() {
+        assert_eq!(said, "", "it has something to say about the metrics");
+    }
+    Some(())
+}
+
+#[test]
+fn promtool_has_nothing_to_say_about_the_metrics() {
+    promtool(&["check", "metrics"], Some(&text(&input(3))));
+}
+
+#[test]
+fn each_alert_fires_when_it_should_and_says_so() {
+    let Some(()) = promtool(&["check", "rules", &at(RULES).display().to_string()], None) else {
+        return;
+    };
+    promtool(&["test", "rules", &at(RULE_TESTS).display().to_string()], None);
+
+    let (rules, tests) = (fs::read_to_string(at(RULES)), fs::read_to_string(at(RULE_TESTS)));
+    let (rules, tests) = (rules.expect("it is shipped"), tests.expect("it is there"));
+    let alerts: Vec<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "nothing tests {alert}");
+    }
+}
+
+#[test]
+fn rules_and_dashboard_ask_only_for_metrics_that_there_are() {
+    let known: BTreeSet<String> = text(&input(1))
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
+        .collect();
+    let rules = fs::read_to_string(at(RULES)).expect("it is shipped");
+    let rules = rules.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let mut asked = Vec::new();
+    rules.for_each(|line| asked.extend(names(line)));
+    let of_rules = asked.len();
+    expressions(&dashboard()).iter().for_each(|expression| asked.extend(names(expression)));
+
+    assert!(15 < of_rules && of_rules + 25 < asked.len(), "{of_rules} and {}", asked.len());
+    for name in asked {
+        assert!(known.contains(&name), "there is no {name}");
+    }
+}
+
+fn dashboard() -> Value {
+    let text = fs::read_to_string(at(DASHBOARD)).expect("it is shipped");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+/// Every query of the dashboard, as Grafana would send it for all sources.
+fn expressions(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().expect("there are panels");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let written = targets.map(|target| target["expr"].as_str().expect("each has a query"));
+    written.map(|text| text.replace("$source", ".*").replace("$__rate_interval", "5m")).collect()
+}
+
+fn names(text: &str) -> Vec<String> {
+    let starts = text.match_indices(PREFIX).map(|(at, _)| &text[at..]);
+    starts
+        .map(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            rest[..end.unwrap_or(rest.len())].to_owned()
+        })
+        .collect()
+}
+
+/// Shows the metrics to whoever asks, until the test ends.
+fn serve() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            let (mut head, mut chunk) = (Vec::new(), [0; 4096]);
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut chunk) {
+                    Ok(read @ 1..) => head.extend_from_slice(&chunk[..read]),
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            let body = text(&input(2));
+            let length = body.len();
+            let reply = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n{body}"
+            );
+            // Whoever asked may be gone.
+            drop(stream.write_all(reply.as_bytes()));
+        }
+    });
+    address
+}
+
+/// A Prometheus of our own, which asks a server of the test every second.
+struct Prometheus {
+    _process: Running,
+    _home: TempDir,
+    url: String,
+    http: Http,
+}
+
+impl Prometheus {
+    fn start(target: SocketAddr) -> Option<Self> {
+        let is_there = Command::new("prometheus").arg("--version").output().is_ok();
+        if !is_there {
+            return skip("prometheus, of Debian's package of that name");
+        }
+        let home = tempfile::tempdir().expect("a folder");
+        let config = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             rule_files: [ {} ]\n\
+             scrape_configs:\n  - job_name: cynosure\n    static_configs: [ {{ targets: [ '{target}' ] }} ]\n",
+            at(RULES).display()
+        );
+        fs::write(home.path().join("prometheus.yml"), config).expect("the folder is ours");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a port is free");
+        let mut command = Command::new("prometheus");
+        command.current_dir(home.path()).args([
+            "--config.file=prometheus.yml",
+            "--storage.tsdb.path=data",
+            "--log.level=error",
+            &format!("--web.listen-address={address}"),
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Running::start(&mut command);
+        wait_until("prometheus listens", || std::net::TcpStream::connect(address).is_ok());
+        let url = format!("http://{address}/api/v1/");
+        Some(Self { _process: process, _home: home, url, http: Http::new() })
+    }
+
+    fn ask(&self, path: &str, query: &[(&str, &str)]) -> Value {
+        let url = Url::parse_with_params(&format!("{}{path}", self.url), query).expect("a URL");
+        let answer = self.http.send(|client| client.get(url)).json();
+        assert_eq!(answer["status"], "success", "{answer}");
+        answer["data"].clone()
+    }
+
+    /// The series that a query gives, each with its labels and its value.
+    fn query(&self, query: &str) -> Vec<Value> {
+        let data = self.ask("query", &[("query", query)]);
+        data["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn number(&self, query: &str) -> Option<String> {
+        let series = self.query(query);
+        Some(series.first()?["value"][1].as_str()?.to_owned())
+    }
+}
+
+#[test]
+fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
+    let Some(prometheus) = Prometheus::start(serve()) else { return };
+    wait_until("a scrape worked", || prometheus.number("up").as_deref() == Some("1"));
+
+    let stored = prometheus.number("cynosure_items_stored_total{source=\"source1\"}");
+    assert_eq!(stored.as_deref(), Some("812"));
+    let names = prometheus.query("group by (__name__) ({__name__=~\"cynosure_.*\"})");
+    let names: BTreeSet<_> = names
+        .iter()
+        .map(|series| series["metric"]["__name__"].as_str().unwrap_or_default())
+        .collect();
+    for family in families(&input(2)) {
+        let is_there =
+            names.contains(family.name) || names.contains(&*format!("{}_bucket", family.name));
+        assert!(is_there, "{} was not read", family.name);
+    }
+    let types =
+        prometheus.http.send(|client| client.get(format!("{}metadata", prometheus.url))).json();
+    assert_eq!(types["data"]["cynosure_commit_duration_seconds"][0]["type"], "histogram");
+    assert_eq!(types["data"]["cynosure_items_stored_total"][0]["type"], "counter");
+    let label = prometheus.query("cynosure_gate_closed");
+    assert_eq!(label[0]["metric"]["scope"], "example.com me\"@\\home\nline");
+
+    for expression in expressions(&dashboard()) {
+        prometheus.query(&expression);
+    }
+    wait_until("the rules were evaluated", || {
+        let groups =
+            prometheus.http.send(|client| client.get(format!("{}rules", prometheus.url))).json();
+        let rules = groups["data"]["groups"][0]["rules"].as_array().cloned().unwrap_or_default();
+        rules.len() > 10 && rules.iter().all(|rule| rule["health"] == "ok")
+    });
+}
