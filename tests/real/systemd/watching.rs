@@ -44,7 +44,7 @@ fn doctor_tells_how_the_machine_is() {
     let pid = scene.pid();
     let check = cynosure(&scene, "cynosure", &["check"]);
     println!("{check}");
-    assert!(check.contains(&format!("HEALTHY  {UNIT}")), "{check}");
+    assert!(check.contains(&format!("HEALTHY  service    {UNIT}")), "{check}");
     assert_eq!(scene.pid(), pid, "asking whether it may be restarted restarts nothing");
 }
 
@@ -82,4 +82,29 @@ fn a_socket_of_systemd_starts_the_monitor_and_outlives_it() {
         "cynosure-monitor.socket",
         "cynosure-monitor.service",
     ]);
+}
+
+#[test]
+fn the_monitor_can_look_at_everything_as_shut_as_it_is() {
+    let Some(scene) = Scene::set(10) else { return };
+    scene.systemctl("start");
+    wait_until_at_rest(&scene);
+    scene.machine.succeed(&["systemctl", "start", "cynosure-monitor.service"]);
+
+    let health = || {
+        let output = scene.machine.run(&["cat", "/var/lib/cynosure/health.json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()
+    };
+    wait_until("it has looked at everything", || health().is_some());
+
+    let health = health().expect("it was there a moment ago");
+    println!("{health}");
+    let checks = health["report"]["checks"].as_array().expect("there are checks");
+    let names: std::collections::BTreeSet<_> =
+        checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    for name in ["service", "execution", "heartbeat", "sources", "clients", "system", "journal"] {
+        assert!(names.contains(name), "{name} is not among {names:?}");
+    }
+    let unknown: Vec<_> = checks.iter().filter(|check| check["level"] == "UNKNOWN").collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
