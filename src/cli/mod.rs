@@ -17,6 +17,7 @@ mod failpoint;
 mod failures;
 mod findings;
 mod guard;
+mod health;
 mod herald;
 mod history;
 mod journal;

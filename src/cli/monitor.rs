@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,17 +9,18 @@ use tracing::{error, info, warn};
 
 use crate::cli::args::Common;
 use crate::cli::exit::Exit;
+use crate::cli::health::Health;
 use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{look, post, powers, told, watcher};
+use crate::cli::watching::{powers, told, watcher};
 use crate::config::Environment;
 use crate::engine::Moment;
 use crate::engine::watch::{Finding, Level, worst};
-use crate::monitor::{Act, Gatherers, Postman, Round};
+use crate::monitor::{Act, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
 
@@ -68,6 +68,8 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
         };
         serving.note_day(now);
         seen.tell(&round, now);
+        let status = status(&round, ground.loaded.settings.sources.len());
+        notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
         if health.is_due(&round, &ground, now) {
             let looking = health.look(&ground, &round, now)?;
             tokio::select! {
@@ -76,8 +78,6 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
             }
             health.deliver(&ground);
         }
-        let status = status(&round, ground.loaded.settings.sources.len());
-        notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
         let mut next = now.after(ground.loaded.settings.monitor.interval);
         if let Act::Later { at, .. } = round.act {
             next = next.min(at.max(now.after(Duration::from_secs(1))));
@@ -190,62 +190,6 @@ fn tell(finding: &Finding, is_first: bool) {
     } else {
         info!(about, level, figure, "{message}");
     }
-}
-
-/// Looks at the health of everything, less often than at unit and sources.
-struct Health {
-    gatherers: Arc<Gatherers>,
-    postman: Postman,
-    last: Option<Moment>,
-    /// What was found of unit and sources at the last look.
-    known: Vec<(String, Level, &'static str)>,
-}
-
-impl Health {
-    fn start(ground: &Ground) -> Result<Self, Trouble> {
-        let postman = Postman::start(post(ground), || RealWorld.now());
-        let postman = postman.map_err(|error| {
-            Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
-        })?;
-        Ok(Self { gatherers: Arc::default(), postman, last: None, known: Vec::new() })
-    }
-
-    /// When its time has come, and when something about unit or sources is new.
-    fn is_due(&self, round: &Round, ground: &Ground, now: Moment) -> bool {
-        let interval = ground.loaded.settings.restart.health_check_interval;
-        let is_time = self.last.is_none_or(|last| now < last || now >= last.after(interval));
-        is_time || self.known != known(round)
-    }
-
-    fn look(
-        &mut self,
-        ground: &Ground,
-        round: &Round,
-        now: Moment,
-    ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
-        (self.last, self.known) = (Some(now), known(round));
-        let (look, post) = (look(ground)?, post(ground));
-        let (gatherers, findings) = (Arc::clone(&self.gatherers), round.findings.clone());
-        Ok(RealWorld.offload(move || {
-            let seen = look.look(&gatherers, findings, now);
-            let published = look.publish(&seen, now);
-            // People are told even where it cannot be published.
-            let told = look.tell(&seen, &post, now).map(drop);
-            if let Err(failure) = published.and(told) {
-                error!(cause = %failure.cause, "cannot write down how everything is: {failure}");
-            }
-        }))
-    }
-
-    fn deliver(&self, ground: &Ground) {
-        self.postman.deliver(post(ground));
-    }
-}
-
-fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
-    let known =
-        |finding: &Finding| (finding.about.name().to_owned(), finding.level, finding.what.name());
-    round.findings.iter().map(known).collect()
 }
 
 struct Signals {

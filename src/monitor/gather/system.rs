@@ -10,6 +10,7 @@ use crate::engine::health::{DiskSeen, Known, System};
 
 const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";
+const LOAD_FILE: &str = "/proc/loadavg";
 
 /// How long the processors are watched where there was no look before: a shorter burst is no load.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -43,11 +44,16 @@ impl Meter {
     }
 
     fn cpu(&mut self) -> Option<f64> {
-        if self.before.is_none() {
-            self.before = ticks();
-            thread::park_timeout(FIRST_LOOK);
+        if self.before.is_some() {
+            return self.note(ticks()?);
         }
-        self.note(ticks()?)
+        self.before = ticks();
+        thread::park_timeout(FIRST_LOOK);
+        let brief = self.note(ticks()?)?;
+        // A second may be busy by chance; a minute is not.
+        let load = fs_err::read_to_string(LOAD_FILE).ok();
+        let load = load.as_deref().and_then(|load| share_of_load(load, processors()));
+        Some(load.map_or(brief, |load| brief.min(load)))
     }
 
     /// Takes in what the processors have done by now. What was counted too short a time ago, or is less
@@ -73,6 +79,17 @@ impl Ticks {
 
 fn ticks() -> Option<Ticks> {
     read_ticks(&fs_err::read_to_string(STAT_FILE).ok()?)
+}
+
+fn processors() -> Option<u32> {
+    let count = thread::available_parallelism().ok()?;
+    u32::try_from(count.get()).ok()
+}
+
+/// The programs that wanted a processor over the last minute, as a share of the processors there are.
+fn share_of_load(text: &str, processors: Option<u32>) -> Option<f64> {
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Some((load / f64::from(processors?.max(1))).clamp(0.0, 1.0))
 }
 
 /// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and more that is in user already.
@@ -151,6 +168,13 @@ mod tests {
         assert_eq!(note(100, 1200), Some(0.1));
         assert_eq!(note(7, 70), Some(0.1), "a processor has gone");
         assert_eq!(note(57, 170), Some(0.5));
+    }
+
+    #[test]
+    fn a_load_is_a_share_of_the_processors() {
+        assert_eq!(share_of_load("1.00 0.50 0.25 1/100 4711\n", Some(2)), Some(0.5));
+        assert_eq!(share_of_load("9.00 0.50 0.25 1/100 4711\n", Some(2)), Some(1.0));
+        assert_eq!(share_of_load("", Some(2)), None);
     }
 
     #[test]
