@@ -59,7 +59,7 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Show what each source is doing, and why
     Status(StatusArgs),
-    /// Judge the workers and their unit once: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
+    /// Judge the health of everything once: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     Check(CheckArgs),
     /// Keep watching the workers, have systemd start anew what is stuck or down, and tell people what is amiss
     Monitor,
@@ -150,7 +150,7 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Print JSON: `level`, `checks`, `providers`, `restart`, and what the `monitor` did last
+    /// Print JSON: `level`, `checks`, `providers`, `restart`, `alerts` that were told, and what the `monitor` did last
     #[arg(long)]
     pub json: bool,
     /// Have systemd start anew what is stuck or down, as the monitor would

@@ -1,16 +1,20 @@
 //! The monitor's looks at the health of everything, and the one who delivers what comes of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use tracing::error;
+use tracing::{debug, warn};
 
+use crate::cli::alert::in_runtime;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::watching::{look, post};
-use crate::engine::Moment;
+use crate::engine::alert::{Cause, Concern, Severity};
 use crate::engine::watch::{Finding, Level};
-use crate::monitor::{Gatherers, Postman, Round};
+use crate::engine::{Failure, Moment};
+use crate::monitor::{Gatherers, Post, Postman, Round, Tried};
 use crate::worker::{RealWorld, World};
 
 /// Looks at the health of everything, less often than at unit and sources.
@@ -21,6 +25,8 @@ pub(super) struct Health {
     last: Option<Moment>,
     /// What was found of unit and sources at the last look.
     known: Vec<(String, Level, &'static str)>,
+    /// It was told that nothing can be written down, and so that nothing else can be told.
+    is_mute: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -33,7 +39,8 @@ impl Health {
         let postman = postman.map_err(|error| {
             Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
         })?;
-        Ok(Self { gatherers: Arc::default(), postman, last: None, known: Vec::new() })
+        let (gatherers, is_mute) = (Arc::default(), Arc::default());
+        Ok(Self { gatherers, postman, last: None, known: Vec::new(), is_mute })
     }
 
     /// When its time has come, and when something about unit or sources is new.
@@ -56,13 +63,18 @@ impl Health {
         (self.last, self.known) = (Some(now), known(round));
         let (look, post) = (look(ground)?, post(ground));
         let (gatherers, findings) = (Arc::clone(&self.gatherers), round.findings.clone());
+        let is_mute = Arc::clone(&self.is_mute);
         Ok(RealWorld.offload(move || {
             let seen = look.look(&gatherers, findings, now);
             let published = look.publish(&seen, now);
             // People are told even where it cannot be published.
             let told = look.tell(&seen, &post, now).map(drop);
-            if let Err(failure) = published.and(told) {
-                error!(cause = %failure.cause, "cannot write down how everything is: {failure}");
+            match published.and(told) {
+                Ok(()) => is_mute.store(false, Ordering::Relaxed),
+                Err(failure) if is_mute.swap(true, Ordering::Relaxed) => {
+                    debug!(cause = %failure.cause, "still nothing can be written down: {failure}");
+                }
+                Err(failure) => cry(post, &failure, now),
             }
         }))
     }
@@ -71,6 +83,25 @@ impl Health {
     pub(super) fn deliver(&self, ground: &Ground) {
         self.postman.deliver(post(ground));
     }
+}
+
+/// Tells that nothing can be written down, on a thread of its own, since nobody is to wait for it.
+fn cry(post: Post, failure: &Failure, now: Moment) {
+    let concern = Concern {
+        cause: Cause::new("monitor", "cannot_write"),
+        about: post.state_dir.display().to_string(),
+        severity: Severity::Critical,
+        message: format!("nothing else can be told, since nothing can be written down: {failure}"),
+        advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
+    };
+    thread::spawn(move || {
+        let tried = in_runtime(post.tell_at_once(concern, now)).unwrap_or_default();
+        for Tried { channel, outcome } in tried {
+            if let Err(why) = outcome {
+                warn!(channel, "alert not delivered, and not tried again: {why}");
+            }
+        }
+    });
 }
 
 fn known(round: &Round) -> Vec<(String, Level, &'static str)> {

@@ -9,10 +9,10 @@ use secrecy::SecretString;
 
 use crate::config::{Address, Alert, CredentialRef, Environment};
 use crate::disk::{Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
-use crate::engine::alert::{Concern, Notice, Outbox, Said, Word};
+use crate::engine::alert::{Alerts, Concern, Looked, Notice, Outbox, Said, Word};
 use crate::engine::{Failure, Moment};
 use crate::monitor::kept::Kept;
-use crate::notify::{Channel, Mail, Message, Undelivered, Webhook};
+use crate::notify::{Channel, Mail, Message, Undelivered, Webhook, journal};
 
 /// What waits, in the state folder.
 pub const OUTBOX_FILE: &str = "outbox.json";
@@ -117,6 +117,24 @@ impl Post {
             tried.push(Tried { channel, outcome });
         }
         Ok(Some(tried))
+    }
+
+    /// Tells at once, past the outbox, what keeps everything else from being told. Each channel is
+    /// tried once.
+    pub async fn tell_at_once(&self, concern: Concern, now: Moment) -> Vec<Tried> {
+        let subjects = [concern.about.clone()].into();
+        let looked = Looked { concerns: vec![concern], subjects, ..Looked::default() };
+        let notices = Alerts::default().note(&looked, now);
+        notices.iter().for_each(journal::tell);
+        let channels = self.channels().into_iter().filter(|channel| channel != PING);
+        let tries = channels.map(|channel| {
+            let message = Message::new(&self.host, notices.clone(), now);
+            async move {
+                let outcome = self.send(&channel, &message).await;
+                Tried { channel, outcome }
+            }
+        });
+        join_all(tries).await
     }
 
     /// Tries every channel with a message that says only that it came.

@@ -102,6 +102,7 @@ fn refused(error: &Error) -> Undelivered {
         Some(code) => format!("the server refused it with {code}: {why}"),
         None if error.is_timeout() => "no answer in time".to_owned(),
         None if error.is_tls() => format!("no safe connection: {why}"),
-        None => why,
+        None if error.is_client() => why,
+        None => format!("no connection: {why}"),
     })
 }

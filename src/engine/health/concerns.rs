@@ -113,9 +113,15 @@ impl<'a> Drawn<'a> {
                     cause: Cause::new(QUARANTINE, "items"),
                     about: source.name.clone(),
                     severity: Severity::Warning,
-                    message: format!("{} could not be fetched and set aside", many(items, "item")),
+                    message: format!(
+                        "{} of its last session could not be fetched and set aside",
+                        many(items, "item")
+                    ),
                     advice: Some(format!("see why: `cynosure failures {}`", source.name)),
                 });
+            } else if state.session_since.is_some() {
+                // Whether the session that is under way will do better, its end tells.
+                self.blind(QUARANTINE, &source.name);
             }
         }
         self.storage_is_ill = disk_is_full || !failing.is_empty();

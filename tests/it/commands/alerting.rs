@@ -9,7 +9,7 @@ use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::commands::home::{Home, Ran, silent};
+use crate::commands::home::{Home, Ran, Running, silent};
 use crate::commands::watching::{fresh, publish};
 use crate::hostile::{Act, Hostile, plain};
 
@@ -325,4 +325,28 @@ async fn the_monitor_tells_once_however_often_it_looks_and_publishes_what_it_see
     assert_eq!(health["providers"][0]["band"], "healthy");
     let history: Value = serde_json::from_str(&home.read("state/degradation.json")).unwrap();
     assert_eq!(history["scores"]["127.0.0.1"].as_array().unwrap().len(), 288);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_that_can_write_nothing_down_says_at_least_that_and_once() {
+    let hook = receiver().await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+    home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
+    home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
+    publish(&home, "work", &refused());
+    std::os::unix::fs::symlink("/nowhere", home.path("state/alerts.lock")).unwrap();
+    let mut command = home.command(&["-v", "monitor"]);
+    let mut monitor = Running(command.spawn().unwrap());
+
+    tokio::task::spawn_blocking(move || {
+        monitor.log_until("alert: nothing else can be told");
+        for _ in 0..5 {
+            monitor.log_until("still nothing can be written down");
+        }
+    })
+    .await
+    .unwrap();
+
+    let told = bodies(&hook);
+    assert_eq!((told.len(), &told[0]["alerts"][0]["cause"]), (1, &"monitor.cannot_write".into()));
 }
