@@ -17,14 +17,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
-    ("telemetry", &["engine"]),
+    ("telemetry", &["engine", "retry"]),
     ("endpoint", &["engine", "words"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
     (
         "worker",
-        &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
+        &[
+            "engine",
+            "retry",
+            "disk",
+            "config",
+            "source",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "telemetry",
+        ],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
     ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "telemetry"]),
@@ -54,7 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates and modules that only one folder may name, since each has one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
-    ("reqwest", &["source"]),
+    ("reqwest", &["source", "telemetry"]),
     ("hyper::", &["demo", "endpoint", "source"]),
     ("maud", &["endpoint"]),
     ("listenfd", &["endpoint"]),

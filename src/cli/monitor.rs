@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::args::Common;
 use crate::cli::exit::Exit;
+use crate::cli::exporting::Metrics;
 use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::fail;
@@ -48,8 +49,10 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
     let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
     let feeding = feeding(&ground.environment);
     let mut seen = Seen::default();
+    let metrics = Metrics::open(&ground);
     loop {
         ground = reread(&common, ground);
+        metrics.follow(&ground);
         let now = RealWorld.now();
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let looking = RealWorld.offload(move || monitor.round(now));

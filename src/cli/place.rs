@@ -64,7 +64,7 @@ pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Envir
 }
 
 /// Everything a command needs to find its way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ground {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,

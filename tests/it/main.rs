@@ -4,6 +4,7 @@
 mod bus;
 mod commands;
 mod demo;
+mod export;
 mod hostile;
 mod http;
 mod jmap;
@@ -12,4 +13,5 @@ mod measure;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod outlet;
+mod receiver;
 mod telemetry;
