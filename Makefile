@@ -17,6 +17,7 @@ test: setup lint docs ## runs every check and test, and counts the tests by kind
 setup: ## fetches what the tests of kind real need, or says what is missing
 	-@tests/setup/packages
 	-@tests/setup/corpus
+	-@tests/setup/schemathesis
 
 lint: ## checks format and lints, warnings denied
 	cargo fmt --check

@@ -40,6 +40,7 @@ pub mod archive;
 pub mod config;
 pub mod endpoint;
 pub mod ledger;
+pub mod notify;
 pub mod source;
 pub mod state;
 pub mod systemd;

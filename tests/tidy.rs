@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
     ("telemetry", &["engine", "retry"]),
+    ("notify", &["engine"]),
     ("endpoint", &["engine", "words"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
@@ -38,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
-    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "telemetry"]),
+    ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
     (
         "cli",
         &[
@@ -52,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "archive",
             "state",
             "systemd",
+            "notify",
             "telemetry",
             "endpoint",
             "worker",
@@ -65,7 +67,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates and modules that only one folder may name, since each has one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
-    ("reqwest", &["source", "telemetry"]),
+    // Mailboxes are fetched by one client, and people are told by others: they share no limits, no gate
+    // and no proxies, and the monitor must not need what fetches.
+    ("reqwest", &["source", "notify", "telemetry"]),
+    ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
     ("maud", &["endpoint"]),
     ("listenfd", &["endpoint"]),

@@ -61,8 +61,11 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Judge the workers and their unit once: 0 HEALTHY, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     Check(CheckArgs),
-    /// Keep watching the workers, and have systemd start anew what is stuck or down
+    /// Keep watching the workers, have systemd start anew what is stuck or down, and tell people what is amiss
     Monitor,
+    /// Try the ways in which people are told what is amiss, or show what they were told
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Look for what could keep the worker from its work, with a remedy for each
     Doctor(DoctorArgs),
     /// Show the states a source has passed, with the reasons
@@ -147,12 +150,33 @@ pub(super) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Print JSON: `level`, `findings`, `restart`, and what the `monitor` did last
+    /// Print JSON: `level`, `checks`, `providers`, `restart`, and what the `monitor` did last
     #[arg(long)]
     pub json: bool,
     /// Have systemd start anew what is stuck or down, as the monitor would
     #[arg(long)]
     pub restart: bool,
+    /// Tell people what is amiss, as the monitor would: each cause once, and when it is over
+    #[arg(long)]
+    pub alert: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertCommand {
+    /// Send a test through every channel, and say what came of it
+    Test,
+    /// Show the last alerts, the newest last
+    List(AlertListArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AlertListArgs {
+    /// How many at most
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub last: usize,
+    /// Print JSON, a line for each
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

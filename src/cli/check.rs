@@ -4,17 +4,23 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::cli::alert::in_runtime;
 use crate::cli::args::{CheckArgs, Common};
 use crate::cli::exit::Exit;
+use crate::cli::logging;
+use crate::cli::place::Ground;
 use crate::cli::print::{escaped_json, show};
+use crate::cli::progress::{Screen, Wanted};
 use crate::cli::sources::ground;
 use crate::cli::table::table;
 use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{powers, told, watcher};
-use crate::cli::words::{clock, span};
-use crate::engine::watch::{Finding, Level, worst};
+use crate::cli::watching::{look, post, powers, told, watcher};
+use crate::cli::words::{NOTHING, clock, many, span};
+use crate::engine::degradation::ProviderHealth;
+use crate::engine::health::Check;
+use crate::engine::watch::Level;
 use crate::engine::{Moment, printable};
-use crate::monitor::{Act, Entry, Monitor, Outcome, Powers, Record, Restarted};
+use crate::monitor::{Act, Gatherers, Look, Outcome, Powers, Record, Restarted, Seen};
 use crate::worker::{RealWorld, World};
 
 /// Restarts that are shown: enough to see a loop.
@@ -54,61 +60,115 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
     } else {
         (monitor.judge(now), Act::None)
     };
-    let record = monitor.recorded()?;
+    let look = look(&ground)?;
+    let seen = look.look(&Gatherers::default(), findings, now);
+    let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
+    let checked = Checked { seen, act, record: monitor.recorded()?, told, now };
     if args.json {
-        show(escaped_json(&as_json(&monitor, &findings, &act, &record, now)))?;
+        show(escaped_json(&checked.as_json()))?;
     } else {
-        show(as_text(&monitor, &findings, &act, &record, now))?;
+        show(checked.as_text())?;
     }
-    Ok(worst(&findings))
+    Ok(checked.seen.report.level)
 }
 
-fn as_json(
-    monitor: &Monitor,
-    findings: &[Finding],
-    act: &Act,
-    record: &Record,
+/// Tells people, and says of each channel what came of it.
+fn alerted(
+    common: &Common,
+    ground: &Ground,
+    look: &Look,
+    seen: &Seen,
     now: Moment,
-) -> Value {
-    let entries: Vec<Entry> =
-        findings.iter().map(|finding| Entry::of(finding, monitor.unit())).collect();
-    json!({
-        "level": worst(findings).name(),
-        "findings": entries,
-        "restart": told(act, now),
-        "monitor": {
-            "looked_at": record.looked_at.map(|at| at.to_string()),
-            "level": record.level,
-            "restarts": record.restarts,
-        },
-    })
+) -> Result<Vec<String>, Trouble> {
+    logging::start(common, &ground.environment, &Screen::new(Wanted::No));
+    let post = post(ground);
+    let notices = look.tell(seen, &post, now)?;
+    let mut told = vec![match notices.len() {
+        0 => "there is nothing new to tell".to_owned(),
+        count => format!("{} told", many(count as u64, "alert")),
+    }];
+    match in_runtime(post.deliver_once(now))?? {
+        Some(tried) => told.extend(tried.iter().map(|tried| match &tried.outcome {
+            Ok(()) => format!("{}: delivered", tried.channel),
+            Err(why) => {
+                format!("{}: {why}; it is kept, and tried again with the next look", tried.channel)
+            }
+        })),
+        None => told.push("the monitor that is running delivers them".to_owned()),
+    }
+    Ok(told)
 }
 
-fn as_text(
-    monitor: &Monitor,
-    findings: &[Finding],
-    act: &Act,
-    record: &Record,
+/// All there is to show.
+struct Checked {
+    seen: Seen,
+    act: Act,
+    record: Record,
+    told: Vec<String>,
     now: Moment,
-) -> String {
-    let rows: Vec<Vec<String>> = findings.iter().map(|finding| row(finding, monitor)).collect();
-    let mut text = table(&["LEVEL", "ABOUT", "FINDING"], &rows);
-    text.extend(told(act, now).map(|told| format!("{told}\n")));
-    let shown = record.restarts.len().saturating_sub(RESTARTS_SHOWN);
-    for restarted in &record.restarts[shown..] {
-        text.push_str(&line(restarted, now));
-    }
-    if let Some(at) = record.looked_at {
-        text.push_str(&format!("the monitor last looked {} ago\n", span(now.since(at))));
-    }
-    text.trim_end().to_owned()
 }
 
-fn row(finding: &Finding, monitor: &Monitor) -> Vec<String> {
-    let mut sentence = finding.what.to_string();
-    sentence.extend(finding.figure().map(|figure| format!(" ({figure})")));
-    sentence.extend(finding.advice(monitor.unit()).map(|advice| format!("; {advice}")));
-    vec![finding.level.name().to_owned(), finding.about.name().to_owned(), sentence]
+impl Checked {
+    fn as_json(&self) -> Value {
+        json!({
+            "level": self.seen.report.level,
+            "checks": self.seen.report.checks,
+            "providers": self.seen.providers,
+            "restart": told(&self.act, self.now),
+            "alerts": self.told,
+            "monitor": {
+                "looked_at": self.record.looked_at.map(|at| at.to_string()),
+                "level": self.record.level,
+                "restarts": self.record.restarts,
+            },
+        })
+    }
+
+    fn as_text(&self) -> String {
+        let now = self.now;
+        let rows: Vec<Vec<String>> = self.seen.report.checks.iter().map(row).collect();
+        let mut text = table(&["LEVEL", "CHECK", "ABOUT", "FINDING"], &rows);
+        if !self.seen.providers.is_empty() {
+            let rows: Vec<Vec<String>> = self.seen.providers.iter().map(provider).collect();
+            text.push('\n');
+            text.push_str(&table(&["PROVIDER", "DEGRADED", "SCORE", "P95", "STATUS"], &rows));
+            text.push('\n');
+        }
+        text.extend(told(&self.act, now).map(|told| format!("{told}\n")));
+        text.extend(self.told.iter().map(|told| format!("{told}\n")));
+        let shown = self.record.restarts.len().saturating_sub(RESTARTS_SHOWN);
+        for restarted in &self.record.restarts[shown..] {
+            text.push_str(&line(restarted, now));
+        }
+        if let Some(at) = self.record.looked_at {
+            text.push_str(&format!("the monitor last looked {} ago\n", span(now.since(at))));
+        }
+        text.trim_end().to_owned()
+    }
+}
+
+fn row(check: &Check) -> Vec<String> {
+    let mut sentence = printable(&check.message);
+    match (&check.figure, &check.threshold) {
+        (Some(figure), Some(threshold)) if check.level > Level::Healthy => {
+            sentence.push_str(&format!(" ({figure}; amiss: {threshold})"));
+        }
+        (Some(figure), _) => sentence.push_str(&format!(" ({figure})")),
+        (None, _) => {}
+    }
+    sentence.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
+    let about = if check.about.is_empty() { NOTHING.to_owned() } else { printable(&check.about) };
+    vec![check.level.name().to_owned(), check.name.name().to_owned(), about, sentence]
+}
+
+fn provider(health: &ProviderHealth) -> Vec<String> {
+    vec![
+        printable(&health.provider),
+        health.band.name().to_owned(),
+        format!("{:.2}", health.score),
+        health.p95_latency.map_or_else(|| NOTHING.to_owned(), span),
+        health.status.clone(),
+    ]
 }
 
 fn line(restarted: &Restarted, now: Moment) -> String {

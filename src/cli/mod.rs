@@ -1,6 +1,8 @@
 //! The commands, a file each.
 
+mod alert;
 mod args;
+mod board;
 mod breaker;
 mod check;
 mod closing;
@@ -31,6 +33,7 @@ mod requeue;
 mod reset;
 mod run;
 mod sentence;
+mod serving;
 mod signals;
 mod simulate;
 mod since;
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => end(status::status(common, args)),
         Command::Check(args) => check::check(common, args),
         Command::Monitor => monitor::monitor(common),
+        Command::Alert(command) => end(alert::alert(common, command)),
         Command::Doctor(args) => end(doctor::doctor(common, args)),
         Command::History(args) => end(history::history(common, args)),
         Command::Failures(args) => end(failures::failures(common, args)),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,12 +15,13 @@ use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{powers, told, watcher};
+use crate::cli::watching::{look, post, powers, told, watcher};
 use crate::config::Environment;
 use crate::engine::Moment;
 use crate::engine::watch::{Finding, Level, worst};
-use crate::monitor::{Act, Round};
+use crate::monitor::{Act, Gatherers, Postman, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
 
@@ -35,24 +37,31 @@ pub(super) fn monitor(common: &Common) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(Exit::Other, format!("cannot start: {error}")).into(),
     };
-    let exit = runtime.block_on(watch(common.clone(), ground));
+    let serving = Serving::new(&ground);
+    let exit = runtime.block_on(watch(common.clone(), ground, &serving));
+    serving.stop();
     // A round that waits for the bus must not hold up the end.
     runtime.shutdown_background();
     told_trouble(exit).into()
 }
 
 /// Wait, look, act, tell; until a signal.
-async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
+async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<Exit, Trouble> {
     let mut signals = Signals::new().map_err(|error| {
         Trouble::new(Exit::Other, format!("cannot listen for signals: {error}"))
     })?;
     let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
     let feeding = feeding(&ground.environment);
     let mut seen = Seen::default();
+    let mut health = Health::start(&ground)?;
     let metrics = Metrics::open(&ground);
     loop {
         ground = reread(&common, ground);
         metrics.follow(&ground);
+        tokio::select! {
+            () = RealWorld.offload(serving.following(&ground)) => {}
+            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+        };
         let now = RealWorld.now();
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let looking = RealWorld.offload(move || monitor.round(now));
@@ -60,7 +69,16 @@ async fn watch(common: Common, mut ground: Ground) -> Result<Exit, Trouble> {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
         };
+        serving.note_day(now);
         seen.tell(&round, now);
+        if health.is_due(&round, &ground, now) {
+            let looking = health.look(&ground, &round, now)?;
+            tokio::select! {
+                () = looking => {}
+                exit = signals.heard() => return Ok(stopping(&notifier, exit)),
+            }
+            health.deliver(&ground);
+        }
         let status = status(&round, ground.loaded.settings.sources.len());
         notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
         let mut next = now.after(ground.loaded.settings.monitor.interval);
@@ -166,15 +184,69 @@ impl Seen {
     }
 }
 
+/// What needs a person is told as an alert.
 fn tell(finding: &Finding, is_first: bool) {
     let (about, message) = (finding.about.name(), finding.what.to_string());
     let (level, figure) = (finding.level.name(), finding.figure().unwrap_or_default());
-    match finding.level {
-        Level::Healthy if is_first => info!(about, level, figure, "{message}"),
-        Level::Healthy => info!(about, level, figure, "well again: {message}"),
-        Level::Warning | Level::Unknown => warn!(about, level, figure, "{message}"),
-        Level::Critical => error!(about, level, figure, "{message}"),
+    if finding.level == Level::Healthy && !is_first {
+        info!(about, level, figure, "well again: {message}");
+    } else {
+        info!(about, level, figure, "{message}");
     }
+}
+
+/// Looks at the health of everything, less often than at unit and sources.
+struct Health {
+    gatherers: Arc<Gatherers>,
+    postman: Postman,
+    last: Option<Moment>,
+    /// What was found of unit and sources at the last look.
+    known: Vec<(String, Level, &'static str)>,
+}
+
+impl Health {
+    fn start(ground: &Ground) -> Result<Self, Trouble> {
+        let postman = Postman::start(post(ground), || RealWorld.now());
+        let postman = postman.map_err(|error| {
+            Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
+        })?;
+        Ok(Self { gatherers: Arc::default(), postman, last: None, known: Vec::new() })
+    }
+
+    /// When its time has come, and when something about unit or sources is new.
+    fn is_due(&self, round: &Round, ground: &Ground, now: Moment) -> bool {
+        let interval = ground.loaded.settings.restart.health_check_interval;
+        let is_time = self.last.is_none_or(|last| now < last || now >= last.after(interval));
+        is_time || self.known != known(round)
+    }
+
+    fn look(
+        &mut self,
+        ground: &Ground,
+        round: &Round,
+        now: Moment,
+    ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
+        (self.last, self.known) = (Some(now), known(round));
+        let (look, post) = (look(ground)?, post(ground));
+        let (gatherers, findings) = (Arc::clone(&self.gatherers), round.findings.clone());
+        Ok(RealWorld.offload(move || {
+            let seen = look.look(&gatherers, findings, now);
+            let published = look.publish(&seen, now);
+            if let Err(failure) = published.and(look.tell(&seen, &post, now).map(drop)) {
+                error!(cause = %failure.cause, "cannot write down how everything is: {failure}");
+            }
+        }))
+    }
+
+    fn deliver(&self, ground: &Ground) {
+        self.postman.deliver(post(ground));
+    }
+}
+
+fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
+    let known =
+        |finding: &Finding| (finding.about.name().to_owned(), finding.level, finding.what.name());
+    round.findings.iter().map(known).collect()
 }
 
 struct Signals {

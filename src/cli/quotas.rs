@@ -8,6 +8,7 @@ use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock_and_wait, span, utc};
 use crate::config::Settings;
 use crate::disk::SharedFile;
+use crate::endpoint::view;
 use crate::engine::quota::{Basis, Limit, Quota, QuotaMode, Standing};
 use crate::engine::{Moment, printable};
 use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
@@ -53,16 +54,11 @@ impl Known {
 
     fn row(&self) -> Vec<String> {
         let rate = self.standing.rate.map_or_else(|| NOTHING.to_owned(), |rate| rate.to_string());
-        let tightest = self.standing.limits.iter().min_by(|a, b| {
-            let left = |limit: &Limit| limit.remaining.unwrap_or(f64::INFINITY);
-            left(a).total_cmp(&left(b))
-        });
-        let left = tightest.and_then(|limit| limit.remaining);
         vec![
             printable(&self.key.to_string()),
             rate,
             self.source_of_rate(),
-            left.map_or_else(|| NOTHING.to_owned(), |left| left.to_string()),
+            self.left().map_or_else(|| NOTHING.to_owned(), |left| left.to_string()),
             self.gate(),
         ]
     }
@@ -98,6 +94,31 @@ impl Known {
             Some(_) => "open for one request, to see".to_owned(),
             None => "open".to_owned(),
         }
+    }
+
+    /// The scope, and what is known of it.
+    pub(super) fn into_parts(self) -> (String, Standing) {
+        (printable(&self.key.to_string()), self.standing)
+    }
+
+    pub(super) fn to_view(&self) -> view::Quota {
+        view::Quota {
+            scope: printable(&self.key.to_string()),
+            rate_per_second: self.standing.rate.map(|rate| rate.get()),
+            basis: self.source_of_rate(),
+            remaining: self.left(),
+            gate: self.gate(),
+            held_until: self.standing.hold.as_ref().map(|hold| hold.until),
+        }
+    }
+
+    /// What is left of the tightest limit.
+    fn left(&self) -> Option<f64> {
+        let tightest = self.standing.limits.iter().min_by(|a, b| {
+            let left = |limit: &Limit| limit.remaining.unwrap_or(f64::INFINITY);
+            left(a).total_cmp(&left(b))
+        });
+        tightest.and_then(|limit| limit.remaining)
     }
 
     pub(super) fn to_json(&self) -> Value {

@@ -103,19 +103,33 @@ fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
     Ok(text.trim_end().to_owned())
 }
 
+/// A source in words, a text for each column.
+pub(super) struct Told {
+    state: String,
+    done: String,
+    rate: String,
+    pub(super) until: String,
+    pub(super) why: String,
+}
+
 fn row(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Vec<String> {
+    let Told { state, done, rate, until, why } = told(standing, circuits, now);
+    vec![standing.source.name.to_string(), state, done, rate, until, why]
+}
+
+pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Told {
     let nothing = || NOTHING.to_owned();
     let name = standing.source.name.to_string();
     match &standing.seen {
         Seen::NeverRun => {
             let next = format!("`cynosure run {name}` begins");
             let why = with_remarks(with_circuits(next, standing, circuits), standing);
-            vec![name, "never run".to_owned(), nothing(), nothing(), nothing(), why]
+            Told { state: "never run".to_owned(), why, ..Told::nothing() }
         }
         Seen::Untold(why) => {
             let why = with_circuits(printable(why), standing, circuits);
             let why = with_remarks(why, standing);
-            vec![name, "unknown".to_owned(), nothing(), nothing(), nothing(), why]
+            Told { state: "unknown".to_owned(), why, ..Told::nothing() }
         }
         Seen::State(state, worker) => {
             let word = state.status.name().replace('_', " ");
@@ -125,15 +139,21 @@ fn row(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Vec<String> 
             let per_second = state
                 .rate_per_second
                 .filter(|_| state.status == Status::Downloading && *worker == Worker::Running);
-            vec![
-                name,
-                word,
-                done(state),
-                per_second.map_or_else(nothing, rate),
-                until(standing, state, *worker, now),
-                with_remarks(why, standing),
-            ]
+            Told {
+                state: word,
+                done: done(state),
+                rate: per_second.map_or_else(nothing, rate),
+                until: until(standing, state, *worker, now),
+                why: with_remarks(why, standing),
+            }
         }
+    }
+}
+
+impl Told {
+    fn nothing() -> Self {
+        let [state, done, rate, until, why] = std::array::from_fn(|_| NOTHING.to_owned());
+        Self { state, done, rate, until, why }
     }
 }
 

@@ -33,6 +33,17 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// The same for a reader who is elsewhere.
+    #[must_use]
+    pub(super) fn why(&self) -> String {
+        match self {
+            Self::Told { why, .. } | Self::Usage(why) => why.clone(),
+            Self::Unread(error) => error.to_string(),
+        }
+    }
+}
+
 /// Ends a command: says what went wrong, if anything did.
 pub(super) fn end(outcome: Result<Exit, Trouble>) -> ExitCode {
     match outcome {

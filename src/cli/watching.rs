@@ -7,19 +7,17 @@ use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::clock_and_wait;
-use crate::config::Settings;
+use crate::config::{Health, Settings};
 use crate::disk::RealDisk;
+use crate::engine::health::Thresholds;
 use crate::engine::watch::Limits;
 use crate::engine::{Looping, Moment};
-use crate::monitor::{Act, Lookout, Monitor, Permit, Powers};
+use crate::monitor::{Act, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name};
 use crate::retry::Policy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
 
 /// How long a start or a stop of the unit may take: its own time limits are shorter.
 const TURN_MAX: Duration = Duration::from_secs(300);
-
-/// Starts by systemd within ten minutes beyond which it is a crash loop, as in the budget of restarts.
-const STARTS_MAX: u32 = 5;
 
 /// Finds who watches the sources of the configuration.
 ///
@@ -39,9 +37,64 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
         stuck_threshold: settings.restart.stuck_threshold,
         max_consecutive_errors: settings.restart.max_consecutive_errors,
         max_turn: TURN_MAX,
-        max_starts: STARTS_MAX,
+        max_starts: settings.health.restarts,
     };
     Ok(Monitor::new(lookout, limits, powers))
+}
+
+/// Finds out what a look at the health of everything is to look at.
+///
+/// # Errors
+/// When the unit's name cannot be one.
+pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
+    let settings = &ground.loaded.settings;
+    let Health { restarts, heartbeat, success_rate, connection_failures, proxies, .. } =
+        settings.health;
+    let Health { cpu, memory, disk_warning, disk_critical, disk_free, inodes, .. } =
+        settings.health;
+    let Health { journal_errors, journal_window, timeout, .. } = settings.health;
+    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
+    let named = enabled
+        .map(|(name, source)| Named { name: name.to_string(), provider: source.provider.clone() });
+    let scope = Scope {
+        state_dir: ground.state_dir.clone(),
+        archive_dir: settings.archive.dir.clone(),
+        sources: named.collect(),
+        unit: unit(settings)?.as_str().to_owned(),
+        has_pool: !settings.proxy.pool.is_empty(),
+        journal_window,
+        timeout,
+    };
+    let thresholds = Thresholds {
+        restarts,
+        session: settings.restart.max_execution_time,
+        heartbeat,
+        success_rate,
+        connection_failures,
+        proxies,
+        cpu,
+        memory,
+        disk_warning,
+        disk_critical,
+        disk_free,
+        inodes,
+        journal_errors,
+        journal_window,
+    };
+    Ok(Look { scope, thresholds })
+}
+
+/// Those who are told.
+#[must_use]
+pub(super) fn post(ground: &Ground) -> Post {
+    let settings = &ground.loaded.settings;
+    Post {
+        state_dir: ground.state_dir.clone(),
+        alert: Arc::new(settings.alert.clone()),
+        environment: Arc::new(ground.environment.clone()),
+        host: host_name(),
+        sources: enabled(settings).into_iter().collect(),
+    }
 }
 
 /// What the configuration lets a watcher do.

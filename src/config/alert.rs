@@ -16,7 +16,7 @@ use super::place::Place;
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::is_exposed;
-use crate::engine::alert::Severity;
+use crate::engine::alert::{Protection, Severity, Shape};
 
 const SEVERITIES: [(&str, Severity); 3] =
     [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
@@ -66,17 +66,6 @@ pub struct Webhook {
     pub token: Option<CredentialRef>,
 }
 
-/// What a webhook understands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shape {
-    /// All there is to know, as JSON of our own.
-    Json,
-    /// `{"text": …}`, which others understand as well.
-    Slack,
-    /// Plain text with a title and a priority in the headers.
-    Ntfy,
-}
-
 /// Somebody who is told by mail.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mail {
@@ -88,17 +77,6 @@ pub struct Mail {
     pub to: Vec<String>,
     /// User name and password.
     pub login: Option<(String, CredentialRef)>,
-}
-
-/// How a mail server is spoken to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Protection {
-    /// TLS from the first byte.
-    Tls,
-    /// TLS after a word in the clear; never without.
-    StartTls,
-    /// To this machine itself only.
-    None,
 }
 
 /// Reads `[alert]` and the tables below it.

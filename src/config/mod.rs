@@ -32,7 +32,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::alert::{Address, Alert, Mail, Protection, Shape, Webhook};
+pub use self::alert::{Address, Alert, Mail, Webhook};
 pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
 pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;

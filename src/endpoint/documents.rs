@@ -67,7 +67,7 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
             "gone": sum(|source| source.gone),
             "quarantined": sum(|source| source.quarantined),
             "waiting_for_retry": sum(|source| source.waiting_for_retry),
-            "rate_per_second": rates.sum::<f64>(),
+            "rate_per_second": rates.fold(0.0, |sum: f64, rate| sum + rate),
         },
         "providers": BTreeMap::from(bands),
         "alerts": BTreeMap::from(by_severity),

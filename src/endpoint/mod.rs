@@ -19,4 +19,4 @@ mod route;
 mod server;
 pub mod view;
 
-pub use self::server::{Guarded, Listening, NotListening, Offer, Server, Token};
+pub use self::server::{Listening, NotListening, Offer, Server, Token};

@@ -188,10 +188,16 @@ pub trait Lookout: fmt::Debug + Send + Sync {
     fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold>;
 
     /// All metrics in the text format of Prometheus, version 0.0.4.
-    fn metrics(&self, of: &Snapshot) -> String;
+    ///
+    /// # Errors
+    /// [`Untold`].
+    fn metrics(&self) -> Result<String, Untold>;
 
-    /// The same figures as JSON.
-    fn metrics_json(&self, of: &Snapshot) -> serde_json::Value;
+    /// The same as JSON.
+    ///
+    /// # Errors
+    /// [`Untold`].
+    fn metrics_json(&self) -> Result<serde_json::Value, Untold>;
 }
 
 impl Snapshot {

@@ -61,19 +61,33 @@ impl HealthFiles {
         system: Option<System>,
         now: Moment,
     ) -> Result<(), Failure> {
-        self.degradation.change(Lasts::Process, |history| history.note(&providers, now))?;
+        self.degradation.change(Lasts::Process, |history| {
+            history.note(&providers, now);
+            Ok(())
+        })?;
         let health = Health { report: Some(report), providers, system };
-        self.health.change(Lasts::Process, |kept| *kept = health)?;
-        Ok(())
+        self.health.change(Lasts::Process, |kept| {
+            *kept = health;
+            Ok(())
+        })
     }
 
-    /// Takes what was seen into the book of alerts, and returns what is to be told. A book that
-    /// could not be read begins anew, so that what lasts is told once more.
+    /// Takes what was seen into the book of alerts, and has `queue` see to it that what is new gets
+    /// told. Where that fails, nothing counts as told.
     ///
     /// # Errors
-    /// A storage failure; then nothing is told, and what lasts is told when the book can be written.
-    pub fn note(&self, looked: &Looked, now: Moment) -> Result<Vec<Notice>, Failure> {
-        let (notices, _) = self.alerts.change(Lasts::PowerCut, |book| book.note(looked, now))?;
-        Ok(notices)
+    /// A storage failure, or that of `queue`.
+    pub(super) fn note(
+        &self,
+        looked: &Looked,
+        queue: impl FnOnce(&[Notice]) -> Result<(), Failure>,
+        now: Moment,
+    ) -> Result<Vec<Notice>, Failure> {
+        self.alerts.change(Lasts::PowerCut, |book| {
+            let notices = book.note(looked, now);
+            // Told twice after a power cut is better than never.
+            queue(&notices)?;
+            Ok(notices)
+        })
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::disk::{Lasts, SharedFile, Standing};
 use crate::engine::{Failure, printable};
@@ -48,24 +49,30 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
         self.shared.look(parse)
     }
 
-    /// Changes it. One that cannot be used is put aside, and a new one begun: its place is returned.
+    /// Changes it, unless `change` fails, which leaves it as it is. One that cannot be used is put
+    /// aside, and a new one begun.
     ///
     /// # Errors
-    /// A storage failure.
+    /// A storage failure, or that of `change`.
     pub(super) fn change<T>(
         &self,
         lasts: Lasts,
-        change: impl FnOnce(&mut C) -> T,
-    ) -> Result<(T, Option<PathBuf>), Failure> {
-        self.shared.change(lasts, parse, |standing| {
-            let (mut content, aside) = match standing {
-                Standing::Content(content) => (content, None),
-                Standing::Nothing => (C::default(), None),
-                Standing::PutAside { kept_as, .. } => (C::default(), Some(kept_as)),
+        change: impl FnOnce(&mut C) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let changed = self.shared.change(lasts, parse, |standing| {
+            let mut content = match standing {
+                Standing::Content(content) => content,
+                Standing::Nothing => C::default(),
+                Standing::PutAside { kept_as, why } => {
+                    let (path, kept_as) = (self.shared.path().display(), kept_as.display());
+                    warn!("{path} cannot be read ({why}), is kept as {kept_as}, and begun anew");
+                    C::default()
+                }
             };
-            let told = change(&mut content);
-            (Some(write(content)), (told, aside))
-        })
+            let changed = change(&mut content);
+            (changed.is_ok().then(|| write(content)), changed)
+        });
+        changed?
     }
 }
 

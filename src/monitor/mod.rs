@@ -11,15 +11,25 @@
 mod gather;
 mod health;
 mod kept;
+mod look;
 mod lookout;
 mod measure;
+mod post;
+mod postman;
 mod record;
 mod round;
+mod trends;
 
 pub use self::gather::{Gatherers, Named, Scope};
 pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
 pub use self::kept::Kept;
+pub use self::look::{Look, Seen};
 pub use self::lookout::Lookout;
 pub use self::measure::measure;
+pub use self::post::{OUTBOX_FILE, Post, Tried, host_name};
+pub use self::postman::Postman;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
 pub use self::round::{Act, Monitor, Permit, Powers, Round};
+pub use self::trends::{
+    DAY_STEP, DAY_STEPS, Days, Measured, NAMES_MAX, TRENDS_FILE, TrendsFile, add,
+};

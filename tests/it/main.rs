@@ -4,6 +4,7 @@
 mod bus;
 mod commands;
 mod demo;
+mod endpoint;
 mod export;
 mod hostile;
 mod http;

@@ -8,6 +8,7 @@ mod binary;
 mod corpus;
 mod cyrus;
 mod door;
+mod endpoint;
 mod full;
 mod http;
 mod imap;

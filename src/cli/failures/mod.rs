@@ -115,7 +115,7 @@ fn cells(source: &SourceName, row: &FailureRow, now: Moment) -> Vec<String> {
     ]
 }
 
-fn word(status: ItemStatus) -> &'static str {
+pub(super) fn word(status: ItemStatus) -> &'static str {
     match status {
         ItemStatus::Pending => "waiting",
         ItemStatus::Stored => "stored",

@@ -1,6 +1,7 @@
 //! `[health]` and `[alert]`: who is told, and where their secrets are.
 
 use super::*;
+use crate::engine::alert::{Protection, Shape};
 
 const MAIL: &str = r#"
 [alert.mail]

@@ -85,7 +85,7 @@ fn figures(source: &Source) -> Markup {
             @if let Some(eta) = source.eta_seconds {
                 (figure("time left", &span(std::time::Duration::from_secs(eta))))
             }
-            @if let Some(deadline) = &source.deadline { (figure("until", deadline)) }
+            @if let Some(deadline) = &source.deadline { (figure(what_ends(source), deadline)) }
             @if source.waiting_for_retry > 0 {
                 (figure("waiting for a retry", &count(source.waiting_for_retry)))
             }
@@ -95,6 +95,16 @@ fn figures(source: &Source) -> Markup {
                 (figure("restarts", &source.restart_count.to_string()))
             }
         }
+    }
+}
+
+/// What happens at the deadline.
+fn what_ends(source: &Source) -> &'static str {
+    match source.state.as_str() {
+        "collecting" | "downloading" => "progress due by",
+        "idle" => "next look",
+        "completed" => "completed at",
+        _ => "goes on at",
     }
 }
 

@@ -13,9 +13,15 @@ const HEIGHT: f32 = 60.0;
 /// Room above the highest value, for the thickness of the line.
 const MARGIN: f32 = 3.0;
 
-/// A line without axes, for a card.
+/// A line with its scale in words, for a card.
 pub(super) fn spark(series: &Series, now: Moment, unit: &str) -> Markup {
-    drawing(series, now, unit, "spark")
+    let top = highest(&series.until(now));
+    html! {
+        div .sparkling {
+            (drawing(series, now, unit, "spark"))
+            p .dim aria-hidden="true" { "last " (length(series)) ", at most " (short(top)) }
+        }
+    }
 }
 
 /// A line with its scale, for a section.

@@ -5,6 +5,7 @@ mod alerts;
 mod cards;
 mod chart;
 mod checks;
+mod list;
 mod mark;
 mod near;
 mod providers;

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::list::list;
 use super::{Near, cards, chart, mark};
 use crate::endpoint::view::{Failed, Passed, Snapshot, Source, Untold};
 use crate::engine::Moment;
@@ -61,50 +62,33 @@ fn figures(source: &Source, now: Moment) -> Markup {
 }
 
 fn history(passed: &[Passed], now: Moment) -> Markup {
-    html! {
-        div .scroll tabindex="0" role="region" aria-label="States it passed" {
-            table .list {
-                thead { tr { th scope="col" { "Time" } th scope="col" { "From" } th scope="col" { "To" } th scope="col" { "Why" } } }
-                tbody {
-                    @for step in passed {
-                        tr {
-                            td .when { (mark::time(step.at, now)) }
-                            td { (mark::spaced(&step.from)) }
-                            td { (mark::spaced(&step.to)) }
-                            td { (step.reason) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let row = |step: &Passed| {
+        vec![
+            mark::time(step.at, now),
+            html! { (mark::spaced(&step.from)) },
+            html! { (mark::spaced(&step.to)) },
+            html! { (step.reason) },
+        ]
+    };
+    let rows: Vec<_> = passed.iter().map(row).collect();
+    list("The states it passed", &["Time", "From", "To", "Why"], &rows)
 }
 
 fn failures(failed: &[Failed], now: Moment) -> Markup {
-    html! {
-        div .scroll tabindex="0" role="region" aria-label="Items that failed" {
-            table .list {
-                thead {
-                    tr {
-                        th scope="col" { "Item" } th scope="col" { "State" } th scope="col" { "Attempts" }
-                        th scope="col" { "Next" } th scope="col" { "Cause" } th scope="col" { "Why" }
-                    }
-                }
-                tbody {
-                    @for item in failed {
-                        tr {
-                            th .item scope="row" { (item.item) }
-                            td { (item.state) }
-                            td { (item.attempts) }
-                            td .when { (mark::time_if_any(item.next_at, now)) }
-                            td { (item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced)) }
-                            td { (item.message) }
-                        }
-                    }
-                }
-            }
-        }
-    }
+    let cause =
+        |item: &Failed| item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced);
+    let row = |item: &Failed| {
+        vec![
+            html! { (item.item) },
+            html! { (item.state) },
+            html! { (item.attempts) },
+            mark::time_if_any(item.next_at, now),
+            html! { (cause(item)) },
+            html! { (item.message) },
+        ]
+    };
+    let rows: Vec<_> = failed.iter().map(row).collect();
+    list("The items that failed", &["Item", "State", "Attempts", "Next", "Cause", "Why"], &rows)
 }
 
 fn unreadable(untold: &Untold) -> Markup {

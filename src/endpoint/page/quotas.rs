@@ -2,8 +2,11 @@
 
 use maud::{Markup, html};
 
+use super::list::list;
 use super::{chart, mark};
-use crate::endpoint::view::{Quota, Snapshot};
+use crate::endpoint::view::{Quota, Snapshot, Trend};
+use crate::engine::Moment;
+use crate::engine::trend::Series;
 use crate::words::{NOTHING, rate};
 
 /// Lines of rates that are drawn here: the others are seen from near.
@@ -21,11 +24,11 @@ pub(super) fn trends(snapshot: &Snapshot) -> Markup {
             }
             div .charts {
                 @for (source, trend) in known.take(RATES_MAX) {
-                    (chart::line(&trend.day, snapshot.at, "items per second", &format!("{}: items per second", source.name)))
+                    (chart::line(telling(trend, snapshot.at), snapshot.at, "items per second", &format!("{}: items per second", source.name)))
                 }
                 @for quota in &snapshot.quotas {
                     @if let Some(trend) = snapshot.trends.quotas.get(&quota.scope) {
-                        (chart::line(&trend.recent, snapshot.at, "requests left", &format!("{}: requests left", quota.scope)))
+                        (chart::line(telling(trend, snapshot.at), snapshot.at, "requests left", &format!("{}: requests left", quota.scope)))
                     }
                 }
             }
@@ -37,29 +40,27 @@ pub(super) fn trends(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn table(snapshot: &Snapshot) -> Markup {
-    html! {
-        div .scroll tabindex="0" role="region" aria-label="Quotas" {
-            table .list {
-                thead { tr { th scope="col" { "Quota" } th scope="col" { "Rate" } th scope="col" { "As" } th scope="col" { "Left" } th scope="col" { "Gate" } } }
-                tbody { @for quota in &snapshot.quotas { (row(quota, snapshot)) } }
-            }
-        }
-    }
+/// The day, once an hour of it is known; before that the last half hour says more.
+fn telling(trend: &Trend, now: Moment) -> &Series {
+    const STEPS_MIN: usize = 6;
+    let known = trend.day.until(now).iter().flatten().count();
+    if known < STEPS_MIN { &trend.recent } else { &trend.day }
 }
 
-fn row(quota: &Quota, snapshot: &Snapshot) -> Markup {
+fn table(snapshot: &Snapshot) -> Markup {
+    let rows: Vec<_> = snapshot.quotas.iter().map(|quota| row(quota, snapshot)).collect();
+    list("Quotas", &["Quota", "Rate", "As", "Left", "Gate"], &rows)
+}
+
+fn row(quota: &Quota, snapshot: &Snapshot) -> Vec<Markup> {
     let is_held = quota.held_until.is_some_and(|until| until > snapshot.at);
-    html! {
-        tr {
-            th scope="row" { (quota.scope) }
-            td { (quota.rate_per_second.map_or_else(|| NOTHING.to_owned(), rate)) }
-            td { (quota.basis) }
-            td { (quota.remaining.map_or_else(|| NOTHING.to_owned(), |left| left.to_string())) }
-            td {
-                @if is_held { (mark::badge("fair", "◷", "held")) " " }
-                (quota.gate)
-            }
-        }
-    }
+    let rate = quota.rate_per_second.map_or_else(|| NOTHING.to_owned(), rate);
+    let left = quota.remaining.map_or_else(|| NOTHING.to_owned(), |left| left.to_string());
+    vec![
+        html! { (quota.scope) },
+        html! { (rate) },
+        html! { (quota.basis) },
+        html! { (left) },
+        html! { @if is_held { (mark::badge("fair", "◷", "held")) " " } (quota.gate) },
+    ]
 }

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
+use super::guard::Token;
+
 /// Sockets on which requests are taken.
 #[derive(Debug)]
 pub struct Listening {
@@ -21,43 +23,32 @@ pub enum NotListening {
     Inherited { error: io::Error },
     /// Other machines could ask, and nothing says who may.
     Open { address: SocketAddr },
-}
-
-/// Whether whoever asks must know a token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Guarded {
-    ByToken,
-    No,
+    /// The machine has no thread or no files left.
+    Machine { error: io::Error },
 }
 
 impl Listening {
     /// Listens on an address.
     ///
     /// # Errors
-    /// [`NotListening`].
-    pub fn on(address: SocketAddr, guarded: Guarded) -> Result<Self, NotListening> {
+    /// [`NotListening::Address`].
+    pub fn on(address: SocketAddr) -> Result<Self, NotListening> {
         let listener =
             TcpListener::bind(address).map_err(|error| NotListening::Address { address, error })?;
-        Self::checked(vec![listener], guarded)
+        Ok(Self { listeners: vec![listener] })
     }
 
     /// Takes over the sockets that systemd opened (sd_listen_fds(3)); `None` where there are none.
     /// A second call finds none: they are taken once.
     ///
     /// # Errors
-    /// [`NotListening`].
-    pub fn inherited(guarded: Guarded) -> Result<Option<Self>, NotListening> {
+    /// [`NotListening::Inherited`].
+    pub fn inherited() -> Result<Option<Self>, NotListening> {
         let mut handed = ListenFd::from_env();
-        let mut listeners = Vec::new();
-        for at in 0..handed.len() {
-            let listener = handed.take_tcp_listener(at);
-            let listener = listener.map_err(|error| NotListening::Inherited { error })?;
-            listeners.extend(listener);
-        }
-        if listeners.is_empty() {
-            return Ok(None);
-        }
-        Self::checked(listeners, guarded).map(Some)
+        let taken = (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).transpose());
+        let listeners: Vec<_> =
+            taken.collect::<Result<_, _>>().map_err(|error| NotListening::Inherited { error })?;
+        Ok((!listeners.is_empty()).then_some(Self { listeners }))
     }
 
     /// Where it listens.
@@ -66,16 +57,18 @@ impl Listening {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    fn checked(listeners: Vec<TcpListener>, guarded: Guarded) -> Result<Self, NotListening> {
-        let listening = Self { listeners };
-        for listener in &listening.listeners {
-            let prepared = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
-            let address = prepared.map_err(|error| NotListening::Inherited { error })?;
-            if guarded == Guarded::No && !address.ip().is_loopback() {
+    /// The sockets once more, for a server, unless other machines could ask without a token.
+    pub(super) fn shared(&self, token: Option<&Token>) -> Result<Vec<TcpListener>, NotListening> {
+        let machine = |error| NotListening::Machine { error };
+        let share = |listener: &TcpListener| {
+            let address = listener.local_addr().map_err(machine)?;
+            if token.is_none() && !address.ip().is_loopback() {
                 return Err(NotListening::Open { address });
             }
-        }
-        Ok(listening)
+            listener.set_nonblocking(true).map_err(machine)?;
+            listener.try_clone().map_err(machine)
+        };
+        self.listeners.iter().map(share).collect()
     }
 }
 
@@ -94,6 +87,7 @@ impl fmt::Display for NotListening {
                 f,
                 "{address} lets other machines ask, so they must know a token: set endpoint.token"
             ),
+            Self::Machine { error } => write!(f, "cannot serve ({error}); it is tried again"),
         }
     }
 }
@@ -111,19 +105,20 @@ mod tests {
     #[test]
     fn other_machines_may_ask_only_with_a_token() {
         for open in ["0.0.0.0:0", "[::]:0"] {
-            let refused = Listening::on(address(open), Guarded::No).unwrap_err();
+            let listening = Listening::on(address(open)).unwrap();
+            let refused = listening.shared(None).unwrap_err();
             assert!(refused.to_string().contains("set endpoint.token"), "{refused}");
+            listening.shared(Some(&Token::new("secret"))).unwrap();
         }
-        Listening::on(address("0.0.0.0:0"), Guarded::ByToken).unwrap();
-        Listening::on(address("127.0.0.1:0"), Guarded::No).unwrap();
+        Listening::on(address("127.0.0.1:0")).unwrap().shared(None).unwrap();
     }
 
     #[test]
     fn an_address_that_is_taken_is_named() {
-        let first = Listening::on(address("127.0.0.1:0"), Guarded::No).unwrap();
+        let first = Listening::on(address("127.0.0.1:0")).unwrap();
         let taken = first.addresses()[0];
 
-        let refused = Listening::on(taken, Guarded::No).unwrap_err();
+        let refused = Listening::on(taken).unwrap_err();
 
         assert!(refused.to_string().starts_with(&format!("cannot listen on {taken}")), "{refused}");
     }

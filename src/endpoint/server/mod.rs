@@ -20,11 +20,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 pub use self::guard::Token;
-pub use self::listen::{Guarded, Listening, NotListening};
+pub use self::listen::{Listening, NotListening};
 
 use self::patient::Patient;
 pub(super) use self::service::Service;
@@ -49,6 +49,9 @@ const BLOCKING_MAX: usize = 4;
 /// How long answers may go on after the end was asked for: far less than a unit has for its stop.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
+/// How often is looked though nobody asks, so that lines over time have no gaps.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Pause after a failed accept, which means that files or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -72,14 +75,15 @@ impl Server {
     /// Begins to serve.
     ///
     /// # Errors
-    /// When the machine has no thread or no files left.
-    pub fn start(listening: &Listening, offer: Offer) -> io::Result<Self> {
-        let listeners: Vec<_> =
-            listening.listeners.iter().map(|one| one.try_clone()).collect::<Result<_, _>>()?;
+    /// [`NotListening`].
+    pub fn start(listening: &Listening, offer: Offer) -> Result<Self, NotListening> {
+        let listeners = listening.shared(offer.token.as_ref())?;
+        let machine = |error| NotListening::Machine { error };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_MAX)
-            .build()?;
+            .build()
+            .map_err(machine)?;
         let (stop, stopped) = watch::channel(false);
         let body = move || {
             let service = Arc::new(Service::new(offer, stopped.clone()));
@@ -95,7 +99,8 @@ impl Server {
             // A look that waits for a disk must not hold up the end.
             runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(body)?;
+        let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(body);
+        let thread = thread.map_err(machine)?;
         Ok(Self { thread: Some(thread), stop })
     }
 
@@ -129,6 +134,8 @@ async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut guests = Guests::default();
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
         let accepts = listeners.iter().map(|listener| Box::pin(listener.accept()));
         tokio::select! {
@@ -141,6 +148,7 @@ async fn serve(
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
+            _ = looks.tick() => guests.admit(look(Arc::clone(service))),
             Some(_) = guests.tasks.join_next() => guests.forget_the_gone(),
             // An error means that nobody is left to ask for the end, which is one.
             _ = stopped.changed() => break,
@@ -173,6 +181,11 @@ impl Guests {
     fn forget_the_gone(&mut self) {
         self.order.retain(|guest| !guest.is_finished());
     }
+}
+
+async fn look(service: Arc<Service>) {
+    // Whoever asks next is told why it cannot be seen.
+    drop(service.snapshot().await);
 }
 
 async fn converse(

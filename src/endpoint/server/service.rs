@@ -17,12 +17,11 @@ use tokio::time::{Instant, timeout};
 use super::Offer;
 use super::guard::{Refusal, Token, admit};
 use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
-use crate::endpoint::answer::{Answer, HTML, METRICS, TEXT, answer, json, problem, seconds, set};
+use crate::endpoint::answer::{Answer, HTML, METRICS, answer, json, problem, seconds, set};
 use crate::endpoint::page::{self, Near};
-use crate::endpoint::route::{Astray, Focus, LIMIT_MAX, Route};
+use crate::endpoint::route::{Astray, Focus, Route};
 use crate::endpoint::view::{Lookout, Snapshot, Untold};
 use crate::endpoint::{documents, events};
-use crate::engine::Moment;
 
 /// How long a look at everything is good for: however many ask, it is made once in this time.
 const FRESH: Duration = Duration::from_secs(1);
@@ -204,17 +203,11 @@ impl Service {
     }
 
     async fn metrics(&self, accept: Option<&str>) -> Result<Answer, Unanswered> {
-        let snapshot = self.snapshot().await?;
-        let lookout = Arc::clone(&self.lookout);
-        let wants_json = accept.is_some_and(|accept| prefers_json(accept));
-        let rendered = spawn_blocking(move || {
-            if wants_json {
-                ok(&lookout.metrics_json(&snapshot))
-            } else {
-                answer(StatusCode::OK, METRICS, lookout.metrics(&snapshot))
-            }
-        });
-        let mut answer = rendered.await.map_err(|_fell| Unanswered::Broken)?;
+        let mut answer = if accept.is_some_and(prefers_json) {
+            ok(&self.told(|lookout| lookout.metrics_json()).await?)
+        } else {
+            answer(StatusCode::OK, METRICS, self.told(|lookout| lookout.metrics()).await?)
+        };
         set(&mut answer, header::VARY, "accept");
         Ok(answer)
     }
@@ -258,6 +251,13 @@ impl Service {
         read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let _place = self.ledgers.acquire().await.map_err(|_closed| Unanswered::Broken)?;
+        self.told(read).await
+    }
+
+    async fn told<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
+    ) -> Result<T, Unanswered> {
         let lookout = Arc::clone(&self.lookout);
         let read = spawn_blocking(move || read(&*lookout)).await;
         Ok(read.map_err(|_fell| Unanswered::Broken)??)

@@ -92,6 +92,7 @@ impl Alert {
             ended_at: None,
             ended_since: None,
             times: 1,
+            worst: concern.severity,
             told: None,
             is_known: false,
         }
@@ -101,8 +102,10 @@ impl Alert {
         if !self.is_there() {
             (self.ended_at, self.ended_since, self.is_known) = (None, None, false);
             self.times = self.times.saturating_add(1);
+            self.worst = concern.severity;
         }
         self.severity = concern.severity;
+        self.worst = self.worst.max(concern.severity);
         self.message.clone_from(&concern.message);
         self.advice.clone_from(&concern.advice);
         let is_worse = self.told.is_some_and(|told| self.severity > told);

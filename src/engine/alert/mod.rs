@@ -10,6 +10,7 @@
 //! told now.
 
 mod book;
+mod channel;
 mod concern;
 mod outbox;
 
@@ -19,8 +20,9 @@ mod laws;
 mod tests;
 
 pub use self::book::{ALERTS_KEPT, Alerts, Looked};
+pub use self::channel::{Protection, Shape};
 pub use self::concern::{Cause, Concern};
-pub use self::outbox::{Outbox, Said, Tray, WORDS_MAX, WORDS_PER_DELIVERY, Word};
+pub use self::outbox::{Outbox, Said, Tray, Word};
 pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,8 @@ pub struct Alert {
     pub ended_since: Option<String>,
     /// How often it began, within an hour of being told each time.
     pub times: u32,
+    /// The worst that it was since it last began.
+    pub worst: Severity,
     /// The worst that was told of it lately.
     #[serde(default)]
     told: Option<Severity>,

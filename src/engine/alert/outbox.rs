@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::engine::alert::{Cause, Concern, Notice, Severity};
 use crate::engine::{Moment, printable};
 
-/// Words that wait for one channel at most: with long stories a tenth of what a state file may hold.
-pub const WORDS_MAX: usize = 100;
+/// What waits at most, in bytes as they are written: half of what a state file may hold.
+const BYTES_MAX: usize = 500_000;
 
-/// Words of one delivery at most: what a person reads of a mail.
-pub const WORDS_PER_DELIVERY: usize = 50;
+/// What a word takes besides its texts, in bytes.
+const WORD_BYTES: usize = 500;
 
 /// The first wait after a failure, which doubles with each up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
@@ -30,21 +30,22 @@ const LOSS_TOLD: Duration = Duration::from_secs(86_400);
 /// Who finds that a channel does not deliver.
 const CHANNEL: &str = "channel";
 
-/// What waits, by channel.
+/// What waits, and for whom.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Outbox {
+    /// The oldest first.
+    words: VecDeque<Word>,
     channels: BTreeMap<String, Tray>,
     /// The sessions that each source had completed when they were last counted.
     completed: BTreeMap<String, u64>,
     next_no: u64,
 }
 
-/// What waits for one channel.
+/// How it goes with one channel.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Tray {
-    pub waiting: VecDeque<Word>,
     /// Failures in a row.
     pub failures: u32,
     /// Not tried before; absent where it may be tried at once.
@@ -62,6 +63,8 @@ pub struct Word {
     pub no: u64,
     pub queued_at: Moment,
     pub what: Said,
+    /// The channels that have not taken it yet.
+    to: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -73,24 +76,36 @@ pub enum Said {
 }
 
 impl Outbox {
-    /// What waits for a channel.
+    /// How it goes with a channel.
     #[must_use]
     pub fn tray(&self, channel: &str) -> Option<&Tray> {
         self.channels.get(channel)
     }
 
-    /// Adds something for a channel. The oldest goes where there is no room.
-    pub fn put(&mut self, channel: &str, what: Said, now: Moment) {
-        let no = self.next_no;
-        self.next_no = self.next_no.wrapping_add(1);
-        let tray = self.channels.entry(channel.to_owned()).or_default();
-        if what == Said::Completed && tray.waiting.iter().any(|word| word.what == what) {
-            // One is as good as many.
+    /// What waits for a channel, the oldest first.
+    pub fn waiting(&self, channel: &str) -> impl Iterator<Item = &Word> {
+        self.words.iter().filter(move |word| word.to.contains(channel))
+    }
+
+    /// Adds something for some channels. The oldest goes where there is no room.
+    pub fn put(&mut self, to: BTreeSet<String>, what: Said, now: Moment) {
+        // One session is as good as many.
+        let is_there = what == Said::Completed && self.words.iter().any(|word| word.what == what);
+        if to.is_empty() || is_there {
             return;
         }
-        tray.waiting.push_back(Word { no, queued_at: now, what });
-        let surplus = tray.waiting.len().saturating_sub(WORDS_MAX);
-        tray.lose(surplus, now);
+        for channel in &to {
+            self.channels.entry(channel.clone()).or_default();
+        }
+        let no = self.next_no;
+        self.next_no = self.next_no.wrapping_add(1);
+        self.words.push_back(Word { no, queued_at: now, what, to });
+        let mut bytes: usize = self.words.iter().map(Word::bytes).sum();
+        while bytes > BYTES_MAX {
+            let Some(oldest) = self.words.pop_front() else { break };
+            bytes -= oldest.bytes();
+            self.lose(&oldest, now);
+        }
     }
 
     /// Takes in how many sessions a source has completed, and tells whether there are more than before.
@@ -104,47 +119,52 @@ impl Outbox {
     pub fn keep(&mut self, channels: &BTreeSet<String>, sources: &BTreeSet<String>) {
         self.channels.retain(|channel, _| channels.contains(channel));
         self.completed.retain(|source, _| sources.contains(source));
+        for word in &mut self.words {
+            word.to.retain(|channel| channels.contains(channel));
+        }
+        self.drop_the_taken();
     }
 
     /// Gives up what has waited for longer than `expire`.
     pub fn expire(&mut self, expire: Duration, now: Moment) {
-        for tray in self.channels.values_mut() {
-            for word in &mut tray.waiting {
-                word.queued_at = word.queued_at.min(now);
+        for word in &mut self.words {
+            word.queued_at = word.queued_at.min(now);
+        }
+        let is_old = |word: &Word| now.since(word.queued_at) >= expire;
+        while self.words.front().is_some_and(is_old) {
+            if let Some(word) = self.words.pop_front() {
+                self.lose(&word, now);
             }
-            let old = |word: &&Word| now.since(word.queued_at) >= expire;
-            let count = tray.waiting.iter().take_while(old).count();
-            tray.lose(count, now);
         }
     }
 
     /// What may be tried now, by channel, the oldest first.
     #[must_use]
     pub fn due(&self, now: Moment) -> BTreeMap<String, Vec<Word>> {
-        let due = self.channels.iter().filter(|(_, tray)| {
-            !tray.waiting.is_empty() && tray.ready(now).is_none_or(|ready| ready <= now)
-        });
-        let words = |tray: &Tray| tray.waiting.iter().take(WORDS_PER_DELIVERY).cloned().collect();
-        due.map(|(channel, tray)| (channel.clone(), words(tray))).collect()
+        let ready = |tray: &Tray| tray.ready(now).is_none_or(|ready| ready <= now);
+        let ready = self.channels.iter().filter(|(_, tray)| ready(tray));
+        let due = ready.map(|(name, _)| (name.clone(), self.waiting(name).cloned().collect()));
+        due.filter(|(_, words): &(_, Vec<Word>)| !words.is_empty()).collect()
     }
 
     /// When the next of the other channels is to be tried that has something waiting.
     #[must_use]
     pub fn next_due(&self, busy: &BTreeSet<String>, now: Moment) -> Option<Moment> {
-        let waits = self
-            .channels
-            .iter()
-            .filter(|(channel, tray)| !tray.waiting.is_empty() && !busy.contains(*channel));
-        waits.map(|(_, tray)| tray.ready(now).unwrap_or(now)).min()
+        let others = self.channels.iter().filter(|(name, _)| !busy.contains(*name));
+        let waiting = others.filter(|(name, _)| self.waiting(name).next().is_some());
+        waiting.map(|(_, tray)| tray.ready(now).unwrap_or(now)).min()
     }
 
     /// Notes that a channel took these words.
     pub fn delivered(&mut self, channel: &str, words: &[Word], now: Moment) {
         let Some(tray) = self.channels.get_mut(channel) else { return };
-        let gone: BTreeSet<u64> = words.iter().map(|word| word.no).collect();
-        tray.waiting.retain(|word| !gone.contains(&word.no));
         (tray.failures, tray.next_at, tray.trouble) = (0, None, None);
         tray.last_delivered = Some(now);
+        let gone: BTreeSet<u64> = words.iter().map(|word| word.no).collect();
+        for word in self.words.iter_mut().filter(|word| gone.contains(&word.no)) {
+            word.to.remove(channel);
+        }
+        self.drop_the_taken();
     }
 
     /// Notes that a channel did not, and why.
@@ -171,7 +191,8 @@ impl Outbox {
         for (channel, tray) in &self.channels {
             if tray.failures >= FAILURES_OF_A_DEAD_ONE {
                 let why = tray.trouble.as_deref().unwrap_or_default();
-                let message = format!("it takes no alerts, {} wait: {why}", tray.waiting.len());
+                let waiting = self.waiting(channel).count();
+                let message = format!("it takes no alerts, {waiting} wait: {why}");
                 concerns.push(concern(channel, "dead", message));
             }
             if tray.lost > 0 && tray.last_lost.is_some_and(|at| now.since(at) < LOSS_TOLD) {
@@ -189,19 +210,38 @@ impl Outbox {
     }
 }
 
-impl Tray {
-    fn lose(&mut self, count: usize, now: Moment) {
-        if count == 0 {
-            return;
-        }
-        self.waiting.drain(..count.min(self.waiting.len()));
-        if self.last_lost.is_none_or(|last| now.since(last) >= LOSS_TOLD) {
-            self.lost = 0;
-        }
-        self.lost = self.lost.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        self.last_lost = Some(now);
+impl Outbox {
+    fn drop_the_taken(&mut self) {
+        self.words.retain(|word| !word.to.is_empty());
     }
 
+    fn lose(&mut self, word: &Word, now: Moment) {
+        for channel in &word.to {
+            let Some(tray) = self.channels.get_mut(channel) else { continue };
+            if tray.last_lost.is_none_or(|last| now.since(last) >= LOSS_TOLD) {
+                tray.lost = 0;
+            }
+            tray.lost = tray.lost.saturating_add(1);
+            tray.last_lost = Some(now);
+        }
+    }
+}
+
+impl Word {
+    /// What it takes in the file, about.
+    fn bytes(&self) -> usize {
+        let texts = match &self.what {
+            Said::Completed => 0,
+            Said::Notice(notice) => {
+                let advice = notice.alert.advice.as_ref().map_or(0, String::len);
+                notice.alert.message.len() + notice.alert.about.len() + advice
+            }
+        };
+        WORD_BYTES + texts + self.to.iter().map(String::len).sum::<usize>()
+    }
+}
+
+impl Tray {
     /// A clock that was set back must not make the wait longer.
     fn ready(&self, now: Moment) -> Option<Moment> {
         self.next_at.map(|next| next.min(now.after(LONGEST_PAUSE)))
@@ -228,6 +268,10 @@ mod tests {
         Said::Notice(Box::new(Alerts::default().note(&looked, NOW).remove(0)))
     }
 
+    fn mail() -> BTreeSet<String> {
+        ["mail".to_owned()].into()
+    }
+
     fn later(seconds: u64) -> Moment {
         NOW.after(Duration::from_secs(seconds))
     }
@@ -235,7 +279,7 @@ mod tests {
     #[test]
     fn what_fails_is_tried_again_ever_more_seldom_and_goes_out_together() {
         let mut outbox = Outbox::default();
-        outbox.put("mail", notice("a"), NOW);
+        outbox.put(mail(), notice("a"), NOW);
         let (mut now, mut pauses) = (NOW, Vec::new());
         for _ in 0..8 {
             assert_eq!(outbox.due(now).len(), 1);
@@ -245,7 +289,7 @@ mod tests {
             pauses.push(next.since(now).as_secs());
             now = next;
         }
-        outbox.put("mail", notice("b"), now);
+        outbox.put(mail(), notice("b"), now);
 
         assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1800, 1800]);
         let due = outbox.due(now).remove("mail").unwrap();
@@ -259,9 +303,9 @@ mod tests {
     #[test]
     fn what_comes_while_a_delivery_is_under_way_waits_for_the_next() {
         let mut outbox = Outbox::default();
-        outbox.put("mail", notice("a"), NOW);
+        outbox.put(mail(), notice("a"), NOW);
         let under_way = outbox.due(NOW).remove("mail").unwrap();
-        outbox.put("mail", notice("b"), NOW);
+        outbox.put(mail(), notice("b"), NOW);
 
         outbox.delivered("mail", &under_way, NOW);
 
@@ -271,24 +315,42 @@ mod tests {
     #[test]
     fn what_is_too_old_or_too_much_is_lost_and_that_is_told_for_a_day() {
         let mut outbox = Outbox::default();
-        for _ in 0..=WORDS_MAX {
-            outbox.put("mail", notice("a"), NOW);
+        let long = "x".repeat(4000);
+        for _ in 0..200 {
+            outbox.put(mail(), notice(&long), NOW);
         }
-        assert_eq!(outbox.tray("mail").unwrap().waiting.len(), WORDS_MAX);
+        let json = serde_json::to_vec(&outbox).unwrap();
+        let kept = outbox.waiting("mail").count();
+        assert!(json.len() < 1 << 19 && kept > 100, "{kept} in {} bytes", json.len());
         outbox.expire(DAY, later(86_399));
-        assert_eq!(outbox.tray("mail").unwrap().lost, 1);
+        assert_eq!(outbox.waiting("mail").count(), kept);
 
-        outbox.expire(DAY, later(86_399 + 1));
+        outbox.expire(DAY, later(86_400));
 
         let lost = outbox.concerns(later(86_400));
-        assert_eq!(lost[0].message, "100 alerts could not be delivered and are lost");
+        assert_eq!(lost[0].message, format!("{kept} alerts could not be delivered and are lost"));
         assert!(outbox.concerns(later(2 * 86_400)).is_empty());
+    }
+
+    #[test]
+    fn each_channel_takes_its_own_time() {
+        let mut outbox = Outbox::default();
+        outbox.put(["mail".to_owned(), "ping".to_owned()].into(), notice("a"), NOW);
+
+        let due = outbox.due(NOW);
+        outbox.delivered("ping", &due["ping"], NOW);
+        outbox.failed("mail", "refused", NOW);
+
+        assert_eq!((outbox.waiting("mail").count(), outbox.waiting("ping").count()), (1, 0));
+        assert!(outbox.due(NOW).is_empty());
+        outbox.keep(&["ping".to_owned()].into(), &BTreeSet::new());
+        assert_eq!(outbox.waiting("mail").count(), 0);
     }
 
     #[test]
     fn a_clock_set_back_a_day_neither_holds_back_nor_keeps_for_ever() {
         let mut outbox = Outbox::default();
-        outbox.put("mail", notice("a"), NOW);
+        outbox.put(mail(), notice("a"), NOW);
         outbox.failed("mail", "refused", NOW);
         let past = NOW.before(DAY);
 
@@ -305,8 +367,8 @@ mod tests {
 
         let counts = [7, 7, 8, 8, 2, 4].map(|count| outbox.counted("work", count));
         assert_eq!(counts, [false, false, true, false, false, true]);
-        outbox.put("ping", Said::Completed, NOW);
-        outbox.put("ping", Said::Completed, NOW);
+        outbox.put(["ping".to_owned()].into(), Said::Completed, NOW);
+        outbox.put(["ping".to_owned()].into(), Said::Completed, NOW);
         assert_eq!(outbox.due(NOW)["ping"].len(), 1);
 
         outbox.keep(&BTreeSet::new(), &BTreeSet::new());

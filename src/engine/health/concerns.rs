@@ -97,7 +97,7 @@ impl<'a> Drawn<'a> {
         let mut failing = Vec::new();
         for source in &self.facts.sources {
             let Some(state) = &source.state else {
-                for by in [STORAGE, QUARANTINE] {
+                for by in [Area::Execution.name(), STORAGE, QUARANTINE] {
                     self.blind(by, &source.name);
                 }
                 // What they all share cannot be said to have ended without it.

@@ -18,7 +18,7 @@ fn counts() -> impl Strategy<Value = CountsSeen> {
             success_rate,
             connection_failures,
             clients_rebuilt,
-            p95: None,
+            ..CountsSeen::default()
         },
     )
 }

@@ -101,6 +101,7 @@ fn counts(figures: &Figures, recent: Option<&Histogram>) -> CountsSeen {
         connection_failures: figures.client.failures_in_a_row,
         clients_rebuilt: figures.client.rebuilt,
         p95: recent.and_then(|recent| recent.quantile(0.95)),
+        sessions_completed: figures.course.sessions_completed,
     }
 }
 

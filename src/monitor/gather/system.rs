@@ -11,8 +11,8 @@ use crate::engine::health::{DiskSeen, Known, System};
 const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";
 
-/// How long the processors are watched where there was no look before: twenty ticks of the kernel.
-const FIRST_LOOK: Duration = Duration::from_millis(200);
+/// How long the processors are watched where there was no look before: a shorter burst is no load.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Remembers what the processors had done when it last looked.
 #[derive(Debug, Default)]

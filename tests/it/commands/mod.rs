@@ -10,6 +10,7 @@ mod pipes;
 mod readme;
 mod refusals;
 mod repairing;
+mod serving;
 mod simulate;
 mod standing;
 mod stopping;

@@ -25,7 +25,7 @@ fn stuck() -> ExecutionState {
     }
 }
 
-fn publish(home: &Home, source: &str, state: &ExecutionState) {
+pub(super) fn publish(home: &Home, source: &str, state: &ExecutionState) {
     let dir = home.path("state").join(source);
     fs_err::create_dir_all(&dir).unwrap();
     save(&RealDisk, &dir.join("execution_state.json"), state).unwrap();
@@ -60,7 +60,7 @@ fn without_systemd_the_states_are_judged_and_the_rest_is_told() {
     assert!(ran.out.contains("it can neither be seen nor restarted"), "{}", ran.out);
 }
 
-fn fresh() -> ExecutionState {
+pub(super) fn fresh() -> ExecutionState {
     let now = RealWorld.now();
     ExecutionState { last_progress: now, state_since: now, ..state() }
 }

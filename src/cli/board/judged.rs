@@ -1,0 +1,203 @@
+//! What the monitor found when it last looked, and whether that is still worth something.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cli::place::Ground;
+use crate::cli::words::many;
+use crate::engine::health::{Area, Check, Report};
+use crate::engine::watch::Level;
+use crate::engine::{Moment, printable, span};
+use crate::monitor::{Entry, Record, RecordFile};
+
+/// How many rounds may be missing before what was found counts for nothing.
+const ROUNDS_MISSED_MAX: u32 = 3;
+
+/// What a round takes at most, beside the wait for it: it may meet a bus that hangs.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+
+/// The last judgement of all.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) level: Level,
+    pub(super) looked_at: Option<Moment>,
+    pub(super) checks: Vec<Check>,
+    levels: BTreeMap<String, Level>,
+    /// Why nothing of it counts any more.
+    stale: Option<String>,
+}
+
+impl Judged {
+    /// Puts together what the rounds and the slower checks of health found.
+    pub(super) fn new(ground: &Ground, report: Option<Report>, now: Moment) -> Self {
+        let record = RecordFile::new(&ground.state_dir).look().unwrap_or_default();
+        let longest = ground.loaded.settings.monitor.interval * ROUNDS_MISSED_MAX + ROUND_MAX;
+        Self::of(&record, report, longest, now)
+    }
+
+    /// What is known before anything was looked at.
+    pub(super) fn nothing() -> Self {
+        Self::of(&Record::default(), None, Duration::ZERO, Moment::default())
+    }
+
+    fn of(record: &Record, report: Option<Report>, longest: Duration, now: Moment) -> Self {
+        let mut levels = BTreeMap::new();
+        let mut worsen = |about: &str, level: Level| {
+            let known = levels.entry(about.to_owned()).or_insert(level);
+            *known = level.max(*known);
+        };
+        for entry in &record.findings {
+            worsen(&entry.about, level(entry));
+        }
+        let mut worst = record.level().unwrap_or(Level::Unknown);
+        let checks = match report {
+            Some(report) => {
+                worst = worst.max(report.level);
+                report.checks.iter().for_each(|check| worsen(&check.about, check.level));
+                report.checks.into_iter().map(shown).collect()
+            }
+            None => record.findings.iter().map(check).collect(),
+        };
+        let stale = stale(record.looked_at, longest, now);
+        if stale.is_some() {
+            worst = worst.max(Level::Unknown);
+        }
+        Self { level: worst, looked_at: record.looked_at, checks, levels, stale }
+    }
+
+    pub(super) fn level_of(&self, source: &str) -> Option<Level> {
+        self.levels.get(source).copied()
+    }
+
+    /// How all is, with the worst of what is not well.
+    pub(super) fn sentence(&self, sources: usize) -> String {
+        if let Some(stale) = &self.stale {
+            return stale.clone();
+        }
+        let ill = self.checks.iter().filter(|check| check.level == self.level);
+        let ill: Vec<&Check> = ill.collect();
+        match (self.level, ill.as_slice()) {
+            (Level::Healthy, _) => {
+                let sources = many(u64::try_from(sources).unwrap_or(u64::MAX), "source");
+                format!("all is well with {sources}")
+            }
+            (_, [first, rest @ ..]) => {
+                let more = if rest.is_empty() {
+                    String::new()
+                } else {
+                    format!("; and {} more", rest.len())
+                };
+                let about = if first.about.is_empty() { first.name.name() } else { &first.about };
+                format!("{about}: {}{more}", first.message)
+            }
+            (_, []) => "something was amiss when it was last looked".to_owned(),
+        }
+    }
+}
+
+/// Why what was found then counts for nothing now.
+fn stale(looked_at: Option<Moment>, longest: Duration, now: Moment) -> Option<String> {
+    match looked_at {
+        None => Some("the monitor has not looked yet".to_owned()),
+        Some(at) if now.since(at) > longest => Some(format!(
+            "the monitor last looked {} ago, so that nothing is known",
+            span(now.since(at))
+        )),
+        Some(_) => None,
+    }
+}
+
+fn level(entry: &Entry) -> Level {
+    Level::from_name(&entry.level).unwrap_or(Level::Unknown)
+}
+
+fn check(entry: &Entry) -> Check {
+    let is_unit = entry.about.ends_with(".service");
+    let area = if is_unit { Area::Service } else { Area::Execution };
+    let mut check =
+        Check::new(area, &printable(&entry.finding), level(entry), printable(&entry.message))
+            .about(printable(&entry.about));
+    check.figure = entry.figure.as_deref().map(printable);
+    check.advice = entry.advice.as_deref().map(printable);
+    check
+}
+
+/// The file may say anything.
+fn shown(mut check: Check) -> Check {
+    for text in [&mut check.finding, &mut check.about, &mut check.message] {
+        *text = printable(text);
+    }
+    for text in [&mut check.figure, &mut check.threshold, &mut check.advice] {
+        *text = text.as_deref().map(printable);
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+    const LONGEST: Duration = Duration::from_secs(240);
+
+    fn record(level: Level, looked: Duration) -> Record {
+        let entry = Entry {
+            level: level.name().to_owned(),
+            about: "work".to_owned(),
+            finding: "overdue".to_owned(),
+            message: "stuck".to_owned(),
+            figure: None,
+            advice: None,
+        };
+        Record {
+            looked_at: Some(NOW.before(looked)),
+            level: Some(level.name().to_owned()),
+            findings: vec![entry],
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn what_was_found_long_ago_is_not_known_now() {
+        let fresh = Judged::of(&record(Level::Healthy, LONGEST), None, LONGEST, NOW);
+        assert_eq!(
+            (fresh.level, fresh.sentence(2)),
+            (Level::Healthy, "all is well with 2 sources".to_owned())
+        );
+
+        let late = record(Level::Healthy, LONGEST + Duration::from_secs(1));
+        let stale = Judged::of(&late, None, LONGEST, NOW);
+        assert_eq!(stale.level, Level::Unknown);
+        assert!(
+            stale.sentence(2).starts_with("the monitor last looked 4 min 1 s ago"),
+            "{}",
+            stale.sentence(2)
+        );
+
+        let never = Judged::nothing();
+        assert_eq!(
+            (never.level, never.sentence(0).as_str()),
+            (Level::Unknown, "the monitor has not looked yet")
+        );
+    }
+
+    #[test]
+    fn the_worst_of_both_judgements_stands_and_is_told() {
+        let mut report = Report::new(
+            vec![
+                Check::new(Area::System, "disk_full", Level::Critical, "the disk is full")
+                    .about("/mail"),
+            ],
+            NOW,
+        );
+        let judged =
+            Judged::of(&record(Level::Warning, Duration::ZERO), Some(report.clone()), LONGEST, NOW);
+        assert_eq!(judged.level, Level::Critical);
+        assert_eq!(judged.sentence(1), "/mail: the disk is full");
+        assert_eq!(judged.level_of("work"), Some(Level::Warning));
+
+        report.checks.push(report.checks[0].clone());
+        let judged = Judged::of(&Record::default(), Some(report), LONGEST, NOW);
+        assert_eq!(judged.sentence(1), "the monitor has not looked yet");
+    }
+}

@@ -1,0 +1,273 @@
+//! What the endpoint shows: everything that the files of the state folder tell, gathered by whoever can read them.
+
+mod judged;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::cli::board::judged::Judged;
+use crate::cli::breaker::Remarks;
+use crate::cli::failures;
+use crate::cli::place::Ground;
+use crate::cli::quotas;
+use crate::cli::sources::{Known, all};
+use crate::cli::standing::look;
+use crate::cli::trouble::Trouble;
+use crate::endpoint::view::{
+    Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
+};
+use crate::engine::degradation::{History, ProviderHealth};
+use crate::engine::trend::Series;
+use crate::engine::watch::Level;
+use crate::engine::{Cause, Moment, SessionId, alert, printable};
+use crate::ledger::FailureFilter;
+use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure};
+use crate::telemetry::{self, Input};
+use crate::worker::{RealWorld, World};
+
+/// The steps in which the last half hour is remembered, and how many there are.
+const RECENT_STEP: Duration = Duration::from_secs(10);
+const RECENT_STEPS: usize = 180;
+
+/// The board of one monitor.
+#[derive(Debug)]
+pub(super) struct Board {
+    ground: Mutex<Arc<Ground>>,
+    recent: Mutex<Days>,
+}
+
+impl Board {
+    #[must_use]
+    pub(super) fn new(ground: &Ground) -> Self {
+        Self { ground: Mutex::new(Arc::new(ground.clone())), recent: Mutex::default() }
+    }
+
+    /// Goes by another configuration from now on.
+    pub(super) fn follow(&self, ground: &Ground) {
+        let mut followed = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        *followed = Arc::new(ground.clone());
+    }
+
+    /// Writes down what is measured now, for the lines of the day.
+    ///
+    /// # Errors
+    /// When it cannot be measured or written.
+    pub(super) fn note_day(&self, now: Moment) -> Result<(), Trouble> {
+        let ground = self.ground();
+        let circuits = Remarks::look(&ground, now);
+        let Figures { sources, quotas } =
+            Figures::look(&ground, &circuits, &Judged::nothing(), now)?;
+        let measured = measured(&sources, &quotas);
+        Ok(TrendsFile::new(&ground.state_dir).note(&measured, now)?)
+    }
+
+    fn ground(&self) -> Arc<Ground> {
+        Arc::clone(&self.ground.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn gather(&self, now: Moment) -> Result<Snapshot, Trouble> {
+        let ground = self.ground();
+        let files = HealthFiles::new(&ground.state_dir);
+        let health = files.health.look()?.and_then(Result::ok).unwrap_or_default();
+        let alerts = files.alerts.look()?.and_then(Result::ok).unwrap_or_default();
+        let degradation = files.degradation.look()?.and_then(Result::ok).unwrap_or_default();
+        let judged = Judged::new(&ground, health.report, now);
+        let circuits = Remarks::look(&ground, now);
+        let Figures { sources, quotas } = Figures::look(&ground, &circuits, &judged, now)?;
+        let trends = self.trends(&ground, &measured(&sources, &quotas), now)?;
+        let provider = |health: ProviderHealth| Provider {
+            breaker_says: circuits.of(&health.provider),
+            health,
+        };
+        Ok(Snapshot {
+            at: now,
+            level: judged.level,
+            sentence: judged.sentence(sources.len()),
+            looked_at: judged.looked_at,
+            checks: judged.checks,
+            sources,
+            providers: health.providers.into_iter().map(provider).collect(),
+            quotas,
+            alerts: alerts.all().iter().rev().map(alert).collect(),
+            degradation,
+            trends,
+        })
+    }
+
+    fn trends(&self, ground: &Ground, measured: &Measured, now: Moment) -> Result<Trends, Trouble> {
+        let days = TrendsFile::new(&ground.state_dir).look()?;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
+        add(&mut recent.rates, &measured.rates, fresh, now);
+        add(&mut recent.quotas, &measured.quotas, fresh, now);
+        Ok(Trends {
+            rates: joined(&recent.rates, days.rates),
+            quotas: joined(&recent.quotas, days.quotas),
+        })
+    }
+
+    fn measured(&self) -> Input {
+        let ground = self.ground();
+        measure(&ground.loaded.settings, &ground.state_dir, RealWorld.now())
+    }
+
+    fn of_source<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Known) -> Result<T, Trouble>,
+    ) -> Result<T, Untold> {
+        let known = configured(&self.ground()).map_err(|trouble| unreadable(&trouble))?;
+        let source = known.iter().find(|source| source.name.as_str() == name);
+        read(source.ok_or(Untold::NoSuchSource)?).map_err(|trouble| unreadable(&trouble))
+    }
+}
+
+impl Lookout for Board {
+    fn snapshot(&self) -> Snapshot {
+        let now = RealWorld.now();
+        self.gather(now).unwrap_or_else(|trouble| blind(&trouble.why(), now))
+    }
+
+    fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
+        self.of_source(source, |source| {
+            let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
+            let passed = ledger.history(limit)?.into_iter().map(|step| Passed {
+                at: step.at,
+                from: printable(&step.from),
+                to: printable(&step.to),
+                reason: printable(&step.reason),
+                session: step.session.as_ref().map(SessionId::as_str).map(printable),
+            });
+            Ok(passed.collect())
+        })
+    }
+
+    fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold> {
+        self.of_source(source, |source| {
+            let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
+            let rows = ledger.failures(FailureFilter::default(), limit)?;
+            let failed = rows.into_iter().map(|row| Failed {
+                item: printable(row.item.as_str()),
+                state: failures::word(row.status).to_owned(),
+                attempts: row.attempts,
+                next_at: row.next_at,
+                cause: row.cause.map(|cause| Cause::name(cause).to_owned()),
+                message: printable(&row.message),
+                failed_at: row.failed_at,
+                reply_status: row.replied.map(|replied| replied.reply.status),
+            });
+            Ok(failed.collect())
+        })
+    }
+
+    fn metrics(&self) -> Result<String, Untold> {
+        Ok(telemetry::text(&self.measured()))
+    }
+
+    fn metrics_json(&self) -> Result<Value, Untold> {
+        Ok(telemetry::json(&self.measured()))
+    }
+}
+
+/// What can be counted.
+struct Figures {
+    sources: Vec<Source>,
+    quotas: Vec<Quota>,
+}
+
+impl Figures {
+    fn look(
+        ground: &Ground,
+        circuits: &Remarks,
+        judged: &Judged,
+        now: Moment,
+    ) -> Result<Self, Trouble> {
+        let known = configured(ground)?;
+        let sources = known.iter().map(|source| {
+            source::seen(&look(source), circuits, judged.level_of(source.name.as_str()), now)
+        });
+        let quotas = quotas::quotas(ground, now)?;
+        Ok(Self {
+            sources: sources.collect(),
+            quotas: quotas.iter().map(quotas::Known::to_view).collect(),
+        })
+    }
+}
+
+/// The sources of the configuration: what others left behind is nobody's work any more.
+fn configured(ground: &Ground) -> Result<Vec<Known>, Trouble> {
+    let mut known = all(ground)?;
+    known.retain(|source| source.settings.is_some());
+    Ok(known)
+}
+
+/// Rates of what is there, zero where nothing moves; and what is left of the quotas that tell.
+fn measured(sources: &[Source], quotas: &[Quota]) -> Measured {
+    let told = sources.iter().filter(|source| source.state_since.is_some());
+    let rate = |source: &Source| source.rate_per_second.unwrap_or_default();
+    let left = |quota: &Quota| Some((quota.scope.clone(), figure(quota.remaining?)));
+    Measured {
+        rates: told.map(|source| (source.name.clone(), figure(rate(source)))).collect(),
+        quotas: quotas.iter().filter_map(left).collect(),
+    }
+}
+
+/// Three digits are shown of it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is too large becomes infinite, and is left out"
+)]
+fn figure(number: f64) -> f32 {
+    number as f32
+}
+
+fn joined(
+    recent: &BTreeMap<String, Series>,
+    mut days: BTreeMap<String, Series>,
+) -> BTreeMap<String, Trend> {
+    let day = |name: &String| days.remove(name);
+    let trend = |(name, recent): (&String, &Series), day: Option<Series>| {
+        let day = day.unwrap_or_else(|| Series::new(DAY_STEP, DAY_STEPS));
+        (name.clone(), Trend { recent: recent.clone(), day })
+    };
+    let mut day = day;
+    recent.iter().map(|entry| trend(entry, day(entry.0))).collect()
+}
+
+fn alert(alert: &alert::Alert) -> Alert {
+    Alert {
+        severity: alert.severity,
+        about: printable(&alert.about),
+        cause: printable(alert.cause.as_str()),
+        message: printable(&alert.message),
+        raised_at: alert.raised_at,
+        ended_at: alert.ended_at,
+        times: alert.times,
+        advice: alert.advice.as_deref().map(printable),
+    }
+}
+
+/// Nothing can be seen, and that is said.
+fn blind(why: &str, now: Moment) -> Snapshot {
+    Snapshot {
+        at: now,
+        level: Level::Unknown,
+        sentence: format!("nothing can be told: {}", printable(why)),
+        looked_at: None,
+        checks: Vec::new(),
+        sources: Vec::new(),
+        providers: Vec::new(),
+        quotas: Vec::new(),
+        alerts: Vec::new(),
+        degradation: History::default(),
+        trends: Trends::default(),
+    }
+}
+
+fn unreadable(trouble: &Trouble) -> Untold {
+    Untold::Unreadable(printable(&trouble.why()))
+}

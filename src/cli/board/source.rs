@@ -1,0 +1,123 @@
+//! One source as the endpoint shows it, in the words of `status`.
+
+use crate::cli::breaker::Remarks;
+use crate::cli::standing::{Seen, Standing, Worker};
+use crate::cli::status;
+use crate::cli::words::{NOTHING, clock, clock_and_wait, remaining};
+use crate::config::Kind;
+use crate::endpoint::view::{LastError, Source};
+use crate::engine::watch::Level;
+use crate::engine::{Moment, SessionId, Status, printable};
+use crate::state::ExecutionState;
+
+pub(super) fn seen(
+    standing: &Standing<'_>,
+    circuits: &Remarks,
+    level: Option<Level>,
+    now: Moment,
+) -> Source {
+    let told = status::told(standing, circuits, now);
+    let blank = blank(standing, level);
+    match &standing.seen {
+        Seen::NeverRun => Source { state: "never_run".to_owned(), sentence: told.why, ..blank },
+        Seen::Untold(_) => Source { state: "unknown".to_owned(), sentence: told.why, ..blank },
+        Seen::State(state, worker) => {
+            let sentence = if told.why == NOTHING { usual(state.status) } else { told.why };
+            let deadline = deadline(state, *worker, &told.until, now);
+            of_state(state, *worker, Source { sentence, deadline, ..blank })
+        }
+    }
+}
+
+fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
+    let settled = state.downloaded_threads + state.gone + state.quarantined;
+    let is_running = worker == Worker::Running;
+    let is_moving = is_running && state.status == Status::Downloading;
+    let rate = state.rate_per_second.filter(|_| is_moving);
+    let left = state.total_threads.saturating_sub(settled);
+    Source {
+        provider: printable(&state.provider),
+        kind: printable(&state.kind),
+        state: state.status.name().to_owned(),
+        running: is_running,
+        until: state.until,
+        state_since: Some(state.state_since),
+        last_progress: Some(state.last_progress),
+        session: state.session_id.as_ref().map(SessionId::as_str).map(printable),
+        total: state.total_threads,
+        settled,
+        stored: state.downloaded_threads,
+        gone: state.gone,
+        quarantined: state.quarantined,
+        waiting_for_retry: state.waiting_for_retry,
+        rate_per_second: rate,
+        eta_seconds: remaining(left, rate).map(|left| left.as_secs()).filter(|_| left > 0),
+        consecutive_errors: state.consecutive_errors,
+        restart_count: state.restart_count,
+        last_error: state.last_error.as_ref().map(|error| LastError {
+            cause: printable(&error.cause),
+            message: printable(&error.message),
+            at: error.at,
+        }),
+        ..blank
+    }
+}
+
+/// What is known of a source that says nothing.
+fn blank(standing: &Standing<'_>, level: Option<Level>) -> Source {
+    let settings = standing.source.settings.as_ref();
+    let kind = settings.map(|settings| match settings.kind {
+        Kind::Jmap => "jmap",
+    });
+    Source {
+        name: standing.source.name.to_string(),
+        provider: settings.map(|settings| settings.provider.clone()).unwrap_or_default(),
+        kind: kind.unwrap_or_default().to_owned(),
+        state: String::new(),
+        running: false,
+        level,
+        sentence: String::new(),
+        deadline: None,
+        until: None,
+        state_since: None,
+        last_progress: None,
+        session: None,
+        total: 0,
+        settled: 0,
+        stored: 0,
+        gone: 0,
+        quarantined: 0,
+        waiting_for_retry: 0,
+        rate_per_second: None,
+        eta_seconds: None,
+        consecutive_errors: 0,
+        restart_count: 0,
+        last_error: None,
+    }
+}
+
+/// What is to be said where all is as usual.
+fn usual(status: Status) -> String {
+    let sentence = match status {
+        Status::Idle => "waits for its next look for something new",
+        Status::Collecting => "lists what there is",
+        Status::Downloading => "fetches and stores what was listed",
+        Status::Completed => "everything that was listed is settled",
+        Status::Error | Status::RateLimited | Status::AuthFailed => "waits",
+    };
+    sentence.to_owned()
+}
+
+/// When the present state ends; for work, when progress is missed.
+fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Moment) -> Option<String> {
+    match state.status {
+        Status::Collecting | Status::Downloading => {
+            let until = state.until.filter(|_| worker == Worker::Running)?;
+            Some(clock_and_wait(until, now))
+        }
+        Status::Completed => state.completion_time.map(|at| clock(at, now)),
+        Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
+            (told != NOTHING).then(|| told.to_owned())
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! One look at the health of everything: gather, judge, publish, and have people told.
+
+use std::collections::BTreeMap;
+
+use crate::engine::alert::{Looked, Notice};
+use crate::engine::degradation::{self, ProviderHealth, Shared};
+use crate::engine::health::{Facts, Report, System, Thresholds, concerns, judge, standings};
+use crate::engine::watch::Finding;
+use crate::engine::{Failure, Moment};
+use crate::monitor::gather::{Gatherers, Scope};
+use crate::monitor::health::HealthFiles;
+use crate::monitor::post::Post;
+use crate::notify::journal;
+
+/// What is looked at, against what.
+#[derive(Debug)]
+pub struct Look {
+    pub scope: Scope,
+    pub thresholds: Thresholds,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub report: Report,
+    pub providers: Vec<ProviderHealth>,
+    /// What was seen of the machine, where it could be seen.
+    pub system: Option<System>,
+    looked: Looked,
+    /// The sessions that each source has completed.
+    completed: BTreeMap<String, u64>,
+}
+
+impl Look {
+    /// Gathers and judges, and changes nothing. It blocks, for a few times the scope's time limit at most.
+    #[must_use]
+    pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Moment) -> Seen {
+        let facts = gatherers.gather(&self.scope, findings, now);
+        let report = judge(&facts, &self.thresholds, now);
+        let providers = degradation::judge(&standings(&report, &facts.sources), &shared(&facts));
+        let completed = facts
+            .sources
+            .iter()
+            .filter_map(|source| Some((source.name.clone(), source.counts?.sessions_completed)));
+        Seen {
+            looked: concerns(&facts, &report),
+            completed: completed.collect(),
+            system: facts.system.clone().ok(),
+            report,
+            providers,
+        }
+    }
+
+    /// Writes down what was seen, for whoever reads it.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn publish(&self, seen: &Seen, now: Moment) -> Result<(), Failure> {
+        let files = HealthFiles::new(&self.scope.state_dir);
+        files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
+    }
+
+    /// Has people told of what was seen, each cause once: in the log at once, on other channels as
+    /// soon as they take it.
+    ///
+    /// # Errors
+    /// A storage failure; then nothing counts as told, and the next look tells it.
+    pub fn tell(&self, seen: &Seen, post: &Post, now: Moment) -> Result<Vec<Notice>, Failure> {
+        let mut looked = seen.looked.clone();
+        post.concerns(now)?.into_iter().for_each(|concern| looked.concerns.push(concern));
+        looked.subjects.extend(post.channels());
+        let files = HealthFiles::new(&self.scope.state_dir);
+        let queue = |notices: &[Notice]| post.queue(notices, &seen.completed, now);
+        let notices = files.note(&looked, queue, now)?;
+        notices.iter().for_each(journal::tell);
+        Ok(notices)
+    }
+}
+
+/// What is known of providers themselves.
+fn shared(facts: &Facts) -> Shared {
+    let breakers = facts.breakers.iter().flatten();
+    let p95 = |source: &crate::engine::health::SourceSeen| {
+        Some((source.provider.clone(), source.counts?.p95?))
+    };
+    Shared {
+        breakers: breakers.map(|breaker| (breaker.name.clone(), breaker.phase)).collect(),
+        p95_latencies: facts.sources.iter().filter_map(p95).collect(),
+    }
+}

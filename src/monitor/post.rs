@@ -1,0 +1,244 @@
+//! The post: what is to be told, kept in `outbox.json` until a channel takes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use secrecy::SecretString;
+
+use crate::config::{Address, Alert, CredentialRef, Environment};
+use crate::disk::{Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
+use crate::engine::alert::{Concern, Notice, Outbox, Said, Word};
+use crate::engine::{Failure, Moment};
+use crate::monitor::kept::Kept;
+use crate::notify::{Channel, Mail, Message, Undelivered, Webhook};
+
+/// What waits, in the state folder.
+pub const OUTBOX_FILE: &str = "outbox.json";
+
+/// Held by the one who delivers.
+const DELIVERY_LOCK: &str = "delivery.lock";
+
+/// The channel for what only has to be asked for.
+pub(super) const PING: &str = "ping";
+
+/// The channel for mail.
+const MAIL: &str = "mail";
+
+/// All that is needed to tell somebody.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub state_dir: PathBuf,
+    pub alert: Arc<Alert>,
+    pub environment: Arc<Environment>,
+    /// The name of this machine.
+    pub host: String,
+    /// The sources whose sessions count.
+    pub sources: BTreeSet<String>,
+}
+
+/// What came of trying one channel.
+#[derive(Debug)]
+pub struct Tried {
+    pub channel: String,
+    pub outcome: Result<(), Undelivered>,
+}
+
+impl Post {
+    /// The names of the channels there are, besides the journal.
+    #[must_use]
+    pub fn channels(&self) -> BTreeSet<String> {
+        let Alert { ping, webhooks, mail, .. } = &*self.alert;
+        let webhooks = webhooks.keys().map(|name| format!("webhook {name}"));
+        let mail = mail.iter().map(|_| MAIL.to_owned());
+        webhooks.chain(mail).chain(ping.iter().map(|_| PING.to_owned())).collect()
+    }
+
+    /// What there is to be told of the channels themselves.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub(super) fn concerns(&self, now: Moment) -> Result<Vec<Concern>, Failure> {
+        let outbox = self.outbox().look()?.and_then(Result::ok).unwrap_or_default();
+        let channels = self.channels();
+        let concerns = outbox.concerns(now).into_iter();
+        Ok(concerns.filter(|concern| channels.contains(&concern.about)).collect())
+    }
+
+    /// Puts notices into the trays of all channels that want them, and a ping where a session was completed.
+    ///
+    /// # Errors
+    /// A storage failure; then none of it is queued.
+    pub(super) fn queue(
+        &self,
+        notices: &[Notice],
+        completed: &BTreeMap<String, u64>,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        let channels = self.channels();
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let wanted: Vec<&Notice> =
+            notices.iter().filter(|notice| notice.alert.worst >= self.alert.severity).collect();
+        self.outbox().change(Lasts::PowerCut, |outbox| {
+            outbox.keep(&channels, &self.sources);
+            for notice in &wanted {
+                let wants =
+                    |channel: &&String| *channel != PING && !Outbox::is_of_itself(channel, notice);
+                let to = channels.iter().filter(wants).cloned().collect();
+                outbox.put(to, Said::Notice(Box::new((*notice).clone())), now);
+            }
+            let mut is_news = false;
+            for (source, completed) in completed {
+                is_news |= outbox.counted(source, *completed);
+            }
+            if is_news && channels.contains(PING) {
+                outbox.put([PING.to_owned()].into(), Said::Completed, now);
+            }
+            Ok(())
+        })
+    }
+
+    /// Delivers what is due, once, and notes what came of it. Nothing where another process delivers.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub async fn deliver_once(&self, now: Moment) -> Result<Option<Vec<Tried>>, Failure> {
+        let Some(_delivering) = self.right_to_deliver()? else { return Ok(None) };
+        let deliveries = self.due(now)?.into_iter().map(|(channel, words)| async move {
+            let outcome = self.deliver(&channel, &words, now).await;
+            (channel, words, outcome)
+        });
+        let mut tried = Vec::new();
+        for (channel, words, outcome) in join_all(deliveries).await {
+            self.note(&channel, &words, &outcome, now)?;
+            tried.push(Tried { channel, outcome });
+        }
+        Ok(Some(tried))
+    }
+
+    /// Tries every channel with a message that says only that it came.
+    pub async fn test(&self, now: Moment) -> Vec<Tried> {
+        let trials = self.channels().into_iter().map(|channel| async move {
+            let outcome = self.send(&channel, &Message::test(&self.host, now)).await;
+            Tried { channel, outcome }
+        });
+        join_all(trials).await
+    }
+
+    pub(super) fn outbox(&self) -> Kept<Outbox> {
+        Kept::new(&self.state_dir, OUTBOX_FILE)
+    }
+
+    /// Only one process delivers at a time, or everything would come twice.
+    pub(super) fn right_to_deliver(&self) -> Result<Option<Lock>, Failure> {
+        let made = ensure_folder(&RealDisk, &self.state_dir);
+        made.map_err(|error| storage_failure("make the folder", &self.state_dir, &error))?;
+        match Lock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(LockError::Held { .. }) => Ok(None),
+            Err(LockError::Storage(failure)) => Err(failure),
+        }
+    }
+
+    /// What may be tried now, once what is too old is given up.
+    pub(super) fn due(&self, now: Moment) -> Result<BTreeMap<String, Vec<Word>>, Failure> {
+        let outbox = self.outbox();
+        if outbox.look()?.is_none() {
+            return Ok(BTreeMap::new());
+        }
+        outbox.change(Lasts::Process, |outbox| {
+            outbox.keep(&self.channels(), &self.sources);
+            outbox.expire(self.alert.expire, now);
+            Ok(outbox.due(now))
+        })
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        channel: &str,
+        words: &[Word],
+        now: Moment,
+    ) -> Result<(), Undelivered> {
+        let notices = words.iter().filter_map(|word| match &word.what {
+            Said::Notice(notice) => Some(Notice::clone(notice)),
+            Said::Completed => None,
+        });
+        self.send(channel, &Message::new(&self.host, notices.collect(), now)).await
+    }
+
+    pub(super) fn note(
+        &self,
+        channel: &str,
+        words: &[Word],
+        outcome: &Result<(), Undelivered>,
+        now: Moment,
+    ) -> Result<(), Failure> {
+        self.outbox().change(Lasts::PowerCut, |outbox| {
+            match outcome {
+                Ok(()) => outbox.delivered(channel, words, now),
+                Err(why) => outbox.failed(channel, &why.to_string(), now),
+            }
+            Ok(())
+        })
+    }
+
+    async fn send(&self, name: &str, message: &Message) -> Result<(), Undelivered> {
+        // Reading a credential may run a program, and another channel must not wait for it.
+        let (post, of) = (self.clone(), name.to_owned());
+        let read = tokio::task::spawn_blocking(move || post.channel(&of)).await;
+        let broke_off = |_panic| Undelivered::new("reading its credential broke off");
+        read.map_err(broke_off)??.deliver(message, self.alert.timeout).await
+    }
+
+    /// The way to a channel, its secrets read just now.
+    fn channel(&self, name: &str) -> Result<Channel, Undelivered> {
+        let unknown = || Undelivered::new("it is not in the configuration");
+        match name {
+            PING => {
+                let address = self.alert.ping.as_ref().ok_or_else(unknown)?;
+                Ok(Channel::Ping(self.address(address)?))
+            }
+            MAIL => {
+                let mail = self.alert.mail.as_ref().ok_or_else(unknown)?;
+                let login = mail.login.as_ref().map(|(username, password)| {
+                    Ok::<_, Undelivered>((username.clone(), self.secret(password)?))
+                });
+                Ok(Channel::Mail(Mail {
+                    server: mail.server.clone(),
+                    port: mail.port,
+                    protection: mail.protection,
+                    from: mail.from.clone(),
+                    to: mail.to.clone(),
+                    login: login.transpose()?,
+                }))
+            }
+            _ => {
+                let name = name.strip_prefix("webhook ").unwrap_or(name);
+                let webhook = self.alert.webhooks.get(name).ok_or_else(unknown)?;
+                let token = webhook.token.as_ref().map(|token| self.secret(token)).transpose()?;
+                let url = self.address(&webhook.url)?;
+                Ok(Channel::Webhook(Webhook { url, shape: webhook.shape, token }))
+            }
+        }
+    }
+
+    fn address(&self, address: &Address) -> Result<SecretString, Undelivered> {
+        match address {
+            Address::Known(url) => Ok(SecretString::from(url.as_str())),
+            Address::Secret(credential) => self.secret(credential),
+        }
+    }
+
+    fn secret(&self, credential: &CredentialRef) -> Result<SecretString, Undelivered> {
+        credential.read(&self.environment).map_err(|error| Undelivered::new(error.to_string()))
+    }
+}
+
+/// The name of this machine.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,188 @@
+//! Webhooks and pings. No redirect is followed, and no answer is read.
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use url::Url;
+
+use crate::engine::alert::{Severity, Shape};
+use crate::notify::{Message, Undelivered, Webhook};
+
+/// What ntfy takes as a message and not as an attachment, in bytes.
+const NTFY_BYTES_MAX: usize = 4096;
+
+/// What Slack shows of a text, in bytes.
+const SLACK_BYTES_MAX: usize = 40_000;
+
+pub(super) async fn post(webhook: &Webhook, message: &Message) -> Result<(), Undelivered> {
+    let url = address(&webhook.url)?;
+    let request = client(&url)?.post(url);
+    let request = match webhook.shape {
+        Shape::Json => json_body(request, message.json().to_string()),
+        Shape::Slack => json_body(request, json!({ "text": slack(message) }).to_string()),
+        Shape::Ntfy => request
+            .header("title", ascii(&format!("cynosure on {}", message.host)))
+            .header("priority", priority(message))
+            .header("tags", tag(message))
+            .header(CONTENT_TYPE, "text/plain; charset=utf-8")
+            .body(cut(message.text(), NTFY_BYTES_MAX)),
+    };
+    let request = match &webhook.token {
+        Some(token) => request.header(AUTHORIZATION, bearer(token)?),
+        None => request,
+    };
+    send(request).await
+}
+
+pub(super) async fn ping(url: &SecretString) -> Result<(), Undelivered> {
+    let url = address(url)?;
+    send(client(&url)?.get(url)).await
+}
+
+async fn send(request: RequestBuilder) -> Result<(), Undelivered> {
+    let response = request.send().await.map_err(|error| unreached(&error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let why = match status.as_u16() {
+        300..=399 => "a redirect, which is not followed: write the address that it leads to",
+        401 | 403 => "it wants a token, or another one",
+        404 | 410 => "there is nothing at this address",
+        429 => "it has had enough for now",
+        _ => "it did not take it",
+    };
+    Err(Undelivered::new(format!("the answer was {}: {why}", status.as_u16())))
+}
+
+/// Without the address, which may be a secret.
+fn unreached(error: &reqwest::Error) -> Undelivered {
+    let what = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the request broke off"
+    };
+    let causes = std::iter::successors(std::error::Error::source(error), |link| link.source());
+    match causes.last() {
+        Some(cause) => Undelivered::new(format!("{what}: {cause}")),
+        None => Undelivered::new(what),
+    }
+}
+
+fn client(url: &Url) -> Result<Client, Undelivered> {
+    // Fails when there is one already, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .referer(false)
+        // What is delivered once an hour needs no connection kept.
+        .pool_max_idle_per_host(0);
+    if url.scheme() == "http" {
+        // To this machine itself, past any proxy of the environment.
+        builder = builder.tls_certs_only([]).no_proxy();
+    }
+    builder.build().map_err(|_error| Undelivered::new("no secure connections can be made here"))
+}
+
+/// A secret address is read only now, so that it is also judged only now.
+fn address(url: &SecretString) -> Result<Url, Undelivered> {
+    let wrong = |why: &str| {
+        Undelivered::new(format!("the address {why}; correct the credential that holds it"))
+    };
+    let url = Url::parse(url.expose_secret()).map_err(|_error| wrong("is none"))?;
+    let is_here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_here => Ok(url),
+        _ => Err(wrong("is not one of https")),
+    }
+}
+
+fn bearer(token: &SecretString) -> Result<HeaderValue, Undelivered> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+    let mut value = value.map_err(|_error| {
+        Undelivered::new("the token has characters that no HTTP header can carry")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn json_body(request: RequestBuilder, json: String) -> RequestBuilder {
+    request.header(CONTENT_TYPE, "application/json").body(json)
+}
+
+/// The three characters that Slack takes for its own are written as it wants them.
+fn slack(message: &Message) -> String {
+    let text = format!("*{}*\n{}", message.subject(), message.text());
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    cut(text, SLACK_BYTES_MAX)
+}
+
+/// As ntfy counts: 5 rings, 3 does not.
+fn priority(message: &Message) -> &'static str {
+    match message.severity() {
+        Severity::Critical => "5",
+        Severity::Warning => "4",
+        Severity::Info => "3",
+    }
+}
+
+/// Names of emoji, which ntfy shows before the title.
+fn tag(message: &Message) -> &'static str {
+    match message.severity() {
+        Severity::Critical => "rotating_light",
+        Severity::Warning => "warning",
+        Severity::Info => "white_check_mark",
+    }
+}
+
+/// What a header can carry.
+fn ascii(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
+}
+
+fn cut(mut text: String, bytes: usize) -> String {
+    const MORE: &str = "\n…";
+    if text.len() > bytes {
+        let end =
+            (0..=bytes.saturating_sub(MORE.len())).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
+        text.push_str(MORE);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("ééé".to_owned(), 6), "ééé");
+        assert_eq!(cut("ééééé".to_owned(), 9), "éé\n…");
+        assert_eq!(cut("é".repeat(5000), NTFY_BYTES_MAX).len(), NTFY_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_is_refused_without_being_told() {
+        for text in ["hunter2", "ftp://hunter2.example/", "http://hunter2.example/"] {
+            let refused = address(&SecretString::from(text)).unwrap_err().to_string();
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
+        for text in
+            ["https://a.example/x", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/"]
+        {
+            assert!(address(&SecretString::from(text)).is_ok(), "{text}");
+        }
+    }
+}

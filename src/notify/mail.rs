@@ -1,0 +1,107 @@
+//! Mail, over SMTP (RFC 5321) with TLS (RFC 8314, RFC 3207).
+
+use std::time::Duration;
+
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message as Letter};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::engine::alert::Protection;
+use crate::notify::{Message, Undelivered};
+
+/// Somebody who is told by mail.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// The server that takes it.
+    pub server: String,
+    pub port: u16,
+    pub protection: Protection,
+    pub from: String,
+    pub to: Vec<String>,
+    pub login: Option<(String, SecretString)>,
+}
+
+/// RFC 3834 §5: nobody's holiday message is to answer.
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+pub(super) async fn send(
+    mail: &Mail,
+    message: &Message,
+    limit: Duration,
+) -> Result<(), Undelivered> {
+    // Fails when there is one already, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let letter = letter(mail, message)?;
+    let transport = transport(mail, limit).map_err(|error| refused(&error))?;
+    transport.send(letter).await.map_err(|error| refused(&error))?;
+    Ok(())
+}
+
+fn letter(mail: &Mail, message: &Message) -> Result<Letter, Undelivered> {
+    let mailbox = |text: &String| {
+        text.parse::<Mailbox>().map_err(|error| {
+            Undelivered::new(format!("{text:?} is no address to write to ({error})"))
+        })
+    };
+    let mut letter = Letter::builder()
+        .from(mailbox(&mail.from)?)
+        .subject(message.subject())
+        .header(AutoSubmitted)
+        .header(ContentType::TEXT_PLAIN);
+    for to in &mail.to {
+        letter = letter.to(mailbox(to)?);
+    }
+    letter
+        .message_id(None)
+        .body(format!("{}\n", message.text()))
+        .map_err(|error| Undelivered::new(format!("it cannot be written as a mail: {error}")))
+}
+
+fn transport(mail: &Mail, limit: Duration) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
+    let builder = match mail.protection {
+        Protection::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(&mail.server)?,
+        Protection::StartTls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&mail.server)?,
+        Protection::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server),
+    };
+    let builder = builder.port(mail.port).timeout(Some(limit));
+    Ok(match &mail.login {
+        Some((username, password)) => {
+            let password = password.expose_secret().to_owned();
+            builder.credentials(Credentials::new(username.clone(), password)).build()
+        }
+        None => builder.build(),
+    })
+}
+
+/// What the server said, or what kept us from it.
+fn refused(error: &Error) -> Undelivered {
+    let innermost =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| {
+            link.source()
+        });
+    let why = innermost.last().map(ToString::to_string).unwrap_or_default();
+    Undelivered::new(match error.status() {
+        Some(code) => format!("the server refused it with {code}: {why}"),
+        None if error.is_timeout() => "no answer in time".to_owned(),
+        None if error.is_tls() => format!("no safe connection: {why}"),
+        None => why,
+    })
+}

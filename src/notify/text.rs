@@ -1,0 +1,271 @@
+//! Notices in words: a subject, a text for people, JSON for programs.
+
+use serde_json::{Value, json};
+
+use crate::engine::alert::{Alert, News, Notice, Severity};
+use crate::engine::{Moment, printable, span};
+
+/// The version of the JSON.
+const SCHEMA: u32 = 1;
+
+/// What a person reads of one message.
+const PARAGRAPHS_MAX: usize = 50;
+
+/// Something to tell.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Where it comes from: the name of this machine.
+    pub host: String,
+    pub notices: Vec<Notice>,
+    /// It tells only that telling works.
+    pub is_test: bool,
+    pub now: Moment,
+}
+
+impl Message {
+    /// Notices of this machine.
+    #[must_use]
+    pub fn new(host: impl Into<String>, notices: Vec<Notice>, now: Moment) -> Self {
+        Self { host: printable(&host.into()), notices, is_test: false, now }
+    }
+
+    /// One that says nothing but that it came.
+    #[must_use]
+    pub fn test(host: impl Into<String>, now: Moment) -> Self {
+        Self { is_test: true, ..Self::new(host, Vec::new(), now) }
+    }
+
+    /// One line: `cynosure on mars: CRITICAL: work: its credential is refused`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let what = match &self.notices[..] {
+            [] => "a test".to_owned(),
+            [one] => format!("{}: {}", word(one), sentence(&one.alert)),
+            many => {
+                let begun = many.iter().filter(|notice| notice.news != News::Ended).count();
+                match (begun, many.len() - begun) {
+                    (begun, 0) => format!("{}: {begun} alerts", severity(self.severity())),
+                    (0, over) => format!("OVER: {over} alerts"),
+                    (begun, over) => {
+                        format!("{}: {begun} alerts, and {over} over", severity(self.severity()))
+                    }
+                }
+            }
+        };
+        format!("cynosure on {}: {what}", self.host)
+    }
+
+    /// All of it, for a person.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.is_test {
+            return "This is a test, asked for with `cynosure alert test`. Alerts come this way."
+                .to_owned();
+        }
+        let shown = self.notices.iter().take(PARAGRAPHS_MAX);
+        let mut paragraphs: Vec<String> = shown.map(|notice| paragraph(notice, self.now)).collect();
+        match self.notices.len().saturating_sub(PARAGRAPHS_MAX) {
+            0 => {}
+            more => paragraphs.push(format!("And {more} more: see `cynosure alert list`.")),
+        }
+        paragraphs.join("\n\n")
+    }
+
+    /// All of it, for a program.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let alerts: Vec<Value> = self.notices.iter().map(as_json).collect();
+        json!({
+            "schema": SCHEMA,
+            "host": self.host,
+            "sent_at": self.now,
+            "test": self.is_test,
+            "severity": self.severity().name(),
+            "subject": self.subject(),
+            "alerts": alerts,
+        })
+    }
+
+    /// The worst of what has begun; what is over is worth a look at most.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        let begun = self.notices.iter().filter(|notice| notice.news != News::Ended);
+        begun.map(|notice| notice.alert.severity).max().unwrap_or(Severity::Info)
+    }
+}
+
+fn as_json(notice: &Notice) -> Value {
+    let alert = &notice.alert;
+    json!({
+        "news": notice.news,
+        "cause": alert.cause,
+        "about": alert.about,
+        "severity": alert.severity,
+        "message": alert.message,
+        "advice": alert.advice,
+        "raised_at": alert.raised_at,
+        "ended_at": alert.ended_at,
+        "ended_since": alert.ended_since,
+        "times": alert.times,
+    })
+}
+
+fn paragraph(notice: &Notice, now: Moment) -> String {
+    let alert = &notice.alert;
+    let mut lines = vec![format!("{}: {}", word(notice), sentence(alert))];
+    let lasted = alert.ended_at.unwrap_or(now).since(alert.raised_at);
+    match notice.news {
+        News::Ended => {
+            let why = alert.ended_since.as_deref();
+            lines.extend(why.map(|why| format!("Why: {}.", printable(why))));
+            lines.push(format!("It began at {} and lasted {}.", alert.raised_at, span(lasted)));
+        }
+        News::Raised | News::Worse => {
+            let since = match lasted.as_secs() {
+                0 => String::new(),
+                _ => format!(", {} ago", span(lasted)),
+            };
+            lines.push(format!("It began at {}{since}.", alert.raised_at));
+            let advice = alert.advice.as_deref();
+            lines.extend(advice.map(|advice| format!("What to do: {}.", printable(advice))));
+        }
+    }
+    if alert.times > 1 {
+        lines.push(format!("It came {} times within the hour.", alert.times));
+    }
+    lines.join("\n")
+}
+
+fn sentence(alert: &Alert) -> String {
+    let message = printable(&alert.message);
+    if alert.about.is_empty() { message } else { format!("{}: {message}", printable(&alert.about)) }
+}
+
+fn word(notice: &Notice) -> &'static str {
+    match notice.news {
+        News::Ended => "OVER",
+        News::Raised | News::Worse => severity(notice.alert.severity),
+    }
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "INFO",
+        Severity::Warning => "WARNING",
+        Severity::Critical => "CRITICAL",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::alert::{Alerts, Cause, Concern, Looked};
+
+    const NOW: Moment = Moment(1_772_874_303_000);
+
+    fn looked(sources: &[&str]) -> Looked {
+        let concern = |name: &&str| Concern {
+            cause: Cause::new("execution", "credential_refused"),
+            about: (*name).to_owned(),
+            severity: Severity::Critical,
+            message: "its credential is refused: 401 \u{1b}[31m".to_owned(),
+            advice: Some("put a fresh credential in its place".to_owned()),
+        };
+        let subjects = ["work", "home"].map(str::to_owned).into();
+        Looked { concerns: sources.iter().map(concern).collect(), subjects, ..Looked::default() }
+    }
+
+    fn told(message: &Message) -> String {
+        format!("{}\n\n{}", message.subject(), message.text())
+    }
+
+    #[test]
+    fn an_alert_says_what_since_when_and_what_to_do_and_then_that_it_is_over() {
+        let mut alerts = Alerts::default();
+        let raised = alerts.note(&looked(&["work"]), NOW);
+        let later = Moment(NOW.0 + 11_100_000);
+        let ended = alerts.note(&looked(&[]), later);
+
+        insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @r"
+        cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
+
+        CRITICAL: work: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z.
+        What to do: put a fresh credential in its place.
+        ");
+        insta::assert_snapshot!(told(&Message::new("mars", ended, later)), @r"
+        cynosure on mars: OVER: work: its credential is refused: 401 \u{1b}[31m
+
+        OVER: work: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z and lasted 3 h 5 min.
+        ");
+    }
+
+    #[test]
+    fn several_are_one_message() {
+        let mut alerts = Alerts::default();
+        let raised = alerts.note(&looked(&["work", "home"]), NOW);
+        let mixed =
+            alerts.note(&Looked { subjects: ["home".to_owned()].into(), ..looked(&[]) }, NOW);
+
+        insta::assert_snapshot!(told(&Message::new("mars", raised.clone(), NOW)), @r"
+        cynosure on mars: CRITICAL: 2 alerts
+
+        CRITICAL: work: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z.
+        What to do: put a fresh credential in its place.
+
+        CRITICAL: home: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z.
+        What to do: put a fresh credential in its place.
+        ");
+        insta::assert_snapshot!(told(&Message::new("mars", mixed.clone(), NOW)), @r"
+        cynosure on mars: OVER: 2 alerts
+
+        OVER: work: its credential is refused: 401 \u{1b}[31m
+        Why: it is no longer in the configuration.
+        It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
+
+        OVER: home: its credential is refused: 401 \u{1b}[31m
+        It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
+        ");
+        let both = [raised, mixed].concat();
+        assert_eq!(
+            Message::new("mars", both, NOW).subject(),
+            "cynosure on mars: CRITICAL: 2 alerts, and 2 over"
+        );
+    }
+
+    #[test]
+    fn programs_get_all_there_is() {
+        let raised = Alerts::default().note(&looked(&["work"]), NOW);
+
+        let json = Message::new("mars", raised, NOW).json();
+
+        insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
+        {
+          "alerts": [
+            {
+              "about": "work",
+              "advice": "put a fresh credential in its place",
+              "cause": "execution.credential_refused",
+              "ended_at": null,
+              "ended_since": null,
+              "message": "its credential is refused: 401 \u001b[31m",
+              "news": "raised",
+              "raised_at": "2026-03-07T09:05:03.000Z",
+              "severity": "critical",
+              "times": 1
+            }
+          ],
+          "host": "mars",
+          "schema": 1,
+          "sent_at": "2026-03-07T09:05:03.000Z",
+          "severity": "critical",
+          "subject": "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m",
+          "test": false
+        }
+        "#);
+        assert_eq!(Message::test("mars", NOW).json()["test"], true);
+    }
+}

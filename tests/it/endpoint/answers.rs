@@ -1,0 +1,242 @@
+//! Each route, and what is said where there is none.
+
+use cynosure::engine::watch::Level;
+
+use super::Stage;
+use super::client::ask;
+use super::scene::{HOSTILE, calm, crowd, storm};
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+
+/// Every route with its type.
+const ROUTES: [(&str, &str); 17] = [
+    ("/", "text/html; charset=utf-8"),
+    ("/?source=work&severity=critical", "text/html; charset=utf-8"),
+    ("/style.css", "text/css; charset=utf-8"),
+    ("/live.js", "text/javascript; charset=utf-8"),
+    ("/icon.svg", "image/svg+xml"),
+    ("/health", JSON),
+    ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+    ("/api/health/overview", JSON),
+    ("/api/health/sources", JSON),
+    ("/api/health/providers", JSON),
+    ("/api/health/alerts?limit=50", JSON),
+    ("/api/health/degradation", JSON),
+    ("/api/trends", JSON),
+    ("/api/sources/work", JSON),
+    ("/api/sources/work/history", JSON),
+    ("/api/sources/work/failures?limit=1", JSON),
+    ("/api/openapi.json", JSON),
+];
+
+#[test]
+fn every_route_answers_and_guards_its_answer() {
+    let stage = Stage::show(calm());
+    for (path, media_type) in ROUTES {
+        let reply = stage.get(path);
+        assert_eq!((reply.status, reply.header("content-type")), (200, media_type), "{path}");
+        assert!(!reply.body.is_empty(), "{path}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(reply.header(name), value, "{path}");
+        }
+        let policy = reply.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+
+        let head = ask(stage.address, "HEAD", path, &[]);
+        assert_eq!((head.status, head.header("content-type")), (200, media_type), "HEAD {path}");
+        // What was said may be a second older, and a digit shorter.
+        assert!(head.headers.contains_key("content-length"), "HEAD {path}");
+    }
+    let head = ask(stage.address, "HEAD", "/events", &[]);
+    assert_eq!(head.header("content-type"), "text/event-stream; charset=utf-8");
+}
+
+#[test]
+fn health_is_one_line_and_its_status_tells_whether_all_is_well() {
+    for (level, status) in [
+        (Level::Healthy, 200),
+        (Level::Warning, 200),
+        (Level::Unknown, 503),
+        (Level::Critical, 503),
+    ] {
+        let mut snapshot = calm();
+        snapshot.level = level;
+
+        let reply = Stage::show(snapshot).get("/health");
+
+        assert_eq!(reply.status, status, "{level:?}");
+        assert_eq!(reply.json()["status"], level.name());
+        assert_eq!(reply.body.matches('\n').count(), 1, "{}", reply.body);
+    }
+}
+
+#[test]
+fn metrics_are_text_unless_json_is_wanted() {
+    let stage = Stage::show(calm());
+
+    let text = ask(stage.address, "GET", "/metrics", &[("Accept", "*/*")]);
+    let json = ask(stage.address, "GET", "/metrics", &[("Accept", "application/json")]);
+
+    assert!(text.body.starts_with("# TYPE cynosure_sources gauge\n"), "{}", text.body);
+    assert_eq!(json.json()["metrics"]["cynosure_sources"]["type"], "gauge");
+    assert_eq!([text.header("vary"), json.header("vary")], ["accept", "accept"]);
+}
+
+#[test]
+fn the_documents_say_what_is() {
+    let stage = Stage::show(storm());
+
+    let overview = stage.get("/api/health/overview").json();
+    assert_eq!(overview["sources"]["states"]["downloading"], 1);
+    assert_eq!(overview["items"]["rate_per_second"], 14.2);
+    assert_eq!(overview["providers"]["severe"], 1);
+    assert_eq!(overview["alerts"]["critical"], 1, "what is over does not count");
+
+    let sources = stage.get("/api/health/sources").json();
+    assert_eq!(sources["sources"].as_array().unwrap().len(), 5);
+    assert_eq!(sources["sources"][1]["until"], "2026-03-07T14:09:03.000Z");
+
+    let providers = stage.get("/api/health/providers").json();
+    assert_eq!(providers["providers"][2]["breaker"], "open");
+    assert_eq!(providers["providers"][2]["band"], "severe");
+
+    let alerts = stage.get("/api/health/alerts?limit=1&severity=critical").json();
+    assert_eq!(
+        (alerts["total"].as_u64(), alerts["alerts"].as_array().unwrap().len()),
+        (Some(2), 1)
+    );
+    assert_eq!(alerts["alerts"][0]["about"], "old");
+
+    let degradation = stage.get("/api/health/degradation").json();
+    assert_eq!(degradation["scores"]["example.com"].as_array().unwrap().len(), 288);
+
+    let trends = stage.get("/api/trends").json();
+    assert_eq!(trends["rates"]["work"]["recent"]["values"].as_array().unwrap().len(), 180);
+    assert_eq!(trends["quotas"]["mail.example.net"]["day"]["step_seconds"], 600);
+
+    let history = stage.get("/api/sources/work/history?limit=2").json();
+    assert_eq!(history["history"].as_array().unwrap().len(), 2);
+    assert_eq!(history["history"][0]["to"], "downloading");
+    let failures = stage.get("/api/sources/work/failures").json();
+    assert_eq!(failures["failures"][0]["reply_status"], 403);
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_is_a_problem_with_details() {
+    let stage = Stage::show(calm());
+    for (method, path, status) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/health/", 404),
+        ("GET", "/api/sources/nobody", 404),
+        ("GET", "/api/sources/nobody/history", 404),
+        ("GET", "/api/sources/..%2F..%2Fetc%2Fpasswd/failures", 404),
+        ("GET", "/api/health/alerts?limit=0", 400),
+        ("GET", "/api/sources/work/history?limit=ten", 400),
+        ("POST", "/health", 405),
+        ("DELETE", "/api/sources/work", 405),
+        ("OPTIONS", "/", 405),
+        ("BREW", "/", 405),
+        ("POST", "/nothing", 404),
+        ("GET", "/api/sources/broken/history", 503),
+    ] {
+        let reply = ask(stage.address, method, path, &[]);
+
+        assert_eq!(
+            (reply.status, reply.header("content-type")),
+            (status, PROBLEM),
+            "{method} {path}"
+        );
+        let problem = reply.json();
+        assert_eq!(problem["status"], status, "{problem}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
+        let allow = if status == 405 { "GET, HEAD" } else { "" };
+        assert_eq!(reply.header("allow"), allow);
+        assert_eq!(reply.headers.contains_key("retry-after"), status == 503, "{path}");
+    }
+}
+
+#[test]
+fn a_look_that_falls_over_is_told_and_the_next_one_is_made() {
+    let stage = Stage::show(calm());
+
+    let reply = stage.get("/api/sources/panic/history");
+
+    assert_eq!((reply.status, reply.header("content-type")), (500, PROBLEM));
+    assert_eq!(stage.get("/health").status, 200);
+}
+
+#[test]
+fn text_from_elsewhere_is_never_markup() {
+    let stage = Stage::show(storm());
+    for path in ["/", "/?source=work", "/?source=old", &format!("/?source={}", "%3Cscript%3E")] {
+        let page = stage.get(path).body;
+
+        assert!(!page.contains("<img src=x"), "{path}");
+        assert!(!page.contains("</script><b>") && !page.contains("<script>"), "{path}");
+    }
+    let page = stage.get("/?source=work").body;
+    assert!(
+        page.contains("&lt;img src=x onerror=alert(1)&gt;&quot;'&amp;&lt;/script&gt;&lt;b&gt;")
+    );
+    assert!(HOSTILE.contains("<img src=x"));
+}
+
+#[test]
+fn the_page_says_everything_without_a_script() {
+    let stage = Stage::show(storm());
+    let page = stage.get("/?source=work").body;
+
+    for text in [
+        "http-equiv=\"refresh\"",
+        "the credential is refused",
+        "put a fresh token into /etc/cynosure/old.token",
+        "10,204",
+        "1 h 23 min",
+        "retry after 300 s",
+        "breaker half-open",
+        "severe 0.72",
+        "What it passed",
+        "403 Forbidden",
+        "Degradation over 24 hours",
+        "requests left over the last 1 d",
+    ] {
+        assert!(page.contains(text), "{text:?} is not on the page");
+    }
+    assert!(!page.contains(" style="), "its own policy would refuse it");
+    let filtered = stage.get("/?severity=info").body;
+    assert!(filtered.contains("it was started anew") && !filtered.contains("breaker.open"));
+}
+
+#[test]
+fn a_source_that_is_not_there_is_told_on_the_page() {
+    let stage = Stage::show(calm());
+
+    let reply = stage.get("/?source=gone");
+
+    assert_eq!(reply.status, 404);
+    assert!(
+        reply.body.contains("There is no source named <strong>gone</strong>"),
+        "{}",
+        reply.body
+    );
+}
+
+#[test]
+fn however_many_ask_it_is_looked_at_once_a_second() {
+    let stage = Stage::show(crowd(200));
+    for _ in 0..300 {
+        assert_eq!(stage.get("/health").status, 200);
+    }
+    assert!(stage.scene.looks() < 30, "{} looks", stage.scene.looks());
+
+    let page = stage.get("/").body;
+    assert_eq!(page.matches("class=\"card\"").count(), 200);
+    assert!(page.len() < 1 << 20, "{} bytes", page.len());
+}

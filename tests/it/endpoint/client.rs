@@ -1,0 +1,83 @@
+//! Plain HTTP/1.1 over a socket, as far as a test looks at it, so that a request can also be wrong.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Longer than any limit of the server.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// By small letters; of several with one name, joined with a comma.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+/// One request on a connection of its own.
+pub(crate) fn ask(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+    let mut stream = connect(server);
+    stream.write_all(request(method, path, headers).as_bytes()).unwrap();
+    read(&mut BufReader::new(stream), method)
+}
+
+pub(crate) fn connect(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(SILENCE_MAX)).unwrap();
+    stream.set_write_timeout(Some(SILENCE_MAX)).unwrap();
+    stream
+}
+
+/// A request with the name that a browser on this machine would use, unless another is given.
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut text = format!("{method} {path} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str("Host: localhost\r\n");
+    }
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text + "\r\n"
+}
+
+/// Reads one reply.
+pub(crate) fn read(from: &mut impl BufRead, method: &str) -> Reply {
+    let mut reply = head(from);
+    let length = reply.headers.get("content-length").map(|length| length.parse().unwrap());
+    if method != "HEAD" {
+        let mut body = vec![0; length.unwrap_or(0)];
+        from.read_exact(&mut body).unwrap();
+        reply.body = String::from_utf8(body).unwrap();
+    }
+    reply
+}
+
+/// Reads the head of a reply.
+pub(crate) fn head(from: &mut impl BufRead) -> Reply {
+    let mut lines = from.by_ref().lines().map(|line| line.expect("the server answers"));
+    let first = lines.next().expect("the server answers");
+    let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.unwrap_or_else(|| panic!("no status in {first:?}"));
+    let mut headers = BTreeMap::<String, String>::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").unwrap();
+        let known = headers.entry(name.to_ascii_lowercase()).or_default();
+        known.push_str(if known.is_empty() { "" } else { ", " });
+        known.push_str(value);
+    }
+    Reply { status, headers, body: String::new() }
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}

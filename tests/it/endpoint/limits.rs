@@ -1,0 +1,76 @@
+//! Who may ask, and how often.
+
+use super::Stage;
+use super::client::ask;
+use super::scene::calm;
+
+#[test]
+fn a_minute_has_sixty_requests_and_the_next_is_told_when_to_come_back() {
+    let stage = Stage::with(calm(), None, 60);
+    for number in 1..=60 {
+        let reply = stage.get("/api/health/overview");
+        assert_eq!(reply.status, 200, "request {number}");
+        assert_eq!(reply.header("ratelimit-policy"), "\"look\";q=60;w=60");
+        assert!(reply.header("ratelimit").starts_with(&format!("\"look\";r={};t=", 60 - number)));
+    }
+
+    let refused = stage.get("/");
+
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert!(refused.header("ratelimit").starts_with("\"look\";r=0;t="), "{refused:?}");
+    assert_eq!(refused.json()["title"], "Too Many Requests");
+    // A person who looks too often must not make a probe believe that all is lost.
+    let probe = stage.get("/health");
+    assert_eq!((probe.status, probe.header("ratelimit-policy")), (200, "\"probe\";q=60;w=60"));
+}
+
+#[test]
+fn wrong_guesses_of_the_token_are_counted_too() {
+    let stage = Stage::with(calm(), Some("s3cret"), 5);
+    for _ in 0..5 {
+        let guess = ask(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
+        assert_eq!(guess.status, 401);
+    }
+    let right = ask(stage.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
+    assert_eq!(right.status, 429);
+}
+
+#[test]
+fn with_a_token_nothing_is_told_to_those_who_do_not_know_it() {
+    let stage = Stage::with(calm(), Some("s3cret"), 1000);
+    for path in
+        ["/", "/health", "/metrics", "/style.css", "/events", "/api/openapi.json", "/nothing"]
+    {
+        let reply = stage.get(path);
+        assert_eq!(reply.status, 401, "{path}");
+        let schemes = reply.header("www-authenticate");
+        assert!(schemes.contains("Bearer realm=") && schemes.contains("Basic realm="), "{schemes}");
+        assert!(!reply.body.contains("well"), "{}", reply.body);
+    }
+    // The second is the user "me" with the token as the password, as a browser sends it.
+    for proof in ["Bearer s3cret", "Basic bWU6czNjcmV0"] {
+        let headers = [("Authorization", proof), ("Host", "cynosure.example.com")];
+        assert_eq!(ask(stage.address, "GET", "/health", &headers).status, 200, "{proof}");
+    }
+    let described =
+        ask(stage.address, "GET", "/api/openapi.json", &[("Authorization", "Bearer s3cret")]);
+    assert!(described.json()["security"].is_array());
+}
+
+#[test]
+fn a_page_from_elsewhere_whose_name_leads_here_is_told_nothing() {
+    let stage = Stage::show(calm());
+    for host in ["evil.example", "evil.example:8080", "10.0.0.1"] {
+        let reply = ask(stage.address, "GET", "/api/health/sources", &[("Host", host)]);
+        assert_eq!(reply.status, 421, "{host}");
+        assert!(!reply.body.contains("work"), "{}", reply.body);
+    }
+    let port = stage.address.port();
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "[::1]:9".to_owned()] {
+        assert_eq!(ask(stage.address, "GET", "/health", &[("Host", &host)]).status, 200, "{host}");
+    }
+    let two = ask(stage.address, "GET", "/health", &[("Host", "localhost"), ("Host", "localhost")]);
+    assert_eq!(two.status, 400);
+}

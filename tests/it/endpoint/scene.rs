@@ -1,0 +1,418 @@
+//! A made-up world to show: five sources of three providers in a bad hour, which a test can change.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use cynosure::endpoint::view::{
+    Alert, Failed, LastError, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Untold,
+};
+use cynosure::engine::Moment;
+use cynosure::engine::alert::Severity;
+use cynosure::engine::breaker::Phase;
+use cynosure::engine::degradation::{Band, Counts, History, ProviderHealth, SLOT, SLOTS};
+use cynosure::engine::health::{Area, Check};
+use cynosure::engine::trend::{Merge, Series};
+use cynosure::engine::watch::Level;
+use serde_json::{Value, json};
+
+/// What would do harm where it is not escaped.
+pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&</script><b>";
+
+/// 2026-03-07 14:05:03 UTC.
+pub(crate) const NOW: Moment = Moment(1_772_892_303_000);
+
+/// The world, and how often it was looked at.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    snapshot: Mutex<Snapshot>,
+    looks: AtomicUsize,
+}
+
+impl Scene {
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        Self { snapshot: Mutex::new(snapshot), looks: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
+    }
+}
+
+impl Lookout for Scene {
+    fn snapshot(&self) -> Snapshot {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
+        match source {
+            "work" => Ok(history().into_iter().take(limit).collect()),
+            "broken" => Err(Untold::Unreadable("the ledger is damaged".to_owned())),
+            "panic" => panic!("a lookout that falls over"),
+            name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
+            _ => Err(Untold::NoSuchSource),
+        }
+    }
+
+    fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold> {
+        match source {
+            "work" => Ok(failures().into_iter().take(limit).collect()),
+            name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
+            _ => Err(Untold::NoSuchSource),
+        }
+    }
+
+    fn metrics(&self) -> Result<String, Untold> {
+        Ok("# TYPE cynosure_sources gauge\ncynosure_sources 5\n".to_owned())
+    }
+
+    fn metrics_json(&self) -> Result<Value, Untold> {
+        Ok(json!({ "at": NOW, "metrics": { "cynosure_sources": { "type": "gauge" } } }))
+    }
+}
+
+/// All is well, with one source.
+pub(crate) fn calm() -> Snapshot {
+    Snapshot {
+        at: NOW,
+        level: Level::Healthy,
+        sentence: "all is well with 1 source".to_owned(),
+        looked_at: Some(NOW.before(Duration::from_secs(12))),
+        checks: vec![
+            Check::new(Area::Execution, "in_order", Level::Healthy, "downloading").about("work"),
+        ],
+        sources: vec![source("work", "downloading")],
+        providers: vec![provider("example.com", 0.0, Phase::Closed, "well")],
+        quotas: Vec::new(),
+        alerts: Vec::new(),
+        degradation: History::default(),
+        trends: cynosure::endpoint::view::Trends::default(),
+    }
+}
+
+/// Nearly everything that can be shown.
+pub(crate) fn storm() -> Snapshot {
+    let quota = Quota {
+        scope: "mail.example.net".to_owned(),
+        rate_per_second: Some(9.8),
+        basis: "the server says: 600 in 1 min".to_owned(),
+        remaining: Some(12.0),
+        gate: "closed until 14:09 (in 4 min): the server said: retry after 300 s".to_owned(),
+        held_until: Some(NOW.after(Duration::from_secs(240))),
+    };
+    let learned = Quota {
+        scope: "example.com api.example.com".to_owned(),
+        rate_per_second: Some(14.2),
+        basis: "learned: about 14.2/s, from 7 throttles".to_owned(),
+        remaining: None,
+        gate: "open".to_owned(),
+        held_until: None,
+    };
+    let mut storm = Snapshot {
+        level: Level::Critical,
+        sentence: "old: the credential is refused; and 1 more".to_owned(),
+        checks: checks(),
+        sources: sources(),
+        providers: vec![
+            provider("example.com", 0.02, Phase::Closed, "all 2 well"),
+            provider(
+                "mail.example.net",
+                0.38,
+                Phase::HalfOpen,
+                "1 of 2 degraded, tried again by its breaker",
+            ),
+            provider(
+                "old-mail.example.org",
+                0.72,
+                Phase::Open,
+                "1 of 1 failed, left alone by its breaker",
+            ),
+        ],
+        quotas: vec![quota, learned],
+        alerts: alerts(),
+        degradation: degradation(),
+        ..calm()
+    };
+    storm.providers[2].breaker_says =
+        Some("the circuit of old-mail.example.org is open until 14:07 (in 2 min)".to_owned());
+    for (name, base) in [("work", 14.0), ("home", 4.0), ("lists", 9.0)] {
+        storm.trends.rates.insert(name.to_owned(), trend(base));
+    }
+    storm.trends.quotas.insert("mail.example.net".to_owned(), trend(300.0));
+    storm
+}
+
+/// So many sources, as nobody should have to look at.
+pub(crate) fn crowd(number: usize) -> Snapshot {
+    let sources = (0..number).map(|at| source(&format!("source-{at}"), "downloading"));
+    Snapshot { sources: sources.collect(), ..calm() }
+}
+
+pub(crate) fn source(name: &str, state: &str) -> Source {
+    Source {
+        name: name.to_owned(),
+        provider: "example.com".to_owned(),
+        kind: "jmap".to_owned(),
+        state: state.to_owned(),
+        running: true,
+        level: Some(Level::Healthy),
+        sentence: "fetches and stores what was listed".to_owned(),
+        deadline: Some("14:35 (in 30 min)".to_owned()),
+        until: Some(NOW.after(Duration::from_secs(1800))),
+        state_since: Some(NOW.before(Duration::from_secs(720))),
+        last_progress: Some(NOW),
+        session: Some("session_1772891583".to_owned()),
+        total: 81_113,
+        settled: 10_204,
+        stored: 10_199,
+        gone: 3,
+        quarantined: 2,
+        waiting_for_retry: 4,
+        rate_per_second: Some(14.2),
+        eta_seconds: Some(4994),
+        consecutive_errors: 0,
+        restart_count: 0,
+        last_error: None,
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let waiting = Source {
+        provider: "mail.example.net".to_owned(),
+        level: Some(Level::Healthy),
+        sentence: "the server said: retry after 300 s".to_owned(),
+        deadline: Some("14:09 (in 4 min)".to_owned()),
+        until: Some(NOW.after(Duration::from_secs(240))),
+        rate_per_second: None,
+        eta_seconds: None,
+        settled: 40_000,
+        ..source("home", "rate_limited")
+    };
+    let refused = Source {
+        provider: "old-mail.example.org".to_owned(),
+        level: Some(Level::Critical),
+        sentence: "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
+            .to_owned(),
+        deadline: Some("14:10 or new token".to_owned()),
+        total: 0,
+        settled: 0,
+        quarantined: 0,
+        gone: 0,
+        waiting_for_retry: 0,
+        rate_per_second: None,
+        eta_seconds: None,
+        restart_count: 3,
+        last_error: Some(LastError {
+            cause: "authentication".to_owned(),
+            message: format!("401: {HOSTILE}"),
+            at: NOW.before(Duration::from_secs(95)),
+        }),
+        ..source("old", "auth_failed")
+    };
+    let collecting = Source {
+        provider: "mail.example.net".to_owned(),
+        sentence: "lists what there is".to_owned(),
+        total: 12_512,
+        settled: 0,
+        quarantined: 0,
+        gone: 0,
+        waiting_for_retry: 0,
+        rate_per_second: None,
+        eta_seconds: None,
+        ..source("lists", "collecting")
+    };
+    let completed = Source {
+        sentence: "everything that was listed is settled".to_owned(),
+        deadline: Some("13:58:11".to_owned()),
+        total: 2000,
+        settled: 2000,
+        quarantined: 0,
+        gone: 1,
+        waiting_for_retry: 0,
+        rate_per_second: None,
+        eta_seconds: None,
+        ..source("archive-of-a-newsletter-with-a-very-long-name", "completed")
+    };
+    vec![completed, waiting, collecting, refused, source("work", "downloading")]
+}
+
+fn provider(name: &str, score: f64, breaker: Phase, status: &str) -> Provider {
+    Provider {
+        health: ProviderHealth {
+            provider: name.to_owned(),
+            score,
+            band: Band::of(score),
+            status: status.to_owned(),
+            p95_latency: Some(Duration::from_millis(240)),
+            success_rate: Some(1.0 - score / 2.0),
+            breaker: Some(breaker),
+            sources: Counts { total: 2, degraded: 0, failed: 0 },
+        },
+        breaker_says: None,
+    }
+}
+
+fn checks() -> Vec<Check> {
+    let well = |area, about: &str, message: &str| {
+        Check::new(area, "well", Level::Healthy, message).about(about)
+    };
+    vec![
+        well(Area::Service, "cynosure.service", "it runs").measured("2 restarts", "5"),
+        well(Area::Execution, "work", "downloading"),
+        Check::new(
+            Area::Execution,
+            "credential_refused",
+            Level::Critical,
+            "the credential is refused",
+        )
+        .about("old")
+        .measured("for 12 min", "0 s")
+        .advise("put a fresh token into /etc/cynosure/old.token"),
+        Check::new(
+            Area::System,
+            "disk_low",
+            Level::Warning,
+            "the disk of the archive is filling up",
+        )
+        .about("/var/lib/cynosure")
+        .measured("84 % used", "80 %")
+        .advise("make room, or move the archive"),
+        Check::new(
+            Area::Journal,
+            "unreadable",
+            Level::Unknown,
+            "cannot be told: journalctl is not allowed",
+        ),
+    ]
+}
+
+fn alerts() -> Vec<Alert> {
+    let alert =
+        |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| Alert {
+            severity,
+            about: about.to_owned(),
+            cause: cause.to_owned(),
+            message: message.to_owned(),
+            raised_at: NOW.before(Duration::from_secs(ago)),
+            ended_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
+            times: 1,
+            advice: None,
+        };
+    let mut alerts = vec![
+        alert(
+            Severity::Critical,
+            "old",
+            "execution.credential_refused",
+            "the credential is refused",
+            720,
+            None,
+        ),
+        alert(
+            Severity::Warning,
+            "/var/lib/cynosure",
+            "system.disk_low",
+            "the disk of the archive is filling up (84 % used)",
+            3000,
+            None,
+        ),
+        alert(
+            Severity::Critical,
+            "old-mail.example.org",
+            "breaker.open",
+            &format!("its circuit opened after 5 failures in a row: {HOSTILE}"),
+            4000,
+            Some(3300),
+        ),
+        alert(
+            Severity::Info,
+            "work",
+            "execution.restarted",
+            "it was started anew since nothing moved",
+            40_000,
+            Some(39_000),
+        ),
+    ];
+    alerts[0].advice = Some("put a fresh token into /etc/cynosure/old.token".to_owned());
+    alerts[2].times = 3;
+    alerts
+}
+
+/// A day with a bad morning.
+fn degradation() -> History {
+    let day = |bad: std::ops::Range<i32>, worst: f64| -> Vec<Option<f64>> {
+        let score = |slot: i32| {
+            let wave = f64::from(slot % 24) / 24.0 * 0.08;
+            if bad.contains(&slot) { worst * (0.6 + wave * 5.0) } else { wave }
+        };
+        (0..SLOTS).map(|slot| (slot > 30).then(|| score(slot))).collect()
+    };
+    let first = NOW.before(SLOT * u32::try_from(SLOTS - 1).expect("a day has slots"));
+    History {
+        first: Moment(first.0.div_euclid(300_000) * 300_000),
+        scores: [
+            ("example.com".to_owned(), day(90..100, 0.2)),
+            ("mail.example.net".to_owned(), day(150..230, 0.5)),
+            ("old-mail.example.org".to_owned(), day(200..288, 0.8)),
+        ]
+        .into(),
+    }
+}
+
+fn trend(base: f32) -> Trend {
+    let series = |step: Duration, length: usize| {
+        let mut series = Series::new(step, length);
+        let mut at = NOW.before(step * u32::try_from(length).expect("few"));
+        for place in 0..length {
+            at = at.after(step);
+            let wave = [1.0, 0.8, 0.9, 0.4, 0.7, 0.95, 1.05, 0.6][place / 5 % 8];
+            // A gap, as where the machine was off.
+            if !(60..70).contains(&place) {
+                series.note(base * wave, Merge::Mean, at);
+            }
+        }
+        series
+    };
+    Trend {
+        recent: series(Duration::from_secs(10), 180),
+        day: series(Duration::from_secs(600), 144),
+    }
+}
+
+fn history() -> Vec<Passed> {
+    let step = |ago, from: &str, to: &str, reason: &str| Passed {
+        at: NOW.before(Duration::from_secs(ago)),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        reason: reason.to_owned(),
+        session: Some("session_1772891583".to_owned()),
+    };
+    vec![
+        step(720, "rate_limited", "downloading", "the wait is over"),
+        step(1020, "downloading", "rate_limited", "the server said: retry after 300 s"),
+        step(1500, "collecting", "downloading", "everything is listed"),
+        step(1600, "idle", "collecting", HOSTILE),
+    ]
+}
+
+fn failures() -> Vec<Failed> {
+    let failed = |item: &str, state: &str, cause: &str, message: &str, status| Failed {
+        item: item.to_owned(),
+        state: state.to_owned(),
+        attempts: 3,
+        next_at: Some(NOW.after(Duration::from_secs(7200))),
+        cause: Some(cause.to_owned()),
+        message: message.to_owned(),
+        failed_at: Some(NOW.before(Duration::from_secs(500))),
+        reply_status: status,
+    };
+    vec![
+        failed("T5f3a99", "quarantined", "forbidden", "403 Forbidden", Some(403)),
+        failed(HOSTILE, "waiting", "server", HOSTILE, Some(500)),
+        Failed { next_at: None, ..failed("T0000aa", "gone", "gone", "404 Not Found", Some(404)) },
+    ]
+}

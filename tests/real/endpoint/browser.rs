@@ -1,0 +1,249 @@
+//! A Chromium without a window, spoken to in its own protocol over pipes (Chrome DevTools Protocol).
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fs_err as fs;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::requirement::skip;
+
+/// How long the browser may take for one answer on a busy machine.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// It speaks over the files 3 and 4, which a shell puts into the place of what can be piped here.
+const START: &str = "exec chromium \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1";
+
+pub(crate) struct Browser {
+    child: Child,
+    to: ChildStdin,
+    from: Receiver<Value>,
+    last_id: u64,
+    session: Option<String>,
+    events: Vec<Value>,
+    _profile: TempDir,
+}
+
+/// How a page is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) scheme: &'static str,
+}
+
+impl Browser {
+    /// Starts it with one empty page; `None` where there is none.
+    pub(crate) fn start() -> Option<Self> {
+        let installed = Command::new("chromium").arg("--version").output();
+        if installed.is_err() {
+            return skip("Debian's package chromium");
+        }
+        let profile = tempfile::tempdir().expect("a temporary folder");
+        let mut child = Command::new("sh")
+            .args(["-c", START, "sh", "--headless=new", "--remote-debugging-pipe", "--no-sandbox"])
+            .args(["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args([
+                "--disable-extensions",
+                "--no-proxy-server",
+                "--hide-scrollbars",
+                "--force-color-profile=srgb",
+            ])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .env("HOME", profile.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        let to = child.stdin.take().expect("it is piped");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).split(0);
+        let (sender, from) = channel();
+        thread::spawn(move || {
+            while let Some(Ok(line)) = lines.next() {
+                let message = serde_json::from_slice(&line).expect("the browser speaks JSON");
+                if sender.send(message).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut browser = Self {
+            child,
+            to,
+            from,
+            last_id: 0,
+            session: None,
+            events: Vec::new(),
+            _profile: profile,
+        };
+        browser.open();
+        Some(browser)
+    }
+
+    fn open(&mut self) {
+        let page = self.call("Target.createTarget", &json!({ "url": "about:blank" }));
+        let attach = json!({ "targetId": page["targetId"], "flatten": true });
+        let session = self.call("Target.attachToTarget", &attach);
+        self.session = session["sessionId"].as_str().map(str::to_owned);
+        for domain in ["Page", "Runtime", "Network", "Log", "Accessibility"] {
+            self.call(&format!("{domain}.enable"), &json!({}));
+        }
+    }
+
+    /// Asks, and returns the answer; what happens meanwhile is kept.
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
+        self.last_id += 1;
+        let mut message = json!({ "id": self.last_id, "method": method, "params": params });
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        let mut bytes = message.to_string().into_bytes();
+        bytes.push(0);
+        self.to.write_all(&bytes).expect("the browser listens");
+        loop {
+            let message = self.from.recv_timeout(ANSWER_MAX);
+            let mut message = message.unwrap_or_else(|error| panic!("{method}: {error}"));
+            if message["id"] == json!(self.last_id) {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].take();
+            }
+            if message["method"].is_string() {
+                self.events.push(message);
+            }
+        }
+    }
+
+    /// Waits for something to happen, from now on.
+    pub(crate) fn wait_for(&mut self, method: &str) {
+        loop {
+            let event = self.from.recv_timeout(ANSWER_MAX);
+            let event = event.unwrap_or_else(|error| panic!("{method} never came: {error}"));
+            let came = event["method"] == method;
+            self.events.push(event);
+            if came {
+                return;
+            }
+        }
+    }
+
+    /// Loads a page, and returns when it is loaded.
+    pub(crate) fn go(&mut self, url: &str) {
+        let before = self.loads();
+        self.call("Page.navigate", &json!({ "url": url }));
+        while self.loads() == before {
+            self.wait_for("Page.loadEventFired");
+        }
+    }
+
+    fn loads(&self) -> usize {
+        self.events.iter().filter(|event| event["method"] == "Page.loadEventFired").count()
+    }
+
+    /// Evaluates an expression; a promise is waited for.
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
+        let params =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut answer = self.call("Runtime.evaluate", &params);
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].take()
+    }
+
+    /// Waits until an expression is true, looked at whenever the page changes.
+    pub(crate) fn until(&mut self, condition: &str) {
+        self.evaluate(&format!(
+            "new Promise((resolve) => {{
+                const look = () => {{ if ({condition}) {{ observer.disconnect(); resolve(true); }} }};
+                const observer = new MutationObserver(look);
+                observer.observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }});
+                look();
+            }})"
+        ));
+    }
+
+    /// Waits until a page that began after this time is loaded.
+    pub(crate) fn until_loaded_after(&mut self, origin: &Value) {
+        while self.evaluate("document.readyState === 'complete' && performance.timeOrigin")
+            == *origin
+            || self.evaluate("document.readyState") != "complete"
+        {
+            self.wait_for("Page.loadEventFired");
+        }
+    }
+
+    pub(crate) fn text(&mut self, selector: &str) -> String {
+        let text = self.evaluate(&format!("document.querySelector({selector:?})?.innerText ?? ''"));
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    pub(crate) fn press(&mut self, key: &str) {
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            _ => panic!("nobody needed {key} yet"),
+        };
+        let text = if key == "Enter" { "\r" } else { "" };
+        let mut params =
+            json!({ "type": "keyDown", "key": key, "code": key, "windowsVirtualKeyCode": code });
+        if !text.is_empty() {
+            params["text"] = json!(text);
+        }
+        self.call("Input.dispatchKeyEvent", &params);
+        params["type"] = json!("keyUp");
+        self.call("Input.dispatchKeyEvent", &params);
+    }
+
+    pub(crate) fn look(&mut self, look: Look) {
+        let Look { width, height, scheme } = look;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.call("Emulation.setDeviceMetricsOverride", &size);
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// Takes a picture of the whole page.
+    pub(crate) fn picture(&mut self, path: &Path) {
+        let params = json!({ "format": "png", "captureBeyondViewport": true });
+        let picture = self.call("Page.captureScreenshot", &params);
+        let png =
+            STANDARD.decode(picture["data"].as_str().expect("it is text")).expect("it is base64");
+        fs::create_dir_all(path.parent().expect("it has a folder")).expect("it can be made");
+        fs::write(path, png).expect("it can be written");
+    }
+
+    /// What the page complained of: exceptions, errors on the console, refusals of its own policy.
+    pub(crate) fn complaints(&self) -> Vec<&Value> {
+        let is_complaint = |event: &&Value| match event["method"].as_str() {
+            Some("Runtime.exceptionThrown") => true,
+            Some("Runtime.consoleAPICalled") => event["params"]["type"] == "error",
+            Some("Log.entryAdded") => event["params"]["entry"]["level"] != "verbose",
+            _ => false,
+        };
+        self.events.iter().filter(is_complaint).collect()
+    }
+
+    /// Every address that the page asked for.
+    pub(crate) fn requests(&self) -> Vec<&str> {
+        let asked =
+            self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
+        asked.filter_map(|event| event["params"]["request"]["url"].as_str()).collect()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

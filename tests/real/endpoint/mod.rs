@@ -1,0 +1,38 @@
+//! The endpoint as those meet it for whom it is: a browser, and a program that reads its description.
+
+mod browser;
+mod described;
+mod page;
+#[path = "../../it/endpoint/scene.rs"]
+mod scene;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cynosure::endpoint::view::Snapshot;
+use cynosure::endpoint::{Listening, Offer, Server};
+
+use self::scene::Scene;
+
+/// A world and the server that shows it.
+struct Stage {
+    scene: Arc<Scene>,
+    address: SocketAddr,
+    server: Server,
+}
+
+impl Stage {
+    fn show(snapshot: Snapshot) -> Self {
+        let scene = Arc::new(Scene::of(snapshot));
+        let listening = Listening::on(([127, 0, 0, 1], 0).into()).expect("loopback has ports");
+        let address = listening.addresses()[0];
+        let offer =
+            Offer { lookout: Arc::clone(&scene) as _, token: None, requests_per_minute: 10_000 };
+        let server = Server::start(&listening, offer).expect("it can be served");
+        Self { scene, address, server }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
