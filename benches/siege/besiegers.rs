@@ -120,9 +120,8 @@ async fn probe(address: SocketAddr, tally: Arc<Mutex<Tally>>) {
         let asked = async { ask(&mut TcpStream::connect(address).await.ok()?).await };
         let answer = timeout(PATIENCE, asked).await;
         let took = if matches!(answer, Ok(Some(_))) { began.elapsed() } else { PATIENCE };
-        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.probes.push(took.as_secs_f64() * 1000.0);
-        drop(tally);
+        let took = took.as_secs_f64() * 1000.0;
+        tally.lock().unwrap_or_else(PoisonError::into_inner).probes.push(took);
         sleep(PROBE_INTERVAL).await;
     }
 }
