@@ -3,6 +3,7 @@
 //! What cannot be queued or delivered is dropped. Metrics hold everything since counting began, so
 //! that the next ones make up for it; spans are a sample anyway.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -297,11 +298,7 @@ async fn attempt(
 ) -> Result<(), Undelivered> {
     let request = client.post(url.clone()).headers(headers.0.clone());
     let sent = request.header(CONTENT_TYPE, "application/json").body(json).send().await;
-    let response = sent.map_err(|error| Undelivered {
-        why: error.without_url().to_string(),
-        is_retryable: true,
-        told: None,
-    })?;
+    let response = sent.map_err(|error| unreached(&error))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -320,6 +317,14 @@ async fn attempt(
         ),
         told: told.map(|told| told.min(TOLD_MAX)),
     })
+}
+
+/// Without the address, which only the innermost cause never has.
+fn unreached(error: &reqwest::Error) -> Undelivered {
+    let causes = std::iter::successors(Error::source(error), |&link| link.source());
+    let why = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
+    let what = if error.is_timeout() { "no answer in time" } else { "no connection" };
+    Undelivered { why: format!("{what}: {why}"), is_retryable: true, told: None }
 }
 
 impl Fault for Undelivered {

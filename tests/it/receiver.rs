@@ -33,16 +33,16 @@ impl Posted {
 
 impl Receiver {
     /// Answers the requests with these statuses, and those that follow with 200.
-    pub(crate) fn answering(statuses: &[u16]) -> Self {
+    pub(crate) fn answering(statuses: &'static [u16]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, posted) = channel();
-        let mut statuses = statuses.to_vec().into_iter();
+        let mut statuses = statuses.iter();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read(&mut stream) else { continue };
-                let status = statuses.next().unwrap_or(200);
+                let status = statuses.next().unwrap_or(&200);
                 let reply = format!(
                     "HTTP/1.1 {status} So\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
                 );
