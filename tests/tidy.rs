@@ -17,15 +17,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", &["engine", "retry", "disk"]),
     ("state", &["engine", "disk"]),
     ("systemd", &["engine", "retry", "disk"]),
+    ("telemetry", &["engine", "retry"]),
     ("notify", &["engine"]),
     ("endpoint", &["engine", "words"]),
-    ("telemetry", &["engine"]),
     // Only what is rehearsed, and how files are read: the rehearsal must not need what it is made for.
     ("simulate", &["engine", "config"]),
     ("demo", &[]),
     (
         "worker",
-        &["engine", "retry", "disk", "config", "source", "ledger", "archive", "state", "systemd"],
+        &[
+            "engine",
+            "retry",
+            "disk",
+            "config",
+            "source",
+            "ledger",
+            "archive",
+            "state",
+            "systemd",
+            "telemetry",
+        ],
     ),
     // Beside the worker, of which it uses nothing: it must see what a stuck worker does not.
     ("monitor", &["engine", "retry", "disk", "config", "state", "systemd", "notify", "telemetry"]),
@@ -56,9 +67,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Crates and modules that only one folder may name, since each has one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger"]),
-    // Mailboxes are fetched by one client, and people are told by another: they share no limits, no gate
+    // Mailboxes are fetched by one client, and people are told by others: they share no limits, no gate
     // and no proxies, and the monitor must not need what fetches.
-    ("reqwest", &["source", "notify"]),
+    ("reqwest", &["source", "notify", "telemetry"]),
     ("lettre", &["notify"]),
     ("hyper::", &["demo", "endpoint", "source"]),
     ("maud", &["endpoint"]),

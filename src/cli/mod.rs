@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod explain;
+mod exporting;
 mod facts;
 #[cfg(debug_assertions)]
 mod failpoint;

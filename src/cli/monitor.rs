@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::args::Common;
 use crate::cli::exit::Exit;
+use crate::cli::exporting::Metrics;
 use crate::cli::health::Health;
 use crate::cli::logging;
 use crate::cli::place::Ground;
@@ -53,8 +54,10 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
     let feeding = feeding(&ground.environment);
     let mut seen = Seen::default();
     let mut health = Health::start(&ground)?;
+    let metrics = Metrics::open(&ground);
     loop {
         ground = reread(&common, ground);
+        metrics.follow(&ground);
         tokio::select! {
             () = RealWorld.offload(serving.following(&ground)) => {}
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),

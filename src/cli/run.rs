@@ -13,6 +13,7 @@ use tracing::{Instrument, error, error_span, warn};
 use crate::cli::args::{Common, RunArgs};
 use crate::cli::closing;
 use crate::cli::exit::Exit;
+use crate::cli::exporting::Traces;
 #[cfg(debug_assertions)]
 use crate::cli::failpoint;
 use crate::cli::guard::guard;
@@ -122,6 +123,7 @@ async fn all(
     signals.abort();
     telling.abort();
     notifier.tell(&[Word::Stopping]);
+    company.traces.close();
     match *was_asked.borrow() {
         Some(_) if supervised => Exit::StartAgain,
         Some(Asked::Interrupt) => Exit::Interrupted,
@@ -139,6 +141,7 @@ struct Company<'a> {
     /// The sources go out by the same proxies, and learn from one another which of them work.
     outlet: Outlet,
     breakers: Rc<Breakers>,
+    traces: Traces,
     screen: &'a Screen,
     is_alone: bool,
 }
@@ -160,7 +163,8 @@ impl<'a> Company<'a> {
         let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
         let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
         let (outlet, breakers) = (Outlet::default(), breakers(ground));
-        Self { ground, mode, supervision, gates, outlet, breakers, screen, is_alone }
+        let traces = Traces::open(ground);
+        Self { ground, mode, supervision, gates, outlet, breakers, traces, screen, is_alone }
     }
 
     fn start(
@@ -185,6 +189,7 @@ impl<'a> Company<'a> {
             opened,
             seat: board.seat(name.as_str()),
             secret: LastSecret::default(),
+            tracer: self.traces.of(name.as_str()),
         };
         let (view, views) = watch::channel(View::unknown());
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());

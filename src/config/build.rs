@@ -22,6 +22,7 @@ use super::settings::{
 use super::show::{quote, quote_key};
 use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
 use super::suggest::nearest;
+use super::telemetry;
 use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
@@ -41,9 +42,23 @@ const CALLS_OF_A_SHARE: RangeInclusive<u32> = 2..=100;
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
 const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 15] = [
-    "restart", "service", "backoff", "request", "retry", "proxy", "item", "breaker", "archive",
-    "source", "provider", "monitor", "health", "alert", "endpoint",
+const TABLES: [&str; 16] = [
+    "restart",
+    "service",
+    "backoff",
+    "request",
+    "retry",
+    "proxy",
+    "item",
+    "breaker",
+    "archive",
+    "source",
+    "provider",
+    "monitor",
+    "health",
+    "alert",
+    "endpoint",
+    "telemetry",
 ];
 
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
@@ -62,6 +77,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     let health = ask_table(reader, "health", health::health);
     let alert = alert::alert(reader);
     let endpoint = ask_table(reader, "endpoint", endpoint::endpoint);
+    let telemetry = ask_table(reader, "telemetry", telemetry::telemetry);
     let sources = sources(reader);
     proxy::refuse_exposed(reader, &proxy, &sources);
     let providers = providers(reader, &request);
@@ -80,6 +96,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
         health,
         alert,
         endpoint,
+        telemetry,
         sources,
         providers,
     }

@@ -25,6 +25,7 @@ mod settings;
 mod show;
 mod source;
 mod suggest;
+mod telemetry;
 mod units;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use self::settings::{
 pub use self::show::Entry;
 pub use self::source::{Auth, Kind, Source, SourceName};
 pub use self::suggest::nearest;
+pub use self::telemetry::{Telemetry, collector};
 pub use self::units::{parse_duration, write_duration};
 
 // What other files of ours are read with.

@@ -14,6 +14,7 @@ use super::proxy::Proxy;
 use super::retry::Retry;
 use super::source::{Source, SourceName};
 use super::suggest::nearest;
+use super::telemetry::Telemetry;
 use crate::engine::ErrorRule;
 use crate::engine::quota::QuotaPolicy;
 
@@ -33,6 +34,7 @@ pub struct Settings {
     pub health: Health,
     pub alert: Alert,
     pub endpoint: Endpoint,
+    pub telemetry: Telemetry,
     pub sources: BTreeMap<SourceName, Source>,
     pub providers: BTreeMap<String, Provider>,
 }

@@ -36,9 +36,8 @@ pub struct ScopeMemory {
 
 impl Remembered {
     /// Writes all of it as the file has it.
-    pub(crate) fn to_json(&mut self) -> Option<Vec<u8>> {
-        self.schema = SCHEMA;
-        serde_json::to_vec_pretty(self).ok()
+    pub(crate) fn into_json(self) -> Option<Vec<u8>> {
+        serde_json::to_vec_pretty(&Self { schema: SCHEMA, ..self }).ok()
     }
 }
 

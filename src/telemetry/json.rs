@@ -7,11 +7,11 @@ use crate::telemetry::{Family, Input, Series, Value, families};
 /// Writes all metrics: a member for each, with its type, what it means, and its series.
 #[must_use]
 pub fn json(input: &Input) -> Json {
-    let metrics: Map<String, Json> = families(input).into_iter().map(member).collect();
+    let metrics: Map<String, Json> = families(input).iter().map(member).collect();
     json!({ "at": input.at.to_string(), "metrics": metrics })
 }
 
-fn member(family: Family) -> (String, Json) {
+fn member(family: &Family) -> (String, Json) {
     let series: Vec<Json> = family.series.iter().map(one).collect();
     let json = json!({ "type": family.kind.name(), "help": family.help, "series": series });
     (family.name.to_owned(), json)

@@ -1,7 +1,9 @@
 //! Measures: turns what is known of sources, providers and the machine into metrics, and sends them on.
 //!
 //! ```text
-//! Input ──families──▶ Family … ──▶ text (Prometheus), json, otlp
+//! Input ──families──▶ Family … ──▶ text (Prometheus), json, otlp ─┐
+//!   └──────────────────────────────────────────────────▶ azure ───┼──▶ Exporter ──▶ collector
+//! Span … ──────────────────────────────────────────────▶ otlp ────┘
 //! ```
 //!
 //! Whoever serves `/metrics` gathers an [`Input`] and answers with [`text`], of the type
@@ -10,17 +12,24 @@
 //! The text is written here and not by a metrics library: those keep the counts themselves, and
 //! ours are kept in files that outlive the process which shows them.
 
+mod azure;
 mod family;
 mod input;
 mod json;
 mod machine;
+pub mod otlp;
+mod post;
 mod providers;
 mod sources;
+mod span;
 mod text;
 
+pub use self::azure::{Azure, Connection};
 pub use self::family::{Family, Kind, Series, Value};
 pub use self::input::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
 pub use self::json::json;
+pub use self::post::{Collector, Exporter, Headers, Outbox};
+pub use self::span::{Span, SpanId, TraceId, is_sampled};
 pub use self::text::{CONTENT_TYPE, text};
 
 /// All metrics there are, in the order in which they are shown. What is not known has no series,

@@ -125,6 +125,7 @@ pub(super) async fn live(
         policies: policies(settings),
         collect: retries.collect.clone(),
         meter,
+        tracer: task.tracer.clone(),
         proxies,
         circuits: Circuits::new(&task.breakers, &source.provider, task.name.as_str()),
         concurrency,

@@ -17,6 +17,7 @@ use crate::worker::gate::Gates;
 use crate::worker::life::{Birth, Changed, LastSecret, live};
 use crate::worker::liveness::Seat;
 use crate::worker::refusal::Refusal;
+use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
 
@@ -39,6 +40,7 @@ pub struct Task {
     pub opened: watch::Sender<u64>,
     pub seat: Seat,
     pub secret: LastSecret,
+    pub tracer: Tracer,
 }
 
 /// The configuration as it was read for all sources: at the start, and whenever a person asks.

@@ -5,6 +5,7 @@ mod bus;
 mod commands;
 mod demo;
 mod endpoint;
+mod export;
 mod hostile;
 mod http;
 mod jmap;
@@ -13,4 +14,5 @@ mod measure;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod outlet;
+mod receiver;
 mod telemetry;

@@ -17,7 +17,7 @@ use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Opening, Parts,
-    Seat, Shared, Stop, Store, View, World, drive,
+    Seat, Shared, Stop, Store, Tracer, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -361,6 +361,7 @@ impl Stage {
             policies: policies(),
             collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
             meter: Meter::new(figures),
+            tracer: Tracer::default(),
             proxies: None,
             circuits,
             concurrency: 8,

@@ -77,7 +77,7 @@ pub struct BreakerSeen {
     /// A provider, or what every source shares.
     pub name: String,
     pub phase: Phase,
-    pub until: Option<Moment>,
+    /// Why it is so.
     pub why: String,
 }
 

@@ -307,7 +307,6 @@ fn a_provider_that_is_down_is_one_concern() {
     facts.breakers = Ok(vec![BreakerSeen {
         name: "example".to_owned(),
         phase: Phase::Open,
-        until: None,
         why: "5 failures in a row".to_owned(),
     }]);
 
@@ -352,7 +351,6 @@ fn a_full_disk_is_the_one_cause_of_all_that_cannot_be_stored() {
     facts.breakers = Ok(vec![BreakerSeen {
         name: "archive".to_owned(),
         phase: Phase::Open,
-        until: None,
         why: "5 failures in a row".to_owned(),
     }]);
 

@@ -125,7 +125,6 @@ fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
     let seen = memories.into_iter().map(|(name, memory)| BreakerSeen {
         name,
         phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
-        until: memory.until.map(Moment),
         why: memory.last_change.map(|change| change.why).unwrap_or_default(),
     });
     Ok(seen.collect())

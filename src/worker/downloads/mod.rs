@@ -25,6 +25,8 @@ pub(super) struct Errand {
     pub item_id: ItemId,
     pub no: DocumentNo,
     pub wanted: Wanted,
+    /// When it was taken to be fetched.
+    pub asked_at: Moment,
 }
 
 /// An item with documents that are not answered yet.
@@ -147,7 +149,8 @@ impl Downloads {
         if !self.may_take(concurrency) {
             return None;
         }
-        let errand = self.queue.pop_front()?;
+        let mut errand = self.queue.pop_front()?;
+        errand.asked_at = now;
         if let Some(open) = self.open.get_mut(&errand.item) {
             open.began.get_or_insert(now);
         }
@@ -203,6 +206,7 @@ impl Downloads {
                 item_id: work.item.clone(),
                 no: document.no,
                 wanted: Wanted { document: document.id, blob: document.blob, size: document.size },
+                asked_at: now,
             }));
         }
     }

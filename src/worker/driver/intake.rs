@@ -14,6 +14,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) async fn take_in(&mut self, done: Done) {
         self.note_storage(&done);
         self.count_attempt(&done);
+        self.trace(&done);
         match done {
             Done::Shut(shut) => self.wait_for(shut).await,
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,

@@ -48,6 +48,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Takes in the last answers, when no decision hangs on them any more.
     pub(super) fn keep(&mut self, done: Done) {
         self.count_attempt(&done);
+        self.trace(&done);
         match done {
             Done::Fetched { errand, answer } => {
                 let (now, draw) = (self.world.now(), self.world.draw());

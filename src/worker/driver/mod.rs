@@ -9,6 +9,7 @@ mod intake;
 mod leave;
 mod perform;
 mod publish;
+mod trace;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::worker::downloads::{Downloads, Policies};
 use crate::worker::jobs::{Done, Shared};
 use crate::worker::liveness::Seat;
 use crate::worker::rate::Rate;
+use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
 use crate::worker::world::World;
 
@@ -112,6 +114,7 @@ pub struct Parts<S, W> {
     pub collect: Policy,
     /// Counts what the loop does, beside what the source counts.
     pub meter: Meter,
+    pub tracer: Tracer,
     /// The proxies that the source goes out by.
     pub proxies: Option<Arc<PoolHealth>>,
     pub circuits: Circuits,
@@ -133,6 +136,7 @@ struct Driver<S, W> {
     rules: Rules,
     collect: Policy,
     meter: Meter,
+    tracer: Tracer,
     proxies: Option<Arc<PoolHealth>>,
     circuits: Circuits,
     /// Wakes the loop when a breaker has changed.
@@ -160,6 +164,8 @@ struct Driver<S, W> {
     finishing: bool,
     /// The last failure with a reply, until that is kept.
     refused: Option<Failure>,
+    /// When the listing, or something about the service as a whole, was last asked for.
+    asked_at: Moment,
     published_at: Moment,
     figures: Published,
     logged_at: Moment,
@@ -193,6 +199,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         shared: parts.shared,
         rules: parts.rules,
         collect: parts.collect,
+        tracer: parts.tracer,
         proxies: parts.proxies,
         news: parts.circuits.news(),
         circuits: parts.circuits,
@@ -216,6 +223,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         proof: Proof::NotOwed,
         finishing: false,
         refused: None,
+        asked_at: now,
         // At once: whoever looks sees that there is a worker again.
         published_at: Moment::default(),
         figures: Published::default(),
@@ -334,6 +342,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.unsaved |= step.machine != self.machine;
         }
         self.count_step(&step.machine, now);
+        self.tracer.moved(&self.machine, &step.machine, now);
         self.machine = step.machine;
         self.seat.show(&self.machine);
         for effect in step.effects {

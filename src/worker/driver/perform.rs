@@ -18,6 +18,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let now = self.world.now();
         match effect {
             Effect::Look => {
+                self.asked_at = self.held_until(now);
                 self.jobs.push(jobs::look(
                     &self.source,
                     &self.shared,
@@ -72,6 +73,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     pub(super) fn collect(&mut self) {
+        self.asked_at = self.held_until(self.world.now());
         let Some(session) = &self.machine.session else { return };
         self.jobs.push(jobs::collect(
             &self.source,
@@ -131,6 +133,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         match self.proof {
             Proof::Owed => {
                 self.proof = Proof::Asked;
+                self.asked_at = now;
                 self.jobs.push(jobs::prove(&self.source, &self.circuits));
                 return;
             }

@@ -65,7 +65,7 @@ impl QuotaFile {
             let age = |memory: &ScopeMemory| now.0.saturating_sub(memory.quota.written_at);
             all.scopes.retain(|_, memory| age(memory) < FORGET_AFTER_MILLIS);
             all.scopes.insert(key.clone(), mine);
-            (all.to_json(), (revision, told))
+            (all.into_json(), (revision, told))
         })?;
         self.known.insert(key.clone(), revision);
         self.complained = false;

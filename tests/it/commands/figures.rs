@@ -56,3 +56,23 @@ fn figures_that_cannot_be_used_are_put_aside_and_hold_nothing_up() {
     assert_eq!(figures(&home).course.starts, 1);
     assert_eq!(home.read(&format!("{FILE}.unreadable-1")), "{\"schema\":99}");
 }
+
+#[test]
+fn a_client_that_is_made_anew_is_told_once_and_counted() {
+    // Nobody listens there.
+    let home = Home::of_work();
+    home.configure("attempts = 1", "attempts = 4\ndelay = \"1ms\"\nmax_delay = \"2ms\"");
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    let told = ran.err.matches("making the client anew: 3 requests in a row got no reply").count();
+    assert_eq!(told, 1, "{ran:?}");
+    let found = examine_figures(&RealDisk, &home.path("state/work/figures.json"));
+    let figures = found.read().unwrap();
+    let failed = figures.requests.by_class.unreachable;
+    assert!(failed >= 4, "{figures:?}");
+    assert_eq!(u64::from(figures.client.failures_in_a_row), failed);
+    assert_eq!(figures.client.rebuilt, failed / 3);
+    assert_eq!(figures.success_rate(), Some(0.0));
+    assert!(figures.course.errors >= 1 && figures.requests.retries >= 3);
+}

@@ -11,7 +11,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// What the surroundings of a test must not change.
-const UNWANTED: [&str; 10] = [
+const UNWANTED: [&str; 13] = [
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
     "CYNOSURE_LOG",
     "DBUS_SYSTEM_BUS_ADDRESS",
     "FAIL_CYNOSURE",
@@ -62,7 +65,7 @@ pub(crate) struct Ran {
 }
 
 /// A program that is still running; ended with the test.
-pub(crate) struct Running(pub(super) Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Home {
     /// With one source, `work`, which nobody serves.

@@ -93,6 +93,8 @@ fn what_is_installed_without_a_package_is_the_same_elsewhere() {
     for file in [
         "usr/local/bin/cynosure",
         "usr/local/share/man/man1/cynosure-run.1.gz",
+        "usr/local/share/cynosure/grafana/cynosure.json",
+        "usr/local/share/cynosure/prometheus/cynosure.rules.yml",
         "usr/local/share/bash-completion/completions/cynosure",
         "etc/polkit-1/rules.d/50-cynosure.rules",
         "etc/cynosure/config.toml",

@@ -1,0 +1,71 @@
+//! `[telemetry]`: where metrics and traces are sent, by those who collect them in one place.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::ask::plain_text;
+use super::auth::{read_credential, write_credential};
+use super::build::{SOME_TIME, seconds};
+use super::credential::CredentialRef;
+use super::merge::Variable;
+use super::reader::Section;
+use super::show::quote;
+use super::source::is_exposed;
+
+const ENDPOINT: &str = "otlp_endpoint";
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// The address below which an OpenTelemetry collector takes JSON; nowhere when `None`, unless
+    /// the environment names one.
+    pub otlp_endpoint: Option<Url>,
+    /// Sent as a bearer token.
+    pub otlp_token: Option<CredentialRef>,
+    /// How often metrics are sent.
+    pub interval: Duration,
+    /// The share of items whose requests are traced, from 0 to 1.
+    pub trace_share: f64,
+}
+
+/// Reads `[telemetry]`.
+pub(super) fn telemetry(table: &mut Section<'_, '_>) -> Telemetry {
+    let given = table.given(ENDPOINT, Variable::Text, |node| collector(plain_text(&node.value)?));
+    let (otlp_endpoint, place) = given.unzip();
+    table.enter(ENDPOINT, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), place);
+    Telemetry {
+        otlp_endpoint,
+        otlp_token: token(table),
+        interval: table.duration("interval", seconds(60), SOME_TIME),
+        trace_share: table.share("trace_share", 0.05),
+    }
+}
+
+/// Reads the address of a collector.
+///
+/// # Errors
+/// What is wrong with it; it is not quoted, since it might hold a secret.
+pub fn collector(text: &str) -> Result<Url, String> {
+    let help = "write \"https://…\", or \"http://127.0.0.1:4318\" for a collector on this machine";
+    let url = Url::parse(text).map_err(|_error| format!("is no address; {help}"))?;
+    if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
+        return Err(format!("is no address of the web; {help}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or a password; name a token by otlp_token".to_owned());
+    }
+    if is_exposed(&url) {
+        return Err(format!("is plain http, which others can read on the way; {help}"));
+    }
+    Ok(url)
+}
+
+fn token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
+    let fallback = table.reader.folder.clone();
+    let given = table.given("otlp_token", Variable::Toml, |node| {
+        read_credential(node, &node.place.folder().unwrap_or(fallback))
+    });
+    let (token, place) = given.unzip();
+    table.enter("otlp_token", token.as_ref().map(write_credential), place);
+    token
+}

@@ -1,0 +1,197 @@
+//! Azure Monitor: metrics and events of health for Application Insights, in the envelopes of its SDKs.
+//!
+//! The shape is that of Breeze, <https://github.com/microsoft/ApplicationInsights-Home/tree/master/EndpointSpecs>.
+
+use serde_json::{Map, Value as Json, json};
+use url::{Host, Url};
+
+use crate::engine::health::Report;
+use crate::engine::printable;
+use crate::engine::watch::Level;
+use crate::telemetry::Input;
+
+/// Where telemetry goes when a connection string does not say.
+const USUAL_ENDPOINT: &str = "https://dc.services.visualstudio.com/";
+
+const TRACK_PATH: &str = "v2.1/track";
+
+/// How many checks an event tells of, the worst first.
+const CHECKS_MAX: usize = 20;
+
+/// A resource of Application Insights.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Connection {
+    /// Where to post.
+    pub track: Url,
+    key: String,
+}
+
+/// Follows the level of health, so that each change is told once.
+#[derive(Clone, Debug, Default)]
+pub struct Azure {
+    level: Option<Level>,
+}
+
+impl Connection {
+    /// Reads a connection string, `InstrumentationKey=…;IngestionEndpoint=https://…/`.
+    ///
+    /// # Errors
+    /// One sentence, which does not quote it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (mut key, mut endpoint, mut suffix, mut location) = (None, None, None, None);
+        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let Some((name, value)) = part.split_once('=') else {
+                return Err("it has a part without a sign of equality".to_owned());
+            };
+            let value = Some(value.trim()).filter(|value| !value.is_empty());
+            match name.trim().to_ascii_lowercase().as_str() {
+                "instrumentationkey" => key = value,
+                "ingestionendpoint" => endpoint = value,
+                "endpointsuffix" => suffix = value,
+                "location" => location = value,
+                // LiveEndpoint, ApplicationId and others of which we have no use.
+                _ => {}
+            }
+        }
+        let Some(key) = key else { return Err("it names no InstrumentationKey".to_owned()) };
+        let place = location.map(|location| format!("{location}.")).unwrap_or_default();
+        let of_suffix = suffix.map(|suffix| format!("https://{place}dc.{suffix}/"));
+        let endpoint = endpoint.map(str::to_owned).or(of_suffix);
+        let mut endpoint = endpoint.unwrap_or_else(|| USUAL_ENDPOINT.to_owned());
+        if !endpoint.ends_with('/') {
+            endpoint.push('/');
+        }
+        let track = Url::parse(&endpoint).and_then(|base| base.join(TRACK_PATH));
+        match track {
+            Ok(track) if is_safe(&track) => Ok(Self { track, key: key.to_owned() }),
+            Ok(_) => Err("its IngestionEndpoint is not https".to_owned()),
+            Err(_) => Err("its IngestionEndpoint is no address".to_owned()),
+        }
+    }
+}
+
+/// Plain http is for this machine only.
+fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
+}
+
+/// Whether it is on this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+impl Azure {
+    /// Writes the metrics of this moment, and an event when the level of health has come to be
+    /// warning or critical. What is not known is left out.
+    pub fn envelopes(&mut self, input: &Input, connection: &Connection) -> Vec<Json> {
+        let metrics = metrics(input).into_iter().filter_map(|(name, value)| {
+            let metric = json!({ "name": name, "value": value?, "count": 1 });
+            let data = json!({ "ver": 2, "metrics": [metric], "properties": {} });
+            Some(envelope(input, connection, "Metric", "MetricData", &data))
+        });
+        let mut envelopes: Vec<Json> = metrics.collect();
+        envelopes.extend(self.event(input, connection));
+        envelopes
+    }
+
+    fn event(&mut self, input: &Input, connection: &Connection) -> Option<Json> {
+        let report = input.report.as_ref()?;
+        if self.level.replace(report.level) == Some(report.level) {
+            return None;
+        }
+        let name = match report.level {
+            Level::Critical => "health_critical",
+            Level::Warning => "health_warning",
+            Level::Healthy | Level::Unknown => return None,
+        };
+        let data = json!({ "ver": 2, "name": name, "properties": amiss(report) });
+        Some(envelope(input, connection, "Event", "EventData", &data))
+    }
+}
+
+/// The metrics of health, each in the unit that its name says or in percent.
+#[expect(clippy::cast_precision_loss, reason = "counts of restarts are small")]
+fn metrics(input: &Input) -> [(&'static str, Option<f64>); 5] {
+    let system = input.system.as_ref();
+    let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used * 100.0);
+    let unit = input.unit.as_ref();
+    [
+        ("health.disk_usage", disks.reduce(f64::max)),
+        ("health.memory_usage", system.and_then(|system| system.memory).map(|used| used * 100.0)),
+        ("health.heartbeat_age", heartbeat_age(input)),
+        ("health.crash_count", unit.map(|unit| unit.restarts as f64)),
+        ("health.service_active", unit.map(|unit| f64::from(u8::from(unit.is_active)))),
+    ]
+}
+
+/// Seconds since the worker that is silent for longest wrote its state.
+fn heartbeat_age(input: &Input) -> Option<f64> {
+    let standings = input.sources.iter().filter_map(|source| source.standing.as_ref());
+    let ages = standings.map(|standing| input.at.since(standing.last_updated).as_secs_f64());
+    ages.reduce(f64::max)
+}
+
+/// What is amiss, a property for each.
+fn amiss(report: &Report) -> Map<String, Json> {
+    let mut checks: Vec<_> =
+        report.checks.iter().filter(|check| check.level != Level::Healthy).collect();
+    checks.sort_by_key(|check| std::cmp::Reverse(check.level));
+    let told = checks.into_iter().take(CHECKS_MAX).map(|check| {
+        let key = format!("{} {}", check.name.name(), check.about);
+        (printable(key.trim_end()), Json::from(printable(&check.message)))
+    });
+    told.collect()
+}
+
+fn envelope(input: &Input, to: &Connection, what: &str, base_type: &str, data: &Json) -> Json {
+    json!({
+        "ver": 1,
+        "name": format!("Microsoft.ApplicationInsights.{what}"),
+        "time": input.at.to_string(),
+        "iKey": to.key,
+        "tags": {
+            "ai.cloud.role": "cynosure",
+            "ai.application.ver": input.version,
+            "ai.internal.sdkVersion": format!("cynosure:{}", input.version),
+        },
+        "data": { "baseType": base_type, "baseData": data },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_says_where_to_post() {
+        let track = |text| Connection::parse(text).map(|connection| connection.track.to_string());
+        let here = "InstrumentationKey=k; ingestionendpoint=https://we-5.in.example.com/;LiveEndpoint=https://l/";
+        assert_eq!(track(here).as_deref(), Ok("https://we-5.in.example.com/v2.1/track"));
+        let plain = "InstrumentationKey=k;IngestionEndpoint=http://127.0.0.1:9";
+        assert_eq!(track(plain).as_deref(), Ok("http://127.0.0.1:9/v2.1/track"));
+        let usual = "https://dc.services.visualstudio.com/v2.1/track";
+        assert_eq!(track("InstrumentationKey=k;").as_deref(), Ok(usual));
+        let suffix = "InstrumentationKey=k;EndpointSuffix=ai.example.com;Location=north";
+        assert_eq!(track(suffix).as_deref(), Ok("https://north.dc.ai.example.com/v2.1/track"));
+    }
+
+    #[test]
+    fn a_connection_string_that_is_none_is_refused_and_not_quoted() {
+        for text in [
+            "",
+            "s3cret",
+            "InstrumentationKey=",
+            "IngestionEndpoint=https://s3cret/",
+            "InstrumentationKey=s3cret;IngestionEndpoint=http://in.example.com/",
+            "InstrumentationKey=s3cret;IngestionEndpoint=nowhere",
+        ] {
+            let why = Connection::parse(text).unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
+        }
+    }
+}

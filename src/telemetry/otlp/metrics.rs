@@ -1,0 +1,64 @@
+//! Metrics for a collector.
+
+use serde_json::{Value as Json, json};
+
+use crate::telemetry::otlp::{attribute, nanoseconds, resource, scope};
+use crate::telemetry::{Family, Input, Kind, Series, Value, families};
+
+/// Counts and histograms hold everything since counting began.
+const CUMULATIVE: u8 = 2;
+
+/// Writes an `ExportMetricsServiceRequest` with all metrics.
+#[must_use]
+pub fn metrics(input: &Input) -> Json {
+    let at = nanoseconds(input.at);
+    let metrics: Vec<Json> = families(input).iter().map(|family| metric(family, &at)).collect();
+    json!({ "resourceMetrics": [{
+        "resource": resource(input.version),
+        "scopeMetrics": [{ "scope": scope(input.version), "metrics": metrics }],
+    }] })
+}
+
+fn metric(family: &Family, at: &str) -> Json {
+    let points: Vec<Json> = family.series.iter().map(|series| point(series, at)).collect();
+    let (name, description) = (family.name, family.help);
+    match family.kind {
+        Kind::Gauge => {
+            json!({ "name": name, "description": description, "gauge": { "dataPoints": points } })
+        }
+        Kind::Counter => json!({
+            "name": name,
+            "description": description,
+            "sum": {
+                "dataPoints": points,
+                "aggregationTemporality": CUMULATIVE,
+                "isMonotonic": true,
+            },
+        }),
+        Kind::Histogram => json!({
+            "name": name,
+            "description": description,
+            "histogram": { "dataPoints": points, "aggregationTemporality": CUMULATIVE },
+        }),
+    }
+}
+
+fn point(Series { labels, value }: &Series, at: &str) -> Json {
+    let attributes: Vec<Json> = labels.iter().map(|(key, value)| attribute(key, value)).collect();
+    match value {
+        Value::Number(number) => {
+            json!({ "attributes": attributes, "timeUnixNano": at, "asDouble": number })
+        }
+        Value::Histogram { buckets, beyond, sum } => {
+            let counts = buckets.iter().map(|(_, count)| count).chain([beyond]);
+            json!({
+                "attributes": attributes,
+                "timeUnixNano": at,
+                "count": value.count().unwrap_or(0).to_string(),
+                "sum": sum,
+                "bucketCounts": counts.map(u64::to_string).collect::<Vec<_>>(),
+                "explicitBounds": buckets.iter().map(|(bound, _)| bound).collect::<Vec<_>>(),
+            })
+        }
+    }
+}

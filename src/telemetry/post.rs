@@ -1,0 +1,350 @@
+//! Sends telemetry on, from a thread of its own: whatever the receiver does, nobody waits for it.
+//!
+//! What cannot be queued or delivered is dropped. Metrics hold everything since counting began, so
+//! that the next ones make up for it; spans are a sample anyway.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, StatusCode, redirect};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+use url::Url;
+
+use crate::retry::{Fault, Policy, Shape};
+use crate::telemetry::azure::is_loopback;
+use crate::telemetry::{Span, otlp};
+
+/// How much waits to be sent, at most: of spans and metrics together, and in bytes of metrics.
+const QUEUE_MAX: usize = 1_024;
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// Spans that are sent together.
+const BATCH_MAX: usize = 256;
+
+/// How long spans are gathered.
+const BATCH_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// One attempt to deliver, from beginning to end.
+const POST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// However long a receiver wants to be left alone.
+const TOLD_MAX: Duration = Duration::from_secs(60);
+
+/// Where spans go, and with which headers.
+#[derive(Clone, Debug)]
+pub struct Collector {
+    /// The address below which a collector takes what it is sent.
+    pub base: Url,
+    pub headers: Headers,
+    pub version: &'static str,
+}
+
+/// Headers that may hold a secret.
+#[derive(Clone, Default)]
+pub struct Headers(HeaderMap);
+
+/// The way to the thread. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    sender: Sender<Parcel>,
+    /// Bytes that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The thread, which ends when all ways to it are gone.
+#[derive(Debug)]
+pub struct Exporter {
+    outbox: Outbox,
+    done: mpsc::Receiver<()>,
+}
+
+#[derive(Debug)]
+enum Parcel {
+    Post { url: Url, headers: Headers, json: Vec<u8> },
+    Span(Box<Span>),
+}
+
+/// What came of an attempt, in words without secrets.
+#[derive(Debug)]
+struct Undelivered {
+    why: String,
+    is_retryable: bool,
+    told: Option<Duration>,
+}
+
+impl Parcel {
+    /// Those that are counted while they wait.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Post { json, .. } => json.len(),
+            Self::Span(_) => 0,
+        }
+    }
+}
+
+impl Headers {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// When it cannot stand in a header; neither name nor value is quoted.
+    pub fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        match (name, HeaderValue::from_str(value)) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                self.0.insert(name, value);
+                Ok(())
+            }
+            (Err(_), _) | (_, Err(_)) => {
+                Err("a header has characters that none can carry".to_owned())
+            }
+        }
+    }
+}
+
+impl Collector {
+    /// Below the address, with or without a stroke at its end.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+}
+
+impl Exporter {
+    /// Starts the thread. Spans go to the `collector`, and nowhere without one.
+    ///
+    /// # Errors
+    /// One sentence, when there can be no thread or no secure connections.
+    pub fn start(collector: Option<Collector>) -> Result<Self, String> {
+        let (sender, receiver) = channel(QUEUE_MAX);
+        let (ended, done) = mpsc::channel();
+        let made = client(Proxies::None).and_then(|near| Ok((near, client(Proxies::Usual)?)));
+        let (near, far) = made.map_err(|error| format!("no connections can be made: {error}"))?;
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("it cannot start: {error}"))?;
+        let carrier = Carrier {
+            near,
+            far,
+            collector,
+            waiting: Arc::clone(&waiting),
+            shape: Shape::FAST,
+            spans: Vec::new(),
+            has_complained: false,
+        };
+        let run = move || {
+            runtime.block_on(carrier.run(receiver));
+            drop(ended);
+        };
+        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(run);
+        thread.map_err(|error| format!("it cannot start: {error}"))?;
+        Ok(Self { outbox: Outbox { sender, waiting }, done })
+    }
+
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// Lets what is queued be delivered, for so long at most. Other outboxes must be gone.
+    pub fn close(self, limit: Duration) {
+        drop(self.outbox);
+        if self.done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            debug!("telemetry that is not delivered yet is given up");
+        }
+    }
+}
+
+impl Outbox {
+    /// Sends JSON, or drops it where too much waits already.
+    pub fn post(&self, url: Url, headers: Headers, json: &serde_json::Value) {
+        let json = serde_json::to_vec(json).unwrap_or_default();
+        let bytes = json.len();
+        if self.waiting.load(Ordering::Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX {
+            debug!("telemetry dropped: too much of it waits");
+            return;
+        }
+        self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        self.put(Parcel::Post { url, headers, json });
+    }
+
+    /// Sends a span with others, or drops it where too much waits already.
+    pub fn span(&self, span: Span) {
+        self.put(Parcel::Span(Box::new(span)));
+    }
+
+    fn put(&self, parcel: Parcel) {
+        let Err(TrySendError::Full(parcel) | TrySendError::Closed(parcel)) =
+            self.sender.try_send(parcel)
+        else {
+            return;
+        };
+        self.waiting.fetch_sub(parcel.bytes(), Ordering::Relaxed);
+        debug!("telemetry dropped: too much of it waits");
+    }
+}
+
+/// Whether the environment says by which proxies it goes out.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Proxies {
+    Usual,
+    None,
+}
+
+fn client(proxies: Proxies) -> reqwest::Result<Client> {
+    // Fails when there is one already, which is as good.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let builder = match proxies {
+        Proxies::Usual => Client::builder(),
+        Proxies::None => Client::builder().no_proxy(),
+    };
+    builder
+        .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .timeout(POST_TIMEOUT)
+        .build()
+}
+
+struct Carrier {
+    /// For receivers on this machine.
+    near: Client,
+    far: Client,
+    collector: Option<Collector>,
+    waiting: Arc<AtomicUsize>,
+    shape: Shape,
+    /// Gathered to be sent together.
+    spans: Vec<Span>,
+    has_complained: bool,
+}
+
+impl Carrier {
+    async fn run(mut self, mut parcels: Receiver<Parcel>) {
+        let mut due = Instant::now();
+        loop {
+            let is_waiting = !self.spans.is_empty();
+            let parcel = tokio::select! {
+                parcel = parcels.recv() => parcel,
+                () = tokio::time::sleep_until(due), if is_waiting => {
+                    self.send_spans().await;
+                    continue;
+                }
+            };
+            if let Some(parcel) = &parcel {
+                self.waiting.fetch_sub(parcel.bytes(), Ordering::Relaxed);
+            }
+            match parcel {
+                Some(Parcel::Post { url, headers, json }) => self.send(&url, &headers, json).await,
+                Some(Parcel::Span(span)) => {
+                    if self.spans.is_empty() {
+                        due = Instant::now() + BATCH_AGE_MAX;
+                    }
+                    self.spans.push(*span);
+                    if self.spans.len() >= BATCH_MAX {
+                        self.send_spans().await;
+                    }
+                }
+                None => {
+                    // Whoever ends does not wait for a second attempt.
+                    self.shape.max_attempts = 1;
+                    return self.send_spans().await;
+                }
+            }
+        }
+    }
+
+    async fn send_spans(&mut self) {
+        let spans = std::mem::take(&mut self.spans);
+        let Some(collector) = self.collector.clone().filter(|_| !spans.is_empty()) else { return };
+        let json = otlp::spans(&spans, collector.version);
+        let json = serde_json::to_vec(&json).unwrap_or_default();
+        self.send(&collector.at(otlp::TRACES_PATH), &collector.headers, json).await;
+    }
+
+    /// Delivers it, or says once that it could not.
+    async fn send(&mut self, url: &Url, headers: &Headers, json: Vec<u8>) {
+        let json = bytes::Bytes::from(json);
+        let policy = Policy::new("telemetry", self.shape);
+        let client = if is_loopback(url) { &self.near } else { &self.far };
+        let sent = policy.run(async || attempt(client, url, headers, json.clone()).await);
+        let host = url.host_str().unwrap_or_default();
+        match sent.await {
+            Ok(()) => self.has_complained = false,
+            Err(gave_up) if self.has_complained => debug!(host, "telemetry dropped: {gave_up}"),
+            Err(gave_up) => {
+                warn!(host, "telemetry is not delivered, and dropped until it is: {gave_up}");
+                self.has_complained = true;
+            }
+        }
+    }
+}
+
+async fn attempt(
+    client: &Client,
+    url: &Url,
+    headers: &Headers,
+    json: bytes::Bytes,
+) -> Result<(), Undelivered> {
+    let request = client.post(url.clone()).headers(headers.0.clone());
+    let sent = request.header(CONTENT_TYPE, "application/json").body(json).send().await;
+    let response = sent.map_err(|error| unreached(&error))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let told = told.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    Err(Undelivered {
+        why: format!("the receiver says {status}"),
+        // Those that the specification names.
+        is_retryable: matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        ),
+        told: told.map(|told| told.min(TOLD_MAX)),
+    })
+}
+
+/// Without the address, which only the innermost cause never has.
+fn unreached(error: &reqwest::Error) -> Undelivered {
+    let causes = std::iter::successors(Error::source(error), |&link| link.source());
+    let why = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
+    let what = if error.is_timeout() { "no answer in time" } else { "no connection" };
+    Undelivered { why: format!("{what}: {why}"), is_retryable: true, told: None }
+}
+
+impl Fault for Undelivered {
+    fn is_retryable(&self) -> bool {
+        self.is_retryable
+    }
+
+    fn told(&self) -> Option<Duration> {
+        self.told
+    }
+}
+
+impl fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers").field("count", &self.0.len()).finish()
+    }
+}

@@ -1,0 +1,122 @@
+//! One stretch of work, and whose part it is: session, stage, request.
+//!
+//! Names are made from what they name: a session that goes on after a restart of the process is one
+//! trace, though no process saw all of it.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::{Moment, SessionId, Status};
+
+/// What is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub trace: TraceId,
+    pub id: SpanId,
+    pub parent: Option<SpanId>,
+    pub name: &'static str,
+    /// A question to the server, and no work of our own.
+    pub is_request: bool,
+    pub from: Moment,
+    pub to: Moment,
+    /// Nothing secret, and of the server's words only names.
+    pub attributes: Vec<(&'static str, String)>,
+    /// Why it did not lead to what was wanted.
+    pub failure: Option<String>,
+}
+
+/// One session of one source.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TraceId([u8; 16]);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SpanId([u8; 8]);
+
+impl TraceId {
+    #[must_use]
+    pub fn of(source: &str, session: &SessionId) -> Self {
+        Self(shortened(&[b"session", source.as_bytes(), session.as_str().as_bytes()]))
+    }
+}
+
+impl SpanId {
+    /// The whole session.
+    #[must_use]
+    pub fn of_session(trace: TraceId) -> Self {
+        Self(shortened(&[b"root", &trace.0]))
+    }
+
+    /// The time that the session was in a state.
+    #[must_use]
+    pub fn of_stage(trace: TraceId, status: Status, since: Moment) -> Self {
+        Self(shortened(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
+    }
+
+    /// One request within it, of what was asked for.
+    #[must_use]
+    pub fn of_request(stage: Self, what: &str, from: Moment) -> Self {
+        Self(shortened(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
+    }
+}
+
+/// A hash of the parts, no two lists of which run together.
+fn shortened<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    let hash = hash.finalize();
+    std::array::from_fn(|at| hash[at])
+}
+
+/// Whether something with this name belongs to the `share` of all that is traced, in `0.0..=1.0`: the
+/// same every time, so that an item is traced through all its attempts.
+#[must_use]
+pub fn is_sampled(name: &str, share: f64) -> bool {
+    let draw = u32::from_be_bytes(shortened(&[b"sample", name.as_bytes()]));
+    f64::from(draw) < share * (f64::from(u32::MAX) + 1.0)
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sampled_is_about_its_share_and_always_the_same() {
+        let sampled =
+            |share| (0..10_000).filter(|no| is_sampled(&format!("item{no}"), share)).count();
+
+        assert_eq!((sampled(0.0), sampled(1.0)), (0, 10_000));
+        assert!((900..1_100).contains(&sampled(0.1)), "{}", sampled(0.1));
+        assert_eq!(sampled(0.1), sampled(0.1));
+    }
+
+    #[test]
+    fn a_session_has_one_name_and_its_stages_have_others() {
+        let trace = |source, session| TraceId::of(source, &SessionId::new(session));
+        assert_eq!(trace("work", "session_1"), trace("work", "session_1"));
+        assert_ne!(trace("work", "session_1"), trace("work", "session_2"));
+        assert_ne!(trace("ab", "c"), trace("a", "bc"), "names do not run together");
+
+        let trace = trace("work", "session_1");
+        let stage = |status, since| SpanId::of_stage(trace, status, Moment(since));
+        assert_ne!(stage(Status::Collecting, 1), stage(Status::Downloading, 1));
+        assert_ne!(stage(Status::Collecting, 1), stage(Status::Collecting, 2));
+        assert_eq!(trace.to_string().len(), 32);
+        assert_eq!(SpanId::of_session(trace).to_string().len(), 16);
+    }
+}

@@ -1,0 +1,114 @@
+//! Tells a collector how a session went: its stages, and a sample of its requests.
+
+use std::rc::Rc;
+
+use crate::engine::{Failure, Machine, Moment, Session, State, Status, printable};
+use crate::telemetry::{Outbox, Span, SpanId, TraceId, is_sampled};
+
+/// Writes spans for one source. By default nobody wants them.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer {
+    to: Option<Outbox>,
+    source: Rc<str>,
+    /// Of the items whose requests are told.
+    share: f64,
+}
+
+/// A question to the server that has been answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) name: &'static str,
+    /// The item and its document, where it was about one.
+    pub(super) item: Option<(&'a str, &'a str)>,
+    pub(super) from: Moment,
+    pub(super) failure: Option<&'a Failure>,
+}
+
+impl Tracer {
+    /// Tells a collector of a `share` of the items, in `0.0..=1.0`, and of all else.
+    #[must_use]
+    pub fn new(to: Outbox, source: &str, share: f64) -> Self {
+        Self { to: Some(to), source: Rc::from(source), share }
+    }
+
+    /// Notes that the source came from one state into another.
+    pub(super) fn moved(&self, before: &Machine, after: &Machine, now: Moment) {
+        let (Some(to), Some(session)) = (&self.to, &before.session) else { return };
+        let is_over = before.status() != after.status();
+        // What came after the end of a session was no part of it.
+        if !is_over || before.status() == Status::Completed {
+            return;
+        }
+        let trace = TraceId::of(&self.source, &session.id);
+        to.span(self.stage(trace, before, now));
+        if after.status() == Status::Completed {
+            to.span(self.session(trace, session, now));
+        }
+    }
+
+    /// Notes a request that was answered.
+    pub(super) fn answered(&self, machine: &Machine, asked: Asked<'_>, now: Moment) {
+        let (Some(to), Some(session)) = (&self.to, &machine.session) else { return };
+        if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
+            return;
+        }
+        let trace = TraceId::of(&self.source, &session.id);
+        let stage = SpanId::of_stage(trace, machine.status(), machine.state_since);
+        // Of one item, several documents may be asked for in the same millisecond.
+        let what = asked.item.map_or(asked.name, |(_, document)| document);
+        let item = asked.item.map(|(item, _)| ("item", printable(item)));
+        to.span(Span {
+            trace,
+            id: SpanId::of_request(stage, what, asked.from),
+            parent: Some(stage),
+            name: asked.name,
+            is_request: true,
+            from: asked.from,
+            to: now,
+            attributes: [self.of_source()].into_iter().chain(item).collect(),
+            failure: asked.failure.map(|failure| failure.cause.name().to_owned()),
+        });
+    }
+
+    fn session(&self, trace: TraceId, session: &Session, now: Moment) -> Span {
+        Span {
+            trace,
+            id: SpanId::of_session(trace),
+            parent: None,
+            name: "session",
+            is_request: false,
+            from: session.started,
+            to: now,
+            attributes: vec![self.of_source(), ("session", session.id.to_string())],
+            failure: None,
+        }
+    }
+
+    fn stage(&self, trace: TraceId, machine: &Machine, now: Moment) -> Span {
+        let status = machine.status();
+        let cause = match machine.state {
+            State::Error { .. } | State::AuthFailed { .. } => {
+                machine.last_error.as_ref().map(|error| error.cause.name().to_owned())
+            }
+            State::Idle { .. }
+            | State::Working(_)
+            | State::Completed
+            | State::RateLimited { .. } => None,
+        };
+        Span {
+            trace,
+            id: SpanId::of_stage(trace, status, machine.state_since),
+            parent: Some(SpanId::of_session(trace)),
+            name: status.name(),
+            is_request: false,
+            from: machine.state_since,
+            to: now,
+            attributes: vec![self.of_source(), ("reason", machine.reason.clone())],
+            failure: cause,
+        }
+    }
+
+    fn of_source(&self) -> (&'static str, String) {
+        ("source", self.source.to_string())
+    }
+}

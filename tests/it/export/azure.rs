@@ -1,0 +1,89 @@
+//! Health for Azure Monitor, envelope by envelope.
+
+use std::collections::BTreeMap;
+
+use cynosure::engine::health::{Area, Check, Report};
+use cynosure::engine::watch::Level;
+use cynosure::telemetry::{Azure, Connection, Input};
+use serde_json::Value;
+
+use crate::metrics::{NOW, input};
+
+const KEY: &str = "00000000-1111-2222-3333-444444444444";
+
+fn connection() -> Connection {
+    let text = format!("InstrumentationKey={KEY};IngestionEndpoint=https://in.example.com/");
+    Connection::parse(&text).unwrap()
+}
+
+fn with_level(level: Level) -> Input {
+    let checks = vec![
+        Check::new(Area::Heartbeat, "silent", level, "has not written its state").about("work"),
+        Check::new(Area::Service, "active", Level::Healthy, "runs"),
+    ];
+    Input { report: Some(Report::new(checks, NOW)), ..input(2) }
+}
+
+fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
+    envelopes.iter().filter(|envelope| envelope["data"]["baseType"] == base_type).collect()
+}
+
+#[test]
+fn the_metrics_of_health_are_those_that_are_promised() {
+    let envelopes = Azure::default().envelopes(&input(2), &connection());
+
+    let metrics: BTreeMap<_, _> = of_type(&envelopes, "MetricData")
+        .iter()
+        .map(|envelope| {
+            assert_eq!(envelope["name"], "Microsoft.ApplicationInsights.Metric");
+            assert_eq!((&envelope["ver"], &envelope["iKey"]), (&Value::from(1), &Value::from(KEY)));
+            assert_eq!(envelope["time"], "2026-03-07T09:05:03.456Z");
+            assert_eq!(envelope["tags"]["ai.cloud.role"], "cynosure");
+            let data = &envelope["data"]["baseData"];
+            assert_eq!(
+                (&data["ver"], data["metrics"].as_array().unwrap().len()),
+                (&Value::from(2), 1)
+            );
+            let metric = &data["metrics"][0];
+            (metric["name"].as_str().unwrap(), metric["value"].as_f64().unwrap())
+        })
+        .collect();
+    let expected = [
+        ("health.crash_count", 3.0),
+        ("health.disk_usage", 85.0),
+        ("health.heartbeat_age", 0.0),
+        ("health.memory_usage", 40.0),
+        ("health.service_active", 1.0),
+    ];
+    assert_eq!(metrics, BTreeMap::from(expected));
+}
+
+#[test]
+fn each_turn_to_the_worse_is_one_event() {
+    let (mut azure, connection) = (Azure::default(), connection());
+    let mut events = |level| -> Vec<String> {
+        let envelopes = azure.envelopes(&with_level(level), &connection);
+        let events = of_type(&envelopes, "EventData").into_iter();
+        events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+
+    assert_eq!(events(Level::Healthy), [""; 0]);
+    assert_eq!(events(Level::Warning), ["health_warning"]);
+    assert_eq!(events(Level::Warning), [""; 0]);
+    assert_eq!(events(Level::Critical), ["health_critical"]);
+    assert_eq!(events(Level::Critical), [""; 0]);
+    assert_eq!(events(Level::Unknown), [""; 0]);
+    assert_eq!(events(Level::Warning), ["health_warning"]);
+
+    let envelopes = Azure::default().envelopes(&with_level(Level::Critical), &connection);
+    let properties = &of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
+    let told = properties.as_object().unwrap();
+    assert_eq!(told.len(), 1, "what is well is not told");
+    assert_eq!(told["heartbeat work"], "has not written its state");
+}
+
+#[test]
+fn what_is_not_known_is_not_sent() {
+    let bare = Input { system: None, unit: None, report: None, sources: Vec::new(), ..input(0) };
+    assert_eq!(Azure::default().envelopes(&bare, &connection()), [Value::Null; 0]);
+}

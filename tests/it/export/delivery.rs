@@ -1,0 +1,89 @@
+//! How telemetry is delivered, or not.
+
+use std::time::Duration;
+
+use cynosure::telemetry::{Collector, Exporter, Headers};
+use serde_json::json;
+use tokio::time::Instant;
+use url::Url;
+
+use super::spans;
+use crate::commands::home::silent;
+use crate::receiver::Receiver;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn collector(url: &str) -> Collector {
+    let mut headers = Headers::default();
+    headers.add("authorization", "Bearer s3cret").unwrap();
+    Collector { base: url.parse().unwrap(), headers, version: "1.2.3" }
+}
+
+#[test]
+fn spans_are_sent_together_to_where_a_collector_takes_them() {
+    let receiver = Receiver::answering(&[]);
+    let exporter = Exporter::start(Some(collector(&format!("{}/otel/", receiver.url())))).unwrap();
+
+    spans().into_iter().for_each(|span| exporter.outbox().span(span));
+    exporter.close(LONG);
+
+    let posted = receiver.next();
+    assert_eq!(posted.path, "/otel/v1/traces");
+    assert_eq!(posted.header("authorization"), Some("Bearer s3cret"));
+    assert_eq!(posted.header("content-type"), Some("application/json"));
+    let sent = &posted.json["resourceSpans"][0]["scopeSpans"][0]["spans"];
+    assert_eq!(sent.as_array().unwrap().len(), 3);
+    assert!(receiver.is_empty());
+}
+
+#[test]
+fn what_is_refused_for_now_is_tried_again_and_nothing_else() {
+    let receiver = Receiver::answering(&[503, 200, 400, 302]);
+    let exporter = Exporter::start(None).unwrap();
+    let url: Url = receiver.url().parse().unwrap();
+    let post = |name: &str| {
+        exporter.outbox().post(url.clone(), Headers::default(), &json!({ "name": name }));
+    };
+
+    ["first", "second", "third", "fourth"].into_iter().for_each(post);
+
+    let names: Vec<_> = (0..5).map(|_| receiver.next().json["name"].clone()).collect();
+    assert_eq!(names, ["first", "first", "second", "third", "fourth"]);
+    exporter.close(LONG);
+    assert!(receiver.is_empty());
+}
+
+/// A hundred times what may wait, to somebody who never answers.
+#[tokio::test]
+async fn a_receiver_that_never_answers_holds_up_nobody() {
+    let listener = silent();
+    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let exporter = Exporter::start(Some(collector(url.as_str()))).unwrap();
+    let outbox = exporter.outbox();
+    let large = json!({ "filling": "x".repeat(1 << 20) });
+
+    let began = Instant::now();
+    for _ in 0..100 {
+        outbox.post(url.clone(), Headers::default(), &large);
+    }
+    for _ in 0..33_000 {
+        spans().into_iter().for_each(|span| outbox.span(span));
+    }
+    let queued = began.elapsed();
+    drop(outbox);
+    let began = Instant::now();
+    exporter.close(Duration::from_millis(200));
+
+    assert!(queued < Duration::from_secs(10), "{queued:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_header_that_none_can_carry_is_not_quoted() {
+    for (name, value) in [("x", "s3cret\n"), ("s3cret\n", "x"), ("", "s3cret")] {
+        let why = Headers::default().add(name, value).unwrap_err();
+        assert!(!why.contains("s3cret"), "{why}");
+    }
+    let shown = format!("{:?}", collector("http://127.0.0.1/"));
+    assert!(!shown.contains("s3cret"), "{shown}");
+}

@@ -1,0 +1,35 @@
+//! What is sent to collectors, judged by the definitions of those who made them, and what happens when nobody takes it.
+
+mod azure;
+mod delivery;
+mod otlp;
+mod program;
+
+use cynosure::engine::{Moment, SessionId, Status};
+use cynosure::telemetry::{Span, SpanId, TraceId};
+
+use crate::metrics::NOW;
+
+/// A request within a stage within a session, the innermost first.
+fn spans() -> Vec<Span> {
+    let trace = TraceId::of("work", &SessionId::new("session_1772874000"));
+    let (session, began) = (SpanId::of_session(trace), Moment(1_772_874_000_000));
+    let stage = SpanId::of_stage(trace, Status::Downloading, began);
+    let span = |id, parent, name, failure: Option<&str>| Span {
+        trace,
+        id,
+        parent,
+        name,
+        is_request: failure.is_some(),
+        from: began,
+        to: NOW,
+        attributes: vec![("source", "work".to_owned())],
+        failure: failure.map(str::to_owned),
+    };
+    let request = SpanId::of_request(stage, "T1", began);
+    vec![
+        span(request, Some(stage), "fetch", Some("server")),
+        span(stage, Some(session), "downloading", None),
+        span(session, None, "session", None),
+    ]
+}

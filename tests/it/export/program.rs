@@ -1,0 +1,128 @@
+//! The program itself, which sends what it measures to whom the environment or the configuration names.
+
+use std::collections::BTreeSet;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use rustix::process::Signal;
+
+use crate::commands::home::{Home, Running, silent};
+use crate::receiver::Receiver;
+
+const OTLP: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const AZURE: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+
+/// All spans that a run sends, until that of its session.
+fn spans_of(receiver: &Receiver) -> Vec<Span> {
+    let mut spans = Vec::new();
+    while !spans.iter().any(|span: &Span| span.name == "session") {
+        let posted = receiver.next();
+        assert_eq!(posted.path, "/v1/traces");
+        let request: ExportTraceServiceRequest = serde_json::from_value(posted.json).unwrap();
+        spans.extend(
+            request
+                .resource_spans
+                .into_iter()
+                .flat_map(|of| of.scope_spans)
+                .flat_map(|of| of.spans),
+        );
+    }
+    spans
+}
+
+#[test]
+fn a_run_is_one_trace_of_session_stages_and_requests() {
+    let (home, receiver) = (Home::served(20), Receiver::answering(&[]));
+    home.write(
+        "config.toml",
+        &format!("{}\n[telemetry]\ntrace_share = 1.0\n", home.read("config.toml")),
+    );
+
+    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let spans = spans_of(&receiver);
+    let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+    assert_eq!(spans.iter().map(|span| &span.trace_id).collect::<BTreeSet<_>>().len(), 1);
+    let (session, downloading) = (named("session")[0], named("downloading")[0]);
+    assert_eq!(downloading.parent_span_id, session.span_id);
+    assert_eq!(named("collecting").len(), 1);
+    assert!(!named("page").is_empty());
+    let fetched = named("fetch");
+    assert_eq!(fetched.len(), home.messages().len());
+    for fetch in fetched {
+        assert_eq!(fetch.parent_span_id, downloading.span_id);
+        assert!(fetch.start_time_unix_nano >= downloading.start_time_unix_nano);
+        assert!(fetch.end_time_unix_nano <= session.end_time_unix_nano);
+    }
+    let ids: BTreeSet<_> = spans.iter().map(|span| &span.span_id).collect();
+    assert_eq!(ids.len(), spans.len(), "no two spans have one name");
+}
+
+#[test]
+fn only_a_share_of_the_items_is_traced() {
+    let (home, receiver) = (Home::served(20), Receiver::answering(&[]));
+    home.write(
+        "config.toml",
+        &format!("{}\n[telemetry]\ntrace_share = 0.0\n", home.read("config.toml")),
+    );
+
+    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let spans = spans_of(&receiver);
+    assert!(!spans.iter().any(|span| span.name == "fetch"), "{spans:?}");
+}
+
+#[test]
+fn a_collector_that_is_dead_costs_the_work_nothing() {
+    let home = Home::served(60);
+    let dead = silent();
+    let url = format!("http://{}", dead.local_addr().unwrap());
+    home.write(
+        "config.toml",
+        &format!(
+            "{}\n[telemetry]\ntrace_share = 1.0\notlp_endpoint = \"{url}\"\n",
+            home.read("config.toml")
+        ),
+    );
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("listed 60 = stored 60"), "{ran:?}");
+}
+
+#[test]
+fn what_names_no_collector_is_reported_and_nothing_is_sent() {
+    let home = Home::served(3);
+    for wrong in ["nonsense", "http://collector.example.com:4318", "https://me:s3cret@example.com"]
+    {
+        let ran = home.end(home.command(&["run", "--once"]).env(OTLP, wrong));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.err.contains("no telemetry is sent: OTEL_EXPORTER_OTLP_ENDPOINT"), "{ran:?}");
+        assert!(!ran.err.contains("s3cret"), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_monitor_sends_metrics_to_collector_and_azure() {
+    let (home, receiver) = (Home::served(5), Receiver::answering(&[]));
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    let azure = format!("InstrumentationKey=k1;IngestionEndpoint={}/", receiver.url());
+    let mut command = home.command(&["monitor"]);
+    command.env(OTLP, receiver.url()).env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b");
+    command.env(AZURE, azure);
+
+    let mut monitor = Running(command.spawn().unwrap());
+    let (first, second) = (receiver.next(), receiver.next());
+
+    assert_eq!((first.path.as_str(), first.header("x-tenant")), ("/v1/metrics", Some("a b")));
+    let text = first.json.to_string();
+    assert!(text.contains("cynosure_items_stored_total"), "{text}");
+    assert_eq!((second.path.as_str(), second.header("x-tenant")), ("/v2.1/track", None));
+    assert_eq!(second.json[0]["iKey"], "k1");
+    assert_eq!(second.json[0]["data"]["baseData"]["metrics"][0]["name"], "health.heartbeat_age");
+    monitor.signal(Signal::TERM);
+    assert!(monitor.0.wait().unwrap().code().is_some());
+}
