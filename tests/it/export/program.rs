@@ -55,6 +55,10 @@ fn a_run_is_one_trace_of_session_stages_and_requests() {
         assert!(fetch.start_time_unix_nano >= downloading.start_time_unix_nano);
         assert!(fetch.end_time_unix_nano <= session.end_time_unix_nano);
     }
+    for span in &spans {
+        let names = ["session", "collecting", "downloading", "page", "prove", "fetch"];
+        assert!(names.contains(&span.name.as_str()), "{} is no part of it", span.name);
+    }
     let ids: BTreeSet<_> = spans.iter().map(|span| &span.span_id).collect();
     assert_eq!(ids.len(), spans.len(), "no two spans have one name");
 }
