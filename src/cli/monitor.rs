@@ -232,7 +232,9 @@ impl Health {
         Ok(RealWorld.offload(move || {
             let seen = look.look(&gatherers, findings, now);
             let published = look.publish(&seen, now);
-            if let Err(failure) = published.and(look.tell(&seen, &post, now).map(drop)) {
+            // People are told even where it cannot be published.
+            let told = look.tell(&seen, &post, now).map(drop);
+            if let Err(failure) = published.and(told) {
                 error!(cause = %failure.cause, "cannot write down how everything is: {failure}");
             }
         }))

@@ -96,11 +96,6 @@ impl Known {
         }
     }
 
-    /// The scope, and what is known of it.
-    pub(super) fn into_parts(self) -> (String, Standing) {
-        (printable(&self.key.to_string()), self.standing)
-    }
-
     pub(super) fn to_view(&self) -> view::Quota {
         view::Quota {
             scope: printable(&self.key.to_string()),

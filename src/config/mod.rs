@@ -13,6 +13,7 @@ mod environment;
 mod error_rules;
 mod file;
 mod health;
+mod mail;
 mod merge;
 mod mistake;
 mod place;
@@ -32,11 +33,12 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::alert::{Address, Alert, Mail, Webhook};
+pub use self::alert::{Address, Alert, Webhook};
 pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
 pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;
 pub use self::health::Health;
+pub use self::mail::Mail;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
 pub use self::provider::{Provider, Route, SharedBy};

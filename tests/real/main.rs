@@ -9,12 +9,14 @@ mod corpus;
 mod cyrus;
 mod door;
 mod endpoint;
+mod exim;
 mod full;
 mod http;
 mod imap;
 mod jmap;
 mod kill;
 mod large;
+mod mail;
 mod memory;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;

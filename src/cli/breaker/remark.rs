@@ -27,11 +27,6 @@ impl Remarks {
         Self { breakers, now }
     }
 
-    #[must_use]
-    pub(in crate::cli) fn breakers(&self) -> &[Breaker] {
-        &self.breakers
-    }
-
     /// What to say of a source of this provider; nothing while all is well.
     #[must_use]
     pub(in crate::cli) fn of(&self, provider: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod alert;
+mod endpoint;
 mod error_rules;
 mod layers;
 mod proxy;

@@ -1,5 +1,6 @@
 //! The unit and the work of each source, as the watch over them found it.
 
+use crate::engine::health::sources::TOO_LONG;
 use crate::engine::health::{Area, Check, Facts, Thresholds, or_well};
 use crate::engine::watch::{Finding, Level, Subject};
 use crate::engine::{Moment, span};
@@ -54,7 +55,7 @@ fn too_long(facts: &Facts, name: &str, thresholds: &Thresholds, now: Moment) -> 
     let age = now.since(source.state.as_ref()?.session_since?);
     let is_long = age > thresholds.session;
     is_long.then(|| {
-        Check::new(Area::Execution, "too_long", Level::Warning, "its session takes very long")
+        Check::new(Area::Execution, TOO_LONG, Level::Warning, "its session takes very long")
             .about(name)
             .measured(span(age), format!("more than {}", span(thresholds.session)))
             .advise(format!("see what holds it up: `cynosure history {name}`"))

@@ -42,45 +42,26 @@ pub(super) fn system(system: &Known<System>, thresholds: &Thresholds) -> Vec<Che
         Ok(system) => system,
         Err(why) => return vec![Check::unknown(Area::System, why)],
     };
-    let mut checks = vec![
-        share(
-            Share { what: "processor", finding: "cpu_busy", of: system.cpu, limit: thresholds.cpu },
-            "see what keeps it busy: `top`",
-        ),
-        share(
-            Share {
-                what: "memory",
-                finding: "memory_low",
-                of: system.memory,
-                limit: thresholds.memory,
-            },
-            "see what takes it: `top`, sorted by memory",
-        ),
-    ];
+    let cpu = share("processor", system.cpu, thresholds.cpu, "cpu_busy");
+    let memory = share("memory", system.memory, thresholds.memory, "memory_low");
+    let mut checks = vec![cpu, memory];
     checks.extend(system.disks.iter().flat_map(|disk| of_disk(disk, thresholds)));
     checks
 }
 
-struct Share {
-    what: &'static str,
-    finding: &'static str,
-    of: Option<f64>,
-    limit: f64,
-}
-
-fn share(share: Share, advice: &str) -> Check {
-    let Share { what, finding, of, limit } = share;
-    let Some(of) = of else {
+fn share(what: &str, used: Option<f64>, limit: f64, finding: &str) -> Check {
+    let Some(used) = used else {
         let why = "the kernel does not say how much is used";
         return Check::unknown(Area::System, why).about(what);
     };
-    let check = if of > limit {
-        let message = "hardly any is left";
-        Check::new(Area::System, finding, Level::Warning, message).advise(advice)
+    let check = if used > limit {
+        Check::new(Area::System, finding, Level::Warning, "hardly any is left")
+            .advise("see what takes it: `top`")
     } else {
         Check::new(Area::System, "enough", Level::Healthy, "there is enough")
     };
-    check.about(what).measured(percent(of), format!("more than {}", percent(limit)))
+    let figure = format!("{} used", percent(used));
+    check.about(what).measured(figure, format!("more than {}", percent(limit)))
 }
 
 fn of_disk(disk: &DiskSeen, thresholds: &Thresholds) -> Vec<Check> {

@@ -9,6 +9,9 @@ use crate::engine::health::{
 use crate::engine::watch::Level;
 use crate::engine::{Moment, Status, span};
 
+/// What is found of a session that takes long.
+pub(super) const TOO_LONG: &str = "too_long";
+
 /// Attempts that must be remembered before a share of them says anything.
 const ATTEMPTS_MIN: u32 = 10;
 
@@ -62,7 +65,7 @@ fn silence(state: &StateSeen, now: Moment) -> Duration {
 pub(super) fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
     let rates = || {
-        let known = |source: &SourceSeen| Some(source.counts?.rate()?);
+        let known = |source: &SourceSeen| source.counts?.rate();
         sources.iter().filter_map(known)
     };
     let check = |source: &SourceSeen| {
@@ -117,8 +120,8 @@ pub(super) fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Ch
 pub fn standings(report: &Report, sources: &[SourceSeen]) -> Vec<SourceFacts> {
     let standing = |source: &SourceSeen| {
         let about = report.checks.iter().filter(|check| check.about == source.name);
-        // A state that is late by some minutes may be late for this machine's sake.
-        let told = about.filter(|check| check.name != Area::Heartbeat);
+        // What is late may be so for this machine's sake, and a large mailbox takes its time.
+        let told = about.filter(|check| check.name != Area::Heartbeat && check.finding != TOO_LONG);
         match told.map(|check| check.level).max() {
             Some(Level::Critical) => Standing::Failed,
             Some(Level::Warning | Level::Unknown) => Standing::Degraded,

@@ -127,8 +127,8 @@ fn where_all_is_well_each_check_says_so_once_and_nothing_is_told() {
     heartbeat : 2 states written in time | 2 s | more than 5 min
     sources : the last attempts of each source mostly succeeded | 90 % | less than 30 %
     clients : every source reaches its server, as far as it tried | 0 failures in a row | 3 or more
-    system processor: there is enough | 20 % | more than 95 %
-    system memory: there is enough | 50 % | more than 90 %
+    system processor: there is enough | 20 % used | more than 95 %
+    system memory: there is enough | 50 % used | more than 90 %
     system /srv/mail: its disk has room | 40 % used, 50.0 GB free | more than 80 %
     journal cynosure.service: it has little to complain of | 0 errors in 15 min | 10 or more
     ");
@@ -224,8 +224,8 @@ fn the_machine_is_judged_by_its_limits() {
     ];
     let all: Vec<_> = all.iter().flat_map(amiss).collect();
     insta::assert_snapshot!(all.join("\n"), @"
-    WARNING: system processor: hardly any is left | 96 % | more than 95 % | see what keeps it busy: `top`
-    WARNING: system memory: hardly any is left | 91 % | more than 90 % | see what takes it: `top`, sorted by memory
+    WARNING: system processor: hardly any is left | 96 % used | more than 95 % | see what takes it: `top`
+    WARNING: system memory: hardly any is left | 91 % used | more than 90 % | see what takes it: `top`
     WARNING: system /srv/mail: its disk is filling up | 81 % used, 50.0 GB free | more than 80 % | make room, or move `archive.dir` to a larger disk
     CRITICAL: system /srv/mail: its disk is nearly full | 91 % used, 50.0 GB free | more than 90 %, or less than 2.0 GB free | make room, or move `archive.dir` to a larger disk
     UNKNOWN: system processor: cannot be told: the kernel does not say how much is used

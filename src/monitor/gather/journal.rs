@@ -50,9 +50,11 @@ pub(super) fn errors(
 
 fn run(mut command: Command, timeout: Duration) -> Known<Errors> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{PROGRAM} is not here"),
-        _other => format!("{PROGRAM} cannot be started: {error}"),
+    let mut child = command.spawn().map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return format!("{PROGRAM} is not here");
+        }
+        format!("{PROGRAM} cannot be started: {error}")
     })?;
     let read = read(&mut child, timeout);
     // Also where all is read: it may not have ended.

@@ -14,10 +14,14 @@ const MEMORY_FILE: &str = "/proc/meminfo";
 /// How long the processors are watched where there was no look before: a shorter burst is no load.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// Remembers what the processors had done when it last looked.
+/// Ticks of all processors below which a share of them says nothing: half a second of one processor.
+const TICKS_MIN: u64 = 50;
+
+/// Remembers what the processors had done when it last looked, and the share that came of it.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     before: Option<Ticks>,
+    share: Option<f64>,
 }
 
 /// The processors' time since the machine started.
@@ -39,17 +43,22 @@ impl Meter {
     }
 
     fn cpu(&mut self) -> Option<f64> {
-        let before = match self.before {
-            Some(before) => before,
-            None => {
-                let first = ticks()?;
-                thread::park_timeout(FIRST_LOOK);
-                first
-            }
-        };
-        let after = ticks()?;
-        self.before = Some(after);
-        after.share_since(before)
+        if self.before.is_none() {
+            self.before = ticks();
+            thread::park_timeout(FIRST_LOOK);
+        }
+        self.note(ticks()?)
+    }
+
+    /// Takes in what the processors have done by now. What was counted too short a time ago, or is less
+    /// than before since a processor has gone, says nothing new.
+    fn note(&mut self, now: Ticks) -> Option<f64> {
+        match self.before.map(|before| (now.share_since(before), now.all.checked_sub(before.all))) {
+            Some((_, Some(passed))) if passed < TICKS_MIN => {}
+            Some((share @ Some(_), _)) => (self.before, self.share) = (Some(now), share),
+            Some((None, _)) | None => self.before = Some(now),
+        }
+        self.share
     }
 }
 
@@ -129,6 +138,19 @@ mod tests {
         assert_eq!(later.share_since(ticks), Some(0.9));
         assert_eq!(ticks.share_since(ticks), None);
         assert_eq!(ticks.share_since(later), None);
+    }
+
+    #[test]
+    fn looks_that_follow_one_another_closely_share_their_figure() {
+        let mut meter = Meter { before: Some(Ticks { busy: 0, all: 1000 }), share: None };
+        let mut note = |busy, all| meter.note(Ticks { busy, all });
+
+        assert_eq!(note(90, 1100), Some(0.9));
+        assert_eq!(note(90, 1100), Some(0.9));
+        assert_eq!(note(91, 1149), Some(0.9));
+        assert_eq!(note(100, 1200), Some(0.1));
+        assert_eq!(note(7, 70), Some(0.1), "a processor has gone");
+        assert_eq!(note(57, 170), Some(0.5));
     }
 
     #[test]

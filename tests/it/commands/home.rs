@@ -27,7 +27,7 @@ const UNWANTED: [&str; 13] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// The end of a configuration: no wait in a test is worth its time.
+/// The end of a configuration: no wait in a test is worth its time, and how the machine is that it runs on is no matter.
 const IMPATIENT: &str = "
 [restart]
 retry_delay_base = \"1s\"
@@ -38,6 +38,13 @@ source_down = \"1s\"
 challenge = \"1s\"
 [request]
 attempts = 1
+[health]
+cpu = 1.0
+memory = 1.0
+disk_warning = 1.0
+disk_critical = 1.0
+disk_free = 0
+inodes = 1.0
 ";
 
 pub(crate) struct Home {

@@ -1,5 +1,6 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
+mod alerting;
 mod breaking;
 mod doctor;
 mod explain;

@@ -4,6 +4,7 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
 use cynosure::state::ExecutionState;
+use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, Running};
@@ -14,7 +15,7 @@ use crate::endpoint::client::{ask, connect, head, request};
 /// A monitor with a watched source, that looks often.
 fn home(endpoint: &str) -> Home {
     let home = Home::of_work();
-    publish(&home, "work", &ExecutionState { last_updated: fresh().last_updated, ..state() });
+    publish(&home, "work", &ExecutionState { last_updated: RealWorld.now(), ..fresh() });
     let settings = format!("[monitor]\ninterval = \"200ms\"\n{endpoint}\n[restart]");
     home.configure("[restart]", &settings);
     home

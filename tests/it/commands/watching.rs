@@ -56,13 +56,13 @@ fn without_systemd_the_states_are_judged_and_the_rest_is_told() {
     let ran = home.cynosure(&["check"]);
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.contains("HEALTHY  work              downloading\n"), "{}", ran.out);
+    assert!(ran.cells().contains("HEALTHY | execution | work | downloading\n"), "{}", ran.out);
     assert!(ran.out.contains("it can neither be seen nor restarted"), "{}", ran.out);
 }
 
 pub(super) fn fresh() -> ExecutionState {
     let now = RealWorld.now();
-    ExecutionState { last_progress: now, state_since: now, ..state() }
+    ExecutionState { last_progress: now, state_since: now, start_time: Some(now), ..state() }
 }
 
 #[test]
@@ -188,7 +188,9 @@ fn two_hundred_sources_are_judged_each() {
     let ran = home.cynosure(&["check", "--json"]);
 
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert_eq!(ran.json_lines()[0]["findings"].as_array().unwrap().len(), 201);
+    let told = &ran.json_lines()[0];
+    let of_work = |check: &&serde_json::Value| check["name"] == "execution";
+    assert_eq!(told["checks"].as_array().unwrap().iter().filter(of_work).count(), 200);
 }
 
 #[test]
@@ -234,6 +236,7 @@ fn a_wait_of_hours_is_no_reason_to_restart_anything() {
         state_since: since,
         last_progress: since,
         last_updated: since,
+        start_time: Some(since),
         until: Some(RealWorld.now().after(Duration::from_secs(60))),
         ..state()
     });

@@ -15,10 +15,11 @@ pub(crate) const UNIT: &str = "cynosure.service";
 pub(crate) const SECRET: &str = "/etc/cynosure/password";
 
 /// Every file of `systemd/` that is installed, and where.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("cynosure.service", "/usr/lib/systemd/system/cynosure.service"),
     ("cynosure@.service", "/usr/lib/systemd/system/cynosure@.service"),
     ("cynosure-monitor.service", "/usr/lib/systemd/system/cynosure-monitor.service"),
+    ("cynosure-monitor.socket", "/usr/lib/systemd/system/cynosure-monitor.socket"),
     ("cynosure.sysusers", "/usr/lib/sysusers.d/cynosure.conf"),
     ("cynosure.tmpfiles", "/usr/lib/tmpfiles.d/cynosure.conf"),
     ("cynosure.rules", "/usr/share/polkit-1/rules.d/50-cynosure.rules"),

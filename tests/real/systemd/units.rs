@@ -7,6 +7,9 @@ use crate::systemd::machine::Machine;
 
 const UNITS: [&str; 3] = ["cynosure.service", "cynosure@work.service", "cynosure-monitor.service"];
 
+/// Shipped, and enabled by whoever wants it.
+const SOCKET: &str = "cynosure-monitor.socket";
+
 /// In tenths, as systemd counts it. Most of what remains is the network, which a worker needs.
 const EXPOSURE_MAX: u32 = 11;
 
@@ -15,7 +18,7 @@ fn systemd_finds_nothing_to_say_about_the_units() {
     let Some(machine) = Machine::boot() else { return };
     install(&machine);
 
-    for unit in UNITS {
+    for unit in UNITS.into_iter().chain([SOCKET]) {
         // Manual pages are installed with the package only.
         let output = machine.run(&["systemd-analyze", "verify", "--man=no", unit]);
         let said = String::from_utf8_lossy(&output.stderr);

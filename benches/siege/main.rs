@@ -1,0 +1,157 @@
+//! What an extraction suffers while the monitor's endpoint is besieged: its rate beside its rate alone.
+//!
+//! ```text
+//! cargo bench --bench siege -- [ITEMS]
+//! ```
+//!
+//! Three extractions of the same mailbox, each by processes of its own: alone; beside a monitor that serves
+//! and is left in peace; and beside one with [`besiegers::CONNECTIONS`] connections that ask for `/health`,
+//! and [`besiegers::SLOW`] clients that never finish a request. Each is made several times in turn, and the
+//! median counts. The besiegers run on the same processors, so that what they take is part of the figure.
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod besiegers;
+#[path = "../extract/process.rs"]
+mod process;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
+
+use cynosure::ledger::Reader;
+use fs_err as fs;
+use tempfile::TempDir;
+
+use crate::besiegers::{Besiegers, Tally};
+use crate::process::{Service, cynosure, measure};
+
+const ITEMS: u32 = 20_000;
+
+/// Each kind of run is made so often.
+const ROUNDS: usize = 3;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Beside {
+    Nothing,
+    Peace,
+    Siege,
+}
+
+/// What came of one run.
+#[derive(Debug)]
+struct Outcome {
+    documents_per_second: f64,
+    worker_cpu: f64,
+    tally: Option<Tally>,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let items = arguments.next().map_or(ITEMS, |items| items.parse().expect("a number of items"));
+    let kinds = [Beside::Nothing, Beside::Peace, Beside::Siege];
+    let mut outcomes = kinds.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (kind, outcomes) in kinds.into_iter().zip(&mut outcomes) {
+            outcomes.push(run(items, kind));
+        }
+    }
+    println!(
+        "{:22} {:>11} {:>8} {:>7} {:>9} {:>9} {:>9} {:>10}",
+        "beside", "documents/s", "of alone", "CPU s", "answers", "200", "median ms", "slowest ms"
+    );
+    let alone = median(&outcomes[0]);
+    for (kind, outcomes) in kinds.into_iter().zip(&outcomes) {
+        print_row(kind, outcomes, median(outcomes) / alone);
+    }
+}
+
+fn run(items: u32, beside: Beside) -> Outcome {
+    let folder = TempDir::new().expect("a temporary folder");
+    let service = Service::start(items, folder.path());
+    let watched = (beside != Beside::Nothing).then(|| Monitor::start(&service));
+    let besiegers = watched.as_ref().filter(|_| beside == Beside::Siege);
+    let besiegers = besiegers.map(|monitor| Besiegers::start(monitor.address));
+
+    let mut worker = cynosure();
+    worker.arg("--config").arg(&service.config).args(["run", "--once"]);
+    let (_, usage) = measure(&mut worker);
+
+    let tally = besiegers.map(Besiegers::stop);
+    let ledger = service.config.with_file_name("state").join("demo").join("ledger.sqlite");
+    let ledger = Reader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let session = ledger.newest_session().expect("it can be read").expect("there is a session");
+    let history = ledger.history(usize::MAX).expect("it can be read");
+    let entered = |state: &str| {
+        let mut steps = history.iter().filter(|step| step.to == state);
+        steps.next().expect("it was in every state").at
+    };
+    let took = entered("completed").since(entered("downloading")).as_secs_f64();
+    Outcome {
+        documents_per_second: session.tally.documents as f64 / took,
+        worker_cpu: usage.cpu_seconds,
+        tally,
+    }
+}
+
+fn median(outcomes: &[Outcome]) -> f64 {
+    let mut rates: Vec<f64> = outcomes.iter().map(|outcome| outcome.documents_per_second).collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+fn print_row(kind: Beside, outcomes: &[Outcome], share: f64) {
+    let name = match kind {
+        Beside::Nothing => "nothing",
+        Beside::Peace => "a monitor at peace",
+        Beside::Siege => "a monitor under siege",
+    };
+    let cpu = outcomes.iter().map(|outcome| outcome.worker_cpu).sum::<f64>() / ROUNDS as f64;
+    let tally = outcomes.iter().filter_map(|outcome| outcome.tally.as_ref());
+    let tally = tally.fold(Tally::default(), Tally::with);
+    let [middle, slowest] = [tally.probe_percentile(0.5), tally.probe_percentile(1.0)];
+    println!(
+        "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {middle:>9.1} {slowest:>10.1}",
+        median(outcomes),
+        share * 100.0,
+        tally.answers,
+        tally.well,
+    );
+}
+
+/// A monitor of the same configuration, with an endpoint; ended when dropped.
+struct Monitor {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Monitor {
+    fn start(service: &Service) -> Self {
+        let config = service.config.with_file_name("monitor.toml");
+        let text = fs::read_to_string(&service.config).expect("it is there");
+        // As many as there are: a refusal would be cheaper than an answer.
+        let endpoint = "[endpoint]\nlisten = \"127.0.0.1:0\"\nrequests_per_minute = 10000\n";
+        fs::write(&config, format!("{text}\n{endpoint}")).expect("the folder is ours");
+        let mut command = cynosure();
+        command.arg("--config").arg(config).arg("monitor");
+        let mut process = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut log = BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let address = log.find_map(|line| {
+            let line = line.expect("the log is UTF-8");
+            line.split_once("listens on http://")?.1.trim_end_matches('/').parse().ok()
+        });
+        // What it says from now on is read, so that it never waits.
+        std::thread::spawn(move || log.for_each(drop));
+        Self { process, address: address.expect("it serves") }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}

@@ -1,0 +1,53 @@
+//! Where the monitor shows what it sees.
+
+use super::*;
+
+#[test]
+fn it_is_off_until_it_is_told_where_to_listen() {
+    let loaded = load_text("").expect("it is valid");
+
+    let expected = Endpoint { listen: None, token: None, requests_per_minute: 60 };
+    assert_eq!(loaded.settings.endpoint, expected);
+}
+
+#[test]
+fn an_address_and_a_token_are_read_and_shown() {
+    let text = "[endpoint]\nlisten = \"[::]:8080\"\ntoken = { file = \"endpoint-token\" }\n";
+    let loaded = load_text(text).expect("it is valid");
+
+    let endpoint = &loaded.settings.endpoint;
+    assert_eq!(endpoint.listen, Some("[::]:8080".parse().expect("an address")));
+    assert!(
+        matches!(&endpoint.token, Some(CredentialRef::File(path)) if path.ends_with("endpoint-token"))
+    );
+    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    assert_eq!(again.settings.endpoint, loaded.settings.endpoint);
+}
+
+#[test]
+fn other_machines_need_a_token() {
+    for open in ["0.0.0.0:8080", "[::]:80", "192.0.2.7:8080"] {
+        let mistakes =
+            load_text(&format!("[endpoint]\nlisten = \"{open}\"\n")).expect_err("refused");
+        let told = mistakes.to_string();
+        assert!(told.contains("config.toml:2:1") && told.contains("add token = "), "{told}");
+    }
+    for own in ["127.0.0.1:8080", "127.9.9.9:1", "[::1]:8080"] {
+        load_text(&format!("[endpoint]\nlisten = \"{own}\"\n")).expect("it is valid");
+    }
+}
+
+#[test]
+fn what_is_no_address_or_no_credential_is_refused_with_the_remedy() {
+    for (line, remedy) in [
+        ("listen = \"localhost\"", "such as \"127.0.0.1:8080\""),
+        ("listen = 8080", "write a text in quotes"),
+        ("token = \"hunter2\"", "secrets never stand in the configuration"),
+        ("requests_per_minute = 0", "from 1 to 10000"),
+    ] {
+        let mistakes = load_text(&format!("[endpoint]\n{line}\n")).expect_err("refused");
+        let told = mistakes.to_string();
+        assert!(told.contains(remedy), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}

@@ -1,0 +1,312 @@
+//! `check --alert`, `alert` and the monitor: who is told what, how often, and by receivers of all manners.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cynosure::engine::{Moment, Status};
+use cynosure::state::ExecutionState;
+use cynosure::worker::{RealWorld, World};
+use serde_json::Value;
+
+use crate::commands::home::{Home, Ran, silent};
+use crate::commands::watching::{fresh, publish};
+use crate::hostile::{Act, Hostile, plain};
+
+/// Part of every address of a receiver, and known to nobody.
+const SECRET: &str = "hunter2";
+
+/// A worker whose credential is refused.
+fn refused() -> ExecutionState {
+    let until = Some(Moment(RealWorld.now().0 + 300_000));
+    ExecutionState { status: Status::AuthFailed, until, reason: "401".to_owned(), ..well() }
+}
+
+fn well() -> ExecutionState {
+    ExecutionState { last_updated: RealWorld.now(), ..fresh() }
+}
+
+/// A receiver that takes everything.
+async fn receiver() -> Hostile {
+    Hostile::start(|_, _| vec![Act::Send(plain("200 OK", "", "")), Act::Close]).await
+}
+
+/// A home that tells these receivers, by name and shape.
+fn home(receivers: &[(&str, &str, &str)]) -> Home {
+    let home = Home::of_work();
+    for (name, shape, url) in receivers {
+        let file = format!("{name}-url");
+        home.write(&file, &format!("{url}{SECRET}\n"));
+        rustix::fs::chmod(home.path(&file), rustix::fs::Mode::RUSR).unwrap();
+        let table = format!(
+            "[alert.webhook.{name}]\nurl = {{ file = \"{file}\" }}\nshape = \"{shape}\"\n[request]"
+        );
+        home.configure("[request]", &table);
+    }
+    home.configure("[request]", "[alert]\ntimeout = \"400ms\"\n[request]");
+    home
+}
+
+async fn cynosure(home: &Home, args: &[&str]) -> Ran {
+    let mut command = home.command(args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+fn bodies(receiver: &Hostile) -> Vec<Value> {
+    let asked = receiver.asked();
+    asked.iter().map(|asked| serde_json::from_slice(&asked.body).unwrap()).collect()
+}
+
+/// Everything that was kept or said, where no secret may be.
+fn traces(home: &Home, ran: &[&Ran]) -> String {
+    let files = ["outbox.json", "alerts.json"];
+    let kept = files.map(|name| home.path("state").join(name));
+    let kept = kept.iter().filter_map(|path| fs_err::read_to_string(path).ok());
+    let said = ran.iter().map(|ran| format!("{}{}", ran.out, ran.err));
+    kept.chain(said).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_cause_is_told_once_and_once_more_when_it_is_over() {
+    let hook = receiver().await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+    publish(&home, "work", &refused());
+
+    let first = cynosure(&home, &["check", "--alert"]).await;
+    let second = cynosure(&home, &["check", "--alert"]).await;
+    publish(&home, "work", &well());
+    let third = cynosure(&home, &["check", "--alert"]).await;
+
+    assert_eq!((first.code, second.code, third.code), (Some(2), Some(2), Some(0)), "{third:?}");
+    assert!(first.out.contains("1 alert told\nwebhook a: delivered\n"), "{}", first.out);
+    assert!(second.out.contains("there is nothing new to tell\n"), "{}", second.out);
+    let told = bodies(&hook);
+    let news = |at: usize| &told[at]["alerts"][0];
+    assert_eq!(
+        (told.len(), &news(0)["news"], &news(1)["news"]),
+        (2, &"raised".into(), &"ended".into())
+    );
+    assert_eq!(news(0)["cause"], "execution.credential_refused");
+    assert!(first.err.contains("ERROR alert: its credential is refused: 401"), "{}", first.err);
+    assert!(
+        third.err.contains("alert over, well again: its credential is refused"),
+        "{}",
+        third.err
+    );
+    let traces = traces(&home, &[&first, &second, &third]);
+    assert!(!traces.contains(SECRET), "{traces}");
+
+    let listed = cynosure(&home, &["alert", "list"]).await;
+    assert!(listed.cells().contains(" | critical | work | over after "), "{}", listed.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_that_are_down_slow_or_broken_hold_up_nobody_and_get_it_later() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_up);
+    let broken = Hostile::start(move |_, _| {
+        let status = if seen.load(Ordering::SeqCst) { "204 Well" } else { "500 No" };
+        vec![Act::Send(plain(status, "", "")), Act::Close]
+    });
+    let (broken, good) = (broken.await, receiver().await);
+    let slow = silent();
+    let slow = format!("http://{}/", slow.local_addr().unwrap());
+    let home = home(&[
+        ("broken", "json", broken.url.as_str()),
+        ("down", "json", "http://127.0.0.1:9/"),
+        ("good", "json", good.url.as_str()),
+        ("slow", "json", &slow),
+    ]);
+    publish(&home, "work", &refused());
+
+    let first = cynosure(&home, &["check", "--alert"]).await;
+
+    assert_eq!((first.code, bodies(&good).len()), (Some(2), 1), "{first:?}");
+    for told in [
+        "webhook broken: the answer was 500: it did not take it; it is kept",
+        "webhook down: no connection: ",
+        "webhook good: delivered",
+        "webhook slow: not done within 400 ms; it is kept",
+    ] {
+        assert!(first.out.contains(told), "{}", first.out);
+    }
+    // Their waits are over, and one of them works again.
+    let outbox = home.read("state/outbox.json");
+    let mut kept: Value = serde_json::from_str(&outbox).unwrap();
+    for channel in kept["channels"].as_object_mut().unwrap().values_mut() {
+        channel["next_at"] = Value::Null;
+    }
+    home.write("state/outbox.json", &kept.to_string());
+    is_up.store(true, Ordering::SeqCst);
+
+    let second = cynosure(&home, &["check", "--alert"]).await;
+
+    assert!(second.out.contains("webhook broken: delivered"), "{}", second.out);
+    assert_eq!((bodies(&broken).len(), bodies(&good).len()), (2, 1));
+    let traces = traces(&home, &[&first, &second]);
+    assert!(!traces.contains(SECRET), "{traces}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_refused_and_the_secret_goes_nowhere() {
+    let elsewhere = receiver().await;
+    let location = format!("Location: {}stolen\r\n", elsewhere.url);
+    let hook = Hostile::saying(plain("307 There", &location, "")).await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+
+    let ran = cynosure(&home, &["alert", "test"]).await;
+
+    assert_eq!((ran.code, elsewhere.asked().len()), (Some(1), 0), "{ran:?}");
+    assert!(
+        ran.out.contains("the answer was 307: a redirect, which is not followed"),
+        "{}",
+        ran.out
+    );
+    assert!(!traces(&home, &[&ran]).contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_goes_through_every_channel_in_its_own_shape() {
+    let hooks = [receiver().await, receiver().await, receiver().await, receiver().await];
+    let home = home(&[
+        ("a", "json", hooks[0].url.as_str()),
+        ("b", "slack", hooks[1].url.as_str()),
+        ("c", "ntfy", hooks[2].url.as_str()),
+    ]);
+    home.configure("shape = \"ntfy\"", "shape = \"ntfy\"\ntoken = { file = \"token\" }");
+    let ping = format!("[alert]\nping = \"{}ping\"", hooks[3].url);
+    home.configure("[alert]", &ping);
+
+    let ran = cynosure(&home, &["alert", "test"]).await;
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    insta::assert_snapshot!(ran.cells(), @"
+    CHANNEL | RESULT | WHY
+    journal | ok | a line was logged
+    ping | ok | it was taken: see whether it arrives
+    webhook a | ok | it was taken: see whether it arrives
+    webhook b | ok | it was taken: see whether it arrives
+    webhook c | ok | it was taken: see whether it arrives
+    ");
+    assert_eq!(bodies(&hooks[0])[0]["test"], true);
+    assert!(bodies(&hooks[1])[0]["text"].as_str().unwrap().starts_with("*cynosure on "));
+    let ntfy = &hooks[2].asked()[0];
+    let head = ntfy.head.to_lowercase();
+    for header in ["authorization: bearer secret\r\n", "priority: 3\r\n", "title: cynosure on "] {
+        assert!(head.contains(header), "{head}");
+    }
+    assert!(String::from_utf8_lossy(&ntfy.body).starts_with("This is a test"));
+    let pinged = &hooks[3].asked()[0];
+    assert_eq!((pinged.head.split(' ').next(), pinged.path()), (Some("GET"), "/ping"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_completed_session_asks_for_the_ping() {
+    let hook = receiver().await;
+    let home = home(&[]);
+    home.configure("[alert]", &format!("[alert]\nping = \"{}\"", hook.url));
+    publish(&home, "work", &well());
+    let complete = |sessions: u32| {
+        let figures = format!("{{\"schema\":1,\"course\":{{\"sessions_completed\":{sessions}}}}}");
+        home.write("state/work/figures.json", &figures);
+    };
+
+    let mut pings = Vec::new();
+    for sessions in [7, 7, 8, 8, 9] {
+        complete(sessions);
+        cynosure(&home, &["check", "--alert"]).await;
+        pings.push(hook.asked().len());
+    }
+
+    assert_eq!(pings, [0, 0, 1, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_ends_no_alert_and_what_is_taken_out_ends_it() {
+    let hook = receiver().await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+    publish(&home, "work", &refused());
+    cynosure(&home, &["check", "--alert"]).await;
+    for broken in ["{\"schema\":", ""] {
+        home.write("state/work/execution_state.json", broken);
+        assert_eq!(cynosure(&home, &["check", "--alert"]).await.code, Some(3));
+    }
+    fs_err::remove_file(home.path("state/work/execution_state.json")).unwrap();
+    cynosure(&home, &["check", "--alert"]).await;
+    let untold = bodies(&hook);
+    let alerts = |body: &Value| body["alerts"].as_array().unwrap().clone();
+    let ended = |alert: &Value| {
+        alert["news"] == "ended" && alert["cause"] == "execution.credential_refused"
+    };
+    assert!(!untold.iter().flat_map(alerts).any(|alert| ended(&alert)), "{untold:?}");
+
+    home.configure("[source.work]", "[source.other]");
+    let last = cynosure(&home, &["check", "--alert"]).await;
+
+    let told = bodies(&hook).into_iter().flat_map(|body| alerts(&body)).collect::<Vec<_>>();
+    let over = told.iter().find(|alert| ended(alert)).unwrap_or_else(|| panic!("{last:?}"));
+    assert_eq!(over["ended_since"], "it is no longer in the configuration");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_sources_in_trouble_are_one_message() {
+    let hook = receiver().await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+    let mut text = home.read("config.toml");
+    for number in 0..199 {
+        text.push_str(&format!(
+            "[source.s{number}]\nkind = \"jmap\"\nurl = \"http://127.0.0.1:9/\"\naccount = \"a\"\n\
+             auth = {{ type = \"bearer\", token = {{ file = \"token\" }} }}\n"
+        ));
+        publish(&home, &format!("s{number}"), &refused());
+    }
+    home.write("config.toml", &text);
+    publish(&home, "work", &refused());
+
+    let ran = cynosure(&home, &["check", "--alert"]).await;
+
+    let told = bodies(&hook);
+    assert_eq!((ran.code, told.len()), (Some(2), 1), "{}", ran.err);
+    assert_eq!(told[0]["alerts"].as_array().unwrap().len(), 200);
+    let host = told[0]["host"].as_str().unwrap();
+    assert_eq!(told[0]["subject"], format!("cynosure on {host}: CRITICAL: 200 alerts"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_monitor_tells_once_however_often_it_looks_and_publishes_what_it_sees() {
+    let hook = receiver().await;
+    let home = home(&[("a", "json", hook.url.as_str())]);
+    home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
+    home.configure("[alert]", "[monitor]\ninterval = \"10ms\"\n[alert]");
+    publish(&home, "work", &refused());
+    let mut monitor = home.start(&["monitor"]);
+    let looked = |home: &Home| -> Option<Value> {
+        let text = fs_err::read_to_string(home.path("state/health.json")).ok()?;
+        Some(serde_json::from_str::<Value>(&text).unwrap()["report"]["looked_at"].clone())
+    };
+
+    let (monitor, home) = tokio::task::spawn_blocking(move || {
+        monitor.log_until("alerts delivered");
+        let mut looks = std::collections::BTreeSet::new();
+        while looks.len() < 20 {
+            looks.extend(looked(&home).map(|at| at.to_string()));
+            std::thread::yield_now();
+        }
+        publish(&home, "work", &well());
+        monitor.log_until("alert over");
+        monitor.log_until("alerts delivered");
+        (monitor, home)
+    })
+    .await
+    .unwrap();
+    drop(monitor);
+
+    let told = bodies(&hook);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    let health: Value = serde_json::from_str(&home.read("state/health.json")).unwrap();
+    assert_eq!((&health["schema"], &health["report"]["level"]), (&1.into(), &"HEALTHY".into()));
+    assert_eq!(health["providers"][0]["band"], "healthy");
+    let history: Value = serde_json::from_str(&home.read("state/degradation.json")).unwrap();
+    assert_eq!(history["scores"]["127.0.0.1"].as_array().unwrap().len(), 288);
+}

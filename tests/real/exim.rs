@@ -1,0 +1,184 @@
+//! A private Exim on loopback: a mail server that takes alerts, with one mailbox, for one test.
+
+use std::fs::Permissions;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use fs_err as fs;
+use rustix::process::geteuid;
+use tempfile::TempDir;
+
+use crate::patience::wait_until;
+use crate::requirement::skip;
+
+pub(crate) const USER: &str = "me";
+pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
+
+/// Debian's packages put the programs here.
+const EXIM: &str = "/usr/sbin/exim4";
+const OPENSSL: &str = "/usr/bin/openssl";
+
+/// What it runs as, besides root.
+const SERVER_USER: &str = "Debian-exim";
+
+/// A running server; dropping it ends it and removes its mail.
+pub(crate) struct Exim {
+    folder: TempDir,
+    daemon: Child,
+    /// TLS from the first byte.
+    pub(crate) tls_port: u16,
+    /// TLS after a word in the clear, and nothing without.
+    pub(crate) starttls_port: u16,
+}
+
+impl Exim {
+    /// Starts a server with an empty mailbox, or says what is missing here.
+    pub(crate) fn start() -> Option<Self> {
+        if ![EXIM, OPENSSL].iter().all(|program| Path::new(program).exists()) {
+            return skip("Exim and openssl (make setup as root, on Debian)");
+        }
+        if !geteuid().is_root() {
+            return skip("root, to run Exim as its own user");
+        }
+        // Not the temporary folder of the environment: the server's user must be able to reach it.
+        let folder = tempfile::Builder::new()
+            .prefix("cynosure-exim-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in("/tmp")
+            .expect("root may write to /tmp");
+        make_certificate(folder.path());
+        for name in ["spool", "mail", "log"] {
+            fs::create_dir(folder.path().join(name)).expect("the folder is ours");
+            give_away(&folder.path().join(name));
+        }
+        let (tls_port, starttls_port) = (free_port(), free_port());
+        let config = configuration(folder.path(), tls_port, starttls_port);
+        fs::write(folder.path().join("exim.conf"), config).expect("the folder is ours");
+        let daemon = start_daemon(folder.path());
+        let server = Self { folder, daemon, tls_port, starttls_port };
+        for port in [tls_port, starttls_port] {
+            wait_until("Exim listens", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        }
+        Some(server)
+    }
+
+    /// The certificate that proves it.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    /// Every mail in the mailbox, with its headers, in the order in which they came.
+    pub(crate) fn mailbox(&self) -> Vec<String> {
+        let new = self.folder.path().join("mail/new");
+        let Ok(entries) = fs::read_dir(new) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("the mailbox can be listed").path()).collect();
+        paths.sort();
+        let read = |path: &PathBuf| fs::read_to_string(path).expect("mails of ours are UTF-8");
+        paths.iter().map(read).collect()
+    }
+
+    /// What it says of each delivery, refusals included.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log/main")).unwrap_or_default()
+    }
+}
+
+impl Drop for Exim {
+    fn drop(&mut self) {
+        // It may have ended by itself, which a test would have noticed.
+        self.daemon.kill().ok();
+        self.daemon.wait().ok();
+    }
+}
+
+/// A certificate that nobody signed but itself, for whoever is told to trust it.
+fn make_certificate(folder: &Path) {
+    let status = Command::new(OPENSSL)
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "30", "-subj", "/CN=127.0.0.1"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.expect("openssl starts").success(), "openssl failed");
+    give_away(&folder.join("key.pem"));
+}
+
+/// Lets the server's user have it.
+fn give_away(path: &Path) {
+    let status =
+        Command::new("chown").arg(format!("{SERVER_USER}:{SERVER_USER}")).arg(path).status();
+    assert!(status.expect("chown starts").success(), "there is no user {SERVER_USER}");
+}
+
+fn configuration(folder: &Path, tls_port: u16, starttls_port: u16) -> String {
+    let folder = folder.display();
+    format!(
+        "primary_hostname = mail.example.com
+spool_directory = {folder}/spool
+log_file_path = {folder}/log/%s
+pid_file_path = {folder}/spool/exim.pid
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = {tls_port} : {starttls_port}
+tls_on_connect_ports = {tls_port}
+tls_certificate = {folder}/cert.pem
+tls_privatekey = {folder}/key.pem
+tls_advertise_hosts = *
+auth_advertise_hosts = ${{if eq{{$tls_in_cipher}}{{}}{{}}{{*}}}}
+keep_environment =
+host_lookup =
+rfc1413_query_timeout = 0s
+never_users = root
+deliver_drop_privilege = true
+log_selector = +smtp_protocol_error +smtp_syntax_error
+acl_smtp_rcpt = known_people
+acl_smtp_data = everything
+begin acl
+known_people:
+  deny !authenticated = *
+  accept domains = example.com
+  deny
+everything:
+  accept
+begin routers
+here:
+  driver = accept
+  transport = mailbox
+begin transports
+mailbox:
+  driver = appendfile
+  directory = {folder}/mail
+  maildir_format
+  user = {SERVER_USER}
+  group = {SERVER_USER}
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_condition = ${{if and{{{{eq{{$auth2}}{{{USER}}}}}{{eq{{$auth3}}{{{PASSWORD}}}}}}}}}
+  server_set_id = $auth2
+"
+    )
+}
+
+fn start_daemon(folder: &Path) -> Child {
+    Command::new(EXIM)
+        .arg("-C")
+        .arg(folder.join("exim.conf"))
+        .arg("-bdf")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("Exim starts")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    listener.local_addr().expect("it has an address").port()
+}
