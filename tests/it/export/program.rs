@@ -79,6 +79,29 @@ fn only_a_share_of_the_items_is_traced() {
 }
 
 #[test]
+fn a_session_that_goes_on_in_another_process_stays_one_trace() {
+    let (home, receiver) = (Home::served(1_000), Receiver::answering(&[]));
+    let mut command = home.command(&["run", "--once"]);
+    let mut first = Running(command.env(OTLP, receiver.url()).spawn().unwrap());
+    first.log_until("started downloading");
+    first.signal(Signal::TERM);
+    assert_eq!(first.0.wait().unwrap().code(), Some(143));
+
+    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let spans = spans_of(&receiver);
+    let session = spans.iter().find(|span| span.name == "session").unwrap();
+    for stage in ["collecting", "downloading"] {
+        let stages = spans.iter().filter(|span| span.name == stage).collect::<Vec<_>>();
+        assert_eq!(stages.len(), 1, "{stage}");
+        assert_eq!(stages[0].trace_id, session.trace_id);
+        assert_eq!(stages[0].parent_span_id, session.span_id);
+        assert!(session.start_time_unix_nano <= stages[0].start_time_unix_nano);
+    }
+}
+
+#[test]
 fn a_collector_that_is_dead_costs_the_work_nothing() {
     let home = Home::served(60);
     let dead = silent();
