@@ -33,10 +33,8 @@ impl Tracer {
 
     /// Notes that the source came from one state into another.
     pub(super) fn moved(&self, before: &Machine, after: &Machine, now: Moment) {
-        let (Some(to), Some(session)) = (&self.to, &before.session) else { return };
-        let is_over = before.status() != after.status();
-        // What came after the end of a session was no part of it.
-        if !is_over || before.status() == Status::Completed {
+        let (Some(to), Some(session)) = (&self.to, under_way(before)) else { return };
+        if before.status() == after.status() {
             return;
         }
         let trace = TraceId::of(&self.source, &session.id);
@@ -48,7 +46,7 @@ impl Tracer {
 
     /// Notes a request that was answered.
     pub(super) fn answered(&self, machine: &Machine, asked: Asked<'_>, now: Moment) {
-        let (Some(to), Some(session)) = (&self.to, &machine.session) else { return };
+        let (Some(to), Some(session)) = (&self.to, under_way(machine)) else { return };
         if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
             return;
         }
@@ -111,4 +109,9 @@ impl Tracer {
     fn of_source(&self) -> (&'static str, String) {
         ("source", self.source.to_string())
     }
+}
+
+/// The session that what happens now is a part of. One that is completed is remembered, and over.
+fn under_way(machine: &Machine) -> Option<&Session> {
+    machine.session.as_ref().filter(|session| session.completed.is_none())
 }

@@ -3,7 +3,7 @@
 use crate::cli::breaker::Remarks;
 use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
-use crate::cli::words::{NOTHING, clock, clock_and_wait, remaining};
+use crate::cli::words::{NOTHING, clock, remaining};
 use crate::config::Kind;
 use crate::endpoint::view::{LastError, Source};
 use crate::engine::watch::Level;
@@ -113,7 +113,7 @@ fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Moment) -> 
     match state.status {
         Status::Collecting | Status::Downloading => {
             let until = state.until.filter(|_| worker == Worker::Running)?;
-            Some(clock_and_wait(until, now))
+            Some(clock(until, now))
         }
         Status::Completed => state.completion_time.map(|at| clock(at, now)),
         Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {

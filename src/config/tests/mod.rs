@@ -14,6 +14,7 @@ mod proxy;
 mod retry;
 mod shipped;
 mod sources;
+mod telemetry;
 
 const SOURCE: &str = r#"
 [source.work]

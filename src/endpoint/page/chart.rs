@@ -1,5 +1,7 @@
 //! Figures over time as lines: drawn here, told in words to those who cannot see them.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
 use crate::engine::Moment;
@@ -10,53 +12,73 @@ use crate::words::span;
 const WIDTH: f32 = 300.0;
 const HEIGHT: f32 = 60.0;
 
+/// Steps that are drawn at least.
+const STEPS_MIN: usize = 12;
+
 /// Room above the highest value, for the thickness of the line.
 const MARGIN: f32 = 3.0;
 
 /// A line with its scale in words, for a card.
 pub(super) fn spark(series: &Series, now: Moment, unit: &str) -> Markup {
-    let top = highest(&series.until(now));
+    let known = Known::of(series, now);
     html! {
         div .sparkling {
-            (drawing(series, now, unit, "spark"))
-            p .dim aria-hidden="true" { "last " (length(series)) ", at most " (short(top)) }
+            (drawing(&known, unit, "spark"))
+            p .dim aria-hidden="true" { "last " (known.length()) ", at most " (short(known.top)) }
         }
     }
 }
 
 /// A line with its scale, for a section.
 pub(super) fn line(series: &Series, now: Moment, unit: &str, title: &str) -> Markup {
-    let values = series.until(now);
-    let top = highest(&values);
+    let known = Known::of(series, now);
     html! {
         figure .chart {
             figcaption { (title) }
             div .plot {
-                div .scale aria-hidden="true" { span { (short(top)) } span { "0" } }
-                (drawing(series, now, unit, "line"))
+                div .scale aria-hidden="true" { span { (short(known.top)) } span { "0" } }
+                (drawing(&known, unit, "line"))
             }
-            div .axis aria-hidden="true" { span { (back(series)) } span { "now" } }
+            div .axis aria-hidden="true" { span { (known.length()) " ago" } span { "now" } }
         }
     }
 }
 
-fn drawing(series: &Series, now: Moment, unit: &str, class: &str) -> Markup {
-    let values = series.until(now);
-    let (top, last) = (highest(&values), values.iter().rev().flatten().next());
-    let Some(last) = last else {
-        return html! { p .dim .nothing { "nothing measured in the last " (length(series)) } };
+/// What is drawn of a figure: not the time before it was first measured, yet never just a moment.
+struct Known {
+    values: Vec<Option<f32>>,
+    step: Duration,
+    top: f32,
+}
+
+impl Known {
+    fn of(series: &Series, now: Moment) -> Self {
+        let mut values = series.until(now);
+        let unknown = values.iter().take_while(|value| value.is_none()).count();
+        values.drain(..unknown.min(values.len().saturating_sub(STEPS_MIN)));
+        Self { top: highest(&values), values, step: series.step() }
+    }
+
+    fn length(&self) -> String {
+        span(self.step.saturating_mul(u32::try_from(self.values.len()).unwrap_or(u32::MAX)))
+    }
+}
+
+fn drawing(known: &Known, unit: &str, class: &str) -> Markup {
+    let Some(last) = known.values.iter().rev().flatten().next() else {
+        return html! { p .dim .nothing { "nothing measured in the last " (known.length()) } };
     };
     let told = format!(
         "{unit} over the last {}: highest {}, last {}",
-        length(series),
-        short(top),
+        known.length(),
+        short(known.top),
         short(*last)
     );
     html! {
         svg class={ "drawing " (class) } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told)
             preserveAspectRatio="none" focusable="false" {
             title { (told) }
-            @for run in runs(&values, top) {
+            @for run in runs(&known.values, known.top) {
                 path .area d=(area(&run)) {}
                 path .stroke d=(stroke(&run)) vector-effect="non-scaling-stroke" {}
             }
@@ -130,18 +152,8 @@ fn short(value: f32) -> String {
     }
 }
 
-fn length(series: &Series) -> String {
-    span(series.span())
-}
-
-fn back(series: &Series) -> String {
-    format!("{} ago", length(series))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::engine::trend::Merge;
 
@@ -166,6 +178,18 @@ mod tests {
             "{drawn}"
         );
         assert!(drawn.contains("M75.0"), "{drawn}");
+    }
+
+    #[test]
+    fn the_time_before_anything_was_measured_is_not_drawn() {
+        let mut series = Series::new(Duration::from_secs(10), 180);
+        series.note(1.0, Merge::Mean, NOW);
+        assert_eq!(Known::of(&series, NOW).values.len(), STEPS_MIN);
+        for at in 0..30 {
+            series.note(1.0, Merge::Mean, Moment(NOW.0 + at * 10_000));
+        }
+        let known = Known::of(&series, Moment(NOW.0 + 290_000));
+        assert_eq!((known.values.len(), known.length()), (30, "5 min".to_owned()));
     }
 
     #[test]

@@ -47,10 +47,10 @@ pub(super) fn band(band: Band) -> (&'static str, &'static str) {
 /// A breaker as a switch that is closed, ajar or open, and its word.
 pub(super) fn breaker(phase: Option<Phase>) -> Markup {
     let (class, blade, word) = match phase {
-        Some(Phase::Closed) => ("closed", "M8 12 L24 12", "closed"),
-        Some(Phase::HalfOpen) => ("half", "M8 12 L23 7", "half-open"),
-        Some(Phase::Open) => ("open", "M8 12 L21 2", "open"),
-        None => ("none", "M8 12 L24 12", "none yet"),
+        Some(Phase::Closed) => ("closed", "M8 12 L24 12", "breaker closed"),
+        Some(Phase::HalfOpen) => ("half", "M8 12 L23 7", "breaker half-open"),
+        Some(Phase::Open) => ("open", "M8 12 L21 2", "breaker open"),
+        None => ("none", "M8 12 L24 12", "no breaker yet"),
     };
     html! {
         span class={ "breaker " (class) } {
@@ -60,7 +60,7 @@ pub(super) fn breaker(phase: Option<Phase>) -> Markup {
                 circle cx="8" cy="12" r="2" {}
                 circle cx="24" cy="12" r="2" {}
             }
-            " breaker " (word)
+            " " (word)
         }
     }
 }

@@ -53,7 +53,7 @@ fn figures(source: &Source, now: Moment) -> Markup {
             (cards::figure("restarts", &source.restart_count.to_string()))
             div { dt { "in this state since" } dd { (mark::time_if_any(source.state_since, now)) } }
             div { dt { "last progress" } dd { (mark::time_if_any(source.last_progress, now)) } }
-            (cards::figure("session", source.session.as_deref().unwrap_or(NOTHING)))
+            div .long { dt { "session" } dd { (source.session.as_deref().unwrap_or(NOTHING)) } }
             @if let Some(error) = error {
                 div .whole { dt { "last error" } dd { (mark::time(error.at, now)) " " (error.cause) ": " (error.message) } }
             }

@@ -109,7 +109,7 @@ fn is_this_machine(authority: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &header::HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(name.clone(), value.parse().unwrap());
@@ -118,12 +118,12 @@ mod tests {
     }
 
     fn by_name(hosts: &[&str]) -> Result<(), Refusal> {
-        let headers = headers(header::HOST, hosts);
+        let headers = headers(&header::HOST, hosts);
         admit(None, Version::HTTP_11, &Uri::from_static("/health"), &headers)
     }
 
     fn by_token(proof: &[&str]) -> Result<(), Refusal> {
-        let headers = headers(header::AUTHORIZATION, proof);
+        let headers = headers(&header::AUTHORIZATION, proof);
         let token = Token::new("s3cret");
         admit(Some(&token), Version::HTTP_11, &Uri::from_static("/"), &headers)
     }
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(by_name(hosts), Err(Refusal::NoName), "{hosts:?}");
         }
         let target = Uri::from_static("http://evil.example/health");
-        let local = headers(header::HOST, &["localhost"]);
+        let local = headers(&header::HOST, &["localhost"]);
         assert_eq!(admit(None, Version::HTTP_11, &target, &local), Err(Refusal::WrongName));
         let nothing = HeaderMap::new();
         assert_eq!(admit(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));

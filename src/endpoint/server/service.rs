@@ -190,13 +190,13 @@ impl Service {
             Route::History { source, limit } => {
                 let name = source.clone();
                 let passed =
-                    self.from_ledger(move |lookout| lookout.history(&source, limit)).await?;
+                    self.read_ledger(move |lookout| lookout.history(&source, limit)).await?;
                 ok(&json!({ "source": name, "history": passed }))
             }
             Route::Failures { source, limit } => {
                 let name = source.clone();
                 let failed =
-                    self.from_ledger(move |lookout| lookout.failures(&source, limit)).await?;
+                    self.read_ledger(move |lookout| lookout.failures(&source, limit)).await?;
                 ok(&json!({ "source": name, "failures": failed }))
             }
         })
@@ -236,7 +236,7 @@ impl Service {
         let snapshot = self.snapshot().await?;
         let source = focus.source.as_ref().filter(|name| snapshot.source(name).is_some());
         let Some(name) = source.cloned() else { return Ok((snapshot, None)) };
-        let near = self.from_ledger(move |lookout| {
+        let near = self.read_ledger(move |lookout| {
             Ok(Near {
                 history: lookout.history(&name, NEAR_MAX),
                 failures: lookout.failures(&name, NEAR_MAX),
@@ -246,7 +246,7 @@ impl Service {
         Ok((snapshot, Some(near.await?)))
     }
 
-    async fn from_ledger<T: Send + 'static>(
+    async fn read_ledger<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
     ) -> Result<T, Unanswered> {

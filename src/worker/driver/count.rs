@@ -6,7 +6,7 @@ use super::Driver;
 use crate::engine::figures::{Settled, grow};
 use crate::engine::{Cause, Failure, Machine, Moment};
 use crate::ledger::Tally;
-use crate::source::Source;
+use crate::source::{News, Source};
 use crate::worker::group::Weight;
 use crate::worker::jobs::Done;
 use crate::worker::world::World;
@@ -47,6 +47,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn count_attempt(&self, done: &Done) {
         let cause = |failure: &Failure| failure.cause;
         let end: Option<Cause> = match done {
+            // What is new may be known without asking anyone.
+            Done::Looked(Ok(News::Something)) => return,
             Done::Looked(end) => end.as_ref().err().map(cause),
             Done::Paged(end) => end.as_ref().err().map(cause),
             Done::Proved(end) => end.as_ref().err().map(cause),

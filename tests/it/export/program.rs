@@ -55,6 +55,10 @@ fn a_run_is_one_trace_of_session_stages_and_requests() {
         assert!(fetch.start_time_unix_nano >= downloading.start_time_unix_nano);
         assert!(fetch.end_time_unix_nano <= session.end_time_unix_nano);
     }
+    for span in &spans {
+        let names = ["session", "collecting", "downloading", "page", "prove", "fetch"];
+        assert!(names.contains(&span.name.as_str()), "{} is no part of it", span.name);
+    }
     let ids: BTreeSet<_> = spans.iter().map(|span| &span.span_id).collect();
     assert_eq!(ids.len(), spans.len(), "no two spans have one name");
 }
@@ -72,6 +76,29 @@ fn only_a_share_of_the_items_is_traced() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let spans = spans_of(&receiver);
     assert!(!spans.iter().any(|span| span.name == "fetch"), "{spans:?}");
+}
+
+#[test]
+fn a_session_that_goes_on_in_another_process_stays_one_trace() {
+    let (home, receiver) = (Home::served(1_000), Receiver::answering(&[]));
+    let mut command = home.command(&["run", "--once"]);
+    let mut first = Running(command.env(OTLP, receiver.url()).spawn().unwrap());
+    first.log_until("started downloading");
+    first.signal(Signal::TERM);
+    assert_eq!(first.0.wait().unwrap().code(), Some(143));
+
+    let ran = home.end(home.command(&["run", "--once"]).env(OTLP, receiver.url()));
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let spans = spans_of(&receiver);
+    let session = spans.iter().find(|span| span.name == "session").unwrap();
+    for stage in ["collecting", "downloading"] {
+        let stages = spans.iter().filter(|span| span.name == stage).collect::<Vec<_>>();
+        assert_eq!(stages.len(), 1, "{stage}");
+        assert_eq!(stages[0].trace_id, session.trace_id);
+        assert_eq!(stages[0].parent_span_id, session.span_id);
+        assert!(session.start_time_unix_nano <= stages[0].start_time_unix_nano);
+    }
 }
 
 #[test]

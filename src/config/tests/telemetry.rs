@@ -1,0 +1,54 @@
+//! Where metrics and traces are sent.
+
+use super::*;
+
+#[test]
+fn it_goes_nowhere_until_it_is_told_where() {
+    let loaded = load_text("").expect("it is valid");
+
+    let expected = Telemetry {
+        otlp_endpoint: None,
+        otlp_token: None,
+        interval: Duration::from_secs(60),
+        trace_share: 0.05,
+    };
+    assert_eq!(loaded.settings.telemetry, expected);
+}
+
+#[test]
+fn an_address_and_a_token_are_read_and_shown() {
+    let text = "[telemetry]\notlp_endpoint = \"https://otel.example.com/in\"\notlp_token = { file = \"t\" }\n\
+                interval = \"10s\"\ntrace_share = 1\n";
+    let loaded = load_text(text).expect("it is valid");
+
+    let telemetry = &loaded.settings.telemetry;
+    let url = telemetry.otlp_endpoint.as_ref().map(ToString::to_string);
+    assert_eq!(url.as_deref(), Some("https://otel.example.com/in"));
+    assert!(
+        matches!(&telemetry.otlp_token, Some(CredentialRef::File(path)) if path.ends_with("t"))
+    );
+    assert_eq!((telemetry.interval, telemetry.trace_share), (Duration::from_secs(10), 1.0));
+    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    assert_eq!(again.settings.telemetry, loaded.settings.telemetry);
+}
+
+#[test]
+fn what_could_be_read_on_the_way_or_holds_a_secret_is_refused_with_the_remedy() {
+    for (line, remedy) in [
+        ("otlp_endpoint = \"http://otel.example.com:4318\"", "is plain http"),
+        ("otlp_endpoint = \"https://me:hunter2@otel.example.com\"", "name a token by otlp_token"),
+        ("otlp_endpoint = \"hunter2\"", "is no address"),
+        ("otlp_endpoint = \"ftp://otel.example.com\"", "is no address of the web"),
+        ("otlp_token = \"hunter2\"", "secrets never stand in the configuration"),
+        ("trace_share = 1.5", "from 0.0 to 1.0"),
+        ("interval = 0", "interval"),
+        ("endpoint = \"x\"", "otlp_endpoint"),
+    ] {
+        let mistakes = load_text(&format!("[telemetry]\n{line}\n")).expect_err("refused");
+        let told = mistakes.to_string();
+        assert!(told.contains(remedy) && !told.contains("hunter2"), "{told}");
+    }
+    for own in ["http://127.0.0.1:4318", "http://[::1]:4318/", "http://localhost:4318"] {
+        load_text(&format!("[telemetry]\notlp_endpoint = \"{own}\"\n")).expect("it is valid");
+    }
+}
