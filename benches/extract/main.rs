@@ -19,7 +19,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::{Service, Usage, cynosure, measure, this};
+use crate::process::{Service, Usage, cynosure, measure, unconfigured};
 
 /// Items of the mailboxes, unless the command line names others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
@@ -123,7 +123,8 @@ fn extract(config: &Path) -> (Outcome, Usage) {
 /// Downloads with this very program, in a process of its own.
 fn download(config: &Path, folder: &PathBuf) -> (Outcome, Usage) {
     fs::create_dir(folder).expect("the folder is ours");
-    let mut command = this();
+    let this = std::env::current_exe().expect("this program is a file");
+    let mut command = unconfigured(&this);
     command.arg(BARE).arg(config).arg(folder);
     let (said, usage) = measure(&mut command);
     (serde_json::from_str(&said).expect("it says what it brought"), usage)

@@ -27,13 +27,8 @@ pub(crate) fn cynosure() -> Command {
     unconfigured(Path::new(env!("CARGO_BIN_EXE_cynosure")))
 }
 
-/// This very program.
-pub(crate) fn this() -> Command {
-    unconfigured(&std::env::current_exe().expect("this program is a file"))
-}
-
 /// A command that the environment of the benchmark cannot configure.
-fn unconfigured(program: &Path) -> Command {
+pub(crate) fn unconfigured(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     command

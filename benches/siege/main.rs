@@ -108,13 +108,14 @@ fn print_row(kind: Beside, outcomes: &[Outcome], share: f64) {
     let cpu = outcomes.iter().map(|outcome| outcome.worker_cpu).sum::<f64>() / ROUNDS as f64;
     let tally = outcomes.iter().filter_map(|outcome| outcome.tally.as_ref());
     let tally = tally.fold(Tally::default(), Tally::with);
-    let [middle, slowest] = [tally.probe_percentile(0.5), tally.probe_percentile(1.0)];
+    let probes = tally.probes().map(|(half, slowest)| format!("{half:>9.1} {slowest:>10.1}"));
     println!(
-        "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {middle:>9.1} {slowest:>10.1}",
+        "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {}",
         median(outcomes),
         share * 100.0,
         tally.answers,
         tally.well,
+        probes.unwrap_or_default(),
     );
 }
 
