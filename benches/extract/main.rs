@@ -12,14 +12,13 @@ mod bare;
 mod process;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use cynosure::ledger::Reader;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::{Service, Usage, cynosure, measure, unconfigured};
+use crate::process::{Service, Usage, cynosure, measure, remove, unconfigured};
 
 /// Items of the mailboxes, unless the command line names others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
@@ -70,15 +69,6 @@ fn main() {
     );
     let folders: Vec<TempDir> = sizes.into_iter().map(compare).collect();
     remove(folders);
-}
-
-/// Removes what was made, when nothing is measured any more, and without waiting for it: a disk
-/// mounted with the option `discard` is told of each of 400,000 files, which takes minutes.
-#[expect(clippy::zombie_processes, reason = "it outlives this program")]
-fn remove(folders: Vec<TempDir>) {
-    let mut command = Command::new("rm");
-    command.arg("-rf").args(folders.into_iter().map(TempDir::keep));
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("there is rm");
 }
 
 /// Measures one mailbox, and returns the folder with everything in it.
