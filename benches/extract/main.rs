@@ -12,14 +12,13 @@ mod bare;
 mod process;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use cynosure::ledger::Reader;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::process::{Service, Usage, cynosure, measure, this};
+use crate::process::{Service, Usage, cynosure, measure, remove, unconfigured};
 
 /// Items of the mailboxes, unless the command line names others.
 const ITEMS: [u32; 3] = [2_000, 20_000, 100_000];
@@ -72,15 +71,6 @@ fn main() {
     remove(folders);
 }
 
-/// Removes what was made, when nothing is measured any more, and without waiting for it: a disk
-/// mounted with the option `discard` is told of each of 400,000 files, which takes minutes.
-#[expect(clippy::zombie_processes, reason = "it outlives this program")]
-fn remove(folders: Vec<TempDir>) {
-    let mut command = Command::new("rm");
-    command.arg("-rf").args(folders.into_iter().map(TempDir::keep));
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("there is rm");
-}
-
 /// Measures one mailbox, and returns the folder with everything in it.
 fn compare(items: u32) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
@@ -123,7 +113,8 @@ fn extract(config: &Path) -> (Outcome, Usage) {
 /// Downloads with this very program, in a process of its own.
 fn download(config: &Path, folder: &PathBuf) -> (Outcome, Usage) {
     fs::create_dir(folder).expect("the folder is ours");
-    let mut command = this();
+    let this = std::env::current_exe().expect("this program is a file");
+    let mut command = unconfigured(&this);
     command.arg(BARE).arg(config).arg(folder);
     let (said, usage) = measure(&mut command);
     (serde_json::from_str(&said).expect("it says what it brought"), usage)

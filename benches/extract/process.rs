@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use fs_err as fs;
+use tempfile::TempDir;
 
 /// How often a process is looked at. The kernel keeps count, so that only the last moment is missed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -27,13 +28,8 @@ pub(crate) fn cynosure() -> Command {
     unconfigured(Path::new(env!("CARGO_BIN_EXE_cynosure")))
 }
 
-/// This very program.
-pub(crate) fn this() -> Command {
-    unconfigured(&std::env::current_exe().expect("this program is a file"))
-}
-
 /// A command that the environment of the benchmark cannot configure.
-fn unconfigured(program: &Path) -> Command {
+pub(crate) fn unconfigured(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     command
@@ -98,6 +94,15 @@ pub(crate) fn measure(command: &mut Command) -> (String, Usage) {
     let mut output = process.stdout.take().expect("it is piped");
     output.read_to_string(&mut said).expect("it is UTF-8");
     (said, usage)
+}
+
+/// Removes what was made, when nothing is measured any more, and without waiting for it: a disk
+/// mounted with the option `discard` is told of each of 400,000 files, which takes minutes.
+#[expect(clippy::zombie_processes, reason = "it outlives this program")]
+pub(crate) fn remove(folders: Vec<TempDir>) {
+    let mut command = Command::new("rm");
+    command.arg("-rf").args(folders.into_iter().map(TempDir::keep));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("there is rm");
 }
 
 impl Usage {

@@ -86,12 +86,11 @@ impl Tally {
         self
     }
 
-    /// How long this share of the probes took at most, in milliseconds.
-    pub(crate) fn probe_percentile(&self, share: f64) -> f64 {
+    /// How long half of the probes took at most, and the slowest of all, in milliseconds.
+    pub(crate) fn probes(&self) -> Option<(f64, f64)> {
         let mut probes = self.probes.clone();
         probes.sort_by(f64::total_cmp);
-        let last = probes.len().saturating_sub(1);
-        probes.get((last as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+        Some((*probes.get(probes.len() / 2)?, *probes.last()?))
     }
 
     fn count(&mut self, answer: &[u8]) {

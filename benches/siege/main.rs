@@ -23,7 +23,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::besiegers::{Besiegers, Tally};
-use crate::process::{Service, cynosure, measure};
+use crate::process::{Service, cynosure, measure, remove};
 
 const ITEMS: u32 = 20_000;
 
@@ -50,11 +50,15 @@ fn main() {
     let items = arguments.next().map_or(ITEMS, |items| items.parse().expect("a number of items"));
     let kinds = [Beside::Nothing, Beside::Peace, Beside::Siege];
     let mut outcomes = kinds.map(|_| Vec::new());
+    let mut folders = Vec::new();
     for _ in 0..ROUNDS {
         for (kind, outcomes) in kinds.into_iter().zip(&mut outcomes) {
-            outcomes.push(run(items, kind));
+            let folder = TempDir::new().expect("a temporary folder");
+            outcomes.push(run(items, kind, &folder));
+            folders.push(folder);
         }
     }
+    remove(folders);
     println!(
         "{:22} {:>11} {:>8} {:>7} {:>9} {:>9} {:>9} {:>10}",
         "beside", "documents/s", "of alone", "CPU s", "answers", "200", "median ms", "slowest ms"
@@ -65,8 +69,7 @@ fn main() {
     }
 }
 
-fn run(items: u32, beside: Beside) -> Outcome {
-    let folder = TempDir::new().expect("a temporary folder");
+fn run(items: u32, beside: Beside, folder: &TempDir) -> Outcome {
     let service = Service::start(items, folder.path());
     let watched = (beside != Beside::Nothing).then(|| Monitor::start(&service));
     let besiegers = watched.as_ref().filter(|_| beside == Beside::Siege);
@@ -108,13 +111,14 @@ fn print_row(kind: Beside, outcomes: &[Outcome], share: f64) {
     let cpu = outcomes.iter().map(|outcome| outcome.worker_cpu).sum::<f64>() / ROUNDS as f64;
     let tally = outcomes.iter().filter_map(|outcome| outcome.tally.as_ref());
     let tally = tally.fold(Tally::default(), Tally::with);
-    let [middle, slowest] = [tally.probe_percentile(0.5), tally.probe_percentile(1.0)];
+    let probes = tally.probes().map(|(half, slowest)| format!("{half:>9.1} {slowest:>10.1}"));
     println!(
-        "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {middle:>9.1} {slowest:>10.1}",
+        "{name:22} {:>11.0} {:>7.0}% {cpu:>7.2} {:>9} {:>9} {}",
         median(outcomes),
         share * 100.0,
         tally.answers,
         tally.well,
+        probes.unwrap_or_default(),
     );
 }
 

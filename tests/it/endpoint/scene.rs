@@ -53,7 +53,8 @@ impl Lookout for Scene {
         match source {
             "work" => Ok(history().into_iter().take(limit).collect()),
             "broken" => Err(Untold::Unreadable("the ledger is damaged".to_owned())),
-            "panic" => panic!("a lookout that falls over"),
+            // A lookout that falls over.
+            "panic" => Ok(vec![history()[usize::MAX].clone()]),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
             _ => Err(Untold::NoSuchSource),
         }

@@ -1,4 +1,5 @@
 //! A Chromium without a window, spoken to in its own protocol over pipes (Chrome DevTools Protocol).
+#![expect(clippy::panic, reason = "helpers of tests fail as loudly as tests")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -46,6 +47,10 @@ impl Browser {
         if installed.is_err() {
             return skip("Debian's package chromium");
         }
+        Some(Self::launch())
+    }
+
+    fn launch() -> Self {
         let profile = tempfile::tempdir().expect("a temporary folder");
         let mut child = Command::new("sh")
             .args(["-c", START, "sh", "--headless=new", "--remote-debugging-pipe", "--no-sandbox"])
@@ -89,7 +94,7 @@ impl Browser {
             _profile: profile,
         };
         browser.open();
-        Some(browser)
+        browser
     }
 
     fn open(&mut self) {

@@ -215,5 +215,6 @@ fn two_hundred_sources_are_a_page_too() {
     });
 
     browser.until("document.getElementById('source-source-150').innerText.includes('77,777')");
+    assert!(stage.scene.looks() < 60, "an open page makes nobody look more often");
     is_clean(&browser, &stage);
 }
