@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cynosure::disk::{Fault, Lasting};
 use cynosure::engine::RestartCause;
+use cynosure::engine::quota::Rate;
 use cynosure::worker::{Exit, Mode, Stop, World};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -126,6 +127,24 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
         assert!(server.throttled > 0, "the quota was never used up");
         assert_eq!(server.requests_while_closed, 0);
     });
+}
+
+#[test]
+fn a_turn_in_the_quota_that_comes_late_is_waited_for_and_never_called_stuck() {
+    let ears = Ears::default();
+    tracing::subscriber::with_default(ears.clone(), || {
+        play(async |stage| {
+            stage.rules.stuck_threshold = Duration::from_secs(10);
+            stage.gate_rules.policy.cap = Some(Rate::of(1.0, Duration::from_secs(40)));
+
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.machine.restart_count, 0);
+        });
+    });
+
+    assert_eq!(ears.rebuilds(), 0);
 }
 
 #[test]

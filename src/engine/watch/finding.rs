@@ -61,7 +61,7 @@ pub enum What {
         by: Duration,
         pid: u32,
     },
-    /// Without progress, and its worker is still to act on it.
+    /// Without progress, although its worker keeps its deadlines.
     Stalled {
         status: Status,
         still: Duration,
@@ -231,9 +231,13 @@ impl Finding {
             What::Overdue { .. } | What::Turning { .. } => {
                 Some(format!("restart it with `systemctl restart {unit}`"))
             }
-            What::Stalled { .. } => {
+            What::Stalled { .. } if self.level < Level::Critical => {
                 Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
             }
+            What::Stalled { .. } => Some(format!(
+                "its worker has started anew by itself, in vain: see `journalctl -u {unit} -n 50` \
+                 and `cynosure history {name}`"
+            )),
             What::Died { .. } => Some(format!("see why with `journalctl -u {unit} -n 50`")),
             What::CredentialRefused { .. } => {
                 Some("put a fresh credential in its place: `cynosure status` names it".to_owned())

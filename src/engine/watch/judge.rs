@@ -9,8 +9,8 @@ use crate::engine::{Moment, Status};
 /// Exit codes that systemd is told to leave alone: what a restart cannot cure.
 const NO_RESTART_HELPS: [i32; 2] = [77, 78];
 
-/// How often the worker itself acts on missing progress before only others can: it begins the stage
-/// anew, then leaves.
+/// How often the worker itself acts on missing progress: it begins the stage anew, then leaves. When
+/// that did not help, a person is needed.
 const RUNGS_OF_ITS_OWN: u32 = 2;
 
 /// Judges the unit, then each source: at least one finding for each.
@@ -126,13 +126,8 @@ fn running(
         return (Level::Warning, What::FromTheFuture { by: ahead }, Cure::None);
     }
     let late = course.until.map(|until| now.since(until)).unwrap_or_default();
-    let still = now.since(course.last_progress.max(course.state_since));
-    let is_active = matches!(status, Status::Collecting | Status::Downloading);
-    let patience =
-        limits.stuck_threshold.saturating_mul(RUNGS_OF_ITS_OWN).saturating_add(limits.grace);
-    if late > limits.grace || (is_active && still > patience) {
-        let by = late.max(still.saturating_sub(limits.stuck_threshold));
-        return (Level::Critical, What::Overdue { status, by, pid }, cure(unit, pid));
+    if late > limits.grace {
+        return (Level::Critical, What::Overdue { status, by: late, pid }, cure(unit, pid));
     }
     let left = course.until.map(|until| until.since(now)).unwrap_or_default();
     let reason = course.reason.clone();
@@ -146,15 +141,31 @@ fn running(
             let since = now.since(course.state_since);
             (Level::Critical, What::CredentialRefused { since, reason }, Cure::None)
         }
-        Status::Collecting | Status::Downloading if still > limits.stuck_threshold => {
-            (Level::Warning, What::Stalled { status, still }, Cure::None)
-        }
+        Status::Collecting | Status::Downloading => stalled(course, limits, now).unwrap_or((
+            Level::Healthy,
+            What::InOrder { status },
+            Cure::None,
+        )),
         Status::Error => (Level::Warning, What::Waiting { status, left, reason }, Cure::None),
         Status::RateLimited => (Level::Healthy, What::Waiting { status, left, reason }, Cure::None),
-        Status::Idle | Status::Collecting | Status::Downloading | Status::Completed => {
-            (Level::Healthy, What::InOrder { status }, Cure::None)
-        }
+        Status::Idle | Status::Completed => (Level::Healthy, What::InOrder { status }, Cure::None),
     }
+}
+
+/// Work whose deadlines are kept, and which achieves nothing: its worker climbs the ladder by itself,
+/// and a restart from here would be one more of what has not helped.
+fn stalled(course: &Course, limits: &Limits, now: Moment) -> Option<(Level, What, Cure)> {
+    let still = now.since(course.last_progress.max(course.state_since));
+    // The deadline of work lies this far behind the moment from which progress was expected: a
+    // start, or the end of a wait. What has only just begun cannot have achieved anything.
+    let expected_from = course.until?.before(limits.stuck_threshold);
+    if still <= limits.stuck_threshold || now.since(expected_from) <= limits.grace {
+        return None;
+    }
+    let patience =
+        limits.stuck_threshold.saturating_mul(RUNGS_OF_ITS_OWN).saturating_add(limits.grace);
+    let level = if still > patience { Level::Critical } else { Level::Warning };
+    Some((level, What::Stalled { status: course.status, still }, Cure::None))
 }
 
 fn left(course: &Course) -> (Level, What, Cure) {

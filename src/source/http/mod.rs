@@ -31,7 +31,7 @@ use self::body::Pace;
 use self::proxies::Ways;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
-use crate::engine::{Cause, ErrorRule, Failure, Scope};
+use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope};
 use crate::retry::{Fault as _, Policy};
 use crate::source::Sink;
 
@@ -117,6 +117,12 @@ impl Client {
     ) -> Result<Self, Failure> {
         let ways = Ways::new(egress, &limits, &trusted)?;
         Ok(Self { ways, limits, trusted, gate, rules: Vec::new() })
+    }
+
+    /// Returns until when a request waits at the gate; `None` where none does.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Moment> {
+        self.gate.waits_until()
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
