@@ -20,7 +20,7 @@ use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::retries::Retries;
 use crate::worker::rules::{breaker_policy, gate_rules, policies, rules};
-use crate::worker::run::Task;
+use crate::worker::run::{Supervision, Task};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -34,7 +34,10 @@ const OPEN_MAX: Duration = Duration::from_secs(30 * 60);
 /// Why this life begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Birth {
-    Started,
+    /// The process has started.
+    First,
+    /// The source is started anew in its place.
+    Anew,
     /// A person had everything read again.
     Reread(Changed),
 }
@@ -97,6 +100,9 @@ pub(super) async fn live(
         warn!("{note}");
     }
     task.opened.send_replace(task.readings.borrow().number);
+    if birth == Birth::First && is_new && tally.listed == 0 {
+        check_credential(task, source).await?;
+    }
     let opening = opening(task, source, birth, &machine).await;
     let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
     let environment = task.environment.clone();
@@ -131,6 +137,22 @@ pub(super) async fn live(
         debug!(policy, ?counted, "retry statistics");
     }
     Ok(ended)
+}
+
+/// A credential that is no use, of a source that has never worked and is alone here, is a wrong
+/// configuration: somebody has just set it up, and is told. What has worked waits for another
+/// credential instead, as it does when a server refuses it.
+async fn check_credential(task: &Task, source: &Source) -> Result<(), Refusal> {
+    if task.supervision == Supervision::Shared {
+        return Ok(());
+    }
+    let (place, environment) = (source.auth.secret().clone(), task.environment.clone());
+    match RealWorld.offload(move || place.read(&environment)).await {
+        Err(error) if error.is_lasting() => {
+            Err(Refusal::Configuration(format!("source {}: {error}", task.name)))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// A person who has everything read again has mended what an error or a refused credential waits

@@ -88,7 +88,7 @@ async fn lives(
 ) -> End {
     let mut reading = task.readings.borrow_and_update().clone();
     let mut settings = (*reading.settings).clone();
-    let mut birth = Birth::Started;
+    let mut birth = Birth::First;
     let mut has_lived = false;
     loop {
         let Some(source) = settings.sources.get(&task.name).cloned() else {
@@ -124,7 +124,7 @@ async fn lives(
                 continue;
             }
         } else {
-            birth = Birth::Started;
+            birth = Birth::Anew;
         }
         let Some(ended) = ended else { continue };
         let Exit::Restart(cause) = ended.exit else { return End::Ended(ended) };
@@ -142,7 +142,7 @@ async fn lives(
             return End::Ended(ended);
         }
         info!(why = cause.reason(), "starting anew in place");
-        if birth == Birth::Started {
+        if birth == Birth::Anew {
             settings = reread(task, settings);
         }
     }

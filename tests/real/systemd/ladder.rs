@@ -4,9 +4,16 @@ use crate::patience::{timed, wait_until};
 use crate::systemd::front::Manner;
 use crate::systemd::installed::{UNIT, edit};
 use crate::systemd::scene::Scene;
+use crate::systemd::watching::cynosure;
 
 /// So many threads that they are not done before something is seen of them.
 const MANY: u32 = 20_000;
+
+const MONITOR: &str = "cynosure-monitor.service";
+
+/// A worker says how it is every 2 s, and is left in peace for 3 s more than it promises.
+const WATCHED: &str =
+    "[restart]\nstuck_threshold = \"4s\"\n[monitor]\ninterval = \"1s\"\ngrace = \"3s\"\n";
 
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
 
@@ -75,6 +82,44 @@ fn the_monitor_has_a_unit_restarted_that_is_down() {
 
     println!("from a dead unit to another worker, by the monitor: {took:?}");
     assert_eq!(scene.property("ActiveState"), "active");
+}
+
+#[test]
+fn the_monitor_has_a_worker_restarted_that_hangs_and_leaves_the_next_alone() {
+    let Some(scene) = Scene::set_with(MANY, WATCHED) else { return };
+    hang_on_request(&scene);
+
+    let took = scene.time_to_work(|scene| scene.signal("STOP"));
+
+    println!(
+        "from a worker that hangs to another, by the monitor, 7 s after its last word: {took:?}"
+    );
+    wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY);
+    let told = scene.machine.journal(MONITOR);
+    assert_eq!(told.matches("asked systemd for a restart").count(), 1, "{told}");
+    assert!(told.contains("decides nothing"), "{told}");
+}
+
+#[test]
+fn without_a_rule_the_monitor_says_what_it_may_not() {
+    let Some(scene) = Scene::set_with(MANY, WATCHED) else { return };
+    scene.machine.succeed(&["rm", RULE]);
+    hang_on_request(&scene);
+    let pid = scene.pid();
+
+    scene.signal("STOP");
+
+    wait_until("the monitor says so", || scene.machine.journal(MONITOR).contains(RULE));
+    assert_eq!(scene.pid(), pid);
+    let health = cynosure(&scene, "root", &["check", "--json"]);
+    assert!(health.contains(r#""outcome":"refused""#), "{health}");
+}
+
+/// Starts the worker without a watchdog, and the monitor.
+fn hang_on_request(scene: &Scene) {
+    edit(&scene.machine, "WatchdogSec=0");
+    scene.start_until("downloading");
+    scene.machine.succeed(&["systemctl", "start", MONITOR]);
 }
 
 /// Starts a worker that blocks; returns its number, and a way to read what was logged.

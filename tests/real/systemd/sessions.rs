@@ -60,5 +60,7 @@ fn nobody_who_listens_for_its_state_is_no_reason_not_to_work() {
                 && status["downloaded_threads"] == status["total_threads"]
         });
         scene.systemctl("stop");
+        assert_eq!(scene.property("Result"), "success", "{socket}");
+        assert_eq!(scene.property("ActiveState"), "inactive", "{socket}");
     }
 }

@@ -15,7 +15,8 @@ fn wait_until_at_rest(scene: &Scene) {
     });
 }
 
-fn cynosure(scene: &Scene, user: &str, args: &[&str]) -> String {
+/// Runs the program as this user of the machine, and returns what it says.
+pub(super) fn cynosure(scene: &Scene, user: &str, args: &[&str]) -> String {
     let who = ["runuser", "-u", user, "--", "cynosure"];
     let place = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
     let output = scene.machine.run(&[&who[..], args, &place[..]].concat());
