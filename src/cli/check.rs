@@ -12,9 +12,9 @@ use crate::cli::table::table;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told, watcher};
 use crate::cli::words::{clock, span};
-use crate::engine::watch::{Finding, Level, worst};
+use crate::engine::watch::Level;
 use crate::engine::{Moment, printable};
-use crate::monitor::{Act, Entry, Monitor, Outcome, Powers, Record, Restarted};
+use crate::monitor::{Entry, Judged, Outcome, Powers, Record, Restarted};
 use crate::worker::{RealWorld, World};
 
 /// Restarts that are shown: enough to see a loop.
@@ -45,37 +45,30 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
     let now = RealWorld.now();
     let powers = if args.restart { powers(&ground.loaded.settings) } else { Powers::default() };
     let monitor = watcher(&ground, powers)?;
-    let (findings, act) = if args.restart {
+    let units = if args.restart {
         let round = monitor.round(now);
         if let Some(failure) = round.unrecorded {
             return Err(failure.into());
         }
-        (round.findings, round.act)
+        round.units
     } else {
-        (monitor.judge(now), Act::None)
+        monitor.judge(now)
     };
     let record = monitor.recorded()?;
     if args.json {
-        show(escaped_json(&as_json(&monitor, &findings, &act, &record, now)))?;
+        show(escaped_json(&as_json(&units, &record, now)))?;
     } else {
-        show(as_text(&monitor, &findings, &act, &record, now))?;
+        show(as_text(&units, &record, now))?;
     }
-    Ok(worst(&findings))
+    Ok(Judged::worst(&units))
 }
 
-fn as_json(
-    monitor: &Monitor,
-    findings: &[Finding],
-    act: &Act,
-    record: &Record,
-    now: Moment,
-) -> Value {
-    let entries: Vec<Entry> =
-        findings.iter().map(|finding| Entry::of(finding, monitor.unit())).collect();
+fn as_json(units: &[Judged], record: &Record, now: Moment) -> Value {
+    let entries: Vec<Entry> = units.iter().flat_map(Entry::all).collect();
     json!({
-        "level": worst(findings).name(),
+        "level": Judged::worst(units).name(),
         "findings": entries,
-        "restart": told(act, now),
+        "restart": told(units, now),
         "monitor": {
             "looked_at": record.looked_at.map(|at| at.to_string()),
             "level": record.level,
@@ -84,16 +77,10 @@ fn as_json(
     })
 }
 
-fn as_text(
-    monitor: &Monitor,
-    findings: &[Finding],
-    act: &Act,
-    record: &Record,
-    now: Moment,
-) -> String {
-    let rows: Vec<Vec<String>> = findings.iter().map(|finding| row(finding, monitor)).collect();
+fn as_text(units: &[Judged], record: &Record, now: Moment) -> String {
+    let rows: Vec<Vec<String>> = units.iter().flat_map(Entry::all).map(row).collect();
     let mut text = table(&["LEVEL", "ABOUT", "FINDING"], &rows);
-    text.extend(told(act, now).map(|told| format!("{told}\n")));
+    text.extend(told(units, now).map(|told| format!("{told}\n")));
     let shown = record.restarts.len().saturating_sub(RESTARTS_SHOWN);
     for restarted in &record.restarts[shown..] {
         text.push_str(&line(restarted, now));
@@ -104,11 +91,11 @@ fn as_text(
     text.trim_end().to_owned()
 }
 
-fn row(finding: &Finding, monitor: &Monitor) -> Vec<String> {
-    let mut sentence = finding.what.to_string();
-    sentence.extend(finding.figure().map(|figure| format!(" ({figure})")));
-    sentence.extend(finding.advice(monitor.unit()).map(|advice| format!("; {advice}")));
-    vec![finding.level.name().to_owned(), finding.about.name().to_owned(), sentence]
+fn row(entry: Entry) -> Vec<String> {
+    let mut sentence = entry.message;
+    sentence.extend(entry.figure.map(|figure| format!(" ({figure})")));
+    sentence.extend(entry.advice.map(|advice| format!("; {advice}")));
+    vec![entry.level, entry.about, sentence]
 }
 
 fn line(restarted: &Restarted, now: Moment) -> String {

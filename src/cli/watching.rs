@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::disk::RealDisk;
 use crate::engine::watch::Limits;
 use crate::engine::{Looping, Moment};
-use crate::monitor::{Act, Lookout, Monitor, Permit, Powers};
+use crate::monitor::{Act, Judged, Lookout, Monitor, Permit, Powers};
 use crate::retry::Policy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
 
@@ -86,9 +86,16 @@ pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
     Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
 }
 
-/// What was done about the findings, in a sentence; `None` where nothing was called for.
+/// What was done about the findings, in a sentence for each unit; `None` where nothing was called for.
 #[must_use]
-pub(super) fn told(act: &Act, now: Moment) -> Option<String> {
+pub(super) fn told(units: &[Judged], now: Moment) -> Option<String> {
+    let told: Vec<String> = units.iter().filter_map(|judged| told_of(&judged.act, now)).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// What was done about one unit.
+#[must_use]
+pub(super) fn told_of(act: &Act, now: Moment) -> Option<String> {
     Some(match act {
         Act::None => return None,
         Act::Withheld => "a restart would help, and is switched off".to_owned(),

@@ -14,4 +14,4 @@ mod round;
 
 pub use self::lookout::Lookout;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
-pub use self::round::{Act, Monitor, Permit, Powers, Round};
+pub use self::round::{Act, Judged, Monitor, Permit, Powers, Round};

@@ -60,10 +60,12 @@ dir = "/var/lib/cynosure/downloads"
 
 /// Lets the service's own settings be overridden, as `systemctl edit` does.
 pub(crate) fn edit(machine: &Machine, lines: &str) {
-    machine.write(
-        &format!("/etc/systemd/system/{UNIT}.d/edited.conf"),
-        format!("[Service]\n{lines}\n"),
-    );
+    edit_unit(machine, UNIT, &format!("[Service]\n{lines}"));
+}
+
+/// Likewise those of any unit, with the section that they are in.
+pub(crate) fn edit_unit(machine: &Machine, unit: &str, lines: &str) {
+    machine.write(&format!("/etc/systemd/system/{unit}.d/edited.conf"), format!("{lines}\n"));
     machine.succeed(&["systemctl", "daemon-reload"]);
 }
 

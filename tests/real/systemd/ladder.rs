@@ -2,7 +2,7 @@
 
 use crate::patience::{timed, wait_until};
 use crate::systemd::front::Manner;
-use crate::systemd::installed::{UNIT, edit};
+use crate::systemd::installed::{UNIT, edit, edit_unit};
 use crate::systemd::scene::Scene;
 use crate::systemd::watching::cynosure;
 
@@ -10,6 +10,8 @@ use crate::systemd::watching::cynosure;
 const MANY: u32 = 20_000;
 
 const MONITOR: &str = "cynosure-monitor.service";
+
+const INSTANCE: &str = "cynosure@work.service";
 
 /// A worker says how it is every 2 s, and is left in peace for 3 s more than it promises.
 const WATCHED: &str =
@@ -98,6 +100,25 @@ fn the_monitor_has_a_worker_restarted_that_hangs_and_leaves_the_next_alone() {
     let told = scene.machine.journal(MONITOR);
     assert_eq!(told.matches("asked systemd for a restart").count(), 1, "{told}");
     assert!(told.contains("decides nothing"), "{told}");
+}
+
+#[test]
+fn the_monitor_watches_a_source_in_a_unit_of_its_own() {
+    let Some(scene) = Scene::set_with(MANY, WATCHED) else { return };
+    edit_unit(&scene.machine, INSTANCE, "[Service]\nWatchdogSec=0");
+    scene.machine.succeed(&["systemctl", "start", INSTANCE, MONITOR]);
+    scene.wait_for("downloading");
+    let pid = scene.machine.property(INSTANCE, "MainPID");
+
+    scene.machine.succeed(&["kill", "-STOP", &pid]);
+
+    wait_until("there is another worker", || {
+        !["0", &pid].contains(&&*scene.machine.property(INSTANCE, "MainPID"))
+    });
+    assert!(scene.machine.journal(MONITOR).contains("asked systemd for a restart"));
+    let health = cynosure(&scene, "root", &["check"]);
+    println!("{health}");
+    assert!(health.contains(INSTANCE) && !health.contains(UNIT), "{health}");
 }
 
 #[test]
