@@ -20,7 +20,7 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Starts the keeper and the beat of the runtime it listens to.
 pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
     let service = &ground.loaded.settings.service;
-    let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
+    let unit = unit(ground);
     let interval = interval(ground);
     // Without judgement, what is fed is the mere presence of the process.
     let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
@@ -40,6 +40,12 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
         return;
     }
     tokio::task::spawn_local(beat(board.seat(RUNTIME_SEAT), interval));
+}
+
+/// The unit that the process runs in, by the kernel's word or else by the configuration's.
+pub(super) fn unit(ground: &Ground) -> String {
+    let name = &ground.loaded.settings.service.service_name;
+    own_unit().unwrap_or_else(|| format!("{name}.service"))
 }
 
 fn interval(ground: &Ground) -> Option<Duration> {

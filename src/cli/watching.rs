@@ -7,7 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::clock_and_wait;
-use crate::config::Settings;
+use crate::config::{Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::watch::Limits;
 use crate::engine::{Looping, Moment};
@@ -121,6 +121,5 @@ pub(super) fn told_of(act: &Act, now: Moment) -> Option<String> {
 }
 
 fn enabled(settings: &Settings) -> Vec<String> {
-    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-    enabled.map(|(name, _)| name.to_string()).collect()
+    settings.enabled().map(SourceName::to_string).collect()
 }

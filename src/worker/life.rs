@@ -9,10 +9,11 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{Machine, State};
+use crate::engine::{Machine, Moment, State};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
+use crate::systemd::RestartsFile;
 use crate::worker::breakers::Circuits;
 use crate::worker::driver::{Ended, Opening, Parts, Stop, drive};
 use crate::worker::gate::Gates;
@@ -95,13 +96,18 @@ pub(super) async fn live(
     let storage = retries.storage.clone();
     let opened =
         world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
-    let Opened { store, machine, tally, is_new, notes } = opened;
+    let Opened { store, mut machine, tally, is_new, notes } = opened;
     for note in notes {
         warn!("{note}");
     }
     task.opened.send_replace(task.readings.borrow().number);
-    if birth == Birth::First && is_new && tally.listed == 0 {
-        check_credential(task, source).await?;
+    if birth == Birth::First {
+        if is_new && tally.listed == 0 {
+            check_credential(task, source).await?;
+        }
+        if let Some(at) = restarted_from_outside(task).await {
+            machine.note_restart_from_outside(at);
+        }
     }
     let opening = opening(task, source, birth, &machine).await;
     let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
@@ -137,6 +143,15 @@ pub(super) async fn live(
         debug!(policy, ?counted, "retry statistics");
     }
     Ok(ended)
+}
+
+/// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
+/// stuck could not write it down.
+async fn restarted_from_outside(task: &Task) -> Option<Moment> {
+    let (unit, file) = (task.unit.clone()?, RestartsFile::new(&task.state_dir));
+    // What cannot be read is told when the next restart is to be counted.
+    let counts = RealWorld.offload(move || file.look()).await.unwrap_or_default();
+    counts.get(&unit)?.last_ms.map(Moment)
 }
 
 /// A credential that is no use, of a source that has never worked and is alone here, is a wrong

@@ -26,6 +26,8 @@ pub struct Task {
     pub name: SourceName,
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
+    /// The unit of the process, under whose name others count the restarts that they ask for.
+    pub unit: Option<String>,
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,

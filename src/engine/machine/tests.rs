@@ -462,3 +462,16 @@ fn a_look_that_was_cut_short_is_begun_anew_at_once_and_one_that_waits_goes_on_wa
     assert_eq!(started(MUCH_LATER, None), NOW);
     assert_eq!(started(NOW.after(4 * MINUTE), Some(a_minute_ago)), NOW.after(4 * MINUTE));
 }
+
+#[test]
+fn a_restart_that_others_asked_for_is_counted_once() {
+    let mut machine = machine(State::Idle { until: LATER });
+    for _ in 0..2 {
+        machine.note_restart_from_outside(NOW);
+    }
+    assert_eq!(machine.restart_count, 1);
+    assert_eq!(machine.last_restart, Some(LastRestart { cause: RestartCause::Stuck, at: NOW }));
+
+    machine.note_restart_from_outside(LATER);
+    assert_eq!(machine.restart_count, 2);
+}

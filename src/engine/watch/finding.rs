@@ -51,6 +51,8 @@ pub enum What {
         reason: String,
     },
     NeverRun,
+    /// Its unit is about to start its worker, or has only just done so.
+    Starting,
     /// The state file does not tell.
     Untold {
         why: String,
@@ -155,6 +157,7 @@ impl What {
             Self::InOrder { .. } => "in_order",
             Self::Waiting { .. } => "waiting",
             Self::NeverRun => "never_run",
+            Self::Starting => "starting",
             Self::Untold { .. } => "state_untold",
             Self::Overdue { .. } => "overdue",
             Self::Stalled { .. } => "stalled",
@@ -197,6 +200,7 @@ impl Finding {
             }
             What::InOrder { .. }
             | What::NeverRun
+            | What::Starting
             | What::Untold { .. }
             | What::Died { .. }
             | What::Stopped { .. }
@@ -216,6 +220,7 @@ impl Finding {
         match &self.what {
             What::InOrder { .. }
             | What::Waiting { .. }
+            | What::Starting
             | What::UnitRuns { .. }
             | What::UnitTurns => None,
             What::NeverRun | What::Stopped { .. } | What::NotRunning => {
@@ -277,6 +282,7 @@ impl fmt::Display for What {
                 write!(f, "{}: {}", word(*status), printable(reason))
             }
             Self::NeverRun => f.write_str("it has never run"),
+            Self::Starting => f.write_str("its unit is starting it"),
             Self::Untold { why } => write!(f, "its state is not known: {}", printable(why)),
             Self::Overdue { status, pid, .. } => write!(
                 f,

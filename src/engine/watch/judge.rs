@@ -102,12 +102,14 @@ fn of_source(source: &Watched, unit: &UnitSeen, limits: &Limits, now: Moment) ->
         },
     };
     // Between two processes of the unit nothing is amiss: the unit's own finding says how it stands.
-    let level = match &source.told {
+    let (level, what) = match &source.told {
         Told::Course(Course { process: Process::Running { .. }, .. }) | Told::Nothing { .. } => {
-            level
+            (level, what)
         }
-        Told::Course(_) | Told::NeverRun if is_being_started(unit, limits, now) => Level::Healthy,
-        Told::Course(_) | Told::NeverRun => level,
+        Told::Course(_) | Told::NeverRun if is_being_started(unit, limits, now) => {
+            (Level::Healthy, What::Starting)
+        }
+        Told::Course(_) | Told::NeverRun => (level, what),
     };
     Finding { level, about: Subject::Source(source.name.clone()), what, cure }
 }

@@ -195,7 +195,7 @@ fn a_worker_that_is_gone_is_told_unless_its_unit_is_starting_it() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     CRITICAL: its worker, process 4711, is gone without a word; see why with `journalctl -u cynosure.service -n 50`
     WARNING: stopped while downloading, and nothing goes on with it; start it with `systemctl start cynosure.service` or `cynosure run`
-    HEALTHY: stopped while downloading, and nothing goes on with it; start it with `systemctl start cynosure.service` or `cynosure run`
+    HEALTHY: its unit is starting it
     WARNING: it has never run; start it with `systemctl start cynosure.service` or `cynosure run`
     UNKNOWN: its state is not known: the file is damaged; the next start rebuilds it from the ledger; a newer one needs its own version: `cynosure status` shows work
     ");

@@ -47,6 +47,11 @@ fn a_worker_that_is_blocked_has_systemd_restart_it() {
     println!("from a blocked runtime to another worker, by D-Bus: {took:?}");
     assert_eq!(scene.restarts(), 0, "a restart that was asked for is no restart of systemd's");
     assert!(!told(&scene).contains("does not restart the unit"), "{}", told(&scene));
+    let status = scene.status();
+    assert_eq!(
+        (&status["restart_count"], &status["last_restart"]["cause"]),
+        (&1.into(), &"stuck".into())
+    );
 }
 
 #[test]
