@@ -209,7 +209,10 @@ impl<'a> Company<'a> {
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
         tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
         let span = error_span!("worker", source = %name);
-        let source = run_source(task, stopping.clone(), view);
+        let stopping = stopping.clone();
+        #[cfg(debug_assertions)]
+        let stopping = failpoint::slow_to_stop(stopping, &self.ground.environment);
+        let source = run_source(task, stopping, view);
         #[cfg(debug_assertions)]
         let source = {
             let environment = self.ground.environment.clone();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::watch::{Activity, Lately, Load};
+use crate::engine::watch::{Activity, Lately, Load, StartLimit};
 use crate::engine::{Status, printable, span};
 
 /// One finding.
@@ -104,6 +104,8 @@ pub enum What {
     UnitFailed {
         result: String,
         exit_status: i32,
+        /// Where systemd gives up after so many starts.
+        limit: Option<StartLimit>,
     },
     NotRunning,
     /// It has been starting or stopping for too long.
@@ -262,6 +264,13 @@ impl Finding {
             What::UnitFailed { exit_status: 77, .. } => {
                 Some(format!("renew the credential, then `systemctl start {unit}`"))
             }
+            What::UnitFailed { limit: Some(limit), .. } => Some(format!(
+                "see why with `journalctl -u {unit} -n 50`; systemd gives up after {} starts in {}: \
+                 `systemctl reset-failed {unit}`, then `systemctl start {unit}`, and \
+                 StartLimitIntervalSec=0 for good",
+                limit.burst,
+                span(limit.interval)
+            )),
             What::UnitFailed { .. } | What::CrashLoop(_) => {
                 Some(format!("see why with `journalctl -u {unit} -n 50`"))
             }

@@ -75,7 +75,8 @@ fn known_unit(
         Activity::Inactive => (Level::Warning, What::NotRunning, Cure::None),
         Activity::Failed => {
             let result = unit.result.clone();
-            let what = What::UnitFailed { result, exit_status: unit.exit_status };
+            let limit = Some(unit.start_limit).filter(|limit| !limit.interval.is_zero());
+            let what = What::UnitFailed { result, exit_status: unit.exit_status, limit };
             let is_final =
                 unit.result == "exit-code" && NO_RESTART_HELPS.contains(&unit.exit_status);
             (Level::Critical, what, if is_final { Cure::None } else { Cure::Restart })

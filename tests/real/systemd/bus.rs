@@ -5,6 +5,7 @@ use std::process::Output;
 use crate::patience::wait_until;
 use crate::systemd::installed::UNIT;
 use crate::systemd::scene::Scene;
+use crate::systemd::watching::cynosure;
 
 /// Where the package puts what polkit goes by.
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
@@ -41,6 +42,23 @@ fn without_the_rule_nobody_but_root_restarts_it() {
     scene.systemctl("start");
 
     assert!(!ask(&scene, "cynosure", "RestartUnit", UNIT).status.success());
+}
+
+#[test]
+fn without_polkit_nobody_but_root_restarts_it() {
+    let Some(scene) = Scene::set(10) else { return };
+    // As if it was not installed.
+    scene
+        .machine
+        .succeed(&["rm", "/usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service"]);
+    scene.machine.succeed(&["systemctl", "mask", "--now", "polkit.service"]);
+    scene.systemctl("start");
+
+    assert!(!ask(&scene, "cynosure", "RestartUnit", UNIT).status.success());
+    let told = cynosure(&scene, "cynosure", &["doctor"]);
+    println!("{told}");
+    assert!(told.contains("note   polkit              not here"), "{told}");
+    assert!(told.contains("install polkit and the rule"), "{told}");
 }
 
 /// Asks systemd for something about a unit, as this user.

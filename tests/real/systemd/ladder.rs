@@ -19,8 +19,10 @@ const WATCHED: &str =
 
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
 
-/// Blocks the one thread of the worker's runtime a second after its start, in builds for tests.
+/// Breaks the worker a second after its start, in builds for tests: the one thread of its runtime is
+/// blocked, or all threads are that wait for disks.
 const BLOCKED: &str = "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s";
+const NO_POOL: &str = "Environment=FAIL_CYNOSURE=fill_pool\nWatchdogSec=4s";
 
 #[test]
 fn a_source_that_hangs_ends_in_another_worker() {
@@ -40,7 +42,7 @@ fn a_source_that_hangs_ends_in_another_worker() {
 #[test]
 fn a_worker_that_is_blocked_has_systemd_restart_it() {
     let Some(scene) = Scene::set(MANY) else { return };
-    let (pid, told) = blocked(&scene);
+    let (pid, told) = blocked(&scene, BLOCKED);
 
     let ((), took) = timed(|| another_worker(&scene, &pid));
 
@@ -58,7 +60,7 @@ fn a_worker_that_is_blocked_has_systemd_restart_it() {
 fn without_a_rule_what_is_blocked_is_left_to_the_watchdog() {
     let Some(scene) = Scene::set(MANY) else { return };
     scene.machine.succeed(&["rm", RULE]);
-    let (pid, told) = blocked(&scene);
+    let (pid, told) = blocked(&scene, BLOCKED);
 
     another_worker(&scene, &pid);
 
@@ -70,12 +72,38 @@ fn without_a_rule_what_is_blocked_is_left_to_the_watchdog() {
 fn without_a_bus_what_is_blocked_is_left_to_the_watchdog() {
     let Some(scene) = Scene::set(MANY) else { return };
     scene.machine.succeed(&["systemctl", "stop", "dbus.socket", "dbus.service"]);
-    let (pid, told) = blocked(&scene);
+    let (pid, told) = blocked(&scene, BLOCKED);
 
     another_worker(&scene, &pid);
 
     assert_eq!(scene.restarts(), 1);
     assert!(told(&scene).contains("leaving it to the watchdog"), "{}", told(&scene));
+}
+
+#[test]
+fn a_bus_that_hangs_leaves_what_is_blocked_to_the_watchdog() {
+    let Some(scene) = Scene::set_with(MANY, "[monitor]\nbus_timeout = \"1s\"\n") else { return };
+    let (pid, told) = blocked(&scene, NO_POOL);
+    let bus = scene.machine.property("dbus.service", "MainPID");
+    scene.machine.succeed(&["kill", "-STOP", &bus]);
+    scene.machine.succeed(&["systemctl", "start", "--no-block", MONITOR]);
+
+    let ((), took) = timed(|| another_worker(&scene, &pid));
+
+    println!(
+        "from a pool of threads that is dead, beside a bus that hangs, to another worker: {took:?}"
+    );
+    assert_eq!(scene.restarts(), 1);
+    let told = told(&scene);
+    assert!(told.contains("asking systemd") && told.contains("Watchdog timeout"), "{told}");
+    let ((), took) = timed(|| {
+        wait_until("the monitor has waited in vain", || {
+            scene.machine.property(MONITOR, "StatusText").contains("no answer within")
+        })
+    });
+    println!("the monitor took {took:?}");
+    scene.machine.succeed(&["kill", "-CONT", &bus]);
+    assert_eq!(scene.machine.property(MONITOR, "NRestarts"), "0");
 }
 
 #[test]
@@ -149,8 +177,8 @@ fn hang_on_request(scene: &Scene) {
 }
 
 /// Starts a worker that blocks; returns its number, and a way to read what was logged.
-fn blocked(scene: &Scene) -> (String, impl Fn(&Scene) -> String) {
-    edit(&scene.machine, BLOCKED);
+fn blocked(scene: &Scene, how: &str) -> (String, impl Fn(&Scene) -> String) {
+    edit(&scene.machine, how);
     scene.systemctl("start");
     // The next one is well.
     edit(&scene.machine, "WatchdogSec=4s");

@@ -1,5 +1,6 @@
 //! The units on a real systemd.
 
+mod bounds;
 mod bus;
 mod front;
 mod installed;
@@ -11,6 +12,7 @@ mod scene;
 mod secrets;
 mod sessions;
 mod signals;
+mod slow;
 mod units;
 mod waits;
 mod watching;
