@@ -2,9 +2,8 @@
 
 use crate::patience::wait_until;
 use crate::systemd::front::Manner;
-use crate::systemd::installed::{UNIT, edit, edit_unit};
+use crate::systemd::installed::{UNIT, cynosure, edit, edit_unit};
 use crate::systemd::scene::Scene;
-use crate::systemd::watching::cynosure;
 
 const MONITOR: &str = "cynosure-monitor.service";
 
@@ -15,7 +14,7 @@ fn a_start_limit_of_an_administrator_is_found_and_told() {
     // A server that refuses keeps the worker from completing, which would be a start, too.
     scene.front.turn(Manner::Silent);
     scene.start_until("collecting");
-    let warned = cynosure(&scene, "cynosure", &["doctor"]);
+    let warned = cynosure(&scene.machine, "cynosure", &["doctor"]);
     assert!(warned.contains("start limit"), "{warned}");
     assert!(!warned.contains("ok     start limit"), "{warned}");
 
@@ -30,7 +29,7 @@ fn a_start_limit_of_an_administrator_is_found_and_told() {
 
     assert_eq!(scene.property("ActiveState"), "failed");
     assert!(told(&scene).contains("Start request repeated too quickly"), "{}", told(&scene));
-    let health = cynosure(&scene, "cynosure", &["check"]);
+    let health = cynosure(&scene.machine, "cynosure", &["check"]);
     println!("{health}");
     assert!(health.contains("CRITICAL") && health.contains("reset-failed"), "{health}");
     scene.machine.succeed(&["systemctl", "start", MONITOR]);

@@ -3,9 +3,8 @@
 use std::process::Output;
 
 use crate::patience::wait_until;
-use crate::systemd::installed::UNIT;
+use crate::systemd::installed::{UNIT, cynosure};
 use crate::systemd::scene::Scene;
-use crate::systemd::watching::cynosure;
 
 /// Where the package puts what polkit goes by.
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
@@ -55,14 +54,14 @@ fn without_polkit_nobody_but_root_restarts_it() {
     scene.systemctl("start");
 
     assert!(!ask(&scene, "cynosure", "RestartUnit", UNIT).status.success());
-    let told = cynosure(&scene, "cynosure", &["doctor"]);
+    let told = cynosure(&scene.machine, "cynosure", &["doctor"]);
     println!("{told}");
     assert!(told.contains("note   polkit              not here"), "{told}");
     assert!(told.contains("install polkit and the rule"), "{told}");
 }
 
 /// Asks systemd for something about a unit, as this user.
-fn ask(scene: &Scene, user: &str, method: &str, unit: &str) -> Output {
+pub(super) fn ask(scene: &Scene, user: &str, method: &str, unit: &str) -> Output {
     let call = ["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"];
     let method = ["org.freedesktop.systemd1.Manager", method, "ss", unit, "replace"];
     let who = ["runuser", "-u", user, "--", "busctl", "--allow-interactive-authorization=no"];

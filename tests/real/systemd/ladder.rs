@@ -2,9 +2,8 @@
 
 use crate::patience::{timed, wait_until};
 use crate::systemd::front::Manner;
-use crate::systemd::installed::{UNIT, edit, edit_unit};
+use crate::systemd::installed::{UNIT, cynosure, edit, edit_unit};
 use crate::systemd::scene::Scene;
-use crate::systemd::watching::cynosure;
 
 /// So many threads that they are not done before something is seen of them.
 const MANY: u32 = 20_000;
@@ -149,7 +148,7 @@ fn the_monitor_watches_a_source_in_a_unit_of_its_own() {
         !["0", &pid].contains(&&*scene.machine.property(INSTANCE, "MainPID"))
     });
     assert!(scene.machine.journal(MONITOR).contains("asked systemd for a restart"));
-    let health = cynosure(&scene, "root", &["check"]);
+    let health = cynosure(&scene.machine, "root", &["check"]);
     println!("{health}");
     assert!(health.contains(INSTANCE) && !health.contains(UNIT), "{health}");
 }
@@ -165,7 +164,7 @@ fn without_a_rule_the_monitor_says_what_it_may_not() {
 
     wait_until("the monitor says so", || scene.machine.journal(MONITOR).contains(RULE));
     assert_eq!(scene.pid(), pid);
-    let health = cynosure(&scene, "root", &["check", "--json"]);
+    let health = cynosure(&scene.machine, "root", &["check", "--json"]);
     assert!(health.contains(r#""outcome":"refused""#), "{health}");
 }
 

@@ -7,6 +7,7 @@ mod installed;
 mod journal;
 mod ladder;
 mod machine;
+mod newer;
 mod package;
 mod scene;
 mod secrets;

@@ -7,7 +7,7 @@ use crate::systemd::installed::{SECRET, UNIT};
 use crate::systemd::scene::{PASSWORD, Scene};
 
 /// Where systemd takes from what it hands to the service.
-const HANDED_OVER: &str = "/etc/cynosure/credentials/work";
+pub(super) const HANDED_OVER: &str = "/etc/cynosure/credentials/work";
 
 #[test]
 fn what_systemd_hands_over_lets_the_worker_in() {
@@ -106,7 +106,7 @@ fn complains(scene: &Scene, reason: &str) {
 }
 
 /// Has the source's password come from systemd.
-fn take_from_systemd(scene: &Scene) {
+pub(super) fn take_from_systemd(scene: &Scene) {
     let config = scene.machine.read("/etc/cynosure/config.toml");
     let config = config.replace(&format!("file = \"{SECRET}\""), "systemd = \"token_work\"");
     scene.machine.write("/etc/cynosure/config.toml", config);
