@@ -140,7 +140,7 @@ fn copy_source(machine: &Machine) {
 
 /// Has apt do something, without any question and without what is only recommended.
 fn apt(machine: &Machine, what: &[&str]) {
-    let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--no-download"];
+    let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"];
     machine.succeed(&[&apt[..], &["--no-install-recommends"], what].concat());
 }
 
