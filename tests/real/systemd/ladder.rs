@@ -98,7 +98,7 @@ fn a_bus_that_hangs_leaves_what_is_blocked_to_the_watchdog() {
     let ((), took) = timed(|| {
         wait_until("the monitor has waited in vain", || {
             scene.machine.property(MONITOR, "StatusText").contains("no answer within")
-        })
+        });
     });
     println!("the monitor took {took:?}");
     scene.machine.succeed(&["kill", "-CONT", &bus]);
