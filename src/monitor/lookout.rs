@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, is_alive};
 use crate::engine::Moment;
-use crate::engine::watch::{Course, Lately, Load, Process, Told, UnitSeen, UnitStatus, Watched};
+use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
 
@@ -58,7 +58,7 @@ impl Lookout {
             let source =
                 Watched { name: name.clone(), told: self.told(&self.state_dir.join(name)) };
             match seen {
-                Some((Ok(status), unit)) if status.load == Load::Loaded && status.is_in_use() => {
+                Some((Ok(status), unit)) if status.is_in_use() => {
                     let seen = known(status, &earlier, now);
                     instances.push(Group { unit, seen, sources: vec![source] });
                 }

@@ -34,10 +34,12 @@ pub struct UnitStatus {
 }
 
 impl UnitStatus {
-    /// Whether anybody means it to run: it does, it should have, or it starts with the machine.
+    /// Whether it is there, and anybody means it to run: it does, it should have, or it starts with
+    /// the machine.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        self.activity != Activity::Inactive || self.unit_file_state == "enabled"
+        let is_meant = self.activity != Activity::Inactive || self.unit_file_state == "enabled";
+        self.load == Load::Loaded && is_meant
     }
 }
 

@@ -1,6 +1,8 @@
 //! Restarts that do not help: they stay within bounds, whoever set these, and a person is told.
 
-use crate::patience::wait_until;
+use std::time::Duration;
+
+use crate::patience::{let_pass, wait_until};
 use crate::systemd::front::Manner;
 use crate::systemd::installed::{UNIT, cynosure, edit, edit_unit};
 use crate::systemd::scene::Scene;
@@ -53,7 +55,7 @@ fn a_budget_that_is_used_up_holds_the_next_restart_back() {
     let pid = scene.pid();
     wait_until("it is stuck", || told(&scene).contains("does not come back to its loop"));
     // Three times as long as the watchdog waits: it is fed as long as a restart is to come.
-    crate::patience::let_pass(std::time::Duration::from_secs(12));
+    let_pass(Duration::from_secs(12));
 
     assert_eq!((scene.pid(), scene.restarts()), (pid, 0));
     assert_eq!(told(&scene).matches("a person is needed").count(), 1, "{}", told(&scene));
