@@ -14,9 +14,17 @@ const MONITOR: &str = "cynosure-monitor.service";
 
 const INSTANCE: &str = "cynosure@work.service";
 
-/// A worker says how it is every 2 s, and is left in peace for 3 s more than it promises.
-const WATCHED: &str =
-    "[restart]\nstuck_threshold = \"4s\"\n[monitor]\ninterval = \"1s\"\ngrace = \"3s\"\n";
+/// A worker says how it is every 2 s, and is left in peace for 3 s more than it promises. It works
+/// slowly, so that it is still at it then.
+const WATCHED: &str = r#"
+[restart]
+stuck_threshold = "4s"
+[monitor]
+interval = "1s"
+grace = "3s"
+[provider."127.0.0.1"]
+cap = "200/s"
+"#;
 
 const RULE: &str = "/usr/share/polkit-1/rules.d/50-cynosure.rules";
 
