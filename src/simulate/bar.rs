@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::engine::quota::{QuotaPolicy, Rate, ResetMeaning};
 use crate::simulate::{
-    Latency, Neighbour, Outage, Outcome, Restart, Server, Shape, Speech, Strategy, Trial, run,
+    Latency, Neighbour, Outage, Outcome, Renewal, Restart, Server, Shape, Speech, Strategy, Trial,
+    run,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 const SEEDS: [u64; 2] = [1, 2];
 
@@ -38,7 +40,14 @@ fn trial(shape: &Shape, speech: Speech, seed: u64) -> Trial {
     let latency = Latency { base: Duration::from_millis(60), spread: Duration::from_millis(40) };
     let shape = shape.clone();
     Trial {
-        server: Server { shape, speech, latency, neighbour: None, outages: Vec::new() },
+        server: Server {
+            shape,
+            speech,
+            renewal: Renewal::All,
+            latency,
+            neighbour: None,
+            outages: Vec::new(),
+        },
         strategy: Strategy::Quota(QuotaPolicy::default()),
         workers: 8,
         weight: 1,
@@ -79,16 +88,41 @@ fn a_bucket_is_used_up_without_a_refusal_where_headers_tell_it() {
 
 #[test]
 fn a_sliding_log_is_used_up_without_a_refusal_where_headers_tell_it() {
-    let bar = Bar { share: 0.97, throttled: 0 };
-    for (quota, window) in [(200, Duration::from_secs(10)), (600, MINUTE)] {
-        let shape = Shape::SlidingLog { quota, window };
-        all_seeds("sliding log", &shape, Speech::RateLimit, &bar);
+    let bar = Bar { share: 0.975, throttled: 0 };
+    for (quota, window) in [(200, TEN_SECONDS), (600, MINUTE)] {
+        for (renewal, seed) in [(Renewal::All, 1), (Renewal::Next, 2)] {
+            let shape = Shape::SlidingLog { quota, window };
+            let mut trial = trial(&shape, Speech::RateLimit, seed);
+            trial.server.renewal = renewal;
+            measure(&format!("sliding log, {renewal:?}"), &trial, &bar);
+        }
+    }
+}
+
+#[test]
+fn a_sliding_log_that_another_client_uses_too_is_not_given_up() {
+    let neighbour = Neighbour { rate: Rate::per_second(6.0), works: 2 * MINUTE, rests: MINUTE };
+    for renewal in [Renewal::All, Renewal::Next] {
+        let shape = Shape::SlidingLog { quota: 200, window: TEN_SECONDS };
+        let mut trial = Trial { lasts: HOUR, ..trial(&shape, Speech::RateLimit, 1) };
+        trial.server.renewal = renewal;
+        trial.server.neighbour = Some(neighbour);
+        measure("sliding log, shared", &trial, &Bar { share: 0.85, throttled: 360 });
+    }
+}
+
+#[test]
+fn a_window_that_is_not_told_is_found_out_where_the_reset_is_always_as_far_ahead() {
+    let shape = Shape::SlidingLog { quota: 200, window: TEN_SECONDS };
+    for meaning in [ResetMeaning::DeltaSeconds, ResetMeaning::EpochSeconds] {
+        let trial = Trial { lasts: HOUR, ..trial(&shape, Speech::XRateLimit(meaning), 1) };
+        measure("sliding log", &trial, &Bar { share: 0.94, throttled: 0 });
     }
 }
 
 #[test]
 fn a_lock_out_is_never_met_where_headers_tell_the_limit() {
-    let bar = Bar { share: 0.92, throttled: 0 };
+    let bar = Bar { share: 0.96, throttled: 0 };
     all_seeds("19 per min, lock-out", &LOCK_OUT, Speech::RateLimit, &bar);
 }
 
@@ -187,22 +221,27 @@ mod laws {
         prop::sample::select(vec![Speech::RateLimit, Speech::RateLimitOld])
     }
 
+    fn renewal() -> impl Strategy<Value = Renewal> {
+        prop::sample::select(vec![Renewal::All, Renewal::Next])
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(100))]
 
         #[test]
         fn no_window_of_an_honest_server_is_exceeded(
             quota in 13..200_u32, window in 10..900_u64, phase in 0..900_u64, workers in 1..12_u32,
-            speech in honest(), seed: u64, is_sliding: bool
+            speech in honest(), renewal in renewal(), seed: u64, kind in 0..3
         ) {
             let window = Duration::from_secs(window);
             let phase = Duration::from_secs(phase);
-            let shape = if is_sliding {
-                Shape::SlidingLog { quota, window }
-            } else {
-                Shape::FixedWindow { quota, window, phase }
+            let shape = match kind {
+                0 => Shape::FixedWindow { quota, window, phase },
+                1 => Shape::SlidingLog { quota, window },
+                _ => Shape::TokenBucket { rate: Rate::of(f64::from(quota), window), burst: quota },
             };
-            let trial = Trial { workers, lasts: HOUR / 4, ..trial(&shape, speech, seed) };
+            let mut trial = Trial { workers, lasts: HOUR / 4, ..trial(&shape, speech, seed) };
+            trial.server.renewal = renewal;
             let outcome = run(&trial);
             prop_assert_eq!(outcome.throttled, 0);
         }
