@@ -141,6 +141,14 @@ fn a_bucket_is_learned_without_headers() {
 }
 
 #[test]
+fn a_sliding_log_is_learned_without_headers() {
+    let shape = Shape::SlidingLog { quota: 200, window: TEN_SECONDS };
+    let bar = Bar { share: 0.97, throttled: 120 };
+    all_seeds("sliding log", &shape, Speech::Nothing, &bar);
+    all_seeds("sliding log", &shape, Speech::RetryAfter, &bar);
+}
+
+#[test]
 fn a_window_of_an_hour_is_learned_without_headers() {
     let bar = Bar { share: 0.96, throttled: 45 };
     all_seeds("5000 per h", &PER_HOUR, Speech::Nothing, &bar);
@@ -160,32 +168,31 @@ fn a_lock_out_that_any_request_restarts_is_waited_out_and_not_met_again() {
 
 #[test]
 fn ten_minutes_are_enough_for_most_of_a_quota() {
-    let fixed = |seed: u64| Shape::FixedWindow {
-        quota: 200,
-        window: TEN_SECONDS,
-        phase: Duration::from_millis(seed * 2_713 % 10_000),
+    let (quota, window, lock) = (200, TEN_SECONDS, 3 * TEN_SECONDS);
+    let shapes = |seed: u64| {
+        let phase = Duration::from_millis(seed * 2_713 % 10_000);
+        [
+            ("fixed window", Shape::FixedWindow { quota, window, phase }, [0.95, 0.94, 0.98]),
+            ("sliding log", Shape::SlidingLog { quota, window }, [0.965, 0.955, 0.98]),
+            (
+                "bucket",
+                Shape::TokenBucket { rate: Rate::per_second(20.0), burst: 40 },
+                [0.97, 0.97, 0.99],
+            ),
+            (
+                "lock-out",
+                Shape::LockOut { quota: 60, window, lock, restart: Restart::Never },
+                [0.9, 0.9, 0.98],
+            ),
+        ]
     };
-    let sliding = |_| Shape::SlidingLog { quota: 200, window: TEN_SECONDS };
-    let bucket = |_| Shape::TokenBucket { rate: Rate::per_second(20.0), burst: 40 };
-    let lock_out = |_| Shape::LockOut {
-        quota: 60,
-        window: TEN_SECONDS,
-        lock: 3 * TEN_SECONDS,
-        restart: Restart::Never,
-    };
-    let cases: [(&str, &dyn Fn(u64) -> Shape, [f64; 3]); 4] = [
-        ("fixed window", &fixed, [0.95, 0.94, 0.98]),
-        ("sliding log", &sliding, [0.965, 0.955, 0.98]),
-        ("bucket", &bucket, [0.97, 0.97, 0.99]),
-        ("lock-out", &lock_out, [0.9, 0.9, 0.98]),
-    ];
     let latency = Latency { base: Duration::from_millis(3), spread: Duration::from_millis(3) };
-    for (name, shape, shares) in cases {
-        let speeches = [Speech::Nothing, Speech::RetryAfter, Speech::RateLimit];
-        for (speech, share) in speeches.into_iter().zip(shares) {
-            let throttled = if speech == Speech::RateLimit { 0 } else { 30 };
-            for seed in 1..=8 {
-                let mut trial = Trial { lasts: 10 * MINUTE, ..trial(&shape(seed), speech, seed) };
+    for seed in 1..=8 {
+        for (name, shape, shares) in shapes(seed) {
+            let speeches = [Speech::Nothing, Speech::RetryAfter, Speech::RateLimit];
+            for (speech, share) in speeches.into_iter().zip(shares) {
+                let throttled = if speech == Speech::RateLimit { 0 } else { 30 };
+                let mut trial = Trial { lasts: 10 * MINUTE, ..trial(&shape, speech, seed) };
                 trial.server.latency = latency;
                 measure(&format!("{name}, 10 min"), &trial, &Bar { share, throttled });
             }

@@ -98,8 +98,9 @@ impl Tracked {
 
     /// Returns when enough for `weight` is back, of what the last reply had as used.
     ///
-    /// It comes back as unevenly as it was used: what we used, a window later; what others used,
-    /// at the reset that the server names, by which the next unit or all of them are back.
+    /// Into a sliding log it comes back as unevenly as it was used, what we used a window later; into
+    /// a bucket evenly, as `by_rate` has it. What others used is back at the reset that the server
+    /// names, whether it means the next unit or all of them.
     fn back_at(&self, weight: f64, by_rate: Moment, window: Duration) -> Option<Moment> {
         let lacking = weight - self.left;
         let told = self.reset_at.map(|at| at.after(self.lateness()));

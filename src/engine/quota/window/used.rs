@@ -53,7 +53,7 @@ impl Used {
                 slot.units += units;
             }
             Some(_) | None => {
-                self.slots.push_back(Slot { earliest: context.sent, latest: context.now, units })
+                self.slots.push_back(Slot { earliest: context.sent, latest: context.now, units });
             }
         }
     }
