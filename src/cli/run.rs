@@ -15,7 +15,7 @@ use crate::cli::closing;
 use crate::cli::exit::Exit;
 #[cfg(debug_assertions)]
 use crate::cli::failpoint;
-use crate::cli::guard::{guard, unit};
+use crate::cli::guard::{ask_restart, guard, unit};
 use crate::cli::herald::{Followed, herald};
 use crate::cli::logging;
 use crate::cli::place::Ground;
@@ -26,8 +26,9 @@ use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
 use crate::systemd::{Notifier, Word};
 use crate::worker::{
-    self, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet, QUOTA_FILE,
-    Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy, run as run_source,
+    self, AskRestart, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet,
+    QUOTA_FILE, Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy,
+    run as run_source,
 };
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
@@ -117,10 +118,11 @@ async fn all(
         notifier: Arc::clone(&notifier),
     }));
     let board = Board::default();
+    let ask = if supervised { ask_restart(&ground) } else { None };
     if supervised {
-        guard(&ground, &board, &notifier);
+        guard(&ground, &board, &notifier, ask.clone());
     }
-    let company = Company::new(&ground, names, mode, supervised, screen);
+    let company = Company::new(&ground, names, mode, supervised, ask, screen);
     let mut followed = Vec::new();
     let sources = FuturesUnordered::new();
     for name in names {
@@ -153,6 +155,7 @@ struct Company<'a> {
     ground: &'a Ground,
     mode: Mode,
     supervision: Supervision,
+    ask: Option<AskRestart>,
     gates: Rc<Gates<RealWorld>>,
     /// The sources go out by the same proxies, and learn from one another which of them work.
     outlet: Outlet,
@@ -167,6 +170,7 @@ impl<'a> Company<'a> {
         names: &[SourceName],
         mode: Mode,
         supervised: bool,
+        ask: Option<AskRestart>,
         screen: &'a Screen,
     ) -> Self {
         let is_alone = names.len() == 1;
@@ -178,7 +182,7 @@ impl<'a> Company<'a> {
         let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
         let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
         let (outlet, breakers) = (Outlet::default(), breakers(ground));
-        Self { ground, mode, supervision, gates, outlet, breakers, screen, is_alone }
+        Self { ground, mode, supervision, ask, gates, outlet, breakers, screen, is_alone }
     }
 
     fn start(
@@ -197,6 +201,7 @@ impl<'a> Company<'a> {
             environment: self.ground.environment.clone(),
             mode: self.mode,
             supervision: self.supervision,
+            ask: self.ask.clone(),
             gates: Rc::clone(&self.gates),
             outlet: self.outlet.clone(),
             breakers: Rc::clone(&self.breakers),

@@ -34,18 +34,29 @@ const BLOCKED: &str = "Environment=FAIL_CYNOSURE=block_runtime\nWatchdogSec=4s";
 const NO_POOL: &str = "Environment=FAIL_CYNOSURE=fill_pool\nWatchdogSec=4s";
 
 #[test]
-fn a_source_that_hangs_ends_in_another_worker() {
+fn a_source_that_hangs_climbs_the_ladder_to_a_restart_by_systemd() {
     let Some(scene) = Scene::set_with(MANY, "[restart]\nstuck_threshold = \"2s\"\n") else {
         return;
     };
     scene.start_until("downloading");
 
     let took = scene.time_to_work(|scene| scene.front.turn(Manner::Silent));
-
     println!("from a hung source to another worker, with a threshold of 2 s: {took:?}");
+    assert_eq!(scene.restarts(), 1, "it left by itself first");
+
+    let pid = scene.pid();
+    let ((), took) = timed(|| another_worker(&scene, &pid));
+    println!("from there to another worker, by D-Bus, since the source still hangs: {took:?}");
+    assert_eq!(scene.restarts(), 0, "a restart that was asked for is no restart of systemd's");
+    let told = scene.machine.journal(UNIT);
+    let climbed = |rung| told.matches(rung).count();
+    assert!(climbed("beginning the stage anew") >= 2, "{told}");
+    assert_eq!(climbed("leaving has not helped; asking systemd"), 1, "{told}");
+
     scene.front.turn(Manner::Through);
     let stored = scene.status()["downloaded_threads"].as_u64();
     wait_until("it goes on", || scene.status()["downloaded_threads"].as_u64() > stored);
+    assert_eq!(scene.status()["restart_count"], 2);
 }
 
 #[test]
