@@ -16,6 +16,7 @@ test: setup lint docs ## runs every check and test, and counts the tests by kind
 # What can't be fetched is gone past: the tests that need it say so, and fail where none may be skipped.
 setup: ## fetches what the tests of kind real need, or says what is missing
 	-@tests/setup/packages
+	-@tests/setup/newer
 	-@tests/setup/corpus
 	-@tests/setup/schemathesis
 

@@ -1,8 +1,11 @@
 //! How much of a server's quota is obtained, and how often it says "too many", beside backoff alone.
 //!
 //! ```text
-//! cargo bench --bench quota -- [SECONDS]
+//! cargo bench --bench quota -- [SECONDS] [WORD]...
 //! ```
+//!
+//! Words choose cases: those that have all of them in what the table says of them (`sliding`, `none`,
+//! `follow`).
 //!
 //! Every case has a server of its own, a limiter before the embedded mailbox service, and all run at
 //! once, since they mostly wait. `follow` is the real binary, `run --once`, which is killed when the
@@ -52,16 +55,18 @@ const HEADERS: [(Headers, &str); 3] = [
 
 fn main() {
     // Cargo passes `--bench` to every benchmark.
-    let arguments = std::env::args().skip(1).find(|argument| argument != "--bench");
-    let span = arguments
-        .map_or(SPAN, |seconds| Duration::from_secs(seconds.parse().expect("a number of seconds")));
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (seconds, words): (Vec<String>, Vec<String>) =
+        arguments.partition(|argument| argument.parse::<u64>().is_ok());
+    let seconds = seconds.last().and_then(|seconds| seconds.parse().ok());
+    let span = seconds.map_or(SPAN, Duration::from_secs);
     rustls::crypto::ring::default_provider().install_default().ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(run(span));
+    runtime.expect("a runtime").block_on(run(span, &words));
 }
 
-async fn run(span: Duration) {
-    println!("{} s for each case, all at once", span.as_secs());
+async fn run(span: Duration, words: &[String]) {
+    println!("{} s for each case, side by side", span.as_secs());
     println!(
         "{:36} {:12} {:>8} {:>8} {:>10} {:>6} {:>8}",
         "limiter", "headers", "policy", "accepted", "of quota", "429s", "of sent"
@@ -71,6 +76,10 @@ async fn run(span: Duration) {
     for kind in KINDS {
         for headers in HEADERS {
             for policy in ["follow", "backoff"] {
+                let case = format!("{} {} {policy}", kind.name(), headers.1);
+                if !words.iter().all(|word| case.contains(word.as_str())) {
+                    continue;
+                }
                 let place = number;
                 cases.spawn(async move {
                     let counts = match policy {

@@ -20,7 +20,7 @@ use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::Check;
 use crate::engine::watch::Level;
 use crate::engine::{Moment, printable};
-use crate::monitor::{Act, Gatherers, Look, Outcome, Powers, Record, Restarted, Seen};
+use crate::monitor::{Gatherers, Judged, Look, Outcome, Powers, Record, Restarted, Seen};
 use crate::worker::{RealWorld, World};
 
 /// Restarts that are shown: enough to see a loop.
@@ -51,19 +51,20 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
     let now = RealWorld.now();
     let powers = if args.restart { powers(&ground.loaded.settings) } else { Powers::default() };
     let monitor = watcher(&ground, powers)?;
-    let (findings, act) = if args.restart {
+    let units = if args.restart {
         let round = monitor.round(now);
         if let Some(failure) = round.unrecorded {
             return Err(failure.into());
         }
-        (round.findings, round.act)
+        round.units
     } else {
-        (monitor.judge(now), Act::None)
+        monitor.judge(now)
     };
+    let restart = told(&units, now);
     let look = look(&ground)?;
-    let seen = look.look(&Gatherers::default(), findings, now);
+    let seen = look.look(&Gatherers::default(), Judged::findings(&units).cloned().collect(), now);
     let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
-    let checked = Checked { seen, act, record: monitor.recorded()?, told, now };
+    let checked = Checked { seen, restart, record: monitor.recorded()?, told, now };
     if args.json {
         show(escaped_json(&checked.as_json()))?;
     } else {
@@ -102,7 +103,8 @@ fn alerted(
 /// All there is to show.
 struct Checked {
     seen: Seen,
-    act: Act,
+    /// What was done about it.
+    restart: Option<String>,
     record: Record,
     told: Vec<String>,
     now: Moment,
@@ -114,7 +116,7 @@ impl Checked {
             "level": self.seen.report.level,
             "checks": self.seen.report.checks,
             "providers": self.seen.providers,
-            "restart": told(&self.act, self.now),
+            "restart": self.restart,
             "alerts": self.told,
             "monitor": {
                 "looked_at": self.record.looked_at.map(|at| at.to_string()),
@@ -134,7 +136,7 @@ impl Checked {
             text.push_str(&table(&["PROVIDER", "DEGRADED", "SCORE", "P95", "STATUS"], &rows));
             text.push('\n');
         }
-        text.extend(told(&self.act, now).map(|told| format!("{told}\n")));
+        text.extend(self.restart.iter().map(|told| format!("{told}\n")));
         text.extend(self.told.iter().map(|told| format!("{told}\n")));
         let shown = self.record.restarts.len().saturating_sub(RESTARTS_SHOWN);
         for restarted in &self.record.restarts[shown..] {

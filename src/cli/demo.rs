@@ -11,7 +11,7 @@ use crate::cli::logging;
 use crate::cli::place::{Ground, source_dir};
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
-use crate::cli::run::run_all;
+use crate::cli::run::{Chosen, run_all};
 use crate::config::{Environment, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_atomic};
@@ -48,7 +48,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
     let ground = Ground { config_file, state_dir, environment, loaded };
-    let exit = run_all(ground, vec![name], Mode::UntilDone, &screen);
+    let exit = run_all(ground, Chosen::Named(vec![name]), Mode::UntilDone, &screen);
     demo.stop();
 
     out(format!("\nThe mail is in {}.", archive.display()));

@@ -6,13 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::Environment;
-use crate::worker::{RealWorld, World};
+use crate::worker::{RealWorld, Stop, World};
 
-/// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`.
+/// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`; or what
+/// is to be slow: `slow_start`, `slow_stop`.
 const VARIABLE: &str = "FAIL_CYNOSURE";
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(86_400);
+
+/// What takes this long asks systemd for more time, once at least.
+const SLOW: Duration = Duration::from_secs(15);
 
 /// The blocking threads of a runtime, and more.
 const POOL: usize = 600;
@@ -35,20 +39,42 @@ pub(super) async fn fail(environment: Environment, opened: watch::Receiver<u64>)
     }
 }
 
-/// Does the work of a source, which breaks once it has begun, if that is named.
+/// Does the work of a source, which breaks once it has begun, or begins late, if that is named.
 pub(super) async fn breakable<T>(
     work: impl Future<Output = T>,
     source: String,
     environment: Environment,
     opened: watch::Receiver<u64>,
 ) -> T {
-    if named(&environment) != Some(format!("break_{source}").as_str()) {
-        return work.await;
+    match named(&environment) {
+        Some("slow_start") => {
+            tokio::time::sleep(SLOW).await;
+            work.await
+        }
+        Some(what) if what == format!("break_{source}") => tokio::select! {
+            done = work => done,
+            () = begun(opened) => panic!("broken on request"),
+        },
+        Some(_) | None => work.await,
     }
-    tokio::select! {
-        done = work => done,
-        () = begun(opened) => panic!("broken on request"),
+}
+
+/// Hands on the request to stop: at once, or slowly if that is named.
+pub(super) fn slow_to_stop(
+    mut stop: watch::Receiver<Stop>,
+    environment: &Environment,
+) -> watch::Receiver<Stop> {
+    if named(environment) != Some("slow_stop") {
+        return stop;
     }
+    let (late, heard) = watch::channel(Stop::No);
+    tokio::task::spawn_local(async move {
+        if stop.wait_for(|stop| *stop == Stop::Asked).await.is_ok() {
+            tokio::time::sleep(SLOW).await;
+            late.send_replace(Stop::Asked);
+        }
+    });
+    heard
 }
 
 fn named(environment: &Environment) -> Option<&str> {

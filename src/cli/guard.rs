@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::watching::bus_within;
-use crate::systemd::{Bus, NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
+use crate::systemd::{NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{AskRestart, Board, Watch, beat, watch};
 
 /// Who keeps time for the runtime itself.
@@ -17,10 +17,15 @@ const RUNTIME_SEAT: &str = "runtime";
 /// How long one call over the bus may take: the watchdog goes hungry meanwhile.
 const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Starts the keeper and the beat of the runtime it listens to.
-pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
+/// Starts the keeper and the beat of the runtime it listens to. `ask` is absent where the worker may
+/// not be started anew.
+pub(super) fn guard(
+    ground: &Ground,
+    board: &Board,
+    notifier: &Arc<Notifier>,
+    ask: Option<AskRestart>,
+) {
     let service = &ground.loaded.settings.service;
-    let unit = own_unit().unwrap_or_else(|| format!("{}.service", service.service_name));
     let interval = interval(ground);
     // Without judgement, what is fed is the mere presence of the process.
     let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
@@ -28,11 +33,9 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
         board: judged,
         notifier: Arc::clone(notifier),
         interval,
-        ask: service
-            .enable_auto_restart
-            .then(|| ask_for(bus_within(ground, BUS_TIMEOUT), unit.clone())),
+        ask,
         state_dir: ground.state_dir.clone(),
-        unit,
+        unit: unit(ground),
         leave,
     };
     if let Err(error) = watch(keeper) {
@@ -42,16 +45,25 @@ pub(super) fn guard(ground: &Ground, board: &Board, notifier: &Arc<Notifier>) {
     tokio::task::spawn_local(beat(board.seat(RUNTIME_SEAT), interval));
 }
 
+/// The unit that the process runs in, by the kernel's word or else by the configuration's.
+pub(super) fn unit(ground: &Ground) -> String {
+    let name = &ground.loaded.settings.service.service_name;
+    own_unit().unwrap_or_else(|| format!("{name}.service"))
+}
+
+/// How to have systemd restart the unit, where that is allowed.
+pub(super) fn ask_restart(ground: &Ground) -> Option<AskRestart> {
+    let (bus, unit) = (bus_within(ground, BUS_TIMEOUT), unit(ground));
+    let ask = move || {
+        let unit: UnitName = unit.parse().map_err(|wrong: NotAUnit| wrong.to_string())?;
+        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.remedy()))
+    };
+    ground.loaded.settings.service.enable_auto_restart.then(|| AskRestart::new(ask))
+}
+
 fn interval(ground: &Ground) -> Option<Duration> {
     let variable = |name| ground.environment.get(name);
     watchdog_interval(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"), std::process::id())
-}
-
-fn ask_for(bus: Bus, unit: String) -> AskRestart {
-    Box::new(move || {
-        let unit: UnitName = unit.parse().map_err(|wrong: NotAUnit| wrong.to_string())?;
-        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.remedy()))
-    })
 }
 
 #[expect(clippy::exit, reason = "nothing else can end a process whose runtime is blocked")]

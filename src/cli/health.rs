@@ -14,7 +14,7 @@ use crate::cli::watching::{look, post};
 use crate::engine::alert::{Cause, Concern, Severity};
 use crate::engine::watch::{Finding, Level};
 use crate::engine::{Failure, Moment};
-use crate::monitor::{Gatherers, Post, Postman, Round, Tried};
+use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
 use crate::worker::{RealWorld, World};
 
 /// Looks at the health of everything, less often than at unit and sources.
@@ -62,7 +62,8 @@ impl Health {
     ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
         (self.last, self.known) = (Some(now), known(round));
         let (look, post) = (look(ground)?, post(ground));
-        let (gatherers, findings) = (Arc::clone(&self.gatherers), round.findings.clone());
+        let (gatherers, findings) =
+            (Arc::clone(&self.gatherers), Judged::findings(&round.units).cloned().collect());
         let is_mute = Arc::clone(&self.is_mute);
         Ok(RealWorld.offload(move || {
             let seen = look.look(&gatherers, findings, now);
@@ -107,5 +108,5 @@ fn cry(post: Post, failure: &Failure, now: Moment) {
 fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
     let known =
         |finding: &Finding| (finding.about.name().to_owned(), finding.level, finding.what.name());
-    round.findings.iter().map(known).collect()
+    Judged::findings(&round.units).map(known).collect()
 }

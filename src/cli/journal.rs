@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -15,6 +16,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::worker::RealWorld;
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -25,6 +28,10 @@ const VALUE_BYTES_MAX: usize = 32 << 10;
 /// The longest name of a field that the journal takes, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
+/// How long the journal is left alone after it did not take a line: each that it refuses takes the
+/// kernel milliseconds, which at a thousand lines a second are all there is.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The way to the journal.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -32,6 +39,8 @@ pub(super) struct Journal {
     path: PathBuf,
     /// Lines that it did not take since it last took one.
     lost: AtomicU64,
+    /// When it is tried again, in milliseconds of uptime.
+    again_at: AtomicU64,
 }
 
 /// The fields of an event or a span, by the names the journal takes.
@@ -52,12 +61,19 @@ impl Journal {
         socket.set_nonblocking(true)?;
         // An empty datagram is no line; it only finds out whether anybody is there.
         socket.send_to(&[], path)?;
-        Ok(Self { socket, path: path.to_owned(), lost: AtomicU64::new(0) })
+        let (lost, again_at) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Self { socket, path: path.to_owned(), lost, again_at })
     }
 
     fn send(&self, fields: &Fields) {
-        if self.socket.send_to(&fields.bytes(), &self.path).is_err() {
+        let again_at = Duration::from_millis(self.again_at.load(Ordering::Relaxed));
+        let now = RealWorld::uptime();
+        if now < again_at || self.socket.send_to(&fields.bytes(), &self.path).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            if again_at <= now {
+                let again_at = now.saturating_add(PAUSE).as_millis();
+                self.again_at.store(u64::try_from(again_at).unwrap_or(0), Ordering::Relaxed);
+            }
             return;
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
@@ -233,8 +249,13 @@ mod tests {
         }
         let lost = journal.lost.load(Ordering::Relaxed);
         assert!(lost > 0);
-        while line(&listener).is_some() {}
+        let taken = std::iter::from_fn(|| line(&listener)).count() as u64;
+        assert_eq!(taken + lost, 5000);
 
+        journal.send(&Fields::default());
+        assert_eq!(line(&listener), None, "it is left alone for a while");
+        let lost = lost + 1;
+        journal.again_at.store(0, Ordering::Relaxed);
         journal.send(&Fields::default());
         let told: Vec<String> = std::iter::from_fn(|| line(&listener)).collect();
         assert!(told[1].contains(&format!("MESSAGE={lost} log lines are lost")), "{told:?}");

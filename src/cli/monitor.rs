@@ -17,11 +17,11 @@ use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
-use crate::cli::watching::{powers, told, watcher};
+use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
 use crate::engine::Moment;
-use crate::engine::watch::{Finding, Level, worst};
-use crate::monitor::{Act, Round};
+use crate::engine::watch::{Finding, Level};
+use crate::monitor::{Act, Judged, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
 
@@ -82,8 +82,10 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
             health.deliver(&ground);
         }
         let mut next = now.after(ground.loaded.settings.monitor.interval);
-        if let Act::Later { at, .. } = round.act {
-            next = next.min(at.max(now.after(Duration::from_secs(1))));
+        for judged in &round.units {
+            if let Act::Later { at, .. } = judged.act {
+                next = next.min(at.max(now.after(Duration::from_secs(1))));
+            }
         }
         while RealWorld.now() < next {
             let nap = feeding.map_or(next, |feeding| next.min(RealWorld.now().after(feeding)));
@@ -124,8 +126,8 @@ fn reread(common: &Common, ground: Ground) -> Ground {
 
 /// `watching 2 sources: all healthy`, or the worst of what is not.
 fn status(round: &Round, sources: usize) -> String {
-    let worst = worst(&round.findings);
-    let told = round.findings.iter().filter(|finding| finding.level == worst);
+    let worst = Judged::worst(&round.units);
+    let told = Judged::findings(&round.units).filter(|finding| finding.level == worst);
     let plural = if sources == 1 { "" } else { "s" };
     let sentence = match worst {
         Level::Healthy => "all healthy".to_owned(),
@@ -142,14 +144,15 @@ fn status(round: &Round, sources: usize) -> String {
 #[derive(Default)]
 struct Seen {
     levels: BTreeMap<String, (Level, &'static str)>,
-    act: String,
+    /// What was done about each unit.
+    acts: BTreeMap<String, String>,
     has_complained: bool,
 }
 
 impl Seen {
     fn tell(&mut self, round: &Round, now: Moment) {
         let mut levels = BTreeMap::new();
-        for finding in &round.findings {
+        for finding in Judged::findings(&round.units) {
             let key = (finding.level, finding.what.name());
             let name = finding.about.name().to_owned();
             if self.levels.get(&name) != Some(&key) {
@@ -158,29 +161,32 @@ impl Seen {
             levels.insert(name, key);
         }
         self.levels = levels;
-        self.tell_act(&round.act, now);
+        for Judged { unit, act, .. } in &round.units {
+            self.tell_act(unit.as_str(), act, now);
+        }
         if let Some(failure) = round.unrecorded.as_ref().filter(|_| !self.has_complained) {
             error!("cannot write down what was done: {failure}");
         }
         self.has_complained = round.unrecorded.is_some();
     }
 
-    fn tell_act(&mut self, act: &Act, now: Moment) {
-        let Some(told) = told(act, now) else {
-            self.act.clear();
+    fn tell_act(&mut self, unit: &str, act: &Act, now: Moment) {
+        let Some(told) = told_of(act, now) else {
+            self.acts.remove(unit);
             return;
         };
+        let is_new = self.acts.get(unit) != Some(&told);
         match act {
-            Act::Asked { .. } => warn!("{told}"),
-            Act::None | Act::Withheld | Act::Later { .. } if told != self.act => info!("{told}"),
-            Act::Uncounted { .. } | Act::Refused { .. } if told != self.act => error!("{told}"),
+            Act::Asked { .. } => warn!(unit, "{told}"),
+            Act::None | Act::Withheld | Act::Later { .. } if is_new => info!(unit, "{told}"),
+            Act::Uncounted { .. } | Act::Refused { .. } if is_new => error!(unit, "{told}"),
             Act::None
             | Act::Withheld
             | Act::Later { .. }
             | Act::Uncounted { .. }
             | Act::Refused { .. } => {}
         }
-        self.act = told;
+        self.acts.insert(unit.to_owned(), told);
     }
 }
 

@@ -16,19 +16,20 @@ use crate::cli::exit::Exit;
 use crate::cli::exporting::Traces;
 #[cfg(debug_assertions)]
 use crate::cli::failpoint;
-use crate::cli::guard::guard;
+use crate::cli::guard::{ask_restart, guard, unit};
 use crate::cli::herald::{Followed, herald};
 use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
-use crate::cli::signals::{Asked, Ears, listen};
+use crate::cli::signals::{Asked, Ears, Renewal, listen};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
 use crate::systemd::{Notifier, Word};
 use crate::worker::{
-    self, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet, QUOTA_FILE,
-    Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy, run as run_source,
+    self, AskRestart, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet,
+    QUOTA_FILE, Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy,
+    run as run_source,
 };
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
@@ -36,35 +37,50 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
         Ok(ground) => ground,
         Err(why) => return fail(Exit::Configuration, why).into(),
     };
-    let names = match chosen(&ground.loaded.settings, &args.sources) {
-        Ok(names) => names,
+    let chosen = match chosen(&ground.loaded.settings, &args.sources) {
+        Ok(chosen) => chosen,
         Err(why) => return fail(Exit::Configuration, why).into(),
     };
     let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
     logging::start(common, &ground.environment, &screen);
     let mode = if args.once { Mode::Once } else { Mode::Keep };
-    run_all(ground, names, mode, &screen).into()
+    run_all(ground, chosen, mode, &screen).into()
+}
+
+/// The sources that run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Chosen {
+    /// All that are enabled.
+    All(Vec<SourceName>),
+    Named(Vec<SourceName>),
+}
+
+impl Chosen {
+    pub(super) fn names(&self) -> &[SourceName] {
+        match self {
+            Self::All(names) | Self::Named(names) => names,
+        }
+    }
 }
 
 /// The sources that were named, or all that are enabled.
-fn chosen(settings: &Settings, named: &[String]) -> Result<Vec<SourceName>, String> {
-    let names: Vec<SourceName> = if named.is_empty() {
-        let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-        enabled.map(|(name, _)| name.clone()).collect()
+fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
+    let chosen = if named.is_empty() {
+        Chosen::All(settings.enabled().cloned().collect())
     } else {
         let found = named.iter().map(|name| settings.source(name).map(|(name, _)| name.clone()));
-        found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?
+        Chosen::Named(found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?)
     };
-    if names.is_empty() {
+    if chosen.names().is_empty() {
         return Err("there is no source to run; add a [source.NAME] table to the configuration, \
                     or enable one"
             .to_owned());
     }
-    Ok(names)
+    Ok(chosen)
 }
 
 /// Runs the sources on a runtime of their own and tells how each ended.
-pub(super) fn run_all(ground: Ground, names: Vec<SourceName>, mode: Mode, screen: &Screen) -> Exit {
+pub(super) fn run_all(ground: Ground, chosen: Chosen, mode: Mode, screen: &Screen) -> Exit {
     // One thread: the work is waiting; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -73,7 +89,7 @@ pub(super) fn run_all(ground: Ground, names: Vec<SourceName>, mode: Mode, screen
     };
     let supervised = ground.environment.get("INVOCATION_ID").is_some()
         && ground.environment.get("NOTIFY_SOCKET").is_some();
-    let exit = LocalSet::new().block_on(&runtime, all(ground, names, mode, supervised, screen));
+    let exit = LocalSet::new().block_on(&runtime, all(ground, chosen, mode, supervised, screen));
     // A credential command that hangs must not hold up the end.
     runtime.shutdown_background();
     exit
@@ -81,11 +97,12 @@ pub(super) fn run_all(ground: Ground, names: Vec<SourceName>, mode: Mode, screen
 
 async fn all(
     ground: Ground,
-    names: Vec<SourceName>,
+    chosen: Chosen,
     mode: Mode,
     supervised: bool,
     screen: &Screen,
 ) -> Exit {
+    let names = chosen.names();
     let notifier = Arc::new(Notifier::new(ground.environment.get("NOTIFY_SOCKET")));
     let (stop, stopping) = watch::channel(Stop::No);
     let (asked, was_asked) = watch::channel(None);
@@ -97,17 +114,19 @@ async fn all(
         readings,
         config_file: ground.config_file.clone(),
         environment: ground.environment.clone(),
-        names: names.clone(),
+        renewal: if supervised { Renewal::StartAnew } else { Renewal::ByHand },
+        chosen: chosen.clone(),
         notifier: Arc::clone(&notifier),
     }));
     let board = Board::default();
+    let ask = if supervised { ask_restart(&ground) } else { None };
     if supervised {
-        guard(&ground, &board, &notifier);
+        guard(&ground, &board, &notifier, ask.clone());
     }
-    let company = Company::new(&ground, &names, mode, supervised, screen);
+    let company = Company::new(&ground, names, mode, supervised, ask, screen);
     let mut followed = Vec::new();
     let sources = FuturesUnordered::new();
-    for name in &names {
+    for name in names {
         let (source, shown) = company.start(name, &board, &reading, &stopping);
         sources.push(async move { (name, source.await) });
         followed.push(shown);
@@ -125,6 +144,7 @@ async fn all(
     notifier.tell(&[Word::Stopping]);
     company.traces.close();
     match *was_asked.borrow() {
+        Some(Asked::OtherSources) => Exit::StartAgain,
         Some(_) if supervised => Exit::StartAgain,
         Some(Asked::Interrupt) => Exit::Interrupted,
         Some(Asked::Terminate) => Exit::Terminated,
@@ -137,6 +157,7 @@ struct Company<'a> {
     ground: &'a Ground,
     mode: Mode,
     supervision: Supervision,
+    ask: Option<AskRestart>,
     gates: Rc<Gates<RealWorld>>,
     /// The sources go out by the same proxies, and learn from one another which of them work.
     outlet: Outlet,
@@ -152,6 +173,7 @@ impl<'a> Company<'a> {
         names: &[SourceName],
         mode: Mode,
         supervised: bool,
+        ask: Option<AskRestart>,
         screen: &'a Screen,
     ) -> Self {
         let is_alone = names.len() == 1;
@@ -164,7 +186,7 @@ impl<'a> Company<'a> {
         let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
         let (outlet, breakers) = (Outlet::default(), breakers(ground));
         let traces = Traces::open(ground);
-        Self { ground, mode, supervision, gates, outlet, breakers, traces, screen, is_alone }
+        Self { ground, mode, supervision, ask, gates, outlet, breakers, traces, screen, is_alone }
     }
 
     fn start(
@@ -179,9 +201,11 @@ impl<'a> Company<'a> {
             name: name.clone(),
             config_file: self.ground.config_file.clone(),
             state_dir: self.ground.state_dir.clone(),
+            unit: (self.supervision != Supervision::None).then(|| unit(self.ground)),
             environment: self.ground.environment.clone(),
             mode: self.mode,
             supervision: self.supervision,
+            ask: self.ask.clone(),
             gates: Rc::clone(&self.gates),
             outlet: self.outlet.clone(),
             breakers: Rc::clone(&self.breakers),
@@ -195,7 +219,10 @@ impl<'a> Company<'a> {
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
         tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
         let span = error_span!("worker", source = %name);
-        let source = run_source(task, stopping.clone(), view);
+        let stopping = stopping.clone();
+        #[cfg(debug_assertions)]
+        let stopping = failpoint::slow_to_stop(stopping, &self.ground.environment);
+        let source = run_source(task, stopping, view);
         #[cfg(debug_assertions)]
         let source = {
             let environment = self.ground.environment.clone();

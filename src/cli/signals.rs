@@ -11,15 +11,27 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::cli::exit::Exit;
-use crate::config::{Environment, SourceName, load};
+use crate::cli::run::Chosen;
+use crate::config::{Environment, Settings, SourceName, load};
 use crate::systemd::{Notifier, Word};
 use crate::worker::{Reading, RealWorld, Stop, World};
 
-/// The signal that asked to stop.
+/// What asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Asked {
     Interrupt,
     Terminate,
+    /// What was read again names other sources than those that run.
+    OtherSources,
+}
+
+/// How other sources than those that run are begun.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Renewal {
+    /// By a service manager that starts the process anew.
+    StartAnew,
+    /// By a person.
+    ByHand,
 }
 
 /// What a signal sets in motion.
@@ -30,7 +42,8 @@ pub(super) struct Ears {
     pub readings: watch::Sender<Reading>,
     pub config_file: PathBuf,
     pub environment: Environment,
-    pub names: Vec<SourceName>,
+    pub chosen: Chosen,
+    pub renewal: Renewal,
     pub notifier: Arc<Notifier>,
 }
 
@@ -61,11 +74,10 @@ pub(super) async fn listen(ears: Ears) {
                 continue;
             }
         };
-        if ears.asked.borrow().is_some() {
-            let exit = match signal {
-                Asked::Interrupt => Exit::Interrupted,
-                Asked::Terminate => Exit::Terminated,
-            };
+        let before = *ears.asked.borrow();
+        if matches!(before, Some(Asked::Interrupt | Asked::Terminate)) {
+            let exit =
+                if signal == Asked::Interrupt { Exit::Interrupted } else { Exit::Terminated };
             std::process::exit(i32::from(exit.number()));
         }
         info!("stopping: what is in flight may end; a second signal leaves at once");
@@ -97,19 +109,45 @@ async fn reread(ears: &Ears) {
     let loaded = RealWorld.offload(move || load(&file, &environment)).await;
     let before = ears.readings.borrow().clone();
     let settings = match loaded {
-        Ok(loaded) => {
-            let settings = loaded.settings;
-            let is_new = |name: &SourceName| !ears.names.contains(name);
-            let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-            for (name, _) in enabled.filter(|(name, _)| is_new(name)) {
-                warn!(source = %name, "a new source begins when the program is started anew");
-            }
-            Rc::new(settings)
+        Ok(loaded) if starts_anew(ears, &loaded.settings) => {
+            ears.asked.send_replace(Some(Asked::OtherSources));
+            ears.stop.send_replace(Stop::Asked);
+            return;
         }
+        Ok(loaded) => Rc::new(loaded.settings),
         Err(mistakes) => {
             error!("going on with the last good configuration: {mistakes}");
             before.settings
         }
     };
     ears.readings.send_replace(Reading { number: before.number + 1, settings });
+}
+
+/// Whether the process is to be started anew, since all sources are to run and they are others now.
+fn starts_anew(ears: &Ears, settings: &Settings) -> bool {
+    let Chosen::All(running) = &ears.chosen else { return false };
+    let enabled: Vec<&SourceName> = settings.enabled().collect();
+    let begun = list(enabled.iter().copied().filter(|name| !running.contains(name)));
+    let ended = list(running.iter().filter(|name| !enabled.contains(name)));
+    if begun.is_empty() && ended.is_empty() {
+        return false;
+    }
+    match ears.renewal {
+        Renewal::StartAnew => {
+            info!(new = begun, gone = ended, "starting anew, since there are other sources now");
+            true
+        }
+        Renewal::ByHand => {
+            warn!(
+                new = begun,
+                gone = ended,
+                "other sources are neither begun nor ended by SIGHUP: stop the program and start it"
+            );
+            false
+        }
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a SourceName>) -> String {
+    names.map(SourceName::as_str).collect::<Vec<_>>().join(", ")
 }

@@ -7,12 +7,14 @@ use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::clock_and_wait;
-use crate::config::{Health, Settings};
+use crate::config::{Health, Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::health::Thresholds;
 use crate::engine::watch::Limits;
 use crate::engine::{Looping, Moment};
-use crate::monitor::{Act, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name};
+use crate::monitor::{
+    Act, Judged, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name,
+};
 use crate::retry::Policy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
 
@@ -139,9 +141,16 @@ pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
     Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
 }
 
-/// What was done about the findings, in a sentence; `None` where nothing was called for.
+/// What was done about the findings, in a sentence for each unit; `None` where nothing was called for.
 #[must_use]
-pub(super) fn told(act: &Act, now: Moment) -> Option<String> {
+pub(super) fn told(units: &[Judged], now: Moment) -> Option<String> {
+    let told: Vec<String> = units.iter().filter_map(|judged| told_of(&judged.act, now)).collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// What was done about one unit.
+#[must_use]
+pub(super) fn told_of(act: &Act, now: Moment) -> Option<String> {
     Some(match act {
         Act::None => return None,
         Act::Withheld => "a restart would help, and is switched off".to_owned(),
@@ -167,6 +176,5 @@ pub(super) fn told(act: &Act, now: Moment) -> Option<String> {
 }
 
 fn enabled(settings: &Settings) -> Vec<String> {
-    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-    enabled.map(|(name, _)| name.to_string()).collect()
+    settings.enabled().map(SourceName::to_string).collect()
 }

@@ -157,6 +157,11 @@ pub struct Monitor {
 }
 
 impl Settings {
+    /// Returns the names of the sources that are to run.
+    pub fn enabled(&self) -> impl Iterator<Item = &SourceName> {
+        self.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name)
+    }
+
     /// Finds a source by the name a person gave.
     ///
     /// # Errors

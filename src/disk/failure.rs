@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::engine::{Cause, Failure};
 
 /// What a person can do about the troubles that have a name.
-const ADVICE: [(io::ErrorKind, &str); 4] = [
+const ADVICE: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::StorageFull,
         "the disk is full; free some space, and the work goes on by itself",
@@ -22,6 +22,10 @@ const ADVICE: [(io::ErrorKind, &str); 4] = [
     (
         io::ErrorKind::PermissionDenied,
         "permission denied; give the user that runs cynosure access to it",
+    ),
+    (
+        io::ErrorKind::WouldBlock,
+        "another process holds it and does not let go; end that one, if it is stuck",
     ),
 ];
 

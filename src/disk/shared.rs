@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::disk::lock::open_lock;
 use crate::disk::{
@@ -13,9 +16,22 @@ use crate::disk::{
     storage_failure, write_atomic,
 };
 use crate::engine::Failure;
+use crate::retry::{GaveUp, Jitter, Policy, Shape};
 
 /// The largest file that is read, in bytes: what a thousand entries with long stories need.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How often, and for about two seconds in all, a lock is asked for that another process has. A
+/// change takes milliseconds, on a slow disk perhaps a second; who takes longer is stopped or stuck,
+/// and whoever waited for it would be, too.
+const PATIENCE: Shape = Shape {
+    max_attempts: 200,
+    base_delay: Duration::from_millis(1),
+    max_delay: Duration::from_millis(10),
+    multiplier: 2.0,
+    backoff_factor: 1.0,
+    jitter: Jitter::Share(0.3),
+};
 
 /// What of a change must have happened when it is over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,6 +63,8 @@ pub struct SharedFile {
     /// Absent where only one process can be.
     lock: Option<PathBuf>,
     presence: Option<Presence>,
+    /// Somebody has held the lock for so long that it is only tried.
+    is_stuck: AtomicBool,
 }
 
 impl SharedFile {
@@ -54,7 +72,13 @@ impl SharedFile {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         let lock = path.with_extension("lock");
-        Self { disk: Arc::new(RealDisk), path, lock: Some(lock), presence: None }
+        Self {
+            disk: Arc::new(RealDisk),
+            path,
+            lock: Some(lock),
+            presence: None,
+            is_stuck: AtomicBool::default(),
+        }
     }
 
     /// Lets others who use the file know that we do, until this is dropped.
@@ -78,7 +102,7 @@ impl SharedFile {
     /// A file of a made-up disk, which no other process sees.
     #[must_use]
     pub fn alone_on(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
-        Self { disk, path, lock: None, presence: None }
+        Self { disk, path, lock: None, presence: None, is_stuck: AtomicBool::default() }
     }
 
     #[must_use]
@@ -118,7 +142,8 @@ impl SharedFile {
     /// Has `change` make the new content from the old, or none to leave it; nobody else changes
     /// it meanwhile. What `parse` refuses is put aside.
     ///
-    /// The wait for the lock is as long as the changes of others take: `change` must be quick.
+    /// The wait for the lock is as long as the changes of others take: `change` must be quick. It
+    /// blocks for two seconds at most, and not even that again while the same process holds it.
     ///
     /// # Errors
     /// A storage failure; then the old content stands, or the new one that is not durable.
@@ -129,7 +154,7 @@ impl SharedFile {
         change: impl FnOnce(Standing<C>) -> (Option<Vec<u8>>, T),
     ) -> Result<T, Failure> {
         self.make_folder()?;
-        let _held = self.lock.as_deref().map(hold).transpose()?;
+        let _held = self.lock.as_deref().map(|lock| self.hold(lock)).transpose()?;
         let standing = match self.look(parse)? {
             None => Standing::Nothing,
             Some(Ok(content)) => Standing::Content(content),
@@ -157,16 +182,27 @@ impl SharedFile {
             None => ensure_folder(&*self.disk, folder).map_err(failed),
         }
     }
+
+    /// Waits for the lock, which ends with the file it is on.
+    fn hold(&self, path: &Path) -> Result<File, Failure> {
+        let failed = |error: io::Error| storage_failure("lock", path, &error);
+        let file = open_lock(path).map_err(failed)?;
+        let mut had = lock(&file);
+        if had == Err(Errno::WOULDBLOCK) && !self.is_stuck.load(Ordering::Relaxed) {
+            let patience = Policy::new("lock", PATIENCE);
+            let waited = patience.when(|error| *error == Errno::WOULDBLOCK);
+            had = waited.run_blocking(|| lock(&file)).map_err(|gave_up: GaveUp<Errno>| {
+                // It has no breaker that could refuse.
+                gave_up.failure(|_guard| Errno::WOULDBLOCK)
+            });
+        }
+        self.is_stuck.store(had == Err(Errno::WOULDBLOCK), Ordering::Relaxed);
+        had.map(|()| file).map_err(|error| failed(error.into()))
+    }
 }
 
-/// Waits for the lock, which ends with the file it is on.
-fn hold(path: &Path) -> Result<File, Failure> {
-    let open = || {
-        let file = open_lock(path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
-    };
-    open().map_err(|error: io::Error| storage_failure("lock", path, &error))
+fn lock(file: &File) -> Result<(), Errno> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 #[cfg(test)]
@@ -199,6 +235,25 @@ mod tests {
     fn more(old: &Standing<u32>) -> Vec<u8> {
         let old = if let Standing::Content(old) = old { *old } else { 0 };
         (old + 1).to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_holder_that_does_not_let_go_is_waited_for_once_and_then_only_tried() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("count.json");
+        let file = SharedFile::new(path.clone());
+        let change = || file.change(Lasts::Process, number, |old| (Some(more(&old)), ()));
+        let holder = open_lock(&path.with_extension("lock")).unwrap();
+        rustix::fs::flock(&holder, FlockOperation::LockExclusive).unwrap();
+
+        let refused = change().unwrap_err().to_string();
+        assert!(refused.contains("another process holds it and does not let go"), "{refused}");
+        assert!(file.is_stuck.load(Ordering::Relaxed));
+        change().unwrap_err();
+
+        drop(holder);
+        change().unwrap();
+        assert!(!file.is_stuck.load(Ordering::Relaxed));
     }
 
     #[test]

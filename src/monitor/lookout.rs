@@ -16,6 +16,7 @@ pub struct Lookout {
     pub state_dir: PathBuf,
     /// The enabled sources of the configuration. What others left behind is nobody's work any more.
     pub sources: Vec<String>,
+    /// The unit of all sources, but for those that have an instance of its template.
     pub unit: UnitName,
     pub bus: Bus,
 }
@@ -27,32 +28,52 @@ pub(super) struct Earlier {
     pub(super) restarts: u32,
 }
 
-impl Lookout {
-    /// Looks at all sources.
-    #[must_use]
-    pub fn sources(&self) -> Vec<Watched> {
-        let watched = self.sources.iter().map(|name| Watched {
-            name: name.clone(),
-            told: self.told(&self.state_dir.join(name)),
-        });
-        watched.collect()
-    }
+/// A unit, and the sources that it runs.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) unit: UnitName,
+    pub(super) seen: UnitSeen,
+    pub(super) sources: Vec<Watched>,
+}
 
-    /// Asks for the unit; `earlier` finds the count of starts to compare with.
-    pub(super) fn unit(
+impl Lookout {
+    /// Looks at all units and their sources; `earlier` finds the count of starts to compare with.
+    ///
+    /// A source that runs in an instance of its own, `cynosure@work.service`, is that one's; the
+    /// unit of all is left out where nobody uses it beside them.
+    pub(super) fn look(
         &self,
-        earlier: impl FnOnce(&UnitStatus) -> Option<Earlier>,
+        earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
         now: Moment,
-    ) -> UnitSeen {
-        match self.bus.unit_status(&self.unit) {
-            Ok(unit) => {
-                let lately = earlier(&unit).map(|earlier| Lately {
-                    starts: unit.restarts.saturating_sub(earlier.restarts),
-                    within: now.since(earlier.at),
-                });
-                UnitSeen::Known { unit, lately }
+    ) -> Vec<Group> {
+        let asked = self.bus.unit_status(&self.unit);
+        let mut instances = Vec::new();
+        let mut rest = Vec::new();
+        // Whoever does not answer once is not asked again for each source.
+        let mut answers = asked.is_ok();
+        for name in &self.sources {
+            let instance = self.unit.instance(name).filter(|_| answers);
+            let seen = instance.map(|unit| (self.bus.unit_status(&unit), unit));
+            answers &= !matches!(seen, Some((Err(_), _)));
+            let source =
+                Watched { name: name.clone(), told: self.told(&self.state_dir.join(name)) };
+            match seen {
+                Some((Ok(status), unit)) if status.is_in_use() => {
+                    let seen = known(status, &earlier, now);
+                    instances.push(Group { unit, seen, sources: vec![source] });
+                }
+                Some(_) | None => rest.push(source),
             }
-            Err(error) => unseen(&error),
+        }
+        let is_beside_the_point = !instances.is_empty()
+            && rest.is_empty()
+            && asked.as_ref().is_ok_and(|status| !status.is_in_use());
+        let seen = asked.map_or_else(|error| unseen(&error), |status| known(status, &earlier, now));
+        let all = Group { unit: self.unit.clone(), seen, sources: rest };
+        if is_beside_the_point {
+            instances
+        } else {
+            std::iter::once(all).chain(instances).collect()
         }
     }
 
@@ -68,6 +89,18 @@ impl Lookout {
             Err(failure) => nothing(failure.detail),
         }
     }
+}
+
+fn known(
+    unit: UnitStatus,
+    earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
+    now: Moment,
+) -> UnitSeen {
+    let lately = earlier(&unit).map(|earlier| Lately {
+        starts: unit.restarts.saturating_sub(earlier.restarts),
+        within: now.since(earlier.at),
+    });
+    UnitSeen::Known { unit, lately }
 }
 
 fn course(state: ExecutionState) -> Course {

@@ -29,7 +29,7 @@ pub use self::measure::measure;
 pub use self::post::{OUTBOX_FILE, Post, Tried, host_name};
 pub use self::postman::Postman;
 pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
-pub use self::round::{Act, Monitor, Permit, Powers, Round};
+pub use self::round::{Act, Judged, Monitor, Permit, Powers, Round};
 pub use self::trends::{
     DAY_STEP, DAY_STEPS, Days, Measured, NAMES_MAX, TRENDS_FILE, TrendsFile, add,
 };

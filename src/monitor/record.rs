@@ -1,12 +1,14 @@
 //! `monitor.json`: what the last round found, and what the rounds so far have done.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::watch::{Finding, Level, worst};
+use crate::engine::watch::{Finding, Level};
 use crate::engine::{Failure, Moment, printable};
+use crate::monitor::round::Judged;
 use crate::state::words;
 
 /// The file, in the state folder.
@@ -18,7 +20,8 @@ const SCHEMA: u32 = 1;
 /// Restarts that are remembered: the last days of a bad week.
 const RESTARTS_KEPT: usize = 100;
 
-/// Counts of starts that are remembered: more than there are minutes in which they mean anything.
+/// Counts of starts that are remembered of each unit: more than there are minutes in which they mean
+/// anything.
 const COUNTS_KEPT: usize = 30;
 
 /// All of the file.
@@ -98,11 +101,11 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Takes in what a round found, in the words of `unit`'s name.
-    pub(super) fn note(&mut self, findings: &[Finding], unit: &str, now: Moment) {
+    /// Takes in what a round found.
+    pub(super) fn note(&mut self, units: &[Judged], now: Moment) {
         self.looked_at = Some(now);
-        self.level = Some(worst(findings).name().to_owned());
-        self.findings = findings.iter().map(|finding| Entry::of(finding, unit)).collect();
+        self.level = Some(Judged::worst(units).name().to_owned());
+        self.findings = units.iter().flat_map(Entry::all).collect();
     }
 
     pub(super) fn note_restart(&mut self, restarted: Restarted) {
@@ -114,7 +117,9 @@ impl Record {
         // What was counted in a future that the clock has left says nothing.
         self.counts.retain(|earlier| earlier.at <= count.at);
         self.counts.push(count);
-        keep_last(&mut self.counts, COUNTS_KEPT);
+        let units: BTreeSet<&str> = self.counts.iter().map(|count| count.unit.as_str()).collect();
+        let kept = COUNTS_KEPT * units.len();
+        keep_last(&mut self.counts, kept);
     }
 
     /// The worst that was found, where this program knows the word.
@@ -125,8 +130,13 @@ impl Record {
 }
 
 impl Entry {
-    #[must_use]
-    pub fn of(finding: &Finding, unit: &str) -> Self {
+    /// All findings about a unit and its sources.
+    pub fn all(judged: &Judged) -> impl Iterator<Item = Self> {
+        let unit = judged.unit.as_str();
+        judged.findings.iter().map(move |finding| Self::of(finding, unit))
+    }
+
+    fn of(finding: &Finding, unit: &str) -> Self {
         Self {
             level: finding.level.name().to_owned(),
             about: finding.about.name().to_owned(),

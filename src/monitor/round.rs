@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::engine::watch::{
-    Cure, Finding, Limits, Subject, Told, UnitSeen, UnitStatus, Watched, judge,
+    Cure, Finding, Level, Limits, Subject, Told, UnitSeen, UnitStatus, Watched, judge, worst,
 };
 use crate::engine::{Failure, Grant, Moment};
-use crate::monitor::lookout::{Earlier, Lookout};
+use crate::monitor::lookout::{Earlier, Group, Lookout};
 use crate::monitor::record::{Count, Outcome, Record, RecordFile, Restarted};
-use crate::systemd::{BusError, RestartsFile};
+use crate::systemd::{BusError, RestartsFile, UnitName};
 
 /// How far back starts are counted. The pauses of systemd between two are shorter, so that a loop
 /// shows; sessions that end well and begin anew are further apart.
@@ -43,10 +43,18 @@ pub enum Permit {
 /// What came of a round.
 #[derive(Debug)]
 pub struct Round {
-    pub findings: Vec<Finding>,
-    pub act: Act,
+    pub units: Vec<Judged>,
     /// What could not be written down.
     pub unrecorded: Option<Failure>,
+}
+
+/// One unit with its sources.
+#[derive(Debug)]
+pub struct Judged {
+    pub unit: UnitName,
+    /// The first is about the unit, the others are about its sources.
+    pub findings: Vec<Finding>,
+    pub act: Act,
 }
 
 /// What was done about it.
@@ -74,16 +82,11 @@ impl Monitor {
         Self { lookout, limits, powers, record, budget }
     }
 
-    /// The name of the unit that is watched.
-    #[must_use]
-    pub fn unit(&self) -> &str {
-        self.lookout.unit.as_str()
-    }
-
     /// Looks and judges, and changes nothing.
     #[must_use]
-    pub fn judge(&self, now: Moment) -> Vec<Finding> {
-        self.seen(now).findings
+    pub fn judge(&self, now: Moment) -> Vec<Judged> {
+        let groups = self.groups(now).into_iter();
+        groups.map(|group| self.judged(group, now, |_, _| Act::None).0).collect()
     }
 
     /// What earlier rounds have left.
@@ -97,23 +100,41 @@ impl Monitor {
     /// Looks, judges, restarts what needs it as far as that is allowed, and writes down what it did.
     /// It blocks, for a few times the time limit of the bus at most.
     pub fn round(&self, now: Moment) -> Round {
-        let Seen { findings, sources, unit } = self.seen(now);
-        let act = self.act(&findings, &sources, now);
-        let unrecorded = self.write_down(&findings, &act, &unit, now).err();
-        Round { findings, act, unrecorded }
+        let (mut units, mut counts) = (Vec::new(), Vec::new());
+        for group in self.groups(now) {
+            let act = |findings: &[Finding], group: &Group| self.act(findings, group, now);
+            let (judged, count) = self.judged(group, now, act);
+            units.push(judged);
+            counts.extend(count);
+        }
+        let unrecorded = self.write_down(&units, counts, now).err();
+        Round { units, unrecorded }
     }
 
-    fn seen(&self, now: Moment) -> Seen {
+    fn groups(&self, now: Moment) -> Vec<Group> {
         // A record that cannot be read is a missing comparison, and no reason to look away.
         let record = self.record.look().unwrap_or_default();
-        let earlier = |unit: &UnitStatus| earlier(&record, unit, now);
-        let unit = self.lookout.unit(earlier, now);
-        let sources = self.lookout.sources();
-        let findings = judge(self.unit(), &unit, &sources, &self.limits, now);
-        Seen { findings, sources, unit }
+        self.lookout.look(|unit| earlier(&record, unit, now), now)
     }
 
-    fn act(&self, findings: &[Finding], sources: &[Watched], now: Moment) -> Act {
+    fn judged(
+        &self,
+        group: Group,
+        now: Moment,
+        act: impl FnOnce(&[Finding], &Group) -> Act,
+    ) -> (Judged, Option<Count>) {
+        let findings = judge(group.unit.as_str(), &group.seen, &group.sources, &self.limits, now);
+        let act = act(&findings, &group);
+        let count = match group.seen {
+            UnitSeen::Known { unit, .. } => {
+                Some(Count { at: now, unit: unit.name, restarts: unit.restarts })
+            }
+            UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => None,
+        };
+        (Judged { unit: group.unit, findings, act }, count)
+    }
+
+    fn act(&self, findings: &[Finding], group: &Group, now: Moment) -> Act {
         let Some(ill) = findings.iter().find(|finding| finding.cure == Cure::Restart) else {
             return Act::None;
         };
@@ -125,68 +146,70 @@ impl Monitor {
             return Act::Withheld;
         }
         let why = format!("{}: {}", ill.about.name(), ill.what);
-        let progress = last_progress(sources);
-        let ready = self.ready(progress, now);
+        let (unit, progress) = (&group.unit, last_progress(&group.sources));
+        let ready = self.ready(unit, progress, now);
         if ready > now {
             return Act::Later { at: ready, why };
         }
         // Counted before it is done: a monitor that falls over on it must not do so for ever.
-        let grant = match self.budget.ask(self.unit(), progress, now) {
+        let grant = match self.budget.ask(unit.as_str(), progress, now) {
             Ok(grant) => grant,
             // A budget that cannot be kept is no budget: better no restart than restarts without end.
             Err(failure) => return Act::Uncounted { failure },
         };
-        match self.lookout.bus.restart_unit(&self.lookout.unit) {
+        match self.lookout.bus.restart_unit(unit) {
             Ok(()) => Act::Asked { grant, why },
             Err(error) => Act::Refused { error, why },
         }
     }
 
     /// When the budget lets the unit be restarted, without counting it.
-    fn ready(&self, progress: Moment, now: Moment) -> Moment {
+    fn ready(&self, unit: &UnitName, progress: Moment, now: Moment) -> Moment {
         let counts = self.budget.look().unwrap_or_default();
-        let mut count = counts.get(self.unit()).copied().unwrap_or_default();
+        let mut count = counts.get(unit.as_str()).copied().unwrap_or_default();
         count.ask(progress, now).at
     }
 
-    fn write_down(
-        &self,
-        findings: &[Finding],
-        act: &Act,
-        unit: &UnitSeen,
-        now: Moment,
-    ) -> Result<(), Failure> {
-        let restarted = |why: &String, outcome, error| Restarted {
-            at: now,
-            unit: self.unit().to_owned(),
-            why: why.clone(),
-            outcome,
-            error,
-        };
+    fn write_down(&self, units: &[Judged], counts: Vec<Count>, now: Moment) -> Result<(), Failure> {
         self.record.change(|record| {
-            record.note(findings, self.unit(), now);
-            if let UnitSeen::Known { unit, .. } = unit {
-                let (unit, restarts) = (unit.name.clone(), unit.restarts);
-                record.note_count(Count { at: now, unit, restarts });
-            }
-            match act {
-                Act::None | Act::Withheld | Act::Uncounted { .. } | Act::Later { .. } => {}
-                Act::Asked { why, .. } => {
-                    record.note_restart(restarted(why, Outcome::Accepted, None));
-                }
-                Act::Refused { error, why } => {
-                    let error = Some(error.to_string());
-                    record.note_restart(restarted(why, Outcome::Refused, error));
+            record.note(units, now);
+            counts.into_iter().for_each(|count| record.note_count(count));
+            for Judged { unit, act, .. } in units {
+                let restarted = |why: &String, outcome, error| Restarted {
+                    at: now,
+                    unit: unit.to_string(),
+                    why: why.clone(),
+                    outcome,
+                    error,
+                };
+                match act {
+                    Act::None | Act::Withheld | Act::Uncounted { .. } | Act::Later { .. } => {}
+                    Act::Asked { why, .. } => {
+                        record.note_restart(restarted(why, Outcome::Accepted, None));
+                    }
+                    Act::Refused { error, why } => {
+                        let error = Some(error.to_string());
+                        record.note_restart(restarted(why, Outcome::Refused, error));
+                    }
                 }
             }
         })
     }
 }
 
-struct Seen {
-    findings: Vec<Finding>,
-    sources: Vec<Watched>,
-    unit: UnitSeen,
+impl Judged {
+    /// What was found, of all units.
+    #[must_use]
+    pub fn findings(units: &[Self]) -> impl Iterator<Item = &Finding> {
+        units.iter().flat_map(|judged| &judged.findings)
+    }
+
+    /// The worst of all units.
+    #[must_use]
+    pub fn worst(units: &[Self]) -> Level {
+        let levels = units.iter().map(|judged| worst(&judged.findings));
+        levels.max().unwrap_or(Level::Unknown)
+    }
 }
 
 /// The oldest count within the window. A start by hand begins the count anew, which a smaller number shows.
@@ -200,7 +223,7 @@ fn earlier(record: &Record, unit: &UnitStatus, now: Moment) -> Option<Earlier> {
     recent.first().map(|count| Earlier { at: count.at, restarts: count.restarts })
 }
 
-/// The newest progress of all: what any source achieved shows that the unit worked.
+/// The newest progress of all: what any source achieved shows that its unit worked.
 fn last_progress(sources: &[Watched]) -> Moment {
     let progress = sources.iter().filter_map(|source| match &source.told {
         Told::Course(course) => Some(course.last_progress),

@@ -110,7 +110,12 @@ impl<'a> Client<'a> {
             queue: BinaryHeap::new(),
             planned: 0,
             rng: Rng::with_seed(trial.seed),
-            limiter: Limiter::new(trial.server.shape.clone(), trial.server.speech, START),
+            limiter: Limiter::new(
+                trial.server.shape.clone(),
+                trial.server.speech,
+                trial.server.renewal,
+                START,
+            ),
             quota,
             breaker,
             workers: vec![Worker::default(); trial.workers as usize],

@@ -55,6 +55,16 @@ pub enum Speech {
     XRateLimit(ResetMeaning),
 }
 
+/// What has come back at the reset that a server names, where units come back one by one.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Renewal {
+    /// Everything: the limit is as if nothing had been asked.
+    #[default]
+    All,
+    /// The next unit.
+    Next,
+}
+
 /// A server's answer to one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ruling {
@@ -68,6 +78,7 @@ pub struct Ruling {
 pub struct Limiter {
     shape: Shape,
     speech: Speech,
+    renewal: Renewal,
     /// When each unit still counted was accepted.
     log: VecDeque<Moment>,
     /// The fixed window that `used` belongs to.
@@ -83,7 +94,7 @@ struct Level {
     quota: u32,
     window: Duration,
     remaining: u32,
-    /// Until the limit is as it was.
+    /// Until what the server means by it has come back.
     reset: Duration,
     /// Until one more unit is accepted, if none is now.
     retry: Duration,
@@ -91,7 +102,7 @@ struct Level {
 
 impl Limiter {
     #[must_use]
-    pub fn new(shape: Shape, speech: Speech, now: Moment) -> Self {
+    pub fn new(shape: Shape, speech: Speech, renewal: Renewal, now: Moment) -> Self {
         let tokens = match &shape {
             Shape::TokenBucket { burst, .. } => f64::from(*burst),
             Shape::FixedWindow { .. } | Shape::SlidingLog { .. } | Shape::LockOut { .. } => 0.0,
@@ -99,6 +110,7 @@ impl Limiter {
         Self {
             shape,
             speech,
+            renewal,
             log: VecDeque::new(),
             window: i64::MIN,
             used: 0,
@@ -178,11 +190,12 @@ impl Limiter {
                 let counted = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
                 let left = |at: Option<&Moment>| at.map(|at| at.after(window).since(now));
                 let retry = left(self.log.front()).unwrap_or_default();
+                let all = left(self.log.back()).unwrap_or_default();
                 let free = Level {
                     quota,
                     window,
                     remaining: quota.saturating_sub(counted),
-                    reset: retry,
+                    reset: self.renewed(all, retry),
                     retry,
                 };
                 match self.locked_until {
@@ -209,10 +222,18 @@ impl Limiter {
                     quota: burst,
                     window: rate.interval() * burst,
                     remaining,
-                    reset: lacking(f64::from(burst)),
+                    reset: self
+                        .renewed(lacking(f64::from(burst)), lacking(f64::from(remaining) + 1.0)),
                     retry: lacking(1.0),
                 }
             }
+        }
+    }
+
+    fn renewed(&self, all: Duration, next: Duration) -> Duration {
+        match self.renewal {
+            Renewal::All => all,
+            Renewal::Next => next,
         }
     }
 
@@ -283,7 +304,7 @@ mod tests {
     #[test]
     fn a_fixed_window_is_full_again_at_its_end() {
         let shape = Shape::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Moment(59_000));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(59_000));
 
         assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
         assert_eq!(accepted(&mut limiter, 9, 60_000), 5);
@@ -292,7 +313,7 @@ mod tests {
     #[test]
     fn a_sliding_log_counts_any_span() {
         let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
 
         assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
         assert_eq!(accepted(&mut limiter, 9, 118_999), 0);
@@ -302,7 +323,7 @@ mod tests {
     #[test]
     fn a_bucket_refills_steadily() {
         let shape = Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
 
         assert_eq!(accepted(&mut limiter, 30, 0), 20);
         assert_eq!(accepted(&mut limiter, 30, 500), 5);
@@ -313,7 +334,7 @@ mod tests {
     fn a_lock_out_ends_on_time_or_begins_anew_with_each_request() {
         for (restart, after_it) in [(Restart::Never, 5), (Restart::ByAnyRequest, 0)] {
             let shape = Shape::LockOut { quota: 5, window: MINUTE, lock: MINUTE * 5, restart };
-            let mut limiter = Limiter::new(shape, Speech::Nothing, Moment(0));
+            let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
 
             assert_eq!(accepted(&mut limiter, 6, 0), 5);
             assert_eq!(accepted(&mut limiter, 1, 200_000), 0);
@@ -322,9 +343,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_names_the_next_unit_or_all_of_them() {
+        for (renewal, told) in [(Renewal::Next, "50"), (Renewal::All, "60")] {
+            let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
+            let mut limiter = Limiter::new(shape, Speech::RateLimit, renewal, Moment(0));
+            accepted(&mut limiter, 1, 0);
+
+            let ruling = limiter.ask(1, Moment(10_000));
+
+            let reset = ("ratelimit", format!("\"default\";r=3;t={told}"));
+            assert!(ruling.headers.contains(&reset), "{renewal:?}: {ruling:?}");
+        }
+    }
+
+    #[test]
     fn a_server_says_what_is_left_and_when_to_come_back() {
         let shape = Shape::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::RateLimit, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::RateLimit, Renewal::All, Moment(0));
 
         assert_eq!(
             limiter.ask(1, Moment(500)).headers,

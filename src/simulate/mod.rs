@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::engine::quota::{QuotaPolicy, Rate};
 
 pub use self::client::run;
-pub use self::limiter::{Limiter, Restart, Ruling, Shape, Speech};
+pub use self::limiter::{Limiter, Renewal, Restart, Ruling, Shape, Speech};
 pub use self::mistakes::FileError;
 pub use self::scenario::{Bound, Scenario, find, shipped};
 pub use self::trace::{Answer, Served, Trace, Traced};
@@ -40,6 +40,7 @@ pub struct Trial {
 pub struct Server {
     pub shape: Shape,
     pub speech: Speech,
+    pub renewal: Renewal,
     pub latency: Latency,
     /// Another client that draws on the same quota.
     pub neighbour: Option<Neighbour>,

@@ -13,7 +13,7 @@ mod meter;
 
 pub use self::meter::Meter;
 
-use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Place};
+use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
 
 /// One account to extract.
 ///
@@ -49,6 +49,11 @@ pub trait Source {
 
     /// Reads the credential again, or has it refreshed, and says whether it is another one now.
     fn renew(&self) -> impl Future<Output = Result<Renewal, Failure>>;
+
+    /// Returns until when a request waits that may not be sent yet; `None` where none does.
+    ///
+    /// Such a wait has an end that is known, and is no standstill.
+    fn waits_until(&self) -> Option<Moment>;
 }
 
 /// What a look found.

@@ -67,8 +67,9 @@ impl BusError {
             }
             BusTrouble::NoService { service } => format!("install or start {service}"),
             BusTrouble::NotAuthorised { .. } => {
-                "install polkit and the rule of Cynosure, 50-cynosure.rules in /usr/share/polkit-1/rules.d, \
-                 which lets the user cynosure restart exactly its own units; or ask as root"
+                "install polkit and the rule that lets the user cynosure restart exactly its own \
+                 units: the package puts it at /usr/share/polkit-1/rules.d/50-cynosure.rules, \
+                 `make install` below /etc/polkit-1/rules.d; or ask as root"
                     .to_owned()
             }
             BusTrouble::UnknownUnit { .. } => {

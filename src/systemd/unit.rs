@@ -39,6 +39,14 @@ impl UnitName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the instance of this unit's template for `source`: `cynosure@work.service`; `None`
+    /// where this is an instance itself, or the name grows too long.
+    #[must_use]
+    pub fn instance(&self, source: &str) -> Option<Self> {
+        let stem = self.0.strip_suffix(SUFFIX).filter(|stem| !stem.contains('@'))?;
+        format!("{stem}@{source}").parse().ok()
+    }
 }
 
 impl FromStr for UnitName {

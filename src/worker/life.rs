@@ -9,11 +9,12 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{Machine, State};
+use crate::engine::{Machine, Moment, State};
 use crate::source::Meter;
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
+use crate::systemd::RestartsFile;
 use crate::worker::breakers::Circuits;
 use crate::worker::driver::{Ended, Opening, Parts, Stop, drive};
 use crate::worker::gate::Gates;
@@ -21,7 +22,7 @@ use crate::worker::jobs::Shared;
 use crate::worker::refusal::Refusal;
 use crate::worker::retries::Retries;
 use crate::worker::rules::{breaker_policy, gate_rules, policies, rules};
-use crate::worker::run::Task;
+use crate::worker::run::{Supervision, Task};
 use crate::worker::store::{Facts, Opened, Store};
 use crate::worker::view::View;
 use crate::worker::world::{RealWorld, World};
@@ -35,7 +36,10 @@ const OPEN_MAX: Duration = Duration::from_secs(30 * 60);
 /// Why this life begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Birth {
-    Started,
+    /// The process has started.
+    First,
+    /// The source is started anew in its place.
+    Anew,
     /// A person had everything read again.
     Reread(Changed),
 }
@@ -93,11 +97,19 @@ pub(super) async fn live(
     let storage = retries.storage.clone();
     let opened =
         world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
-    let Opened { store, machine, tally, is_new, figures, notes } = opened;
+    let Opened { store, mut machine, tally, is_new, figures, notes } = opened;
     for note in notes {
         warn!("{note}");
     }
     task.opened.send_replace(task.readings.borrow().number);
+    if birth == Birth::First {
+        if is_new && tally.listed == 0 {
+            check_credential(task, source).await?;
+        }
+        if let Some(at) = restarted_from_outside(task).await {
+            machine.note_restart_from_outside(at);
+        }
+    }
     let opening = opening(task, source, birth, &machine).await;
     let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
     let environment = task.environment.clone();
@@ -140,6 +152,31 @@ pub(super) async fn live(
         debug!(policy, ?counted, "retry statistics");
     }
     Ok(ended)
+}
+
+/// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
+/// stuck could not write it down.
+async fn restarted_from_outside(task: &Task) -> Option<Moment> {
+    let (unit, file) = (task.unit.clone()?, RestartsFile::new(&task.state_dir));
+    // What cannot be read is told when the next restart is to be counted.
+    let counts = RealWorld.offload(move || file.look()).await.unwrap_or_default();
+    counts.get(&unit)?.last_ms.map(Moment)
+}
+
+/// A credential that is no use, of a source that has never worked and is alone here, is a wrong
+/// configuration: somebody has just set it up, and is told. What has worked waits for another
+/// credential instead, as it does when a server refuses it.
+async fn check_credential(task: &Task, source: &Source) -> Result<(), Refusal> {
+    if task.supervision == Supervision::Shared {
+        return Ok(());
+    }
+    let (place, environment) = (source.auth.secret().clone(), task.environment.clone());
+    match RealWorld.offload(move || place.read(&environment)).await {
+        Err(error) if error.is_lasting() => {
+            Err(Refusal::Configuration(format!("source {}: {error}", task.name)))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// A person who has everything read again has mended what an error or a refused credential waits

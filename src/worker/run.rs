@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
-use crate::engine::{Looping, Moment, RestartCause};
+use crate::engine::{Grant, Looping, Moment, RestartCause};
 use crate::systemd::RestartsFile;
 use crate::worker::breakers::Breakers;
 use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
@@ -19,7 +20,14 @@ use crate::worker::liveness::Seat;
 use crate::worker::refusal::Refusal;
 use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
+use crate::worker::watchdog::AskRestart;
 use crate::worker::world::{RealWorld, World};
+
+/// So often a source that is stuck has its process leave by itself before systemd is asked.
+const LEAVES_MAX: u32 = 1;
+
+/// A restart that is granted ends us about at once.
+const STOP_SOON: Duration = Duration::from_secs(10);
 
 /// What one source needs to know to run.
 #[derive(Clone, Debug)]
@@ -27,9 +35,13 @@ pub struct Task {
     pub name: SourceName,
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
+    /// The unit of the process, under whose name others count the restarts that they ask for.
+    pub unit: Option<String>,
     pub environment: Environment,
     pub mode: Mode,
     pub supervision: Supervision,
+    /// Absent where the process may not be started anew, or nobody would do it.
+    pub ask: Option<AskRestart>,
     /// Shared by all sources of the process.
     pub gates: Rc<Gates<RealWorld>>,
     pub outlet: Outlet,
@@ -90,7 +102,7 @@ async fn lives(
 ) -> End {
     let mut reading = task.readings.borrow_and_update().clone();
     let mut settings = (*reading.settings).clone();
-    let mut birth = Birth::Started;
+    let mut birth = Birth::First;
     let mut has_lived = false;
     loop {
         let Some(source) = settings.sources.get(&task.name).cloned() else {
@@ -126,7 +138,7 @@ async fn lives(
                 continue;
             }
         } else {
-            birth = Birth::Started;
+            birth = Birth::Anew;
         }
         let Some(ended) = ended else { continue };
         let Exit::Restart(cause) = ended.exit else { return End::Ended(ended) };
@@ -134,17 +146,14 @@ async fn lives(
             warn!(why = cause.reason(), "a restart is due, and auto-restart is off");
             return End::StayedDown(ended);
         }
-        if cause == RestartCause::Stuck {
-            let at = granted(task, ended.machine.last_progress).await;
-            if pause(task, at, stop).await == Stop::Asked {
-                return End::Ended(Ended { exit: Exit::Stopped, ..ended });
-            }
+        if cause == RestartCause::Stuck && try_again(task, &ended, stop).await == Stop::Asked {
+            return End::Ended(Ended { exit: Exit::Stopped, ..ended });
         }
         if leaves(task, &source, cause) {
             return End::Ended(ended);
         }
         info!(why = cause.reason(), "starting anew in place");
-        if birth == Birth::Started {
+        if birth == Birth::Anew {
             settings = reread(task, settings);
         }
     }
@@ -183,8 +192,28 @@ async fn pause(task: &mut Task, until: Moment, stop: &mut watch::Receiver<Stop>)
     }
 }
 
+/// Waits until the budget lets a source that was stuck start anew. Where leaving has not helped
+/// before, systemd is asked for a restart of the unit: it ends us with a stop.
+async fn try_again(task: &mut Task, ended: &Ended, stop: &mut watch::Receiver<Stop>) -> Stop {
+    let grant = granted(task, ended.machine.last_progress).await;
+    if pause(task, grant.at, stop).await == Stop::Asked {
+        return Stop::Asked;
+    }
+    let Some(ask) = task.ask.clone().filter(|_| grant.in_a_row > LEAVES_MAX) else {
+        return Stop::No;
+    };
+    error!("stuck: leaving has not helped; asking systemd to restart the unit");
+    match RealWorld.offload(move || ask.ask()).await {
+        Ok(()) => pause(task, RealWorld.now().after(STOP_SOON), stop).await,
+        Err(why) => {
+            error!("stuck: systemd does not restart the unit ({why}); leaving once more");
+            Stop::No
+        }
+    }
+}
+
 /// When the budget lets a source that was stuck start anew.
-async fn granted(task: &Task, last_progress: Moment) -> Moment {
+async fn granted(task: &Task, last_progress: Moment) -> Grant {
     let (file, now) = (RestartsFile::new(&task.state_dir), RealWorld.now());
     let name = task.name.to_string();
     match RealWorld.offload(move || file.ask(&name, last_progress, now)).await {
@@ -195,11 +224,11 @@ async fn granted(task: &Task, last_progress: Moment) -> Moment {
                     "a person is needed: restarts do not help, nothing moves between them"
                 );
             }
-            grant.at
+            grant
         }
         Err(failure) => {
             warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
-            now
+            Grant { at: now, in_a_row: 1, looping: Looping::No }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a person who watches sees at the moment.
 
-use crate::engine::{Machine, Moment, Rules, Status};
+use crate::engine::{Machine, Moment, Rules, State, Status, Work};
 use crate::worker::store::Progress;
 
 /// One source, right now.
@@ -41,7 +41,16 @@ impl View {
             waiting: progress.waiting,
             rate_per_second: progress.rate_per_second,
             reason: machine.reason.clone(),
-            until: machine.deadline(rules),
+            until: match machine.state {
+                // A look goes on since then, or waits for its turn until then.
+                State::Working(Work::Looking) => machine.watched_since,
+                State::Idle { .. }
+                | State::Working(Work::Collecting | Work::Downloading)
+                | State::Completed
+                | State::Error { .. }
+                | State::RateLimited { .. }
+                | State::AuthFailed { .. } => machine.deadline(rules),
+            },
         }
     }
 }

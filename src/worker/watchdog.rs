@@ -22,8 +22,9 @@ const FEEDS_PER_INTERVAL: u32 = 4;
 /// Pauses of the beat that the runtime may take for one: a machine under load is slow.
 const PAUSES_MAX: u32 = 2;
 
-/// Asks systemd to restart the unit; the error is a sentence.
-pub type AskRestart = Box<dyn FnMut() -> Result<(), String> + Send>;
+/// Asks systemd to restart the unit; it blocks, and the error is a sentence.
+#[derive(Clone)]
+pub struct AskRestart(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
 /// Who is watched, and what is done about it.
 pub struct Watch {
@@ -45,7 +46,7 @@ pub struct Watch {
 /// # Errors
 /// When there can be no more threads.
 pub fn start(watch: Watch) -> std::io::Result<()> {
-    thread::Builder::new().name("watchdog".to_owned()).spawn(move || keep(watch)).map(drop)
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || keep(&watch)).map(drop)
 }
 
 /// Beats on the runtime, by way of its pool of blocking threads, so that a runtime that is
@@ -60,16 +61,16 @@ pub async fn beat(seat: Seat, interval: Option<Duration>) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own may sleep")]
-fn keep(mut watch: Watch) {
+fn keep(watch: &Watch) {
     let pause = look_interval(watch.interval);
     let mut keeper = Keeper::default();
     loop {
-        look(&mut watch, &mut keeper);
+        look(watch, &mut keeper);
         thread::sleep(pause);
     }
 }
 
-fn look(watch: &mut Watch, keeper: &mut Keeper) {
+fn look(watch: &Watch, keeper: &mut Keeper) {
     let uptime = RealWorld::uptime();
     let keep = keeper.look(watch.board.overdue(), uptime);
     if keep != Keep::Starve && watch.interval.is_some() {
@@ -111,13 +112,13 @@ fn granted(watch: &Watch) -> Duration {
     }
 }
 
-fn ask(watch: &mut Watch, keeper: &mut Keeper, overdue: &Overdue) {
-    let Some(ask) = &mut watch.ask else {
+fn ask(watch: &Watch, keeper: &mut Keeper, overdue: &Overdue) {
+    let Some(ask) = &watch.ask else {
         error!(source = overdue.who, "stuck: not asking for a restart, since auto-restart is off");
         return keeper.refused();
     };
     error!(source = overdue.who, unit = watch.unit, "stuck: asking systemd to restart the unit");
-    match ask() {
+    match ask.ask() {
         Ok(()) => {
             // It would only wait for us to leave, which nothing here can do any more.
             debug!("the restart is granted");
@@ -138,6 +139,22 @@ fn ask(watch: &mut Watch, keeper: &mut Keeper, overdue: &Overdue) {
 
 fn look_interval(interval: Option<Duration>) -> Duration {
     interval.map_or(LOOK_INTERVAL, |interval| (interval / FEEDS_PER_INTERVAL).min(LOOK_INTERVAL))
+}
+
+impl AskRestart {
+    pub fn new(ask: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    pub(super) fn ask(&self) -> Result<(), String> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for AskRestart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AskRestart").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Watch {

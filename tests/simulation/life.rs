@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
 use cynosure::engine::breaker::BreakerPolicy;
-use cynosure::engine::{RestartCause, Status};
+use cynosure::engine::{RestartCause, Rules, Status};
 use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
 use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, Gates, Mode, Opened, Opening, Parts,
-    Seat, Shared, Stop, Store, Tracer, View, World, drive,
+    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, GateRules, Gates, Mode, Opened, Opening,
+    Parts, Seat, Shared, Stop, Store, Tracer, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -178,6 +178,8 @@ pub(crate) struct Stage {
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
+    pub(crate) rules: Rules,
+    pub(crate) gate_rules: GateRules,
     has_lost_nothing: bool,
     retries: Registry,
     report: Report,
@@ -203,6 +205,8 @@ impl Stage {
             circuits: None,
             database,
             anchor,
+            rules: rules(),
+            gate_rules: gate_rules(),
             has_lost_nothing: true,
             retries: Registry::default(),
             report: Report::default(),
@@ -348,7 +352,7 @@ impl Stage {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
         let gates = Gates::new(Rc::clone(&world), quotas);
-        let gate = gates.of("sim", "me@example.com", gate_rules());
+        let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
         let parts = Parts {
             source: SimSource::new(&self.server, &self.world, gate),
             drafts: store.drafts(),
@@ -357,7 +361,7 @@ impl Stage {
             machine,
             tally,
             is_new,
-            rules: rules(),
+            rules: self.rules.clone(),
             policies: policies(),
             collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
             meter: Meter::new(figures),
@@ -383,7 +387,7 @@ impl Stage {
         if let Exit::Restart(cause) = ended.exit {
             let saved = self.saved_status();
             assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
-            let hangs = self.server.borrow().slowness > rules().stuck_threshold;
+            let hangs = self.server.borrow().slowness > self.rules.stuck_threshold;
             assert_eq!(cause == RestartCause::Stuck, hangs, "{ended:?}");
         }
         Some(ended)

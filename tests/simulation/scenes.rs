@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, Lasting};
-use cynosure::engine::RestartCause;
+use cynosure::engine::quota::Rate;
+use cynosure::engine::{RestartCause, Status};
 use cynosure::worker::{Exit, Mode, Stop, World};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -125,6 +126,43 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
         let server = server.borrow();
         assert!(server.throttled > 0, "the quota was never used up");
         assert_eq!(server.requests_while_closed, 0);
+    });
+}
+
+#[test]
+fn a_turn_in_the_quota_that_comes_late_is_waited_for_and_never_called_stuck() {
+    let ears = Ears::default();
+    tracing::subscriber::with_default(ears.clone(), || {
+        play(async |stage| {
+            stage.rules.stuck_threshold = Duration::from_secs(10);
+            stage.gate_rules.policy.cap = Some(Rate::of(1.0, Duration::from_secs(40)));
+
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.machine.restart_count, 0);
+        });
+    });
+
+    assert_eq!(ears.rebuilds(), 0);
+}
+
+#[test]
+fn a_look_that_takes_long_has_a_deadline_that_others_see() {
+    play(async |stage| {
+        let ended = stage.live(Mode::Keep).await.unwrap();
+        assert_eq!(ended.exit, Exit::Restart(RestartCause::Completed));
+        stage.server.borrow_mut().slowness = Duration::from_secs(600);
+        let last_look = stage.saved().and_then(|state| state.last_look).unwrap();
+
+        // A minute into the next look.
+        let next_look = last_look.after(stage.rules.poll_interval);
+        let until = next_look.after(Duration::from_secs(60)).since(stage.world.now());
+        timeout(until, stage.live(Mode::Keep)).await.unwrap_err();
+
+        let state = stage.saved().unwrap();
+        assert_eq!(state.status, Status::Idle);
+        assert!(state.until > Some(stage.world.now()), "{state:?}");
     });
 }
 

@@ -349,6 +349,10 @@ impl Source for SimSource {
         let changed = self.known.replace(file) != file;
         Ok(if changed { Renewal::Changed } else { Renewal::Same })
     }
+
+    fn waits_until(&self) -> Option<Moment> {
+        self.gate.waits_until()
+    }
 }
 
 /// A request on its way, also where it is given up.

@@ -35,7 +35,15 @@ fn systemd(ground: &Ground, bus: &Bus) -> Vec<Found> {
         Err(error) => absent("polkit", &error),
     });
     match unit(&ground.loaded.settings) {
-        Ok(name) => found.extend(of_unit(bus, &name)),
+        Ok(name) => {
+            found.extend(of_unit(bus, &name));
+            let sources = ground.loaded.settings.enabled();
+            let instances = sources.filter_map(|source| name.instance(source.as_str()));
+            let in_use = |unit: &UnitName| bus.unit_status(unit).is_ok_and(|it| it.is_in_use());
+            for unit in instances.filter(in_use) {
+                found.extend(of_unit(bus, &unit));
+            }
+        }
         Err(_) => found.push(Found::note("unit", "service.service_name is no name of a unit")),
     }
     found

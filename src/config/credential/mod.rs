@@ -118,6 +118,26 @@ pub enum Problem {
     SeveralLines,
 }
 
+impl CredentialError {
+    /// Whether only a person can mend it, and not what a command gives the next time.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        match &self.problem {
+            Problem::CommandTimedOut | Problem::CommandFailed(_) => false,
+            Problem::Unreadable(_)
+            | Problem::NotAFile
+            | Problem::OpenToOthers { .. }
+            | Problem::NotSet
+            | Problem::NotUnderSystemd
+            | Problem::CommandNotStarted(_)
+            | Problem::TooLarge
+            | Problem::Empty
+            | Problem::NotText
+            | Problem::SeveralLines => true,
+        }
+    }
+}
+
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.credential)?;

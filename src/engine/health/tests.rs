@@ -323,7 +323,7 @@ fn a_unit_that_is_down_takes_its_sources_along() {
     let mut facts = well();
     facts.findings[0] = of_unit(
         Level::Critical,
-        What::UnitFailed { result: "exit-code".to_owned(), exit_status: 1 },
+        What::UnitFailed { result: "exit-code".to_owned(), exit_status: 1, limit: None },
     );
     facts.findings[1] = finding("home", Level::Critical, What::Died { pid: 1 });
     facts.findings[2] =

@@ -12,6 +12,8 @@
 //! Whatever the state, the machine knows when it must be woken ([`Machine::deadline`]).
 //! A fact that comes late or twice changes nothing.
 
+mod effect;
+mod event;
 mod failed;
 mod state;
 #[cfg(test)]
@@ -19,8 +21,10 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::engine::{Backoff, Draw, Failure, Moment, Scope, SessionId};
+use crate::engine::{Backoff, Moment};
 
+pub use self::effect::{Effect, RestartCause, Step};
+pub use self::event::{Event, Extent};
 pub use self::state::{
     Credential, LastError, LastRestart, Machine, Session, State, Status, Then, Work,
 };
@@ -47,105 +51,12 @@ pub struct Rules {
     pub poll_interval: Duration,
 }
 
-/// A fact about the outside world.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
-    /// The worker has started, for the first time or anew.
-    Started,
-    /// A person asks for it now: a wait that only we chose is over.
-    Asked,
-    /// A deadline has passed.
-    Due,
-    /// There is something new at the source.
-    FoundNews,
-    /// There is nothing new at the source.
-    FoundNothing,
-    /// Something durable was achieved: a page listed, an item settled.
-    Progressed,
-    /// Everything there is has been listed.
-    Listed,
-    /// Every listed item is settled.
-    Settled,
-    /// Every unsettled item waits for its own retry, the first until then.
-    Resting { until: Moment },
-    /// The listing or the session failed.
-    Failed { scope: Scope, failure: Failure, draw: Draw },
-    /// There is another credential than the one that was refused.
-    CredentialChanged,
-    /// The credential was read again, and is the one that was refused.
-    CredentialSame,
-    /// A breaker lets nothing through before then.
-    CircuitOpen { until: Moment, reason: String },
-    /// The breaker that was waited for lets everything through again.
-    CircuitClosed,
-}
-
-/// What is to be listed in a session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Extent {
-    /// What has come since the last session; everything, if there was none.
-    News,
-    /// Everything, since the source has forgotten our place in its changes.
-    Everything,
-}
-
-/// Why the worker is started anew.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RestartCause {
-    Completed,
-    Errors,
-    Authentication,
-    Stuck,
-    ExecutionTime,
-}
-
-/// Something the worker must do, in the order given.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Effect {
-    /// Ask the source for news.
-    Look,
-    /// Open a session in the ledger.
-    Begin { session: SessionId, extent: Extent },
-    /// List on from the saved place.
-    Collect,
-    /// List everything in the open session, from the beginning, pinning a new cursor first.
-    ListAgain,
-    /// Fetch what is listed and not settled.
-    Download,
-    /// Ask with one request at a time until the source has proved itself.
-    Prove,
-    /// Send nothing before this moment.
-    Hold { until: Moment },
-    /// Start nothing more; what is in flight may end.
-    Pause,
-    /// Drop what is in flight and read the credential again.
-    Renew,
-    /// Drop what is in flight and begin the stage anew.
-    Rebuild,
-    /// Close the session in the ledger.
-    Finish,
-    /// There is nothing to do until the next look.
-    Rest,
-    /// Tell a person.
-    Alert { message: String },
-    /// Leave, to be started anew.
-    Restart { cause: RestartCause },
-}
-
-/// The machine after one fact, and what must be done to get there.
-#[derive(Debug, PartialEq)]
-#[must_use = "an effect that is dropped never happens"]
-pub struct Step {
-    pub machine: Machine,
-    pub effects: Vec<Effect>,
-}
-
 impl Machine {
     /// Advances by one fact. The caller saves the new machine before it carries out the effects.
     pub fn step(&self, rules: &Rules, event: &Event, now: Moment) -> Step {
         let next = self.clone();
         match self.state {
-            State::Idle { until } => next.idle(until, event, now),
+            State::Idle { until } => next.idle(rules, until, event, now),
             State::Working(work) => next.working(rules, work, event, now),
             State::Completed => next.completed(rules, event, now),
             State::Error { until, resume, then } => next.error(until, resume, then, event, now),
@@ -167,11 +78,17 @@ impl Machine {
         }
     }
 
-    fn idle(self, until: Moment, event: &Event, now: Moment) -> Step {
+    fn idle(mut self, rules: &Rules, until: Moment, event: &Event, now: Moment) -> Step {
         match event {
             Event::Due if until <= now => self.enter(Work::Looking, "looking for news", now),
             Event::Asked => self.enter(Work::Looking, "looking for news", now),
-            Event::Started => self.started(now),
+            Event::Started => {
+                // A look that was cut short is begun anew at once, and one that is due earlier by
+                // now is not put off.
+                let due = self.last_look.map_or(now, |last| last.after(rules.poll_interval));
+                self.state = State::Idle { until: until.min(due) };
+                self.started(now)
+            }
             Event::Due
             | Event::FoundNews
             | Event::FoundNothing
@@ -430,56 +347,5 @@ impl Machine {
 
     fn unchanged(self) -> Step {
         Step { machine: self, effects: Vec::new() }
-    }
-}
-
-impl Step {
-    fn and(mut self, effect: Effect) -> Self {
-        self.effects.push(effect);
-        self
-    }
-}
-
-impl Work {
-    fn effect(self) -> Effect {
-        match self {
-            Self::Looking => Effect::Look,
-            Self::Collecting => Effect::Collect,
-            Self::Downloading => Effect::Download,
-        }
-    }
-}
-
-impl RestartCause {
-    const ALL: [Self; 5] =
-        [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
-
-    /// The word in the state file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Errors => "errors",
-            Self::Authentication => "authentication",
-            Self::Stuck => "stuck",
-            Self::ExecutionTime => "execution_time",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|cause| cause.name() == name)
-    }
-
-    /// Why, as a person reads it.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Completed => "the session is completed",
-            Self::Errors => "starting anew after too many errors",
-            Self::Authentication => "starting anew with the credential read again",
-            Self::Stuck => "starting anew, since nothing moved",
-            Self::ExecutionTime => "starting anew after the longest execution time",
-        }
     }
 }

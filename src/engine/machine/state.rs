@@ -145,6 +145,14 @@ impl Machine {
         self.last_restart = Some(LastRestart { cause, at: now });
     }
 
+    /// Notes the restart that others asked for at `at`, since nothing moved here; one that is known
+    /// is not counted again.
+    pub fn note_restart_from_outside(&mut self, at: Moment) {
+        if self.last_restart.is_none_or(|last| last.at < at) {
+            self.note_restart(RestartCause::Stuck, at);
+        }
+    }
+
     pub(super) fn stuck_at(&self, rules: &Rules) -> Moment {
         self.watched_since.after(rules.stuck_threshold)
     }

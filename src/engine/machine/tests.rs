@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::*;
-use crate::engine::Cause;
 use crate::engine::backoff::DEFAULTS;
+use crate::engine::{Cause, Draw, Failure, Scope, SessionId};
 
 const NOW: Moment = Moment(1_000_000_000);
 const LATER: Moment = Moment(NOW.0 + 60_000);
 const MUCH_LATER: Moment = Moment(NOW.0 + 600_000);
+const MINUTE: Duration = Duration::from_secs(60);
 const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
 
 fn rules() -> Rules {
@@ -30,7 +31,7 @@ fn rules() -> Rules {
 
 fn machine(state: State) -> Machine {
     let session = Session { id: SessionId::at(900_000), started: NOW, completed: None };
-    Machine { state, session: Some(session), ..Machine::new(NOW) }
+    Machine { state, session: Some(session), last_look: Some(NOW), ..Machine::new(NOW) }
 }
 
 /// Each state, its deadline one minute ahead where it has one of its own.
@@ -446,4 +447,31 @@ mod laws {
             prop_assert_eq!(after(&once, &event, NOW), once);
         }
     }
+}
+
+#[test]
+fn a_look_that_was_cut_short_is_begun_anew_at_once_and_one_that_waits_goes_on_waiting() {
+    let started = |until, last_look| {
+        let idle = Machine { last_look, ..machine(State::Idle { until }) };
+        idle.step(&rules(), &Event::Started, NOW).machine.deadline(&rules())
+    };
+    let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));
+
+    // A look in the middle is saved with the deadline of one that is stuck.
+    assert!(started(MUCH_LATER, Some(long_ago)) <= NOW);
+    assert_eq!(started(MUCH_LATER, None), NOW);
+    assert_eq!(started(NOW.after(4 * MINUTE), Some(a_minute_ago)), NOW.after(4 * MINUTE));
+}
+
+#[test]
+fn a_restart_that_others_asked_for_is_counted_once() {
+    let mut machine = machine(State::Idle { until: LATER });
+    for _ in 0..2 {
+        machine.note_restart_from_outside(NOW);
+    }
+    assert_eq!(machine.restart_count, 1);
+    assert_eq!(machine.last_restart, Some(LastRestart { cause: RestartCause::Stuck, at: NOW }));
+
+    machine.note_restart_from_outside(LATER);
+    assert_eq!(machine.restart_count, 2);
 }

@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use crate::engine::{Draw, Moment};
 
-/// The first holds, in seconds. About doubling, at the round numbers that people give their
-/// limits: the first is short, since most limiters accept the next request very soon, and one
-/// request too many costs less than a hold too long.
-const STEPS: [u64; STEPS_COUNT as usize] = [1, 2, 5, 10, 30, 60, 120, 300];
+/// The first holds, in seconds. The first is short, since most limiters accept the next request very
+/// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
+/// the windows that people give their limits: 10 s, 30 s, one minute and two.
+const STEPS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, 300];
 
 const STEPS_COUNT: u32 = 8;
 
 const LAST: Duration = Duration::from_secs(STEPS[7]);
+
+/// So many short holds come first: next to a hold of minutes they cost little.
+const SHORT: u32 = 2;
+
+/// Series without a short hold at their beginning, once such holds were in vain again and again.
+const PATIENCE_MAX: u32 = 64;
 
 /// No hold after the steps is shorter.
 const SHORTEST_LATER: Duration = Duration::from_secs(60);
@@ -29,16 +35,16 @@ const SHARE_LATER: u32 = 4;
 /// Added to a hold, as a share: those who were throttled together should not return together.
 const MARGIN: (f64, f64) = (0.02, 0.08);
 
-/// Holds that grow while they fail, and begin where they last succeeded.
+/// Holds that grow while they fail. Short ones come first, then the one that last succeeded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Ladder {
     /// Throttles since the last success.
     pub(super) tries: u32,
-    /// The step to begin at.
+    /// The step that last succeeded.
     pub(super) from: u32,
-    /// Series in a row that ended with their first hold.
-    easy: u32,
-    /// How many of them it takes to begin lower.
+    /// Series that are to begin with that step, since a short hold is probably in vain.
+    wary: u32,
+    /// How many such series a short hold in vain leads to.
     patience: u32,
     began: Option<Moment>,
 }
@@ -47,7 +53,7 @@ impl Ladder {
     /// Returns the next hold, jitter included.
     pub(super) fn next(&mut self, longest: Duration, now: Moment, draw: Draw) -> Duration {
         let waited = now.since(*self.began.get_or_insert(now));
-        let step = self.from.saturating_add(self.tries);
+        let step = self.step(self.tries);
         self.tries = self.tries.saturating_add(1);
         let hold = match STEPS.get(step as usize) {
             Some(&seconds) => Duration::from_secs(seconds),
@@ -71,20 +77,81 @@ impl Ladder {
         if self.tries == 0 {
             return;
         }
-        let last = self.from.saturating_add(self.tries - 1);
-        if self.tries == 1 {
-            self.easy = self.easy.saturating_add(1);
-            if self.easy > self.patience {
-                self.from = self.from.saturating_sub(2);
-                self.easy = 0;
+        let last = self.step(self.tries - 1).min(STEPS_COUNT - 1);
+        match (self.begins_short(), self.tries) {
+            (true, tries) if tries <= SHORT => self.from = self.from.saturating_sub(2),
+            (true, _) => {
+                // It was in vain, which is costly where every try begins a lock-out anew.
+                self.patience = self.patience.saturating_mul(2).clamp(1, PATIENCE_MAX);
+                self.wary = self.patience;
+                self.from = last;
             }
-        } else {
-            // Going lower was in vain, which is costly where every try begins a lock-out anew.
-            self.patience = self.patience.saturating_mul(2).clamp(1, 64);
-            self.easy = 0;
-            self.from = last.min(STEPS_COUNT - 1);
+            (false, _) => {
+                self.wary = self.wary.saturating_sub(1);
+                self.from = last;
+            }
         }
         self.tries = 0;
         self.began = None;
+    }
+
+    fn step(&self, tries: u32) -> u32 {
+        if !self.begins_short() {
+            self.from.saturating_add(tries)
+        } else if tries < SHORT {
+            tries
+        } else {
+            self.from.saturating_add(tries - SHORT).max(tries)
+        }
+    }
+
+    fn begins_short(&self) -> bool {
+        self.wary == 0 && self.from > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Returns the holds, in whole seconds, of a series that so many holds end.
+    fn series(ladder: &mut Ladder, holds: u32) -> Vec<u64> {
+        let found = (0..holds).map(|_| ladder.next(HOUR, Moment(0), Draw(0)).as_secs()).collect();
+        ladder.succeeded();
+        found
+    }
+
+    #[test]
+    fn two_short_holds_come_before_the_one_that_last_succeeded() {
+        let mut ladder = Ladder::default();
+
+        assert_eq!(series(&mut ladder, 5), [1, 2, 7, 20, 30]);
+        assert_eq!(series(&mut ladder, 3), [1, 2, 30]);
+    }
+
+    #[test]
+    fn short_holds_in_vain_are_left_out_for_longer_and_longer() {
+        let mut ladder = Ladder::default();
+        series(&mut ladder, 5);
+
+        let begins: Vec<u64> = (0..9)
+            .map(|_| {
+                let is_short = ladder.begins_short();
+                series(&mut ladder, if is_short { 3 } else { 1 })[0]
+            })
+            .collect();
+
+        assert_eq!(begins, [1, 30, 1, 30, 30, 1, 30, 30, 30]);
+    }
+
+    #[test]
+    fn a_short_hold_that_succeeds_makes_the_next_ones_shorter() {
+        let mut ladder = Ladder::default();
+        series(&mut ladder, 5);
+        series(&mut ladder, 1);
+
+        assert_eq!(series(&mut ladder, 3), [1, 2, 7]);
     }
 }

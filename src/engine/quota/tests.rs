@@ -114,7 +114,7 @@ fn holds_without_a_word_grow_while_they_fail() {
         holds.push(hold.until.since(now).as_secs());
         now = hold.until;
     }
-    assert_eq!(holds, [1, 2, 5, 10, 31, 63, 127, 317, 63, 66]);
+    assert_eq!(holds, [1, 2, 7, 21, 31, 63, 127, 317, 63, 67]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::watch::{Activity, Lately, Load};
+use crate::engine::watch::{Activity, Lately, Load, StartLimit};
 use crate::engine::{Status, printable, span};
 
 /// One finding.
@@ -54,6 +54,8 @@ pub enum What {
         reason: String,
     },
     NeverRun,
+    /// Its unit is about to start its worker, or has only just done so.
+    Starting,
     /// The state file does not tell.
     Untold {
         why: String,
@@ -64,7 +66,7 @@ pub enum What {
         by: Duration,
         pid: u32,
     },
-    /// Without progress, and its worker is still to act on it.
+    /// Without progress, although its worker keeps its deadlines.
     Stalled {
         status: Status,
         still: Duration,
@@ -105,6 +107,8 @@ pub enum What {
     UnitFailed {
         result: String,
         exit_status: i32,
+        /// Where systemd gives up after so many starts.
+        limit: Option<StartLimit>,
     },
     NotRunning,
     /// It has been starting or stopping for too long.
@@ -158,6 +162,7 @@ impl What {
             Self::InOrder { .. } => "in_order",
             Self::Waiting { .. } => "waiting",
             Self::NeverRun => "never_run",
+            Self::Starting => "starting",
             Self::Untold { .. } => "state_untold",
             Self::Overdue { .. } => "overdue",
             Self::Stalled { .. } => "stalled",
@@ -200,6 +205,7 @@ impl Finding {
             }
             What::InOrder { .. }
             | What::NeverRun
+            | What::Starting
             | What::Untold { .. }
             | What::Died { .. }
             | What::Stopped { .. }
@@ -219,6 +225,7 @@ impl Finding {
         match &self.what {
             What::InOrder { .. }
             | What::Waiting { .. }
+            | What::Starting
             | What::UnitRuns { .. }
             | What::UnitTurns => None,
             What::NeverRun | What::Stopped { .. } | What::NotRunning => {
@@ -234,9 +241,13 @@ impl Finding {
             What::Overdue { .. } | What::Turning { .. } => {
                 Some(format!("restart it with `systemctl restart {unit}`"))
             }
-            What::Stalled { .. } => {
+            What::Stalled { .. } if self.level < Level::Critical => {
                 Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
             }
+            What::Stalled { .. } => Some(format!(
+                "its worker has started anew by itself, in vain: see `journalctl -u {unit} -n 50` \
+                 and `cynosure history {name}`"
+            )),
             What::Died { .. } => Some(format!("see why with `journalctl -u {unit} -n 50`")),
             What::CredentialRefused { .. } => {
                 Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
@@ -256,6 +267,13 @@ impl Finding {
             What::UnitFailed { exit_status: 77, .. } => {
                 Some(format!("renew the credential, then `systemctl start {unit}`"))
             }
+            What::UnitFailed { limit: Some(limit), .. } => Some(format!(
+                "see why with `journalctl -u {unit} -n 50`; systemd gives up after {} starts in {}: \
+                 `systemctl reset-failed {unit}`, then `systemctl start {unit}`, and \
+                 StartLimitIntervalSec=0 for good",
+                limit.burst,
+                span(limit.interval)
+            )),
             What::UnitFailed { .. } | What::CrashLoop(_) => {
                 Some(format!("see why with `journalctl -u {unit} -n 50`"))
             }
@@ -276,6 +294,7 @@ impl fmt::Display for What {
                 write!(f, "{}: {}", word(*status), printable(reason))
             }
             Self::NeverRun => f.write_str("it has never run"),
+            Self::Starting => f.write_str("its unit is starting it"),
             Self::Untold { why } => write!(f, "its state is not known: {}", printable(why)),
             Self::Overdue { status, pid, .. } => write!(
                 f,

@@ -9,8 +9,8 @@ use crate::engine::{Moment, Status};
 /// Exit codes that systemd is told to leave alone: what a restart cannot cure.
 const NO_RESTART_HELPS: [i32; 2] = [77, 78];
 
-/// How often the worker itself acts on missing progress before only others can: it begins the stage
-/// anew, then leaves.
+/// How often the worker itself acts on missing progress: it begins the stage anew, then leaves. When
+/// that did not help, a person is needed.
 const RUNGS_OF_ITS_OWN: u32 = 2;
 
 /// Judges the unit, then each source: at least one finding for each.
@@ -76,7 +76,8 @@ fn known_unit(
         Activity::Inactive => (Level::Warning, What::NotRunning, Cure::None),
         Activity::Failed => {
             let result = unit.result.clone();
-            let what = What::UnitFailed { result, exit_status: unit.exit_status };
+            let limit = Some(unit.start_limit).filter(|limit| !limit.interval.is_zero());
+            let what = What::UnitFailed { result, exit_status: unit.exit_status, limit };
             let is_final =
                 unit.result == "exit-code" && NO_RESTART_HELPS.contains(&unit.exit_status);
             (Level::Critical, what, if is_final { Cure::None } else { Cure::Restart })
@@ -110,12 +111,14 @@ fn of_source(source: &Watched, unit: &UnitSeen, limits: &Limits, now: Moment) ->
         },
     };
     // Between two processes of the unit nothing is amiss: the unit's own finding says how it stands.
-    let level = match &source.told {
+    let (level, what) = match &source.told {
         Told::Course(Course { process: Process::Running { .. }, .. }) | Told::Nothing { .. } => {
-            level
+            (level, what)
         }
-        Told::Course(_) | Told::NeverRun if is_being_started(unit, limits, now) => Level::Healthy,
-        Told::Course(_) | Told::NeverRun => level,
+        Told::Course(_) | Told::NeverRun if is_being_started(unit, limits, now) => {
+            (Level::Healthy, What::Starting)
+        }
+        Told::Course(_) | Told::NeverRun => (level, what),
     };
     Finding { level, about: Subject::Source(source.name.clone()), what, cure }
 }
@@ -134,13 +137,8 @@ fn running(
         return (Level::Warning, What::FromTheFuture { by: ahead }, Cure::None);
     }
     let late = course.until.map(|until| now.since(until)).unwrap_or_default();
-    let still = now.since(course.last_progress.max(course.state_since));
-    let is_active = matches!(status, Status::Collecting | Status::Downloading);
-    let patience =
-        limits.stuck_threshold.saturating_mul(RUNGS_OF_ITS_OWN).saturating_add(limits.grace);
-    if late > limits.grace || (is_active && still > patience) {
-        let by = late.max(still.saturating_sub(limits.stuck_threshold));
-        return (Level::Critical, What::Overdue { status, by, pid }, cure(unit, pid));
+    if late > limits.grace {
+        return (Level::Critical, What::Overdue { status, by: late, pid }, cure(unit, pid));
     }
     let left = course.until.map(|until| until.since(now)).unwrap_or_default();
     let reason = course.reason.clone();
@@ -154,15 +152,31 @@ fn running(
             let since = now.since(course.state_since);
             (Level::Critical, What::CredentialRefused { since, reason }, Cure::None)
         }
-        Status::Collecting | Status::Downloading if still > limits.stuck_threshold => {
-            (Level::Warning, What::Stalled { status, still }, Cure::None)
-        }
+        Status::Collecting | Status::Downloading => stalled(course, limits, now).unwrap_or((
+            Level::Healthy,
+            What::InOrder { status },
+            Cure::None,
+        )),
         Status::Error => (Level::Warning, What::Waiting { status, left, reason }, Cure::None),
         Status::RateLimited => (Level::Healthy, What::Waiting { status, left, reason }, Cure::None),
-        Status::Idle | Status::Collecting | Status::Downloading | Status::Completed => {
-            (Level::Healthy, What::InOrder { status }, Cure::None)
-        }
+        Status::Idle | Status::Completed => (Level::Healthy, What::InOrder { status }, Cure::None),
     }
+}
+
+/// Work whose deadlines are kept, and which achieves nothing: its worker climbs the ladder by itself,
+/// and a restart from here would be one more of what has not helped.
+fn stalled(course: &Course, limits: &Limits, now: Moment) -> Option<(Level, What, Cure)> {
+    let still = now.since(course.last_progress.max(course.state_since));
+    // The deadline of work lies this far behind the moment from which progress was expected: a
+    // start, or the end of a wait. What has only just begun cannot have achieved anything.
+    let expected_from = course.until?.before(limits.stuck_threshold);
+    if still <= limits.stuck_threshold || now.since(expected_from) <= limits.grace {
+        return None;
+    }
+    let patience =
+        limits.stuck_threshold.saturating_mul(RUNGS_OF_ITS_OWN).saturating_add(limits.grace);
+    let level = if still > patience { Level::Critical } else { Level::Warning };
+    Some((level, What::Stalled { status: course.status, still }, Cure::None))
 }
 
 fn left(course: &Course) -> (Level, What, Cure) {

@@ -137,15 +137,29 @@ fn a_worker_that_a_person_started_is_not_cured_by_restarting_the_unit() {
 }
 
 #[test]
-fn missing_progress_is_first_the_workers_own_business() {
+fn missing_progress_is_first_the_workers_own_business_and_then_a_persons() {
     let mut still = course(Status::Downloading, NOW);
     still.state_since = Moment(NOW.0 - minutes(500));
+    // It has begun the stage anew ten minutes ago.
+    still.until = Some(Moment(NOW.0 + minutes(20)));
     still.last_progress = Moment(NOW.0 - minutes(40));
     let first = source_in(still.clone());
     still.last_progress = Moment(NOW.0 - minutes(80));
 
     insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker begins the stage anew, then restarts by itself");
-    insta::assert_snapshot!(source_in(still), @"restart, CRITICAL: stuck: downloading, its deadline has passed, and process 4711 decides nothing (50 min late); restart it with `systemctl restart cynosure.service`");
+    insta::assert_snapshot!(source_in(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see `journalctl -u cynosure.service -n 50` and `cynosure history work`");
+}
+
+#[test]
+fn work_that_has_only_just_begun_and_work_that_rests_are_not_without_progress() {
+    let mut begun = course(Status::Downloading, NOW);
+    begun.state_since = Moment(NOW.0 - minutes(500));
+    begun.last_progress = Moment(NOW.0 - minutes(400));
+    begun.until = Some(Moment(NOW.0 + minutes(25)));
+    let mut resting = begun.clone();
+    resting.until = Some(Moment(NOW.0 + minutes(120)));
+
+    assert_eq!([begun, resting].map(source_in), ["HEALTHY: downloading"; 2]);
 }
 
 #[test]
@@ -181,7 +195,7 @@ fn a_worker_that_is_gone_is_told_unless_its_unit_is_starting_it() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     CRITICAL: its worker, process 4711, is gone without a word; see why with `journalctl -u cynosure.service -n 50`
     WARNING: stopped while downloading, and nothing goes on with it; start it with `systemctl start cynosure.service` or `cynosure run`
-    HEALTHY: stopped while downloading, and nothing goes on with it; start it with `systemctl start cynosure.service` or `cynosure run`
+    HEALTHY: its unit is starting it
     WARNING: it has never run; start it with `systemctl start cynosure.service` or `cynosure run`
     UNKNOWN: its state is not known: the file is damaged; the next start rebuilds it from the ledger; a newer one needs its own version: `cynosure status` shows work
     ");

@@ -33,6 +33,16 @@ pub struct UnitStatus {
     pub unit_file_state: String,
 }
 
+impl UnitStatus {
+    /// Whether it is there, and anybody means it to run: it does, it should have, or it starts with
+    /// the machine.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let is_meant = self.activity != Activity::Inactive || self.unit_file_state == "enabled";
+        self.load == Load::Loaded && is_meant
+    }
+}
+
 /// Whether systemd could read the unit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Load {

@@ -8,7 +8,7 @@ use crate::config::{Mistake, Place, Table};
 use crate::engine::quota::ResetMeaning;
 use crate::simulate::scenario::fields::Fields;
 use crate::simulate::{
-    Bound, Latency, Neighbour, Outage, Restart, Scenario, Server, Shape, Speech,
+    Bound, Latency, Neighbour, Outage, Renewal, Restart, Scenario, Server, Shape, Speech,
 };
 
 /// A rehearsal of so many requests takes some seconds, and nobody waits longer.
@@ -63,9 +63,9 @@ pub(super) fn scenario(
     let mailbox = mailbox.and_then(mailbox_of);
     top.finish();
     let outages = in_order(outages, mistakes);
-    let (latency, speech) = server?;
+    let (latency, speech, renewal) = server?;
     let (mailbox, place) = mailbox?;
-    let server = Server { shape: shape?, speech, latency, neighbour, outages };
+    let server = Server { shape: shape?, speech, renewal, latency, neighbour, outages };
     let Mailbox { until, workers, weight } = mailbox;
     let scenario = Scenario { about: about?, server, workers, weight, until };
     if scenario.most_requests() > REQUESTS_MAX {
@@ -77,7 +77,7 @@ pub(super) fn scenario(
     Some(scenario)
 }
 
-fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech)> {
+fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech, Renewal)> {
     let base = fields.or("latency", LATENCY.base, |fields, key| {
         fields.duration(key, Duration::from_millis(1)..=60 * SECOND)
     });
@@ -109,6 +109,12 @@ fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech)> {
             ],
         )
     });
+    if let Some(Headers::None | Headers::RetryAfter) = headers {
+        fields.refuse_key("renewal", "has a meaning only beside headers that name a reset");
+    }
+    let renewal = fields.or("renewal", Renewal::All, |fields, key| {
+        fields.choice(key, &[("all", Renewal::All), ("next", Renewal::Next)])
+    });
     fields.finish();
     let speech = match headers? {
         Headers::None => Speech::Nothing,
@@ -117,7 +123,7 @@ fn server(mut fields: Fields<'_>) -> Option<(Latency, Speech)> {
         Headers::RateLimitOld => Speech::RateLimitOld,
         Headers::XRateLimit => Speech::XRateLimit(reset),
     };
-    Some((Latency { base, spread }, speech))
+    Some((Latency { base, spread }, speech, renewal))
 }
 
 fn limit(mut fields: Fields<'_>) -> Option<Shape> {

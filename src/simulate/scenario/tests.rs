@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::quota::{Rate, ResetMeaning};
-use crate::simulate::{Restart, Shape, Speech};
+use crate::simulate::{Renewal, Restart, Shape, Speech};
 
 const GOOD: &str = "
 about = \"a server\"
@@ -97,6 +97,19 @@ fn every_family_of_headers_is_read() {
     for (text, speech) in cases {
         assert_eq!(read(&GOOD.replace("\"none\"", text)).unwrap().server.speech, speech, "{text}");
     }
+}
+
+#[test]
+fn a_reset_names_everything_unless_the_scenario_says_that_it_names_the_next_unit() {
+    let renewal = |text| read(&GOOD.replace("\"none\"", text)).unwrap().server.renewal;
+    assert_eq!(renewal("\"ratelimit\""), Renewal::All);
+    assert_eq!(renewal("\"ratelimit\"\nrenewal = \"next\""), Renewal::Next);
+
+    let text = GOOD.replace("\"none\"", "\"none\"\nrenewal = \"all\"");
+    insta::assert_snapshot!(wrong(&text), @r#"
+        s.toml:5:1: `server.renewal` has a meaning only beside headers that name a reset
+        1 mistake in the scenario
+        "#);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::config::write_duration;
 use crate::engine::Moment;
 use crate::engine::quota::{Family, HeaderNames, Rate, ResetMeaning, Signals, read};
 use crate::simulate::{
-    Answer, Bound, Latency, Outage, Scenario, Served, Server, Shape, Speech, Trace,
+    Answer, Bound, Latency, Outage, Renewal, Scenario, Served, Server, Shape, Speech, Trace,
 };
 
 /// Failures in a row that make an outage rather than bad luck, and the time that they must last.
@@ -70,6 +70,7 @@ impl Trace {
                 .to_owned(),
         ];
         let server = Server {
+            renewal: renewal(&found.shape, &signals),
             shape: found.shape,
             speech: speech(answers, &signals),
             latency: latency.unwrap_or(LATENCY),
@@ -225,6 +226,15 @@ fn speech(answers: &[Answer], signals: &[Signals]) -> Speech {
         }
         None => Speech::Nothing,
     }
+}
+
+/// What the resets name: the next unit is most often near, everything always far away.
+fn renewal(shape: &Shape, signals: &[Signals]) -> Renewal {
+    let Shape::SlidingLog { window, .. } = *shape else { return Renewal::All };
+    let limits = signals.iter().flat_map(|signals| &signals.limits);
+    let resets: Vec<Duration> = limits.filter_map(|limit| Some(limit.reset?.after)).collect();
+    let near = resets.iter().filter(|after| **after * 2 < window).count();
+    if near * 2 > resets.len() { Renewal::Next } else { Renewal::All }
 }
 
 /// Spans without anything but failures.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::Moment;
 use crate::engine::quota::ResetMeaning;
-use crate::simulate::{Bound, Limiter, Outage, Shape, Speech};
+use crate::simulate::{Bound, Limiter, Outage, Renewal, Shape, Speech};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -18,7 +18,7 @@ fn read(name: &str, text: &str) -> Result<Trace, FileError> {
 /// What a limiter answers to a request at each of these moments.
 fn trace(shape: &Shape, speech: Speech, moments: impl Iterator<Item = i64>) -> Trace {
     let start = Moment(1_800_000_000_000);
-    let mut limiter = Limiter::new(shape.clone(), speech, start);
+    let mut limiter = Limiter::new(shape.clone(), speech, Renewal::All, start);
     let mut text = String::new();
     for millis in moments {
         let at = Moment(start.0 + millis);

@@ -25,6 +25,11 @@ pub trait Gate: fmt::Debug {
         request: Outgoing<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>>;
 
+    /// Returns until when a request waits to [enter](Self::enter); `None` where none does.
+    fn waits_until(&self) -> Option<Moment> {
+        None
+    }
+
     /// Whether a request that failed may be sent again at once. Taking it up spends it.
     fn may_retry(&self, request: Outgoing<'_>) -> bool;
 

@@ -32,7 +32,7 @@ use self::body::Pace;
 use self::line::Line;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
-use crate::engine::{Cause, ErrorRule, Failure, Scope};
+use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope};
 use crate::retry::{Fault as _, Policy};
 use crate::source::{Meter, Sink};
 
@@ -126,6 +126,12 @@ impl Client {
     ) -> Result<Self, Failure> {
         let line = Line::new(egress, &limits, &trusted, meter)?;
         Ok(Self { line, limits, trusted, gate, rules: Vec::new() })
+    }
+
+    /// Returns until when a request waits at the gate; `None` where none does.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Moment> {
+        self.gate.waits_until()
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
 use self::session::Session;
-use crate::engine::{Cursor, ErrorRule, Failure, Place};
+use crate::engine::{Cursor, ErrorRule, Failure, Moment, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
 use crate::source::{Listing, Meter, News, Page, Renewal, Sink, Source, Wanted};
@@ -164,6 +164,10 @@ impl Source for Jmap {
             *self.known.lock().await = Known::default();
         }
         Ok(renewal)
+    }
+
+    fn waits_until(&self) -> Option<Moment> {
+        self.client.waits_until()
     }
 }
 

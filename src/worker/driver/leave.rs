@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
-use super::Driver;
+use super::{Driver, Exit};
+use crate::engine::RestartCause;
 use crate::source::Source;
 use crate::worker::jobs::Done;
 use crate::worker::store::Store;
@@ -18,8 +19,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Lets what is in flight end, within a limit, and makes it durable.
     pub(super) async fn wind_down(&mut self) {
-        let limit = self.world.now().after(STOP_LIMIT);
-        self.seat.promise(STOP_LIMIT, "leaving");
+        let patience = if self.is_stuck() { Duration::ZERO } else { STOP_LIMIT };
+        let limit = self.world.now().after(patience);
+        self.seat.promise(patience, "leaving");
         self.downloads.drop_queue(self.world.now());
         while self.downloads.in_flight() > 0 && self.world.now() < limit {
             tokio::select! {
@@ -43,6 +45,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if let Err(failure) = self.save(&machine).await {
             error!(cause = %failure.cause, "cannot save the state while leaving: {failure}");
         }
+    }
+
+    /// Whether it leaves because nothing moves: what is in flight has had its time.
+    fn is_stuck(&self) -> bool {
+        self.exit == Some(Exit::Restart(RestartCause::Stuck))
     }
 
     /// Takes in the last answers, when no decision hangs on them any more.

@@ -313,7 +313,15 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     async fn check_deadline(&mut self) {
-        if self.exit.is_none() && self.machine.deadline(&self.rules) <= self.world.now() {
+        let now = self.world.now();
+        if self.exit.is_some() || now < self.machine.deadline(&self.rules) {
+            return;
+        }
+        // A request that may not be sent yet is a wait with a known end, and nothing is stuck.
+        if let Some(until) = self.source.waits_until().filter(|until| now < *until) {
+            self.decide(Event::Resting { until }).await;
+        }
+        if self.machine.deadline(&self.rules) <= now {
             self.decide(Event::Due).await;
         }
     }

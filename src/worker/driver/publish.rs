@@ -49,8 +49,6 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let (progress, now) = (self.progress(), self.world.now());
         let until = match machine.state {
             State::Completed => None,
-            // A look that is cut short is begun anew at once.
-            State::Working(Work::Looking) => Some(now),
             State::Idle { .. }
             | State::Working(_)
             | State::Error { .. }

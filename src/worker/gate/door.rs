@@ -49,6 +49,14 @@ pub struct Door<W: World> {
     keeper: Rc<Keeper<W>>,
     /// Named where the accounts of the provider have quotas of their own.
     account: Option<String>,
+    /// The scopes that its requests wait to pass, each as often as there are requests.
+    queue: Rc<RefCell<Vec<ScopeKey>>>,
+}
+
+/// A request in the queue, also where it is given up.
+struct Queued {
+    queue: Rc<RefCell<Vec<ScopeKey>>>,
+    key: ScopeKey,
 }
 
 /// Under which quota a request falls, and what it costs there.
@@ -71,7 +79,7 @@ struct Traveller<W: World> {
 
 impl<W: World> Door<W> {
     pub(super) fn new(keeper: Rc<Keeper<W>>, account: Option<String>) -> Self {
-        Self { keeper, account }
+        Self { keeper, account, queue: Rc::default() }
     }
 
     fn fare(&self, request: Outgoing<'_>) -> Fare {
@@ -91,7 +99,9 @@ impl<W: World> Gate for Door<W> {
     ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
         let fare = self.fare(request);
         Box::pin(async move {
+            let queued = Queued::join(&self.queue, &fare.key);
             let sent = self.keeper.enter(&fare, request.attempt).await?;
+            drop(queued);
             Ok(Box::new(Traveller {
                 keeper: Rc::clone(&self.keeper),
                 key: fare.key,
@@ -101,6 +111,11 @@ impl<W: World> Gate for Door<W> {
                 judged: None,
             }) as Box<dyn Passage>)
         })
+    }
+
+    fn waits_until(&self) -> Option<Moment> {
+        let (queue, scopes) = (self.queue.borrow(), self.keeper.scopes.borrow());
+        queue.iter().filter_map(|key| scopes.get(key)?.opens_at).max()
     }
 
     fn may_retry(&self, request: Outgoing<'_>) -> bool {
@@ -325,6 +340,22 @@ impl<W: World> Keeper<W> {
         {
             let cause = failure.cause;
             warn!(%cause, "what is learned of quotas is neither kept nor shared: {failure}");
+        }
+    }
+}
+
+impl Queued {
+    fn join(queue: &Rc<RefCell<Vec<ScopeKey>>>, key: &ScopeKey) -> Self {
+        queue.borrow_mut().push(key.clone());
+        Self { queue: Rc::clone(queue), key: key.clone() }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(place) = queue.iter().position(|key| *key == self.key) {
+            queue.swap_remove(place);
         }
     }
 }

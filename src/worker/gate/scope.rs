@@ -26,6 +26,8 @@ pub(super) struct Scope {
     pub(super) turnstile: Rc<Mutex<()>>,
     /// Something changed for whoever waits.
     pub(super) news: Rc<Notify>,
+    /// Until when whoever is first of them waits, where that is known.
+    pub(super) opens_at: Option<Moment>,
     /// When all of this was last written down.
     pub(super) written_at: Moment,
     /// Something was sent or answered since.
@@ -68,6 +70,7 @@ impl Scope {
             weight: 1,
             turnstile: Rc::default(),
             news: Rc::default(),
+            opens_at: None,
             written_at: now,
             is_unwritten: false,
         }
@@ -99,6 +102,7 @@ impl Scope {
 
     pub(super) fn admit(&mut self, weight: u32, now: Moment) -> May {
         self.weight = weight;
+        self.opens_at = None;
         if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
             return May::WaitForPlace;
         }
@@ -108,7 +112,10 @@ impl Scope {
                 self.is_unwritten = true;
                 May::Go(Sent { ticket, at: now, in_flight: self.in_flight })
             }
-            Admission::Wait { until, why } => May::Wait { until, why },
+            Admission::Wait { until, why } => {
+                self.opens_at = Some(until);
+                May::Wait { until, why }
+            }
         }
     }
 

@@ -228,6 +228,21 @@ fn a_broken_configuration_is_reported_at_a_hangup_and_the_old_one_kept() {
 }
 
 #[test]
+fn a_source_that_is_new_at_a_hangup_has_the_process_started_anew() {
+    let (manager, home) = (Manager::new(), Home::served(20_000));
+    let running = manager.start(&home);
+    manager.until("STATUS=downloading ");
+    doubled(&home);
+
+    running.signal(Signal::HUP);
+
+    manager.until("RELOADING=1");
+    manager.until("STOPPING=1");
+    assert_eq!(code(running), Some(75));
+    assert_eq!(home.served_again(), 0, "what was in flight was waited for");
+}
+
+#[test]
 fn a_socket_that_leads_nowhere_is_told_of_once_and_stops_nothing() {
     let home = Home::served(20);
     let mut command = home.command(&["run", "--once"]);

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Becomes a systemd of its own: PID 1 of new namespaces, on this machine's files, which it can't change.
+# Becomes a systemd of its own: PID 1 of new namespaces, on this machine's files or those of a ROOT, which it can't change.
 #
-#   boot.sh FOLDER CGROUP
+#   boot.sh FOLDER CGROUP [ROOT]
 #
 # What it writes into /etc, /usr and /var is kept in FOLDER, and is there again when it is booted from the same folder.
 # CGROUP is an empty control group (version 2), which becomes the root of those it sees.
@@ -14,17 +14,35 @@ if [ "${BOX_STAGE:-}" != inside ]; then
 fi
 
 folder=$1
+root=${3:-}
 mount --make-rprivate /
-# A place for the folder that does not go when a new /tmp is mounted over it.
-mount -t tmpfs -o mode=0755 tmpfs /mnt
-mkdir /mnt/box
-mount --bind "$folder" /mnt/box
-for layer in etc usr var; do
-    mkdir -p "/mnt/box/$layer/upper" "/mnt/box/$layer/work"
-    mount -t overlay overlay -o "lowerdir=/$layer,upperdir=/mnt/box/$layer/upper,workdir=/mnt/box/$layer/work" "/$layer"
-done
-mount -o remount,bind,ro /
-mount -t proc proc /proc
+
+# Puts what is written there into the folder: layer NAME LOWER PLACE
+layer() {
+    mkdir -p "$folder/$1/upper" "$folder/$1/work"
+    mount -t overlay overlay -o "lowerdir=$2,upperdir=$folder/$1/upper,workdir=$folder/$1/work" "$3"
+}
+
+if [ -n "$root" ]; then
+    layer root "$root" /mnt
+    mount --rbind /dev /mnt/dev
+    mount --rbind /sys /mnt/sys
+    mount -t proc proc /mnt/proc
+    cd /mnt
+    pivot_root . mnt
+    umount -l /mnt
+else
+    # A place for the folder that does not go when a new /tmp is mounted over it.
+    mount -t tmpfs -o mode=0755 tmpfs /mnt
+    mkdir /mnt/box
+    mount --bind "$folder" /mnt/box
+    folder=/mnt/box
+    for part in etc usr var; do
+        layer "$part" "/$part" "/$part"
+    done
+    mount -o remount,bind,ro /
+    mount -t proc proc /proc
+fi
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=0755 tmpfs /run
 mkdir -p /run/lock /run/dbus /run/systemd/system
@@ -32,10 +50,10 @@ umount -R /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
 # A machine of its own: no name, and none of this machine's services.
-if [ ! -e /mnt/box/booted ]; then
+if [ ! -e /etc/booted ]; then
     rm -rf /etc/systemd/system/*.wants /etc/rc?.d
     systemd-id128 new >/etc/machine-id
-    : >/mnt/box/booted
+    : >/etc/booted
 fi
 # Hardware, terminals, time and users are the machine's business.
 for unit in systemd-udevd.service systemd-udev-trigger.service systemd-tmpfiles-setup-dev.service \

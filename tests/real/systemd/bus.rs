@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::patience::wait_until;
-use crate::systemd::installed::UNIT;
+use crate::systemd::installed::{UNIT, cynosure};
 use crate::systemd::scene::Scene;
 
 /// Where the package puts what polkit goes by.
@@ -43,8 +43,25 @@ fn without_the_rule_nobody_but_root_restarts_it() {
     assert!(!ask(&scene, "cynosure", "RestartUnit", UNIT).status.success());
 }
 
+#[test]
+fn without_polkit_nobody_but_root_restarts_it() {
+    let Some(scene) = Scene::set(10) else { return };
+    // As if it was not installed.
+    scene
+        .machine
+        .succeed(&["rm", "/usr/share/dbus-1/system-services/org.freedesktop.PolicyKit1.service"]);
+    scene.machine.succeed(&["systemctl", "mask", "--now", "polkit.service"]);
+    scene.systemctl("start");
+
+    assert!(!ask(&scene, "cynosure", "RestartUnit", UNIT).status.success());
+    let told = cynosure(&scene.machine, "cynosure", &["doctor"]);
+    println!("{told}");
+    assert!(told.contains("note   polkit              not here"), "{told}");
+    assert!(told.contains("install polkit and the rule"), "{told}");
+}
+
 /// Asks systemd for something about a unit, as this user.
-fn ask(scene: &Scene, user: &str, method: &str, unit: &str) -> Output {
+pub(super) fn ask(scene: &Scene, user: &str, method: &str, unit: &str) -> Output {
     let call = ["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"];
     let method = ["org.freedesktop.systemd1.Manager", method, "ss", unit, "replace"];
     let who = ["runuser", "-u", user, "--", "busctl", "--allow-interactive-authorization=no"];

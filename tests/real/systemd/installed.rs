@@ -15,7 +15,7 @@ pub(crate) const UNIT: &str = "cynosure.service";
 pub(crate) const SECRET: &str = "/etc/cynosure/password";
 
 /// Every file of `systemd/` that is installed, and where.
-const FILES: [(&str, &str); 7] = [
+pub(crate) const FILES: [(&str, &str); 7] = [
     ("cynosure.service", "/usr/lib/systemd/system/cynosure.service"),
     ("cynosure@.service", "/usr/lib/systemd/system/cynosure@.service"),
     ("cynosure-monitor.service", "/usr/lib/systemd/system/cynosure-monitor.service"),
@@ -61,11 +61,21 @@ dir = "/var/lib/cynosure/downloads"
 
 /// Lets the service's own settings be overridden, as `systemctl edit` does.
 pub(crate) fn edit(machine: &Machine, lines: &str) {
-    machine.write(
-        &format!("/etc/systemd/system/{UNIT}.d/edited.conf"),
-        format!("[Service]\n{lines}\n"),
-    );
+    edit_unit(machine, UNIT, &format!("[Service]\n{lines}"));
+}
+
+/// Likewise those of any unit, with the section that they are in.
+pub(crate) fn edit_unit(machine: &Machine, unit: &str, lines: &str) {
+    machine.write(&format!("/etc/systemd/system/{unit}.d/edited.conf"), format!("{lines}\n"));
     machine.succeed(&["systemctl", "daemon-reload"]);
+}
+
+/// Runs the program as this user of the machine, and returns what it says.
+pub(crate) fn cynosure(machine: &Machine, user: &str, args: &[&str]) -> String {
+    let who = ["runuser", "-u", user, "--", "cynosure"];
+    let place = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
+    let output = machine.run(&[&who[..], args, &place[..]].concat());
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What the program says of its one source.

@@ -1,6 +1,6 @@
 //! A journal that is down or stuck, which the work must not notice.
 
-use crate::patience::wait_until;
+use crate::patience::{timed, wait_until};
 use crate::systemd::installed::edit;
 use crate::systemd::scene::Scene;
 
@@ -14,9 +14,12 @@ fn a_stuck_journal_holds_up_nothing() {
     let journal = scene.machine.property("systemd-journald.service", "MainPID");
 
     scene.machine.succeed(&["kill", "-STOP", &journal]);
-    scene.systemctl("start");
-    wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY);
+    let ((), started) = timed(|| scene.systemctl("start"));
+    let ((), stored) = timed(|| {
+        wait_until("everything is stored", || scene.status()["downloaded_threads"] == MANY);
+    });
     scene.machine.succeed(&["kill", "-CONT", &journal]);
+    println!("beside a stuck journal: started in {started:?}, {MANY} threads stored in {stored:?}");
 
     assert_eq!(scene.property("Result"), "success");
 }

@@ -1,6 +1,6 @@
 //! A machine to break: a real systemd, PID 1 of namespaces of its own, with a journal, a system bus and polkit.
 //!
-//! It runs this machine's programs. What it writes into `/etc`, `/usr` and `/var` is its own, and is still there after
+//! It runs this machine's programs, or those of a newer Debian. What it writes into `/etc`, `/usr` and `/var` is its own, and is still there after
 //! its next boot. It shares the network, so that it reaches what a test serves on loopback.
 
 use std::os::unix::fs::chown;
@@ -25,11 +25,16 @@ const PARTS: [&str; 4] = [
     "/usr/bin/unshare",
 ];
 
+/// The root of a Debian 13, which `tests/setup/packages` makes.
+const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debian13");
+
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The machine. Dropping it ends every process of it.
 pub(crate) struct Machine {
     folder: TempDir,
+    /// Whose programs it runs; `None` for this machine's own.
+    root: Option<&'static Path>,
     /// The control group that is the root of the machine's own.
     group: PathBuf,
     power: Option<Power>,
@@ -46,6 +51,19 @@ struct Power {
 impl Machine {
     /// Makes a machine and boots it, where this one can: as root, with systemd and control groups of version 2.
     pub(crate) fn boot() -> Option<Self> {
+        Self::boot_from(None)
+    }
+
+    /// Likewise, with the systemd of the next Debian.
+    pub(crate) fn boot_newer() -> Option<Self> {
+        let root = Path::new(NEWER);
+        if !root.exists() {
+            return skip("target/debian13, which `make setup` makes");
+        }
+        Self::boot_from(Some(root))
+    }
+
+    fn boot_from(root: Option<&'static Path>) -> Option<Self> {
         if !geteuid().is_root() {
             return skip("root, to boot a systemd of its own");
         }
@@ -57,6 +75,7 @@ impl Machine {
         };
         let mut machine = Self {
             folder: TempDir::new().expect("a temporary folder"),
+            root,
             group: new_group(&groups),
             power: None,
         };
@@ -72,6 +91,7 @@ impl Machine {
         let mut launcher = Command::new("/bin/sh")
             .arg(BOOT)
             .args([self.folder.path(), &self.group])
+            .args(self.root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.into_file())

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::patience::wait_until;
 use crate::requirement::skip;
-use crate::systemd::installed::{UNIT, configure, status};
+use crate::systemd::installed::{UNIT, configure, cynosure, status};
 use crate::systemd::machine::Machine;
 
 const CONFIG: &str = "/etc/cynosure/config.toml";
@@ -46,12 +46,12 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     }
     assert_eq!(demo.counters().messages_served_again, 0);
 
-    machine.succeed(&["dpkg", "--remove", "cynosure"]);
+    apt(&machine, &["remove", "cynosure"]);
     assert_eq!(machine.property(UNIT, "LoadState"), "not-found");
     assert_eq!(machine.run(&["pgrep", "-u", "cynosure"]).stdout, b"");
     assert_eq!(machine.read(CONFIG), edited);
 
-    machine.succeed(&["dpkg", "--purge", "cynosure"]);
+    apt(&machine, &["purge", "cynosure"]);
     assert!(!machine.path(CONFIG).exists() && !machine.path("/etc/cynosure/credentials").exists());
     let mail = machine.succeed(&["find", "/var/lib/cynosure/downloads", "-name", "*.eml"]);
     let stored = u32::try_from(mail.lines().count()).expect("a small mailbox");
@@ -103,6 +103,49 @@ fn what_is_installed_without_a_package_is_the_same_elsewhere() {
     }
 }
 
+#[test]
+fn what_is_installed_without_a_package_runs_and_may_be_restarted() {
+    let Some(machine) = Machine::boot() else { return };
+    let options = demo::Options { items: 20, ..demo::Options::default() };
+    let demo = demo::start(options).expect("loopback has ports");
+    copy_source(&machine);
+
+    machine.succeed(&["make", "-C", SOURCE, "install", "BINARY=./cynosure"]);
+
+    let exposed = machine.succeed(&["systemctl", "show", "-P", "FragmentPath", UNIT]);
+    assert_eq!(exposed.trim_end(), "/usr/local/lib/systemd/system/cynosure.service");
+    extract_all(&machine, &demo);
+    let told = cynosure(&machine, "cynosure", &["doctor"]);
+    assert!(told.contains("ok     restart over D-Bus"), "{told}");
+}
+
+/// Where the parts of the source tree are on a machine that `make install` needs.
+const SOURCE: &str = "/var/tmp/cynosure";
+
+fn copy_source(machine: &Machine) {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec!["Makefile".into(), "config.toml".into(), "packaging/install".into()];
+    for entry in fs::read_dir(tree.join("systemd")).expect("the units are in the source tree") {
+        let name = entry.expect("the folder can be read").file_name();
+        files.push(Path::new("systemd").join(name));
+    }
+    for file in &files {
+        let text = fs::read(tree.join(file)).expect("the file is in the source tree");
+        machine.write(&format!("{SOURCE}/{}", file.display()), text);
+    }
+    let program = fs::read(env!("CARGO_BIN_EXE_cynosure")).expect("the program is built");
+    machine.write(&format!("{SOURCE}/cynosure"), program);
+    for program in ["cynosure", "packaging/install"] {
+        machine.succeed(&["chmod", "755", &format!("{SOURCE}/{program}")]);
+    }
+}
+
+/// Has apt do something, without any question and without what is only recommended.
+fn apt(machine: &Machine, what: &[&str]) {
+    let apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes"];
+    machine.succeed(&[&apt[..], &["--no-install-recommends"], what].concat());
+}
+
 /// Writes a configuration, and has the service extract all there is.
 fn extract_all(machine: &Machine, demo: &Demo) {
     configure(machine, demo.addr(), "");
@@ -143,6 +186,6 @@ impl Packages {
     fn install(&self, machine: &Machine, version: &str) {
         let package = fs::read(self.file(version)).expect("the package was made");
         machine.write("/tmp/cynosure.deb", package);
-        machine.succeed(&["dpkg", "--install", "/tmp/cynosure.deb"]);
+        apt(machine, &["install", "/tmp/cynosure.deb"]);
     }
 }

@@ -28,13 +28,17 @@ impl Scene {
 
     /// Likewise, with more lines in the configuration.
     pub(crate) fn set_with(items: u32, more: &str) -> Option<Self> {
-        let machine = Machine::boot()?;
+        Some(Self::on(Machine::boot()?, items, more))
+    }
+
+    /// Sets it up on a machine of one's own.
+    pub(crate) fn on(machine: Machine, items: u32, more: &str) -> Self {
         let options = demo::Options { items, ..demo::Options::default() };
         let demo = demo::start(options).expect("loopback has ports");
         let front = Front::before(demo.addr());
         install(&machine);
         configure(&machine, front.address(), more);
-        Some(Self { machine, demo, front })
+        Self { machine, demo, front }
     }
 
     pub(crate) fn systemctl(&self, verb: &str) {

@@ -1,6 +1,7 @@
 //! Session after session: each ends, the unit starts anew, and the next finds what is new.
 
-use crate::patience::wait_until;
+use crate::patience::{timed, wait_until};
+use crate::systemd::front::Manner;
 use crate::systemd::installed::edit;
 use crate::systemd::scene::Scene;
 
@@ -60,5 +61,38 @@ fn nobody_who_listens_for_its_state_is_no_reason_not_to_work() {
                 && status["downloaded_threads"] == status["total_threads"]
         });
         scene.systemctl("stop");
+        assert_eq!(scene.property("Result"), "success", "{socket}");
+        assert_eq!(scene.property("ActiveState"), "inactive", "{socket}");
     }
+}
+
+#[test]
+fn each_cause_of_a_restart_starts_the_unit_anew_and_is_kept() {
+    let slow = "[provider.\"127.0.0.1\"]\ncap = \"50/s\"\n";
+    let unit_starts_anew = |more: &str, break_it: &dyn Fn(&Scene), cause: &str| {
+        let Some(scene) = Scene::set_with(5_000, &format!("{more}{slow}")) else { return };
+        scene.start_until("downloading");
+        let session = scene.status()["session_id"].clone();
+        let ((), took) = timed(|| {
+            break_it(&scene);
+            wait_until("the unit is started anew", || scene.restarts() >= 1);
+        });
+        println!("{cause}: started anew after {took:?}");
+        wait_until("it is known why", || scene.status()["restart_count"].as_u64() >= Some(1));
+        scene.front.turn(Manner::Through);
+        let status = scene.status();
+        assert_eq!(status["last_restart"]["cause"], cause, "{status}");
+        assert_eq!(status["session_id"], session, "{status}");
+        assert_eq!(scene.property("Result"), "success");
+    };
+
+    unit_starts_anew("[restart]\nmax_execution_time = \"3s\"\n", &|_| {}, "execution_time");
+    let errors = "[restart]\nmax_retries = 0\nrestart_delay_errors = \"1s\"\n";
+    let refuse = |with: &str| {
+        let answer = format!("HTTP/1.1 {with}\r\n");
+        move |scene: &Scene| scene.front.turn(Manner::Refuse(answer.clone()))
+    };
+    unit_starts_anew(errors, &refuse("404 Not Found"), "errors");
+    let authentication = "[restart]\nrestart_delay_auth = \"1s\"\n";
+    unit_starts_anew(authentication, &refuse("401 Unauthorized"), "authentication");
 }

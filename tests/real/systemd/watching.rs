@@ -1,7 +1,7 @@
 //! `check`, `doctor` and the endpoint beside a real systemd.
 
 use crate::patience::wait_until;
-use crate::systemd::installed::UNIT;
+use crate::systemd::installed::{UNIT, cynosure};
 use crate::systemd::scene::Scene;
 
 /// Completed, started anew for it, and looking for something new now and then.
@@ -15,20 +15,13 @@ fn wait_until_at_rest(scene: &Scene) {
     });
 }
 
-fn cynosure(scene: &Scene, user: &str, args: &[&str]) -> String {
-    let who = ["runuser", "-u", user, "--", "cynosure"];
-    let place = ["--config", "/etc/cynosure/config.toml", "--state-dir", "/var/lib/cynosure"];
-    let output = scene.machine.run(&[&who[..], args, &place[..]].concat());
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn doctor_tells_how_the_machine_is() {
     let Some(scene) = Scene::set(10) else { return };
     scene.systemctl("start");
     wait_until_at_rest(&scene);
 
-    let told = cynosure(&scene, "cynosure", &["doctor"]);
+    let told = cynosure(&scene.machine, "cynosure", &["doctor"]);
 
     println!("{told}");
     for line in [
@@ -42,7 +35,7 @@ fn doctor_tells_how_the_machine_is() {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
     let pid = scene.pid();
-    let check = cynosure(&scene, "cynosure", &["check"]);
+    let check = cynosure(&scene.machine, "cynosure", &["check"]);
     println!("{check}");
     assert!(check.contains(&format!("HEALTHY  service    {UNIT}")), "{check}");
     assert_eq!(scene.pid(), pid, "asking whether it may be restarted restarts nothing");

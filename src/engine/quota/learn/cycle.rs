@@ -10,6 +10,9 @@ use crate::engine::quota::Rate;
 /// What a server's word on when to come back is rounded up by, at most.
 const TOLD_ROUNDING: Duration = Duration::from_millis(1100);
 
+/// A time named that is as short as this may be nothing but rounding.
+const TOLD_ROUGH: Duration = Duration::from_millis(1500);
+
 /// The longest pause of a client that still counts as work.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -19,6 +22,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Cycle {
     pub(super) began: Moment,
+    /// For so long the quota had been back by then, if the server named the moment.
+    idle: Option<Duration>,
     /// Units.
     pub(super) accepted: f64,
     /// When something was last sent.
@@ -50,6 +55,22 @@ pub(super) struct CycleMemory {
 impl Cycle {
     pub(super) fn new(now: Moment) -> Self {
         Self { began: now, last: now, ..Self::default() }
+    }
+
+    /// Returns the cycle that begins when this one ends.
+    pub(super) fn next(&self, told: Option<Duration>, now: Moment) -> Self {
+        let told = self.throttle.zip(told.filter(|told| *told > TOLD_ROUGH));
+        let idle = told.map(|(throttle, told)| now.since(throttle.last.after(told)));
+        Self { idle, ..Self::new(now) }
+    }
+
+    /// Returns the least and the most that lies between two moments at which the quota came back, of
+    /// what lies between our returns. Where the server named the first, it came before our return.
+    pub(super) fn windows(&self, earliest: Duration, latest: Duration) -> (Duration, Duration) {
+        match self.idle {
+            Some(idle) => (earliest + idle, latest + idle + TOLD_ROUNDING),
+            None => (earliest, latest),
+        }
     }
 
     /// Returns the earliest and the latest that the quota can have come back, from the beginning.
@@ -91,6 +112,7 @@ impl Cycle {
         }
         Self {
             began: Moment(memory.began).min(now),
+            idle: None,
             accepted: memory.accepted.max(0.0),
             last: Moment(memory.last).min(now),
             throttle: throttle.map(|((first, last), rate)| Throttle {

@@ -45,8 +45,23 @@ const PROOF: f64 = 1.2;
 /// A step is believed after at least this.
 const PROOF_MIN: Duration = Duration::from_secs(30);
 
+/// A bucket takes the next request sooner than this.
+const BUCKET_MAX: Duration = Duration::from_secs(3);
+
 /// A bucket larger than what this takes to empty is not worth the wait, in seconds.
 const BUCKET_PROOF_MAX: f64 = 240.0;
+
+/// What is kept at least of a good rate that was refused once.
+const LESS: f64 = 0.7;
+
+/// The same for a lock-out, whose cycle says little: replies that came unsteadily may be all it was.
+const LESS_LOCKED: f64 = 0.96;
+
+/// A rate that fails within this of the good one leaves no room for another between them.
+const NEAR: f64 = 1.06;
+
+/// The share of the time that tries may cost which lock us out.
+const COST_LOCKED_MAX: f64 = 0.05;
 
 /// Nor is the first one further away than this, if it is for much.
 const INTERVAL_BOLD: Duration = Duration::from_secs(600);
@@ -239,9 +254,9 @@ impl Learner {
 
     /// Returns when the window that seems to be in force ends, if all it grants is used.
     pub(super) fn window_ends(&self, now: Moment) -> Option<Moment> {
-        let (burst, window) = self.burst.zip(self.window)?;
+        let window = self.window?;
         let ends = self.cycle.began.after(window);
-        let is_used = (self.cycle.accepted / burst - 1.0).abs() < 0.1;
+        let is_used = self.is_burst(self.cycle.accepted);
         (is_used && ends > now && !self.is_lock_out).then_some(ends)
     }
 
@@ -249,11 +264,11 @@ impl Learner {
     pub(super) fn recovered(&mut self, told: Option<Duration>, now: Moment) {
         let Some(throttle) = self.cycle.throttle else { return };
         let cycle = self.cycle;
-        self.cycle = Cycle::new(now);
+        self.cycle = cycle.next(told, now);
         self.cost = now.since(throttle.first);
         let (earliest, latest) = cycle.bounds(told, now);
         let accepted = cycle.accepted.max(1.0);
-        let round = spans::between(earliest, latest);
+        let round = self.round(cycle.windows(earliest, latest));
         let span = round.unwrap_or(latest);
         let estimate = Rate::of(accepted, span);
         self.estimate = Some(estimate);
@@ -272,14 +287,12 @@ impl Learner {
                 self.failed(rate, good, careful, while_trying);
             }
             (Stage::Settled { .. }, Some(good)) => {
-                self.demotions = self.demotions.saturating_add(1);
-                // A lock-out makes the estimate of one cycle too low, so it is believed in steps.
-                let floor = if self.demotions > 1 { careful } else { careful.max(good.times(0.7)) };
-                self.good = Some(floor.min(good));
-                self.failures = 0;
-                // What was good may be so again, once whoever shares the quota rests.
-                self.bad = Some(good.times(1.0 + STEP));
-                self.step = STEP_SHARED;
+                let is_same = self.is_burst(accepted);
+                if is_same {
+                    // The first hold ended with a window that had begun long before it.
+                    self.window = Some(span);
+                }
+                self.demoted(good, careful, is_same);
             }
         }
         self.stage = if self.is_worth_another_try(accepted) {
@@ -297,13 +310,41 @@ impl Learner {
         self.cycles == 1 && accepted < EARLY && self.cost <= COST_EARLY_MAX
     }
 
+    /// Returns the span of whole windows that ended within bounds, if one is likely.
+    fn round(&self, (earliest, latest): (Duration, Duration)) -> Option<Duration> {
+        let known = self.window.filter(|window| !self.is_lock_out && *window > BUCKET_MAX);
+        let repeated = || spans::multiple(known?, earliest, latest);
+        spans::between(earliest, latest).or_else(repeated)
+    }
+
+    /// Whether so much was accepted as in the burst up to the first throttle.
+    fn is_burst(&self, accepted: f64) -> bool {
+        self.burst.is_some_and(|burst| (accepted / burst - 1.0).abs() < 0.1)
+    }
+
+    /// The good rate was refused. `is_burst`: after as much as the first burst had.
+    fn demoted(&mut self, good: Rate, careful: Rate, is_burst: bool) {
+        self.demotions = self.demotions.saturating_add(1);
+        // A lock-out makes the estimate of one cycle too low, so it is believed in steps.
+        let least = if self.is_lock_out { LESS_LOCKED } else { LESS };
+        let is_believed = is_burst || self.demotions > 1;
+        let less = if is_believed { careful } else { careful.max(good.times(least)) };
+        self.good = Some(less.min(good));
+        self.failures = 0;
+        // What was good may be so again, once whoever shares the quota rests.
+        self.bad = Some(good.times(1.0 + STEP));
+        self.step = STEP_SHARED;
+    }
+
     fn failed(&mut self, tried: Rate, good: Rate, careful: Rate, while_trying: Rate) {
         self.failures = (self.failures + 1).min(16);
         self.step = STEP;
         // The try, with the hold it led to, was about as fast as the good rate: the ceiling is there.
         // After a lock-out it never is, and one likely rate that fails must do.
         let has_next = self.burst.and_then(|burst| spans::next_rate(burst, good, tried)).is_some();
-        let is_ceiling = while_trying.get() > good.get() * 0.9 || (self.is_lock_out && !has_next);
+        let is_near = tried.get() < good.get() * NEAR;
+        let is_ceiling =
+            (is_near && while_trying.get() > good.get() * 0.9) || (self.is_lock_out && !has_next);
         self.bad = if is_ceiling { None } else { Some(tried) };
         if careful > good && careful < tried {
             self.good = Some(careful);
@@ -348,7 +389,8 @@ impl Learner {
         let (Some(good), Some(target)) = (self.good, self.target()) else { return };
         let gain = (target.get() / good.get() - 1.0).max(0.001);
         let doublings = 2_f64.powi(self.failures.clamp(0, 16));
-        let interval = self.cost.as_secs_f64() / (gain / 2.0) * doublings;
+        let share = if self.is_lock_out { COST_LOCKED_MAX } else { f64::INFINITY };
+        let interval = self.cost.as_secs_f64() / (gain / 2.0).min(share) * doublings;
         let interval = Duration::try_from_secs_f64(interval).unwrap_or(INTERVAL_MAX);
         // A limit that is gone again must not slow everything down for days.
         let is_bold = gain >= 0.5 && self.failures == 0;
@@ -372,7 +414,7 @@ impl Learner {
     fn proof(&self, rate: Rate) -> Duration {
         let window = self.window.unwrap_or(PROOF_MIN);
         let (Some(burst), Some(estimate)) = (self.burst, self.estimate) else { return PROOF_MIN };
-        let needed = if window > PROOF_MIN {
+        let needed = if window > BUCKET_MAX {
             (PROOF * window.as_secs_f64()).min(2.0 * burst / rate.get())
         } else {
             // Probably a bucket, which must be emptied before it refuses.

@@ -21,6 +21,14 @@ pub(super) fn between(earliest: Duration, latest: Duration) -> Option<Duration> 
     (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
 }
 
+/// Returns the multiple of a usual window that ended between the two, if any did.
+pub(super) fn multiple(window: Duration, earliest: Duration, latest: Duration) -> Option<Duration> {
+    let window = window.as_secs_f64();
+    let multiple = (latest.as_secs_f64() / window).floor() * window;
+    let is_between = multiple > earliest.as_secs_f64() && SPANS.contains(&window);
+    is_between.then(|| Duration::from_secs_f64(multiple))
+}
+
 /// Returns the share of an estimate to take when the window it rests on is known.
 pub(super) fn caution(window: Duration) -> f64 {
     1.0 - (UNSTEADINESS / window.as_secs_f64()).clamp(0.005, 1.0 - CAUTION)
@@ -53,6 +61,18 @@ mod tests {
         assert_eq!(between(seconds(3450), seconds(3750)), Some(seconds(3600)));
         assert_eq!(between(seconds(3610), seconds(3750)), None, "none lies in it");
         assert_eq!(between(seconds(50), seconds(60)), None, "no doubt is left");
+    }
+
+    #[test]
+    fn several_usual_windows_may_end_in_a_doubt() {
+        let seconds = Duration::from_secs;
+        assert_eq!(multiple(seconds(10), seconds(35), seconds(42)), Some(seconds(40)));
+        assert_eq!(multiple(seconds(10), seconds(31), seconds(38)), None, "none ended in it");
+        assert_eq!(
+            multiple(seconds(11), seconds(30), seconds(38)),
+            None,
+            "nobody has such a window"
+        );
     }
 
     #[test]

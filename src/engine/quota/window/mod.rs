@@ -2,6 +2,8 @@
 
 mod doubt;
 mod refill;
+mod trickle;
+mod used;
 
 use std::time::Duration;
 
@@ -11,18 +13,11 @@ use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
 
 use self::doubt::Doubt;
 use self::refill::Refill;
+use self::trickle::SHORT;
+use self::used::Used;
 
 /// Resets come in whole seconds, and replies take their time.
 const TOLERANCE: Duration = Duration::from_millis(1500);
-
-/// A window as short as this is a rate: its reset in whole seconds says nothing.
-const SHORT: Duration = Duration::from_secs(5);
-
-/// In a window as short as this, what remains has changed before the reply is read.
-const TINY: Duration = Duration::from_secs(1);
-
-/// What is taken of the rate of such a window.
-const SHORT_CAUTION: f64 = 0.97;
 
 /// How long a doubtful reset is watched before the first guess counts.
 const DOUBT: Duration = Duration::from_secs(2);
@@ -30,11 +25,11 @@ const DOUBT: Duration = Duration::from_secs(2);
 /// How much faster than evenly a window that was left unused may be used up.
 const CATCH_UP: f64 = 4.0;
 
-/// A reply that is under way is looked for again after this.
-const REPLY_SOON: Duration = Duration::from_millis(20);
-
 /// If the one request after a reset finds nothing out, another goes after this.
 const UNTESTED: Duration = Duration::from_secs(2);
+
+/// So many units were used of which nothing came back, although the reset moved: then it does not name the next unit.
+const BARREN: f64 = 5.0;
 
 /// Replies in a row that contradict themselves before a limit is not believed.
 const LIES_MAX: u32 = 2;
@@ -75,10 +70,13 @@ pub(super) struct Tracked {
     untested: Option<Moment>,
     /// The reset first seen of those that stand still, and when.
     standing_since: Moment,
+    /// How far away resets are told to be that move along with the clock, and since when.
+    ahead: (Duration, Moment),
     /// The last two figures of a doubtful reset.
     doubt: Doubt,
     /// Units per second that come back, for a limit that trickles.
     refill: Refill,
+    used: Used,
     lies: u32,
 }
 
@@ -112,8 +110,10 @@ impl Tracked {
             reset_earliest: context.now,
             untested: None,
             standing_since: context.now,
+            ahead: (Duration::ZERO, context.now),
             doubt: Doubt::new(limit.reset.map_or(0.0, |reset| reset.figure), context.now),
             refill: Refill::new(limit.remaining.unwrap_or(0.0), context),
+            used: Used::new(context),
             lies: 0,
         };
         tracked.read(limit, context);
@@ -128,6 +128,7 @@ impl Tracked {
 
     /// Takes in what a later reply says. What is older than the newest changes nothing.
     pub(super) fn read(&mut self, limit: &Limit, context: &Context) {
+        self.used.note(self.window, context);
         if context.sent < self.newest {
             return;
         }
@@ -191,27 +192,6 @@ impl Tracked {
         Some(if self.is_doubtful(now) { until.min(settled) } else { until })
     }
 
-    /// What comes back in a trickle comes back as unevenly as it was used, so when the server itself
-    /// counts too little, its own time is waited for.
-    fn wait_for_trickle(&self, weight: f64, in_flight: u64, now: Moment) -> Option<Moment> {
-        let refill = self.refill_rate()?;
-        let gained = refill.get() * now.since(self.read_at).as_secs_f64();
-        let lacking = weight - (self.left + gained);
-        let by_rate = now.after(Rate::per_second(refill.get() / lacking.max(1e-6)).interval());
-        let is_short = self.limit.remaining.is_some_and(|remaining| remaining < weight);
-        let told = self.reset_at.filter(|_| is_short && !self.is_short());
-        if in_flight > 0 && self.left < weight && !self.is_short() {
-            // Some reply is under way, and knows better than the clock.
-            return Some(by_rate.max(now.after(REPLY_SOON)));
-        }
-        match told.map(|at| at.after(self.lateness())) {
-            Some(at) if at > now => Some(at),
-            // Then there is one for certain, and of more only the reply can tell.
-            Some(_) if self.spent == 0.0 => None,
-            Some(_) | None => (lacking > 1e-6).then_some(by_rate),
-        }
-    }
-
     /// Lets a window begin anew when its reset has passed without a word.
     ///
     /// Where it is not certain what begins then, one request of `weight` finds out.
@@ -246,14 +226,6 @@ impl Tracked {
             || self.window.is_some();
         let is_used_up = self.limit.remaining == Some(0.0) && self.lies < LIES_MAX && is_known;
         self.reset_at.filter(|at| is_used_up && *at > now)
-    }
-
-    pub(super) fn trickles(&self) -> bool {
-        self.manner == Manner::Trickle || self.is_short()
-    }
-
-    fn is_short(&self) -> bool {
-        self.window.is_some_and(|window| window <= SHORT)
     }
 
     /// A limit on bytes or tokens says nothing of how many requests may go.
@@ -307,11 +279,8 @@ impl Tracked {
             return;
         };
         let moved = seen.since(known);
-        // One that creeps on with the clock never stands, however small its steps: it tells the next
-        // unit. One that is always about a window away tells when all of them are back, and no
-        // harm comes of taking it for a window's end.
-        let tells_next = self.window.is_none_or(|window| after * 2 < window);
-        let creeps = tells_next && seen.since(self.reset_earliest) > TOLERANCE * 2;
+        // One that creeps on with the clock never stands, however small its steps.
+        let creeps = seen.since(self.reset_earliest) > TOLERANCE * 2;
         if moved <= TOLERANCE && known.since(seen) <= TOLERANCE && !creeps {
             if now.since(self.standing_since) > TOLERANCE * 4 {
                 self.manner = Manner::Window;
@@ -337,8 +306,28 @@ impl Tracked {
             }
         } else if seen > known {
             self.manner = Manner::Trickle;
+            self.learn_window(after, now);
         }
         self.stand(seen, now);
+    }
+
+    /// Finds the window out where it is not told: a reset that is always as far ahead names the
+    /// moment when everything is back, which is a window away.
+    fn learn_window(&mut self, after: Duration, now: Moment) {
+        let (before, since) = self.ahead;
+        if after.abs_diff(before) > TOLERANCE {
+            self.ahead = (after, now);
+            return;
+        }
+        let is_all = match self.limit.quota.zip(self.refill.rate()) {
+            Some((quota, refill)) => {
+                now.since(since) > after && after.as_secs_f64() * refill.get() > quota / 2.0
+            }
+            None => self.refill.barren >= BARREN,
+        };
+        if is_all && after > SHORT && self.limit.window.is_none() {
+            self.window = Some(after);
+        }
     }
 
     fn stand(&mut self, reset_at: Moment, now: Moment) {
@@ -363,37 +352,5 @@ impl Tracked {
             && self.doubt.settled.is_none()
             && self.window.is_none()
             && now.since(self.doubt.since) < DOUBT
-    }
-
-    /// Keeps what remains near a small target: less would be refused, more would be wasted.
-    fn trickle(&self, even: Option<Rate>, now: Moment) -> Option<Rate> {
-        if !self.trickles() {
-            return None;
-        }
-        if let Some(even) = even.filter(|_| self.window.is_some_and(|window| window <= TINY)) {
-            // Its figures change faster than replies come.
-            return Some(even.times(SHORT_CAUTION));
-        }
-        let quota = self.limit.quota.unwrap_or(100.0);
-        // What is left comes and goes by about the root of the quota.
-        let target = (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0);
-        let refill = match (even, self.refill.rate()) {
-            (Some(even), Some(seen)) if self.left < 0.5 * target => {
-                seen.min(even).max(even.times(0.1))
-            }
-            (Some(even), _) => even,
-            (None, Some(seen)) => seen,
-            (None, None) => return None,
-        };
-        let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
-        let above = 2.0 * (self.left + gained - target) / quota;
-        // With most of it left, what was seen to come back is no more than what was used.
-        let most = if even.is_none() && self.left > 0.5 * quota { 2.0 } else { 1.05 };
-        Some(refill.times((1.0 + above).clamp(0.3, most)))
-    }
-
-    fn refill_rate(&self) -> Option<Rate> {
-        let even = self.limit.quota.zip(self.window).map(|(quota, window)| Rate::of(quota, window));
-        even.or_else(|| self.refill.rate())
     }
 }

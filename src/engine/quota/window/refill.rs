@@ -25,11 +25,13 @@ pub(super) struct Refill {
     at: Moment,
     remaining: f64,
     accepted: f64,
+    /// Units that were used, of which nothing came back.
+    pub(super) barren: f64,
 }
 
 impl Refill {
     pub(super) fn new(remaining: f64, context: &Context) -> Self {
-        Self { rate: None, at: context.now, remaining, accepted: context.accepted }
+        Self { rate: None, at: context.now, remaining, accepted: context.accepted, barren: 0.0 }
     }
 
     pub(super) fn rate(&self) -> Option<Rate> {
@@ -57,9 +59,12 @@ impl Refill {
         if passed < if self.rate.is_none() { SPAN_FIRST } else { SPAN } {
             return;
         }
-        let came_back = context.accepted - self.accepted + remaining - self.remaining;
+        let used = context.accepted - self.accepted;
+        let came_back = used + remaining - self.remaining;
+        let barren = self.barren + used;
         *self = again;
         if came_back <= 0.0 {
+            self.barren = barren;
             return;
         }
         let seen = Rate::of(came_back, passed);

@@ -1,0 +1,45 @@
+//! What the machine is told.
+
+use crate::engine::{Draw, Failure, Moment, Scope};
+
+/// A fact about the outside world.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The worker has started, for the first time or anew.
+    Started,
+    /// A person asks for it now: a wait that only we chose is over.
+    Asked,
+    /// A deadline has passed.
+    Due,
+    /// There is something new at the source.
+    FoundNews,
+    /// There is nothing new at the source.
+    FoundNothing,
+    /// Something durable was achieved: a page listed, an item settled.
+    Progressed,
+    /// Everything there is has been listed.
+    Listed,
+    /// Every listed item is settled.
+    Settled,
+    /// Whatever is to be done next waits until then: items for their retry, a request for its turn.
+    Resting { until: Moment },
+    /// The listing or the session failed.
+    Failed { scope: Scope, failure: Failure, draw: Draw },
+    /// There is another credential than the one that was refused.
+    CredentialChanged,
+    /// The credential was read again, and is the one that was refused.
+    CredentialSame,
+    /// A breaker lets nothing through before then.
+    CircuitOpen { until: Moment, reason: String },
+    /// The breaker that was waited for lets everything through again.
+    CircuitClosed,
+}
+
+/// What is to be listed in a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// What has come since the last session; everything, if there was none.
+    News,
+    /// Everything, since the source has forgotten our place in its changes.
+    Everything,
+}

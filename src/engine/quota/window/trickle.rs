@@ -1,0 +1,116 @@
+//! Follows a limit of which the units come back one by one, as those of sliding logs and buckets do.
+
+use std::time::Duration;
+
+use crate::engine::Moment;
+use crate::engine::quota::Rate;
+use crate::engine::quota::window::{Manner, Tracked};
+
+/// A window as short as this is a rate: its reset in whole seconds says nothing.
+pub(super) const SHORT: Duration = Duration::from_secs(5);
+
+/// In a window as short as this, what remains has changed before the reply is read.
+const TINY: Duration = Duration::from_secs(1);
+
+/// What is taken of the rate of such a window.
+const SHORT_CAUTION: f64 = 0.97;
+
+/// A reply that is under way is looked for again after this.
+const REPLY_SOON: Duration = Duration::from_millis(20);
+
+impl Tracked {
+    pub(in crate::engine::quota) fn trickles(&self) -> bool {
+        self.manner == Manner::Trickle || self.is_short()
+    }
+
+    /// A window this short is over before its reset in whole seconds says anything.
+    fn is_short(&self) -> bool {
+        self.window.is_some_and(|window| window <= SHORT)
+    }
+
+    /// Returns the rate that keeps what remains near a small target: what is left over is wasted.
+    pub(super) fn trickle(&self, even: Option<Rate>, now: Moment) -> Option<Rate> {
+        if !self.trickles() {
+            return None;
+        }
+        if let Some(even) = even.filter(|_| self.window.is_some_and(|window| window <= TINY)) {
+            // Its figures change faster than replies come.
+            return Some(even.times(SHORT_CAUTION));
+        }
+        let quota = self.limit.quota.unwrap_or(100.0);
+        let target = if self.window.is_some() {
+            // It may run out, since our own use tells when more is back.
+            0.0
+        } else {
+            // Who runs out might be refused. What is left comes and goes by about the root of the quota.
+            (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0)
+        };
+        let refill = match (even, self.refill.rate()) {
+            (Some(even), Some(seen)) if self.left < 0.5 * target => {
+                seen.min(even).max(even.times(0.1))
+            }
+            (Some(even), _) => even,
+            (None, Some(seen)) => seen,
+            (None, None) => return None,
+        };
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
+        let above = 2.0 * (self.left + gained - target) / quota;
+        // With most of it left, what was seen to come back is no more than what was used.
+        let most = if even.is_none() && self.left > 0.5 * quota { 2.0 } else { 1.05 };
+        Some(refill.times((1.0 + above).clamp(0.3, most)))
+    }
+
+    /// Returns until when too little is left for `weight`.
+    pub(super) fn wait_for_trickle(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        now: Moment,
+    ) -> Option<Moment> {
+        if self.left >= weight {
+            return None;
+        }
+        let refill = self.refill_rate()?;
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64();
+        let lacking = weight - (self.left + gained);
+        let by_rate = if lacking > 1e-6 {
+            now.after(Rate::per_second(refill.get() / lacking).interval())
+        } else {
+            now
+        };
+        let window = self.window.filter(|_| !self.is_short());
+        if let Some(back_at) = window.and_then(|window| self.back_at(weight, by_rate, window)) {
+            return (back_at > now).then_some(back_at);
+        }
+        if in_flight > 0 && !self.is_short() {
+            // Some reply is under way, and knows better than the clock.
+            return Some(by_rate.max(now.after(REPLY_SOON)));
+        }
+        let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
+        let told = self.reset_at.filter(|_| is_used_up && !self.is_short());
+        match told.map(|at| at.after(self.lateness())) {
+            Some(at) if at > now => Some(at),
+            // Then there is one for certain, and of more only the reply can tell.
+            Some(_) if self.spent == 0.0 => None,
+            Some(_) | None => (lacking > 1e-6).then_some(by_rate),
+        }
+    }
+
+    /// Returns when enough for `weight` is back, of what the last reply had as used.
+    ///
+    /// Into a sliding log it comes back as unevenly as it was used, what we used a window later; into
+    /// a bucket evenly, as `by_rate` has it. What others used is back at the reset that the server
+    /// names, whether it means the next unit or all of them.
+    fn back_at(&self, weight: f64, by_rate: Moment, window: Duration) -> Option<Moment> {
+        let lacking = weight - self.left;
+        let told = self.reset_at.map(|at| at.after(self.lateness()));
+        let ours = self.used.back_at(lacking, window, self.read_at);
+        let ours = ours.map(|at| at.max(by_rate));
+        told.filter(|_| lacking <= weight).into_iter().chain(ours).min()
+    }
+
+    fn refill_rate(&self) -> Option<Rate> {
+        let even = self.limit.quota.zip(self.window).map(|(quota, window)| Rate::of(quota, window));
+        even.or_else(|| self.refill.rate())
+    }
+}

@@ -1,0 +1,34 @@
+//! Starts and stops that take longer than systemd grants at first: the worker asks for more time.
+
+use crate::patience::timed;
+use crate::systemd::front::Manner;
+use crate::systemd::installed::edit;
+use crate::systemd::scene::Scene;
+
+#[test]
+fn a_slow_recovery_is_no_failed_start() {
+    let Some(scene) = Scene::set(10) else { return };
+    edit(&scene.machine, "Environment=FAIL_CYNOSURE=slow_start\nTimeoutStartSec=12s");
+
+    let ((), took) = timed(|| scene.systemctl("start"));
+
+    println!("with 12 s for a start it took {took:?}");
+    assert!(took.as_secs() >= 13, "{took:?}");
+    assert_eq!((scene.property("ActiveState").as_str(), scene.restarts()), ("active", 0));
+}
+
+#[test]
+fn a_slow_stop_is_not_cut_short() {
+    let Some(scene) = Scene::set(10) else { return };
+    edit(&scene.machine, "Environment=FAIL_CYNOSURE=slow_stop\nTimeoutStopSec=12s");
+    // Else it may be between two sessions, and not running at all.
+    scene.front.turn(Manner::Silent);
+    scene.start_until("collecting");
+
+    let ((), took) = timed(|| scene.systemctl("stop"));
+
+    println!("with 12 s for a stop it took {took:?}");
+    assert!(took.as_secs() >= 13, "{took:?}");
+    assert_eq!(scene.property("Result"), "success");
+    assert_eq!(scene.status()["running"], false);
+}
