@@ -6,8 +6,8 @@
 //! Span … ──────────────────────────────────────────────▶ otlp ────┘
 //! ```
 //!
-//! Whoever serves `/metrics` gathers an [`Input`] and answers with [`text`], of the type
-//! [`CONTENT_TYPE`], or with [`json`].
+//! Whoever serves `/metrics` gathers an [`Input`] and answers with [`text()`], of the type
+//! [`CONTENT_TYPE`], or with [`json()`].
 //!
 //! The text is written here and not by a metrics library: those keep the counts themselves, and
 //! ours are kept in files that outlive the process which shows them.
