@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::place::Ground;
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{NOTHING, clock_and_wait, span, utc};
+use crate::cli::words::{NOTHING, clock_and_wait, many, span, utc};
 use crate::config::Settings;
 use crate::disk::SharedFile;
 use crate::endpoint::view;
@@ -80,7 +80,7 @@ impl Known {
             Basis::SlowStart => "no limit met yet".to_owned(),
             Basis::Learned => {
                 let estimate = estimate.map_or_else(String::new, |rate| format!("about {rate}, "));
-                format!("learned: {estimate}from {cycles} throttles{probe}")
+                format!("learned: {estimate}from {}{probe}", many((*cycles).into(), "throttle"))
             }
             Basis::Probe => "trying whether more is allowed".to_owned(),
         }

@@ -53,7 +53,7 @@ fn entry(alert: &Alert, now: Moment) -> Markup {
                 @if !alert.about.is_empty() { strong { (alert.about) } ": " }
                 (alert.message)
                 @if let Some(advice) = alert.advice.as_ref().filter(|_| alert.ended_at.is_none()) {
-                    span .advice { (advice) }
+                    (mark::advice(advice))
                 }
                 p .dim {
                     (alert.cause)

@@ -41,7 +41,7 @@ fn item(check: &Check) -> Markup {
                 (Some(figure), None) => { span .dim { " (" (figure) ")" } },
                 (None, _) => {},
             }
-            @if let Some(advice) = &check.advice { span .advice { (advice) } }
+            @if let Some(advice) = &check.advice { (mark::advice(advice)) }
         }
     }
 }

@@ -34,6 +34,17 @@ pub(super) fn badge(class: &str, sign: &str, word: &str) -> Markup {
     html! { span class={ "badge " (class) } { span aria-hidden="true" { (sign) } " " (word) } }
 }
 
+/// What to do; what stands between backquotes is to be typed.
+pub(super) fn advice(text: &str) -> Markup {
+    html! {
+        span .advice {
+            @for (at, part) in text.split('`').enumerate() {
+                @if at % 2 == 1 { code { (part) } } @else { (part) }
+            }
+        }
+    }
+}
+
 /// The class and the sign of a band of degradation.
 pub(super) fn band(band: Band) -> (&'static str, &'static str) {
     match band {
