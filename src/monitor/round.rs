@@ -199,7 +199,6 @@ impl Monitor {
 
 impl Judged {
     /// What was found, of all units.
-    #[must_use]
     pub fn findings(units: &[Self]) -> impl Iterator<Item = &Finding> {
         units.iter().flat_map(|judged| &judged.findings)
     }

@@ -111,10 +111,7 @@ pub(super) async fn live(
         }
     }
     let opening = opening(task, source, birth, &machine).await;
-    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
-    let environment = task.environment.clone();
-    let egress = world.offload(move || outlet.open(&proxy, &environment)).await;
-    let egress = egress.map_err(Refusal::Failed)?;
+    let egress = egress(task, settings).await?;
     let (meter, proxies) = (Meter::new(figures), egress.health());
     let access = Access {
         environment: &task.environment,
@@ -152,6 +149,14 @@ pub(super) async fn live(
         debug!(policy, ?counted, "retry statistics");
     }
     Ok(ended)
+}
+
+/// The way out, by the proxies of the configuration where it has any.
+async fn egress(task: &Task, settings: &Settings) -> Result<Egress, Refusal> {
+    let (outlet, proxy) = (task.outlet.clone(), settings.proxy.clone());
+    let environment = task.environment.clone();
+    let opened = RealWorld.offload(move || outlet.open(&proxy, &environment)).await;
+    opened.map_err(Refusal::Failed)
 }
 
 /// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
