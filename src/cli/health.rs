@@ -81,7 +81,7 @@ impl Health {
     }
 
     /// Delivers what there is now, as the configuration now says.
-    pub(super) fn deliver(&self, ground: &Ground) {
+    pub(super) fn deliver(&mut self, ground: &Ground) {
         self.postman.deliver(post(ground));
     }
 }

@@ -91,6 +91,7 @@ pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
 pub(super) fn post(ground: &Ground) -> Post {
     let settings = &ground.loaded.settings;
     Post {
+        disk: Arc::new(RealDisk),
         state_dir: ground.state_dir.clone(),
         alert: Arc::new(settings.alert.clone()),
         environment: Arc::new(ground.environment.clone()),

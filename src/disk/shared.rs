@@ -71,14 +71,14 @@ impl SharedFile {
     /// A file of the machine; the locks stand beside it and stay.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        let lock = path.with_extension("lock");
-        Self {
-            disk: Arc::new(RealDisk),
-            path,
-            lock: Some(lock),
-            presence: None,
-            is_stuck: AtomicBool::default(),
-        }
+        Self::on(Arc::new(RealDisk), path)
+    }
+
+    /// The same, of a disk that stands between us and the machine.
+    #[must_use]
+    pub fn on(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
+        let lock = Some(path.with_extension("lock"));
+        Self { disk, path, lock, presence: None, is_stuck: AtomicBool::default() }
     }
 
     /// Lets others who use the file know that we do, until this is dropped.

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::disk::{Lasts, SharedFile, Standing};
+use crate::disk::{Disk, Lasts, RealDisk, SharedFile, Standing};
 use crate::engine::{Failure, printable};
 
 /// The version of the formats that are read and written.
@@ -37,7 +38,13 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
     /// The file of that name in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path, name: &str) -> Self {
-        Self { shared: SharedFile::new(state_dir.join(name)), content: PhantomData }
+        Self::on(Arc::new(RealDisk), state_dir, name)
+    }
+
+    /// The same, of a disk that stands between us and the machine.
+    #[must_use]
+    pub fn on(disk: Arc<dyn Disk>, state_dir: &Path, name: &str) -> Self {
+        Self { shared: SharedFile::on(disk, state_dir.join(name)), content: PhantomData }
     }
 
     /// Reads it and changes nothing: `None` where there is none yet, `Some(Err(why))` where what

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use secrecy::SecretString;
 
 use crate::config::{Address, Alert, CredentialRef, Environment};
-use crate::disk::{Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
+use crate::disk::{Disk, Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
 use crate::engine::alert::{Alerts, Concern, Looked, Notice, Outbox, Said, Word};
 use crate::engine::{Failure, Moment};
 use crate::monitor::kept::Kept;
@@ -29,6 +29,8 @@ const MAIL: &str = "mail";
 /// All that is needed to tell somebody.
 #[derive(Clone, Debug)]
 pub struct Post {
+    /// Where the outbox is kept.
+    pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
     pub alert: Arc<Alert>,
     pub environment: Arc<Environment>,
@@ -147,7 +149,7 @@ impl Post {
     }
 
     pub(super) fn outbox(&self) -> Kept<Outbox> {
-        Kept::new(&self.state_dir, OUTBOX_FILE)
+        Kept::on(Arc::clone(&self.disk), &self.state_dir, OUTBOX_FILE)
     }
 
     /// Only one process delivers at a time, or everything would come twice.
