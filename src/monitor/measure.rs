@@ -8,11 +8,9 @@ use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
 use crate::engine::Moment;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{Memory, Phase};
-use crate::engine::health::{Area, Report};
 use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
-use crate::engine::watch::Level;
 use crate::monitor::health::HealthFiles;
-use crate::monitor::record::RecordFile;
+use crate::monitor::record::{Entry, Record, RecordFile};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, Found, QUOTA_FILE, STATE_FILE, examine,
     examine_figures, read_quotas,
@@ -34,7 +32,7 @@ pub fn measure(settings: &Settings, state_dir: &Path, now: Moment) -> Input {
         breakers: breakers(state_dir),
         quotas: quotas(settings, state_dir, now),
         alerts: counts(alerts.all()),
-        unit: unit(settings, state_dir, health.report.as_ref()),
+        units: units(&RecordFile::new(state_dir).look().unwrap_or_default()),
         report: health.report,
         system: health.system,
     }
@@ -110,14 +108,97 @@ fn counts(alerts: &[Alert]) -> Vec<AlertCount> {
     [Severity::Info, Severity::Warning, Severity::Critical].map(count).into()
 }
 
-/// The unit as it was when the monitor last looked; `None` where it has not, or there is no systemd.
-fn unit(settings: &Settings, state_dir: &Path, report: Option<&Report>) -> Option<Unit> {
-    let record = RecordFile::new(state_dir).look().ok()?;
-    let count = record.counts.last()?;
-    let is_down = report.is_some_and(|report| {
-        let of_unit = report.checks.iter().filter(|check| check.name == Area::Service);
-        of_unit.map(|check| check.level).max() == Some(Level::Critical)
-    });
-    let name = settings.service.service_name.clone();
-    Some(Unit { name, is_active: !is_down, restarts: count.restarts.into() })
+/// The units as they were when the monitor last looked: none before, and none without systemd.
+fn units(record: &Record) -> Vec<Unit> {
+    let unit = |entry: &Entry| {
+        let is_active = is_active(&entry.finding)?;
+        let counts = record.counts.iter().filter(|count| count.unit == entry.about);
+        let restarts = counts.max_by_key(|count| count.at).map(|count| count.restarts.into());
+        Some(Unit { name: entry.about.clone(), is_active, restarts })
+    };
+    record.findings.iter().filter_map(unit).collect()
+}
+
+/// What a finding says of a unit; `None` where it is about a source, or nobody knows.
+fn is_active(finding: &str) -> Option<bool> {
+    match finding {
+        "unit_runs" | "unit_turns" | "crash_loop" => Some(true),
+        "unit_not_loaded" | "unit_failed" | "unit_not_running" | "unit_turning" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::watch::{Activity, Load, What};
+    use crate::monitor::record::Count;
+    use std::time::Duration;
+
+    const NOW: Moment = Moment(1_772_874_303_000);
+    const UNIT: &str = "cynosure.service";
+
+    fn entry(about: &str, what: &What) -> Entry {
+        Entry {
+            level: "WARNING".to_owned(),
+            about: about.to_owned(),
+            finding: what.name().to_owned(),
+            message: what.to_string(),
+            figure: None,
+            advice: None,
+        }
+    }
+
+    fn count(unit: &str, restarts: u32) -> Count {
+        Count { at: NOW, unit: unit.to_owned(), restarts }
+    }
+
+    fn seen(what: &What) -> Option<bool> {
+        let findings = vec![entry(UNIT, what), entry("work", &What::NeverRun)];
+        let record = Record { findings, counts: vec![count(UNIT, 3)], ..Record::default() };
+        let units = units(&record);
+        assert!(units.iter().all(|unit| unit.name == UNIT && unit.restarts == Some(3)));
+        units.first().map(|unit| unit.is_active)
+    }
+
+    #[test]
+    fn a_unit_is_active_if_it_was_found_to_be() {
+        let why = || "why".to_owned();
+        let since = Duration::from_secs(600);
+        for (what, is_active) in [
+            (What::UnitRuns { since: None, restarts: 3 }, Some(true)),
+            (What::UnitTurns, Some(true)),
+            (What::NotRunning, Some(false)),
+            (What::CannotLoad { load: Load::Masked }, Some(false)),
+            (What::UnitFailed { result: why(), exit_status: 1, limit: None }, Some(false)),
+            (What::Turning { activity: Activity::Activating, since }, Some(false)),
+            (What::NotInstalled, None),
+            (What::NoSystemd { why: why() }, None),
+            (What::UnitUntold { why: why(), remedy: why() }, None),
+        ] {
+            assert_eq!(seen(&what), is_active, "{}", what.name());
+        }
+    }
+
+    #[test]
+    fn each_unit_has_its_own_count() {
+        let instance = "cynosure@home.service";
+        let runs = What::UnitRuns { since: None, restarts: 0 };
+        let record = Record {
+            findings: vec![entry(UNIT, &What::NotRunning), entry(instance, &runs)],
+            counts: vec![count(UNIT, 7), count(instance, 1)],
+            ..Record::default()
+        };
+
+        let units = units(&record);
+
+        let told: Vec<_> =
+            units.iter().map(|unit| (unit.name.as_str(), unit.is_active, unit.restarts)).collect();
+        assert_eq!(told, [(UNIT, false, Some(7)), (instance, true, Some(1))]);
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_look() {
+        assert!(units(&Record::default()).is_empty());
+    }
 }

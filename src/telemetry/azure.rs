@@ -119,13 +119,15 @@ impl Azure {
 fn metrics(input: &Input) -> [(&'static str, Option<f64>); 5] {
     let system = input.system.as_ref();
     let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used * 100.0);
-    let unit = input.unit.as_ref();
+    // Of several units, the one that is down is the one to be told of.
+    let active = input.units.iter().map(|unit| unit.is_active).reduce(|all, is| all && is);
+    let restarts = input.units.iter().filter_map(|unit| unit.restarts).reduce(u64::saturating_add);
     [
         ("health.disk_usage", disks.reduce(f64::max)),
         ("health.memory_usage", system.and_then(|system| system.memory).map(|used| used * 100.0)),
         ("health.heartbeat_age", heartbeat_age(input)),
-        ("health.crash_count", unit.map(|unit| unit.restarts as f64)),
-        ("health.service_active", unit.map(|unit| f64::from(u8::from(unit.is_active)))),
+        ("health.crash_count", restarts.map(|restarts| restarts as f64)),
+        ("health.service_active", active.map(|is| f64::from(u8::from(is)))),
     ]
 }
 

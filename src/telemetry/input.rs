@@ -23,8 +23,8 @@ pub struct Input {
     pub alerts: Vec<AlertCount>,
     /// `None` where the machine could not be looked at.
     pub system: Option<System>,
-    /// `None` without systemd.
-    pub unit: Option<Unit>,
+    /// Those of which systemd tells: none without it.
+    pub units: Vec<Unit>,
 }
 
 /// One source.
@@ -83,11 +83,12 @@ pub struct AlertCount {
     pub active: u64,
 }
 
-/// What systemd says of the worker's unit.
+/// What systemd says of a unit of workers.
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub name: String,
+    /// It runs, or is between two runs.
     pub is_active: bool,
-    /// Starts by systemd since somebody last started it by hand.
-    pub restarts: u64,
+    /// Starts by systemd since somebody last started it by hand; `None` where they are not counted.
+    pub restarts: Option<u64>,
 }

@@ -10,7 +10,7 @@ pub(super) fn families(input: &Input) -> Vec<Family> {
     build.push(&[("version", input.version)], 1.0.into());
     let mut families = vec![build, alerts(input)];
     families.extend(input.report.iter().flat_map(health));
-    families.extend(input.unit.iter().flat_map(unit));
+    families.extend(units(&input.units));
     families.extend(input.system.iter().flat_map(system));
     families
 }
@@ -51,16 +51,18 @@ fn health(report: &Report) -> [Family; 3] {
     [overall, level, looked]
 }
 
-fn unit(unit: &Unit) -> [Family; 2] {
-    let labels = [("unit", unit.name.as_str())];
+fn units(units: &[Unit]) -> [Family; 2] {
     let mut active =
-        Family::gauge("cynosure_unit_active", "1 if the unit of the worker is active.");
-    active.push(&labels, unit.is_active.into());
+        Family::gauge("cynosure_unit_active", "1 if a unit of workers is active, 0 if it is not.");
     let mut restarts = Family::counter(
         "cynosure_unit_restarts_total",
-        "Starts of the unit by systemd, since somebody last started it by hand.",
+        "Starts of a unit by systemd, since somebody last started it by hand.",
     );
-    restarts.push(&labels, unit.restarts.into());
+    for unit in units {
+        let labels = [("unit", unit.name.as_str())];
+        active.push(&labels, unit.is_active.into());
+        unit.restarts.into_iter().for_each(|count| restarts.push(&labels, count.into()));
+    }
     [active, restarts]
 }
 

@@ -79,7 +79,7 @@ fn what_is_not_known_has_no_series() {
     let mut input = input(1);
     input.sources[0].standing = None;
     input.sources[0].figures = None;
-    (input.report, input.system, input.unit) = (None, None, None);
+    (input.report, input.system, input.units) = (None, None, Vec::new());
 
     let text = text(&input);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cynosure::engine::health::{Area, Check, Report};
 use cynosure::engine::watch::Level;
-use cynosure::telemetry::{Azure, Connection, Input};
+use cynosure::telemetry::{Azure, Connection, Input, Unit};
 use serde_json::Value;
 
 use crate::metrics::{NOW, input};
@@ -59,6 +59,24 @@ fn the_metrics_of_health_are_those_that_are_promised() {
 }
 
 #[test]
+fn of_two_units_the_one_that_is_down_is_told_of() {
+    let mut input = input(1);
+    let down = Unit { is_active: false, restarts: Some(2), ..input.units[0].clone() };
+    input.units.push(down);
+
+    let envelopes = Azure::default().envelopes(&input, &connection());
+
+    let metrics = of_type(&envelopes, "MetricData").into_iter();
+    let metrics: Vec<_> =
+        metrics.map(|envelope| &envelope["data"]["baseData"]["metrics"][0]).collect();
+    let value = |name: &str| {
+        metrics.iter().find(|metric| metric["name"] == name).unwrap()["value"].as_f64()
+    };
+    assert_eq!(value("health.service_active"), Some(0.0));
+    assert_eq!(value("health.crash_count"), Some(5.0));
+}
+
+#[test]
 fn each_turn_to_the_worse_is_one_event() {
     let (mut azure, connection) = (Azure::default(), connection());
     let mut events = |level| -> Vec<String> {
@@ -84,6 +102,7 @@ fn each_turn_to_the_worse_is_one_event() {
 
 #[test]
 fn what_is_not_known_is_not_sent() {
-    let bare = Input { system: None, unit: None, report: None, sources: Vec::new(), ..input(0) };
+    let bare =
+        Input { system: None, units: Vec::new(), report: None, sources: Vec::new(), ..input(0) };
     assert_eq!(Azure::default().envelopes(&bare, &connection()), [Value::Null; 0]);
 }
