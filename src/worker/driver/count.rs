@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::figures::{Settled, grow};
-use crate::engine::{Cause, Failure, Machine, Moment};
+use crate::engine::{Cause, Effect, Failure, Machine, Moment, Step};
 use crate::ledger::Tally;
 use crate::source::{News, Source};
 use crate::worker::group::Weight;
@@ -12,13 +12,16 @@ use crate::worker::jobs::Done;
 use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
-    /// Counts what a decision changed.
-    pub(super) fn count_step(&self, next: &Machine, now: Moment) {
-        let errors = next.error_count.saturating_sub(self.machine.error_count);
-        let has_changed = self.machine.status() != next.status();
+    /// Counts what a decision changes.
+    pub(super) fn count_step(&self, before: &Machine, step: &Step, now: Moment) {
+        let next = &step.machine;
+        let errors = next.error_count.saturating_sub(before.error_count);
+        let has_changed = before.status() != next.status();
+        let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::Finish));
         self.meter.note(|figures| {
             figures.turn(now);
             grow(&mut figures.course.errors, u64::from(errors));
+            grow(&mut figures.course.sessions_completed, u64::from(has_finished));
             if has_changed {
                 figures.entered(next.status());
             }

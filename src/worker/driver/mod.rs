@@ -330,6 +330,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     async fn decide(&mut self, event: Event) {
         let now = self.world.now();
         let mut step = self.machine.step(&self.rules, &event, now);
+        // Before it is saved, since the figures are written with it: the next ones may come in hours.
+        self.count_step(&self.machine, &step, now);
         if self.is_worth_saving(&step.machine) {
             if !step.effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
                 self.log_transition(&step.machine);
@@ -343,13 +345,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 if let State::Working(_) = step.machine.state {
                     let failed =
                         Event::Failed { scope: Scope::Session, failure, draw: self.world.draw() };
-                    step = step.machine.step(&self.rules, &failed, now);
+                    let unsaved = step.machine;
+                    step = unsaved.step(&self.rules, &failed, now);
+                    self.count_step(&unsaved, &step, now);
                 }
             }
         } else {
             self.unsaved |= step.machine != self.machine;
         }
-        self.count_step(&step.machine, now);
         self.tracer.moved(&self.machine, &step.machine, now);
         self.machine = step.machine;
         self.seat.show(&self.machine);

@@ -53,10 +53,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 warn!("no progress: beginning the stage anew");
                 self.drop_jobs();
             }
-            Effect::Finish => {
-                self.meter.note(|figures| grow(&mut figures.course.sessions_completed, 1));
-                self.log_completed();
-            }
+            Effect::Finish => self.log_completed(),
             Effect::Rest => {
                 debug!("nothing new");
                 if self.mode != Mode::Keep {

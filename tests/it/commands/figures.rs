@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use cynosure::disk::RealDisk;
+use cynosure::engine::Status;
 use cynosure::engine::figures::Figures;
-use cynosure::state::{FiguresFound, examine_figures};
+use cynosure::state::{FiguresFound, Found, examine, examine_figures};
 
 use crate::commands::home::Home;
+use crate::hostile::{Act, Hostile, plain};
 
 const FILE: &str = "state/demo/figures.json";
 
@@ -41,6 +43,45 @@ fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
     assert_eq!((second.items.stored, second.course.starts), (40, 2));
     assert!(second.requests.by_class.ok > first.requests.by_class.ok);
     assert!(second.written_at > first.written_at);
+}
+
+/// What was counted when the state of `source` came to be `status`: both are written at one moment.
+fn figures_of_turn(home: &Home, source: &str, status: Status) -> Figures {
+    let dir = home.path("state").join(source);
+    loop {
+        let state = examine(&RealDisk, &dir.join("execution_state.json"));
+        let figures = examine_figures(&RealDisk, &dir.join("figures.json"));
+        if let (Ok(Found::Read(state)), FiguresFound::Read(figures)) = (state, figures)
+            && state.status == status
+            && state.last_updated.0 == figures.written_at
+        {
+            return *figures;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_counted_when_it_begins() {
+    let busy = plain("429 Too Many Requests", "Retry-After: 21600\r\n", "");
+    let server = Hostile::start(move |_, _| vec![Act::Send(busy.clone()), Act::Close]).await;
+    let home = Home::at(server.url.as_str());
+    let _worker = home.start(&["run"]);
+
+    let looking = move || figures_of_turn(&home, "work", Status::RateLimited);
+    let figures = tokio::task::spawn_blocking(looking).await.unwrap();
+
+    assert_eq!(figures.course.rate_limit_waits, 1, "{figures:?}");
+}
+
+#[test]
+fn a_session_is_counted_when_it_is_completed() {
+    let home = Home::served(3);
+    let _worker = home.start(&["run"]);
+
+    let figures = figures_of_turn(&home, "demo", Status::Completed);
+
+    assert_eq!(figures.course.sessions_completed, 1, "{figures:?}");
 }
 
 #[test]
