@@ -1,10 +1,10 @@
 //! The monitor's looks at the health of everything, and the one who delivers what comes of them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::cli::alert::in_runtime;
 use crate::cli::exit::Exit;
@@ -17,6 +17,9 @@ use crate::engine::{Failure, Moment};
 use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
 use crate::worker::{RealWorld, World};
 
+/// How often people are told that nothing can be written down.
+const CRY_AGAIN: Duration = Duration::from_secs(3_600);
+
 /// Looks at the health of everything, less often than at unit and sources.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -25,8 +28,31 @@ pub(super) struct Health {
     last: Option<Moment>,
     /// What was found of unit and sources at the last look.
     known: Vec<(String, Level, &'static str)>,
-    /// It was told that nothing can be written down, and so that nothing else can be told.
-    is_mute: Arc<AtomicBool>,
+    muteness: Arc<Muteness>,
+}
+
+/// Nothing can be written down, and so nothing else be told than that.
+#[derive(Debug, Default)]
+struct Muteness(Mutex<Muted>);
+
+#[derive(Debug, Default)]
+struct Muted {
+    /// Nothing could be written down the last time.
+    is_mute: bool,
+    /// It stays when something can be: a disk that comes and goes is told of no oftener.
+    cried_at: Option<Moment>,
+}
+
+/// What is to be said of it.
+#[derive(Debug, Eq, PartialEq)]
+enum Say {
+    Nothing,
+    /// To people.
+    Cry,
+    /// To the journal, at most.
+    Still,
+    /// To the journal: it is over.
+    Over,
 }
 
 impl Health {
@@ -39,8 +65,8 @@ impl Health {
         let postman = postman.map_err(|error| {
             Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
         })?;
-        let (gatherers, is_mute) = (Arc::default(), Arc::default());
-        Ok(Self { gatherers, postman, last: None, known: Vec::new(), is_mute })
+        let (gatherers, muteness) = (Arc::default(), Arc::default());
+        Ok(Self { gatherers, postman, last: None, known: Vec::new(), muteness })
     }
 
     /// When its time has come, and when something about unit or sources is new.
@@ -64,18 +90,20 @@ impl Health {
         let (look, post) = (look(ground)?, post(ground));
         let (gatherers, findings) =
             (Arc::clone(&self.gatherers), Judged::findings(&round.units).cloned().collect());
-        let is_mute = Arc::clone(&self.is_mute);
+        let muteness = Arc::clone(&self.muteness);
         Ok(RealWorld.offload(move || {
             let seen = look.look(&gatherers, findings, now);
             let published = look.publish(&seen, now);
             // People are told even where it cannot be published.
             let told = look.tell(&seen, &post, now).map(drop);
-            match published.and(told) {
-                Ok(()) => is_mute.store(false, Ordering::Relaxed),
-                Err(failure) if is_mute.swap(true, Ordering::Relaxed) => {
+            let written = published.and(told);
+            match (muteness.note(written.is_ok(), now), written) {
+                (Say::Cry, Err(failure)) => cry(post, &failure, now),
+                (Say::Still, Err(failure)) => {
                     debug!(cause = %failure.cause, "still nothing can be written down: {failure}");
                 }
-                Err(failure) => cry(post, &failure, now),
+                (Say::Over, _) => info!("what is found can be written down again"),
+                (Say::Nothing | Say::Cry | Say::Still, _) => {}
             }
         }))
     }
@@ -83,6 +111,25 @@ impl Health {
     /// Delivers what there is now, as the configuration now says.
     pub(super) fn deliver(&mut self, ground: &Ground) {
         self.postman.deliver(post(ground));
+    }
+}
+
+impl Muteness {
+    /// Takes in whether something could be written down, and says what is to be said of it.
+    fn note(&self, is_written: bool, now: Moment) -> Say {
+        // A look that panicked left it whole: it is two values that are set together.
+        let mut muted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_mute = std::mem::replace(&mut muted.is_mute, !is_written);
+        if is_written {
+            return if was_mute { Say::Over } else { Say::Nothing };
+        }
+        // A clock that was set back must not keep it from being told.
+        let is_recent = |cried: Moment| cried <= now && now.since(cried) < CRY_AGAIN;
+        if muted.cried_at.is_some_and(is_recent) {
+            return Say::Still;
+        }
+        muted.cried_at = Some(now);
+        Say::Cry
     }
 }
 
@@ -109,4 +156,47 @@ fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
     let known =
         |finding: &Finding| (finding.about.name().to_owned(), finding.level, finding.what.name());
     Judged::findings(&round.units).map(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment(1_772_874_303_000);
+
+    fn later(seconds: u64) -> Moment {
+        NOW.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn people_are_told_once_an_hour_as_long_as_it_lasts() {
+        let muteness = Muteness::default();
+
+        assert_eq!(muteness.note(false, NOW), Say::Cry);
+        assert_eq!(muteness.note(false, later(60)), Say::Still);
+        assert_eq!(muteness.note(false, later(3_599)), Say::Still);
+        assert_eq!(muteness.note(false, later(3_600)), Say::Cry);
+        assert_eq!(muteness.note(false, later(3_601)), Say::Still);
+    }
+
+    #[test]
+    fn a_disk_that_comes_and_goes_is_told_of_no_oftener() {
+        let muteness = Muteness::default();
+        assert_eq!(muteness.note(false, NOW), Say::Cry);
+
+        assert_eq!(muteness.note(true, later(60)), Say::Over);
+        assert_eq!(muteness.note(true, later(120)), Say::Nothing);
+        assert_eq!(muteness.note(false, later(180)), Say::Still);
+        assert_eq!(muteness.note(true, later(240)), Say::Over);
+        assert_eq!(muteness.note(false, later(3_600)), Say::Cry);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_nothing() {
+        let muteness = Muteness::default();
+        assert_eq!(muteness.note(false, later(86_400)), Say::Cry);
+
+        assert_eq!(muteness.note(false, NOW), Say::Cry);
+        assert_eq!(muteness.note(false, later(60)), Say::Still);
+    }
 }
