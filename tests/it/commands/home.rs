@@ -40,9 +40,10 @@ challenge = \"1s\"
 attempts = 1
 ";
 
-/// The same, for how the machine is that it runs on.
+/// The same, for how busy and how full the machine is that it runs on.
 pub(super) const UNCONCERNED: &str = "
 [health]
+timeout = \"1m\"
 cpu = 1.0
 memory = 1.0
 disk_warning = 1.0
