@@ -11,8 +11,10 @@ use tracing::{info, warn};
 
 use crate::cli::place::Ground;
 use crate::config::{self, Environment, Telemetry};
-use crate::monitor::measure;
-use crate::telemetry::{Azure, Collector, Connection, Exporter, Headers, otlp};
+use crate::monitor::{host_name, measure};
+use crate::telemetry::{
+    Azure, Collector, Connection, Delivery, Exporter, Headers, Receipt, Resource, otlp,
+};
 use crate::worker::{RealWorld, Tracer, World};
 
 /// What OpenTelemetry's own programs go by.
@@ -42,7 +44,7 @@ impl Traces {
     /// Begins to send, if there is someone to send to. What is wrong with that is only reported.
     pub(super) fn open(ground: &Ground) -> Self {
         let telemetry = &ground.loaded.settings.telemetry;
-        let Some(collector) = collector(telemetry, &ground.environment) else {
+        let Some(collector) = collector(ground) else {
             return Self::default();
         };
         let exporter = started(Some(collector));
@@ -66,8 +68,7 @@ impl Metrics {
     /// Begins to send, if there is someone to send to, until the runtime ends.
     pub(super) fn open(ground: &Ground) -> Self {
         let (followed, following) = watch::channel(Arc::new(ground.clone()));
-        let telemetry = &ground.loaded.settings.telemetry;
-        let collector = collector(telemetry, &ground.environment);
+        let collector = collector(ground);
         let azure = connection(&ground.environment).map(|to| (Azure::default(), to));
         if (collector.is_some() || azure.is_some())
             && let Some(exporter) = started(None)
@@ -90,6 +91,7 @@ async fn keep_sending(
     following: watch::Receiver<Arc<Ground>>,
 ) {
     let outbox = exporter.outbox();
+    let mut receipt: Option<Receipt> = None;
     loop {
         let (ground, now) = (Arc::clone(&following.borrow()), RealWorld.now());
         let interval = ground.loaded.settings.telemetry.interval;
@@ -97,13 +99,26 @@ async fn keep_sending(
         let input = RealWorld.offload(measuring).await;
         if let Some(to) = &collector {
             let url = to.at(otlp::METRICS_PATH);
-            outbox.post(url, to.headers.clone(), &otlp::metrics(&input));
+            // What is lost of it is in the next one.
+            let _receipt =
+                outbox.post(url, to.headers.clone(), &otlp::metrics(&input, &to.resource));
         }
         if let Some((azure, to)) = &mut azure {
+            if let Some(delivery) = receipt.as_mut().map(Receipt::delivery)
+                && delivery != Delivery::UnderWay
+            {
+                azure.settle(delivery);
+                receipt = None;
+            }
             let envelopes = azure.envelopes(&input, to);
-            outbox.post(to.track.clone(), Headers::default(), &Value::from(envelopes));
+            let posted = outbox.post(to.track.clone(), Headers::default(), &Value::from(envelopes));
+            // One for the events: what follows before it is known has none in it.
+            if azure.has_events_under_way() {
+                receipt.get_or_insert(posted);
+            }
         }
-        RealWorld.sleep_until(now.after(interval)).await;
+        // By uptime: a clock that was set back a day would silence telemetry for that day.
+        tokio::time::sleep(interval).await;
     }
 }
 
@@ -117,7 +132,8 @@ fn started(collector: Option<Collector>) -> Option<Exporter> {
     }
 }
 
-fn collector(telemetry: &Telemetry, environment: &Environment) -> Option<Collector> {
+fn collector(ground: &Ground) -> Option<Collector> {
+    let (telemetry, environment) = (&ground.loaded.settings.telemetry, &ground.environment);
     let named = environment.get(ENDPOINT).and_then(|text| text.to_str());
     let base = match (&telemetry.otlp_endpoint, named.filter(|text| !text.is_empty())) {
         (Some(url), _) => Ok(url.clone()),
@@ -128,7 +144,11 @@ fn collector(telemetry: &Telemetry, environment: &Environment) -> Option<Collect
     match made {
         Ok((base, headers)) => {
             info!(host = base.host_str().unwrap_or_default(), "telemetry goes to a collector");
-            Some(Collector { base, headers, version: env!("CARGO_PKG_VERSION") })
+            // The folder may not be there yet, and its name must be the same before and after.
+            let folder = std::path::absolute(&ground.state_dir);
+            let folder = folder.unwrap_or_else(|_| ground.state_dir.clone());
+            let resource = Resource::new(env!("CARGO_PKG_VERSION"), &host_name(), &folder);
+            Some(Collector { base, headers, resource })
         }
         Err(why) => {
             warn!("no telemetry is sent: {why}");
@@ -165,6 +185,91 @@ fn connection(environment: &Environment) -> Option<Connection> {
         Err(why) => {
             warn!("nothing is sent to Azure Monitor: {CONNECTION} is not understood: {why}");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const CONFIGURATION: &str = r#"
+        [telemetry]
+        interval = "1h"
+        [source.work]
+        kind = "jmap"
+        url = "http://127.0.0.1:9/"
+        account = "me@example.com"
+        auth = { type = "bearer", token = { file = "token" } }
+    "#;
+
+    /// Somebody on this machine who takes what is posted, and says when something was.
+    fn receiver() -> (Collector, mpsc::UnboundedReceiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let (sender, posted) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                read_whole(&stream);
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .ok();
+                if sender.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        let resource = Resource::new("1.2.3", "host", std::path::Path::new("/state"));
+        (Collector { base, headers: Headers::default(), resource }, posted)
+    }
+
+    /// Whoever closes before everything is read is asked again.
+    fn read_whole(stream: &TcpStream) {
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).unwrap();
+    }
+
+    /// In made-up time the clock of the machine stands still, as good as one that is set back.
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_set_back_silences_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let config_file = home.path().join("config.toml");
+        fs_err::write(&config_file, CONFIGURATION).unwrap();
+        let environment = Environment::default();
+        let loaded = config::load(&config_file, &environment).unwrap();
+        let state_dir = home.path().join("state");
+        let ground = Ground { config_file, state_dir, environment, loaded };
+        let (_followed, following) = watch::channel(Arc::new(ground));
+        let (collector, mut posted) = receiver();
+        let exporter = started(None).unwrap();
+
+        let sending = keep_sending(exporter, Some(collector), None, following);
+
+        let three = async {
+            for _ in 0..3 {
+                posted.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = sending => panic!("it ended"),
+            () = three => {}
         }
     }
 }

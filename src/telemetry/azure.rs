@@ -2,13 +2,15 @@
 //!
 //! The shape is that of Breeze, <https://github.com/microsoft/ApplicationInsights-Home/tree/master/EndpointSpecs>.
 
+use std::collections::VecDeque;
+
 use serde_json::{Map, Value as Json, json};
 use url::{Host, Url};
 
 use crate::engine::health::Report;
 use crate::engine::printable;
 use crate::engine::watch::Level;
-use crate::telemetry::Input;
+use crate::telemetry::{Delivery, Input};
 
 /// Where telemetry goes when a connection string does not say.
 const USUAL_ENDPOINT: &str = "https://dc.services.visualstudio.com/";
@@ -26,10 +28,17 @@ pub struct Connection {
     key: String,
 }
 
-/// Follows the level of health, so that each change is told once.
+/// How many events wait for a receiver that takes none; then the oldest goes.
+const EVENTS_MAX: usize = 32;
+
+/// Follows the level of health, so that each change is told once, and until it is taken.
 #[derive(Clone, Debug, Default)]
 pub struct Azure {
     level: Option<Level>,
+    /// Events that nobody took yet, the oldest first.
+    untold: VecDeque<Json>,
+    /// How many of them are on their way.
+    under_way: usize,
 }
 
 impl Connection {
@@ -87,7 +96,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 
 impl Azure {
     /// Writes the metrics of this moment, and an event when the level of health has come to be
-    /// warning or critical. What is not known is left out.
+    /// warning or critical. What is not known is left out. Events are in it again and again until
+    /// they are [settled](Self::settle), but for those that are on their way.
     pub fn envelopes(&mut self, input: &Input, connection: &Connection) -> Vec<Json> {
         let metrics = metrics(input).into_iter().filter_map(|(name, value)| {
             let metric = json!({ "name": name, "value": value?, "count": 1 });
@@ -95,8 +105,35 @@ impl Azure {
             Some(envelope(input, connection, "Metric", "MetricData", &data))
         });
         let mut envelopes: Vec<Json> = metrics.collect();
-        envelopes.extend(self.event(input, connection));
+        if let Some(event) = self.event(input, connection) {
+            if self.untold.len() >= EVENTS_MAX {
+                self.untold.pop_front();
+                self.under_way = self.under_way.saturating_sub(1);
+            }
+            self.untold.push_back(event);
+        }
+        if self.under_way == 0 {
+            self.under_way = self.untold.len();
+            envelopes.extend(self.untold.iter().cloned());
+        }
         envelopes
+    }
+
+    /// Whether events are on their way, so that it is to be [settled](Self::settle) what becomes of
+    /// them.
+    #[must_use]
+    pub fn has_events_under_way(&self) -> bool {
+        self.under_way > 0
+    }
+
+    /// Takes in what became of the last envelopes that had events in them.
+    pub fn settle(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::UnderWay => return,
+            Delivery::Done => drop(self.untold.drain(..self.under_way)),
+            Delivery::Dropped => {}
+        }
+        self.under_way = 0;
     }
 
     fn event(&mut self, input: &Input, connection: &Connection) -> Option<Json> {

@@ -20,6 +20,7 @@ mod machine;
 pub mod otlp;
 mod post;
 mod providers;
+mod resource;
 mod sources;
 mod span;
 mod text;
@@ -28,7 +29,8 @@ pub use self::azure::{Azure, Connection};
 pub use self::family::{Family, Kind, Series, Value};
 pub use self::input::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
 pub use self::json::json;
-pub use self::post::{Collector, Exporter, Headers, Outbox};
+pub use self::post::{Collector, Delivery, Exporter, Headers, Outbox, Receipt};
+pub use self::resource::Resource;
 pub use self::span::{Span, SpanId, TraceId, is_sampled};
 pub use self::text::{CONTENT_TYPE, text};
 

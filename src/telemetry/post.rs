@@ -16,13 +16,14 @@ use reqwest::{Client, StatusCode, redirect};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use url::Url;
 
 use crate::retry::{Fault, Policy, Shape};
 use crate::telemetry::azure::is_loopback;
-use crate::telemetry::{Span, otlp};
+use crate::telemetry::{Resource, Span, otlp};
 
 /// How much waits to be sent, at most: of spans and metrics together, and in bytes of metrics.
 const QUEUE_MAX: usize = 1_024;
@@ -46,7 +47,7 @@ pub struct Collector {
     /// The address below which a collector takes what it is sent.
     pub base: Url,
     pub headers: Headers,
-    pub version: &'static str,
+    pub resource: Resource,
 }
 
 /// Headers that may hold a secret.
@@ -61,6 +62,20 @@ pub struct Outbox {
     waiting: Arc<AtomicUsize>,
 }
 
+/// What becomes of something that was posted.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<()>);
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    /// It waits, or is being tried.
+    UnderWay,
+    Done,
+    /// It was dropped.
+    Dropped,
+}
+
 /// The thread, which ends when all ways to it are gone.
 #[derive(Debug)]
 pub struct Exporter {
@@ -70,7 +85,7 @@ pub struct Exporter {
 
 #[derive(Debug)]
 enum Parcel {
-    Post { url: Url, headers: Headers, json: Vec<u8> },
+    Post { url: Url, headers: Box<Headers>, json: Vec<u8>, delivered: oneshot::Sender<()> },
     Span(Box<Span>),
 }
 
@@ -167,17 +182,31 @@ impl Exporter {
     }
 }
 
+impl Receipt {
+    #[must_use]
+    pub fn delivery(&mut self) -> Delivery {
+        match self.0.try_recv() {
+            Ok(()) => Delivery::Done,
+            Err(TryRecvError::Empty) => Delivery::UnderWay,
+            Err(TryRecvError::Closed) => Delivery::Dropped,
+        }
+    }
+}
+
 impl Outbox {
     /// Sends JSON, or drops it where too much waits already.
-    pub fn post(&self, url: Url, headers: Headers, json: &serde_json::Value) {
+    pub fn post(&self, url: Url, headers: Headers, json: &serde_json::Value) -> Receipt {
+        let (delivered, receipt) = oneshot::channel();
+        let receipt = Receipt(receipt);
         let json = serde_json::to_vec(json).unwrap_or_default();
         let bytes = json.len();
         if self.waiting.load(Ordering::Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX {
             debug!("telemetry dropped: too much of it waits");
-            return;
+            return receipt;
         }
         self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        self.put(Parcel::Post { url, headers, json });
+        self.put(Parcel::Post { url, headers: Box::new(headers), json, delivered });
+        receipt
     }
 
     /// Sends a span with others, or drops it where too much waits already.
@@ -245,7 +274,12 @@ impl Carrier {
                 self.waiting.fetch_sub(parcel.bytes(), Ordering::Relaxed);
             }
             match parcel {
-                Some(Parcel::Post { url, headers, json }) => self.send(&url, &headers, json).await,
+                Some(Parcel::Post { url, headers, json, delivered }) => {
+                    if self.send(&url, &headers, json).await == Delivery::Done {
+                        // Hardly anybody wants to know.
+                        delivered.send(()).ok();
+                    }
+                }
                 Some(Parcel::Span(span)) => {
                     if self.spans.is_empty() {
                         due = Instant::now() + BATCH_AGE_MAX;
@@ -267,26 +301,31 @@ impl Carrier {
     async fn send_spans(&mut self) {
         let spans = std::mem::take(&mut self.spans);
         let Some(collector) = self.collector.clone().filter(|_| !spans.is_empty()) else { return };
-        let json = otlp::spans(&spans, collector.version);
+        let json = otlp::spans(&spans, &collector.resource);
         let json = serde_json::to_vec(&json).unwrap_or_default();
-        self.send(&collector.at(otlp::TRACES_PATH), &collector.headers, json).await;
+        // Spans are a sample: those that are lost are not made up for.
+        let _delivery = self.send(&collector.at(otlp::TRACES_PATH), &collector.headers, json).await;
     }
 
     /// Delivers it, or says once that it could not.
-    async fn send(&mut self, url: &Url, headers: &Headers, json: Vec<u8>) {
+    async fn send(&mut self, url: &Url, headers: &Headers, json: Vec<u8>) -> Delivery {
         let json = bytes::Bytes::from(json);
         let policy = Policy::new("telemetry", self.shape);
         let client = if is_loopback(url) { &self.near } else { &self.far };
         let sent = policy.run(async || attempt(client, url, headers, json.clone()).await);
         let host = url.host_str().unwrap_or_default();
         match sent.await {
-            Ok(()) => self.has_complained = false,
+            Ok(()) => {
+                self.has_complained = false;
+                return Delivery::Done;
+            }
             Err(gave_up) if self.has_complained => debug!(host, "telemetry dropped: {gave_up}"),
             Err(gave_up) => {
                 warn!(host, "telemetry is not delivered, and dropped until it is: {gave_up}");
                 self.has_complained = true;
             }
         }
+        Delivery::Dropped
     }
 }
 

@@ -2,20 +2,22 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::telemetry::otlp::{attribute, nanoseconds, resource, scope};
-use crate::telemetry::{Family, Input, Kind, Series, Value, families};
+use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
+use crate::telemetry::{Family, Input, Kind, Resource, Series, Value, families};
 
-/// Counts and histograms hold everything since counting began.
+/// Counts and histograms hold everything since counting began. When that was is written down
+/// nowhere, and may be lives ago: `startTimeUnixNano` is left out, which says that it is not known,
+/// and collectors find a beginning from zero by the values themselves.
 const CUMULATIVE: u8 = 2;
 
 /// Writes an `ExportMetricsServiceRequest` with all metrics.
 #[must_use]
-pub fn metrics(input: &Input) -> Json {
+pub fn metrics(input: &Input, resource: &Resource) -> Json {
     let at = nanoseconds(input.at);
     let metrics: Vec<Json> = families(input).iter().map(|family| metric(family, &at)).collect();
     json!({ "resourceMetrics": [{
-        "resource": resource(input.version),
-        "scopeMetrics": [{ "scope": scope(input.version), "metrics": metrics }],
+        "resource": whose(resource),
+        "scopeMetrics": [{ "scope": scope(resource.version), "metrics": metrics }],
     }] })
 }
 

@@ -15,6 +15,7 @@ pub use self::spans::spans;
 use serde_json::{Value as Json, json};
 
 use crate::engine::Moment;
+use crate::telemetry::Resource;
 
 /// Below the address of a collector, where metrics go.
 pub const METRICS_PATH: &str = "v1/metrics";
@@ -23,10 +24,12 @@ pub const METRICS_PATH: &str = "v1/metrics";
 pub const TRACES_PATH: &str = "v1/traces";
 
 /// Whose telemetry it is.
-fn resource(version: &str) -> Json {
+fn whose(resource: &Resource) -> Json {
     json!({ "attributes": [
         attribute("service.name", "cynosure"),
-        attribute("service.version", version),
+        attribute("service.version", resource.version),
+        attribute("service.instance.id", &resource.instance),
+        attribute("host.name", &resource.host),
     ] })
 }
 

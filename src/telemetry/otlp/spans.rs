@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::telemetry::Span;
-use crate::telemetry::otlp::{attribute, nanoseconds, resource, scope};
+use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
+use crate::telemetry::{Resource, Span};
 
 /// What a span is: work of our own, or a question to someone else.
 const INTERNAL: u8 = 1;
@@ -14,11 +14,11 @@ const ERROR: u8 = 2;
 
 /// Writes an `ExportTraceServiceRequest` with these spans.
 #[must_use]
-pub fn spans(spans: &[Span], version: &str) -> Json {
+pub fn spans(spans: &[Span], resource: &Resource) -> Json {
     let spans: Vec<Json> = spans.iter().map(span).collect();
     json!({ "resourceSpans": [{
-        "resource": resource(version),
-        "scopeSpans": [{ "scope": scope(version), "spans": spans }],
+        "resource": whose(resource),
+        "scopeSpans": [{ "scope": scope(resource.version), "spans": spans }],
     }] })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cynosure::engine::health::{Area, Check, Report};
 use cynosure::engine::watch::Level;
-use cynosure::telemetry::{Azure, Connection, Input, Unit};
+use cynosure::telemetry::{Azure, Connection, Delivery, Input, Unit};
 use serde_json::Value;
 
 use crate::metrics::{NOW, input};
@@ -81,6 +81,7 @@ fn each_turn_to_the_worse_is_one_event() {
     let (mut azure, connection) = (Azure::default(), connection());
     let mut events = |level| -> Vec<String> {
         let envelopes = azure.envelopes(&with_level(level), &connection);
+        azure.settle(Delivery::Done);
         let events = of_type(&envelopes, "EventData").into_iter();
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
@@ -98,6 +99,37 @@ fn each_turn_to_the_worse_is_one_event() {
     let told = properties.as_object().unwrap();
     assert_eq!(told.len(), 1, "what is well is not told");
     assert_eq!(told["heartbeat work"], "has not written its state");
+}
+
+#[test]
+fn an_event_is_told_until_it_is_taken() {
+    let (mut azure, connection) = (Azure::default(), connection());
+    let mut events = |level, delivery| -> Vec<String> {
+        azure.settle(delivery);
+        let envelopes = azure.envelopes(&with_level(level), &connection);
+        let events = of_type(&envelopes, "EventData").into_iter();
+        events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+
+    let all = ["health_critical", "health_warning"];
+    assert_eq!(events(Level::Critical, Delivery::Done), all[..1]);
+    assert_eq!(events(Level::Critical, Delivery::UnderWay), [""; 0], "it is not sent twice");
+    assert_eq!(events(Level::Critical, Delivery::Dropped), all[..1]);
+    assert_eq!(events(Level::Warning, Delivery::Dropped), all);
+    assert_eq!(events(Level::Healthy, Delivery::Done), [""; 0]);
+}
+
+#[test]
+fn of_many_events_that_nobody_takes_the_newest_are_kept() {
+    let (mut azure, connection) = (Azure::default(), connection());
+    let mut last = Vec::new();
+    for level in [Level::Critical, Level::Warning].into_iter().cycle().take(100) {
+        azure.settle(Delivery::Dropped);
+        last = azure.envelopes(&with_level(level), &connection);
+    }
+    let events = of_type(&last, "EventData");
+    assert_eq!(events.len(), 32);
+    assert_eq!(events[31]["data"]["baseData"]["name"], "health_warning");
 }
 
 #[test]

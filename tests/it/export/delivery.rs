@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cynosure::telemetry::{Collector, Exporter, Headers};
+use cynosure::telemetry::{Collector, Delivery, Exporter, Headers, Receipt};
 use serde_json::json;
 use tokio::time::Instant;
 use url::Url;
 
-use super::spans;
+use super::{resource, spans};
 use crate::commands::home::silent;
 use crate::receiver::Receiver;
 
@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(20);
 fn collector(url: &str) -> Collector {
     let mut headers = Headers::default();
     headers.add("authorization", "Bearer s3cret").unwrap();
-    Collector { base: url.parse().unwrap(), headers, version: "1.2.3" }
+    Collector { base: url.parse().unwrap(), headers, resource: resource() }
 }
 
 #[test]
@@ -36,19 +36,31 @@ fn spans_are_sent_together_to_where_a_collector_takes_them() {
     assert!(receiver.is_empty());
 }
 
+/// What became of it, once that is known.
+fn settled(mut receipt: Receipt) -> Delivery {
+    loop {
+        match receipt.delivery() {
+            Delivery::UnderWay => std::thread::yield_now(),
+            known @ (Delivery::Done | Delivery::Dropped) => return known,
+        }
+    }
+}
+
 #[test]
 fn what_is_refused_for_now_is_tried_again_and_nothing_else() {
     let receiver = Receiver::answering(&[503, 200, 400, 302]);
     let exporter = Exporter::start(None).unwrap();
     let url: Url = receiver.url().parse().unwrap();
     let post = |name: &str| {
-        exporter.outbox().post(url.clone(), Headers::default(), &json!({ "name": name }));
+        exporter.outbox().post(url.clone(), Headers::default(), &json!({ "name": name }))
     };
 
-    ["first", "second", "third", "fourth"].into_iter().for_each(post);
+    let receipts = ["first", "second", "third", "fourth"].map(post);
 
     let names: Vec<_> = (0..5).map(|_| receiver.next().json["name"].clone()).collect();
     assert_eq!(names, ["first", "first", "second", "third", "fourth"]);
+    let (done, dropped) = (Delivery::Done, Delivery::Dropped);
+    assert_eq!(receipts.map(settled), [done, dropped, dropped, done]);
     exporter.close(LONG);
     assert!(receiver.is_empty());
 }
@@ -64,7 +76,7 @@ async fn a_receiver_that_never_answers_holds_up_nobody() {
 
     let began = Instant::now();
     for _ in 0..100 {
-        outbox.post(url.clone(), Headers::default(), &large);
+        let _receipt = outbox.post(url.clone(), Headers::default(), &large);
     }
     for _ in 0..33_000 {
         spans().into_iter().for_each(|span| outbox.span(span));

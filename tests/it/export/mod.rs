@@ -5,10 +5,16 @@ mod delivery;
 mod otlp;
 mod program;
 
+use std::path::Path;
+
 use cynosure::engine::{Moment, SessionId, Status};
-use cynosure::telemetry::{Span, SpanId, TraceId};
+use cynosure::telemetry::{Resource, Span, SpanId, TraceId};
 
 use crate::metrics::NOW;
+
+fn resource() -> Resource {
+    Resource::new("1.2.3", "host", Path::new("/var/lib/cynosure"))
+}
 
 /// A request within a stage within a session, the innermost first.
 fn spans() -> Vec<Span> {

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, number_data_point};
 
-use super::spans;
+use super::{resource, spans};
 use crate::metrics::{NOW, figures, input};
 
 /// The same moment as collectors write it.
@@ -16,14 +16,15 @@ const NOW_NANOS: u64 = 1_772_874_303_456_000_000;
 
 #[test]
 fn every_metric_arrives_as_what_it_is() {
-    let json = otlp::metrics(&input(2)).to_string();
+    let json = otlp::metrics(&input(2), &resource()).to_string();
 
     let request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
 
-    let resource = &request.resource_metrics[0];
-    let service = &resource.resource.as_ref().unwrap().attributes[0];
-    assert_eq!(service.key, "service.name");
-    let metrics = &resource.scope_metrics[0].metrics;
+    let of = &request.resource_metrics[0];
+    let attributes = &of.resource.as_ref().unwrap().attributes;
+    let keys: Vec<&str> = attributes.iter().map(|attribute| attribute.key.as_str()).collect();
+    assert_eq!(keys, ["service.name", "service.version", "service.instance.id", "host.name"]);
+    let metrics = &of.scope_metrics[0].metrics;
     let data: BTreeMap<_, _> = metrics
         .iter()
         .map(|metric| (metric.name.as_str(), metric.data.as_ref().unwrap()))
@@ -59,7 +60,7 @@ fn every_metric_arrives_as_what_it_is() {
 
 #[test]
 fn spans_arrive_with_their_place_in_the_session() {
-    let json = otlp::spans(&spans(), "1.2.3").to_string();
+    let json = otlp::spans(&spans(), &resource()).to_string();
 
     let request: ExportTraceServiceRequest = serde_json::from_str(&json).unwrap();
 
@@ -81,6 +82,6 @@ fn spans_arrive_with_their_place_in_the_session() {
 #[test]
 fn a_time_before_the_epoch_is_no_reason_to_send_nothing() {
     let early = cynosure::telemetry::Input { at: cynosure::engine::Moment(-NOW.0), ..input(1) };
-    let json = otlp::metrics(&early).to_string();
+    let json = otlp::metrics(&early, &resource()).to_string();
     serde_json::from_str::<ExportMetricsServiceRequest>(&json).unwrap();
 }

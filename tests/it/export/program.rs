@@ -147,6 +147,7 @@ fn the_monitor_sends_metrics_to_collector_and_azure() {
     assert_eq!((first.path.as_str(), first.header("x-tenant")), ("/v1/metrics", Some("a b")));
     let text = first.json.to_string();
     assert!(text.contains("cynosure_items_stored_total"), "{text}");
+    assert!(text.contains("service.instance.id") && text.contains("host.name"), "{text}");
     assert_eq!((second.path.as_str(), second.header("x-tenant")), ("/v2.1/track", None));
     assert_eq!(second.json[0]["iKey"], "k1");
     assert_eq!(second.json[0]["data"]["baseData"]["metrics"][0]["name"], "health.heartbeat_age");

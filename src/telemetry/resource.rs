@@ -1,0 +1,64 @@
+//! Whose telemetry it is.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+/// A state folder on a machine: workers and monitor of one folder are one instance, whatever their
+/// processes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resource {
+    /// The version of this program.
+    pub version: &'static str,
+    /// The name of the machine.
+    pub host: String,
+    /// The same in every life, and another for every folder. It tells nothing of the folder.
+    pub instance: String,
+}
+
+impl Resource {
+    /// Names the instance after machine and folder, in the form of a UUID of version 8 (RFC 9562,
+    /// section 5.8): a hash in which nothing is random.
+    #[must_use]
+    pub fn new(version: &'static str, host: &str, state_dir: &Path) -> Self {
+        let named = Sha256::new_with_prefix("cynosure instance\0")
+            .chain_update(host)
+            .chain_update([0])
+            .chain_update(state_dir.as_os_str().as_bytes());
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(named.finalize()).for_each(|(byte, hashed)| *byte = hashed);
+        let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62);
+        let hex = format!("{:032x}", bits | (8 << 76) | (0b10 << 62));
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+        Self { version, host: host.to_owned(), instance: parts.join("-") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(host: &str, folder: &str) -> String {
+        Resource::new("1.2.3", host, Path::new(folder)).instance
+    }
+
+    #[test]
+    fn an_instance_is_a_folder_of_a_machine() {
+        let here = instance("host", "/var/lib/cynosure");
+
+        assert_eq!(here, instance("host", "/var/lib/cynosure"));
+        assert_ne!(here, instance("host", "/srv/cynosure"));
+        assert_ne!(here, instance("other", "/var/lib/cynosure"));
+    }
+
+    #[test]
+    fn its_name_is_a_uuid_of_version_8() {
+        let name = instance("host", "/var/lib/cynosure");
+        let parts: Vec<&str> = name.split('-').collect();
+
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(name.chars().all(|c| c == '-' || c.is_ascii_hexdigit()), "{name}");
+        assert!(parts[2].starts_with('8') && parts[3].starts_with(['8', '9', 'a', 'b']), "{name}");
+    }
+}
