@@ -115,6 +115,7 @@ fn figures_that_cannot_be_read_leave_their_source_unknown_and_its_provider_as_it
         assert_eq!(found[0].about, "home");
         assert_eq!(found[0].message, "cannot be told: figures.json cannot be read: EOF");
     }
+    assert_eq!(note(&mut Alerts::default(), &then), ["raised sources.not_known home"]);
     let mut alerts = Alerts::default();
     note(&mut alerts, &ill());
     let told = note(&mut alerts, &Facts { loops: ill().loops, ..then });
