@@ -70,6 +70,9 @@ pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
     let thresholds = Thresholds {
         restarts,
         session: settings.restart.max_execution_time,
+        grace: settings.monitor.grace,
+        stuck: settings.restart.stuck_threshold,
+        turn: TURN_MAX,
         heartbeat,
         success_rate,
         connection_failures,

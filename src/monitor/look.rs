@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::engine::alert::{Looked, Notice};
 use crate::engine::degradation::{self, ProviderHealth, Shared};
-use crate::engine::health::{Facts, Report, System, Thresholds, concerns, judge, standings};
+use crate::engine::health::{
+    Facts, Report, SourceSeen, System, Thresholds, concerns, judge, standings,
+};
 use crate::engine::watch::Finding;
 use crate::engine::{Failure, Moment};
 use crate::monitor::gather::{Gatherers, Scope};
@@ -41,7 +43,7 @@ impl Look {
         let completed = facts
             .sources
             .iter()
-            .filter_map(|source| Some((source.name.clone(), source.counts?.sessions_completed)));
+            .filter_map(|source| Some((source.name.clone(), completed(source)?)));
         Seen {
             looked: concerns(&facts, &report),
             completed: completed.collect(),
@@ -77,14 +79,41 @@ impl Look {
     }
 }
 
+/// None where it is not known. Who has counted nothing yet has completed nothing, so that the first
+/// completed session is news.
+fn completed(source: &SourceSeen) -> Option<u64> {
+    let counts = source.counts.as_ref().ok()?;
+    Some(counts.map(|counts| counts.sessions_completed).unwrap_or_default())
+}
+
 /// What is known of providers themselves.
 fn shared(facts: &Facts) -> Shared {
     let breakers = facts.breakers.iter().flatten();
-    let p95 = |source: &crate::engine::health::SourceSeen| {
-        Some((source.provider.clone(), source.counts?.p95?))
-    };
+    let p95 = |source: &SourceSeen| Some((source.provider.clone(), source.counted()?.p95?));
     Shared {
         breakers: breakers.map(|breaker| (breaker.name.clone(), breaker.phase)).collect(),
         p95_latencies: facts.sources.iter().filter_map(p95).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_counted_nothing_has_completed_nothing_and_who_cannot_be_read_may_have() {
+        use crate::engine::health::CountsSeen;
+
+        let source = |counts| SourceSeen {
+            name: "work".to_owned(),
+            provider: "example".to_owned(),
+            state: None,
+            counts,
+        };
+        let counts = CountsSeen { sessions_completed: 7, ..CountsSeen::default() };
+
+        assert_eq!(completed(&source(Ok(Some(counts)))), Some(7));
+        assert_eq!(completed(&source(Ok(None))), Some(0));
+        assert_eq!(completed(&source(Err("EOF".to_owned()))), None);
     }
 }

@@ -55,12 +55,27 @@ impl RestartsFile {
         })
     }
 
-    /// Reads the counts and changes nothing; none where there is no file that can be read.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.shared.path()
+    }
+
+    /// Reads the counts and changes nothing; `Ok(Err(why))` where the file does not say anything
+    /// readable.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn examine(&self) -> Result<Result<BTreeMap<String, Restarts>, String>, Failure> {
+        Ok(self.shared.look(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
+    }
+
+    /// Reads the counts and changes nothing; none where there is no file that can be read, which
+    /// [`ask`](Self::ask) puts aside.
     ///
     /// # Errors
     /// A storage failure.
     pub fn look(&self) -> Result<BTreeMap<String, Restarts>, Failure> {
-        Ok(self.shared.look(parse)?.and_then(Result::ok).unwrap_or_default())
+        Ok(self.examine()?.unwrap_or_default())
     }
 }
 
@@ -107,6 +122,7 @@ mod tests {
         let file = RestartsFile::new(home.path());
 
         assert!(file.look().unwrap().is_empty());
+        assert_eq!(file.examine().unwrap(), Err("expected value at line 1 column 1".to_owned()));
         assert_eq!(file.ask("work", Moment(0), NOW).unwrap().in_a_row, 1);
     }
 }

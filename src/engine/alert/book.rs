@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Moment;
 use crate::engine::alert::{Alert, Concern, News, Notice, Severity};
 
-/// Alerts that are kept, those that are there aside: weeks of quiet, or a bad day.
+/// Alerts that are over and kept, whatever is there besides: weeks of quiet, or a bad day.
 pub const ALERTS_KEPT: usize = 100;
 
 /// How often one cause is told that comes and goes.
@@ -24,8 +24,8 @@ pub struct Alerts {
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
     pub concerns: Vec<Concern>,
-    /// Who could not look, and about what; about all there are where that is empty. Their alerts
-    /// stand as they were.
+    /// Who could not look, or which one cause could not be seen, and about what; about all there are
+    /// where that is empty. Their alerts stand as they were.
     pub blind: BTreeSet<(String, String)>,
     /// All there is to be concerned about. An alert about anything else has lost its subject.
     pub subjects: BTreeSet<String>,
@@ -70,7 +70,8 @@ impl Alerts {
 
     /// What is there is kept, and what was told within the hour, or it would be told again.
     fn forget(&mut self, now: Moment) {
-        let mut surplus = self.alerts.len().saturating_sub(ALERTS_KEPT);
+        let over = self.alerts.iter().filter(|alert| !alert.is_there()).count();
+        let mut surplus = over.saturating_sub(ALERTS_KEPT);
         self.alerts.retain(|alert| {
             let goes = surplus > 0 && alert.is_past(now);
             surplus -= usize::from(goes);
@@ -130,9 +131,12 @@ impl Alert {
             .iter()
             .any(|concern| concern.cause == self.cause && concern.about == self.about);
         let is_gone = !self.about.is_empty() && !looked.subjects.contains(&self.about);
-        let blind =
-            |about: &str| looked.blind.contains(&(self.cause.by().to_owned(), about.to_owned()));
-        if is_seen || (!is_gone && (blind(&self.about) || blind(""))) {
+        let blind = |about: &str| {
+            let is_blind = |who: &str| looked.blind.contains(&(who.to_owned(), about.to_owned()));
+            is_blind(self.cause.by()) || is_blind(self.cause.as_str())
+        };
+        // Whoever saw nothing at all cannot tell that something has gone, either.
+        if is_seen || blind("") || (!is_gone && blind(&self.about)) {
             return None;
         }
         self.ended_at = Some(now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Life, ProxyHealth};
+use crate::engine::{Life, Moment, ProxyHealth};
 
 /// How many proxies are in which condition. Each is in exactly one of the first three.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,18 +16,24 @@ pub struct ProxyFigures {
     pub doubted: u32,
     /// Left alone until their time is over, or being tried after it.
     pub dead: u32,
+    /// Of the dead, those whose time is not over.
+    pub cooling: u32,
     /// The mean time from sending to the head of the answer, over the living that were used.
     pub mean_latency_millis: Option<u64>,
 }
 
 impl ProxyFigures {
     #[must_use]
-    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>) -> Self {
+    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>, now: Moment) -> Self {
         let mut figures = Self::default();
         let (mut sum, mut known) = (Duration::ZERO, 0);
         for proxy in proxies {
             match proxy.life {
-                Life::Dead { .. } | Life::Tried { .. } => figures.dead += 1,
+                Life::Dead { until } => {
+                    figures.dead += 1;
+                    figures.cooling += u32::from(until > now);
+                }
+                Life::Tried { .. } => figures.dead += 1,
                 Life::Alive if proxy.failures > 0 => figures.doubted += 1,
                 Life::Alive => figures.healthy += 1,
             }

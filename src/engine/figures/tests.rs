@@ -123,10 +123,12 @@ fn proxies_are_counted_by_how_they_are() {
     pool.answered(ProxyNo(0), Moment(0), Moment(40));
     pool.failed(ProxyNo(1), Moment(0), Moment(40));
 
-    let figures = ProxyFigures::of(pool.health().iter());
+    let figures = |at| ProxyFigures::of(pool.health().iter(), Moment(at));
 
-    let expected = ProxyFigures { healthy: 2, doubted: 0, dead: 1, mean_latency_millis: Some(40) };
-    assert_eq!((figures, figures.total()), (expected, 3));
+    let expected =
+        ProxyFigures { healthy: 2, doubted: 0, dead: 1, cooling: 1, mean_latency_millis: Some(40) };
+    assert_eq!((figures(40), figures(40).total()), (expected, 3));
+    assert_eq!(figures(1_040), ProxyFigures { cooling: 0, ..expected }, "it may be tried again");
 }
 
 mod laws {

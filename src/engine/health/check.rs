@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::engine::watch::Level;
 use crate::engine::{Moment, printable};
 
+/// What is found by a check that could not be made.
+pub(super) const NOT_KNOWN: &str = "not_known";
+
 /// What a check looks at.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,7 +105,7 @@ impl Check {
     /// One that could not be made.
     #[must_use]
     pub fn unknown(name: Area, why: &str) -> Self {
-        Self::new(name, "not_known", Level::Unknown, format!("cannot be told: {}", printable(why)))
+        Self::new(name, NOT_KNOWN, Level::Unknown, format!("cannot be told: {}", printable(why)))
     }
 
     #[must_use]

@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::alert::{Cause, Concern, Looked, Severity};
 use crate::engine::breaker::Phase;
-use crate::engine::health::{Area, Check, Facts, Report, many};
-use crate::engine::watch::Level;
+use crate::engine::health::check::NOT_KNOWN;
+use crate::engine::health::execution::CRASH_LOOP;
+use crate::engine::health::sources::TOO_LONG;
+use crate::engine::health::{Area, Check, Facts, Report, SourceSeen, many};
+use crate::engine::watch::{Finding, Level, What};
 use crate::engine::{Status, printable};
 
 /// Who finds what no check is about.
@@ -26,6 +29,7 @@ const FOLLOW_THE_UNIT: [&str; 3] = ["died", "stopped", "never_run"];
 pub fn concerns(facts: &Facts, report: &Report) -> Looked {
     let mut drawn = Drawn { facts, report, looked: Looked::default(), storage_is_ill: false };
     drawn.subjects();
+    drawn.unseen();
     drawn.local();
     drawn.sources();
     drawn.providers();
@@ -50,25 +54,69 @@ impl<'a> Drawn<'a> {
         self.looked.subjects = named.chain(checked).chain(breakers).collect();
     }
 
-    /// The unit, the machine, the ways out.
+    /// What could not be looked at at all: whether that has ended, nobody knows.
+    fn unseen(&mut self) {
+        if self.facts.loops.is_err() {
+            for area in [Area::Service, Area::Execution] {
+                self.blind(Cause::new(area.name(), CRASH_LOOP).as_str(), "");
+            }
+        }
+        let is_untold = |finding: &Finding| matches!(finding.what, What::UnitUntold { .. });
+        if self.facts.findings.iter().any(is_untold) {
+            // Units of single sources are not asked for any more, either.
+            self.blind(Area::Service.name(), "");
+            self.blind(Area::Journal.name(), "");
+        }
+        if matches!(self.facts.pool, Some(Ok(None))) {
+            self.blind(Area::Proxies.name(), "");
+        }
+    }
+
+    /// The units, the machine, the ways out.
     fn local(&mut self) {
-        for area in [Area::Service, Area::System, Area::Proxies] {
-            for check in self.amiss(area) {
+        for check in self.amiss(Area::Service) {
+            // The count of restarts could not be read, while the units themselves were seen.
+            if !is_not_known(check) {
+                self.tell(check, &check.finding);
+            } else if self.facts.unseen.is_none() {
+                self.looked.concerns.push(concern(check, &check.finding));
+            } else {
+                self.blind(Cause::new(Area::Service.name(), NOT_KNOWN).as_str(), "");
+            }
+        }
+        for check in self.amiss(Area::System) {
+            self.tell(check, &check.finding);
+        }
+        for check in self.amiss(Area::Proxies) {
+            if self.facts.unseen.is_some() {
+                self.blind(Area::Proxies.name(), "");
+            } else {
                 self.tell(check, &check.finding);
             }
         }
     }
 
     fn sources(&mut self) {
-        let unit_is_down =
-            self.amiss(Area::Service).iter().any(|check| check.level == Level::Critical);
+        let critical = |check: &&&Check| check.level == Level::Critical;
+        let down: BTreeSet<&str> = self
+            .amiss(Area::Service)
+            .iter()
+            .filter(critical)
+            .map(|check| check.about.as_str())
+            .collect();
         for check in self.amiss(Area::Execution) {
             let finding = check.finding.as_str();
+            if finding != TOO_LONG && finding != CRASH_LOOP {
+                // What else is found of a source covers how long its session takes.
+                let too_long = Cause::new(Area::Execution.name(), TOO_LONG);
+                self.blind(too_long.as_str(), &check.about);
+            }
             if finding == "waiting" || finding == "failing" {
                 // The first is waited for, the second is the provider's.
                 continue;
             }
-            if unit_is_down && FOLLOW_THE_UNIT.contains(&finding) {
+            let is_down = down.contains(self.facts.unit_of(&check.about));
+            if is_down && FOLLOW_THE_UNIT.contains(&finding) {
                 self.blind(Area::Execution.name(), &check.about);
                 continue;
             }
@@ -79,13 +127,36 @@ impl<'a> Drawn<'a> {
         let told: BTreeSet<&str> =
             self.amiss(Area::Execution).iter().map(|check| check.about.as_str()).collect();
         for check in self.amiss(Area::Heartbeat) {
-            if told.contains(check.about.as_str()) {
+            if is_not_known(check) || told.contains(check.about.as_str()) {
                 self.blind(Area::Heartbeat.name(), &check.about);
             } else {
                 self.tell(check, &check.finding);
             }
         }
+        for check in self.amiss(Area::Sources).into_iter().filter(|check| is_not_known(check)) {
+            self.tell(check, &check.finding);
+        }
+        for check in self.amiss(Area::Clients).into_iter().filter(|check| is_not_known(check)) {
+            // What keeps the connections from being known keeps the attempts, but for the breakers.
+            if check.about.is_empty() && self.facts.unseen.is_none() {
+                self.tell(check, &check.finding);
+            } else {
+                self.blind(Area::Clients.name(), &check.about);
+            }
+        }
+        self.starting();
         self.states();
+    }
+
+    /// What was amiss with a worker has not ended since its unit starts it: it has not said anything yet.
+    fn starting(&mut self) {
+        for source in &self.facts.sources {
+            if self.facts.is_starting(&source.name) {
+                self.blind(Area::Execution.name(), &source.name);
+                self.blind(Area::Heartbeat.name(), &source.name);
+                self.blind(PROVIDER, &source.provider);
+            }
+        }
     }
 
     /// What the states themselves tell.
@@ -193,7 +264,8 @@ impl<'a> Drawn<'a> {
                 ..concern(check, &check.finding)
             });
         }
-        for source in self.facts.sources.iter().filter(|source| source.state.is_none()) {
+        let is_unseen = |source: &&SourceSeen| source.state.is_none() || source.counts.is_err();
+        for source in self.facts.sources.iter().filter(is_unseen) {
             self.looked.blind.insert((PROVIDER.to_owned(), source.provider.clone()));
         }
         self.looked.concerns.extend(worst.into_values());
@@ -203,6 +275,10 @@ impl<'a> Drawn<'a> {
     fn journal(&mut self) {
         let is_all = self.looked.concerns.is_empty();
         for check in self.amiss(Area::Journal) {
+            if check.level == Level::Unknown {
+                // One look is at the journals of all units.
+                self.blind(Area::Journal.name(), "");
+            }
             if is_all || check.level == Level::Unknown {
                 self.tell(check, &check.finding);
             } else {
@@ -239,7 +315,15 @@ fn unwell() -> Cause {
     Cause::new(PROVIDER, "unwell")
 }
 
+/// Whether it could not be made.
+fn is_not_known(check: &Check) -> bool {
+    check.finding == NOT_KNOWN
+}
+
 fn points_to_the_provider(check: &Check) -> bool {
+    if check.level == Level::Unknown {
+        return false;
+    }
     match check.name {
         Area::Execution => check.finding == "failing",
         Area::Sources | Area::Clients => true,

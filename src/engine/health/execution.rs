@@ -1,29 +1,27 @@
-//! The unit and the work of each source, as the watch over them found it.
+//! The units and the work of each source, as the watch over them found it.
 
 use crate::engine::health::sources::TOO_LONG;
 use crate::engine::health::{Area, Check, Facts, Thresholds, or_well};
-use crate::engine::watch::{Finding, Level, Subject};
+use crate::engine::watch::{Finding, Level, Subject, What};
 use crate::engine::{Moment, span};
 
-/// The unit: active, running, and not started again and again.
+/// What is found of whatever is started again and again.
+pub(super) const CRASH_LOOP: &str = "crash_loop";
+
+/// The units: active, running, and not started again and again.
 pub(super) fn service(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
-    let of_unit = |finding: &&Finding| matches!(finding.about, Subject::Unit(_));
-    let mut checks: Vec<Check> = facts
-        .findings
-        .iter()
-        .filter(of_unit)
-        .map(|finding| check(Area::Service, finding, &facts.unit))
-        .collect();
-    let is_looping = |check: &Check| check.finding == "crash_loop";
-    for check in checks.iter_mut().filter(|check| is_looping(check)) {
-        check.threshold = Some(format!("more than {}", thresholds.restarts));
-    }
+    let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.about, Subject::Unit(_));
+    let of_units = facts.by_unit().filter(of_unit);
+    let mut checks: Vec<Check> =
+        of_units.map(|(unit, finding)| check(Area::Service, finding, unit, thresholds)).collect();
     match &facts.loops {
         Ok(loops) => {
-            let of_unit = |(name, _): &&(String, u32)| *name == facts.unit;
-            let is_told = checks.iter().any(is_looping);
-            let asked = loops.iter().find(of_unit).filter(|_| !is_told);
-            checks.extend(asked.map(|(name, count)| crash_loop(facts, name, *count, thresholds)));
+            for (name, count) in loops.iter().filter(|(name, _)| is_unit(facts, name)) {
+                let is_told = |check: &Check| check.finding == CRASH_LOOP && check.about == *name;
+                if !checks.iter().any(is_told) {
+                    checks.push(crash_loop(Area::Service, name, name, *count, thresholds));
+                }
+            }
         }
         Err(why) => checks.push(Check::unknown(Area::Service, why)),
     }
@@ -33,21 +31,25 @@ pub(super) fn service(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
 /// The work of each source, one check for each.
 pub(super) fn execution(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
     let mut checks = Vec::new();
-    for finding in &facts.findings {
+    for (unit, finding) in facts.by_unit() {
         let Subject::Source(name) = &finding.about else { continue };
         let long = too_long(facts, name, thresholds, now);
         let long = long.filter(|_| finding.level == Level::Healthy);
-        checks.push(long.unwrap_or_else(|| check(Area::Execution, finding, &facts.unit)));
+        checks.push(long.unwrap_or_else(|| check(Area::Execution, finding, unit, thresholds)));
     }
-    let loops = facts.loops.iter().flatten().filter(|(name, _)| *name != facts.unit);
-    checks.extend(loops.map(|(name, count)| Check {
-        name: Area::Execution,
-        ..crash_loop(facts, name, *count, thresholds)
+    let loops = facts.loops.iter().flatten().filter(|(name, _)| !is_unit(facts, name));
+    checks.extend(loops.map(|(name, count)| {
+        crash_loop(Area::Execution, name, facts.unit_of(name), *count, thresholds)
     }));
     or_well(checks, || {
         let message = "there is no source in the configuration";
         Check::new(Area::Execution, "no_source", Level::Healthy, message)
     })
+}
+
+/// Whether restarts are counted under the name of a unit, not of a source.
+fn is_unit(facts: &Facts, name: &str) -> bool {
+    name == facts.unit || facts.by_unit().any(|(unit, _)| unit == name)
 }
 
 fn too_long(facts: &Facts, name: &str, thresholds: &Thresholds, now: Moment) -> Option<Check> {
@@ -62,7 +64,7 @@ fn too_long(facts: &Facts, name: &str, thresholds: &Thresholds, now: Moment) -> 
     })
 }
 
-fn check(area: Area, finding: &Finding, unit: &str) -> Check {
+fn check(area: Area, finding: &Finding, unit: &str, thresholds: &Thresholds) -> Check {
     Check {
         name: area,
         finding: finding.what.name().to_owned(),
@@ -70,18 +72,46 @@ fn check(area: Area, finding: &Finding, unit: &str) -> Check {
         level: finding.level,
         message: finding.what.to_string(),
         figure: finding.figure(),
-        threshold: None,
+        threshold: threshold(&finding.what, thresholds),
         advice: finding.advice(unit),
     }
 }
 
-fn crash_loop(facts: &Facts, name: &str, restarts: u32, thresholds: &Thresholds) -> Check {
+/// From where on the figure of a finding is too much, where it has a limit.
+fn threshold(what: &What, thresholds: &Thresholds) -> Option<String> {
+    let more_than = |limit| Some(format!("more than {}", span(limit)));
+    match what {
+        What::Overdue { .. } | What::FromTheFuture { .. } => more_than(thresholds.grace),
+        What::Stalled { .. } => more_than(thresholds.stuck),
+        What::Turning { .. } => more_than(thresholds.turn),
+        What::Failing { limit, .. } => Some(format!("{limit} or more")),
+        What::CrashLoop(_) => Some(format!("more than {}", thresholds.restarts)),
+        What::InOrder { .. }
+        | What::Waiting { .. }
+        | What::NeverRun
+        | What::Starting
+        | What::Untold { .. }
+        | What::Died { .. }
+        | What::Stopped { .. }
+        | What::CredentialRefused { .. }
+        | What::UnitRuns { .. }
+        | What::UnitTurns
+        | What::NotInstalled
+        | What::CannotLoad { .. }
+        | What::UnitFailed { .. }
+        | What::NotRunning
+        | What::NoSystemd { .. }
+        | What::UnitUntold { .. } => None,
+    }
+}
+
+fn crash_loop(area: Area, name: &str, unit: &str, restarts: u32, thresholds: &Thresholds) -> Check {
     let message = "it is started again and again: a crash loop";
-    Check::new(Area::Service, "crash_loop", Level::Warning, message)
+    Check::new(area, CRASH_LOOP, Level::Warning, message)
         .about(name)
         .measured(
             format!("{restarts} restarts in a row"),
             format!("more than {}", thresholds.restarts),
         )
-        .advise(format!("see why with `journalctl -u {} -n 50`", facts.unit))
+        .advise(format!("see why with `journalctl -u {unit} -n 50`"))
 }

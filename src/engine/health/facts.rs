@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::Phase;
-use crate::engine::watch::Finding;
+use crate::engine::watch::{Finding, Subject, What};
 use crate::engine::{Moment, Status};
 
 /// Facts, or why there are none.
@@ -16,19 +16,61 @@ pub type Known<T> = Result<T, String>;
 pub struct Facts {
     /// The name of the unit.
     pub unit: String,
-    /// What the watch over unit and sources found, the unit first.
+    /// What the watch over units and sources found, each unit before its sources.
     pub findings: Vec<Finding>,
     /// The sources of the configuration.
     pub sources: Vec<SourceSeen>,
+    /// Why nothing of what the workers wrote was seen, where the look at all of it failed.
+    pub unseen: Option<String>,
     pub breakers: Known<Vec<BreakerSeen>>,
     /// What the restart budget calls a crash loop: names of sources or units, and restarts in a row.
     pub loops: Known<Vec<(String, u32)>>,
-    /// Of the running workers' pools the one with the fewest healthy proxies; absent where nothing
-    /// goes out by a pool.
-    pub pool: Option<Known<Pool>>,
+    /// Of the running workers' pools the one with the fewest healthy proxies, or none where no worker
+    /// runs; absent where nothing goes out by a pool.
+    pub pool: Option<Known<Option<Pool>>>,
     pub system: Known<System>,
-    /// Absent without a unit.
-    pub journal: Option<Known<Errors>>,
+    /// Folders whose disk could not be measured, and why.
+    pub unmeasured: Vec<(String, String)>,
+    /// What each unit wrote; absent without a unit.
+    pub journal: Option<Known<Vec<Errors>>>,
+}
+
+/// Each finding with the unit in whose group it stands.
+pub fn by_unit<'a>(
+    unit: &'a str,
+    findings: &'a [Finding],
+) -> impl Iterator<Item = (&'a str, &'a Finding)> {
+    findings.iter().scan(unit, |unit, finding| {
+        if let Subject::Unit(name) = &finding.about {
+            *unit = name;
+        }
+        Some((*unit, finding))
+    })
+}
+
+impl Facts {
+    /// Each finding with the unit in whose group it stands.
+    pub fn by_unit(&self) -> impl Iterator<Item = (&str, &Finding)> {
+        by_unit(&self.unit, &self.findings)
+    }
+
+    /// The unit that runs a source.
+    #[must_use]
+    pub fn unit_of(&self, source: &str) -> &str {
+        self.of_source(source).map_or(&self.unit, |(unit, _)| unit)
+    }
+
+    /// Whether the unit of a source is starting it, or has only just done so.
+    #[must_use]
+    pub fn is_starting(&self, source: &str) -> bool {
+        self.of_source(source).is_some_and(|(_, finding)| finding.what == What::Starting)
+    }
+
+    fn of_source(&self, source: &str) -> Option<(&str, &Finding)> {
+        let is_it =
+            |finding: &Finding| matches!(&finding.about, Subject::Source(name) if name == source);
+        self.by_unit().find(|(_, finding)| is_it(finding))
+    }
 }
 
 /// One source.
@@ -38,8 +80,8 @@ pub struct SourceSeen {
     pub provider: String,
     /// What its worker last wrote; `None` where it has not.
     pub state: Option<StateSeen>,
-    /// What its worker counts; `None` where that is not known.
-    pub counts: Option<CountsSeen>,
+    /// What its worker counts; `None` before it has counted anything.
+    pub counts: Known<Option<CountsSeen>>,
 }
 
 /// A state, as its worker last wrote it.
@@ -88,8 +130,9 @@ pub struct Pool {
     pub healthy: u32,
     /// Alive, and failed the last time.
     pub doubted: u32,
-    /// In their cooldown.
     pub dead: u32,
+    /// Of the dead, those that are left alone for a while.
+    pub cooling: u32,
     pub mean_latency: Option<Duration>,
 }
 
@@ -116,9 +159,10 @@ pub struct DiskSeen {
     pub inodes: Option<f64>,
 }
 
-/// Errors that the unit wrote to the journal.
-#[derive(Clone, Debug)]
+/// Errors that a unit wrote to the journal.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Errors {
+    pub unit: String,
     pub count: u32,
     pub newest: Option<String>,
 }
@@ -130,6 +174,12 @@ pub struct Thresholds {
     pub restarts: u32,
     /// How old a session may grow.
     pub session: Duration,
+    /// How long after its deadline a worker may still be about to act.
+    pub grace: Duration,
+    /// How long work may go on without progress.
+    pub stuck: Duration,
+    /// How long a start or a stop of a unit may take.
+    pub turn: Duration,
     /// How long a state may stay as it is that should have changed.
     pub heartbeat: Duration,
     /// The least share of attempts that succeed.

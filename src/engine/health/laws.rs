@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::tests::{LIMITS, well};
+use super::endings::unseen;
+use super::tests::{LIMITS, errors, well};
 use super::*;
-use crate::engine::alert::Alerts;
+use crate::engine::alert::{Alerts, News};
 use crate::engine::watch::Level;
 
 fn shares() -> impl Strategy<Value = f64> {
@@ -24,13 +25,15 @@ fn counts() -> impl Strategy<Value = CountsSeen> {
 }
 
 fn facts() -> impl Strategy<Value = Facts> {
-    let source = (any::<bool>(), any::<[i64; 3]>(), prop::option::of(counts()), any::<u64>());
+    let counts = prop::result::maybe_err(prop::option::of(counts()), any::<String>());
+    let source = (any::<bool>(), any::<[i64; 3]>(), counts, any::<u64>());
     let disk = (shares(), any::<u64>(), prop::option::of(shares()));
     let system = (prop::option::of(shares()), prop::option::of(shares()), disk);
     let sources = prop::collection::vec(source, 0..4);
-    (sources, prop::result::maybe_err(system, any::<String>()), any::<Option<u32>>()).prop_map(
-        |(sources, system, errors)| {
-            let mut facts = well();
+    let unseen = prop::option::of(any::<String>());
+    (sources, prop::result::maybe_err(system, any::<String>()), any::<Option<u32>>(), unseen)
+        .prop_map(|(sources, system, count, unseen)| {
+            let mut facts = Facts { unseen, ..well() };
             let example = facts.sources[0].clone();
             facts.sources = sources
                 .into_iter()
@@ -53,10 +56,9 @@ fn facts() -> impl Strategy<Value = Facts> {
                 memory,
                 disks: vec![DiskSeen { path: "/".to_owned(), used, free, inodes }],
             });
-            facts.journal = errors.map(|count| Ok(Errors { count, newest: None }));
+            facts.journal = count.map(|count| Ok(vec![errors("cynosure.service", count)]));
             facts
-        },
-    )
+        })
 }
 
 proptest! {
@@ -88,6 +90,19 @@ proptest! {
         if report.level == Level::Healthy && is_quiet {
             prop_assert!(looked.concerns.is_empty());
         }
+    }
+
+    #[test]
+    fn a_look_that_fails_ends_nothing(facts in facts(), now in 0..4_000_000_000_000_i64) {
+        let mut alerts = Alerts::default();
+        let mut note = |facts: &Facts| {
+            alerts.note(&concerns(facts, &judge(facts, &LIMITS, Moment(now))), Moment(now))
+        };
+        prop_assert!(note(&facts).iter().all(|notice| notice.news == News::Raised));
+
+        let failed = note(&unseen(&facts));
+
+        prop_assert!(failed.iter().all(|notice| notice.news != News::Ended), "{failed:?}");
     }
 
     #[test]

@@ -1,26 +1,29 @@
 //! What is around the sources: the ways out, the machine, and what the unit complains of.
 
 use crate::engine::health::{
-    Area, Check, DiskSeen, Errors, Facts, Known, Pool, System, Thresholds, many, or_well, percent,
+    Area, Check, DiskSeen, Errors, Facts, Known, Pool, Thresholds, many, or_well, percent,
 };
 use crate::engine::watch::Level;
 use crate::engine::{printable, size, span};
 
-/// The pool of proxies; nothing where there is none.
-pub(super) fn proxies(pool: Option<&Known<Pool>>, thresholds: &Thresholds) -> Vec<Check> {
+/// The pool of proxies; nothing where there is none, or nobody who uses it.
+pub(super) fn proxies(pool: Option<&Known<Option<Pool>>>, thresholds: &Thresholds) -> Vec<Check> {
     let pool = match pool {
-        None => return Vec::new(),
-        Some(Ok(pool)) => *pool,
+        None | Some(Ok(None)) => return Vec::new(),
+        Some(Ok(Some(pool))) => *pool,
         Some(Err(why)) => return vec![Check::unknown(Area::Proxies, why)],
     };
-    let Pool { total, healthy, doubted, dead, mean_latency } = pool;
+    let Pool { total, healthy, doubted, dead, cooling, mean_latency } = pool;
     // A pool that has no more than that is as well as it can be.
     let wanted = thresholds.proxies.min(total).max(1);
     let latency = mean_latency.map(|mean| format!(", {} on average", span(mean)));
     let latency = latency.unwrap_or_default();
     let figure = format!("{healthy} of {total}");
     let threshold = format!("fewer than {wanted}");
-    let message = format!("{healthy} healthy, {doubted} in doubt, {dead} in cooldown{latency}");
+    let message = format!(
+        "{healthy} of {total} healthy, {doubted} in doubt, {dead} dead, {cooling} of them in \
+         cooldown{latency}"
+    );
     let check = if healthy == 0 {
         Check::new(Area::Proxies, "none_healthy", Level::Critical, message)
     } else if healthy < wanted {
@@ -36,16 +39,22 @@ pub(super) fn proxies(pool: Option<&Known<Pool>>, thresholds: &Thresholds) -> Ve
     }]
 }
 
-/// Processor, memory, and each disk that we write to.
-pub(super) fn system(system: &Known<System>, thresholds: &Thresholds) -> Vec<Check> {
-    let system = match system {
+/// Processor, memory, and each disk that we write to. One that cannot be measured hides no other.
+pub(super) fn system(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
+    let unmeasured = facts.unmeasured.iter();
+    let unmeasured =
+        unmeasured.map(|(folder, why)| Check::unknown(Area::System, why).about(folder));
+    let system = match &facts.system {
         Ok(system) => system,
-        Err(why) => return vec![Check::unknown(Area::System, why)],
+        Err(why) => {
+            return std::iter::once(Check::unknown(Area::System, why)).chain(unmeasured).collect();
+        }
     };
     let cpu = share("processor", system.cpu, thresholds.cpu, "cpu_busy");
     let memory = share("memory", system.memory, thresholds.memory, "memory_low");
     let mut checks = vec![cpu, memory];
     checks.extend(system.disks.iter().flat_map(|disk| of_disk(disk, thresholds)));
+    checks.extend(unmeasured);
     checks
 }
 
@@ -99,26 +108,37 @@ fn of_disk(disk: &DiskSeen, thresholds: &Thresholds) -> Vec<Check> {
     std::iter::once(check).chain(inodes).collect()
 }
 
-/// What the unit complained of lately; nothing where there is no unit.
+/// What each unit complained of lately; nothing where there is no unit.
 pub(super) fn journal(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
-    let Some(journal) = &facts.journal else { return Vec::new() };
-    let Errors { count, newest } = match journal {
-        Ok(errors) => errors,
-        Err(why) => return vec![Check::unknown(Area::Journal, why).about(&facts.unit)],
+    let units = match &facts.journal {
+        None => return Vec::new(),
+        Some(Ok(units)) => units,
+        Some(Err(why)) => return vec![Check::unknown(Area::Journal, why).about(&facts.unit)],
     };
-    let window = span(thresholds.journal_window);
-    let figure =
-        format!("{} in {window}", many(usize::try_from(*count).unwrap_or(usize::MAX), "error"));
-    let threshold = format!("{} or more", thresholds.journal_errors);
-    let amiss = (*count >= thresholds.journal_errors).then(|| {
+    let complains = |of_unit: &&Errors| of_unit.count >= thresholds.journal_errors;
+    let amiss = units.iter().filter(complains).map(|Errors { unit, count, newest }| {
         let newest = newest.as_deref().map(|text| format!(", the last: {}", printable(text)));
         let message = format!("it complains{}", newest.unwrap_or_default());
         Check::new(Area::Journal, "errors", Level::Warning, message)
-            .advise(format!("read them: `journalctl -u {} -p err -n 50`", facts.unit))
+            .about(unit)
+            .measured(in_window(*count, thresholds), most_errors(thresholds))
+            .advise(format!("read them: `journalctl -u {unit} -p err -n 50`"))
     });
-    let checks = or_well(amiss.into_iter().collect(), || {
-        Check::new(Area::Journal, "quiet", Level::Healthy, "it has little to complain of")
-    });
-    let checks = checks.into_iter();
-    checks.map(|check| check.about(&facts.unit).measured(&*figure, &*threshold)).collect()
+    or_well(amiss.collect(), || {
+        let message = "it has little to complain of";
+        let most = units.iter().max_by_key(|of_unit| of_unit.count);
+        let (unit, count) = most.map_or((&facts.unit, 0), |of_unit| (&of_unit.unit, of_unit.count));
+        Check::new(Area::Journal, "quiet", Level::Healthy, message)
+            .about(unit)
+            .measured(in_window(count, thresholds), most_errors(thresholds))
+    })
+}
+
+fn in_window(count: u32, thresholds: &Thresholds) -> String {
+    let errors = many(usize::try_from(count).unwrap_or(usize::MAX), "error");
+    format!("{errors} in {}", span(thresholds.journal_window))
+}
+
+fn most_errors(thresholds: &Thresholds) -> String {
+    format!("{} or more", thresholds.journal_errors)
 }

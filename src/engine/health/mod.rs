@@ -16,6 +16,8 @@ mod local;
 mod sources;
 
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ pub use self::check::{Area, Check, Report};
 pub use self::concerns::concerns;
 pub use self::facts::{
     BreakerSeen, CountsSeen, DiskSeen, Errors, Facts, Known, Pool, SourceSeen, StateSeen, System,
-    Thresholds,
+    Thresholds, by_unit,
 };
 pub use self::sources::standings;
 
@@ -36,11 +38,9 @@ pub fn judge(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Report {
     let checks = [
         execution::service(facts, thresholds),
         execution::execution(facts, thresholds, now),
-        sources::heartbeat(&facts.sources, thresholds, now),
-        sources::attempts(&facts.sources, thresholds),
-        sources::clients(&facts.sources, thresholds),
+        sources::sources(facts, thresholds, now),
         local::proxies(facts.pool.as_ref(), thresholds),
-        local::system(&facts.system, thresholds),
+        local::system(facts, thresholds),
         local::journal(facts, thresholds),
     ];
     Report::new(checks.into_iter().flatten().collect(), now)

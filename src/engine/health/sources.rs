@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::engine::degradation::{SourceFacts, Standing};
 use crate::engine::health::{
-    Area, Check, CountsSeen, Report, SourceSeen, StateSeen, Thresholds, many, or_well, percent,
+    Area, Check, CountsSeen, Facts, Report, SourceSeen, StateSeen, Thresholds, many, or_well,
+    percent,
 };
 use crate::engine::watch::Level;
 use crate::engine::{Moment, Status, span};
@@ -15,17 +16,32 @@ pub(super) const TOO_LONG: &str = "too_long";
 /// Attempts that must be remembered before a share of them says anything.
 const ATTEMPTS_MIN: u32 = 10;
 
+/// Heartbeat, attempts and connections of the sources; each once unknown where none could be looked at.
+pub(super) fn sources(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
+    if let Some(why) = &facts.unseen {
+        let areas = [Area::Heartbeat, Area::Sources, Area::Clients];
+        return areas.into_iter().map(|area| Check::unknown(area, why)).collect();
+    }
+    let mut checks = heartbeat(facts, thresholds, now);
+    checks.extend(attempts(&facts.sources, thresholds));
+    checks.extend(clients(&facts.sources, thresholds));
+    checks.extend(facts.breakers.as_ref().err().map(|why| Check::unknown(Area::Clients, why)));
+    checks
+}
+
 /// How long ago each worker last wrote its state. A wait whose end is known is no silence.
-pub(super) fn heartbeat(
-    sources: &[SourceSeen],
-    thresholds: &Thresholds,
-    now: Moment,
-) -> Vec<Check> {
+fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
+    let sources = &facts.sources;
     let threshold = format!("more than {}", span(thresholds.heartbeat));
     let check = |source: &SourceSeen| {
         let Some(state) = &source.state else {
+            // It has not had the time to write one.
+            if facts.is_starting(&source.name) {
+                return None;
+            }
             let message = "it has no state that can be read";
             let check = Check::new(Area::Heartbeat, "missing", Level::Warning, message);
+            let check = check.measured("none", threshold.clone());
             return Some(check.about(&source.name).advise("see `cynosure status`"));
         };
         let silence = silence(state, now);
@@ -38,9 +54,9 @@ pub(super) fn heartbeat(
         })
     };
     or_well(sources.iter().filter_map(check).collect(), || {
-        let states = sources.iter().filter_map(|source| source.state.as_ref());
-        let longest = states.map(|state| silence(state, now)).max().unwrap_or_default();
-        let message = format!("{} written in time", many(sources.len(), "state"));
+        let states: Vec<_> = sources.iter().filter_map(|source| source.state.as_ref()).collect();
+        let longest = states.iter().map(|state| silence(state, now)).max().unwrap_or_default();
+        let message = format!("{} written in time", many(states.len(), "state"));
         Check::new(Area::Heartbeat, "in_time", Level::Healthy, message)
             .measured(span(longest), threshold.clone())
     })
@@ -62,14 +78,17 @@ fn silence(state: &StateSeen, now: Moment) -> Duration {
 }
 
 /// The share of the last attempts that succeeded.
-pub(super) fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
+fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
     let rates = || {
-        let known = |source: &SourceSeen| source.counts?.rate();
+        let known = |source: &SourceSeen| source.counted()?.rate();
         sources.iter().filter_map(known)
     };
     let check = |source: &SourceSeen| {
-        let counts = source.counts?;
+        let counts = match &source.counts {
+            Ok(counts) => (*counts)?,
+            Err(why) => return Some(Check::unknown(Area::Sources, why).about(&source.name)),
+        };
         let rate = counts.rate().filter(|rate| *rate < thresholds.success_rate)?;
         let message = format!("few of its last {} attempts succeeded", counts.attempts);
         let check = Check::new(Area::Sources, "low_success_rate", Level::Warning, message)
@@ -92,11 +111,14 @@ pub(super) fn attempts(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<C
 }
 
 /// Whether the client of each source reaches anyone.
-pub(super) fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
+fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Check> {
     let limit = thresholds.connection_failures;
     let threshold = format!("{limit} or more");
     let check = |source: &SourceSeen| {
-        let counts = source.counts.filter(|counts| counts.connection_failures >= limit)?;
+        let counts = match &source.counts {
+            Ok(counts) => counts.filter(|counts| counts.connection_failures >= limit)?,
+            Err(why) => return Some(Check::unknown(Area::Clients, why).about(&source.name)),
+        };
         let rebuilt = many(usize::try_from(counts.clients_rebuilt).unwrap_or(usize::MAX), "time");
         let message =
             format!("nobody answers its requests, and its client was made anew ({rebuilt} so far)");
@@ -107,7 +129,7 @@ pub(super) fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Ch
         Some(check)
     };
     or_well(sources.iter().filter_map(check).collect(), || {
-        let failures = sources.iter().filter_map(|source| source.counts);
+        let failures = sources.iter().filter_map(SourceSeen::counted);
         let most = failures.map(|counts| counts.connection_failures).max().unwrap_or_default();
         let message = "every source reaches its server, as far as it tried";
         Check::new(Area::Clients, "connected", Level::Healthy, message)
@@ -119,7 +141,9 @@ pub(super) fn clients(sources: &[SourceSeen], thresholds: &Thresholds) -> Vec<Ch
 #[must_use]
 pub fn standings(report: &Report, sources: &[SourceSeen]) -> Vec<SourceFacts> {
     let standing = |source: &SourceSeen| {
-        let about = report.checks.iter().filter(|check| check.about == source.name);
+        let is_of_all = |check: &Check| check.about.is_empty() && check.name == Area::Sources;
+        let is_of_it = |check: &&Check| check.about == source.name || is_of_all(check);
+        let about = report.checks.iter().filter(is_of_it);
         // What is late may be so for this machine's sake, and a large mailbox takes its time.
         let told = about.filter(|check| check.name != Area::Heartbeat && check.finding != TOO_LONG);
         match told.map(|check| check.level).max() {
@@ -131,9 +155,17 @@ pub fn standings(report: &Report, sources: &[SourceSeen]) -> Vec<SourceFacts> {
     let facts = |source: &SourceSeen| SourceFacts {
         provider: source.provider.clone(),
         standing: standing(source),
-        success_rate: source.counts.and_then(|counts| counts.success_rate),
+        success_rate: source.counted().and_then(|counts| counts.success_rate),
     };
     sources.iter().map(facts).collect()
+}
+
+impl SourceSeen {
+    /// What its worker counts, where that is known and anything was counted.
+    #[must_use]
+    pub fn counted(&self) -> Option<CountsSeen> {
+        self.counts.as_ref().ok().copied().flatten()
+    }
 }
 
 impl CountsSeen {

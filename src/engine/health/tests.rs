@@ -8,13 +8,16 @@ use crate::engine::alert::Looked;
 use crate::engine::breaker::Phase;
 use crate::engine::watch::{Cure, Finding, Lately, Level, Subject, What};
 
-const NOW: Moment = Moment(1_772_874_303_000);
-const UNIT: &str = "cynosure.service";
-const HOUR: i64 = 3_600_000;
+pub(super) const NOW: Moment = Moment(1_772_874_303_000);
+pub(super) const UNIT: &str = "cynosure.service";
+pub(super) const HOUR: i64 = 3_600_000;
 
 pub(super) const LIMITS: Thresholds = Thresholds {
     restarts: 5,
     session: Duration::from_secs(2 * 86_400),
+    grace: Duration::from_secs(30),
+    stuck: Duration::from_secs(1800),
+    turn: Duration::from_secs(300),
     heartbeat: Duration::from_secs(300),
     success_rate: 0.3,
     connection_failures: 3,
@@ -29,7 +32,7 @@ pub(super) const LIMITS: Thresholds = Thresholds {
     journal_window: Duration::from_secs(900),
 };
 
-fn finding(name: &str, level: Level, what: What) -> Finding {
+pub(super) fn finding(name: &str, level: Level, what: What) -> Finding {
     Finding { level, about: Subject::Source(name.to_owned()), what, cure: Cure::None }
 }
 
@@ -37,8 +40,12 @@ fn in_order(name: &str) -> Finding {
     finding(name, Level::Healthy, What::InOrder { status: Status::Downloading })
 }
 
-fn of_unit(level: Level, what: What) -> Finding {
-    Finding { level, about: Subject::Unit(UNIT.to_owned()), what, cure: Cure::None }
+pub(super) fn of_unit(level: Level, what: What) -> Finding {
+    of(UNIT, level, what)
+}
+
+pub(super) fn of(unit: &str, level: Level, what: What) -> Finding {
+    Finding { level, about: Subject::Unit(unit.to_owned()), what, cure: Cure::None }
 }
 
 fn source(name: &str) -> SourceSeen {
@@ -54,17 +61,21 @@ fn source(name: &str) -> SourceSeen {
             quarantined: 0,
             storage_error: None,
         }),
-        counts: Some(CountsSeen {
+        counts: Ok(Some(CountsSeen {
             attempts: 10,
             success_rate: Some(0.9),
             p95: Some(Duration::from_millis(120)),
             ..CountsSeen::default()
-        }),
+        })),
     }
 }
 
-fn disk() -> DiskSeen {
+pub(super) fn disk() -> DiskSeen {
     DiskSeen { path: "/srv/mail".to_owned(), used: 0.4, free: 50_000_000_000, inodes: Some(0.1) }
+}
+
+pub(super) fn errors(unit: &str, count: u32) -> Errors {
+    Errors { unit: unit.to_owned(), count, newest: (count > 0).then(|| "503".to_owned()) }
 }
 
 /// Two sources at work, and nothing amiss.
@@ -74,11 +85,13 @@ pub(super) fn well() -> Facts {
         unit: UNIT.to_owned(),
         findings: vec![of_unit(Level::Healthy, runs), in_order("home"), in_order("work")],
         sources: vec![source("home"), source("work")],
+        unseen: None,
         breakers: Ok(Vec::new()),
         loops: Ok(Vec::new()),
         pool: None,
         system: Ok(System { cpu: Some(0.2), memory: Some(0.5), disks: vec![disk()] }),
-        journal: Some(Ok(Errors { count: 0, newest: None })),
+        unmeasured: Vec::new(),
+        journal: Some(Ok(vec![errors(UNIT, 0)])),
     }
 }
 
@@ -139,10 +152,10 @@ fn where_all_is_well_each_check_says_so_once_and_nothing_is_told() {
 fn each_source_that_is_amiss_is_named_with_figure_threshold_and_advice() {
     let mut facts = well();
     let [home, work] = &mut facts.sources[..] else { panic!("two sources") };
-    home.counts = Some(CountsSeen { success_rate: Some(0.2), ..home.counts.unwrap() });
+    home.counts = Ok(Some(CountsSeen { success_rate: Some(0.2), ..home.counted().unwrap() }));
     home.state.as_mut().unwrap().session_since = Some(Moment(NOW.0 - 60 * HOUR));
-    work.counts =
-        Some(CountsSeen { connection_failures: 4, clients_rebuilt: 1, ..work.counts.unwrap() });
+    let counts = work.counted().unwrap();
+    work.counts = Ok(Some(CountsSeen { connection_failures: 4, clients_rebuilt: 1, ..counts }));
     work.state.as_mut().unwrap().last_updated = Moment(NOW.0 - 420_000);
 
     insta::assert_snapshot!(amiss(&facts).join("\n"), @"
@@ -157,8 +170,8 @@ fn each_source_that_is_amiss_is_named_with_figure_threshold_and_advice() {
 fn nine_attempts_are_too_few_to_speak_of_a_share() {
     let mut facts = well();
     for source in &mut facts.sources {
-        source.counts =
-            Some(CountsSeen { attempts: 9, success_rate: Some(0.0), ..CountsSeen::default() });
+        let counts = CountsSeen { attempts: 9, success_rate: Some(0.0), ..CountsSeen::default() };
+        source.counts = Ok(Some(counts));
     }
 
     assert_eq!(amiss(&facts), [""; 0]);
@@ -186,7 +199,7 @@ fn a_state_that_is_missing_is_a_warning() {
     facts.sources[0].state = None;
 
     insta::assert_snapshot!(amiss(&facts).join("\n"), @"
-    WARNING: heartbeat home: it has no state that can be read | see `cynosure status`
+    WARNING: heartbeat home: it has no state that can be read | none | more than 5 min | see `cynosure status`
     ");
 }
 
@@ -242,9 +255,10 @@ fn a_pool_needs_three_that_are_healthy_or_all_it_has() {
             healthy,
             doubted: 0,
             dead: total - healthy,
+            cooling: 1.min(total - healthy),
             mean_latency: Some(Duration::from_millis(40)),
         };
-        amiss(&Facts { pool: Some(Ok(pool)), ..well() })
+        amiss(&Facts { pool: Some(Ok(Some(pool))), ..well() })
     };
 
     for (total, healthy) in [(5, 3), (3, 3), (2, 2), (1, 1)] {
@@ -252,9 +266,9 @@ fn a_pool_needs_three_that_are_healthy_or_all_it_has() {
     }
     let told = [pool(5, 2), pool(2, 1), pool(1, 0)].concat();
     insta::assert_snapshot!(told.join("\n"), @"
-    CRITICAL: proxies : 2 healthy, 0 in doubt, 3 in cooldown, 40 ms on average | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 1 healthy, 0 in doubt, 1 in cooldown, 40 ms on average | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
-    CRITICAL: proxies : 0 healthy, 0 in doubt, 1 in cooldown, 40 ms on average | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 2 of 5 healthy, 0 in doubt, 3 dead, 1 of them in cooldown, 40 ms on average | 2 of 5 | fewer than 3 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 1 of 2 healthy, 0 in doubt, 1 dead, 1 of them in cooldown, 40 ms on average | 1 of 2 | fewer than 2 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
+    CRITICAL: proxies : 0 of 1 healthy, 0 in doubt, 1 dead, 1 of them in cooldown, 40 ms on average | 0 of 1 | fewer than 1 | see which fail: `cynosure doctor`; repair them, or change `proxy.pool`
     ");
 }
 
@@ -281,12 +295,12 @@ fn a_crash_loop_is_one_warning_whoever_counted_it() {
 fn a_provider_that_is_down_is_one_concern() {
     let mut facts = well();
     for source in &mut facts.sources {
-        source.counts = Some(CountsSeen {
+        source.counts = Ok(Some(CountsSeen {
             attempts: 10,
             success_rate: Some(0.0),
             connection_failures: 12,
             ..CountsSeen::default()
-        });
+        }));
     }
     facts.findings[1] = finding(
         "home",
@@ -302,7 +316,7 @@ fn a_provider_that_is_down_is_one_concern() {
             reason: "503".to_owned(),
         },
     );
-    facts.journal = Some(Ok(Errors { count: 99, newest: Some("503".to_owned()) }));
+    facts.journal = Some(Ok(vec![errors(UNIT, 99)]));
     let without_breaker = told(&facts);
     facts.breakers = Ok(vec![BreakerSeen {
         name: "example".to_owned(),

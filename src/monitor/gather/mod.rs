@@ -7,6 +7,7 @@ mod journal;
 mod sources;
 mod system;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use self::sources::Gathered;
 use self::system::Meter;
+use crate::disk::Room;
 use crate::engine::Moment;
-use crate::engine::health::{Errors, Facts, Known, System};
+use crate::engine::health::{Facts, Known, System};
 use crate::engine::span;
 use crate::engine::watch::{Finding, Subject, What};
 
@@ -50,6 +52,8 @@ pub struct Gatherers {
     meter: Arc<Mutex<Meter>>,
     sources: Busy,
     system: Busy,
+    /// By folder: what hangs on one disk does not keep another from being measured.
+    folders: Mutex<BTreeMap<PathBuf, Busy>>,
     journal: Busy,
 }
 
@@ -61,25 +65,51 @@ impl Gatherers {
     #[must_use]
     pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Moment) -> Facts {
         let sources = start(&self.sources, {
-            let scope = scope.clone();
-            move || Ok(sources::gather(&scope, now))
+            let (scope, units) = (scope.clone(), sources::units(&scope.unit, &findings));
+            move || Ok(sources::gather(&scope, &units, now))
         });
         let system = start(&self.system, {
-            let (folders, meter) = (scope.folders(), Arc::clone(&self.meter));
-            move || meter.lock().unwrap_or_else(PoisonError::into_inner).look(&folders)
+            let meter = Arc::clone(&self.meter);
+            move || Ok(meter.lock().unwrap_or_else(PoisonError::into_inner).look())
         });
-        let journal = has_unit(&findings).then(|| {
-            let (unit, window) = (scope.unit.clone(), scope.journal_window);
-            let timeout = scope.timeout;
-            start(&self.journal, move || journal::errors(&unit, window, timeout, now))
+        let rooms = self.measure(scope);
+        let units = with_a_journal(&findings);
+        let journal = (!units.is_empty()).then(|| {
+            let (window, timeout) = (scope.journal_window, scope.timeout);
+            start(&self.journal, move || journal::errors(&units, window, timeout, now))
         });
         let gathered: Known<Gathered> = sources.wait(scope.timeout);
         let system: Known<System> = system.wait(scope.timeout);
-        let journal: Option<Known<Errors>> = journal.map(|journal| journal.wait(scope.timeout));
-        let Gathered { sources, breakers, loops, pool } =
+        let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
+        let (disks, unmeasured) = system::disks(rooms);
+        let journal = journal.map(|journal| journal.wait(scope.timeout));
+        let Gathered { sources, unseen, breakers, loops, pool } =
             gathered.unwrap_or_else(|why| Gathered::unknown(scope, &why));
-        let unit = scope.unit.clone();
-        Facts { unit, findings, sources, breakers, loops, pool, system, journal }
+        Facts {
+            unit: scope.unit.clone(),
+            findings,
+            sources,
+            unseen,
+            breakers,
+            loops,
+            pool,
+            system: system.map(|system| System { disks, ..system }),
+            unmeasured,
+            journal,
+        }
+    }
+
+    /// Begins to measure the disk under each folder.
+    fn measure(&self, scope: &Scope) -> Vec<(PathBuf, Looking<Room>)> {
+        let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders = scope.folders();
+        known.retain(|folder, _| folders.contains(folder));
+        let begin = |folder: PathBuf| {
+            let busy = known.entry(folder.clone()).or_default();
+            let measured = folder.clone();
+            (folder, start(busy, move || system::room_under(&measured)))
+        };
+        folders.into_iter().map(begin).collect()
     }
 }
 
@@ -90,15 +120,17 @@ impl Scope {
     }
 }
 
-/// Whether systemd knows the unit, so that it has a journal.
-fn has_unit(findings: &[Finding]) -> bool {
-    let unit = findings.iter().find(|finding| matches!(finding.about, Subject::Unit(_)));
-    unit.is_some_and(|finding| {
-        !matches!(
-            finding.what,
-            What::NoSystemd { .. } | What::NotInstalled | What::UnitUntold { .. }
+/// The units that systemd knows, so that they have a journal.
+fn with_a_journal(findings: &[Finding]) -> Vec<String> {
+    let of_unit = |finding: &Finding| match (&finding.about, &finding.what) {
+        (
+            Subject::Unit(_),
+            What::NoSystemd { .. } | What::NotInstalled | What::UnitUntold { .. },
         )
-    })
+        | (Subject::Source(_), _) => None,
+        (Subject::Unit(name), _) => Some(name.clone()),
+    };
+    findings.iter().filter_map(of_unit).collect()
 }
 
 /// One who looks.

@@ -1,37 +1,48 @@
 //! What the workers wrote: states, figures, breakers, restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::disk::{RealDisk, is_alive};
 use crate::engine::breaker::Phase;
 use crate::engine::figures::{Figures, Histogram, ProxyFigures};
-use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen};
-use crate::engine::{Cause, Moment, Status};
+use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen, by_unit};
+use crate::engine::watch::{Finding, Subject};
+use crate::engine::{Cause, Failure, Moment, Status};
 use crate::monitor::gather::{Named, Scope};
 use crate::state::{
-    BreakersFile, ExecutionState, FIGURES_FILE, Found, STATE_FILE, examine, examine_figures,
+    BreakersFile, ExecutionState, FIGURES_FILE, FiguresFound, Found, STATE_FILE, examine,
+    examine_figures,
 };
 use crate::systemd::RestartsFile;
 
 /// All of it.
 pub(super) struct Gathered {
     pub sources: Vec<SourceSeen>,
+    /// Why there is nothing of it.
+    pub unseen: Option<String>,
     pub breakers: Known<Vec<BreakerSeen>>,
     pub loops: Known<Vec<(String, u32)>>,
-    pub pool: Option<Known<Pool>>,
+    pub pool: Option<Known<Option<Pool>>>,
 }
+
+/// The units that were found, and the sources of each.
+pub(super) type Units = BTreeMap<String, BTreeSet<String>>;
 
 /// What one source left.
 struct Left {
     state: Option<ExecutionState>,
-    figures: Option<Figures>,
+    /// None before anything was counted.
+    figures: Known<Option<Figures>>,
 }
 
 impl Gathered {
     /// Where nothing could be read.
     pub(super) fn unknown(scope: &Scope, why: &str) -> Self {
+        let sources = scope.sources.iter().map(|named| seen(named, None, Err(why.to_owned())));
         Self {
-            sources: scope.sources.iter().map(|named| seen(named, None, None)).collect(),
+            sources: sources.collect(),
+            unseen: Some(why.to_owned()),
             breakers: Err(why.to_owned()),
             loops: Err(why.to_owned()),
             pool: scope.has_pool.then(|| Err(why.to_owned())),
@@ -39,21 +50,34 @@ impl Gathered {
     }
 }
 
+/// Which unit runs which sources, as the watch found it.
+pub(super) fn units(unit: &str, findings: &[Finding]) -> Units {
+    // Restarts of the one unit are counted also where it is not found.
+    let mut units = Units::from([(unit.to_owned(), BTreeSet::new())]);
+    for (unit, finding) in by_unit(unit, findings) {
+        let sources = units.entry(unit.to_owned()).or_default();
+        if let Subject::Source(name) = &finding.about {
+            sources.insert(name.clone());
+        }
+    }
+    units
+}
+
 /// Reads everything, and changes nothing.
-pub(super) fn gather(scope: &Scope, now: Moment) -> Gathered {
+pub(super) fn gather(scope: &Scope, units: &Units, now: Moment) -> Gathered {
     let left: Vec<Left> = scope.sources.iter().map(|named| left(scope, named)).collect();
     let recent = recent(scope, &left, now);
     let sources = scope.sources.iter().zip(&left).map(|(named, left)| {
-        let counts = left.figures.as_ref().map(|figures| {
-            let recent = recent.get(named.provider.as_str());
-            counts(figures, recent)
-        });
+        let recent = recent.get(named.provider.as_str());
+        let figures = left.figures.as_ref().map_err(String::clone);
+        let counts = figures.map(|figures| figures.as_ref().map(|figures| counts(figures, recent)));
         seen(named, left.state.as_ref(), counts)
     });
     Gathered {
         sources: sources.collect(),
+        unseen: None,
         breakers: breakers(scope),
-        loops: loops(scope, &left),
+        loops: loops(scope, units, &left),
         pool: pool(scope, &left),
     }
 }
@@ -65,10 +89,24 @@ fn left(scope: &Scope, named: &Named) -> Left {
         // The watch tells why.
         Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
     };
-    Left { state, figures: examine_figures(&RealDisk, &dir.join(FIGURES_FILE)).read() }
+    let path = dir.join(FIGURES_FILE);
+    let figures = match examine_figures(&RealDisk, &path) {
+        FiguresFound::Absent => Ok(None),
+        FiguresFound::Read(figures) => Ok(Some(*figures)),
+        FiguresFound::Unusable { why } => Err(unreadable(&path, &why)),
+    };
+    Left { state, figures }
 }
 
-fn seen(named: &Named, state: Option<&ExecutionState>, counts: Option<CountsSeen>) -> SourceSeen {
+fn unreadable(path: &Path, why: &str) -> String {
+    format!("{} cannot be read: {why}", path.display())
+}
+
+fn seen(
+    named: &Named,
+    state: Option<&ExecutionState>,
+    counts: Known<Option<CountsSeen>>,
+) -> SourceSeen {
     let Named { name, provider } = named.clone();
     SourceSeen { name, provider, state: state.map(state_seen), counts }
 }
@@ -109,7 +147,7 @@ fn counts(figures: &Figures, recent: Option<&Histogram>) -> CountsSeen {
 fn recent<'a>(scope: &'a Scope, left: &[Left], now: Moment) -> BTreeMap<&'a str, Histogram> {
     let mut recent: BTreeMap<&str, Histogram> = BTreeMap::new();
     for (named, left) in scope.sources.iter().zip(left) {
-        if let Some(figures) = &left.figures {
+        if let Ok(Some(figures)) = &left.figures {
             let of_provider = recent.entry(&named.provider).or_default();
             of_provider.add(&figures.requests.recent.together(now));
         }
@@ -119,9 +157,7 @@ fn recent<'a>(scope: &'a Scope, left: &[Left], now: Moment) -> BTreeMap<&'a str,
 
 fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
     let file = BreakersFile::new(&scope.state_dir);
-    let memories = file.examine().map_err(|failure| failure.detail)?;
-    let memories =
-        memories.map_err(|why| format!("{} cannot be read: {why}", file.path().display()))?;
+    let memories = readable(file.path(), file.examine())?;
     let seen = memories.into_iter().map(|(name, memory)| BreakerSeen {
         name,
         phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
@@ -130,14 +166,25 @@ fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
     Ok(seen.collect())
 }
 
-/// The restarts that have become a loop, of the unit and of sources that are still configured.
-fn loops(scope: &Scope, left: &[Left]) -> Known<Vec<(String, u32)>> {
-    let restarts = RestartsFile::new(&scope.state_dir).look().map_err(|failure| failure.detail)?;
+fn readable<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> Known<T> {
+    examined.map_err(|failure| failure.detail)?.map_err(|why| unreadable(path, &why))
+}
+
+/// The restarts that have become a loop, of the units and of sources that are still configured. A
+/// unit is as far as the furthest of its sources, or of all where none is its own.
+fn loops(scope: &Scope, units: &Units, left: &[Left]) -> Known<Vec<(String, u32)>> {
+    let file = RestartsFile::new(&scope.state_dir);
+    let restarts = readable(file.path(), file.examine())?;
     let progress = |left: &Left| left.state.as_ref().map(|state| state.last_progress);
     let of_sources = scope.sources.iter().zip(left);
-    let of_sources = of_sources.map(|(named, left)| (named.name.as_str(), progress(left)));
-    let newest = left.iter().filter_map(progress).max();
-    let all = of_sources.chain([(scope.unit.as_str(), newest)]);
+    let of_sources: Vec<(&str, Option<Moment>)> =
+        of_sources.map(|(named, left)| (named.name.as_str(), progress(left))).collect();
+    let of_units = units.iter().map(|(unit, sources)| {
+        let is_its_own = |name: &str| sources.is_empty() || sources.contains(name);
+        let its_own = of_sources.iter().filter(|(name, _)| is_its_own(name));
+        (unit.as_str(), its_own.filter_map(|(_, progress)| *progress).max())
+    });
+    let all = of_sources.iter().copied().chain(of_units);
     let looping = all.filter_map(|(name, progress)| {
         let restarts = restarts.get(name)?;
         let is_looping = restarts.is_looping(progress.unwrap_or_default());
@@ -147,14 +194,17 @@ fn loops(scope: &Scope, left: &[Left]) -> Known<Vec<(String, u32)>> {
 }
 
 /// What a worker that has left knew of the proxies says nothing of them now.
-fn pool(scope: &Scope, left: &[Left]) -> Option<Known<Pool>> {
+fn pool(scope: &Scope, left: &[Left]) -> Option<Known<Option<Pool>>> {
     let running = || left.iter().filter(|left| left.state.as_ref().is_some_and(is_running));
-    if !scope.has_pool || running().next().is_none() {
+    if !scope.has_pool {
         return None;
     }
-    let told = running().filter_map(|left| left.figures.as_ref()?.proxies);
+    if running().next().is_none() {
+        return Some(Ok(None));
+    }
+    let told = running().filter_map(|left| left.figures.as_ref().ok()?.as_ref()?.proxies);
     let worst = told.min_by_key(|proxies| proxies.healthy).map(pool_seen);
-    Some(worst.ok_or_else(|| "no worker has told yet".to_owned()))
+    Some(worst.map(Some).ok_or_else(|| "no worker has told yet".to_owned()))
 }
 
 fn pool_seen(figures: ProxyFigures) -> Pool {
@@ -163,6 +213,85 @@ fn pool_seen(figures: ProxyFigures) -> Pool {
         healthy: figures.healthy,
         doubted: figures.doubted,
         dead: figures.dead,
+        cooling: figures.cooling,
         mean_latency: figures.mean_latency_millis.map(std::time::Duration::from_millis),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::watch::{Cure, Level, What};
+    use crate::state::save_figures;
+
+    const NOW: Moment = Moment(1_772_874_303_000);
+    const UNIT: &str = "cynosure.service";
+    const INSTANCE: &str = "cynosure@work.service";
+
+    fn scope(state_dir: PathBuf) -> Scope {
+        let named = |name: &str| Named { name: name.to_owned(), provider: "example".to_owned() };
+        Scope {
+            archive_dir: state_dir.clone(),
+            state_dir,
+            sources: vec![named("home"), named("work")],
+            unit: UNIT.to_owned(),
+            has_pool: true,
+            journal_window: Duration::from_secs(900),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn found() -> Vec<Finding> {
+        let finding =
+            |about, what| Finding { level: Level::Healthy, about, what, cure: Cure::None };
+        let unit = |name: &str| finding(Subject::Unit(name.to_owned()), What::UnitTurns);
+        let source = |name: &str| finding(Subject::Source(name.to_owned()), What::NeverRun);
+        vec![unit(UNIT), source("home"), unit(INSTANCE), source("work")]
+    }
+
+    #[test]
+    fn restarts_are_looked_for_under_every_unit_that_was_found() {
+        let home = tempfile::tempdir().unwrap();
+        let file = RestartsFile::new(home.path());
+        for _ in 0..9 {
+            file.ask(INSTANCE, Moment(0), NOW).unwrap();
+        }
+
+        let units = units(UNIT, &found());
+        let gathered = gather(&scope(home.path().to_owned()), &units, NOW);
+
+        assert_eq!(gathered.loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
+        assert_eq!(units[INSTANCE], ["work".to_owned()].into());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_known_and_what_is_absent_is_nothing_yet() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path();
+        let all = || gather(&scope(dir.to_owned()), &units(UNIT, &found()), NOW);
+        let before = all();
+        assert!(before.sources.iter().all(|source| matches!(source.counts, Ok(None))));
+        assert_eq!((before.loops, before.breakers.unwrap().len()), (Ok(Vec::new()), 0));
+        assert!(matches!(before.pool, Some(Ok(None))), "no worker runs that could tell");
+
+        for name in ["home", "work"] {
+            fs_err::create_dir(dir.join(name)).unwrap();
+        }
+        fs_err::write(dir.join("home").join(FIGURES_FILE), "{\"schema\":").unwrap();
+        let path = dir.join("work").join(FIGURES_FILE);
+        save_figures(&RealDisk, &path, &Figures::default(), NOW).unwrap();
+        for file in [BreakersFile::new(dir).path(), RestartsFile::new(dir).path()] {
+            fs_err::write(file, "rot").unwrap();
+        }
+        let after = all();
+
+        let [broken, whole] = &after.sources[..] else { panic!("two sources") };
+        assert!(broken.counts.as_ref().unwrap_err().contains("figures.json cannot be read: EOF"));
+        assert!(whole.counted().is_some());
+        assert!(after.loops.unwrap_err().contains("restarts.json cannot be read: expected"));
+        assert!(after.breakers.unwrap_err().contains("breakers.json cannot be read: expected"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::disk::room;
+use crate::disk::{Room, room};
 use crate::engine::health::{DiskSeen, Known, System};
 
 const STAT_FILE: &str = "/proc/stat";
@@ -33,14 +33,11 @@ struct Ticks {
 }
 
 impl Meter {
-    /// Looks at the machine and at the disks that `folders` are on. It blocks for a moment the first time.
-    pub(super) fn look(&mut self, folders: &[PathBuf]) -> Known<System> {
+    /// Looks at processors and memory. It blocks for a moment the first time.
+    pub(super) fn look(&mut self) -> System {
         let memory = fs_err::read_to_string(MEMORY_FILE).ok();
-        Ok(System {
-            cpu: self.cpu(),
-            memory: memory.as_deref().and_then(memory_used),
-            disks: disks(folders)?,
-        })
+        let memory = memory.as_deref().and_then(memory_used);
+        System { cpu: self.cpu(), memory, disks: Vec::new() }
     }
 
     fn cpu(&mut self) -> Option<f64> {
@@ -112,32 +109,39 @@ fn memory_used(text: &str) -> Option<f64> {
     (total > 0).then(|| total.saturating_sub(available) as f64 / total as f64)
 }
 
-/// The filesystems under the folders, each once. A folder that is not there yet will be made in the
-/// nearest one that is.
-fn disks(folders: &[PathBuf]) -> Known<Vec<DiskSeen>> {
-    let mut seen = Vec::new();
-    let mut ids = Vec::new();
-    for folder in folders {
-        let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
-        let found = standing
-            .map(room)
-            .find(|found| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
-        let room = match found.unwrap_or_else(|| room(Path::new("."))) {
-            Ok(room) => room,
-            Err(error) => return Err(format!("{}: {error}", folder.display())),
-        };
-        if ids.contains(&room.id) {
-            continue;
+/// Measures the filesystem under a folder. One that is not there yet will be made in the nearest one
+/// that is.
+pub(super) fn room_under(folder: &Path) -> Known<Room> {
+    let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let found = standing
+        .map(room)
+        .find(|found| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
+    found.unwrap_or_else(|| room(Path::new("."))).map_err(|error| error.to_string())
+}
+
+/// The filesystems under the folders, each once, and the folders under which there is none that could
+/// be measured.
+pub(super) fn disks(
+    rooms: impl Iterator<Item = (PathBuf, Known<Room>)>,
+) -> (Vec<DiskSeen>, Vec<(String, String)>) {
+    let (mut seen, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for (folder, room) in rooms {
+        let path = folder.display().to_string();
+        match room {
+            Ok(room) if ids.contains(&room.id) => {}
+            Ok(room) => {
+                ids.push(room.id);
+                seen.push(DiskSeen {
+                    path,
+                    used: room.share_used(),
+                    free: room.free,
+                    inodes: room.share_of_inodes(),
+                });
+            }
+            Err(why) => unmeasured.push((path, why)),
         }
-        ids.push(room.id);
-        seen.push(DiskSeen {
-            path: folder.display().to_string(),
-            used: room.share_used(),
-            free: room.free,
-            inodes: room.share_of_inodes(),
-        });
     }
-    Ok(seen)
+    (seen, unmeasured)
 }
 
 #[cfg(test)]
@@ -194,14 +198,27 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_measured_and_a_disk_of_two_folders_once() {
+    fn this_machine_is_measured() {
+        let system = Meter::default().look();
+
+        let share = system.memory.unwrap();
+        assert!((0.0..=1.0).contains(&share), "{system:?}");
+    }
+
+    #[test]
+    fn a_disk_of_two_folders_is_measured_once_and_one_that_cannot_be_hides_no_other() {
         let home = tempfile::tempdir().unwrap();
-        let folders = [home.path().join("state"), home.path().join("not/there/yet")];
+        fs_err::write(home.path().join("file"), "").unwrap();
+        let folders = ["state", "file/in/it", "not/there/yet"].map(|name| home.path().join(name));
+        let broken = folders[1].display().to_string();
 
-        let system = Meter::default().look(&folders).unwrap();
+        let rooms = folders.into_iter().map(|folder| (folder.clone(), room_under(&folder)));
+        let (disks, unmeasured) = disks(rooms);
 
-        assert_eq!(system.disks.len(), 1);
-        let within = |share: Option<f64>| share.is_some_and(|share| (0.0..=1.0).contains(&share));
-        assert!(within(system.memory) && within(Some(system.disks[0].used)), "{system:?}");
+        assert_eq!(disks.len(), 1);
+        assert!((0.0..=1.0).contains(&disks[0].used), "{disks:?}");
+        assert_eq!(unmeasured.len(), 1, "{unmeasured:?}");
+        assert_eq!(unmeasured[0].0, broken);
+        assert!(unmeasured[0].1.contains("Not a directory"), "{unmeasured:?}");
     }
 }

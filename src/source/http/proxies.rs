@@ -76,7 +76,7 @@ impl PoolHealth {
     /// How many of them are how.
     #[must_use]
     pub fn figures(&self) -> ProxyFigures {
-        ProxyFigures::of(self.pool().health().iter())
+        ProxyFigures::of(self.pool().health().iter(), self.now())
     }
 
     fn choose(&self, tried: &BTreeSet<ProxyNo>) -> Option<(ProxyNo, Moment)> {

@@ -9,7 +9,7 @@ use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::commands::home::{Home, Ran, Running, silent};
+use crate::commands::home::{Home, Ran, Running, UNCONCERNED, answering, silent};
 use crate::commands::watching::{fresh, publish};
 use crate::hostile::{Act, Hostile, plain};
 
@@ -224,14 +224,23 @@ async fn each_completed_session_asks_for_the_ping() {
         home.write("state/work/figures.json", &figures);
     };
 
-    let mut pings = Vec::new();
-    for sessions in [7, 7, 8, 8, 9] {
+    // Before the first session nothing was counted.
+    cynosure(&home, &["check", "--alert"]).await;
+    let mut pings = vec![hook.asked().len()];
+    for sessions in [1, 1, 2, 2, 5] {
         complete(sessions);
         cynosure(&home, &["check", "--alert"]).await;
         pings.push(hook.asked().len());
     }
+    assert_eq!(pings, [0, 1, 1, 2, 2, 3], "several between two looks are one");
 
-    assert_eq!(pings, [0, 0, 1, 1, 2]);
+    home.write("state/work/figures.json", "{\"schema\":");
+    let unreadable = cynosure(&home, &["check", "--alert"]).await;
+    complete(5);
+    cynosure(&home, &["check", "--alert"]).await;
+
+    assert!(unreadable.out.contains("figures.json cannot be read"), "{}", unreadable.out);
+    assert_eq!((unreadable.code, hook.asked().len()), (Some(3), 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,4 +358,58 @@ async fn a_monitor_that_can_write_nothing_down_says_at_least_that_and_once() {
 
     let told = bodies(&hook);
     assert_eq!((told.len(), &told[0]["alerts"][0]["cause"]), (1, &"monitor.cannot_write".into()));
+}
+
+#[test]
+fn a_worker_is_untouched_by_receivers_that_take_nothing_and_what_they_never_take_is_told_as_lost() {
+    let broken = answering(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let slow = silent();
+    let urls = [
+        ("broken", format!("http://{broken}/")),
+        ("down", "http://127.0.0.1:9/".to_owned()),
+        ("slow", format!("http://{}/", slow.local_addr().unwrap())),
+    ];
+    let home = Home::served(300);
+    let mut text = home.read("config.toml");
+    for (name, url) in &urls {
+        text.push_str(&format!("[alert.webhook.{name}]\nurl = \"{url}\"\nshape = \"json\"\n"));
+    }
+    // There is always something to tell: nobody has this much memory.
+    text.push_str(&UNCONCERNED.replace("memory = 1.0", "memory = 0.001"));
+    text.push_str("[alert]\ntimeout = \"400ms\"\n[monitor]\ninterval = \"10ms\"\n");
+    home.write("config.toml", &text);
+    home.configure("[restart]", "[restart]\nhealth_check_interval = \"10ms\"");
+    let mut monitor = home.start(&["monitor"]);
+    for _ in &urls {
+        monitor.log_until("alerts not delivered, tried again");
+    }
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "listed 300 = stored 300 + gone 0 + quarantined 0\n");
+    assert_eq!((home.cynosure(&["verify"]).code, home.served_again()), (Some(0), 0));
+    assert!(monitor.0.try_wait().unwrap().is_none(), "the monitor is still there");
+    monitor.signal(Signal::TERM);
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
+
+    // Two days have passed for what waits.
+    let mut outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
+    let words = outbox["words"].as_array_mut().unwrap();
+    assert!(!words.is_empty());
+    let then = Moment(RealWorld.now().0 - 2 * 86_400_000).to_string();
+    words.iter_mut().for_each(|word| word["queued_at"] = then.clone().into());
+    home.write("state/outbox.json", &outbox.to_string());
+    let mut monitor = home.start(&["monitor"]);
+    for _ in &urls {
+        monitor.log_until("alerts could not be delivered and are lost");
+    }
+    monitor.signal(Signal::TERM);
+    monitor.0.wait().unwrap();
+
+    let alerts: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
+    let lost = alerts["alerts"].as_array().unwrap().iter();
+    let lost = lost.filter(|alert| alert["cause"] == "channel.lost" && alert["ended_at"].is_null());
+    let about: Vec<&Value> = lost.map(|alert| &alert["about"]).collect();
+    assert_eq!(about, ["webhook broken", "webhook down", "webhook slow"]);
 }
