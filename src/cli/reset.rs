@@ -12,6 +12,7 @@ use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::disk::{Disk, Lock, RealDisk, storage_failure};
 use crate::engine::Failure;
+use crate::state::FIGURES_FILE;
 
 /// A file that is to go, and what is lost with it.
 #[derive(Debug)]
@@ -58,10 +59,12 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
 ///
 /// The state goes first: a ledger without one is a source that goes on as it was. The lock stays.
 fn plan(dir: &Path) -> Result<Vec<Removal>, Failure> {
-    let (state, ledger) = (state_file(dir), ledger_file(dir));
+    let (state, figures, ledger) = (state_file(dir), dir.join(FIGURES_FILE), ledger_file(dir));
     let known = [
         (&state, "", "what it was doing, and why"),
         (&state, ".unreadable-", "a broken state file that was kept"),
+        (&figures, "", "its counts of requests, items and durations"),
+        (&figures, ".unreadable-", "broken counts that were kept"),
         (&ledger, "-wal", "the ledger's last changes"),
         (&ledger, "-shm", "an index of those"),
         (&ledger, ".new", "a ledger that was never finished"),

@@ -225,6 +225,7 @@ fn a_reset_shows_what_goes_and_does_it_only_when_told() {
     REMOVED FROM state/demo | WITH IT GOES
     execution_state.json | what it was doing, and why
     execution_state.json.unreadable-1 | a broken state file that was kept
+    figures.json | its counts of requests, items and durations
     ledger.sqlite | what is listed, stored and failed, and the history
 
     The archive HOME/downloads is kept.
