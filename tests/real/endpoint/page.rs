@@ -126,6 +126,26 @@ fn it_says_when_it_is_no_longer_live() {
 }
 
 #[test]
+fn it_notices_what_came_and_went_while_nobody_answered() {
+    let Some(mut browser) = Browser::start() else { return };
+    let mut stage = Stage::show(storm());
+    browser.go(&stage.url("/"));
+    browser.until(LIVE);
+
+    for (change, now_there) in [("removed", false), ("added", true)] {
+        stage = stage.away(|snapshot| match change {
+            "added" => snapshot.sources.push(source("home", "idle")),
+            _ => snapshot.sources.retain(|source| source.name != "home"),
+        });
+
+        browser.wait_for("Page.loadEventFired");
+        browser.until(LIVE);
+        let is_there = browser.evaluate("document.getElementById('source-home') !== null");
+        assert_eq!(is_there, now_there, "{change}");
+    }
+}
+
+#[test]
 fn every_part_is_reached_by_keyboard() {
     let Some(mut browser) = Browser::start() else { return };
     let stage = Stage::show(storm());
