@@ -18,7 +18,7 @@ use super::Offer;
 use super::guard::{Refusal, Token, admit};
 use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
 use crate::endpoint::answer::{Answer, HTML, METRICS, answer, json, problem, seconds, set};
-use crate::endpoint::page::{self, Near};
+use crate::endpoint::page::{self, NEAR_MAX, Near};
 use crate::endpoint::route::{Astray, Focus, Route};
 use crate::endpoint::view::{Lookout, Snapshot, Untold};
 use crate::endpoint::{documents, events};
@@ -37,9 +37,6 @@ const STREAMS_MAX: usize = 16;
 
 /// When to come again where it is too much at once.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
-
-/// Entries of the lists about one source on the page: what fits before a person would rather use the command.
-const NEAR_MAX: usize = 50;
 
 /// What all connections share.
 #[derive(Debug)]
