@@ -1,4 +1,4 @@
-//! One request and its answer: counted, admitted, routed, answered in time.
+//! One request and its answer: judged, counted, routed, answered in time.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -78,21 +78,18 @@ impl Service {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Result<Answer, Infallible> {
-        let path = request.uri().path();
-        let purpose = match path {
-            "/health" | "/metrics" => Purpose::Probe,
-            _ => Purpose::Look,
+        let admitted =
+            admit(self.token.as_ref(), request.version(), request.uri(), request.headers());
+        let purpose = match (admitted, request.uri().path()) {
+            (Err(_), _) => Purpose::Stranger,
+            (Ok(()), "/health" | "/metrics") => Purpose::Probe,
+            (Ok(()), _) => Purpose::Look,
         };
         let allowance = self.count(peer, purpose);
-        let mut answer = if allowance.is_granted {
-            let admitted =
-                admit(self.token.as_ref(), request.version(), request.uri(), request.headers());
-            match admitted {
-                Ok(()) => self.routed(&request).await,
-                Err(refusal) => refused(refusal),
-            }
-        } else {
-            too_many(&allowance)
+        let mut answer = match admitted {
+            _ if !allowance.is_granted => too_many(&allowance),
+            Ok(()) => self.routed(&request).await,
+            Err(refusal) => refused(refusal),
         };
         show_limits(&mut answer, purpose, &allowance);
         if !request.body().is_end_stream() {
@@ -309,7 +306,11 @@ fn refused(refusal: Refusal) -> Answer {
         }
         Refusal::WrongName => problem(
             StatusCode::MISDIRECTED_REQUEST,
-            "without a token only localhost and addresses of this machine itself are answered",
+            "without a token only localhost and loopback addresses such as 127.0.0.1 are answered",
+        ),
+        Refusal::Foreign => problem(
+            StatusCode::FORBIDDEN,
+            "pages from elsewhere may lead here, and not load anything from here",
         ),
         Refusal::NoName => problem(StatusCode::BAD_REQUEST, "the request needs one valid Host"),
     }
@@ -352,6 +353,7 @@ fn prefers_json(accept: &str) -> bool {
     weight("application/json") > text
 }
 
+        Purpose::Stranger => "stranger",
 #[cfg(test)]
 mod tests {
     use super::*;
