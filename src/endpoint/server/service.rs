@@ -132,6 +132,9 @@ impl Service {
             Err(_elapsed) => unavailable("it takes too long to find out; the disk may be busy"),
         }
     }
+        if !request.body().is_end_stream() {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "nothing here takes a body: send none");
+        }
 
     async fn of_route(
         self: &Arc<Self>,
