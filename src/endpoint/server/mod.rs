@@ -27,6 +27,7 @@ pub use self::guard::Token;
 pub use self::listen::{Listening, NotListening};
 
 use self::patient::Patient;
+use self::service::BLOCKING_MAX;
 pub(super) use self::service::Service;
 use crate::endpoint::view::Lookout;
 
@@ -42,9 +43,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
-
-/// Calls that block at once: a look at everything, and a few ledgers.
-const BLOCKING_MAX: usize = 4;
 
 /// How long answers may go on after the end was asked for: far less than a unit has for its stop.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
