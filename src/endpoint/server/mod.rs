@@ -132,6 +132,7 @@ async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut guests = Guests::default();
+    let mut has_complained = false;
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
@@ -139,10 +140,17 @@ async fn serve(
         tokio::select! {
             (accepted, ..) = select_all(accepts) => match accepted {
                 Ok((stream, peer)) => {
+                    has_complained = false;
                     guests.admit(converse(Arc::clone(service), stream, peer, stopped.clone()));
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection: {error}");
+                    // It fails again after each pause until files are free, and a log needs that once.
+                    if has_complained {
+                        debug!(%error, "cannot accept a connection");
+                    } else {
+                        warn!("cannot accept connections, and tries again: {error}");
+                    }
+                    has_complained = true;
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
