@@ -58,18 +58,15 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
     loop {
         ground = reread(&common, ground);
         metrics.follow(&ground);
-        tokio::select! {
-            () = RealWorld.offload(serving.following(&ground)) => {}
-            exit = signals.heard() => return Ok(stopping(&notifier, exit)),
-        };
         let now = RealWorld.now();
+        // Neither a look nor a restart waits for those who only want to see.
+        drop(tokio::spawn(RealWorld.offload(serving.beside(&ground, now))));
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let looking = RealWorld.offload(move || monitor.round(now));
         let round = tokio::select! {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
         };
-        serving.note_day(now);
         seen.tell(&round, now);
         let status = status(&round, ground.loaded.settings.sources.len());
         notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);

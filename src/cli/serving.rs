@@ -1,13 +1,13 @@
 //! The endpoint beside the monitor: begun, begun anew when its settings change, and ended.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use secrecy::ExposeSecret;
 use tracing::{error, info, warn};
 
 use crate::cli::board::Board;
 use crate::cli::place::Ground;
-use crate::config::{self, Environment};
+use crate::config::{self, CredentialRef, Environment};
 use crate::endpoint::{Listening, Offer, Server, Token};
 use crate::engine::Moment;
 
@@ -16,16 +16,32 @@ use crate::engine::Moment;
 pub(super) struct Serving {
     board: Arc<Board>,
     served: Arc<Mutex<Served>>,
+    /// Held by what is done beside a round, so that a slow one is not met by the next.
+    beside: Arc<Mutex<Beside>>,
+}
+
+#[derive(Debug, Default)]
+struct Beside {
+    /// Whether it was told that the lines of the day have a gap, so that a log has it once.
+    has_told_of_gap: bool,
 }
 
 #[derive(Debug)]
 struct Served {
     board: Arc<Board>,
     /// What systemd handed over, which outlives every server on it.
-    inherited: Option<Listening>,
-    server: Option<(config::Endpoint, Server)>,
+    inherited: Option<Arc<Listening>>,
+    at_work: Option<AtWork>,
     /// What was last complained of, so that a log has it once.
     complaint: Option<String>,
+}
+
+#[derive(Debug)]
+struct AtWork {
+    settings: config::Endpoint,
+    token: Option<Token>,
+    listening: Arc<Listening>,
+    server: Server,
 }
 
 impl Serving {
@@ -33,98 +49,171 @@ impl Serving {
     #[must_use]
     pub(super) fn new(ground: &Ground) -> Self {
         let (inherited, complaint) = match Listening::inherited() {
-            Ok(inherited) => (inherited, None),
+            Ok(inherited) => (inherited.map(Arc::new), None),
             Err(why) => (None, Some(why.to_string())),
         };
         if let Some(why) = &complaint {
             error!("the endpoint is not served there: {why}");
         }
         let board = Arc::new(Board::new(ground));
-        let served = Served { board: Arc::clone(&board), inherited, server: None, complaint };
-        Self { board, served: Arc::new(Mutex::new(served)) }
+        let served = Served { board: Arc::clone(&board), inherited, at_work: None, complaint };
+        Self { board, served: Arc::new(Mutex::new(served)), beside: Arc::default() }
     }
 
-    /// Returns what has it served as a configuration says; that blocks, where a token is given by a
-    /// command. What does not work is complained of once, and tried again the next time.
-    pub(super) fn following(&self, ground: &Ground) -> impl FnOnce() + Send + 'static {
+    /// Returns what is to be done beside a round: it has the endpoint served as a configuration says, and
+    /// writes down the figures of the day for whoever looks at their lines. That blocks, for half a minute
+    /// where a token is given by a command, and does nothing while the one before is still at it. What
+    /// does not work is complained of once, and tried again the next time.
+    pub(super) fn beside(&self, ground: &Ground, now: Moment) -> impl FnOnce() + Send + 'static {
         self.board.follow(ground);
-        let served = Arc::clone(&self.served);
+        let (board, served) = (Arc::clone(&self.board), Arc::clone(&self.served));
+        let beside = Arc::clone(&self.beside);
         let settings = ground.loaded.settings.endpoint.clone();
         let environment = ground.environment.clone();
         move || {
-            served.lock().unwrap_or_else(PoisonError::into_inner).follow(settings, &environment);
-        }
-    }
-
-    /// Writes down the figures of the day, for whoever looks at their lines.
-    pub(super) fn note_day(&self, now: Moment) {
-        let is_served = self.served.lock().unwrap_or_else(PoisonError::into_inner).server.is_some();
-        if is_served && let Err(trouble) = self.board.note_day(now) {
-            warn!("the lines of the day have a gap: {}", trouble.why());
+            let mut beside = match beside.try_lock() {
+                Ok(beside) => beside,
+                Err(TryLockError::Poisoned(left)) => left.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
+            served.follow(&settings, &environment);
+            let is_served = served.at_work.is_some();
+            drop(served);
+            if is_served {
+                beside.note_day(&board, now);
+            }
         }
     }
 
     /// Ends it: what is being answered has a moment to finish. One that is just being begun answers nobody yet.
     pub(super) fn stop(&self) {
-        if let Ok(mut served) = self.served.try_lock()
-            && let Some((_, server)) = served.server.take()
-        {
-            server.stop();
+        if let Ok(mut served) = self.served.try_lock() {
+            served.stop();
         }
     }
 }
 
+impl Beside {
+    fn note_day(&mut self, board: &Board, now: Moment) {
+        let noted = board.note_day(now);
+        if let Err(trouble) = &noted
+            && !self.has_told_of_gap
+        {
+            warn!("the lines of the day have a gap: {}", trouble.why());
+        }
+        self.has_told_of_gap = noted.is_err();
+    }
+}
+
 impl Served {
-    fn follow(&mut self, settings: config::Endpoint, environment: &Environment) {
-        let is_served = self
-            .server
-            .as_ref()
-            .is_some_and(|(served, server)| *served == settings && !server.has_ended());
-        if is_served {
-            return;
+    fn follow(&mut self, settings: &config::Endpoint, environment: &Environment) {
+        self.at_work.take_if(|at_work| at_work.server.has_ended());
+        let followed = self.serve(settings, environment);
+        if let Err(why) = &followed
+            && self.complaint.as_ref() != Some(why)
+        {
+            error!("the endpoint {why}");
         }
-        if let Some((_, server)) = self.server.take() {
-            server.stop();
+        self.complaint = followed.err();
+    }
+
+    /// Replaces what is at work where something changed, the new before the old is let go.
+    fn serve(
+        &mut self,
+        settings: &config::Endpoint,
+        environment: &Environment,
+    ) -> Result<(), String> {
+        let kept = self.at_work.as_ref().filter(|at_work| at_work.settings == *settings);
+        if kept.is_some() && is_read_once(settings.token.as_ref()) {
+            return Ok(());
         }
-        match self.start(&settings, environment) {
-            Ok(server) => {
-                self.server = server.map(|server| (settings, server));
-                self.complaint = None;
+        let listening = match self.listening(settings) {
+            Ok(Some(listening)) => listening,
+            Ok(None) => {
+                self.stop();
+                return Ok(());
+            }
+            Err(why) => return Err(self.stay(settings, &why)),
+        };
+        let token = match read(settings.token.as_ref(), environment) {
+            Ok(token) => token,
+            Err(why) if kept.is_some() => {
+                return Err(format!("goes on with the token it has: {why}"));
             }
             Err(why) => {
-                if self.complaint.as_ref() != Some(&why) {
-                    error!("the endpoint is not served: {why}");
-                }
-                self.complaint = Some(why);
+                self.stop();
+                return Err(format!("is not served: {why}"));
+            }
+        };
+        if kept.is_some_and(|at_work| at_work.token == token) {
+            return Ok(());
+        }
+        let offer = Offer {
+            lookout: Arc::clone(&self.board) as _,
+            token: token.clone(),
+            requests_per_minute: settings.requests_per_minute,
+        };
+        let started = Server::start(&listening, offer);
+        self.stop();
+        let server = started.map_err(|why| format!("is not served: {why}"))?;
+        for address in listening.addresses() {
+            info!("the endpoint listens on http://{address}/");
+        }
+        self.at_work = Some(AtWork { settings: settings.clone(), token, listening, server });
+        Ok(())
+    }
+
+    /// Where it is to listen: an address that is listened on already is kept.
+    fn listening(&self, settings: &config::Endpoint) -> Result<Option<Arc<Listening>>, String> {
+        if let Some(inherited) = &self.inherited {
+            return Ok(Some(Arc::clone(inherited)));
+        }
+        let Some(address) = settings.listen else { return Ok(None) };
+        match &self.at_work {
+            Some(at_work) if at_work.settings.listen == settings.listen => {
+                Ok(Some(Arc::clone(&at_work.listening)))
+            }
+            Some(_) | None => {
+                let own = Listening::on(address).map_err(|why| why.to_string())?;
+                Ok(Some(Arc::new(own)))
             }
         }
     }
 
-    fn start(
-        &self,
-        settings: &config::Endpoint,
-        environment: &Environment,
-    ) -> Result<Option<Server>, String> {
-        let own;
-        let listening = match (&self.inherited, settings.listen) {
-            (Some(inherited), _) => inherited,
-            (None, Some(address)) => {
-                own = Listening::on(address).map_err(|why| why.to_string())?;
-                &own
+    /// What was served goes on at its old address, unless whoever may ask is to know another token.
+    fn stay(&mut self, settings: &config::Endpoint, why: &str) -> String {
+        match &self.at_work {
+            Some(at_work) if at_work.settings.token == settings.token => {
+                let addresses = at_work.listening.addresses();
+                let old: Vec<String> =
+                    addresses.iter().map(|address| format!("http://{address}/")).collect();
+                format!("stays at {}: {why}", old.join(", "))
             }
-            (None, None) => return Ok(None),
-        };
-        let token = settings.token.as_ref().map(|token| token.read(environment)).transpose();
-        let token = token.map_err(|why| why.to_string())?;
-        let offer = Offer {
-            lookout: Arc::clone(&self.board) as _,
-            token: token.map(|token| Token::new(token.expose_secret())),
-            requests_per_minute: settings.requests_per_minute,
-        };
-        let server = Server::start(listening, offer).map_err(|why| why.to_string())?;
-        for address in listening.addresses() {
-            info!("the endpoint listens on http://{address}/");
+            Some(_) | None => {
+                self.stop();
+                format!("is not served: {why}")
+            }
         }
-        Ok(Some(server))
     }
+
+    fn stop(&mut self) {
+        if let Some(at_work) = self.at_work.take() {
+            at_work.server.stop();
+        }
+    }
+}
+
+/// A command may take long and ask a person, and what is no credential never changes.
+fn is_read_once(token: Option<&CredentialRef>) -> bool {
+    match token {
+        None | Some(CredentialRef::Command(_)) => true,
+        Some(CredentialRef::File(_) | CredentialRef::Env(_) | CredentialRef::Systemd(_)) => false,
+    }
+}
+
+fn read(token: Option<&CredentialRef>, environment: &Environment) -> Result<Option<Token>, String> {
+    let secret = token.map(|token| token.read(environment)).transpose();
+    let secret = secret.map_err(|why| why.to_string())?;
+    Ok(secret.map(|secret| Token::new(secret.expose_secret())))
 }

@@ -87,7 +87,8 @@ impl Watcher {
 
     fn news(&mut self, sections: Vec<Section>) -> Option<Bytes> {
         let Some(shown) = &mut self.shown else {
-            // The page may be older than what is seen now: all of it is sent once.
+            // The page may be older than what is seen now: all of it is sent once, the alerts at the end,
+            // so that it notices what it has too much or too little.
             let all = sections.iter().map(event).collect::<String>();
             self.shown = Some(by_id(sections));
             return Some(Bytes::from([HELLO, all.as_bytes()].concat()));

@@ -23,7 +23,7 @@ use crate::endpoint::view::{
 use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::trend::Series;
 use crate::engine::watch::Level;
-use crate::engine::{Cause, Moment, SessionId, alert, printable};
+use crate::engine::{Cause, Failure, Moment, SessionId, alert, printable};
 use crate::ledger::FailureFilter;
 use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure};
 use crate::telemetry::{self, Input};
@@ -99,7 +99,7 @@ impl Board {
     }
 
     fn trends(&self, ground: &Ground, measured: &Measured, now: Moment) -> Result<Trends, Trouble> {
-        let days = TrendsFile::new(&ground.state_dir).look()?;
+        let days = day(&TrendsFile::new(&ground.state_dir), now)?;
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
         add(&mut recent.rates, &measured.rates, fresh, now);
@@ -225,13 +225,26 @@ fn figure(number: f64) -> f32 {
     number as f32
 }
 
+/// The lines of the last day, without those that cannot be of it: the file may say anything.
+fn day(file: &TrendsFile, now: Moment) -> Result<Days, Failure> {
+    let mut days = file.look()?;
+    let nothing = BTreeMap::new();
+    add(&mut days.rates, &nothing, empty_day, now);
+    add(&mut days.quotas, &nothing, empty_day, now);
+    Ok(days)
+}
+
+fn empty_day() -> Series {
+    Series::new(DAY_STEP, DAY_STEPS)
+}
+
 fn joined(
     recent: &BTreeMap<String, Series>,
     mut days: BTreeMap<String, Series>,
 ) -> BTreeMap<String, Trend> {
     let day = |name: &String| days.remove(name);
     let trend = |(name, recent): (&String, &Series), day: Option<Series>| {
-        let day = day.unwrap_or_else(|| Series::new(DAY_STEP, DAY_STEPS));
+        let day = day.unwrap_or_else(empty_day);
         (name.clone(), Trend { recent: recent.clone(), day })
     };
     let mut day = day;
@@ -270,4 +283,44 @@ fn blind(why: &str, now: Moment) -> Snapshot {
 
 fn unreadable(trouble: &Trouble) -> Untold {
     Untold::Unreadable(printable(&trouble.why()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::TRENDS_FILE;
+
+    const NOW: Moment = Moment(1_700_000_000_000);
+
+    #[test]
+    fn lines_that_cannot_be_of_the_last_day_are_not_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let file = TrendsFile::new(home.path());
+        let measured =
+            Measured { rates: [("good".to_owned(), 1.5)].into(), quotas: BTreeMap::new() };
+        file.note(&measured, NOW).unwrap();
+        let path = home.path().join(TRENDS_FILE);
+        let mut content: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        let good = content["rates"]["good"].clone();
+        for (name, field, value) in [
+            ("no-step", "step_millis", 0),
+            ("step-back", "step_millis", -1),
+            ("endless", "length", i64::MAX),
+            ("of-ever-after", "newest", i64::MAX),
+            ("of-before-all", "newest", i64::MIN),
+        ] {
+            content["rates"][name] = good.clone();
+            content["rates"][name][field] = value.into();
+            content["quotas"][name] = content["rates"][name].clone();
+        }
+        fs_err::write(&path, content.to_string()).unwrap();
+
+        let days = day(&file, NOW).unwrap();
+
+        assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "of-ever-after"]);
+        assert_eq!(days.quotas.keys().collect::<Vec<_>>(), ["of-ever-after"]);
+        // What is of the future is not seen now, and does no harm.
+        assert_eq!(days.rates["of-ever-after"].until(NOW), vec![None; DAY_STEPS]);
+        assert_eq!(days.rates["good"].until(NOW).last(), Some(&Some(1.5)));
+    }
 }

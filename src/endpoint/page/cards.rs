@@ -10,7 +10,7 @@ use crate::words::{count, rate, span};
 /// So many cards have room for a chart each.
 pub(super) const SPACIOUS_MAX: usize = 24;
 
-/// The id of a source's card.
+/// The id of a source's card; what is inside has it with a dot, which no name of a source has.
 pub(super) fn id(source: &Source) -> String {
     format!("source-{}", source.name)
 }
@@ -19,10 +19,10 @@ pub(super) fn card(source: &Source, snapshot: &Snapshot, with_chart: bool) -> Ma
     let id = id(source);
     let trend = snapshot.trends.rates.get(&source.name).filter(|_| with_chart);
     html! {
-        article .card id=(id) aria-labelledby={ (id) "-title" } {
+        article .card id=(id) aria-labelledby={ (id) ".title" } {
             div .card-head {
-                h3 id={ (id) "-title" } {
-                    a id={ (id) "-link" } href={ "/?source=" (source.name) "#near" } { (source.name) }
+                h3 id={ (id) ".title" } {
+                    a id={ (id) ".link" } href={ "/?source=" (source.name) "#near" } { (source.name) }
                 }
                 (state(source))
             }
@@ -61,7 +61,7 @@ pub(super) fn progress(source: &Source, id: &str) -> Markup {
         @if source.state == "collecting" {
             p .count { strong { (count(source.total)) } " listed so far" }
         } @else if source.total > 0 {
-            progress id={ (id) "-progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
+            progress id={ (id) ".progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
             p .count {
                 strong { (count(source.settled)) } " of " (count(source.total))
                 span .share { (share(source)) }

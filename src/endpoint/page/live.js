@@ -29,7 +29,7 @@ function lost() {
 // What a person did to the page outlives the replacement: focus, what is unfolded, what is scrolled.
 function replace(id, html) {
   const old = document.getElementById(id);
-  if (!old) return;
+  if (!old) return location.reload();
   const template = document.createElement("template");
   template.innerHTML = html;
   const fresh = template.content.firstElementChild;
@@ -64,13 +64,28 @@ function replace(id, html) {
 // The newest hours are at the end.
 for (const element of document.querySelectorAll("#heat .scroll")) element.scrollLeft = element.scrollWidth;
 
+// What arrived since the stream began, until its first batch is over. A page that has more is of another time.
+let arrived = null;
+
+function arrive(id) {
+  arrived?.add(id);
+  if (!arrived || id !== "alerts") return;
+  const gone = [...document.querySelectorAll(".card, #near")].some((element) => !arrived.has(element.id));
+  arrived = null;
+  if (gone) location.reload();
+}
+
 tell("connecting", "dim");
 const stream = new EventSource(`events${location.search}`);
-stream.addEventListener("open", heard);
+stream.addEventListener("open", () => {
+  heard();
+  arrived = new Set();
+});
 stream.addEventListener("section", (event) => {
   heard();
   const { id, html } = JSON.parse(event.data);
   replace(id, html);
+  arrive(id);
 });
 stream.addEventListener("alive", heard);
 stream.addEventListener("reload", () => location.reload());

@@ -25,6 +25,9 @@ pub(super) const ICON: &str = include_str!("icon.svg");
 /// minute, three each time.
 const REFRESH_SECONDS: u32 = 10;
 
+/// Entries of the lists about one source: what fits before a person would rather use the command.
+pub(super) const NEAR_MAX: usize = 50;
+
 /// A part of the page that is replaced when it changes.
 #[derive(Debug)]
 pub(super) struct Section {

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use super::list::list;
-use super::{Near, cards, chart, mark};
+use super::{NEAR_MAX, Near, cards, chart, mark};
+use crate::endpoint::route::LIMIT_MAX;
 use crate::endpoint::view::{Failed, Passed, Snapshot, Source, Untold};
 use crate::engine::Moment;
 use crate::words::{NOTHING, count};
@@ -28,13 +29,19 @@ pub(super) fn near(near: &Near, source: &Source, snapshot: &Snapshot) -> Markup 
             h3 { "What it passed" }
             @match &near.history {
                 Ok(passed) if passed.is_empty() => p .note { "Nothing has happened yet." },
-                Ok(passed) => (history(passed, now)),
+                Ok(passed) => {
+                    (history(passed, now))
+                    (rest(passed.len(), source, "history"))
+                },
                 Err(untold) => (unreadable(untold)),
             }
             h3 { "What failed" }
             @match &near.failures {
                 Ok(failed) if failed.is_empty() => p .note { "Nothing: every item is stored, or waits for its first try." },
-                Ok(failed) => (failures(failed, now)),
+                Ok(failed) => {
+                    (failures(failed, now))
+                    (rest(failed.len(), source, "failures"))
+                },
                 Err(untold) => (unreadable(untold)),
             }
         }
@@ -89,6 +96,16 @@ fn failures(failed: &[Failed], now: Moment) -> Markup {
     };
     let rows: Vec<_> = failed.iter().map(row).collect();
     list("The items that failed", &["Item", "State", "Attempts", "Next", "Cause", "Why"], &rows)
+}
+
+/// Where more of a list is, if there may be more.
+fn rest(shown: usize, source: &Source, list: &str) -> Markup {
+    let more = format!("api/sources/{}/{list}?limit={LIMIT_MAX}", source.name);
+    html! {
+        @if shown >= NEAR_MAX {
+            p .note { (NEAR_MAX) " are shown; " a href=(more) { "up to " (LIMIT_MAX) " as JSON" } }
+        }
+    }
 }
 
 fn unreadable(untold: &Untold) -> Markup {

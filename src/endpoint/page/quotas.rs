@@ -9,13 +9,16 @@ use crate::engine::Moment;
 use crate::engine::trend::Series;
 use crate::words::{NOTHING, rate};
 
-/// Lines of rates that are drawn here: the others are seen from near.
-const RATES_MAX: usize = 6;
+/// Lines of each kind that are drawn here: other sources are seen from near, other quotas in the table.
+const LINES_MAX: usize = 6;
 
 pub(super) fn trends(snapshot: &Snapshot) -> Markup {
     let rates = &snapshot.trends.rates;
     let known =
         snapshot.sources.iter().filter_map(|source| Some((source, rates.get(&source.name)?)));
+    let lines = &snapshot.trends.quotas;
+    let told = snapshot.quotas.iter().filter_map(|quota| Some((quota, lines.get(&quota.scope)?)));
+    let told: Vec<(&Quota, &Trend)> = told.collect();
     html! {
         section #trends aria-labelledby="trends-title" {
             h2 #trends-title { "Rate and quota over time" }
@@ -23,17 +26,18 @@ pub(super) fn trends(snapshot: &Snapshot) -> Markup {
                 p .note { "Nothing was measured yet." }
             }
             div .charts {
-                @for (source, trend) in known.take(RATES_MAX) {
+                @for (source, trend) in known.take(LINES_MAX) {
                     (chart::line(telling(trend, snapshot.at), snapshot.at, "items per second", &format!("{}: items per second", source.name)))
                 }
-                @for quota in &snapshot.quotas {
-                    @if let Some(trend) = snapshot.trends.quotas.get(&quota.scope) {
-                        (chart::line(telling(trend, snapshot.at), snapshot.at, "requests left", &format!("{}: requests left", quota.scope)))
-                    }
+                @for (quota, trend) in told.iter().take(LINES_MAX) {
+                    (chart::line(telling(trend, snapshot.at), snapshot.at, "requests left", &format!("{}: requests left", quota.scope)))
                 }
             }
-            @if rates.len() > RATES_MAX {
-                p .note { "The first " (RATES_MAX) " of " (rates.len()) " sources; the name on a card shows any of them from near." }
+            @if rates.len() > LINES_MAX {
+                p .note { "The first " (LINES_MAX) " of " (rates.len()) " sources; the name on a card shows any of them from near." }
+            }
+            @if told.len() > LINES_MAX {
+                p .note { "The first " (LINES_MAX) " of " (told.len()) " quotas; " a href="api/trends" { "all as JSON" } }
             }
             @if !snapshot.quotas.is_empty() { (table(snapshot)) }
         }

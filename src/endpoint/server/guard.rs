@@ -24,6 +24,8 @@ pub struct Token([u8; 32]);
 pub(super) enum Refusal {
     /// It does not show the token.
     Unknown,
+    /// A page from elsewhere wants to load it, unseen.
+    Foreign,
     /// It is meant for another name: a page from elsewhere whose name leads here (DNS rebinding).
     WrongName,
     /// It has no `Host`, or more than one, or one that cannot be.
@@ -42,6 +44,12 @@ impl Token {
     }
 }
 
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token")
@@ -55,9 +63,20 @@ pub(super) fn admit(
     target: &Uri,
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
+    if is_foreign(headers) {
+        return Err(Refusal::Foreign);
+    }
     let Some(token) = token else { return admit_by_name(version, target, headers) };
     let proof = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
     if proof.is_some_and(|proof| shows(token, proof)) { Ok(()) } else { Err(Refusal::Unknown) }
+}
+
+/// Whether a browser asks for a page of another site, other than to go here (Fetch Metadata Request Headers).
+/// That page could not read the answer, and would use up the requests of whoever looks at it.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
+    let is_visit = is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
+    is("sec-fetch-site", "cross-site") && !is_visit
 }
 
 /// As a bearer token (RFC 6750 §2.1), or as the password of anybody (RFC 7617), for which browsers ask.
@@ -148,6 +167,28 @@ mod tests {
         assert_eq!(admit(None, Version::HTTP_11, &target, &local), Err(Refusal::WrongName));
         let nothing = HeaderMap::new();
         assert_eq!(admit(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_may_lead_here_and_load_nothing() {
+        let fetched = |site: &str, mode: &str, destination: &str| {
+            let mut headers = headers(&header::HOST, &["localhost"]);
+            for (name, value) in [
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("sec-fetch-dest", destination),
+            ] {
+                headers.insert(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            admit(None, Version::HTTP_11, &Uri::from_static("/"), &headers)
+        };
+        for (mode, destination) in [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")]
+        {
+            assert_eq!(fetched("cross-site", mode, destination), Err(Refusal::Foreign), "{mode}");
+            assert_eq!(fetched("same-origin", mode, destination), Ok(()), "{mode}");
+        }
+        assert_eq!(fetched("cross-site", "navigate", "document"), Ok(()));
+        assert_eq!(fetched("none", "navigate", "document"), Ok(()));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     Probe,
     /// The page, its stream, and everything below `/api/`.
     Look,
+    /// What is refused: behind a proxy all have one address, and strangers must not shut out the owner.
+    Stranger,
 }
 
 /// Whether a request is answered, and what is left.

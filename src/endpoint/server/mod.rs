@@ -27,6 +27,7 @@ pub use self::guard::Token;
 pub use self::listen::{Listening, NotListening};
 
 use self::patient::Patient;
+use self::service::BLOCKING_MAX;
 pub(super) use self::service::Service;
 use crate::endpoint::view::Lookout;
 
@@ -42,9 +43,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
-
-/// Calls that block at once: a look at everything, and a few ledgers.
-const BLOCKING_MAX: usize = 4;
 
 /// How long answers may go on after the end was asked for: far less than a unit has for its stop.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -134,6 +132,7 @@ async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut guests = Guests::default();
+    let mut has_complained = false;
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
@@ -141,10 +140,17 @@ async fn serve(
         tokio::select! {
             (accepted, ..) = select_all(accepts) => match accepted {
                 Ok((stream, peer)) => {
+                    has_complained = false;
                     guests.admit(converse(Arc::clone(service), stream, peer, stopped.clone()));
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection: {error}");
+                    // It fails again after each pause until files are free, and a log needs that once.
+                    if has_complained {
+                        debug!(%error, "cannot accept a connection");
+                    } else {
+                        warn!("cannot accept connections, and tries again: {error}");
+                    }
+                    has_complained = true;
                     sleep(ACCEPT_PAUSE).await;
                 }
             },

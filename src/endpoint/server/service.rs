@@ -1,4 +1,4 @@
-//! One request and its answer: counted, admitted, routed, answered in time.
+//! One request and its answer: judged, counted, routed, answered in time.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderName};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
@@ -18,7 +18,7 @@ use super::Offer;
 use super::guard::{Refusal, Token, admit};
 use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
 use crate::endpoint::answer::{Answer, HTML, METRICS, answer, json, problem, seconds, set};
-use crate::endpoint::page::{self, Near};
+use crate::endpoint::page::{self, NEAR_MAX, Near};
 use crate::endpoint::route::{Astray, Focus, Route};
 use crate::endpoint::view::{Lookout, Snapshot, Untold};
 use crate::endpoint::{documents, events};
@@ -29,17 +29,19 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The time for one answer: a ledger that is busy for longer is told to be.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Ledgers that are read at once.
+/// Ledgers that are read at once, and readings of all that is measured. A place is held until the reading
+/// is over, whether somebody still waits for it or not, so that a disk that hangs is not asked ever more.
 const LEDGERS_MAX: usize = 2;
+const MEASURINGS_MAX: usize = 1;
+
+/// Calls that block at once: the look at everything is made by one at a time.
+pub(super) const BLOCKING_MAX: usize = 1 + LEDGERS_MAX + MEASURINGS_MAX;
 
 /// Pages that are kept up to date at once; more of them still can be loaded again.
 const STREAMS_MAX: usize = 16;
 
 /// When to come again where it is too much at once.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
-
-/// Entries of the lists about one source on the page: what fits before a person would rather use the command.
-const NEAR_MAX: usize = 50;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -48,11 +50,15 @@ pub(in crate::endpoint) struct Service {
     token: Option<Token>,
     limiter: Mutex<Limiter>,
     started: Instant,
-    latest: AsyncMutex<Option<(Instant, Arc<Snapshot>)>>,
-    ledgers: Semaphore,
+    latest: Arc<AsyncMutex<Latest>>,
+    ledgers: Arc<Semaphore>,
+    measurings: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
+
+/// The last look at everything, and when it was made.
+type Latest = Option<(Instant, Arc<Snapshot>)>;
 
 /// Why a question was not answered with what was asked for.
 #[derive(Debug)]
@@ -69,8 +75,9 @@ impl Service {
             token: offer.token,
             limiter: Mutex::new(Limiter::new(offer.requests_per_minute)),
             started: Instant::now(),
-            latest: AsyncMutex::new(None),
-            ledgers: Semaphore::new(LEDGERS_MAX),
+            latest: Arc::default(),
+            ledgers: Arc::new(Semaphore::new(LEDGERS_MAX)),
+            measurings: Arc::new(Semaphore::new(MEASURINGS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopped,
         }
@@ -81,21 +88,18 @@ impl Service {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Result<Answer, Infallible> {
-        let path = request.uri().path();
-        let purpose = match path {
-            "/health" | "/metrics" => Purpose::Probe,
-            _ => Purpose::Look,
+        let admitted =
+            admit(self.token.as_ref(), request.version(), request.uri(), request.headers());
+        let purpose = match (admitted, request.uri().path()) {
+            (Err(_), _) => Purpose::Stranger,
+            (Ok(()), "/health" | "/metrics") => Purpose::Probe,
+            (Ok(()), _) => Purpose::Look,
         };
         let allowance = self.count(peer, purpose);
-        let mut answer = if allowance.is_granted {
-            let admitted =
-                admit(self.token.as_ref(), request.version(), request.uri(), request.headers());
-            match admitted {
-                Ok(()) => self.routed(&request).await,
-                Err(refusal) => refused(refusal),
-            }
-        } else {
-            too_many(&allowance)
+        let mut answer = match admitted {
+            _ if !allowance.is_granted => too_many(&allowance),
+            Ok(()) => self.routed(&request).await,
+            Err(refusal) => refused(refusal),
         };
         show_limits(&mut answer, purpose, &allowance);
         if !request.body().is_end_stream() {
@@ -127,6 +131,9 @@ impl Service {
                 problem(StatusCode::METHOD_NOT_ALLOWED, "it can only be read: use GET or HEAD");
             set(&mut answer, header::ALLOW, "GET, HEAD");
             return answer;
+        }
+        if !request.body().is_end_stream() {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "nothing here takes a body: send none");
         }
         if is_head && let Route::Events(_) = route {
             return events::head();
@@ -203,10 +210,11 @@ impl Service {
     }
 
     async fn metrics(&self, accept: Option<&str>) -> Result<Answer, Unanswered> {
+        let place = place(&self.measurings).await?;
         let mut answer = if accept.is_some_and(prefers_json) {
-            ok(&self.told(|lookout| lookout.metrics_json()).await?)
+            ok(&self.told(place, |lookout| lookout.metrics_json()).await?)
         } else {
-            answer(StatusCode::OK, METRICS, self.told(|lookout| lookout.metrics()).await?)
+            answer(StatusCode::OK, METRICS, self.told(place, |lookout| lookout.metrics()).await?)
         };
         set(&mut answer, header::VARY, "accept");
         Ok(answer)
@@ -215,17 +223,19 @@ impl Service {
     /// Everything, not older than [`FRESH`].
     pub(in crate::endpoint) async fn snapshot(&self) -> Result<Arc<Snapshot>, Unanswered> {
         // Whoever comes while it is made waits here, and takes it too.
-        let mut latest = self.latest.lock().await;
+        let mut latest = Arc::clone(&self.latest).lock_owned().await;
         if let Some((at, snapshot)) = &*latest
             && at.elapsed() < FRESH
         {
             return Ok(Arc::clone(snapshot));
         }
         let lookout = Arc::clone(&self.lookout);
-        let made = spawn_blocking(move || Arc::new(lookout.snapshot())).await;
-        let snapshot = made.map_err(|_fell| Unanswered::Broken)?;
-        *latest = Some((Instant::now(), Arc::clone(&snapshot)));
-        Ok(snapshot)
+        let made = spawn_blocking(move || {
+            let snapshot = Arc::new(lookout.snapshot());
+            *latest = Some((Instant::now(), Arc::clone(&snapshot)));
+            snapshot
+        });
+        made.await.map_err(|_fell| Unanswered::Broken)
     }
 
     /// Everything, and what the page is about to show of one source from near.
@@ -250,18 +260,25 @@ impl Service {
         &self,
         read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
     ) -> Result<T, Unanswered> {
-        let _place = self.ledgers.acquire().await.map_err(|_closed| Unanswered::Broken)?;
-        self.told(read).await
+        self.told(place(&self.ledgers).await?, read).await
     }
 
     async fn told<T: Send + 'static>(
         &self,
+        place: OwnedSemaphorePermit,
         read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let lookout = Arc::clone(&self.lookout);
-        let read = spawn_blocking(move || read(&*lookout)).await;
-        Ok(read.map_err(|_fell| Unanswered::Broken)??)
+        let read = spawn_blocking(move || {
+            let _place = place;
+            read(&*lookout)
+        });
+        Ok(read.await.map_err(|_fell| Unanswered::Broken)??)
     }
+}
+
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unanswered> {
+    Arc::clone(places).acquire_owned().await.map_err(|_closed| Unanswered::Broken)
 }
 
 impl From<Untold> for Unanswered {
@@ -312,7 +329,11 @@ fn refused(refusal: Refusal) -> Answer {
         }
         Refusal::WrongName => problem(
             StatusCode::MISDIRECTED_REQUEST,
-            "without a token only localhost and addresses of this machine itself are answered",
+            "without a token only localhost and loopback addresses such as 127.0.0.1 are answered",
+        ),
+        Refusal::Foreign => problem(
+            StatusCode::FORBIDDEN,
+            "pages from elsewhere may lead here, and not load anything from here",
         ),
         Refusal::NoName => problem(StatusCode::BAD_REQUEST, "the request needs one valid Host"),
     }
@@ -332,6 +353,7 @@ fn show_limits(answer: &mut Answer, purpose: Purpose, allowance: &Allowance) {
     let name = match purpose {
         Purpose::Probe => "probe",
         Purpose::Look => "look",
+        Purpose::Stranger => "stranger",
     };
     let Allowance { quota, left, resets_in, .. } = allowance;
     let policy = format!("\"{name}\";q={quota};w={}", WINDOW.as_secs());
@@ -357,7 +379,10 @@ fn prefers_json(accept: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::endpoint::view::{Failed, Passed};
 
     #[test]
     fn json_is_given_to_those_who_want_it_most() {
@@ -374,5 +399,68 @@ mod tests {
         ] {
             assert!(!prefers_json(accept), "{accept}");
         }
+    }
+
+    /// Looks that last until they are let go.
+    #[derive(Debug)]
+    struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Stuck {
+        fn wait(&self) {
+            // Whoever lets them go drops the sender.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_err();
+        }
+    }
+
+    impl Lookout for Stuck {
+        fn snapshot(&self) -> Snapshot {
+            self.wait();
+            panic!("nobody waits for it")
+        }
+
+        fn history(&self, _source: &str, _limit: usize) -> Result<Vec<Passed>, Untold> {
+            self.wait();
+            Ok(Vec::new())
+        }
+
+        fn failures(&self, _source: &str, _limit: usize) -> Result<Vec<Failed>, Untold> {
+            Ok(Vec::new())
+        }
+
+        fn metrics(&self) -> Result<String, Untold> {
+            self.wait();
+            Ok(String::new())
+        }
+
+        fn metrics_json(&self) -> Result<Value, Untold> {
+            Ok(Value::Null)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_being_read_keeps_its_place_though_nobody_waits_any_more() {
+        let (let_go, stuck) = std::sync::mpsc::channel();
+        let offer = Offer {
+            lookout: Arc::new(Stuck(Mutex::new(stuck))),
+            token: None,
+            requests_per_minute: 1,
+        };
+        let service = Service::new(offer, watch::channel(false).1);
+        // Each is begun, and given up at once.
+        for _ in 0..BLOCKING_MAX {
+            let history = service.read_ledger(|lookout| lookout.history("work", 1));
+            timeout(Duration::ZERO, history).await.unwrap_err();
+            timeout(Duration::ZERO, service.metrics(None)).await.unwrap_err();
+            timeout(Duration::ZERO, service.snapshot()).await.unwrap_err();
+        }
+
+        assert_eq!(service.ledgers.available_permits(), 0);
+        assert_eq!(service.measurings.available_permits(), 0);
+        assert!(service.latest.try_lock().is_err(), "one look is made at a time");
+
+        drop(let_go);
+        service.read_ledger(|lookout| lookout.history("work", 1)).await.unwrap();
+        service.metrics(None).await.unwrap();
+        drop(service.latest.lock().await);
     }
 }

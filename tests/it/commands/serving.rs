@@ -1,7 +1,7 @@
 //! The endpoint of a monitor: begun, told, begun anew, refused, and ended.
 
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use cynosure::state::ExecutionState;
 use cynosure::worker::{RealWorld, World};
@@ -35,12 +35,13 @@ fn it_shows_what_the_files_tell_and_ends_with_the_monitor() {
     let home = home(SERVED);
     let mut monitor = home.start(&["monitor"]);
     let address = address(&mut monitor);
-    monitor.log_until("it can neither be seen nor restarted");
+    let overview = || ask(address, "GET", "/api/health/overview", &[]).json();
+    crate::endpoint::until(|| overview()["looked_at"].is_string());
 
     let source = ask(address, "GET", "/api/sources/work", &[]).json();
     assert_eq!(source["state"], state().status.name());
     assert_eq!(source["total"], state().total_threads);
-    let overview = ask(address, "GET", "/api/health/overview", &[]).json();
+    let overview = overview();
     assert!(!overview["checks"].as_array().unwrap().is_empty(), "{overview}");
     let metrics = ask(address, "GET", "/metrics", &[]);
     assert!(metrics.body.contains("source=\"work\""), "{}", metrics.body);
@@ -109,14 +110,83 @@ fn other_settings_begin_it_anew_and_a_token_shuts_it() {
 }
 
 #[test]
+fn a_token_that_changes_is_taken_over() {
+    let home = home(&format!("{SERVED}\ntoken = {{ file = \"token\" }}"));
+    let mut monitor = home.start(&["monitor"]);
+    let before = address(&mut monitor);
+    let ask = |token: &str| {
+        let proof = format!("Bearer {token}");
+        ask(before, "GET", "/api/health/overview", &[("Authorization", &proof)]).status
+    };
+    assert_eq!(ask("secret"), 200);
+
+    home.write("token", "another");
+    let after = address(&mut monitor);
+
+    assert_eq!((after, ask("secret"), ask("another")), (before, 401, 200));
+}
+
+#[test]
+fn it_stays_where_it_is_while_the_new_address_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let new = taken.local_addr().unwrap();
+    let home = home(SERVED);
+    let mut monitor = home.start(&["monitor"]);
+    let old = address(&mut monitor);
+
+    home.configure("listen = \"127.0.0.1:0\"", &format!("listen = \"{new}\""));
+    monitor.log_until(&format!("the endpoint stays at http://{old}/: cannot listen on {new}"));
+    assert_eq!(ask(old, "GET", "/api/health/overview", &[]).status, 200);
+
+    drop(taken);
+    assert_eq!(address(&mut monitor), new);
+    assert_eq!(ask(new, "GET", "/api/health/overview", &[]).status, 200);
+    assert!(TcpStream::connect(old).is_err(), "nobody listens at the old one any more");
+}
+
+#[test]
+fn a_command_that_gives_the_token_slowly_holds_up_no_look() {
+    let slow = "token = { command = [\"sleep\", \"20\"] }";
+    let home = home(&format!("[endpoint]\nlisten = \"127.0.0.1:0\"\n{slow}"));
+    let mut monitor = home.start(&["monitor"]);
+
+    let log = monitor.log_up_to("it can neither be seen nor restarted");
+
+    assert!(!log.contains("the endpoint is not served"), "{log}");
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_told_once_and_hold_up_nothing() {
+    let home = home(SERVED);
+    home.write("state/trends.lock/in-the-way", "");
+    let mut monitor = home.start(&["monitor"]);
+    let address = address(&mut monitor);
+    monitor.log_until("the lines of the day have a gap");
+
+    let looked = || ask(address, "GET", "/health", &[]).json()["looked_at"].clone();
+    for _ in 0..2 {
+        let before = looked();
+        crate::endpoint::until(|| looked() != before);
+    }
+    monitor.signal(Signal::TERM);
+    let mut rest = String::new();
+    monitor.0.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+
+    assert!(!rest.contains("gap"), "{rest}");
+}
+
+#[test]
 fn an_address_that_is_taken_is_told_and_the_watch_goes_on() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let home = home(&format!("[endpoint]\nlisten = \"{address}\""));
     let mut monitor = home.start(&["monitor"]);
 
-    monitor.log_until("the endpoint is not served: cannot listen on");
-    monitor.log_until("it can neither be seen nor restarted");
+    // Each is done beside the other, in whatever order.
+    let looked = "it can neither be seen nor restarted";
+    if !monitor.log_up_to("the endpoint is not served: cannot listen on").contains(looked) {
+        monitor.log_until(looked);
+    }
     drop(taken);
     monitor.log_until("the endpoint listens on http://");
 }

@@ -1,10 +1,11 @@
 //! Each route, and what is said where there is none.
 
+use cynosure::endpoint::view::Quota;
 use cynosure::engine::watch::Level;
 
 use super::Stage;
 use super::client::ask;
-use super::scene::{HOSTILE, calm, crowd, storm};
+use super::scene::{HOSTILE, LONG, calm, crowd, source, storm};
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
@@ -212,6 +213,56 @@ fn the_page_says_everything_without_a_script() {
     assert!(!page.contains(" style="), "its own policy would refuse it");
     let filtered = stage.get("/?severity=info").body;
     assert!(filtered.contains("it was started anew") && !filtered.contains("breaker.open"));
+}
+
+#[test]
+fn of_many_quotas_some_are_drawn_and_all_are_listed() {
+    let mut snapshot = storm();
+    let (quota, trend) =
+        (snapshot.quotas[0].clone(), snapshot.trends.quotas[&snapshot.quotas[0].scope].clone());
+    for at in 0..40 {
+        let scope = format!("host-{at}");
+        snapshot.quotas.push(Quota { scope: scope.clone(), ..quota.clone() });
+        snapshot.trends.quotas.insert(scope, trend.clone());
+    }
+
+    let page = Stage::show(snapshot).get("/").body;
+
+    assert_eq!(page.matches(": requests left</figcaption>").count(), 6);
+    assert!(page.contains("The first 6 of 41 quotas"), "{page}");
+    assert!(page.contains("host-39"), "all are in the table");
+}
+
+#[test]
+fn no_two_elements_have_one_name() {
+    let mut snapshot = storm();
+    for name in ["work-title", "work-link", "work-progress", "s-title"] {
+        snapshot.sources.push(source(name, "downloading"));
+    }
+    let page = Stage::show(snapshot).get("/?source=work").body;
+
+    let mut ids: Vec<&str> =
+        page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    ids.sort_unstable();
+    let all = ids.len();
+    ids.dedup();
+    assert!(all > 30 && ids.len() == all, "{} of {all} are different: {ids:?}", ids.len());
+}
+
+#[test]
+fn a_long_list_says_where_the_rest_is() {
+    let mut snapshot = calm();
+    snapshot.sources.push(source(LONG, "downloading"));
+    let stage = Stage::show(snapshot);
+    assert!(!stage.get("/?source=work").body.contains("up to 1000 as JSON"), "it shows all");
+
+    let page = stage.get(&format!("/?source={LONG}")).body;
+    for list in ["history", "failures"] {
+        let link = format!("href=\"api/sources/{LONG}/{list}?limit=1000\"");
+        assert!(page.contains(&link), "{page}");
+        let all = stage.get(&format!("/api/sources/{LONG}/{list}?limit=1000")).json();
+        assert_eq!(all[list].as_array().unwrap().len(), 60);
+    }
 }
 
 #[test]

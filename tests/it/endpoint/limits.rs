@@ -27,14 +27,31 @@ fn a_minute_has_sixty_requests_and_the_next_is_told_when_to_come_back() {
 }
 
 #[test]
-fn wrong_guesses_of_the_token_are_counted_too() {
+fn wrong_guesses_of_the_token_are_counted_and_use_up_nothing_of_the_owner() {
     let stage = Stage::with(calm(), Some("s3cret"), 5);
-    for _ in 0..5 {
-        let guess = ask(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
-        assert_eq!(guess.status, 401);
+    for path in ["/", "/health", "/", "/metrics", "/nothing"] {
+        let guess = ask(stage.address, "GET", path, &[("Authorization", "Bearer guess")]);
+        assert_eq!(
+            (guess.status, guess.header("ratelimit-policy")),
+            (401, "\"stranger\";q=5;w=60")
+        );
     }
+    let guess = ask(stage.address, "GET", "/", &[("Authorization", "Bearer guess")]);
+    assert_eq!(guess.status, 429);
+    // Behind a proxy both have one address.
     let right = ask(stage.address, "GET", "/", &[("Authorization", "Bearer s3cret")]);
-    assert_eq!(right.status, 429);
+    assert_eq!((right.status, right.header("ratelimit-policy")), (200, "\"look\";q=5;w=60"));
+    assert!(right.header("ratelimit").starts_with("\"look\";r=4;t="), "{right:?}");
+}
+
+#[test]
+fn a_page_from_elsewhere_uses_up_nothing() {
+    let stage = Stage::with(calm(), None, 5);
+    let foreign = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")];
+    for _ in 0..5 {
+        assert_eq!(ask(stage.address, "GET", "/", &foreign).status, 403);
+    }
+    assert!(stage.get("/").header("ratelimit").starts_with("\"look\";r=4;t="));
 }
 
 #[test]

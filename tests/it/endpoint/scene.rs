@@ -22,6 +22,9 @@ pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&</script><b>";
 /// 2026-03-07 14:05:03 UTC.
 pub(crate) const NOW: Moment = Moment(1_772_892_303_000);
 
+/// A source whose lists are longer than a page shows.
+pub(crate) const LONG: &str = "long";
+
 /// The world, and how often it was looked at.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -52,6 +55,7 @@ impl Lookout for Scene {
     fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
         match source {
             "work" => Ok(history().into_iter().take(limit).collect()),
+            LONG => Ok(history().into_iter().cycle().take(limit.min(60)).collect()),
             "broken" => Err(Untold::Unreadable("the ledger is damaged".to_owned())),
             // A lookout that falls over.
             "panic" => Ok(vec![history()[usize::MAX].clone()]),
@@ -63,6 +67,7 @@ impl Lookout for Scene {
     fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold> {
         match source {
             "work" => Ok(failures().into_iter().take(limit).collect()),
+            LONG => Ok(failures().into_iter().cycle().take(limit.min(60)).collect()),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
             _ => Err(Untold::NoSuchSource),
         }

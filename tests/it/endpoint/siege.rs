@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::Stage;
-use super::client::{connect, head, read, request};
+use super::client::{ask, connect, head, read, request};
 use super::scene::{calm, crowd};
 
 /// Both ends of a thousand connections are in this process.
@@ -131,6 +131,8 @@ fn a_body_is_never_read() {
     let reply = read(&mut reader, "POST");
 
     assert_eq!((reply.status, reply.header("connection")), (405, "close"));
+    let with_body = ask(stage.address, "GET", "/health", &[("Content-Length", "10")]);
+    assert_eq!((with_body.status, with_body.header("connection")), (413, "close"));
     let ended = (0..1000).any(|_| stream.write_all(&[b'x'; 65_536]).is_err());
     assert!(ended, "it goes on taking what nobody asked for");
 }

@@ -23,13 +23,23 @@ struct Stage {
 
 impl Stage {
     fn show(snapshot: Snapshot) -> Self {
-        let scene = Arc::new(Scene::of(snapshot));
-        let listening = Listening::on(([127, 0, 0, 1], 0).into()).expect("loopback has ports");
+        Self::at(([127, 0, 0, 1], 0).into(), Arc::new(Scene::of(snapshot)))
+    }
+
+    fn at(address: SocketAddr, scene: Arc<Scene>) -> Self {
+        let listening = Listening::on(address).expect("loopback has ports");
         let address = listening.addresses()[0];
         let offer =
             Offer { lookout: Arc::clone(&scene) as _, token: None, requests_per_minute: 10_000 };
         let server = Server::start(&listening, offer).expect("it can be served");
         Self { scene, address, server }
+    }
+
+    /// The same world at the same address, changed while nobody served it.
+    fn away(self, change: impl FnOnce(&mut Snapshot)) -> Self {
+        self.server.stop();
+        self.scene.change(change);
+        Self::at(self.address, self.scene)
     }
 
     fn url(&self, path: &str) -> String {

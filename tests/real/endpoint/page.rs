@@ -90,7 +90,7 @@ fn it_lives_and_keeps_what_a_person_did() {
     browser.go(&stage.url("/"));
     browser.until(LIVE);
     browser.evaluate("document.getElementById('checks-well').open = true");
-    browser.evaluate("document.getElementById('source-work-link').focus()");
+    browser.evaluate("document.getElementById('source-work.link').focus()");
 
     stage.scene.change(|snapshot| {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
@@ -105,7 +105,7 @@ fn it_lives_and_keeps_what_a_person_did() {
     browser.until("!document.getElementById('checks').innerText.includes('journal')");
     assert_eq!(browser.evaluate("document.title"), "WARNING · Cynosure");
     assert_eq!(browser.evaluate("document.getElementById('checks-well').open"), true);
-    assert_eq!(browser.evaluate("document.activeElement.id"), "source-work-link");
+    assert_eq!(browser.evaluate("document.activeElement.id"), "source-work.link");
 
     stage.scene.change(|snapshot| snapshot.sources.push(source("fresh", "idle")));
     browser.wait_for("Page.loadEventFired");
@@ -126,6 +126,26 @@ fn it_says_when_it_is_no_longer_live() {
 }
 
 #[test]
+fn it_notices_what_came_and_went_while_nobody_answered() {
+    let Some(mut browser) = Browser::start() else { return };
+    let mut stage = Stage::show(storm());
+    browser.go(&stage.url("/"));
+    browser.until(LIVE);
+
+    for (change, now_there) in [("removed", false), ("added", true)] {
+        stage = stage.away(|snapshot| match change {
+            "added" => snapshot.sources.push(source("home", "idle")),
+            _ => snapshot.sources.retain(|source| source.name != "home"),
+        });
+
+        browser.wait_for("Page.loadEventFired");
+        browser.until(LIVE);
+        let is_there = browser.evaluate("document.getElementById('source-home') !== null");
+        assert_eq!(is_there, now_there, "{change}");
+    }
+}
+
+#[test]
 fn every_part_is_reached_by_keyboard() {
     let Some(mut browser) = Browser::start() else { return };
     let stage = Stage::show(storm());
@@ -142,7 +162,7 @@ fn every_part_is_reached_by_keyboard() {
         browser.press("Tab");
         reached.push(browser.evaluate(focused).as_str().expect("it is text").to_owned());
     }
-    for id in ["source-home-link", "source-work-link", "filter-all", "filter-critical"] {
+    for id in ["source-home.link", "source-work.link", "filter-all", "filter-critical"] {
         assert!(reached.iter().any(|reached| reached == id), "{id} is not among {reached:#?}");
     }
 
