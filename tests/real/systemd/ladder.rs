@@ -210,5 +210,6 @@ fn blocked(scene: &Scene, how: &str) -> (String, impl Fn(&Scene) -> String) {
 
 fn another_worker(scene: &Scene, pid: &str) {
     wait_until("there is another worker", || !["0", pid].contains(&&*scene.pid()));
+    wait_until("it has said what it does", || scene.is_working());
     scene.wait_for("downloading");
 }

@@ -125,9 +125,10 @@ const SOURCE: &str = "/var/tmp/cynosure";
 fn copy_source(machine: &Machine) {
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec!["Makefile".into(), "config.toml".into(), "packaging/install".into()];
-    for entry in fs::read_dir(tree.join("systemd")).expect("the units are in the source tree") {
-        let name = entry.expect("the folder can be read").file_name();
-        files.push(Path::new("systemd").join(name));
+    for folder in ["systemd", "packaging/grafana", "packaging/prometheus"].map(Path::new) {
+        for entry in fs::read_dir(tree.join(folder)).expect("it is in the source tree") {
+            files.push(folder.join(entry.expect("the folder can be read").file_name()));
+        }
     }
     for file in &files {
         let text = fs::read(tree.join(file)).expect("the file is in the source tree");

@@ -92,7 +92,8 @@ impl Scene {
         took
     }
 
-    fn is_working(&self) -> bool {
+    /// Whether the state is that of the worker which is there now.
+    pub(crate) fn is_working(&self) -> bool {
         self.status()["pid"].as_u64().is_some_and(|pid| pid.to_string() == self.pid())
     }
 }
