@@ -48,6 +48,22 @@ fn a_stop_in_any_state_leaves_nothing_running_and_a_clean_state() {
 }
 
 #[test]
+fn a_stop_before_the_next_session_is_as_clean() {
+    let more = "[restart]\nrestart_delay_success = \"1h\"\n";
+    let Some(scene) = Scene::set_with(10, more) else { return };
+    scene.start_until("completed");
+    wait_until("systemd knows", || scene.property("StatusText").starts_with("completed"));
+    println!("completed: {:?}", scene.property("StatusText"));
+
+    scene.systemctl("stop");
+
+    assert_eq!(scene.property("ActiveState"), "inactive");
+    assert_eq!((scene.property("Result").as_str(), processes(&scene).as_str()), ("success", ""));
+    let status = scene.status();
+    assert_eq!((&status["status"], &status["running"]), (&"completed".into(), &false.into()));
+}
+
+#[test]
 fn a_stop_at_rest_is_as_clean() {
     let Some(scene) = Scene::set(10) else { return };
     scene.start_until("idle");
