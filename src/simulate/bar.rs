@@ -100,6 +100,25 @@ fn a_sliding_log_is_used_up_without_a_refusal_where_headers_tell_it() {
 }
 
 #[test]
+fn a_window_of_seconds_is_used_up_without_a_refusal_where_headers_tell_it() {
+    let bar = Bar { share: 0.97, throttled: 0 };
+    for seconds in [1, 2, 3, 5, 7] {
+        let (quota, window) = (20, Duration::from_secs(seconds));
+        for shape in [
+            Shape::FixedWindow { quota, window, phase: Duration::ZERO },
+            Shape::SlidingLog { quota, window },
+            Shape::TokenBucket { rate: Rate::of(f64::from(quota), window), burst: quota },
+            Shape::LockOut { quota, window, lock: MINUTE, restart: Restart::ByAnyRequest },
+        ] {
+            let mut trial = Trial { lasts: 10 * MINUTE, ..trial(&shape, Speech::RateLimit, 1) };
+            let milliseconds = Duration::from_millis(3);
+            trial.server.latency = Latency { base: milliseconds, spread: milliseconds };
+            measure(&format!("20 per {seconds} s"), &trial, &bar);
+        }
+    }
+}
+
+#[test]
 fn a_sliding_log_that_another_client_uses_too_is_not_given_up() {
     let neighbour = Neighbour { rate: Rate::per_second(6.0), works: 2 * MINUTE, rests: MINUTE };
     for renewal in [Renewal::All, Renewal::Next] {
@@ -272,18 +291,21 @@ mod laws {
 
         #[test]
         fn no_window_of_an_honest_server_is_exceeded(
-            quota in 13..200_u32, window in 10..900_u64, phase in 0..900_u64, workers in 1..12_u32,
-            speech in honest(), renewal in renewal(), seed: u64, kind in 0..3
+            quota in 5..200_u32, window in 1..900_u64, phase in 0..900_u64, workers in 1..12_u32,
+            speech in honest(), renewal in renewal(), seed: u64, kind in 0..4, latency in 1..300_u64
         ) {
             let window = Duration::from_secs(window);
             let phase = Duration::from_secs(phase);
             let shape = match kind {
                 0 => Shape::FixedWindow { quota, window, phase },
                 1 => Shape::SlidingLog { quota, window },
+                2 => Shape::LockOut { quota, window, lock: MINUTE, restart: Restart::ByAnyRequest },
                 _ => Shape::TokenBucket { rate: Rate::of(f64::from(quota), window), burst: quota },
             };
             let mut trial = Trial { workers, lasts: HOUR / 4, ..trial(&shape, speech, seed) };
             trial.server.renewal = renewal;
+            let latency = Duration::from_millis(latency);
+            trial.server.latency = Latency { base: latency, spread: latency };
             let outcome = run(&trial);
             prop_assert_eq!(outcome.throttled, 0);
         }

@@ -27,9 +27,8 @@ pub fn run(trial: &Trial) -> Outcome {
     if let Some(neighbour) = trial.server.neighbour {
         client.neighbour_later(neighbour, START);
     }
-    for worker in 0..trial.workers {
-        client.later(START, Event::Free { worker });
-    }
+    // The first request asks for the list; until it is answered there is nothing else to ask for.
+    client.later(START, Event::Free { worker: 0 });
     let end = START.after(trial.lasts);
     while let Some(Reverse(next)) = client.queue.pop() {
         if next.at > end || client.outcome.is_finished {
@@ -91,6 +90,8 @@ struct Client<'a> {
     breaker: Option<Breaker>,
     workers: Vec<Worker>,
     waiting: Vec<u32>,
+    /// The first request is answered.
+    has_begun: bool,
     /// The wake-up that is planned, so that not every worker plans its own.
     wake: Option<Moment>,
     outcome: Outcome,
@@ -120,6 +121,7 @@ impl<'a> Client<'a> {
             breaker,
             workers: vec![Worker::default(); trial.workers as usize],
             waiting: Vec::new(),
+            has_begun: false,
             wake: None,
             outcome: Outcome::default(),
         }
@@ -268,6 +270,11 @@ impl<'a> Client<'a> {
         }
         self.tell_breaker(index, outcome);
         self.count(outcome);
+        if !std::mem::replace(&mut self.has_begun, true) {
+            for worker in 1..self.trial.workers {
+                self.later(self.now, Event::Free { worker });
+            }
+        }
         let delay = self.delay(index, outcome);
         self.later(self.now.after(delay), Event::Free { worker });
     }

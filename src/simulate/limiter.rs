@@ -239,7 +239,8 @@ impl Limiter {
 
     fn headers(&self, is_accepted: bool, now: Moment) -> Vec<(&'static str, String)> {
         let level = self.level(now);
-        let seconds = |span: Duration| span.as_secs_f64().ceil();
+        // The window of a bucket is no whole number of nanoseconds.
+        let seconds = |span: Duration| (span.as_secs_f64() - 1e-6).ceil();
         let mut headers = match self.speech {
             Speech::Nothing | Speech::RetryAfter => Vec::new(),
             Speech::RateLimit => vec![

@@ -1,5 +1,6 @@
 //! One limit that a server describes, followed from reply to reply.
 
+mod credit;
 mod doubt;
 mod refill;
 mod trickle;
@@ -11,6 +12,7 @@ use crate::engine::Moment;
 use crate::engine::quota::signals::RESET_MAX;
 use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
 
+use self::credit::Credit;
 use self::doubt::Doubt;
 use self::refill::Refill;
 use self::trickle::SHORT;
@@ -76,6 +78,7 @@ pub(super) struct Tracked {
     doubt: Doubt,
     /// Units per second that come back, for a limit that trickles.
     refill: Refill,
+    credit: Credit,
     used: Used,
     lies: u32,
 }
@@ -113,7 +116,8 @@ impl Tracked {
             ahead: (Duration::ZERO, context.now),
             doubt: Doubt::new(limit.reset.map_or(0.0, |reset| reset.figure), context.now),
             refill: Refill::new(limit.remaining.unwrap_or(0.0), context),
-            used: Used::new(context),
+            credit: Credit::new(context.now),
+            used: Used::new(),
             lies: 0,
         };
         tracked.read(limit, context);
@@ -128,7 +132,8 @@ impl Tracked {
 
     /// Takes in what a later reply says. What is older than the newest changes nothing.
     pub(super) fn read(&mut self, limit: &Limit, context: &Context) {
-        self.used.note(self.window, context);
+        let counted = limit.quota.zip(limit.remaining).map(|(quota, remaining)| quota - remaining);
+        self.used.note(self.window, counted.unwrap_or(f64::INFINITY), context);
         if context.sent < self.newest {
             return;
         }
@@ -146,6 +151,9 @@ impl Tracked {
             self.left = remaining - reserved - context.in_flight;
             let trickles = self.manner != Manner::Window;
             self.refill.measure(remaining, limit.quota, trickles, context);
+            if let Some(rate) = self.refill_rate() {
+                self.credit.told(self.left, rate, self.full, context);
+            }
         }
         self.limit.clone_from(limit);
     }
@@ -153,6 +161,7 @@ impl Tracked {
     /// Notes that units are sent.
     pub(super) fn spend(&mut self, units: f64) {
         self.left -= units;
+        self.credit.spend(units);
         self.spent += units;
     }
 

@@ -9,12 +9,6 @@ use crate::engine::quota::window::{Manner, Tracked};
 /// A window as short as this is a rate: its reset in whole seconds says nothing.
 pub(super) const SHORT: Duration = Duration::from_secs(5);
 
-/// In a window as short as this, what remains has changed before the reply is read.
-const TINY: Duration = Duration::from_secs(1);
-
-/// What is taken of the rate of such a window.
-const SHORT_CAUTION: f64 = 0.97;
-
 /// A reply that is under way is looked for again after this.
 const REPLY_SOON: Duration = Duration::from_millis(20);
 
@@ -32,10 +26,6 @@ impl Tracked {
     pub(super) fn trickle(&self, even: Option<Rate>, now: Moment) -> Option<Rate> {
         if !self.trickles() {
             return None;
-        }
-        if let Some(even) = even.filter(|_| self.window.is_some_and(|window| window <= TINY)) {
-            // Its figures change faster than replies come.
-            return Some(even.times(SHORT_CAUTION));
         }
         let quota = self.limit.quota.unwrap_or(100.0);
         let target = if self.window.is_some() {
@@ -78,8 +68,9 @@ impl Tracked {
         } else {
             now
         };
-        let window = self.window.filter(|_| !self.is_short());
-        if let Some(back_at) = window.and_then(|window| self.back_at(weight, by_rate, window)) {
+        if let Some(back_at) =
+            self.window.and_then(|window| self.back_at(weight, in_flight, window, now))
+        {
             return (back_at > now).then_some(back_at);
         }
         if in_flight > 0 && !self.is_short() {
@@ -99,17 +90,28 @@ impl Tracked {
     /// Returns when enough for `weight` is back, of what the last reply had as used.
     ///
     /// Into a sliding log it comes back as unevenly as it was used, what we used a window later; into
-    /// a bucket evenly, as `by_rate` has it. What others used is back at the reset that the server
+    /// a bucket evenly, as our credit has it. What others used is back at the reset that the server
     /// names, whether it means the next unit or all of them.
-    fn back_at(&self, weight: f64, by_rate: Moment, window: Duration) -> Option<Moment> {
+    fn back_at(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        window: Duration,
+        now: Moment,
+    ) -> Option<Moment> {
         let lacking = weight - self.left;
         let told = self.reset_at.map(|at| at.after(self.lateness()));
         let ours = self.used.back_at(lacking, window, self.read_at);
-        let ours = ours.map(|at| at.max(by_rate));
-        told.filter(|_| lacking <= weight).into_iter().chain(ours).min()
+        // A window that began anew meanwhile counts less than we used within so long a time.
+        #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
+        let room = self.full - weight - in_flight as f64;
+        let ours = ours.zip(self.used.down_to(room, window, now)).map(|(told, old)| told.max(old));
+        let rate = self.refill_rate()?;
+        let ours = ours.map(|at| at.max(self.credit.up_to(weight, rate, self.full, now)));
+        told.filter(|_| lacking <= weight && !self.is_short()).into_iter().chain(ours).min()
     }
 
-    fn refill_rate(&self) -> Option<Rate> {
+    pub(super) fn refill_rate(&self) -> Option<Rate> {
         let even = self.limit.quota.zip(self.window).map(|(quota, window)| Rate::of(quota, window));
         even.or_else(|| self.refill.rate())
     }
