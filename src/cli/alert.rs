@@ -82,6 +82,9 @@ fn told(alert: &Alert, now: Moment) -> Vec<String> {
         Some(ended) => format!("over after {}", span(ended.since(alert.raised_at))),
     };
     let mut sentence = printable(&alert.message);
+    if alert.worst > alert.severity {
+        sentence.push_str(&format!("; it was {}", alert.worst.name()));
+    }
     sentence.extend(alert.ended_since.as_ref().map(|why| format!("; over, since {why}")));
     sentence.extend(
         alert.advice.as_ref().filter(|_| alert.is_there()).map(|advice| format!("; {advice}")),

@@ -105,7 +105,10 @@ pub struct Quota {
 /// Something that needed a person, or still does.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Alert {
+    /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
     pub severity: Severity,
+    /// The worst that it was since it last began.
+    pub worst: Severity,
     /// The source, provider, unit or folder that it is about.
     pub about: String,
     /// Two stable words, as in `system.disk_full`.

@@ -7,13 +7,24 @@ use crate::engine::alert::{News, Notice, Severity};
 /// Writes a notice down.
 pub fn tell(notice: &Notice) {
     let alert = &notice.alert;
-    let (cause, about, severity) = (alert.cause.as_str(), &alert.about, alert.severity.name());
+    let (cause, about, severity) = (alert.cause.as_str(), &alert.about, notice.severity().name());
     let advice = alert.advice.as_deref().unwrap_or_default();
-    let message = &alert.message;
+    let (message, worst) = (&alert.message, alert.worst.name());
+    let since = alert.ended_since.as_deref().unwrap_or("well again");
     match (notice.news, alert.severity) {
         (News::Ended, _) => {
-            let since = alert.ended_since.as_deref().unwrap_or("well again");
-            info!(cause, about, "alert over, {since}: {message}");
+            info!(cause, about, severity, worst, "alert over, {since}: {message}");
+        }
+        (News::Passed, _) => {
+            let (from, to) = (alert.raised_at, alert.ended_at.unwrap_or_default());
+            info!(
+                cause,
+                about,
+                severity,
+                worst,
+                times = alert.times,
+                "alert, over by now, {since}: {message} (from {from} to {to})"
+            );
         }
         (News::Raised | News::Worse, Severity::Info) => {
             info!(cause, about, severity, advice, "alert: {message}");

@@ -89,8 +89,7 @@ impl Message {
     /// The worst of what has begun; what is over is worth a look at most.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        let begun = self.notices.iter().filter(|notice| notice.news != News::Ended);
-        begun.map(|notice| notice.alert.severity).max().unwrap_or(Severity::Info)
+        self.notices.iter().map(Notice::severity).max().unwrap_or(Severity::Info)
     }
 }
 
@@ -100,7 +99,8 @@ fn as_json(notice: &Notice) -> Value {
         "news": notice.news,
         "cause": alert.cause,
         "about": alert.about,
-        "severity": alert.severity,
+        "severity": notice.severity(),
+        "worst": alert.worst,
         "message": alert.message,
         "advice": alert.advice,
         "raised_at": alert.raised_at,
@@ -120,6 +120,16 @@ fn paragraph(notice: &Notice, now: Moment) -> String {
             lines.extend(why.map(|why| format!("Why: {}.", printable(why))));
             lines.push(format!("It began at {} and lasted {}.", alert.raised_at, span(lasted)));
         }
+        News::Passed => {
+            let (from, to) = (alert.raised_at, alert.ended_at.unwrap_or(now));
+            let is = alert.ended_since.as_deref().unwrap_or("it is well again");
+            let worst = severity(alert.worst);
+            lines.push(format!(
+                "It was {worst} from {from} to {to} ({}), and is over: {}.",
+                span(lasted),
+                printable(is)
+            ));
+        }
         News::Raised | News::Worse => {
             let since = match lasted.as_secs() {
                 0 => String::new(),
@@ -131,7 +141,8 @@ fn paragraph(notice: &Notice, now: Moment) -> String {
         }
     }
     if alert.times > 1 {
-        lines.push(format!("It came {} times within the hour.", alert.times));
+        let within = if notice.news == News::Passed { "meanwhile" } else { "within the hour" };
+        lines.push(format!("It came {} times {within}.", alert.times));
     }
     lines.join("\n")
 }
@@ -141,10 +152,12 @@ fn sentence(alert: &Alert) -> String {
     if alert.about.is_empty() { message } else { format!("{}: {message}", printable(&alert.about)) }
 }
 
-fn word(notice: &Notice) -> &'static str {
+fn word(notice: &Notice) -> String {
+    let severity = severity(notice.severity());
     match notice.news {
-        News::Ended => "OVER",
-        News::Raised | News::Worse => severity(notice.alert.severity),
+        News::Ended => "OVER".to_owned(),
+        News::Passed => format!("{severity}, OVER"),
+        News::Raised | News::Worse => severity.to_owned(),
     }
 }
 
@@ -159,7 +172,7 @@ fn severity(severity: Severity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::alert::{Alerts, Cause, Concern, Looked};
+    use crate::engine::alert::{Alerts, Cause, Concern, Ending, Looked, Spell};
 
     const NOW: Moment = Moment(1_772_874_303_000);
 
@@ -237,6 +250,63 @@ mod tests {
     }
 
     #[test]
+    fn what_passed_says_from_when_to_when_how_bad_it_was_and_that_it_is_over() {
+        let mut alerts = Alerts::default();
+        let spell = |no: u64, began: i64, since: Option<&str>| Spell {
+            concern: Concern {
+                about: "example".to_owned(),
+                ..looked(&["work"]).concerns.remove(0)
+            },
+            no,
+            began: Moment(NOW.0 + began),
+            ended: Some(Ending {
+                at: Moment(NOW.0 + began + 67_000),
+                severity: Severity::Info,
+                since: since.map(str::to_owned),
+            }),
+            follows: false,
+        };
+        let mut look = |spells: &[Spell], ms: i64| {
+            let looked = Looked { spells: spells.to_vec(), ..looked(&[]) };
+            let now = Moment(NOW.0 + ms);
+            Message::new("mars", alerts.note(&looked, now), now)
+        };
+        look(&[], 0);
+        let one = look(&[spell(1, 60_000, None)], 600_000);
+        let by_hand = Some("a person closed its breaker");
+        let two = look(&[spell(4, 7_200_000, None), spell(7, 7_320_000, by_hand)], 9_000_000);
+
+        insta::assert_snapshot!([told(&one), told(&two)].join("\n\n"), @r"
+        cynosure on mars: INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+
+        INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+        It was CRITICAL from 2026-03-07T09:06:03.000Z to 2026-03-07T09:07:10.000Z (1 min 7 s), and is over: it is well again.
+
+        cynosure on mars: INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+
+        INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
+        It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is over: a person closed its breaker.
+        It came 2 times meanwhile.
+        ");
+        let json = one.json();
+        let alert = &json["alerts"][0];
+        assert_eq!((&json["severity"], &alert["severity"]), (&"info".into(), &"info".into()));
+        assert_eq!((&alert["news"], &alert["worst"]), (&"passed".into(), &"critical".into()));
+    }
+
+    #[test]
+    fn programs_see_that_what_is_over_was_critical() {
+        let mut alerts = Alerts::default();
+        assert_eq!(alerts.note(&looked(&["work"]), NOW).len(), 1);
+
+        let json = Message::new("mars", alerts.note(&looked(&[]), NOW), NOW).json();
+
+        let alert = &json["alerts"][0];
+        assert_eq!((&alert["news"], &alert["worst"]), (&"ended".into(), &"critical".into()));
+        assert_eq!((&json["severity"], &alert["severity"]), (&"info".into(), &"info".into()));
+    }
+
+    #[test]
     fn programs_get_all_there_is() {
         let raised = Alerts::default().note(&looked(&["work"]), NOW);
 
@@ -255,7 +325,8 @@ mod tests {
               "news": "raised",
               "raised_at": "2026-03-07T09:05:03.000Z",
               "severity": "critical",
-              "times": 1
+              "times": 1,
+              "worst": "critical"
             }
           ],
           "host": "mars",

@@ -254,6 +254,7 @@ fn joined(
 fn alert(alert: &alert::Alert) -> Alert {
     Alert {
         severity: alert.severity,
+        worst: alert.worst,
         about: printable(&alert.about),
         cause: printable(alert.cause.as_str()),
         message: printable(&alert.message),

@@ -57,6 +57,7 @@ fn entry(alert: &Alert, now: Moment) -> Markup {
                 }
                 p .dim {
                     (alert.cause)
+                    @if alert.worst > alert.severity { " · was " (alert.worst.name()) }
                     @match alert.ended_at {
                         Some(ended) => { " · over since " (mark::time(ended, now)) },
                         None => { " · lasts" },

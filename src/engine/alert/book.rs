@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Moment;
-use crate::engine::alert::{Alert, Concern, News, Notice, Severity};
+use crate::engine::alert::spell::Heard;
+use crate::engine::alert::{Alert, Concern, Ending, News, Notice, Severity, Spell};
 
 /// Alerts that are over and kept, whatever is there besides: weeks of quiet, or a bad day.
 pub const ALERTS_KEPT: usize = 100;
@@ -18,12 +19,17 @@ const TOLD_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alerts {
     alerts: Vec<Alert>,
+    /// Kept with what was told of it, so that nothing is told twice or lost between the two.
+    #[serde(default)]
+    heard: Heard,
 }
 
 /// What was seen at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Looked {
     pub concerns: Vec<Concern>,
+    /// What those tell who were there when nobody looked, of each thing the newest last.
+    pub spells: Vec<Spell>,
     /// Who could not look, or which one cause could not be seen, and about what; about all there are
     /// where that is empty. Their alerts stand as they were.
     pub blind: BTreeSet<(String, String)>,
@@ -46,6 +52,7 @@ impl Alerts {
         for concern in &looked.concerns {
             notices.extend(self.raise(concern, now));
         }
+        notices.extend(self.pass(&looked.spells, now));
         for alert in self.alerts.iter_mut().filter(|alert| alert.is_there()) {
             notices.extend(alert.end_unless_seen(looked, now));
         }
@@ -54,10 +61,7 @@ impl Alerts {
     }
 
     fn raise(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
-        let same = |alert: &&mut Alert| {
-            alert.cause == concern.cause && alert.about == concern.about && !alert.is_past(now)
-        };
-        match self.alerts.iter_mut().rev().find(same) {
+        match self.recent(concern, now) {
             Some(alert) => alert.goes_on(concern, now),
             None => {
                 let mut alert = Alert::new(concern, now);
@@ -66,6 +70,29 @@ impl Alerts {
                 Some(notice)
             }
         }
+    }
+
+    /// Takes in what began and ended since the last look. All of one cause is one notice at most.
+    fn pass(&mut self, spells: &[Spell], now: Moment) -> Vec<Notice> {
+        let news = self.heard.take_in(spells, now);
+        let mut notices = Vec::new();
+        for spells in news.chunk_by(|one, next| one.concern.is_same(&next.concern)) {
+            let Some(passed) = Alert::passed(spells, now) else { continue };
+            match self.recent(&spells[0].concern, now) {
+                Some(alert) => notices.extend(alert.came_and_went(passed, now)),
+                None => {
+                    self.alerts.push(passed.clone());
+                    notices.push(Notice { news: News::Passed, alert: passed });
+                }
+            }
+        }
+        notices
+    }
+
+    /// The alert of this cause that is there, or was told within the hour.
+    fn recent(&mut self, concern: &Concern, now: Moment) -> Option<&mut Alert> {
+        let is_it = |alert: &&mut Alert| alert.is_of(concern) && !alert.is_past(now);
+        self.alerts.iter_mut().rev().find(is_it)
     }
 
     /// What is there is kept, and what was told within the hour, or it would be told again.
@@ -90,6 +117,7 @@ impl Alert {
             advice: concern.advice.clone(),
             raised_at: now,
             last_told: None,
+            last_passed: None,
             ended_at: None,
             ended_since: None,
             times: 1,
@@ -97,6 +125,46 @@ impl Alert {
             told: None,
             is_known: false,
         }
+    }
+
+    /// One that was over before it could be told, as often as it was.
+    fn passed(spells: &[&Spell], now: Moment) -> Option<Self> {
+        let over = spells.iter().filter_map(|spell| Some((spell, spell.ended.as_ref()?)));
+        let over: Vec<_> = over.filter(|(spell, _)| !spell.follows).collect();
+        let ((first, _), (_, end)) = (over.first()?, over.last()?);
+        Some(Self {
+            severity: end.severity,
+            raised_at: first.began.min(now),
+            last_told: Some(now),
+            last_passed: Some(now),
+            ended_at: Some(end.at.min(now)),
+            ended_since: end.since.clone(),
+            times: u32::try_from(over.len()).unwrap_or(u32::MAX),
+            told: Some(end.severity),
+            ..Self::new(&first.concern, now)
+        })
+    }
+
+    /// It came and went besides. That is told where it was worse than what was told, and where
+    /// nothing was told for an hour, though never more than once an hour.
+    fn came_and_went(&mut self, passed: Self, now: Moment) -> Option<Notice> {
+        self.times = self.times.saturating_add(passed.times);
+        self.worst = self.worst.max(passed.worst);
+        if !self.is_there() {
+            (self.ended_at, self.ended_since) = (passed.ended_at, passed.ended_since.clone());
+        }
+        let is_worse = self.told.is_some_and(|told| passed.worst > told);
+        let is_unheard = !self.is_known && self.hour_is_over(now);
+        let is_told = self.last_passed.is_none_or(|last| now.since(last) >= TOLD_EVERY)
+            && (is_worse || is_unheard);
+        if !is_told {
+            return None;
+        }
+        if is_unheard {
+            self.told = Some(passed.severity);
+        }
+        (self.last_told, self.last_passed) = (Some(now), Some(now));
+        Some(Notice { news: News::Passed, alert: passed })
     }
 
     fn goes_on(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
@@ -126,10 +194,7 @@ impl Alert {
     }
 
     fn end_unless_seen(&mut self, looked: &Looked, now: Moment) -> Option<Notice> {
-        let is_seen = looked
-            .concerns
-            .iter()
-            .any(|concern| concern.cause == self.cause && concern.about == self.about);
+        let is_seen = looked.concerns.iter().any(|concern| self.is_of(concern));
         let is_gone = !self.about.is_empty() && !looked.subjects.contains(&self.about);
         let blind = |about: &str| {
             let is_blind = |who: &str| looked.blind.contains(&(who.to_owned(), about.to_owned()));
@@ -140,10 +205,24 @@ impl Alert {
             return None;
         }
         self.ended_at = Some(now);
-        self.ended_since = is_gone.then(|| "it is no longer in the configuration".to_owned());
+        self.ended_since = if is_gone {
+            Some("it is no longer in the configuration".to_owned())
+        } else {
+            self.ending(&looked.spells).and_then(|ending| ending.since.clone())
+        };
         // What nobody heard of needs no end.
         let notice = Notice { news: News::Ended, alert: self.clone() };
         std::mem::take(&mut self.is_known).then_some(notice)
+    }
+
+    /// How the last spell of it ended that was there with it.
+    fn ending<'a>(&self, spells: &'a [Spell]) -> Option<&'a Ending> {
+        let last = spells.iter().rev().find(|spell| self.is_of(&spell.concern));
+        last?.ended.as_ref().filter(|ending| ending.at >= self.raised_at)
+    }
+
+    fn is_of(&self, concern: &Concern) -> bool {
+        self.cause == concern.cause && self.about == concern.about
     }
 
     /// Over, and nobody would be told of it too often if it came again.
@@ -158,6 +237,7 @@ impl Alert {
     fn obey_the_clock(&mut self, now: Moment) {
         self.raised_at = self.raised_at.min(now);
         self.last_told = self.last_told.map(|told| told.min(now));
+        self.last_passed = self.last_passed.map(|passed| passed.min(now));
         self.ended_at = self.ended_at.map(|ended| ended.min(now));
     }
 }

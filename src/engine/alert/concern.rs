@@ -21,6 +21,14 @@ pub struct Concern {
     pub advice: Option<String>,
 }
 
+impl Concern {
+    /// Whether the two have one cause.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.cause == other.cause && self.about == other.about
+    }
+}
+
 impl Cause {
     /// What was found by whom: a check, or another that looks.
     #[must_use]

@@ -77,7 +77,7 @@ proptest! {
             now += step;
             for notice in alerts.note(&look(seen), Moment(now)) {
                 match notice.news {
-                    News::Raised => prop_assert!(!there),
+                    News::Raised | News::Passed => prop_assert!(!there),
                     News::Worse | News::Ended => prop_assert!(there),
                 }
                 there = notice.news != News::Ended;

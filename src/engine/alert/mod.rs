@@ -1,21 +1,25 @@
 //! Alerts: what a person is told, once per cause and not once per event.
 //!
 //! ```text
-//! concerns of this moment ──▶ Alerts ──▶ notices: raised, worse, ended
+//! concerns of this moment ──▶ Alerts ──▶ notices: raised, worse, ended, passed
+//! spells since the last   ──▶
 //! ```
 //!
 //! A cause that lasts is told once, when it begins, and again when it has ended. One that comes and
 //! goes is told at most once an hour, at once where it is worse than what was told, and what stands
-//! when the hour is over is told then. The clock may step: what was told in the future counts as
-//! told now.
+//! when the hour is over is told then. A spell that was over before anybody looked is told in one
+//! notice, within the same hour. The clock may step: what was told in the future counts as told now.
 
 mod book;
 mod channel;
 mod concern;
 mod outbox;
+mod spell;
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod passing;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +27,7 @@ pub use self::book::{ALERTS_KEPT, Alerts, Looked};
 pub use self::channel::{Protection, Shape};
 pub use self::concern::{Cause, Concern};
 pub use self::outbox::{Outbox, Said, Tray, Word};
+pub use self::spell::{Ending, Spell};
 pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};
@@ -35,15 +40,18 @@ pub struct Alert {
     pub cause: Cause,
     /// The source, unit, provider, folder or channel it is about; empty where it is about all there are.
     pub about: String,
-    /// As it is, or as it was in the end.
+    /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
     pub severity: Severity,
     /// One sentence, without its subject.
     pub message: String,
     /// What to do.
     pub advice: Option<String>,
     pub raised_at: Moment,
-    /// When it was last told that it is there.
+    /// When it was last told that it is, or was, there.
     pub last_told: Option<Moment>,
+    /// When it was last told that it came and went.
+    #[serde(default)]
+    last_passed: Option<Moment>,
     /// Absent while it is there.
     pub ended_at: Option<Moment>,
     /// Why it ended, where that is not simply that all is well again.
@@ -75,6 +83,19 @@ pub enum News {
     /// It was told before, as less bad than it is.
     Worse,
     Ended,
+    /// It came and went, and was not told before.
+    Passed,
+}
+
+impl Notice {
+    /// How much it matters now. What is over is worth a look at most, however bad it was.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self.news {
+            News::Raised | News::Worse | News::Passed => self.alert.severity,
+            News::Ended => Severity::Info,
+        }
+    }
 }
 
 impl Alert {
@@ -91,6 +112,7 @@ impl News {
             Self::Raised => "raised",
             Self::Worse => "worse",
             Self::Ended => "ended",
+            Self::Passed => "passed",
         }
     }
 }

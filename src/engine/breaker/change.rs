@@ -32,6 +32,8 @@ pub enum Severity {
 pub struct Change {
     /// Whose breaker it is.
     pub name: String,
+    /// The later of two has the higher number.
+    pub no: u64,
     pub from: Phase,
     pub to: Phase,
     pub severity: Severity,

@@ -132,7 +132,51 @@ proptest! {
         prop_assert_eq!(again.statistics(), breaker.statistics());
         prop_assert_eq!(again.last_failure(), breaker.last_failure());
         prop_assert_eq!(again.last_change(), breaker.last_change());
+        prop_assert_eq!(&again.changes, &breaker.changes);
+        prop_assert_eq!(again.memory().openings(), breaker.memory().openings());
         prop_assert!(again.failures_in_a_row() <= breaker.failures_in_a_row());
+    }
+
+    #[test]
+    fn its_openings_are_those_that_happened_as_far_as_it_remembers(
+        facts in prop::collection::vec((fact(), 0..40_000_i64), 0..300)
+    ) {
+        let (mut breaker, mut now, mut out) = (breaker(), NOW, Vec::new());
+        let mut happened: Vec<(Moment, Option<Moment>)> = Vec::new();
+        for (fact, pause) in facts {
+            now = Moment(now.0 + pause);
+            let change = match fact {
+                Fact::Admit => {
+                    let (admission, change) = breaker.admit(now);
+                    if let Admission::Go(permit) = admission { out.push(permit) }
+                    change
+                }
+                Fact::Succeeded if !out.is_empty() => breaker.succeeded(out.remove(0), now),
+                Fact::Failed(no) if !out.is_empty() => {
+                    breaker.failed(out.remove(0), &item(no), &failure(), now)
+                }
+                Fact::Obey(order) => breaker.obey(order, now),
+                Fact::Restart => {
+                    breaker = Breaker::recall("example", POLICY, &breaker.memory(), now);
+                    None
+                }
+                Fact::Succeeded | Fact::Failed(_) | Fact::Dropped => None,
+            };
+            match change {
+                Some(Change { from: Phase::Closed, .. }) => happened.push((now, None)),
+                Some(Change { to: Phase::Closed, .. }) => happened.last_mut().unwrap().1 = Some(now),
+                Some(_) | None => {}
+            }
+
+            let told = breaker.memory().openings();
+            let told_of = |opening: &Opening| (opening.at, opening.closing.as_ref().map(|end| end.at));
+            let known: Vec<_> = told.iter().map(told_of).collect();
+            let newest = happened.len().saturating_sub(known.len());
+            prop_assert_eq!(&known[..], &happened[newest..]);
+            prop_assert!(known.len() >= happened.len().min(7), "{known:?}");
+            prop_assert!(told.is_sorted_by_key(|opening| opening.no));
+            prop_assert!(breaker.changes.len() <= opening::CHANGES_KEPT);
+        }
     }
 
     #[test]
@@ -159,7 +203,9 @@ proptest! {
             counted_since: at(5),
             last_failure: None,
             last_change: None,
+            changes: (0..40).map(|no| ChangeMemory { no: counts.0, at: at(no % 8), ..words(no) }).collect(),
         };
+        drop(memory.openings());
         let mut breaker = Breaker::recall("example", POLICY, &memory, Moment(at(6)));
         let now = Moment(at(7));
         if let (Admission::Go(permit), _) = breaker.admit(now) {
@@ -167,4 +213,10 @@ proptest! {
         }
         drop(breaker.memory());
     }
+}
+
+/// A change in words that may or may not be known.
+fn words(no: usize) -> ChangeMemory {
+    let word = |no: usize| ["closed", "open", "half_open", "dreaming"][no % 4].to_owned();
+    ChangeMemory { from: word(no), to: word(no / 3), ..ChangeMemory::default() }
 }

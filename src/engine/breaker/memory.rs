@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::opening::CHANGES_KEPT;
 use super::record::{CALLS_MAX, Fault, Row, Subject, Window};
 use super::{Breaker, BreakerPolicy, Change, LastFailure, Phase, State, Statistics};
 use crate::engine::{Cause, Moment};
@@ -37,6 +38,8 @@ pub struct Memory {
     pub counted_since: i64,
     pub last_failure: Option<FailureMemory>,
     pub last_change: Option<ChangeMemory>,
+    /// The newest ones with their numbers, the newest last, for whoever looks only now and then.
+    pub changes: Vec<ChangeMemory>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -73,6 +76,8 @@ pub struct FailureMemory {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ChangeMemory {
+    /// The generation that it led to.
+    pub no: u64,
     pub from: String,
     pub to: String,
     pub at: i64,
@@ -108,12 +113,8 @@ pub(super) fn write(breaker: &Breaker) -> Memory {
             message: failure.message.clone(),
             at: failure.at.0,
         }),
-        last_change: breaker.last_change.as_ref().map(|change| ChangeMemory {
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
-            at: change.at.0,
-            why: change.why.clone(),
-        }),
+        last_change: breaker.last_change.as_ref().map(ChangeMemory::from),
+        changes: breaker.changes.iter().map(ChangeMemory::from).collect(),
     }
 }
 
@@ -148,6 +149,7 @@ pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Mome
             at: Moment(failure.at),
         }),
         last_change: memory.last_change.as_ref().and_then(|change| read_change(name, change)),
+        changes: read_changes(name, memory),
         ..Breaker::new(name, policy, now)
     }
 }
@@ -156,12 +158,19 @@ fn read_change(name: &str, memory: &ChangeMemory) -> Option<Change> {
     let to = Phase::from_name(&memory.to)?;
     Some(Change {
         name: name.to_owned(),
+        no: memory.no,
         from: Phase::from_name(&memory.from)?,
         to,
         severity: to.severity(),
         at: Moment(memory.at),
         why: memory.why.clone(),
     })
+}
+
+fn read_changes(name: &str, memory: &Memory) -> Vec<Change> {
+    let changes = memory.numbered();
+    let surplus = changes.len().saturating_sub(CHANGES_KEPT);
+    changes.iter().skip(surplus).filter_map(|change| read_change(name, change)).collect()
 }
 
 /// The newest are enough: an old count counts for less anyhow.
@@ -197,6 +206,18 @@ fn read_window(memory: &WindowMemory) -> Window {
     calls.sort_by_key(|(at, _)| *at);
     let surplus = calls.len().saturating_sub(CALLS_MAX);
     Window { calls: calls.into_iter().skip(surplus).collect() }
+}
+
+impl From<&Change> for ChangeMemory {
+    fn from(change: &Change) -> Self {
+        Self {
+            no: change.no,
+            from: change.from.name().to_owned(),
+            to: change.to.name().to_owned(),
+            at: change.at.0,
+            why: change.why.clone(),
+        }
+    }
 }
 
 impl From<&Fault> for FaultMemory {

@@ -21,6 +21,7 @@ mod change;
 mod laws;
 mod look;
 mod memory;
+mod opening;
 mod record;
 mod statistics;
 #[cfg(test)]
@@ -33,9 +34,11 @@ pub use self::change::{Change, Phase, Severity};
 pub use self::memory::{
     ChangeMemory, FailureMemory, FaultMemory, Memory, SliceMemory, WindowMemory,
 };
+pub use self::opening::{Closing, Opening, is_by_hand};
 pub use self::record::{Share, Subject};
 pub use self::statistics::Statistics;
 
+use self::opening::{CLOSED_BY_HAND, OPENED_BY_HAND, RESET_BY_HAND};
 use self::record::{Row, Window};
 use crate::engine::{Cause, Failure, Moment};
 
@@ -81,6 +84,8 @@ pub struct Breaker {
     counted_since: Moment,
     last_failure: Option<LastFailure>,
     last_change: Option<Change>,
+    /// The newest ones, the newest last.
+    changes: Vec<Change>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -166,6 +171,7 @@ impl Breaker {
             counted_since: now,
             last_failure: None,
             last_change: None,
+            changes: Vec::new(),
         }
     }
 
@@ -295,9 +301,9 @@ impl Breaker {
             Order::Open { until } => {
                 let is_the_same =
                     matches!(self.state, State::Open { until: known } if known == until);
-                (!is_the_same).then(|| self.go(State::Open { until }, "opened by hand", now))
+                (!is_the_same).then(|| self.go(State::Open { until }, OPENED_BY_HAND, now))
             }
-            Order::Close => self.close_by_hand("closed by hand", now),
+            Order::Close => self.close_by_hand(CLOSED_BY_HAND, now),
             Order::Reset => {
                 self.statistics = Statistics::default();
                 self.counted_since = now;
@@ -307,7 +313,7 @@ impl Breaker {
                     // Others must notice that the counts are gone.
                     self.generation = self.generation.wrapping_add(1);
                 }
-                self.close_by_hand("reset by hand", now)
+                self.close_by_hand(RESET_BY_HAND, now)
             }
             Order::Try => match self.state {
                 State::Open { until: Some(_) } => {
@@ -379,9 +385,10 @@ impl Breaker {
         self.state = state;
         self.since = now;
         self.generation = self.generation.wrapping_add(1);
-        let (name, severity) = (self.name.clone(), to.severity());
-        let change = Change { name, from, to, severity, at: now, why: why.into() };
+        let (name, no, severity) = (self.name.clone(), self.generation, to.severity());
+        let change = Change { name, no, from, to, severity, at: now, why: why.into() };
         self.last_change = Some(change.clone());
+        opening::note(&mut self.changes, &change);
         change
     }
 }

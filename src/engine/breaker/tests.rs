@@ -364,3 +364,53 @@ fn only_what_a_provider_is_to_blame_for_counts_against_it() {
     let storage = Cause::ALL.into_iter().filter(|c| Bearing::on_storage(*c) == Bearing::Ill);
     assert_eq!(storage.collect::<Vec<_>>(), [Cause::Storage, Cause::Ledger]);
 }
+
+#[test]
+fn a_long_opening_is_told_from_its_beginning() {
+    let mut breaker = opened();
+    let mut now = NOW;
+    for _ in 0..40 {
+        now = breaker.until().unwrap();
+        assert!(fail(&mut breaker, &Subject::Service, now).is_some());
+    }
+
+    let openings = breaker.memory().openings();
+
+    assert_eq!(openings.len(), 1);
+    assert_eq!((openings[0].at, openings[0].no, openings[0].closing.is_some()), (NOW, 1, false));
+    assert_eq!(openings[0].why, "5 failures in a row: 503 from example");
+    assert!(breaker.obey(Order::Reset, now).is_some());
+    let closing = breaker.memory().openings().remove(0).closing.unwrap();
+    assert_eq!((closing.at, is_by_hand(&closing.why)), (now, true));
+}
+
+#[test]
+fn a_file_of_a_program_that_kept_only_the_last_change_tells_that_one() {
+    let memory = opened().memory();
+    let older = Memory { changes: Vec::new(), ..memory.clone() };
+
+    assert_eq!(older.openings(), memory.openings());
+    let breaker = Breaker::recall("example", POLICY, &older, NOW);
+    assert_eq!(breaker.memory().openings(), memory.openings());
+    assert_eq!(Memory::default().openings(), []);
+}
+
+#[test]
+fn what_it_remembers_of_its_changes_is_small_whatever_a_server_says() {
+    let (mut breaker, mut now) = (breaker(), NOW);
+    let failure = Failure::new(Cause::Server, "\u{1b}".repeat(10_000));
+    for _ in 0..20 {
+        for _ in 0..5 {
+            let permit = permit(&mut breaker, now);
+            drop(breaker.failed(permit, &Subject::Service, &failure, now));
+        }
+        now = breaker.until().unwrap();
+        assert_eq!((0..3).filter_map(|_| succeed(&mut breaker, now)).count(), 1);
+    }
+
+    let memory = breaker.memory();
+
+    let bytes = serde_json::to_vec_pretty(&memory.changes).unwrap().len();
+    assert!((1_000..5_000).contains(&bytes), "{bytes} bytes");
+    assert!(memory.last_change.unwrap().why.contains("successes in a row"));
+}

@@ -3,12 +3,13 @@
 //! A provider that is down shows in its breaker, in the attempts and connections of its sources, and
 //! in their errors: one concern, about the provider. A unit that is down takes its sources with it,
 //! and a full disk is why nothing can be stored. What only follows from something else neither
-//! raises an alert nor ends one.
+//! raises an alert nor ends one. What a breaker went through between two looks it tells itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::alert::{Cause, Concern, Looked, Severity};
 use crate::engine::breaker::Phase;
+use crate::engine::health::breakers;
 use crate::engine::health::check::NOT_KNOWN;
 use crate::engine::health::execution::CRASH_LOOP;
 use crate::engine::health::sources::TOO_LONG;
@@ -225,26 +226,19 @@ impl<'a> Drawn<'a> {
         };
         match &self.facts.breakers {
             Ok(breakers) => {
-                for breaker in breakers.iter().filter(|breaker| breaker.phase != Phase::Closed) {
+                for breaker in breakers {
                     let is_provider =
                         self.facts.sources.iter().any(|source| source.provider == breaker.name);
-                    if !is_provider && self.storage_is_ill {
-                        // The breakers of ledger and archive.
-                        self.looked.blind.insert((PROVIDER.to_owned(), breaker.name.clone()));
-                        continue;
+                    // The breakers of ledger and archive.
+                    let follows = !is_provider && self.storage_is_ill;
+                    self.looked.spells.extend(breakers::spells(breaker, follows));
+                    match breaker.phase {
+                        Phase::Closed => {}
+                        Phase::Open | Phase::HalfOpen if follows => {
+                            self.looked.blind.insert((PROVIDER.to_owned(), breaker.name.clone()));
+                        }
+                        Phase::Open | Phase::HalfOpen => note(breakers::concern(breaker)),
                     }
-                    let word = match breaker.phase {
-                        Phase::Open => "left alone by its breaker",
-                        Phase::HalfOpen | Phase::Closed => "tried again by its breaker",
-                    };
-                    note(Concern {
-                        cause: unwell(),
-                        about: breaker.name.clone(),
-                        // One that is tried has not become better yet.
-                        severity: Phase::Open.severity(),
-                        message: format!("{word}: {}", printable(&breaker.why)),
-                        advice: Some("see `cynosure breaker list`".to_owned()),
-                    });
                 }
             }
             Err(_) => self.looked.blind.extend([(PROVIDER.to_owned(), String::new())]),
@@ -311,7 +305,7 @@ impl<'a> Drawn<'a> {
     }
 }
 
-fn unwell() -> Cause {
+pub(super) fn unwell() -> Cause {
     Cause::new(PROVIDER, "unwell")
 }
 

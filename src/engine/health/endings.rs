@@ -138,6 +138,7 @@ fn breakers_that_cannot_be_read_are_unknown_and_end_nothing() {
         name: "archive".to_owned(),
         phase: crate::engine::breaker::Phase::Open,
         why: "5 failures in a row".to_owned(),
+        openings: Vec::new(),
     }]);
     let then = Facts { breakers: Err("breakers.json cannot be read".to_owned()), ..well() };
 

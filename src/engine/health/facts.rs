@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::{Opening, Phase};
 use crate::engine::watch::{Finding, Subject, What};
 use crate::engine::{Moment, Status};
 
@@ -121,6 +121,8 @@ pub struct BreakerSeen {
     pub phase: Phase,
     /// Why it is so.
     pub why: String,
+    /// The times that it was not closed, as far as it remembers them, the newest last.
+    pub openings: Vec<Opening>,
 }
 
 /// The proxies of the pool.

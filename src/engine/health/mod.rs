@@ -8,6 +8,7 @@
 //! that could not be made is unknown, with the reason, and never healthy. What a person is told of
 //! it is decided in `concerns`, where things that have one cause become one.
 
+mod breakers;
 mod check;
 mod concerns;
 mod execution;
@@ -17,6 +18,8 @@ mod sources;
 
 #[cfg(test)]
 mod endings;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]

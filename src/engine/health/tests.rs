@@ -322,6 +322,7 @@ fn a_provider_that_is_down_is_one_concern() {
         name: "example".to_owned(),
         phase: Phase::Open,
         why: "5 failures in a row".to_owned(),
+        openings: Vec::new(),
     }]);
 
     assert_eq!(amiss(&facts).len(), 7, "{:?}", amiss(&facts));
@@ -366,6 +367,7 @@ fn a_full_disk_is_the_one_cause_of_all_that_cannot_be_stored() {
         name: "archive".to_owned(),
         phase: Phase::Open,
         why: "5 failures in a row".to_owned(),
+        openings: Vec::new(),
     }]);
 
     let all = [failing, told(&facts)].concat();

@@ -160,6 +160,7 @@ fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
     let memories = readable(file.path(), file.examine())?;
     let seen = memories.into_iter().map(|(name, memory)| BreakerSeen {
         name,
+        openings: memory.openings(),
         phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
         why: memory.last_change.map(|change| change.why).unwrap_or_default(),
     });

@@ -292,7 +292,7 @@ impl Breakers {
 
     /// Logs a change, and tells it to whoever wants to know.
     fn announce(&self, change: &Change) {
-        let Change { name, from, to, severity, at: _, why } = change;
+        let Change { name, no: _, from, to, severity, at: _, why } = change;
         let (from, to, level) = (from.name(), to.name(), severity.name());
         match severity {
             Severity::Critical | Severity::Warning => {

@@ -81,6 +81,31 @@ async fn one_that_opened_is_open_for_the_next_process_and_for_its_others() {
 }
 
 #[tokio::test]
+async fn what_opened_and_closed_before_it_was_written_down_is_in_the_file() {
+    let scene = Scene::new();
+    let (worker, beside) = (scene.process(), scene.process());
+    open(&worker);
+    scene.pass(60);
+    for _ in 0..3 {
+        assert_eq!(worker.permits("example"), Ok(()));
+        worker.succeeded("example");
+    }
+    worker.sync(&RealWorld).await;
+    scene.pass(5);
+    beside.sync(&RealWorld).await;
+    open(&beside);
+    beside.sync(&RealWorld).await;
+
+    let openings = scene.saved().openings();
+
+    let (first, second) = (&openings[0], &openings[1]);
+    assert_eq!((openings.len(), first.at, first.no, second.no), (2, NOW, 1, 4));
+    assert_eq!(first.why, "5 failures in a row: 503 from example");
+    let closing = first.closing.as_ref().unwrap();
+    assert_eq!((closing.at, second.closing.is_some()), (NOW.after(POLICY.recovery_timeout), false));
+}
+
+#[tokio::test]
 async fn an_order_is_seen_within_five_seconds() {
     let scene = Scene::new();
     let worker = scene.process();

@@ -213,6 +213,9 @@ fn the_page_says_everything_without_a_script() {
     assert!(!page.contains(" style="), "its own policy would refuse it");
     let filtered = stage.get("/?severity=info").body;
     assert!(filtered.contains("it was started anew") && !filtered.contains("breaker.open"));
+    assert!(filtered.contains(" · was critical · over since "), "{filtered}");
+    let infos = stage.get("/api/health/alerts?severity=info").json();
+    assert_eq!((&infos["total"], &infos["alerts"][0]["worst"]), (&1.into(), &"critical".into()));
 }
 
 #[test]

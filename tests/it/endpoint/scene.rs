@@ -301,6 +301,7 @@ fn alerts() -> Vec<Alert> {
     let alert =
         |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| Alert {
             severity,
+            worst: severity,
             about: about.to_owned(),
             cause: cause.to_owned(),
             message: message.to_owned(),
@@ -345,6 +346,7 @@ fn alerts() -> Vec<Alert> {
     ];
     alerts[0].advice = Some("put a fresh token into /etc/cynosure/old.token".to_owned());
     alerts[2].times = 3;
+    alerts[3].worst = Severity::Critical;
     alerts
 }
 

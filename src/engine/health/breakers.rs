@@ -1,0 +1,56 @@
+//! What a breaker tells: how it stands, and when it opened and closed.
+
+use crate::engine::alert::{Concern, Ending, Spell};
+use crate::engine::breaker::{Opening, Phase, is_by_hand};
+use crate::engine::health::BreakerSeen;
+use crate::engine::health::concerns::unwell;
+use crate::engine::printable;
+
+/// What there is to be concerned about while it is not closed.
+pub(super) fn concern(breaker: &BreakerSeen) -> Concern {
+    let why = printable(&breaker.why);
+    let message = match breaker.phase {
+        Phase::Open => left_alone(&why),
+        Phase::HalfOpen | Phase::Closed => format!("tried again by its breaker: {why}"),
+    };
+    of(breaker, message)
+}
+
+/// The times that it was not closed. Those that follow from what is told anyway are not told.
+pub(super) fn spells(breaker: &BreakerSeen, follows: bool) -> impl Iterator<Item = Spell> {
+    breaker.openings.iter().map(move |opening| spell(breaker, opening, follows))
+}
+
+fn spell(breaker: &BreakerSeen, opening: &Opening, follows: bool) -> Spell {
+    let ended = opening.closing.as_ref().map(|closing| Ending {
+        at: closing.at,
+        severity: Phase::Closed.severity(),
+        since: is_by_hand(&closing.why).then(|| "a person closed its breaker".to_owned()),
+    });
+    Spell {
+        concern: of(breaker, left_alone(&printable(&opening.why))),
+        no: opening.no,
+        began: opening.at,
+        ended,
+        follows,
+    }
+}
+
+fn of(breaker: &BreakerSeen, message: String) -> Concern {
+    Concern {
+        cause: unwell(),
+        about: breaker.name.clone(),
+        // One that is tried has not become better yet.
+        severity: Phase::Open.severity(),
+        message,
+        advice: Some("see `cynosure breaker list`".to_owned()),
+    }
+}
+
+fn left_alone(why: &str) -> String {
+    if is_by_hand(why) {
+        "left alone, since a person opened its breaker".to_owned()
+    } else {
+        format!("left alone by its breaker: {why}")
+    }
+}

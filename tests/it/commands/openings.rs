@@ -1,0 +1,203 @@
+//! Breakers that open and close while nobody looks, and what people are told of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, Phase, Subject};
+use cynosure::engine::{Cause, Failure, Moment};
+use cynosure::state::{BreakersFile, ExecutionState};
+use cynosure::worker::{RealWorld, World};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::commands::home::{Home, Running};
+use crate::commands::watching::{fresh, publish};
+use crate::receiver::Receiver;
+
+/// The name of the one provider of [`Home::of_work`].
+const NAME: &str = "127.0.0.1";
+
+/// One that is tried again at once.
+const POLICY: BreakerPolicy =
+    BreakerPolicy { recovery_timeout: Duration::ZERO, ..BreakerPolicy::DEFAULT };
+
+/// A home in which all is well, and the monitor looks without pause.
+fn home(receiver: &Receiver) -> Home {
+    let home = Home::of_work();
+    let webhook = format!("[alert.webhook.a]\nurl = \"{}/\"\nshape = \"json\"", receiver.url());
+    let monitor = "[monitor]\ninterval = \"10ms\"";
+    home.configure("[restart]", &format!("{webhook}\n{monitor}\n[restart]"));
+    home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
+    publish(&home, "work", &ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    home
+}
+
+/// A worker whose provider fails five times and is well again, before its file is written.
+fn open_and_close(home: &Home) {
+    let file = BreakersFile::new(&home.path("state"));
+    let work = |breaker: &mut Breaker, now: Moment| {
+        let failure = Failure::new(Cause::Server, "503 from a server");
+        for call in 0..8 {
+            let (Admission::Go(permit), _) = breaker.admit(now) else { panic!("it may be called") };
+            let changed = match call {
+                0..5 => breaker.failed(permit, &Subject::Service, &failure, now),
+                _ => breaker.succeeded(permit, now),
+            };
+            assert_eq!(changed.is_some(), call == 4 || call == 7);
+        }
+        assert_eq!(breaker.phase(), Phase::Closed);
+    };
+    let changed = file.change(|memories| {
+        let now = RealWorld.now();
+        let mut breaker = match memories.get(NAME) {
+            Some(memory) => Breaker::recall(NAME, POLICY, memory, now),
+            None => Breaker::new(NAME, POLICY, now),
+        };
+        work(&mut breaker, now);
+        memories.insert(NAME.to_owned(), breaker.memory());
+    });
+    changed.unwrap();
+}
+
+/// Waits until the monitor has looked so often from now on.
+fn looks(home: &Home, count: usize) {
+    let looked = || {
+        let text = fs_err::read_to_string(home.path("state/health.json")).ok()?;
+        Some(serde_json::from_str::<Value>(&text).unwrap()["report"]["looked_at"].to_string())
+    };
+    let mut seen = BTreeSet::new();
+    // One may be under way, and one be over that was begun before.
+    while seen.len() < count + 2 {
+        seen.extend(looked());
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until it is also noted that all was delivered: what is not is delivered once more.
+fn until_nothing_waits(home: &Home) {
+    let waiting = || {
+        let outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
+        outbox["words"].as_array().unwrap().len()
+    };
+    while waiting() > 0 {
+        std::thread::yield_now();
+    }
+}
+
+fn stop(mut monitor: Running) {
+    monitor.signal(Signal::TERM);
+    assert_eq!(monitor.0.wait().unwrap().code(), Some(143));
+}
+
+/// What the book says of the provider: severity, worst, and how often.
+fn booked(home: &Home) -> Vec<(String, String, u64)> {
+    let book: Value = serde_json::from_str(&home.read("state/alerts.json")).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let alerts = book["alerts"].as_array().unwrap().iter();
+    let one = |alert: &Value| {
+        assert_eq!((&alert["cause"], &alert["about"]), (&"provider.unwell".into(), &NAME.into()));
+        (text(&alert["severity"]), text(&alert["worst"]), alert["times"].as_u64().unwrap())
+    };
+    alerts.map(one).collect()
+}
+
+fn critical_and_over(times: u64) -> Vec<(String, String, u64)> {
+    vec![("info".to_owned(), "critical".to_owned(), times)]
+}
+
+#[test]
+fn an_opening_between_two_looks_is_told_once_and_others_within_the_hour_are_counted() {
+    let receiver = Receiver::answering(&[]);
+    let home = home(&receiver);
+    let mut monitor = home.start(&["monitor"]);
+    looks(&home, 1);
+
+    open_and_close(&home);
+    monitor.log_until(
+        "alert, over by now, well again: left alone by its breaker: \
+         5 failures in a row: 503 from a server (from ",
+    );
+    let told = receiver.next().json;
+    looks(&home, 5);
+    assert_eq!(booked(&home), critical_and_over(1));
+    for _ in 0..3 {
+        open_and_close(&home);
+        looks(&home, 2);
+    }
+
+    stop(monitor);
+    assert_eq!(booked(&home), critical_and_over(4));
+    assert!(receiver.is_empty(), "the hour is not over");
+    let alert = &told["alerts"][0];
+    assert_eq!((told["alerts"].as_array().unwrap().len(), &told["severity"]), (1, &"info".into()));
+    assert_eq!((&alert["news"], &alert["severity"]), (&"passed".into(), &"info".into()));
+    assert_eq!((&alert["about"], &alert["worst"]), (&NAME.into(), &"critical".into()));
+    assert!(alert["raised_at"].is_string() && alert["ended_at"].is_string(), "{alert}");
+    let listed = home.cynosure(&["alert", "list"]);
+    let cells = listed.cells();
+    assert!(cells.contains(" | info | 127.0.0.1 | over after "), "{cells}");
+    assert!(cells.ends_with("5 failures in a row: 503 from a server; it was critical"), "{cells}");
+}
+
+#[test]
+fn what_a_monitor_missed_while_it_was_away_is_told_once_and_what_was_before_it_never() {
+    let receiver = Receiver::answering(&[]);
+    let home = home(&receiver);
+    open_and_close(&home);
+    let monitor = home.start(&["monitor"]);
+    looks(&home, 3);
+    stop(monitor);
+    assert_eq!(booked(&home), [], "it is history");
+
+    open_and_close(&home);
+    let mut monitor = home.start(&["monitor"]);
+    monitor.log_until("alerts delivered");
+    until_nothing_waits(&home);
+    stop(monitor);
+    let monitor = home.start(&["monitor"]);
+    looks(&home, 3);
+    stop(monitor);
+    assert_eq!(booked(&home), critical_and_over(1));
+
+    // The file is lost, and one that an older program wrote comes back without its changes.
+    let old = home.read("state/breakers.json");
+    fs_err::remove_file(home.path("state/breakers.json")).unwrap();
+    let monitor = home.start(&["monitor"]);
+    looks(&home, 2);
+    let mut older: Value = serde_json::from_str(&old).unwrap();
+    older["breakers"][NAME].as_object_mut().unwrap().remove("changes").unwrap();
+    home.write("state/breakers.json", &older.to_string());
+    looks(&home, 2);
+    home.write("state/breakers.json", &old);
+    looks(&home, 2);
+    stop(monitor);
+    assert_eq!(booked(&home), critical_and_over(1));
+    let told = receiver.next().json;
+    assert_eq!((&told["alerts"][0]["news"], receiver.is_empty()), (&"passed".into(), true));
+}
+
+#[test]
+fn what_a_person_opened_and_closed_is_told_as_that() {
+    let receiver = Receiver::answering(&[]);
+    let home = home(&receiver);
+    assert_eq!(home.cynosure(&["check", "--alert"]).code, Some(0));
+    for order in ["open", "close"] {
+        assert_eq!(home.cynosure(&["breaker", order, NAME]).code, Some(0));
+    }
+
+    let ran = home.cynosure(&["check", "--alert"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("1 alert told\nwebhook a: delivered\n"), "{}", ran.out);
+    assert!(
+        ran.err.contains(
+            "INFO alert, over by now, a person closed its breaker: left alone, \
+             since a person opened its breaker (from "
+        ),
+        "{}",
+        ran.err
+    );
+    let alert = &receiver.next().json["alerts"][0];
+    assert_eq!(alert["message"], "left alone, since a person opened its breaker");
+    assert_eq!(alert["ended_since"], "a person closed its breaker");
+}
