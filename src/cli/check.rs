@@ -9,7 +9,7 @@ use crate::cli::args::{CheckArgs, Common};
 use crate::cli::exit::Exit;
 use crate::cli::logging;
 use crate::cli::place::Ground;
-use crate::cli::print::{escaped_json, show};
+use crate::cli::print::{escaped_json, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::sources::ground;
 use crate::cli::table::table;
@@ -66,9 +66,9 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
     let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
     let checked = Checked { seen, restart, record: monitor.recorded()?, told, now };
     if args.json {
-        show(escaped_json(&checked.as_json()))?;
+        out(escaped_json(&checked.as_json()));
     } else {
-        show(checked.as_text())?;
+        out(checked.as_text());
     }
     Ok(checked.seen.report.level)
 }

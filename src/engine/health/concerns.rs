@@ -186,7 +186,7 @@ impl<'a> Drawn<'a> {
                     about: source.name.clone(),
                     severity: Severity::Warning,
                     message: format!(
-                        "{} of its last session could not be fetched and set aside",
+                        "{} of its last session could not be fetched: quarantined",
                         many(items, "item")
                     ),
                     advice: Some(format!("see why: `cynosure failures {}`", source.name)),

@@ -388,6 +388,6 @@ fn a_refused_credential_and_items_set_aside_are_told_of_their_source() {
 
     insta::assert_snapshot!(told(&facts).join("\n"), @"
     critical execution.credential_refused home: its credential is refused: 401 (for 1 min)
-    warning quarantine.items work: 3 items of its last session could not be fetched and set aside
+    warning quarantine.items work: 3 items of its last session could not be fetched: quarantined
     ");
 }
