@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
-use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure};
+use crate::disk::{
+    Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure,
+};
 use crate::engine::figures::Figures;
 use crate::engine::{
     Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
@@ -19,7 +21,7 @@ use crate::ledger::{
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 pub use crate::state::STATE_FILE;
-use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound};
+use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound, Found};
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
@@ -93,6 +95,21 @@ pub struct Opened {
     pub figures: Box<Figures>,
     /// What a person should know about how it was found.
     pub notes: Vec<String>,
+}
+
+/// Takes this process's number out of a source's state file: nobody works on it now. Where another
+/// worker holds it already, its own number stays.
+pub(super) fn sign_off(dir: &Path) -> Result<(), Failure> {
+    let (disk, file) = (RealDisk, dir.join(STATE_FILE));
+    let Found::Read(state) = state::examine(&disk, &file)? else { return Ok(()) };
+    if state.pid != Some(std::process::id()) {
+        return Ok(());
+    }
+    match Lock::acquire(&dir.join(LOCK_FILE)) {
+        Ok(_lock) => state::save(&disk, &file, &ExecutionState { pid: None, ..*state }),
+        Err(LockError::Held { .. }) => Ok(()),
+        Err(LockError::Storage(failure)) => Err(failure),
+    }
 }
 
 /// The store of one source, held by its one worker.
@@ -211,11 +228,6 @@ impl Store {
     /// Keeps what the server replied when the listing or the session failed.
     pub(super) fn keep_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
         self.ledger.record_reply(failure, now)
-    }
-
-    /// Takes the process's number out of the state file: nobody works on it now.
-    pub(super) fn leave(&mut self) {
-        self.pid = None;
     }
 
     /// What can be known without asking the source: whether quarantined items are due
