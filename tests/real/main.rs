@@ -21,6 +21,7 @@ mod memory;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod patience;
+mod premises;
 mod prometheus;
 mod proxy;
 mod requirement;
