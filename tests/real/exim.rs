@@ -11,7 +11,7 @@ use crate::patience::wait_until;
 use crate::premises::Premises;
 use crate::requirement::skip;
 
-pub(crate) const USER: &str = "me";
+const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
 /// Debian's packages put the programs here.
@@ -85,6 +85,15 @@ impl Drop for Exim {
         self.daemon.kill().ok();
         self.daemon.wait().ok();
     }
+}
+
+/// The table that has alerts sent to the mailbox.
+pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> String {
+    format!(
+        "[alert.mail]\nserver = \"127.0.0.1\"\nport = {port}\nprotection = \"{protection}\"\n\
+         from = \"cynosure@example.com\"\nto = [\"me@example.com\"]\nusername = \"{USER}\"\n\
+         password = {{ file = \"{password_file}\" }}\n"
+    )
 }
 
 /// A certificate that nobody signed but itself, for whoever is told to trust it.

@@ -25,4 +25,5 @@ mod premises;
 mod prometheus;
 mod proxy;
 mod requirement;
+mod storm;
 mod systemd;
