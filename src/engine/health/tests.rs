@@ -12,24 +12,12 @@ pub(super) const NOW: Moment = Moment(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";
 pub(super) const HOUR: i64 = 3_600_000;
 
-pub(super) const LIMITS: Thresholds = Thresholds {
-    restarts: 5,
+pub(super) const LIMITS: Bounds = Bounds {
+    thresholds: Thresholds::DEFAULT,
     session: Duration::from_secs(2 * 86_400),
     grace: Duration::from_secs(30),
     stuck: Duration::from_secs(1800),
     turn: Duration::from_secs(300),
-    heartbeat: Duration::from_secs(300),
-    success_rate: 0.3,
-    connection_failures: 3,
-    proxies: 3,
-    cpu: 0.95,
-    memory: 0.9,
-    disk_warning: 0.8,
-    disk_critical: 0.9,
-    disk_free: 2_000_000_000,
-    inodes: 0.9,
-    journal_errors: 10,
-    journal_window: Duration::from_secs(900),
 };
 
 pub(super) fn finding(name: &str, level: Level, what: What) -> Finding {
