@@ -20,7 +20,7 @@ mod laws;
 mod tests;
 
 pub use self::book::{ALERTS_KEPT, Alerts, Looked};
-pub use self::channel::{Protection, Shape};
+pub use self::channel::{Mail, Protection, Shape};
 pub use self::concern::{Cause, Concern};
 pub use self::outbox::{Outbox, Said, Tray, Word};
 pub use crate::engine::breaker::Severity;
