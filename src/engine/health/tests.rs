@@ -187,7 +187,7 @@ fn a_state_that_is_missing_is_a_warning() {
     facts.sources[0].state = None;
 
     insta::assert_snapshot!(amiss(&facts).join("\n"), @"
-    WARNING: heartbeat home: it has no state that can be read | none | more than 5 min | see `cynosure status`
+    WARNING: heartbeat home: it has no state that can be read | see `cynosure status`
     ");
 }
 
