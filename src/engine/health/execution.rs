@@ -2,7 +2,7 @@
 
 use crate::engine::health::sources::TOO_LONG;
 use crate::engine::health::{Area, Bounds, Check, Facts, or_well};
-use crate::engine::watch::{Finding, Level, Subject, What};
+use crate::engine::watch::{Finding, Level, Subject, What, installed, see_why};
 use crate::engine::{Moment, span};
 
 /// What is found of whatever is started again and again.
@@ -13,13 +13,13 @@ pub(super) fn service(facts: &Facts, bounds: &Bounds) -> Vec<Check> {
     let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.about, Subject::Unit(_));
     let of_units = facts.by_unit().filter(of_unit);
     let mut checks: Vec<Check> =
-        of_units.map(|(unit, finding)| check(Area::Service, finding, unit, bounds)).collect();
+        of_units.map(|(unit, finding)| check(Area::Service, finding, Some(unit), bounds)).collect();
     match &facts.loops {
         Ok(loops) => {
             for (name, count) in loops.iter().filter(|(name, _)| is_unit(facts, name)) {
                 let is_told = |check: &Check| check.finding == CRASH_LOOP && check.about == *name;
                 if !checks.iter().any(is_told) {
-                    checks.push(crash_loop(Area::Service, name, name, *count, bounds));
+                    checks.push(crash_loop(Area::Service, name, Some(name), *count, bounds));
                 }
             }
         }
@@ -35,11 +35,13 @@ pub(super) fn execution(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Chec
         let Subject::Source(name) = &finding.about else { continue };
         let long = too_long(facts, name, bounds, now);
         let long = long.filter(|_| finding.level == Level::Healthy);
+        let unit = installed(unit, &facts.findings);
         checks.push(long.unwrap_or_else(|| check(Area::Execution, finding, unit, bounds)));
     }
     let loops = facts.loops.iter().flatten().filter(|(name, _)| !is_unit(facts, name));
     checks.extend(loops.map(|(name, count)| {
-        crash_loop(Area::Execution, name, facts.unit_of(name), *count, bounds)
+        let unit = installed(facts.unit_of(name), &facts.findings);
+        crash_loop(Area::Execution, name, unit, *count, bounds)
     }));
     or_well(checks, || {
         let message = "there is no source in the configuration";
@@ -64,7 +66,7 @@ fn too_long(facts: &Facts, name: &str, bounds: &Bounds, now: Moment) -> Option<C
     })
 }
 
-fn check(area: Area, finding: &Finding, unit: &str, bounds: &Bounds) -> Check {
+fn check(area: Area, finding: &Finding, unit: Option<&str>, bounds: &Bounds) -> Check {
     Check {
         name: area,
         finding: finding.what.name().to_owned(),
@@ -105,7 +107,7 @@ fn threshold(what: &What, bounds: &Bounds) -> Option<String> {
     }
 }
 
-fn crash_loop(area: Area, name: &str, unit: &str, restarts: u32, bounds: &Bounds) -> Check {
+fn crash_loop(area: Area, name: &str, unit: Option<&str>, restarts: u32, bounds: &Bounds) -> Check {
     let message = "it is started again and again: a crash loop";
     Check::new(area, CRASH_LOOP, Level::Warning, message)
         .about(name)
@@ -113,5 +115,5 @@ fn crash_loop(area: Area, name: &str, unit: &str, restarts: u32, bounds: &Bounds
             format!("{restarts} restarts in a row"),
             format!("more than {}", bounds.thresholds.restarts),
         )
-        .advise(format!("see why with `journalctl -u {unit} -n 50`"))
+        .advise(see_why(unit))
 }

@@ -280,6 +280,26 @@ fn a_crash_loop_is_one_warning_whoever_counted_it() {
 }
 
 #[test]
+fn without_a_unit_nobody_is_sent_to_systemd() {
+    let without = |what| {
+        let mut facts = Facts { loops: Ok(vec![("work".to_owned(), 8)]), ..well() };
+        facts.findings[0] = of_unit(Level::Healthy, what);
+        facts.findings[1] = finding("home", Level::Critical, What::Died { pid: 1 });
+        facts.findings[2] =
+            finding("work", Level::Warning, What::Stopped { status: Status::Downloading });
+        amiss(&facts).join("\n")
+    };
+    let no_systemd = without(What::NoSystemd { why: "there is no D-Bus".to_owned() });
+
+    assert_eq!(without(What::NotInstalled), no_systemd);
+    insta::assert_snapshot!(no_systemd, @"
+    CRITICAL: execution home: its worker, process 1, is gone without a word | see why in its log
+    WARNING: execution work: stopped while downloading, and nothing goes on with it | start it with `cynosure run`
+    WARNING: execution work: it is started again and again: a crash loop | 8 restarts in a row | more than 5 | see why in its log
+    ");
+}
+
+#[test]
 fn a_provider_that_is_down_is_one_concern() {
     let mut facts = well();
     for source in &mut facts.sources {
