@@ -183,7 +183,7 @@ impl Store {
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let figures_file = dir.join(FIGURES_FILE);
-        let figures = counted(&*disk, &figures_file, &mut notes);
+        let figures = counted(&*disk, &figures_file, now, &mut notes);
         let (pid, lock) = (None, None);
         let store =
             Self { disk, ledger, archive, state_file, figures_file, facts, pid, _lock: lock };
@@ -417,10 +417,10 @@ fn remembered(
 }
 
 /// Finds what was counted so far, or begins anew: no work hangs on it.
-fn counted(disk: &dyn Disk, file: &Path, notes: &mut Vec<String>) -> Box<Figures> {
+fn counted(disk: &dyn Disk, file: &Path, now: Moment, notes: &mut Vec<String>) -> Box<Figures> {
     let why = match state::examine_figures(disk, file) {
         FiguresFound::Read(figures) => return figures,
-        FiguresFound::Absent => return Box::default(),
+        FiguresFound::Absent => return Box::new(Figures::begun(now)),
         FiguresFound::Unusable { why } => why,
     };
     let told = match put_aside(disk, file) {
@@ -431,7 +431,7 @@ fn counted(disk: &dyn Disk, file: &Path, notes: &mut Vec<String>) -> Box<Figures
         "counting begins at zero: {} cannot be used ({why}), and {told}",
         file.display()
     ));
-    Box::default()
+    Box::new(Figures::begun(now))
 }
 
 /// A document whose own place is obstructed sets its item aside; the others are kept.
