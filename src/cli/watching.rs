@@ -9,7 +9,7 @@ use crate::cli::trouble::Trouble;
 use crate::cli::words::clock_and_wait;
 use crate::config::{Health, Settings, SourceName};
 use crate::disk::RealDisk;
-use crate::engine::health::Thresholds;
+use crate::engine::health::Bounds;
 use crate::engine::watch::Limits;
 use crate::engine::{Looping, Moment};
 use crate::monitor::{
@@ -39,7 +39,7 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
         stuck_threshold: settings.restart.stuck_threshold,
         max_consecutive_errors: settings.restart.max_consecutive_errors,
         max_turn: TURN_MAX,
-        max_starts: settings.health.restarts,
+        max_starts: settings.health.thresholds.restarts,
     };
     Ok(Monitor::new(lookout, limits, powers))
 }
@@ -50,11 +50,7 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
 /// When the unit's name cannot be one.
 pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
     let settings = &ground.loaded.settings;
-    let Health { restarts, heartbeat, success_rate, connection_failures, proxies, .. } =
-        settings.health;
-    let Health { cpu, memory, disk_warning, disk_critical, disk_free, inodes, .. } =
-        settings.health;
-    let Health { journal_errors, journal_window, timeout, .. } = settings.health;
+    let Health { thresholds, timeout } = settings.health.clone();
     let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
     let named = enabled
         .map(|(name, source)| Named { name: name.to_string(), provider: source.provider.clone() });
@@ -64,29 +60,17 @@ pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
         sources: named.collect(),
         unit: unit(settings)?.as_str().to_owned(),
         has_pool: !settings.proxy.pool.is_empty(),
-        journal_window,
+        journal_window: thresholds.journal_window,
         timeout,
     };
-    let thresholds = Thresholds {
-        restarts,
+    let bounds = Bounds {
+        thresholds,
         session: settings.restart.max_execution_time,
         grace: settings.monitor.grace,
         stuck: settings.restart.stuck_threshold,
         turn: TURN_MAX,
-        heartbeat,
-        success_rate,
-        connection_failures,
-        proxies,
-        cpu,
-        memory,
-        disk_warning,
-        disk_critical,
-        disk_free,
-        inodes,
-        journal_errors,
-        journal_window,
     };
-    Ok(Look { scope, thresholds })
+    Ok(Look { scope, bounds })
 }
 
 /// Those who are told.

@@ -11,13 +11,13 @@ use super::auth::{read_credential, write_credential};
 use super::build::{SOME_TIME, seconds};
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value};
-use super::mail::{self, Mail};
+use super::mail;
 use super::merge::Variable;
 use super::place::Place;
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::is_exposed;
-use crate::engine::alert::{Severity, Shape};
+use crate::engine::alert::{Mail, Severity, Shape};
 
 const SEVERITIES: [(&str, Severity); 3] =
     [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
@@ -41,7 +41,7 @@ pub struct Alert {
     /// Asked for after each completed session.
     pub ping: Option<Address>,
     pub webhooks: BTreeMap<String, Webhook>,
-    pub mail: Option<Mail>,
+    pub mail: Option<Mail<CredentialRef>>,
 }
 
 /// Where to: an address that may be known, or the place of one that is itself a secret.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::build::{AT_LEAST_ONE, SOME_TIME, seconds};
 use super::reader::Section;
+use crate::engine::health::Thresholds;
 
 /// Bytes: a free disk of more than a PiB is a slip.
 const DISK: RangeInclusive<u64> = 0..=1 << 50;
@@ -12,48 +13,33 @@ const DISK: RangeInclusive<u64> = 0..=1 << 50;
 /// One check must end while the watchdog still waits.
 const CHECK_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
-/// Thresholds, and how long a check may take. Shares are from 0 to 1.
+/// Thresholds, and how long a check may take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// Starts by systemd within ten minutes.
-    pub restarts: u32,
-    /// Beyond `restart.max_execution_time`.
-    pub heartbeat: Duration,
-    pub success_rate: f64,
-    pub connection_failures: u32,
-    pub proxies: u32,
-    pub cpu: f64,
-    pub memory: f64,
-    /// Never larger than `disk_critical`.
-    pub disk_warning: f64,
-    pub disk_critical: f64,
-    /// Bytes.
-    pub disk_free: u64,
-    pub inodes: f64,
-    pub journal_errors: u32,
-    pub journal_window: Duration,
+    pub thresholds: Thresholds,
     pub timeout: Duration,
 }
 
 /// Reads `[health]`.
 pub(super) fn health(table: &mut Section<'_, '_>) -> Health {
-    let health = Health {
-        restarts: table.count("restarts", 5, AT_LEAST_ONE),
-        heartbeat: table.duration("heartbeat", seconds(300), SOME_TIME),
-        success_rate: table.share("success_rate", 0.3),
-        connection_failures: table.count("connection_failures", 3, AT_LEAST_ONE),
-        proxies: table.count("proxies", 3, AT_LEAST_ONE),
-        cpu: table.share("cpu", 0.95),
-        memory: table.share("memory", 0.9),
-        disk_warning: table.share("disk_warning", 0.8),
-        disk_critical: table.share("disk_critical", 0.9),
-        disk_free: table.size("disk_free", 2_000_000_000, DISK),
-        inodes: table.share("inodes", 0.9),
-        journal_errors: table.count("journal_errors", 10, AT_LEAST_ONE),
-        journal_window: table.duration("journal_window", seconds(900), SOME_TIME),
-        timeout: table.duration("timeout", seconds(10), CHECK_TIME),
+    let usual = Thresholds::DEFAULT;
+    let failures = usual.connection_failures;
+    let thresholds = Thresholds {
+        restarts: table.count("restarts", usual.restarts, AT_LEAST_ONE),
+        heartbeat: table.duration("heartbeat", usual.heartbeat, SOME_TIME),
+        success_rate: table.share("success_rate", usual.success_rate),
+        connection_failures: table.count("connection_failures", failures, AT_LEAST_ONE),
+        proxies: table.count("proxies", usual.proxies, AT_LEAST_ONE),
+        cpu: table.share("cpu", usual.cpu),
+        memory: table.share("memory", usual.memory),
+        disk_warning: table.share("disk_warning", usual.disk_warning),
+        disk_critical: table.share("disk_critical", usual.disk_critical),
+        disk_free: table.size("disk_free", usual.disk_free, DISK),
+        inodes: table.share("inodes", usual.inodes),
+        journal_errors: table.count("journal_errors", usual.journal_errors, AT_LEAST_ONE),
+        journal_window: table.duration("journal_window", usual.journal_window, SOME_TIME),
     };
-    if health.disk_warning > health.disk_critical {
+    if thresholds.disk_warning > thresholds.disk_critical {
         let what = format!(
             "`{}` is larger than `{}`; lower the one or raise the other",
             table.key("disk_warning"),
@@ -61,5 +47,5 @@ pub(super) fn health(table: &mut Section<'_, '_>) -> Health {
         );
         table.refuse_written(&["disk_warning", "disk_critical"], what);
     }
-    health
+    Health { thresholds, timeout: table.duration("timeout", seconds(10), CHECK_TIME) }
 }

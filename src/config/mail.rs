@@ -11,7 +11,7 @@ use super::place::Place;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::source::is_exposed;
-use crate::engine::alert::Protection;
+use crate::engine::alert::{Mail, Protection};
 
 const PROTECTIONS: [(&str, Protection); 3] =
     [("tls", Protection::Tls), ("starttls", Protection::StartTls), ("none", Protection::None)];
@@ -19,21 +19,8 @@ const PROTECTIONS: [(&str, Protection); 3] =
 /// RFC 8314 §3.3: submission with TLS from the first byte.
 const SUBMISSIONS_PORT: u32 = 465;
 
-/// Somebody who is told by mail.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mail {
-    pub server: String,
-    pub port: u16,
-    pub protection: Protection,
-    pub from: String,
-    /// At least one.
-    pub to: Vec<String>,
-    /// User name and password.
-    pub login: Option<(String, CredentialRef)>,
-}
-
 /// Reads `[alert.mail]`; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
-pub(super) fn mail(table: &mut Section<'_, '_>, place: &Place) -> Option<Mail> {
+pub(super) fn mail(table: &mut Section<'_, '_>, place: &Place) -> Option<Mail<CredentialRef>> {
     let help = "write server = \"smtp.example.com\"";
     let server = text(table, "server", place, help, check_host);
     let port = table.count("port", SUBMISSIONS_PORT, 1..=u32::from(u16::MAX));

@@ -38,7 +38,6 @@ pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same
 pub use self::endpoint::Endpoint;
 pub use self::environment::Environment;
 pub use self::health::Health;
-pub use self::mail::Mail;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::place::Place;
 pub use self::provider::{Provider, Route, SharedBy};

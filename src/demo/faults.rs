@@ -80,6 +80,8 @@ pub(super) struct Plan {
     api_refusals: VecDeque<(u32, Refusal)>,
     api_requests: u32,
     poison: Option<MessageNo>,
+    /// Requests that are still to be refused since a person wants it so.
+    ordered: u32,
 }
 
 const OUTAGE: Duration = Duration::from_secs(3);
@@ -100,6 +102,7 @@ impl Plan {
             api_refusals: VecDeque::new(),
             api_requests: 0,
             poison: None,
+            ordered: 0,
         };
         match faults {
             Faults::None => {}
@@ -166,8 +169,17 @@ impl Plan {
         }
     }
 
+    /// Has so many requests refused from now on, before anything else goes wrong; with none the service is open again.
+    pub(super) fn order_outage(&mut self, refusals: u32) {
+        self.ordered = refusals;
+    }
+
     /// Tells whether the service is closed to this request, whoever asks for what.
     pub(super) fn refuse(&mut self, served: u32, now: Instant) -> Option<Refusal> {
+        if let Some(left) = self.ordered.checked_sub(1) {
+            self.ordered = left;
+            return Some(UNAVAILABLE);
+        }
         if self.closed.is_none()
             && let Some(by) = take_due(&mut self.closures, served)
         {

@@ -104,6 +104,7 @@ pub(super) fn trends(snapshot: &Snapshot) -> Value {
         "at": snapshot.at,
         "rates": all(&snapshot.trends.rates),
         "quotas": all(&snapshot.trends.quotas),
+        "untold": snapshot.trends.untold,
     })
 }
 

@@ -130,6 +130,8 @@ pub struct Trends {
     pub rates: BTreeMap<String, Trend>,
     /// Requests left of each quota.
     pub quotas: BTreeMap<String, Trend>,
+    /// Why their days are missing.
+    pub untold: Option<String>,
 }
 
 /// One figure, seen from near and from afar.

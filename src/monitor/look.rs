@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::engine::alert::{Looked, Notice};
 use crate::engine::degradation::{self, ProviderHealth, Shared};
 use crate::engine::health::{
-    Facts, Report, SourceSeen, System, Thresholds, concerns, judge, standings,
+    Bounds, Facts, Report, SourceSeen, System, concerns, judge, standings,
 };
 use crate::engine::watch::Finding;
 use crate::engine::{Failure, Moment};
@@ -18,7 +18,7 @@ use crate::notify::journal;
 #[derive(Debug)]
 pub struct Look {
     pub scope: Scope,
-    pub thresholds: Thresholds,
+    pub bounds: Bounds,
 }
 
 /// What was seen.
@@ -38,7 +38,7 @@ impl Look {
     #[must_use]
     pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Moment) -> Seen {
         let facts = gatherers.gather(&self.scope, findings, now);
-        let report = judge(&facts, &self.thresholds, now);
+        let report = judge(&facts, &self.bounds, now);
         let providers = degradation::judge(&standings(&report, &facts.sources), &shared(&facts));
         let completed = facts
             .sources

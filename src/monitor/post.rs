@@ -12,7 +12,7 @@ use crate::disk::{Disk, Lasts, Lock, LockError, RealDisk, ensure_folder, storage
 use crate::engine::alert::{Alerts, Concern, Looked, Notice, Outbox, Said, Word};
 use crate::engine::{Failure, Moment};
 use crate::monitor::kept::Kept;
-use crate::notify::{Channel, Mail, Message, Undelivered, Webhook, journal};
+use crate::notify::{Channel, Message, Undelivered, Webhook, journal};
 
 /// What waits, in the state folder.
 pub const OUTBOX_FILE: &str = "outbox.json";
@@ -223,17 +223,7 @@ impl Post {
             }
             MAIL => {
                 let mail = self.alert.mail.as_ref().ok_or_else(unknown)?;
-                let login = mail.login.as_ref().map(|(username, password)| {
-                    Ok::<_, Undelivered>((username.clone(), self.secret(password)?))
-                });
-                Ok(Channel::Mail(Mail {
-                    server: mail.server.clone(),
-                    port: mail.port,
-                    protection: mail.protection,
-                    from: mail.from.clone(),
-                    to: mail.to.clone(),
-                    login: login.transpose()?,
-                }))
+                Ok(Channel::Mail(mail.with_password(|password| self.secret(password))?))
             }
             _ => {
                 let name = name.strip_prefix("webhook ").unwrap_or(name);

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::watch::{Finding, Level};
+use crate::engine::watch::{Finding, Level, installed};
 use crate::engine::{Failure, Moment, printable};
 use crate::monitor::round::Judged;
 use crate::state::words;
@@ -132,11 +132,11 @@ impl Record {
 impl Entry {
     /// All findings about a unit and its sources.
     pub fn all(judged: &Judged) -> impl Iterator<Item = Self> {
-        let unit = judged.unit.as_str();
+        let unit = installed(judged.unit.as_str(), &judged.findings);
         judged.findings.iter().map(move |finding| Self::of(finding, unit))
     }
 
-    fn of(finding: &Finding, unit: &str) -> Self {
+    fn of(finding: &Finding, unit: Option<&str>) -> Self {
         Self {
             level: finding.level.name().to_owned(),
             about: finding.about.name().to_owned(),

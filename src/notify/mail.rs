@@ -9,20 +9,8 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::engine::alert::Protection;
+use crate::engine::alert::{Mail, Protection};
 use crate::notify::{Message, Undelivered};
-
-/// Somebody who is told by mail.
-#[derive(Clone, Debug)]
-pub struct Mail {
-    /// The server that takes it.
-    pub server: String,
-    pub port: u16,
-    pub protection: Protection,
-    pub from: String,
-    pub to: Vec<String>,
-    pub login: Option<(String, SecretString)>,
-}
 
 /// RFC 3834 §5: nobody's holiday message is to answer.
 #[derive(Clone)]
@@ -43,7 +31,7 @@ impl Header for AutoSubmitted {
 }
 
 pub(super) async fn send(
-    mail: &Mail,
+    mail: &Mail<SecretString>,
     message: &Message,
     limit: Duration,
 ) -> Result<(), Undelivered> {
@@ -55,7 +43,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-fn letter(mail: &Mail, message: &Message) -> Result<Letter, Undelivered> {
+fn letter(mail: &Mail<SecretString>, message: &Message) -> Result<Letter, Undelivered> {
     let mailbox = |text: &String| {
         text.parse::<Mailbox>().map_err(|error| {
             Undelivered::new(format!("{text:?} is no address to write to ({error})"))
@@ -75,7 +63,10 @@ fn letter(mail: &Mail, message: &Message) -> Result<Letter, Undelivered> {
         .map_err(|error| Undelivered::new(format!("it cannot be written as a mail: {error}")))
 }
 
-fn transport(mail: &Mail, limit: Duration) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
+fn transport(
+    mail: &Mail<SecretString>,
+    limit: Duration,
+) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
     let builder = match mail.protection {
         Protection::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(&mail.server)?,
         Protection::StartTls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&mail.server)?,

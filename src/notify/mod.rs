@@ -14,17 +14,16 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use self::mail::Mail;
 pub use self::text::Message;
 
-use crate::engine::alert::Shape;
+use crate::engine::alert::{Mail, Shape};
 use crate::engine::{printable, span};
 
 /// One way to somebody.
 #[derive(Clone, Debug)]
 pub enum Channel {
     Webhook(Webhook),
-    Mail(Mail),
+    Mail(Mail<SecretString>),
     /// An address that is only asked for, to show that we are there.
     Ping(SecretString),
 }

@@ -42,13 +42,16 @@ impl Message {
             [] => "a test".to_owned(),
             [one] => format!("{}: {}", word(one), sentence(&one.alert)),
             many => {
-                let begun = many.iter().filter(|notice| notice.news != News::Ended).count();
-                match (begun, many.len() - begun) {
-                    (begun, 0) => format!("{}: {begun} alerts", severity(self.severity())),
-                    (0, over) => format!("OVER: {over} alerts"),
-                    (begun, over) => {
-                        format!("{}: {begun} alerts, and {over} over", severity(self.severity()))
+                let begun = many.iter().filter(|notice| notice.news != News::Ended);
+                let begun: Vec<&Notice> = begun.collect();
+                let worst = severity(self.severity());
+                match (&begun[..], many.len() - begun.len()) {
+                    ([], over) => format!("OVER: {over} alerts"),
+                    ([one], over) => {
+                        format!("{}: {}, and {over} over", word(one), sentence(&one.alert))
                     }
+                    (begun, 0) => format!("{worst}: {} alerts", begun.len()),
+                    (begun, over) => format!("{worst}: {} alerts, and {over} over", begun.len()),
                 }
             }
         };
@@ -242,6 +245,10 @@ mod tests {
         OVER: home: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
         ");
+        assert_eq!(
+            Message::new("mars", [&raised[..1], &mixed[..1]].concat(), NOW).subject(),
+            "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m, and 1 over"
+        );
         let both = [raised, mixed].concat();
         assert_eq!(
             Message::new("mars", both, NOW).subject(),

@@ -117,6 +117,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_does_not_say_since_when_it_counts_is_read() {
+        let disk = disk_with(b"{\"schema\":1,\"written_at\":5,\"items\":{\"stored\":7}}");
+
+        let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
+
+        assert_eq!((read.items.stored, read.since), (7, None));
+    }
+
+    #[test]
     fn what_cannot_be_used_says_why_and_stays_where_it_is() {
         let many = [b' '; 70_000];
         let damaged = [

@@ -138,12 +138,14 @@ impl BusTrouble {
 
     /// Judges why no connection was had.
     pub(super) fn at(address: &str, error: &zbus::Error) -> Self {
-        let why = error.to_string();
         let passes = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
-        if let zbus::Error::Connection(error, _) | zbus::Error::InputOutput(error) = error
-            && passes.contains(&error.kind())
-        {
-            return Self::BrokeOff { why };
+        let mut why = error.to_string();
+        if let zbus::Error::Connection(cause, _) | zbus::Error::InputOutput(cause) = error {
+            if passes.contains(&cause.kind()) {
+                return Self::BrokeOff { why };
+            }
+            // Without the address, which is told beside it.
+            why = cause.to_string();
         }
         Self::NoBus { address: address.to_owned(), why }
     }

@@ -18,6 +18,7 @@ use crate::worker::gate::Gates;
 use crate::worker::life::{Birth, Changed, LastSecret, live};
 use crate::worker::liveness::Seat;
 use crate::worker::refusal::Refusal;
+use crate::worker::store;
 use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
 use crate::worker::watchdog::AskRestart;
@@ -91,6 +92,7 @@ pub async fn run(
     view: watch::Sender<View>,
 ) -> End {
     let end = lives(&mut task, &mut stop, &view).await;
+    sign_off(&task).await;
     task.seat.leave();
     end
 }
@@ -118,6 +120,7 @@ async fn lives(
                 if has_lived && task.mode != Mode::Once =>
             {
                 error!("cannot start anew yet: {refusal}");
+                sign_off(task).await;
                 let again = RealWorld.now().after(settings.restart.retry_delay_base);
                 if pause(task, again, stop).await == Stop::Asked {
                     return End::Refused(refusal);
@@ -156,6 +159,15 @@ async fn lives(
         if birth == Birth::Anew {
             settings = reread(task, settings);
         }
+    }
+}
+
+/// Lets whoever watches see that nobody is at work on the source. Between two lives in one place it
+/// is the same worker, which has not left.
+async fn sign_off(task: &Task) {
+    let dir = task.state_dir.join(task.name.as_str());
+    if let Err(failure) = RealWorld.offload(move || store::sign_off(&dir)).await {
+        error!(cause = %failure.cause, "the state still names this process: {failure}");
     }
 }
 

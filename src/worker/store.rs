@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
-use crate::disk::{Disk, Lock, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure};
+use crate::disk::{
+    Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure,
+};
 use crate::engine::figures::Figures;
 use crate::engine::{
     Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
@@ -19,7 +21,7 @@ use crate::ledger::{
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 pub use crate::state::STATE_FILE;
-use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound};
+use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound, Found};
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
@@ -95,6 +97,21 @@ pub struct Opened {
     pub notes: Vec<String>,
 }
 
+/// Takes this process's number out of a source's state file: nobody works on it now. Where another
+/// worker holds it already, its own number stays.
+pub(super) fn sign_off(dir: &Path) -> Result<(), Failure> {
+    let (disk, file) = (RealDisk, dir.join(STATE_FILE));
+    let Found::Read(state) = state::examine(&disk, &file)? else { return Ok(()) };
+    if state.pid != Some(std::process::id()) {
+        return Ok(());
+    }
+    match Lock::acquire(&dir.join(LOCK_FILE)) {
+        Ok(_lock) => state::save(&disk, &file, &ExecutionState { pid: None, ..*state }),
+        Err(LockError::Held { .. }) => Ok(()),
+        Err(LockError::Storage(failure)) => Err(failure),
+    }
+}
+
 /// The store of one source, held by its one worker.
 #[derive(Debug)]
 pub struct Store {
@@ -166,7 +183,7 @@ impl Store {
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let figures_file = dir.join(FIGURES_FILE);
-        let figures = counted(&*disk, &figures_file, &mut notes);
+        let figures = counted(&*disk, &figures_file, now, &mut notes);
         let (pid, lock) = (None, None);
         let store =
             Self { disk, ledger, archive, state_file, figures_file, facts, pid, _lock: lock };
@@ -211,11 +228,6 @@ impl Store {
     /// Keeps what the server replied when the listing or the session failed.
     pub(super) fn keep_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
         self.ledger.record_reply(failure, now)
-    }
-
-    /// Takes the process's number out of the state file: nobody works on it now.
-    pub(super) fn leave(&mut self) {
-        self.pid = None;
     }
 
     /// What can be known without asking the source: whether quarantined items are due
@@ -405,10 +417,10 @@ fn remembered(
 }
 
 /// Finds what was counted so far, or begins anew: no work hangs on it.
-fn counted(disk: &dyn Disk, file: &Path, notes: &mut Vec<String>) -> Box<Figures> {
+fn counted(disk: &dyn Disk, file: &Path, now: Moment, notes: &mut Vec<String>) -> Box<Figures> {
     let why = match state::examine_figures(disk, file) {
         FiguresFound::Read(figures) => return figures,
-        FiguresFound::Absent => return Box::default(),
+        FiguresFound::Absent => return Box::new(Figures::begun(now)),
         FiguresFound::Unusable { why } => why,
     };
     let told = match put_aside(disk, file) {
@@ -419,7 +431,7 @@ fn counted(disk: &dyn Disk, file: &Path, notes: &mut Vec<String>) -> Box<Figures
         "counting begins at zero: {} cannot be used ({why}), and {told}",
         file.display()
     ));
-    Box::default()
+    Box::new(Figures::begun(now))
 }
 
 /// A document whose own place is obstructed sets its item aside; the others are kept.

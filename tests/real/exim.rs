@@ -1,19 +1,17 @@
 //! A private Exim on loopback: a mail server that takes alerts, with one mailbox, for one test.
 
-use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fs_err as fs;
 use rustix::process::geteuid;
-use tempfile::TempDir;
 
 use crate::patience::wait_until;
+use crate::premises::Premises;
 use crate::requirement::skip;
 
-pub(crate) const USER: &str = "me";
+const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
 /// Debian's packages put the programs here.
@@ -25,7 +23,7 @@ const SERVER_USER: &str = "Debian-exim";
 
 /// A running server; dropping it ends it and removes its mail.
 pub(crate) struct Exim {
-    folder: TempDir,
+    folder: Premises,
     daemon: Child,
     /// TLS from the first byte.
     pub(crate) tls_port: u16,
@@ -42,12 +40,7 @@ impl Exim {
         if !geteuid().is_root() {
             return skip("root, to run Exim as its own user");
         }
-        // Not the temporary folder of the environment: the server's user must be able to reach it.
-        let folder = tempfile::Builder::new()
-            .prefix("cynosure-exim-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in("/tmp")
-            .expect("root may write to /tmp");
+        let folder = Premises::open_to_all();
         make_certificate(folder.path());
         for name in ["spool", "mail", "log"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
@@ -92,6 +85,15 @@ impl Drop for Exim {
         self.daemon.kill().ok();
         self.daemon.wait().ok();
     }
+}
+
+/// The table that has alerts sent to the mailbox.
+pub(crate) fn alert_mail(port: u16, protection: &str, password_file: &str) -> String {
+    format!(
+        "[alert.mail]\nserver = \"127.0.0.1\"\nport = {port}\nprotection = \"{protection}\"\n\
+         from = \"cynosure@example.com\"\nto = [\"me@example.com\"]\nusername = \"{USER}\"\n\
+         password = {{ file = \"{password_file}\" }}\n"
+    )
 }
 
 /// A certificate that nobody signed but itself, for whoever is told to trust it.

@@ -21,7 +21,9 @@ mod memory;
 #[path = "../fixtures/metrics.rs"]
 mod metrics;
 mod patience;
+mod premises;
 mod prometheus;
 mod proxy;
 mod requirement;
+mod storm;
 mod systemd;

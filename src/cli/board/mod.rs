@@ -78,7 +78,7 @@ impl Board {
         let judged = Judged::new(&ground, health.report, now);
         let circuits = Remarks::look(&ground, now);
         let Figures { sources, quotas } = Figures::look(&ground, &circuits, &judged, now)?;
-        let trends = self.trends(&ground, &measured(&sources, &quotas), now)?;
+        let trends = self.trends(&ground, &measured(&sources, &quotas), now);
         let provider = |health: ProviderHealth| Provider {
             breaker_says: circuits.of(&health.provider),
             health,
@@ -98,16 +98,10 @@ impl Board {
         })
     }
 
-    fn trends(&self, ground: &Ground, measured: &Measured, now: Moment) -> Result<Trends, Trouble> {
-        let days = day(&TrendsFile::new(&ground.state_dir), now)?;
+    fn trends(&self, ground: &Ground, measured: &Measured, now: Moment) -> Trends {
+        let day = day(&TrendsFile::new(&ground.state_dir), now);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
-        add(&mut recent.rates, &measured.rates, fresh, now);
-        add(&mut recent.quotas, &measured.quotas, fresh, now);
-        Ok(Trends {
-            rates: joined(&recent.rates, days.rates),
-            quotas: joined(&recent.quotas, days.quotas),
-        })
+        trends(&mut recent, day, measured, now)
     }
 
     fn measured(&self) -> Input {
@@ -225,6 +219,25 @@ fn figure(number: f64) -> f32 {
     number as f32
 }
 
+/// The lines of everything that is measured now. Those of the day may be missing, for a reason that is told.
+fn trends(
+    recent: &mut Days,
+    day: Result<Days, Failure>,
+    measured: &Measured,
+    now: Moment,
+) -> Trends {
+    let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
+    add(&mut recent.rates, &measured.rates, fresh, now);
+    add(&mut recent.quotas, &measured.quotas, fresh, now);
+    let untold = day.as_ref().err().map(|failure| printable(&failure.detail));
+    let day = day.unwrap_or_default();
+    Trends {
+        rates: joined(&recent.rates, day.rates),
+        quotas: joined(&recent.quotas, day.quotas),
+        untold,
+    }
+}
+
 /// The lines of the last day, without those that cannot be of it: the file may say anything.
 fn day(file: &TrendsFile, now: Moment) -> Result<Days, Failure> {
     let mut days = file.look()?;
@@ -292,6 +305,21 @@ mod tests {
     use crate::monitor::TRENDS_FILE;
 
     const NOW: Moment = Moment(1_700_000_000_000);
+
+    #[test]
+    fn a_day_that_cannot_be_read_hides_nothing_else_and_says_why() {
+        let measured =
+            Measured { rates: [("work".to_owned(), 1.5)].into(), quotas: BTreeMap::new() };
+        let failure = Failure::new(Cause::Storage, "cannot read trends.json: input/output error");
+
+        let trends = trends(&mut Days::default(), Err(failure), &measured, NOW);
+
+        let work = &trends.rates["work"];
+        assert_eq!(work.recent.until(NOW).last(), Some(&Some(1.5)));
+        assert_eq!(work.day.until(NOW), vec![None; DAY_STEPS]);
+        let told = "cannot read trends.json: input/output error";
+        assert_eq!(trends.untold.as_deref(), Some(told));
+    }
 
     #[test]
     fn lines_that_cannot_be_of_the_last_day_are_not_shown() {

@@ -261,6 +261,7 @@ impl Service {
             (&Verb::GET, "counters") => return answer::json(&self.counters()),
             (&Verb::POST, "deliver") => self.mailbox().deliver(count),
             (&Verb::POST, "destroy") => self.mailbox().destroy(count),
+            (&Verb::POST, "fail") => self.traffic().order_outage(count),
             (&Verb::POST, "expire-states") => self.mailbox().expire_states(),
             _ => return nothing_here(),
         }

@@ -29,6 +29,10 @@ impl Traffic {
         self.counters.clone()
     }
 
+    pub(super) fn order_outage(&mut self, refusals: u32) {
+        self.plan.order_outage(refusals);
+    }
+
     /// Counts a request, and tells whether the service is closed to it.
     pub(super) fn admit(&mut self, endpoint: &Endpoint<'_>, now: Instant) -> Option<Refusal> {
         self.counters.requests += 1;

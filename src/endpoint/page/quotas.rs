@@ -25,6 +25,9 @@ pub(super) fn trends(snapshot: &Snapshot) -> Markup {
             @if rates.is_empty() && snapshot.quotas.is_empty() {
                 p .note { "Nothing was measured yet." }
             }
+            @if let Some(why) = &snapshot.trends.untold {
+                p .note { "The last day is missing: " (why) }
+            }
             div .charts {
                 @for (source, trend) in known.take(LINES_MAX) {
                     (chart::line(telling(trend, snapshot.at), snapshot.at, "items per second", &format!("{}: items per second", source.name)))

@@ -21,3 +21,35 @@ pub enum Protection {
     /// None, to this machine itself only.
     None,
 }
+
+/// Somebody who is told by mail. `S` is the password, or where it is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mail<S> {
+    /// The server that takes it.
+    pub server: String,
+    pub port: u16,
+    pub protection: Protection,
+    pub from: String,
+    /// At least one.
+    pub to: Vec<String>,
+    /// User name and password.
+    pub login: Option<(String, S)>,
+}
+
+impl<S> Mail<S> {
+    /// The same, with what `read` makes of the password.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn with_password<T, E>(&self, read: impl FnOnce(&S) -> Result<T, E>) -> Result<Mail<T>, E> {
+        let login = self.login.as_ref().map(|(name, password)| Ok((name.clone(), read(password)?)));
+        Ok(Mail {
+            server: self.server.clone(),
+            port: self.port,
+            protection: self.protection,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            login: login.transpose()?,
+        })
+    }
+}

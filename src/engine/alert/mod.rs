@@ -24,7 +24,7 @@ mod passing;
 mod tests;
 
 pub use self::book::{ALERTS_KEPT, Alerts, Looked};
-pub use self::channel::{Protection, Shape};
+pub use self::channel::{Mail, Protection, Shape};
 pub use self::concern::{Cause, Concern};
 pub use self::outbox::{Outbox, Said, Tray, Word};
 pub use self::spell::{Ending, Spell};

@@ -31,6 +31,8 @@ pub const FIGURES_SCHEMA: u32 = 1;
 #[serde(default)]
 pub struct Figures {
     pub schema: u32,
+    /// When counting began, in milliseconds since the epoch; `None` where nobody wrote that down.
+    pub since: Option<i64>,
     /// When they were last written down, in milliseconds since the epoch.
     pub written_at: i64,
     pub requests: Requests,
@@ -105,6 +107,12 @@ pub struct Settled {
 }
 
 impl Figures {
+    /// Nothing yet, from now on.
+    #[must_use]
+    pub fn begun(now: Moment) -> Self {
+        Self { since: Some(now.0), ..Self::default() }
+    }
+
     /// Notes that a worker begins with the source: what the last one's client met is over.
     pub fn started(&mut self) {
         grow(&mut self.course.starts, 1);

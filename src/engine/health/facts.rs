@@ -169,19 +169,11 @@ pub struct Errors {
     pub newest: Option<String>,
 }
 
-/// From where on something is amiss: `[health]`, and what else decides.
+/// From where on something is amiss. Shares are from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Starts by systemd.
+    /// Starts by systemd, within ten minutes.
     pub restarts: u32,
-    /// How old a session may grow.
-    pub session: Duration,
-    /// How long after its deadline a worker may still be about to act.
-    pub grace: Duration,
-    /// How long work may go on without progress.
-    pub stuck: Duration,
-    /// How long a start or a stop of a unit may take.
-    pub turn: Duration,
     /// How long a state may stay as it is that should have changed.
     pub heartbeat: Duration,
     /// The least share of attempts that succeed.
@@ -190,9 +182,9 @@ pub struct Thresholds {
     pub connection_failures: u32,
     /// The fewest proxies of a pool that are healthy.
     pub proxies: u32,
-    /// Shares, from 0 to 1.
     pub cpu: f64,
     pub memory: f64,
+    /// Never larger than `disk_critical`.
     pub disk_warning: f64,
     pub disk_critical: f64,
     /// Bytes.
@@ -201,4 +193,37 @@ pub struct Thresholds {
     /// Errors in the journal, within `journal_window`.
     pub journal_errors: u32,
     pub journal_window: Duration,
+}
+
+impl Thresholds {
+    /// What is usual.
+    pub const DEFAULT: Self = Self {
+        restarts: 5,
+        heartbeat: Duration::from_secs(300),
+        success_rate: 0.3,
+        connection_failures: 3,
+        proxies: 3,
+        cpu: 0.95,
+        memory: 0.9,
+        disk_warning: 0.8,
+        disk_critical: 0.9,
+        disk_free: 2_000_000_000,
+        inodes: 0.9,
+        journal_errors: 10,
+        journal_window: Duration::from_secs(900),
+    };
+}
+
+/// All that is judged against: the thresholds, and the limits that workers and units have anyway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    pub thresholds: Thresholds,
+    /// How old a session may grow.
+    pub session: Duration,
+    /// How long after its deadline a worker may still be about to act.
+    pub grace: Duration,
+    /// How long work may go on without progress.
+    pub stuck: Duration,
+    /// How long a start or a stop of a unit may take.
+    pub turn: Duration,
 }

@@ -1,7 +1,7 @@
 //! Judges the health of everything, from facts that were gathered at one moment.
 //!
 //! ```text
-//! facts, thresholds, now ──▶ one function per check ──▶ Check … ──▶ Report, as bad as the worst
+//! facts, bounds, now ──▶ one function per check ──▶ Check … ──▶ Report, as bad as the worst
 //! ```
 //!
 //! What is well about many things alike is one check; what is amiss is one for each of them. A check
@@ -28,8 +28,8 @@ mod tests;
 pub use self::check::{Area, Check, Report};
 pub use self::concerns::concerns;
 pub use self::facts::{
-    BreakerSeen, CountsSeen, DiskSeen, Errors, Facts, Known, Pool, SourceSeen, StateSeen, System,
-    Thresholds, by_unit,
+    Bounds, BreakerSeen, CountsSeen, DiskSeen, Errors, Facts, Known, Pool, SourceSeen, StateSeen,
+    System, Thresholds, by_unit,
 };
 pub use self::sources::standings;
 
@@ -37,10 +37,11 @@ use crate::engine::Moment;
 
 /// Judges everything.
 #[must_use]
-pub fn judge(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Report {
+pub fn judge(facts: &Facts, bounds: &Bounds, now: Moment) -> Report {
+    let thresholds = &bounds.thresholds;
     let checks = [
-        execution::service(facts, thresholds),
-        execution::execution(facts, thresholds, now),
+        execution::service(facts, bounds),
+        execution::execution(facts, bounds, now),
         sources::sources(facts, thresholds, now),
         local::proxies(facts.pool.as_ref(), thresholds),
         local::system(facts, thresholds),

@@ -41,7 +41,6 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
             }
             let message = "it has no state that can be read";
             let check = Check::new(Area::Heartbeat, "missing", Level::Warning, message);
-            let check = check.measured("none", threshold.clone());
             return Some(check.about(&source.name).advise("see `cynosure status`"));
         };
         let silence = silence(state, now);

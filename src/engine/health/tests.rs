@@ -12,24 +12,12 @@ pub(super) const NOW: Moment = Moment(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";
 pub(super) const HOUR: i64 = 3_600_000;
 
-pub(super) const LIMITS: Thresholds = Thresholds {
-    restarts: 5,
+pub(super) const LIMITS: Bounds = Bounds {
+    thresholds: Thresholds::DEFAULT,
     session: Duration::from_secs(2 * 86_400),
     grace: Duration::from_secs(30),
     stuck: Duration::from_secs(1800),
     turn: Duration::from_secs(300),
-    heartbeat: Duration::from_secs(300),
-    success_rate: 0.3,
-    connection_failures: 3,
-    proxies: 3,
-    cpu: 0.95,
-    memory: 0.9,
-    disk_warning: 0.8,
-    disk_critical: 0.9,
-    disk_free: 2_000_000_000,
-    inodes: 0.9,
-    journal_errors: 10,
-    journal_window: Duration::from_secs(900),
 };
 
 pub(super) fn finding(name: &str, level: Level, what: What) -> Finding {
@@ -199,7 +187,7 @@ fn a_state_that_is_missing_is_a_warning() {
     facts.sources[0].state = None;
 
     insta::assert_snapshot!(amiss(&facts).join("\n"), @"
-    WARNING: heartbeat home: it has no state that can be read | none | more than 5 min | see `cynosure status`
+    WARNING: heartbeat home: it has no state that can be read | see `cynosure status`
     ");
 }
 
@@ -288,6 +276,26 @@ fn a_crash_loop_is_one_warning_whoever_counted_it() {
     insta::assert_snapshot!(all.join("\n"), @"
     warning service.crash_loop cynosure.service: it is started again and again: a crash loop (6 in 9 min)
     warning execution.crash_loop work: it is started again and again: a crash loop (8 restarts in a row)
+    ");
+}
+
+#[test]
+fn without_a_unit_nobody_is_sent_to_systemd() {
+    let without = |what| {
+        let mut facts = Facts { loops: Ok(vec![("work".to_owned(), 8)]), ..well() };
+        facts.findings[0] = of_unit(Level::Healthy, what);
+        facts.findings[1] = finding("home", Level::Critical, What::Died { pid: 1 });
+        facts.findings[2] =
+            finding("work", Level::Warning, What::Stopped { status: Status::Downloading });
+        amiss(&facts).join("\n")
+    };
+    let no_systemd = without(What::NoSystemd { why: "there is no D-Bus".to_owned() });
+
+    assert_eq!(without(What::NotInstalled), no_systemd);
+    insta::assert_snapshot!(no_systemd, @"
+    CRITICAL: execution home: its worker, process 1, is gone without a word | see why in its log
+    WARNING: execution work: stopped while downloading, and nothing goes on with it | start it with `cynosure run`
+    WARNING: execution work: it is started again and again: a crash loop | 8 restarts in a row | more than 5 | see why in its log
     ");
 }
 

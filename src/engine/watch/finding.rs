@@ -218,9 +218,9 @@ impl Finding {
         }
     }
 
-    /// What to do, where there is anything. `unit` is the name of the unit.
+    /// What to do, where there is anything. `unit` is the one that runs the source, where there is such.
     #[must_use]
-    pub fn advice(&self, unit: &str) -> Option<String> {
+    pub fn advice(&self, unit: Option<&str>) -> Option<String> {
         let name = self.about.name();
         match &self.what {
             What::InOrder { .. }
@@ -228,27 +228,27 @@ impl Finding {
             | What::Starting
             | What::UnitRuns { .. }
             | What::UnitTurns => None,
-            What::NeverRun | What::Stopped { .. } | What::NotRunning => {
-                Some(format!("start it with `systemctl start {unit}` or `cynosure run`"))
-            }
+            What::NeverRun | What::Stopped { .. } | What::NotRunning => Some(match unit {
+                Some(unit) => format!("start it with `systemctl start {unit}` or `cynosure run`"),
+                None => "start it with `cynosure run`".to_owned(),
+            }),
             What::Untold { .. } => Some(format!(
                 "the next start rebuilds it from the ledger; a newer one needs its own version: \
                  `cynosure status` shows {name}"
             )),
-            What::Overdue { pid, .. } if self.cure == Cure::None => {
-                Some(format!("end process {pid} and start it anew"))
-            }
-            What::Overdue { .. } | What::Turning { .. } => {
-                Some(format!("restart it with `systemctl restart {unit}`"))
-            }
+            What::Overdue { pid, .. } => Some(match unit.filter(|_| self.cure != Cure::None) {
+                Some(unit) => format!("restart it with `systemctl restart {unit}`"),
+                None => format!("end process {pid} and start it anew"),
+            }),
+            What::Turning { .. } => Some(format!("restart it with `systemctl restart {name}`")),
             What::Stalled { .. } if self.level < Level::Critical => {
                 Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
             }
             What::Stalled { .. } => Some(format!(
-                "its worker has started anew by itself, in vain: see `journalctl -u {unit} -n 50` \
-                 and `cynosure history {name}`"
+                "its worker has started anew by itself, in vain: {}, and `cynosure history {name}`",
+                see_why(unit)
             )),
-            What::Died { .. } => Some(format!("see why with `journalctl -u {unit} -n 50`")),
+            What::Died { .. } => Some(see_why(unit)),
             What::CredentialRefused { .. } => {
                 Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
             }
@@ -258,30 +258,47 @@ impl Finding {
                 Some("install the unit, or set service.service_name to its name".to_owned())
             }
             What::CannotLoad { load: Load::Masked } => {
-                Some(format!("unmask it with `systemctl unmask {unit}`"))
+                Some(format!("unmask it with `systemctl unmask {name}`"))
             }
-            What::CannotLoad { .. } => Some(format!("see `systemd-analyze verify {unit}`")),
+            What::CannotLoad { .. } => Some(format!("see `systemd-analyze verify {name}`")),
             What::UnitFailed { exit_status: 78, .. } => {
                 Some("correct the configuration: `cynosure config check`".to_owned())
             }
             What::UnitFailed { exit_status: 77, .. } => {
-                Some(format!("renew the credential, then `systemctl start {unit}`"))
+                Some(format!("renew the credential, then `systemctl start {name}`"))
             }
             What::UnitFailed { limit: Some(limit), .. } => Some(format!(
-                "see why with `journalctl -u {unit} -n 50`; systemd gives up after {} starts in {}: \
-                 `systemctl reset-failed {unit}`, then `systemctl start {unit}`, and \
+                "{}; systemd gives up after {} starts in {}: \
+                 `systemctl reset-failed {name}`, then `systemctl start {name}`, and \
                  StartLimitIntervalSec=0 for good",
+                see_why(Some(name)),
                 limit.burst,
                 span(limit.interval)
             )),
-            What::UnitFailed { .. } | What::CrashLoop(_) => {
-                Some(format!("see why with `journalctl -u {unit} -n 50`"))
-            }
+            What::UnitFailed { .. } | What::CrashLoop(_) => Some(see_why(Some(name))),
             What::NoSystemd { .. } => {
                 Some("nothing, if you started the worker by other means".to_owned())
             }
             What::UnitUntold { remedy, .. } => Some(remedy.clone()),
         }
+    }
+}
+
+/// The unit, where systemd has it. What was started by other means has no journal and knows no `systemctl`.
+#[must_use]
+pub fn installed<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str> {
+    let is_missing = |finding: &Finding| {
+        matches!(&finding.about, Subject::Unit(name) if name == unit)
+            && matches!(finding.what, What::NoSystemd { .. } | What::NotInstalled)
+    };
+    (!findings.iter().any(is_missing)).then_some(unit)
+}
+
+/// Where a worker's last words are.
+pub(in crate::engine) fn see_why(unit: Option<&str>) -> String {
+    match unit {
+        Some(unit) => format!("see why with `journalctl -u {unit} -n 50`"),
+        None => "see why in its log".to_owned(),
     }
 }
 

@@ -51,7 +51,7 @@ proptest! {
     fn nothing_that_is_seen_upsets_the_judge(course in courses(), unit in units(), now: i64) {
         let finding = judged(course, &unit, Moment(now));
 
-        let told = (finding.what.to_string(), finding.figure(), finding.advice("a.service"));
+        let told = (finding.what.to_string(), finding.figure(), finding.advice(Some("a.service")));
         prop_assert!(!told.0.is_empty());
     }
 

@@ -15,6 +15,7 @@ mod laws;
 mod tests;
 
 pub use self::facts::{Course, Lately, Limits, Process, Told, UnitSeen, Watched};
-pub use self::finding::{Cure, Finding, Level, Subject, What};
+pub(in crate::engine) use self::finding::see_why;
+pub use self::finding::{Cure, Finding, Level, Subject, What, installed};
 pub use self::judge::{judge, worst};
 pub use self::unit::{Activity, Load, StartLimit, UnitStatus};

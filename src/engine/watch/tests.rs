@@ -64,7 +64,7 @@ fn running() -> UnitSeen {
 
 fn line(finding: &Finding) -> String {
     let figure = finding.figure().map(|figure| format!(" ({figure})")).unwrap_or_default();
-    let advice = finding.advice(UNIT).map(|advice| format!("; {advice}")).unwrap_or_default();
+    let advice = finding.advice(Some(UNIT)).map(|advice| format!("; {advice}")).unwrap_or_default();
     let cure = match finding.cure {
         Cure::Restart => "restart, ",
         Cure::None => "",
@@ -147,7 +147,7 @@ fn missing_progress_is_first_the_workers_own_business_and_then_a_persons() {
     still.last_progress = Moment(NOW.0 - minutes(80));
 
     insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker begins the stage anew, then restarts by itself");
-    insta::assert_snapshot!(source_in(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see `journalctl -u cynosure.service -n 50` and `cynosure history work`");
+    insta::assert_snapshot!(source_in(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
 }
 
 #[test]

@@ -1,28 +1,49 @@
 //! Metrics for a collector.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 
+use crate::engine::Moment;
 use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
-use crate::telemetry::{Family, Input, Kind, Resource, Series, Value, families};
+use crate::telemetry::{Family, Input, Kind, Resource, Series, Source, Value, families};
 
-/// Counts and histograms hold everything since counting began. When that was is written down
-/// nowhere, and may be lives ago: `startTimeUnixNano` is left out, which says that it is not known,
-/// and collectors find a beginning from zero by the values themselves.
+/// Counts and histograms hold everything since counting began, which may be lives ago. Where nobody
+/// wrote down when that was, `startTimeUnixNano` is left out, and collectors find a beginning from
+/// zero by the values themselves.
 const CUMULATIVE: u8 = 2;
 
 /// Writes an `ExportMetricsServiceRequest` with all metrics.
 #[must_use]
 pub fn metrics(input: &Input, resource: &Resource) -> Json {
     let at = nanoseconds(input.at);
-    let metrics: Vec<Json> = families(input).iter().map(|family| metric(family, &at)).collect();
+    let began = beginnings(input);
+    let metrics = families(input);
+    let metrics: Vec<Json> = metrics.iter().map(|family| metric(family, &began, &at)).collect();
     json!({ "resourceMetrics": [{
         "resource": whose(resource),
         "scopeMetrics": [{ "scope": scope(resource.version), "metrics": metrics }],
     }] })
 }
 
-fn metric(family: &Family, at: &str) -> Json {
-    let points: Vec<Json> = family.series.iter().map(|series| point(series, at)).collect();
+/// Since when each source is counted. A clock that was set back makes no time of it that is to come.
+fn beginnings(input: &Input) -> BTreeMap<&str, String> {
+    let began = |source: &'_ Source| source.figures.as_ref()?.since.map(Moment);
+    let sources = input.sources.iter();
+    let known = sources.filter_map(|source| Some((source.name.as_str(), began(source)?)));
+    known.map(|(name, began)| (name, nanoseconds(began.min(input.at)))).collect()
+}
+
+fn metric(family: &Family, began: &BTreeMap<&str, String>, at: &str) -> Json {
+    let mut points: Vec<Json> = family.series.iter().map(|series| point(series, at)).collect();
+    if family.kind != Kind::Gauge {
+        for (point, series) in points.iter_mut().zip(&family.series) {
+            let source = series.labels.iter().find(|(label, _)| *label == "source");
+            if let Some(began) = source.and_then(|(_, name)| began.get(name.as_str())) {
+                point["startTimeUnixNano"] = began.as_str().into();
+            }
+        }
+    }
     let (name, description) = (family.name, family.help);
     match family.kind {
         Kind::Gauge => {

@@ -9,7 +9,6 @@ use super::{Driver, Exit};
 use crate::engine::RestartCause;
 use crate::source::Source;
 use crate::worker::jobs::Done;
-use crate::worker::store::Store;
 use crate::worker::world::World;
 
 /// How long what is in flight may take to end when the worker is asked to stop.
@@ -39,7 +38,6 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.commit(group, self.world.now());
         }
         self.circuits.save(&*self.world).await;
-        self.shared.with(Store::leave).await;
         self.figures.is_overdue = true;
         let machine = self.machine.clone();
         if let Err(failure) = self.save(&machine).await {

@@ -36,6 +36,7 @@ fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
     assert!(requests.bytes_received > bytes);
     assert_eq!((first.course.starts, first.course.sessions_completed), (1, 1));
     assert_eq!(first.success_rate(), Some(1.0));
+    assert!(first.since.is_some_and(|since| 0 < since && since < first.written_at), "{first:?}");
 
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
 
@@ -43,6 +44,7 @@ fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
     assert_eq!((second.items.stored, second.course.starts), (40, 2));
     assert!(second.requests.by_class.ok > first.requests.by_class.ok);
     assert!(second.written_at > first.written_at);
+    assert_eq!(second.since, first.since);
 }
 
 /// What was counted when the state of `source` came to be `status`: both are written at one moment.
@@ -94,7 +96,9 @@ fn figures_that_cannot_be_used_are_put_aside_and_hold_nothing_up() {
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.err.contains("counting begins at zero"), "{ran:?}");
-    assert_eq!(figures(&home).course.starts, 1);
+    let anew = figures(&home);
+    assert_eq!(anew.course.starts, 1);
+    assert!(anew.since.is_some(), "{anew:?}");
     assert_eq!(home.read(&format!("{FILE}.unreadable-1")), "{\"schema\":99}");
 }
 

@@ -206,6 +206,8 @@ fn requeue_works_beside_a_worker_and_says_when_it_is_heard() {
     let home = with_failures();
     let mut worker = home.start(&["run"]);
     worker.log_until("started downloading");
+    // It is written just after it is logged.
+    crate::endpoint::until(|| home.path("state/work/execution_state.json").exists());
 
     let ran = home.cynosure(&["requeue"]);
 

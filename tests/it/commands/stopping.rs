@@ -4,6 +4,8 @@ use std::process::ExitStatus;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use cynosure::disk::RealDisk;
+use cynosure::state::{Found, examine};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, Running};
@@ -74,6 +76,32 @@ fn under_systemd_the_worker_leaves_to_be_started_again() {
     });
     waiting.signal(Signal::TERM);
     assert_eq!(ended(&mut waiting, PATIENCE).code(), Some(75));
+}
+
+#[test]
+fn a_worker_that_starts_anew_in_its_place_never_seems_to_have_left() {
+    let home = Home::of_work();
+    home.configure("\"1s\"", "\"10ms\"");
+    home.configure("max_retries = 0", "max_retries = 0\nrestart_delay_errors = \"10ms\"");
+    let mut running = home.start(&["run"]);
+    let file = home.path("state/work/execution_state.json");
+    let state = || examine(&RealDisk, &file).expect("it can be read");
+
+    let pid = Some(running.0.id());
+    let mut restarts = 0;
+    // With the next one its breaker has it wait.
+    while restarts < 4 {
+        if let Found::Read(state) = state() {
+            assert_eq!(state.pid, pid, "{state:?}");
+            restarts = state.restart_count;
+        }
+        std::thread::yield_now();
+    }
+    running.signal(Signal::INT);
+    ended(&mut running, PATIENCE);
+
+    let Found::Read(state) = state() else { panic!("it was written") };
+    assert_eq!(state.pid, None);
 }
 
 #[tokio::test]

@@ -256,6 +256,23 @@ async fn new_and_deleted_mail_is_told_from_any_earlier_state_until_states_expire
 }
 
 #[tokio::test]
+async fn as_many_requests_are_refused_as_a_person_wants() {
+    let demo = serve(5);
+    let caller = Caller::new(&demo).await;
+    let status = async || caller.get("/jmap/session").await.status();
+
+    caller.command("fail?n=2").await;
+    assert_eq!([status().await, status().await], [StatusCode::SERVICE_UNAVAILABLE; 2]);
+    assert_eq!(status().await, StatusCode::OK);
+    caller.command("fail?n=1000").await;
+    assert_eq!(status().await, StatusCode::SERVICE_UNAVAILABLE);
+    caller.command("fail?n=0").await;
+    assert_eq!(status().await, StatusCode::OK);
+
+    assert_eq!(demo.counters().unavailable, 3);
+}
+
+#[tokio::test]
 async fn the_counters_can_be_read_from_another_process() {
     let demo = serve(5);
     let caller = Caller::new(&demo).await;

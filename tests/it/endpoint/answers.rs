@@ -237,6 +237,21 @@ fn of_many_quotas_some_are_drawn_and_all_are_listed() {
 }
 
 #[test]
+fn a_day_that_is_missing_is_told_beside_the_rest() {
+    let mut snapshot = storm();
+    snapshot.trends.untold = Some("cannot read trends.json: <EIO>".to_owned());
+    let stage = Stage::show(snapshot);
+
+    let page = stage.get("/").body;
+    let trends = stage.get("/api/trends").json();
+
+    let told = "The last day is missing: cannot read trends.json: &lt;EIO&gt;";
+    assert!(page.contains(told) && page.contains("id=\"source-work\""), "{page}");
+    assert_eq!(trends["untold"], "cannot read trends.json: <EIO>");
+    assert!(trends["rates"]["work"].is_object(), "{trends}");
+}
+
+#[test]
 fn no_two_elements_have_one_name() {
     let mut snapshot = storm();
     for name in ["work-title", "work-link", "work-progress", "s-title"] {

@@ -1,8 +1,10 @@
 //! Metrics and traces, read back as OpenTelemetry's own project reads them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use cynosure::telemetry::{Kind, families, otlp};
+use cynosure::engine::Moment;
+use cynosure::telemetry::{Input, Kind, families, otlp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -58,6 +60,47 @@ fn every_metric_arrives_as_what_it_is() {
     assert_eq!(point.sum, Some(400.791));
 }
 
+/// Since when everything counts that only grows, by its name; nothing else says so.
+fn beginnings(input: &Input) -> BTreeMap<String, u64> {
+    let json = otlp::metrics(input, &resource()).to_string();
+    let mut request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
+    let metrics = std::mem::take(&mut request.resource_metrics[0].scope_metrics[0].metrics);
+    let began = metrics.into_iter().filter_map(|metric| {
+        let began = match metric.data.unwrap() {
+            Data::Sum(sum) => sum.data_points.first()?.start_time_unix_nano,
+            Data::Histogram(histogram) => histogram.data_points.first()?.start_time_unix_nano,
+            Data::Gauge(gauge) => {
+                assert!(gauge.data_points.iter().all(|point| point.start_time_unix_nano == 0));
+                return None;
+            }
+            other @ (Data::ExponentialHistogram(_) | Data::Summary(_)) => panic!("{other:?}"),
+        };
+        Some((metric.name, began))
+    });
+    began.collect()
+}
+
+#[test]
+fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
+    let mut input = input(1);
+    let mut of = |since: Option<Moment>| {
+        let figures = input.sources[0].figures.as_mut().unwrap();
+        figures.since = since.map(|since| since.0);
+        beginnings(&input)
+    };
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    let known = of(Some(NOW.before(HOUR)));
+    assert_eq!(known["cynosure_items_stored_total"], NOW_NANOS - 3_600_000_000_000);
+    assert_eq!(known["cynosure_waits_total"], NOW_NANOS - 3_600_000_000_000);
+    assert_eq!(known["cynosure_request_duration_seconds"], NOW_NANOS - 3_600_000_000_000);
+    assert_eq!(known["cynosure_breaker_opened_total"], 0, "of a breaker it is not told");
+    let unknown = of(None);
+    assert!(unknown.values().all(|began| *began == 0), "{unknown:?}");
+    let to_come = of(Some(NOW.after(HOUR)));
+    assert_eq!(to_come["cynosure_items_stored_total"], NOW_NANOS);
+}
+
 #[test]
 fn spans_arrive_with_their_place_in_the_session() {
     let json = otlp::spans(&spans(), &resource()).to_string();
@@ -81,7 +124,7 @@ fn spans_arrive_with_their_place_in_the_session() {
 
 #[test]
 fn a_time_before_the_epoch_is_no_reason_to_send_nothing() {
-    let early = cynosure::telemetry::Input { at: cynosure::engine::Moment(-NOW.0), ..input(1) };
+    let early = Input { at: Moment(-NOW.0), ..input(1) };
     let json = otlp::metrics(&early, &resource()).to_string();
     serde_json::from_str::<ExportMetricsServiceRequest>(&json).unwrap();
 }

@@ -12,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use crate::premises::Premises;
 use crate::requirement::skip;
 
 /// How long the browser may take for one answer on a busy machine.
@@ -29,7 +29,7 @@ pub(crate) struct Browser {
     last_id: u64,
     session: Option<String>,
     events: Vec<Value>,
-    _profile: TempDir,
+    _profile: Premises,
 }
 
 /// How a page is looked at.
@@ -51,7 +51,7 @@ impl Browser {
     }
 
     fn launch() -> Self {
-        let profile = tempfile::tempdir().expect("a temporary folder");
+        let profile = Premises::new();
         let mut child = Command::new("sh")
             .args(["-c", START, "sh", "--headless=new", "--remote-debugging-pipe", "--no-sandbox"])
             .args(["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"])
@@ -68,6 +68,7 @@ impl Browser {
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())
+            .env("TMPDIR", profile.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
