@@ -8,10 +8,13 @@ use crate::engine::printable;
 
 /// What there is to be concerned about while it is not closed.
 pub(super) fn concern(breaker: &BreakerSeen) -> Concern {
-    let why = printable(&breaker.why);
     let message = match breaker.phase {
-        Phase::Open => left_alone(&why),
-        Phase::HalfOpen | Phase::Closed => format!("tried again by its breaker: {why}"),
+        Phase::Open => left_alone(&printable(&breaker.why)),
+        Phase::HalfOpen | Phase::Closed => {
+            // That its time is over says nothing of what is amiss.
+            let began = breaker.openings.last().map_or(&breaker.why, |opening| &opening.why);
+            format!("{}; now it is tried again", left_alone(&printable(began)))
+        }
     };
     of(breaker, message)
 }
