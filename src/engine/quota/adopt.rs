@@ -22,6 +22,10 @@ impl Quota {
             // What the server told holds until it tells otherwise, with its first reply.
             quota.learner.begin_at(told);
         }
+        if let Some((units, window)) = quota.learner.burst.zip(quota.learner.window) {
+            // What it sent in its last window is not known: it may be all that the server grants in one.
+            quota.counted.answered(units, window, Moment(memory.written_at).min(now));
+        }
         quota
     }
 
@@ -39,6 +43,7 @@ impl Quota {
         self.pace = Pace::recall(due.map_or(now, |due| due.before(back).min(latest)));
         self.ladder.adopt(memory.ladder_from, memory.ladder_tries, now);
         self.learner.adopt(Learner::recall(&memory.learned, age, now));
+        self.counted.share(now);
         self.told = memory.told.map(Rate::per_second);
         self.remembered = memory.limits.iter().map(Limit::from).collect();
         self.seen = now;
@@ -51,6 +56,7 @@ impl Quota {
         if !back.is_zero() {
             self.gate.set_back(back);
             self.pace.set_back(back);
+            self.counted.set_back(back);
             self.waiting_since = self.waiting_since.map(|since| since.before(back));
         }
         self.seen = now;

@@ -5,13 +5,17 @@
 //! - the [gate]: closed until the moment a server named, or until the next step of the [ladder];
 //!   then open for one request until one succeeds;
 //! - the [pace]: evenly spaced, since bursts are what synchronised refusals are made of;
-//! - what is left of each of the [limits] that the server describes.
+//! - what is left of each of the [limits] that the server describes;
+//! - what it may still have [counted], where one request too many locks us out.
 //!
 //! The pace is the slowest that the cap, the limits and the [learn]er demand. Where headers tell the
 //! rate, the learner sleeps until a refusal shows that they hide something.
 
 mod adopt;
+mod counted;
 mod gate;
+#[cfg(test)]
+mod handover;
 mod headers;
 mod ladder;
 #[cfg(test)]
@@ -34,6 +38,7 @@ use std::time::Duration;
 use crate::engine::backoff::obeyed;
 use crate::engine::{Draw, Moment};
 
+use self::counted::{Counted, Strict};
 use self::gate::{Gate, Passage};
 use self::ladder::Ladder;
 use self::learn::Learner;
@@ -53,6 +58,10 @@ pub use self::standing::{Basis, Standing};
 /// Nothing remains for so short a time that waiting for it is only pacing.
 const SHORT_RESET: Duration = Duration::from_secs(5);
 
+/// Requests are so much closer than a strict limit has it while it is known what counts against it: what is
+/// lost while replies travel is made up for.
+const CATCH_UP: f64 = 1.1;
+
 /// The quota of one scope: a host and a credential.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quota {
@@ -62,6 +71,7 @@ pub struct Quota {
     ladder: Ladder,
     learner: Learner,
     limits: Limits,
+    counted: Counted,
     /// The limits that were in force when this was written down, until a reply tells them anew.
     remembered: Vec<Limit>,
     /// Since when the next request waits for its turn.
@@ -133,6 +143,7 @@ impl Quota {
             ladder: Ladder::default(),
             learner: Learner::new(now),
             limits: Limits::default(),
+            counted: Counted::default(),
             remembered: Vec::new(),
             waiting_since: None,
             told: None,
@@ -185,13 +196,17 @@ impl Quota {
             Outcome::Failed => self.gate.inconclusive(ticket.generation),
             Outcome::Throttled => {}
         }
+        if reply.outcome != Outcome::Throttled {
+            self.count(ticket, now);
+        }
         let hold = self.hold_for(ticket, reply, now, draw)?;
         self.gate.close(hold.clone()).then_some(hold)
     }
 
     /// Notes that a request is never answered: the connection failed, or it was cancelled.
-    pub fn dropped(&mut self, ticket: Ticket, _now: Moment) {
+    pub fn dropped(&mut self, ticket: Ticket, now: Moment) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
+        self.count(ticket, now);
         self.gate.inconclusive(ticket.generation);
     }
 
@@ -244,14 +259,15 @@ impl Quota {
         if let Some(until) = rate.and_then(|(_, basis)| self.turn(basis, now)) {
             return Some(until);
         }
+        let strict = rate.and_then(|(rate, basis)| self.strict(rate, basis));
         if follows {
-            if let Some(until) = self.stall(weight, now) {
+            if let Some(until) = self.stall(weight, strict, now) {
                 return Some(until);
             }
             self.limits.spend(f64::from(weight));
         }
         if let Some((rate, _)) = rate {
-            self.pace.spend(weight, rate, now);
+            self.pace.spend(weight, self.spacing(rate, strict, now), now);
         }
         None
     }
@@ -270,10 +286,45 @@ impl Quota {
     }
 
     /// Returns until when too little is left, but no longer than a wait may be: then a try finds out.
-    fn stall(&self, weight: u32, now: Moment) -> Option<Moment> {
-        let wait = self.limits.wait(f64::from(weight), self.in_flight, now)?;
-        let until = wait.min(self.latest(now));
+    fn stall(&self, weight: u32, strict: Option<Strict>, now: Moment) -> Option<Moment> {
+        let units = f64::from(weight);
+        let left = self.limits.wait(units, self.in_flight, now);
+        let counted = |limit| self.counted.wait(limit, units, self.units_in_flight(), now);
+        let counted = strict.and_then(counted);
+        let until = left.max(counted)?.min(self.latest(now));
         (until > now).then_some(until)
+    }
+
+    /// Returns the limit that must not be exceeded by one unit, if what is learned sets the rate.
+    fn strict(&self, rate: Rate, basis: Basis) -> Option<Strict> {
+        let window = match basis {
+            Basis::Learned | Basis::Probe => self.learner.strict_window()?,
+            Basis::Nothing | Basis::Cap | Basis::Headers | Basis::SlowStart => return None,
+        };
+        // The division that made the rate may have taken a little off the last unit.
+        let units = (rate.get() * window.as_secs_f64() + 1e-6).floor().max(1.0);
+        Some(Strict { units, window })
+    }
+
+    /// Returns the rate at which requests are spaced.
+    fn spacing(&self, rate: Rate, strict: Option<Strict>, now: Moment) -> Rate {
+        match strict {
+            Some(limit) if self.counted.is_whole(limit.window, now) => rate.times(CATCH_UP),
+            Some(limit) => rate.times(learn::caution(limit.window)),
+            None => rate,
+        }
+    }
+
+    /// Notes a request that the server may count from now on, at the latest.
+    fn count(&mut self, ticket: Ticket, now: Moment) {
+        if let Some(window) = self.learner.window {
+            self.counted.answered(f64::from(ticket.weight), window, now);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
+    fn units_in_flight(&self) -> f64 {
+        self.in_flight as f64
     }
 
     /// Until when the next request may be kept waiting on our own judgement.
@@ -306,11 +357,9 @@ impl Quota {
         if reply.signals.is_cached {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
-        let in_flight = self.in_flight as f64;
         let context = Context {
             sent: ticket.sent,
-            in_flight,
+            in_flight: self.units_in_flight(),
             accepted: self.accepted,
             is_accepted: reply.outcome == Outcome::Accepted,
             reserve: self.policy.reserve,

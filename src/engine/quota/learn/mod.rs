@@ -16,6 +16,8 @@ use crate::engine::quota::{Basis, Rate};
 
 use self::cycle::{Cycle, PAUSE_MAX, Throttle};
 
+pub(super) use self::spans::caution;
+
 pub use self::memory::LearnerMemory;
 
 /// Slow start begins here: a fast server is reached in half a second, and a slow one loses little.
@@ -62,6 +64,10 @@ const NEAR: f64 = 1.06;
 
 /// The share of the time that tries may cost which lock us out.
 const COST_LOCKED_MAX: f64 = 0.05;
+
+/// Likely rates are tried at once while a refusal costs no more than this: lock-outs of a quarter of an hour
+/// are met, and one of an hour is not met for a guess.
+const COST_SEARCH_MAX: Duration = Duration::from_secs(1200);
 
 /// Nor is the first one further away than this, if it is for much.
 const INTERVAL_BOLD: Duration = Duration::from_secs(600);
@@ -185,6 +191,16 @@ impl Learner {
         }
     }
 
+    /// Returns the window in which one unit too many locks us out, or may do so: it was found, or is tried.
+    pub(super) fn strict_window(&self) -> Option<Duration> {
+        let found = self.window.filter(|_| self.is_lock_out);
+        match self.stage {
+            Stage::Asleep | Stage::Slow { .. } => None,
+            Stage::Settled { .. } => found,
+            Stage::Probe { rate, .. } => self.likely_window(rate).or(found),
+        }
+    }
+
     pub(super) fn basis(&self) -> Basis {
         match self.stage {
             Stage::Asleep => Basis::Nothing,
@@ -273,7 +289,12 @@ impl Learner {
         let estimate = Rate::of(accepted, span);
         self.estimate = Some(estimate);
         self.cycles = self.cycles.saturating_add(1);
-        let careful = estimate.times(round.map_or(spans::CAUTION, spans::caution));
+        let careful = estimate.times(round.map_or(spans::CAUTION, caution));
+        let is_search = match self.stage {
+            Stage::Asleep | Stage::Slow { .. } => true,
+            Stage::Settled { .. } => false,
+            Stage::Probe { rate, .. } => self.likely_window(rate).is_some(),
+        };
         match (self.stage, self.good) {
             (Stage::Asleep | Stage::Slow { .. }, _) | (_, None) => {
                 self.burst = Some(accepted);
@@ -295,13 +316,15 @@ impl Learner {
                 self.demoted(good, careful, is_same);
             }
         }
-        self.stage = if self.is_worth_another_try(accepted) {
-            Stage::Slow { rate: careful.max(Rate::per_second(FIRST)), successes: 0 }
-        } else {
-            Stage::Settled { since: now, units: 0.0 }
-        };
         self.is_binding = false;
-        self.plan(now);
+        if self.is_worth_another_try(accepted) {
+            self.stage = Stage::Slow { rate: careful.max(Rate::per_second(FIRST)), successes: 0 };
+            self.plan(now);
+        } else if is_search {
+            self.search(now);
+        } else {
+            self.settle(now);
+        }
     }
 
     /// The first throttle may have been about anything when next to nothing went before it. Where
@@ -357,7 +380,7 @@ impl Learner {
             self.stage = Stage::Probe { rate, since: now, units: 0.0 };
             return;
         }
-        if let Some(window) = self.burst.and_then(|burst| spans::window_of(burst, rate)) {
+        if let Some(window) = self.likely_window(rate) {
             // The hold was longer than the window: a lock-out.
             self.window = Some(window);
             self.is_lock_out = true;
@@ -369,19 +392,39 @@ impl Learner {
         if self.bad.is_some_and(|bad| bad.get() < rate.get() * 1.02) {
             self.bad = None;
         }
-        self.stage = Stage::Settled { since: now, units: 0.0 };
         if self.bad.is_some() {
-            self.plan(now);
+            self.search(now);
         } else {
             self.probe(now);
         }
     }
 
+    /// Tries a likely rate at once, since the hold may have been a lock-out, far longer than the window;
+    /// settles when none is left. Each that holds leads to a faster one, and each that fails to a slower
+    /// one, so that one refusal more is all that most windows cost.
+    fn search(&mut self, now: Moment) {
+        self.settle(now);
+        let bounds = self.burst.zip(self.good).zip(self.bad);
+        let likely = bounds.and_then(|((burst, good), bad)| spans::searched_rate(burst, good, bad));
+        if let Some(likely) = likely.filter(|_| self.cost <= COST_SEARCH_MAX) {
+            self.attempt(likely, now);
+        }
+    }
+
+    fn settle(&mut self, now: Moment) {
+        self.stage = Stage::Settled { since: now, units: 0.0 };
+        self.plan(now);
+    }
+
     fn probe(&mut self, now: Moment) {
         if let Some(target) = self.target() {
-            self.stage = Stage::Probe { rate: target, since: now, units: 0.0 };
-            self.is_binding = false;
+            self.attempt(target, now);
         }
+    }
+
+    fn attempt(&mut self, rate: Rate, now: Moment) {
+        self.stage = Stage::Probe { rate, since: now, units: 0.0 };
+        self.is_binding = false;
     }
 
     /// Plans the next probe: failed ones may cost at most half of what they hope to gain.
@@ -408,6 +451,11 @@ impl Learner {
         }
         let middle = Rate::per_second((good.get() * bad.get()).sqrt());
         Some(if middle.get() > good.get() * 1.05 { middle } else { small })
+    }
+
+    /// Returns the usual window in which the first burst has this rate.
+    fn likely_window(&self, rate: Rate) -> Option<Duration> {
+        spans::window_of(self.burst?, rate)
     }
 
     /// Returns how long a rate must hold to be believed.

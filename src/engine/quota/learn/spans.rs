@@ -11,6 +11,10 @@ pub(super) const CAUTION: f64 = 0.985;
 const SPANS: [f64; 11] =
     [1.0, 10.0, 30.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 43_200.0, 86_400.0];
 
+/// Those that are tried at once, in this order. Most limits are by the minute; five of them take so long to
+/// try that they come last; and few limits by the second lock anyone out.
+const SEARCHED: [f64; 4] = [60.0, 30.0, 10.0, 300.0];
+
 /// Replies come by this many seconds sooner or later than others, which matters the less the longer the window.
 const UNSTEADINESS: f64 = 0.6;
 
@@ -30,15 +34,25 @@ pub(super) fn multiple(window: Duration, earliest: Duration, latest: Duration) -
 }
 
 /// Returns the share of an estimate to take when the window it rests on is known.
-pub(super) fn caution(window: Duration) -> f64 {
+pub(in crate::engine::quota) fn caution(window: Duration) -> f64 {
     1.0 - (UNSTEADINESS / window.as_secs_f64()).clamp(0.005, 1.0 - CAUTION)
 }
 
 /// Returns the slowest rate between two that `burst` units would have in one of the usual windows.
 pub(super) fn next_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
-    let rates = SPANS.iter().rev().map(|span| rate_in(burst, *span));
-    let is_between = |rate: &Rate| rate.get() > good.get() * 1.1 && rate.get() < bad.get() * 0.95;
-    rates.into_iter().find(is_between)
+    let is_between = |rate: &Rate| is_between(*rate, good, bad);
+    SPANS.iter().rev().map(|span| rate_in(burst, *span)).find(is_between)
+}
+
+/// Returns the likeliest rate between two that `burst` units would have in a usual window, if one is worth
+/// a try at once.
+pub(super) fn searched_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
+    let is_between = |rate: &Rate| is_between(*rate, good, bad);
+    SEARCHED.iter().map(|span| rate_in(burst, *span)).find(is_between)
+}
+
+fn is_between(rate: Rate, good: Rate, bad: Rate) -> bool {
+    rate.get() > good.get() * 1.1 && rate.get() < bad.get() * 0.95
 }
 
 /// Returns the usual window in which `burst` units have this rate.
@@ -48,7 +62,7 @@ pub(super) fn window_of(burst: f64, rate: Rate) -> Option<Duration> {
 }
 
 fn rate_in(burst: f64, span: f64) -> Rate {
-    Rate::per_second(burst / span * caution(Duration::from_secs_f64(span)))
+    Rate::per_second(burst / span)
 }
 
 #[cfg(test)]
@@ -76,12 +90,28 @@ mod tests {
     }
 
     #[test]
+    fn a_minute_is_tried_first_and_longer_windows_last() {
+        let (good, bad) = (Rate::per_second(0.03), Rate::per_second(100.0));
+        let windows = |bad| {
+            searched_rate(19.0, good, bad)
+                .and_then(|rate| window_of(19.0, rate))
+                .map(|w| w.as_secs())
+        };
+
+        assert_eq!(windows(bad), Some(60));
+        assert_eq!(windows(rate_in(19.0, 60.0)), Some(300));
+        assert_eq!(windows(rate_in(19.0, 300.0)), None);
+        let good = rate_in(19.0, 60.0);
+        assert_eq!(searched_rate(19.0, good, bad), Some(rate_in(19.0, 30.0)));
+    }
+
+    #[test]
     fn a_burst_has_likely_rates_up_to_the_one_that_was_refused() {
         let (good, bad) = (Rate::per_second(0.06), Rate::per_second(100.0));
 
         let next = next_rate(19.0, good, bad).unwrap();
 
-        assert_eq!(next.to_string(), "18.8/min");
+        assert_eq!(next.to_string(), "19/min");
         assert_eq!(window_of(19.0, next), Some(Duration::from_secs(60)));
         assert_eq!(next_rate(19.0, good, next), None);
     }

@@ -1,0 +1,166 @@
+//! What the server may still count against us, where one unit too many in a window locks us out.
+//!
+//! A server counts a request no later than when its reply is here. Who waits a whole window from then on
+//! stays below the limit, however unsteadily requests and replies travel.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::engine::Moment;
+
+/// Replies within this share of the window count as one, so that a large limit takes little memory.
+const GRAIN: u32 = 1000;
+
+/// The share by which a server's window may be longer than ours: clocks differ, and some count in ticks.
+const MARGIN: f64 = 0.005;
+
+/// The units answered in the last window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Counted {
+    grains: VecDeque<Grain>,
+    /// What was sent before is not known, or was sent by another process.
+    begins: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Grain {
+    first: Moment,
+    last: Moment,
+    units: f64,
+}
+
+/// A limit that no unit may exceed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Strict {
+    pub(super) units: f64,
+    pub(super) window: Duration,
+}
+
+impl Counted {
+    /// Notes units that were answered. What is older than `window` no longer matters.
+    pub(super) fn answered(&mut self, units: f64, window: Duration, now: Moment) {
+        while self.grains.front().is_some_and(|grain| now.since(grain.last) > longer(window)) {
+            self.grains.pop_front();
+        }
+        match self.grains.back_mut() {
+            Some(grain) if now.since(grain.first) < window / GRAIN => {
+                grain.last = now;
+                grain.units += units;
+            }
+            Some(_) | None => self.grains.push_back(Grain { first: now, last: now, units }),
+        }
+    }
+
+    /// Another process may have sent until now.
+    pub(super) fn share(&mut self, now: Moment) {
+        self.begins = now;
+    }
+
+    /// Whether all that was sent in the last window is known.
+    pub(super) fn is_whole(&self, window: Duration, now: Moment) -> bool {
+        now.since(self.begins) > longer(window)
+    }
+
+    /// The clock was set back: what was answered is as old as it was.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        self.begins = self.begins.before(by);
+        for grain in &mut self.grains {
+            grain.first = grain.first.before(by);
+            grain.last = grain.last.before(by);
+        }
+    }
+
+    /// Returns until when `units` more are too many, with those in flight, of which any may be counted.
+    pub(super) fn wait(
+        &self,
+        limit: Strict,
+        units: f64,
+        in_flight: f64,
+        now: Moment,
+    ) -> Option<Moment> {
+        let window = longer(limit.window);
+        let recent = || self.grains.iter().filter(|grain| grain.last.after(window) > now);
+        let counted = recent().map(|grain| grain.units).sum::<f64>() + in_flight;
+        let mut excess = counted + units - limit.units;
+        // What is larger than the limit is tried alone.
+        if excess <= 0.0 || counted == 0.0 {
+            return None;
+        }
+        let ends = recent().find(|grain| {
+            excess -= grain.units;
+            excess <= 0.0
+        });
+        // What is in flight must be answered first.
+        Some(ends.map_or(now, |grain| grain.last).after(window))
+    }
+}
+
+fn longer(window: Duration) -> Duration {
+    window.mul_f64(1.0 + MARGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Strict = Strict { units: 3.0, window: Duration::from_secs(10) };
+
+    fn counted(answered: &[i64]) -> Counted {
+        let mut counted = Counted::default();
+        for at in answered {
+            counted.answered(1.0, LIMIT.window, Moment(*at));
+        }
+        counted
+    }
+
+    #[test]
+    fn a_unit_counts_for_a_window_from_its_reply_on() {
+        let counted = counted(&[1000, 2000, 3000]);
+
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(4000)), Some(Moment(11_050)));
+        assert_eq!(counted.wait(LIMIT, 2.0, 0.0, Moment(4000)), Some(Moment(12_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(11_050)), None);
+    }
+
+    #[test]
+    fn what_is_in_flight_counts_too_and_lets_go_with_its_reply() {
+        let counted = counted(&[1000]);
+
+        assert_eq!(counted.wait(LIMIT, 1.0, 1.0, Moment(4000)), None);
+        assert_eq!(counted.wait(LIMIT, 1.0, 2.0, Moment(4000)), Some(Moment(11_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 3.0, Moment(4000)), Some(Moment(14_050)));
+    }
+
+    #[test]
+    fn a_request_larger_than_the_limit_goes_alone() {
+        assert_eq!(counted(&[]).wait(LIMIT, 5.0, 0.0, Moment(0)), None);
+        assert_eq!(counted(&[1000]).wait(LIMIT, 5.0, 0.0, Moment(4000)), Some(Moment(14_050)));
+    }
+
+    #[test]
+    fn many_replies_take_little_memory_and_are_forgotten_with_the_window() {
+        let mut counted = counted(&(0..50_000).collect::<Vec<_>>());
+        assert!(counted.grains.len() <= 1010, "{}", counted.grains.len());
+
+        counted.answered(1.0, LIMIT.window, Moment(100_000));
+        assert_eq!(counted.grains.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_count_longer() {
+        let mut counted = counted(&[100_000, 101_000, 102_000]);
+
+        counted.set_back(Duration::from_secs(60));
+
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(43_000)), Some(Moment(50_050)));
+    }
+
+    #[test]
+    fn what_another_process_sent_is_unknown_for_a_window() {
+        let mut counted = counted(&[]);
+        counted.share(Moment(5000));
+
+        assert!(!counted.is_whole(LIMIT.window, Moment(15_050)));
+        assert!(counted.is_whole(LIMIT.window, Moment(15_051)));
+    }
+}
