@@ -57,6 +57,7 @@ impl Quota {
             self.gate.set_back(back);
             self.pace.set_back(back);
             self.counted.set_back(back);
+            self.limits.set_back(back);
             self.waiting_since = self.waiting_since.map(|since| since.before(back));
         }
         self.seen = now;

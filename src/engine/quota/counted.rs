@@ -3,13 +3,10 @@
 //! A server counts a request no later than when its reply is here. Who waits a whole window from then on
 //! stays below the limit, however unsteadily requests and replies travel.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::Moment;
-
-/// Replies within this share of the window count as one, so that a large limit takes little memory.
-const GRAIN: u32 = 1000;
+use crate::engine::quota::used::Used;
 
 /// The share by which a server's window may be longer than ours: clocks differ, and some count in ticks.
 const MARGIN: f64 = 0.005;
@@ -17,16 +14,9 @@ const MARGIN: f64 = 0.005;
 /// The units answered in the last window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Counted {
-    grains: VecDeque<Grain>,
+    used: Used,
     /// What was sent before is not known, or was sent by another process.
     begins: Moment,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Grain {
-    first: Moment,
-    last: Moment,
-    units: f64,
 }
 
 /// A limit that no unit may exceed.
@@ -37,18 +27,14 @@ pub(super) struct Strict {
 }
 
 impl Counted {
-    /// Notes units that were answered. What is older than `window` no longer matters.
+    /// Notes units that were answered, or given up.
     pub(super) fn answered(&mut self, units: f64, window: Duration, now: Moment) {
-        while self.grains.front().is_some_and(|grain| now.since(grain.last) > longer(window)) {
-            self.grains.pop_front();
-        }
-        match self.grains.back_mut() {
-            Some(grain) if now.since(grain.first) < window / GRAIN => {
-                grain.last = now;
-                grain.units += units;
-            }
-            Some(_) | None => self.grains.push_back(Grain { first: now, last: now, units }),
-        }
+        self.used.note(units, now, now, window);
+    }
+
+    /// Notes how long a reply took.
+    pub(super) fn took(&mut self, span: Duration) {
+        self.used.took(span);
     }
 
     /// Another process may have sent until now.
@@ -64,10 +50,7 @@ impl Counted {
     /// The clock was set back: what was answered is as old as it was.
     pub(super) fn set_back(&mut self, by: Duration) {
         self.begins = self.begins.before(by);
-        for grain in &mut self.grains {
-            grain.first = grain.first.before(by);
-            grain.last = grain.last.before(by);
-        }
+        self.used.set_back(by);
     }
 
     /// Returns until when `units` more are too many, with those in flight, of which any may be counted.
@@ -79,19 +62,14 @@ impl Counted {
         now: Moment,
     ) -> Option<Moment> {
         let window = longer(limit.window);
-        let recent = || self.grains.iter().filter(|grain| grain.last.after(window) > now);
-        let counted = recent().map(|grain| grain.units).sum::<f64>() + in_flight;
-        let mut excess = counted + units - limit.units;
-        // What is larger than the limit is tried alone.
-        if excess <= 0.0 || counted == 0.0 {
+        if self.used.counted(window, now) + in_flight == 0.0 {
+            // What is larger than the limit is tried alone.
             return None;
         }
-        let ends = recent().find(|grain| {
-            excess -= grain.units;
-            excess <= 0.0
-        });
+        let room = limit.units - units - in_flight;
         // What is in flight must be answered first.
-        Some(ends.map_or(now, |grain| grain.last).after(window))
+        let until = self.used.down_to(room, window, now).unwrap_or_else(|| now.after(window));
+        (until > now).then_some(until)
     }
 }
 
@@ -135,15 +113,6 @@ mod tests {
     fn a_request_larger_than_the_limit_goes_alone() {
         assert_eq!(counted(&[]).wait(LIMIT, 5.0, 0.0, Moment(0)), None);
         assert_eq!(counted(&[1000]).wait(LIMIT, 5.0, 0.0, Moment(4000)), Some(Moment(14_050)));
-    }
-
-    #[test]
-    fn many_replies_take_little_memory_and_are_forgotten_with_the_window() {
-        let mut counted = counted(&(0..50_000).collect::<Vec<_>>());
-        assert!(counted.grains.len() <= 1010, "{}", counted.grains.len());
-
-        counted.answered(1.0, LIMIT.window, Moment(100_000));
-        assert_eq!(counted.grains.len(), 1);
     }
 
     #[test]

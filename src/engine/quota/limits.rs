@@ -1,5 +1,7 @@
 //! All limits that a server describes: the tightest one counts.
 
+use std::time::Duration;
+
 use crate::engine::Moment;
 use crate::engine::quota::window::{Context, Tracked};
 use crate::engine::quota::{Family, Limit, Rate, Signals};
@@ -30,6 +32,13 @@ impl Limits {
     pub(super) fn roll(&mut self, weight: f64, now: Moment) {
         for tracked in &mut self.tracked {
             tracked.roll(weight, now);
+        }
+    }
+
+    /// The clock was set back.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        for tracked in &mut self.tracked {
+            tracked.set_back(by);
         }
     }
 

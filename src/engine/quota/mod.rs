@@ -31,6 +31,7 @@ mod standing;
 mod structured;
 #[cfg(test)]
 mod tests;
+mod used;
 mod window;
 
 use std::time::Duration;
@@ -378,6 +379,7 @@ impl Quota {
     }
 
     fn succeeded(&mut self, ticket: Ticket, now: Moment) {
+        self.counted.took(now.since(ticket.sent));
         if ticket.generation == self.gate.generation {
             self.ladder.succeeded();
             let told = self.gate.hold().and_then(|hold| match hold.reason {

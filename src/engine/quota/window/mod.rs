@@ -4,19 +4,18 @@ mod credit;
 mod doubt;
 mod refill;
 mod trickle;
-mod used;
 
 use std::time::Duration;
 
 use crate::engine::Moment;
 use crate::engine::quota::signals::RESET_MAX;
+use crate::engine::quota::used::Used;
 use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
 
 use self::credit::Credit;
 use self::doubt::Doubt;
 use self::refill::Refill;
 use self::trickle::SHORT;
-use self::used::Used;
 
 /// Resets come in whole seconds, and replies take their time.
 const TOLERANCE: Duration = Duration::from_millis(1500);
@@ -80,6 +79,8 @@ pub(super) struct Tracked {
     refill: Refill,
     credit: Credit,
     used: Used,
+    /// Units accepted since the start, as far as they are in `used`.
+    accepted: f64,
     lies: u32,
 }
 
@@ -117,7 +118,8 @@ impl Tracked {
             doubt: Doubt::new(limit.reset.map_or(0.0, |reset| reset.figure), context.now),
             refill: Refill::new(limit.remaining.unwrap_or(0.0), context),
             credit: Credit::new(context.now),
-            used: Used::new(),
+            used: Used::default(),
+            accepted: 0.0,
             lies: 0,
         };
         tracked.read(limit, context);
@@ -132,8 +134,7 @@ impl Tracked {
 
     /// Takes in what a later reply says. What is older than the newest changes nothing.
     pub(super) fn read(&mut self, limit: &Limit, context: &Context) {
-        let counted = limit.quota.zip(limit.remaining).map(|(quota, remaining)| quota - remaining);
-        self.used.note(self.window, counted.unwrap_or(f64::INFINITY), context);
+        self.note_used(limit, context);
         if context.sent < self.newest {
             return;
         }
@@ -156,6 +157,11 @@ impl Tracked {
             }
         }
         self.limit.clone_from(limit);
+    }
+
+    /// The clock was set back: what was used is as old as it was.
+    pub(super) fn set_back(&mut self, by: Duration) {
+        self.used.set_back(by);
     }
 
     /// Notes that units are sent.
@@ -269,6 +275,19 @@ impl Tracked {
             self.lies = 0;
         } else if contradicts {
             self.lies = self.lies.saturating_add(1);
+        }
+    }
+
+    /// Takes in what was accepted up to a reply. What was before the window was known is as new as it,
+    /// as far as the server counts it.
+    fn note_used(&mut self, limit: &Limit, context: &Context) {
+        self.used.took(context.now.since(context.sent));
+        let Some(window) = self.window else { return };
+        let counted = limit.quota.zip(limit.remaining).map(|(quota, remaining)| quota - remaining);
+        let units = (context.accepted - self.accepted).min(counted.unwrap_or(f64::INFINITY));
+        self.accepted = context.accepted;
+        if units > 0.0 {
+            self.used.note(units, context.sent, context.now, window);
         }
     }
 
