@@ -44,7 +44,7 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
             let check = check.measured("none", threshold.clone());
             return Some(check.about(&source.name).advise("see `cynosure status`"));
         };
-        let silence = silence(state, now);
+        let silence = silence(state, thresholds, now);
         (silence > thresholds.heartbeat).then(|| {
             let message = "its state was not written when it should have been";
             Check::new(Area::Heartbeat, "silent", Level::Warning, message)
@@ -55,7 +55,8 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
     };
     or_well(sources.iter().filter_map(check).collect(), || {
         let states: Vec<_> = sources.iter().filter_map(|source| source.state.as_ref()).collect();
-        let longest = states.iter().map(|state| silence(state, now)).max().unwrap_or_default();
+        let longest =
+            states.iter().map(|state| silence(state, thresholds, now)).max().unwrap_or_default();
         let message = format!("{} written in time", many(states.len(), "state"));
         Check::new(Area::Heartbeat, "in_time", Level::Healthy, message)
             .measured(span(longest), threshold.clone())
@@ -64,7 +65,7 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
 
 /// How long a word has been missing. A worker that has left says nothing more, and a wait is over
 /// when its deadline is.
-fn silence(state: &StateSeen, now: Moment) -> Duration {
+fn silence(state: &StateSeen, thresholds: &Thresholds, now: Moment) -> Duration {
     let promised = match state.status {
         Status::Collecting | Status::Downloading => None,
         Status::Completed
@@ -74,7 +75,8 @@ fn silence(state: &StateSeen, now: Moment) -> Duration {
         | Status::AuthFailed => state.until,
     };
     let expected = promised.map_or(state.last_updated, |until| until.max(state.last_updated));
-    if state.is_running { now.since(expected) } else { Duration::ZERO }
+    let silence = now.since(expected).min(thresholds.clock_kept);
+    if state.is_running { silence } else { Duration::ZERO }
 }
 
 /// The share of the last attempts that succeeded.

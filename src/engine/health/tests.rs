@@ -16,6 +16,7 @@ pub(super) const LIMITS: Thresholds = Thresholds {
     restarts: 5,
     session: Duration::from_secs(2 * 86_400),
     grace: Duration::from_secs(30),
+    clock_kept: Duration::MAX,
     stuck: Duration::from_secs(1800),
     turn: Duration::from_secs(300),
     heartbeat: Duration::from_secs(300),

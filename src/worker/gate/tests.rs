@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
-use crate::engine::{Cause, Draw, Failure, Moment};
+use crate::engine::{Cause, Draw, Failure, Moment, Time};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
 use crate::state::QUOTA_FILE;
 
@@ -21,16 +21,17 @@ struct Paused {
 }
 
 impl World for Paused {
-    fn now(&self) -> Moment {
-        Moment(1_700_000_000_000).after(self.began.elapsed())
+    fn time(&self) -> Time {
+        let booted = Moment(1_700_000_000_000);
+        Time { at: booted.after(self.began.elapsed()), booted }
     }
 
     fn draw(&self) -> Draw {
         Draw(0)
     }
 
-    async fn sleep_until(&self, at: Moment) {
-        sleep(at.since(self.now())).await;
+    async fn sleep_until(&self, end: Time) {
+        sleep(end.at.since(self.now())).await;
     }
 
     async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
@@ -91,7 +92,7 @@ async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own(
 
     let until = refuse(&mut first, None).expect("the gate is closed");
     assert_eq!(refuse(&mut second, None), Some(until));
-    world.sleep_until(until.after(SECOND)).await;
+    world.sleep_until(Time { at: until.after(SECOND), ..world.time() }).await;
 
     assert_eq!(refuse(&mut third, None), Some(world.now()));
 }
@@ -104,7 +105,7 @@ async fn the_proof_of_one_process_opens_the_gate_of_the_other_at_once() {
     let mut refused = enter(&ours).await.unwrap();
     let until = refuse(&mut refused, Some(SECOND)).unwrap();
     drop(refused);
-    world.sleep_until(until).await;
+    world.sleep_until(Time { at: until, ..world.time() }).await;
     let proof = enter(&theirs).await.unwrap();
     let mut waiting = Box::pin(enter(&ours));
     assert!(poll!(&mut waiting).is_pending(), "one request is out to see");
@@ -161,7 +162,7 @@ async fn bodies_that_break_off_cost_places_and_no_quota() {
         let mut passage = enter(&door).await.unwrap();
         passage.head(Signals::default(), Duration::from_millis(1));
         assert_eq!(passage.judge(Outcome::Accepted), None);
-        world.sleep_until(world.now().after(SECOND)).await;
+        world.sleep_until(world.time().after(SECOND)).await;
         assert_eq!(passage.judge(Outcome::Failed), None);
     }
 
