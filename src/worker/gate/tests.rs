@@ -1,5 +1,6 @@
 //! Gates in a made-up time, on files of a real disk.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use futures_util::poll;
@@ -18,11 +19,12 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Paused {
     began: Instant,
+    booted: Cell<Moment>,
 }
 
 impl World for Paused {
     fn time(&self) -> Time {
-        let booted = Moment(1_700_000_000_000);
+        let booted = self.booted.get();
         Time { at: booted.after(self.began.elapsed()), booted }
     }
 
@@ -40,7 +42,7 @@ impl World for Paused {
 }
 
 fn world() -> Rc<Paused> {
-    Rc::new(Paused { began: Instant::now() })
+    Rc::new(Paused { began: Instant::now(), booted: Cell::new(Moment(1_700_000_000_000)) })
 }
 
 fn provider() -> Provider {
@@ -245,5 +247,25 @@ async fn accounts_share_a_quota_unless_each_has_its_own() {
 
         assert!(enter(&alice).await.is_err());
         assert_eq!(enter(&bob).await.is_err(), is_held, "{shared_by:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_is_closed_for_as_long_when_the_clock_is_set() {
+    let day = 86_400 * SECOND;
+    for set in [Moment::before as fn(Moment, Duration) -> Moment, Moment::after] {
+        let (world, home) = (world(), tempfile::tempdir().unwrap());
+        let door = door(&world, home.path(), provider());
+        let mut refused = enter(&door).await.unwrap();
+        let until = refuse(&mut refused, Some(60 * SECOND)).unwrap();
+        drop(refused);
+        world.sleep_until(world.time().after(30 * SECOND)).await;
+        let left = until.since(world.now());
+
+        world.booted.set(set(world.booted.get(), day));
+
+        let Err(failure) = enter(&door).await else { panic!("it is closed for long") };
+        let held = failure.held_until.expect("it says until when");
+        assert_eq!(held.since(world.now()), left);
     }
 }
