@@ -1,6 +1,7 @@
 //! `check`: the monitor's judgement, once.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -52,7 +53,7 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
     let powers = if args.restart { powers(&ground.loaded.settings) } else { Powers::default() };
     let monitor = watcher(&ground, powers)?;
     let units = if args.restart {
-        let round = monitor.round(now);
+        let round = monitor.round(now, || Duration::MAX);
         if let Some(failure) = round.unrecorded {
             return Err(failure.into());
         }
@@ -61,7 +62,7 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
         monitor.judge(now)
     };
     let restart = told(&units, now);
-    let look = look(&ground)?;
+    let look = look(&ground, Duration::MAX)?;
     let seen = look.look(&Gatherers::default(), Judged::findings(&units).cloned().collect(), now);
     let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
     let checked = Checked { seen, restart, record: monitor.recorded()?, told, now };

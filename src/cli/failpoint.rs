@@ -83,5 +83,5 @@ fn named(environment: &Environment) -> Option<&str> {
 
 async fn begun(mut opened: watch::Receiver<u64>) {
     opened.wait_for(|number| *number > 0).await.ok();
-    RealWorld.sleep_until(RealWorld.now().after(Duration::from_secs(1))).await;
+    RealWorld.sleep_until(RealWorld.time().after(Duration::from_secs(1))).await;
 }

@@ -84,10 +84,11 @@ impl Health {
         &mut self,
         ground: &Ground,
         round: &Round,
+        clock_kept: Duration,
         now: Moment,
     ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
         (self.last, self.known) = (Some(now), known(round));
-        let (look, post) = (look(ground)?, post(ground));
+        let (look, post) = (look(ground, clock_kept)?, post(ground));
         let (gatherers, findings) =
             (Arc::clone(&self.gatherers), Judged::findings(&round.units).cloned().collect());
         let muteness = Arc::clone(&self.muteness);

@@ -5,6 +5,7 @@ mod args;
 mod board;
 mod breaker;
 mod check;
+mod clock;
 mod closing;
 mod config;
 mod demo;

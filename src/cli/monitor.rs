@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::args::Common;
+use crate::cli::clock::ClockWatch;
 use crate::cli::exit::Exit;
 use crate::cli::exporting::Metrics;
 use crate::cli::health::Health;
@@ -19,8 +20,8 @@ use crate::cli::serving::Serving;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
-use crate::engine::Moment;
 use crate::engine::watch::{Finding, Level};
+use crate::engine::{Moment, Time};
 use crate::monitor::{Act, Judged, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
@@ -52,17 +53,19 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
     })?;
     let notifier = Notifier::new(ground.environment.get("NOTIFY_SOCKET"));
     let feeding = feeding(&ground.environment);
-    let mut seen = Seen::default();
+    let (mut seen, clock) = (Seen::default(), ClockWatch::start());
     let mut health = Health::start(&ground)?;
     let metrics = Metrics::open(&ground);
     loop {
         ground = reread(&common, ground);
         metrics.follow(&ground);
-        let now = RealWorld.now();
+        let time = RealWorld.time();
+        let now = time.at;
         // Neither a look nor a restart waits for those who only want to see.
         drop(tokio::spawn(RealWorld.offload(serving.beside(&ground, now))));
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
-        let looking = RealWorld.offload(move || monitor.round(now));
+        let watch = clock.clone();
+        let looking = RealWorld.offload(move || monitor.round(now, || watch.kept()));
         let round = tokio::select! {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
@@ -71,28 +74,28 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
         let status = status(&round, ground.loaded.settings.sources.len());
         notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
         if health.is_due(&round, &ground, now) {
-            let looking = health.look(&ground, &round, now)?;
+            let looking = health.look(&ground, &round, clock.kept(), now)?;
             tokio::select! {
                 () = looking => {}
                 exit = signals.heard() => return Ok(stopping(&notifier, exit)),
             }
             health.deliver(&ground);
         }
-        let mut next = now.after(ground.loaded.settings.monitor.interval);
+        let mut wait = ground.loaded.settings.monitor.interval;
         for judged in &round.units {
             if let Act::Later { at, .. } = judged.act {
-                next = next.min(at.max(now.after(Duration::from_secs(1))));
+                wait = wait.min(at.since(now).max(Duration::from_secs(1)));
             }
         }
-        while RealWorld.now() < next {
-            let nap = feeding.map_or(next, |feeding| next.min(RealWorld.now().after(feeding)));
+        let next = time.after(wait);
+        // Where the clock is set, what was waited for is looked for at once.
+        while next.left(RealWorld.time()).is_some() {
+            let fed = feeding.map(|feeding| RealWorld.now().after(feeding));
+            let nap = Time { at: fed.map_or(next.at, |fed| fed.min(next.at)), ..next };
             tokio::select! {
                 () = RealWorld.sleep_until(nap) => notifier.tell(&[Word::Alive]),
                 exit = signals.heard() => return Ok(stopping(&notifier, exit)),
             }
-            // A clock that was set back must not make the wait longer than it was to be.
-            let longest = RealWorld.now().after(ground.loaded.settings.monitor.interval);
-            next = next.min(longest);
         }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
         max_consecutive_errors: settings.restart.max_consecutive_errors,
         max_turn: TURN_MAX,
         max_starts: settings.health.thresholds.restarts,
+        clock_kept: Duration::MAX,
     };
     Ok(Monitor::new(lookout, limits, powers))
 }
@@ -48,7 +49,7 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
 ///
 /// # Errors
 /// When the unit's name cannot be one.
-pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
+pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<Look, Trouble> {
     let settings = &ground.loaded.settings;
     let Health { thresholds, timeout } = settings.health.clone();
     let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
@@ -67,6 +68,7 @@ pub(super) fn look(ground: &Ground) -> Result<Look, Trouble> {
         thresholds,
         session: settings.restart.max_execution_time,
         grace: settings.monitor.grace,
+        clock_kept,
         stuck: settings.restart.stuck_threshold,
         turn: TURN_MAX,
     };

@@ -7,6 +7,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::engine::ClockStep;
+
 /// The years that RFC 3339 can write, in milliseconds since the epoch.
 const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
 
@@ -27,6 +29,12 @@ impl Moment {
     #[must_use]
     pub fn before(self, wait: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Returns the moment that this one is by a clock that was set since.
+    #[must_use]
+    pub fn moved(self, by: ClockStep) -> Self {
+        Self(self.0.saturating_add(by.millis()))
     }
 
     /// Returns the time passed since `earlier`; zero if it lies ahead.

@@ -9,6 +9,7 @@
 //! goes by an index, however many rows there are; only what `verify` asks reads all.
 
 mod begin;
+mod clock;
 mod commit;
 mod failure;
 mod failures;

@@ -86,7 +86,7 @@ impl Monitor {
     #[must_use]
     pub fn judge(&self, now: Moment) -> Vec<Judged> {
         let groups = self.groups(now).into_iter();
-        groups.map(|group| self.judged(group, now, |_, _| Act::None).0).collect()
+        groups.map(|group| judged(group, &self.limits, now, |_, _| Act::None).0).collect()
     }
 
     /// What earlier rounds have left.
@@ -98,12 +98,15 @@ impl Monitor {
     }
 
     /// Looks, judges, restarts what needs it as far as that is allowed, and writes down what it did.
-    /// It blocks, for a few times the time limit of the bus at most.
-    pub fn round(&self, now: Moment) -> Round {
+    /// It blocks, for a few times the time limit of the bus at most. `clock_kept` says for how long
+    /// the clock was not set, as far as is known, and is asked once all is read.
+    pub fn round(&self, now: Moment, clock_kept: impl FnOnce() -> Duration) -> Round {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
-        for group in self.groups(now) {
+        let groups = self.groups(now);
+        let limits = Limits { clock_kept: clock_kept(), ..self.limits };
+        for group in groups {
             let act = |findings: &[Finding], group: &Group| self.act(findings, group, now);
-            let (judged, count) = self.judged(group, now, act);
+            let (judged, count) = judged(group, &limits, now, act);
             units.push(judged);
             counts.extend(count);
         }
@@ -115,23 +118,6 @@ impl Monitor {
         // A record that cannot be read is a missing comparison, and no reason to look away.
         let record = self.record.look().unwrap_or_default();
         self.lookout.look(|unit| earlier(&record, unit, now), now)
-    }
-
-    fn judged(
-        &self,
-        group: Group,
-        now: Moment,
-        act: impl FnOnce(&[Finding], &Group) -> Act,
-    ) -> (Judged, Option<Count>) {
-        let findings = judge(group.unit.as_str(), &group.seen, &group.sources, &self.limits, now);
-        let act = act(&findings, &group);
-        let count = match group.seen {
-            UnitSeen::Known { unit, .. } => {
-                Some(Count { at: now, unit: unit.name, restarts: unit.restarts })
-            }
-            UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => None,
-        };
-        (Judged { unit: group.unit, findings, act }, count)
     }
 
     fn act(&self, findings: &[Finding], group: &Group, now: Moment) -> Act {
@@ -209,6 +195,23 @@ impl Judged {
         let levels = units.iter().map(|judged| worst(&judged.findings));
         levels.max().unwrap_or(Level::Unknown)
     }
+}
+
+fn judged(
+    group: Group,
+    limits: &Limits,
+    now: Moment,
+    act: impl FnOnce(&[Finding], &Group) -> Act,
+) -> (Judged, Option<Count>) {
+    let findings = judge(group.unit.as_str(), &group.seen, &group.sources, limits, now);
+    let act = act(&findings, &group);
+    let count = match group.seen {
+        UnitSeen::Known { unit, .. } => {
+            Some(Count { at: now, unit: unit.name, restarts: unit.restarts })
+        }
+        UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => None,
+    };
+    (Judged { unit: group.unit, findings, act }, count)
 }
 
 /// The oldest count within the window. A start by hand begins the count anew, which a smaller number shows.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
-use crate::engine::{DocumentId, Failure, ItemId, Moment};
+use crate::engine::{ClockStep, DocumentId, Failure, ItemId, Moment};
 use crate::ledger::{DocumentNo, ItemNo};
 
 /// A group closes after this long, so that little is fetched again after a crash.
@@ -84,6 +84,12 @@ impl Group {
         self.opened.map(|opened| opened.after(GROUP_AGE_MAX))
     }
 
+    /// The clock was set: it closes, and what is in it is due, as far away as before.
+    pub(super) fn moved(&mut self, step: ClockStep) {
+        self.opened = self.opened.map(|opened| opened.moved(step));
+        self.outcomes.iter_mut().for_each(|outcome| outcome.moved(step));
+    }
+
     /// The items that are free again once the group is durable, or lost.
     pub(super) fn items(&self) -> Vec<ItemNo> {
         self.outcomes.iter().filter_map(Outcome::item).collect()
@@ -127,6 +133,17 @@ impl Outcome {
                 Some(*item)
             }
             Self::Stored { .. } | Self::Gone { .. } | Self::Refused { .. } => None,
+        }
+    }
+
+    pub(super) fn moved(&mut self, step: ClockStep) {
+        match self {
+            Self::Retry { at, .. } => *at = at.moved(step),
+            Self::Stored { .. }
+            | Self::Gone { .. }
+            | Self::Refused { .. }
+            | Self::Answered { .. }
+            | Self::Quarantined { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::archive::Draft;
-use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId};
+use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
 use crate::source::{Listing, News, Renewal, Sink, Source};
@@ -85,7 +85,7 @@ pub(super) fn look<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
     circuits: &Circuits,
-    not_before: Moment,
+    not_before: Time,
 ) -> Job {
     let (source, shared, circuits) = (Rc::clone(source), shared.clone(), circuits.clone());
     Box::pin(async move {
@@ -108,7 +108,7 @@ pub(super) fn collect<S: Source + 'static, W: World>(
     circuits: &Circuits,
     session: &Session,
     relist: bool,
-    not_before: Moment,
+    not_before: Time,
     retry: &Policy,
 ) -> Job {
     let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
@@ -246,7 +246,7 @@ pub(super) fn watch_credential<S: Source + 'static, W: World>(
     let (source, world) = (Rc::clone(source), Rc::clone(world));
     Box::pin(async move {
         loop {
-            world.sleep_until(world.now().after(CREDENTIAL_LOOK_INTERVAL)).await;
+            world.sleep_until(world.time().after(CREDENTIAL_LOOK_INTERVAL)).await;
             // What goes wrong here is seen again when the wait is over.
             if let Ok(Renewal::Changed) = source.renew().await {
                 return Done::Renewed(Ok(Renewal::Changed));

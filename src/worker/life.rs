@@ -84,6 +84,8 @@ pub(super) async fn live(
     view: &watch::Sender<View>,
 ) -> Result<Ended, Refusal> {
     let world = Rc::new(RealWorld);
+    // Before anything is read by the clock: what is set later is seen.
+    let booted = world.time().booted;
     task.seat.promise(OPEN_MAX, "opening");
     let facts = Facts {
         source: task.name.to_string(),
@@ -128,6 +130,7 @@ pub(super) async fn live(
         drafts: store.drafts(),
         shared: Shared::new(world, store),
         machine,
+        booted,
         tally,
         is_new,
         rules: rules(settings, source),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
-use crate::engine::{Grant, Looping, Moment, RestartCause};
+use crate::engine::{Grant, Looping, Moment, RestartCause, Time};
 use crate::systemd::RestartsFile;
 use crate::worker::breakers::Breakers;
 use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
@@ -200,7 +200,7 @@ async fn pause(task: &mut Task, until: Moment, stop: &mut watch::Receiver<Stop>)
         biased;
         () = stopped(stop) => Stop::Asked,
         Ok(()) = task.readings.changed() => Stop::No,
-        () = RealWorld.sleep_until(until) => Stop::No,
+        () = RealWorld.sleep_until(Time { at: until, ..RealWorld.time() }) => Stop::No,
     }
 }
 

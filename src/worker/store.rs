@@ -12,7 +12,7 @@ use crate::disk::{
 };
 use crate::engine::figures::Figures;
 use crate::engine::{
-    Cause, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
+    Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
 };
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
@@ -155,7 +155,7 @@ impl Store {
     /// [`Refusal`].
     pub fn open_with(
         disk: Arc<dyn Disk>,
-        ledger: Ledger,
+        mut ledger: Ledger,
         dir: &Path,
         archive_dir: &Path,
         facts: Facts,
@@ -174,7 +174,16 @@ impl Store {
             ));
         }
         let state_file = dir.join(STATE_FILE);
-        let saved = remembered(&*disk, &state_file, &ledger, now, &mut notes)?;
+        let state = remembered(&*disk, &state_file, &ledger, &mut notes)?;
+        let written = state.as_ref().map_or(now, |state| state.last_updated);
+        let mut saved =
+            state.map_or_else(|| Machine::new(now), |state| snapshot::read(&state, now));
+        // How far nobody saw. A wait is at least as long as it then had to go.
+        if let Some(step) = ClockStep::back_since(written, now) {
+            notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
+            saved = saved.moved(step);
+            ledger.move_by(step)?;
+        }
         let machine = reconciled(saved.clone(), ledger.newest_session()?.as_ref(), now);
         if machine != saved {
             notes.push("the state did not agree with the ledger, which is followed".to_owned());
@@ -315,6 +324,11 @@ impl Store {
         Ok(Batch { work, more, next_due, waiting: self.ledger.waiting_for_retry()? })
     }
 
+    /// The clock was set: what waits for its time is as far away from it as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) -> Result<(), Failure> {
+        self.ledger.move_by(step)
+    }
+
     /// Makes a group durable: the files, their names, then their rows.
     pub(super) fn commit(
         &mut self,
@@ -373,14 +387,13 @@ impl Store {
     }
 }
 
-/// Finds the machine as it was saved: in the state file, else in the ledger, else new.
+/// Finds the state as it was saved: in the state file, else in the ledger.
 fn remembered(
     disk: &dyn Disk,
     state_file: &Path,
     ledger: &Ledger,
-    now: Moment,
     notes: &mut Vec<String>,
-) -> Result<Machine, Refusal> {
+) -> Result<Option<ExecutionState>, Refusal> {
     let read = state::load(disk, state_file)?;
     let (state, trouble) = match read {
         state::Loaded::Read(state) => (Some(*state), None),
@@ -396,11 +409,10 @@ fn remembered(
             )),
         ),
     };
-    if let Some(state) = state {
-        return Ok(snapshot::read(&state, now));
+    if state.is_some() {
+        return Ok(state);
     }
-    let snapshot = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
-    let rebuilt = snapshot.map(|state| snapshot::read(&state, now));
+    let rebuilt = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
     match (trouble, &rebuilt) {
         (Some(trouble), Some(_)) => {
             notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
@@ -413,7 +425,7 @@ fn remembered(
         }
         (None, None) => {}
     }
-    Ok(rebuilt.unwrap_or_else(|| Machine::new(now)))
+    Ok(rebuilt)
 }
 
 /// Finds what was counted so far, or begins anew: no work hangs on it.

@@ -4,20 +4,25 @@
 
 use std::time::Duration;
 
-use crate::engine::{Draw, Moment};
+use crate::engine::{Draw, Moment, Time};
 
-/// The longest single sleep. A timer counts uptime, a deadline is wall-clock time: when the
-/// clock is set or the machine was suspended, the wait is wrong by this much at most.
-const NAP_MAX: Duration = Duration::from_secs(300);
+/// The longest single sleep. A timer counts uptime, a deadline is wall-clock time: that the clock
+/// was set or the machine suspended is noticed so late at most. The watchdog's thread wakes as often.
+const NAP_MAX: Duration = Duration::from_secs(15);
 
 /// Where the loop lives. One per process; cheap to share.
 pub trait World: 'static {
-    fn now(&self) -> Moment;
+    /// Looks at the clocks.
+    fn time(&self) -> Time;
+
+    fn now(&self) -> Moment {
+        self.time().at
+    }
 
     fn draw(&self) -> Draw;
 
-    /// Returns at `at` or soon after.
-    fn sleep_until(&self, at: Moment) -> impl Future<Output = ()>;
+    /// Returns then or soon after; and when the clock was set, since it is another time by now.
+    fn sleep_until(&self, end: Time) -> impl Future<Output = ()>;
 
     /// Runs a job that blocks, away from the loop.
     fn offload<T: Send + 'static>(
@@ -41,22 +46,21 @@ impl RealWorld {
 
 impl World for RealWorld {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-    fn now(&self) -> Moment {
+    fn time(&self) -> Time {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Moment(0).after(since_epoch)
+        // It cannot be set, and runs on through a suspend as the wall clock does.
+        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let at = Moment(0).after(since_epoch);
+        Time { at, booted: at.before(Duration::try_from(since_boot).unwrap_or_default()) }
     }
 
     fn draw(&self) -> Draw {
         Draw(fastrand::u32(..))
     }
 
-    async fn sleep_until(&self, at: Moment) {
-        loop {
-            let left = at.since(self.now());
-            if left.is_zero() {
-                return;
-            }
+    async fn sleep_until(&self, end: Time) {
+        while let Some(left) = end.left(self.time()) {
             tokio::time::sleep(left.min(NAP_MAX)).await;
         }
     }

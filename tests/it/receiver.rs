@@ -64,9 +64,14 @@ impl Receiver {
         self.posted.recv_timeout(PATIENCE).expect("something is posted")
     }
 
+    /// The next request, if there is one already.
+    pub(crate) fn came(&self) -> Option<Posted> {
+        self.posted.try_recv().ok()
+    }
+
     /// Whether there is none that was not looked at.
     pub(crate) fn is_empty(&self) -> bool {
-        self.posted.try_recv().is_err()
+        self.came().is_none()
     }
 }
 

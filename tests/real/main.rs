@@ -5,6 +5,7 @@
 
 mod account;
 mod binary;
+mod clock;
 mod corpus;
 mod cyrus;
 mod door;

@@ -328,6 +328,7 @@ impl Stage {
         mode: Mode,
         stop: watch::Receiver<Stop>,
     ) -> Option<Ended> {
+        let booted = self.world.time().booted;
         let opened = match self.open() {
             Ok(opened) => opened,
             // Killed, or without a disk, before it had begun.
@@ -359,6 +360,7 @@ impl Stage {
             shared: Shared::new(Rc::clone(&world), store),
             world,
             machine,
+            booted,
             tally,
             is_new,
             rules: self.rules.clone(),

@@ -129,6 +129,79 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
     });
 }
 
+/// Sets the clock while the worker waits six hours for a quota, and after that while it works.
+fn waits_for_a_quota_though_the_clock_is_set(seconds: i64) {
+    play(async |stage| {
+        let (server, world) = (Rc::clone(&stage.server), stage.world.clone());
+        server.borrow_mut().mood = Mood::Throttling { requests: 50, window: 6 * 3600 };
+        let setting = async {
+            Server::until_served(&server, 20).await;
+            sleep(Duration::from_secs(1800)).await;
+            world.step_clock(seconds);
+            sleep(Duration::from_secs(3600)).await;
+            world.step_clock(-seconds);
+        };
+        let began = stage.world.true_now();
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::Once), setting);
+
+        let ended = ended.unwrap();
+        assert_eq!((ended.exit, ended.machine.restart_count), (Exit::Completed, 0), "{seconds}");
+        assert_eq!(stage.server.borrow().requests_while_closed, 0, "{seconds}");
+        let took = stage.world.true_now().since(began);
+        assert!(took < Duration::from_secs(16 * 3600), "{seconds}: it took {took:?}");
+        stage.check();
+    });
+}
+
+#[test]
+fn a_wait_that_the_clock_is_set_in_is_as_long_as_the_server_said() {
+    for days in [-20_000, -400, -1, 1, 400] {
+        waits_for_a_quota_though_the_clock_is_set(days * 86_400);
+    }
+}
+
+#[test]
+fn items_that_wait_for_a_retry_wait_no_day_longer_for_a_clock_that_is_set_back() {
+    play(async |stage| {
+        let (server, world) = (Rc::clone(&stage.server), stage.world.clone());
+        server.borrow_mut().mood = Mood::Flaky;
+        let setting = async {
+            for back in [3600, 86_400, 2 * 86_400] {
+                sleep(Duration::from_secs(5)).await;
+                world.step_clock(-back);
+            }
+            server.borrow_mut().heal();
+        };
+        let began = stage.world.true_now();
+
+        let (ended, ()) = tokio::join!(stage.live(Mode::UntilDone), setting);
+
+        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        let took = stage.world.true_now().since(began);
+        assert!(took < Duration::from_secs(7200), "it took {took:?}");
+    });
+}
+
+#[test]
+fn a_clock_that_was_set_back_between_two_lives_makes_no_wait_much_longer() {
+    play(async |stage| {
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().mood = Mood::Throttling { requests: 50, window: 3600 };
+        let waiting = timeout(Duration::from_secs(600), stage.live(Mode::Keep)).await;
+        assert!(waiting.is_err(), "it waits");
+        stage.world.step_clock(-30 * 86_400);
+        let began = stage.world.true_now();
+
+        let ended = stage.live(Mode::UntilDone).await.unwrap();
+
+        assert_eq!(ended.exit, Exit::Completed);
+        assert_eq!(stage.server.borrow().requests_while_closed, 0);
+        let took = stage.world.true_now().since(began);
+        assert!(took < Duration::from_secs(6 * 3600), "it took {took:?}");
+    });
+}
+
 #[test]
 fn a_turn_in_the_quota_that_comes_late_is_waited_for_and_never_called_stuck() {
     let ears = Ears::default();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, MemoryDisk};
-use cynosure::engine::{Draw, Moment};
+use cynosure::engine::{Draw, Moment, Time};
 use cynosure::worker::World;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -162,17 +162,18 @@ pub(crate) enum Fuse {
 }
 
 impl World for SimWorld {
-    fn now(&self) -> Moment {
-        Moment(self.true_now().0 + self.inner.clock_ahead.get())
+    fn time(&self) -> Time {
+        let ahead = self.inner.clock_ahead.get();
+        Time { at: Moment(self.true_now().0 + ahead), booted: Moment(EPOCH.0 + ahead) }
     }
 
     fn draw(&self) -> Draw {
         Draw(self.inner.chance.borrow_mut().u32(..))
     }
 
-    async fn sleep_until(&self, at: Moment) {
-        while self.now() < at {
-            tokio::time::sleep(at.since(self.now()).min(NAP_MAX)).await;
+    async fn sleep_until(&self, end: Time) {
+        while let Some(left) = end.left(self.time()) {
+            tokio::time::sleep(left.min(NAP_MAX)).await;
         }
     }
 

@@ -56,7 +56,7 @@ fn is_unit(facts: &Facts, name: &str) -> bool {
 
 fn too_long(facts: &Facts, name: &str, bounds: &Bounds, now: Moment) -> Option<Check> {
     let source = facts.sources.iter().find(|source| source.name == name)?;
-    let age = now.since(source.state.as_ref()?.session_since?);
+    let age = now.since(source.state.as_ref()?.session_since?).min(bounds.clock_kept);
     let is_long = age > bounds.session;
     is_long.then(|| {
         Check::new(Area::Execution, TOO_LONG, Level::Warning, "its session takes very long")

@@ -222,6 +222,8 @@ pub struct Bounds {
     pub session: Duration,
     /// How long after its deadline a worker may still be about to act.
     pub grace: Duration,
+    /// For how long the clock was not set, and the machine not asleep, as far as is known.
+    pub clock_kept: Duration,
     /// How long work may go on without progress.
     pub stuck: Duration,
     /// How long a start or a stop of a unit may take.

@@ -42,7 +42,7 @@ pub fn judge(facts: &Facts, bounds: &Bounds, now: Moment) -> Report {
     let checks = [
         execution::service(facts, bounds),
         execution::execution(facts, bounds, now),
-        sources::sources(facts, thresholds, now),
+        sources::sources(facts, bounds, now),
         local::proxies(facts.pool.as_ref(), thresholds),
         local::system(facts, thresholds),
         local::journal(facts, thresholds),

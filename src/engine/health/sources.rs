@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::engine::degradation::{SourceFacts, Standing};
 use crate::engine::health::{
-    Area, Check, CountsSeen, Facts, Report, SourceSeen, StateSeen, Thresholds, many, or_well,
-    percent,
+    Area, Bounds, Check, CountsSeen, Facts, Report, SourceSeen, StateSeen, Thresholds, many,
+    or_well, percent,
 };
 use crate::engine::watch::Level;
 use crate::engine::{Moment, Status, span};
@@ -17,12 +17,13 @@ pub(super) const TOO_LONG: &str = "too_long";
 const ATTEMPTS_MIN: u32 = 10;
 
 /// Heartbeat, attempts and connections of the sources; each once unknown where none could be looked at.
-pub(super) fn sources(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
+pub(super) fn sources(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
+    let thresholds = &bounds.thresholds;
     if let Some(why) = &facts.unseen {
         let areas = [Area::Heartbeat, Area::Sources, Area::Clients];
         return areas.into_iter().map(|area| Check::unknown(area, why)).collect();
     }
-    let mut checks = heartbeat(facts, thresholds, now);
+    let mut checks = heartbeat(facts, bounds, now);
     checks.extend(attempts(&facts.sources, thresholds));
     checks.extend(clients(&facts.sources, thresholds));
     checks.extend(facts.breakers.as_ref().err().map(|why| Check::unknown(Area::Clients, why)));
@@ -30,9 +31,9 @@ pub(super) fn sources(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Ve
 }
 
 /// How long ago each worker last wrote its state. A wait whose end is known is no silence.
-fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> {
+fn heartbeat(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
     let sources = &facts.sources;
-    let threshold = format!("more than {}", span(thresholds.heartbeat));
+    let threshold = format!("more than {}", span(bounds.thresholds.heartbeat));
     let check = |source: &SourceSeen| {
         let Some(state) = &source.state else {
             // It has not had the time to write one.
@@ -43,8 +44,8 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
             let check = Check::new(Area::Heartbeat, "missing", Level::Warning, message);
             return Some(check.about(&source.name).advise("see `cynosure status`"));
         };
-        let silence = silence(state, now);
-        (silence > thresholds.heartbeat).then(|| {
+        let silence = silence(state, bounds.clock_kept, now);
+        (silence > bounds.thresholds.heartbeat).then(|| {
             let message = "its state was not written when it should have been";
             Check::new(Area::Heartbeat, "silent", Level::Warning, message)
                 .about(&source.name)
@@ -54,7 +55,11 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
     };
     or_well(sources.iter().filter_map(check).collect(), || {
         let states: Vec<_> = sources.iter().filter_map(|source| source.state.as_ref()).collect();
-        let longest = states.iter().map(|state| silence(state, now)).max().unwrap_or_default();
+        let longest = states
+            .iter()
+            .map(|state| silence(state, bounds.clock_kept, now))
+            .max()
+            .unwrap_or_default();
         let message = format!("{} written in time", many(states.len(), "state"));
         Check::new(Area::Heartbeat, "in_time", Level::Healthy, message)
             .measured(span(longest), threshold.clone())
@@ -63,7 +68,7 @@ fn heartbeat(facts: &Facts, thresholds: &Thresholds, now: Moment) -> Vec<Check> 
 
 /// How long a word has been missing. A worker that has left says nothing more, and a wait is over
 /// when its deadline is.
-fn silence(state: &StateSeen, now: Moment) -> Duration {
+fn silence(state: &StateSeen, clock_kept: Duration, now: Moment) -> Duration {
     let promised = match state.status {
         Status::Collecting | Status::Downloading => None,
         Status::Completed
@@ -73,7 +78,8 @@ fn silence(state: &StateSeen, now: Moment) -> Duration {
         | Status::AuthFailed => state.until,
     };
     let expected = promised.map_or(state.last_updated, |until| until.max(state.last_updated));
-    if state.is_running { now.since(expected) } else { Duration::ZERO }
+    let silence = now.since(expected).min(clock_kept);
+    if state.is_running { silence } else { Duration::ZERO }
 }
 
 /// The share of the last attempts that succeeded.

@@ -16,6 +16,7 @@ pub(super) const LIMITS: Bounds = Bounds {
     thresholds: Thresholds::DEFAULT,
     session: Duration::from_secs(2 * 86_400),
     grace: Duration::from_secs(30),
+    clock_kept: Duration::MAX,
     stuck: Duration::from_secs(1800),
     turn: Duration::from_secs(300),
 };

@@ -1,6 +1,6 @@
 //! What the machine remembers.
 
-use crate::engine::{Cause, Moment, RestartCause, Rules, SessionId};
+use crate::engine::{Cause, ClockStep, Moment, RestartCause, Rules, SessionId};
 
 /// The seven words a person sees.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -140,6 +140,34 @@ impl Machine {
         self.state.status()
     }
 
+    /// The clock was set: a wait is as long as it was, and what was done is as long ago. What has
+    /// happened keeps the date that it had.
+    #[must_use]
+    pub fn moved(self, by: ClockStep) -> Self {
+        let session = self.session.map(|session| match self.state {
+            // The pause before the next one counts from there.
+            State::Completed => {
+                Session { completed: session.completed.map(|at| at.moved(by)), ..session }
+            }
+            State::Idle { .. }
+            | State::Working(_)
+            | State::Error { .. }
+            | State::RateLimited { .. }
+            | State::AuthFailed { .. } => session,
+        });
+        Self {
+            state: self.state.moved(by),
+            state_since: self.state_since.moved(by),
+            session,
+            last_look: self.last_look.map(|at| at.moved(by)),
+            last_progress: self.last_progress.moved(by),
+            held_until: self.held_until.moved(by),
+            running_since: self.running_since.moved(by),
+            watched_since: self.watched_since.moved(by),
+            ..self
+        }
+    }
+
     pub(super) fn note_restart(&mut self, cause: RestartCause, now: Moment) {
         self.restart_count = self.restart_count.saturating_add(1);
         self.last_restart = Some(LastRestart { cause, at: now });
@@ -191,6 +219,22 @@ impl Machine {
 }
 
 impl State {
+    fn moved(self, by: ClockStep) -> Self {
+        match self {
+            Self::Idle { until } => Self::Idle { until: until.moved(by) },
+            Self::Working(_) | Self::Completed => self,
+            Self::Error { until, resume, then } => {
+                Self::Error { until: until.moved(by), resume, then }
+            }
+            Self::RateLimited { until, resume } => {
+                Self::RateLimited { until: until.moved(by), resume }
+            }
+            Self::AuthFailed { until, resume } => {
+                Self::AuthFailed { until: until.moved(by), resume }
+            }
+        }
+    }
+
     #[must_use]
     pub fn status(&self) -> Status {
         match self {

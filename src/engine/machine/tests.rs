@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::*;
 use crate::engine::backoff::DEFAULTS;
-use crate::engine::{Cause, Draw, Failure, Scope, SessionId};
+use crate::engine::{Cause, ClockStep, Draw, Failure, Scope, SessionId};
 
 const NOW: Moment = Moment(1_000_000_000);
 const LATER: Moment = Moment(NOW.0 + 60_000);
@@ -432,6 +432,29 @@ mod laws {
                 let due = machine.step(&rules, &Event::Due, deadline);
                 prop_assert!(due.machine != machine || !due.effects.is_empty());
                 prop_assert!(machine.last_progress <= now);
+            }
+        }
+
+        #[test]
+        fn a_machine_whose_clock_was_set_waits_as_long_and_does_the_same(
+            events in prop::collection::vec((event(), 0..7_200_000_i64), 0..40),
+            millis in -100_000_000_000_i64..100_000_000_000,
+        ) {
+            let Some(step) = ClockStep::between(NOW, Moment(NOW.0 + millis)) else { return Ok(()) };
+            let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+            for (event, pause) in events {
+                now = Moment(now.0 + pause);
+                machine = after(&machine, &event, now);
+                let moved = machine.clone().moved(step);
+                let (deadline, later) = (machine.deadline(&rules), moved.deadline(&rules));
+
+                prop_assert_eq!(later, deadline.moved(step));
+                let due = machine.step(&rules, &Event::Due, deadline);
+                let due_later = moved.step(&rules, &Event::Due, later);
+                prop_assert_eq!(due_later.effects, due.effects);
+                prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).moved(step));
+                let session = |machine: &Machine| machine.session.as_ref().map(|session| session.started);
+                prop_assert_eq!(session(&moved), session(&machine), "its folder is named after it");
             }
         }
 

@@ -1,16 +1,11 @@
 //! What one process leaves to the next, or to another at its side.
 
-use std::time::Duration;
-
-use crate::engine::Moment;
 use crate::engine::quota::learn::Learner;
 use crate::engine::quota::pace::Pace;
 use crate::engine::quota::{
     Hold, HoldMemory, Limit, LimitMemory, Memory, Quota, QuotaPolicy, Rate,
 };
-
-/// Clocks are put right all the time by less than this.
-const SET_BACK_MIN: Duration = Duration::from_secs(2);
+use crate::engine::{ClockStep, Moment};
 
 impl Quota {
     /// Takes up what an earlier process remembered. A hold goes on until its own deadline.
@@ -36,11 +31,14 @@ impl Quota {
     pub fn adopt(&mut self, memory: &Memory, now: Moment) {
         let age = now.since(Moment(memory.written_at));
         // What a clock wrote that was ahead of this one is as far away as it was then.
-        let back = set_back(Moment(memory.written_at), now);
+        let back = ClockStep::back_since(Moment(memory.written_at), now);
         self.gate.adopt(memory.hold.as_ref().map(Hold::from), memory.proving.map(Moment));
-        self.gate.set_back(back);
-        let (latest, due) = (now.after(self.policy.max_wait), memory.paced_until.map(Moment));
-        self.pace = Pace::recall(due.map_or(now, |due| due.before(back).min(latest)));
+        let mut due = memory.paced_until.map_or(now, Moment);
+        if let Some(back) = back {
+            self.gate.move_by(back);
+            due = due.moved(back);
+        }
+        self.pace = Pace::recall(due.min(now.after(self.policy.max_wait)));
         self.ladder.adopt(memory.ladder_from, memory.ladder_tries, now);
         self.learner.adopt(Learner::recall(&memory.learned, age, now));
         self.counted.share(now);
@@ -52,15 +50,20 @@ impl Quota {
     /// Notes the time. A clock that was set back takes along what lies ahead, or a wait of a minute
     /// would become one of a day.
     pub(super) fn heed_clock(&mut self, now: Moment) {
-        let back = set_back(self.seen, now);
-        if !back.is_zero() {
-            self.gate.set_back(back);
-            self.pace.set_back(back);
-            self.counted.set_back(back);
-            self.limits.set_back(back);
-            self.waiting_since = self.waiting_since.map(|since| since.before(back));
+        if let Some(back) = ClockStep::back_since(self.seen, now) {
+            self.move_by(back);
         }
         self.seen = now;
+    }
+
+    /// The clock was set by so much: what lies ahead is as far away as it was.
+    pub fn move_by(&mut self, step: ClockStep) {
+        self.gate.move_by(step);
+        self.pace.move_by(step);
+        self.counted.move_by(step);
+        self.limits.move_by(step);
+        self.waiting_since = self.waiting_since.map(|since| since.moved(step));
+        self.seen = self.seen.moved(step);
     }
 
     /// Returns what the next process should know.
@@ -78,10 +81,4 @@ impl Quota {
             limits: self.limits_known().iter().map(LimitMemory::from).collect(),
         }
     }
-}
-
-/// By how much the clock was set back since `seen`.
-fn set_back(seen: Moment, now: Moment) -> Duration {
-    let back = seen.since(now);
-    if back < SET_BACK_MIN { Duration::ZERO } else { back }
 }

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::engine::Moment;
 use crate::engine::quota::used::Used;
+use crate::engine::{ClockStep, Moment};
 
 /// The share by which a server's window may be longer than ours: clocks differ, and some count in ticks.
 const MARGIN: f64 = 0.005;
@@ -47,10 +47,10 @@ impl Counted {
         now.since(self.begins) > longer(window)
     }
 
-    /// The clock was set back: what was answered is as old as it was.
-    pub(super) fn set_back(&mut self, by: Duration) {
-        self.begins = self.begins.before(by);
-        self.used.set_back(by);
+    /// The clock was set by so much: what was answered is as old as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.begins = self.begins.moved(step);
+        self.used.move_by(step);
     }
 
     /// Returns until when `units` more are too many, with those in flight, of which any may be counted.
@@ -119,7 +119,7 @@ mod tests {
     fn a_clock_that_is_set_back_makes_nothing_count_longer() {
         let mut counted = counted(&[100_000, 101_000, 102_000]);
 
-        counted.set_back(Duration::from_secs(60));
+        counted.move_by(ClockStep::between(Moment(60_000), Moment(0)).unwrap());
 
         assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(43_000)), Some(Moment(50_050)));
     }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::Moment;
 use crate::engine::quota::Family;
+use crate::engine::{ClockStep, Moment};
 
 /// A try whose answer never comes gives way to another after this.
 const PROVING_MAX: Duration = Duration::from_secs(60);
@@ -94,10 +94,10 @@ impl Gate {
         }
     }
 
-    /// The clock was set back: a hold is as long as it was.
-    pub(super) fn set_back(&mut self, by: Duration) {
+    /// The clock was set: a hold is as long as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
         if let Some(hold) = &mut self.hold {
-            hold.until = hold.until.before(by);
+            hold.until = hold.until.moved(step);
         }
     }
 

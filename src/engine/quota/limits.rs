@@ -1,10 +1,8 @@
 //! All limits that a server describes: the tightest one counts.
 
-use std::time::Duration;
-
-use crate::engine::Moment;
 use crate::engine::quota::window::{Context, Tracked};
 use crate::engine::quota::{Family, Limit, Rate, Signals};
+use crate::engine::{ClockStep, Moment};
 
 /// More than this are not followed: the least recently named gives way.
 const TRACKED_MAX: usize = 16;
@@ -35,10 +33,10 @@ impl Limits {
         }
     }
 
-    /// The clock was set back.
-    pub(super) fn set_back(&mut self, by: Duration) {
+    /// The clock was set by so much.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
         for tracked in &mut self.tracked {
-            tracked.set_back(by);
+            tracked.move_by(step);
         }
     }
 

@@ -1,9 +1,7 @@
 //! Evenly spaced requests: the generic cell rate algorithm (virtual scheduling, ITU-T I.371) with a burst of one.
 
-use std::time::Duration;
-
-use crate::engine::Moment;
 use crate::engine::quota::Rate;
+use crate::engine::{ClockStep, Moment};
 
 /// How late a timer may fire, in microseconds; also less than half an interval, so that what is made
 /// up for is never a whole request.
@@ -33,10 +31,9 @@ impl Pace {
         Moment(i64::try_from(self.due / 1000).unwrap_or(i64::MAX))
     }
 
-    /// The clock was set back: what is due is as far away as it was.
-    pub(super) fn set_back(&mut self, by: Duration) {
-        let by = i128::try_from(by.as_micros()).unwrap_or(i128::MAX);
-        self.due = self.due.saturating_sub(by);
+    /// The clock was set: what is due is as far away as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.due = self.due.saturating_add(i128::from(step.millis()) * 1000);
     }
 
     /// Begins anew: the next unit is due an interval from now.

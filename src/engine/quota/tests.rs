@@ -1,6 +1,7 @@
 //! The quota of one scope, request by request.
 
 use super::*;
+use crate::engine::ClockStep;
 
 const NOW: Moment = Moment(1_800_000_000_000);
 const MIDDLE: Draw = Draw(u32::MAX / 2);
@@ -427,4 +428,21 @@ fn a_clock_that_is_set_back_leaves_the_next_turn_where_it_was() {
     let earlier = NOW.before(Duration::from_secs(86_400));
     let waits = Admission::Wait { until: earlier.after(Duration::from_secs(10)), why: Wait::Paced };
     assert_eq!(quota.admit(1, earlier), waits);
+}
+
+#[test]
+fn a_wait_is_as_long_by_a_clock_that_was_set_in_the_middle_of_it() {
+    let day = Duration::from_secs(86_400);
+    for set in [Moment::before as fn(Moment, Duration) -> Moment, Moment::after] {
+        let mut quota = quota();
+        let hold = throttled(&mut quota, &[("retry-after", "60")], NOW).expect("it closes");
+        let step = ClockStep::between(NOW, set(NOW, day)).expect("it is one");
+
+        quota.move_by(step);
+
+        let until = set(hold.until, day);
+        let just_before = Moment(until.0 - 1);
+        assert_eq!(quota.admit(1, just_before), Admission::Wait { until, why: Wait::Held });
+        assert!(matches!(quota.admit(1, until), Admission::Go(_)));
+    }
 }

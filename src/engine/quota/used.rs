@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::{ClockStep, Moment};
 
 /// Replies within this part of a window are kept as one, so that a quota of any size takes little room.
 const SLOTS: u32 = 128;
@@ -52,11 +52,11 @@ impl Used {
         self.quickest = Some(self.quickest.map_or(span, |quickest| quickest.min(span)));
     }
 
-    /// The clock was set back: what was used is as old as it was.
-    pub(super) fn set_back(&mut self, by: Duration) {
+    /// The clock was set by so much: what was used is as old as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
         for slot in &mut self.slots {
-            slot.earliest = slot.earliest.before(by);
-            slot.latest = slot.latest.before(by);
+            slot.earliest = slot.earliest.moved(step);
+            slot.latest = slot.latest.moved(step);
         }
     }
 
@@ -152,7 +152,7 @@ mod tests {
     fn a_clock_that_is_set_back_makes_no_unit_younger() {
         let mut used = used(&[86_400_000]);
 
-        used.set_back(Duration::from_secs(86_399));
+        used.move_by(ClockStep::between(Moment(86_399_000), Moment(0)).unwrap());
 
         assert_eq!(used.back_at(1.0, WINDOW, Moment(5_000)), Some(Moment(10_901)));
     }

@@ -83,4 +83,14 @@ pub struct Limits {
     pub max_turn: Duration,
     /// More starts by systemd than this, lately, are a crash loop.
     pub max_starts: u32,
+    /// For how long the clock was not set, and the machine not asleep, as far as is known: before,
+    /// nothing was late that seems to be.
+    pub clock_kept: Duration,
+}
+
+impl Limits {
+    /// The time since then, as far as it is known.
+    pub(super) fn known_since(&self, then: Moment, now: Moment) -> Duration {
+        now.since(then).min(self.clock_kept)
+    }
 }

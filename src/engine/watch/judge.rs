@@ -62,7 +62,7 @@ fn known_unit(
     }
     let since = |at: Option<Moment>| at.map(|at| now.since(at));
     let runs = What::UnitRuns { since: since(unit.active_since), restarts: unit.restarts };
-    let turning_since = since(unit.changed).unwrap_or_default();
+    let turning_since = unit.changed.map(|at| limits.known_since(at, now)).unwrap_or_default();
     let turning = What::Turning { activity: unit.activity, since: turning_since };
     let is_long = turning_since > limits.max_turn;
     let found = match unit.activity {
@@ -132,11 +132,11 @@ fn running(
     now: Moment,
 ) -> (Level, What, Cure) {
     let status = course.status;
-    let ahead = course.last_updated.since(now);
+    let ahead = limits.known_since(now, course.last_updated);
     if ahead > limits.grace {
         return (Level::Warning, What::FromTheFuture { by: ahead }, Cure::None);
     }
-    let late = course.until.map(|until| now.since(until)).unwrap_or_default();
+    let late = course.until.map(|until| limits.known_since(until, now)).unwrap_or_default();
     if late > limits.grace {
         return (Level::Critical, What::Overdue { status, by: late, pid }, cure(unit, pid));
     }
@@ -166,7 +166,7 @@ fn running(
 /// Work whose deadlines are kept, and which achieves nothing: its worker climbs the ladder by itself,
 /// and a restart from here would be one more of what has not helped.
 fn stalled(course: &Course, limits: &Limits, now: Moment) -> Option<(Level, What, Cure)> {
-    let still = now.since(course.last_progress.max(course.state_since));
+    let still = limits.known_since(course.last_progress.max(course.state_since), now);
     // The deadline of work lies this far behind the moment from which progress was expected: a
     // start, or the end of a wait. What has only just begun cannot have achieved anything.
     let expected_from = course.until?.before(limits.stuck_threshold);

@@ -68,6 +68,27 @@ proptest! {
     }
 
     #[test]
+    fn right_after_the_clock_was_set_nothing_is_late(
+        course in courses(),
+        unit in units(),
+        now: i64,
+        kept in 0..=LIMITS.grace.as_secs(),
+    ) {
+        let watched = Watched { name: "work".to_owned(), told: Told::Course(course) };
+        let limits = Limits { clock_kept: Duration::from_secs(kept), max_turn: LIMITS.grace, ..LIMITS };
+        let findings = judge("cynosure.service", &unit, &[watched], &limits, Moment(now));
+        for finding in findings {
+            let is_failure = matches!(finding.what, What::UnitFailed { .. });
+            prop_assert!(is_failure || finding.cure == Cure::None, "{finding:?}");
+            let is_of_time = matches!(
+                finding.what,
+                What::Overdue { .. } | What::Stalled { .. } | What::FromTheFuture { .. }
+            );
+            prop_assert!(!is_of_time, "{finding:?}");
+        }
+    }
+
+    #[test]
     fn only_a_worker_of_the_unit_that_is_there_is_a_reason_to_restart_it(
         course in courses(),
         unit in units(),

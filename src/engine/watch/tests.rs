@@ -11,6 +11,7 @@ const PID: u32 = 4711;
 
 pub(super) const LIMITS: Limits = Limits {
     grace: Duration::from_secs(360),
+    clock_kept: Duration::MAX,
     stuck_threshold: Duration::from_secs(1800),
     max_consecutive_errors: 5,
     max_turn: Duration::from_secs(300),

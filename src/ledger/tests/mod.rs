@@ -8,7 +8,8 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::engine::{
-    BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId,
+    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck,
+    SessionId,
 };
 
 mod failures;
@@ -350,4 +351,33 @@ fn stored_documents_are_read_page_by_page() {
     assert_eq!((first[0].document.as_str(), first[0].folder.as_str()), ("1", "folder"));
     assert_eq!((rest.len(), rest[0].sha256), (1, [7; 32]));
     assert_eq!(ledger.damage().unwrap(), [""; 0]);
+}
+
+#[test]
+fn what_waits_moves_with_a_clock_that_was_set_and_what_does_not_wait_stays() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "c/3"]);
+    end_listing(&mut ledger);
+    let failure = || Failure::new(Cause::Server, "x");
+    let (tried, next_at) = (item(&ledger, "a"), NOW.after(DAY));
+    let aside = item(&ledger, "b");
+    commit(
+        &mut ledger,
+        &[
+            Outcome::Retry { item: tried, attempts: 1, next_at, failure: failure() },
+            Outcome::Quarantined { item: aside, failure: failure() },
+        ],
+    );
+
+    ledger.move_by(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
+
+    assert_eq!(names(&due(&ledger, Moment(NOW.0 - 1))), ["c: 3"]);
+    assert_eq!(names(&due(&ledger, NOW)), ["a: 1", "c: 3"]);
+    assert!(!ledger.rechecks_due(Moment(NOW.0 - 1)).unwrap());
+    assert!(ledger.rechecks_due(NOW).unwrap());
+
+    // To 1970 and further: due at once, and still one that was tried.
+    ledger.move_by(ClockStep::between(NOW, Moment(-NOW.0)).unwrap()).unwrap();
+    assert_eq!(names(&due(&ledger, Moment(1))), ["a: 1", "c: 3"]);
+    assert_eq!(ledger.waiting_for_retry().unwrap(), 1);
 }

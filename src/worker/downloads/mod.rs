@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    Bridge, BridgePolicy, Cause, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment, Recheck,
-    Scope, Verdict,
+    Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment,
+    Recheck, Scope, Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
 use crate::source::{Meter, Wanted};
@@ -303,6 +303,25 @@ impl Downloads {
             (Refill::Never, Some(retry)) => Refill::At(retry),
             (refill, _) => refill,
         };
+    }
+
+    /// The clock was set: what is not durable yet is due as far away as it was.
+    pub(super) fn moved(&mut self, step: ClockStep) {
+        self.group.moved(step);
+        self.withheld.iter_mut().for_each(|outcome| outcome.moved(step));
+        for open in self.open.values_mut() {
+            if let Some((ItemStep::Retry { at, .. }, _)) = &mut open.fault {
+                *at = at.moved(step);
+            }
+        }
+    }
+
+    /// What the ledger said of times no longer holds.
+    pub(super) fn ask_again(&mut self) {
+        self.is_outdated = true;
+        if let Refill::At(_) = self.refill {
+            self.refill = Refill::Now;
+        }
     }
 
     /// When what is quarantined is looked at again.

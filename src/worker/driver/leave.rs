@@ -19,10 +19,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Lets what is in flight end, within a limit, and makes it durable.
     pub(super) async fn wind_down(&mut self) {
         let patience = if self.is_stuck() { Duration::ZERO } else { STOP_LIMIT };
-        let limit = self.world.now().after(patience);
+        let limit = self.world.time().after(patience);
         self.seat.promise(patience, "leaving");
         self.downloads.drop_queue(self.world.now());
-        while self.downloads.in_flight() > 0 && self.world.now() < limit {
+        while self.downloads.in_flight() > 0 && self.world.now() < limit.at {
             tokio::select! {
                 biased;
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.keep(done),
@@ -34,6 +34,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             while let Some(done) = self.commits.next().await {
                 self.keep(done);
             }
+            self.move_ledger().await;
             let Some(group) = self.downloads.take_last_group() else { break };
             self.commit(group, self.world.now());
         }

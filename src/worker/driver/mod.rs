@@ -4,6 +4,7 @@
 //! Jobs may be dropped at any time; only a commit is always waited for.
 
 mod circuits;
+mod clock;
 mod count;
 mod intake;
 mod leave;
@@ -105,6 +106,8 @@ pub struct Parts<S, W> {
     pub world: Rc<W>,
     pub shared: Shared<W>,
     pub machine: Machine,
+    /// When the machine under it was started, by the clock that it was read by.
+    pub booted: Moment,
     pub tally: Tally,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
@@ -162,6 +165,10 @@ struct Driver<S, W> {
     commits: Jobs,
     proof: Proof,
     finishing: bool,
+    /// When the machine was started, by the clock that all moments here are of.
+    booted: Moment,
+    /// Likewise, by the clock that the moments in the ledger are of.
+    ledger_booted: Moment,
     /// The last failure with a reply, until that is kept.
     refused: Option<Failure>,
     /// When the listing, or something about the service as a whole, was last asked for.
@@ -222,6 +229,8 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         commits: Jobs::new(),
         proof: Proof::NotOwed,
         finishing: false,
+        booted: parts.booted,
+        ledger_booted: parts.booted,
         refused: None,
         asked_at: now,
         // At once: whoever looks sees that there is a worker again.
@@ -262,20 +271,24 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     async fn turn(&mut self) {
         self.launch().await;
-        match self.wait().await {
+        let fact = self.wait().await;
+        // Before anything is made of what has happened.
+        self.follow_clock();
+        match fact {
             Fact::Stop => self.exit = Some(Exit::Stopped),
             Fact::Done(done) => self.take_in(*done).await,
             Fact::Woken => {}
         }
         self.check_deadline().await;
         self.give_up_if_asked_once();
+        self.move_ledger().await;
         self.publish().await;
     }
 
     /// Waits for an answer, a deadline, or the request to stop.
     async fn wait(&mut self) -> Fact {
-        let wake = self.wakes_at();
-        self.seat.promise(wake.since(self.world.now()), self.machine.status().name());
+        let wake = self.reckoned(self.wakes_at());
+        self.seat.promise(wake.at.since(self.world.now()), self.machine.status().name());
         let fact = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => Fact::Stop,
@@ -328,7 +341,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Tells the machine a fact, saves what it became, and carries out what it wants.
     async fn decide(&mut self, event: Event) {
-        let now = self.world.now();
+        let now = self.follow_clock();
         let mut step = self.machine.step(&self.rules, &event, now);
         // Before it is saved, since the figures are written with it: the next ones may come in hours.
         self.count_step(&self.machine, &step, now);

@@ -23,7 +23,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     &self.source,
                     &self.shared,
                     &self.circuits,
-                    self.held_until(now),
+                    self.reckoned(self.asked_at),
                 ));
             }
             Effect::Begin { session, .. } => {
@@ -78,7 +78,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             &self.circuits,
             session,
             self.machine.relisted,
-            self.held_until(self.world.now()),
+            self.reckoned(self.asked_at),
             &self.collect,
         ));
     }
@@ -121,6 +121,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     fn commit_if_due(&mut self, now: Moment) {
+        // Its times are right already, and must not be moved once more with the ledger.
+        if self.is_ledger_behind() {
+            return;
+        }
         if let Some(group) = self.downloads.take_group(now) {
             self.commit(group, now);
         }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::disk::Lasts;
 use crate::engine::quota::{Hold, Outcome, Signals, Wait, read};
-use crate::engine::{Cause, Failure, Moment};
+use crate::engine::{Cause, ClockStep, Failure, Moment, Time};
 use crate::source::http::{Attempt, Gate, Outgoing, Passage};
 use crate::state::{ScopeKey, ScopeMemory};
 use crate::worker::gate::file::QuotaFile;
@@ -35,6 +35,8 @@ pub(super) struct Keeper<W: World> {
     rules: RefCell<GateRules>,
     scopes: RefCell<BTreeMap<ScopeKey, Scope>>,
     company: Cell<Company>,
+    /// When the machine was started, by the clock that the scopes go by.
+    booted: Cell<Moment>,
 }
 
 /// Whether other processes ask the same provider.
@@ -120,13 +122,13 @@ impl<W: World> Gate for Door<W> {
 
     fn may_retry(&self, request: Outgoing<'_>) -> bool {
         let fare = self.fare(request);
-        let now = self.keeper.world.now();
+        let now = self.keeper.now();
         let mut scopes = self.keeper.scopes_with(&fare, now);
         scopes.get_mut(&fare.key).is_none_or(|scope| scope.budget.try_retry(now))
     }
 
     fn understand(&self, headers: &[(&str, &str)]) -> Signals {
-        read(headers, &self.keeper.rules.borrow().provider.headers, self.keeper.world.now())
+        read(headers, &self.keeper.rules.borrow().provider.headers, self.keeper.now())
     }
 }
 
@@ -139,6 +141,7 @@ impl<W: World> Keeper<W> {
     ) -> Self {
         Self {
             provider: provider.to_owned(),
+            booted: Cell::new(world.time().booted),
             world,
             file,
             rules: RefCell::new(rules.clone()),
@@ -147,12 +150,30 @@ impl<W: World> Keeper<W> {
         }
     }
 
+    /// The time, once every scope goes by the clock as it is set now.
+    fn now(&self) -> Moment {
+        let Time { at: now, booted } = self.world.time();
+        if let Some(step) = ClockStep::between(self.booted.get(), booted) {
+            self.booted.set(booted);
+            for (key, scope) in self.scopes.borrow_mut().iter_mut() {
+                scope.quota.move_by(step);
+                scope.opens_at = scope.opens_at.map(|at| at.moved(step));
+                // What others have written goes by another clock.
+                let memory = scope.memory(&self.provider, now);
+                let moved = |_: Option<&ScopeMemory>| (Some(memory), ());
+                let written = self.file.borrow_mut().exchange(key, Lasts::PowerCut, now, moved);
+                self.complain(written);
+            }
+        }
+        now
+    }
+
     /// Takes up rules, which may have changed; what was learned stays.
     pub(super) fn rule(&self, rules: GateRules) {
         if *self.rules.borrow() == rules {
             return;
         }
-        let now = self.world.now();
+        let now = self.now();
         for scope in self.scopes.borrow_mut().values_mut() {
             let policy = rules.policy_of(scope.route.as_deref());
             scope.rule(policy, rules.provider.concurrency, now);
@@ -161,7 +182,7 @@ impl<W: World> Keeper<W> {
     }
 
     async fn enter(&self, fare: &Fare, attempt: Attempt) -> Result<Sent, Failure> {
-        let mut now = self.world.now();
+        let mut now = self.now();
         let turnstile = {
             let mut scopes = self.scopes_with(fare, now);
             let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
@@ -174,7 +195,7 @@ impl<W: World> Keeper<W> {
             Ok(turn) => turn,
             Err(_taken) => {
                 let turn = turnstile.lock().await;
-                now = self.world.now();
+                now = self.now();
                 turn
             }
         };
@@ -193,12 +214,12 @@ impl<W: World> Keeper<W> {
                         Wait::Held | Wait::Paced => until,
                     };
                     tokio::select! {
-                        () = self.world.sleep_until(look) => {}
+                        () = self.world.sleep_until(Time { at: look, booted: self.booted.get() }) => {}
                         () = news => {}
                     }
                 }
             }
-            now = self.world.now();
+            now = self.now();
         }
     }
 
@@ -274,7 +295,7 @@ impl<W: World> Keeper<W> {
         outcome: Outcome,
         signals: &Signals,
     ) -> Option<Moment> {
-        let (now, draw) = (self.world.now(), self.world.draw());
+        let (now, draw) = (self.now(), self.world.draw());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
         let hold = scope.answered(sent, outcome, signals, now, draw);
@@ -318,7 +339,7 @@ impl<W: World> Keeper<W> {
 
     /// Writes everything down: the process or the rules come to an end.
     fn flush(&self) {
-        let now = self.world.now();
+        let now = self.now();
         for (key, scope) in self.scopes.borrow_mut().iter_mut() {
             self.write(key, scope, Lasts::Process, now);
         }
@@ -414,7 +435,7 @@ impl<W: World> Drop for Traveller<W> {
         if self.judged.is_none() && self.first_byte.is_some() {
             self.judge(Outcome::Accepted);
         }
-        let now = self.keeper.world.now();
+        let now = self.keeper.now();
         let mut scopes = self.keeper.scopes.borrow_mut();
         let Some(scope) = scopes.get_mut(&self.key) else { return };
         if self.judged.is_none() {

@@ -1,5 +1,6 @@
 //! Gates in a made-up time, on files of a real disk.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use futures_util::poll;
@@ -8,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
-use crate::engine::{Cause, Draw, Failure, Moment};
+use crate::engine::{Cause, Draw, Failure, Moment, Time};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
 use crate::state::QUOTA_FILE;
 
@@ -18,19 +19,21 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Paused {
     began: Instant,
+    booted: Cell<Moment>,
 }
 
 impl World for Paused {
-    fn now(&self) -> Moment {
-        Moment(1_700_000_000_000).after(self.began.elapsed())
+    fn time(&self) -> Time {
+        let booted = self.booted.get();
+        Time { at: booted.after(self.began.elapsed()), booted }
     }
 
     fn draw(&self) -> Draw {
         Draw(0)
     }
 
-    async fn sleep_until(&self, at: Moment) {
-        sleep(at.since(self.now())).await;
+    async fn sleep_until(&self, end: Time) {
+        sleep(end.at.since(self.now())).await;
     }
 
     async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
@@ -39,7 +42,7 @@ impl World for Paused {
 }
 
 fn world() -> Rc<Paused> {
-    Rc::new(Paused { began: Instant::now() })
+    Rc::new(Paused { began: Instant::now(), booted: Cell::new(Moment(1_700_000_000_000)) })
 }
 
 fn provider() -> Provider {
@@ -91,7 +94,7 @@ async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own(
 
     let until = refuse(&mut first, None).expect("the gate is closed");
     assert_eq!(refuse(&mut second, None), Some(until));
-    world.sleep_until(until.after(SECOND)).await;
+    world.sleep_until(Time { at: until.after(SECOND), ..world.time() }).await;
 
     assert_eq!(refuse(&mut third, None), Some(world.now()));
 }
@@ -104,7 +107,7 @@ async fn the_proof_of_one_process_opens_the_gate_of_the_other_at_once() {
     let mut refused = enter(&ours).await.unwrap();
     let until = refuse(&mut refused, Some(SECOND)).unwrap();
     drop(refused);
-    world.sleep_until(until).await;
+    world.sleep_until(Time { at: until, ..world.time() }).await;
     let proof = enter(&theirs).await.unwrap();
     let mut waiting = Box::pin(enter(&ours));
     assert!(poll!(&mut waiting).is_pending(), "one request is out to see");
@@ -161,7 +164,7 @@ async fn bodies_that_break_off_cost_places_and_no_quota() {
         let mut passage = enter(&door).await.unwrap();
         passage.head(Signals::default(), Duration::from_millis(1));
         assert_eq!(passage.judge(Outcome::Accepted), None);
-        world.sleep_until(world.now().after(SECOND)).await;
+        world.sleep_until(world.time().after(SECOND)).await;
         assert_eq!(passage.judge(Outcome::Failed), None);
     }
 
@@ -244,5 +247,25 @@ async fn accounts_share_a_quota_unless_each_has_its_own() {
 
         assert!(enter(&alice).await.is_err());
         assert_eq!(enter(&bob).await.is_err(), is_held, "{shared_by:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_is_closed_for_as_long_when_the_clock_is_set() {
+    let day = 86_400 * SECOND;
+    for set in [Moment::before as fn(Moment, Duration) -> Moment, Moment::after] {
+        let (world, home) = (world(), tempfile::tempdir().unwrap());
+        let door = door(&world, home.path(), provider());
+        let mut refused = enter(&door).await.unwrap();
+        let until = refuse(&mut refused, Some(60 * SECOND)).unwrap();
+        drop(refused);
+        world.sleep_until(world.time().after(30 * SECOND)).await;
+        let left = until.since(world.now());
+
+        world.booted.set(set(world.booted.get(), day));
+
+        let Err(failure) = enter(&door).await else { panic!("it is closed for long") };
+        let held = failure.held_until.expect("it says until when");
+        assert_eq!(held.since(world.now()), left);
     }
 }

@@ -7,10 +7,10 @@ mod trickle;
 
 use std::time::Duration;
 
-use crate::engine::Moment;
 use crate::engine::quota::signals::RESET_MAX;
 use crate::engine::quota::used::Used;
 use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
+use crate::engine::{ClockStep, Moment};
 
 use self::credit::Credit;
 use self::doubt::Doubt;
@@ -159,9 +159,9 @@ impl Tracked {
         self.limit.clone_from(limit);
     }
 
-    /// The clock was set back: what was used is as old as it was.
-    pub(super) fn set_back(&mut self, by: Duration) {
-        self.used.set_back(by);
+    /// The clock was set by so much: what was used is as old as it was.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.used.move_by(step);
     }
 
     /// Notes that units are sent.
