@@ -9,8 +9,6 @@ use crate::engine::{ClockStep, Moment};
 /// Replies within this part of a window are kept as one, so that a quota of any size takes little room.
 const SLOTS: u32 = 128;
 
-const MILLISECOND: Duration = Duration::from_millis(1);
-
 /// Units used about the same time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Slot {
@@ -98,10 +96,10 @@ impl Used {
 
     /// When a request may be sent that gets there after the units are a window old. They were counted
     /// before their reply had to come back, and the next request has to get there: together that
-    /// takes no less than the quickest there and back.
+    /// takes about as long as the quickest there and back. Half of it is counted on, since the next
+    /// may be quicker than all before.
     fn old_at(&self, slot: &Slot, window: Duration) -> Moment {
-        let quickest = self.quickest.unwrap_or_default().saturating_sub(MILLISECOND);
-        slot.latest.after(window).before(quickest)
+        slot.latest.after(window).before(self.quickest.unwrap_or_default() / 2)
     }
 }
 
@@ -122,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_back_for_whoever_asks_as_long_before_its_reply_as_the_quickest_takes() {
+    fn a_unit_is_back_for_whoever_asks_half_as_long_before_its_reply_as_the_quickest_takes() {
         let used = used(&[1_000, 2_000, 3_000]);
 
         let back_at = |units| used.back_at(units, WINDOW, Moment(5_000));
-        assert_eq!(back_at(1.0), Some(Moment(10_901)));
-        assert_eq!(back_at(3.0), Some(Moment(12_901)));
+        assert_eq!(back_at(1.0), Some(Moment(10_950)));
+        assert_eq!(back_at(3.0), Some(Moment(12_950)));
         assert_eq!(back_at(4.0), None, "of another the server may know, but not we");
     }
 
@@ -137,7 +135,7 @@ mod tests {
 
         let down_to = |units, now| used.down_to(units, WINDOW, Moment(now));
         assert!(down_to(3.0, 5_000).is_some_and(|at| at < Moment(5_000)), "there is now");
-        assert_eq!(down_to(1.0, 5_000), Some(Moment(11_901)));
+        assert_eq!(down_to(1.0, 5_000), Some(Moment(11_950)));
         assert_eq!(down_to(-1.0, 5_000), None, "more is in flight than there may ever be");
     }
 
@@ -145,7 +143,7 @@ mod tests {
     fn a_unit_that_may_have_been_back_when_the_reply_came_is_not_hoped_for() {
         let used = used(&[1_000, 2_000]);
 
-        assert_eq!(used.back_at(1.0, WINDOW, Moment(10_950)), Some(Moment(11_901)));
+        assert_eq!(used.back_at(1.0, WINDOW, Moment(10_950)), Some(Moment(11_950)));
     }
 
     #[test]
@@ -154,7 +152,7 @@ mod tests {
 
         used.move_by(ClockStep::between(Moment(86_399_000), Moment(0)).unwrap());
 
-        assert_eq!(used.back_at(1.0, WINDOW, Moment(5_000)), Some(Moment(10_901)));
+        assert_eq!(used.back_at(1.0, WINDOW, Moment(5_000)), Some(Moment(10_950)));
     }
 
     #[test]
