@@ -85,6 +85,7 @@ impl Used {
         window: Duration,
     ) -> Option<Moment> {
         if units <= 1e-6 {
+            // There is nothing to wait for, at any time.
             return Some(Moment(i64::MIN));
         }
         let last = slots.find(|slot| {
