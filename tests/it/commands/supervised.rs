@@ -132,16 +132,35 @@ fn doubled(home: &Home) {
     home.write("config.toml", &format!("{config}\n[source.other]{table}\n"));
 }
 
-#[test]
-fn several_sources_are_told_in_one_line_and_start_anew_in_their_places() {
-    let (manager, home) = (Manager::new(), Home::served(20));
-    doubled(&home);
+#[tokio::test(flavor = "multi_thread")]
+async fn several_sources_are_told_in_one_line_and_start_anew_in_their_places() {
+    let limited = Mailbox::of(5)
+        .serve_with(|asked| {
+            let refusal = plain("429 Too Many Requests", "Retry-After: 300\r\n", "");
+            asked.path().starts_with("/get/").then(|| vec![Act::Send(refusal)])
+        })
+        .await;
+    let home = Home::served(20);
+    home.write("secret", "secret\n");
+    rustix::fs::chmod(home.path("secret"), rustix::fs::Mode::RUSR).unwrap();
+    let config = home.read("config.toml");
+    let url = limited.server.url.as_str();
+    let other = format!(
+        "[source.other]\nkind = \"jmap\"\nurl = \"{url}\"\naccount = \"me@example.com\"\n\
+         provider = \"other\"\nauth = {{ type = \"bearer\", token = {{ file = \"secret\" }} }}\n"
+    );
+    home.write("config.toml", &format!("{config}\n{other}"));
 
-    let running = manager.start(&home);
-    manager.until("STATUS=2 sources: 2 idle");
-    running.signal(Signal::TERM);
+    let ended = tokio::task::spawn_blocking(move || {
+        let manager = Manager::new();
+        let mut running = manager.start(&home);
+        running.log_until("worker{source=demo}: starting anew in place");
+        manager.until("STATUS=2 sources: 1 idle, 1 rate limited until ");
+        running.signal(Signal::TERM);
+        code(running)
+    });
 
-    assert_eq!(code(running), Some(75));
+    assert_eq!(ended.await.unwrap(), Some(75));
 }
 
 #[tokio::test(flavor = "multi_thread")]
