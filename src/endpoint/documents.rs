@@ -71,6 +71,7 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
         },
         "providers": BTreeMap::from(bands),
         "alerts": BTreeMap::from(by_severity),
+        "alerts_untold": snapshot.alerts_untold,
         "checks": snapshot.checks,
     })
 }
@@ -83,6 +84,7 @@ pub(super) fn alerts(snapshot: &Snapshot, limit: usize, severity: Option<Severit
         "at": snapshot.at,
         "total": meant.len(),
         "alerts": &meant[..limit.min(meant.len())],
+        "untold": snapshot.alerts_untold,
     })
 }
 
@@ -92,6 +94,7 @@ pub(super) fn degradation(snapshot: &Snapshot) -> Value {
         "first": snapshot.degradation.first,
         "slot_seconds": SLOT.as_secs(),
         "scores": snapshot.degradation.scores,
+        "untold": snapshot.degradation_untold,
     })
 }
 

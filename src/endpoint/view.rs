@@ -28,8 +28,12 @@ pub struct Snapshot {
     pub quotas: Vec<Quota>,
     /// The newest first.
     pub alerts: Vec<Alert>,
+    /// Why they are missing.
+    pub alerts_untold: Option<String>,
     /// The degradation of each provider over a day.
     pub degradation: History,
+    /// Why it is missing.
+    pub degradation_untold: Option<String>,
     pub trends: Trends,
 }
 

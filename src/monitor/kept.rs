@@ -56,6 +56,19 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
         self.shared.look(parse)
     }
 
+    /// Reads what it says, which is nothing where there is none yet.
+    ///
+    /// # Errors
+    /// Why that is not known, in a sentence.
+    pub fn told(&self) -> Result<C, String> {
+        match self.look() {
+            Ok(content) => content
+                .unwrap_or_else(|| Ok(C::default()))
+                .map_err(|why| format!("{} cannot be read: {why}", self.shared.path().display())),
+            Err(failure) => Err(printable(&failure.detail)),
+        }
+    }
+
     /// Changes it, unless `change` fails, which leaves it as it is. One that cannot be used is put
     /// aside, and a new one begun.
     ///

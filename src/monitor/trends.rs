@@ -52,12 +52,12 @@ impl TrendsFile {
         Self { kept: Kept::new(state_dir, TRENDS_FILE) }
     }
 
-    /// Reads it and changes nothing. One that cannot be used reads as an empty one.
+    /// Reads what it says, which is nothing where there is none yet.
     ///
     /// # Errors
-    /// A storage failure.
-    pub fn look(&self) -> Result<Days, Failure> {
-        Ok(self.kept.look()?.and_then(Result::ok).unwrap_or_default())
+    /// Why that is not known, in a sentence.
+    pub fn told(&self) -> Result<Days, String> {
+        self.kept.told()
     }
 
     /// Adds what was measured, and forgets what was last measured more than a day ago.
@@ -112,7 +112,7 @@ mod tests {
             file.note(&measured(300), NOW.after(DAY_STEP * step)).unwrap();
         }
 
-        let days = file.look().unwrap();
+        let days = file.told().unwrap();
 
         assert_eq!((days.rates.len(), days.quotas.len()), (NAMES_MAX, NAMES_MAX));
         let values = days.rates["a-source-with-a-name-0"].until(NOW.after(DAY_STEP * 149));
@@ -134,14 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_cut_short_is_begun_anew() {
+    fn a_file_that_is_cut_short_is_told_and_begun_anew() {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
         fs_err::write(home.path().join(TRENDS_FILE), "{\"schema\":1,\"rates\":{").unwrap();
-        assert_eq!(file.look().unwrap(), Days::default());
+        let why = file.told().unwrap_err();
+        assert!(why.contains("trends.json cannot be read: EOF"), "{why}");
 
         file.note(&measured(1), NOW).unwrap();
 
-        assert_eq!(file.look().unwrap().rates.len(), 1);
+        assert_eq!(file.told().unwrap().rates.len(), 1);
     }
 }

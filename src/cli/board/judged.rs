@@ -28,8 +28,13 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// Puts together what the rounds and the slower checks of health found.
-    pub(super) fn new(ground: &Ground, report: Option<Report>, now: Moment) -> Self {
+    /// Puts together what the rounds and the slower checks of health found; the error says why
+    /// the latter is not known.
+    pub(super) fn new(
+        ground: &Ground,
+        report: Result<Option<Report>, String>,
+        now: Moment,
+    ) -> Self {
         let record = RecordFile::new(&ground.state_dir).look().unwrap_or_default();
         let longest = ground.loaded.settings.monitor.interval * ROUNDS_MISSED_MAX + ROUND_MAX;
         Self::of(&record, report, longest, now)
@@ -37,10 +42,15 @@ impl Judged {
 
     /// What is known before anything was looked at.
     pub(super) fn nothing() -> Self {
-        Self::of(&Record::default(), None, Duration::ZERO, Moment::default())
+        Self::of(&Record::default(), Ok(None), Duration::ZERO, Moment::default())
     }
 
-    fn of(record: &Record, report: Option<Report>, longest: Duration, now: Moment) -> Self {
+    fn of(
+        record: &Record,
+        report: Result<Option<Report>, String>,
+        longest: Duration,
+        now: Moment,
+    ) -> Self {
         let mut levels = BTreeMap::new();
         let mut worsen = |about: &str, level: Level| {
             let known = levels.entry(about.to_owned()).or_insert(level);
@@ -50,13 +60,20 @@ impl Judged {
             worsen(&entry.about, level(entry));
         }
         let mut worst = record.level().unwrap_or(Level::Unknown);
+        let found = || record.findings.iter().map(check);
         let checks = match report {
-            Some(report) => {
+            Ok(Some(report)) => {
                 worst = worst.max(report.level);
                 report.checks.iter().for_each(|check| worsen(&check.about, check.level));
                 report.checks.into_iter().map(shown).collect()
             }
-            None => record.findings.iter().map(check).collect(),
+            Ok(None) => found().collect(),
+            Err(why) => {
+                worst = worst.max(Level::Unknown);
+                found()
+                    .chain([Check::new(Area::System, "not_known", Level::Unknown, why)])
+                    .collect()
+            }
         };
         let stale = stale(record.looked_at, longest, now);
         if stale.is_some() {
@@ -159,14 +176,14 @@ mod tests {
 
     #[test]
     fn what_was_found_long_ago_is_not_known_now() {
-        let fresh = Judged::of(&record(Level::Healthy, LONGEST), None, LONGEST, NOW);
+        let fresh = Judged::of(&record(Level::Healthy, LONGEST), Ok(None), LONGEST, NOW);
         assert_eq!(
             (fresh.level, fresh.sentence(2)),
             (Level::Healthy, "all is well with 2 sources".to_owned())
         );
 
         let late = record(Level::Healthy, LONGEST + Duration::from_secs(1));
-        let stale = Judged::of(&late, None, LONGEST, NOW);
+        let stale = Judged::of(&late, Ok(None), LONGEST, NOW);
         assert_eq!(stale.level, Level::Unknown);
         assert!(
             stale.sentence(2).starts_with("the monitor last looked 4 min 1 s ago"),
@@ -182,6 +199,20 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_known_beside_what_can() {
+        for (level, shown, sentence) in [
+            (Level::Healthy, Level::Unknown, "system: health.json cannot be read: it is cut short"),
+            (Level::Critical, Level::Critical, "work: stuck"),
+        ] {
+            let why = "health.json cannot be read: it is cut short".to_owned();
+
+            let judged = Judged::of(&record(level, Duration::ZERO), Err(why), LONGEST, NOW);
+
+            assert_eq!((judged.level, judged.sentence(1).as_str()), (shown, sentence));
+        }
+    }
+
+    #[test]
     fn the_worst_of_both_judgements_stands_and_is_told() {
         let mut report = Report::new(
             vec![
@@ -190,14 +221,18 @@ mod tests {
             ],
             NOW,
         );
-        let judged =
-            Judged::of(&record(Level::Warning, Duration::ZERO), Some(report.clone()), LONGEST, NOW);
+        let judged = Judged::of(
+            &record(Level::Warning, Duration::ZERO),
+            Ok(Some(report.clone())),
+            LONGEST,
+            NOW,
+        );
         assert_eq!(judged.level, Level::Critical);
         assert_eq!(judged.sentence(1), "/mail: the disk is full");
         assert_eq!(judged.level_of("work"), Some(Level::Warning));
 
         report.checks.push(report.checks[0].clone());
-        let judged = Judged::of(&Record::default(), Some(report), LONGEST, NOW);
+        let judged = Judged::of(&Record::default(), Ok(Some(report)), LONGEST, NOW);
         assert_eq!(judged.sentence(1), "the monitor has not looked yet");
     }
 }

@@ -23,9 +23,11 @@ use crate::endpoint::view::{
 use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::trend::Series;
 use crate::engine::watch::Level;
-use crate::engine::{Cause, Failure, Moment, SessionId, alert, printable};
+use crate::engine::{Cause, Moment, SessionId, alert, printable};
 use crate::ledger::FailureFilter;
-use crate::monitor::{DAY_STEP, DAY_STEPS, Days, HealthFiles, Measured, TrendsFile, add, measure};
+use crate::monitor::{
+    DAY_STEP, DAY_STEPS, Days, Health, HealthFiles, Measured, TrendsFile, add, measure,
+};
 use crate::telemetry::{self, Input};
 use crate::worker::{RealWorld, World};
 
@@ -72,10 +74,14 @@ impl Board {
     fn gather(&self, now: Moment) -> Result<Snapshot, Trouble> {
         let ground = self.ground();
         let files = HealthFiles::new(&ground.state_dir);
-        let health = files.health.look()?.and_then(Result::ok).unwrap_or_default();
-        let alerts = files.alerts.look()?.and_then(Result::ok).unwrap_or_default();
-        let degradation = files.degradation.look()?.and_then(Result::ok).unwrap_or_default();
-        let judged = Judged::new(&ground, health.report, now);
+        let health = files.health.told();
+        let (alerts, alerts_untold) = or_why(files.alerts.told());
+        let (degradation, degradation_untold) = or_why(files.degradation.told());
+        let (providers, report) = match health {
+            Ok(Health { providers, report, .. }) => (providers, Ok(report)),
+            Err(why) => (Vec::new(), Err(why)),
+        };
+        let judged = Judged::new(&ground, report, now);
         let circuits = Remarks::look(&ground, now);
         let Figures { sources, quotas } = Figures::look(&ground, &circuits, &judged, now)?;
         let trends = self.trends(&ground, &measured(&sources, &quotas), now);
@@ -90,10 +96,12 @@ impl Board {
             looked_at: judged.looked_at,
             checks: judged.checks,
             sources,
-            providers: health.providers.into_iter().map(provider).collect(),
+            providers: providers.into_iter().map(provider).collect(),
             quotas,
             alerts: alerts.all().iter().rev().map(alert).collect(),
+            alerts_untold,
             degradation,
+            degradation_untold,
             trends,
         })
     }
@@ -219,18 +227,25 @@ fn figure(number: f64) -> f32 {
     number as f32
 }
 
+/// What was told, or nothing and why.
+fn or_why<T: Default>(told: Result<T, String>) -> (T, Option<String>) {
+    match told {
+        Ok(told) => (told, None),
+        Err(why) => (T::default(), Some(why)),
+    }
+}
+
 /// The lines of everything that is measured now. Those of the day may be missing, for a reason that is told.
 fn trends(
     recent: &mut Days,
-    day: Result<Days, Failure>,
+    day: Result<Days, String>,
     measured: &Measured,
     now: Moment,
 ) -> Trends {
     let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
     add(&mut recent.rates, &measured.rates, fresh, now);
     add(&mut recent.quotas, &measured.quotas, fresh, now);
-    let untold = day.as_ref().err().map(|failure| printable(&failure.detail));
-    let day = day.unwrap_or_default();
+    let (day, untold) = or_why(day);
     Trends {
         rates: joined(&recent.rates, day.rates),
         quotas: joined(&recent.quotas, day.quotas),
@@ -239,8 +254,8 @@ fn trends(
 }
 
 /// The lines of the last day, without those that cannot be of it: the file may say anything.
-fn day(file: &TrendsFile, now: Moment) -> Result<Days, Failure> {
-    let mut days = file.look()?;
+fn day(file: &TrendsFile, now: Moment) -> Result<Days, String> {
+    let mut days = file.told()?;
     let nothing = BTreeMap::new();
     add(&mut days.rates, &nothing, empty_day, now);
     add(&mut days.quotas, &nothing, empty_day, now);
@@ -290,7 +305,9 @@ fn blind(why: &str, now: Moment) -> Snapshot {
         providers: Vec::new(),
         quotas: Vec::new(),
         alerts: Vec::new(),
+        alerts_untold: None,
         degradation: History::default(),
+        degradation_untold: None,
         trends: Trends::default(),
     }
 }
@@ -310,14 +327,13 @@ mod tests {
     fn a_day_that_cannot_be_read_hides_nothing_else_and_says_why() {
         let measured =
             Measured { rates: [("work".to_owned(), 1.5)].into(), quotas: BTreeMap::new() };
-        let failure = Failure::new(Cause::Storage, "cannot read trends.json: input/output error");
+        let told = "cannot read trends.json: input/output error";
 
-        let trends = trends(&mut Days::default(), Err(failure), &measured, NOW);
+        let trends = trends(&mut Days::default(), Err(told.to_owned()), &measured, NOW);
 
         let work = &trends.rates["work"];
         assert_eq!(work.recent.until(NOW).last(), Some(&Some(1.5)));
         assert_eq!(work.day.until(NOW), vec![None; DAY_STEPS]);
-        let told = "cannot read trends.json: input/output error";
         assert_eq!(trends.untold.as_deref(), Some(told));
     }
 

@@ -25,7 +25,9 @@ pub(super) fn alerts(snapshot: &Snapshot, focus: &Focus) -> Markup {
                     (choice(focus, Some(severity), number))
                 }
             }
-            @if shown.is_empty() {
+            @if let Some(why) = &snapshot.alerts_untold {
+                p .note { "The alerts are missing: " (why) }
+            } @else if shown.is_empty() {
                 p .note { @if snapshot.alerts.is_empty() { "There was none." } @else { "None of this severity." } }
             }
             ol .timeline { @for alert in shown.iter().take(SHOWN_MAX) { (entry(alert, snapshot.at)) } }

@@ -19,7 +19,7 @@ pub(super) fn grid(snapshot: &Snapshot) -> Markup {
     html! {
         section #providers aria-labelledby="providers-title" {
             h2 #providers-title { "Providers" }
-            @if snapshot.providers.is_empty() { p .note { "None was judged yet." } }
+            @if snapshot.providers.is_empty() { p .note { "None is judged." } }
             ul .tiles { @for provider in &snapshot.providers { (tile(provider)) } }
         }
     }
@@ -52,7 +52,9 @@ pub(super) fn heat(snapshot: &Snapshot) -> Markup {
     html! {
         section #heat aria-labelledby="heat-title" {
             h2 #heat-title { "Degradation over 24 hours" }
-            @if snapshot.degradation.scores.is_empty() {
+            @if let Some(why) = &snapshot.degradation_untold {
+                p .note { "The last day is missing: " (why) }
+            } @else if snapshot.degradation.scores.is_empty() {
                 p .note { "Nothing is known of the last day yet." }
             } @else {
                 div .scroll tabindex="0" role="region" aria-labelledby="heat-title" {

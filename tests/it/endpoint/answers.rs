@@ -237,9 +237,12 @@ fn of_many_quotas_some_are_drawn_and_all_are_listed() {
 }
 
 #[test]
-fn a_day_that_is_missing_is_told_beside_the_rest() {
+fn what_is_missing_is_told_beside_the_rest() {
     let mut snapshot = storm();
     snapshot.trends.untold = Some("cannot read trends.json: <EIO>".to_owned());
+    snapshot.alerts_untold = Some("alerts.json cannot be read: <cut>".to_owned());
+    snapshot.alerts.clear();
+    snapshot.degradation_untold = Some("degradation.json cannot be read: <cut>".to_owned());
     let stage = Stage::show(snapshot);
 
     let page = stage.get("/").body;
@@ -249,6 +252,19 @@ fn a_day_that_is_missing_is_told_beside_the_rest() {
     assert!(page.contains(told) && page.contains("id=\"source-work\""), "{page}");
     assert_eq!(trends["untold"], "cannot read trends.json: <EIO>");
     assert!(trends["rates"]["work"].is_object(), "{trends}");
+    for (told, path, key, why) in [
+        ("alerts are missing", "alerts", "untold", "alerts.json cannot be read: <cut>"),
+        ("alerts are missing", "overview", "alerts_untold", "alerts.json cannot be read: <cut>"),
+        ("last day is missing", "degradation", "untold", "degradation.json cannot be read: <cut>"),
+    ] {
+        assert!(
+            page.contains(&format!(
+                "The {told}: {}",
+                why.replace('<', "&lt;").replace('>', "&gt;")
+            ))
+        );
+        assert_eq!(stage.get(&format!("/api/health/{path}")).json()[key], why);
+    }
 }
 
 #[test]

@@ -97,6 +97,8 @@ pub(crate) fn calm() -> Snapshot {
         quotas: Vec::new(),
         alerts: Vec::new(),
         degradation: History::default(),
+        degradation_untold: None,
+        alerts_untold: None,
         trends: cynosure::endpoint::view::Trends::default(),
     }
 }
@@ -142,6 +144,8 @@ pub(crate) fn storm() -> Snapshot {
         quotas: vec![quota, learned],
         alerts: alerts(),
         degradation: degradation(),
+        degradation_untold: None,
+        alerts_untold: None,
         ..calm()
     };
     storm.providers[2].breaker_says =
