@@ -193,6 +193,19 @@ fn locked_out(name: &str, shape: &Shape, seeds: RangeInclusive<u64>, bars: [(Spe
     }
 }
 
+/// Many tries draw it out to more than an hour, which is paid once.
+#[test]
+fn a_lock_out_of_a_quarter_of_an_hour_costs_one_morning() {
+    let lock = 15 * MINUTE;
+    for quota in [19, 600] {
+        let restart = Restart::ByAnyRequest;
+        let shape = Shape::LockOut { quota, window: MINUTE, lock, restart };
+        let trial = Trial { lasts: 24 * HOUR, ..trial(&shape, Speech::Nothing, 1) };
+        let bar = Bar { share: 0.91, throttled: 45 };
+        measure(&format!("{quota} per min, lock-out"), &trial, &bar);
+    }
+}
+
 #[test]
 fn a_lock_out_of_seconds_is_met_as_often_as_a_limit_is_looked_for() {
     let lock = 3 * TEN_SECONDS;

@@ -1,5 +1,7 @@
 //! What one process leaves to the next, or to another at its side.
 
+use std::time::Duration;
+
 use crate::engine::quota::learn::Learner;
 use crate::engine::quota::pace::Pace;
 use crate::engine::quota::{
@@ -39,7 +41,8 @@ impl Quota {
             due = due.moved(back);
         }
         self.pace = Pace::recall(due.min(now.after(self.policy.max_wait)));
-        self.ladder.adopt(memory.ladder_from, memory.ladder_tries, now);
+        let longer = memory.ladder_longer.map(Duration::from_millis);
+        self.ladder.adopt(memory.ladder_from, longer, memory.ladder_tries, now);
         self.learner.adopt(Learner::recall(&memory.learned, age, now));
         self.counted.share(now);
         self.told = memory.told.map(Rate::per_second);
@@ -76,6 +79,7 @@ impl Quota {
             paced_until: Some(self.pace.due().0),
             told: self.told.map(Rate::get),
             ladder_from: self.ladder.from,
+            ladder_longer: self.ladder.longer.and_then(|hold| u64::try_from(hold.as_millis()).ok()),
             ladder_tries: self.ladder.tries,
             learned: self.learner.memory(),
             limits: self.limits_known().iter().map(LimitMemory::from).collect(),

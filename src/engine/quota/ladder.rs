@@ -7,11 +7,12 @@ use crate::engine::{Draw, Moment};
 /// The first holds, in seconds. The first is short, since most limiters accept the next request very
 /// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
 /// the windows that people give their limits: 10 s, 30 s, one minute and two.
-const STEPS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, 300];
+const STEPS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, LAST_STEP];
 
 const STEPS_COUNT: u32 = 8;
 
-const LAST: Duration = Duration::from_secs(STEPS[7]);
+const LAST_STEP: u64 = 300;
+const LAST: Duration = Duration::from_secs(LAST_STEP);
 
 /// So many short holds come first: next to a hold of minutes they cost little.
 const SHORT: u32 = 2;
@@ -42,6 +43,10 @@ pub(super) struct Ladder {
     pub(super) tries: u32,
     /// The step that last succeeded.
     pub(super) from: u32,
+    /// The hold that last succeeded, where it was longer than all steps.
+    pub(super) longer: Option<Duration>,
+    /// The hold that is being tried, without jitter.
+    hold: Option<Duration>,
     /// Series that are to begin with that step, since a short hold is probably in vain.
     wary: u32,
     /// How many such series a short hold in vain leads to.
@@ -55,19 +60,28 @@ impl Ladder {
         let waited = now.since(*self.began.get_or_insert(now));
         let step = self.step(self.tries);
         self.tries = self.tries.saturating_add(1);
+        let is_known = self.from + 1 >= STEPS_COUNT;
         let hold = match STEPS.get(step as usize) {
-            Some(&seconds) => Duration::from_secs(seconds),
             // What ended a lock-out before will probably end it again.
-            None if self.from + 1 >= STEPS_COUNT => LAST.max(waited / SHARE_LATER),
+            None | Some(&LAST_STEP) if is_known => {
+                self.longer.unwrap_or(LAST).max(waited / SHARE_LATER)
+            }
+            Some(&seconds) => Duration::from_secs(seconds),
             None if waited < WINDOW_PROBABLE => (waited / SHARE_IN_WINDOW).max(SHORTEST_LATER),
             None => LAST.max(waited / SHARE_LATER),
         };
-        hold.min(longest).mul_f64(1.0 + MARGIN.0 + MARGIN.1 * draw.share())
+        let hold = hold.min(longest);
+        self.hold = Some(hold);
+        hold.mul_f64(1.0 + MARGIN.0 + MARGIN.1 * draw.share())
     }
 
     /// Takes up a series where another process left it.
-    pub(super) fn adopt(&mut self, from: u32, tries: u32, now: Moment) {
+    pub(super) fn adopt(&mut self, from: u32, longer: Option<Duration>, tries: u32, now: Moment) {
         self.from = from.min(STEPS_COUNT - 1);
+        self.longer = longer;
+        if self.tries != tries {
+            self.hold = None;
+        }
         self.tries = tries;
         self.began = self.began.or(Some(now)).filter(|_| tries > 0);
     }
@@ -78,6 +92,10 @@ impl Ladder {
             return;
         }
         let last = self.step(self.tries - 1).min(STEPS_COUNT - 1);
+        // One that another process tried is not known.
+        if let Some(hold) = self.hold.take() {
+            self.longer = Some(hold).filter(|hold| *hold > LAST);
+        }
         match (self.begins_short(), self.tries) {
             (true, tries) if tries <= SHORT => self.from = self.from.saturating_sub(2),
             (true, _) => {
@@ -144,6 +162,28 @@ mod tests {
             .collect();
 
         assert_eq!(begins, [1, 30, 1, 30, 30, 1, 30, 30, 30]);
+    }
+
+    #[test]
+    fn a_hold_longer_than_all_steps_is_the_first_long_one_of_the_next_series() {
+        let mut ladder = Ladder::default();
+        let mut now = Moment(0);
+        let mut hold = |ladder: &mut Ladder| {
+            let hold = ladder.next(HOUR, now, Draw(0));
+            now = now.after(hold);
+            hold.as_secs()
+        };
+        // A lock-out of a quarter of an hour, which every try begins anew.
+        while hold(&mut ladder) < 900 {}
+        ladder.succeeded();
+
+        assert_eq!([hold(&mut ladder), hold(&mut ladder)], [1, 2]);
+        let known = hold(&mut ladder);
+
+        assert!((900..1200).contains(&known), "{known}");
+        let mut restarted = Ladder::default();
+        restarted.adopt(ladder.from, ladder.longer, ladder.tries, now);
+        assert!(restarted.next(HOUR, now, Draw(0)).as_secs() >= known);
     }
 
     #[test]

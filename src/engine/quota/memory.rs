@@ -24,6 +24,8 @@ pub struct Memory {
     /// The step at which holds without a word begin, and how many came in this series.
     pub ladder_from: u32,
     pub ladder_tries: u32,
+    /// The hold longer than all steps that last succeeded, in milliseconds.
+    pub ladder_longer: Option<u64>,
     pub learned: LearnerMemory,
     /// The limits as last read, for people: the next reply tells what is in force.
     pub limits: Vec<LimitMemory>,

@@ -69,6 +69,10 @@ const COST_LOCKED_MAX: f64 = 0.05;
 /// are met, and one of an hour is not met for a guess.
 const COST_SEARCH_MAX: Duration = Duration::from_secs(1200);
 
+/// The same where no usual window ended with the hold, and so a lock-out did, which our own tries may have drawn out
+/// as they will not the next one.
+const COST_SEARCH_LOCKED_MAX: Duration = Duration::from_secs(5400);
+
 /// Nor is the first one further away than this, if it is for much.
 const INTERVAL_BOLD: Duration = Duration::from_secs(600);
 
@@ -321,7 +325,9 @@ impl Learner {
             self.stage = Stage::Slow { rate: careful.max(Rate::per_second(FIRST)), successes: 0 };
             self.plan(now);
         } else if is_search {
-            self.search(now);
+            let was_lock_out = !spans::is_near_usual(earliest, latest);
+            let cost_max = if was_lock_out { COST_SEARCH_LOCKED_MAX } else { COST_SEARCH_MAX };
+            self.search(cost_max, now);
         } else {
             self.settle(now);
         }
@@ -393,7 +399,7 @@ impl Learner {
             self.bad = None;
         }
         if self.bad.is_some() {
-            self.search(now);
+            self.search(COST_SEARCH_MAX, now);
         } else {
             self.probe(now);
         }
@@ -402,11 +408,11 @@ impl Learner {
     /// Tries a likely rate at once, since the hold may have been a lock-out, far longer than the window;
     /// settles when none is left. Each that holds leads to a faster one, and each that fails to a slower
     /// one, so that one refusal more is all that most windows cost.
-    fn search(&mut self, now: Moment) {
+    fn search(&mut self, cost_max: Duration, now: Moment) {
         self.settle(now);
         let bounds = self.burst.zip(self.good).zip(self.bad);
         let likely = bounds.and_then(|((burst, good), bad)| spans::searched_rate(burst, good, bad));
-        if let Some(likely) = likely.filter(|_| self.cost <= COST_SEARCH_MAX) {
+        if let Some(likely) = likely.filter(|_| self.cost <= cost_max) {
             self.attempt(likely, now);
         }
     }

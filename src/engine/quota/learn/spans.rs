@@ -15,6 +15,9 @@ const SPANS: [f64; 11] =
 /// try that they come last; and few limits by the second lock anyone out.
 const SEARCHED: [f64; 4] = [60.0, 30.0, 10.0, 300.0];
 
+/// The share by which what ended is found off its window at most.
+const NEAR: f64 = 0.005;
+
 /// Replies come by this many seconds sooner or later than others, which matters the less the longer the window.
 const UNSTEADINESS: f64 = 0.6;
 
@@ -23,6 +26,12 @@ pub(super) fn between(earliest: Duration, latest: Duration) -> Option<Duration> 
     let (earliest, latest) = (earliest.as_secs_f64(), latest.as_secs_f64());
     let found = SPANS.iter().find(|span| **span > earliest * 0.999 && **span <= latest)?;
     (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
+}
+
+/// Whether a usual window may have ended between the two, or next to them.
+pub(super) fn is_near_usual(earliest: Duration, latest: Duration) -> bool {
+    let near = earliest.as_secs_f64() * (1.0 - NEAR)..=latest.as_secs_f64() * (1.0 + NEAR);
+    SPANS.iter().any(|span| near.contains(span))
 }
 
 /// Returns the multiple of a usual window that ended between the two, if any did.
@@ -75,6 +84,18 @@ mod tests {
         assert_eq!(between(seconds(3450), seconds(3750)), Some(seconds(3600)));
         assert_eq!(between(seconds(3610), seconds(3750)), None, "none lies in it");
         assert_eq!(between(seconds(50), seconds(60)), None, "no doubt is left");
+    }
+
+    #[test]
+    fn a_lock_out_ends_with_no_usual_window() {
+        let seconds = Duration::from_secs;
+        assert!(is_near_usual(seconds(3450), seconds(3750)));
+        assert!(is_near_usual(seconds(3601), seconds(3602)), "a reply came late");
+        assert!(
+            !is_near_usual(seconds(1831), seconds(1831)),
+            "half an hour after the first refusal"
+        );
+        assert!(!is_near_usual(seconds(3700), seconds(4630)));
     }
 
     #[test]
