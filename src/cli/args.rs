@@ -106,6 +106,9 @@ pub(super) struct RunArgs {
     /// Extract what is new now, then leave
     #[arg(long)]
     pub once: bool,
+    /// Append what the server of one source answers to this trace, for `simulate FILE.jsonl`
+    #[arg(long, value_name = "FILE.jsonl", value_parser = trace)]
+    pub record: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +125,9 @@ pub(super) struct DemoArgs {
     /// Another number makes other mail
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// Append what the server answers to this trace, for `simulate FILE.jsonl`
+    #[arg(long, value_name = "FILE.jsonl", value_parser = trace, conflicts_with = "serve")]
+    pub record: Option<PathBuf>,
     /// Only serve the mailbox, and print a configuration that extracts it
     #[arg(long)]
     pub serve: bool,
@@ -356,6 +362,15 @@ pub(super) enum ConfigCommand {
 fn cause() -> impl TypedValueParser<Value = Cause> {
     PossibleValuesParser::new(Cause::ALL.map(Cause::name))
         .map(|name| Cause::from_name(&name).unwrap_or(Cause::Unknown))
+}
+
+/// Reads where a trace is recorded.
+fn trace(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let is_one = path.extension().is_some_and(|extension| extension == "jsonl");
+    is_one
+        .then_some(path)
+        .ok_or_else(|| "`simulate` knows a trace by a name that ends in .jsonl".to_owned())
 }
 
 /// The longest time a breaker is opened for; longer is until a person closes it.

@@ -11,6 +11,7 @@ use crate::cli::logging;
 use crate::cli::place::{Ground, source_dir};
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::recording::Recording;
 use crate::cli::run::{Chosen, run_all};
 use crate::config::{Environment, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
@@ -30,6 +31,7 @@ pub(super) fn demo(common: &Common, args: &DemoArgs) -> ExitCode {
 
 /// Serves the mailbox and extracts it, as a person would with a real one.
 fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
+    let recording = args.record.as_deref().map(Recording::start).transpose()?;
     let dir = folder(&args.dir)?;
     let demo = start(args, &dir)?;
     let config_file = dir.join("config.toml");
@@ -48,7 +50,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
     let ground = Ground { config_file, state_dir, environment, loaded };
-    let exit = run_all(ground, Chosen::Named(vec![name]), Mode::UntilDone, &screen);
+    let exit = run_all(ground, Chosen::Named(vec![name]), Mode::UntilDone, recording, &screen);
     demo.stop();
 
     out(format!("\nThe mail is in {}.", archive.display()));

@@ -31,6 +31,7 @@ mod plot;
 mod print;
 mod progress;
 mod quotas;
+mod recording;
 mod requeue;
 mod reset;
 mod run;

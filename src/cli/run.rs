@@ -1,5 +1,6 @@
 //! `run`: all sources of the configuration, side by side, until there is nothing more to do.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,9 +23,12 @@ use crate::cli::logging;
 use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
+use crate::cli::recording::Recording;
 use crate::cli::signals::{Asked, Ears, Renewal, listen};
+use crate::cli::trouble::{Trouble, end};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
+use crate::source::Recorder;
 use crate::systemd::{Notifier, Word};
 use crate::worker::{
     self, AskRestart, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet,
@@ -41,10 +45,27 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
         Ok(chosen) => chosen,
         Err(why) => return fail(Exit::Configuration, why).into(),
     };
+    let recording = match recording(args.record.as_deref(), &chosen) {
+        Ok(recording) => recording,
+        Err(trouble) => return end(Err(trouble)),
+    };
     let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
     logging::start(common, &ground.environment, &screen);
     let mode = if args.once { Mode::Once } else { Mode::Keep };
-    run_all(ground, chosen, mode, &screen).into()
+    run_all(ground, chosen, mode, recording, &screen).into()
+}
+
+/// Begins the trace that was asked for. It tells of one server, as one client finds it.
+fn recording(path: Option<&Path>, chosen: &Chosen) -> Result<Option<Recording>, Trouble> {
+    let Some(path) = path else { return Ok(None) };
+    if let [one, _, ..] = chosen.names() {
+        return Err(Trouble::Usage(format!(
+            "a trace is of one source, and {} would run; name one, as in `cynosure run {one} --record {}`",
+            chosen.names().len(),
+            path.display()
+        )));
+    }
+    Recording::start(path).map(Some).map_err(|why| Trouble::new(Exit::Other, why))
 }
 
 /// The sources that run.
@@ -80,7 +101,13 @@ fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
 }
 
 /// Runs the sources on a runtime of their own and tells how each ended.
-pub(super) fn run_all(ground: Ground, chosen: Chosen, mode: Mode, screen: &Screen) -> Exit {
+pub(super) fn run_all(
+    ground: Ground,
+    chosen: Chosen,
+    mode: Mode,
+    recording: Option<Recording>,
+    screen: &Screen,
+) -> Exit {
     // One thread: the work is waiting; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
@@ -89,9 +116,13 @@ pub(super) fn run_all(ground: Ground, chosen: Chosen, mode: Mode, screen: &Scree
     };
     let supervised = ground.environment.get("INVOCATION_ID").is_some()
         && ground.environment.get("NOTIFY_SOCKET").is_some();
-    let exit = LocalSet::new().block_on(&runtime, all(ground, chosen, mode, supervised, screen));
+    let recorder = recording.as_ref().map(Recording::recorder).unwrap_or_default();
+    let work = all(ground, chosen, mode, supervised, recorder, screen);
+    let exit = LocalSet::new().block_on(&runtime, work);
     // A credential command that hangs must not hold up the end.
     runtime.shutdown_background();
+    let recorded = recording.and_then(Recording::close).filter(|_| screen.is_wanted());
+    recorded.into_iter().for_each(note);
     exit
 }
 
@@ -100,6 +131,7 @@ async fn all(
     chosen: Chosen,
     mode: Mode,
     supervised: bool,
+    recorder: Recorder,
     screen: &Screen,
 ) -> Exit {
     let names = chosen.names();
@@ -123,7 +155,7 @@ async fn all(
     if supervised {
         guard(&ground, &board, &notifier, ask.clone());
     }
-    let company = Company::new(&ground, names, mode, supervised, ask, screen);
+    let company = Company::new(&ground, names, mode, supervised, ask, recorder, screen);
     let mut followed = Vec::new();
     let sources = FuturesUnordered::new();
     for name in names {
@@ -163,6 +195,7 @@ struct Company<'a> {
     outlet: Outlet,
     breakers: Rc<Breakers>,
     traces: Traces,
+    recorder: Recorder,
     screen: &'a Screen,
     is_alone: bool,
 }
@@ -174,6 +207,7 @@ impl<'a> Company<'a> {
         mode: Mode,
         supervised: bool,
         ask: Option<AskRestart>,
+        recorder: Recorder,
         screen: &'a Screen,
     ) -> Self {
         let is_alone = names.len() == 1;
@@ -186,7 +220,19 @@ impl<'a> Company<'a> {
         let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
         let (outlet, breakers) = (Outlet::default(), breakers(ground));
         let traces = Traces::open(ground);
-        Self { ground, mode, supervision, ask, gates, outlet, breakers, traces, screen, is_alone }
+        Self {
+            ground,
+            mode,
+            supervision,
+            ask,
+            gates,
+            outlet,
+            breakers,
+            traces,
+            recorder,
+            screen,
+            is_alone,
+        }
     }
 
     fn start(
@@ -214,6 +260,7 @@ impl<'a> Company<'a> {
             seat: board.seat(name.as_str()),
             secret: LastSecret::default(),
             tracer: self.traces.of(name.as_str()),
+            recorder: self.recorder.clone(),
         };
         let (view, views) = watch::channel(View::unknown());
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());

@@ -52,7 +52,7 @@ pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
 pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
-pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, masked};
+pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, is_secret_header, masked};
 pub use self::restart::{Grant, Looping, Restarts};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,

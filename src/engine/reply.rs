@@ -57,7 +57,7 @@ impl RecordedReply {
             let is_known = HEADERS.contains(&name)
                 || HEADER_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
                 || named.contains(&name);
-            is_known && !SECRET_HEADERS.contains(&name)
+            is_known && !is_secret_header(name)
         };
         let kept = reply.headers.iter().filter(|(name, _)| may_keep(name)).take(HEADERS_KEPT);
         let headers = kept.map(|(name, value)| {
@@ -73,6 +73,12 @@ impl RecordedReply {
             body: kept.to_owned(),
         }
     }
+}
+
+/// Whether a header, by its name in lower case, is never kept nor shown, whatever it is wanted for.
+#[must_use]
+pub fn is_secret_header(name: &str) -> bool {
+    SECRET_HEADERS.contains(&name)
 }
 
 /// Returns text without the secrets in it.

@@ -16,7 +16,7 @@ pub use self::client::run;
 pub use self::limiter::{Limiter, Renewal, Restart, Ruling, Shape, Speech};
 pub use self::mistakes::FileError;
 pub use self::scenario::{Bound, Scenario, find, shipped};
-pub use self::trace::{Answer, Served, Trace, Traced};
+pub use self::trace::{Answer, Served, TRACE_BYTES_MAX, Trace, Traced};
 
 /// A client, a server, and how long they have.
 #[derive(Clone, Debug, PartialEq)]

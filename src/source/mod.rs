@@ -10,8 +10,10 @@ pub mod credential;
 pub mod http;
 pub mod jmap;
 mod meter;
+mod recorder;
 
 pub use self::meter::Meter;
+pub use self::recorder::{Heard, Recorder};
 
 use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
 

@@ -10,10 +10,10 @@ use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
 use crate::engine::{Machine, Moment, State};
-use crate::source::Meter;
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
+use crate::source::{Meter, Recorder};
 use crate::systemd::RestartsFile;
 use crate::worker::breakers::Circuits;
 use crate::worker::driver::{Ended, Opening, Parts, Stop, drive};
@@ -115,12 +115,7 @@ pub(super) async fn live(
     let opening = opening(task, source, birth, &machine).await;
     let egress = egress(task, settings).await?;
     let (meter, proxies) = (Meter::new(figures), egress.health());
-    let access = Access {
-        environment: &task.environment,
-        secret: &task.secret,
-        gates: &task.gates,
-        meter: &meter,
-    };
+    let access = Access::of(task, &meter);
     let client = jmap_source(access, settings, source, &retries, egress)?;
     task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
@@ -217,6 +212,19 @@ pub(super) struct Access<'a> {
     pub(super) secret: &'a LastSecret,
     pub(super) gates: &'a Gates<RealWorld>,
     pub(super) meter: &'a Meter,
+    pub(super) recorder: &'a Recorder,
+}
+
+impl<'a> Access<'a> {
+    fn of(task: &'a Task, meter: &'a Meter) -> Self {
+        Self {
+            environment: &task.environment,
+            secret: &task.secret,
+            gates: &task.gates,
+            meter,
+            recorder: &task.recorder,
+        }
+    }
 }
 
 pub(super) fn jmap_source(
@@ -226,7 +234,7 @@ pub(super) fn jmap_source(
     retries: &Retries,
     egress: Egress,
 ) -> Result<Jmap, Refusal> {
-    let request = &settings.request;
+    let (request, provider) = (&settings.request, settings.provider(&source.provider));
     let (auth, secret) = match &source.auth {
         Auth::Basic { username, password } => {
             (jmap::Auth::Basic { username: username.clone() }, password.clone())
@@ -240,7 +248,7 @@ pub(super) fn jmap_source(
         mailboxes: source.mailboxes.clone(),
         since: source.since,
         page_size_max: PAGE_SIZE_MAX,
-        concurrency: settings.provider(&source.provider).concurrency,
+        concurrency: provider.concurrency,
         limits: Limits {
             retry: retries.request.clone(),
             connect_timeout: request.connect_timeout,
@@ -253,6 +261,7 @@ pub(super) fn jmap_source(
         error_rules: settings.error_rules(&source.provider).to_vec(),
         egress,
         meter: access.meter.clone(),
+        recorder: access.recorder.of(&provider.headers),
     };
     let (last, environment) = (access.secret.clone(), access.environment.clone());
     let credential = Credential::new(move || {

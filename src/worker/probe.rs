@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::{Environment, Settings, Source as Configured};
 use crate::disk::{MemoryDisk, SharedFile};
 use crate::engine::{Cause, Failure};
-use crate::source::{Meter, Source};
+use crate::source::{Meter, Recorder, Source};
 use crate::worker::egress::Outlet;
 use crate::worker::gate::Gates;
 use crate::worker::life::{Access, LastSecret, jmap_source};
@@ -31,8 +31,9 @@ pub async fn probe(
     let quotas = SharedFile::alone_on(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let gates = Gates::new(Rc::new(RealWorld), quotas);
     let secret = LastSecret::default();
-    let meter = Meter::default();
-    let access = Access { environment, secret: &secret, gates: &gates, meter: &meter };
+    let (meter, recorder) = (Meter::default(), Recorder::default());
+    let access =
+        Access { environment, secret: &secret, gates: &gates, meter: &meter, recorder: &recorder };
     let client = jmap_source(access, settings, source, &Retries::new(settings), egress);
     let client = client.map_err(|refusal| Failure::new(Cause::Unknown, refusal.to_string()))?;
     match tokio::time::timeout(limit, client.pin()).await {

@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
 use crate::engine::{Grant, Looping, Moment, RestartCause, Time};
+use crate::source::Recorder;
 use crate::systemd::RestartsFile;
 use crate::worker::breakers::Breakers;
 use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
@@ -54,6 +55,7 @@ pub struct Task {
     pub seat: Seat,
     pub secret: LastSecret,
     pub tracer: Tracer,
+    pub recorder: Recorder,
 }
 
 /// The configuration as it was read for all sources: at the start, and whenever a person asks.

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use cynosure::source::Meter;
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{Egress, OpenGate};
 use cynosure::source::jmap::{Auth, Jmap, Options};
+use cynosure::source::{Meter, Recorder};
 use serde_json::{Value, json};
 
 use crate::hostile::{Act, Asked, Hostile, plain};
@@ -95,7 +95,7 @@ impl Mailbox {
         self.created.push(id.to_owned());
     }
 
-    fn answer(&mut self, asked: &Asked) -> Vec<u8> {
+    pub(crate) fn answer(&mut self, asked: &Asked) -> Vec<u8> {
         if let Some((path, answer)) = &self.instead
             && asked.path().starts_with(path)
         {
@@ -218,6 +218,7 @@ impl Served {
             error_rules: Vec::new(),
             egress: Egress::Direct,
             meter: Meter::default(),
+            recorder: Recorder::default(),
         }
     }
 

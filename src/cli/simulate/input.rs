@@ -8,13 +8,11 @@ use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::size;
 use crate::config::nearest;
-use crate::simulate::{Scenario, Trace, Traced, find as find_shipped, shipped};
+use crate::engine::quota::HeaderNames;
+use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
 
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
-
-/// A day at ten requests per second, with headers, is about as large.
-const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 pub(super) struct Input {
     pub(super) name: String,
@@ -23,11 +21,11 @@ pub(super) struct Input {
     pub(super) told: Vec<String>,
 }
 
-/// Finds what was named, by name or by path.
+/// Finds what was named, by name or by path. In a trace, headers may have `names` of their own.
 ///
 /// # Errors
 /// When there is none, or it is wrong: every mistake in it.
-pub(super) fn find(what: &str) -> Result<Input, Trouble> {
+pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
     let wrong = |why: String| Trouble::new(Exit::Configuration, why);
     if let Some(scenario) = find_shipped(what) {
         let scenario = scenario.map_err(|mistakes| wrong(mistakes.to_string()))?;
@@ -48,7 +46,7 @@ pub(super) fn find(what: &str) -> Result<Input, Trouble> {
     if Trace::is_named_so(path) {
         let text = read(path, TRACE_BYTES_MAX).map_err(wrong)?;
         let trace = Trace::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
-        let Traced { scenario, told } = trace.model();
+        let Traced { scenario, told } = trace.model(names);
         return Ok(Input { name, scenario, told });
     }
     let text = read(path, SCENARIO_BYTES_MAX).map_err(wrong)?;

@@ -41,8 +41,9 @@ pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Tro
         show(list())?;
         return Ok(Exit::Done);
     };
-    let input = input::find(what)?;
-    let policies = [policy::chosen(common, args)?, args.against.clone()];
+    let (chosen, header_names) = policy::chosen(common, args)?;
+    let input = input::find(what, &header_names)?;
+    let policies = [chosen, args.against.clone()];
     let step = step(&input.scenario);
     let runs = policies.map(|Policy { name, strategy, workers }| {
         let workers = workers.unwrap_or(input.scenario.workers);

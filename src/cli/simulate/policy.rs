@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::sources::ground;
 use crate::cli::trouble::Trouble;
 use crate::config::Settings;
-use crate::engine::quota::{QuotaMode, QuotaPolicy, Rate};
+use crate::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy, Rate};
 use crate::simulate::Strategy;
 use crate::worker::gate_rules;
 
@@ -81,13 +81,18 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
     Ok(Policy::new(text, Strategy::Quota(quota)))
 }
 
-/// The policy that is rehearsed: what was typed, else what is configured, else to follow.
-pub(super) fn chosen(common: &Common, args: &SimulateArgs) -> Result<Policy, Trouble> {
+/// The policy that is rehearsed: what was typed, else what is configured, else to follow. With it, what
+/// the configured provider calls its headers.
+pub(super) fn chosen(
+    common: &Common,
+    args: &SimulateArgs,
+) -> Result<(Policy, HeaderNames), Trouble> {
     if let Some(policy) = &args.policy {
-        return Ok(policy.clone());
+        return Ok((policy.clone(), HeaderNames::default()));
     }
     let Some(name) = &args.provider else {
-        return Ok(Policy::new("follow", Strategy::Quota(QuotaPolicy::default())));
+        let follow = Policy::new("follow", Strategy::Quota(QuotaPolicy::default()));
+        return Ok((follow, HeaderNames::default()));
     };
     let ground = ground(common)?;
     let settings = &ground.loaded.settings;
@@ -108,10 +113,11 @@ pub(super) fn chosen(common: &Common, args: &SimulateArgs) -> Result<Policy, Tro
 }
 
 /// What the configuration says for a provider.
-fn configured(settings: &Settings, name: &str) -> Policy {
+fn configured(settings: &Settings, name: &str) -> (Policy, HeaderNames) {
     let rules = gate_rules(settings, name);
     let workers = Some(rules.provider.concurrency);
-    Policy { name: name.to_owned(), strategy: Strategy::Quota(rules.policy), workers }
+    let strategy = Strategy::Quota(rules.policy);
+    (Policy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
 }
 
 fn rate_of(text: &str) -> Result<Rate, String> {

@@ -1,5 +1,7 @@
 //! Whatever a server answers.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -169,5 +171,20 @@ proptest! {
             quota = Quota::recall(policy.clone(), &memory, now);
             prop_assert_eq!(quota.held(now).map(|hold| hold.until), until);
         }
+    }
+
+    #[test]
+    fn what_is_public_says_the_same_of_limits(headers in prop::collection::vec(header(), 0..6)) {
+        // Each once: of what stands there twice, the lists go together and the last of the others counts.
+        let headers: BTreeMap<&str, &str> =
+            headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers.into_iter().collect();
+        let names = HeaderNames::default();
+        let kept = public(&headers, &names);
+        let kept: Vec<(&str, &str)> =
+            kept.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut whole = read(&headers, &names, START);
+        whole.limits.iter_mut().for_each(|limit| limit.partition = None);
+        prop_assert_eq!(read(&kept, &names, START), whole);
     }
 }

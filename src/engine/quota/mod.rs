@@ -48,7 +48,7 @@ use self::pace::Pace;
 use self::window::Context;
 
 pub use self::gate::{Hold, HoldReason};
-pub use self::headers::{HeaderNames, read};
+pub use self::headers::{HeaderNames, public, read};
 pub use self::learn::LearnerMemory;
 pub use self::memory::{HoldMemory, LimitMemory, Memory};
 pub use self::policy::{QuotaMode, QuotaPolicy};

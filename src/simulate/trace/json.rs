@@ -1,15 +1,53 @@
 //! Traces as JSON lines: an object for each answer.
 
+use std::time::Duration;
+
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{Mistake, nearest};
-use crate::simulate::trace::{AT, At, Lines, MS, STATUS, Written, status, took};
+use crate::engine::Moment;
+use crate::simulate::trace::{AT, At, Lines, MS, MS_MAX, STATUS, Written, status, took};
 
 const KEYS: [&str; 4] = ["at", "status", "ms", "headers"];
 
+/// An answer with the [`KEYS`], in their order.
+#[derive(Serialize)]
+struct Line {
+    at: Moment,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<f64>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    headers: Map<String, Value>,
+}
+
+/// Writes a line that [`read`] reads, with the line break at its end.
+pub(super) fn write(
+    at: Moment,
+    status: u16,
+    took: Option<Duration>,
+    headers: Vec<(String, String)>,
+) -> String {
+    let ms = took.map(|took| (took.as_secs_f64() * 10_000.0).round() / 10.0);
+    let headers = headers.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
+    let line = Line { at, status, ms: ms.filter(|ms| *ms <= MS_MAX), headers };
+    // Figures and texts can always be written.
+    let mut text = serde_json::to_string(&line).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
 pub(super) fn read(lines: &Lines, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Written> {
-    let numbered = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let numbered = (1..).zip(whole(text).lines()).filter(|(_, line)| !line.trim().is_empty());
     numbered.filter_map(|(number, line)| object(lines, number, line, mistakes)).collect()
+}
+
+/// All but a last line that breaks off, as after a power cut.
+fn whole(text: &str) -> &str {
+    let (before, last) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+    let read = serde_json::from_str::<Map<String, Value>>(last);
+    if read.is_err_and(|error| error.is_eof()) { before } else { text }
 }
 
 fn object(lines: &Lines, line: usize, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Written> {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use crate::config::{Mistake, Place};
+use crate::engine::Moment;
 use crate::simulate::FileError;
 
 pub use self::model::Traced;
@@ -23,6 +24,9 @@ pub use self::model::Traced;
 /// The longest pause between two answers, and so the latest time that is believed: beyond it the times are
 /// in another unit than seconds.
 const SPAN_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// The longest trace that is read, in bytes: a day at ten requests per second, with headers, is about as large.
+pub const TRACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The answers of one server to one client, in the order of time.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +112,19 @@ impl Trace {
         }
     }
 
+    /// Writes an answer as [`parse`](Self::parse) reads it, as a JSON line with its line break.
+    ///
+    /// Names of headers are lower-case, each there once.
+    #[must_use]
+    pub fn line(
+        at: Moment,
+        status: u16,
+        took: Option<Duration>,
+        headers: Vec<(String, String)>,
+    ) -> String {
+        json::write(at, status, took, headers)
+    }
+
     #[must_use]
     pub fn answers(&self) -> &[Answer] {
         &self.answers
@@ -127,7 +144,8 @@ impl Answer {
         match self.status {
             429 => Served::Throttled,
             403 | 503 if self.header("retry-after").is_some() => Served::Throttled,
-            0 | 408 | 425 | 500..=599 => Served::Failed,
+            // From 600 on it is like 500 (RFC 9110 §15).
+            0 | 408 | 425 | 500.. => Served::Failed,
             _ => Served::Accepted,
         }
     }
@@ -227,14 +245,14 @@ impl At {
 /// What each value must be, in the words of both forms.
 const AT: &str = "`at` is missing or no time; write \"2026-11-22T06:32:07.120Z\" or seconds";
 const STATUS: &str =
-    "`status` is missing or no status; write one from 100 to 599, or 0 for no answer";
+    "`status` is missing or no status; write one from 100 to 999, or 0 for no answer";
 const MS: &str = "`ms` is no time; write the milliseconds to the first byte, or leave it out";
 
 /// The longest time to an answer that is believed, in milliseconds.
 const MS_MAX: f64 = 3_600_000.0;
 
 fn status(number: u64) -> Option<u16> {
-    let known = number == 0 || (100..600).contains(&number);
+    let known = number == 0 || (100..1000).contains(&number);
     u16::try_from(number).ok().filter(|_| known)
 }
 

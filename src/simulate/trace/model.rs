@@ -43,11 +43,12 @@ struct Found {
 }
 
 impl Trace {
-    /// Makes up a server that does what the trace shows, and a client with as much to ask.
+    /// Makes up a server that does what the trace shows, and a client with as much to ask. The
+    /// server may have `names` of its own for its headers.
     #[must_use]
-    pub fn model(&self) -> Traced {
+    pub fn model(&self, names: &HeaderNames) -> Traced {
         let answers = self.answers();
-        let signals: Vec<Signals> = answers.iter().map(signals).collect();
+        let signals: Vec<Signals> = answers.iter().map(|answer| signals(answer, names)).collect();
         let outages = outages(answers);
         let count = |served| answers.iter().filter(|answer| answer.served() == served).count();
         let accepted = count(Served::Accepted);
@@ -88,10 +89,10 @@ impl Trace {
     }
 }
 
-fn signals(answer: &Answer) -> Signals {
+fn signals(answer: &Answer, names: &HeaderNames) -> Signals {
     let headers: Vec<(&str, &str)> =
         answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    read(&headers, &HeaderNames::default(), moment(answer))
+    read(&headers, names, moment(answer))
 }
 
 /// When an answer came, in a count that any other answer of the trace shares.

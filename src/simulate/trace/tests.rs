@@ -5,8 +5,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::Moment;
-use crate::engine::quota::ResetMeaning;
+use crate::engine::quota::{HeaderNames, ResetMeaning};
 use crate::simulate::{Bound, Limiter, Outage, Renewal, Shape, Speech};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -57,6 +56,19 @@ fn both_forms_say_the_same() {
 }
 
 #[test]
+fn a_last_line_that_breaks_off_is_left_out_and_any_other_is_a_mistake() {
+    let whole = "{\"at\": 1, \"status\": 200}\n";
+    let answers = |text: &str| read("t.jsonl", text).map(|trace| trace.answers().len());
+
+    assert_eq!(answers(&format!("{whole}{whole}")), Ok(2));
+    assert_eq!(answers(&format!("{whole}{}", whole.trim_end())), Ok(2));
+    for cut in 1..whole.len() - 1 {
+        assert_eq!(answers(&format!("{whole}{}", &whole[..cut])), Ok(1), "{cut}");
+        assert!(answers(&format!("{}\n{whole}", &whole[..cut])).is_err(), "{cut}");
+    }
+}
+
+#[test]
 fn seconds_may_begin_anywhere_and_come_out_of_order() {
     let trace = read("t.csv", "at,status\n1000.5,200\n1000,429\n").unwrap();
 
@@ -70,18 +82,18 @@ fn every_mistake_is_told_with_its_line() {
 nonsense
 {\"at\": -1, \"stats\": 200}
 {\"at\": \"2026-11-22T06:32:09Z\", \"status\": 200}
-{\"at\": 2, \"status\": 777, \"ms\": -1, \"headers\": []}
+{\"at\": 2, \"status\": 1777, \"ms\": -1, \"headers\": []}
 {\"at\": 1e12, \"status\": 200}
 ";
     insta::assert_snapshot!(read("t.jsonl", text).unwrap_err(), @r#"
         t.jsonl:2:2: not a JSON object; write {"at": …, "status": …} on one line
         t.jsonl:3:1: `at` is missing or no time; write "2026-11-22T06:32:07.120Z" or seconds
-        t.jsonl:3:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        t.jsonl:3:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
         t.jsonl:3:1: unknown key `stats`; did you mean `status`?
         t.jsonl:4:1: `at` is a date in one line and a number in another; write one of them
         t.jsonl:5:1: `headers` is no object of texts; write {"name": "value"}
         t.jsonl:5:1: `ms` is no time; write the milliseconds to the first byte, or leave it out
-        t.jsonl:5:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        t.jsonl:5:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
         t.jsonl:6:1: `at` is more than a year after the first answer; write seconds, or dates
         9 mistakes in the trace
         "#);
@@ -91,7 +103,7 @@ nonsense
         t.csv:3:1: it has not as many values as the first line has names, or an open quote
         t.csv:4:1: `at` is missing or no time; write "2026-11-22T06:32:07.120Z" or seconds
         t.csv:4:1: `ms` is no time; write the milliseconds to the first byte, or leave it out
-        t.csv:4:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        t.csv:4:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
         5 mistakes in the trace
         "#);
     insta::assert_snapshot!(read("t.csv", "time,status\n1,200\n").unwrap_err(), @r#"
@@ -110,7 +122,8 @@ fn headers_that_tell_the_limit_are_believed() {
     for speech in
         [Speech::RateLimit, Speech::RateLimitOld, Speech::XRateLimit(ResetMeaning::EpochSeconds)]
     {
-        let traced = trace(&shape, speech, (0..3000).map(|number| number * 50)).model();
+        let traced = trace(&shape, speech, (0..3000).map(|number| number * 50))
+            .model(&HeaderNames::default());
 
         assert_eq!(traced.scenario.server.shape, shape, "{speech:?}");
         assert_eq!(traced.scenario.server.speech, speech);
@@ -122,7 +135,8 @@ fn headers_that_tell_the_limit_are_believed() {
 fn a_silent_limit_is_guessed_from_the_recoveries() {
     let shape = Shape::FixedWindow { quota: 600, window: MINUTE, phase: Duration::ZERO };
     for speech in [Speech::Nothing, Speech::RetryAfter] {
-        let traced = trace(&shape, speech, (0..12_000).map(|number| number * 50)).model();
+        let traced = trace(&shape, speech, (0..12_000).map(|number| number * 50))
+            .model(&HeaderNames::default());
 
         assert_eq!(traced.scenario.server.shape, shape, "{speech:?}");
         assert_eq!(traced.scenario.server.speech, speech);
@@ -134,7 +148,8 @@ fn a_silent_limit_is_guessed_from_the_recoveries() {
 fn where_nothing_is_refused_the_busiest_minute_is_all_that_is_known() {
     let shape =
         Shape::TokenBucket { rate: crate::engine::quota::Rate::per_second(1e6), burst: 1000 };
-    let traced = trace(&shape, Speech::Nothing, (0..600).map(|number| number * 500)).model();
+    let traced = trace(&shape, Speech::Nothing, (0..600).map(|number| number * 500))
+        .model(&HeaderNames::default());
 
     assert_eq!(
         traced.scenario.server.shape,
@@ -156,7 +171,7 @@ fn failures_in_a_row_are_an_outage_and_single_ones_are_not() {
         writeln!(text, "{second},{status}").unwrap();
     }
 
-    let traced = read("t.csv", &text).unwrap().model();
+    let traced = read("t.csv", &text).unwrap().model(&HeaderNames::default());
 
     let seconds = Duration::from_secs;
     assert_eq!(traced.scenario.server.outages, [Outage { from: seconds(40), lasts: seconds(20) }]);
@@ -167,8 +182,27 @@ mod laws {
 
     proptest! {
         #[test]
+        fn what_is_recorded_reads_back(
+            at in 0..4_000_000_000_000_i64,
+            status in prop_oneof![Just(0_u16), 100..1000_u16],
+            took in prop::option::of(0..36_000_000_u64),
+            headers in prop::collection::btree_map("[a-z-]{1,12}", "\\PC{0,30}", 0..4),
+        ) {
+            let took = took.map(|tenths| Duration::from_micros(tenths * 100));
+            let headers: Vec<(String, String)> = headers.into_iter().collect();
+            let line = Trace::line(Moment(at), status, took, headers.clone());
+
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let trace = read("t.jsonl", &line).unwrap();
+            let [answer] = trace.answers() else { panic!("{trace:?}") };
+            prop_assert_eq!((answer.clock, answer.status, &answer.headers), (Some(at), status, &headers));
+            let differ = answer.took.unwrap_or_default().abs_diff(took.unwrap_or_default());
+            prop_assert!(answer.took.is_some() == took.is_some() && differ < Duration::from_micros(1));
+        }
+
+        #[test]
         fn no_text_panics_the_readers(text in any::<String>(), name in "t\\.(csv|jsonl)") {
-            drop(read(&name, &text).map(|trace| trace.model()));
+            drop(read(&name, &text).map(|trace| trace.model(&HeaderNames::default())));
         }
 
         #[test]
@@ -179,7 +213,7 @@ mod laws {
             for (at, status, ms) in answers {
                 writeln!(text, "{at},{status},{ms}").unwrap();
             }
-            let scenario = read("t.csv", &text).unwrap().model().scenario;
+            let scenario = read("t.csv", &text).unwrap().model(&HeaderNames::default()).scenario;
             prop_assert!(scenario.server.shape.grants().get() > 0.0);
             prop_assert!((1..=256).contains(&scenario.workers));
             prop_assert!(scenario.server.outages.windows(2).all(|pair| pair[0].from + pair[0].lasts <= pair[1].from));

@@ -34,7 +34,7 @@ use self::refusal::Reading;
 use crate::engine::quota::Outcome;
 use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope};
 use crate::retry::{Fault as _, Policy};
-use crate::source::{Meter, Sink};
+use crate::source::{Meter, Recorder, Sink};
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
@@ -101,6 +101,7 @@ pub struct Client {
     trusted: Vec<Origin>,
     gate: Rc<dyn Gate>,
     rules: Vec<ErrorRule>,
+    recorder: Recorder,
 }
 
 /// The head of what was asked for.
@@ -125,7 +126,7 @@ impl Client {
         meter: Meter,
     ) -> Result<Self, Failure> {
         let line = Line::new(egress, &limits, &trusted, meter)?;
-        Ok(Self { line, limits, trusted, gate, rules: Vec::new() })
+        Ok(Self { line, limits, trusted, gate, rules: Vec::new(), recorder: Recorder::default() })
     }
 
     /// Returns until when a request waits at the gate; `None` where none does.
@@ -138,6 +139,13 @@ impl Client {
     #[must_use]
     pub fn judging_by(mut self, rules: Vec<ErrorRule>) -> Self {
         self.rules = rules;
+        self
+    }
+
+    /// Has every answer noted, and every request that got none.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Recorder) -> Self {
+        self.recorder = recorder;
         self
     }
 
@@ -268,10 +276,19 @@ impl Client {
             let sent_at = Instant::now();
             let response = match self.line.send(request, attempt, pace).await {
                 Ok(response) => response,
-                Err(failure) => return Err(cut_short(passage, failure).into()),
+                Err(failure) => {
+                    if reached_the_server(&failure) {
+                        self.recorder.unanswered();
+                    }
+                    return Err(cut_short(passage, failure).into());
+                }
             };
-            let signals = self.gate.understand(&readable(response.headers()));
             let latency = sent_at.elapsed();
+            let headers = readable(response.headers());
+            let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
+            let status = response.status().as_u16();
+            self.recorder.answered(status, latency, &headers, || ask.pass.secrets(sent));
+            let signals = self.gate.understand(&headers);
             passage.head(signals.clone(), latency);
             match self.redirect(ask, &response) {
                 Err(failure) => {
@@ -286,7 +303,6 @@ impl Client {
                     return Ok(Opened { response, passage, latency });
                 }
                 Ok(None) => {
-                    let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
                     let reading = self.reading(ask, sent);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
                     refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
@@ -388,10 +404,14 @@ impl Wants {
 /// The request never got its whole reply. Where it reached the server, that says something of the
 /// server's health, though not of its quota.
 fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
-    if !matches!(failure.cause, Cause::Proxy | Cause::LocalNetwork) {
+    if reached_the_server(&failure) {
         passage.judge(Outcome::Failed);
     }
     failure
+}
+
+fn reached_the_server(failure: &Failure) -> bool {
+    !matches!(failure.cause, Cause::Proxy | Cause::LocalNetwork)
 }
 
 fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {

@@ -27,7 +27,7 @@ use self::session::Session;
 use crate::engine::{Cursor, ErrorRule, Failure, Moment, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
-use crate::source::{Listing, Meter, News, Page, Renewal, Sink, Source, Wanted};
+use crate::source::{Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub struct Options {
     pub egress: Egress,
     /// By what they are counted.
     pub meter: Meter,
+    /// By what its answers are noted.
+    pub recorder: Recorder,
 }
 
 /// How the credential is presented.
@@ -92,7 +94,8 @@ impl Jmap {
         trusted.push(options.url.origin());
         let (limits, meter) = (options.limits.clone(), options.meter.clone());
         let client = Client::new(limits, trusted, &options.egress, gate, meter)?
-            .judging_by(options.error_rules.clone());
+            .judging_by(options.error_rules.clone())
+            .recorded_by(options.recorder.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         Ok(Self {
             options,

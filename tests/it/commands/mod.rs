@@ -10,6 +10,7 @@ mod looking;
 mod openings;
 mod pipes;
 mod readme;
+mod recording;
 mod refusals;
 mod repairing;
 mod serving;

@@ -178,7 +178,7 @@ fn what_is_not_there_or_cannot_be_read_is_named() {
     insta::assert_snapshot!(told.concat(), @r#"
         cynosure: there is no scenario or file "lockout"; did you mean lock-out?
         cynosure: there is no scenario or file "nothing-of-the-kind"; `cynosure simulate` lists the scenarios
-        cynosure: trace.csv:2:1: `status` is missing or no status; write one from 100 to 599, or 0 for no answer
+        cynosure: trace.csv:2:1: `status` is missing or no status; write one from 100 to 999, or 0 for no answer
         1 mistake in the trace
         cynosure: noise.toml:1:1: not valid TOML: invalid unquoted key, expected letters, numbers, `-`, `_`
         1 mistake in the scenario

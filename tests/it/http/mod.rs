@@ -4,6 +4,7 @@ mod answers;
 mod bodies;
 mod figures;
 mod proxies;
+mod recording;
 mod ways;
 
 use std::rc::Rc;

@@ -4,6 +4,7 @@
 //! headers, and everything of the shape `X-RateLimit-*`, by rule rather than by a list of names.
 
 mod names;
+mod public;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ use crate::engine::quota::structured::{count, parameter, split, value};
 use crate::engine::{Moment, retry_after};
 
 use self::names::{Part, by_rule, duration, span_named};
+
+pub use self::public::public;
 
 /// A figure at least this large is no span but a moment in seconds (1973 and later).
 const EPOCH_SECONDS_MIN: f64 = 1e8;

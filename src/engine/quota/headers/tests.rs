@@ -153,3 +153,40 @@ fn the_names_and_the_meaning_a_user_gives_count_instead() {
     assert!(signals.is_exhausted());
     assert_eq!(signals.limits.iter().map(brief).collect::<Vec<_>>(), ["-/- 0 0.9"]);
 }
+
+#[test]
+fn what_is_public_names_neither_the_client_nor_anything_but_limits() {
+    let names = HeaderNames {
+        limit: Some("set-cookie".to_owned()),
+        remaining: Some("x-left".to_owned()),
+        ..HeaderNames::default()
+    };
+    let headers = [
+        ("date", "Fri, 15 Jan 2027 08:00:00 GMT"),
+        ("set-cookie", "session=1"),
+        ("authorization", "Bearer x"),
+        ("content-location", "/mail/1"),
+        ("ratelimit-policy", "\"a\";q=9;w=60;pk=:bWU=:"),
+        ("ratelimit", "\"a\";r=1;t=30;pk=\"me;t=9, you\""),
+        ("ratelimit", "\"b\";r=2;user=me"),
+        ("x-ratelimit-limit", "100, 100;w=60;comment=\"for me\""),
+        ("x-left", "3"),
+        ("retry-after", "5"),
+        ("retry-after", "6"),
+        ("x-ratelimit-resource", "mine"),
+    ];
+
+    let told: Vec<String> =
+        public(&headers, &names).iter().map(|(name, text)| format!("{name}: {text}")).collect();
+
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    date: Fri, 15 Jan 2027 08:00:00 GMT
+    ratelimit-policy: "a";q=9;w=60
+    ratelimit: "a";r=1;t=30, "b";r=2
+    x-ratelimit-limit: 100, 100;w=60
+    x-left: 3
+    retry-after: 6
+    "#);
+    let only_the_clock = [headers[0], headers[1], headers[3]];
+    assert_eq!(public(&only_the_clock, &names), []);
+}

@@ -1,0 +1,245 @@
+//! `--record`: what a server answers becomes a trace, which `simulate` replays.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cynosure::engine::quota::ResetMeaning;
+use cynosure::simulate::{Limiter, Renewal, Shape, Speech, TRACE_BYTES_MAX};
+use cynosure::worker::{RealWorld, World as _};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::commands::home::Home;
+use crate::hostile::{Act, Hostile, plain};
+use crate::mailbox::Mailbox;
+
+/// A limit that none of these tests meets, and that slows none down.
+const QUOTA: u32 = 6000;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// A mailbox behind a limit that its headers tell of, by these names in place of the usual ones.
+async fn limited(speech: Speech, names: &'static [(&'static str, &'static str)]) -> Hostile {
+    let shape = Shape::FixedWindow { quota: QUOTA, window: WINDOW, phase: Duration::ZERO };
+    let limiter = Mutex::new(Limiter::new(shape, speech, Renewal::All, RealWorld.now()));
+    let mailbox = Arc::new(Mutex::new(Mailbox::of(30)));
+    Hostile::start(move |_, asked| {
+        let ruling = limiter.lock().unwrap().ask(1, RealWorld.now());
+        let headers = ruling.headers.iter().map(|(name, text)| {
+            let renamed = names.iter().find(|(usual, _)| usual == name);
+            format!("{}: {text}\r\n", renamed.map_or(*name, |(_, own)| own))
+        });
+        let headers: String =
+            headers.chain(["Set-Cookie: session=s3cret\r\n".to_owned()]).collect();
+        let answer = mailbox.lock().unwrap().answer(asked);
+        let start = answer.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        vec![Act::Send([&answer[..start], headers.as_bytes(), &answer[start..]].concat())]
+    })
+    .await
+}
+
+/// The lines of a trace, each of them an answer.
+fn lines(home: &Home, name: &str) -> Vec<Value> {
+    let text = home.read(name);
+    assert!(text.ends_with('\n'), "{text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_is_replayed_as_it_is_and_the_limit_found_in_it() {
+    for (speech, family) in [
+        (Speech::RateLimit, "RateLimit"),
+        (Speech::RateLimitOld, "RateLimit-*"),
+        (Speech::XRateLimit(ResetMeaning::EpochSeconds), "X-RateLimit-*"),
+    ] {
+        let server = limited(speech, &[]).await;
+        let home = Home::at(server.url.as_str());
+
+        let ran = home.cynosure(&["run", "--once", "--record", "trace.jsonl"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let asked = server.asked().len();
+        let told =
+            format!("recorded {asked} answers; `cynosure simulate trace.jsonl` replays them\n");
+        assert!(ran.err.ends_with(&told), "{ran:?}");
+        assert_eq!(lines(&home, "trace.jsonl").len(), asked);
+
+        let ran = home.cynosure(&["simulate", "trace.jsonl"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let told: Vec<&str> = ran.out.lines().take(4).collect();
+        assert!(told[1].contains(&format!("{asked} requests, ")), "{}", ran.out);
+        assert!(told[1].contains("The quota is 100/s"), "{}", ran.out);
+        let counted = format!("{asked} accepted, 0 refused, 0 failed, in 0 outages.");
+        assert!(told[2].ends_with(&counted), "{}", ran.out);
+        assert_eq!(told[3], format!("Its limit is taken from {family}: 6000 in 1m."));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_with_names_of_their_own_are_read_with_the_provider_that_has_them() {
+    let names = &[
+        ("x-ratelimit-limit", "X-Most"),
+        ("x-ratelimit-remaining", "X-Left"),
+        ("x-ratelimit-reset", "X-Again"),
+    ];
+    let server = limited(Speech::XRateLimit(ResetMeaning::DeltaSeconds), names).await;
+    let home = Home::at(server.url.as_str());
+    let own = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
+    home.configure("[restart]", own);
+
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = home.cynosure(&["simulate", "t.jsonl", "--provider", "127.0.0.1"]);
+
+    let told = "Its limit is taken from the configured headers: 6000 in ";
+    assert!(ran.out.contains(told), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_in_a_trace_says_who_asked_whom_for_what() {
+    let server = limited(Speech::RateLimit, &[]).await;
+    let port = server.url.port().unwrap().to_string();
+    let home = Home::at(server.url.as_str());
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    for line in lines(&home, "t.jsonl") {
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["at", "headers", "ms", "status"]);
+        let names: Vec<&String> = line["headers"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["ratelimit", "ratelimit-policy"]);
+    }
+    let text = home.read("t.jsonl");
+    for word in ["secret", "session", "me@", "127.0.0.1", port.as_str(), "/jmap", "M1"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn a_trace_goes_on_where_it_was_left_without_what_a_power_cut_left_of_a_line() {
+    let home = Home::served(5);
+    let record = ["run", "--once", "--record", "t.jsonl"];
+    assert_eq!(home.cynosure(&record).code, Some(0));
+    let first = home.read("t.jsonl");
+    let torn = first.lines().last().unwrap().len() / 2;
+    home.write("t.jsonl", &first[..first.len() - torn]);
+    assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0), "as it is, too");
+
+    let again = home.cynosure(&record);
+
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let (before, all) = (first.lines().count(), home.read("t.jsonl"));
+    let kept: Vec<&str> = first.lines().take(before - 1).collect();
+    assert!(all.starts_with(&format!("{}\n", kept.join("\n"))), "{all}");
+    assert!(lines(&home, "t.jsonl").len() > kept.len());
+    assert_eq!(home.cynosure(&["simulate", "t.jsonl"]).code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_is_on_disk_in_a_wait_and_belongs_to_one_process() {
+    let asked = AtomicUsize::new(0);
+    let served = Mailbox::of(30)
+        .serve_with(move |_| {
+            let is_refused = asked.fetch_add(1, Ordering::SeqCst) >= 10;
+            let refusal = plain("429 Too Many Requests", "Retry-After: 3600\r\n", "");
+            is_refused.then(|| vec![Act::Send(refusal)])
+        })
+        .await;
+    let home = Home::at(served.server.url.as_str());
+    let mut running = home.start(&["run", "--record", "t.jsonl"]);
+    running.log_until("rate limited");
+    let recorded = |what: &str| home.read("t.jsonl").matches(what).count();
+    let refused = || recorded("\"status\":429");
+    while refused() == 0 || recorded("\n") - refused() < 10 {
+        std::thread::yield_now();
+    }
+
+    let replayed = home.cynosure(&["simulate", "t.jsonl"]);
+    assert!(replayed.out.contains(" 10 accepted, "), "{replayed:?}");
+    let second = home.cynosure(&["run", "--record", "t.jsonl"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    insta::assert_snapshot!(second.err, @"cynosure: another process records into t.jsonl; name another file");
+
+    running.signal(Signal::TERM);
+    assert_eq!(running.0.wait().unwrap().code(), Some(143));
+    assert_eq!(lines(&home, "t.jsonl").len(), served.server.asked().len());
+}
+
+#[test]
+fn a_trace_that_can_grow_no_more_ends_and_the_work_goes_on() {
+    let home = Home::served(5);
+    home.write("t.jsonl", "{\"at\": \"2026-11-22T06:32:09Z\", \"status\": 200}\n");
+    let length = TRACE_BYTES_MAX - 1;
+    let file = fs_err::OpenOptions::new().write(true).open(home.path("t.jsonl")).unwrap();
+    // Nothing is in between, and so nothing is taken from the disk.
+    file.file().write_all_at(b"\n", length - 1).unwrap();
+
+    let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.out, "listed 5 = stored 5 + gone 0 + quarantined 0\n");
+    let told = "recording has ended, and the work goes on: `simulate` reads no more than 268.4 MB";
+    assert_eq!(ran.err.matches("record").count(), 1, "{ran:?}");
+    assert!(ran.err.contains(told), "{ran:?}");
+    assert_eq!(fs_err::metadata(home.path("t.jsonl")).unwrap().len(), length);
+}
+
+#[test]
+fn the_demo_is_recorded_too() {
+    let home = Home::empty();
+    let args = ["demo", "--items", "40", "--faults", "none", "--record", "t.jsonl"];
+    assert_eq!(home.cynosure(&args).code, Some(0));
+
+    let replayed = home.cynosure(&["simulate", "t.jsonl"]);
+
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+}
+
+#[test]
+fn a_trace_of_several_sources_is_refused_and_so_is_another_file() {
+    let home = Home::of_work();
+    let second = home.read("config.toml").replace("source.work", "source.home");
+    let second = second.split("[restart]").next().unwrap();
+    home.configure("[restart]", &format!("{second}[restart]"));
+    home.write("other.jsonl", "{\"event\": 1}\n");
+    home.write("seconds.jsonl", "{\"at\": 1, \"status\": 200}\n");
+
+    let refused = [
+        vec!["run", "--record", "t.jsonl"],
+        vec!["run", "work", "--record", "t.csv"],
+        vec!["run", "work", "--record", "other.jsonl"],
+        vec!["run", "work", "--record", "seconds.jsonl"],
+        vec!["run", "work", "--record", "nowhere/t.jsonl"],
+        vec!["demo", "--serve", "--record", "t.jsonl"],
+    ]
+    .map(|args| {
+        let ran = home.cynosure(&args);
+        format!("{:?} {}{}", ran.code, ran.out, ran.err)
+    });
+
+    insta::assert_snapshot!(refused.join("\n"), @r"
+    Some(2) error: a trace is of one source, and 2 would run; name one, as in `cynosure run home --record t.jsonl`
+
+    Usage: cynosure [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+
+    Some(2) error: invalid value 't.csv' for '--record <FILE.jsonl>': `simulate` knows a trace by a name that ends in .jsonl
+
+    For more information, try '--help'.
+
+    Some(1) cynosure: other.jsonl holds something else than what was recorded before; name another file
+
+    Some(1) cynosure: seconds.jsonl holds something else than what was recorded before; name another file
+
+    Some(1) cynosure: cannot record into nowhere/t.jsonl: No such file or directory (os error 2); name a file that can be written
+
+    Some(2) error: the argument '--serve' cannot be used with '--record <FILE.jsonl>'
+
+    Usage: cynosure demo --serve
+
+    For more information, try '--help'.
+    ");
+    assert!(!home.path("t.jsonl").exists());
+    assert_eq!(home.read("other.jsonl"), "{\"event\": 1}\n");
+}

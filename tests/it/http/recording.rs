@@ -1,0 +1,101 @@
+//! What is heard of a server's answers, and what of them may be shown to anybody.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use cynosure::engine::quota::HeaderNames;
+use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Wants};
+use cynosure::source::{Heard, Meter, Recorder};
+use url::Url;
+
+use super::{SECRET, attempts, limits, pass};
+use crate::hostile::{Act, Asked, Hostile, plain};
+use crate::outlet::{Manner, Tiny, nobody, pool};
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+/// What a client of so many attempts hears that asks for each of these once.
+async fn heard(urls: &[Url], egress: &Egress, max_attempts: u32) -> Vec<Heard> {
+    let all = Rc::new(RefCell::new(Vec::new()));
+    let to = Rc::clone(&all);
+    let names = HeaderNames { remaining: Some("x-left".to_owned()), ..HeaderNames::default() };
+    let recorder = Recorder::new(move |heard| to.borrow_mut().push(heard)).of(&names);
+    let limits = Limits { retry: attempts(max_attempts), ..limits() };
+    let trusted = urls.iter().map(Url::origin).collect();
+    let client = Client::new(limits, trusted, egress, Rc::new(OpenGate), Meter::default());
+    let client = client.unwrap().recorded_by(recorder);
+    for url in urls {
+        let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
+        drop(client.answer(&ask).await);
+    }
+    all.take()
+}
+
+fn statuses(heard: &[Heard]) -> Vec<u16> {
+    heard.iter().map(|heard| heard.status).collect()
+}
+
+#[tokio::test]
+async fn every_attempt_is_heard_also_quick_retries_redirects_and_those_without_an_answer() {
+    let server = Hostile::start(|before, asked: &Asked| {
+        let reply = match (asked.path(), before) {
+            ("/moved", _) => plain("307 There", "Location: /ok\r\n", ""),
+            ("/odd", _) => plain("777 Odd", "", ""),
+            ("/cut", _) => b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{".to_vec(),
+            (_, 0) => Vec::new(),
+            (_, 1) => plain("503 Busy", "", ""),
+            _ => plain("200 OK", JSON, "{}"),
+        };
+        vec![Act::Send(reply), Act::Close]
+    })
+    .await;
+    let urls = ["ok", "moved", "odd", "cut"].map(|path| server.url.join(path).unwrap());
+
+    let heard = heard(&urls, &Egress::Direct, 3).await;
+
+    assert_eq!(statuses(&heard), [0, 503, 200, 307, 200, 777, 200, 200, 200]);
+    assert_eq!(heard.len(), server.asked().len());
+    assert!(heard.iter().all(|heard| heard.took.is_some() == (heard.status != 0)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn what_a_proxy_stopped_is_no_answer_of_the_server() {
+    let server = Hostile::saying(plain("200 OK", JSON, "{}")).await;
+    let login = Tiny::http(Manner::Says(b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n")).await;
+    let address = server.url.socket_addrs(|| None).unwrap()[0];
+    let leads = Tiny::http(Manner::Leads(address)).await;
+    let urls = [server.url.clone()];
+
+    let (by_the_next, _) = pool(&[&nobody("socks5").await, &login.url, &leads.url]);
+    assert_eq!(statuses(&heard(&urls, &by_the_next, 1).await), [200]);
+    let (by_none, _) = pool(&[&login.url]);
+    assert_eq!(heard(&urls, &by_none, 1).await, []);
+    let lost: [Url; 1] = ["http://mail.invalid/".parse().unwrap()];
+    assert_eq!(heard(&lost, &Egress::Direct, 1).await, [], "nobody could look it up");
+}
+
+#[tokio::test]
+async fn nothing_but_limits_is_heard_and_no_secret_in_them() {
+    let long = "9".repeat(3000);
+    let headers = format!(
+        "Set-Cookie: s3cret\r\nAuthorization: s3cret\r\nContent-Location: /s3cret\r\nDate: {date}\r\n\
+         RateLimit: \"a\";r=9;t=30;pk=:s3cret:\r\nX-RateLimit-Limit: {SECRET}\r\nX-Left: 3\r\n\
+         Retry-After: 1\r\nServer: s3cret\r\n{JSON}X-RateLimit-Used: {long}\r\n",
+        date = "Fri, 15 Jan 2027 08:00:00 GMT",
+    );
+    let server = Hostile::saying(plain("200 OK", &headers, "{\"s3cret\":1}")).await;
+    let url = server.url.join("/s3cret?s3cret").unwrap();
+
+    let heard = heard(&[url], &Egress::Direct, 1).await;
+
+    assert!(!format!("{heard:?}").contains("s3cret"), "{heard:?}");
+    let [Heard { headers, .. }] = heard.as_slice() else { panic!("{heard:?}") };
+    let told: Vec<String> = headers.iter().map(|(name, text)| format!("{name}: {text}")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    date: Fri, 15 Jan 2027 08:00:00 GMT
+    ratelimit: "a";r=9;t=30
+    x-ratelimit-limit: [secret]
+    x-left: 3
+    retry-after: 1
+    "#);
+}
