@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::Mutex as Turn;
 
-use crate::archive::Draft;
+use crate::archive::{Archive, Draft};
 use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
@@ -53,18 +54,34 @@ pub(super) enum Done {
 pub struct Shared<W> {
     world: Rc<W>,
     store: Arc<Mutex<Store>>,
+    archive: Arc<Archive>,
+    turns: Rc<Turns>,
+}
+
+/// Has groups become durable in the order in which they came, two of them at a time: the next is
+/// written while one is placed and recorded. Each step falls to whoever has waited longest.
+#[derive(Debug, Default)]
+struct Turns {
+    to_write: Turn<()>,
+    to_place: Turn<()>,
 }
 
 impl<W> Clone for Shared<W> {
     fn clone(&self) -> Self {
-        Self { world: Rc::clone(&self.world), store: Arc::clone(&self.store) }
+        Self {
+            world: Rc::clone(&self.world),
+            store: Arc::clone(&self.store),
+            archive: Arc::clone(&self.archive),
+            turns: Rc::clone(&self.turns),
+        }
     }
 }
 
 impl<W: World> Shared<W> {
     #[must_use]
     pub fn new(world: Rc<W>, store: Store) -> Self {
-        Self { world, store: Arc::new(Mutex::new(store)) }
+        let archive = store.archive();
+        Self { world, store: Arc::new(Mutex::new(store)), archive, turns: Rc::default() }
     }
 
     pub(super) async fn with<T: Send + 'static>(
@@ -75,6 +92,22 @@ impl<W: World> Shared<W> {
         self.world
             .offload(move || job(&mut store.lock().unwrap_or_else(PoisonError::into_inner)))
             .await
+    }
+
+    /// Makes a group durable: its bytes, their names, then their rows.
+    async fn commit(&self, group: Group, recheck: Recheck, now: Moment) -> Result<Tally, Failure> {
+        let writing = self.turns.to_write.lock().await;
+        let (papers, rows) = self.with(|store| store.sort(group)).await?;
+        let archive = Arc::clone(&self.archive);
+        let write = move || papers.map(|papers| archive.write(papers)).transpose();
+        let written = self.world.offload(write).await?;
+
+        let _placing = self.turns.to_place.lock().await;
+        drop(writing);
+        let archive = Arc::clone(&self.archive);
+        let place = move || written.map(|written| archive.place(written)).transpose();
+        let placed = self.world.offload(place).await?;
+        self.with(move |store| store.record(rows, placed, recheck, now)).await
     }
 }
 
@@ -196,9 +229,9 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
     shared: &Shared<W>,
     pass: Pass,
     errand: Errand,
-    draft: Draft,
 ) -> Job {
     let (source, world) = (Rc::clone(source), Rc::clone(&shared.world));
+    let draft = shared.archive.draft();
     Box::pin(async move {
         let mut sink = DraftSink { world, draft: Some(draft), gathered: Vec::new() };
         let answer = match source.fetch(&errand.wanted, &mut sink).await {
@@ -220,7 +253,7 @@ pub(super) fn commit<W: World>(
     let shared = shared.clone();
     Box::pin(async move {
         let (items, retry_at, weight) = (group.items(), group.retry_at(), group.weight());
-        let result = shared.with(move |store| store.commit(group, recheck, now)).await;
+        let result = shared.commit(group, recheck, now).await;
         let took = shared.world.now().since(now);
         Done::Committed { items, retry_at, weight, took, result }
     })
