@@ -26,8 +26,9 @@ use crate::archive::{Archive, DRAFT_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
-/// The documents of one group; beyond it a larger group gains nothing.
-pub const GROUP_DOCUMENTS_MAX: usize = 512;
+/// The documents of one group. One that fills, one that is written and one that is placed are at most the 512
+/// documents that a crash may cost; larger groups gain next to nothing.
+pub const GROUP_DOCUMENTS_MAX: usize = 170;
 
 /// The bytes of one group that are held in memory: 8 MiB, an eighth of what the worker may use.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;

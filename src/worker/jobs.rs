@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::Mutex as Turn;
 
-use crate::archive::{Archive, Draft};
+use crate::archive::{Archive, Draft, Written};
 use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
@@ -16,7 +16,7 @@ use crate::source::{Listing, News, Renewal, Sink, Source};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
 use crate::worker::group::{Group, Weight};
-use crate::worker::store::{Batch, Collection, PageRecorded, Store};
+use crate::worker::store::{Batch, Collection, PageRecorded, Rows, Store};
 use crate::worker::world::World;
 
 /// How often a refused credential is looked at for a change. A person who has just
@@ -94,20 +94,25 @@ impl<W: World> Shared<W> {
             .await
     }
 
-    /// Makes a group durable: its bytes, their names, then their rows.
+    /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
+    /// also one that fails early.
     async fn commit(&self, group: Group, recheck: Recheck, now: Moment) -> Result<Tally, Failure> {
         let writing = self.turns.to_write.lock().await;
-        let (papers, rows) = self.with(|store| store.sort(group)).await?;
-        let archive = Arc::clone(&self.archive);
-        let write = move || papers.map(|papers| archive.write(papers)).transpose();
-        let written = self.world.offload(write).await?;
-
+        let written = self.write(group).await;
         let _placing = self.turns.to_place.lock().await;
         drop(writing);
+        let (written, rows) = written?;
         let archive = Arc::clone(&self.archive);
         let place = move || written.map(|written| archive.place(written)).transpose();
         let placed = self.world.offload(place).await?;
         self.with(move |store| store.record(rows, placed, recheck, now)).await
+    }
+
+    async fn write(&self, group: Group) -> Result<(Option<Written>, Rows), Failure> {
+        let (papers, rows) = self.with(|store| store.sort(group)).await?;
+        let archive = Arc::clone(&self.archive);
+        let write = move || papers.map(|papers| archive.write(papers)).transpose();
+        Ok((self.world.offload(write).await?, rows))
     }
 }
 
