@@ -21,7 +21,7 @@ pub use self::draft::{DRAFT_BYTES_MAX, Draft};
 pub use self::intent::Intent;
 pub use self::layout::FolderName;
 pub use self::recover::{Recovered, StoredAt};
-pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept};
+pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Written};
 
 use self::staging::Staging;
 use crate::disk::{Disk, storage_failure};

@@ -1,8 +1,12 @@
 //! Keeps a group of documents so that a power cut at any instant loses none of them.
 //!
-//! 1. The bytes and the [list of what is intended](IntentList) go to the staging folder, and are synced.
-//! 2. The files are renamed to their places, and the names are synced.
-//! 3. The caller commits the group to the ledger, then has the list forgotten.
+//! 1. [Written](Archive::write): the bytes and the [list of what is intended](IntentList) go to the
+//!    staging folder, and are synced.
+//! 2. [Placed](Archive::place): the files are renamed to their places, and the names are synced.
+//! 3. The caller commits the group to the ledger, then has the list [forgotten](Archive::forget).
+//!
+//! While one group is placed and committed, another may be written: each has files and a list
+//! of its own.
 //!
 //! A large group is synced by one `syncfs` per step, which costs about the same for
 //! 8 files as for 500. It reports errors of the whole filesystem, whoever caused
@@ -22,8 +26,9 @@ use crate::archive::{Archive, DRAFT_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
-/// The documents of one group; beyond it a larger group gains nothing.
-pub const GROUP_DOCUMENTS_MAX: usize = 512;
+/// The documents of one group. One that fills, one that is written and one that is placed are at most the 512
+/// documents that a crash may cost; larger groups gain next to nothing.
+pub const GROUP_DOCUMENTS_MAX: usize = 170;
 
 /// The bytes of one group that are held in memory: 8 MiB, an eighth of what the worker may use.
 pub const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -62,7 +67,16 @@ struct Paper {
     draft: Draft,
 }
 
-/// A group whose bytes are durable, all under temporary names.
+/// A group whose bytes are durable, all under temporary names. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+#[must_use = "place it, or it is removed"]
+pub struct Written {
+    group: Group,
+    staged: StagedGroup,
+    /// Syncs a large group.
+    filesystem: Option<Box<dyn Filesystem>>,
+}
+
 #[derive(Debug)]
 struct StagedGroup {
     /// One per document, in order; `None` for those that were spilled before.
@@ -113,14 +127,11 @@ impl Group {
 }
 
 impl Archive {
-    /// Keeps the documents of a group, durably; the answers are in their order.
-    ///
-    /// A document may fail alone, where its own place is obstructed. The [`Intent`]
-    /// is to be [forgotten](Self::forget) once the ledger has the others.
+    /// Writes the documents of a group, durably, beside the archive.
     ///
     /// # Errors
-    /// A storage failure; then none of the group counts as kept.
-    pub fn keep(&self, mut group: Group) -> Result<(Vec<Result<Kept, Failure>>, Intent), Failure> {
+    /// A storage failure; then nothing of the group is left.
+    pub fn write(&self, mut group: Group) -> Result<Written, Failure> {
         for paper in &mut group.papers {
             if let Body::Spilled(spilled) = &mut paper.draft.body {
                 spilled.sync()?;
@@ -137,63 +148,18 @@ impl Archive {
             ),
         };
         let staged = self.stage(&group, filesystem.as_mut())?;
-        self.place(group, staged, filesystem.as_mut())
+        Ok(Written { group, staged, filesystem })
     }
 
-    /// Removes the list of a group that the ledger has.
-    pub fn forget(&self, intent: Intent) {
-        let Intent { path } = intent;
-        // One that stays is harmless: the next start finds its documents in the ledger.
-        self.disk().remove_file(&path).ok();
-    }
-
-    fn stage(
-        &self,
-        group: &Group,
-        filesystem: Option<&mut Box<dyn Filesystem>>,
-    ) -> Result<StagedGroup, Failure> {
-        let Some(filesystem) = filesystem else { return self.write(group, Sync::Each) };
-        let staged = self.write(group, Sync::Together)?;
-        match filesystem.sync() {
-            Ok(()) => Ok(staged),
-            Err(_) => self.write(group, Sync::Each),
-        }
-    }
-
-    fn write(&self, group: &Group, sync: Sync) -> Result<StagedGroup, Failure> {
-        let ids = group.papers.iter().map(|paper| (&paper.item, &paper.document));
-        let list = IntentList::new(&group.folder, ids);
-        let intent = self.write_one(INTENT, &list.to_bytes(), sync)?;
-        let files = group.papers.iter().map(|paper| match &paper.draft.body {
-            Body::Memory(bytes) => self.write_one("draft", bytes, sync).map(Some),
-            Body::Spilled(_) => Ok(None),
-        });
-        let files = files.collect::<Result<_, _>>()?;
-        if sync == Sync::Each {
-            // The list must be found again: its name is what has to be durable here.
-            self.sync_folder(self.staging.folder())?;
-        }
-        Ok(StagedGroup { files, intent })
-    }
-
-    fn write_one(&self, kind: &str, bytes: &[u8], sync: Sync) -> Result<Staged, Failure> {
-        let (staged, mut file) = self.staging.create(kind)?;
-        let written = file.append(bytes).and_then(|()| match sync {
-            Sync::Each => file.sync(),
-            Sync::Together => Ok(()),
-        });
-        match written {
-            Ok(()) => Ok(staged),
-            Err(error) => Err(storage_failure("write", staged.path(), &error)),
-        }
-    }
-
-    fn place(
-        &self,
-        group: Group,
-        staged: StagedGroup,
-        filesystem: Option<&mut Box<dyn Filesystem>>,
-    ) -> Result<(Vec<Result<Kept, Failure>>, Intent), Failure> {
+    /// Puts the documents of a group in their places, durably; the answers are in their order.
+    ///
+    /// A document may fail alone, where its own place is obstructed. The [`Intent`]
+    /// is to be [forgotten](Self::forget) once the ledger has the others.
+    ///
+    /// # Errors
+    /// A storage failure; then none of the group counts as kept.
+    pub fn place(&self, written: Written) -> Result<(Vec<Result<Kept, Failure>>, Intent), Failure> {
+        let Written { group, staged, mut filesystem } = written;
         // From here on the list stays, until the ledger or the next start has settled it.
         let intent = Intent { path: staged.intent.leave() };
         let session = self.root.join(group.folder.as_str());
@@ -208,8 +174,56 @@ impl Archive {
         for (paper, file) in group.papers.into_iter().zip(staged.files) {
             kept.push(self.place_one(&session, paper, file, &mut folders)?);
         }
-        self.sync_names(&folders, filesystem)?;
+        self.sync_names(&folders, filesystem.as_mut())?;
         Ok((kept, intent))
+    }
+
+    /// Removes the list of a group that the ledger has.
+    pub fn forget(&self, intent: Intent) {
+        let Intent { path } = intent;
+        // One that stays is harmless: the next start finds its documents in the ledger.
+        self.disk().remove_file(&path).ok();
+    }
+
+    fn stage(
+        &self,
+        group: &Group,
+        filesystem: Option<&mut Box<dyn Filesystem>>,
+    ) -> Result<StagedGroup, Failure> {
+        let Some(filesystem) = filesystem else { return self.stage_files(group, Sync::Each) };
+        let staged = self.stage_files(group, Sync::Together)?;
+        match filesystem.sync() {
+            Ok(()) => Ok(staged),
+            Err(_) => self.stage_files(group, Sync::Each),
+        }
+    }
+
+    fn stage_files(&self, group: &Group, sync: Sync) -> Result<StagedGroup, Failure> {
+        let ids = group.papers.iter().map(|paper| (&paper.item, &paper.document));
+        let list = IntentList::new(&group.folder, ids);
+        let intent = self.stage_file(INTENT, &list.to_bytes(), sync)?;
+        let files = group.papers.iter().map(|paper| match &paper.draft.body {
+            Body::Memory(bytes) => self.stage_file("draft", bytes, sync).map(Some),
+            Body::Spilled(_) => Ok(None),
+        });
+        let files = files.collect::<Result<_, _>>()?;
+        if sync == Sync::Each {
+            // The list must be found again: its name is what has to be durable here.
+            self.sync_folder(self.staging.folder())?;
+        }
+        Ok(StagedGroup { files, intent })
+    }
+
+    fn stage_file(&self, kind: &str, bytes: &[u8], sync: Sync) -> Result<Staged, Failure> {
+        let (staged, mut file) = self.staging.create(kind)?;
+        let written = file.append(bytes).and_then(|()| match sync {
+            Sync::Each => file.sync(),
+            Sync::Together => Ok(()),
+        });
+        match written {
+            Ok(()) => Ok(staged),
+            Err(error) => Err(storage_failure("write", staged.path(), &error)),
+        }
     }
 
     /// Moves one document to its place. What stands in its way is its own trouble, and no

@@ -9,6 +9,11 @@ use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentStatus, ItemNo, ItemStatus, Session};
 
+/// How many of an item's documents stand where. The parameter is an expression: SQLite plans by
+/// the value of a bare one beside a GROUP BY, and would plan anew for every item.
+pub(super) const STANDING: &str =
+    "SELECT status, count(*) FROM documents WHERE item = +?1 GROUP BY status";
+
 /// The open session in a transaction, with what is to be added to its counters at the end.
 #[derive(Debug)]
 pub(super) struct Counting<'a> {
@@ -202,9 +207,7 @@ impl Change {
 impl Standing {
     fn of(connection: &Connection, item: ItemNo) -> Result<Self, Trouble> {
         let mut standing = Self::default();
-        let mut counts = connection.prepare_cached(
-            "SELECT status, count(*) FROM documents WHERE item = ?1 GROUP BY status",
-        )?;
+        let mut counts = connection.prepare_cached(STANDING)?;
         let mut rows = counts.query([item.0])?;
         while let Some(row) = rows.next()? {
             let count = row.get(1)?;

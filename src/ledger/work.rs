@@ -13,6 +13,11 @@ use crate::ledger::rows::{DocumentNo, ItemNo};
 /// out again, so that a thread of a million messages never sits in memory.
 const WORK_DOCUMENTS_MAX: i64 = 512;
 
+/// The documents that are wanted of one item. Parameters are expressions: SQLite plans by the
+/// value of a bare one beside an ORDER BY or as a LIMIT, and would plan anew for every item.
+pub(super) const WANTED: &str = "SELECT no, id, blob, size FROM documents
+    WHERE item = +?1 AND status = 0 ORDER BY no LIMIT +?2";
+
 /// One item, and those of its documents that are wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Work {
@@ -50,11 +55,13 @@ impl Reader {
         const UNTRIED: &str = "SELECT no, id, attempts FROM items
             WHERE status = 0 AND next_at = 0 ORDER BY no";
         self.read("read what is due", |connection| {
+            // In one transaction, or each statement would take and release the lock of a reader.
+            let transaction = connection.unchecked_transaction()?;
             let mut work = Vec::new();
-            add(connection, RETRIES, [now.0], limit, skip, &mut work)?;
-            add(connection, UNTRIED, [], limit, skip, &mut work)?;
+            add(&transaction, RETRIES, [now.0], limit, skip, &mut work)?;
+            add(&transaction, UNTRIED, [], limit, skip, &mut work)?;
             for item in &mut work {
-                item.documents = wanted(connection, item.no)?;
+                item.documents = wanted(&transaction, item.no)?;
             }
             Ok(work)
         })
@@ -115,9 +122,7 @@ fn add(
 }
 
 fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {
-    let mut statement = connection.prepare_cached(
-        "SELECT no, id, blob, size FROM documents WHERE item = ?1 AND status = 0 ORDER BY no LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(WANTED)?;
     let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], |row: &Row<'_>| {
         Ok(WantedDocument {
             no: DocumentNo(row.get(0)?),

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::Mutex as Turn;
 
-use crate::archive::Draft;
+use crate::archive::{Archive, Draft, Written};
 use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
@@ -15,7 +16,7 @@ use crate::source::{Listing, News, Renewal, Sink, Source};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
 use crate::worker::group::{Group, Weight};
-use crate::worker::store::{Batch, Collection, PageRecorded, Store};
+use crate::worker::store::{Batch, Collection, PageRecorded, Rows, Store};
 use crate::worker::world::World;
 
 /// How often a refused credential is looked at for a change. A person who has just
@@ -53,18 +54,34 @@ pub(super) enum Done {
 pub struct Shared<W> {
     world: Rc<W>,
     store: Arc<Mutex<Store>>,
+    archive: Arc<Archive>,
+    turns: Rc<Turns>,
+}
+
+/// Has groups become durable in the order in which they came, two of them at a time: the next is
+/// written while one is placed and recorded. Each step falls to whoever has waited longest.
+#[derive(Debug, Default)]
+struct Turns {
+    to_write: Turn<()>,
+    to_place: Turn<()>,
 }
 
 impl<W> Clone for Shared<W> {
     fn clone(&self) -> Self {
-        Self { world: Rc::clone(&self.world), store: Arc::clone(&self.store) }
+        Self {
+            world: Rc::clone(&self.world),
+            store: Arc::clone(&self.store),
+            archive: Arc::clone(&self.archive),
+            turns: Rc::clone(&self.turns),
+        }
     }
 }
 
 impl<W: World> Shared<W> {
     #[must_use]
     pub fn new(world: Rc<W>, store: Store) -> Self {
-        Self { world, store: Arc::new(Mutex::new(store)) }
+        let archive = store.archive();
+        Self { world, store: Arc::new(Mutex::new(store)), archive, turns: Rc::default() }
     }
 
     pub(super) async fn with<T: Send + 'static>(
@@ -75,6 +92,27 @@ impl<W: World> Shared<W> {
         self.world
             .offload(move || job(&mut store.lock().unwrap_or_else(PoisonError::into_inner)))
             .await
+    }
+
+    /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
+    /// also one that fails early.
+    async fn commit(&self, group: Group, recheck: Recheck, now: Moment) -> Result<Tally, Failure> {
+        let writing = self.turns.to_write.lock().await;
+        let written = self.write(group).await;
+        let _placing = self.turns.to_place.lock().await;
+        drop(writing);
+        let (written, rows) = written?;
+        let archive = Arc::clone(&self.archive);
+        let place = move || written.map(|written| archive.place(written)).transpose();
+        let placed = self.world.offload(place).await?;
+        self.with(move |store| store.record(rows, placed, recheck, now)).await
+    }
+
+    async fn write(&self, group: Group) -> Result<(Option<Written>, Rows), Failure> {
+        let (papers, rows) = self.with(|store| store.sort(group)).await?;
+        let archive = Arc::clone(&self.archive);
+        let write = move || papers.map(|papers| archive.write(papers)).transpose();
+        Ok((self.world.offload(write).await?, rows))
     }
 }
 
@@ -196,9 +234,9 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
     shared: &Shared<W>,
     pass: Pass,
     errand: Errand,
-    draft: Draft,
 ) -> Job {
     let (source, world) = (Rc::clone(source), Rc::clone(&shared.world));
+    let draft = shared.archive.draft();
     Box::pin(async move {
         let mut sink = DraftSink { world, draft: Some(draft), gathered: Vec::new() };
         let answer = match source.fetch(&errand.wanted, &mut sink).await {
@@ -220,7 +258,7 @@ pub(super) fn commit<W: World>(
     let shared = shared.clone();
     Box::pin(async move {
         let (items, retry_at, weight) = (group.items(), group.retry_at(), group.weight());
-        let result = shared.with(move |store| store.commit(group, recheck, now)).await;
+        let result = shared.commit(group, recheck, now).await;
         let took = shared.world.now().since(now);
         Done::Committed { items, retry_at, weight, took, result }
     })

@@ -122,7 +122,6 @@ pub(super) async fn live(
     let parts = Parts {
         source: client,
         world: Rc::clone(&world),
-        drafts: store.drafts(),
         shared: Shared::new(world, store),
         machine,
         booted,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, FolderName, Kept, StoredAt};
+use crate::archive::{self, Archive, FolderName, Intent, Kept, StoredAt};
 use crate::disk::{
     Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure,
 };
@@ -81,6 +81,14 @@ pub(super) struct Batch {
     /// When the next item is due.
     pub next_due: Option<Moment>,
     pub waiting: u64,
+}
+
+/// What of a group is to be recorded.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// The documents that go into the archive, in the order of their answers.
+    documents: Vec<DocumentNo>,
+    others: Vec<ledger::Outcome>,
 }
 
 /// A store that is ready, and what it remembers.
@@ -199,9 +207,8 @@ impl Store {
         Ok(Opened { store, machine, tally, is_new, figures, notes })
     }
 
-    /// Where drafts come from.
-    #[must_use]
-    pub fn drafts(&self) -> Arc<Archive> {
+    /// The archive, which takes drafts and groups without waiting for the store.
+    pub(super) fn archive(&self) -> Arc<Archive> {
         Arc::clone(&self.archive)
     }
 
@@ -329,16 +336,9 @@ impl Store {
         self.ledger.move_by(step)
     }
 
-    /// Makes a group durable: the files, their names, then their rows.
-    pub(super) fn commit(
-        &mut self,
-        group: Group,
-        recheck: Recheck,
-        now: Moment,
-    ) -> Result<Tally, Failure> {
-        let mut outcomes = Vec::new();
-        let mut numbers = Vec::new();
-        let mut papers = None;
+    /// Tells what of a group goes into the archive from what only goes into the ledger.
+    pub(super) fn sort(&mut self, group: Group) -> Result<(Option<archive::Group>, Rows), Failure> {
+        let (mut papers, mut rows) = (None, Rows::default());
         for outcome in group.outcomes {
             match outcome {
                 Outcome::Stored { document, item_id, document_id, draft } => {
@@ -347,25 +347,35 @@ impl Store {
                         None => papers.insert(archive::Group::new(self.folder()?)),
                     };
                     papers.push(item_id, document_id, draft);
-                    numbers.push(document);
+                    rows.documents.push(document);
                 }
                 outcome @ (Outcome::Gone { .. }
                 | Outcome::Refused { .. }
                 | Outcome::Answered { .. }
                 | Outcome::Retry { .. }
-                | Outcome::Quarantined { .. }) => outcomes.extend(recorded(outcome)),
+                | Outcome::Quarantined { .. }) => rows.others.extend(recorded(outcome)),
             }
         }
-        let Some(papers) = papers else {
-            self.ledger.commit(&outcomes, recheck, now)?;
-            return self.ledger.tally();
-        };
-        let (kept, intent) = self.archive.keep(papers)?;
-        let stored = numbers.into_iter().zip(kept).map(|(document, kept)| stored(document, kept));
+        Ok((papers, rows))
+    }
+
+    /// Records a group, whose documents are in the archive by now.
+    pub(super) fn record(
+        &mut self,
+        rows: Rows,
+        placed: Option<(Vec<Result<Kept, Failure>>, Intent)>,
+        recheck: Recheck,
+        now: Moment,
+    ) -> Result<Tally, Failure> {
+        let (kept, intent) = placed.unzip();
+        let kept = rows.documents.into_iter().zip(kept.unwrap_or_default());
+        let stored = kept.map(|(document, kept)| stored(document, kept));
         // The documents come first: they decide what becomes of the items.
-        let outcomes: Vec<_> = stored.chain(outcomes).collect();
+        let outcomes: Vec<_> = stored.chain(rows.others).collect();
         self.ledger.commit(&outcomes, recheck, now)?;
-        self.archive.forget(intent);
+        if let Some(intent) = intent {
+            self.archive.forget(intent);
+        }
         self.ledger.tally()
     }
 

@@ -37,6 +37,7 @@ const STATE_DIR: &str = "/state/sim";
 const STATE_FILE: &str = "/state/sim/execution_state.json";
 const QUOTA_FILE: &str = "/state/quota.json";
 const ARCHIVE: &str = "/downloads";
+const STAGING: &str = "/downloads/.cynosure/sim";
 
 /// How long the worker gets at most, once everything is well, to make up for all that went wrong:
 /// the daily second look at what is quarantined, a day later for a clock that was set back,
@@ -58,6 +59,8 @@ pub(crate) struct Case {
     first: Option<(Fuse, Ending)>,
     /// The call to the disk that fails, and how.
     fails: Option<(u64, Errno)>,
+    /// How long a job on the disk takes, at most.
+    disk_takes_max: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,25 +98,51 @@ pub(crate) struct Report {
     pub(crate) storage_retries: u64,
     pub(crate) page_retries: u64,
     pub(crate) clock_steps: u64,
+    /// Groups that a crash found under way, at most.
+    pub(crate) groups_at_crash: usize,
     /// The statuses that were passed through.
     pub(crate) statuses: BTreeSet<String>,
 }
 
 impl Case {
     pub(crate) fn calm(seed: u64) -> Self {
-        Self { seed, plot: Plot::Calm, first: None, fails: None }
+        Self { seed, plot: Plot::Calm, first: None, fails: None, disk_takes_max: Duration::ZERO }
     }
 
     pub(crate) fn weather(seed: u64, days: u64) -> Self {
-        Self { seed, plot: Plot::Weather { days }, first: None, fails: None }
+        Self {
+            seed,
+            plot: Plot::Weather { days },
+            first: None,
+            fails: None,
+            disk_takes_max: Duration::ZERO,
+        }
     }
 
     pub(crate) fn outage(seed: u64, lasts: Duration) -> Self {
-        Self { seed, plot: Plot::Outage { lasts }, first: None, fails: None }
+        Self {
+            seed,
+            plot: Plot::Outage { lasts },
+            first: None,
+            fails: None,
+            disk_takes_max: Duration::ZERO,
+        }
     }
 
     pub(crate) fn throttled_and_killed(seed: u64) -> Self {
-        Self { seed, plot: Plot::Throttled, first: None, fails: None }
+        Self {
+            seed,
+            plot: Plot::Throttled,
+            first: None,
+            fails: None,
+            disk_takes_max: Duration::ZERO,
+        }
+    }
+
+    /// On a disk so slow that one group is written while another is placed and recorded.
+    pub(crate) fn on_a_slow_disk(mut self) -> Self {
+        self.disk_takes_max = Duration::from_millis(800);
+        self
     }
 
     pub(crate) fn killed_at_step(mut self, step: u64, ending: Ending) -> Self {
@@ -195,6 +224,7 @@ impl Stage {
         let database = new_database();
         let anchor = connect(&database);
         let world = SimWorld::new(case.seed, disk.clone());
+        world.slow_disk_down(case.disk_takes_max);
         let server = Rc::new(RefCell::new(Server::new()));
         server.borrow_mut().deliver(60, &world);
         Self {
@@ -356,7 +386,6 @@ impl Stage {
         let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
         let parts = Parts {
             source: SimSource::new(&self.server, &self.world, gate),
-            drafts: store.drafts(),
             shared: Shared::new(Rc::clone(&world), store),
             world,
             machine,
@@ -462,6 +491,13 @@ impl Stage {
         truth::everything_is_settled(&reader, &server, 1);
     }
 
+    /// Groups that have a list of what is intended.
+    fn groups_under_way(&self) -> usize {
+        let files = self.disk.files().into_keys();
+        let names = files.filter_map(|path| Some(path.strip_prefix(STAGING).ok()?.to_owned()));
+        names.filter(|name| name.to_string_lossy().starts_with("intent")).count()
+    }
+
     fn fill_disk(&self) {
         let at = self.disk.operations();
         self.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
@@ -474,6 +510,7 @@ impl Stage {
     fn crash(&mut self, ending: Ending) {
         self.report.kills += 1;
         self.world.revive(None);
+        self.report.groups_at_crash = self.report.groups_at_crash.max(self.groups_under_way());
         if ending == Ending::PowerCut {
             self.disk.power_cut(self.world.below(4));
         }

@@ -81,11 +81,28 @@ fn a_crash_at_every_call_to_the_disk_loses_nothing() {
     }
 }
 
+/// Cuts the power at every step and every call to the disk of an extraction in which one group is
+/// written while another is placed and recorded.
+#[test]
+fn a_crash_while_two_groups_are_under_way_loses_nothing_and_repeats_little() {
+    let slow = || Case::calm(11).on_a_slow_disk();
+    let whole = slow().run();
+    let steps = (0..whole.steps).map(|step| slow().killed_at_step(step, Ending::PowerCut));
+    let calls =
+        (0..whole.disk_calls).map(|call| slow().killed_at_disk_call(call, Ending::PowerCut));
+
+    let under_way = steps.chain(calls).map(|case| case.run().groups_at_crash).max();
+
+    assert_eq!(under_way, Some(2), "that is how many may be");
+}
+
 #[test]
 fn a_disk_that_fails_once_anywhere_costs_time_and_nothing_else() {
-    let calls = Case::calm(6).run().disk_calls;
-    for call in 0..calls {
-        Case::calm(6).disk_fails_once(call, Errno::NOSPC).run();
+    for case in [Case::calm(6), Case::calm(11).on_a_slow_disk()] {
+        let calls = case.clone().run().disk_calls;
+        for call in 0..calls {
+            case.clone().disk_fails_once(call, Errno::NOSPC).run();
+        }
     }
 }
 

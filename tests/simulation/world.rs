@@ -37,6 +37,8 @@ struct Inner {
     fuse: Cell<Option<u64>>,
     /// Calls to the disk after which the process is killed in the middle of its work.
     disk_stop: Cell<Option<u64>>,
+    /// How long the disk takes for a job, at most.
+    disk_takes_max: Cell<Duration>,
     killed: Cell<bool>,
     kill: Notify,
     steps: Cell<u64>,
@@ -52,6 +54,7 @@ impl SimWorld {
             disk,
             fuse: Cell::new(None),
             disk_stop: Cell::new(None),
+            disk_takes_max: Cell::new(Duration::ZERO),
             killed: Cell::new(false),
             kill: Notify::new(),
             steps: Cell::new(0),
@@ -96,9 +99,16 @@ impl SimWorld {
         self.inner.clock_steps.get()
     }
 
+    /// Has each job on the disk take up to so long, so that others come between.
+    pub(crate) fn slow_disk_down(&self, to: Duration) {
+        self.inner.disk_takes_max.set(to);
+    }
+
     /// Kills the process, wherever it is.
     pub(crate) fn kill_now(&self) {
         self.inner.killed.set(true);
+        // Who is killed tidies up nothing.
+        self.inner.disk.fail(Fault::stop(0));
         self.inner.kill.notify_one();
     }
 
@@ -180,6 +190,11 @@ impl World for SimWorld {
     async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         self.step().await;
         let done = job();
+        let max = self.inner.disk_takes_max.get();
+        if !max.is_zero() {
+            let share = self.inner.chance.borrow_mut().f64();
+            tokio::time::sleep(max.mul_f64(share)).await;
+        }
         self.step().await;
         done
     }

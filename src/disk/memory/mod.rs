@@ -7,7 +7,8 @@
 //!
 //! - after a power cut each unsynced name has changed or not, independently of
 //!   the others, and each file has lost any tail of its unsynced bytes;
-//! - a file whose sync failed says `Ok` ever after, and is never durable.
+//! - a failed sync is told once to each who held the file or the filesystem before;
+//!   then the file says `Ok` ever after, and is never durable.
 
 mod world;
 
@@ -150,8 +151,8 @@ impl Disk for MemoryDisk {
     }
 
     fn filesystem(&self, _path: &Path) -> io::Result<Box<dyn Filesystem>> {
-        drop(self.begin()?);
-        Ok(Box::new(MemoryFilesystem { disk: self.clone() }))
+        let heard = self.begin()?.failed_syncs;
+        Ok(Box::new(MemoryFilesystem { disk: self.clone(), heard }))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -200,15 +201,21 @@ impl DiskFile for MemoryFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let outcome = self.disk.world().step();
-        lock(&self.bytes).sync(outcome.is_ok());
-        outcome
+        let mut world = self.disk.world();
+        let outcome = world.step();
+        world.failed_syncs += u64::from(outcome.is_err());
+        let mut bytes = lock(&self.bytes);
+        bytes.sync(outcome.is_ok());
+        let untold = std::mem::take(&mut bytes.is_failure_untold);
+        outcome.and_then(|()| told(untold))
     }
 }
 
 #[derive(Debug)]
 struct MemoryFilesystem {
     disk: MemoryDisk,
+    /// The failed syncs that its holder knows of.
+    heard: u64,
 }
 
 impl Filesystem for MemoryFilesystem {
@@ -216,13 +223,22 @@ impl Filesystem for MemoryFilesystem {
         let mut world = self.disk.world();
         let outcome = world.step();
         for bytes in std::mem::take(&mut world.dirty).iter().filter_map(Weak::upgrade) {
-            lock(&bytes).sync(outcome.is_ok());
+            let mut bytes = lock(&bytes);
+            bytes.sync(outcome.is_ok());
+            bytes.is_failure_untold |= outcome.is_err() && bytes.distrusted;
         }
-        if outcome.is_ok() {
-            world.durable.clear();
+        match outcome {
+            Ok(()) => world.durable.clear(),
+            Err(_) => world.failed_syncs += 1,
         }
-        outcome
+        let untold = std::mem::replace(&mut self.heard, world.failed_syncs) < world.failed_syncs;
+        outcome.and_then(|()| told(untold))
     }
+}
+
+/// Tells of an earlier sync that failed.
+fn told(untold: bool) -> io::Result<()> {
+    if untold { Err(Errno::IO.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -252,11 +268,15 @@ mod tests {
         let mut file = disk.create(Path::new(PATH)).unwrap();
         file.append(b"bytes").unwrap();
         let mut filesystem = disk.filesystem(Path::new("/")).unwrap();
+        let mut another = disk.filesystem(Path::new("/")).unwrap();
         disk.fail(Fault { at: disk.operations(), lasting: Lasting::Once, errno: Errno::IO });
 
         assert!(filesystem.sync().is_err());
+        assert!(file.sync().is_err() && another.sync().is_err(), "each is told once");
         file.sync().unwrap();
         filesystem.sync().unwrap();
+        another.sync().unwrap();
+        disk.filesystem(Path::new("/")).unwrap().sync().unwrap();
         disk.power_cut(0);
 
         assert_eq!(disk.read(Path::new(PATH)).unwrap(), b"");

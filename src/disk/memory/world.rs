@@ -19,6 +19,8 @@ pub(super) struct World {
     pub(super) durable: BTreeMap<PathBuf, Option<Node>>,
     /// Files with unsynced bytes, and some that have none any more.
     pub(super) dirty: Vec<Weak<Mutex<Bytes>>>,
+    /// Syncs that failed, of one file or of all.
+    pub(super) failed_syncs: u64,
     pub(super) operations: u64,
     pub(super) fault: Option<Fault>,
 }
@@ -36,6 +38,8 @@ pub(super) struct Bytes {
     pub(super) durable: usize,
     /// A sync failed: none that follows is to be believed.
     pub(super) distrusted: bool,
+    /// It was a sync of all, and who has the file open is still to be told.
+    pub(super) is_failure_untold: bool,
 }
 
 impl World {
@@ -44,6 +48,7 @@ impl World {
             names: BTreeMap::from([(PathBuf::from("/"), Node::Folder)]),
             durable: BTreeMap::new(),
             dirty: Vec::new(),
+            failed_syncs: 0,
             operations: 0,
             fault: None,
         }
@@ -66,6 +71,7 @@ impl World {
                 bytes.all.truncate(kept);
                 bytes.durable = kept;
                 bytes.distrusted = false;
+                bytes.is_failure_untold = false;
             }
         }
         self.drop_orphans();

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 
+use super::standing::STANDING;
+use super::work::WANTED;
 use super::*;
 use crate::engine::{
     BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck,
@@ -124,6 +126,19 @@ fn a_session_goes_from_its_first_page_to_its_end() {
     assert_eq!((tally.listed, tally.stored, tally.documents, tally.bytes), (2, 2, 3, 12));
     assert_eq!(ledger.finish(&id, NOW).unwrap(), tally, "again");
     assert_eq!(ledger.open_session().unwrap(), None);
+}
+
+#[test]
+fn what_runs_for_each_item_is_planned_once() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2", "c/3"]);
+    store(&mut ledger, &["1", "2", "3"]);
+
+    for sql in [WANTED, STANDING] {
+        let statement = ledger.connection.prepare_cached(sql).unwrap();
+        assert!(statement.get_status(StatementStatus::Run) > 1, "not the one that was kept: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+    }
 }
 
 #[test]

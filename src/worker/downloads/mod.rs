@@ -18,6 +18,9 @@ use crate::worker::group::{Group, Outcome};
 /// Fewer errands than this, and more are taken from the ledger.
 const QUEUE_LOW: usize = 256;
 
+/// Groups that are made durable at a time: one is written while another is placed and recorded.
+const COMMITTING_MAX: usize = 2;
+
 /// One document to fetch.
 #[derive(Debug)]
 pub(super) struct Errand {
@@ -86,8 +89,8 @@ pub(super) struct Downloads {
     busy: BTreeSet<ItemNo>,
     flying: usize,
     group: Group,
-    /// The items of the group that is being made durable.
-    committing: Option<Vec<ItemNo>>,
+    /// The items of each group that is being made durable, in the order in which they become so.
+    committing: VecDeque<Vec<ItemNo>>,
     /// Forbidden items, held back until it is known whether they or the credential are to blame.
     withheld: Vec<Outcome>,
     refill: Refill,
@@ -107,7 +110,7 @@ impl Downloads {
             busy: BTreeSet::new(),
             flying: 0,
             group: Group::default(),
-            committing: None,
+            committing: VecDeque::new(),
             withheld: Vec::new(),
             refill: Refill::Now,
             is_outdated: false,
@@ -267,7 +270,7 @@ impl Downloads {
 
     /// Takes the group if it is time to make it durable, or if nothing else is left to do.
     pub(super) fn take_group(&mut self, now: Moment) -> Option<Group> {
-        if self.committing.is_some() {
+        if self.committing.len() >= COMMITTING_MAX {
             return None;
         }
         if self.flying == 0 && self.queue.is_empty() {
@@ -287,13 +290,14 @@ impl Downloads {
             return None;
         }
         let group = std::mem::take(&mut self.group);
-        self.committing = Some(group.items());
+        self.committing.push_back(group.items());
         Some(group)
     }
 
-    /// Notes that a group is durable, or that it is lost; its items are free to be taken again.
+    /// Notes that the group taken first is durable, or that it is lost; its items are free to be
+    /// taken again.
     pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Moment>) {
-        self.committing = None;
+        self.committing.pop_front();
         self.is_outdated = true;
         for item in items {
             self.busy.remove(item);
@@ -333,7 +337,7 @@ impl Downloads {
     fn is_quiet(&self) -> bool {
         self.busy.is_empty()
             && self.flying == 0
-            && self.committing.is_none()
+            && self.committing.is_empty()
             && self.group.is_empty()
     }
 
@@ -361,9 +365,9 @@ impl Downloads {
         }
     }
 
-    /// When the group is to be made durable, unless one is being made so already.
+    /// When the group is to be made durable, unless as many as may be are being made so already.
     pub(super) fn group_closes_at(&self) -> Option<Moment> {
-        self.group.closes_at().filter(|_| self.committing.is_none())
+        self.group.closes_at().filter(|_| self.committing.len() < COMMITTING_MAX)
     }
 
     /// One document of the item is answered; with the last one, the item is.

@@ -173,6 +173,36 @@ fn an_item_that_is_partly_refused_and_partly_not_asked_for_is_asked_for_again() 
 }
 
 #[test]
+fn two_groups_become_durable_at_a_time_and_a_third_waits_for_the_first() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1), (3, 1)]);
+    let mut groups = Vec::new();
+    for _ in 0..2 {
+        let errand = scene.take();
+        scene.stored(errand);
+        groups.push(scene.downloads.take_last_group().expect("there is something in it"));
+    }
+    let errand = scene.take();
+    scene.stored(errand);
+    assert!(scene.downloads.take_group(NOW).is_none(), "two are under way");
+    assert_eq!(scene.downloads.group_closes_at(), None, "and nothing is to be woken for");
+
+    scene.downloads.drop_in_flight();
+    let all = BTreeSet::from([1, 2, 3].map(ItemNo));
+    assert_eq!(scene.downloads.busy, all, "none of them is asked for again");
+    scene.downloads.committed(&groups[0].items(), groups[0].retry_at());
+
+    let third = scene.downloads.take_group(NOW).expect("the first has made room");
+    assert_eq!(third.items(), [ItemNo(3)]);
+    scene.downloads.drop_in_flight();
+    assert_eq!(scene.downloads.busy, BTreeSet::from([2, 3].map(ItemNo)));
+    for group in [&groups[1], &third] {
+        assert!(!scene.downloads.is_quiet());
+        scene.downloads.committed(&group.items(), group.retry_at());
+    }
+    assert!(scene.downloads.is_quiet());
+}
+
+#[test]
 fn documents_that_fail_together_cost_their_item_one_attempt() {
     let mut scene = Scene::of(&[(1, 3)]);
     for _ in 0..3 {

@@ -22,7 +22,6 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tracing::{Instrument, Span, error};
 
-use crate::archive::Archive;
 use crate::engine::figures::Figures;
 use crate::engine::{
     Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, SessionId,
@@ -101,8 +100,6 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Parts<S, W> {
     pub source: S,
-    /// Where drafts come from, without waiting for the store.
-    pub drafts: Arc<Archive>,
     pub world: Rc<W>,
     pub shared: Shared<W>,
     pub machine: Machine,
@@ -133,7 +130,6 @@ type Jobs = FuturesUnordered<LocalBoxFuture<'static, Done>>;
 
 struct Driver<S, W> {
     source: Rc<S>,
-    drafts: Arc<Archive>,
     world: Rc<W>,
     shared: Shared<W>,
     rules: Rules,
@@ -201,7 +197,6 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
     let now = parts.world.now();
     let mut driver = Driver {
         source: Rc::new(parts.source),
-        drafts: parts.drafts,
         world: parts.world,
         shared: parts.shared,
         rules: parts.rules,

@@ -169,8 +169,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             };
             let now = self.world.now();
             let Some(errand) = self.downloads.take(self.concurrency, now) else { return };
-            let draft = self.drafts.draft();
-            self.jobs.push(jobs::fetch(&self.source, &self.shared, pass, errand, draft));
+            self.jobs.push(jobs::fetch(&self.source, &self.shared, pass, errand));
         }
     }
 }
