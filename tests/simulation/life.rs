@@ -105,38 +105,24 @@ pub(crate) struct Report {
 }
 
 impl Case {
+    fn of(seed: u64, plot: Plot) -> Self {
+        Self { seed, plot, first: None, fails: None, disk_takes_max: Duration::ZERO }
+    }
+
     pub(crate) fn calm(seed: u64) -> Self {
-        Self { seed, plot: Plot::Calm, first: None, fails: None, disk_takes_max: Duration::ZERO }
+        Self::of(seed, Plot::Calm)
     }
 
     pub(crate) fn weather(seed: u64, days: u64) -> Self {
-        Self {
-            seed,
-            plot: Plot::Weather { days },
-            first: None,
-            fails: None,
-            disk_takes_max: Duration::ZERO,
-        }
+        Self::of(seed, Plot::Weather { days })
     }
 
     pub(crate) fn outage(seed: u64, lasts: Duration) -> Self {
-        Self {
-            seed,
-            plot: Plot::Outage { lasts },
-            first: None,
-            fails: None,
-            disk_takes_max: Duration::ZERO,
-        }
+        Self::of(seed, Plot::Outage { lasts })
     }
 
     pub(crate) fn throttled_and_killed(seed: u64) -> Self {
-        Self {
-            seed,
-            plot: Plot::Throttled,
-            first: None,
-            fails: None,
-            disk_takes_max: Duration::ZERO,
-        }
+        Self::of(seed, Plot::Throttled)
     }
 
     /// On a disk so slow that one group is written while another is placed and recorded.

@@ -9,6 +9,8 @@ use super::{Bin, Chart, Run, index_f64, number};
 use crate::cli::words::count;
 
 const WIDTH: f64 = 960.0;
+/// Left and right of what is said above the panels.
+const MARGIN: f64 = 24.0;
 /// The plots' left and right edge; labels stand left of them.
 const PLOT: Range<f64> = 76.0..936.0;
 const PANEL_HEIGHT: f64 = 140.0;
@@ -22,6 +24,9 @@ const LEGEND_PITCH: f64 = 20.0;
 const BOTTOM_CUT: f64 = 34.0;
 /// The width of a letter of the legend, with some to spare: what draws it knows its fonts, we do not.
 const LETTER: f64 = 6.9;
+/// The size of the title, and of one that would not fit; and the width of its letters, as a share of it.
+const TITLE: Range<f64> = 10.0..17.0;
+const TITLE_LETTER: f64 = 0.6;
 /// The strip of 429s below each plot.
 const STRIP: Range<f64> = 8.0..16.0;
 /// The lid on what is cut.
@@ -37,7 +42,7 @@ const TIME_TICKS_MAX: usize = 8;
 /// (after Okabe and Ito). No variables: not every viewer knows them.
 const STYLE: &str = "
   text { font: 12px system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif; fill: #1c2024; }
-  .title { font-size: 17px; font-weight: 600; }
+  .title { font-weight: 600; }
   .name { font-size: 14px; font-weight: 600; }
   .faint { fill: #687076; }
   .paper { fill: #ffffff; }
@@ -80,12 +85,14 @@ pub(in crate::cli) fn svg(chart: &Chart) -> String {
     body.push_str(&drawing.done_panel(&bins));
     let height = drawing.top + PANEL_PITCH * index_f64(chart.runs.len() + 1) - BOTTOM_CUT;
     let title = escaped(&chart.title);
+    let letters = index_f64(chart.title.chars().count().max(1));
+    let size = ((WIDTH - 2.0 * MARGIN) / (letters * TITLE_LETTER)).clamp(TITLE.start, TITLE.end);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n\
          <style>{STYLE}</style>\n\
          <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
-         <text class=\"title\" x=\"24\" y=\"34\">{title}</text>\n{body}</svg>\n"
+         <text class=\"title\" style=\"font-size: {size:.1}px\" x=\"{MARGIN}\" y=\"34\">{title}</text>\n{body}</svg>\n"
     )
 }
 
@@ -242,11 +249,11 @@ impl Drawing<'_> {
 
     /// What each colour and sign means, below the title; and on how many lines.
     fn legend(&self) -> (String, usize) {
-        let (mut legend, mut x, mut lines) = (String::new(), 24.0, 1);
+        let (mut legend, mut x, mut lines) = (String::new(), MARGIN, 1);
         for (drawn, meaning) in self.signs() {
             let width = 24.0 + LETTER * index_f64(meaning.chars().count()) + 24.0;
             if x + width > WIDTH {
-                (x, lines) = (24.0, lines + 1);
+                (x, lines) = (MARGIN, lines + 1);
             }
             let y = LEGEND + LEGEND_PITCH * index_f64(lines - 1);
             let meaning = text("ink", Anchor::Start, [24.0, 0.0], &meaning);

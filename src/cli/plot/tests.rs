@@ -145,6 +145,18 @@ fn the_svg_needs_no_other_file_and_quotes_what_it_is_told() {
     }
 }
 
+#[test]
+fn a_long_title_is_smaller_rather_than_cut() {
+    let mut chart = chart(vec![even()]);
+    let size =
+        |chart: &Chart| svg(chart).split_once("style=\"font-size: ").unwrap().1[..4].to_owned();
+    assert_eq!(size(&chart), "17.0");
+
+    chart.title = "x".repeat(105);
+
+    assert_eq!(size(&chart), "14.5");
+}
+
 mod laws {
     use super::*;
     use proptest::prelude::*;

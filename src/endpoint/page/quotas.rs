@@ -65,7 +65,7 @@ fn row(quota: &Quota, snapshot: &Snapshot) -> Vec<Markup> {
     let left = quota.remaining.map_or_else(|| NOTHING.to_owned(), |left| left.to_string());
     vec![
         html! { (quota.scope) },
-        html! { (rate) },
+        html! { span .figure { (rate) } },
         html! { (quota.basis) },
         html! { (left) },
         html! { @if is_held { (mark::badge("fair", "◷", "held")) " " } (quota.gate) },
