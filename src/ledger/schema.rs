@@ -13,7 +13,7 @@ pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
 /// The version that this program reads and writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: &[&str] = &[FIRST, FAILURES_IN_FULL];
+const MIGRATIONS: &[&str] = &[FIRST, FAILURES_IN_FULL, IDENTITY];
 
 /// Numbers stand for words, as in `rows.rs`, since they take one byte or none:
 /// items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 wanted,
@@ -110,6 +110,64 @@ CREATE TABLE replies (
     body    TEXT    NOT NULL,                -- its beginning
     is_cut  INTEGER NOT NULL
 ) STRICT;
+";
+
+/// The account that a ledger belongs to, older versions of documents, where documents were seen.
+///
+/// Nothing is added to `items` and `documents` themselves: after ALTER TABLE ADD COLUMN on a STRICT
+/// table SQLite reads all its rows (`quick_check` in alter.c), which takes seconds at ten million.
+const IDENTITY: &str = "
+ALTER TABLE source ADD COLUMN id TEXT;                -- random; the archive's marker names it
+ALTER TABLE source ADD COLUMN account TEXT;           -- what the server calls it; the cursor is its
+ALTER TABLE source ADD COLUMN reconciled_at INTEGER;  -- when everything was last listed to its end
+
+-- What is being listed: 0 everything, 1 changes, 2 nothing, 3 everything once more (reconcile). A
+-- session may list more than once; its kind is what it began with.
+ALTER TABLE sessions ADD COLUMN listing  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN versions INTEGER NOT NULL DEFAULT 0; -- other content under a known id
+ALTER TABLE sessions ADD COLUMN copies   INTEGER NOT NULL DEFAULT 0; -- bytes that were stored before
+UPDATE sessions SET listing = kind;
+
+-- Stored versions of documents whose row holds a later one.
+CREATE TABLE superseded (
+    no       INTEGER PRIMARY KEY,
+    document INTEGER NOT NULL,
+    blob     TEXT    NOT NULL,
+    size     INTEGER,
+    session  INTEGER NOT NULL,
+    file     TEXT    NOT NULL,
+    length   INTEGER NOT NULL,
+    sha256   BLOB    NOT NULL,
+    at       INTEGER NOT NULL                -- when the later one was listed
+) STRICT;
+CREATE INDEX superseded_document ON superseded (document);
+
+-- What the failures of a pending item count for, beside its attempts. Only items that fail have one.
+CREATE TABLE trials (
+    item     INTEGER PRIMARY KEY,
+    requests INTEGER NOT NULL,               -- that failed in a row
+    strikes  INTEGER NOT NULL                -- throttles of its own
+) STRICT;
+
+-- Where a document was seen. Numbers are 0 where the server has none.
+CREATE TABLE folders (
+    no   INTEGER PRIMARY KEY,
+    name TEXT    NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE locations (
+    document     INTEGER NOT NULL,
+    folder       INTEGER NOT NULL,
+    uid_validity INTEGER NOT NULL,
+    uid          INTEGER NOT NULL,
+    PRIMARY KEY (document, folder, uid_validity, uid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX locations_uid ON locations (folder, uid_validity, uid);
+
+-- Finds equal bytes where ids do not name content; filled for such sources only.
+CREATE TABLE contents (
+    sha256   BLOB    PRIMARY KEY,
+    document INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Brings the tables from `version` to [`VERSION`], each step in a transaction of its own.
