@@ -5,7 +5,7 @@ use rusqlite::params;
 use crate::engine::{Cursor, Failure, Moment, SessionId};
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies;
-use crate::ledger::rows::{Session, SessionKind, as_integer};
+use crate::ledger::rows::{ListingKind, Session, SessionKind, as_integer};
 use crate::ledger::{Ledger, Reader, Tally};
 
 /// What a session begins with.
@@ -34,11 +34,12 @@ impl Ledger {
                 return Err(Trouble::Unfit(format!("{} is still open", open.id)));
             }
             transaction.execute(
-                "INSERT INTO sessions (id, kind, started, pinned, is_listed)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO sessions (id, kind, listing, started, pinned, is_listed)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
                     start.id.as_str(),
                     start.kind,
+                    start.kind.listing(),
                     start.started.0,
                     start.pinned.as_ref().map(Cursor::as_str),
                     start.kind == SessionKind::Recheck,
@@ -60,17 +61,17 @@ impl Ledger {
         })
     }
 
-    /// Turns the open session into a full listing from its beginning, as after an
-    /// expired cursor. What it has listed so far stays listed.
+    /// Lists everything in the open session, from the beginning, as after an expired
+    /// cursor. What it has listed so far stays listed.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
     pub fn list_anew(&mut self, pinned: Option<&Cursor>) -> Result<(), Failure> {
         self.write("begin the listing anew", |transaction| {
             let changed = transaction.execute(
-                "UPDATE sessions SET kind = 0, place = NULL, is_listed = 0, pinned = ?1
+                "UPDATE sessions SET listing = ?2, place = NULL, is_listed = 0, pinned = ?1
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
-                [pinned.map(Cursor::as_str)],
+                params![pinned.map(Cursor::as_str), ListingKind::Everything],
             )?;
             expect_open(changed)
         })

@@ -30,7 +30,7 @@ pub use self::history::Transition;
 pub use self::listing::{Listed, NextPlace, PageOutcome};
 pub use self::open::{Ledger, OpenError, Reader};
 pub use self::replies::Replied;
-pub use self::rows::{DocumentNo, ItemNo, ItemStatus, Session, SessionKind, Tally};
+pub use self::rows::{DocumentNo, ItemNo, ItemStatus, ListingKind, Session, SessionKind, Tally};
 pub use self::verify::{Counted, Recount, StoredFile};
 pub use self::work::{WantedDocument, Work};
 

@@ -36,13 +36,37 @@ pub(super) enum DocumentStatus {
     Refused,
 }
 
-/// What a session lists.
+/// What a session began with. What it lists later is its [`ListingKind`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionKind {
     Full,
     Changes,
     /// Nothing: it looks again at what was quarantined.
     Recheck,
+}
+
+/// What is being listed in a session, or was listed last. A session may list more than once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ListingKind {
+    /// Everything, since nothing is known or the cursor was lost.
+    Everything,
+    /// The changes since the cursor.
+    Changes,
+    Nothing,
+    /// Everything once more, to find what the changes did not tell.
+    Reconcile,
+}
+
+impl SessionKind {
+    /// The listing that a session of this kind begins with.
+    #[must_use]
+    pub fn listing(self) -> ListingKind {
+        match self {
+            Self::Full => ListingKind::Everything,
+            Self::Changes => ListingKind::Changes,
+            Self::Recheck => ListingKind::Nothing,
+        }
+    }
 }
 
 /// Counts of one session. `listed = stored + gone + quarantined + pending`, always.
@@ -78,6 +102,7 @@ pub struct Session {
     pub(super) no: i64,
     pub id: SessionId,
     pub kind: SessionKind,
+    pub listing: ListingKind,
     pub started: Moment,
     pub completed: Option<Moment>,
     /// Its folder in the archive, once there is one.
@@ -94,7 +119,8 @@ pub struct Session {
 impl Session {
     /// Reads the newest session, open or completed.
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        let sql = "SELECT no, id, kind, started, completed, folder, pinned, place, is_listed,
+        let sql =
+            "SELECT no, id, kind, listing, started, completed, folder, pinned, place, is_listed,
                           listed, stored, gone, quarantined, documents, bytes
                    FROM sessions ORDER BY no DESC LIMIT 1";
         connection.prepare_cached(sql)?.query_row([], Self::from_row).optional()
@@ -110,6 +136,7 @@ impl Session {
             no: row.get("no")?,
             id: SessionId::new(row.get::<_, String>("id")?),
             kind: row.get("kind")?,
+            listing: row.get("listing")?,
             started: Moment(row.get("started")?),
             completed: row.get::<_, Option<_>>("completed")?.map(Moment),
             folder: row.get("folder")?,
@@ -160,3 +187,4 @@ macro_rules! stored_as_number {
 stored_as_number!(ItemStatus { Pending = 0, Stored = 1, Gone = 2, Quarantined = 3 });
 stored_as_number!(DocumentStatus { Wanted = 0, Stored = 1, Gone = 2, Refused = 3 });
 stored_as_number!(SessionKind { Full = 0, Changes = 1, Recheck = 2 });
+stored_as_number!(ListingKind { Everything = 0, Changes = 1, Nothing = 2, Reconcile = 3 });

@@ -15,8 +15,8 @@ use crate::engine::{
     Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
 };
 use crate::ledger::{
-    self, DocumentNo, ItemNo, Ledger, Listed, NextPlace, SessionKind, SessionStart, Tally,
-    Transition, Work,
+    self, DocumentNo, ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart,
+    Tally, Transition, Work,
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
@@ -263,12 +263,12 @@ impl Store {
         if session.is_listed {
             return Ok(Collection::Listed { tally: session.tally });
         }
-        let listing = match session.kind {
-            SessionKind::Full => Listing::Everything,
-            SessionKind::Changes | SessionKind::Recheck if relist => {
+        let listing = match session.listing {
+            ListingKind::Everything | ListingKind::Reconcile => Listing::Everything,
+            ListingKind::Changes | ListingKind::Nothing if relist => {
                 return Ok(Collection::NotBegun { listing: Listing::Everything });
             }
-            SessionKind::Changes | SessionKind::Recheck => match self.ledger.cursor()? {
+            ListingKind::Changes | ListingKind::Nothing => match self.ledger.cursor()? {
                 Some(cursor) => Listing::Since(cursor),
                 None => Listing::Everything,
             },

@@ -329,7 +329,8 @@ fn a_listing_that_lost_its_cursor_begins_anew_in_the_same_session() {
     ledger.list_anew(Some(&Cursor::new("fresh"))).unwrap();
 
     let session = ledger.open_session().unwrap().unwrap();
-    assert_eq!((session.kind, session.place, session.tally.listed), (SessionKind::Full, None, 1));
+    assert_eq!((session.listing, session.place), (ListingKind::Everything, None));
+    assert_eq!((session.kind, session.tally.listed), (SessionKind::Changes, 1));
     end_listing(&mut ledger);
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("fresh")));
 }
