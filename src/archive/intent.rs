@@ -57,6 +57,29 @@ impl IntentList {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fixtures/frozen.rs"]
+#[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
+mod fixture;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that are added since the first released format, as paths.
+    const ADDED: &[&str] = &[];
+
+    #[test]
+    fn a_list_of_the_first_format_is_kept() {
+        let json = include_bytes!("../../tests/fixtures/state-1/intent.json");
+
+        let list = IntentList::from_bytes(json).unwrap();
+
+        assert!(list.folder().is_some() && 0 < list.documents().count());
+        fixture::assert_kept(json, &list.to_bytes(), ADDED);
+    }
+}
+
+#[cfg(test)]
 mod laws {
     use proptest::prelude::*;
 

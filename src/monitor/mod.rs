@@ -33,3 +33,6 @@ pub use self::round::{Act, Judged, Monitor, Permit, Powers, Round};
 pub use self::trends::{
     DAY_STEP, DAY_STEPS, Days, Measured, NAMES_MAX, TRENDS_FILE, TrendsFile, add,
 };
+
+#[cfg(test)]
+mod frozen;

@@ -20,3 +20,6 @@ pub use self::quotas::{QUOTA_FILE, Remembered, ScopeKey, ScopeMemory, read_quota
 
 /// The name of the file, in the folder of its source.
 pub const STATE_FILE: &str = "execution_state.json";
+
+#[cfg(test)]
+mod frozen;

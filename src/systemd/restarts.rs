@@ -98,10 +98,28 @@ fn write(restarts: BTreeMap<String, Restarts>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/fixtures/frozen.rs"]
+#[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
+mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     const NOW: Moment = Moment(1_700_000_000_000);
+
+    /// Keys that are added since the first released format, as paths.
+    const ADDED: &[&str] = &[];
+
+    #[test]
+    fn restarts_of_the_first_format_are_kept() {
+        let json = include_bytes!("../../tests/fixtures/state-1/restarts.json");
+
+        let restarts = parse(json).unwrap();
+
+        assert_eq!(restarts["cynosure.service"].in_a_row, 3);
+        fixture::assert_kept(json, &write(restarts), ADDED);
+    }
 
     #[test]
     fn the_count_outlives_the_process_and_is_kept_per_name() {

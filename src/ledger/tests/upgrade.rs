@@ -1,9 +1,17 @@
 //! Ledgers of every older format are brought up to date, and lose nothing on the way.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::engine::RecordedReply;
 
 const VERSION_1: &str = include_str!("../../../tests/fixtures/ledger-1.sql");
+
+/// A session in the middle of its downloads, and one that is completed.
+const VERSION_2: [&str; 2] = [
+    include_str!("../../../tests/fixtures/state-1/ledger-downloading.sql"),
+    include_str!("../../../tests/fixtures/state-1/ledger-completed.sql"),
+];
 
 #[test]
 fn a_ledger_of_the_first_version_is_brought_up_to_date() {
@@ -42,4 +50,56 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
     let row = row.unwrap().unwrap();
     assert_eq!(row.next_at, Some(now.after(2 * DAY)), "it was there once before");
     assert_eq!(row.replied.map(|replied| replied.reply.body).as_deref(), Some("no"));
+}
+
+#[test]
+fn a_ledger_of_version_2_loses_nothing_on_the_way() {
+    for text in VERSION_2 {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("ledger.sqlite");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(text).unwrap();
+        let columns = columns(&connection);
+        let before = rows(&connection, &columns);
+        assert_eq!(before.len(), 6, "its tables");
+        drop(connection);
+
+        let ledger = Ledger::open(&path).unwrap();
+
+        assert!(ledger.recount().unwrap().agrees());
+        assert_eq!(ledger.damage().unwrap(), [""; 0]);
+        drop(ledger);
+        assert_eq!(rows(&Connection::open(&path).unwrap(), &columns), before);
+        let reader = Reader::open(&path).unwrap().unwrap();
+        assert!(reader.snapshot().unwrap().is_some_and(|json| json.contains("\"schema\": 1")));
+    }
+}
+
+/// The names of all columns, by table.
+fn columns(connection: &Connection) -> BTreeMap<String, Vec<String>> {
+    let mut tables = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        .unwrap();
+    let names: Vec<String> =
+        tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let columns = |table: &String| {
+        let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1)").unwrap();
+        columns.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    names.into_iter().map(|name| (name.clone(), columns(&name))).collect()
+}
+
+/// The rows of each table as SQL literals, in the order of their keys, of those columns only.
+fn rows(
+    connection: &Connection,
+    columns: &BTreeMap<String, Vec<String>>,
+) -> BTreeMap<String, Vec<String>> {
+    let rows = |(table, columns): (&String, &Vec<String>)| {
+        let quoted: Vec<String> = columns.iter().map(|name| format!("quote({name})")).collect();
+        let query = format!("SELECT {} FROM {table} ORDER BY 1", quoted.join(" || ', ' || "));
+        let mut query = connection.prepare(&query).unwrap();
+        let rows = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        (table.clone(), rows)
+    };
+    columns.iter().map(rows).collect()
 }

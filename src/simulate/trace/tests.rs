@@ -228,3 +228,20 @@ mod laws {
         }
     }
 }
+
+#[test]
+fn a_recorded_trace_of_the_first_format_is_kept() {
+    let text = include_str!("../../../tests/fixtures/state-1/trace.jsonl");
+
+    let trace = read("trace.jsonl", text).unwrap();
+
+    let rewritten: String = trace
+        .answers()
+        .iter()
+        .map(|answer| {
+            let at = Moment(answer.clock.unwrap());
+            Trace::line(at, answer.status, answer.took, answer.headers.clone())
+        })
+        .collect();
+    assert_eq!(rewritten, text);
+}
