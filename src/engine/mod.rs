@@ -20,6 +20,7 @@ mod item;
 mod judge;
 mod liveness;
 mod machine;
+mod mask;
 mod moment;
 mod names;
 mod printable;
@@ -48,11 +49,12 @@ pub use self::machine::{
     Credential, Effect, Event, Extent, LastError, LastRestart, Machine, RestartCause, Rules,
     Session, State, Status, Step, Then, Work,
 };
+pub use self::mask::Secrets;
 pub use self::moment::{Draw, Moment};
 pub use self::names::{BlobId, Cursor, DocumentId, ItemId, Place, SessionId};
 pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
-pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, is_secret_header, masked};
+pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, is_secret_header};
 pub use self::restart::{Grant, Looping, Restarts};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,

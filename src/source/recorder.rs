@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::engine::masked;
+use crate::engine::Secrets;
 use crate::engine::quota::{HeaderNames, public};
 
 /// How much of an answer's headers is recorded, in bytes. What servers say of limits takes two
@@ -50,14 +50,13 @@ impl Recorder {
         status: u16,
         took: Duration,
         headers: &[(&str, &str)],
-        secrets: impl FnOnce() -> Vec<String>,
+        secrets: impl FnOnce() -> Secrets,
     ) {
         let Some(to) = &self.to else { return };
         let secrets = secrets();
-        let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
         let mut left = HEADER_BYTES_MAX;
         let headers = public(headers, &self.names).into_iter().filter_map(|(name, text)| {
-            let text = masked(&text, &secrets);
+            let text = secrets.mask(&text);
             // Left out rather than cut: half a figure is another figure.
             left = left.checked_sub(name.len() + text.len())?;
             Some((name, text))

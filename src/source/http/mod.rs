@@ -14,8 +14,10 @@ mod transport;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use hyper::Uri;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
 };
@@ -32,7 +34,7 @@ use self::body::Pace;
 use self::line::Line;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
-use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope};
+use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope, Secrets};
 use crate::retry::{Fault as _, Policy};
 use crate::source::{Meter, Recorder, Sink};
 
@@ -192,7 +194,7 @@ impl Client {
     /// rules may know better which, and what was replied is kept with it.
     #[must_use]
     pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
-        let reading = self.reading(ask, None);
+        let reading = self.reading(ask);
         let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
         failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
         let held_until = answered.passage.judge(failure.cause.outcome());
@@ -267,11 +269,12 @@ impl Client {
         attempt: Attempt,
         pace: &mut Pace<'_>,
     ) -> Result<Opened, Refusal> {
+        let authorization = ask.pass.authorization()?;
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
             self.trust(&url)?;
-            let request = self.request(ask, &url)?;
-            let authorization = request.headers().get(AUTHORIZATION).cloned();
+            ask.wants.check_url(&url)?;
+            let request = self.request(ask, &url, authorization.clone())?;
             let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
             let sent_at = Instant::now();
             let response = match self.line.send(request, attempt, pace).await {
@@ -285,9 +288,8 @@ impl Client {
             };
             let latency = sent_at.elapsed();
             let headers = readable(response.headers());
-            let sent = authorization.as_ref().and_then(|value| value.to_str().ok());
             let status = response.status().as_u16();
-            self.recorder.answered(status, latency, &headers, || ask.pass.secrets(sent));
+            self.recorder.answered(status, latency, &headers, || ask.pass.secrets());
             let signals = self.gate.understand(&headers);
             passage.head(signals.clone(), latency);
             match self.redirect(ask, &response) {
@@ -303,7 +305,7 @@ impl Client {
                     return Ok(Opened { response, passage, latency });
                 }
                 Ok(None) => {
-                    let reading = self.reading(ask, sent);
+                    let reading = self.reading(ask);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
                     refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
                     refusal.failure.held_until = passage.judge(refusal.failure.cause.outcome());
@@ -316,13 +318,18 @@ impl Client {
         Err(Failure::new(Cause::Challenge, why).into())
     }
 
-    /// What refusals are read by, after the `authorization` was sent.
-    fn reading(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Reading<'_> {
-        let secrets = ask.pass.secrets(authorization);
+    /// What refusals are read by.
+    fn reading(&self, ask: &Ask<'_>) -> Reading<'_> {
+        let secrets = ask.pass.secrets();
         Reading { rules: &self.rules, scope: ask.wants.scope(), secrets }
     }
 
-    fn request(&self, ask: &Ask<'_>, url: &Url) -> Result<Request, Failure> {
+    fn request(
+        &self,
+        ask: &Ask<'_>,
+        url: &Url,
+        authorization: HeaderValue,
+    ) -> Result<Request, Failure> {
         let accept = match ask.wants {
             Wants::Json => "application/json",
             Wants::Document => "*/*",
@@ -335,14 +342,9 @@ impl Client {
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };
-        let request = match ask.pass {
-            Pass::Basic { username, password } => {
-                request.basic_auth(username, Some(password.expose_secret()))
-            }
-            Pass::Bearer { token } => request.bearer_auth(token.expose_secret()),
-        };
         // A compressed body has no length to check, and a bomb in it is not ours to defuse.
         let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
+        let request = request.header(AUTHORIZATION, authorization);
         request.build().map_err(|error| transport::failure(&error, host(url)))
     }
 
@@ -370,24 +372,35 @@ impl Client {
 }
 
 impl Pass {
-    /// The secret in every form in which a server may repeat it: as it is kept, as it was sent
-    /// in the `authorization`, in a URL, and in JSON.
-    pub(in crate::source) fn secrets(&self, authorization: Option<&str>) -> Vec<String> {
-        let secret = match self {
-            Self::Basic { password, .. } => password.expose_secret(),
-            Self::Bearer { token } => token.expose_secret(),
+    /// Returns the `Authorization` of a request.
+    ///
+    /// # Errors
+    /// [`Cause::Unauthorized`]: the token has characters that no header can carry.
+    fn authorization(&self) -> Result<HeaderValue, Failure> {
+        let value = match self {
+            Self::Basic { username, password } => {
+                format!("Basic {}", BASE64.encode(user_pass(username, password)))
+            }
+            Self::Bearer { token } => format!("Bearer {}", token.expose_secret()),
         };
-        let sent = authorization.and_then(|value| value.split(' ').next_back());
-        let json = serde_json::Value::from(secret).to_string();
-        let mut forms = vec![
-            secret.to_owned(),
-            sent.unwrap_or_default().to_owned(),
-            utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
-            json.trim_matches('"').to_owned(),
-        ];
-        // The longest first: one that is part of another would leave the rest of it.
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-        forms
+        let mut value = HeaderValue::try_from(value).map_err(|_invalid| {
+            let why = "the credential has characters that no HTTP header can carry";
+            Failure::new(Cause::Unauthorized, why)
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// The secrets of a request, to be masked in what the server says.
+    pub(in crate::source) fn secrets(&self) -> Secrets {
+        match self {
+            Self::Basic { username, password } => {
+                let user_pass = user_pass(username, password);
+                let sent = BASE64.encode(&user_pass);
+                Secrets::new([password.expose_secret(), &user_pass, &sent])
+            }
+            Self::Bearer { token } => Secrets::new([token.expose_secret()]),
+        }
     }
 }
 
@@ -399,6 +412,30 @@ impl Wants {
             Self::Document => Scope::Item,
         }
     }
+
+    /// Refuses a URL that no request can have: HTTP libraries, ours as well, end at 64 kB.
+    ///
+    /// # Errors
+    /// [`Cause::TooLarge`] of a document, which stays as it is; [`Cause::Challenge`] of a listing,
+    /// whose URL the server made.
+    fn check_url(self, url: &Url) -> Result<(), Failure> {
+        let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
+        let length = url.as_str().len();
+        let (cause, what) = match self.scope() {
+            Scope::Item => (Cause::TooLarge, "a document"),
+            Scope::Listing | Scope::Session => (Cause::Challenge, "a listing"),
+        };
+        let why = format!(
+            "{what} of {} has a URL of {length} bytes that no request can be sent to: {invalid}",
+            host(url)
+        );
+        Err(Failure::new(cause, why))
+    }
+}
+
+/// What Basic encodes (RFC 7617 §2).
+fn user_pass(username: &str, password: &SecretString) -> String {
+    format!("{username}:{}", password.expose_secret())
 }
 
 /// The request never got its whole reply. Where it reached the server, that says something of the

@@ -9,7 +9,7 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::engine::quota::Signals;
-use crate::engine::{ErrorRule, Failure, RecordedReply, Scope, ServerReply, judge, masked};
+use crate::engine::{ErrorRule, Failure, RecordedReply, Scope, Secrets, ServerReply, judge};
 use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
@@ -74,7 +74,7 @@ pub(super) struct Reading<'a> {
     pub rules: &'a [ErrorRule],
     pub scope: Scope,
     /// Never quoted nor kept: a server may repeat to us what it refused.
-    pub secrets: Vec<String>,
+    pub secrets: Secrets,
 }
 
 /// Reads why an answer is not what was asked for.
@@ -93,11 +93,10 @@ pub(super) async fn read(
     let reply = ServerReply { status, headers: &fields, body: &text };
     let judgement = judge(&reply, signals, reading.scope, reading.rules);
 
-    let secrets = reading.secrets();
     let encoded = is_encoded(headers);
     let media_type = content_type(headers);
     let quote = if encoded { None } else { quote(&media_type, &text) };
-    let quote = quote.map(|quote| masked(&quote, &secrets));
+    let quote = quote.map(|quote| reading.secrets.mask(&quote));
 
     let mut detail = format!("{status} from {}", host(response.url()));
     match quote {
@@ -133,14 +132,10 @@ pub(super) fn read_again(
 }
 
 impl Reading<'_> {
-    fn secrets(&self) -> Vec<&str> {
-        self.secrets.iter().map(String::as_str).collect()
-    }
-
     fn keep(&self, reply: &ServerReply<'_>) -> RecordedReply {
         let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
         let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
-        RecordedReply::keep(reply, &named, &self.secrets())
+        RecordedReply::keep(reply, &named, &self.secrets)
     }
 }
 
@@ -171,8 +166,15 @@ async fn words(response: &mut Response, pace: &mut Pace<'_>) -> Bytes {
     body.freeze()
 }
 
+/// Whether a body is compressed. Codings are named in any case and in lists, which may have empty
+/// elements (RFC 9110 §5.6.1, §8.4.1).
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity")
+    let changes_nothing = |coding: &[u8]| {
+        let coding = coding.trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    let mut lists = headers.get_all(CONTENT_ENCODING).iter();
+    lists.any(|list| !list.as_bytes().split(|byte| *byte == b',').all(changes_nothing))
 }
 
 /// The media type in lower case without parameters, empty where there is none.

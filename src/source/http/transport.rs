@@ -144,9 +144,9 @@ fn read_stopped(error: &reqwest::Error) -> Option<(Blame, Stop)> {
 /// Names the cause of a transport error, in words without URL or secret.
 pub(super) fn failure(error: &reqwest::Error, host: &str) -> Failure {
     if error.is_builder() {
-        // The URL is parsed and the rest is ours, but for the credential.
-        let why = "the credential has characters that no HTTP header can carry";
-        return Failure::new(Cause::Unauthorized, why);
+        // Credential and URL are proved before, and the rest is ours.
+        let why = format!("the request to {host} cannot be built: {}", innermost(error));
+        return Failure::new(Cause::Unknown, why);
     }
     let (cause, what) = read(error);
     Failure::new(cause, format!("{what} {host}: {}", innermost(error)))

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Answer, Cause, Failure, Said, masked};
+use crate::engine::{Answer, Cause, Failure, Said, Secrets};
 use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
@@ -70,14 +70,14 @@ pub(super) async fn call<T: DeserializeOwned>(
 
     let result = match answered {
         Ok(mut answered) => {
-            let parsed: Result<Response, Failure> = parse(method, &answered.body);
+            let secrets = pass.secrets();
+            let parsed: Result<Response, Failure> = parse(method, &answered.body, &secrets);
             let response = match parsed {
                 Ok(response) => response,
                 Err(failure) => {
                     return Err(jmap.client.failed(&ask, &mut answered, failure).into());
                 }
             };
-            let secrets = pass.secrets(None);
             let result =
                 read(method, response.method_responses, &secrets).map_err(|refused: Refused| {
                     Refused {
@@ -109,13 +109,16 @@ pub(super) async fn call<T: DeserializeOwned>(
 fn read<T: DeserializeOwned>(
     method: &str,
     responses: Vec<(String, Box<RawValue>, Value)>,
-    secrets: &[String],
+    secrets: &Secrets,
 ) -> Result<T, Refused> {
     let mut responses = responses.into_iter();
     match responses.find(|(name, ..)| name == method || name == "error") {
-        Some((name, body, _)) if name == method => Ok(parse(method, body.get().as_bytes())?),
+        Some((name, body, _)) if name == method => {
+            Ok(parse(method, body.get().as_bytes(), secrets)?)
+        }
         Some((_, body, _)) => {
-            Err(method_refused(method, parse(method, body.get().as_bytes())?, secrets))
+            let error = parse(method, body.get().as_bytes(), secrets)?;
+            Err(method_refused(method, error, secrets))
         }
         None => Err(Failure::new(
             Cause::Challenge,
@@ -125,15 +128,17 @@ fn read<T: DeserializeOwned>(
     }
 }
 
-fn parse<T: DeserializeOwned>(method: &str, json: &[u8]) -> Result<T, Failure> {
+/// Reads what a server answers. An error may quote it, and it may repeat the `secrets`.
+fn parse<T: DeserializeOwned>(method: &str, json: &[u8], secrets: &Secrets) -> Result<T, Failure> {
     serde_json::from_slice(json).map_err(|error| {
         let cause = if error.is_eof() { Cause::Truncated } else { Cause::Challenge };
+        let error = secrets.mask(&error.to_string());
         Failure::new(cause, format!("the answer to {method} cannot be read: {error}"))
     })
 }
 
 /// Says what a server refuses, in its own words without the `secrets` that it may repeat.
-fn method_refused(method: &str, error: MethodError, secrets: &[String]) -> Refused {
+fn method_refused(method: &str, error: MethodError, secrets: &Secrets) -> Refused {
     let MethodError { word, description, arguments } = error;
     let mut detail = format!("the server refuses {method}: {word}");
     if let Some(arguments) = arguments {
@@ -142,8 +147,7 @@ fn method_refused(method: &str, error: MethodError, secrets: &[String]) -> Refus
     if let Some(description) = description {
         detail.push_str(&format!(" \"{description}\""));
     }
-    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-    let detail = masked(&detail, &secrets);
+    let detail = secrets.mask(&detail);
     let cause = match word.as_str() {
         "serverUnavailable" | "serverFail" | "serverPartialFail" => Cause::Server,
         "cannotCalculateChanges" => Cause::CursorExpired,
@@ -186,7 +190,7 @@ mod tests {
     fn refused(json: &str) -> Refused {
         let responses = format!(r#"[["error", {json}, "0"]]"#);
         let responses = serde_json::from_str(&responses).unwrap();
-        read::<Value>("Email/get", responses, &["hunter2".to_owned()]).unwrap_err()
+        read::<Value>("Email/get", responses, &Secrets::new(["hunter2"])).unwrap_err()
     }
 
     #[test]
@@ -230,7 +234,8 @@ mod tests {
 
     #[test]
     fn an_answer_cut_short_is_told_from_one_that_is_something_else() {
-        let cause = |json: &str| parse::<Response>("m", json.as_bytes()).err().unwrap().cause;
+        let read = |json: &str| parse::<Response>("m", json.as_bytes(), &Secrets::default());
+        let cause = |json: &str| read(json).err().unwrap().cause;
 
         assert_eq!(cause(r#"{"methodResponses": [["#), Cause::Truncated);
         assert_eq!(cause("<html>"), Cause::Challenge);

@@ -84,6 +84,7 @@ pub(super) async fn discover(
         refusal.failure
     })?;
     let session = parse(&answered.body, answered.url, announced).map_err(|why| {
+        let why = pass.secrets().mask(&why);
         Failure::new(Cause::NotFound, format!("{place} is no JMAP service ({why}): check `url`"))
     })?;
     client.trust(&session.api)?;

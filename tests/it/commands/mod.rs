@@ -7,6 +7,7 @@ mod explain;
 mod figures;
 pub(crate) mod home;
 mod looking;
+mod one_mail;
 mod openings;
 mod pipes;
 mod readme;

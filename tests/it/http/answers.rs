@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
 use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
 use cynosure::source::Meter;
@@ -11,7 +13,7 @@ use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, 
 use futures_util::future::LocalBoxFuture;
 
 use super::{
-    Kept, SECRET, attempts, cause_of_document, client, failure_of_json, get, limits, pass,
+    Kept, SECRET, attempts, cause_of_document, client, failure_of_json, fetch, get, limits, pass,
 };
 use crate::hostile::{Hostile, plain};
 
@@ -35,6 +37,50 @@ async fn a_success_that_nobody_asked_for_is_a_challenge() {
     }
     let invented = plain("999 Go Away", "", "hello");
     assert_eq!(cause_of_document(invented, Some(5)).await, Cause::Unknown);
+}
+
+/// FAULTS 23: codings are named in any case and in lists (RFC 9110 §8.4.1).
+#[tokio::test]
+async fn a_coding_that_changes_nothing_is_no_compression() {
+    for coding in ["IDENTITY", "", "identity, Identity", ", identity", "\tidentity "] {
+        let headers = format!("Content-Encoding: {coding}\r\n");
+        let server = Hostile::saying(plain("200 OK", &headers, "hello")).await;
+
+        let fetched = fetch(&server.url, limits(), Some(5)).await;
+
+        assert_eq!(fetched.map(|kept| kept.bytes), Ok(b"hello".to_vec()), "{coding:?}");
+    }
+    let listed = plain("200 OK", "Content-Encoding: identity, GZIP\r\n", "hello");
+    assert_eq!(cause_of_document(listed, Some(5)).await, Cause::Challenge);
+}
+
+/// FAULTS 54: no request can have a URL of 64 kB or more.
+#[tokio::test]
+async fn a_url_that_cannot_be_sent_is_not_the_credentials_fault() {
+    let server = Hostile::saying(plain("200 OK", "", "hello")).await;
+    let long = server.url.join(&"x".repeat(70_000)).unwrap();
+
+    let document = fetch(&long, limits(), Some(5)).await.map(|_| ()).unwrap_err();
+    let listing = get(&long, limits()).await.unwrap_err();
+
+    assert_eq!((document.cause, listing.cause), (Cause::TooLarge, Cause::Challenge));
+    assert!(document.detail.contains("a URL of 700"), "{document}");
+    assert_eq!(server.asked().len(), 0);
+}
+
+/// FAULTS 54: the other thing that no request can carry.
+#[tokio::test]
+async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
+    let server = Hostile::saying(plain("200 OK", "", "{}")).await;
+    let pass = Pass::Bearer { token: "s3cret\ntoken".into() };
+    let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass };
+
+    let failure =
+        client(limits(), &server.url).document(&ask, None, &mut Kept::default()).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::Unauthorized);
+    assert!(failure.detail.contains("no HTTP header can carry"), "{failure}");
+    assert_eq!(server.asked().len(), 0);
 }
 
 #[tokio::test]
@@ -205,6 +251,27 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
     let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
     assert_eq!(refusal.failure.detail, "401 from 127.0.0.1: \"[secret]?\"");
+}
+
+/// FAULTS, base: no secret is kept in any form, also where a server repeats what it was sent.
+#[tokio::test]
+async fn a_secret_that_is_repeated_encoded_is_kept_nowhere() {
+    let whole = format!("Bearer {SECRET}");
+    let json = format!("{{\"a\": \"{SECRET}\", \"more\": 1}}");
+    for echo in [
+        BASE64.encode(SECRET),
+        URL_SAFE.encode(&whole),
+        BASE64.encode(&json),
+        URL_SAFE.encode(&json),
+        SECRET.bytes().map(|byte| format!("{byte:02X}")).collect(),
+    ] {
+        let headers = format!("Content-Type: text/plain\r\nX-Request-Id: {echo}\r\n");
+        let failure = failure_of_json(plain("401 No", &headers, format!("who is {echo}?"))).await;
+
+        assert_eq!(failure.detail, "401 from 127.0.0.1: \"who is [secret]?\"", "{echo}");
+        let shown = format!("{failure:?}");
+        assert!(!shown.contains(&echo[4..12]), "{shown}");
+    }
 }
 
 #[tokio::test]
