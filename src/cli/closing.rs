@@ -99,10 +99,13 @@ fn gave_up(ended: &Ended) -> (Exit, String) {
 }
 
 fn remedy(machine: &Machine, never_worked: bool) -> (Exit, &'static str) {
+    let cause = machine.last_error.as_ref().map(|error| error.cause);
+    if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
+        return (Exit::Authentication, "or put a credential of the first account in place");
+    }
     if machine.status() == Status::AuthFailed {
         return (Exit::Authentication, "put a fresh credential in place and run again");
     }
-    let cause = machine.last_error.as_ref().map(|error| error.cause);
     match (&machine.state, cause) {
         (State::Error { .. }, Some(Cause::Storage | Cause::Ledger)) => {
             (Exit::Storage, "nothing that is stored is lost")

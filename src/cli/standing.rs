@@ -132,6 +132,7 @@ impl Standing<'_> {
             rate_limited: false,
             rate_limit_until: None,
             rate_limits_in_a_row: 0,
+            incomplete_listings_in_a_row: 0,
             last_updated: never,
             pid: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),

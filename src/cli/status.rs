@@ -18,7 +18,7 @@ use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
 use crate::config::CredentialRef;
-use crate::engine::{Moment, RestartCause, Status, printable};
+use crate::engine::{Cause, Moment, RestartCause, Status, printable};
 use crate::state::ExecutionState;
 use crate::worker::{RealWorld, World};
 
@@ -225,7 +225,11 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
         Status::Error | Status::RateLimited => parts.push(printable(&state.reason)),
         Status::AuthFailed => {
             parts.push(printable(&state.reason));
-            parts.extend(remedy(standing));
+            let cause = state.last_error.as_ref().map(|error| error.cause.as_str());
+            // That sentence has its own remedy.
+            if cause != Some(Cause::AccountChanged.name()) {
+                parts.extend(remedy(standing));
+            }
         }
     }
     parts.extend(restarted(state, now));

@@ -68,13 +68,16 @@ impl Backoff {
             | Cause::Truncated
             | Cause::LocalNetwork
             | Cause::Storage
-            | Cause::Ledger => self.transient,
+            | Cause::Ledger
+            | Cause::ListingIncomplete => self.transient,
             Cause::Challenge => self.challenge,
             Cause::Proxy => self.proxy,
             Cause::NotFound | Cause::CursorExpired => self.source_down,
-            Cause::Unauthorized | Cause::Forbidden | Cause::TooLarge | Cause::Unknown => {
-                self.unknown
-            }
+            Cause::Unauthorized
+            | Cause::AccountChanged
+            | Cause::Forbidden
+            | Cause::TooLarge
+            | Cause::Unknown => self.unknown,
         }
     }
 }

@@ -63,6 +63,7 @@ impl Bridge {
             | Verdict::LongWait
             | Verdict::SwitchProxy
             | Verdict::CollectInFull
+            | Verdict::ListAgain
             | Verdict::WaitForNetwork
             | Verdict::WaitForStorage => Some(failure.clone()),
             // The source answered, and knows its items.

@@ -8,7 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::quota::Outcome;
-use crate::engine::{Moment, RecordedReply, printable};
+use crate::engine::{AccountId, Moment, RecordedReply, printable};
+
+/// The part of an account's id that a sentence quotes, in characters: the remedy behind it must not be cut.
+const ACCOUNT_CHARS_MAX: usize = 64;
 
 /// What was asked for when it went wrong.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -48,6 +51,10 @@ pub enum Cause {
     Proxy,
     /// The source has forgotten the point from which we ask for changes.
     CursorExpired,
+    /// Another account is behind the source than the one that the ledger belongs to.
+    AccountChanged,
+    /// A listing ended before the server's own total, and no change explains it.
+    ListingIncomplete,
     /// Names or routes fail here, whoever is asked.
     LocalNetwork,
     /// The archive's disk is full, read-only or broken.
@@ -91,6 +98,8 @@ pub enum Verdict {
     SwitchProxy,
     /// Not a failure: list everything once, pinning a new cursor first.
     CollectInFull,
+    /// Begin the listing again after a growing delay; several in a row are told to a person.
+    ListAgain,
     /// Wait for the network of this machine; blame no one.
     WaitForNetwork,
     /// Tell a person now; wait and try again; nothing counts as stored.
@@ -127,6 +136,22 @@ impl Failure {
             detail: printable(detail.as_ref()),
             reply: None,
         }
+    }
+
+    /// Another account is behind `source` than the one that its ledger belongs to.
+    #[must_use]
+    pub fn account_changed(source: &str, was: &AccountId, is: &AccountId) -> Self {
+        let quoted = |account: &AccountId| {
+            account.as_str().chars().take(ACCOUNT_CHARS_MAX).collect::<String>()
+        };
+        let (was, is) = (quoted(was), quoted(is));
+        Self::new(
+            Cause::AccountChanged,
+            format!(
+                "the account behind this source was \"{was}\" and is \"{is}\" now: give \"{is}\" a \
+                 source name of its own, or forget \"{was}\" with `cynosure reset {source}`"
+            ),
+        )
     }
 
     #[must_use]
@@ -167,7 +192,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Cause {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::RateLimit,
         Self::Unauthorized,
         Self::Forbidden,
@@ -180,6 +205,8 @@ impl Cause {
         Self::Challenge,
         Self::Proxy,
         Self::CursorExpired,
+        Self::AccountChanged,
+        Self::ListingIncomplete,
         Self::LocalNetwork,
         Self::Storage,
         Self::Ledger,
@@ -203,6 +230,8 @@ impl Cause {
             Self::Challenge => "challenge",
             Self::Proxy => "proxy",
             Self::CursorExpired => "cursor_expired",
+            Self::AccountChanged => "account_changed",
+            Self::ListingIncomplete => "listing_incomplete",
             Self::LocalNetwork => "local_network",
             Self::Storage => "storage",
             Self::Ledger => "ledger",
@@ -228,8 +257,9 @@ impl Cause {
             | Self::Truncated
             | Self::Challenge
             | Self::Proxy
-            | Self::CursorExpired => Kind::Temporary,
-            Self::Unauthorized => Kind::Authentication,
+            | Self::CursorExpired
+            | Self::ListingIncomplete => Kind::Temporary,
+            Self::Unauthorized | Self::AccountChanged => Kind::Authentication,
             Self::Forbidden | Self::NotFound | Self::TooLarge => Kind::Permanent,
             Self::LocalNetwork | Self::Storage | Self::Ledger => Kind::Local,
             Self::Unknown => Kind::Unknown,
@@ -256,6 +286,8 @@ impl Cause {
             | Self::NotFound
             | Self::Challenge
             | Self::CursorExpired
+            | Self::AccountChanged
+            | Self::ListingIncomplete
             | Self::TooLarge
             | Self::Unknown => Outcome::Accepted,
         }
@@ -266,7 +298,8 @@ impl Cause {
     pub fn verdict(self, scope: Scope) -> Verdict {
         match self {
             Self::RateLimit => Verdict::Wait,
-            Self::Unauthorized => Verdict::Renew,
+            // Another credential may be one of the right account.
+            Self::Unauthorized | Self::AccountChanged => Verdict::Renew,
             Self::Forbidden => match scope {
                 Scope::Item => Verdict::Quarantine,
                 // Known, and shut out of everything: what a revoked consent looks like.
@@ -282,6 +315,7 @@ impl Cause {
             Self::Challenge => Verdict::Suspect,
             Self::Proxy => Verdict::SwitchProxy,
             Self::CursorExpired => Verdict::CollectInFull,
+            Self::ListingIncomplete => Verdict::ListAgain,
             Self::LocalNetwork => Verdict::WaitForNetwork,
             Self::Storage | Self::Ledger => Verdict::WaitForStorage,
             Self::TooLarge => match scope {
@@ -317,6 +351,7 @@ impl Verdict {
             Self::Suspect => "suspect",
             Self::SwitchProxy => "switch_proxy",
             Self::CollectInFull => "collect_in_full",
+            Self::ListAgain => "list_again",
             Self::WaitForNetwork => "wait_for_network",
             Self::WaitForStorage => "wait_for_storage",
             Self::RetryCautiously => "retry_cautiously",

@@ -60,6 +60,7 @@ impl ItemPolicy {
             | Verdict::LongWait
             | Verdict::SwitchProxy
             | Verdict::CollectInFull
+            | Verdict::ListAgain
             | Verdict::WaitForNetwork
             | Verdict::WaitForStorage => ItemStep::Unharmed,
         }

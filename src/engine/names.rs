@@ -29,6 +29,10 @@ macro_rules! identity {
 }
 
 identity! {
+    /// What the server calls the account. A cursor, a blob and an id are of one account. Untrusted text.
+    AccountId
+}
+identity! {
     /// What the server calls an item (a thread, for mail). Untrusted text.
     ItemId
 }

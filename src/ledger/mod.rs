@@ -8,6 +8,7 @@
 //! All SQL of the program is in this folder. Every statement that the worker runs
 //! goes by an index, however many rows there are; only what `verify` asks reads all.
 
+mod account;
 mod begin;
 mod clock;
 mod commit;

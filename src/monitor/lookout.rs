@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, is_alive};
-use crate::engine::Moment;
+use crate::engine::{Cause, Moment};
 use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
@@ -117,6 +117,7 @@ fn course(state: ExecutionState) -> Course {
         last_progress: state.last_progress,
         last_updated: state.last_updated,
         consecutive_errors: state.consecutive_errors,
+        last_cause: state.last_error.and_then(|error| Cause::from_name(&error.cause)),
         process,
     }
 }

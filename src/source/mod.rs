@@ -15,14 +15,21 @@ mod recorder;
 pub use self::meter::Meter;
 pub use self::recorder::{Heard, Recorder};
 
-use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use crate::engine::{AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
 
 /// One account to extract.
 ///
 /// Every method may be dropped at any await and called again: none leaves
 /// anything half done on either side. Requests of one source may run side by
 /// side; the source itself obeys the concurrency its server allows.
+///
+/// A source that is given the account of its ledger refuses every other, also one that turns up
+/// in the middle of its life, with [`Cause::AccountChanged`](crate::engine::Cause::AccountChanged):
+/// no cursor, id or blob of one account is ever sent to another.
 pub trait Source {
+    /// Returns the account that it speaks to, as the server calls it.
+    fn account(&self) -> impl Future<Output = Result<AccountId, Failure>>;
+
     /// Asks whether there is anything new since `cursor`, without listing it.
     fn look(&self, cursor: &Cursor) -> impl Future<Output = Result<News, Failure>>;
 

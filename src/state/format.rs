@@ -74,6 +74,9 @@ pub struct ExecutionState {
     #[serde(with = "words::optional_moment")]
     pub rate_limit_until: Option<Moment>,
     pub rate_limits_in_a_row: u32,
+    /// Listings in a row that ended before the server's own total.
+    #[serde(default)]
+    pub incomplete_listings_in_a_row: u32,
 
     #[serde(with = "words::moment")]
     pub last_updated: Moment,
@@ -167,6 +170,7 @@ pub(super) mod tests {
             rate_limited: true,
             rate_limit_until: Some(Moment(NOW.0 + 300_000)),
             rate_limits_in_a_row: 1,
+            incomplete_listings_in_a_row: 0,
             last_updated: NOW,
             pid: Some(4711),
             version: "0.1.0".to_owned(),
@@ -230,6 +234,7 @@ pub(super) mod tests {
           "rate_limited": true,
           "rate_limit_until": "2026-03-07T09:10:03.456Z",
           "rate_limits_in_a_row": 1,
+          "incomplete_listings_in_a_row": 0,
           "last_updated": "2026-03-07T09:05:03.456Z",
           "pid": 4711,
           "version": "0.1.0"

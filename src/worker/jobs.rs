@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::Mutex as Turn;
+use tokio::sync::{Mutex as Turn, OnceCell};
 
 use crate::archive::{Archive, Draft, Written};
 use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
@@ -56,6 +56,8 @@ pub struct Shared<W> {
     store: Arc<Mutex<Store>>,
     archive: Arc<Archive>,
     turns: Rc<Turns>,
+    /// Set once the account behind the source is known to be the ledger's.
+    account: Rc<OnceCell<()>>,
 }
 
 /// Has groups become durable in the order in which they came, two of them at a time: the next is
@@ -73,6 +75,7 @@ impl<W> Clone for Shared<W> {
             store: Arc::clone(&self.store),
             archive: Arc::clone(&self.archive),
             turns: Rc::clone(&self.turns),
+            account: Rc::clone(&self.account),
         }
     }
 }
@@ -81,7 +84,8 @@ impl<W: World> Shared<W> {
     #[must_use]
     pub fn new(world: Rc<W>, store: Store) -> Self {
         let archive = store.archive();
-        Self { world, store: Arc::new(Mutex::new(store)), archive, turns: Rc::default() }
+        let (store, turns) = (Arc::new(Mutex::new(store)), Rc::default());
+        Self { world, store, archive, turns, account: Rc::default() }
     }
 
     pub(super) async fn with<T: Send + 'static>(
@@ -92,6 +96,15 @@ impl<W: World> Shared<W> {
         self.world
             .offload(move || job(&mut store.lock().unwrap_or_else(PoisonError::into_inner)))
             .await
+    }
+
+    /// Makes sure that the account behind the source is the ledger's, before a cursor is sent to it.
+    async fn check_account(&self, source: &impl Source) -> Result<(), Failure> {
+        let check = async || {
+            let account = source.account().await?;
+            self.with(move |store| store.check_account(&account)).await
+        };
+        self.account.get_or_try_init(check).await.map(|()| ())
     }
 
     /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
@@ -132,7 +145,13 @@ pub(super) fn look<S: Source + 'static, W: World>(
         let known = shared.with(move |store| store.known_news(now)).await;
         let looked = match known {
             Ok((true, _) | (false, None)) => Ok(News::Something),
-            Ok((false, Some(cursor))) => circuits.call(Scope::Listing, source.look(&cursor)).await,
+            Ok((false, Some(cursor))) => {
+                let look = async {
+                    shared.check_account(&*source).await?;
+                    source.look(&cursor).await
+                };
+                circuits.call(Scope::Listing, look).await
+            }
             Err(failure) => Err(Halt::Failed(failure)),
         };
         halted(looked).map_or_else(Done::Shut, Done::Looked)
@@ -175,7 +194,13 @@ async fn collect_page<S: Source, W: World>(
         Collection::NotBegun { listing } => {
             // The point from which the next look counts is pinned before anything is listed.
             let pinned = match &listing {
-                Listing::Everything => Some(circuits.call(Scope::Listing, source.pin()).await?),
+                Listing::Everything => {
+                    let pin = async {
+                        shared.check_account(source).await?;
+                        source.pin().await
+                    };
+                    Some(circuits.call(Scope::Listing, pin).await?)
+                }
                 Listing::Since(_) => None,
             };
             let (session, begun) = (session.clone(), listing.clone());
@@ -185,7 +210,13 @@ async fn collect_page<S: Source, W: World>(
     };
     let page = retry
         .when(is_quick)
-        .run(async || circuits.call(Scope::Listing, source.page(&listing, place.as_ref())).await)
+        .run(async || {
+            let page = async {
+                shared.check_account(source).await?;
+                source.page(&listing, place.as_ref()).await
+            };
+            circuits.call(Scope::Listing, page).await
+        })
         .await;
     let page = page.map_err(|gave_up| {
         gave_up

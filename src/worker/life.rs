@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{Machine, Moment, State};
+use crate::engine::{AccountId, Machine, Moment, State};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
@@ -99,7 +99,7 @@ pub(super) async fn live(
     let storage = retries.storage.clone();
     let opened =
         world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
-    let Opened { store, mut machine, tally, is_new, figures, notes } = opened;
+    let Opened { store, mut machine, tally, account, is_new, figures, notes } = opened;
     for note in notes {
         warn!("{note}");
     }
@@ -116,7 +116,8 @@ pub(super) async fn live(
     let egress = egress(task, settings).await?;
     let (meter, proxies) = (Meter::new(figures), egress.health());
     let access = Access::of(task, &meter);
-    let client = jmap_source(access, settings, source, &retries, egress)?;
+    let identity = Identity { name: task.name.as_str(), account };
+    let client = jmap_source(identity, access, settings, source, &retries, egress)?;
     task.breakers.set_policy(breaker_policy(settings));
     let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
     let parts = Parts {
@@ -226,7 +227,16 @@ impl<'a> Access<'a> {
     }
 }
 
+/// The source that is meant.
+#[derive(Clone, Debug)]
+pub(super) struct Identity<'a> {
+    pub(super) name: &'a str,
+    /// The account that its ledger belongs to, where that is known.
+    pub(super) account: Option<AccountId>,
+}
+
 pub(super) fn jmap_source(
+    identity: Identity<'_>,
     access: Access<'_>,
     settings: &Settings,
     source: &Source,
@@ -241,6 +251,8 @@ pub(super) fn jmap_source(
         Auth::Bearer { token } => (jmap::Auth::Bearer, token.clone()),
     };
     let options = jmap::Options {
+        name: identity.name.to_owned(),
+        account: identity.account,
         url: source.url.clone(),
         allowed_origins: allowed_origins(source),
         auth,

@@ -61,6 +61,7 @@ pub(super) fn write(
         rate_limited,
         rate_limit_until: until.filter(|_| rate_limited),
         rate_limits_in_a_row: machine.throttles,
+        incomplete_listings_in_a_row: machine.incomplete_listings,
         last_updated: now,
         pid,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -97,6 +98,7 @@ pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
             let cause = RestartCause::from_name(&restart.cause)?;
             Some(LastRestart { cause, at: restart.at })
         }),
+        incomplete_listings: state.incomplete_listings_in_a_row,
         relisted: state.listing_everything,
         ..new
     }

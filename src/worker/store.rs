@@ -12,7 +12,7 @@ use crate::disk::{
 };
 use crate::engine::figures::Figures;
 use crate::engine::{
-    Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
+    AccountId, Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
 };
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart,
@@ -97,6 +97,8 @@ pub struct Opened {
     pub store: Store,
     pub machine: Machine,
     pub tally: Tally,
+    /// The account that the ledger belongs to; `None` before it was given one.
+    pub account: Option<AccountId>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     /// What was counted so far.
@@ -196,7 +198,7 @@ impl Store {
         if machine != saved {
             notes.push("the state did not agree with the ledger, which is followed".to_owned());
         }
-        let tally = ledger.tally()?;
+        let (tally, account) = (ledger.tally()?, ledger.account()?);
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let figures_file = dir.join(FIGURES_FILE);
@@ -204,7 +206,7 @@ impl Store {
         let (pid, lock) = (None, None);
         let store =
             Self { disk, ledger, archive, state_file, figures_file, facts, pid, _lock: lock };
-        Ok(Opened { store, machine, tally, is_new, figures, notes })
+        Ok(Opened { store, machine, tally, account, is_new, figures, notes })
     }
 
     /// The archive, which takes drafts and groups without waiting for the store.
@@ -250,6 +252,16 @@ impl Store {
     /// for another look, and from which point changes are asked for.
     pub(super) fn known_news(&self, now: Moment) -> Result<(bool, Option<Cursor>), Failure> {
         Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
+    }
+
+    /// Makes sure that the ledger belongs to this account. One that belongs to none yet takes it.
+    pub(super) fn check_account(&mut self, is: &AccountId) -> Result<(), Failure> {
+        let known = self.ledger.account()?;
+        let was = known.map_or_else(|| self.ledger.settle_account(is), Ok)?;
+        if was == *is {
+            return Ok(());
+        }
+        Err(Failure::account_changed(&self.facts.source, &was, is))
     }
 
     /// Finds where the collection of a session stands.

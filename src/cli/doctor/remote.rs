@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::cli::doctor::Found;
-use crate::cli::place::{Ground, source_dir, state_file};
+use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
 use crate::config::{Source, SourceName};
 use crate::disk::RealDisk;
-use crate::engine::{Kind, Status};
+use crate::engine::{Cause, Kind, Status};
+use crate::ledger::Reader;
 use crate::state::{Found as Standing, examine};
 use crate::worker::{RealWorld, World, probe};
 
@@ -29,7 +30,8 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
 
 async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
     let what = format!("{name}: server");
-    let state = examine(&RealDisk, &state_file(&source_dir(&ground.state_dir, name.as_str())));
+    let dir = source_dir(&ground.state_dir, name.as_str());
+    let state = examine(&RealDisk, &state_file(&dir));
     if let Ok(Standing::Read(state)) = state
         && state.status == Status::RateLimited
     {
@@ -37,13 +39,19 @@ async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
     }
     let began = RealWorld.now();
     let settings = &ground.loaded.settings;
-    match probe(settings, source, &ground.environment, PROBE_LIMIT).await {
+    // A ledger that cannot be read is another check's to complain of.
+    let ledger = Reader::open(&ledger_file(&dir)).ok().flatten();
+    let account = ledger.and_then(|ledger| ledger.account().ok().flatten());
+    match probe(settings, (name, source), account, &ground.environment, PROBE_LIMIT).await {
         Ok(()) => {
             let took = RealWorld.now().since(began).as_millis();
             Found::sound(what, format!("{} lets us in, in {took} ms", source.provider))
         }
         Err(failure) => {
             let remedy = match failure.cause.kind() {
+                Kind::Authentication if failure.cause == Cause::AccountChanged => {
+                    "put a credential of the first account in its place, if that one is meant"
+                }
                 Kind::Authentication => "put a fresh credential in its place",
                 Kind::Temporary | Kind::Permanent | Kind::Local | Kind::Unknown => {
                     "see whether this machine is online, and the url is right"

@@ -87,6 +87,7 @@ pub(super) fn outlook(
         | Verdict::LongWait
         | Verdict::SwitchProxy
         | Verdict::CollectInFull
+        | Verdict::ListAgain
         | Verdict::WaitForNetwork
         | Verdict::WaitForStorage => Some(session_retry(judgement, basis)),
     };
@@ -145,6 +146,7 @@ fn means(
         Verdict::CollectInFull => {
             "not a failure: everything is listed once more; again at once, it is one".to_owned()
         }
+        Verdict::ListAgain => format!("the listing is begun again: {again}"),
         Verdict::WaitForNetwork => "the network here is waited for; no one is to blame".to_owned(),
         Verdict::WaitForStorage => "the disk here is waited for, and a person is told".to_owned(),
     }

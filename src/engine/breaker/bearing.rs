@@ -33,9 +33,12 @@ impl Bearing {
             // It works, and asks us to come less often.
             Cause::RateLimit => Self::Nothing,
             // It works, and wants another credential, or not this item.
-            Cause::Unauthorized | Cause::Forbidden | Cause::TooLarge | Cause::CursorExpired => {
-                Self::Nothing
-            }
+            Cause::Unauthorized
+            | Cause::AccountChanged
+            | Cause::Forbidden
+            | Cause::TooLarge
+            | Cause::CursorExpired
+            | Cause::ListingIncomplete => Self::Nothing,
             // Three in a row end the session, with a longer wait than any breaker's.
             Cause::Challenge => Self::Nothing,
             // The trouble is on this side.
@@ -60,6 +63,8 @@ impl Bearing {
             | Cause::Challenge
             | Cause::Proxy
             | Cause::CursorExpired
+            | Cause::AccountChanged
+            | Cause::ListingIncomplete
             | Cause::LocalNetwork
             | Cause::TooLarge
             | Cause::Unknown => Self::Nothing,

@@ -50,6 +50,8 @@ pub(super) fn success(end: Option<Cause>) -> Option<bool> {
         Some(Cause::RateLimit | Cause::Storage | Cause::Ledger) => None,
         Some(
             Cause::Unauthorized
+            | Cause::AccountChanged
+            | Cause::ListingIncomplete
             | Cause::Forbidden
             | Cause::Server
             | Cause::Connection

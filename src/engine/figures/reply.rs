@@ -62,10 +62,15 @@ impl ReplyClass {
         match end {
             None => Self::Ok,
             Some(Cause::RateLimit) => Self::Throttled,
-            Some(Cause::Unauthorized) => Self::Unauthorized,
+            Some(Cause::Unauthorized | Cause::AccountChanged) => Self::Unauthorized,
             Some(Cause::Forbidden | Cause::NotFound | Cause::CursorExpired) => Self::Refused,
             Some(Cause::Server) => Self::ServerError,
-            Some(Cause::Truncated | Cause::Challenge | Cause::TooLarge) => Self::Spoiled,
+            Some(
+                Cause::Truncated
+                | Cause::Challenge
+                | Cause::TooLarge
+                | Cause::ListingIncomplete,
+            ) => Self::Spoiled,
             Some(Cause::Timeout) => Self::Timeout,
             Some(Cause::Connection | Cause::Tls | Cause::Proxy | Cause::LocalNetwork) => {
                 Self::Unreachable

@@ -96,6 +96,7 @@ fn threshold(what: &What, bounds: &Bounds) -> Option<String> {
         | What::Died { .. }
         | What::Stopped { .. }
         | What::CredentialRefused { .. }
+        | What::AccountChanged { .. }
         | What::UnitRuns { .. }
         | What::UnitTurns
         | What::NotInstalled

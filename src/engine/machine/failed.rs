@@ -8,6 +8,9 @@ use crate::engine::{Cause, Draw, Failure, Moment, Scope, Verdict, backoff};
 /// A shorter wait is made without leaving the state: a person need not see it.
 const WAIT_SHOWN_MIN: Duration = Duration::from_secs(5);
 
+/// So many listings in a row that ended too early are told to a person.
+const INCOMPLETE_LISTINGS_TOLD: u32 = 3;
+
 /// Whether a failure speaks against the source and counts towards a restart.
 #[derive(Clone, Copy)]
 enum Blame {
@@ -50,6 +53,7 @@ impl Machine {
                 step.effects.insert(0, Effect::Alert { message });
                 step
             }
+            Verdict::ListAgain => self.listed_in_part(rules, work, failure, draw, now),
             Verdict::Retry
             | Verdict::RetryCautiously
             | Verdict::SwitchProxy
@@ -191,6 +195,26 @@ impl Machine {
             }
             Work::Downloading => self.erred(rules, work, failure, Blame::Source, draw, now),
         }
+    }
+
+    /// The listing begins again from its first page, so that progress on the way there says nothing:
+    /// the delay grows, and retries are used up, by the listings that ended too early.
+    fn listed_in_part(
+        mut self,
+        rules: &Rules,
+        work: Work,
+        failure: &Failure,
+        draw: Draw,
+        now: Moment,
+    ) -> Step {
+        self.retry_count = self.retry_count.max(self.incomplete_listings);
+        self.incomplete_listings = self.incomplete_listings.saturating_add(1);
+        let is_told = self.incomplete_listings >= INCOMPLETE_LISTINGS_TOLD;
+        let mut step = self.erred(rules, work, failure, Blame::Source, draw, now);
+        if is_told {
+            step.effects.insert(0, Effect::Alert { message: failure.to_string() });
+        }
+        step
     }
 
     fn enter_again(mut self, reason: &str, now: Moment) -> Step {

@@ -124,6 +124,7 @@ impl Machine {
                 self.rest(rules, now)
             }
             Event::Listed if work == Work::Collecting => {
+                self.incomplete_listings = 0;
                 self.note_success(now);
                 self.enter(Work::Downloading, "everything is listed", now)
             }

@@ -97,6 +97,8 @@ pub struct Machine {
     pub held_until: Moment,
     pub restart_count: u32,
     pub last_restart: Option<LastRestart>,
+    /// Listings in a row that ended before the server's own total.
+    pub incomplete_listings: u32,
     /// Everything is being listed because the place in the changes was lost.
     pub relisted: bool,
     pub credential: Credential,
@@ -127,6 +129,7 @@ impl Machine {
             held_until: now,
             restart_count: 0,
             last_restart: None,
+            incomplete_listings: 0,
             relisted: false,
             credential: Credential::Good,
             running_since: now,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::watch::UnitStatus;
-use crate::engine::{Moment, Status};
+use crate::engine::{Cause, Moment, Status};
 
 /// One source of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,8 @@ pub struct Course {
     pub last_progress: Moment,
     pub last_updated: Moment,
     pub consecutive_errors: u32,
+    /// Of the last error.
+    pub last_cause: Option<Cause>,
     pub process: Process,
 }
 

@@ -83,6 +83,11 @@ pub enum What {
         since: Duration,
         reason: String,
     },
+    /// Another account is behind the source than its ledger belongs to.
+    AccountChanged {
+        since: Duration,
+        reason: String,
+    },
     Failing {
         errors: u32,
         limit: u32,
@@ -169,6 +174,7 @@ impl What {
             Self::Died { .. } => "died",
             Self::Stopped { .. } => "stopped",
             Self::CredentialRefused { .. } => "credential_refused",
+            Self::AccountChanged { .. } => "account_changed",
             Self::Failing { .. } => "failing",
             Self::FromTheFuture { .. } => "from_the_future",
             Self::UnitRuns { .. } => "unit_runs",
@@ -193,9 +199,9 @@ impl Finding {
             What::Waiting { left, .. } => Some(format!("{} left", span(*left))),
             What::Overdue { by, .. } => Some(format!("{} late", span(*by))),
             What::Stalled { still, .. } => Some(span(*still)),
-            What::CredentialRefused { since, .. } | What::Turning { since, .. } => {
-                Some(format!("for {}", span(*since)))
-            }
+            What::CredentialRefused { since, .. }
+            | What::AccountChanged { since, .. }
+            | What::Turning { since, .. } => Some(format!("for {}", span(*since))),
             What::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
             What::FromTheFuture { by } => Some(format!("{} ahead", span(*by))),
             What::UnitRuns { since, .. } => since.map(|since| format!("for {}", span(since))),
@@ -252,6 +258,10 @@ impl Finding {
             What::CredentialRefused { .. } => {
                 Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
             }
+            What::AccountChanged { .. } => Some(format!(
+                "give the other account a source name of its own, put a credential of the first in \
+                 place, or forget the first with `cynosure reset {name}`"
+            )),
             What::Failing { .. } => Some(format!("see what fails with `cynosure history {name}`")),
             What::FromTheFuture { .. } => Some("set the clock: `timedatectl`".to_owned()),
             What::NotInstalled => {
@@ -325,6 +335,9 @@ impl fmt::Display for What {
             }
             Self::CredentialRefused { reason, .. } => {
                 write!(f, "its credential is refused: {}", printable(reason))
+            }
+            Self::AccountChanged { reason, .. } => {
+                write!(f, "another account is behind it: {}", printable(reason))
             }
             Self::Failing { reason, .. } => {
                 write!(f, "errors in a row, without progress between them: {}", printable(reason))

@@ -4,7 +4,7 @@ use crate::engine::watch::{
     Activity, Course, Cure, Finding, Lately, Level, Limits, Load, Process, Subject, Told, UnitSeen,
     UnitStatus, Watched, What,
 };
-use crate::engine::{Moment, Status};
+use crate::engine::{Cause, Moment, Status};
 
 /// Exit codes that systemd is told to leave alone: what a restart cannot cure.
 const NO_RESTART_HELPS: [i32; 2] = [77, 78];
@@ -150,7 +150,11 @@ fn running(
     match status {
         Status::AuthFailed => {
             let since = now.since(course.state_since);
-            (Level::Critical, What::CredentialRefused { since, reason }, Cure::None)
+            let what = match course.last_cause {
+                Some(Cause::AccountChanged) => What::AccountChanged { since, reason },
+                Some(_) | None => What::CredentialRefused { since, reason },
+            };
+            (Level::Critical, what, Cure::None)
         }
         Status::Collecting | Status::Downloading => stalled(course, limits, now).unwrap_or((
             Level::Healthy,

@@ -32,6 +32,7 @@ pub(super) fn course(status: Status, now: Moment) -> Course {
         last_progress: Moment(now.0 - minutes(1)),
         last_updated: Moment(now.0 - minutes(1)),
         consecutive_errors: 0,
+        last_cause: None,
         process: Process::Running { pid: PID },
     }
 }

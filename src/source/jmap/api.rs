@@ -54,7 +54,7 @@ pub(super) async fn call<T: DeserializeOwned>(
     method: &str,
     mut arguments: Value,
 ) -> Result<T, Refused> {
-    arguments["accountId"] = json!(session.account);
+    arguments["accountId"] = json!(session.account.as_str());
     let request = json!({
         "using": ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"],
         "methodCalls": [[method, arguments, "0"]],

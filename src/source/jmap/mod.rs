@@ -16,7 +16,7 @@ mod session;
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::NaiveDate;
 use secrecy::SecretString;
@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
 use self::session::Session;
-use crate::engine::{Cursor, ErrorRule, Failure, Moment, Place};
+use crate::engine::{AccountId, Cursor, ErrorRule, Failure, Moment, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
 use crate::source::{Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
@@ -32,6 +32,10 @@ use crate::source::{Listing, Meter, News, Page, Recorder, Renewal, Sink, Source,
 /// How one account is reached, and what of it is wanted.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The name of the source in the configuration, for sentences about it.
+    pub name: String,
+    /// The account that the ledger belongs to; the first one found where that is not known yet.
+    pub account: Option<AccountId>,
     /// Where the service is found: a bare origin, or the URL of the session resource itself.
     pub url: Url,
     /// Other origins that the server may send us to. The one of `url` need not be named.
@@ -69,6 +73,8 @@ pub struct Jmap {
     client: Client,
     credential: Credential,
     known: Mutex<Known>,
+    /// The one account that is spoken to.
+    account: OnceLock<AccountId>,
     downloads: Semaphore,
 }
 
@@ -97,11 +103,13 @@ impl Jmap {
             .judging_by(options.error_rules.clone())
             .recorded_by(options.recorder.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
+        let account = options.account.clone().map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self {
             options,
             client,
             credential,
             known: Mutex::default(),
+            account,
             downloads: Semaphore::new(at_once),
         })
     }
@@ -125,6 +133,10 @@ impl Jmap {
         let pass = self.pass().await?;
         let announced = known.announced.take();
         let session = session::discover(&self.client, &self.options.url, &pass, announced).await?;
+        let expected = self.account.get_or_init(|| session.account.clone());
+        if *expected != session.account {
+            return Err(Failure::account_changed(&self.options.name, expected, &session.account));
+        }
         let session = Arc::new(session);
         known.session = Some(Arc::clone(&session));
         Ok(session)
@@ -140,6 +152,10 @@ impl Jmap {
 }
 
 impl Source for Jmap {
+    async fn account(&self) -> Result<AccountId, Failure> {
+        Ok(self.session().await?.account.clone())
+    }
+
     async fn look(&self, cursor: &Cursor) -> Result<News, Failure> {
         changes::look(self, cursor).await
     }

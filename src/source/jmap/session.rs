@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-use crate::engine::{BlobId, Cause, Failure};
+use crate::engine::{AccountId, BlobId, Cause, Failure};
 use crate::source::http::{Ask, Client, Pass, Wants};
 use crate::source::jmap::filter::Filter;
 
@@ -33,7 +33,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// What is known about the account and its server.
 pub(super) struct Session {
-    pub(super) account: String,
+    pub(super) account: AccountId,
     pub(super) api: Url,
     pub(super) objects_in_get: usize,
     pub(super) request_bytes: usize,
@@ -97,7 +97,7 @@ fn parse(body: &[u8], base: Url, announced: Option<String>) -> Result<Session, S
     if !resource.capabilities.contains_key(MAIL) {
         return Err("it offers no mail".to_owned());
     }
-    let account = account(&resource).ok_or("it names no mail account for this credential")?;
+    let account = account(&resource).map(AccountId::new).ok_or("it names no mail account for this credential")?;
     let api = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
     let core = resource.capabilities.get(CORE);
     let limit = |name: &str, otherwise: usize| {
@@ -182,7 +182,7 @@ mod tests {
         )
         .unwrap();
 
-        assert_eq!(session.account, "alice");
+        assert_eq!(session.account.as_str(), "alice");
         assert_eq!(session.api.as_str(), "https://mail.example.com/jmap/");
         assert_eq!(session.objects_in_get, 4096);
         assert_eq!(session.requests.available_permits(), CONCURRENT_REQUESTS);
