@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, is_alive};
-use crate::engine::{Cause, Moment};
 use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
+use crate::engine::{Cause, Moment};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
 

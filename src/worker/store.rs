@@ -12,7 +12,8 @@ use crate::disk::{
 };
 use crate::engine::figures::Figures;
 use crate::engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session, SessionId, Status,
+    AccountId, Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session,
+    SessionId, Status,
 };
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart,

@@ -1,5 +1,6 @@
 //! A small made-up JMAP mailbox that follows the RFC, but for what a test bends.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -18,8 +19,12 @@ type Bend = Box<dyn FnMut(&str, &Value) -> Option<(String, Value)> + Send>;
 /// The mailbox. Mails are named by their order of arrival.
 pub(crate) struct Mailbox {
     pub(crate) emails: Vec<String>,
-    /// Ids created, in order; the state is how many.
-    pub(crate) created: Vec<String>,
+    /// Those that lie in the folder `old`; all others are in the inbox.
+    pub(crate) filed: BTreeSet<String>,
+    /// What has happened to mails, in order; the state is how much.
+    pub(crate) log: Vec<(Change, String)>,
+    /// Whose mail it is.
+    pub(crate) account: &'static str,
     pub(crate) session: Value,
     pub(crate) session_state: String,
     pub(crate) token: &'static str,
@@ -28,6 +33,13 @@ pub(crate) struct Mailbox {
     pub(crate) bend: Option<Bend>,
     /// What each method call was, with its arguments.
     pub(crate) calls: Vec<(String, Value)>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    Created,
+    Updated,
+    Destroyed,
 }
 
 pub(crate) struct Served {
@@ -39,7 +51,9 @@ impl Mailbox {
     pub(crate) fn of(count: usize) -> Self {
         Self {
             emails: (0..count).map(|n| format!("M{n}")).collect(),
-            created: Vec::new(),
+            filed: BTreeSet::new(),
+            log: Vec::new(),
+            account: "alice",
             session: json!({
                 "capabilities": {
                     "urn:ietf:params:jmap:core": {"maxObjectsInGet": 4},
@@ -91,8 +105,26 @@ impl Mailbox {
     }
 
     pub(crate) fn arrive(&mut self, id: &str) {
-        self.emails.push(id.to_owned());
-        self.created.push(id.to_owned());
+        self.insert(self.emails.len(), id);
+    }
+
+    /// Adds a mail, perhaps among older ones.
+    pub(crate) fn insert(&mut self, at: usize, id: &str) {
+        self.emails.insert(at, id.to_owned());
+        self.log.push((Change::Created, id.to_owned()));
+    }
+
+    /// Deletes mails for good.
+    pub(crate) fn destroy(&mut self, is_doomed: impl Fn(&str) -> bool) {
+        let doomed = self.emails.extract_if(.., |id| is_doomed(id));
+        self.log.extend(doomed.map(|id| (Change::Destroyed, id)));
+    }
+
+    /// Shows another account from now on.
+    pub(crate) fn become_account(&mut self, account: &'static str) {
+        self.account = account;
+        self.session["accounts"] = json!({account: {"accountCapabilities": null}});
+        self.session["primaryAccounts"] = json!({"urn:ietf:params:jmap:mail": account});
     }
 
     pub(crate) fn answer(&mut self, asked: &Asked) -> Vec<u8> {
@@ -129,10 +161,12 @@ impl Mailbox {
             panic!("not a method call: {request}");
         };
         let method = method.as_str().unwrap();
-        assert_eq!(arguments["accountId"], "alice");
         self.calls.push((method.to_owned(), arguments.clone()));
+        let is_known = arguments["accountId"] == self.account;
         let bent = self.bend.as_mut().and_then(|bend| bend(method, arguments));
-        let (name, body) = bent.unwrap_or_else(|| self.method(method, arguments));
+        let stranger = || ("error".to_owned(), json!({"type": "accountNotFound"}));
+        let answer = || if is_known { self.method(method, arguments) } else { stranger() };
+        let (name, body) = bent.unwrap_or_else(answer);
         json!({"methodResponses": [[name, body, id]], "sessionState": self.session_state})
     }
 
@@ -151,10 +185,18 @@ impl Mailbox {
         (name.to_owned(), body)
     }
 
+    /// Whether a query with this filter finds a mail. All are of one day.
+    fn matches(&self, id: &str, filter: &Value) -> bool {
+        let folder = filter["inMailbox"].as_str();
+        folder.is_none_or(|folder| (folder == "old") == self.filed.contains(id))
+    }
+
     fn query(&self, arguments: &Value) -> Value {
+        let found: Vec<&String> =
+            self.emails.iter().filter(|id| self.matches(id, &arguments["filter"])).collect();
         let from = match arguments["anchor"].as_str() {
             None => usize::try_from(arguments["position"].as_u64().unwrap()).unwrap(),
-            Some(anchor) => match self.emails.iter().position(|id| id == anchor) {
+            Some(anchor) => match found.iter().position(|id| *id == anchor) {
                 None => return json!({"type": "anchorNotFound"}),
                 Some(at) => {
                     at + usize::try_from(arguments["anchorOffset"].as_u64().unwrap()).unwrap()
@@ -162,11 +204,11 @@ impl Mailbox {
             },
         };
         let limit = usize::try_from(arguments["limit"].as_u64().unwrap()).unwrap();
-        let ids: Vec<&String> = self.emails.iter().skip(from).take(limit).collect();
+        let ids: Vec<&&String> = found.iter().skip(from).take(limit).collect();
         let mut body =
-            json!({"ids": ids, "queryState": self.emails.len().to_string(), "position": 0});
+            json!({"ids": ids, "queryState": self.log.len().to_string(), "position": from});
         if arguments["calculateTotal"] == true {
-            body["total"] = json!(self.emails.len());
+            body["total"] = json!(found.len());
         }
         body
     }
@@ -182,31 +224,46 @@ impl Mailbox {
             .into_iter()
             .map(|id| {
                 let id = id.as_str().unwrap();
+                let folder = if self.filed.contains(id) { "old" } else { "in" };
                 json!({"id": id, "blobId": format!("B{id}"), "threadId": format!("T{id}"),
-                    "size": id.len(), "mailboxIds": {"in": true}, "receivedAt": "2024-05-01T00:00:00Z"})
+                    "size": id.len(), "mailboxIds": {folder: true}, "receivedAt": "2024-05-01T00:00:00Z"})
             })
             .collect();
-        json!({"state": self.created.len().to_string(), "list": list, "notFound": not_found})
+        json!({"state": self.log.len().to_string(), "list": list, "notFound": not_found})
     }
 
     fn changes(&self, arguments: &Value) -> Value {
         let Ok(since) = arguments["sinceState"].as_str().unwrap().parse::<usize>() else {
             return json!({"type": "invalidArguments", "arguments": ["sinceState"]});
         };
-        if self.created.len() < since {
+        if self.log.len() < since {
             return json!({"type": "cannotCalculateChanges"});
         }
         let max = usize::try_from(arguments["maxChanges"].as_u64().unwrap()).unwrap();
-        let created: Vec<&String> = self.created.iter().skip(since).take(max).collect();
-        let new = since + created.len();
-        json!({"newState": new.to_string(), "hasMoreChanges": new < self.created.len(),
-            "created": created, "updated": [], "destroyed": []})
+        let new = self.log.len().min(since.saturating_add(max));
+        let entries = &self.log[since..new];
+        let ids = |wanted: Change| -> BTreeSet<&String> {
+            entries.iter().filter(|(change, _)| *change == wanted).map(|(_, id)| id).collect()
+        };
+        let (created, destroyed) = (ids(Change::Created), ids(Change::Destroyed));
+        let updated = ids(Change::Updated);
+        // As the RFC wants it: what came and went is not told of, what came and changed has come.
+        let updated: Vec<_> = updated
+            .iter()
+            .filter(|id| !created.contains(*id) && !destroyed.contains(*id))
+            .collect();
+        let gone: Vec<_> = destroyed.iter().filter(|id| !created.contains(*id)).collect();
+        let came: Vec<_> = created.iter().filter(|id| !destroyed.contains(*id)).collect();
+        json!({"newState": new.to_string(), "hasMoreChanges": new < self.log.len(),
+            "created": came, "updated": updated, "destroyed": gone})
     }
 }
 
 impl Served {
     pub(crate) fn options(&self) -> Options {
         Options {
+            name: "work".to_owned(),
+            account: None,
             url: self.server.url.clone(),
             allowed_origins: Vec::new(),
             auth: Auth::Bearer,

@@ -356,7 +356,7 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, is_new, figures, notes } = opened;
+        let Opened { store, machine, tally, account, is_new, figures, notes } = opened;
         if self.has_lost_nothing {
             let agree = !notes.iter().any(|note| note.contains("did not agree"));
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
@@ -371,7 +371,7 @@ impl Stage {
         let gates = Gates::new(Rc::clone(&world), quotas);
         let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
         let parts = Parts {
-            source: SimSource::new(&self.server, &self.world, gate),
+            source: SimSource::new(&self.server, &self.world, account, gate),
             shared: Shared::new(Rc::clone(&world), store),
             world,
             machine,
@@ -462,6 +462,11 @@ impl Stage {
     pub(crate) fn lose_state_file(&mut self) {
         self.has_lost_nothing = false;
         self.disk.remove_file(Path::new(STATE_FILE)).unwrap();
+    }
+
+    /// Leaves the ledger as one that was written before accounts were noted.
+    pub(crate) fn forget_account(&self) {
+        self.anchor.execute("UPDATE source SET account = NULL", []).unwrap();
     }
 
     /// Loses the state that the ledger keeps for when the file is lost.

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "the report counts the days")]
 
 mod circuits;
+mod completeness;
 mod ears;
 mod life;
 mod pauses;

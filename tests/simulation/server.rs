@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::engine::quota::{Outcome, Signals};
-use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use cynosure::engine::{
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place,
+};
 use cynosure::source::http::{Attempt, Gate, Outgoing};
 use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
 
@@ -61,6 +63,10 @@ pub(crate) struct Mail {
 pub(crate) struct Server {
     pub(crate) mail: BTreeMap<u64, Mail>,
     pub(crate) mood: Mood,
+    /// Whose mail it shows.
+    pub(crate) account: &'static str,
+    /// Requests that carry a cursor, a place or an id, by the account that they were sent to.
+    pub(crate) informed: BTreeMap<&'static str, u64>,
     pub(crate) credential: u32,
     /// What is in the worker's credential file.
     pub(crate) credential_file: u32,
@@ -96,6 +102,8 @@ impl Server {
         Self {
             mail: BTreeMap::new(),
             mood: Mood::Well,
+            account: "alice",
+            informed: BTreeMap::new(),
             credential: 1,
             credential_file: 1,
             renewal_takes: Duration::ZERO,
@@ -229,13 +237,36 @@ pub(crate) struct SimSource {
     pub(crate) world: SimWorld,
     /// The credential as it was last read.
     pub(crate) known: std::cell::Cell<u32>,
+    /// The one account that it speaks to.
+    account: RefCell<Option<AccountId>>,
     gate: Rc<dyn Gate>,
 }
 
 impl SimSource {
-    pub(crate) fn new(server: &Rc<RefCell<Server>>, world: &SimWorld, gate: Rc<dyn Gate>) -> Self {
+    pub(crate) fn new(
+        server: &Rc<RefCell<Server>>,
+        world: &SimWorld,
+        account: Option<AccountId>,
+        gate: Rc<dyn Gate>,
+    ) -> Self {
         let known = std::cell::Cell::new(server.borrow().credential_file);
-        Self { server: Rc::clone(server), world: world.clone(), known, gate }
+        let account = RefCell::new(account);
+        Self { server: Rc::clone(server), world: world.clone(), known, account, gate }
+    }
+
+    /// Finds out whose mail there is, and refuses another's.
+    fn discover(&self) -> Result<AccountId, Failure> {
+        let is = AccountId::new(self.server.borrow().account);
+        let was = self.account.borrow_mut().get_or_insert_with(|| is.clone()).clone();
+        if was == is { Ok(is) } else { Err(Failure::account_changed("sim", &was, &is)) }
+    }
+
+    /// One request that tells the server something it told before.
+    async fn informed_request(&self) -> Result<(), Failure> {
+        self.discover()?;
+        let account = self.server.borrow().account;
+        *self.server.borrow_mut().informed.entry(account).or_default() += 1;
+        self.request().await
     }
 
     /// One request: it passes the gate, takes a while, and may be refused.
@@ -278,8 +309,12 @@ impl SimSource {
 }
 
 impl Source for SimSource {
+    async fn account(&self) -> Result<AccountId, Failure> {
+        self.discover()
+    }
+
     async fn look(&self, cursor: &Cursor) -> Result<News, Failure> {
-        self.request().await?;
+        self.informed_request().await?;
         let server = self.server.borrow();
         let since = number(cursor.as_str());
         if since < server.forgotten {
@@ -289,12 +324,13 @@ impl Source for SimSource {
     }
 
     async fn pin(&self) -> Result<Cursor, Failure> {
+        self.discover()?;
         self.request().await?;
         Ok(Cursor::new(self.server.borrow().newest().to_string()))
     }
 
     async fn page(&self, listing: &Listing, place: Option<&Place>) -> Result<Page, Failure> {
-        self.request().await?;
+        self.informed_request().await?;
         // What comes after the first page is in no listing: it is found by the next look.
         let newest = self.server.borrow().newest();
         let (from, end) = match (place, listing) {
@@ -323,7 +359,7 @@ impl Source for SimSource {
     async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {
         let no = number(&wanted.document.as_str()[1..]);
         self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.asked += 1);
-        self.request().await?;
+        self.informed_request().await?;
         let mail = self.server.borrow().mail[&no].clone();
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));

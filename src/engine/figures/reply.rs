@@ -66,10 +66,7 @@ impl ReplyClass {
             Some(Cause::Forbidden | Cause::NotFound | Cause::CursorExpired) => Self::Refused,
             Some(Cause::Server) => Self::ServerError,
             Some(
-                Cause::Truncated
-                | Cause::Challenge
-                | Cause::TooLarge
-                | Cause::ListingIncomplete,
+                Cause::Truncated | Cause::Challenge | Cause::TooLarge | Cause::ListingIncomplete,
             ) => Self::Spoiled,
             Some(Cause::Timeout) => Self::Timeout,
             Some(Cause::Connection | Cause::Tls | Cause::Proxy | Cause::LocalNetwork) => {

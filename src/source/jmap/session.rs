@@ -97,7 +97,9 @@ fn parse(body: &[u8], base: Url, announced: Option<String>) -> Result<Session, S
     if !resource.capabilities.contains_key(MAIL) {
         return Err("it offers no mail".to_owned());
     }
-    let account = account(&resource).map(AccountId::new).ok_or("it names no mail account for this credential")?;
+    let account = account(&resource)
+        .map(AccountId::new)
+        .ok_or("it names no mail account for this credential")?;
     let api = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
     let core = resource.capabilities.get(CORE);
     let limit = |name: &str, otherwise: usize| {

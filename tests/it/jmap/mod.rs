@@ -1,5 +1,6 @@
 //! The JMAP source against a mailbox that changes, forgets and misbehaves.
 
+mod account;
 mod changes;
 mod listing;
 mod service;

@@ -1,0 +1,84 @@
+//! Another account behind a URL or a credential than the one that was there before.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cynosure::engine::{AccountId, Cause, Cursor, Failure};
+use cynosure::source::credential::Credential;
+use cynosure::source::http::OpenGate;
+use cynosure::source::jmap::{Jmap, Options};
+use cynosure::source::{Listing, Source as _};
+
+use super::{fetch, page};
+use crate::mailbox::{Mailbox, Served};
+
+/// Fails if the server was sent anything but questions for its session since `before` calls.
+fn assert_refused(served: &Served, before: usize, failure: &Failure) {
+    assert_eq!(failure.cause, Cause::AccountChanged, "{failure}");
+    assert!(failure.detail.contains("was \"alice\" and is \"bob\" now"), "{failure}");
+    assert!(failure.detail.ends_with("with `cynosure reset work`"), "{failure}");
+    let calls = &served.mailbox.lock().unwrap().calls[before..];
+    assert!(calls.iter().all(|(_, arguments)| arguments["accountId"] == "alice"), "{calls:?}");
+}
+
+/// FAULTS 45.
+#[tokio::test]
+async fn another_account_than_the_ledgers_is_refused() {
+    let mut mailbox = Mailbox::of(3);
+    mailbox.become_account("bob");
+    let served = mailbox.serve().await;
+    let account = Some(AccountId::new("alice"));
+    let source = served.source_with(Options { account, ..served.options() });
+
+    let cursor = Cursor::new("0");
+    assert_refused(&served, 0, &source.account().await.unwrap_err());
+    assert_refused(&served, 0, &source.look(&cursor).await.unwrap_err());
+    assert_refused(&served, 0, &source.pin().await.unwrap_err());
+    let since = Listing::Since(cursor);
+    assert_refused(&served, 0, &source.page(&since, None).await.unwrap_err());
+    assert_refused(&served, 0, &fetch(&source, "M1").await.unwrap_err());
+    let downloads =
+        served.server.asked().iter().filter(|asked| asked.path().starts_with("/get/")).count();
+    assert_eq!((served.calls("Email/get").len(), downloads), (0, 0));
+}
+
+/// FAULTS 45: the account changes in mid-run, and the session is asked for again.
+#[tokio::test]
+async fn an_account_that_changes_in_mid_run_is_refused() {
+    let served = Mailbox::of(9).serve().await;
+    let source = served.source();
+    assert_eq!(source.account().await.unwrap().as_str(), "alice");
+    page(&source, &Listing::Everything, None).await.unwrap();
+
+    served.change(|mailbox| mailbox.become_account("bob"));
+    let before = served.mailbox.lock().unwrap().calls.len();
+    // Asked for with the old account's id, the server no longer knows it.
+    assert_eq!(source.pin().await.unwrap_err().cause, Cause::NotFound);
+    assert_refused(&served, before, &source.pin().await.unwrap_err());
+    assert_refused(&served, before, &fetch(&source, "M1").await.unwrap_err());
+
+    served.change(|mailbox| mailbox.become_account("alice"));
+    assert!(source.pin().await.is_ok());
+}
+
+/// FAULTS 45: a token of another account.
+#[tokio::test]
+async fn a_credential_of_another_account_is_refused() {
+    let served = Mailbox::of(3).serve().await;
+    let reads = AtomicUsize::new(0);
+    let credential = Credential::new(move || {
+        let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "other" };
+        Box::pin(async move { Ok(token.into()) })
+    });
+    let source = Jmap::new(served.options(), credential, Rc::new(OpenGate)).unwrap();
+    source.pin().await.unwrap();
+
+    served.change(|mailbox| {
+        mailbox.token = "other";
+        mailbox.become_account("bob");
+    });
+    source.renew().await.unwrap();
+
+    let before = served.mailbox.lock().unwrap().calls.len();
+    assert_refused(&served, before, &source.pin().await.unwrap_err());
+}
