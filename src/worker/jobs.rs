@@ -104,7 +104,7 @@ impl<W: World> Shared<W> {
             let account = source.account().await?;
             self.with(move |store| store.check_account(&account)).await
         };
-        self.account.get_or_try_init(check).await.map(|()| ())
+        self.account.get_or_try_init(check).await.copied()
     }
 
     /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
