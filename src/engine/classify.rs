@@ -4,31 +4,56 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::engine::Cause;
 
-/// Words for "too often", in lower case. Each is the least that a known server says:
-/// problem titles and plain bodies of 429, Cyrus's 401, Gmail's 403, and the limit
-/// of RFC 8620 §3.6.1 that is about rate.
+/// Words for "too often" in the body of a 403 or 503, in lower case. Other statuses say them of
+/// something else: a 500 of a message with too many parts, a 400 of a request with too many ids, a
+/// 200 of whatever it brings.
 const TOO_MANY: &[&str] = &[
-    "too many",
+    // The reason of a 429 (RFC 6585 §4), which proxies keep in a body when they change the status.
+    "too many requests",
+    // Gmail, of requests side by side.
+    "too many concurrent requests",
+    // Plain words and titles of problems; GitHub's 403 among them.
     "rate limit",
+    // Gmail's reasons `rateLimitExceeded` and `userRateLimitExceeded`.
     "ratelimit",
-    "limit for logins",
+    // Gmail's 403 without a reason: "Quota exceeded for quota metric 'Queries'".
     "quota exceeded",
-    "maxconcurrentrequests",
 ];
+
+/// The same in a 401, which servers say of a wrong credential in all kinds of words: Cyrus behind a
+/// host that counts logins says "Already reached per-10 minute limit for logins".
+const TOO_MANY_LOGINS: &[&str] = &["limit for logins"];
 
 /// Words for "this credential is wrong", in lower case. Nothing vaguer: a 401 alone
 /// may be a limit in disguise, and these stop the worker until a person comes.
 const BAD_CREDENTIAL: &[&str] = &["authentication failed", "invalid credentials"];
+
+/// The type of JMAP's problem that names a limit (RFC 8620 §3.6.1), and those of its limits that are
+/// about how often, and not about how much, is asked.
+const JMAP_LIMIT: &str = "urn:ietf:params:jmap:error:limit";
+const JMAP_RATE_LIMITS: &[&str] = &["maxConcurrentRequests", "maxConcurrentUpload"];
+
+/// Types of problems (RFC 9457 §3.1.1) that are limits of requests, registered by
+/// draft-ietf-httpapi-ratelimit-headers.
+const LIMITS: &[&str] = &[
+    "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+    "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
+];
 
 /// What a body says beyond its status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Said {
     /// Nothing that we understand.
     Nothing,
-    /// Too many requests, in whatever words.
+    /// Too many requests, in words.
     TooMany,
+    /// Too many requests, by the type of a problem document.
+    Limit,
     /// The credential is wrong, expired or revoked, in plain words.
     BadCredential,
 }
@@ -48,7 +73,9 @@ pub struct Answer {
 /// A line of the classifier. The first that fits an answer decides, in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Rule {
-    /// Hosted JMAP servers say it with 401, Gmail with 403, others with 200.
+    /// A problem document leaves no doubt, whatever the status: Stalwart says it with 400.
+    ProblemIsLimit,
+    /// Hosted JMAP servers say it with 401, Gmail with 403.
     SaysTooMany,
     SaysBadCredential,
     TooManyRequests,
@@ -65,16 +92,37 @@ pub enum Rule {
 
 impl Said {
     /// Finds out what a body says, where its status leaves a doubt.
+    ///
+    /// Words count only where a known server means a limit, or a credential, by them. In a 400 they
+    /// are about the request itself, so that there only the type of a problem tells of a limit.
     #[must_use]
     pub fn read(status: u16, text: &str) -> Self {
+        if matches!(status, 400..=599) && is_limit(text) {
+            return Self::Limit;
+        }
         let text = text.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match status {
-            200 | 400 | 401 | 403 | 500..=599 if says(TOO_MANY) => Self::TooMany,
+            403 | 503 if says(TOO_MANY) => Self::TooMany,
+            401 if says(TOO_MANY_LOGINS) => Self::TooMany,
             400 | 401 | 403 if says(BAD_CREDENTIAL) => Self::BadCredential,
             _ => Self::Nothing,
         }
     }
+}
+
+/// Whether a body is a problem document about a limit of requests.
+fn is_limit(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Problem {
+        #[serde(rename = "type")]
+        kind: String,
+        limit: Option<String>,
+    }
+
+    let Ok(Problem { kind, limit }) = serde_json::from_str(text) else { return false };
+    let is_of_rate = limit.is_some_and(|limit| JMAP_RATE_LIMITS.contains(&limit.as_str()));
+    LIMITS.contains(&kind.as_str()) || (kind == JMAP_LIMIT && is_of_rate)
 }
 
 impl Answer {
@@ -97,6 +145,7 @@ impl Answer {
     #[must_use]
     pub fn rule(&self) -> Rule {
         match self.said {
+            Said::Limit => return Rule::ProblemIsLimit,
             Said::TooMany => return Rule::SaysTooMany,
             Said::BadCredential => return Rule::SaysBadCredential,
             Said::Nothing => {}
@@ -117,7 +166,8 @@ impl Answer {
 }
 
 impl Rule {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::ProblemIsLimit,
         Self::SaysTooMany,
         Self::SaysBadCredential,
         Self::TooManyRequests,
@@ -134,7 +184,10 @@ impl Rule {
     #[must_use]
     pub fn cause(self) -> Cause {
         match self {
-            Self::SaysTooMany | Self::TooManyRequests | Self::ThrottledRefusal => Cause::RateLimit,
+            Self::ProblemIsLimit
+            | Self::SaysTooMany
+            | Self::TooManyRequests
+            | Self::ThrottledRefusal => Cause::RateLimit,
             Self::SaysBadCredential | Self::CredentialRefused => Cause::Unauthorized,
             Self::Forbidden => Cause::Forbidden,
             Self::NotFound => Cause::NotFound,
@@ -149,6 +202,7 @@ impl Rule {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::ProblemIsLimit => "problem_is_limit",
             Self::SaysTooMany => "says_too_many",
             Self::SaysBadCredential => "says_bad_credential",
             Self::TooManyRequests => "too_many_requests",
@@ -167,7 +221,12 @@ impl Rule {
     #[must_use]
     pub fn condition(self) -> &'static str {
         match self {
-            Self::SaysTooMany => "200, 400, 401, 403 or 5xx whose body speaks of too many requests",
+            Self::ProblemIsLimit => {
+                "4xx or 5xx with a problem document whose type is a limit of requests"
+            }
+            Self::SaysTooMany => {
+                "403 or 503 whose body speaks of too many requests, or 401 of a limit for logins"
+            }
             Self::SaysBadCredential => "400, 401 or 403 whose body calls the credential wrong",
             Self::TooManyRequests => "429",
             Self::ThrottledRefusal => "403 or 503 with a Retry-After, or with nothing remaining",
@@ -207,9 +266,52 @@ mod tests {
         assert_eq!(answer.cause(), Cause::RateLimit);
     }
 
+    /// FAULTS 30, 50: said of one message, or of anything but a rate, words close no gate.
+    #[test]
+    fn words_count_only_where_a_server_means_a_limit_by_them() {
+        let session =
+            r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxConcurrentRequests": 4}}}"#;
+        for (status, text, cause) in [
+            (500, "message has too many MIME parts", Cause::Server),
+            (502, "Too Many Requests", Cause::Server),
+            (200, "<html>rate limit</html>", Cause::Challenge),
+            (200, session, Cause::Challenge),
+            (400, "too many requests in one batch", Cause::Unknown),
+            (401, "too many requests", Cause::Unauthorized),
+            (401, "451 Already reached per-10 minute limit for logins", Cause::RateLimit),
+            (
+                403,
+                r#"{"error": {"errors": [{"reason": "userRateLimitExceeded"}]}}"#,
+                Cause::RateLimit,
+            ),
+            (403, "Quota exceeded for quota metric 'Queries'", Cause::RateLimit),
+            (403, "this message has too many recipients", Cause::Forbidden),
+            (503, "Too many requests, slow down", Cause::RateLimit),
+            (503, "maintenance", Cause::Server),
+        ] {
+            let answer = Answer { said: Said::read(status, text), ..Answer::bare(status) };
+            assert_eq!(answer.cause(), cause, "{status} {text}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_problem_tells_a_limit_of_requests_from_others() {
+        let jmap = |limit| format!(r#"{{"type": "{JMAP_LIMIT}", "limit": "{limit}"}}"#);
+        let quota = format!(r#"{{"type": "{}", "title": "no"}}"#, LIMITS[0]);
+        for (status, text, said) in [
+            (400, jmap("maxConcurrentRequests"), Said::Limit),
+            (500, quota.clone(), Said::Limit),
+            (400, jmap("maxSizeRequest"), Said::Nothing),
+            (200, jmap("maxConcurrentRequests"), Said::Nothing),
+            (200, quota, Said::Nothing),
+        ] {
+            assert_eq!(Said::read(status, &text), said, "{status} {text}");
+        }
+    }
+
     #[test]
     fn every_rule_decides_something_and_has_a_name_of_its_own() {
-        let saids = [Said::Nothing, Said::TooMany, Said::BadCredential];
+        let saids = [Said::Nothing, Said::TooMany, Said::Limit, Said::BadCredential];
         let answers = (100..=999).flat_map(|status| {
             saids.into_iter().flat_map(move |said| {
                 [false, true].map(|is_exhausted| Answer {
@@ -234,16 +336,24 @@ mod tests {
                 "Retry-After",
                 Answer { retry_after: Some(Duration::from_secs(30)), ..Answer::bare(0) },
             ),
-            ("quota body", Answer { said: Said::TooMany, ..Answer::bare(0) }),
+        ];
+        let bodies = [
+            ("body of too many requests", "Too Many Requests"),
+            (
+                "problem of a limit",
+                r#"{"type": "urn:ietf:params:jmap:error:limit", "limit": "maxConcurrentRequests"}"#,
+            ),
         ];
         let scopes =
             [("listing", Scope::Listing), ("item", Scope::Item), ("session", Scope::Session)];
         let mut table = String::new();
         for (scope_name, scope) in scopes {
-            for (hint_name, hint) in &hints {
+            let hinted = hints.iter().map(|(name, hint)| (*name, *hint, ""));
+            let said = bodies.iter().map(|(name, body)| (*name, Answer::bare(0), *body));
+            for (hint_name, hint, body) in hinted.chain(said) {
                 table.push_str(&format!("{scope_name}, {hint_name}\n"));
                 for (first, last, judged) in runs(|status| {
-                    let cause = Answer { status, ..*hint }.cause();
+                    let cause = Answer { status, said: Said::read(status, body), ..hint }.cause();
                     format!("{} {cause} → {:?}", cause.kind().name(), cause.verdict(scope))
                 }) {
                     table.push_str(&format!("  {first}–{last}  {judged}\n"));

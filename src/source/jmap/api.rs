@@ -8,10 +8,15 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::engine::{Answer, Cause, Failure, Said, Secrets};
+use crate::engine::{Cause, Failure, Secrets};
 use crate::source::http::{Ask, Refusal, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
+
+/// Types of a method-level error that mean "too often", in any case. JMAP has none for methods; of
+/// its errors for single objects `rateLimit` is the one (RFC 8620 §5.3), which servers use for both,
+/// in these spellings. What a description says of too many is about what was asked for.
+const RATE_LIMITS: &[&str] = &["rateLimit", "rateLimited", "rateLimitExceeded", "tooManyRequests"];
 
 /// A call that was not answered, with the word that callers look for.
 #[derive(Debug)]
@@ -153,11 +158,10 @@ fn method_refused(method: &str, error: MethodError, secrets: &Secrets) -> Refuse
         "cannotCalculateChanges" => Cause::CursorExpired,
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
-        // JMAP has no type for "too often": servers say it in words.
-        _ => match Said::read(200, &detail) {
-            Said::TooMany => Answer { said: Said::TooMany, ..Answer::bare(200) }.cause(),
-            Said::BadCredential | Said::Nothing => Cause::Unknown,
-        },
+        word if RATE_LIMITS.iter().any(|limit| word.eq_ignore_ascii_case(limit)) => {
+            Cause::RateLimit
+        }
+        _ => Cause::Unknown,
     };
     Refused { word, failure: Failure::new(cause, detail) }
 }
@@ -204,10 +208,20 @@ mod tests {
             ("unknownMethod", Cause::NotFound),
             ("invalidArguments", Cause::Unknown),
             ("rateLimited", Cause::RateLimit),
+            ("tooManyRequests", Cause::RateLimit),
+            ("tooManyChanges", Cause::Unknown),
         ] {
             let refused = refused(&format!(r#"{{"type": "{word}"}}"#));
             assert_eq!((refused.word.as_str(), refused.failure.cause), (word, cause));
         }
+    }
+
+    /// FAULTS 50.
+    #[test]
+    fn what_a_method_level_error_describes_is_no_rate_limit() {
+        let refused = refused(r#"{"type": "invalidArguments", "description": "too many ids"}"#);
+
+        assert_eq!(refused.failure.cause, Cause::Unknown);
     }
 
     #[test]

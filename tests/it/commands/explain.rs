@@ -201,6 +201,64 @@ fn a_body_may_come_from_standard_input_and_json_may_go_out() {
     assert!(json["judged"][0]["outlooks"][0]["delay"]["shortest_seconds"].is_number());
 }
 
+/// FAULTS 50: what only sounds like a limit blocks nothing.
+#[test]
+fn words_of_limits_are_told_from_limits() {
+    let home = Home::empty();
+    let session =
+        r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxConcurrentRequests": 4}}}"#;
+    let problem =
+        r#"{"type": "urn:ietf:params:jmap:error:limit", "limit": "maxConcurrentRequests"}"#;
+    let told = |status, body: &str| {
+        home.write("body", body);
+        let args = ["explain", "--status", status, "--scope", "item", "--body", "body"];
+        let ran = home.cynosure(&args);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let lines = ran
+            .out
+            .lines()
+            .filter(|line| ["rule", "cause", "verdict"].iter().any(|word| line.starts_with(word)));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+
+    insta::assert_snapshot!(
+        [
+            told("429", ""),
+            told("500", "message has too many MIME parts"),
+            told("200", "<html>rate limit</html>"),
+            told("200", session),
+            told("400", problem),
+            told("503", "Too Many Requests"),
+        ]
+        .join("\n"),
+        @r"
+    rule     too_many_requests (built in): 429
+    cause    rate_limit (TEMPORARY)
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+
+    rule     server_trouble (built in): 408, 425 or 5xx
+    cause    server (TEMPORARY)
+    verdict  after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session
+
+    rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
+    cause    challenge (TEMPORARY)
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told
+
+    rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
+    cause    challenge (TEMPORARY)
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told
+
+    rule     problem_is_limit (built in): 4xx or 5xx with a problem document whose type is a limit of requests
+    cause    rate_limit (TEMPORARY)
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+
+    rule     says_too_many (built in): 403 or 503 whose body speaks of too many requests, or 401 of a limit for logins
+    cause    rate_limit (TEMPORARY)
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    "
+    );
+}
+
 #[test]
 fn what_is_typed_wrongly_is_answered_with_what_to_type() {
     let home = Home::empty();

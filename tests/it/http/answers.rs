@@ -83,14 +83,31 @@ async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
     assert_eq!(server.asked().len(), 0);
 }
 
+/// FAULTS 24, 50: a page may speak of anything.
 #[tokio::test]
-async fn a_page_in_place_of_json_is_a_challenge_unless_it_says_that_we_ask_too_often() {
+async fn a_page_in_place_of_json_is_a_challenge_whatever_it_says() {
     let page = |body| plain("200 OK", "Content-Type: text/html\r\n", body);
 
     let login = failure_of_json(page("<title>Sign in</title>")).await;
     assert_eq!(login.cause, Cause::Challenge);
     assert_eq!(login.detail, "200 from 127.0.0.1: text/html in place of what was asked for");
-    assert_eq!(failure_of_json(page("Too Many Requests")).await.cause, Cause::RateLimit);
+    assert_eq!(failure_of_json(page("Too Many Requests")).await.cause, Cause::Challenge);
+    let page = plain("200 OK", "Content-Type: text/html\r\n", "<p>rate limit</p>");
+    assert_eq!(cause_of_document(page, Some(17)).await, Cause::Challenge);
+}
+
+/// FAULTS 50.
+#[tokio::test]
+async fn a_document_that_the_server_cannot_make_is_a_failure_of_the_server() {
+    let parts =
+        plain("500 Oops", "Content-Type: text/plain\r\n", "message has too many MIME parts");
+    assert_eq!(cause_of_document(parts, None).await, Cause::Server);
+    let session = plain(
+        "200 OK",
+        "Content-Type: application/json\r\n",
+        r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxConcurrentRequests": 4}}}"#,
+    );
+    assert_eq!(cause_of_document(session, None).await, Cause::Challenge);
 }
 
 #[tokio::test]
