@@ -1,5 +1,5 @@
 # Everything a developer or a machine runs. `make help` lists the targets.
-.PHONY: help test setup lint docs bench install deb
+.PHONY: help quick test setup lint docs bench install deb
 
 # What is installed or packed; without it, a release build.
 BINARY ?= target/release/cynosure
@@ -9,6 +9,9 @@ DEB ?= target/deb/
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quick: lint ## checks format, lints, and every test that needs neither sockets nor other programs, in less than five minutes once built
+	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --lib --test simulation --test tidy
 
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs what they need
 	@tests/setup/run

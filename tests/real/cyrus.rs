@@ -1,5 +1,6 @@
 //! A private Cyrus on loopback: a JMAP server of another make, with one user, for one test.
 
+use std::ffi::OsString;
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::imap::Imap;
 use crate::patience::wait_until;
-use crate::requirement::skip;
+use crate::requirement::{skip, unpacked};
 
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "secret";
@@ -24,8 +25,10 @@ const ADMIN: &str = "cyrus";
 /// Also the realm of the users.
 const SERVER_NAME: &str = "mail.example.com";
 
-/// Debian's packages put the programs here.
-const PROGRAMS: &str = "/usr/lib/cyrus/bin";
+/// Where its package has the programs, and the libraries of its own beside them.
+const PROGRAMS: &str = "usr/lib/cyrus/bin";
+const LIBRARIES: &str = "usr/lib";
+
 const SASLPASSWD: &str = "/usr/sbin/saslpasswd2";
 
 /// Folders of the user, and the role each has.
@@ -57,6 +60,11 @@ impl Cyrus {
         }
         if !geteuid().is_root() {
             return skip("root, to run Cyrus as its own user");
+        }
+        if !may_reach(&program("master")) {
+            return skip(
+                "user cyrus, and a checkout that this user can reach (make setup as root)",
+            );
         }
 
         // Not the temporary folder of the environment: user cyrus must be able to reach it.
@@ -135,14 +143,27 @@ impl Drop for Cyrus {
 }
 
 fn program(name: &str) -> PathBuf {
-    Path::new(PROGRAMS).join(name)
+    unpacked("cyrus").join(PROGRAMS).join(name)
+}
+
+/// The folders in which its own libraries are, one per architecture.
+fn libraries() -> OsString {
+    let folders = fs::read_dir(unpacked("cyrus").join(LIBRARIES)).expect("Cyrus is unpacked");
+    let paths = folders.map(|entry| entry.expect("the folder can be listed").path());
+    std::env::join_paths(paths).expect("no path has a colon")
+}
+
+/// Tells whether user cyrus is there and can run a program.
+fn may_reach(program: &Path) -> bool {
+    let status = as_cyrus(Path::new("test")).arg("-x").arg(program).stderr(Stdio::null()).status();
+    status.expect("setpriv is part of every Debian").success()
 }
 
 /// A command run as user cyrus, who ends with the thread that started it, however that ends.
 fn as_cyrus(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "cyrus", "--regid", "mail", "--init-groups", "--pdeathsig", "TERM"]);
-    command.arg(program);
+    command.arg(program).env("LD_LIBRARY_PATH", libraries());
     command
 }
 
@@ -236,13 +257,15 @@ search_engine: none
 fn cyrus_conf(folder: &Path, imap_port: u16, http_port: u16) -> String {
     let config = folder.join("imapd.conf");
     let config = config.display();
+    let [ctl_cyrusdb, imapd, httpd] = ["ctl_cyrusdb", "imapd", "httpd"].map(program);
+    let (ctl_cyrusdb, imapd, httpd) = (ctl_cyrusdb.display(), imapd.display(), httpd.display());
     format!(
         r#"START {{
-  recover cmd="{PROGRAMS}/ctl_cyrusdb -C {config} -r"
+  recover cmd="{ctl_cyrusdb} -C {config} -r"
 }}
 SERVICES {{
-  imap cmd="{PROGRAMS}/imapd -C {config} -U 30" listen="127.0.0.1:{imap_port}" prefork=0
-  http cmd="{PROGRAMS}/httpd -C {config} -U 30" listen="127.0.0.1:{http_port}" prefork=0
+  imap cmd="{imapd} -C {config} -U 30" listen="127.0.0.1:{imap_port}" prefork=0
+  http cmd="{httpd} -C {config} -U 30" listen="127.0.0.1:{http_port}" prefork=0
 }}
 EVENTS {{
 }}

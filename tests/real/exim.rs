@@ -9,13 +9,13 @@ use rustix::process::geteuid;
 
 use crate::patience::wait_until;
 use crate::premises::Premises;
-use crate::requirement::skip;
+use crate::requirement::{skip, unpacked};
 
 const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
 
-/// Debian's packages put the programs here.
-const EXIM: &str = "/usr/sbin/exim4";
+/// Where its package has the program.
+const EXIM: &str = "usr/sbin/exim4";
 const OPENSSL: &str = "/usr/bin/openssl";
 
 /// What it runs as, besides root.
@@ -34,7 +34,7 @@ pub(crate) struct Exim {
 impl Exim {
     /// Starts a server with an empty mailbox, or says what is missing here.
     pub(crate) fn start() -> Option<Self> {
-        if ![EXIM, OPENSSL].iter().all(|program| Path::new(program).exists()) {
+        if !exim().exists() || !Path::new(OPENSSL).exists() {
             return skip("Exim and openssl (make setup as root, on Debian)");
         }
         if !geteuid().is_root() {
@@ -119,9 +119,11 @@ fn give_away(path: &Path) {
 }
 
 fn configuration(folder: &Path, tls_port: u16, starttls_port: u16) -> String {
-    let folder = folder.display();
+    let (folder, exim) = (folder.display(), exim());
+    let exim = exim.display();
     format!(
         "primary_hostname = mail.example.com
+exim_path = {exim}
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%s
 pid_file_path = {folder}/spool/exim.pid
@@ -168,8 +170,12 @@ plain:
     )
 }
 
+fn exim() -> PathBuf {
+    unpacked("exim").join(EXIM)
+}
+
 fn start_daemon(folder: &Path) -> Child {
-    Command::new(EXIM)
+    Command::new(exim())
         .arg("-C")
         .arg(folder.join("exim.conf"))
         .arg("-bdf")

@@ -1,5 +1,7 @@
 //! What a test needs from the machine, and what becomes of it where that is missing.
 
+use std::path::PathBuf;
+
 /// Where this variable is `1`, a test that can't run fails.
 const REQUIRE: &str = "CYNOSURE_REQUIRE_REAL";
 
@@ -14,4 +16,9 @@ pub(crate) fn skip<T>(needs: &str) -> Option<T> {
         println!("SKIPPED: needs {needs}");
     }
     None
+}
+
+/// The folder into which `make setup` unpacks the packages of a server, laid out like `/`.
+pub(crate) fn unpacked(server: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "target/real", server].iter().collect()
 }
