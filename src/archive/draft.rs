@@ -61,6 +61,7 @@ impl Draft {
             if fits {
                 held.extend_from_slice(bytes);
             } else {
+                self.staging.verify()?;
                 let (staged, file) = self.staging.create("draft")?;
                 let mut spilled = Spilled { staged, file };
                 spilled.append(held)?;

@@ -4,11 +4,12 @@
 //! staging folder per source, where files are before they are whole and durable.
 //! A document is kept when its bytes are on disk, then its name, then its row in
 //! the ledger; whatever a crash leaves between two of these steps, [`Archive::open`]
-//! clears away.
+//! clears away. A [`Marker`] says which ledger the documents belong to.
 
 mod draft;
 mod intent;
 pub mod layout;
+mod marker;
 mod recover;
 mod staging;
 pub mod verify;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 pub use self::draft::{DRAFT_BYTES_MAX, Draft};
 pub use self::intent::Intent;
 pub use self::layout::FolderName;
+pub use self::marker::{Binding, Claim, Marker, OWNER_FILE, OWNER_LOCK, Owner};
 pub use self::recover::{Recovered, StoredAt};
 pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Written};
 
@@ -52,6 +54,7 @@ impl Archive {
     /// # Errors
     /// A storage failure.
     pub fn create_folder(&self, started: Moment, account: &str) -> Result<FolderName, Failure> {
+        self.staging.expect_documents()?;
         for number in 1..=FOLDER_NUMBER_MAX {
             let name = FolderName::of_session(started, account, number);
             let path = self.root.join(name.as_str());

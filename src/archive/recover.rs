@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use crate::archive::Archive;
 use crate::archive::intent::{INTENT, IntentList};
-use crate::archive::layout::{FolderName, document_path, safe_name};
+use crate::archive::layout::{FolderName, document_path};
+use crate::archive::marker::{Marker, OWNER_FILE, OWNER_LOCK, Owner};
 use crate::archive::staging::Staging;
-use crate::disk::{Disk, PathKind, ensure_folder, storage_failure};
+use crate::disk::{PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
 /// The folder in the archive's root that holds a staging folder for each source.
-const STAGING: &str = ".cynosure";
+pub(super) const STAGING: &str = ".cynosure";
+
+/// Files in the folder of a source that outlive a start.
+const KEPT: [&str; 2] = [OWNER_FILE, OWNER_LOCK];
 
 /// Said of what stands where a folder of ours should be.
 pub(super) const NOT_A_FOLDER: &str =
@@ -36,7 +40,8 @@ pub struct Recovered {
 }
 
 impl Archive {
-    /// Opens the archive at `root` for a source, and settles what a crash left there.
+    /// Opens the archive of a marker that was [written](Marker::write), and settles what a crash
+    /// left there.
     ///
     /// `stored` tells where the ledger has a document. Documents of the last group
     /// that it does not have are removed. Doing this twice does nothing more.
@@ -44,27 +49,12 @@ impl Archive {
     /// # Errors
     /// A storage failure, or what `stored` fails with.
     pub fn open(
-        disk: Arc<dyn Disk>,
-        root: &Path,
-        source: &str,
+        marker: Marker,
+        owner: Owner,
         stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
     ) -> Result<(Self, Recovered), Failure> {
-        let shared = root.join(STAGING);
-        let folder = shared.join(safe_name(source));
-        let made = |path: &Path| {
-            ensure_folder(&*disk, path)
-                .map_err(|error| storage_failure("make the folder", path, &error))
-        };
-        made(root)?;
-        for path in [&shared, &folder] {
-            made(path)?;
-            let kind = disk.kind(path).map_err(|error| storage_failure("look at", path, &error))?;
-            if kind != Some(PathKind::Folder) {
-                let error = std::io::Error::other(NOT_A_FOLDER);
-                return Err(storage_failure("use the folder", path, &error));
-            }
-        }
-        let archive = Self { root: root.to_owned(), staging: Arc::new(Staging::new(disk, folder)) };
+        let root = marker.root().to_owned();
+        let archive = Self { root, staging: Arc::new(Staging::new(marker, owner)) };
         let recovered = archive.recover(stored)?;
         Ok((archive, recovered))
     }
@@ -74,11 +64,13 @@ impl Archive {
         stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
     ) -> Result<Recovered, Failure> {
         let folder = self.staging.folder();
-        let names =
+        let mut names =
             self.disk().list(folder).map_err(|error| storage_failure("list", folder, &error))?;
+        names.retain(|name| !KEPT.map(Path::new).contains(&name.as_path()));
         let mut recovered = Recovered { documents: 0, staged: names.len() };
         for name in &names {
-            if name.to_string_lossy().starts_with(INTENT) {
+            // Lists of an earlier ledger say nothing of what this one should have.
+            if self.staging.holds_documents() && name.to_string_lossy().starts_with(INTENT) {
                 recovered.documents += self.undo(&folder.join(name), &stored)?;
             }
         }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::verify::{Finding, check, strays};
 use super::*;
 use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
-use crate::engine::{Cause, DocumentId, ItemId};
+use crate::engine::{Cause, DocumentId, ItemId, LedgerId};
 
 const STARTED: Moment = Moment(1_772_874_303_456);
 const ACCOUNT: &str = "me@example.com";
@@ -65,9 +65,15 @@ impl World {
 
     fn open(&self) -> Result<(Archive, Recovered), Failure> {
         let disk = Arc::new(self.disk.clone());
-        Archive::open(disk, Path::new("/downloads"), "work", |item, document| {
-            Ok(self.stored_at(item, document))
-        })
+        let (marker, owner) = bound(disk, "/downloads", self.remembered.folder.is_some())?;
+        Archive::open(marker, owner, |item, document| Ok(self.stored_at(item, document)))
+    }
+
+    /// The files that are neither the marker nor a temporary one of it.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = self.disk.files().into_keys().collect();
+        files.retain(|path| !path.to_string_lossy().contains(OWNER_FILE));
+        files
     }
 
     fn stored_at(&self, item: &ItemId, document: &DocumentId) -> Option<StoredAt> {
@@ -155,8 +161,8 @@ impl World {
 
     /// The disk has no file that the ledger does not know.
     fn assert_nothing_else(&self, when: &str) {
-        let files = self.disk.files();
-        assert_eq!(files.len(), self.remembered.stored.len(), "{when}: {:?}", files.keys());
+        let files = self.files();
+        assert_eq!(files.len(), self.remembered.stored.len(), "{when}: {files:?}");
     }
 
     /// All is stored, all is sound, and there is nothing else on the disk.
@@ -165,6 +171,22 @@ impl World {
         assert_eq!(self.remembered.stored.len(), documents_total(), "{when}");
         self.assert_nothing_else(when);
     }
+}
+
+/// Writes the marker of the ledger as the worker does.
+fn bound(disk: Arc<dyn Disk>, root: &str, has_stored: bool) -> Result<(Marker, Owner), Failure> {
+    let id = LedgerId::new("a");
+    let marker = Marker::new(disk, Path::new(root), "work");
+    let owner = Owner::new(&id, None, "work");
+    let owner = match marker.examine(&Claim { ledger: Some(id), account: None, has_stored })? {
+        Binding::Ours(owner) => owner,
+        Binding::Free => {
+            marker.prepare()?;
+            marker.write(&owner)?;
+            owner
+        }
+    };
+    Ok((marker, owner))
 }
 
 fn documents(group: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
@@ -343,10 +365,10 @@ fn a_draft_that_is_rewound_or_dropped_leaves_nothing() {
     draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
     assert!(!draft.fits(1));
     draft.append(b"x").unwrap();
-    assert_eq!(world.disk.files().len(), 1, "spilled");
+    assert_eq!(world.files().len(), 1, "spilled");
     draft.rewind();
 
-    assert_eq!((draft.length(), world.disk.files().len()), (0, 0));
+    assert_eq!((draft.length(), world.files().len()), (0, 0));
 }
 
 #[test]
@@ -367,7 +389,11 @@ fn a_group_is_full_before_it_holds_too_much() {
 fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("downloads");
-    let open = || Archive::open(Arc::new(RealDisk), &root, "work", |_, _| Ok(None)).unwrap();
+    let open = || {
+        let (marker, owner) =
+            bound(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
+        Archive::open(marker, owner, |_, _| Ok(None)).unwrap()
+    };
     let (archive, _) = open();
     let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
     let session = root.join(folder.as_str());
@@ -397,6 +423,50 @@ fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
     });
     assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
     assert_eq!(open().1, Recovered::default());
+}
+
+/// FAULTS 51: the archive is unmounted, or replaced by a folder without the marker, between two groups.
+#[test]
+fn nothing_is_written_where_the_archive_was_unmounted() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("downloads");
+    let (marker, owner) = bound(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
+    let (archive, _) = Archive::open(marker, owner, |_, _| Ok(None)).unwrap();
+    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let group = || {
+        let mut group = Group::new(folder.clone());
+        for (item, document) in documents(0) {
+            let mut draft = archive.draft();
+            draft.append(&bytes(&document)).unwrap();
+            group.push(item, document, draft);
+        }
+        group
+    };
+    let written = archive.write(group()).unwrap();
+    let away = home.path().join("away");
+    RealDisk.rename(&root, &away).unwrap();
+    RealDisk.create_dir(&root).unwrap();
+    // As an earlier version left it in the folder that something is mounted over.
+    RealDisk.create_dir(&root.join(".cynosure")).unwrap();
+    RealDisk.create_dir(&root.join(".cynosure/work")).unwrap();
+
+    let mut long = archive.draft();
+    let refused = [
+        archive.place(written).unwrap_err(),
+        archive.write(group()).unwrap_err(),
+        archive.create_folder(STARTED, ACCOUNT).unwrap_err(),
+        long.append(&vec![b'x'; DRAFT_BYTES_MAX + 1]).unwrap_err(),
+    ];
+
+    for failure in refused {
+        assert_eq!(failure.cause, Cause::Storage);
+        assert!(failure.detail.contains("is not the archive of work"), "{failure}");
+    }
+    assert_eq!(RealDisk.list(&root).unwrap(), [PathBuf::from(".cynosure")]);
+    assert_eq!(RealDisk.list(&root.join(".cynosure/work")).unwrap(), [PathBuf::new(); 0]);
+    fs_err::remove_dir_all(&root).unwrap();
+    RealDisk.rename(&away, &root).unwrap();
+    archive.place(archive.write(group()).unwrap()).unwrap();
 }
 
 #[test]

@@ -132,6 +132,7 @@ impl Archive {
     /// # Errors
     /// A storage failure; then nothing of the group is left.
     pub fn write(&self, mut group: Group) -> Result<Written, Failure> {
+        self.staging.verify()?;
         for paper in &mut group.papers {
             if let Body::Spilled(spilled) = &mut paper.draft.body {
                 spilled.sync()?;
@@ -159,6 +160,7 @@ impl Archive {
     /// # Errors
     /// A storage failure; then none of the group counts as kept.
     pub fn place(&self, written: Written) -> Result<(Vec<Result<Kept, Failure>>, Intent), Failure> {
+        self.staging.verify()?;
         let Written { group, staged, mut filesystem } = written;
         // From here on the list stays, until the ledger or the next start has settled it.
         let intent = Intent { path: staged.intent.leave() };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::engine::Draw;
+
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -53,8 +55,20 @@ identity! {
     Place
 }
 identity! {
+    /// The random id of a ledger. The marker in the archive names the ledger that it belongs to.
+    LedgerId
+}
+identity! {
     /// One run from idle to completed, `session_<unix seconds>`.
     SessionId
+}
+
+impl LedgerId {
+    /// Makes an id of 128 random bits.
+    #[must_use]
+    pub fn from_samples(samples: [Draw; 4]) -> Self {
+        Self(samples.iter().map(|sample| format!("{:08x}", sample.0)).collect())
+    }
 }
 
 impl SessionId {

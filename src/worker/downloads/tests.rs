@@ -31,8 +31,9 @@ impl Scene {
         };
         let bridge = BridgePolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());
-        let (archive, _) =
-            Archive::open(disk, Path::new("/downloads"), "work", |_, _| Ok(None)).unwrap();
+        let marker = Marker::new(disk, Path::new("/downloads"), "work");
+        let owner = Owner::new(&LedgerId::new("a"), None, "work");
+        let (archive, _) = Archive::open(marker, owner, |_, _| Ok(None)).unwrap();
         let mut downloads = Downloads::new(Policies { item, bridge }, Meter::default());
         assert_eq!(downloads.wants_more(NOW), Some(BTreeSet::new()));
         Self { downloads, archive }

@@ -1,0 +1,388 @@
+//! The marker of a source in an archive: it names the ledger that the documents there belong to.
+//!
+//! `<archive>/.cynosure/<source>/owner.json`, beside a lock. A folder without the marker is not the
+//! archive that a ledger with stored documents knows: it is not mounted, or was moved away. A marker
+//! that names another ledger belongs to documents that this ledger does not know. Nothing is made or
+//! changed in either.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::layout::safe_name;
+use crate::archive::recover::{NOT_A_FOLDER, STAGING};
+use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_atomic};
+use crate::engine::{Cause, Failure, LedgerId};
+
+/// The name of the marker.
+pub const OWNER_FILE: &str = "owner.json";
+
+/// The name of the lock beside it, held by the one worker of the source.
+pub const OWNER_LOCK: &str = "lock";
+
+/// The format of the marker that this program reads and writes.
+const SCHEMA: u32 = 1;
+
+/// The contents of a marker.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Owner {
+    schema: u32,
+    ledger: String,
+    /// What the server calls the account, once it is known.
+    #[serde(default)]
+    account: Option<String>,
+    source: String,
+    /// The ledger has noted the marker, and may have stored documents here.
+    #[serde(default)]
+    holds_documents: bool,
+}
+
+/// What a ledger says of itself when it asks for its archive.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Claim {
+    /// `None` before the ledger has an id.
+    pub ledger: Option<LedgerId>,
+    pub account: Option<String>,
+    /// Documents of it are stored in an archive.
+    pub has_stored: bool,
+}
+
+/// What a marker is to a ledger that may use the archive.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Binding {
+    /// It names this ledger.
+    Ours(Owner),
+    /// There is none, or one under which nothing was stored.
+    Free,
+}
+
+/// The reason why a ledger may not use an archive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mismatch {
+    /// The documents of the ledger are elsewhere.
+    NotThere,
+    /// The archive has documents, and the ledger knows of none.
+    LedgerGone,
+    /// The archive has documents of another ledger, and so has the ledger elsewhere.
+    OtherLedger,
+}
+
+/// What stands where a marker should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Found<'a> {
+    /// Not even its folder.
+    Nothing,
+    /// The folder of a source, as version 0.1.0 made it.
+    Folder,
+    Marker(&'a Owner),
+}
+
+/// The place of a source's marker.
+#[derive(Clone, Debug)]
+pub struct Marker {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    folder: PathBuf,
+    source: String,
+}
+
+impl Owner {
+    /// A marker that names a ledger and its source.
+    #[must_use]
+    pub fn new(ledger: &LedgerId, account: Option<String>, source: &str) -> Self {
+        Self {
+            schema: SCHEMA,
+            ledger: ledger.as_str().to_owned(),
+            account,
+            source: source.to_owned(),
+            holds_documents: false,
+        }
+    }
+
+    /// The same marker, under which documents may be stored.
+    #[must_use]
+    pub fn with_documents(self) -> Self {
+        Self { holds_documents: true, ..self }
+    }
+
+    #[must_use]
+    pub fn holds_documents(&self) -> bool {
+        self.holds_documents
+    }
+}
+
+impl Marker {
+    /// The place of the marker of `source` in the archive at `root`.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, root: &Path, source: &str) -> Self {
+        let folder = root.join(STAGING).join(safe_name(source));
+        Self { disk, root: root.to_owned(), folder, source: source.to_owned() }
+    }
+
+    /// The path of the lock that the one worker of the source holds.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.folder.join(OWNER_LOCK)
+    }
+
+    /// The path of the marker.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(OWNER_FILE)
+    }
+
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Decides whether a ledger may use the archive. Changes nothing.
+    ///
+    /// # Errors
+    /// A storage failure that says what is wrong and what to do about it.
+    pub fn examine(&self, claim: &Claim) -> Result<Binding, Failure> {
+        let owner = self.read()?;
+        let found = match &owner {
+            Some(owner) => Found::Marker(owner),
+            None if self.kind(&self.folder)? == Some(PathKind::Folder) => Found::Folder,
+            None => Found::Nothing,
+        };
+        decide(found, claim).map_err(|mismatch| self.failure(mismatch, claim))
+    }
+
+    /// Makes the folder of the marker, and those above it.
+    ///
+    /// # Errors
+    /// A storage failure; also where a link stands in place of a folder below the archive.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        let made = |path: &Path| {
+            ensure_folder(&*self.disk, path)
+                .map_err(|error| storage_failure("make the folder", path, &error))
+        };
+        made(&self.root)?;
+        for path in [&self.root.join(STAGING), &self.folder] {
+            made(path)?;
+            if self.kind(path)? != Some(PathKind::Folder) {
+                let error = std::io::Error::other(NOT_A_FOLDER);
+                return Err(storage_failure("use the folder", path, &error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the marker, durably.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn write(&self, owner: &Owner) -> Result<(), Failure> {
+        let path = self.path();
+        let mut bytes = serde_json::to_vec_pretty(owner).unwrap_or_default();
+        bytes.push(b'\n');
+        write_atomic(&*self.disk, &path, &bytes)
+            .map_err(|error| storage_failure("write", &path, &error))
+    }
+
+    /// Reads the marker; `None` where there is none.
+    ///
+    /// # Errors
+    /// A storage failure; also when it cannot be understood.
+    pub fn read(&self) -> Result<Option<Owner>, Failure> {
+        let path = self.path();
+        // A file where the archive should be is as good as nothing.
+        let bytes = match self.disk.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(storage_failure("read", &path, &error)),
+        };
+        match serde_json::from_slice::<Owner>(&bytes) {
+            Ok(owner) if owner.schema <= SCHEMA => Ok(Some(owner)),
+            Ok(owner) => Err(self.unreadable(&format!("its schema is {}", owner.schema))),
+            Err(error) => Err(self.unreadable(&error.to_string())),
+        }
+    }
+
+    /// Checks that the marker is still there and names the ledger of `owner`.
+    ///
+    /// # Errors
+    /// A storage failure, as when the archive was unmounted or moved away.
+    pub fn verify(&self, owner: &Owner) -> Result<(), Failure> {
+        match self.read()? {
+            Some(found) if found.ledger == owner.ledger => Ok(()),
+            Some(_) => Err(self.failure(Mismatch::OtherLedger, &Claim::default())),
+            None => Err(self.failure(Mismatch::NotThere, &Claim::default())),
+        }
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<PathKind>, Failure> {
+        self.disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
+    }
+
+    fn unreadable(&self, why: &str) -> Failure {
+        let (path, source) = (self.path(), &self.source);
+        Failure::new(
+            Cause::Storage,
+            format!(
+                "cannot understand {} ({why}): a newer cynosure wrote it, or it is damaged; install \
+                 that version again, or stop cynosure, remove the file, and run \
+                 `cynosure adopt {source}`",
+                path.display()
+            ),
+        )
+    }
+
+    fn failure(&self, mismatch: Mismatch, claim: &Claim) -> Failure {
+        let (root, source, path) = (self.root.display(), &self.source, self.path());
+        let (path, folder) = (path.display(), self.folder.display());
+        let detail = match mismatch {
+            Mismatch::NotThere if claim.has_stored && claim.ledger.is_none() => format!(
+                "{root} is not the archive of {source}: there is no {folder}; mount the archive or \
+                 put it back, and the work goes on by itself (if it is the archive, make that \
+                 folder)"
+            ),
+            Mismatch::NotThere => format!(
+                "{root} is not the archive of {source}: there is no {path}; mount the archive or \
+                 put it back, and the work goes on by itself (to go on in a new place, move the \
+                 folder `{STAGING}` of the old archive there)"
+            ),
+            Mismatch::LedgerGone => format!(
+                "{root} holds documents of {source} that its ledger does not know: put a copy of \
+                 the ledger back, or stop cynosure and run `cynosure adopt {source}`, which \
+                 rebuilds it from the archive; `cynosure reset {source} --yes` lists and fetches \
+                 everything again and keeps the files"
+            ),
+            Mismatch::OtherLedger => format!(
+                "{root} belongs to another ledger of a source {source} ({path} names it): correct \
+                 `dir` of [archive], name one of the two sources differently, or put back the \
+                 ledger that belongs to the archive"
+            ),
+        };
+        Failure::new(Cause::Storage, detail)
+    }
+}
+
+fn decide(found: Found<'_>, claim: &Claim) -> Result<Binding, Mismatch> {
+    // The marker is written before the ledger has its id, and both before anything is stored: a
+    // ledger with an id and documents has an archive with its marker. One of version 0.1.0 has no
+    // id, and its archive has the folder.
+    let knows_documents = claim.has_stored;
+    match (found, &claim.ledger) {
+        (Found::Marker(owner), Some(id)) if owner.ledger == id.as_str() => {
+            Ok(Binding::Ours(owner.clone()))
+        }
+        (Found::Marker(owner), id) if !owner.holds_documents => match id {
+            Some(_) if knows_documents => Err(Mismatch::NotThere),
+            Some(_) | None => Ok(Binding::Free),
+        },
+        (Found::Marker(_), _) if knows_documents => Err(Mismatch::OtherLedger),
+        (Found::Marker(_), _) => Err(Mismatch::LedgerGone),
+        (Found::Folder, Some(_)) | (Found::Nothing, _) if knows_documents => {
+            Err(Mismatch::NotThere)
+        }
+        (Found::Folder | Found::Nothing, _) => Ok(Binding::Free),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    const ROOT: &str = "/downloads";
+
+    fn marker(disk: &MemoryDisk) -> Marker {
+        Marker::new(Arc::new(disk.clone()), Path::new(ROOT), "work")
+    }
+
+    fn claim(id: Option<&str>, has_stored: bool) -> Claim {
+        Claim { ledger: id.map(LedgerId::new), account: None, has_stored }
+    }
+
+    fn owner(id: &str) -> Owner {
+        Owner::new(&LedgerId::new(id), None, "work")
+    }
+
+    /// FAULTS 51, every case of it.
+    #[test]
+    fn each_ledger_gets_its_own_archive_and_no_other() {
+        let (ours, full) = (owner("a"), owner("a").with_documents());
+        let (fresh, full_of_another) = (owner("b"), owner("b").with_documents());
+        let new = claim(None, false);
+        let of_old_format = claim(None, true);
+        let (begun, working) = (claim(Some("a"), false), claim(Some("a"), true));
+        let cases = [
+            (Found::Nothing, [None, Some(Mismatch::NotThere), None, Some(Mismatch::NotThere)]),
+            (Found::Folder, [None, None, None, Some(Mismatch::NotThere)]),
+            (Found::Marker(&ours), [None; 4]),
+            (
+                Found::Marker(&full),
+                [Some(Mismatch::LedgerGone), Some(Mismatch::OtherLedger), None, None],
+            ),
+            (Found::Marker(&fresh), [None, None, None, Some(Mismatch::NotThere)]),
+            (
+                Found::Marker(&full_of_another),
+                [
+                    Some(Mismatch::LedgerGone),
+                    Some(Mismatch::OtherLedger),
+                    Some(Mismatch::LedgerGone),
+                    Some(Mismatch::OtherLedger),
+                ],
+            ),
+        ];
+        for (found, refusals) in cases {
+            for (claim, refusal) in [&new, &of_old_format, &begun, &working].iter().zip(refusals) {
+                assert_eq!(decide(found, claim).err(), refusal, "{found:?} for {claim:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_examined_archive_is_not_touched() {
+        let disk = MemoryDisk::default();
+
+        let refused = marker(&disk).examine(&claim(Some("a"), true)).unwrap_err();
+
+        assert_eq!(refused.cause, Cause::Storage);
+        assert_eq!(disk.kind(Path::new(ROOT)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_marker_that_was_taken_away_is_missed() {
+        let disk = MemoryDisk::default();
+        let (marker, owner) = (marker(&disk), owner("a"));
+        marker.prepare().unwrap();
+        marker.write(&owner).unwrap();
+        marker.verify(&owner).unwrap();
+
+        disk.remove_file(&marker.path()).unwrap();
+
+        let missed = marker.verify(&owner).unwrap_err();
+        assert!(missed.detail.starts_with("/downloads is not the archive of work"), "{missed}");
+    }
+
+    #[test]
+    fn a_marker_of_a_newer_format_is_refused() {
+        let disk = MemoryDisk::default();
+        let marker = marker(&disk);
+        marker.prepare().unwrap();
+        marker.write(&Owner { schema: 2, ..owner("a") }).unwrap();
+
+        let refused = marker.examine(&claim(Some("a"), true)).unwrap_err();
+
+        assert!(refused.detail.contains("its schema is 2"), "{refused}");
+    }
+}
