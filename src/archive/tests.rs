@@ -466,7 +466,9 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     assert_eq!(RealDisk.list(&root.join(".cynosure/work")).unwrap(), [PathBuf::new(); 0]);
     fs_err::remove_dir_all(&root).unwrap();
     RealDisk.rename(&away, &root).unwrap();
-    archive.place(archive.write(group()).unwrap()).unwrap();
+    let (kept, intent) = archive.place(archive.write(group()).unwrap()).unwrap();
+    archive.forget(intent);
+    assert!(kept.iter().all(Result::is_ok));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn refused(refusal: &Refusal) -> (Exit, String) {
     let exit = match refusal {
         Refusal::Held { .. } => Exit::Other,
         Refusal::Newer(_) | Refusal::Configuration(_) => Exit::Configuration,
-        Refusal::Failed(_) => Exit::Storage,
+        Refusal::Unusable(_) | Refusal::Failed(_) => Exit::Storage,
     };
     (exit, refusal.to_string())
 }

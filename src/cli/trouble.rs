@@ -80,7 +80,7 @@ impl From<OpenError> for Trouble {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Newer { .. } => Self::new(Exit::Configuration, error.to_string()),
-            OpenError::Failed(failure) => failure.into(),
+            OpenError::Damaged(failure) | OpenError::Failed(failure) => failure.into(),
         }
     }
 }

@@ -51,9 +51,7 @@ pub use self::machine::{
 };
 pub use self::mask::Secrets;
 pub use self::moment::{Draw, Moment};
-pub use self::names::{
-    AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, Place, SessionId,
-};
+pub use self::names::{AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, Place, SessionId};
 pub use self::printable::{is_disruptive, printable, printable_lines};
 pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
 pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, is_secret_header};

@@ -25,7 +25,7 @@ const UNREACHABLE: &str =
     "it cannot be opened; give the user that runs cynosure access to it and its folder";
 
 pub(super) const DAMAGED: &str = "it is damaged; stop cynosure and put back a copy of it, \
-     or move it aside and everything is listed again (files that are stored stay)";
+     or run `cynosure adopt` for the source, which rebuilds it from the archive";
 
 /// Why a call on the ledger did not work.
 #[derive(Debug)]
@@ -59,6 +59,11 @@ impl Trouble {
 /// Whether another connection is in the way, which lets go in a moment.
 pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether the file is not a whole ledger.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn advice(error: &rusqlite::Error) -> Option<&'static str> {

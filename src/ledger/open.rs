@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::disk::{Disk, PathKind, RealDisk, folder_of, storage_failure};
 use crate::engine::Failure;
-use crate::ledger::failure::{DAMAGED, Trouble, is_locked};
+use crate::ledger::failure::{DAMAGED, Trouble, is_damage, is_locked};
 use crate::ledger::schema::{APPLICATION_ID, VERSION, migrate};
 use crate::retry::{GaveUp, Policy};
 
@@ -53,6 +53,8 @@ pub enum OpenError {
         path: PathBuf,
         found: usize,
     },
+    /// What is there is no ledger, or not a whole one.
+    Damaged(Failure),
     Failed(Failure),
 }
 
@@ -154,7 +156,7 @@ impl fmt::Display for OpenError {
                  install that version again, nothing was changed",
                 path.display()
             ),
-            Self::Failed(failure) => failure.fmt(f),
+            Self::Damaged(failure) | Self::Failed(failure) => failure.fmt(f),
         }
     }
 }
@@ -251,11 +253,13 @@ fn prepare(connection: &mut Connection, version: usize) -> rusqlite::Result<()> 
 }
 
 fn damaged(path: &Path) -> OpenError {
-    OpenError::Failed(Trouble::Unfit(DAMAGED.to_owned()).failure("find a ledger", path))
+    OpenError::Damaged(Trouble::Unfit(DAMAGED.to_owned()).failure("find a ledger", path))
 }
 
 fn failed(what: &str, path: &Path, error: rusqlite::Error) -> OpenError {
-    OpenError::Failed(Trouble::from(error).failure(what, path))
+    let is_damage = is_damage(&error);
+    let failure = Trouble::from(error).failure(what, path);
+    if is_damage { OpenError::Damaged(failure) } else { OpenError::Failed(failure) }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered, StoredAt};
 use crate::disk::{Disk, Lock, LockError, RealDisk};
 use crate::engine::{Failure, LedgerId, Machine, Moment};
-use crate::ledger::{Identity, Ledger};
-use crate::state::{self, STATE_FILE};
+use crate::ledger::{Identity, Ledger, Tally};
+use crate::state::{self, ExecutionState, STATE_FILE};
 use crate::worker::refusal::Refusal;
 use crate::worker::snapshot;
 use crate::worker::store::{Facts, LOCK_FILE, Progress};
@@ -88,7 +88,7 @@ pub(super) fn save_wait(
     };
     let file = dir.join(STATE_FILE);
     let (saved, progress) = match state::examine(&RealDisk, &file)? {
-        state::Found::Read(state) => (snapshot::read(&state, now), Progress::of(&state)),
+        state::Found::Read(state) => (snapshot::read(&state, now), progress(&state)),
         state::Found::Absent => (Machine::new(now), Progress::default()),
         // The next start that succeeds puts it aside.
         state::Found::Unreadable { .. } | state::Found::Newer { .. } => {
@@ -100,4 +100,19 @@ pub(super) fn save_wait(
     let state = snapshot::write(&machine, Some(until), &progress, facts, pid, now);
     state::save(&RealDisk, &file, &state)?;
     Ok(machine)
+}
+
+fn progress(state: &ExecutionState) -> Progress {
+    Progress {
+        tally: Tally {
+            listed: state.total_threads,
+            stored: state.downloaded_threads,
+            gone: state.gone,
+            quarantined: state.quarantined,
+            ..Tally::default()
+        },
+        waiting: state.waiting_for_retry,
+        expected_documents: state.expected_documents,
+        rate_per_second: None,
+    }
 }

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{AccountId, Machine, Moment, State};
+use crate::engine::{AccountId, LedgerId, Machine, Moment, State};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
@@ -87,18 +87,13 @@ pub(super) async fn live(
     // Before anything is read by the clock: what is set later is seen.
     let booted = world.time().booted;
     task.seat.promise(OPEN_MAX, "opening");
-    let facts = Facts {
-        source: task.name.to_string(),
-        kind: "jmap",
-        account: source.account.clone(),
-        provider: source.provider.clone(),
-    };
+    let facts = facts(task, source);
     let dir = task.state_dir.join(task.name.as_str());
     let (archive_dir, now) = (settings.archive.dir.clone(), world.now());
     let retries = Retries::new(settings);
-    let storage = retries.storage.clone();
-    let opened =
-        world.offload(move || Store::open(&dir, &archive_dir, facts, &storage, now)).await?;
+    let (storage, new_id) = (retries.storage.clone(), new_ledger_id(&*world));
+    let open = move || Store::open(&dir, &archive_dir, facts, &storage, &new_id, now);
+    let opened = world.offload(open).await?;
     let Opened { store, mut machine, tally, account, is_new, figures, notes } = opened;
     for note in notes {
         warn!("{note}");
@@ -147,6 +142,22 @@ pub(super) async fn live(
         debug!(policy, ?counted, "retry statistics");
     }
     Ok(ended)
+}
+
+/// What is told about the source of a task.
+pub(super) fn facts(task: &Task, source: &Source) -> Facts {
+    Facts {
+        source: task.name.to_string(),
+        kind: "jmap",
+        account: source.account.clone(),
+        provider: source.provider.clone(),
+    }
+}
+
+/// A random id for a ledger that has none.
+#[must_use]
+pub fn new_ledger_id(world: &impl World) -> LedgerId {
+    LedgerId::from_samples([world.draw(), world.draw(), world.draw(), world.draw()])
 }
 
 /// The way out, by the proxies of the configuration where it has any.

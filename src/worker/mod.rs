@@ -5,6 +5,7 @@
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
 
+mod binding;
 mod breakers;
 mod downloads;
 mod driver;
@@ -21,6 +22,7 @@ mod refusal;
 mod retries;
 mod rules;
 mod run;
+mod saved;
 mod snapshot;
 mod store;
 mod tracer;
@@ -28,6 +30,7 @@ mod view;
 mod watchdog;
 mod world;
 
+pub use self::binding::claim;
 pub use self::breakers::{
     ARCHIVE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
 };
@@ -36,7 +39,7 @@ pub use self::driver::{Ended, Exit, Mode, Opening, Parts, Stop, TURN_SPAN, drive
 pub use self::egress::Outlet;
 pub use self::gate::{Door, GateRules, Gates};
 pub use self::jobs::Shared;
-pub use self::life::LastSecret;
+pub use self::life::{LastSecret, new_ledger_id};
 pub use self::liveness::{Board, Seat};
 pub use self::probe::probe;
 pub use self::refusal::Refusal;

@@ -18,6 +18,8 @@ pub enum Refusal {
     /// A newer program wrote what is there.
     Newer(String),
     Configuration(String),
+    /// The archive is not there or belongs to another ledger, or the ledger is damaged. Waited for.
+    Unusable(Failure),
     Failed(Failure),
 }
 
@@ -37,7 +39,7 @@ impl fmt::Display for Refusal {
                 path.display()
             ),
             Self::Newer(why) | Self::Configuration(why) => f.write_str(why),
-            Self::Failed(failure) => failure.fmt(f),
+            Self::Unusable(failure) | Self::Failed(failure) => failure.fmt(f),
         }
     }
 }
@@ -63,6 +65,7 @@ impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Newer { .. } => Self::Newer(error.to_string()),
+            OpenError::Damaged(failure) => Self::Unusable(failure),
             OpenError::Failed(failure) => Self::Failed(failure),
         }
     }

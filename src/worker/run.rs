@@ -9,17 +9,19 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
-use crate::engine::{Grant, Looping, Moment, RestartCause, Time};
+use crate::engine::{Failure, Grant, Looping, Machine, Moment, RestartCause, Time};
 use crate::source::Recorder;
 use crate::systemd::RestartsFile;
+use crate::worker::binding;
 use crate::worker::breakers::Breakers;
 use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
 use crate::worker::egress::Outlet;
 use crate::worker::gate::Gates;
-use crate::worker::life::{Birth, Changed, LastSecret, live};
+use crate::worker::life::{Birth, Changed, LastSecret, facts, live};
 use crate::worker::liveness::Seat;
 use crate::worker::refusal::Refusal;
-use crate::worker::store;
+use crate::worker::rules::rules;
+use crate::worker::store::{self, Progress};
 use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
 use crate::worker::watchdog::AskRestart;
@@ -118,6 +120,12 @@ async fn lives(
         let ended = match life(task, &settings, &source, birth, stop, view).await {
             Ok(ended) => Some(ended),
             // Nobody is there any more who could be told: a full disk or a lock is waited for.
+            Err(Refusal::Unusable(failure)) => {
+                match wait_for_archive(task, &settings, &source, &failure, stop, view).await {
+                    Stop::Asked => return End::Refused(Refusal::Unusable(failure)),
+                    Stop::No => None,
+                }
+            }
             Err(refusal @ (Refusal::Failed(_) | Refusal::Held { .. }))
                 if has_lived && task.mode != Mode::Once =>
             {
@@ -131,7 +139,7 @@ async fn lives(
             }
             Err(refusal) => return End::Refused(refusal),
         };
-        has_lived = true;
+        has_lived |= ended.is_some();
         if task.readings.borrow().number != reading.number {
             reading = task.readings.borrow_and_update().clone();
             let before = std::mem::replace(&mut settings, (*reading.settings).clone());
@@ -142,7 +150,7 @@ async fn lives(
             {
                 continue;
             }
-        } else {
+        } else if has_lived {
             birth = Birth::Anew;
         }
         let Some(ended) = ended else { continue };
@@ -162,6 +170,38 @@ async fn lives(
             settings = reread(task, settings);
         }
     }
+}
+
+/// Waits, in the state `error`, until the archive or the ledger is to be looked at again. A run
+/// that does not wait, or a stop, ends it at once.
+async fn wait_for_archive(
+    task: &mut Task,
+    settings: &Settings,
+    source: &Source,
+    failure: &Failure,
+    stop: &mut watch::Receiver<Stop>,
+    view: &watch::Sender<View>,
+) -> Stop {
+    let now = RealWorld.now();
+    let until = now.after(settings.restart.retry_delay_base);
+    let (dir, facts) = (task.state_dir.join(task.name.as_str()), facts(task, source));
+    let waited_for = failure.clone();
+    let save = move || binding::save_wait(&dir, &facts, &waited_for, until, now);
+    let machine = match RealWorld.offload(save).await {
+        Ok(machine) => machine,
+        Err(unsaved) => {
+            warn!(cause = %unsaved.cause, "the state is not saved: {unsaved}");
+            Machine::new(now).awaits(failure, until, now)
+        }
+    };
+    view.send_replace(View::new(&machine, &rules(settings, source), &Progress::default()));
+    if task.mode == Mode::Once {
+        return Stop::Asked;
+    }
+    error!(cause = %failure.cause, %until, "waiting for the archive: {failure}");
+    // The start is over: how long this takes is up to a person.
+    task.opened.send_replace(task.readings.borrow().number);
+    pause(task, until, stop).await
 }
 
 /// Lets whoever watches see that nobody is at work on the source. Between two lives in one place it

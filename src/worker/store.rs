@@ -6,14 +6,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, FolderName, Intent, Kept, StoredAt};
-use crate::disk::{
-    Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, put_aside, storage_failure,
-};
+use crate::archive::{self, Archive, FolderName, Intent, Kept};
+use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
 use crate::engine::figures::Figures;
 use crate::engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, Machine, Moment, Place, Recheck, Session,
-    SessionId, Status,
+    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, Machine, Moment, Place, Recheck,
+    Session, SessionId, Status,
 };
 use crate::ledger::{
     self, DocumentNo, ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart,
@@ -22,10 +20,12 @@ use crate::ledger::{
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page};
 pub use crate::state::STATE_FILE;
-use crate::state::{self, ExecutionState, FIGURES_FILE, FiguresFound, Found};
+use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
+use crate::worker::binding;
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
+use crate::worker::saved::{counted, remembered};
 use crate::worker::snapshot;
 
 /// Items taken from the ledger at a time.
@@ -133,12 +133,13 @@ pub struct Store {
     figures_file: PathBuf,
     facts: Facts,
     pid: Option<u32>,
-    _lock: Option<Lock>,
+    _locks: Option<[Lock; 2]>,
 }
 
 impl Store {
     /// Opens the store of a source, alone, and reconciles what a crash left. Its calls on disk
-    /// and ledger are tried again as `retry` says, where that can help and do no harm.
+    /// and ledger are tried again as `retry` says, where that can help and do no harm. A ledger
+    /// without an id gets `new_id`.
     ///
     /// # Errors
     /// [`Refusal`]; nothing is lost by it.
@@ -147,6 +148,7 @@ impl Store {
         archive_dir: &Path,
         facts: Facts,
         retry: &Policy,
+        new_id: &LedgerId,
         now: Moment,
     ) -> Result<Opened, Refusal> {
         let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
@@ -154,8 +156,9 @@ impl Store {
             .map_err(|error| Refusal::Failed(storage_failure("make the folder", dir, &error)))?;
         let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
         let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.patient(retry.clone());
-        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, now)?;
-        opened.store._lock = Some(lock);
+        let of_archive = binding::lock(&disk, archive_dir, &facts.source, &ledger)?;
+        let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, new_id, now)?;
+        opened.store._locks = Some([lock, of_archive]);
         opened.store.pid = Some(std::process::id());
         Ok(opened)
     }
@@ -170,14 +173,12 @@ impl Store {
         dir: &Path,
         archive_dir: &Path,
         facts: Facts,
+        new_id: &LedgerId,
         now: Moment,
     ) -> Result<Opened, Refusal> {
         let mut notes = Vec::new();
         let (archive, recovered) =
-            Archive::open(Arc::clone(&disk), archive_dir, &facts.source, |item, document| {
-                let stored = ledger.stored_file(item, document)?;
-                Ok(stored.map(|stored| StoredAt { folder: stored.folder, file: stored.file }))
-            })?;
+            binding::open_archive(&disk, archive_dir, &facts.source, &mut ledger, new_id)?;
         if recovered.documents > 0 {
             notes.push(format!(
                 "{} documents were not yet in the ledger; they are fetched again",
@@ -204,9 +205,9 @@ impl Store {
         let archive = Arc::new(archive);
         let figures_file = dir.join(FIGURES_FILE);
         let figures = counted(&*disk, &figures_file, now, &mut notes);
-        let (pid, lock) = (None, None);
+        let (pid, locks) = (None, None);
         let store =
-            Self { disk, ledger, archive, state_file, figures_file, facts, pid, _lock: lock };
+            Self { disk, ledger, archive, state_file, figures_file, facts, pid, _locks: locks };
         Ok(Opened { store, machine, tally, account, is_new, figures, notes })
     }
 
@@ -408,65 +409,6 @@ impl Store {
     pub(super) fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
         self.ledger.finish(id, now)
     }
-}
-
-/// Finds the state as it was saved: in the state file, else in the ledger.
-fn remembered(
-    disk: &dyn Disk,
-    state_file: &Path,
-    ledger: &Ledger,
-    notes: &mut Vec<String>,
-) -> Result<Option<ExecutionState>, Refusal> {
-    let read = state::load(disk, state_file)?;
-    let (state, trouble) = match read {
-        state::Loaded::Read(state) => (Some(*state), None),
-        state::Loaded::Fresh => (None, None),
-        state::Loaded::Unreadable { kept_as, why } => {
-            (None, Some(format!("cannot be read ({why}) and is kept as {}", kept_as.display())))
-        }
-        state::Loaded::Newer { kept_as, schema } => (
-            None,
-            Some(format!(
-                "was written by a newer cynosure (schema {schema}) and is kept as {}",
-                kept_as.display()
-            )),
-        ),
-    };
-    if state.is_some() {
-        return Ok(state);
-    }
-    let rebuilt = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
-    match (trouble, &rebuilt) {
-        (Some(trouble), Some(_)) => {
-            notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
-        }
-        (Some(trouble), None) => {
-            notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
-        }
-        (None, Some(_)) => {
-            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
-        }
-        (None, None) => {}
-    }
-    Ok(rebuilt)
-}
-
-/// Finds what was counted so far, or begins anew: no work hangs on it.
-fn counted(disk: &dyn Disk, file: &Path, now: Moment, notes: &mut Vec<String>) -> Box<Figures> {
-    let why = match state::examine_figures(disk, file) {
-        FiguresFound::Read(figures) => return figures,
-        FiguresFound::Absent => return Box::new(Figures::begun(now)),
-        FiguresFound::Unusable { why } => why,
-    };
-    let told = match put_aside(disk, file) {
-        Ok(kept_as) => format!("is kept as {}", kept_as.display()),
-        Err(failure) => format!("cannot be put aside ({failure})"),
-    };
-    notes.push(format!(
-        "counting begins at zero: {} cannot be used ({why}), and {told}",
-        file.display()
-    ));
-    Box::new(Figures::begun(now))
 }
 
 /// A document whose own place is obstructed sets its item aside; the others are kept.

@@ -17,7 +17,7 @@ use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Circuits, Ended, Exit, Facts, GateRules, Gates, Mode, Opened, Opening,
-    Parts, Seat, Shared, Stop, Store, Tracer, View, World, drive,
+    Parts, Seat, Shared, Stop, Store, Tracer, View, World, drive, new_ledger_id,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -449,7 +449,8 @@ impl Stage {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(disk, storage));
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
-        Store::open_with(disk, ledger, dir, archive, facts, self.world.now())
+        let id = new_ledger_id(&self.world);
+        Store::open_with(disk, ledger, dir, archive, facts, &id, self.world.now())
     }
 
     /// Loses the ledger, as when it was damaged and moved aside.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Credential, Effect, Extent, LastError, Machine, Rules, State, Step, Then, Work};
+use super::{
+    Credential, Effect, Extent, LastError, Machine, Rules, State, Status, Step, Then, Work,
+};
 use crate::engine::{Cause, Draw, Failure, Moment, Scope, Verdict, backoff};
 
 /// A shorter wait is made without leaving the state: a person need not see it.
@@ -276,6 +278,26 @@ impl Machine {
             let (retry, of) = (self.retry_count, rules.max_retries);
             (Then::Resume, format!("retry {retry} of {of}: {failure}"))
         }
+    }
+
+    /// The machine while its store cannot be opened, until the next attempt.
+    #[must_use]
+    pub fn awaits(mut self, failure: &Failure, until: Moment, now: Moment) -> Self {
+        let resume = match self.state {
+            State::Working(work) => work,
+            State::Error { resume, .. }
+            | State::RateLimited { resume, .. }
+            | State::AuthFailed { resume, .. } => resume,
+            State::Idle { .. } | State::Completed => Work::Looking,
+        };
+        if self.status() != Status::Error {
+            self.state_since = now;
+            self.error_count = self.error_count.saturating_add(1);
+        }
+        self.state = State::Error { until, resume, then: Then::Resume };
+        self.reason = format!("trying again later: {failure}");
+        self.note_failure(failure, now);
+        self
     }
 
     fn note_failure(&mut self, failure: &Failure, now: Moment) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::archive::Archive;
+use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{BlobId, DocumentId};
+use crate::engine::{BlobId, DocumentId, LedgerId};
 use crate::ledger::WantedDocument;
 
 const NOW: Moment = Moment(1_000_000);
@@ -32,6 +32,7 @@ impl Scene {
         let bridge = BridgePolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());
         let marker = Marker::new(disk, Path::new("/downloads"), "work");
+        marker.prepare().unwrap();
         let owner = Owner::new(&LedgerId::new("a"), None, "work");
         let (archive, _) = Archive::open(marker, owner, |_, _| Ok(None)).unwrap();
         let mut downloads = Downloads::new(Policies { item, bridge }, Meter::default());
