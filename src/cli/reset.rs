@@ -1,8 +1,11 @@
 //! `reset`: forgets the progress of a source, and keeps its archive.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::archive::Marker;
 use crate::cli::args::{Common, ResetArgs};
 use crate::cli::exit::Exit;
 use crate::cli::place::{ledger_file, lock_file, state_file};
@@ -10,7 +13,7 @@ use crate::cli::print::show;
 use crate::cli::sources::{chosen, ground};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::disk::{Disk, Lock, RealDisk, storage_failure};
+use crate::disk::{Disk, Lock, RealDisk, folder_of, storage_failure};
 use crate::engine::Failure;
 use crate::state::FIGURES_FILE;
 
@@ -24,26 +27,28 @@ struct Removal {
 pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
     for source in chosen(&ground, Some(&args.source))? {
-        let dir = &source.dir;
-        if !dir.exists() {
+        let (dir, archive) = (&source.dir, &ground.loaded.settings.archive.dir);
+        let marker = Marker::new(Arc::new(RealDisk), archive, source.name.as_str());
+        if !dir.exists() && !marker.path().exists() {
             show(format!("{} has never run: there is nothing to forget", source.name))?;
             continue;
         }
         // Held to the end, so that no worker starts in the middle.
-        let _alone = Lock::acquire(&lock_file(dir))?;
-        let plan = plan(dir)?;
+        let locks = [(dir.exists(), lock_file(dir)), (marker.path().exists(), marker.lock_file())];
+        let locks = locks.into_iter().filter(|(is_there, _)| *is_there);
+        let _alone = locks.map(|(_, path)| Lock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
+        let plan = plan(dir, &marker)?;
         if plan.is_empty() {
             show(format!("{} is as if it had never run: there is nothing to forget", source.name))?;
             continue;
         }
         show(explain(&plan, dir))?;
-        let archive = ground.loaded.settings.archive.dir.display();
-        show(format!("The archive {archive} is kept."))?;
+        show(format!("The documents in the archive {} are kept.", archive.display()))?;
         if source.settings.is_some() {
             show("The next run lists and fetches everything anew, into a new folder.")?;
         }
         if args.yes {
-            carry_out(&plan, dir)?;
+            carry_out(&plan)?;
             show(format!("{} is forgotten.", source.name))?;
         } else {
             show(format!(
@@ -58,7 +63,8 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
 /// Finds what there is to remove, in the order of removal.
 ///
 /// The state goes first: a ledger without one is a source that goes on as it was. The lock stays.
-fn plan(dir: &Path) -> Result<Vec<Removal>, Failure> {
+/// The archive's marker goes last: a new ledger is refused as long as the marker names the old one.
+fn plan(dir: &Path, marker: &Marker) -> Result<Vec<Removal>, Failure> {
     let (state, figures, ledger) = (state_file(dir), dir.join(FIGURES_FILE), ledger_file(dir));
     let known = [
         (&state, "", "what it was doing, and why"),
@@ -70,8 +76,10 @@ fn plan(dir: &Path) -> Result<Vec<Removal>, Failure> {
         (&ledger, ".new", "a ledger that was never finished"),
         (&ledger, "", "what is listed, stored and failed, and the history"),
     ];
-    let listed =
-        RealDisk.list(dir).map_err(|error| storage_failure("read the folder", dir, &error))?;
+    let listed = match RealDisk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
+    };
     let mut plan = Vec::new();
     for (file, suffix, what) in known {
         let mut beginning = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -82,6 +90,10 @@ fn plan(dir: &Path) -> Result<Vec<Removal>, Failure> {
         };
         plan.extend(listed.iter().filter(is_it).map(|name| Removal { path: dir.join(name), what }));
     }
+    if marker.path().exists() {
+        let what = "the bond between the archive and its ledger";
+        plan.push(Removal { path: marker.path(), what });
+    }
     Ok(plan)
 }
 
@@ -89,14 +101,14 @@ fn explain(plan: &[Removal], dir: &Path) -> String {
     let rows: Vec<Vec<String>> = plan
         .iter()
         .map(|removal| {
-            let name = removal.path.file_name().unwrap_or_default().to_string_lossy();
-            vec![name.into_owned(), removal.what.to_owned()]
+            let name = removal.path.strip_prefix(dir).unwrap_or(&removal.path);
+            vec![name.display().to_string(), removal.what.to_owned()]
         })
         .collect();
     table(&[&format!("REMOVED FROM {}", dir.display()), "WITH IT GOES"], &rows)
 }
 
-fn carry_out(plan: &[Removal], dir: &Path) -> Result<(), Failure> {
+fn carry_out(plan: &[Removal]) -> Result<(), Failure> {
     for Removal { path, .. } in plan {
         match RealDisk.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -105,5 +117,10 @@ fn carry_out(plan: &[Removal], dir: &Path) -> Result<(), Failure> {
             Ok(()) | Err(_) => {}
         }
     }
-    RealDisk.sync_dir(dir).map_err(|error| storage_failure("sync the folder", dir, &error))
+    let folders: BTreeSet<&Path> = plan.iter().map(|removal| folder_of(&removal.path)).collect();
+    folders.into_iter().try_for_each(|folder| {
+        RealDisk
+            .sync_dir(folder)
+            .map_err(|error| storage_failure("sync the folder", folder, &error))
+    })
 }

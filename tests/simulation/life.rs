@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
 use cynosure::engine::breaker::BreakerPolicy;
-use cynosure::engine::{RestartCause, Rules, Status};
+use cynosure::engine::{LedgerId, RestartCause, Rules, Status};
 use cynosure::ledger::Ledger;
 use cynosure::retry::{Registry, Shape};
 use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Circuits, Ended, Exit, Facts, GateRules, Gates, Mode, Opened, Opening,
-    Parts, Seat, Shared, Stop, Store, Tracer, View, World, drive, new_ledger_id,
+    Parts, Refusal, Seat, Shared, Stop, Store, Tracer, View, World, drive,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -38,6 +38,7 @@ const STATE_FILE: &str = "/state/sim/execution_state.json";
 const QUOTA_FILE: &str = "/state/quota.json";
 const ARCHIVE: &str = "/downloads";
 const STAGING: &str = "/downloads/.cynosure/sim";
+const MARKER: &str = "/downloads/.cynosure/sim/owner.json";
 
 /// How long the worker gets at most, once everything is well, to make up for all that went wrong:
 /// the daily second look at what is quarantined, a day later for a clock that was set back,
@@ -436,7 +437,7 @@ impl Stage {
         Some(serde_json::from_slice(&json).expect("it is whole"))
     }
 
-    fn open(&self) -> Result<Opened, cynosure::worker::Refusal> {
+    fn open(&self) -> Result<Opened, Refusal> {
         let storage = policy("storage", Shape::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
         let ledger = ledger.patient(storage.clone());
@@ -449,15 +450,22 @@ impl Stage {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(disk, storage));
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
-        let id = new_ledger_id(&self.world);
+        let id = LedgerId::new(&*self.database);
         Store::open_with(disk, ledger, dir, archive, facts, &id, self.world.now())
     }
 
-    /// Loses the ledger, as when it was damaged and moved aside.
+    /// Loses the ledger, as when it was damaged and moved aside, and has all fetched again, as
+    /// `reset` does. Without it, an archive that holds documents is refused.
     pub(crate) fn lose_ledger(&mut self) {
         self.has_lost_nothing = false;
         self.database = new_database();
         self.anchor = connect(&self.database);
+        let Some(marker) = self.disk.files().remove(Path::new(MARKER)) else { return };
+        if String::from_utf8_lossy(&marker).contains("\"holds_documents\": true") {
+            let refused = self.open().expect_err("the archive is of another ledger");
+            assert!(matches!(refused, Refusal::Unusable(_)), "{refused}");
+        }
+        self.disk.remove_file(Path::new(MARKER)).unwrap();
     }
 
     pub(crate) fn lose_state_file(&mut self) {

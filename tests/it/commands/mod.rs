@@ -1,6 +1,7 @@
 //! The commands as a person runs them: the real program, its output, its exit code.
 
 mod alerting;
+mod archives;
 mod breaking;
 mod doctor;
 mod explain;

@@ -229,8 +229,9 @@ fn a_reset_shows_what_goes_and_does_it_only_when_told() {
     execution_state.json.unreadable-1 | a broken state file that was kept
     figures.json | its counts of requests, items and durations
     ledger.sqlite | what is listed, stored and failed, and the history
+    HOME/downloads/.cynosure/demo/owner.json | the bond between the archive and its ledger
 
-    The archive HOME/downloads is kept.
+    The documents in the archive HOME/downloads are kept.
     The next run lists and fetches everything anew, into a new folder.
     Nothing is changed yet: `cynosure reset demo --yes` does it.
     ");

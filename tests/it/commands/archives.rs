@@ -1,0 +1,235 @@
+//! Archives that are not there, moved, or of another ledger; ledgers that are gone or damaged.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+use crate::commands::home::{Home, Ran};
+use crate::endpoint::until;
+
+const MARKER: &str = "downloads/.cynosure/demo/owner.json";
+
+/// After one session of 30 items, whose archive has a marker.
+fn extracted() -> Home {
+    let home = Home::served(30);
+    let ran = home.cynosure(&["run", "--once"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(home.path(MARKER).exists());
+    home
+}
+
+fn move_away(home: &Home) -> PathBuf {
+    let away = home.path("away");
+    fs_err::rename(home.path("downloads"), &away).unwrap();
+    away
+}
+
+/// Nothing is in the folder that the archive was in, not even hidden.
+fn assert_untouched(home: &Home) {
+    let found = fs_err::read_dir(home.path("downloads")).unwrap().count();
+    assert_eq!(found, 0, "something was made in the folder below the archive");
+}
+
+fn status(home: &Home) -> serde_json::Value {
+    serde_json::from_str(&home.read("state/demo/execution_state.json")).unwrap()
+}
+
+fn assert_waits_for_storage(home: &Home, ran: &Ran) {
+    assert_eq!(ran.code, Some(74), "{ran:?}");
+    let state = status(home);
+    assert_eq!(
+        (&state["status"], &state["last_error"]["cause"]),
+        (&"error".into(), &"storage".into())
+    );
+}
+
+fn ledger(home: &Home) -> Connection {
+    Connection::open(home.path("state/demo/ledger.sqlite")).unwrap()
+}
+
+/// FAULTS 51: not mounted.
+#[test]
+fn an_archive_that_is_not_mounted_is_left_alone() {
+    let home = extracted();
+    let away = move_away(&home);
+    fs_err::create_dir(home.path("downloads")).unwrap();
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_waits_for_storage(&home, &refused);
+    insta::assert_snapshot!(refused.err.lines().last().unwrap(), @r"
+    cynosure: HOME/downloads is not the archive of demo: there is no HOME/downloads/.cynosure/demo/owner.json; mount the archive or put it back, and the work goes on by itself (to go on in a new place, move the folder `.cynosure` of the old archive there)
+    ");
+    assert_untouched(&home);
+    fs_err::remove_dir(home.path("downloads")).unwrap();
+    fs_err::rename(away, home.path("downloads")).unwrap();
+    let ran = home.cynosure(&["run", "--once"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(home.served_again(), 0);
+}
+
+/// FAULTS 51: moved away.
+#[test]
+fn a_folder_of_an_archive_is_not_made_again() {
+    let home = extracted();
+    move_away(&home);
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_waits_for_storage(&home, &refused);
+    assert!(!home.path("downloads").exists());
+}
+
+/// FAULTS 51: replaced by a link.
+#[test]
+fn a_link_to_another_place_is_no_archive() {
+    let home = extracted();
+    move_away(&home);
+    let elsewhere = home.path("elsewhere");
+    fs_err::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, home.path("downloads")).unwrap();
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_waits_for_storage(&home, &refused);
+    assert_untouched(&home);
+}
+
+/// FAULTS 51: it comes back.
+#[test]
+fn a_worker_goes_on_when_the_archive_is_back() {
+    let home = extracted();
+    let away = move_away(&home);
+    let mut worker = home.start(&["run"]);
+    worker.log_until("is not the archive of demo");
+    until(|| status(&home)["status"] == "error");
+    assert!(home.cynosure(&["status"]).out.contains("error"));
+
+    fs_err::rename(away, home.path("downloads")).unwrap();
+
+    until(|| status(&home)["status"] == "idle");
+    assert_eq!(worker.0.try_wait().unwrap(), None);
+}
+
+/// FAULTS 51: unmounted while documents are stored.
+#[test]
+fn an_archive_that_goes_away_during_the_work_is_missed() {
+    let home = Home::served(3000);
+    let mut worker = home.start(&["run", "--once"]);
+    until(|| home.path("downloads").exists() && home.sessions().len() == 1);
+    let away = move_away(&home);
+    fs_err::create_dir(home.path("downloads")).unwrap();
+    worker.log_until("is not the archive of demo");
+    until(|| status(&home)["status"] == "error");
+    assert_untouched(&home);
+
+    fs_err::remove_dir(home.path("downloads")).unwrap();
+    fs_err::rename(away, home.path("downloads")).unwrap();
+
+    assert_eq!(worker.0.wait().unwrap().code(), Some(74), "a run that does not wait");
+    let ran = home.cynosure(&["run", "--once"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.out.contains("listed 3000 = stored 3000"), "{ran:?}");
+    let verified = home.cynosure(&["verify"]);
+    assert!(verified.out.ends_with(": all well\n"), "{verified:?}");
+}
+
+/// FAULTS 51: the ledger is deleted with the archive there.
+#[test]
+fn a_ledger_that_is_gone_is_not_begun_again() {
+    let home = extracted();
+    let before = home.messages();
+    fs_err::remove_dir_all(home.path("state")).unwrap();
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_waits_for_storage(&home, &refused);
+    insta::assert_snapshot!(refused.err.lines().last().unwrap(), @r"
+    cynosure: HOME/downloads holds documents of demo that its ledger does not know: put a copy of the ledger back, or stop cynosure and run `cynosure adopt demo`, which rebuilds it from the archive; `cynosure reset demo --yes` lists and fetches everything again and keeps the files
+    ");
+    assert_eq!(home.messages(), before);
+    assert_eq!(home.served_again(), 0);
+}
+
+/// FAULTS 51 and 17: the ledger is damaged with the archive there.
+#[test]
+fn a_damaged_ledger_is_waited_for() {
+    let home = extracted();
+    home.write("state/demo/ledger.sqlite", "rot");
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(refused.code, Some(74), "{refused:?}");
+    assert_eq!(status(&home)["status"], "error");
+    assert!(refused.err.contains("it is damaged"), "{}", refused.err);
+    assert_eq!(home.served_again(), 0);
+}
+
+#[test]
+fn an_archive_of_another_ledger_is_refused() {
+    let home = extracted();
+    let marker = home.read(MARKER);
+    let id: String =
+        ledger(&home).query_row("SELECT id FROM source", [], |row| row.get(0)).unwrap();
+    home.write(MARKER, &marker.replace(&id, "another"));
+
+    let refused = home.cynosure(&["run", "--once"]);
+
+    assert_waits_for_storage(&home, &refused);
+    assert!(refused.err.contains("belongs to another ledger"), "{}", refused.err);
+}
+
+/// FAULTS 13: the same archive and source with another state folder.
+#[test]
+fn a_second_worker_on_an_archive_is_refused() {
+    let home = Home::served(30);
+    let worker = home.start(&["run"]);
+    until(|| home.path(MARKER).exists());
+
+    let refused = home.cynosure(&["--state-dir", "other", "run", "--once"]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains(&format!("process {}", worker.0.id())), "{}", refused.err);
+}
+
+#[test]
+fn an_archive_of_an_earlier_version_gets_a_marker() {
+    let home = extracted();
+    ledger(&home).execute("UPDATE source SET id = NULL", []).unwrap();
+    fs_err::remove_file(home.path(MARKER)).unwrap();
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let id: String =
+        ledger(&home).query_row("SELECT id FROM source", [], |row| row.get(0)).unwrap();
+    assert!(home.read(MARKER).contains(&id));
+}
+
+#[test]
+fn an_archive_behind_a_link_and_without_old_folders_is_fine() {
+    let home = extracted();
+    let away = move_away(&home);
+    symlink(&away, home.path("downloads")).unwrap();
+    for session in home.sessions() {
+        fs_err::rename(&session, home.path("kept-elsewhere")).unwrap();
+    }
+
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn a_reset_frees_an_archive_whose_ledger_is_gone() {
+    let home = extracted();
+    fs_err::remove_dir_all(home.path("state")).unwrap();
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(74));
+
+    let reset = home.cynosure(&["reset", "demo", "--yes"]);
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!((reset.code, ran.code), (Some(0), Some(0)), "{reset:?} {ran:?}");
+    assert_eq!(home.sessions().len(), 2);
+}
