@@ -463,7 +463,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
         assert!(failure.detail.contains("is not the archive of work"), "{failure}");
     }
     assert_eq!(RealDisk.list(&root).unwrap(), [PathBuf::from(".cynosure")]);
-    assert_eq!(RealDisk.list(&root.join(".cynosure/work")).unwrap(), [PathBuf::new(); 0]);
+    assert!(RealDisk.list(&root.join(".cynosure/work")).unwrap().is_empty());
     fs_err::remove_dir_all(&root).unwrap();
     RealDisk.rename(&away, &root).unwrap();
     let (kept, intent) = archive.place(archive.write(group()).unwrap()).unwrap();
