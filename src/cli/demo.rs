@@ -12,7 +12,7 @@ use crate::cli::place::{Ground, source_dir};
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::recording::Recording;
-use crate::cli::run::{Chosen, run_all};
+use crate::cli::run::{Chosen, Process};
 use crate::config::{Environment, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_atomic};
@@ -50,7 +50,11 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
     let ground = Ground { config_file, state_dir, environment, loaded };
-    let exit = run_all(ground, Chosen::Named(vec![name]), Mode::UntilDone, recording, &screen);
+    let (chosen, mode) = (Chosen::Named(vec![name]), Mode::UntilDone);
+    let exit = match Process::begin() {
+        Ok(process) => process.run_all(ground, chosen, mode, recording, &screen),
+        Err(exit) => exit,
+    };
     demo.stop();
 
     out(format!("\nThe mail is in {}.", archive.display()));

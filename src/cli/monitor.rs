@@ -17,6 +17,7 @@ use crate::cli::place::Ground;
 use crate::cli::print::fail;
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::serving::Serving;
+use crate::cli::signals::Hangup;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
@@ -27,19 +28,21 @@ use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
 
 pub(super) fn monitor(common: &Common) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(Exit::Other, format!("cannot start: {error}")).into(),
+    };
+    // Before all else: a SIGHUP must not end a process that is about to read its configuration.
+    let hangup = Hangup::listen(&runtime);
     let ground = match Ground::find(common) {
         Ok(ground) => ground,
         Err(why) => return fail(Exit::Configuration, why).into(),
     };
     let screen = Screen::new(Wanted::No);
     logging::start(common, &ground.environment, &screen);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(Exit::Other, format!("cannot start: {error}")).into(),
-    };
     let serving = Serving::new(&ground);
-    let exit = runtime.block_on(watch(common.clone(), ground, &serving));
+    let exit = runtime.block_on(watch(common.clone(), ground, &serving, hangup));
     serving.stop();
     // A round that waits for the bus must not hold up the end.
     runtime.shutdown_background();
@@ -47,7 +50,12 @@ pub(super) fn monitor(common: &Common) -> ExitCode {
 }
 
 /// Wait, look, act, tell; until a signal.
-async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<Exit, Trouble> {
+async fn watch(
+    common: Common,
+    mut ground: Ground,
+    serving: &Serving,
+    mut hangup: Hangup,
+) -> Result<Exit, Trouble> {
     let mut signals = Signals::new().map_err(|error| {
         Trouble::new(Exit::Other, format!("cannot listen for signals: {error}"))
     })?;
@@ -94,6 +102,8 @@ async fn watch(common: Common, mut ground: Ground, serving: &Serving) -> Result<
             let nap = Time { at: fed.map_or(next.at, |fed| fed.min(next.at)), ..next };
             tokio::select! {
                 () = RealWorld.sleep_until(nap) => notifier.tell(&[Word::Alive]),
+                // The configuration is read before each look.
+                () = hangup.heard() => break,
                 exit = signals.heard() => return Ok(stopping(&notifier, exit)),
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, LocalSet};
 use tracing::{Instrument, error, error_span, warn};
@@ -24,7 +25,7 @@ use crate::cli::place::Ground;
 use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::recording::Recording;
-use crate::cli::signals::{Asked, Ears, Renewal, listen};
+use crate::cli::signals::{Asked, Ears, Hangup, Renewal, listen};
 use crate::cli::trouble::{Trouble, end};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
@@ -37,6 +38,11 @@ use crate::worker::{
 };
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
+    // First of all: a SIGHUP must not end a process that is about to read its configuration.
+    let process = match Process::begin() {
+        Ok(process) => process,
+        Err(exit) => return exit.into(),
+    };
     let ground = match Ground::find(common) {
         Ok(ground) => ground,
         Err(why) => return fail(Exit::Configuration, why).into(),
@@ -52,7 +58,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
     let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
     logging::start(common, &ground.environment, &screen);
     let mode = if args.once { Mode::Once } else { Mode::Keep };
-    run_all(ground, chosen, mode, recording, &screen).into()
+    process.run_all(ground, chosen, mode, recording, &screen).into()
 }
 
 /// Begins the trace that was asked for. It tells of one server, as one client finds it.
@@ -100,30 +106,43 @@ fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
     Ok(chosen)
 }
 
-/// Runs the sources on a runtime of their own and tells how each ended.
-pub(super) fn run_all(
-    ground: Ground,
-    chosen: Chosen,
-    mode: Mode,
-    recording: Option<Recording>,
-    screen: &Screen,
-) -> Exit {
-    // One thread: the work is waiting; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(Exit::Other, format!("cannot start: {error}")),
-    };
-    let supervised = ground.environment.get("INVOCATION_ID").is_some()
-        && ground.environment.get("NOTIFY_SOCKET").is_some();
-    let recorder = recording.as_ref().map(Recording::recorder).unwrap_or_default();
-    let work = all(ground, chosen, mode, supervised, recorder, screen);
-    let exit = LocalSet::new().block_on(&runtime, work);
-    // A credential command that hangs must not hold up the end.
-    runtime.shutdown_background();
-    let recorded = recording.and_then(Recording::close).filter(|_| screen.is_wanted());
-    recorded.into_iter().for_each(note);
-    exit
+/// The runtime that sources run on, and the signal it listens for from the beginning.
+pub(super) struct Process {
+    runtime: Runtime,
+    hangup: Hangup,
+}
+
+impl Process {
+    pub(super) fn begin() -> Result<Self, Exit> {
+        // One thread: the work is waiting; what blocks has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime =
+            runtime.map_err(|error| fail(Exit::Other, format!("cannot start: {error}")))?;
+        let hangup = Hangup::listen(&runtime);
+        Ok(Self { runtime, hangup })
+    }
+
+    /// Runs the sources and tells how each ended.
+    pub(super) fn run_all(
+        self,
+        ground: Ground,
+        chosen: Chosen,
+        mode: Mode,
+        recording: Option<Recording>,
+        screen: &Screen,
+    ) -> Exit {
+        let Self { runtime, hangup } = self;
+        let supervised = ground.environment.get("INVOCATION_ID").is_some()
+            && ground.environment.get("NOTIFY_SOCKET").is_some();
+        let recorder = recording.as_ref().map(Recording::recorder).unwrap_or_default();
+        let work = all(ground, chosen, mode, supervised, recorder, hangup, screen);
+        let exit = LocalSet::new().block_on(&runtime, work);
+        // A credential command that hangs must not hold up the end.
+        runtime.shutdown_background();
+        let recorded = recording.and_then(Recording::close).filter(|_| screen.is_wanted());
+        recorded.into_iter().for_each(note);
+        exit
+    }
 }
 
 async fn all(
@@ -132,6 +151,7 @@ async fn all(
     mode: Mode,
     supervised: bool,
     recorder: Recorder,
+    hangup: Hangup,
     screen: &Screen,
 ) -> Exit {
     let names = chosen.names();
@@ -149,6 +169,7 @@ async fn all(
         renewal: if supervised { Renewal::StartAnew } else { Renewal::ByHand },
         chosen: chosen.clone(),
         notifier: Arc::clone(&notifier),
+        hangup,
     }));
     let board = Board::default();
     let ask = if supervised { ask_restart(&ground) } else { None };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -45,6 +46,32 @@ pub(super) struct Ears {
     pub chosen: Chosen,
     pub renewal: Renewal,
     pub notifier: Arc<Notifier>,
+    pub hangup: Hangup,
+}
+
+/// SIGHUP, heard from its making on: one that comes before anyone waits for it is kept.
+#[derive(Debug)]
+pub(super) struct Hangup(Option<Signal>);
+
+impl Hangup {
+    /// Has the signal kept in place of ending the process.
+    ///
+    /// On a terminal it means that the terminal is gone, and the program goes with it.
+    pub(super) fn listen(runtime: &Runtime) -> Self {
+        let _entered = runtime.enter();
+        let is_terminal = io::stdin().is_terminal();
+        Self(if is_terminal { None } else { signal(SignalKind::hangup()).ok() })
+    }
+
+    /// Waits for the next one; for ever where none is heard.
+    pub(super) async fn heard(&mut self) {
+        match &mut self.0 {
+            Some(hangup) => {
+                hangup.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 enum Heard {
@@ -54,18 +81,17 @@ enum Heard {
 
 /// Listens for ever.
 #[expect(clippy::exit, reason = "a person who asks twice means it")]
-pub(super) async fn listen(ears: Ears) {
+pub(super) async fn listen(mut ears: Ears) {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
         error!("cannot listen for signals: a stop will end the work in the middle");
         return;
     };
-    let mut hangup = hangup();
     loop {
         let heard = tokio::select! {
             _ = interrupt.recv() => Heard::Asked(Asked::Interrupt),
             _ = terminate.recv() => Heard::Asked(Asked::Terminate),
-            () = next(&mut hangup) => Heard::Hangup,
+            () = ears.hangup.heard() => Heard::Hangup,
         };
         let signal = match heard {
             Heard::Asked(signal) => signal,
@@ -83,20 +109,6 @@ pub(super) async fn listen(ears: Ears) {
         info!("stopping: what is in flight may end; a second signal leaves at once");
         ears.asked.send_replace(Some(signal));
         ears.stop.send_replace(Stop::Asked);
-    }
-}
-
-/// On a terminal the signal means that the terminal is gone, and the program goes with it.
-fn hangup() -> Option<Signal> {
-    if io::stdin().is_terminal() { None } else { signal(SignalKind::hangup()).ok() }
-}
-
-async fn next(hangup: &mut Option<Signal>) {
-    match hangup {
-        Some(hangup) => {
-            hangup.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 

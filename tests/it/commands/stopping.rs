@@ -1,11 +1,13 @@
 //! Signals: what is in flight may end, a second signal leaves at once, the next run goes on.
 
+use std::io::Write as _;
 use std::process::ExitStatus;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use cynosure::disk::RealDisk;
 use cynosure::state::{Found, examine};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, Running};
@@ -33,6 +35,35 @@ fn wait_until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T
 
 fn ended(running: &mut Running, limit: Duration) -> ExitStatus {
     wait_until("the worker leaves", limit, || running.0.try_wait().unwrap())
+}
+
+/// A service manager may send the signal as soon as the process is there.
+#[test]
+fn a_hangup_while_the_program_begins_does_not_end_it() {
+    for (args, code) in [(&["run", "--once"][..], 0), (&["monitor"], 143)] {
+        let home = Home::served(5);
+        let config = home.path("config.toml");
+        let text = home.read("config.toml");
+        home.write("whole.toml", &text);
+        fs_err::remove_file(&config).unwrap();
+        mknodat(CWD, &config, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut running = home.start(args);
+        // This waits until the program reads its configuration, which then waits for us.
+        let mut pipe = fs_err::File::options().write(true).open(&config).unwrap();
+
+        running.signal(Signal::HUP);
+
+        // Where it reads again it finds the file.
+        fs_err::rename(home.path("whole.toml"), &config).unwrap();
+        pipe.write_all(text.as_bytes()).unwrap();
+        drop(pipe);
+        if args == ["monitor"] {
+            let record = home.path("state/monitor.json");
+            wait_until("the monitor looks", PATIENCE, || record.exists().then_some(()));
+            running.signal(Signal::TERM);
+        }
+        assert_eq!(ended(&mut running, PATIENCE).code(), Some(code), "{args:?}");
+    }
 }
 
 #[test]
