@@ -77,6 +77,22 @@ impl Ledger {
         })
     }
 
+    /// Has the listing of the open session begin at its first page again; the pinned cursor and what
+    /// is listed stay.
+    ///
+    /// # Errors
+    /// A ledger failure; also when no session is open.
+    pub fn forget_place(&mut self) -> Result<(), Failure> {
+        self.write("begin the listing again", |transaction| {
+            let changed = transaction.execute(
+                "UPDATE sessions SET place = NULL
+                 WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
+                [],
+            )?;
+            expect_open(changed)
+        })
+    }
+
     /// Writes down the name of the open session's folder in the archive.
     ///
     /// # Errors

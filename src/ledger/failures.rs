@@ -145,10 +145,12 @@ impl Ledger {
     }
 }
 
-/// One that is gone goes to quarantine, from where the next session takes it.
+/// One that is gone goes to quarantine, from where the next session takes it. Of one without
+/// documents there is nothing to ask for.
 fn requeue_item(connection: &Connection, item: &ItemId, now: Moment) -> Result<usize, Trouble> {
     let gone = connection.query_row(
-        "SELECT no, session FROM items WHERE id = ?1 AND status = 2",
+        "SELECT no, session FROM items WHERE id = ?1 AND status = 2
+         AND EXISTS (SELECT 1 FROM documents WHERE item = items.no)",
         [item.as_str()],
         |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
     );

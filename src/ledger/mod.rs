@@ -17,6 +17,7 @@ mod failures;
 mod history;
 mod identity;
 mod listing;
+mod missing;
 mod open;
 mod replies;
 mod rows;

@@ -55,6 +55,12 @@ impl<'a> Counting<'a> {
         self.change.listed += 1;
     }
 
+    /// Notes one more item of the session that is gone.
+    pub(super) fn missed(&mut self) {
+        self.change.listed += 1;
+        self.change.gone += 1;
+    }
+
     /// Notes that a document was fetched and stored.
     pub(super) fn fetched(&mut self, bytes: i64) {
         self.change.documents += 1;

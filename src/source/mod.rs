@@ -85,6 +85,8 @@ pub enum Listing {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
     pub entries: Vec<Entry>,
+    /// Documents that the server named and then did not find, also when asked for once more.
+    pub missing: Vec<DocumentId>,
     /// How many documents there are in all, where the server says so. For progress only.
     pub total: Option<u64>,
     pub next: Next,
@@ -94,8 +96,15 @@ pub struct Page {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next {
     More(Place),
-    /// That was all. A listing of changes also says where the stream stands now.
+    /// That was all, and the server proved it. A listing of changes also says where the stream
+    /// stands now.
     Done(Option<Cursor>),
+    /// The server's list has ended, and what the server says of it contradicts that: why. The
+    /// listing may go back to the place, which is before that end.
+    Unproved {
+        back: Place,
+        why: String,
+    },
 }
 
 /// One document, as listed. Several may belong to one item.

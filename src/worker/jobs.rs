@@ -9,10 +9,10 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Mutex as Turn, OnceCell};
 
 use crate::archive::{Archive, Draft, Written};
-use crate::engine::{Cause, Failure, Moment, Recheck, Scope, Session, SessionId, Time};
+use crate::engine::{Cause, Failure, Moment, Place, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
-use crate::source::{Listing, News, Renewal, Sink, Source};
+use crate::source::{Listing, News, Next, Renewal, Sink, Source};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
 use crate::worker::group::{Group, Weight};
@@ -208,20 +208,29 @@ async fn collect_page<S: Source, W: World>(
             (listing, None)
         }
     };
-    let page = retry
-        .when(is_quick)
-        .run(async || {
+    let ask = async |place: Option<&Place>| {
+        let page = retry.when(is_quick).run(async || {
             let page = async {
                 shared.check_account(source).await?;
-                source.page(&listing, place.as_ref()).await
+                source.page(&listing, place).await
             };
             circuits.call(Scope::Listing, page).await
+        });
+        page.await.map_err(|gave_up| {
+            gave_up.failure(|guard| {
+                Failure::new(Cause::Server, format!("{guard} is left alone")).into()
+            })
         })
-        .await;
-    let page = page.map_err(|gave_up| {
-        gave_up
-            .failure(|guard| Failure::new(Cause::Server, format!("{guard} is left alone")).into())
-    })?;
+    };
+    let mut page = ask(place.as_ref()).await?;
+    if let Next::Unproved { back, .. } = &page.next {
+        page = ask(Some(back)).await?;
+    }
+    if let Next::Unproved { why, .. } = &page.next {
+        // The next attempt counts, and asks for, everything once more.
+        shared.with(|store| store.begin_listing_again()).await?;
+        return Err(Failure::new(Cause::ListingIncomplete, why).into());
+    }
     let now = shared.world.now();
     Ok(shared.with(move |store| store.record_page(&page, now)).await?)
 }

@@ -308,6 +308,11 @@ impl Store {
         self.ledger.begin(&SessionStart { id, kind, started, pinned })
     }
 
+    /// Has the listing of the open session begin at its first page again.
+    pub(super) fn begin_listing_again(&mut self) -> Result<(), Failure> {
+        self.ledger.forget_place()
+    }
+
     pub(super) fn record_page(
         &mut self,
         page: &Page,
@@ -326,7 +331,12 @@ impl Store {
         let next = match &page.next {
             Next::More(place) => NextPlace::More(place.clone()),
             Next::Done(cursor) => NextPlace::Done(cursor.clone()),
+            Next::Unproved { why, .. } => {
+                return Err(Failure::new(Cause::ListingIncomplete, why));
+            }
         };
+        // First, since they belong to what is before the place.
+        self.ledger.record_missing(&page.missing, now)?;
         self.ledger.record_page(&listed, &next, now)?;
         let listed_all = matches!(next, NextPlace::Done(_));
         Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all })

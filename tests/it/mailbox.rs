@@ -1,6 +1,6 @@
 //! A small made-up JMAP mailbox that follows the RFC, but for what a test bends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +23,10 @@ pub(crate) struct Mailbox {
     pub(crate) filed: BTreeSet<String>,
     /// What has happened to mails, in order; the state is how much.
     pub(crate) log: Vec<(Change, String)>,
+    /// Mails that are not found when they are asked for, and so many times yet.
+    pub(crate) unfound: BTreeMap<String, usize>,
+    /// Whether it tells how many mails there are.
+    pub(crate) tells_total: bool,
     /// Whose mail it is.
     pub(crate) account: &'static str,
     pub(crate) session: Value,
@@ -53,6 +57,8 @@ impl Mailbox {
             emails: (0..count).map(|n| format!("M{n}")).collect(),
             filed: BTreeSet::new(),
             log: Vec::new(),
+            unfound: BTreeMap::new(),
+            tells_total: true,
             account: "alice",
             session: json!({
                 "capabilities": {
@@ -120,6 +126,14 @@ impl Mailbox {
         self.log.extend(doomed.map(|id| (Change::Destroyed, id)));
     }
 
+    /// Moves a mail from one folder to the other.
+    pub(crate) fn move_over(&mut self, id: &str) {
+        if !self.filed.remove(id) {
+            self.filed.insert(id.to_owned());
+        }
+        self.log.push((Change::Updated, id.to_owned()));
+    }
+
     /// Shows another account from now on.
     pub(crate) fn become_account(&mut self, account: &'static str) {
         self.account = account;
@@ -170,7 +184,7 @@ impl Mailbox {
         json!({"methodResponses": [[name, body, id]], "sessionState": self.session_state})
     }
 
-    fn method(&self, method: &str, arguments: &Value) -> (String, Value) {
+    fn method(&mut self, method: &str, arguments: &Value) -> (String, Value) {
         let body = match method {
             "Email/query" => self.query(arguments),
             "Email/get" => self.get(arguments),
@@ -207,19 +221,24 @@ impl Mailbox {
         let ids: Vec<&&String> = found.iter().skip(from).take(limit).collect();
         let mut body =
             json!({"ids": ids, "queryState": self.log.len().to_string(), "position": from});
-        if arguments["calculateTotal"] == true {
+        if arguments["calculateTotal"] == true && self.tells_total {
             body["total"] = json!(found.len());
         }
         body
     }
 
-    fn get(&self, arguments: &Value) -> Value {
+    fn get(&mut self, arguments: &Value) -> Value {
         let asked = arguments["ids"].as_array().unwrap();
         if 4 < asked.len() {
             return json!({"type": "requestTooLarge"});
         }
-        let (list, not_found): (Vec<&Value>, Vec<&Value>) =
-            asked.iter().partition(|id| self.emails.iter().any(|known| *id == known));
+        let (list, not_found): (Vec<&Value>, Vec<&Value>) = asked.iter().partition(|id| {
+            let id = id.as_str().unwrap();
+            let left = self.unfound.get_mut(id).filter(|left| **left > 0);
+            let is_hidden = left.is_some();
+            left.into_iter().for_each(|left| *left -= 1);
+            !is_hidden && self.emails.iter().any(|known| id == known)
+        });
         let list: Vec<Value> = list
             .into_iter()
             .map(|id| {

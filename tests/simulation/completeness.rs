@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::engine::{Cause, RestartCause, Status};
+use cynosure::ledger::Tally;
 use cynosure::worker::{Exit, Mode};
 use tokio::time::sleep;
 
 use crate::ears::Ears;
 use crate::life::play;
 use crate::server::Server;
+use crate::world::Fuse;
 
 /// FAULTS 45.
 #[test]
@@ -81,4 +83,83 @@ fn a_ledger_of_no_account_takes_the_first() {
         stage.server.borrow_mut().account = "bob";
         assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::GaveUp);
     });
+}
+
+/// FAULTS 46.
+#[test]
+fn an_empty_page_is_asked_for_again_and_nothing_is_lost() {
+    for (empty_pages, failures) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+        play(async |stage| {
+            stage.server.borrow_mut().empty_pages = empty_pages;
+            let ended = stage.live(Mode::UntilDone).await.unwrap();
+
+            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.machine.error_count, failures, "{empty_pages} empty pages");
+            assert_eq!(ended.machine.incomplete_listings, 0);
+            stage.check();
+        });
+    }
+}
+
+/// FAULTS 46.
+#[test]
+fn a_list_that_always_ends_early_completes_nothing_and_is_told() {
+    let ears = Ears::default();
+    tracing::subscriber::with_default(ears.clone(), || {
+        play(async |stage| {
+            let server = Rc::clone(&stage.server);
+            server.borrow_mut().empty_pages = u32::MAX;
+            let ended = stage.live(Mode::Keep).await.unwrap();
+
+            // The retries are used up, as for any other failure of the session.
+            assert_eq!(ended.exit, Exit::Restart(RestartCause::Errors));
+            let machine = &ended.machine;
+            assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::ListingIncomplete);
+            assert!(machine.session.as_ref().unwrap().completed.is_none());
+            assert_eq!(machine.incomplete_listings, stage.rules.max_retries + 1);
+
+            server.borrow_mut().empty_pages = 0;
+            assert_eq!(stage.live(Mode::UntilDone).await.unwrap().exit, Exit::Completed);
+            stage.check();
+        });
+    });
+    let told = ears.errors();
+    assert_eq!(told.len(), 2, "from the third on: {told:?}");
+}
+
+/// FAULTS 47.
+#[test]
+fn vanishing_ids_are_rows_that_say_gone() {
+    play(async |stage| {
+        for no in [3, 17, 18, 59] {
+            stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.vanished = true);
+        }
+
+        let ended = stage.live(Mode::Once).await.unwrap();
+
+        assert_eq!(ended.exit, Exit::Completed);
+        assert_eq!(ended.tally.gone, 4);
+        let Tally { listed, stored, gone, quarantined, .. } = ended.tally;
+        assert_eq!(listed, stored + gone + quarantined);
+        stage.check();
+    });
+}
+
+/// FAULTS 47: killed at every step, and asked again.
+#[test]
+fn vanishing_ids_count_once_however_often_it_crashes() {
+    for step in (20..220).step_by(3) {
+        play(async |stage| {
+            stage.server.borrow_mut().mail.entry(59).and_modify(|mail| mail.vanished = true);
+            stage.world.revive(Some(Fuse::Step(step)));
+            stage.live(Mode::Once).await;
+            stage.world.revive(None);
+
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{step} steps");
+            assert_eq!(ended.tally.gone, 1, "after {step} steps");
+            stage.check();
+        });
+    }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Mail {
     pub(crate) deleted: bool,
     /// Always 500.
     pub(crate) poison: bool,
+    /// Named by listings, and never found.
+    pub(crate) vanished: bool,
     /// How often it was asked for.
     pub(crate) asked: u32,
     /// How often its bytes were given out in full.
@@ -67,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) account: &'static str,
     /// Requests that carry a cursor, a place or an id, by the account that they were sent to.
     pub(crate) informed: BTreeMap<&'static str, u64>,
+    /// So many pages of listings come without ids, wherever they are.
+    pub(crate) empty_pages: u32,
     pub(crate) credential: u32,
     /// What is in the worker's credential file.
     pub(crate) credential_file: u32,
@@ -104,6 +108,7 @@ impl Server {
             mood: Mood::Well,
             account: "alice",
             informed: BTreeMap::new(),
+            empty_pages: 0,
             credential: 1,
             credential_file: 1,
             renewal_takes: Duration::ZERO,
@@ -132,6 +137,7 @@ impl Server {
                 bytes,
                 deleted: false,
                 poison: world.one_in(150),
+                vanished: false,
                 asked: 0,
                 served: 0,
             };
@@ -293,10 +299,19 @@ impl SimSource {
         answer.map_err(|failure| failure.held(held_until))
     }
 
+    fn vanished(&self, from: u64, to: u64) -> Vec<DocumentId> {
+        let server = self.server.borrow();
+        let named = server.mail.range(from + 1..to.max(from) + 1);
+        let vanished = named.filter(|(_, mail)| mail.vanished && !mail.deleted);
+        vanished.map(|(no, _)| DocumentId::new(format!("D{no}"))).collect()
+    }
+
     fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
         let server = self.server.borrow();
-        let listed =
-            server.mail.range(from + 1..to.max(from) + 1).filter(|(_, mail)| !mail.deleted);
+        let listed = server
+            .mail
+            .range(from + 1..to.max(from) + 1)
+            .filter(|(_, mail)| !mail.deleted && !mail.vanished);
         listed
             .map(|(no, mail)| Entry {
                 item: ItemId::new(&*mail.item),
@@ -344,7 +359,20 @@ impl Source for SimSource {
         if matches!(listing, Listing::Since(_)) && from < self.server.borrow().forgotten {
             return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
         }
+        let left = self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
+        if let Some(left) = left {
+            self.server.borrow_mut().empty_pages = left;
+            let back = Place::new(format!("{from} of {end}"));
+            let why = format!("the list ended after {from} of {end} mails");
+            let next = Next::Unproved { back, why };
+            return Ok(Page { entries: Vec::new(), missing: Vec::new(), total: None, next });
+        }
         let to = end.min(from + PAGE as u64);
+        let begin = match listing {
+            Listing::Everything => 0,
+            Listing::Since(cursor) => number(cursor.as_str()),
+        };
+        let missing = if to < end { Vec::new() } else { self.vanished(begin, end) };
         let next = if to < end {
             Next::More(Place::new(format!("{to} of {end}")))
         } else {
@@ -353,7 +381,7 @@ impl Source for SimSource {
                 Listing::Since(_) => Some(Cursor::new(to.to_string())),
             })
         };
-        Ok(Page { entries: self.entries(from, to), total: None, next })
+        Ok(Page { entries: self.entries(from, to), missing, total: None, next })
     }
 
     async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {

@@ -15,6 +15,7 @@ use crate::engine::{
 };
 
 mod failures;
+mod missing;
 mod upgrade;
 
 const NOW: Moment = Moment(1_772_874_303_456);

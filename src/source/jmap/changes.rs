@@ -13,6 +13,7 @@ use crate::source::jmap::Jmap;
 use crate::source::jmap::api::{Refused, call};
 use crate::source::jmap::filter::{self, Filter};
 use crate::source::jmap::mail::{self, Email};
+use crate::source::jmap::missing::{Asking, Missing};
 use crate::source::jmap::place::{self, Trail};
 use crate::source::jmap::session::Session;
 use crate::source::{News, Next, Page};
@@ -25,16 +26,18 @@ const LOOK_CHANGES: u32 = 50;
 struct Stop {
     state: String,
     trail: Trail,
+    #[serde(default)]
+    missing: Missing,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Changes {
-    new_state: String,
-    has_more_changes: bool,
-    created: Vec<String>,
-    updated: Option<Vec<String>>,
-    destroyed: Option<Vec<String>>,
+pub(super) struct Changes {
+    pub(super) new_state: String,
+    pub(super) has_more_changes: bool,
+    pub(super) created: Vec<String>,
+    pub(super) updated: Option<Vec<String>>,
+    pub(super) destroyed: Option<Vec<String>>,
 }
 
 /// Asks whether a listing would have anything to list.
@@ -57,12 +60,20 @@ pub(super) async fn page(
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
     let filter = filter::resolved(jmap, &session).await?;
-    let mut stop: Stop = place::read(place)
-        .unwrap_or_else(|| Stop { state: cursor.as_str().to_owned(), trail: Trail::default() });
+    let mut stop: Stop = place::read(place).unwrap_or_else(|| Stop {
+        state: cursor.as_str().to_owned(),
+        trail: Trail::default(),
+        missing: Missing::default(),
+    });
 
     let page_size = session.page_size(jmap.options.page_size_max);
     let changes = changes(jmap, &session, &stop.state, page_size).await?;
     let candidates = changes.candidates(filter);
+    let found = mail::find(jmap, &session, &candidates, filter.properties()).await?;
+    let asking = if changes.has_more_changes { Asking::Later } else { Asking::Now };
+    let properties = filter.properties();
+    let (late, missing) =
+        stop.missing.settle(jmap, &session, found.missing, properties, asking).await?;
     let next = if changes.has_more_changes {
         stop.trail.step(&changes.new_state, candidates.len())?;
         if stop.state == changes.new_state {
@@ -74,12 +85,12 @@ pub(super) async fn page(
         Next::Done(Some(Cursor::new(changes.new_state)))
     };
 
-    let emails = mail::emails(jmap, &session, &candidates, filter.properties()).await?;
-    let wanted = emails.into_iter().filter(|email| filter.wants(email));
-    Ok(Page { entries: wanted.map(Email::into_entry).collect(), total: None, next })
+    let wanted = found.emails.into_iter().chain(late).filter(|email| filter.wants(email));
+    Ok(Page { entries: wanted.map(Email::into_entry).collect(), missing, total: None, next })
 }
 
-async fn changes(
+/// Asks what has changed since a state, and for no more than so much of it.
+pub(super) async fn changes(
     jmap: &Jmap,
     session: &Arc<Session>,
     since: &str,

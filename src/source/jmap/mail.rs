@@ -40,11 +40,22 @@ pub(super) struct Email {
     received_at: Option<String>,
 }
 
+/// What reading mails by their ids has brought.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) emails: Vec<Email>,
+    /// Ids that the server says it does not find.
+    pub(super) missing: Vec<String>,
+    /// Where the stream of changes stood at the last of the requests that it took.
+    pub(super) state: Option<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Got {
     list: Vec<Email>,
     not_found: Option<Vec<String>>,
+    state: Option<String>,
 }
 
 /// Returns where the stream of changes stands.
@@ -57,19 +68,33 @@ pub(super) async fn state(jmap: &Jmap, session: &Arc<Session>) -> Result<Cursor,
     Ok(Cursor::new(stand.state))
 }
 
-/// Reads the mails of these ids; those deleted meanwhile are left out.
+/// Reads the mails of these ids; those that the server does not find are left out.
 pub(super) async fn emails(
     jmap: &Jmap,
     session: &Arc<Session>,
     ids: &[String],
     properties: &[&str],
 ) -> Result<Vec<Email>, Failure> {
-    let mut emails = Vec::with_capacity(ids.len());
+    Ok(find(jmap, session, ids, properties).await?.emails)
+}
+
+/// Reads the mails of these ids, and says which the server does not find.
+pub(super) async fn find(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    ids: &[String],
+    properties: &[&str],
+) -> Result<Found, Failure> {
+    let mut found = Found::default();
     let mut portions = portions(session, ids);
     portions.reverse();
     while let Some(portion) = portions.pop() {
         match get(jmap, session, portion, properties).await {
-            Ok(mut some) => emails.append(&mut some),
+            Ok(mut some) => {
+                found.emails.append(&mut some.emails);
+                found.missing.append(&mut some.missing);
+                found.state = some.state;
+            }
             Err(refused) if TOO_LARGE.contains(&refused.word.as_str()) && 1 < portion.len() => {
                 let (first, second) = portion.split_at(portion.len() / 2);
                 portions.extend([second, first]);
@@ -77,7 +102,7 @@ pub(super) async fn emails(
             Err(refused) => return Err(refused.into()),
         }
     }
-    Ok(emails)
+    Ok(found)
 }
 
 async fn get(
@@ -85,19 +110,22 @@ async fn get(
     session: &Arc<Session>,
     ids: &[String],
     properties: &[&str],
-) -> Result<Vec<Email>, Refused> {
+) -> Result<Found, Refused> {
     let arguments = json!({"ids": ids, "properties": properties});
     let got: Got = call(jmap, session, "Email/get", arguments).await?;
 
-    let mut answered: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
-    answered.extend(got.not_found.iter().flatten().map(String::as_str));
-    let missing = ids.iter().filter(|id| !answered.contains(id.as_str())).count();
-    if 0 < missing {
+    let there: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
+    let not_found: BTreeSet<&String> = got.not_found.iter().flatten().collect();
+    let not_there = ids.iter().filter(|id| !there.contains(id.as_str()));
+    let (missing, passed_over): (Vec<_>, Vec<_>) = not_there.partition(|id| not_found.contains(id));
+    if !passed_over.is_empty() {
         // Neither there nor gone: a mail that is passed over in silence is a mail lost.
-        let why = format!("the answer to Email/get leaves out {missing} of {} ids", ids.len());
+        let (passed_over, all) = (passed_over.len(), ids.len());
+        let why = format!("the answer to Email/get leaves out {passed_over} of {all} ids");
         return Err(Failure::new(Cause::Truncated, why).into());
     }
-    Ok(got.list)
+    let missing = missing.into_iter().cloned().collect();
+    Ok(Found { missing, state: got.state, emails: got.list })
 }
 
 /// Cuts ids into portions within the limits that the server announces.

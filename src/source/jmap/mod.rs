@@ -11,7 +11,9 @@ mod download;
 mod everything;
 mod filter;
 mod mail;
+mod missing;
 mod place;
+mod proof;
 mod session;
 
 use std::fmt;

@@ -150,7 +150,10 @@ async fn a_list_that_goes_in_circles_is_noticed() {
 async fn an_id_that_the_server_passes_over_is_not_lost() {
     let served = Mailbox::of(4).serve().await;
     served.change(|mailbox| {
-        mailbox.bend("Email/get", |_| Some(json!({"list": [], "notFound": ["M0"]})));
+        mailbox.bend("Email/get", |arguments| {
+            let is_asked = arguments["ids"] != json!([]);
+            is_asked.then(|| json!({"list": [], "notFound": ["M0"]}))
+        });
     });
 
     let failure = everything(&served.source()).await.unwrap_err();

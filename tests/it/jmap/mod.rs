@@ -2,17 +2,18 @@
 
 mod account;
 mod changes;
+mod completeness;
 mod listing;
 mod service;
 
-use cynosure::engine::{BlobId, Cursor, DocumentId, Failure, Place};
+use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, Place};
 use cynosure::source::jmap::Jmap;
 use cynosure::source::{Listing, Next, Source as _, Wanted};
 
 use crate::http::Kept;
 
 /// More pages than any listing of these tests has.
-const PAGES_MAX: usize = 100;
+const PAGES_MAX: usize = 400;
 
 /// One page: the ids on it, and where it goes on.
 async fn page(
@@ -25,21 +26,47 @@ async fn page(
     Ok((ids.collect(), page.next))
 }
 
+/// What a listing came to.
+#[derive(Debug, Default)]
+struct Outcome {
+    listed: Vec<String>,
+    missing: Vec<String>,
+    cursor: Option<Cursor>,
+}
+
 /// Lists to the end, with something done to the mailbox between the pages.
 async fn list(
     source: &Jmap,
     listing: &Listing,
-    mut between: impl FnMut(usize),
+    between: impl FnMut(usize),
 ) -> Result<(Vec<String>, Option<Cursor>), Failure> {
-    let mut listed = Vec::new();
-    let mut place = None;
+    let outcome = list_whole(source, listing, between).await?;
+    Ok((outcome.listed, outcome.cursor))
+}
+
+/// Likewise. An end that is not proved is gone back from once, as the worker does.
+async fn list_whole(
+    source: &Jmap,
+    listing: &Listing,
+    mut between: impl FnMut(usize),
+) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    let (mut place, mut has_gone_back) = (None, false);
     for pages in 0..PAGES_MAX {
-        let (mut ids, next) = page(source, listing, place.as_ref()).await?;
-        listed.append(&mut ids);
-        match next {
-            Next::Done(cursor) => return Ok((listed, cursor)),
+        let page = source.page(listing, place.as_ref()).await?;
+        let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
+        outcome.listed.extend(ids);
+        outcome.missing.extend(page.missing.iter().map(|id| id.as_str().to_owned()));
+        let is_proved = !matches!(page.next, Next::Unproved { .. });
+        match page.next {
+            Next::Done(cursor) => return Ok(Outcome { cursor, ..outcome }),
             Next::More(more) => place = Some(more),
+            Next::Unproved { why, .. } if has_gone_back => {
+                return Err(Failure::new(Cause::ListingIncomplete, why));
+            }
+            Next::Unproved { back, .. } => place = Some(back),
         }
+        has_gone_back = !is_proved;
         between(pages);
     }
     panic!("the listing does not end");

@@ -1,0 +1,43 @@
+//! Documents that a source named and then did not find: rows that say gone.
+
+use rusqlite::params;
+
+use crate::engine::{Cause, DocumentId, Failure, Moment};
+use crate::ledger::Ledger;
+use crate::ledger::standing::Counting;
+
+/// What the id of such an item begins with.
+const PREFIX: &str = "missing:";
+
+const MESSAGE: &str = "the source listed it, and did not find it when asked for it twice";
+
+impl Ledger {
+    /// Records documents that were named and not found: each is an item of its own that is gone,
+    /// since nobody can tell which item it belonged to. One that is recorded already changes nothing.
+    ///
+    /// # Errors
+    /// A ledger failure; also when no session is open.
+    pub fn record_missing(&mut self, missing: &[DocumentId], now: Moment) -> Result<(), Failure> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.write("record what is missing", |transaction| {
+            let mut counting = Counting::start(transaction)?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO items
+                 (id, session, status, attempts, next_at, cause, message, settled_at)
+                 VALUES (?1, ?2, 2, 0, 0, ?3, ?4, ?5)",
+            )?;
+            for id in missing {
+                let id = format!("{PREFIX}{id}");
+                let cause = Cause::NotFound.name();
+                let added =
+                    insert.execute(params![id, counting.session.no, cause, MESSAGE, now.0])?;
+                if added > 0 {
+                    counting.missed();
+                }
+            }
+            counting.finish()
+        })
+    }
+}
