@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::FolderName;
+use crate::archive::layout::{FIRST_VERSION, document_path};
 use crate::engine::{DocumentId, ItemId};
 
 /// The first part of the names of lists in the staging folder.
@@ -24,17 +25,31 @@ pub struct Intent {
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct IntentList {
     folder: String,
-    /// Item and document ids, from which the paths follow.
+    /// Item and document ids.
     documents: Vec<(String, String)>,
+    /// The path of each below the folder. Lists of 0.1.0 have none: theirs follow from the ids.
+    #[serde(default)]
+    paths: Vec<String>,
+}
+
+/// A document on a list.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct IntendedDocument {
+    pub(super) item: ItemId,
+    pub(super) document: DocumentId,
+    /// The path below the session's folder.
+    pub(super) file: String,
 }
 
 impl IntentList {
     pub(super) fn new<'a>(
         folder: &FolderName,
-        documents: impl Iterator<Item = (&'a ItemId, &'a DocumentId)>,
+        documents: impl Iterator<Item = (&'a ItemId, &'a DocumentId, String)>,
     ) -> Self {
-        let documents = documents.map(|(item, document)| (item.to_string(), document.to_string()));
-        Self { folder: folder.as_str().to_owned(), documents: documents.collect() }
+        let documents = documents
+            .map(|(item, document, file)| ((item.to_string(), document.to_string()), file));
+        let (documents, paths) = documents.unzip();
+        Self { folder: folder.as_str().to_owned(), documents, paths }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -50,9 +65,13 @@ impl IntentList {
         FolderName::parse(&self.folder)
     }
 
-    pub(super) fn documents(&self) -> impl Iterator<Item = (ItemId, DocumentId)> {
-        let ids = self.documents.iter();
-        ids.map(|(item, document)| (ItemId::new(item), DocumentId::new(document)))
+    pub(super) fn documents(&self) -> impl Iterator<Item = IntendedDocument> {
+        self.documents.iter().enumerate().map(|(at, (item, document))| {
+            let (item, document) = (ItemId::new(item), DocumentId::new(document));
+            let file = self.paths.get(at).cloned();
+            let file = file.unwrap_or_else(|| document_path(&item, &document, FIRST_VERSION));
+            IntendedDocument { item, document, file }
+        })
     }
 }
 
@@ -66,7 +85,7 @@ mod tests {
     use super::*;
 
     /// Keys that are added since the first released format, as paths.
-    const ADDED: &[&str] = &[];
+    const ADDED: &[&str] = &["paths"];
 
     #[test]
     fn a_list_of_the_first_format_is_kept() {
@@ -75,6 +94,9 @@ mod tests {
         let list = IntentList::from_bytes(json).unwrap();
 
         assert!(list.folder().is_some() && 0 < list.documents().count());
+        for IntendedDocument { item, document, file } in list.documents() {
+            assert_eq!(file, document_path(&item, &document, FIRST_VERSION));
+        }
         fixture::assert_kept(json, &list.to_bytes(), ADDED);
     }
 }
@@ -91,7 +113,8 @@ mod laws {
             ids in proptest::collection::vec(any::<(String, String)>(), 0..5),
             cut in any::<proptest::sample::Index>(),
         ) {
-            let list = IntentList { folder: "f".to_owned(), documents: ids };
+            let paths = ids.iter().map(|(item, document)| format!("{item}/{document}")).collect();
+            let list = IntentList { folder: "f".to_owned(), documents: ids, paths };
             let bytes = list.to_bytes();
             let cut = cut.index(bytes.len());
 

@@ -26,6 +26,9 @@ const EXTENSION: &str = ".eml";
 /// The longest spelled-out id, in bytes, so that the extension fits behind it.
 const SPELLED_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
 
+/// The version of a document that was fetched first, and whose name has no number.
+pub const FIRST_VERSION: u32 = 1;
+
 /// The bytes of `~` and a SHA-256 in hex.
 const DIGEST_BYTES: usize = 1 + 64;
 
@@ -67,25 +70,42 @@ impl FolderName {
     }
 }
 
-/// The path of a document below its session's folder: `<thread>/<message>.eml`.
+/// The path of a document below its session's folder: `<thread>/<message>.eml`, and
+/// `<thread>/<message>.2.eml` and so on for its later versions.
+///
+/// No id makes the name of another's version, since dots of ids are spelled out.
 #[must_use]
-pub fn document_path(item: &ItemId, document: &DocumentId) -> String {
-    format!("{}/{}{EXTENSION}", safe_name(item.as_str()), safe_name(document.as_str()))
+pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> String {
+    let ending = match version {
+        ..=FIRST_VERSION => EXTENSION.to_owned(),
+        later => format!(".{later}{EXTENSION}"),
+    };
+    let name = spell(document.as_str(), NAME_BYTES_MAX - ending.len());
+    format!("{}/{name}{ending}", safe_name(item.as_str()))
 }
 
-/// Reads the ids back from the two components of a document's path.
+/// Reads the ids back from the two components of the path of any version of a document.
 ///
 /// `None` if this layout does not make such a name, or the id was too long to be spelled out.
 #[must_use]
 pub fn ids_of(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
-    let item = read_back(thread)?;
-    let document = read_back(file.strip_suffix(EXTENSION)?)?;
-    Some((ItemId::new(item), DocumentId::new(document)))
+    let stem = file.strip_suffix(EXTENSION)?;
+    let (name, version) = match stem.split_once('.') {
+        None => (stem, FIRST_VERSION),
+        Some((name, number)) => (name, number.parse().ok().filter(|no| *no > FIRST_VERSION)?),
+    };
+    let (item, document) = (ItemId::new(read_back(thread)?), DocumentId::new(read_back(name)?));
+    let is_ours = document_path(&item, &document, version) == format!("{thread}/{file}");
+    is_ours.then_some((item, document))
 }
 
 /// Spells an untrusted id as a name, at most 251 bytes long.
 #[must_use]
 pub fn safe_name(id: &str) -> String {
+    spell(id, SPELLED_BYTES_MAX)
+}
+
+fn spell(id: &str, bytes_max: usize) -> String {
     if id.is_empty() {
         return "=".to_owned();
     }
@@ -102,8 +122,8 @@ pub fn safe_name(id: &str) -> String {
             name.push_str(&format!("={byte:02x}"));
         }
     }
-    if name.len() > SPELLED_BYTES_MAX {
-        name.truncate(SPELLED_BYTES_MAX - DIGEST_BYTES);
+    if name.len() > bytes_max {
+        name.truncate(bytes_max - DIGEST_BYTES);
         name.push('~');
         for byte in Sha256::digest(id) {
             name.push_str(&format!("{byte:02x}"));
@@ -221,12 +241,23 @@ mod tests {
     fn a_document_lies_in_the_folder_of_its_thread() {
         let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
 
-        let path = document_path(&item, &document);
+        let path = document_path(&item, &document, FIRST_VERSION);
 
         assert_eq!(path, "bf/+eb.eml");
         assert_eq!(ids_of("bf", "+eb.eml"), Some((item, document)));
         assert_eq!(ids_of("bf", "notes.txt"), None);
         assert_eq!(ids_of("Bf", "b.eml"), None, "not a name of ours");
+    }
+
+    #[test]
+    fn a_later_version_lies_beside_the_first() {
+        let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
+
+        assert_eq!(document_path(&item, &document, 2), "bf/+eb.2.eml");
+        assert_eq!(ids_of("bf", "+eb.2.eml"), Some((item, document)));
+        for foreign in ["+eb.1.eml", "+eb.02.eml", "+eb.+2.eml", "+eb.x.eml", "+eb.2.3.eml"] {
+            assert_eq!(ids_of("bf", foreign), None, "{foreign}");
+        }
     }
 }
 
@@ -268,6 +299,16 @@ mod laws {
             let name = safe_name(&id);
             let expected = (!name.contains('~')).then_some(id);
             prop_assert_eq!(read_back(&name), expected);
+        }
+
+        #[test]
+        fn every_version_has_a_name_of_its_own(a in ids(), b in ids(), versions in (1..12_u32, 1..12_u32)) {
+            let path = |id: &str, version| document_path(&ItemId::new("t"), &DocumentId::new(id), version);
+            let (one, other) = (path(&a, versions.0), path(&b, versions.1));
+            prop_assert_eq!(one == other, a == b && versions.0 == versions.1);
+            prop_assert!(one.len() <= 2 + NAME_BYTES_MAX);
+            let ids = ids_of("t", &one[2..]).map(|(_, document)| document.as_str().to_owned());
+            prop_assert_eq!(ids, (!one.contains('~')).then_some(a));
         }
 
         #[test]

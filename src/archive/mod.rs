@@ -23,7 +23,7 @@ pub use self::intent::Intent;
 pub use self::layout::FolderName;
 pub use self::marker::{Binding, Claim, Marker, OWNER_FILE, OWNER_LOCK, Owner};
 pub use self::recover::{Recovered, StoredAt};
-pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Written};
+pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Paper, Written};
 
 use self::staging::Staging;
 use crate::disk::{Disk, storage_failure};

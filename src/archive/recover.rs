@@ -1,11 +1,11 @@
 //! Opens the archive and clears away what a crash left.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::Archive;
-use crate::archive::intent::{INTENT, IntentList};
-use crate::archive::layout::{FolderName, document_path};
+use crate::archive::intent::{INTENT, IntendedDocument, IntentList};
+use crate::archive::layout::FolderName;
 use crate::archive::marker::{Marker, OWNER_FILE, OWNER_LOCK, Owner};
 use crate::archive::staging::Staging;
 use crate::disk::{PathKind, storage_failure};
@@ -21,7 +21,7 @@ const KEPT: [&str; 2] = [OWNER_FILE, OWNER_LOCK];
 pub(super) const NOT_A_FOLDER: &str =
     "a link or a file stands there, and links are not followed; remove it";
 
-/// Where the ledger says that a document is stored.
+/// Where a version of a document is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredAt {
     /// The session's folder.
@@ -43,25 +43,25 @@ impl Archive {
     /// Opens the archive of a marker that was [written](Marker::write), and settles what a crash
     /// left there.
     ///
-    /// `stored` tells where the ledger has a document. Documents of the last group
-    /// that it does not have are removed. Doing this twice does nothing more.
+    /// `is_stored` tells whether the ledger has a version of a document there. Documents of the
+    /// last group that it does not have are removed. Doing this twice does nothing more.
     ///
     /// # Errors
-    /// A storage failure, or what `stored` fails with.
+    /// A storage failure, or what `is_stored` fails with.
     pub fn open(
         marker: Marker,
         owner: Owner,
-        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
     ) -> Result<(Self, Recovered), Failure> {
         let root = marker.root().to_owned();
         let archive = Self { root, staging: Arc::new(Staging::new(marker, owner)) };
-        let recovered = archive.recover(stored)?;
+        let recovered = archive.recover(is_stored)?;
         Ok((archive, recovered))
     }
 
     fn recover(
         &self,
-        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
     ) -> Result<Recovered, Failure> {
         let folder = self.staging.folder();
         let mut names =
@@ -71,7 +71,7 @@ impl Archive {
         for name in &names {
             // Lists of an earlier ledger say nothing of what this one should have.
             if self.staging.holds_documents() && name.to_string_lossy().starts_with(INTENT) {
-                recovered.documents += self.undo(&folder.join(name), &stored)?;
+                recovered.documents += self.undo(&folder.join(name), &is_stored)?;
             }
         }
         if recovered.documents > 0 {
@@ -89,7 +89,7 @@ impl Archive {
     fn undo(
         &self,
         list: &Path,
-        stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
     ) -> Result<usize, Failure> {
         let bytes =
             self.disk().read(list).map_err(|error| storage_failure("read", list, &error))?;
@@ -98,11 +98,11 @@ impl Archive {
         let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
         let Some(session) = list.folder() else { return Ok(0) };
         let mut removed = 0;
-        for (item, document) in list.documents() {
-            let file = document_path(&item, &document);
-            let is_stored = stored(&item, &document)?
-                .is_some_and(|at| at.folder == session.as_str() && at.file == file);
-            if !is_stored && let Some(path) = self.stray(&session, &file)? {
+        for IntendedDocument { item, document, file } in list.documents() {
+            let at = StoredAt { folder: session.as_str().to_owned(), file };
+            if !is_stored(&item, &document, &at)?
+                && let Some(path) = self.stray(&session, &at.file)?
+            {
                 self.remove(&path)?;
                 removed += 1;
             }
@@ -120,7 +120,7 @@ impl Archive {
                 .kind(&path)
                 .map_err(|error| storage_failure("look at", &path, &error))?;
             match (kind, components.next()) {
-                (Some(PathKind::Folder), Some(next)) => path.push(next),
+                (Some(PathKind::Folder), Some(Component::Normal(next))) => path.push(next),
                 (Some(PathKind::File { .. }), None) => return Ok(Some(path)),
                 (Some(PathKind::Folder | PathKind::File { .. } | PathKind::Other) | None, _) => {
                     return Ok(None);

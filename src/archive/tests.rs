@@ -6,10 +6,13 @@ use std::os::unix::fs::symlink;
 
 use rustix::io::Errno;
 
+use super::layout::FIRST_VERSION;
 use super::verify::{Finding, check, strays};
 use super::*;
 use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
-use crate::engine::{Cause, DocumentId, ItemId, LedgerId};
+use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
+
+mod versions;
 
 const STARTED: Moment = Moment(1_772_874_303_456);
 const ACCOUNT: &str = "me@example.com";
@@ -50,6 +53,11 @@ struct World {
 /// A group that is written, and its documents in their order.
 type Pending = (Vec<(ItemId, DocumentId)>, Written);
 
+fn paper(item: &ItemId, document: &DocumentId, version: u32, draft: Draft) -> Paper {
+    let blob = BlobId::new(document.as_str());
+    Paper { item: item.clone(), document: document.clone(), blob, version, draft }
+}
+
 impl World {
     fn new(order: Order) -> Self {
         let disk = MemoryDisk::default();
@@ -66,7 +74,10 @@ impl World {
     fn open(&self) -> Result<(Archive, Recovered), Failure> {
         let disk = Arc::new(self.disk.clone());
         let (marker, owner) = bound(disk, "/downloads", self.remembered.folder.is_some())?;
-        Archive::open(marker, owner, |item, document| Ok(self.stored_at(item, document)))
+        Archive::open(marker, owner, |item, document, at| {
+            let stored = self.remembered.stored.get(&(item.clone(), document.clone()));
+            Ok(stored.is_some_and(|(stored_at, _)| stored_at == at))
+        })
     }
 
     /// The files that are neither the marker nor a temporary one of it.
@@ -74,11 +85,6 @@ impl World {
         let mut files: Vec<PathBuf> = self.disk.files().into_keys().collect();
         files.retain(|path| !path.to_string_lossy().contains(OWNER_FILE));
         files
-    }
-
-    fn stored_at(&self, item: &ItemId, document: &DocumentId) -> Option<StoredAt> {
-        let stored = self.remembered.stored.get(&(item.clone(), document.clone()));
-        stored.map(|(at, _)| at.clone())
     }
 
     fn work(&mut self, archive: &Archive) -> Result<(), Failure> {
@@ -121,7 +127,7 @@ impl World {
                 draft.append(chunk)?;
             }
             self.fetched.set(self.fetched.get() + 1);
-            group.push(item.clone(), document.clone(), draft);
+            group.push(paper(item, document, FIRST_VERSION, draft));
         }
         archive.write(group)
     }
@@ -379,7 +385,8 @@ fn a_group_is_full_before_it_holds_too_much() {
     while !group.is_full() {
         let mut draft = archive.draft();
         draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
-        group.push(ItemId::new("t"), DocumentId::new(group.len().to_string()), draft);
+        let document = DocumentId::new(group.len().to_string());
+        group.push(paper(&ItemId::new("t"), &document, FIRST_VERSION, draft));
     }
 
     assert_eq!(group.len() * DRAFT_BYTES_MAX, GROUP_BYTES_MAX);
@@ -392,7 +399,7 @@ fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
     let open = || {
         let (marker, owner) =
             bound(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
-        Archive::open(marker, owner, |_, _| Ok(None)).unwrap()
+        Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap()
     };
     let (archive, _) = open();
     let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
@@ -405,7 +412,7 @@ fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
     for (item, document) in documents(1) {
         let mut draft = archive.draft();
         draft.append(&bytes(&document)).unwrap();
-        group.push(item, document, draft);
+        group.push(paper(&item, &document, FIRST_VERSION, draft));
     }
     let (answers, intent) = archive.place(archive.write(group).unwrap()).unwrap();
     archive.forget(intent);
@@ -417,9 +424,9 @@ fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
         let path = session.join(&kept.file);
         assert_eq!(check(&RealDisk, &path, kept.length, &kept.sha256), Finding::Sound);
     }
-    let known = strays(&RealDisk, &root, &folder, 100, |item, document| {
-        let file = layout::document_path(item, document);
-        Ok(Some(StoredAt { folder: folder.as_str().into(), file }))
+    let known = strays(&RealDisk, &root, &folder, 100, |item, document, at| {
+        let file = layout::document_path(item, document, FIRST_VERSION);
+        Ok(*at == StoredAt { folder: folder.as_str().into(), file })
     });
     assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
     assert_eq!(open().1, Recovered::default());
@@ -431,14 +438,14 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("downloads");
     let (marker, owner) = bound(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
-    let (archive, _) = Archive::open(marker, owner, |_, _| Ok(None)).unwrap();
+    let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
     let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
     let group = || {
         let mut group = Group::new(folder.clone());
         for (item, document) in documents(0) {
             let mut draft = archive.draft();
             draft.append(&bytes(&document)).unwrap();
-            group.push(item, document, draft);
+            group.push(paper(&item, &document, FIRST_VERSION, draft));
         }
         group
     };

@@ -73,13 +73,13 @@ pub fn check(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> Fi
 /// A document whose id is too long to be spelled out in a name is taken as known.
 ///
 /// # Errors
-/// A storage failure, or what `stored` fails with.
+/// A storage failure, or what `is_stored` fails with.
 pub fn strays(
     disk: &dyn Disk,
     root: &Path,
     folder: &FolderName,
     limit: usize,
-    stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+    is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let session = root.join(folder.as_str());
     let mut found = Vec::new();
@@ -93,7 +93,7 @@ pub fn strays(
             if found.len() >= limit {
                 return Ok(found);
             }
-            if !is_known(folder, &thread, &file, &stored)? {
+            if !is_known(folder, &thread, &file, &is_stored)? {
                 found.push(path.join(file));
             }
         }
@@ -106,13 +106,14 @@ fn is_known(
     folder: &FolderName,
     thread: &Path,
     file: &Path,
-    stored: impl Fn(&ItemId, &DocumentId) -> Result<Option<StoredAt>, Failure>,
+    is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
     let (thread, file) = (thread.to_string_lossy(), file.to_string_lossy());
     match ids_of(&thread, &file) {
-        Some((item, document)) => Ok(stored(&item, &document)?.is_some_and(|at| {
-            at.folder == folder.as_str() && at.file == format!("{thread}/{file}")
-        })),
+        Some((item, document)) => {
+            let (folder, file) = (folder.as_str().to_owned(), format!("{thread}/{file}"));
+            is_stored(&item, &document, &StoredAt { folder, file })
+        }
         None => Ok(thread.contains('~') || file.contains('~')),
     }
 }

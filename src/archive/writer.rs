@@ -24,7 +24,7 @@ use crate::archive::recover::NOT_A_FOLDER;
 use crate::archive::staging::Staged;
 use crate::archive::{Archive, DRAFT_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure};
-use crate::engine::{DocumentId, Failure, ItemId};
+use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
 /// The documents of one group. One that fills, one that is written and one that is placed are at most the 512
 /// documents that a crash may cost; larger groups gain next to nothing.
@@ -60,11 +60,25 @@ pub struct Kept {
     pub sha256: [u8; 32],
 }
 
+/// One document of a group: what names it, and its bytes.
 #[derive(Debug)]
-struct Paper {
-    item: ItemId,
-    document: DocumentId,
-    draft: Draft,
+pub struct Paper {
+    pub item: ItemId,
+    pub document: DocumentId,
+    /// Under which the source had it.
+    pub blob: BlobId,
+    /// Counts the versions of the document that have a file, from [`FIRST_VERSION`] on.
+    ///
+    /// [`FIRST_VERSION`]: crate::archive::layout::FIRST_VERSION
+    pub version: u32,
+    pub draft: Draft,
+}
+
+impl Paper {
+    /// The path below the session's folder.
+    fn file(&self) -> String {
+        document_path(&self.item, &self.document, self.version)
+    }
 }
 
 /// A group whose bytes are durable, all under temporary names. Dropped, it leaves nothing behind.
@@ -101,10 +115,10 @@ impl Group {
     }
 
     /// Adds a complete document.
-    pub fn push(&mut self, item: ItemId, document: DocumentId, draft: Draft) {
-        self.memory_bytes += draft.memory().len();
-        self.spilled += usize::from(matches!(draft.body, Body::Spilled(_)));
-        self.papers.push(Paper { item, document, draft });
+    pub fn push(&mut self, paper: Paper) {
+        self.memory_bytes += paper.draft.memory().len();
+        self.spilled += usize::from(matches!(paper.draft.body, Body::Spilled(_)));
+        self.papers.push(paper);
     }
 
     /// Whether another document might be too much.
@@ -201,8 +215,8 @@ impl Archive {
     }
 
     fn stage_files(&self, group: &Group, sync: Sync) -> Result<StagedGroup, Failure> {
-        let ids = group.papers.iter().map(|paper| (&paper.item, &paper.document));
-        let list = IntentList::new(&group.folder, ids);
+        let named = group.papers.iter().map(|paper| (&paper.item, &paper.document, paper.file()));
+        let list = IntentList::new(&group.folder, named);
         let intent = self.stage_file(INTENT, &list.to_bytes(), sync)?;
         let files = group.papers.iter().map(|paper| match &paper.draft.body {
             Body::Memory(bytes) => self.stage_file("draft", bytes, sync).map(Some),
@@ -237,7 +251,7 @@ impl Archive {
         file: Option<Staged>,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<Result<Kept, Failure>, Failure> {
-        let below = document_path(&paper.item, &paper.document);
+        let below = paper.file();
         let path = session.join(&below);
         let thread = path.parent().unwrap_or(session);
         let kept = Kept { file: below, length: paper.draft.length(), sha256: paper.draft.sha256() };

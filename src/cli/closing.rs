@@ -1,7 +1,7 @@
 //! The last sentence of a run: what was listed, and what became of every item of it.
 
 use crate::cli::exit::Exit;
-use crate::cli::words::{count, rate, size, span};
+use crate::cli::words::{count, many, rate, size, span};
 use crate::engine::{Cause, Machine, State, Status};
 use crate::ledger::Tally;
 use crate::worker::{self, End, Ended, Refusal};
@@ -39,16 +39,31 @@ pub(super) fn closing(source: &str, end: &End) -> (Exit, String) {
     }
 }
 
-/// `listed 2000 = stored 1998 + gone 1 + quarantined 1`, and how to see the ones that are missing.
+/// `listed 2000 = stored 1998 + gone 1 + quarantined 1`, how to see the ones that are missing, and
+/// beside it new versions and copies, where there are any.
 #[must_use]
 pub(super) fn account(source: &str, tally: &Tally) -> String {
     let Tally { listed, stored, gone, quarantined, .. } = tally;
-    let sum =
+    let mut sum =
         format!("listed {listed} = stored {stored} + gone {gone} + quarantined {quarantined}");
+    sum.push_str(&beside(tally));
     match quarantined {
         0 => sum,
         1 => format!("{sum}    (cynosure failures {source} shows the one)"),
         many => format!("{sum}    (cynosure failures {source} shows the {})", count(*many)),
+    }
+}
+
+/// Other contents of known documents, and documents that were not fetched since their bytes were
+/// there.
+fn beside(tally: &Tally) -> String {
+    match (tally.versions, tally.copies) {
+        (0, 0) => String::new(),
+        (versions, copies) => {
+            let copies =
+                format!("{} {}", count(copies), if copies == 1 { "copy" } else { "copies" });
+            format!("; {}, {copies}", many(versions, "new version"))
+        }
     }
 }
 

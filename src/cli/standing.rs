@@ -119,6 +119,8 @@ impl Standing<'_> {
             downloaded_threads: 0,
             gone: 0,
             quarantined: 0,
+            versions: 0,
+            copies: 0,
             waiting_for_retry: 0,
             expected_documents: None,
             rate_per_second: None,

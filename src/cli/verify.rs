@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
+use crate::archive::FolderName;
 use crate::archive::verify::{Finding, check, strays};
-use crate::archive::{FolderName, StoredAt};
 use crate::cli::args::{Common, VerifyArgs};
 use crate::cli::exit::Exit;
 use crate::cli::findings::{Found, STRAYS_MAX, Summary};
@@ -173,9 +173,8 @@ impl Verifier<'_> {
                 continue;
             }
             let room = STRAYS_MAX - summary.strays;
-            let found = strays(&RealDisk, self.archive, &folder, room, |item, document| {
-                let stored = ledger.stored_file(item, document)?;
-                Ok(stored.map(|stored| StoredAt { folder: stored.folder, file: stored.file }))
+            let found = strays(&RealDisk, self.archive, &folder, room, |item, document, at| {
+                ledger.is_stored_at(item, document, &at.folder, &at.file)
             })?;
             summary.strays += found.len();
             for path in found {

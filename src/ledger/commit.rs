@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::engine::{Failure, Moment, Recheck};
+use crate::engine::{BlobId, Failure, Moment, Recheck};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
@@ -17,14 +17,20 @@ pub enum Outcome {
     /// The document is in the archive, in the open session's folder, durably.
     Stored {
         document: DocumentNo,
+        /// The blob by which the ledger knew the document when it was handed out.
+        listed: BlobId,
+        /// The blob that was fetched. Another than `listed` is taken over.
+        blob: BlobId,
+        /// In bytes, exact, where the server told it.
+        size: Option<u64>,
         /// The path below the folder.
         file: String,
         /// In bytes.
         length: u64,
         sha256: [u8; 32],
     },
-    /// The source no longer has the document.
-    Gone { document: DocumentNo },
+    /// The source no longer has the document that was listed with this blob.
+    Gone { document: DocumentNo, listed: BlobId },
     /// The document may not be had, or is poison. Its item ends in quarantine, and
     /// its other documents are kept.
     Refused { document: DocumentNo, failure: Failure },
@@ -71,26 +77,15 @@ fn record(
     now: Moment,
 ) -> Result<Option<ItemNo>, Trouble> {
     match outcome {
-        Outcome::Stored { document, file, length, sha256 } => {
-            if counting.session.folder.is_none() {
-                return Err(Trouble::Unfit("the session has no folder yet".to_owned()));
-            }
-            let length = as_integer(*length);
-            let item = settle_document(
-                connection,
-                "UPDATE documents SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5
-                 WHERE no = ?1 AND status = 0 RETURNING item",
-                params![document.0, counting.session.no, file, length, sha256],
-            )?;
-            if item.is_some() {
-                counting.fetched(length);
-            }
-            Ok(item)
+        Outcome::Stored { document, listed, blob, size, file, length, sha256 } => {
+            let bytes = Bytes { blob, size: *size, file, length: *length, sha256 };
+            store(connection, counting, *document, listed, &bytes, now)
         }
-        Outcome::Gone { document } => settle_document(
+        Outcome::Gone { document, listed } => settle_document(
             connection,
-            "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 RETURNING item",
-            [document.0],
+            "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 AND blob = ?2
+             RETURNING item",
+            params![document.0, listed.as_str()],
         ),
         Outcome::Refused { document, failure } => {
             let item = settle_document(
@@ -127,6 +122,59 @@ fn record(
             Ok(None)
         }
     }
+}
+
+/// What was fetched, and where it is.
+struct Bytes<'a> {
+    blob: &'a BlobId,
+    size: Option<u64>,
+    file: &'a str,
+    length: u64,
+    sha256: &'a [u8; 32],
+}
+
+/// Notes where a document is. What was fetched is its row's content, or one that the source has
+/// replaced since the document was handed out: then it is kept as an earlier version.
+fn store(
+    connection: &Connection,
+    counting: &mut Counting<'_>,
+    document: DocumentNo,
+    listed: &BlobId,
+    bytes: &Bytes<'_>,
+    now: Moment,
+) -> Result<Option<ItemNo>, Trouble> {
+    if counting.session.folder.is_none() {
+        return Err(Trouble::Unfit("the session has no folder yet".to_owned()));
+    }
+    let Bytes { blob, size, file, length, sha256 } = bytes;
+    let (session, blob, length) = (counting.session.no, blob.as_str(), as_integer(*length));
+    let size = size.map(as_integer);
+    let item = settle_document(
+        connection,
+        "UPDATE documents
+         SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5, blob = ?6, size = ?7
+         WHERE no = ?1 AND status = 0
+           AND (blob = ?6 AND coalesce(size, ?4) = ?4 OR blob = ?8 AND blob <> ?6)
+         RETURNING item",
+        params![document.0, session, file, length, sha256, blob, size, listed.as_str()],
+    )?;
+    if item.is_some() {
+        counting.fetched(length);
+        return Ok(item);
+    }
+    let kept = connection.execute(
+        "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
+         SELECT no, ?6, ?7, ?2, ?3, ?4, ?5, ?8 FROM documents
+         WHERE no = ?1 AND (session IS NOT ?2 OR file IS NOT ?3)
+           AND NOT EXISTS (SELECT 1 FROM superseded
+                           WHERE document = ?1 AND session = ?2 AND file = ?3)",
+        params![document.0, session, file, length, sha256, blob, size, now.0],
+    )?;
+    if kept > 0 {
+        counting.fetched(length);
+        counting.superseded();
+    }
+    Ok(None)
 }
 
 /// Runs an update of a wanted document; `None` if it is not wanted any more.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
 use crate::engine::{
@@ -18,20 +18,27 @@ const QUARANTINE_MS: i64 = 1000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Lists documents of items, by number; the last number is that of the blob.
-    Page(Vec<(u8, u8, u8)>),
+    /// Lists documents of items, by number, with a blob and a size.
+    Page(Vec<Entry>),
     EndListing,
     /// Answers each document that is due, by turns.
     Answer(Vec<Answer>),
+    /// The same, and a page is listed before the answers are recorded.
+    AnswerLate(Vec<Answer>, Vec<Entry>),
     Fail(Failing),
     Requeue(u8),
     FinishAndBegin(SessionKind),
     Restart,
 }
 
+/// Item, document, blob, size; no size is 0.
+type Entry = (u8, u8, u8, u8);
+
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Stored,
+    /// Stored under another blob.
+    Moved,
     Gone,
     Refused,
     None,
@@ -44,22 +51,26 @@ enum Failing {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let entry = (0..6_u8, 0..4_u8, 0..12_u8);
+    let entry = || (0..6_u8, 0..4_u8, 0..12_u8, 0..3_u8);
     let answer = prop_oneof![
         4 => Just(Answer::Stored),
+        1 => Just(Answer::Moved),
         1 => Just(Answer::Gone),
         1 => Just(Answer::Refused),
         2 => Just(Answer::None),
     ];
+    let answers = || prop::collection::vec(answer.clone(), 1..6);
     let kind = prop_oneof![
         Just(SessionKind::Full),
         Just(SessionKind::Changes),
         Just(SessionKind::Recheck),
     ];
     let step = prop_oneof![
-        4 => prop::collection::vec(entry, 0..8).prop_map(Step::Page),
+        4 => prop::collection::vec(entry(), 0..8).prop_map(Step::Page),
         1 => Just(Step::EndListing),
-        4 => prop::collection::vec(answer, 1..6).prop_map(Step::Answer),
+        4 => answers().prop_map(Step::Answer),
+        1 => (answers(), prop::collection::vec(entry(), 0..8))
+            .prop_map(|(answers, page)| Step::AnswerLate(answers, page)),
         1 => prop_oneof![Just(Failing::Retry), Just(Failing::Quarantined)].prop_map(Step::Fail),
         1 => (0..8_u8).prop_map(Step::Requeue),
         2 => kind.prop_map(Step::FinishAndBegin),
@@ -75,8 +86,10 @@ struct World {
     uri: String,
     now: Moment,
     sessions: u32,
-    stored: BTreeMap<DocumentNo, String>,
-    listed: BTreeSet<(String, String)>,
+    /// The files that the ledger was given.
+    files: BTreeSet<String>,
+    /// The blob of each item's documents as it was listed last.
+    listed: BTreeMap<(String, String), BlobId>,
 }
 
 impl World {
@@ -92,8 +105,8 @@ impl World {
             uri,
             now: Moment(1_000_000),
             sessions: 0,
-            stored: BTreeMap::new(),
-            listed: BTreeSet::new(),
+            files: BTreeSet::new(),
+            listed: BTreeMap::new(),
         };
         world.begin(SessionKind::Full);
         world
@@ -116,7 +129,8 @@ impl World {
                     self.ledger.record_page(&[], &NextPlace::Done(None), self.now).unwrap();
                 }
             }
-            Step::Answer(answers) => self.answer(answers),
+            Step::Answer(answers) => self.answer(answers, &[]),
+            Step::AnswerLate(answers, page) => self.answer(answers, page),
             Step::Fail(failing) => self.fail(*failing),
             Step::Requeue(7) => drop(
                 self.ledger
@@ -146,39 +160,39 @@ impl World {
         self.ledger.open_session().unwrap().unwrap()
     }
 
-    fn page(&mut self, entries: &[(u8, u8, u8)]) {
+    fn page(&mut self, entries: &[Entry]) {
         if self.session().is_listed {
             return;
         }
-        let entries = entries.iter().map(|(item, document, blob)| Listed {
+        let entries = entries.iter().map(|(item, document, blob, size)| Listed {
             item: ItemId::new(format!("t{item}")),
             document: DocumentId::new(format!("m{document}")),
             blob: BlobId::new(format!("b{blob}")),
-            size: None,
+            size: (*size > 0).then(|| u64::from(*size)),
         });
-        let entries: Vec<_> = entries.collect();
+        let mut entries: Vec<_> = entries.collect();
+        // A source lists each document once on a page.
+        let mut seen = BTreeSet::new();
+        entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
         let next = NextPlace::More(Place::new("next"));
         self.ledger.record_page(&entries, &next, self.now).unwrap();
-        let ids =
-            entries.iter().map(|listed| (listed.item.to_string(), listed.document.to_string()));
-        self.listed.extend(ids);
+        for Listed { item, document, blob, .. } in &entries {
+            self.listed.insert((item.to_string(), document.to_string()), blob.clone());
+        }
         let again = self.ledger.record_page(&entries, &next, self.now).unwrap();
         assert_eq!(again, PageOutcome::default(), "a page that comes again changes nothing");
     }
 
-    fn answer(&mut self, answers: &[Answer]) {
+    fn answer(&mut self, answers: &[Answer], page: &[Entry]) {
         let work = self.due();
         let wanted = work.iter().flat_map(|work| &work.documents);
         let mut outcomes = Vec::new();
         for (wanted, answer) in wanted.zip(answers.iter().cycle()) {
-            let document = wanted.no;
+            let (document, listed) = (wanted.no, wanted.blob.clone());
             match answer {
-                Answer::Stored => {
-                    let file = format!("file-{}-{}", document.0, self.now.0);
-                    self.stored.insert(document, file.clone());
-                    outcomes.push(Outcome::Stored { document, file, length: 1, sha256: [0; 32] });
-                }
-                Answer::Gone => outcomes.push(Outcome::Gone { document }),
+                Answer::Stored => outcomes.push(self.stored(wanted, &wanted.blob, wanted.size)),
+                Answer::Moved => outcomes.push(self.stored(wanted, &BlobId::new("moved"), None)),
+                Answer::Gone => outcomes.push(Outcome::Gone { document, listed }),
                 Answer::Refused => {
                     let failure = Failure::new(Cause::Forbidden, "");
                     outcomes.push(Outcome::Refused { document, failure });
@@ -186,7 +200,22 @@ impl World {
                 Answer::None => {}
             }
         }
+        self.page(page);
         self.commit(&outcomes);
+    }
+
+    fn stored(&mut self, wanted: &WantedDocument, blob: &BlobId, size: Option<u64>) -> Outcome {
+        let file = format!("file-{}-{}", wanted.no.0, self.now.0);
+        self.files.insert(file.clone());
+        Outcome::Stored {
+            document: wanted.no,
+            listed: wanted.blob.clone(),
+            blob: blob.clone(),
+            size,
+            file,
+            length: size.unwrap_or(1),
+            sha256: [0; 32],
+        }
     }
 
     fn fail(&mut self, failing: Failing) {
@@ -222,11 +251,15 @@ impl World {
         }
         let pending = self.ledger.next_due(&BTreeSet::new()).unwrap();
         assert_eq!(pending.is_some(), self.ledger.tally().unwrap().pending() > 0);
-        let files = self.ledger.stored_files(None, 1000).unwrap();
-        let files: BTreeMap<_, _> = files.into_iter().map(|file| (file.no, file.file)).collect();
-        for (no, file) in &self.stored {
-            assert_eq!(files.get(no), Some(file), "what is stored stays stored");
+        let mut known = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.ledger.stored_files(after, 7).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.no);
+            known.extend(page.into_iter().map(|stored| stored.file));
         }
+        assert_eq!(known, self.files, "what is stored stays stored");
     }
 
     /// Lets everything succeed from now on, and asks for what was set aside.
@@ -234,17 +267,28 @@ impl World {
         for _ in 0..3 {
             self.now = Moment(self.now.0 + 10 * QUARANTINE_MS);
             self.take(&Step::EndListing);
-            self.answer(&[Answer::Stored]);
+            self.answer(&[Answer::Stored], &[]);
             self.take(&Step::FinishAndBegin(SessionKind::Recheck));
         }
         assert_eq!(self.ledger.next_recheck().unwrap(), None);
         let failures = self.ledger.failures(FailureFilter::default(), 100).unwrap();
         let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
-        for (item, document) in &self.listed {
-            let (item_id, document) = (ItemId::new(item), DocumentId::new(document));
-            let stored = self.ledger.stored_file(&item_id, &document).unwrap().is_some();
-            assert!(stored || gone.contains(item) || self.is_part_gone(item), "{item} {document}");
+        for ((item, document), blob) in &self.listed {
+            let (known, is_stored) = self.row(item, document);
+            assert!(known == blob.as_str() || known == "moved", "{item} {document}: {known}");
+            assert!(
+                is_stored || gone.contains(item) || self.is_part_gone(item),
+                "{item} {document}"
+            );
         }
+    }
+
+    /// The blob of a document, and whether it is stored.
+    fn row(&self, item: &str, document: &str) -> (String, bool) {
+        let sql = "SELECT d.blob, d.status = 1 FROM documents d JOIN items i ON i.no = d.item
+                   WHERE i.id = ?1 AND d.id = ?2";
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.ledger.connection.query_row(sql, [item, document], row).unwrap()
     }
 
     /// Whether some of a stored item was gone, which its row says.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck};
 use crate::ledger::Ledger;
@@ -10,13 +10,22 @@ use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentStatus, ItemNo, as_integer};
 use crate::ledger::standing::{Counting, find_item};
 
+/// Stored documents of one blob that are compared with a listed one, so that a server which gives
+/// one blob id to everything costs no more than others.
+const SAME_BLOB_ROWS_MAX: i64 = 16;
+
+const FIND_BYTES: &str = "SELECT session, file, length, sha256 FROM
+        (SELECT session, file, size, length, sha256 FROM documents
+         WHERE blob = ?1 AND status = 1 LIMIT ?3)
+    WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
+
 /// One document, as listed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listed {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: BlobId,
-    /// In bytes, where the server tells it.
+    /// In bytes, exact, where the server tells it.
     pub size: Option<u64>,
 }
 
@@ -42,7 +51,9 @@ impl Ledger {
     /// Records a page and the place after it, in one transaction.
     ///
     /// An item is taken on when it has a document that is not in the archive. One
-    /// whose bytes are there under another id is not fetched again. A document that
+    /// whose bytes are there under another id is not fetched again. A known document with
+    /// another blob, or with another size, has another content: that is wanted, and a
+    /// stored one is kept beside it. A document that
     /// an earlier session found gone is wanted again, since the source lists it.
     /// After the last page all that was listed is durable, and the cursor moves.
     ///
@@ -63,6 +74,7 @@ impl Ledger {
             let mut page = Page {
                 connection: transaction,
                 counting,
+                now,
                 ready: BTreeSet::new(),
                 outcome: PageOutcome::default(),
             };
@@ -104,25 +116,60 @@ fn move_place(
 struct Page<'a> {
     connection: &'a Connection,
     counting: Counting<'a>,
+    now: Moment,
     /// Items that may have nothing left to fetch.
     ready: BTreeSet<ItemNo>,
     outcome: PageOutcome,
 }
 
+/// A document that was listed before.
+struct Known {
+    no: i64,
+    status: DocumentStatus,
+    blob: String,
+    /// In bytes, exact, as stored or as listed, where one is known.
+    size: Option<i64>,
+}
+
+/// Where bytes are that the archive has.
+struct Bytes {
+    session: i64,
+    file: String,
+    length: i64,
+    sha256: [u8; 32],
+}
+
+impl Known {
+    /// Whether nothing tells its content from that of an entry.
+    fn is_listed_as(&self, entry: &Listed) -> bool {
+        let sizes = self.size.zip(entry.size.map(as_integer));
+        self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
+    }
+}
+
+impl Bytes {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            session: row.get("session")?,
+            file: row.get("file")?,
+            length: row.get("length")?,
+            sha256: row.get("sha256")?,
+        })
+    }
+}
+
 impl Page<'_> {
     fn record(&mut self, entry: &Listed) -> Result<(), Trouble> {
-        match find_item(self.connection, entry.item.as_str())? {
-            None => {
-                let item = self.add_item(&entry.item)?;
-                self.add_document(item, entry)
-            }
-            Some(item) => match self.find_document(item, &entry.document)? {
-                None => self.add_document(item, entry),
-                Some((document, DocumentStatus::Gone)) => self.want_again(item, document, entry),
-                Some((
-                    _,
-                    DocumentStatus::Wanted | DocumentStatus::Stored | DocumentStatus::Refused,
-                )) => Ok(()),
+        let Some(item) = find_item(self.connection, entry.item.as_str())? else {
+            let item = self.add_item(&entry.item)?;
+            return self.add_document(item, entry);
+        };
+        match self.find_document(item, &entry.document)? {
+            None => self.add_document(item, entry),
+            Some(known) if !known.is_listed_as(entry) => self.take_over(item, &known, entry),
+            Some(Known { no, status, .. }) => match status {
+                DocumentStatus::Gone => self.want_again(item, no, entry),
+                DocumentStatus::Wanted | DocumentStatus::Stored | DocumentStatus::Refused => Ok(()),
             },
         }
     }
@@ -139,14 +186,22 @@ impl Page<'_> {
 
     fn add_document(&mut self, item: ItemNo, entry: &Listed) -> Result<(), Trouble> {
         self.outcome.documents += 1;
-        // Equal blobs are equal bytes: what is in the archive already is taken from there.
-        let mut copy = self.connection.prepare_cached(
-            "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
-             SELECT ?1, ?2, blob, size, status, session, file, length, sha256
-             FROM documents WHERE blob = ?3 AND status = 1 LIMIT 1",
-        )?;
-        let copied = copy.execute(params![item.0, entry.document.as_str(), entry.blob.as_str()])?;
-        if copied > 0 {
+        if let Some(bytes) = self.find_bytes(entry)? {
+            let mut copy = self.connection.prepare_cached(
+                "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)",
+            )?;
+            copy.execute(params![
+                item.0,
+                entry.document.as_str(),
+                entry.blob.as_str(),
+                entry.size.map(as_integer),
+                bytes.session,
+                bytes.file,
+                bytes.length,
+                bytes.sha256,
+            ])?;
+            self.counting.copied();
             self.ready.insert(item);
             return Ok(());
         }
@@ -162,15 +217,89 @@ impl Page<'_> {
         self.take_on(item)
     }
 
-    fn find_document(
-        &self,
-        item: ItemNo,
-        document: &DocumentId,
-    ) -> Result<Option<(i64, DocumentStatus)>, Trouble> {
-        let sql = "SELECT no, status FROM documents WHERE item = ?1 AND id = ?2";
-        let mut statement = self.connection.prepare_cached(sql)?;
+    /// Puts the content of an entry in the place of the known one, which is kept if it is stored.
+    fn take_over(&mut self, item: ItemNo, known: &Known, entry: &Listed) -> Result<(), Trouble> {
+        let was_stored = known.status == DocumentStatus::Stored;
+        if was_stored {
+            self.connection.execute(
+                "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
+                 SELECT no, blob, size, session, file, length, sha256, ?2
+                 FROM documents WHERE no = ?1",
+                [known.no, self.now.0],
+            )?;
+            self.counting.superseded();
+        }
+        let bytes = match self.take_superseded(known.no, entry)? {
+            None => self.find_bytes(entry)?,
+            bytes => bytes,
+        };
+        let status = if bytes.is_some() { DocumentStatus::Stored } else { DocumentStatus::Wanted };
+        self.connection.execute(
+            "UPDATE documents SET status = ?2, blob = ?3, size = ?4, session = ?5, file = ?6,
+                    length = ?7, sha256 = ?8
+             WHERE no = ?1",
+            params![
+                known.no,
+                status,
+                entry.blob.as_str(),
+                entry.size.map(as_integer),
+                bytes.as_ref().map(|bytes| bytes.session),
+                bytes.as_ref().map(|bytes| &bytes.file),
+                bytes.as_ref().map(|bytes| bytes.length),
+                bytes.as_ref().map(|bytes| bytes.sha256),
+            ],
+        )?;
+        if bytes.is_some() {
+            self.counting.copied();
+            if was_stored {
+                // Nothing is to be fetched, and the item is what it was.
+                return Ok(());
+            }
+            self.ready.insert(item);
+        }
+        self.take_on(item)
+    }
+
+    /// Finds the bytes of an entry in the archive, under whatever id.
+    ///
+    /// Equal blobs are equal bytes only where the sizes agree: a server may use an id again. An
+    /// entry without a size has nothing to agree with where the stored one has, and is fetched,
+    /// since fetching twice is the lesser harm; a source that never tells sizes names contents
+    /// by blobs alone.
+    fn find_bytes(&self, entry: &Listed) -> Result<Option<Bytes>, Trouble> {
+        let mut statement = self.connection.prepare_cached(FIND_BYTES)?;
+        let size = entry.size.map(as_integer);
         let found = statement
-            .query_row(params![item.0, document.as_str()], |row| Ok((row.get(0)?, row.get(1)?)));
+            .query_row(params![entry.blob.as_str(), size, SAME_BLOB_ROWS_MAX], Bytes::from_row);
+        Ok(found.optional()?)
+    }
+
+    /// Takes back an earlier version of a document that has the content of an entry.
+    fn take_superseded(&self, document: i64, entry: &Listed) -> Result<Option<Bytes>, Trouble> {
+        let mut statement = self.connection.prepare_cached(
+            "DELETE FROM superseded WHERE no =
+                 (SELECT max(no) FROM superseded WHERE document = ?1 AND blob = ?2
+                  AND CASE WHEN ?3 IS NULL THEN size IS NULL ELSE length = ?3 END)
+             RETURNING session, file, length, sha256",
+        )?;
+        let size = entry.size.map(as_integer);
+        let found =
+            statement.query_row(params![document, entry.blob.as_str(), size], Bytes::from_row);
+        Ok(found.optional()?)
+    }
+
+    fn find_document(&self, item: ItemNo, document: &DocumentId) -> Result<Option<Known>, Trouble> {
+        let sql = "SELECT no, status, blob, coalesce(length, size) AS size FROM documents
+                   WHERE item = ?1 AND id = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let found = statement.query_row(params![item.0, document.as_str()], |row| {
+            Ok(Known {
+                no: row.get("no")?,
+                status: row.get("status")?,
+                blob: row.get("blob")?,
+                size: row.get("size")?,
+            })
+        });
         Ok(found.optional()?)
     }
 

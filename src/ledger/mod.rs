@@ -35,7 +35,7 @@ pub use self::listing::{Listed, NextPlace, PageOutcome};
 pub use self::open::{Ledger, OpenError, Reader};
 pub use self::replies::Replied;
 pub use self::rows::{DocumentNo, ItemNo, ItemStatus, ListingKind, Session, SessionKind, Tally};
-pub use self::verify::{Counted, Recount, StoredFile};
+pub use self::verify::{Counted, FileNo, Recount, StoredFile};
 pub use self::work::{WantedDocument, Work};
 
 /// The version of SQLite that is built in.

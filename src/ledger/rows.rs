@@ -80,6 +80,10 @@ pub struct Tally {
     /// Documents fetched and stored, and their bytes.
     pub documents: u64,
     pub bytes: u64,
+    /// Documents of which another content was stored, which is kept beside the new one.
+    pub versions: u64,
+    /// Documents whose bytes were in the archive already, and were not fetched.
+    pub copies: u64,
 }
 
 impl Tally {
@@ -121,7 +125,7 @@ impl Session {
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let sql =
             "SELECT no, id, kind, listing, started, completed, folder, pinned, place, is_listed,
-                          listed, stored, gone, quarantined, documents, bytes
+                          listed, stored, gone, quarantined, documents, bytes, versions, copies
                    FROM sessions ORDER BY no DESC LIMIT 1";
         connection.prepare_cached(sql)?.query_row([], Self::from_row).optional()
     }
@@ -150,6 +154,8 @@ impl Session {
                 quarantined: count(row, "quarantined")?,
                 documents: count(row, "documents")?,
                 bytes: count(row, "bytes")?,
+                versions: count(row, "versions")?,
+                copies: count(row, "copies")?,
             },
         })
     }

@@ -30,6 +30,8 @@ struct Change {
     quarantined: i64,
     documents: i64,
     bytes: i64,
+    versions: i64,
+    copies: i64,
 }
 
 /// How many of an item's documents stand where.
@@ -65,6 +67,16 @@ impl<'a> Counting<'a> {
     pub(super) fn fetched(&mut self, bytes: i64) {
         self.change.documents += 1;
         self.change.bytes += bytes;
+    }
+
+    /// Notes that a version of a document was kept beside a later one.
+    pub(super) fn superseded(&mut self) {
+        self.change.versions += 1;
+    }
+
+    /// Notes that the bytes of a document were in the archive already.
+    pub(super) fn copied(&mut self) {
+        self.change.copies += 1;
     }
 
     /// Makes an item pending in this session, and says whether the session did not have it
@@ -188,12 +200,24 @@ impl<'a> Counting<'a> {
 
     /// Writes the counters down.
     pub(super) fn finish(self) -> Result<(), Trouble> {
-        let Change { listed, stored, gone, quarantined, documents, bytes } = self.change;
+        let Change { listed, stored, gone, quarantined, documents, bytes, versions, copies } =
+            self.change;
         self.connection.execute(
             "UPDATE sessions SET listed = listed + ?2, stored = stored + ?3, gone = gone + ?4,
-                    quarantined = quarantined + ?5, documents = documents + ?6, bytes = bytes + ?7
+                    quarantined = quarantined + ?5, documents = documents + ?6, bytes = bytes + ?7,
+                    versions = versions + ?8, copies = copies + ?9
              WHERE no = ?1",
-            [self.session.no, listed, stored, gone, quarantined, documents, bytes],
+            [
+                self.session.no,
+                listed,
+                stored,
+                gone,
+                quarantined,
+                documents,
+                bytes,
+                versions,
+                copies,
+            ],
         )?;
         Ok(())
     }

@@ -4,12 +4,20 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::engine::{DocumentId, Failure, ItemId};
 use crate::ledger::Reader;
+use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentNo, ItemStatus, Session, Tally, as_integer};
 
-/// One document that is in the archive.
+/// The number of a stored file: of a document's present version, or of an earlier one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileNo {
+    Present(DocumentNo),
+    Superseded(i64),
+}
+
+/// One version of a document that is in the archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredFile {
-    pub no: DocumentNo,
+    pub no: FileNo,
     pub item: ItemId,
     pub document: DocumentId,
     /// The session's folder in the archive.
@@ -52,7 +60,7 @@ impl From<Tally> for Counted {
 }
 
 impl Reader {
-    /// Returns where a document is stored; `None` if it is not.
+    /// Returns where the present version of a document is stored; `None` if it is not.
     ///
     /// # Errors
     /// A ledger failure.
@@ -68,22 +76,69 @@ impl Reader {
         })
     }
 
-    /// Returns the stored documents after the one with number `after`, at most `limit`.
+    /// Whether a version of a document is stored at this path, below the folder of a session.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn is_stored_at(
+        &self,
+        item: &ItemId,
+        document: &DocumentId,
+        folder: &str,
+        file: &str,
+    ) -> Result<bool, Failure> {
+        self.read("find a file", |connection| {
+            let parameters = params![item.as_str(), document.as_str(), folder, file];
+            let place = "AND i.id = ?1 AND d.id = ?2 AND s.folder = ?3";
+            let sql = format!(
+                "SELECT EXISTS ({STORED} {place} AND d.file = ?4)
+                     OR EXISTS ({SUPERSEDED} {place} AND v.file = ?4)"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            Ok(statement.query_row(parameters, |row| row.get(0))?)
+        })
+    }
+
+    /// Returns the number that the next file of a document bears: one more than it has earlier
+    /// versions. What became of them, no two of its files have the same number.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn next_version(&self, document: DocumentNo) -> Result<u32, Failure> {
+        self.read("count the versions", |connection| {
+            let sql = "SELECT count(*) + 1 FROM superseded WHERE document = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row([document.0], |row| row.get(0))?)
+        })
+    }
+
+    /// Returns the stored files after the one with number `after`, at most `limit`, and none only
+    /// at their end: the present versions of all documents, then the earlier ones.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn stored_files(
         &self,
-        after: Option<DocumentNo>,
+        after: Option<FileNo>,
         limit: usize,
     ) -> Result<Vec<StoredFile>, Failure> {
         self.read("read what is stored", |connection| {
-            let mut statement =
-                connection.prepare(&format!("{STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"))?;
-            let after = after.map_or(0, |no| no.0);
-            let rows =
-                statement.query_map([after, as_integer(limit as u64)], StoredFile::from_row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let read = |sql: String, after: i64| -> Result<Vec<StoredFile>, Trouble> {
+                let mut statement = connection.prepare(&sql)?;
+                let limits = [after, as_integer(limit as u64)];
+                let rows = statement.query_map(limits, StoredFile::from_row)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            };
+            let superseded =
+                |after| read(format!("{SUPERSEDED} AND v.no > ?1 ORDER BY v.no LIMIT ?2"), after);
+            let after = match after {
+                None => 0,
+                Some(FileNo::Present(no)) => no.0,
+                Some(FileNo::Superseded(no)) => return superseded(no),
+            };
+            // Those come last: a version that is superseded meanwhile is met there at the latest.
+            let present = read(format!("{STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
+            if present.is_empty() { superseded(0) } else { Ok(present) }
         })
     }
 
@@ -93,7 +148,9 @@ impl Reader {
     /// A ledger failure.
     pub fn stored_items(&self) -> Result<u64, Failure> {
         self.read("count the items", |connection| {
-            let sql = "SELECT count(DISTINCT item) FROM documents WHERE status = 1";
+            let sql = "SELECT count(*) FROM (
+                SELECT item FROM documents WHERE status = 1
+                UNION SELECT d.item FROM superseded v JOIN documents d ON d.no = v.document)";
             Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
         })
     }
@@ -140,14 +197,28 @@ impl Reader {
 }
 
 const STORED: &str =
-    "SELECT d.no, i.id AS item, d.id AS document, s.folder, d.file, d.length, d.sha256
+    "SELECT d.no, 0 AS is_superseded, i.id AS item, d.id AS document, s.folder, d.file, d.length,
+            d.sha256
     FROM documents d JOIN items i ON i.no = d.item JOIN sessions s ON s.no = d.session
     WHERE d.status = 1";
 
+const SUPERSEDED: &str =
+    "SELECT v.no, 1 AS is_superseded, i.id AS item, d.id AS document, s.folder, v.file, v.length,
+            v.sha256
+    FROM superseded v JOIN documents d ON d.no = v.document JOIN items i ON i.no = d.item
+         JOIN sessions s ON s.no = v.session
+    WHERE true";
+
 impl StoredFile {
     fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let no = row.get("no")?;
+        let is_superseded: bool = row.get("is_superseded")?;
         Ok(Self {
-            no: DocumentNo(row.get("no")?),
+            no: if is_superseded {
+                FileNo::Superseded(no)
+            } else {
+                FileNo::Present(DocumentNo(no))
+            },
             item: ItemId::new(row.get::<_, String>("item")?),
             document: DocumentId::new(row.get::<_, String>("document")?),
             folder: row.get("folder")?,

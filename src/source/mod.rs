@@ -46,15 +46,16 @@ pub trait Source {
         place: Option<&Place>,
     ) -> impl Future<Output = Result<Page, Failure>>;
 
-    /// Brings the bytes of one document into `sink` and returns how many.
+    /// Brings the bytes of one document into `sink`, or tells that the document is under another
+    /// blob now.
     ///
-    /// The bytes are complete when this returns `Ok`: the length agrees with
+    /// The bytes are complete with [`Fetched::Complete`]: their number agrees with
     /// what the server announced and with `size` where that is known.
     fn fetch(
         &self,
         document: &Wanted,
         sink: &mut impl Sink,
-    ) -> impl Future<Output = Result<u64, Failure>>;
+    ) -> impl Future<Output = Result<Fetched, Failure>>;
 
     /// Reads the credential again, or has it refreshed, and says whether it is another one now.
     fn renew(&self) -> impl Future<Output = Result<Renewal, Failure>>;
@@ -123,6 +124,19 @@ pub struct Wanted {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
+}
+
+/// The answer to a fetch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fetched {
+    /// So many bytes are in the sink, and they are all.
+    Complete(u64),
+    /// The document is not under its blob any more, but under this one.
+    Moved {
+        blob: BlobId,
+        /// In bytes, exact, where the server tells it.
+        size: Option<u64>,
+    },
 }
 
 /// Whether a renewal changed anything.

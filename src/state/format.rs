@@ -53,6 +53,12 @@ pub struct ExecutionState {
     pub downloaded_threads: u64,
     pub gone: u64,
     pub quarantined: u64,
+    /// Documents of the session with another content than is stored of them, which is kept.
+    #[serde(default)]
+    pub versions: u64,
+    /// Documents of the session whose bytes were in the archive already.
+    #[serde(default)]
+    pub copies: u64,
     pub waiting_for_retry: u64,
     /// Documents there are in all, as the server said when the listing began.
     pub expected_documents: Option<u64>,
@@ -152,6 +158,8 @@ pub(super) mod tests {
             downloaded_threads: 812,
             gone: 1,
             quarantined: 2,
+            versions: 0,
+            copies: 0,
             waiting_for_retry: 3,
             expected_documents: Some(3200),
             rate_per_second: Some(14.25),
@@ -213,6 +221,8 @@ pub(super) mod tests {
           "downloaded_threads": 812,
           "gone": 1,
           "quarantined": 2,
+          "versions": 0,
+          "copies": 0,
           "waiting_for_retry": 3,
           "expected_documents": 3200,
           "rate_per_second": 14.25,

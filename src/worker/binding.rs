@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered, StoredAt};
+use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered};
 use crate::disk::{Disk, Lock, LockError, RealDisk};
 use crate::engine::{Failure, LedgerId, Machine, Moment};
 use crate::ledger::{Identity, Ledger, Tally};
@@ -58,9 +58,8 @@ pub(super) fn open_archive(
     if written.as_ref() != Some(&owner) {
         marker.write(&owner)?;
     }
-    let opened = Archive::open(marker, owner, |item, document| {
-        let stored = ledger.stored_file(item, document)?;
-        Ok(stored.map(|stored| StoredAt { folder: stored.folder, file: stored.file }))
+    let opened = Archive::open(marker, owner, |item, document, at| {
+        ledger.is_stored_at(item, document, &at.folder, &at.file)
     })?;
     Ok(opened)
 }
@@ -109,6 +108,8 @@ fn progress(state: &ExecutionState) -> Progress {
             stored: state.downloaded_threads,
             gone: state.gone,
             quarantined: state.quarantined,
+            versions: state.versions,
+            copies: state.copies,
             ..Tally::default()
         },
         waiting: state.waiting_for_retry,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
-use crate::engine::{ClockStep, DocumentId, Failure, ItemId, Moment};
+use crate::engine::{BlobId, ClockStep, Failure, ItemId, Moment};
 use crate::ledger::{DocumentNo, ItemNo};
+use crate::source::Wanted;
 
 /// A group closes after this long, so that little is fetched again after a crash.
 const GROUP_AGE_MAX: Duration = Duration::from_millis(500);
@@ -19,11 +20,15 @@ pub(super) enum Outcome {
     Stored {
         document: DocumentNo,
         item_id: ItemId,
-        document_id: DocumentId,
+        /// The blob by which the ledger knew it when it was taken.
+        listed: BlobId,
+        /// The blob that was fetched.
+        wanted: Wanted,
         draft: Draft,
     },
     Gone {
         document: DocumentNo,
+        listed: BlobId,
     },
     Refused {
         document: DocumentNo,

@@ -12,11 +12,12 @@ use crate::archive::{Archive, Draft, Written};
 use crate::engine::{Cause, Failure, Moment, Place, Recheck, Scope, Session, SessionId, Time};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
-use crate::source::{Listing, News, Next, Renewal, Sink, Source};
+use crate::source::{Fetched, Listing, News, Next, Renewal, Sink, Source, Wanted};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
 use crate::worker::downloads::Errand;
 use crate::worker::group::{Group, Weight};
-use crate::worker::store::{Batch, Collection, PageRecorded, Rows, Store};
+use crate::worker::rows::Rows;
+use crate::worker::store::{Batch, Collection, PageRecorded, Store};
 use crate::worker::world::World;
 
 /// How often a refused credential is looked at for a change. A person who has just
@@ -25,6 +26,11 @@ const CREDENTIAL_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bytes gathered before they go to a draft on disk, so that a slow disk is met away from the loop.
 const SINK_BYTES: usize = 256 * 1024;
+
+/// Blob ids that one attempt follows. A document that is stored under one is not looked for again,
+/// so that more than one change within an attempt is rare; a server that never keeps a promise
+/// costs the item its attempts.
+const BLOB_CHANGES_MAX: u32 = 2;
 
 /// The answer of a job.
 pub(super) enum Done {
@@ -268,24 +274,41 @@ pub(super) fn refill<W: World>(shared: &Shared<W>, skip: BTreeSet<ItemNo>, now: 
     Box::pin(async move { Done::Refilled(shared.with(move |store| store.due(&skip, now)).await) })
 }
 
-/// Fetches one document.
+/// Fetches one document, and follows it to another blob.
 pub(super) fn fetch<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
     pass: Pass,
-    errand: Errand,
+    mut errand: Errand,
 ) -> Job {
     let (source, world) = (Rc::clone(source), Rc::clone(&shared.world));
     let draft = shared.archive.draft();
     Box::pin(async move {
         let mut sink = DraftSink { world, draft: Some(draft), gathered: Vec::new() };
-        let answer = match source.fetch(&errand.wanted, &mut sink).await {
-            Ok(_) => sink.finish().await,
+        let answer = match bring(&*source, &mut errand.wanted, &mut sink).await {
+            Ok(()) => sink.finish().await,
             Err(failure) => Err(failure),
         };
         pass.ended(errand.item.0, answer.as_ref().err());
         Done::Fetched { errand, answer }
     })
+}
+
+/// Brings a document into the sink. `wanted` names the blob that was brought in the end.
+async fn bring(
+    source: &impl Source,
+    wanted: &mut Wanted,
+    sink: &mut impl Sink,
+) -> Result<(), Failure> {
+    for _ in 0..=BLOB_CHANGES_MAX {
+        match source.fetch(wanted, sink).await? {
+            Fetched::Complete(_) => return Ok(()),
+            Fetched::Moved { blob, size } => (wanted.blob, wanted.size) = (blob, size),
+        }
+        sink.rewind().await?;
+    }
+    let why = format!("its blob id changed {} times in one attempt", BLOB_CHANGES_MAX + 1);
+    Err(Failure::new(Cause::Server, why))
 }
 
 /// Makes a group durable.

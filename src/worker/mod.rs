@@ -20,6 +20,7 @@ mod rate;
 mod reconcile;
 mod refusal;
 mod retries;
+mod rows;
 mod rules;
 mod run;
 mod saved;

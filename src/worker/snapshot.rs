@@ -40,6 +40,8 @@ pub(super) fn write(
         downloaded_threads: tally.stored,
         gone: tally.gone,
         quarantined: tally.quarantined,
+        versions: tally.versions,
+        copies: tally.copies,
         waiting_for_retry: progress.waiting,
         expected_documents: progress.expected_documents,
         rate_per_second: progress.rate_per_second,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{self, Archive, FolderName, Intent, Kept};
+use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
 use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
 use crate::engine::figures::Figures;
 use crate::engine::{
@@ -14,17 +14,18 @@ use crate::engine::{
     Session, SessionId, Status,
 };
 use crate::ledger::{
-    self, DocumentNo, ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart,
-    Tally, Transition, Work,
+    ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
+    Work,
 };
 use crate::retry::Policy;
-use crate::source::{Listing, Next, Page};
+use crate::source::{Listing, Next, Page, Wanted};
 pub use crate::state::STATE_FILE;
 use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
 use crate::worker::binding;
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
+use crate::worker::rows::{FetchedDocument, Rows};
 use crate::worker::saved::{counted, remembered};
 use crate::worker::snapshot;
 
@@ -82,14 +83,6 @@ pub(super) struct Batch {
     /// When the next item is due.
     pub next_due: Option<Moment>,
     pub waiting: u64,
-}
-
-/// What of a group is to be recorded.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    /// The documents that go into the archive, in the order of their answers.
-    documents: Vec<DocumentNo>,
-    others: Vec<ledger::Outcome>,
 }
 
 /// A store that is ready, and what it remembers.
@@ -365,19 +358,27 @@ impl Store {
         let (mut papers, mut rows) = (None, Rows::default());
         for outcome in group.outcomes {
             match outcome {
-                Outcome::Stored { document, item_id, document_id, draft } => {
+                Outcome::Stored { document, item_id, listed, wanted, draft } => {
+                    let version = self.ledger.next_version(document)?;
                     let papers = match &mut papers {
                         Some(papers) => papers,
                         None => papers.insert(archive::Group::new(self.folder()?)),
                     };
-                    papers.push(item_id, document_id, draft);
-                    rows.documents.push(document);
+                    let Wanted { document: document_id, blob, size } = wanted;
+                    papers.push(Paper {
+                        item: item_id,
+                        document: document_id,
+                        blob: blob.clone(),
+                        version,
+                        draft,
+                    });
+                    rows.push_document(FetchedDocument { document, listed, blob, size });
                 }
                 outcome @ (Outcome::Gone { .. }
                 | Outcome::Refused { .. }
                 | Outcome::Answered { .. }
                 | Outcome::Retry { .. }
-                | Outcome::Quarantined { .. }) => rows.others.extend(recorded(outcome)),
+                | Outcome::Quarantined { .. }) => rows.push(outcome),
             }
         }
         Ok((papers, rows))
@@ -392,11 +393,7 @@ impl Store {
         now: Moment,
     ) -> Result<Tally, Failure> {
         let (kept, intent) = placed.unzip();
-        let kept = rows.documents.into_iter().zip(kept.unwrap_or_default());
-        let stored = kept.map(|(document, kept)| stored(document, kept));
-        // The documents come first: they decide what becomes of the items.
-        let outcomes: Vec<_> = stored.chain(rows.others).collect();
-        self.ledger.commit(&outcomes, recheck, now)?;
+        self.ledger.commit(&rows.outcomes(kept.unwrap_or_default()), recheck, now)?;
         if let Some(intent) = intent {
             self.archive.forget(intent);
         }
@@ -418,34 +415,5 @@ impl Store {
 
     pub(super) fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
         self.ledger.finish(id, now)
-    }
-}
-
-/// A document whose own place is obstructed sets its item aside; the others are kept.
-fn stored(document: DocumentNo, kept: Result<Kept, Failure>) -> ledger::Outcome {
-    match kept {
-        Ok(Kept { file, length, sha256 }) => {
-            ledger::Outcome::Stored { document, file, length, sha256 }
-        }
-        Err(failure) => ledger::Outcome::Refused { document, failure },
-    }
-}
-
-fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
-    match outcome {
-        // Kept first, and recorded with where it is.
-        Outcome::Stored { .. } => None,
-        // Its documents say what became of it.
-        Outcome::Answered { .. } => None,
-        Outcome::Gone { document } => Some(ledger::Outcome::Gone { document }),
-        Outcome::Refused { document, failure } => {
-            Some(ledger::Outcome::Refused { document, failure })
-        }
-        Outcome::Retry { item, attempts, at, failure } => {
-            Some(ledger::Outcome::Retry { item, attempts, next_at: at, failure })
-        }
-        Outcome::Quarantined { item, failure } => {
-            Some(ledger::Outcome::Quarantined { item, failure })
-        }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct Mailbox {
     pub(crate) emails: Vec<String>,
     /// Those that lie in the folder `old`; all others are in the inbox.
     pub(crate) filed: BTreeSet<String>,
+    /// The blob id and the bytes of those mails that differ from all others, where these are "B" and
+    /// the id, and the id.
+    pub(crate) contents: BTreeMap<String, (String, String)>,
     /// What has happened to mails, in order; the state is how much.
     pub(crate) log: Vec<(Change, String)>,
     /// Mails that are not found when they are asked for, and so many times yet.
@@ -56,6 +59,7 @@ impl Mailbox {
         Self {
             emails: (0..count).map(|n| format!("M{n}")).collect(),
             filed: BTreeSet::new(),
+            contents: BTreeMap::new(),
             log: Vec::new(),
             unfound: BTreeMap::new(),
             tells_total: true,
@@ -163,10 +167,24 @@ impl Mailbox {
 
     fn bytes(&self, path: &str) -> Vec<u8> {
         let blob = path.strip_prefix("/get/alice/").and_then(|rest| rest.split('/').next());
-        match self.emails.iter().find(|id| Some(format!("B{id}").as_str()) == blob) {
-            Some(id) => plain("200 OK", "Content-Type: application/octet-stream\r\n", id),
+        let mut contents = self.emails.iter().map(|id| self.content(id));
+        match contents.find(|(known, _)| Some(known.as_str()) == blob) {
+            Some((_, bytes)) => {
+                plain("200 OK", "Content-Type: application/octet-stream\r\n", bytes)
+            }
             None => plain("404 Not Found", "Content-Type: text/html\r\n", "<h1>Nothing</h1>"),
         }
+    }
+
+    /// The blob id and the bytes of a mail.
+    fn content(&self, id: &str) -> (String, String) {
+        let content = self.contents.get(id).cloned();
+        content.unwrap_or_else(|| (format!("B{id}"), id.to_owned()))
+    }
+
+    /// Gives a mail another content under its id.
+    pub(crate) fn replace(&mut self, id: &str, blob: &str, bytes: &str) {
+        self.contents.insert(id.to_owned(), (blob.to_owned(), bytes.to_owned()));
     }
 
     fn call(&mut self, request: &Value) -> Value {
@@ -244,8 +262,9 @@ impl Mailbox {
             .map(|id| {
                 let id = id.as_str().unwrap();
                 let folder = if self.filed.contains(id) { "old" } else { "in" };
-                json!({"id": id, "blobId": format!("B{id}"), "threadId": format!("T{id}"),
-                    "size": id.len(), "mailboxIds": {folder: true}, "receivedAt": "2024-05-01T00:00:00Z"})
+                let (blob, bytes) = self.content(id);
+                json!({"id": id, "blobId": blob, "threadId": format!("T{id}"),
+                    "size": bytes.len(), "mailboxIds": {folder: true}, "receivedAt": "2024-05-01T00:00:00Z"})
             })
             .collect();
         json!({"state": self.log.len().to_string(), "list": list, "notFound": not_found})

@@ -520,7 +520,7 @@ impl Stage {
         self.saved_status();
     }
 
-    fn reader(&self) -> Ledger {
+    pub(crate) fn reader(&self) -> Ledger {
         reader(&self.database)
     }
 

@@ -7,6 +7,7 @@
 
 mod circuits;
 mod completeness;
+mod contents;
 mod ears;
 mod life;
 mod pauses;

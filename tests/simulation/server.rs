@@ -10,7 +10,8 @@ use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place,
 };
 use cynosure::source::http::{Attempt, Gate, Outgoing};
-use cynosure::source::{Entry, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
+use cynosure::source::{Entry, Fetched, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
+use sha2::{Digest, Sha256};
 
 use crate::world::SimWorld;
 
@@ -49,6 +50,8 @@ pub(crate) enum Mood {
 pub(crate) struct Mail {
     pub(crate) item: String,
     pub(crate) bytes: Vec<u8>,
+    /// Contents that it had before.
+    pub(crate) replaced: Vec<Vec<u8>>,
     /// Deleted: still in no listing, and 404 when asked for.
     pub(crate) deleted: bool,
     /// Always 500.
@@ -59,6 +62,20 @@ pub(crate) struct Mail {
     pub(crate) asked: u32,
     /// How often its bytes were given out in full.
     pub(crate) served: u32,
+}
+
+impl Mail {
+    /// The id of its content.
+    fn blob(&self) -> BlobId {
+        let hash = Sha256::digest(&self.bytes);
+        BlobId::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    /// Puts another content in the place of the present one.
+    pub(crate) fn replace(&mut self, bytes: Vec<u8>) {
+        let replaced = std::mem::replace(&mut self.bytes, bytes);
+        self.replaced.push(replaced);
+    }
 }
 
 /// The truth.
@@ -135,6 +152,7 @@ impl Server {
             let mail = Mail {
                 item: format!("T{thread}"),
                 bytes,
+                replaced: Vec::new(),
                 deleted: false,
                 poison: world.one_in(150),
                 vanished: false,
@@ -158,6 +176,18 @@ impl Server {
             let no = 1 + world.below(self.mail.len() as u64);
             self.mail.entry(no).and_modify(|mail| mail.deleted = true);
         }
+    }
+
+    /// Is restored from a backup: every mail has another content under its old id, one is new, and
+    /// no cursor from before is known any more.
+    pub(crate) fn restore(&mut self, world: &SimWorld) {
+        self.deliver(1, world);
+        for mail in self.mail.values_mut() {
+            let mut bytes = mail.bytes.clone();
+            bytes.extend_from_slice(b", restored");
+            mail.replace(bytes);
+        }
+        self.forget_places();
     }
 
     pub(crate) fn forget_places(&mut self) {
@@ -316,7 +346,7 @@ impl SimSource {
             .map(|(no, mail)| Entry {
                 item: ItemId::new(&*mail.item),
                 document: DocumentId::new(format!("D{no}")),
-                blob: BlobId::new(format!("B{no}")),
+                blob: mail.blob(),
                 size: Some(mail.bytes.len() as u64),
             })
             .collect()
@@ -384,7 +414,7 @@ impl Source for SimSource {
         Ok(Page { entries: self.entries(from, to), missing, total: None, next })
     }
 
-    async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {
+    async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
         let no = number(&wanted.document.as_str()[1..]);
         self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.asked += 1);
         self.informed_request().await?;
@@ -398,11 +428,15 @@ impl Source for SimSource {
         if mail.poison {
             return Err(Failure::new(Cause::Server, "500 from the made-up service"));
         }
+        if mail.blob() != wanted.blob {
+            let size = Some(mail.bytes.len() as u64);
+            return Ok(Fetched::Moved { blob: mail.blob(), size });
+        }
         for chunk in mail.bytes.chunks(64 * 1024) {
             sink.write(chunk).await?;
         }
         self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.served += 1);
-        Ok(mail.bytes.len() as u64)
+        Ok(Fetched::Complete(mail.bytes.len() as u64))
     }
 
     async fn renew(&self) -> Result<Renewal, Failure> {

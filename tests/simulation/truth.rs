@@ -6,59 +6,73 @@ use std::path::Path;
 
 use cynosure::disk::MemoryDisk;
 use cynosure::engine::{DocumentId, ItemId};
-use cynosure::ledger::{DocumentNo, ItemStatus, Reader};
+use cynosure::ledger::{ItemStatus, Reader, StoredFile};
 use rusqlite::Connection;
+use sha2::{Digest, Sha256};
 
 use crate::server::{Mail, Server};
 
-/// Every document that the ledger calls stored is a whole file, and there once.
+/// Every content that the ledger calls stored is a whole file, and there once.
 pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
     let files = disk.files();
     let mut seen = BTreeSet::new();
-    let mut after: Option<DocumentNo> = None;
-    loop {
-        let page = ledger.stored_files(after, 100).unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(last.no);
-        for stored in &page {
-            let path = Path::new("/downloads").join(&stored.folder).join(&stored.file);
-            let bytes = files.get(&path);
-            let bytes = bytes.unwrap_or_else(|| panic!("{} is missing", path.display()));
-            let mail = &server.mail[&number(&stored.document)];
-            assert_eq!(*bytes, mail.bytes, "{} is torn", path.display());
-            assert_eq!(stored.length, mail.bytes.len() as u64);
-            assert!(seen.insert(stored.document.clone()), "{} is there twice", stored.document);
-        }
+    for stored in all_stored(ledger) {
+        let path = Path::new("/downloads").join(&stored.folder).join(&stored.file);
+        let bytes = files.get(&path);
+        let bytes = bytes.unwrap_or_else(|| panic!("{} is missing", path.display()));
+        let mail = &server.mail[&number(&stored.document)];
+        let is_whole = *bytes == mail.bytes || mail.replaced.contains(bytes);
+        assert!(is_whole, "{} is torn", path.display());
+        assert_eq!(stored.length, bytes.len() as u64);
+        let content = (stored.document.clone(), bytes);
+        assert!(seen.insert(content), "{} is there twice", stored.document);
     }
     let recount = ledger.recount().unwrap();
     assert!(recount.agrees(), "the counters are wrong: {recount:?}");
 }
 
-/// Whether the worker has made up for all that went wrong.
-pub(crate) fn all_is_well(ledger: &Reader, server: &RefCell<Server>) -> bool {
-    let is_stored = |(no, mail): (&u64, &Mail)| {
-        let (item, document) = (ItemId::new(&*mail.item), DocumentId::new(format!("D{no}")));
-        mail.deleted || ledger.stored_file(&item, &document).unwrap().is_some()
-    };
-    ledger.tally().unwrap().pending() == 0 && server.borrow().mail.iter().all(is_stored)
+pub(crate) fn all_stored(ledger: &Reader) -> Vec<StoredFile> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = ledger.stored_files(after, 100).unwrap();
+        let Some(last) = page.last() else { return all };
+        after = Some(last.no);
+        all.extend(page);
+    }
 }
 
-/// Once all is well again, everything that the server holds is stored, and the account is even.
+/// Whether the content that the server has of a mail now is the one that is stored.
+fn is_stored(ledger: &Reader, no: u64, mail: &Mail) -> bool {
+    let (item, document) = (ItemId::new(&*mail.item), DocumentId::new(format!("D{no}")));
+    let stored = ledger.stored_file(&item, &document).unwrap();
+    stored.is_some_and(|stored| stored.sha256 == *Sha256::digest(&mail.bytes))
+}
+
+/// Whether the worker has made up for all that went wrong.
+pub(crate) fn all_is_well(ledger: &Reader, server: &RefCell<Server>) -> bool {
+    let server = server.borrow();
+    let mut mails = server.mail.iter();
+    ledger.tally().unwrap().pending() == 0
+        && mails.all(|(no, mail)| mail.deleted || is_stored(ledger, *no, mail))
+}
+
+/// Once all is well again, every content that the server holds is stored, and the account is even.
 pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
     let tally = ledger.tally().unwrap();
     assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
     assert!(ledger.cursor().unwrap().is_some(), "everything would be listed again at each look");
     for (no, mail) in &server.mail {
-        let stored = ledger
-            .stored_file(&ItemId::new(&*mail.item), &DocumentId::new(format!("D{no}")))
-            .unwrap();
         assert!(
-            stored.is_some() || mail.deleted || mail.poison || is_called_gone(ledger, *no),
+            is_stored(ledger, *no, mail)
+                || mail.deleted
+                || mail.poison
+                || is_called_gone(ledger, *no),
             "mail {no} is neither stored nor deleted nor poison, nor called gone"
         );
         // A fetch is repeated only where its result was lost.
+        let contents = 1 + mail.replaced.len() as u64;
         assert!(
-            u64::from(mail.served) <= 1 + kills + server.disk_faults,
+            u64::from(mail.served) <= contents + kills + server.disk_faults,
             "mail {no} was fetched {} times in {kills} crashes",
             mail.served
         );

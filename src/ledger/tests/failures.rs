@@ -33,8 +33,8 @@ fn what_stays_forbidden_is_looked_at_less_and_less_until_it_is_stored() {
     assert_eq!(rests, [1, 2, 3, 3]);
     let row = ledger.failure(&ItemId::new("a")).unwrap().unwrap();
     assert_eq!((row.quarantines, row.failed_at.is_some()), (4, true));
-    let document = due(&ledger, Moment(i64::MAX))[0].documents[0].no;
-    ledger.commit(&[stored(document)], recheck, LATER).unwrap();
+    let document = due(&ledger, Moment(i64::MAX)).remove(0).documents.remove(0);
+    ledger.commit(&[stored(&document)], recheck, LATER).unwrap();
     assert_eq!(ledger.failure(&ItemId::new("a")).unwrap().unwrap().quarantines, 0);
 }
 
@@ -70,13 +70,13 @@ fn the_last_reply_is_kept_until_the_item_is_stored() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
-    let (a, b) = (item(&ledger, "a"), wanted(&ledger, "2"));
+    let (a, b) = (item(&ledger, "a"), find(&ledger, "2"));
     let failed = |failure| Outcome::Retry { item: a, attempts: 1, next_at: LATER, failure };
     let busy = Failure::new(Cause::Server, "503");
 
     commit(&mut ledger, &[failed(busy.clone().replied(reply("first")))]);
     commit(&mut ledger, &[failed(busy.replied(reply("second\0")))]);
-    commit(&mut ledger, &[failed(Failure::new(Cause::Connection, "broken")), stored(b)]);
+    commit(&mut ledger, &[failed(Failure::new(Cause::Connection, "broken")), stored(&b)]);
 
     let kept = |ledger: &Ledger| {
         ledger.failure(&ItemId::new("a")).unwrap().unwrap().replied.map(|replied| replied.reply)

@@ -17,6 +17,7 @@ use crate::engine::{
 mod failures;
 mod missing;
 mod upgrade;
+mod versions;
 
 const NOW: Moment = Moment(1_772_874_303_456);
 const LATER: Moment = Moment(NOW.0 + 86_400_000);
@@ -40,16 +41,18 @@ fn begin(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Moment) {
     ledger.set_folder("folder").unwrap();
 }
 
-/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or what stands behind a `=`.
+/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or what stands behind a `=`. Its size
+/// is 4, or what stands behind a `:`, where nothing is none.
 fn listed(names: &[&str]) -> Vec<Listed> {
     let parse = |name: &&str| {
         let (item, document) = name.split_once('/').unwrap();
+        let (document, size) = document.split_once(':').unwrap_or((document, "4"));
         let (document, blob) = document.split_once('=').unwrap_or((document, document));
         Listed {
             item: ItemId::new(item),
             document: DocumentId::new(document),
             blob: BlobId::new(blob),
-            size: Some(4),
+            size: size.parse().ok(),
         }
     };
     names.iter().map(parse).collect()
@@ -76,18 +79,39 @@ fn names(work: &[Work]) -> Vec<String> {
     names.collect()
 }
 
-fn wanted(ledger: &Ledger, document: &str) -> DocumentNo {
+fn find(ledger: &Ledger, document: &str) -> WantedDocument {
     let work = due(ledger, LATER);
-    let all = work.iter().flat_map(|work| &work.documents);
-    all.into_iter().find(|wanted| wanted.id.as_str() == document).unwrap().no
+    let mut all = work.into_iter().flat_map(|work| work.documents);
+    all.find(|wanted| wanted.id.as_str() == document).unwrap()
+}
+
+fn wanted(ledger: &Ledger, document: &str) -> DocumentNo {
+    find(ledger, document).no
 }
 
 fn item(ledger: &Ledger, id: &str) -> ItemNo {
     due(ledger, LATER).iter().find(|work| work.item.as_str() == id).unwrap().no
 }
 
-fn stored(document: DocumentNo) -> Outcome {
-    Outcome::Stored { document, file: format!("t/{}.eml", document.0), length: 4, sha256: [7; 32] }
+fn stored(wanted: &WantedDocument) -> Outcome {
+    stored_as(wanted, &format!("t/{}.eml", wanted.no.0))
+}
+
+fn stored_as(wanted: &WantedDocument, file: &str) -> Outcome {
+    Outcome::Stored {
+        document: wanted.no,
+        listed: wanted.blob.clone(),
+        blob: wanted.blob.clone(),
+        size: wanted.size,
+        file: file.to_owned(),
+        length: wanted.size.unwrap_or(4),
+        sha256: [7; 32],
+    }
+}
+
+fn gone(ledger: &Ledger, document: &str) -> Outcome {
+    let wanted = find(ledger, document);
+    Outcome::Gone { document: wanted.no, listed: wanted.blob }
 }
 
 fn commit(ledger: &mut Ledger, outcomes: &[Outcome]) {
@@ -96,7 +120,7 @@ fn commit(ledger: &mut Ledger, outcomes: &[Outcome]) {
 }
 
 fn store(ledger: &mut Ledger, documents: &[&str]) {
-    let outcomes: Vec<_> = documents.iter().map(|id| stored(wanted(ledger, id))).collect();
+    let outcomes: Vec<_> = documents.iter().map(|id| stored(&find(ledger, id))).collect();
     commit(ledger, &outcomes);
 }
 
@@ -196,9 +220,7 @@ fn bytes_that_are_here_under_another_id_are_not_fetched_again() {
 fn an_item_is_gone_when_all_of_it_is_and_stored_when_some_of_it_is() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2", "b/3"]);
-    let gone = |ledger: &Ledger, id| Outcome::Gone { document: wanted(ledger, id) };
-
-    let outcomes = [gone(&ledger, "1"), gone(&ledger, "2"), stored(wanted(&ledger, "3"))];
+    let outcomes = [gone(&ledger, "1"), gone(&ledger, "2"), stored(&find(&ledger, "3"))];
     commit(&mut ledger, &outcomes);
     commit(&mut ledger, &outcomes);
 
@@ -212,7 +234,7 @@ fn an_item_is_gone_when_all_of_it_is_and_stored_when_some_of_it_is() {
 fn what_was_gone_is_wanted_again_when_a_later_session_lists_it() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1"]);
-    let outcome = Outcome::Gone { document: wanted(&ledger, "1") };
+    let outcome = gone(&ledger, "1");
     commit(&mut ledger, &[outcome]);
     assert_eq!(record(&mut ledger, &["a/1"]), PageOutcome::default(), "the answer stands");
     end_listing(&mut ledger);
@@ -284,8 +306,8 @@ fn quarantine_and_what_is_gone_are_asked_for_again() {
     end_listing(&mut ledger);
     let failure = Failure::new(Cause::Timeout, "too slow");
     let given_up = Outcome::Quarantined { item: item(&ledger, "a"), failure };
-    let gone = Outcome::Gone { document: wanted(&ledger, "2") };
-    let kept = stored(wanted(&ledger, "3"));
+    let gone = gone(&ledger, "2");
+    let kept = stored(&find(&ledger, "3"));
     commit(&mut ledger, &[given_up, gone, kept]);
     assert_eq!(tally(&ledger), [3, 1, 1, 1]);
     ledger.finish(&SessionId::new("session_1"), NOW).unwrap();

@@ -6,14 +6,14 @@ use crate::engine::{Cause, Failure};
 use crate::source::http::{Ask, Wants};
 use crate::source::jmap::session::Session;
 use crate::source::jmap::{Jmap, mail};
-use crate::source::{Sink, Wanted};
+use crate::source::{Fetched, Sink, Wanted};
 
-/// Brings a mail into `sink`.
+/// Brings a mail into `sink`, or tells under which other blob it is.
 pub(super) async fn fetch(
     jmap: &Jmap,
     document: &Wanted,
     sink: &mut impl Sink,
-) -> Result<u64, Failure> {
+) -> Result<Fetched, Failure> {
     // The semaphore is never closed, and no permit would be no harm.
     let _permit = jmap.downloads.acquire().await.ok();
     let session = jmap.session().await.map_err(not_of_the_mail)?;
@@ -23,30 +23,30 @@ pub(super) async fn fetch(
 
     match jmap.client.document(&ask, document.size, sink).await {
         Err(failure) if failure.cause == Cause::NotFound => {
-            Err(missing(jmap, &session, document, failure).await)
+            moved(jmap, &session, document, failure).await
         }
-        result => result,
+        result => result.map(Fetched::Complete),
     }
 }
 
-/// Says whether a mail without bytes was deleted, or whether something else moved: after
-/// that a 404 for every mail would be a whole mailbox written off as gone.
-async fn missing(
+/// Tells a mail whose blob changed from one that was deleted, and both from downloads that are
+/// all refused: a 404 for every mail would write a whole mailbox off as gone.
+async fn moved(
     jmap: &Jmap,
     session: &Arc<Session>,
     document: &Wanted,
     failure: Failure,
-) -> Failure {
+) -> Result<Fetched, Failure> {
     let id = document.document.as_str().to_owned();
-    match mail::emails(jmap, session, &[id], mail::LISTED).await {
-        Ok(emails) if emails.is_empty() => failure,
-        Ok(_there) => {
-            jmap.forget(session, None).await;
-            let why = format!("{}, but the mail itself is there", failure.detail);
-            Failure { reply: failure.reply, ..Failure::new(Cause::Server, why) }
-        }
-        Err(unsure) => not_of_the_mail(unsure),
+    let mut emails =
+        mail::emails(jmap, session, &[id], mail::LISTED).await.map_err(not_of_the_mail)?;
+    let Some(entry) = emails.pop().map(mail::Email::into_entry) else { return Err(failure) };
+    if entry.blob != document.blob {
+        return Ok(Fetched::Moved { blob: entry.blob, size: entry.size });
     }
+    jmap.forget(session, None).await;
+    let why = format!("{}, but the mail itself is there", failure.detail);
+    Err(Failure { reply: failure.reply, ..Failure::new(Cause::Server, why) })
 }
 
 /// Keeps a refusal of the service as a whole from being read as one of this mail.

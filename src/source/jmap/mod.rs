@@ -29,7 +29,7 @@ use self::session::Session;
 use crate::engine::{AccountId, Cursor, ErrorRule, Failure, Moment, Place};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
-use crate::source::{Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
+use crate::source::{Fetched, Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
 
 /// How one account is reached, and what of it is wanted.
 #[derive(Clone, Debug)]
@@ -174,7 +174,7 @@ impl Source for Jmap {
         }
     }
 
-    async fn fetch(&self, document: &Wanted, sink: &mut impl Sink) -> Result<u64, Failure> {
+    async fn fetch(&self, document: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
         download::fetch(self, document, sink).await
     }
 

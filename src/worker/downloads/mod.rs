@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemId, ItemPolicy, ItemStep, Moment,
-    Recheck, Scope, Verdict,
+    BlobId, Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemId, ItemPolicy, ItemStep,
+    Moment, Recheck, Scope, Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
 use crate::source::{Meter, Wanted};
@@ -27,6 +27,8 @@ pub(super) struct Errand {
     pub item: ItemNo,
     pub item_id: ItemId,
     pub no: DocumentNo,
+    /// The blob by which the ledger knew it when it was taken.
+    pub listed: BlobId,
     pub wanted: Wanted,
     /// When it was taken to be fetched.
     pub asked_at: Moment,
@@ -208,6 +210,7 @@ impl Downloads {
                 item: work.no,
                 item_id: work.item.clone(),
                 no: document.no,
+                listed: document.blob.clone(),
                 wanted: Wanted { document: document.id, blob: document.blob, size: document.size },
                 asked_at: now,
             }));
@@ -227,20 +230,19 @@ impl Downloads {
         match answer {
             Ok(draft) => {
                 self.succeeded(now);
-                let (item_id, document_id) = (errand.item_id, errand.wanted.document);
-                let stored = Outcome::Stored { document, item_id, document_id, draft };
-                self.group.push(stored, now);
+                let Errand { item_id, listed, wanted, .. } = errand;
+                self.group.push(Outcome::Stored { document, item_id, listed, wanted, draft }, now);
                 self.close(item, Flaw::None, now);
                 None
             }
-            Err(failure) => self.failed(item, document, failure, now, draw),
+            Err(failure) => self.failed(item, (document, errand.listed), failure, now, draw),
         }
     }
 
     fn failed(
         &mut self,
         item: ItemNo,
-        document: DocumentNo,
+        (document, listed): (DocumentNo, BlobId),
         failure: Failure,
         now: Moment,
         draw: Draw,
@@ -251,7 +253,7 @@ impl Downloads {
         match self.policies.item.after(&failure, attempts, now, draw) {
             ItemStep::Gone => {
                 self.flush_withheld(now);
-                self.group.push(Outcome::Gone { document }, now);
+                self.group.push(Outcome::Gone { document, listed }, now);
                 self.close(item, Flaw::None, now);
             }
             ItemStep::Unharmed => self.abandon(item, now),

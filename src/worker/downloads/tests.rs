@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{BlobId, DocumentId, LedgerId};
+use crate::engine::{DocumentId, LedgerId};
 use crate::ledger::WantedDocument;
 
 const NOW: Moment = Moment(1_000_000);
@@ -34,7 +34,7 @@ impl Scene {
         let marker = Marker::new(disk, Path::new("/downloads"), "work");
         marker.prepare().unwrap();
         let owner = Owner::new(&LedgerId::new("a"), None, "work");
-        let (archive, _) = Archive::open(marker, owner, |_, _| Ok(None)).unwrap();
+        let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
         let mut downloads = Downloads::new(Policies { item, bridge }, Meter::default());
         assert_eq!(downloads.wants_more(NOW), Some(BTreeSet::new()));
         Self { downloads, archive }

@@ -175,6 +175,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             stored = tally.stored,
             gone = tally.gone,
             quarantined = tally.quarantined,
+            versions = tally.versions,
+            copies = tally.copies,
             "execution completed"
         );
         if self.mode != Mode::Keep {

@@ -3,6 +3,7 @@
 mod alerting;
 mod archives;
 mod breaking;
+mod contents;
 mod doctor;
 mod explain;
 mod figures;

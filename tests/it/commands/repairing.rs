@@ -44,7 +44,7 @@ fn fill(path: &Path) {
             item: broken.no,
             failure: Failure::new(Cause::Server, "500 from mail.example.com: \"\u{202e}oops\""),
         },
-        Outcome::Gone { document: gone.documents[0].no },
+        Outcome::Gone { document: gone.documents[0].no, listed: BlobId::new("gone") },
         Outcome::Retry {
             item: waiting.no,
             attempts: 2,

@@ -3,6 +3,7 @@
 mod account;
 mod changes;
 mod completeness;
+mod contents;
 mod listing;
 mod service;
 

@@ -1,0 +1,40 @@
+//! Mails whose blob id changes after they were listed.
+
+use cynosure::engine::{BlobId, Cause};
+use cynosure::source::{Fetched, Source as _, Wanted};
+
+use super::wanted;
+use crate::hostile::plain;
+use crate::http::Kept;
+use crate::mailbox::Mailbox;
+
+/// FAULTS 48.
+#[tokio::test]
+async fn a_mail_under_another_blob_is_named_with_it() {
+    let served = Mailbox::of(3).serve().await;
+    let source = served.source();
+    served.change(|mailbox| mailbox.replace("M1", "other", "another content"));
+    let mut sink = Kept::default();
+
+    let moved = source.fetch(&wanted("M1"), &mut sink).await.unwrap();
+
+    let (blob, size) = (BlobId::new("other"), Some(15));
+    assert_eq!(moved, Fetched::Moved { blob: blob.clone(), size });
+    let now = Wanted { blob, size, ..wanted("M1") };
+    assert_eq!(source.fetch(&now, &mut sink).await.unwrap(), Fetched::Complete(15));
+    assert_eq!(sink.bytes, b"another content");
+    let sessions = served.server.asked();
+    let sessions = sessions.iter().filter(|asked| asked.path() == "/jmap/session").count();
+    assert_eq!(sessions, 1, "a blob that changed says nothing of the service");
+}
+
+/// FAULTS 48: under the same blob it is a failure, and no other blob is looked for.
+#[tokio::test]
+async fn a_mail_that_is_refused_under_its_blob_is_a_failure() {
+    let served = Mailbox::of(3).serve().await;
+    served.change(|mailbox| mailbox.instead = Some(("/get/", plain("404 None", "", ""))));
+
+    let fetched = served.source().fetch(&wanted("M1"), &mut Kept::default()).await;
+
+    assert_eq!(fetched.unwrap_err().cause, Cause::Server);
+}
