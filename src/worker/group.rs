@@ -16,6 +16,7 @@ const SPILLED_SHARE: usize = GROUP_BYTES_MAX / 32;
 
 /// What became of a document or an item, to be made durable.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum Outcome {
     Stored {
         document: DocumentNo,
