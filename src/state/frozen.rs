@@ -15,7 +15,7 @@ mod fixture;
 
 use self::fixture::assert_kept;
 
-const EXECUTION_STATE_ADDED: &[&str] = &["incomplete_listings_in_a_row"];
+const EXECUTION_STATE_ADDED: &[&str] = &["copies", "incomplete_listings_in_a_row", "versions"];
 const FIGURES_ADDED: &[&str] = &[];
 const BREAKERS_ADDED: &[&str] = &[];
 const QUOTA_ADDED: &[&str] = &[];
