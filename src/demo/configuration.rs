@@ -32,7 +32,7 @@ dir = {dir}
 
 [restart]
 retry_delay_base = "1s"
-max_retry_delay = "10s"
+max_retry_delay = "3s"
 restart_delay_auth = "10s"
 restart_delay_errors = "3s"
 rate_limit_duration = "2s"
@@ -46,15 +46,18 @@ source_down = "3s"
 unknown = "1s"
 
 [request]
+attempts = 2
 max_delay = "2s"
+concurrency = 4
 
 [item]
 retry_delay = "1s"
 max_retry_delay = "5s"
 
 [breaker]
+failure_threshold = 3
 recovery_timeout = "2s"
-max_recovery_timeout = "10s"
+max_recovery_timeout = "3s"
 "#,
         address = demo.addr(),
         dir = quoted(archive),

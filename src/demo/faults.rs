@@ -1,6 +1,6 @@
 //! What goes wrong, and when: by how many messages were served, so that every run meets all of it.
 //!
-//! Three lists, each in the order of progress. A *closure* refuses every request for some seconds; the
+//! Three lists, each in the order of progress. A *closure* refuses every request for some seconds, or so many of them; the
 //! token *expires* once; a *mishap* befalls one download. Nothing here waits or reads the time.
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ pub enum Faults {
     None,
     /// What a good service does on an ordinary day.
     Some,
-    /// Everything, within a minute and a half.
+    /// Everything, within three quarters of a minute.
     Storm,
 }
 
@@ -52,13 +52,13 @@ pub(super) enum Mishap {
     Cut,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Closure {
     /// 429 with the seconds that remain.
     Announced(Duration),
     /// 429 that says nothing.
     Unannounced(Duration),
-    /// 503 and dropped connections in turn.
+    /// 503 and dropped connections in turn, until so many requests in a row were refused.
     Outage,
 }
 
@@ -66,6 +66,7 @@ enum Closure {
 struct Closed {
     by: Closure,
     until: Instant,
+    /// Requests refused while no answer was under way.
     refused: u32,
 }
 
@@ -84,9 +85,10 @@ pub(super) struct Plan {
     ordered: u32,
 }
 
-const OUTAGE: Duration = Duration::from_secs(3);
-/// Requests an outage refuses at least: more than any breaker needs to open.
-const OUTAGE_REFUSALS_MIN: u32 = 8;
+/// Requests that an outage refuses: however they are spread, with the configuration that comes with the
+/// mailbox they open the breaker. Before three downloads have failed, two may have used their two attempts
+/// and four more be in their second, which are eight; two more are for a success that is late.
+const OUTAGE_REFUSALS: u32 = 10;
 const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: None };
 const LATE_MIN_MS: u64 = 100;
 const LATE_MAX_MS: u64 = 800;
@@ -123,23 +125,24 @@ impl Plan {
 
     fn lay_out_storm(&mut self, seed: u64, messages: u32) {
         let at = |percent| percent_of(messages, percent);
+        // Throttles come late: a client that learns from them is slow from then on.
         self.closures.extend([
-            (at(10), Closure::Announced(Duration::from_secs(2))),
-            (at(25), Closure::Announced(Duration::from_secs(6))),
-            (at(35), Closure::Unannounced(Duration::from_secs(1))),
-            (at(60), Closure::Outage),
+            (at(20), Closure::Outage),
+            (at(72), Closure::Announced(Duration::from_secs(2))),
+            (at(80), Closure::Announced(Duration::from_secs(6))),
+            (at(87), Closure::Unannounced(Duration::from_secs(1))),
         ]);
         self.expiry = Some(at(45));
         self.mishaps.extend([
             (at(5), Mishap::Vanish),
-            (at(18), Mishap::Refused(Refusal::Html)),
+            (at(12), Mishap::Refused(Refusal::Html)),
             (at(50), Mishap::Vanish),
             (
-                at(55),
+                at(76),
                 Mishap::Refused(Refusal::Unavailable { retry_after: Some(Duration::from_secs(1)) }),
             ),
-            (at(75), Mishap::Refused(Refusal::Html)),
-            (at(80), Mishap::Vanish),
+            (at(65), Mishap::Refused(Refusal::Html)),
+            (at(70), Mishap::Vanish),
         ]);
         self.api_refusals.extend([(2, UNAVAILABLE), (5, Refusal::Drop)]);
         self.spread_mishaps(seed, messages, (messages / 24).clamp(1, 50));
@@ -174,8 +177,9 @@ impl Plan {
         self.ordered = refusals;
     }
 
-    /// Tells whether the service is closed to this request, whoever asks for what.
-    pub(super) fn refuse(&mut self, served: u32, now: Instant) -> Option<Refusal> {
+    /// Tells whether the service is closed to this request, whoever asks for what, while so many
+    /// `answers` to others are under way.
+    pub(super) fn refuse(&mut self, served: u32, answers: u32, now: Instant) -> Option<Refusal> {
         if let Some(left) = self.ordered.checked_sub(1) {
             self.ordered = left;
             return Some(UNAVAILABLE);
@@ -190,7 +194,8 @@ impl Plan {
             self.closed = None;
             return None;
         }
-        closed.refused += 1;
+        // A success that comes in between breaks a row of failures.
+        closed.refused += u32::from(answers == 0 || closed.by != Closure::Outage);
         Some(match closed.by {
             Closure::Announced(_) => {
                 let left = closed.until.saturating_duration_since(now);
@@ -237,14 +242,14 @@ impl Closure {
     fn length(self) -> Duration {
         match self {
             Self::Announced(length) | Self::Unannounced(length) => length,
-            Self::Outage => OUTAGE,
+            Self::Outage => Duration::ZERO,
         }
     }
 
     fn refusals_min(self) -> u32 {
         match self {
             Self::Announced(_) | Self::Unannounced(_) => 1,
-            Self::Outage => OUTAGE_REFUSALS_MIN,
+            Self::Outage => OUTAGE_REFUSALS,
         }
     }
 }
@@ -291,7 +296,7 @@ mod tests {
             if plan.expires(served) {
                 *seen.entry("expiry").or_default() += 1;
             }
-            let mishap = match plan.refuse(served, now) {
+            let mishap = match plan.refuse(served, 0, now) {
                 Some(refusal) => Some(Mishap::Refused(refusal)),
                 None => plan.befall_download(MessageNo(message), served, message % 2 == 0),
             };
@@ -316,7 +321,7 @@ mod tests {
             let seen = weather(Faults::Storm, messages);
             assert_eq!(seen.len(), 12, "{messages}: {seen:?}");
             assert_eq!((seen["expiry"], seen["html"], seen["vanish"]), (1, 2, 3));
-            assert!(OUTAGE_REFUSALS_MIN * 2 / 3 < seen["503"]);
+            assert!(OUTAGE_REFUSALS * 2 / 3 < seen["503"]);
         }
     }
 
@@ -341,7 +346,8 @@ mod tests {
     fn the_announced_time_shrinks_as_it_passes_and_then_the_service_is_open() {
         let start = Instant::now();
         let mut plan = Plan::new(Faults::Storm, 0, 100);
-        let mut after = |seconds| match plan.refuse(10, start + Duration::from_secs(seconds)) {
+        plan.closures.retain(|(_, closure)| *closure != Closure::Outage);
+        let mut after = |seconds| match plan.refuse(72, 0, start + Duration::from_secs(seconds)) {
             Some(Refusal::TooMany { retry_after }) => retry_after.map(|wait| wait.as_secs()),
             _ => None,
         };
@@ -350,14 +356,13 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_lasts_three_seconds_and_eight_requests() {
-        let start = Instant::now();
+    fn an_outage_ends_by_its_refusals_whatever_the_time() {
+        let now = Instant::now();
         let mut plan = Plan::new(Faults::Storm, 0, 100);
-        plan.closures.retain(|(_, closure)| matches!(closure, Closure::Outage));
 
-        let early = (0..5).filter(|_| plan.refuse(60, start).is_some()).count();
-        let late = (0..5).filter(|_| plan.refuse(60, start + OUTAGE).is_some()).count();
+        let busy = (0..50).filter(|_| plan.refuse(20, 1, now).is_some()).count();
+        let refused = (0..50).filter(|_| plan.refuse(20, 0, now).is_some()).count();
 
-        assert_eq!((early, late), (5, 3));
+        assert_eq!((busy, refused), (50, 10), "what is under way may still succeed");
     }
 }

@@ -42,7 +42,8 @@ impl Traffic {
             Endpoint::Download { .. } => self.counters.download_requests += 1,
             Endpoint::Discovery | Endpoint::Nothing => {}
         }
-        let refusal = self.plan.refuse(self.counters.messages_served, now);
+        let Counters { messages_served, in_flight, .. } = self.counters;
+        let refusal = self.plan.refuse(messages_served, in_flight, now);
         refusal.inspect(|refusal| self.count_refusal(*refusal))
     }
 

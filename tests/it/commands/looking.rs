@@ -1,5 +1,7 @@
 //! `status`, `history` and `failures` on what `demo` left.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::commands::home::Home;
@@ -29,6 +31,26 @@ fn the_history_tells_each_state_with_its_reason() {
     TIME | FROM | TO | WHY
     TIME | downloading | completed | every listed item is settled (SESSION)
     ");
+}
+
+#[test]
+fn a_storm_passes_every_state_and_completes() {
+    let home = Home::empty();
+
+    let dir = home.path("").display().to_string();
+    let ran = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
+
+    assert_eq!(ran.code, Some(3), "one message always fails: {ran:?}");
+    let passed: BTreeSet<String> = home
+        .cynosure(&["history", "--json"])
+        .json_lines()
+        .iter()
+        .map(|step| step["to"].as_str().unwrap().to_owned())
+        .collect();
+    for state in ["collecting", "downloading", "rate_limited", "error", "auth_failed", "completed"]
+    {
+        assert!(passed.contains(state), "{state} is not in {passed:?}");
+    }
 }
 
 #[test]
