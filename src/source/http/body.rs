@@ -10,7 +10,8 @@ use url::Url;
 
 use crate::engine::{Cause, Failure};
 use crate::source::Sink;
-use crate::source::http::{Limits, host, transport};
+use crate::source::http::arrays::ArrayCutter;
+use crate::source::http::{Limits, Room, host, transport};
 
 /// The time that one attempt has spent waiting for the server, and the bytes it got for it.
 ///
@@ -90,21 +91,38 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// Reads an answer into memory.
+/// Reads an answer into memory, as far as there is `room`, and returns the bytes received beside it.
 ///
 /// An answer whose end only the end of the connection tells is let through:
 /// JSON that was cut short does not parse.
-pub(super) async fn collect(mut response: Response, pace: &mut Pace<'_>) -> Result<Bytes, Failure> {
+pub(super) async fn collect(
+    mut response: Response,
+    room: Option<Room>,
+    pace: &mut Pace<'_>,
+) -> Result<(Bytes, u64), Failure> {
+    let too_large = |host: &str, max: u64, what: &str| {
+        Failure::new(Cause::TooLarge, format!("{host} answers with more than {max} bytes{what}"))
+    };
     let max = pace.limits.max_answer;
-    let mut body = BytesMut::new();
+    let mut cutter = room.map(ArrayCutter::new);
+    let (mut body, mut received) = (BytesMut::new(), 0_u64);
     while let Some(chunk) = pace.chunk(&mut response).await? {
-        if max < length_of(body.len()).saturating_add(length(&chunk)) {
-            let why = format!("{} answers with more than {max} bytes", host(response.url()));
-            return Err(Failure::new(Cause::TooLarge, why));
+        received = received.saturating_add(length(&chunk));
+        if max < received {
+            return Err(too_large(host(response.url()), max, ""));
         }
-        body.extend_from_slice(&chunk);
+        match &mut cutter {
+            Some(cutter) => cutter.keep(&chunk, &mut body),
+            None => body.extend_from_slice(&chunk),
+        }
+        if let Some(Room { elements, bytes }) = room
+            && bytes < length_of(body.len())
+        {
+            let what = format!(" about {elements} entries");
+            return Err(too_large(host(response.url()), bytes, &what));
+        }
     }
-    Ok(body.freeze())
+    Ok((body.freeze(), received))
 }
 
 /// Pours a document into `sink` and returns its length.

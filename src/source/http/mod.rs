@@ -4,6 +4,7 @@
 //! again quickly, and hands out either what was asked for, complete, or a
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
+mod arrays;
 mod body;
 mod gate;
 mod line;
@@ -26,6 +27,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
+pub use self::arrays::Room;
 pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
 pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
@@ -175,15 +177,26 @@ impl Client {
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
     pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
+        self.answer_within(ask, None).await
+    }
+
+    /// Asks for JSON of which no more than the `room` is held, however much comes.
+    ///
+    /// # Errors
+    /// The same; [`Cause::TooLarge`] where the room does not suffice.
+    pub async fn answer_within(
+        &self,
+        ask: &Ask<'_>,
+        room: Option<Room>,
+    ) -> Result<Answered, Refusal> {
         self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
             let Opened { response, passage, latency } = self.open(ask, attempt, &mut pace).await?;
             let (url, headers) = (response.url().clone(), response.headers().clone());
-            let collected = body::collect(response, &mut pace).await;
-            let bytes = collected.as_ref().map(|body| u64::try_from(body.len()).unwrap_or(0));
-            self.line.ended(latency, bytes);
+            let collected = body::collect(response, room, &mut pace).await;
+            self.line.ended(latency, collected.as_ref().map(|(_, received)| *received));
             match collected {
-                Ok(body) => Ok(Answered { url, body, headers, passage }),
+                Ok((body, _)) => Ok(Answered { url, body, headers, passage }),
                 Err(failure) => Err(cut_short(passage, failure).into()),
             }
         })

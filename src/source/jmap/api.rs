@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure, Secrets};
-use crate::source::http::{Ask, Refusal, Wants};
+use crate::source::http::{Ask, Refusal, Room, Wants};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::session::Session;
 
@@ -52,12 +52,47 @@ struct Problem {
     limit: Option<String>,
 }
 
+/// Bytes of a reply that are not about single objects, rounded up; a few absurd ids fit in as well.
+const REPLY_FRAME_BYTES: u64 = 1 << 20;
+
+/// Bytes of an id in a reply: four times the longest that is allowed (RFC 8620 §1.2).
+const ID_BYTES_MAX: u64 = 1 << 10;
+
+/// Bytes of an object of which only the properties of a listing were asked for.
+const OBJECT_BYTES_MAX: u64 = 8 << 10;
+
+/// The room for a reply that names so many ids; a server that names more is not asked for less.
+pub(super) fn room_for_ids(count: usize) -> Room {
+    room(count, ID_BYTES_MAX)
+}
+
+/// The room for a reply of so many objects.
+pub(super) fn room_for_objects(count: usize) -> Room {
+    room(count, OBJECT_BYTES_MAX)
+}
+
+fn room(elements: usize, element_bytes: u64) -> Room {
+    let bytes = u64::try_from(elements).unwrap_or(u64::MAX).saturating_mul(element_bytes);
+    Room { elements, bytes: bytes.saturating_add(REPLY_FRAME_BYTES) }
+}
+
 /// Calls one method in a request of its own.
 pub(super) async fn call<T: DeserializeOwned>(
     jmap: &Jmap,
     session: &Arc<Session>,
     method: &str,
+    arguments: Value,
+) -> Result<T, Refused> {
+    call_within(jmap, session, method, arguments, None).await
+}
+
+/// Calls one method in a request of its own, and holds no more of the reply than there is `room` for.
+pub(super) async fn call_within<T: DeserializeOwned>(
+    jmap: &Jmap,
+    session: &Arc<Session>,
+    method: &str,
     mut arguments: Value,
+    room: Option<Room>,
 ) -> Result<T, Refused> {
     arguments["accountId"] = json!(session.account.as_str());
     let request = json!({
@@ -70,7 +105,7 @@ pub(super) async fn call<T: DeserializeOwned>(
 
     // The semaphore is never closed, and no permit would be no harm.
     let permit = session.requests.acquire().await.ok();
-    let answered = jmap.client.answer(&ask).await;
+    let answered = jmap.client.answer_within(&ask, room).await;
     drop(permit);
 
     let result = match answered {

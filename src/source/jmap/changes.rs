@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::engine::{Cause, Cursor, Failure, Place};
 use crate::source::jmap::Jmap;
-use crate::source::jmap::api::{Refused, call};
+use crate::source::jmap::api::{Refused, call_within, room_for_ids};
 use crate::source::jmap::filter::{self, Filter};
 use crate::source::jmap::mail::{self, Email};
 use crate::source::jmap::missing::{Asking, Missing};
@@ -20,6 +20,10 @@ use crate::source::{News, Next, Page};
 
 /// How many changes a look asks for. Enough to see past a few read marks; more are listed.
 const LOOK_CHANGES: u32 = 50;
+
+/// Ids in one list of a reply beyond which a server does not keep to `maxChanges`: twenty times what it is asked
+/// for at most. They cannot be cut, as the new state is behind all of them.
+const CHANGES_MAX: usize = 10_000;
 
 /// How far a listing of changes has come.
 #[derive(Debug, Deserialize, Serialize)]
@@ -97,15 +101,30 @@ pub(super) async fn changes(
     max: u32,
 ) -> Result<Changes, Failure> {
     let arguments = json!({"sinceState": since, "maxChanges": max});
-    call(jmap, session, "Email/changes", arguments).await.map_err(|refused: Refused| {
+    let room = Some(room_for_ids(CHANGES_MAX));
+    let changes = call_within(jmap, session, "Email/changes", arguments, room).await;
+    let changes: Changes = changes.map_err(|refused: Refused| {
         // A cursor that the server cannot even read: one garbled by an upgrade, or of another server.
         let is_unreadable = matches!(refused.word.as_str(), "invalidArguments" | "notRequest");
         let cause = if is_unreadable { Cause::CursorExpired } else { refused.failure.cause };
         Failure { cause, ..refused.failure }
-    })
+    })?;
+    if changes.is_cut() {
+        // A listing of everything goes page by page.
+        let why =
+            format!("the server names {CHANGES_MAX} changes or more where {max} were asked for");
+        return Err(Failure::new(Cause::CursorExpired, why));
+    }
+    Ok(changes)
 }
 
 impl Changes {
+    /// Whether a list is as long as any that is kept: there may have been more.
+    fn is_cut(&self) -> bool {
+        let lists = [Some(&self.created), self.updated.as_ref(), self.destroyed.as_ref()];
+        lists.into_iter().flatten().any(|ids| CHANGES_MAX <= ids.len())
+    }
+
     /// The mails that may be new to us. One moved into a wanted mailbox counts as
     /// updated; one that we have already is recognised by the ledger.
     fn candidates(&self, filter: &Filter) -> Vec<String> {

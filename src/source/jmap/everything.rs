@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure, Place};
 use crate::source::jmap::Jmap;
-use crate::source::jmap::api::{Refused, call};
+use crate::source::jmap::api::{Refused, call_within, room_for_ids};
 use crate::source::jmap::filter::{self, Filter};
 use crate::source::jmap::mail::{self, Email};
 use crate::source::jmap::missing::{Asking, Missing};
@@ -271,7 +271,9 @@ impl Query<'_> {
         if let Some(condition) = self.filter.condition() {
             arguments["filter"] = condition;
         }
-        call(self.jmap, self.session, "Email/query", arguments).await
+        // What a server names beyond the limit is behind the last id that is kept, as if it had kept to it.
+        let room = room_for_ids(usize::try_from(self.page_size()).unwrap_or(usize::MAX));
+        call_within(self.jmap, self.session, "Email/query", arguments, Some(room)).await
     }
 
     fn page_size(&self) -> u32 {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId};
 use crate::source::Entry;
 use crate::source::jmap::Jmap;
-use crate::source::jmap::api::{Refused, call};
+use crate::source::jmap::api::{Refused, call, call_within, room_for_objects};
 use crate::source::jmap::session::Session;
 
 /// What of a request is not ids, in bytes, rounded up.
@@ -95,7 +95,7 @@ pub(super) async fn find(
                 found.missing.append(&mut some.missing);
                 found.state = some.state;
             }
-            Err(refused) if TOO_LARGE.contains(&refused.word.as_str()) && 1 < portion.len() => {
+            Err(refused) if refused.is_too_large() && 1 < portion.len() => {
                 let (first, second) = portion.split_at(portion.len() / 2);
                 portions.extend([second, first]);
             }
@@ -112,7 +112,8 @@ async fn get(
     properties: &[&str],
 ) -> Result<Found, Refused> {
     let arguments = json!({"ids": ids, "properties": properties});
-    let got: Got = call(jmap, session, "Email/get", arguments).await?;
+    let room = Some(room_for_objects(ids.len()));
+    let got: Got = call_within(jmap, session, "Email/get", arguments, room).await?;
 
     let there: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
     let not_found: BTreeSet<&String> = got.not_found.iter().flatten().collect();
@@ -126,6 +127,13 @@ async fn get(
     }
     let missing = missing.into_iter().cloned().collect();
     Ok(Found { missing, state: got.state, emails: got.list })
+}
+
+impl Refused {
+    /// Whether fewer ids at once may be answered: so the server says, or its reply found no room.
+    fn is_too_large(&self) -> bool {
+        TOO_LARGE.contains(&self.word.as_str()) || self.failure.cause == Cause::TooLarge
+    }
 }
 
 /// Cuts ids into portions within the limits that the server announces.

@@ -94,3 +94,17 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
     let failure = everything(&served.source_with(options("Sent", None))).await.unwrap_err();
     assert!(failure.detail.contains("Inbox, Inbox/Old"), "{failure}");
 }
+
+/// FAULTS 53: they cannot be cut, and a listing of everything goes page by page.
+#[tokio::test]
+async fn far_more_changes_than_asked_for_are_listed_in_full() {
+    let served = Mailbox { ignores_limits: true, ..Mailbox::of(0) }.serve().await;
+    let source = served.source();
+    let cursor = source.pin().await.unwrap();
+    served.change(|mailbox| (0..10_000).for_each(|n| mailbox.arrive(&format!("N{n}"))));
+
+    let failure = source.page(&Listing::Since(cursor), None).await.unwrap_err();
+
+    assert_eq!(failure.cause, Cause::CursorExpired);
+    assert_eq!(failure.detail, "the server names 10000 changes or more where 4 were asked for");
+}

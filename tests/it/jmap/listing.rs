@@ -23,6 +23,18 @@ async fn everything_is_listed_page_by_page_and_fetched() {
     assert_eq!(fetch(&source, "M7").await.unwrap(), b"M7");
 }
 
+/// FAULTS 53.
+#[tokio::test]
+async fn a_page_is_cut_where_the_server_ignores_its_limit() {
+    let served = Mailbox { ignores_limits: true, ..Mailbox::of(10) }.serve().await;
+    let source = served.source();
+
+    let (first, _) = page(&source, &Listing::Everything, None).await.unwrap();
+
+    assert_eq!(first, names(0, 4));
+    assert_eq!(everything(&source).await.unwrap(), names(0, 10));
+}
+
 #[tokio::test]
 async fn an_empty_mailbox_is_listed_at_once() {
     let served = Mailbox::of(0).serve().await;
