@@ -49,7 +49,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let archive = loaded.settings.archive.dir.clone();
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
-    let ground = Ground { config_file, state_dir, environment, loaded };
+    let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };
     let (chosen, mode) = (Chosen::Named(vec![name]), Mode::UntilDone);
     let exit = match Process::begin() {
         Ok(process) => process.run_all(ground, chosen, mode, recording, &screen),

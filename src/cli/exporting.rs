@@ -255,7 +255,7 @@ mod tests {
         let environment = Environment::default();
         let loaded = config::load(&config_file, &environment).unwrap();
         let state_dir = home.path().join("state");
-        let ground = Ground { config_file, state_dir, environment, loaded };
+        let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };
         let (_followed, following) = watch::channel(Arc::new(ground));
         let (collector, mut posted) = receiver();
         let exporter = started(None).unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::Common;
-use crate::config::{Environment, Loaded, load};
+use crate::config::{Environment, Loaded, Mistakes, load, load_partly};
 use crate::worker::{LEDGER_FILE, LOCK_FILE, STATE_FILE};
 
 /// Where the configuration is looked for, in this order.
@@ -70,6 +70,8 @@ pub(super) struct Ground {
     pub state_dir: PathBuf,
     pub environment: Environment,
     pub loaded: Loaded,
+    /// What is wrong with the configuration, where that is read as far as it can be.
+    pub mistakes: Option<Mistakes>,
 }
 
 impl Ground {
@@ -82,6 +84,18 @@ impl Ground {
         let config_file = config_file(common)?;
         let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
         let state_dir = state_dir(common, &config_file, &environment);
-        Ok(Self { config_file, state_dir, environment, loaded })
+        Ok(Self { config_file, state_dir, environment, loaded, mistakes: None })
+    }
+
+    /// Finds the configuration and reads what can be read of it, for a command that only looks.
+    ///
+    /// # Errors
+    /// A sentence where there is none.
+    pub(super) fn find_partly(common: &Common) -> Result<Self, String> {
+        let environment = Environment::of_process();
+        let config_file = config_file(common)?;
+        let (loaded, mistakes) = load_partly(&config_file, &environment);
+        let state_dir = state_dir(common, &config_file, &environment);
+        Ok(Self { config_file, state_dir, environment, loaded, mistakes })
     }
 }

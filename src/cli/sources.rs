@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub dir: PathBuf,
     /// What the configuration says of it; `None` where it is no longer in it.
     pub settings: Option<config::Source>,
+    /// It may be in the configuration, of which not all can be read.
+    pub is_unclear: bool,
 }
 
 impl Known {
@@ -52,7 +54,8 @@ pub(super) fn all(ground: &Ground) -> Result<Vec<Known>, Trouble> {
     }
     let known = found.into_iter().map(|(name, settings)| {
         let dir = source_dir(&ground.state_dir, name.as_str());
-        Known { name, dir, settings }
+        let is_unclear = settings.is_none() && ground.mistakes.is_some();
+        Known { name, dir, settings, is_unclear }
     });
     Ok(known.collect())
 }

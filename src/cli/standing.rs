@@ -7,7 +7,7 @@ use crate::cli::sources::Known;
 use crate::config::{Auth, Kind};
 use crate::disk::{RealDisk, is_alive};
 use crate::engine::{Moment, Status};
-use crate::state::{ExecutionState, Found, SCHEMA, examine};
+use crate::state::{ExecutionState, Found, SCHEMA, examine, worker_pid};
 
 /// One source at one moment. Looking changes nothing.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(super) enum Worker {
 pub(super) fn look(source: &Known) -> Standing<'_> {
     let seen = match examine(&RealDisk, &state_file(&source.dir)) {
         Ok(Found::Read(state)) => {
-            let worker = worker(state.pid);
+            let worker = worker(worker_pid(&source.dir, state.pid));
             Seen::State(state, worker)
         }
         Ok(Found::Absent) if ledger_file(&source.dir).exists() => {
@@ -85,7 +85,8 @@ impl Standing<'_> {
         if trouble.is_some() {
             value["status"] = Value::Null;
         }
-        value["configured"] = self.source.settings.is_some().into();
+        let is_configured = self.source.settings.is_some();
+        value["configured"] = (!self.source.is_unclear).then_some(is_configured).into();
         value["running"] = matches!(self.seen, Seen::State(_, Worker::Running)).into();
         value["trouble"] = trouble.cloned().into();
         value

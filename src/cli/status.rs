@@ -9,15 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::args::{Common, StatusArgs};
 use crate::cli::breaker::Remarks;
 use crate::cli::exit::Exit;
-use crate::cli::place::Ground;
-use crate::cli::print::show;
+use crate::cli::place::{Ground, state_file};
+use crate::cli::print::{note, show};
 use crate::cli::quotas::{self, Known};
-use crate::cli::sources::{all, ground};
+use crate::cli::sources::all;
 use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
-use crate::config::CredentialRef;
+use crate::config::{CredentialRef, Mistakes};
 use crate::engine::{Cause, Moment, RestartCause, Status, printable};
 use crate::state::ExecutionState;
 use crate::worker::{RealWorld, World};
@@ -29,7 +29,12 @@ const REPRINT_INTERVAL: Duration = Duration::from_secs(2);
 const HEAD: [&str; 6] = ["SOURCE", "STATE", "DONE", "RATE", "UNTIL", "WHY"];
 
 pub(super) fn status(common: &Common, args: &StatusArgs) -> Result<Exit, Trouble> {
-    let ground = ground(common)?;
+    let ground = ground_partly(common)?;
+    if let Some(mistakes) = &ground.mistakes {
+        note(format!(
+            "{mistakes}; correct it and try `cynosure config check`. This is what the state files say; a worker that              runs goes on with the last good configuration.\n"
+        ));
+    }
     if args.watch {
         return watch(&ground, args);
     }
@@ -39,6 +44,18 @@ pub(super) fn status(common: &Common, args: &StatusArgs) -> Result<Exit, Trouble
         show(as_table(&ground, RealWorld.now())?)?;
     }
     Ok(Exit::Done)
+}
+
+/// Finds the states. A broken configuration keeps nobody from looking, unless there is nothing else.
+fn ground_partly(common: &Common) -> Result<Ground, Trouble> {
+    let wrong = |why: String| Trouble::new(Exit::Configuration, why);
+    let ground = Ground::find_partly(common).map_err(wrong)?;
+    match &ground.mistakes {
+        Some(mistakes) if all(&ground)?.iter().all(|source| !state_file(&source.dir).exists()) => {
+            Err(wrong(mistakes.to_string()))
+        }
+        Some(_) | None => Ok(ground),
+    }
 }
 
 /// Shows it again and again until it is interrupted or nobody reads any more.
@@ -75,13 +92,16 @@ fn over_the_last(text: &str) -> String {
     format!("{HOME}{}{CLEAR_LINE}{CLEAR_REST}", text.replace('\n', CLEAR_LINE))
 }
 
-/// One object, whose `sources` are the states and whose `quotas` are what is known of limits.
+/// One object, whose `sources` are the states, whose `quotas` are what is known of limits, and whose
+/// `mistakes` are those of the configuration.
 fn as_json(ground: &Ground) -> Result<Value, Trouble> {
     let sources = all(ground)?;
     let states: Vec<Value> = sources.iter().map(|source| look(source).to_json()).collect();
     let quotas = quotas::quotas(ground, RealWorld.now())?;
     let quotas: Vec<Value> = quotas.iter().map(Known::to_json).collect();
-    Ok(json!({ "sources": states, "quotas": quotas }))
+    let mistakes: Vec<String> =
+        ground.mistakes.iter().flat_map(Mistakes::iter).map(ToString::to_string).collect();
+    Ok(json!({ "sources": states, "quotas": quotas, "mistakes": mistakes }))
 }
 
 fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
@@ -292,6 +312,7 @@ fn with_circuits(why: String, standing: &Standing<'_>, circuits: &Remarks) -> St
 fn with_remarks(why: String, standing: &Standing<'_>) -> String {
     let name = &standing.source.name;
     let remark = match &standing.source.settings {
+        None if standing.source.is_unclear => "its configuration cannot be read".to_owned(),
         None => format!("not in the configuration; `cynosure reset {name}` forgets it"),
         Some(source) if !source.enabled => "disabled in the configuration".to_owned(),
         Some(_) => return why,

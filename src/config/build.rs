@@ -20,7 +20,7 @@ use super::settings::{
     Archive, Backoff, BackoffBase, Breaker, Item, Monitor, Request, Restart, Service, Settings,
 };
 use super::show::{quote, quote_key};
-use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url};
+use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url, shown};
 use super::suggest::nearest;
 use super::telemetry;
 use url::Url;
@@ -257,7 +257,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         quote("jmap")
     });
     let help = "write url = \"https://api.example.com/.well-known/jmap\"";
-    let url = required(table, "url", place, help, parse_url, |url| quote(url.as_str()));
+    let url = required(table, "url", place, help, parse_url, |url| quote(&shown(url)));
     let auth = source_auth(table, place);
     let account = account(table, place, auth.as_ref());
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();

@@ -70,15 +70,13 @@ impl<'e> Layers<'e> {
         });
         for path in std::iter::once(path.to_owned()).chain(drop_ins) {
             let file: Arc<Path> = Arc::from(path.as_path());
-            match read_text(&path) {
+            let bytes = read_bytes(&path).map_err(|error| cannot_read(Arc::clone(&file), &error));
+            match bytes.and_then(|bytes| as_text(bytes, &file)) {
                 Ok(text) => {
-                    overlay(
-                        &mut layers.tree,
-                        file::parse(&file, &text, &mut layers.syntax_errors),
-                        0,
-                    );
+                    let table = file::parse(&file, &text, &mut layers.syntax_errors);
+                    overlay(&mut layers.tree, table, 0);
                 }
-                Err(error) => unreadable.push(cannot_read(file, &error)),
+                Err(mistake) => unreadable.push(mistake),
             }
             layers.files.push(path);
         }
@@ -164,13 +162,28 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Mistake> {
     Ok(paths)
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs_err::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes <= FILE_BYTES_MAX) {
-        return Ok(text);
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes <= FILE_BYTES_MAX) {
+        return Ok(bytes);
     }
     Err(io::ErrorKind::FileTooLarge.into())
+}
+
+/// Takes the content of a file as text; the place of a mistake is the first byte that is none.
+fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Mistake> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let before = String::from_utf8_lossy(before);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let byte = rest.first().copied().unwrap_or_default();
+        Mistake {
+            place: Place::Line { file: Arc::clone(file), line, column },
+            what: format!("not UTF-8 text (byte 0x{byte:02X}); save it as UTF-8"),
+        }
+    })
 }
 
 fn cannot_read(file: Arc<Path>, error: &io::Error) -> Mistake {
@@ -180,8 +193,6 @@ fn cannot_read(file: Arc<Path>, error: &io::Error) -> Mistake {
         "there is no such file; copy the example config.toml there and edit it, name another with --config, \
          or try `cynosure demo`, which needs none"
             .to_owned()
-    } else if kind == io::ErrorKind::InvalidData {
-        "not UTF-8 text; save it as UTF-8".to_owned()
     } else if kind == io::ErrorKind::FileTooLarge {
         format!("larger than {FILE_BYTES_MAX} bytes; is it the right file?")
     } else {

@@ -98,8 +98,29 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> 
     build(Layers::read(path, environment)?, place::folder_of(path))
 }
 
+/// Reads the same, and goes past what is wrong: for those who only look. What cannot be used has its default, and a
+/// source that cannot be used is left out.
+#[must_use]
+pub fn load_partly(path: &Path, environment: &Environment) -> (Loaded, Option<Mistakes>) {
+    match Layers::read(path, environment) {
+        Ok(layers) => build_partly(layers, place::folder_of(path)),
+        Err(mistakes) => {
+            let nothing = Layers::without_files(environment);
+            (build_partly(nothing, place::folder_of(path)).0, Some(mistakes))
+        }
+    }
+}
+
 fn build(layers: Layers<'_>, folder: PathBuf) -> Result<Loaded, Mistakes> {
+    match build_partly(layers, folder) {
+        (loaded, None) => Ok(loaded),
+        (_, Some(mistakes)) => Err(mistakes),
+    }
+}
+
+fn build_partly(layers: Layers<'_>, folder: PathBuf) -> (Loaded, Option<Mistakes>) {
     let mut reader = Reader::new(layers, folder);
     let settings = build::build(&mut reader);
-    reader.finish().map(|(files, entries)| Loaded { settings, files, entries })
+    let (files, entries, mistakes) = reader.finish();
+    (Loaded { settings, files, entries }, mistakes)
 }

@@ -32,17 +32,14 @@ impl<'e> Reader<'e> {
     /// Returns the files read and the settings in effect, unless something is wrong.
     ///
     /// A line with a syntax error has no other mistakes: they would only follow from it.
-    pub(super) fn finish(mut self) -> Result<(Vec<PathBuf>, Vec<Entry>), Mistakes> {
+    pub(super) fn finish(mut self) -> (Vec<PathBuf>, Vec<Entry>, Option<Mistakes>) {
         self.layers.report_unknown_variables(&mut self.mistakes);
         let syntax_errors = self.layers.syntax_errors;
         self.mistakes.retain(|mistake| {
             !syntax_errors.iter().any(|error| error.place.is_on_line_of(&mistake.place))
         });
         self.mistakes.extend(syntax_errors);
-        match Mistakes::collect(self.mistakes) {
-            Some(mistakes) => Err(mistakes),
-            None => Ok((self.layers.files, self.entries)),
-        }
+        (self.layers.files, self.entries, Mistakes::collect(self.mistakes))
     }
 
     /// Takes the table `name` out of the tree; an absent one is empty.

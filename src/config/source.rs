@@ -57,6 +57,10 @@ impl Borrow<str> for SourceName {
     }
 }
 
+/// Words in the names of parameters that hold a secret.
+const CREDENTIAL_WORDS: [&str; 9] =
+    ["token", "key", "secret", "pass", "pwd", "auth", "cred", "sig", "jwt"];
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Source {
     pub kind: Kind,
@@ -130,10 +134,27 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or a password; move them to `auth`".to_owned());
     }
+    if url.query_pairs().any(|(name, _)| is_named_like_a_credential(&name)) {
+        return Err("holds what looks like a credential behind its ?; move it to `auth`".to_owned());
+    }
     if url.fragment().is_some() {
         return Err("has a part after #, which no server sees; remove it".to_owned());
     }
     Ok(url)
+}
+
+/// Whether a parameter of a query is called as those are that hold secrets.
+fn is_named_like_a_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIAL_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Returns an address without its query, which is never shown: a secret in it may have any name.
+pub(super) fn shown(url: &Url) -> String {
+    match url.query() {
+        Some(query) => url.as_str().replacen(query, "[not shown]", 1),
+        None => url.as_str().to_owned(),
+    }
 }
 
 /// Whether what is sent there can be read on the way.
@@ -192,6 +213,14 @@ mod tests {
     }
 
     #[test]
+    fn a_query_is_taken_and_not_shown() {
+        let url = parse_url("https://a/jmap?user=hunter2").unwrap();
+
+        assert_eq!(url.query(), Some("user=hunter2"));
+        assert_eq!(shown(&url), "https://a/jmap?[not shown]");
+    }
+
+    #[test]
     fn an_address_with_a_password_is_refused_and_not_quoted() {
         for text in [
             "https://me:hunter2@example.com/",
@@ -199,6 +228,9 @@ mod tests {
             "hunter2",
             "ftp://hunter2/",
             "https://a/#hunter2",
+            "https://a/?token=hunter2",
+            "https://a/?x=1&API_KEY=hunter2",
+            "https://a/?access%5Ftoken=hunter2",
         ] {
             let complaint = parse_url(text).expect_err("refused");
             assert!(!complaint.contains("hunter2"), "{complaint}");

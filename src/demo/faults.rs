@@ -128,9 +128,9 @@ impl Plan {
         // Throttles come late: a client that learns from them is slow from then on.
         self.closures.extend([
             (at(20), Closure::Outage),
-            (at(72), Closure::Announced(Duration::from_secs(2))),
-            (at(80), Closure::Announced(Duration::from_secs(6))),
-            (at(87), Closure::Unannounced(Duration::from_secs(1))),
+            (at(78), Closure::Announced(Duration::from_secs(2))),
+            (at(84), Closure::Announced(Duration::from_secs(6))),
+            (at(88), Closure::Unannounced(Duration::from_secs(1))),
         ]);
         self.expiry = Some(at(45));
         self.mishaps.extend([
@@ -138,7 +138,7 @@ impl Plan {
             (at(12), Mishap::Refused(Refusal::Html)),
             (at(50), Mishap::Vanish),
             (
-                at(76),
+                at(86),
                 Mishap::Refused(Refusal::Unavailable { retry_after: Some(Duration::from_secs(1)) }),
             ),
             (at(65), Mishap::Refused(Refusal::Html)),
@@ -347,7 +347,7 @@ mod tests {
         let start = Instant::now();
         let mut plan = Plan::new(Faults::Storm, 0, 100);
         plan.closures.retain(|(_, closure)| *closure != Closure::Outage);
-        let mut after = |seconds| match plan.refuse(72, 0, start + Duration::from_secs(seconds)) {
+        let mut after = |seconds| match plan.refuse(78, 0, start + Duration::from_secs(seconds)) {
             Some(Refusal::TooMany { retry_after }) => retry_after.map(|wait| wait.as_secs()),
             _ => None,
         };

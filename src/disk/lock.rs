@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use crate::disk::storage_failure;
+use crate::disk::{is_alive, storage_failure};
 use crate::engine::Failure;
 
 /// The bytes of a lock file that are read: more than any process number has digits.
@@ -52,6 +52,19 @@ impl Lock {
         }
         write_pid(&mut file).map_err(storage)?;
         Ok(Self { _held: file })
+    }
+}
+
+impl Lock {
+    /// Returns the process that holds the lock at `path`, as far as this user can see it.
+    #[must_use]
+    pub fn holder(path: &Path) -> Option<u32> {
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+        // The lock of one who begins is not touched: the number in it is still that of a process that ended.
+        let pid = read_pid(&file).filter(|pid| is_alive(*pid))?;
+        let tried = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+        (tried == Err(Errno::WOULDBLOCK)).then_some(pid)
     }
 }
 

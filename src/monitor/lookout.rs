@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, is_alive};
 use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
 use crate::engine::{Cause, Moment};
-use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine};
+use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine, worker_pid};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
 
 /// What is watched, and the ways to it.
@@ -80,7 +80,10 @@ impl Lookout {
     fn told(&self, dir: &Path) -> Told {
         let nothing = |why: String| Told::Nothing { why };
         match examine(&*self.disk, &dir.join(STATE_FILE)) {
-            Ok(Found::Read(state)) => Told::Course(course(*state)),
+            Ok(Found::Read(state)) => {
+                let pid = worker_pid(dir, state.pid);
+                Told::Course(course(*state, pid))
+            }
             Ok(Found::Absent) => Told::NeverRun,
             Ok(Found::Unreadable { why }) => nothing(format!("the file is damaged ({why})")),
             Ok(Found::Newer { schema }) => nothing(format!(
@@ -103,8 +106,8 @@ fn known(
     UnitSeen::Known { unit, lately }
 }
 
-fn course(state: ExecutionState) -> Course {
-    let process = match state.pid {
+fn course(state: ExecutionState, pid: Option<u32>) -> Course {
+    let process = match pid {
         None => Process::Left,
         Some(pid) if is_alive(pid) => Process::Running { pid },
         Some(pid) => Process::Died { pid },

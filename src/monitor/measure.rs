@@ -13,7 +13,7 @@ use crate::monitor::health::HealthFiles;
 use crate::monitor::record::{Entry, Record, RecordFile};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, Found, QUOTA_FILE, STATE_FILE, examine,
-    examine_figures, read_quotas,
+    examine_figures, read_quotas, worker_pid,
 };
 use crate::telemetry::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
 
@@ -41,7 +41,9 @@ pub fn measure(settings: &Settings, state_dir: &Path, now: Moment) -> Input {
 fn source(disk: &dyn Disk, state_dir: &Path, name: &SourceName, of: &Configured) -> Source {
     let dir = state_dir.join(name.as_str());
     let state = match examine(disk, &dir.join(STATE_FILE)) {
-        Ok(Found::Read(state)) => Some(*state),
+        Ok(Found::Read(state)) => {
+            Some(ExecutionState { pid: worker_pid(&dir, state.pid), ..*state })
+        }
         Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
     };
     let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());

@@ -2,7 +2,6 @@
 //!
 //! A key that is added since is listed here, with its path.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::*;

@@ -19,8 +19,8 @@ use crate::ledger::{
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page, Wanted};
-pub use crate::state::STATE_FILE;
 use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
+pub use crate::state::{LOCK_FILE, STATE_FILE};
 use crate::worker::binding;
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
@@ -34,9 +34,6 @@ const DUE_ITEMS_MAX: usize = 256;
 
 /// What it remembers.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
-
-/// What it holds while it is at work.
-pub const LOCK_FILE: &str = "lock";
 
 /// What is told about a source wherever its state is shown.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -127,5 +127,5 @@ fn ground(common: &Common) -> Result<(Ground, Vec<Found>), Trouble> {
     let environment = Environment::of_process();
     let config_file = file.unwrap_or_default();
     let state_dir = state_dir(common, &config_file, &environment);
-    Ok((Ground { config_file, state_dir, environment, loaded }, vec![found]))
+    Ok((Ground { config_file, state_dir, environment, loaded, mistakes: None }, vec![found]))
 }

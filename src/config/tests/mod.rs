@@ -152,8 +152,10 @@ fn a_missing_file_is_named_with_ways_to_start() {
 #[test]
 fn what_is_no_readable_text_file_is_refused() {
     let folder = Folder::new("");
-    fs_err::write(folder.path("config.toml"), b"\xff\xfe").expect("the folder is writable");
-    assert!(folder.load().expect_err("refused").starts_with("config.toml: not UTF-8 text"));
+    fs_err::write(folder.path("config.toml"), b"# \xc3\xa9\n# \xc3\xa9\xff\xfe")
+        .expect("the folder is writable");
+    let refused = folder.load().expect_err("refused");
+    assert!(refused.starts_with("config.toml:2:4: not UTF-8 text (byte 0xFF)"), "{refused}");
 
     fs_err::write(folder.path("config.toml"), vec![b'#'; (1 << 20) + 1])
         .expect("the disk has room");

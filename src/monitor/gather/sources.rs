@@ -12,7 +12,7 @@ use crate::engine::{Cause, Failure, Moment, Status};
 use crate::monitor::gather::{Named, Scope};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, FiguresFound, Found, STATE_FILE, examine,
-    examine_figures,
+    examine_figures, worker_pid,
 };
 use crate::systemd::RestartsFile;
 
@@ -85,7 +85,9 @@ pub(super) fn gather(scope: &Scope, units: &Units, now: Moment) -> Gathered {
 fn left(scope: &Scope, named: &Named) -> Left {
     let dir = scope.state_dir.join(&named.name);
     let state = match examine(&RealDisk, &dir.join(STATE_FILE)) {
-        Ok(Found::Read(state)) => Some(*state),
+        Ok(Found::Read(state)) => {
+            Some(ExecutionState { pid: worker_pid(&dir, state.pid), ..*state })
+        }
         // The watch tells why.
         Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
     };

@@ -66,6 +66,28 @@ fn the_history_as_json_is_a_line_for_each_step() {
 }
 
 #[test]
+fn a_broken_configuration_keeps_nobody_from_the_states() {
+    let home = Home::after_demo();
+    home.configure("kind = \"jmap\"", "kind = \"jamp\"");
+
+    let ran = home.cynosure(&["status"]);
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.err.contains("config.toml:4:1: `source.demo.kind`"), "{}", ran.err);
+    insta::assert_snapshot!(ran.cells(), @r"
+    SOURCE | STATE | DONE | RATE | UNTIL | WHY
+    demo | completed | 60 / 60 | – | since TIME | its configuration cannot be read
+    ");
+    let json: Value = serde_json::from_str(&home.cynosure(&["status", "--json"]).out).unwrap();
+    assert_eq!(json["mistakes"].as_array().unwrap().len(), 1);
+    assert_eq!(json["sources"][0]["configured"], Value::Null);
+
+    let without_states = Home::of_work();
+    without_states.configure("kind = \"jmap\"", "kind = \"jamp\"");
+    assert_eq!(without_states.cynosure(&["status"]).code, Some(78));
+}
+
+#[test]
 fn without_failures_that_is_what_is_said() {
     let ran = Home::after_demo().cynosure(&["failures"]);
 

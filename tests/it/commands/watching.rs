@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::disk::RealDisk;
+use cynosure::disk::{Lock, RealDisk};
 use cynosure::engine::{Moment, Status};
 use cynosure::state::{ExecutionState, save};
 use cynosure::worker::{RealWorld, World};
@@ -102,6 +102,22 @@ fn a_worker_that_died_is_critical() {
 
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.out.contains("is gone without a word"), "{}", ran.out);
+}
+
+#[test]
+fn a_worker_that_cannot_write_its_state_is_alive_by_its_lock() {
+    let home = home_of(&ExecutionState {
+        pid: Some(dead_pid()),
+        last_updated: RealWorld.now(),
+        ..fresh()
+    });
+    let _held = Lock::acquire(&home.path("state/work/lock")).unwrap();
+
+    let ran = home.cynosure(&["check"]);
+    let status = home.cynosure(&["status"]);
+
+    assert!(!ran.out.contains("is gone without a word"), "{}", ran.out);
+    assert!(!status.out.contains("not running"), "{}", status.out);
 }
 
 #[test]
