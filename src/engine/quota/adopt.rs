@@ -14,6 +14,8 @@ impl Quota {
     #[must_use]
     pub fn recall(policy: QuotaPolicy, memory: &Memory, now: Moment) -> Self {
         let mut quota = Self::new(policy, now);
+        // What lies between the last word of the earlier process and now was nobody's work.
+        quota.active_until = Moment(memory.written_at).min(now);
         quota.adopt(memory, now);
         if let Some(told) = quota.told {
             // What the server told holds until it tells otherwise, with its first reply.
@@ -43,11 +45,31 @@ impl Quota {
         self.pace = Pace::recall(due.min(now.after(self.policy.max_wait)));
         let longer = memory.ladder_longer.map(Duration::from_millis);
         self.ladder.adopt(memory.ladder_from, longer, memory.ladder_tries, now);
-        self.learner.adopt(Learner::recall(&memory.learned, age, now));
+        let learned =
+            back.map_or_else(|| memory.learned.clone(), |back| memory.learned.moved(back));
+        self.learner.adopt(Learner::recall(&learned, age, now));
         self.counted.share(now);
         self.told = memory.told.map(Rate::per_second);
         self.remembered = memory.limits.iter().map(Limit::from).collect();
         self.seen = now;
+        self.active_until = self.active_until.max(Moment(memory.written_at).min(now));
+    }
+
+    /// Leaves a time out of what is learned in which nothing ran: the process was down, the machine
+    /// suspended, or nobody asked for anything. A pause of up to `pause_max` is a part of the work,
+    /// and so is a hold.
+    ///
+    /// The quota may have come back at any moment of that time. The earliest is taken: a rate too
+    /// high is refused once more and corrected, one too low stays for days.
+    pub(super) fn leave_out_rest(&mut self, pause_max: Duration, now: Moment) {
+        let held_until = self.gate.hold().map(|hold| hold.until);
+        let rest = now.since(self.active_until.max(held_until.unwrap_or(self.active_until)));
+        if rest > pause_max {
+            self.learner.rested(rest);
+            self.ladder.rested(rest);
+            self.limits.rested();
+        }
+        self.active_until = self.active_until.max(now);
     }
 
     /// Notes the time. A clock that was set back takes along what lies ahead, or a wait of a minute
@@ -65,8 +87,11 @@ impl Quota {
         self.pace.move_by(step);
         self.counted.move_by(step);
         self.limits.move_by(step);
+        self.ladder.move_by(step);
+        self.learner.move_by(step);
         self.waiting_since = self.waiting_since.map(|since| since.moved(step));
         self.seen = self.seen.moved(step);
+        self.active_until = self.active_until.moved(step);
     }
 
     /// Returns what the next process should know.

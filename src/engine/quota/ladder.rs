@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Draw, Moment};
+use crate::engine::{ClockStep, Draw, Moment};
 
 /// The first holds, in seconds. The first is short, since most limiters accept the next request very
 /// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
@@ -84,6 +84,16 @@ impl Ladder {
         }
         self.tries = tries;
         self.began = self.began.or(Some(now)).filter(|_| tries > 0);
+    }
+
+    /// Nothing ran for so long: it is no part of what was waited.
+    pub(super) fn rested(&mut self, rest: Duration) {
+        self.began = self.began.map(|began| began.after(rest));
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.began = self.began.map(|began| began.moved(step));
     }
 
     /// A request after the hold was accepted.

@@ -40,6 +40,13 @@ impl Limits {
         }
     }
 
+    /// Nothing ran for a while.
+    pub(super) fn rested(&mut self) {
+        for tracked in &mut self.tracked {
+            tracked.rested();
+        }
+    }
+
     pub(super) fn spend(&mut self, units: f64) {
         for tracked in &mut self.tracked {
             tracked.spend(units);

@@ -26,6 +26,8 @@ mod memory;
 mod pace;
 mod policy;
 mod rate;
+#[cfg(test)]
+mod rest;
 mod signals;
 mod standing;
 mod structured;
@@ -59,6 +61,9 @@ pub use self::standing::{Basis, Standing};
 /// Nothing remains for so short a time that waiting for it is only pacing.
 const SHORT_RESET: Duration = Duration::from_secs(5);
 
+/// No reply takes longer: a request is given up before. A machine that was suspended answers later.
+const REPLY_MAX: Duration = Duration::from_secs(600);
+
 /// Requests are so much closer than a strict limit has it while it is known what counts against it: what is
 /// lost while replies travel is made up for.
 const CATCH_UP: f64 = 1.1;
@@ -85,6 +90,8 @@ pub struct Quota {
     accepted: f64,
     /// When this was last asked or told something.
     seen: Moment,
+    /// Up to here something ran: a request was sent or answered, or waited for a moment known to it.
+    active_until: Moment,
 }
 
 /// The answer to a request that wants to be sent.
@@ -151,12 +158,23 @@ impl Quota {
             in_flight: 0,
             accepted: 0.0,
             seen: now,
+            active_until: now,
         }
     }
 
     /// Asks to send a request that costs `weight` units.
     pub fn admit(&mut self, weight: u32, now: Moment) -> Admission {
         self.heed_clock(now);
+        self.leave_out_rest(self.learner.pause_max(), now);
+        let admission = self.decide(weight, now);
+        self.active_until = match admission {
+            Admission::Go(_) => now,
+            Admission::Wait { until, .. } => until,
+        };
+        admission
+    }
+
+    fn decide(&mut self, weight: u32, now: Moment) -> Admission {
         match self.gate.passage(now) {
             Passage::Open => {}
             Passage::Held(until) => {
@@ -186,6 +204,7 @@ impl Quota {
         draw: Draw,
     ) -> Option<Hold> {
         self.heed_clock(now);
+        self.leave_out_rest(REPLY_MAX, now);
         self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
         let is_accepted = reply.outcome == Outcome::Accepted;
         if is_accepted {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
 use crate::engine::quota::Rate;
+use crate::engine::{ClockStep, Moment};
 
 /// What a server's word on when to come back is rounded up by, at most.
 const TOLD_ROUNDING: Duration = Duration::from_millis(1100);
@@ -29,6 +29,8 @@ pub(super) struct Cycle {
     /// When something was last sent.
     pub(super) last: Moment,
     pub(super) throttle: Option<Throttle>,
+    /// A part of the time since the throttle is left out: nothing ran.
+    has_rested: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,6 +54,20 @@ pub(super) struct CycleMemory {
     throttled_rate: Option<f64>,
 }
 
+impl CycleMemory {
+    /// The same by a clock that was set by so much.
+    pub(super) fn moved(&self, step: ClockStep) -> Self {
+        let moved = |at: i64| Moment(at).moved(step).0;
+        Self {
+            began: moved(self.began),
+            last: moved(self.last),
+            throttled_first: self.throttled_first.map(moved),
+            throttled_last: self.throttled_last.map(moved),
+            ..*self
+        }
+    }
+}
+
 impl Cycle {
     pub(super) fn new(now: Moment) -> Self {
         Self { began: now, last: now, ..Self::default() }
@@ -59,7 +75,9 @@ impl Cycle {
 
     /// Returns the cycle that begins when this one ends.
     pub(super) fn next(&self, told: Option<Duration>, now: Moment) -> Self {
-        let told = self.throttle.zip(told.filter(|told| *told > TOLD_ROUGH));
+        // After a rest nobody knows how often the quota came back.
+        let told = told.filter(|told| *told > TOLD_ROUGH && !self.has_rested);
+        let told = self.throttle.zip(told);
         let idle = told.map(|(throttle, told)| now.since(throttle.last.after(told)));
         Self { idle, ..Self::new(now) }
     }
@@ -93,6 +111,28 @@ impl Cycle {
         Rate::of(self.accepted.max(1.0), now.since(self.began).max(SHORTEST))
     }
 
+    /// Leaves out so much of the time since the throttle; without one a pause ends the cycle.
+    pub(super) fn rested(&mut self, rest: Duration) {
+        if self.throttle.is_some() {
+            self.shift(|at| at.after(rest));
+            self.has_rested = true;
+        }
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.shift(|at| at.moved(step));
+    }
+
+    fn shift(&mut self, shifted: impl Fn(Moment) -> Moment) {
+        self.began = shifted(self.began);
+        self.last = shifted(self.last);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.first = shifted(throttle.first);
+            throttle.last = shifted(throttle.last);
+        }
+    }
+
     pub(super) fn memory(&self) -> CycleMemory {
         CycleMemory {
             began: self.began.0,
@@ -113,6 +153,7 @@ impl Cycle {
         Self {
             began: Moment(memory.began).min(now),
             idle: None,
+            has_rested: false,
             accepted: memory.accepted.max(0.0),
             last: Moment(memory.last).min(now),
             throttle: throttle.map(|((first, last), rate)| Throttle {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
 use crate::engine::quota::Rate;
 use crate::engine::quota::learn::cycle::{Cycle, CycleMemory};
 use crate::engine::quota::learn::{FIRST, Learner, Stage};
+use crate::engine::{ClockStep, Moment};
 
 /// After so long, a rate is still the best guess, but what failed then may succeed now.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -37,6 +37,19 @@ pub struct LearnerMemory {
     since: i64,
     units: f64,
     cycle: CycleMemory,
+}
+
+impl LearnerMemory {
+    /// The same by a clock that was set by so much.
+    pub(in crate::engine::quota) fn moved(&self, step: ClockStep) -> Self {
+        let moved = |at: i64| Moment(at).moved(step).0;
+        Self {
+            next_probe: self.next_probe.map(moved),
+            since: moved(self.since),
+            cycle: self.cycle.moved(step),
+            ..self.clone()
+        }
+    }
 }
 
 impl Learner {

@@ -8,15 +8,17 @@
 mod cycle;
 mod memory;
 mod spans;
+mod stage;
 
 use std::time::Duration;
 
-use crate::engine::Moment;
 use crate::engine::quota::{Basis, Rate};
+use crate::engine::{ClockStep, Moment};
 
 use self::cycle::{Cycle, PAUSE_MAX, Throttle};
 
 pub(super) use self::spans::caution;
+pub(super) use self::stage::Stage;
 
 pub use self::memory::LearnerMemory;
 
@@ -112,25 +114,6 @@ pub(super) struct Learner {
     demotions: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Stage {
-    /// The server speaks for itself, and was not found to hide anything.
-    Asleep,
-    Slow {
-        rate: Rate,
-        successes: u32,
-    },
-    Settled {
-        since: Moment,
-        units: f64,
-    },
-    Probe {
-        rate: Rate,
-        since: Moment,
-        units: f64,
-    },
-}
-
 impl Learner {
     pub(super) fn new(now: Moment) -> Self {
         Self {
@@ -219,11 +202,27 @@ impl Learner {
         self.is_binding = true;
     }
 
+    /// Returns the longest pause between two requests that still counts as work.
+    pub(super) fn pause_max(&self) -> Duration {
+        self.rate().map_or(PAUSE_MAX, |rate| PAUSE_MAX.max(rate.interval().saturating_mul(3)))
+    }
+
+    /// Nothing ran for so long: it is no part of a cycle, nor of the time that a rate was held.
+    pub(super) fn rested(&mut self, rest: Duration) {
+        self.cycle.rested(rest);
+        self.stage.shift(|at| at.after(rest));
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn move_by(&mut self, step: ClockStep) {
+        self.cycle.move_by(step);
+        self.next_probe = self.next_probe.map(|at| at.moved(step));
+        self.stage.shift(|at| at.moved(step));
+    }
+
     /// A request is sent. Begins the cycle anew after a pause, which is nobody's window.
     pub(super) fn sent(&mut self, now: Moment) {
-        let pause =
-            self.rate().map_or(PAUSE_MAX, |rate| PAUSE_MAX.max(rate.interval().saturating_mul(3)));
-        if now.since(self.cycle.last) > pause && self.cycle.throttle.is_none() {
+        if now.since(self.cycle.last) > self.pause_max() && self.cycle.throttle.is_none() {
             self.cycle = Cycle::new(now);
         }
         self.cycle.last = now;

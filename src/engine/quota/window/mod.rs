@@ -160,6 +160,11 @@ impl Tracked {
     }
 
     /// The clock was set by so much: what was used is as old as it was.
+    /// Nothing ran for a while: what came back meanwhile says little of how fast it comes.
+    pub(super) fn rested(&mut self) {
+        self.refill.rested();
+    }
+
     pub(super) fn move_by(&mut self, step: ClockStep) {
         self.used.move_by(step);
     }

@@ -27,15 +27,29 @@ pub(super) struct Refill {
     accepted: f64,
     /// Units that were used, of which nothing came back.
     pub(super) barren: f64,
+    /// The measurement is of no use: nothing ran for a part of it.
+    is_spoilt: bool,
 }
 
 impl Refill {
     pub(super) fn new(remaining: f64, context: &Context) -> Self {
-        Self { rate: None, at: context.now, remaining, accepted: context.accepted, barren: 0.0 }
+        Self {
+            rate: None,
+            at: context.now,
+            remaining,
+            accepted: context.accepted,
+            barren: 0.0,
+            is_spoilt: false,
+        }
     }
 
     pub(super) fn rate(&self) -> Option<Rate> {
         self.rate
+    }
+
+    /// Nothing ran for a while: a limit that was full long ago seems to come back slowly.
+    pub(super) fn rested(&mut self) {
+        self.is_spoilt = true;
     }
 
     pub(super) fn forget(&mut self) {
@@ -51,7 +65,7 @@ impl Refill {
         context: &Context,
     ) {
         let again = Self { rate: self.rate, ..Self::new(remaining, context) };
-        if !context.is_accepted || !trickles {
+        if !context.is_accepted || !trickles || self.is_spoilt {
             *self = again;
             return;
         }
@@ -74,5 +88,28 @@ impl Refill {
             Some(rate) => Rate::per_second(rate.get() * (1.0 - WEIGHT) + seen.get() * WEIGHT),
             None => seen,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seconds: u64, accepted: f64) -> Context {
+        let now = Moment(0).after(Duration::from_secs(seconds));
+        Context { sent: now, in_flight: 0.0, accepted, is_accepted: true, reserve: 0.0, now }
+    }
+
+    /// FAULTS 52.
+    #[test]
+    fn a_limit_that_was_full_all_night_is_not_called_slow() {
+        let mut refill = Refill::new(50.0, &after(0, 0.0));
+
+        refill.rested();
+        refill.measure(99.0, Some(100.0), true, &after(8 * 3600, 1.0));
+        assert_eq!(refill.rate(), None);
+
+        refill.measure(99.0, Some(100.0), true, &after(8 * 3600 + 10, 101.0));
+        assert_eq!(refill.rate(), Some(Rate::per_second(10.0)));
     }
 }
