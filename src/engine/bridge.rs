@@ -58,6 +58,8 @@ impl Bridge {
         failure: &Failure,
     ) -> Option<Failure> {
         match failure.cause.verdict(Scope::Item) {
+            // Others are let through.
+            Verdict::Wait if failure.is_own_throttle() => None,
             Verdict::Wait
             | Verdict::Renew
             | Verdict::LongWait

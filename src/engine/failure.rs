@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::quota::Outcome;
-use crate::engine::{AccountId, Moment, RecordedReply, printable};
+use crate::engine::{AccountId, Moment, RecordedReply, Strikes, printable};
 
 /// The part of an account's id that a sentence quotes, in characters: the remedy behind it must not be cut.
 const ACCOUNT_CHARS_MAX: usize = 64;
@@ -116,6 +116,8 @@ pub struct Failure {
     pub told: Option<Duration>,
     /// Until when the gate of the provider is closed: exact, margin included.
     pub held_until: Option<Moment>,
+    /// Of a throttled document: how often that was so while others were let through.
+    pub strikes: Option<Strikes>,
     /// It was not tried to the end: so much fails that quick retries are saved up.
     pub is_deferred: bool,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
@@ -132,6 +134,7 @@ impl Failure {
             cause,
             told: None,
             held_until: None,
+            strikes: None,
             is_deferred: false,
             detail: printable(detail.as_ref()),
             reply: None,
@@ -164,6 +167,22 @@ impl Failure {
     pub fn held(mut self, until: Option<Moment>) -> Self {
         self.held_until = until;
         self
+    }
+
+    /// Notes the strikes of a document, and says so where its throttles are its own.
+    #[must_use]
+    pub fn struck(mut self, strikes: Option<Strikes>) -> Self {
+        self.strikes = strikes;
+        if self.is_own_throttle() {
+            self.detail.push_str(", for this document alone: other requests are let through");
+        }
+        self
+    }
+
+    /// A throttle of one document, while others are let through.
+    #[must_use]
+    pub fn is_own_throttle(&self) -> bool {
+        self.cause == Cause::RateLimit && self.strikes.is_some_and(Strikes::is_own)
     }
 
     #[must_use]

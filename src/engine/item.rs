@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Verdict};
+use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Strikes, Verdict};
 
 /// How often, and how patiently, one item is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,16 @@ impl ItemPolicy {
                     return ItemStep::Quarantine;
                 }
                 ItemStep::Retry { attempts, at: now.after(self.delay(attempts, failure, draw)) }
+            }
+            // It waits by itself, and is at the end of its attempts some time.
+            Verdict::Wait if failure.is_own_throttle() => {
+                let costs = failure.strikes.is_some_and(Strikes::costs_attempt);
+                let attempts = attempts.saturating_add(u32::from(costs));
+                if attempts >= self.max_attempts {
+                    return ItemStep::Quarantine;
+                }
+                let at = now.after(self.delay(attempts.max(1), failure, draw));
+                ItemStep::Retry { attempts, at }
             }
             Verdict::Wait
             | Verdict::Renew
@@ -141,6 +151,31 @@ mod tests {
         for cause in [Cause::RateLimit, Cause::Unauthorized, Cause::Storage, Cause::LocalNetwork] {
             assert_eq!(after(cause, 2), ItemStep::Unharmed, "{cause}");
         }
+    }
+
+    /// FAULTS 50.
+    #[test]
+    fn an_item_that_alone_is_throttled_waits_by_itself_and_is_set_aside() {
+        let mut strikes = Strikes::default();
+        let mut attempts = 0;
+        let steps: Vec<ItemStep> = (0..5)
+            .map(|round| {
+                // Between two of its throttles another request succeeds.
+                strikes = strikes.throttled(2 * round, (2 * round).checked_sub(1));
+                let failure = Failure::new(Cause::RateLimit, "429")
+                    .told(Some(Duration::from_secs(60)))
+                    .struck(Some(strikes));
+                let step = POLICY.after(&failure, attempts, NOW, LATE);
+                if let ItemStep::Retry { attempts: so_far, .. } = step {
+                    attempts = so_far;
+                }
+                step
+            })
+            .collect();
+
+        let retry = |attempts| ItemStep::Retry { attempts, at: Moment(1_060_000) };
+        let quarantine = ItemStep::Quarantine;
+        assert_eq!(steps, [ItemStep::Unharmed, retry(0), retry(1), retry(2), quarantine]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod retry_after;
 mod rules;
 mod size;
 mod span;
+mod strikes;
 pub mod trend;
 pub mod watch;
 
@@ -62,3 +63,4 @@ pub use self::rules::{
 };
 pub use self::size::size;
 pub use self::span::span;
+pub use self::strikes::Strikes;

@@ -15,7 +15,9 @@ mod recorder;
 pub use self::meter::Meter;
 pub use self::recorder::{Heard, Recorder};
 
-use crate::engine::{AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place};
+use crate::engine::{
+    AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
+};
 
 /// One account to extract.
 ///
@@ -124,6 +126,8 @@ pub struct Wanted {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
+    /// How it was throttled before: for the gate, which tells a document's own throttles from a quota.
+    pub strikes: Strikes,
 }
 
 /// The answer to a fetch.

@@ -9,12 +9,14 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Mutex as Turn, OnceCell};
 
 use crate::archive::{Archive, Draft, Written};
-use crate::engine::{Cause, Failure, Moment, Place, Recheck, Scope, Session, SessionId, Time};
+use crate::engine::{
+    Cause, Failure, Moment, Place, Recheck, Scope, Session, SessionId, Time, Verdict,
+};
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
 use crate::source::{Fetched, Listing, News, Next, Renewal, Sink, Source, Wanted};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
-use crate::worker::downloads::Errand;
+use crate::worker::downloads::{Control, Errand};
 use crate::worker::group::{Group, Weight};
 use crate::worker::rows::Rows;
 use crate::worker::store::{Batch, Collection, PageRecorded, Store};
@@ -285,7 +287,11 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
     let draft = shared.archive.draft();
     Box::pin(async move {
         let mut sink = DraftSink { world, draft: Some(draft), gathered: Vec::new() };
-        let answer = match bring(&*source, &mut errand.wanted, &mut sink).await {
+        let brought = match control(&*source, &mut errand).await {
+            Ok(()) => bring(&*source, &mut errand.wanted, &mut sink).await,
+            Err(failure) => Err(failure),
+        };
+        let answer = match brought {
             Ok(()) => sink.finish().await,
             Err(failure) => Err(failure),
         };
@@ -309,6 +315,30 @@ async fn bring(
     }
     let why = format!("its blob id changed {} times in one attempt", BLOB_CHANGES_MAX + 1);
     Err(Failure::new(Cause::Server, why))
+}
+
+/// Asks for something that is no document, where an errand needs that. Where it succeeds, a throttle
+/// of the document that follows is the document's own.
+async fn control(source: &impl Source, errand: &mut Errand) -> Result<(), Failure> {
+    if errand.control != Control::Needed {
+        return Ok(());
+    }
+    match source.pin().await {
+        Ok(_cursor) => {
+            errand.control = Control::Made;
+            Ok(())
+        }
+        // What the service refuses as a whole is not refused to the document.
+        Err(failure)
+            if matches!(
+                failure.cause.verdict(Scope::Item),
+                Verdict::Gone | Verdict::Quarantine
+            ) =>
+        {
+            Err(Failure { cause: Cause::Challenge, ..failure })
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Makes a group durable.

@@ -361,7 +361,7 @@ impl Store {
                         Some(papers) => papers,
                         None => papers.insert(archive::Group::new(self.folder()?)),
                     };
-                    let Wanted { document: document_id, blob, size } = wanted;
+                    let Wanted { document: document_id, blob, size, .. } = wanted;
                     papers.push(Paper {
                         item: item_id,
                         document: document_id,

@@ -191,6 +191,8 @@ pub(crate) struct Stage {
     pub(crate) server: Rc<RefCell<Server>>,
     /// Breakers that are shared with another source; else each life has its own.
     pub(crate) circuits: Option<Circuits>,
+    /// Gates that are shared with another source; else each life has its own.
+    pub(crate) gates: Option<Rc<Gates<SimWorld>>>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
@@ -220,6 +222,7 @@ impl Stage {
             disk,
             server,
             circuits: None,
+            gates: None,
             database,
             anchor,
             rules: rules(),
@@ -367,9 +370,7 @@ impl Stage {
         let circuits =
             circuits.unwrap_or_else(|| Circuits::new(&self.breakers(), "example", "sim"));
         let world = Rc::new(self.world.clone());
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
-        let gates = Gates::new(Rc::clone(&world), quotas);
+        let gates = self.gates.clone().unwrap_or_else(|| self.gates());
         let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
         let parts = Parts {
             source: SimSource::new(&self.server, &self.world, account, gate),
@@ -409,6 +410,13 @@ impl Stage {
             assert_eq!(cause == RestartCause::Stuck, hangs, "{ended:?}");
         }
         Some(ended)
+    }
+
+    /// The gates of a process that has just started.
+    pub(crate) fn gates(&self) -> Rc<Gates<SimWorld>> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
+        Rc::new(Gates::new(Rc::new(self.world.clone()), quotas))
     }
 
     /// The breakers of a process that has just started.

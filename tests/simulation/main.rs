@@ -10,6 +10,7 @@ mod completeness;
 mod contents;
 mod ears;
 mod life;
+mod limits;
 mod pauses;
 mod rules;
 mod scenes;

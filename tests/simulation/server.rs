@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cynosure::engine::quota::{Outcome, Signals};
 use cynosure::engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place,
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
 };
 use cynosure::source::http::{Attempt, Gate, Outgoing};
 use cynosure::source::{Entry, Fetched, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
@@ -46,6 +46,7 @@ pub(crate) enum Mood {
 }
 
 /// One message.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
     pub(crate) item: String,
@@ -58,6 +59,8 @@ pub(crate) struct Mail {
     pub(crate) poison: bool,
     /// Named by listings, and never found.
     pub(crate) vanished: bool,
+    /// Always 429.
+    pub(crate) throttled: bool,
     /// How often it was asked for.
     pub(crate) asked: u32,
     /// How often its bytes were given out in full.
@@ -105,6 +108,8 @@ pub(crate) struct Server {
     pub(crate) slowness: Duration,
     pub(crate) requests_while_closed: u64,
     pub(crate) throttled: u64,
+    /// How long the 429 of one mail says to stay away.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) disk_is_full: bool,
     /// How often the disk was full: what was being stored is then fetched again.
     pub(crate) disk_faults: u64,
@@ -137,6 +142,7 @@ impl Server {
             slowness: Duration::ZERO,
             requests_while_closed: 0,
             throttled: 0,
+            retry_after: None,
             disk_is_full: false,
             disk_faults: 0,
         }
@@ -156,6 +162,7 @@ impl Server {
                 deleted: false,
                 poison: world.one_in(150),
                 vanished: false,
+                throttled: false,
                 asked: 0,
                 served: 0,
             };
@@ -199,7 +206,7 @@ impl Server {
         self.mood = Mood::Healed;
         self.credential_file = self.credential;
         for mail in self.mail.values_mut() {
-            mail.poison = false;
+            (mail.poison, mail.throttled) = (false, false);
         }
     }
 
@@ -237,6 +244,14 @@ impl Server {
             Mood::Throttling { requests, window } => self.throttle(requests, window, now, true),
             Mood::Mute { requests } => self.throttle(requests, 60, now, false),
         }
+    }
+
+    /// Answers "too many" for one mail.
+    fn throttles(&self, no: u64) -> Result<(), Failure> {
+        if self.mail.get(&no).is_none_or(|mail| !mail.throttled) {
+            return Ok(());
+        }
+        Err(Failure::new(Cause::RateLimit, "429 from the made-up service").told(self.retry_after))
     }
 
     fn throttle(
@@ -299,15 +314,26 @@ impl SimSource {
 
     /// One request that tells the server something it told before.
     async fn informed_request(&self) -> Result<(), Failure> {
+        self.inform()?;
+        self.request().await
+    }
+
+    fn inform(&self) -> Result<(), Failure> {
         self.discover()?;
         let account = self.server.borrow().account;
         *self.server.borrow_mut().informed.entry(account).or_default() += 1;
-        self.request().await
+        Ok(())
     }
 
     /// One request: it passes the gate, takes a while, and may be refused.
     async fn request(&self) -> Result<(), Failure> {
-        let request = Outgoing { host: "sim", path: "/", attempt: Attempt::First };
+        self.request_for(None).await
+    }
+
+    /// The same for a mail, if one is given.
+    async fn request_for(&self, mail: Option<(u64, Strikes)>) -> Result<(), Failure> {
+        let strikes = mail.map(|(_, strikes)| strikes);
+        let request = Outgoing { host: "sim", path: "/", attempt: Attempt::First, strikes };
         let mut passage = self.gate.enter(request).await?;
         self.world.step().await;
         let sent = self.world.true_now();
@@ -317,6 +343,10 @@ impl SimSource {
         tokio::time::sleep(latency).await;
         drop(flight);
         let answer = self.server.borrow_mut().refuses(sent, self.known.get(), &self.world);
+        let answer = match mail {
+            Some((no, _)) => answer.and_then(|()| self.server.borrow().throttles(no)),
+            None => answer,
+        };
         let told = answer.as_ref().err().and_then(|failure| failure.told);
         passage.head(Signals { told, ..Signals::default() }, latency);
         let held_until = passage.judge(match &answer {
@@ -324,9 +354,10 @@ impl SimSource {
             Err(failure) if failure.cause == Cause::RateLimit => Outcome::Throttled,
             Err(_) => Outcome::Failed,
         });
+        let strikes = passage.strikes();
         drop(passage);
         self.world.step().await;
-        answer.map_err(|failure| failure.held(held_until))
+        answer.map_err(|failure| failure.held(held_until).struck(strikes))
     }
 
     fn vanished(&self, from: u64, to: u64) -> Vec<DocumentId> {
@@ -417,7 +448,8 @@ impl Source for SimSource {
     async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
         let no = number(&wanted.document.as_str()[1..]);
         self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.asked += 1);
-        self.informed_request().await?;
+        self.inform()?;
+        self.request_for(Some((no, wanted.strikes))).await?;
         let mail = self.server.borrow().mail[&no].clone();
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::engine::quota::{HeaderNames, Outcome, Signals, read};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Moment, Strikes};
 
 /// Lets requests to one provider out, one by one, and learns from the replies.
 pub trait Gate: fmt::Debug {
@@ -44,6 +44,8 @@ pub struct Outgoing<'a> {
     /// The path of the URL, without query.
     pub path: &'a str,
     pub attempt: Attempt,
+    /// How the document that it is for was throttled before; none for a listing.
+    pub strikes: Option<Strikes>,
 }
 
 /// Whether a request is new, or a quick second try.
@@ -69,6 +71,11 @@ pub trait Passage: fmt::Debug {
     /// Returns until when the gate is closed, where the reply closed it or says "too many": a
     /// moment that has passed where that was said of requests from before the last wait.
     fn judge(&mut self, outcome: Outcome) -> Option<Moment>;
+
+    /// Returns how the document was throttled, this reply included, once that is judged.
+    fn strikes(&self) -> Option<Strikes> {
+        None
+    }
 }
 
 /// A gate that is always open: for servers that are ours.

@@ -36,7 +36,7 @@ use self::body::Pace;
 use self::line::Line;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
-use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope, Secrets};
+use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope, Secrets, Strikes};
 use crate::retry::{Fault as _, Policy};
 use crate::source::{Meter, Recorder, Sink};
 
@@ -191,7 +191,8 @@ impl Client {
     ) -> Result<Answered, Refusal> {
         self.retried(ask, async |attempt| {
             let mut pace = Pace::new(&self.limits);
-            let Opened { response, passage, latency } = self.open(ask, attempt, &mut pace).await?;
+            let opened = self.open(ask, None, attempt, &mut pace).await?;
+            let Opened { response, passage, latency } = opened;
             let (url, headers) = (response.url().clone(), response.headers().clone());
             let collected = body::collect(response, room, &mut pace).await;
             self.line.ended(latency, collected.as_ref().map(|(_, received)| *received));
@@ -215,7 +216,7 @@ impl Client {
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
-    /// `size` and with what the server announced.
+    /// `size` and with what the server announced. `strikes` says how it was throttled before.
     ///
     /// # Errors
     /// Whatever went wrong at the last attempt, or the sink's own failure.
@@ -223,6 +224,7 @@ impl Client {
         &self,
         ask: &Ask<'_>,
         size: Option<u64>,
+        strikes: Strikes,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
@@ -231,7 +233,7 @@ impl Client {
                 sink.rewind().await?;
             }
             let mut pace = Pace::new(&self.limits);
-            let opened = self.open(ask, attempt, &mut pace).await?;
+            let opened = self.open(ask, Some(strikes), attempt, &mut pace).await?;
             let Opened { response, mut passage, latency } = opened;
             // A body may take minutes: what the head says of the quota is of now.
             passage.judge(Outcome::Accepted);
@@ -279,6 +281,7 @@ impl Client {
     async fn open(
         &self,
         ask: &Ask<'_>,
+        strikes: Option<Strikes>,
         attempt: Attempt,
         pace: &mut Pace<'_>,
     ) -> Result<Opened, Refusal> {
@@ -288,7 +291,8 @@ impl Client {
             self.trust(&url)?;
             ask.wants.check_url(&url)?;
             let request = self.request(ask, &url, authorization.clone())?;
-            let mut passage = self.gate.enter(outgoing(&url, attempt)).await?;
+            let mut passage =
+                self.gate.enter(Outgoing { strikes, ..outgoing(&url, attempt) }).await?;
             let sent_at = Instant::now();
             let response = match self.line.send(request, attempt, pace).await {
                 Ok(response) => response,
@@ -322,6 +326,7 @@ impl Client {
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
                     refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
                     refusal.failure.held_until = passage.judge(refusal.failure.cause.outcome());
+                    refusal.failure = refusal.failure.struck(passage.strikes());
                     self.line.ended(latency, Err(&refusal.failure));
                     return Err(refusal);
                 }
@@ -465,7 +470,7 @@ fn reached_the_server(failure: &Failure) -> bool {
 }
 
 fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
-    Outgoing { host: host(url), path: url.path(), attempt }
+    Outgoing { host: host(url), path: url.path(), attempt, strikes: None }
 }
 
 /// The headers that are text, as a reader of limits wants them.

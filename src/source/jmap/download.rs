@@ -21,7 +21,7 @@ pub(super) async fn fetch(
     let pass = jmap.pass().await?;
     let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass };
 
-    match jmap.client.document(&ask, document.size, sink).await {
+    match jmap.client.document(&ask, document.size, document.strikes, sink).await {
         Err(failure) if failure.cause == Cause::NotFound => {
             moved(jmap, &session, document, failure).await
         }

@@ -4,35 +4,27 @@
 //! of it is committed there. Whatever is dropped on the way stays unsettled in the
 //! ledger and is taken again: nothing here needs to survive.
 
+mod errand;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    BlobId, Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemId, ItemPolicy, ItemStep,
-    Moment, Recheck, Scope, Verdict,
+    BlobId, Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemPolicy, ItemStep, Moment,
+    Recheck, Scope, Verdict,
 };
 use crate::ledger::{DocumentNo, ItemNo, Work};
 use crate::source::{Meter, Wanted};
 use crate::worker::group::{Group, Outcome};
+
+use self::errand::Throttles;
+pub(super) use self::errand::{Control, Errand};
 
 /// Fewer errands than this, and more are taken from the ledger.
 const QUEUE_LOW: usize = 256;
 
 /// Groups that are made durable at a time: one is written while another is placed and recorded.
 const COMMITTING_MAX: usize = 2;
-
-/// One document to fetch.
-#[derive(Debug)]
-pub(super) struct Errand {
-    pub item: ItemNo,
-    pub item_id: ItemId,
-    pub no: DocumentNo,
-    /// The blob by which the ledger knew it when it was taken.
-    pub listed: BlobId,
-    pub wanted: Wanted,
-    /// When it was taken to be fetched.
-    pub asked_at: Moment,
-}
 
 /// An item with documents that are not answered yet.
 #[derive(Debug)]
@@ -89,6 +81,7 @@ pub(super) struct Downloads {
     queue: VecDeque<Errand>,
     open: BTreeMap<ItemNo, Open>,
     busy: BTreeSet<ItemNo>,
+    throttles: Throttles,
     flying: usize,
     group: Group,
     /// The items of each group that is being made durable, in the order in which they become so.
@@ -110,6 +103,7 @@ impl Downloads {
             queue: VecDeque::new(),
             open: BTreeMap::new(),
             busy: BTreeSet::new(),
+            throttles: Throttles::default(),
             flying: 0,
             group: Group::default(),
             committing: VecDeque::new(),
@@ -156,6 +150,9 @@ impl Downloads {
         }
         let mut errand = self.queue.pop_front()?;
         errand.asked_at = now;
+        if self.throttles.wants_control(errand.no) && self.flying == 0 {
+            errand.control = Control::Needed;
+        }
         if let Some(open) = self.open.get_mut(&errand.item) {
             open.began.get_or_insert(now);
         }
@@ -191,6 +188,7 @@ impl Downloads {
             (false, Some(at)) => Refill::At(at),
             (false, None) => Refill::Never,
         };
+        let mut last = VecDeque::new();
         for work in work {
             self.busy.insert(work.no);
             if work.documents.is_empty() {
@@ -206,15 +204,27 @@ impl Downloads {
                 abandoned: false,
             };
             self.open.insert(work.no, open);
-            self.queue.extend(work.documents.into_iter().map(|document| Errand {
-                item: work.no,
-                item_id: work.item.clone(),
-                no: document.no,
-                listed: document.blob.clone(),
-                wanted: Wanted { document: document.id, blob: document.blob, size: document.size },
-                asked_at: now,
-            }));
+            for document in work.documents {
+                let strikes = self.throttles.strikes(document.no);
+                // A throttled document is not what finds out whether the quota is back.
+                let queue = if strikes.count() == 0 { &mut self.queue } else { &mut last };
+                queue.push_back(Errand {
+                    item: work.no,
+                    item_id: work.item.clone(),
+                    no: document.no,
+                    listed: document.blob.clone(),
+                    wanted: Wanted {
+                        document: document.id,
+                        blob: document.blob,
+                        size: document.size,
+                        strikes,
+                    },
+                    control: Control::NotNeeded,
+                    asked_at: now,
+                });
+            }
         }
+        self.queue.append(&mut last);
     }
 
     /// Notes the answer to an errand; returns the failure of the session it amounts to.
@@ -227,6 +237,11 @@ impl Downloads {
     ) -> Option<Failure> {
         let (item, document) = (errand.item, errand.no);
         self.flying = self.flying.saturating_sub(1);
+        match answer.as_ref().map_err(|failure| failure.strikes) {
+            Ok(_) => self.throttles.succeeded(document),
+            Err(Some(strikes)) => self.throttles.throttled(document, strikes),
+            Err(None) => self.throttles.failed(document, errand.control),
+        }
         match answer {
             Ok(draft) => {
                 self.succeeded(now);
@@ -253,6 +268,7 @@ impl Downloads {
         match self.policies.item.after(&failure, attempts, now, draw) {
             ItemStep::Gone => {
                 self.flush_withheld(now);
+                self.throttles.forget(document);
                 self.group.push(Outcome::Gone { document, listed }, now);
                 self.close(item, Flaw::None, now);
             }
@@ -261,6 +277,9 @@ impl Downloads {
                 self.close(item, Flaw::Refused(document, failure), now);
             }
             step @ (ItemStep::Retry { .. } | ItemStep::Quarantine) => {
+                if step == ItemStep::Quarantine {
+                    self.throttles.forget(document);
+                }
                 self.close(item, Flaw::Failed(step, failure), now);
             }
         }

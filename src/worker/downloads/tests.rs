@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{DocumentId, LedgerId};
+use crate::engine::{DocumentId, ItemId, LedgerId};
 use crate::ledger::WantedDocument;
 
 const NOW: Moment = Moment(1_000_000);

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::disk::Lasts;
 use crate::engine::quota::{Hold, Outcome, Signals, Wait, read};
-use crate::engine::{Cause, ClockStep, Failure, Moment, Time};
+use crate::engine::{Cause, ClockStep, Failure, Moment, Strikes, Time};
 use crate::source::http::{Attempt, Gate, Outgoing, Passage};
 use crate::state::{ScopeKey, ScopeMemory};
 use crate::worker::gate::file::QuotaFile;
@@ -35,6 +35,8 @@ pub(super) struct Keeper<W: World> {
     rules: RefCell<GateRules>,
     scopes: RefCell<BTreeMap<ScopeKey, Scope>>,
     company: Cell<Company>,
+    /// How many requests were sent.
+    sent: Cell<u64>,
     /// When the machine was started, by the clock that the scopes go by.
     booted: Cell<Moment>,
 }
@@ -77,6 +79,8 @@ struct Traveller<W: World> {
     signals: Signals,
     first_byte: Option<Duration>,
     judged: Option<Outcome>,
+    /// Of a document.
+    strikes: Option<Strikes>,
 }
 
 impl<W: World> Door<W> {
@@ -111,6 +115,7 @@ impl<W: World> Gate for Door<W> {
                 signals: Signals::default(),
                 first_byte: None,
                 judged: None,
+                strikes: request.strikes,
             }) as Box<dyn Passage>)
         })
     }
@@ -146,6 +151,7 @@ impl<W: World> Keeper<W> {
             file,
             rules: RefCell::new(rules.clone()),
             scopes: RefCell::default(),
+            sent: Cell::new(0),
             company: Cell::new(Company { is_alone: false, looked_at: Moment::default() }),
         }
     }
@@ -203,7 +209,10 @@ impl<W: World> Keeper<W> {
             let (may, news) = self.ask(fare, now)?;
             let news = news.notified();
             match may {
-                May::Go(sent) => return Ok(sent),
+                May::Go(sent) => {
+                    self.sent.set(sent.no + 1);
+                    return Ok(sent);
+                }
                 May::WaitForPlace => news.await,
                 May::Wait { until, why } => {
                     self.write_before(&fare.key, until, now);
@@ -229,16 +238,16 @@ impl<W: World> Keeper<W> {
         let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
         let news = Rc::clone(&scope.news);
         if self.is_alone(now) {
-            return Ok((scope.admit(fare.weight, now), news));
+            return Ok((scope.admit(fare.weight, self.sent.get(), now), news));
         }
         let mut may = None;
         let shared = self.file.borrow_mut().exchange(&fare.key, Lasts::Process, now, |theirs| {
             scope.adopt(theirs, now);
-            let asked = may.insert(scope.admit(fare.weight, now));
+            let asked = may.insert(scope.admit(fare.weight, self.sent.get(), now));
             (matches!(asked, May::Go(_)).then(|| scope.memory(&self.provider, now)), ())
         });
         self.complain(shared);
-        Ok((may.unwrap_or_else(|| scope.admit(fare.weight, now)), news))
+        Ok((may.unwrap_or_else(|| scope.admit(fare.weight, self.sent.get(), now)), news))
     }
 
     /// A request waits for its turn, and not for hours: that is for the source to know.
@@ -317,6 +326,11 @@ impl<W: World> Keeper<W> {
             }
             (None, Outcome::Accepted | Outcome::Failed) => None,
         }
+    }
+
+    /// The latest request of a scope that was accepted.
+    fn accepted(&self, key: &ScopeKey) -> Option<u64> {
+        self.scopes.borrow().get(key)?.accepted
     }
 
     fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Moment) {
@@ -426,7 +440,21 @@ impl<W: World> Passage for Traveller<W> {
         if self.judged.replace(outcome).is_some() {
             return None;
         }
+        if outcome == Outcome::Throttled
+            && let Some(strikes) = &mut self.strikes
+        {
+            *strikes = strikes.throttled(self.sent.no, self.keeper.accepted(&self.key));
+            if strikes.is_own() {
+                // Others are let through: neither the refusal nor its headers are about the quota.
+                let signals = Signals::default();
+                return self.keeper.answered(&self.key, &self.sent, Outcome::Failed, &signals);
+            }
+        }
         self.keeper.answered(&self.key, &self.sent, outcome, &self.signals)
+    }
+
+    fn strikes(&self) -> Option<Strikes> {
+        self.strikes.filter(|_| self.judged == Some(Outcome::Throttled))
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Scope {
     pub(super) concurrency: Concurrency,
     pub(super) budget: RetryBudget,
     pub(super) in_flight: u32,
+    /// The number of the latest request that was accepted.
+    pub(super) accepted: Option<u64>,
     /// The path of the route that it is for, if it is for one.
     pub(super) route: Option<String>,
     /// Units that one request costs, for the rate in requests.
@@ -40,6 +42,8 @@ pub(super) struct Sent {
     pub(super) ticket: Ticket,
     pub(super) at: Moment,
     pub(super) in_flight: u32,
+    /// Numbers follow the order in which requests are sent.
+    pub(super) no: u64,
 }
 
 /// Whether a request may go.
@@ -66,6 +70,7 @@ impl Scope {
             concurrency: Concurrency::recall(concurrency, &memory.concurrency, now),
             budget: RetryBudget::recall(BudgetPolicy::default(), &memory.budget, now),
             in_flight: 0,
+            accepted: None,
             route,
             weight: 1,
             turnstile: Rc::default(),
@@ -100,7 +105,8 @@ impl Scope {
         }
     }
 
-    pub(super) fn admit(&mut self, weight: u32, now: Moment) -> May {
+    /// Asks for one request, which is to have the number `no`.
+    pub(super) fn admit(&mut self, weight: u32, no: u64, now: Moment) -> May {
         self.weight = weight;
         self.opens_at = None;
         if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
@@ -110,7 +116,7 @@ impl Scope {
             Admission::Go(ticket) => {
                 self.in_flight += 1;
                 self.is_unwritten = true;
-                May::Go(Sent { ticket, at: now, in_flight: self.in_flight })
+                May::Go(Sent { ticket, at: now, in_flight: self.in_flight, no })
             }
             Admission::Wait { until, why } => {
                 self.opens_at = Some(until);
@@ -128,6 +134,9 @@ impl Scope {
         draw: Draw,
     ) -> Option<Hold> {
         self.is_unwritten = true;
+        if outcome == Outcome::Accepted {
+            self.accepted = self.accepted.max(Some(sent.no));
+        }
         self.quota.answered(sent.ticket, &Reply { outcome, signals }, now, draw)
     }
 

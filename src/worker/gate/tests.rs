@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
-use crate::engine::{Cause, Draw, Failure, Moment, Time};
+use crate::engine::{Cause, Draw, Failure, Moment, Strikes, Time};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
 use crate::state::QUOTA_FILE;
 
@@ -71,7 +71,15 @@ fn door(world: &Rc<Paused>, folder: &Path, provider: Provider) -> Rc<Door<Paused
 }
 
 async fn enter(door: &Door<Paused>) -> Result<Box<dyn Passage>, Failure> {
-    door.enter(Outgoing { host: "example", path: "/", attempt: Attempt::First }).await
+    enter_for(door, None).await
+}
+
+/// The same for a document.
+async fn enter_for(
+    door: &Door<Paused>,
+    strikes: Option<Strikes>,
+) -> Result<Box<dyn Passage>, Failure> {
+    door.enter(Outgoing { host: "example", path: "/", attempt: Attempt::First, strikes }).await
 }
 
 /// "Too many", and when to come again if that is said.
@@ -97,6 +105,47 @@ async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own(
     world.sleep_until(Time { at: until.after(SECOND), ..world.time() }).await;
 
     assert_eq!(refuse(&mut third, None), Some(world.now()));
+}
+
+/// FAULTS 50.
+#[tokio::test(start_paused = true)]
+async fn a_document_that_alone_is_throttled_closes_no_gate() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), provider());
+    let mut first = enter_for(&door, Some(Strikes::default())).await.unwrap();
+    let until = refuse(&mut first, Some(SECOND)).expect("the first refusal is obeyed");
+    let strikes = first.strikes();
+    drop(first);
+    world.sleep_until(Time { at: until, ..world.time() }).await;
+    accept(enter(&door).await.unwrap());
+
+    let mut second = enter_for(&door, strikes).await.unwrap();
+
+    assert_eq!(refuse(&mut second, Some(3600 * SECOND)), None);
+    assert!(second.strikes().is_some_and(Strikes::is_own));
+    drop(second);
+    let asked_at = world.now();
+    accept(enter(&door).await.unwrap());
+    assert!(world.now().since(asked_at) < SECOND);
+}
+
+/// FAULTS 50: a quota that is used up refuses everybody.
+#[tokio::test(start_paused = true)]
+async fn a_document_throttled_again_with_no_success_between_closes_the_gate_again() {
+    let (world, home) = (world(), tempfile::tempdir().unwrap());
+    let door = door(&world, home.path(), provider());
+    accept(enter(&door).await.unwrap());
+    let mut strikes = Some(Strikes::default());
+
+    for _ in 0..5 {
+        let mut passage = enter_for(&door, strikes).await.unwrap();
+        let until = refuse(&mut passage, Some(SECOND)).expect("it is obeyed");
+        strikes = passage.strikes();
+        drop(passage);
+        world.sleep_until(Time { at: until, ..world.time() }).await;
+    }
+
+    assert!(!strikes.is_some_and(Strikes::is_own));
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +243,9 @@ async fn ten(door: &Door<Paused>, world: &Paused, path: &str) -> Duration {
     let began = world.now();
     for _ in 0..10 {
         accept(
-            door.enter(Outgoing { host: "example", path, attempt: Attempt::First }).await.unwrap(),
+            door.enter(Outgoing { host: "example", path, attempt: Attempt::First, strikes: None })
+                .await
+                .unwrap(),
         );
     }
     world.now().since(began)

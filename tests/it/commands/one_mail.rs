@@ -1,6 +1,9 @@
 //! One mail that the server never brings, and the rest of the mailbox beside it.
 
+use serde_json::Value;
+
 use crate::commands::home::{Home, Ran};
+use crate::hostile::{Act, plain};
 use crate::mailbox::Mailbox;
 
 /// Runs the program to its end while the server of the test goes on.
@@ -27,4 +30,34 @@ async fn a_mail_whose_url_is_too_long_is_quarantined_alone() {
     assert_eq!(failure["cause"], "too_large");
     let why = failure["message"].as_str().unwrap_or_default();
     assert!(why.contains("a URL of 70") && why.contains("bytes"), "{failure}");
+}
+
+/// FAULTS 50: "too many", for one mail alone and for ever.
+#[tokio::test]
+async fn a_mail_that_is_always_throttled_is_quarantined_alone() {
+    for header in ["", "Retry-After: 1\r\n"] {
+        let served = Mailbox::of(12)
+            .serve_with(move |asked| {
+                let refusal = vec![Act::Send(plain("429 Slow", header, ""))];
+                asked.path().starts_with("/get/alice/BM3/").then_some(refusal)
+            })
+            .await;
+        let home = Home::at(served.server.url.as_str());
+        let patience = "[item]\nretry_delay = \"100ms\"\nmax_retry_delay = \"100ms\"\n";
+        home.write("config.toml", &(home.read("config.toml") + patience));
+
+        let (home, ran) = run_once(home).await;
+
+        assert_eq!(ran.code, Some(3), "{ran:?}");
+        assert_eq!(home.messages().len(), 11);
+        let failure = &home.cynosure(&["failures", "--json"]).json_lines()[0];
+        assert_eq!(failure["cause"], "rate_limit");
+        let why = failure["message"].as_str().unwrap_or_default();
+        assert!(why.ends_with("for this document alone: other requests are let through"), "{why}");
+        let quota: Value = serde_json::from_str(&home.read("state/quota.json")).unwrap();
+        for (name, scope) in quota["scopes"].as_object().unwrap() {
+            let cycles = scope["quota"]["learned"]["cycles"].as_u64();
+            assert!(cycles <= Some(1), "only the first teaches: {name} {scope}");
+        }
+    }
 }

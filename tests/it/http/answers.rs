@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach};
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach, Strikes};
 use cynosure::source::Meter;
 use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants};
 use futures_util::future::LocalBoxFuture;
@@ -75,8 +75,10 @@ async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
     let pass = Pass::Bearer { token: "s3cret\ntoken".into() };
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass };
 
-    let failure =
-        client(limits(), &server.url).document(&ask, None, &mut Kept::default()).await.unwrap_err();
+    let failure = client(limits(), &server.url)
+        .document(&ask, None, Strikes::default(), &mut Kept::default())
+        .await
+        .unwrap_err();
 
     assert_eq!(failure.cause, Cause::Unauthorized);
     assert!(failure.detail.contains("no HTTP header can carry"), "{failure}");
@@ -177,8 +179,10 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
     let pass = pass();
     let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
 
-    let item =
-        client.document(&ask(Wants::Document), None, &mut Kept::default()).await.unwrap_err();
+    let item = client
+        .document(&ask(Wants::Document), None, Strikes::default(), &mut Kept::default())
+        .await
+        .unwrap_err();
     let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
 
     assert_eq!((item.cause, item.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
@@ -231,7 +235,7 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let pass = pass();
     let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
 
-    client.document(&ask, None, &mut Kept::default()).await.unwrap_err();
+    client.document(&ask, None, Strikes::default(), &mut Kept::default()).await.unwrap_err();
 
     assert_eq!(*heard.0.borrow(), ["3600s", "Throttled"]);
 }

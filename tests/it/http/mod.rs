@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure};
+use cynosure::engine::{Cause, Failure, Strikes};
 use cynosure::retry::{Policy, Shape};
 use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Pass, Wants};
 use cynosure::source::{Meter, Sink};
@@ -79,7 +79,10 @@ async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Fai
     let url = url.join("?query=s3cret-query").unwrap();
     let mut sink = Kept::default();
     let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass() };
-    let fetched = client(limits, &url).document(&ask, size, &mut sink).await.map_err(discreet)?;
+    let fetched = client(limits, &url)
+        .document(&ask, size, Strikes::default(), &mut sink)
+        .await
+        .map_err(discreet)?;
     assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));
     Ok(sink)
 }

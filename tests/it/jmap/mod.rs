@@ -7,7 +7,7 @@ mod contents;
 mod listing;
 mod service;
 
-use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, Place};
+use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, Place, Strikes};
 use cynosure::source::jmap::Jmap;
 use cynosure::source::{Listing, Next, Source as _, Wanted};
 
@@ -83,7 +83,12 @@ fn names(from: usize, to: usize) -> Vec<String> {
 
 fn wanted(id: &str) -> Wanted {
     let size = u64::try_from(id.len()).ok();
-    Wanted { document: DocumentId::new(id), blob: BlobId::new(format!("B{id}")), size }
+    Wanted {
+        document: DocumentId::new(id),
+        blob: BlobId::new(format!("B{id}")),
+        size,
+        strikes: Strikes::default(),
+    }
 }
 
 async fn fetch(source: &Jmap, id: &str) -> Result<Vec<u8>, Failure> {

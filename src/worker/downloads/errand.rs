@@ -1,0 +1,76 @@
+//! Documents on their way, and what is known of those that were throttled.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{BlobId, ItemId, Moment, Strikes};
+use crate::ledger::{DocumentNo, ItemNo};
+use crate::source::Wanted;
+
+/// One document to fetch.
+#[derive(Debug)]
+pub(in crate::worker) struct Errand {
+    pub item: ItemNo,
+    pub item_id: ItemId,
+    pub no: DocumentNo,
+    /// The blob by which the ledger knew it when it was taken.
+    pub listed: BlobId,
+    pub wanted: Wanted,
+    pub control: Control,
+    /// When it was taken to be fetched.
+    pub asked_at: Moment,
+}
+
+/// A request for something else before a document that was throttled, where no other document is
+/// there to tell whether that is its own affair.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::worker) enum Control {
+    NotNeeded,
+    Needed,
+    /// It succeeded.
+    Made,
+}
+
+/// Documents that were throttled and did not succeed since.
+#[derive(Debug, Default)]
+pub(super) struct Throttles {
+    known: BTreeMap<DocumentNo, Throttled>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Throttled {
+    strikes: Strikes,
+    /// Something else succeeded since.
+    is_controlled: bool,
+}
+
+impl Throttles {
+    pub(super) fn strikes(&self, document: DocumentNo) -> Strikes {
+        self.known.get(&document).map_or_else(Strikes::default, |known| known.strikes)
+    }
+
+    /// Whether a document was throttled, and nothing succeeded since.
+    pub(super) fn wants_control(&self, document: DocumentNo) -> bool {
+        self.known.get(&document).is_some_and(|known| !known.is_controlled)
+    }
+
+    pub(super) fn throttled(&mut self, document: DocumentNo, strikes: Strikes) {
+        self.known.insert(document, Throttled { strikes, is_controlled: false });
+    }
+
+    /// A document was fetched: others are let through.
+    pub(super) fn succeeded(&mut self, document: DocumentNo) {
+        self.known.remove(&document);
+        self.known.values_mut().for_each(|other| other.is_controlled = true);
+    }
+
+    /// A document failed otherwise, which says nothing of its throttles.
+    pub(super) fn failed(&mut self, document: DocumentNo, control: Control) {
+        if let Some(known) = self.known.get_mut(&document) {
+            known.is_controlled |= control == Control::Made;
+        }
+    }
+
+    pub(super) fn forget(&mut self, document: DocumentNo) {
+        self.known.remove(&document);
+    }
+}
