@@ -149,8 +149,7 @@ async fn an_empty_page_hides_nothing_from_who_lists_by_position() {
 #[tokio::test]
 async fn an_id_that_is_named_twice_counts_once() {
     let served = bent(Mailbox::of(12), ALWAYS, |arguments| {
-        (arguments["position"] == 0)
-            .then(|| json!({"ids": ["M0", "M1", "M1", "M0", "M2", "M3"], "total": 12}))
+        (arguments["position"] == 0).then(|| json!({"ids": ["M0", "M1", "M0", "M1"], "total": 12}))
     })
     .await;
 
