@@ -13,7 +13,7 @@
 //! | an id whose name would be too long | its beginning, `~`, and the SHA-256 of the id in hex |
 //! | the empty id | `=` |
 
-use chrono::{DateTime, Datelike};
+use chrono::{DateTime, Datelike, NaiveDateTime};
 use sha2::{Digest, Sha256};
 
 use crate::engine::{DocumentId, ItemId, Moment};
@@ -32,6 +32,10 @@ pub const FIRST_VERSION: u32 = 1;
 /// The bytes of `~` and a SHA-256 in hex.
 const DIGEST_BYTES: usize = 1 + 64;
 
+/// How the name of a session's folder begins, and the bytes of that.
+const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
+const TIME_BYTES: usize = 17;
+
 /// The part of a session folder's name that comes from the account, in bytes at most.
 const ACCOUNT_BYTES_MAX: usize = 200;
 
@@ -47,7 +51,7 @@ impl FolderName {
         let time = DateTime::from_timestamp_millis(started.0)
             .filter(|time| (0..=9999).contains(&time.year()))
             .unwrap_or_default();
-        let mut name = format!("{}_{}", time.format("%Y-%m-%d_%H%M%S"), account_name(account));
+        let mut name = format!("{}_{}", time.format(TIME_FORMAT), account_name(account));
         if number > 1 {
             name.push_str(&format!("_{number}"));
         }
@@ -67,6 +71,17 @@ impl FolderName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// When the session started, if this is a folder of `account`.
+    #[must_use]
+    pub fn started(&self, account: &str) -> Option<Moment> {
+        let time = self.0.get(..TIME_BYTES)?;
+        let rest = self.0[TIME_BYTES..].strip_prefix('_')?.strip_prefix(&*account_name(account))?;
+        let number = rest.strip_prefix('_').map_or(rest, |number| number);
+        let is_ours = rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
+        let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
+        is_ours.then(|| Moment(time.and_utc().timestamp_millis()))
     }
 }
 
@@ -199,6 +214,19 @@ mod tests {
         for elsewhere in ["", ".", "..", ".cynosure", "a/b", "/a", "a\0"] {
             assert_eq!(FolderName::parse(elsewhere), None, "{elsewhere:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_tells_its_start_and_its_account() {
+        let started = |number, account| {
+            FolderName::of_session(STARTED, "me@example.com", number).started(account)
+        };
+
+        let whole_second = Some(Moment(1_772_874_303_000));
+        assert_eq!(started(1, "me@example.com"), whole_second);
+        assert_eq!(started(12, "me@example.com"), whole_second);
+        assert_eq!(started(1, "me@example.co"), None);
+        assert_eq!(started(1, "you@example.com"), None);
     }
 
     #[test]

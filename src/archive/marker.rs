@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::intent::INTENT;
 use crate::archive::layout::safe_name;
 use crate::archive::recover::{NOT_A_FOLDER, STAGING};
 use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_atomic};
@@ -226,6 +227,23 @@ impl Marker {
             Some(_) => Err(self.failure(Mismatch::OtherLedger, &Claim::default())),
             None => Err(self.failure(Mismatch::NotThere, &Claim::default())),
         }
+    }
+
+    /// Removes the lists of what was on its way into the archive. To be called for a ledger that
+    /// knows all that is there.
+    ///
+    /// # Errors
+    /// A storage failure.
+    pub fn forget_intents(&self) -> Result<(), Failure> {
+        let folder = &self.folder;
+        let names =
+            self.disk.list(folder).map_err(|error| storage_failure("list", folder, &error))?;
+        for name in names.iter().filter(|name| name.to_string_lossy().starts_with(INTENT)) {
+            let path = folder.join(name);
+            let removed = self.disk.remove_file(&path);
+            removed.map_err(|error| storage_failure("remove", &path, &error))?;
+        }
+        Ok(())
     }
 
     fn kind(&self, path: &Path) -> Result<Option<PathKind>, Failure> {

@@ -6,9 +6,11 @@
 //! the ledger; whatever a crash leaves between two of these steps, [`Archive::open`]
 //! clears away. A [`Marker`] says which ledger the documents belong to.
 
+mod adopt;
 mod draft;
 mod intent;
 pub mod layout;
+mod manifest;
 mod marker;
 mod recover;
 mod staging;
@@ -18,6 +20,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use self::adopt::{FolderContents, FoundDocument, LeftAlone};
 pub use self::draft::{DRAFT_BYTES_MAX, Draft};
 pub use self::intent::Intent;
 pub use self::layout::FolderName;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::archive::layout::{FolderName, ids_of};
+use crate::archive::manifest::MANIFEST_FILE;
 use crate::archive::recover::StoredAt;
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
@@ -85,6 +86,9 @@ pub fn strays(
     let mut found = Vec::new();
     for thread in list(disk, &session)? {
         let path = session.join(&thread);
+        if thread == Path::new(MANIFEST_FILE) {
+            continue;
+        }
         if kind(disk, &path)? != Some(PathKind::Folder) {
             found.push(path);
             continue;
@@ -128,7 +132,7 @@ fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
     disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
 }
 
-fn hash(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {
+pub(super) fn hash(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {
     let mut file = disk.open(path)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];

@@ -81,6 +81,8 @@ pub(super) enum Command {
     Breaker(BreakerCommand),
     /// Check the archive against the ledger, byte for byte
     Verify(VerifyArgs),
+    /// Rebuild the ledger of a source from its archive, fetching nothing
+    Adopt(AdoptArgs),
     /// Rehearse a policy against a made-up server, beside another policy
     Simulate(SimulateArgs),
     /// Forget the progress of a source, keeping its archive
@@ -236,6 +238,9 @@ pub(super) struct RequeueArgs {
     /// Only what failed since then: a date, RFC 3339, or "2h" for two hours ago
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
+    /// Only stored documents whose files are missing or damaged, which are looked for as `verify` does
+    #[arg(long, conflicts_with_all = ["cause", "since", "items"])]
+    pub damaged: bool,
     /// Only these items, by their ids
     #[arg(value_name = "ITEM", conflicts_with_all = ["cause", "since"])]
     pub items: Vec<String>,
@@ -311,6 +316,15 @@ pub(super) struct SimulateArgs {
     /// Print JSON: `scenario`, `runs`, one for each policy, and `verdict`
     #[arg(long, requires = "scenario")]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AdoptArgs {
+    /// The source whose ledger is gone or damaged
+    pub source: String,
+    /// Only say what would be adopted
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

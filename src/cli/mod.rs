@@ -1,6 +1,8 @@
 //! The commands, a file each.
 
+mod adopt;
 mod alert;
+mod archive;
 mod args;
 mod board;
 mod breaker;
@@ -32,6 +34,7 @@ mod print;
 mod progress;
 mod quotas;
 mod recording;
+mod damaged;
 mod requeue;
 mod reset;
 mod run;
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Requeue(args) => end(requeue::requeue(common, args)),
         Command::Breaker(command) => end(breaker::breaker(common, command)),
         Command::Verify(args) => end(verify::verify(common, args)),
+        Command::Adopt(args) => end(adopt::adopt(common, args)),
         Command::Simulate(args) => end(simulate::simulate(common, args)),
         Command::Reset(args) => end(reset::reset(common, args)),
         Command::Completions { shell } => end(completions(*shell)),

@@ -4,6 +4,7 @@
 //! running worker, which finds them at its next look.
 
 use crate::cli::args::{Common, RequeueArgs};
+use crate::cli::damaged::requeue_damaged;
 use crate::cli::exit::Exit;
 use crate::cli::place::ledger_file;
 use crate::cli::print::{fail, show};
@@ -26,6 +27,10 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
         return Err(Trouble::new(Exit::Other, why));
     }
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
+    if args.damaged {
+        let archive = &ground.loaded.settings.archive.dir;
+        return requeue_damaged(source, archive, &mut ledger, outlook(source), RealWorld.now());
+    }
     let (due, missed) = make_due(&mut ledger, args, RealWorld.now())?;
 
     if due > 0 {

@@ -45,6 +45,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Creates a file that must not exist yet, readable by its owner only.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
+    /// Opens a file for appending, made where there is none. A link is refused.
+    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
     /// Opens a plain file for reading. A link is refused, not followed.
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
 

@@ -56,6 +56,10 @@ impl Disk for PatientDisk {
         self.patiently(|| self.inner.create(path))
     }
 
+    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.patiently(|| self.inner.append_to(path))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
         self.patiently(|| self.inner.open(path))
     }

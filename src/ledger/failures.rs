@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{Cause, Failure, ItemId, Moment};
 use crate::ledger::failure::Trouble;
-use crate::ledger::rows::ItemStatus;
+use crate::ledger::rows::{DocumentNo, ItemStatus};
 use crate::ledger::{Ledger, Reader, Replied};
 
 /// Which failures are meant. The default means all.
@@ -141,6 +141,55 @@ impl Ledger {
                 Requeue::Item(item) => requeue_item(transaction, item, now)?,
             };
             Ok(changed)
+        })
+    }
+}
+
+impl Ledger {
+    /// Has a stored document fetched again whose file is missing or damaged; says whether it was
+    /// stored. Its item goes to quarantine, from where the next session takes it; one that is being
+    /// fetched stays there. The other documents of the item stay stored.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn requeue_damaged(
+        &mut self,
+        document: DocumentNo,
+        why: &str,
+        now: Moment,
+    ) -> Result<bool, Failure> {
+        self.write("requeue", |transaction| {
+            let item = transaction.query_row(
+                "UPDATE documents SET status = 0 WHERE no = ?1 AND status = 1 RETURNING item",
+                [document.0],
+                |row| row.get::<_, i64>(0),
+            );
+            let Some(item) = item.optional()? else { return Ok(false) };
+            let (status, session) = transaction.query_row(
+                "SELECT status, session FROM items WHERE no = ?1",
+                [item],
+                |row| Ok((row.get::<_, ItemStatus>(0)?, row.get::<_, i64>(1)?)),
+            )?;
+            let counted = match status {
+                ItemStatus::Pending => return Ok(true),
+                ItemStatus::Stored => Some("stored"),
+                ItemStatus::Gone => Some("gone"),
+                ItemStatus::Quarantined => None,
+            };
+            transaction.execute(
+                "UPDATE items SET status = 3, next_at = ?2, quarantines = 0, cause = ?3,
+                        message = ?4, failed_at = ?2, settled_at = ?2
+                 WHERE no = ?1",
+                params![item, now.0, Cause::Storage.name(), why],
+            )?;
+            if let Some(counter) = counted {
+                let sql = format!(
+                    "UPDATE sessions SET {counter} = {counter} - 1, quarantined = quarantined + 1
+                     WHERE no = ?1"
+                );
+                transaction.execute(&sql, [session])?;
+            }
+            Ok(true)
         })
     }
 }

@@ -36,6 +36,21 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Reads the names of all session folders.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn folders(&self) -> Result<Vec<String>, Failure> {
+        self.read("read the folders", |connection| {
+            let sql = "SELECT DISTINCT folder FROM sessions WHERE folder IS NOT NULL";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
 impl Ledger {
     /// Gives the ledger its id. One that has an id keeps it.
     ///

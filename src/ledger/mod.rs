@@ -9,6 +9,7 @@
 //! goes by an index, however many rows there are; only what `verify` asks reads all.
 
 mod account;
+mod adopt;
 mod begin;
 mod clock;
 mod commit;
@@ -26,6 +27,7 @@ mod standing;
 mod verify;
 mod work;
 
+pub use self::adopt::{AdoptedDocument, Adoption};
 pub use self::begin::SessionStart;
 pub use self::commit::Outcome;
 pub use self::failures::{FailureFilter, FailureRow, Requeue};

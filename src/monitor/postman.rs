@@ -251,6 +251,10 @@ mod tests {
             Ok(Box::new(UnsyncedFile { inner, ill: self.ill.load(Ordering::Relaxed) }))
         }
 
+        fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            RealDisk.append_to(path)
+        }
+
         fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
             RealDisk.open(path)
         }

@@ -117,6 +117,20 @@ impl Disk for MemoryDisk {
         Ok(Box::new(MemoryFile { disk: self.clone(), bytes }))
     }
 
+    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut world = self.begin()?;
+        let bytes = match world.names.get(path) {
+            Some(Node::File(bytes)) => Arc::clone(bytes),
+            Some(Node::Folder) => return Err(Errno::ISDIR.into()),
+            None => {
+                let bytes = Arc::new(Mutex::new(Bytes::default()));
+                world.add(path, Node::File(Arc::clone(&bytes)))?;
+                bytes
+            }
+        };
+        Ok(Box::new(MemoryFile { disk: self.clone(), bytes }))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
         match self.begin()?.names.get(path) {
             Some(Node::File(bytes)) => Ok(Box::new(io::Cursor::new(lock(bytes).all.clone()))),

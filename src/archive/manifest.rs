@@ -1,0 +1,136 @@
+//! The manifest of a session's folder: a line of JSON for each document that was put there.
+//!
+//! A ledger is rebuilt from it. It is no record of what is stored: a line is written before its
+//! document is in its place, and stays when a crash has the document removed. So a line counts only
+//! where the file is there with its length. Of several lines for one path the last one counts, and
+//! a line that is torn is passed over.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{BlobId, DocumentId, ItemId};
+
+/// The name of a manifest. No thread's folder has it, since dots of ids are spelled out.
+pub const MANIFEST_FILE: &str = "manifest.jsonl";
+
+/// One document, as the manifest names it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct ManifestLine {
+    item: String,
+    id: String,
+    blob: String,
+    /// In bytes, as the server announced it; absent where it did not.
+    #[serde(default)]
+    pub(super) size: Option<u64>,
+    /// In bytes.
+    pub(super) length: u64,
+    /// In hex.
+    sha256: String,
+    /// Below the session's folder.
+    pub(super) path: String,
+}
+
+impl ManifestLine {
+    pub(super) fn new(
+        (item, document, blob): (&ItemId, &DocumentId, &BlobId),
+        size: Option<u64>,
+        (length, sha256): (u64, [u8; 32]),
+        path: String,
+    ) -> Self {
+        Self {
+            item: item.to_string(),
+            id: document.to_string(),
+            blob: blob.to_string(),
+            size,
+            length,
+            sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            path,
+        }
+    }
+
+    pub(super) fn ids(&self) -> (ItemId, DocumentId) {
+        (ItemId::new(&*self.item), DocumentId::new(&*self.id))
+    }
+
+    pub(super) fn blob(&self) -> BlobId {
+        BlobId::new(&*self.blob)
+    }
+
+    /// `None` if it is not 64 hex digits.
+    pub(super) fn sha256(&self) -> Option<[u8; 32]> {
+        let digits = self.sha256.as_bytes();
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(bytes)
+    }
+}
+
+/// Writes lines, each with its line break.
+pub(super) fn render(lines: impl Iterator<Item = ManifestLine>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        // Nothing of it can fail to be written as JSON.
+        bytes.extend(serde_json::to_vec(&line).unwrap_or_default());
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// Reads a manifest, by path.
+pub(super) fn parse(bytes: &[u8]) -> BTreeMap<String, ManifestLine> {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| serde_json::from_slice::<ManifestLine>(line).ok());
+    lines.map(|line| (line.path.clone(), line)).collect()
+}
+
+#[cfg(test)]
+mod laws {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(path: &str, length: u64) -> ManifestLine {
+        let ids = (&ItemId::new("T\u{1f}"), &DocumentId::new("m\n\"1"), &BlobId::new("b"));
+        ManifestLine::new(ids, Some(length), (length, [0xa5; 32]), path.to_owned())
+    }
+
+    proptest! {
+        #[test]
+        fn a_torn_end_costs_one_line(
+            lengths in proptest::collection::vec(any::<u64>(), 1..5),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let lines = || lengths.iter().enumerate().map(|(no, length)| line(&format!("t/{no}.eml"), *length));
+            let whole = render(lines());
+            let torn = &whole[..cut.index(whole.len())];
+            let complete = torn.iter().filter(|byte| **byte == b'\n').count();
+
+            let mut bytes = torn.to_vec();
+            bytes.push(b'\n');
+            bytes.extend(render(std::iter::once(line("t/next.eml", 7))));
+            let read = parse(&bytes);
+
+            prop_assert!(read.len() == complete + 1 || read.len() == complete + 2);
+            prop_assert!(read.contains_key("t/next.eml"));
+            for expected in lines().take(complete) {
+                prop_assert_eq!(&read[&expected.path], &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_a_path_counts() {
+        let bytes = render([line("t/a.eml", 1), line("t/a.eml", 2)].into_iter());
+
+        let read = parse(&bytes);
+
+        assert_eq!(read["t/a.eml"].length, 2);
+        assert_eq!(read["t/a.eml"].sha256(), Some([0xa5; 32]));
+    }
+}

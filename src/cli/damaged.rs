@@ -1,0 +1,70 @@
+//! `requeue --damaged`: has stored documents fetched again whose files are missing or damaged.
+
+use std::path::Path;
+
+use crate::archive::verify::{Finding, check};
+use crate::cli::archive::examine;
+use crate::cli::exit::Exit;
+use crate::cli::findings::Found;
+use crate::cli::print::{fail, show};
+use crate::cli::sources::Known;
+use crate::cli::trouble::Trouble;
+use crate::cli::words::many;
+use crate::disk::RealDisk;
+use crate::engine::Moment;
+use crate::ledger::{FileNo, Ledger};
+
+/// Rows that are read at once. Any number would do.
+const PAGE_ROWS: usize = 1000;
+
+/// Looks through the archive as `verify` does, and makes the documents that are damaged wanted
+/// again. An earlier version cannot be fetched again: the server has only the present one.
+pub(super) fn requeue_damaged(
+    source: &Known,
+    archive: &Path,
+    ledger: &mut Ledger,
+    outlook: String,
+    now: Moment,
+) -> Result<Exit, Trouble> {
+    if let Some(failure) = examine(archive, source.name.as_str(), ledger)? {
+        return Err(failure.into());
+    }
+    let (mut wanted, mut lost, mut after) = (0, 0, None);
+    loop {
+        let page = ledger.stored_files(after, PAGE_ROWS)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.no);
+        for stored in page {
+            let path = archive.join(&stored.folder).join(&stored.file);
+            let finding = check(&RealDisk, &path, stored.length, &stored.sha256);
+            if finding == Finding::Sound {
+                continue;
+            }
+            let why = format!("the file of a document is {}", finding.name().replace('_', " "));
+            show(Found::Damaged { path, item: stored.item, finding })?;
+            match stored.no {
+                FileNo::Present(document) => {
+                    wanted += u64::from(ledger.requeue_damaged(document, &why, now)?);
+                }
+                FileNo::Superseded(_) => lost += 1,
+            }
+        }
+    }
+    if lost > 0 {
+        let versions = many(lost, "earlier version");
+        fail(
+            Exit::Storage,
+            format!(
+                "{versions} of {} cannot be fetched again, since the server has only the present \
+                 one; put back what is damaged from a copy",
+                source.name
+            ),
+        );
+    }
+    if wanted > 0 {
+        show(format!("{} of {}: {outlook}", many(wanted, "document"), source.name))?;
+    } else if lost == 0 {
+        show(format!("{}: no document is missing or damaged", source.name))?;
+    }
+    Ok(if lost > 0 { Exit::Storage } else { Exit::Done })
+}

@@ -1,0 +1,164 @@
+//! Rebuilds a ledger from what is in an archive.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment, SessionId};
+use crate::ledger::Ledger;
+use crate::ledger::failure::Trouble;
+use crate::ledger::rows::{SessionKind, as_integer};
+use crate::ledger::standing::find_item;
+
+/// The blob of an adopted document of which none is known: no server has such an id. The next
+/// listing names the blob of what has the same id and size.
+pub(super) const UNKNOWN_BLOB: &str = "";
+
+/// A document that is in the archive.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AdoptedDocument {
+    pub item: ItemId,
+    pub document: DocumentId,
+    pub blob: Option<BlobId>,
+    /// As the server announced it, where that was exact.
+    pub size: Option<u64>,
+    /// In bytes.
+    pub length: u64,
+    pub sha256: [u8; 32],
+    /// The path below the session's folder.
+    pub file: String,
+}
+
+/// What became of the documents of one folder.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Adoption {
+    /// Documents that the ledger did not know.
+    pub documents: u64,
+    /// Documents of which an earlier version is known.
+    pub versions: u64,
+    /// Files with the bytes of a document that is known: they are left alone.
+    pub copies: u64,
+}
+
+impl Ledger {
+    /// Takes over a session's folder as a session that is completed. Folders are to be given from
+    /// the oldest to the newest.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn adopt(
+        &mut self,
+        folder: &str,
+        started: Moment,
+        documents: &[AdoptedDocument],
+    ) -> Result<Adoption, Failure> {
+        self.write("adopt a folder", |transaction| {
+            transaction.execute(
+                "INSERT INTO sessions (id, kind, started, completed, folder, is_listed)
+                 VALUES (?1, ?2, ?3, ?3, ?4, 1)",
+                params![
+                    SessionId::at(started.unix_seconds()).as_str(),
+                    SessionKind::Full,
+                    started.0,
+                    folder
+                ],
+            )?;
+            let session = transaction.last_insert_rowid();
+            let mut adoption = Adoption::default();
+            for document in documents {
+                adopt_document(transaction, session, started, document, &mut adoption)?;
+            }
+            Ok(adoption)
+        })
+    }
+
+    /// Counts what was adopted into the sessions.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn count_adopted(&mut self) -> Result<(), Failure> {
+        self.write("count what was adopted", |transaction| {
+            transaction.execute_batch(
+                "CREATE TEMP TABLE adopted_items AS
+                     SELECT session, count(*) AS items FROM items GROUP BY session;
+                 CREATE TEMP TABLE adopted_documents AS
+                     SELECT session, count(*) AS documents, sum(length) AS bytes FROM documents
+                     GROUP BY session;
+                 UPDATE sessions SET
+                     listed = coalesce((SELECT items FROM adopted_items a WHERE a.session = no), 0),
+                     documents = coalesce(
+                         (SELECT documents FROM adopted_documents a WHERE a.session = no), 0),
+                     bytes = coalesce(
+                         (SELECT bytes FROM adopted_documents a WHERE a.session = no), 0);
+                 UPDATE sessions SET stored = listed;
+                 DROP TABLE adopted_items;
+                 DROP TABLE adopted_documents;",
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn adopt_document(
+    connection: &Connection,
+    session: i64,
+    at: Moment,
+    adopted: &AdoptedDocument,
+    adoption: &mut Adoption,
+) -> Result<(), Trouble> {
+    let item = match find_item(connection, adopted.item.as_str())? {
+        Some(item) => {
+            let sql = "UPDATE items SET session = ?2 WHERE no = ?1";
+            connection.prepare_cached(sql)?.execute([item.0, session])?;
+            item.0
+        }
+        None => {
+            let sql = "INSERT INTO items (id, session, status, attempts, next_at, settled_at)
+                       VALUES (?1, ?2, 1, 0, 0, ?3)";
+            let values = params![adopted.item.as_str(), session, at.0];
+            connection.prepare_cached(sql)?.execute(values)?;
+            connection.last_insert_rowid()
+        }
+    };
+    let blob = adopted.blob.as_ref().map_or(UNKNOWN_BLOB, BlobId::as_str);
+    let (size, length) = (adopted.size.map(as_integer), as_integer(adopted.length));
+    let known = connection
+        .prepare_cached("SELECT no, length, sha256 FROM documents WHERE item = ?1 AND id = ?2")?
+        .query_row(params![item, adopted.document.as_str()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; 32]>(2)?))
+        })
+        .optional()?;
+    let Some((no, known_length, known_sha256)) = known else {
+        let sql = "INSERT INTO documents
+                       (item, id, blob, size, status, session, file, length, sha256)
+                   VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)";
+        connection.prepare_cached(sql)?.execute(params![
+            item,
+            adopted.document.as_str(),
+            blob,
+            size,
+            session,
+            adopted.file,
+            length,
+            adopted.sha256
+        ])?;
+        adoption.documents += 1;
+        return Ok(());
+    };
+    if (known_length, known_sha256) == (length, adopted.sha256) {
+        let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1 AND blob = ?4";
+        connection.prepare_cached(sql)?.execute(params![no, blob, size, UNKNOWN_BLOB])?;
+        adoption.copies += 1;
+        return Ok(());
+    }
+    connection.execute(
+        "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
+         SELECT no, blob, size, session, file, length, sha256, ?2 FROM documents WHERE no = ?1",
+        [no, at.0],
+    )?;
+    connection.execute(
+        "UPDATE documents SET blob = ?2, size = ?3, session = ?4, file = ?5, length = ?6,
+                sha256 = ?7 WHERE no = ?1",
+        params![no, blob, size, session, adopted.file, length, adopted.sha256],
+    )?;
+    adoption.versions += 1;
+    Ok(())
+}
