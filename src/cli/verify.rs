@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 
 use crate::archive::FolderName;
 use crate::archive::verify::{Finding, check, strays};
+use crate::cli::archive::examine;
 use crate::cli::args::{Common, VerifyArgs};
 use crate::cli::exit::Exit;
 use crate::cli::findings::{Found, STRAYS_MAX, Summary};
@@ -119,6 +120,9 @@ impl Verifier<'_> {
             let Some(last) = page.last() else { return Ok(folders) };
             if after.is_none() {
                 self.find_archive()?;
+                if let Some(failure) = examine(self.archive, self.source.name.as_str(), ledger)? {
+                    return Err(failure.into());
+                }
             }
             after = Some(last.no);
             for stored in page {

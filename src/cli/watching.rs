@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cli::archive::mismatch;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
@@ -59,6 +60,7 @@ pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<Look, Troubl
         state_dir: ground.state_dir.clone(),
         archive_dir: settings.archive.dir.clone(),
         sources: named.collect(),
+        archive_mismatch: mismatch,
         unit: unit(settings)?.as_str().to_owned(),
         has_pool: !settings.proxy.pool.is_empty(),
         journal_window: thresholds.journal_window,

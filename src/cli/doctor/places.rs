@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::cli::archive::mismatch;
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::cli::words::size;
@@ -27,8 +28,20 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
     let archive = &ground.loaded.settings.archive.dir;
     let mut found = folder("state folder", &ground.state_dir);
     found.extend(folder("archive", archive));
+    found.extend(archives(ground));
     found.extend(credentials(ground));
     found
+}
+
+/// Each source whose archive is not there, or belongs to another ledger.
+fn archives(ground: &Ground) -> Vec<Found> {
+    let settings = &ground.loaded.settings;
+    let found = settings.enabled().filter_map(|name| {
+        let why = mismatch(&ground.state_dir, &settings.archive.dir, name.as_str())?;
+        let (told, remedy) = why.split_once("; ").or_else(|| why.split_once(": "))?;
+        Some(Found::wrong(format!("{name}: archive"), told, remedy))
+    });
+    found.collect()
 }
 
 fn folder(what: &str, path: &Path) -> Vec<Found> {

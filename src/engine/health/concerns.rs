@@ -196,6 +196,11 @@ impl<'a> Drawn<'a> {
                 self.blind(QUARANTINE, &source.name);
             }
         }
+        for (source, why) in &self.facts.archives {
+            if !failing.iter().any(|(known, _)| known == source) {
+                failing.push((source.as_str(), why.as_str()));
+            }
+        }
         self.storage_is_ill = disk_is_full || !failing.is_empty();
         let Some((first, error)) = failing.first() else { return };
         if disk_is_full {

@@ -31,6 +31,8 @@ pub struct Facts {
     pub system: Known<System>,
     /// Folders whose disk could not be measured, and why.
     pub unmeasured: Vec<(String, String)>,
+    /// Sources whose archive is not there or belongs to another ledger, and why.
+    pub archives: Vec<(String, String)>,
     /// What each unit wrote; absent without a unit.
     pub journal: Option<Known<Vec<Errors>>>,
 }

@@ -58,6 +58,16 @@ pub(super) fn system(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
     checks
 }
 
+/// Each archive that a source cannot use. Nothing where all are as they should be.
+pub(super) fn archives(facts: &Facts) -> Vec<Check> {
+    let check = |(source, why): &(String, String)| {
+        Check::new(Area::System, "archive_mismatch", Level::Critical, printable(why))
+            .about(&format!("archive of {source}"))
+            .advise("mount it, or do what the message says; nothing is written until then")
+    };
+    facts.archives.iter().map(check).collect()
+}
+
 fn share(what: &str, used: Option<f64>, limit: f64, finding: &str) -> Check {
     let Some(used) = used else {
         let why = "the kernel does not say how much is used";

@@ -45,6 +45,7 @@ pub fn judge(facts: &Facts, bounds: &Bounds, now: Moment) -> Report {
         sources::sources(facts, bounds, now),
         local::proxies(facts.pool.as_ref(), thresholds),
         local::system(facts, thresholds),
+        local::archives(facts),
         local::journal(facts, thresholds),
     ];
     Report::new(checks.into_iter().flatten().collect(), now)

@@ -80,6 +80,7 @@ pub(super) fn well() -> Facts {
         pool: None,
         system: Ok(System { cpu: Some(0.2), memory: Some(0.5), disks: vec![disk()] }),
         unmeasured: Vec::new(),
+        archives: Vec::new(),
         journal: Some(Ok(vec![errors(UNIT, 0)])),
     }
 }

@@ -8,7 +8,7 @@ mod sources;
 mod system;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +38,9 @@ pub struct Scope {
     /// The enabled ones.
     pub sources: Vec<Named>,
     pub unit: String,
+    /// Says why a source cannot use its archive, if it cannot: by the folder of states, the
+    /// archive and the name of the source.
+    pub archive_mismatch: fn(&Path, &Path, &str) -> Option<String>,
     /// Requests go out by a pool of proxies.
     pub has_pool: bool,
     /// How far back the journal is read.
@@ -51,6 +54,7 @@ pub struct Scope {
 pub struct Gatherers {
     meter: Arc<Mutex<Meter>>,
     sources: Busy,
+    archives: Busy,
     system: Busy,
     /// By folder: what hangs on one disk does not keep another from being measured.
     folders: Mutex<BTreeMap<PathBuf, Busy>>,
@@ -68,6 +72,10 @@ impl Gatherers {
             let (scope, units) = (scope.clone(), sources::units(&scope.unit, &findings));
             move || Ok(sources::gather(&scope, &units, now))
         });
+        let archives = start(&self.archives, {
+            let scope = scope.clone();
+            move || Ok(scope.archive_mismatches())
+        });
         let system = start(&self.system, {
             let meter = Arc::clone(&self.meter);
             move || Ok(meter.lock().unwrap_or_else(PoisonError::into_inner).look())
@@ -79,6 +87,8 @@ impl Gatherers {
             start(&self.journal, move || journal::errors(&units, window, timeout, now))
         });
         let gathered: Known<Gathered> = sources.wait(scope.timeout);
+        // A disk that hangs is told where its folder is measured.
+        let archives = archives.wait(scope.timeout).unwrap_or_default();
         let system: Known<System> = system.wait(scope.timeout);
         let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
         let (disks, unmeasured) = system::disks(rooms);
@@ -95,6 +105,7 @@ impl Gatherers {
             pool,
             system: system.map(|system| System { disks, ..system }),
             unmeasured,
+            archives,
             journal,
         }
     }
@@ -114,6 +125,14 @@ impl Gatherers {
 }
 
 impl Scope {
+    fn archive_mismatches(&self) -> Vec<(String, String)> {
+        let mismatch = |named: &Named| {
+            let why = (self.archive_mismatch)(&self.state_dir, &self.archive_dir, &named.name)?;
+            Some((named.name.clone(), why))
+        };
+        self.sources.iter().filter_map(mismatch).collect()
+    }
+
     /// What we write to.
     fn folders(&self) -> Vec<PathBuf> {
         vec![self.state_dir.clone(), self.archive_dir.clone()]

@@ -240,6 +240,7 @@ mod tests {
             archive_dir: state_dir.clone(),
             state_dir,
             sources: vec![named("home"), named("work")],
+            archive_mismatch: |_, _, _| None,
             unit: UNIT.to_owned(),
             has_pool: true,
             journal_window: Duration::from_secs(900),
