@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{BlobId, DocumentId, ItemId};
 
 /// The name of a manifest. No thread's folder has it, since dots of ids are spelled out.
-pub const MANIFEST_FILE: &str = "manifest.jsonl";
+pub(super) const MANIFEST_FILE: &str = "manifest.jsonl";
 
 /// One document, as the manifest names it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

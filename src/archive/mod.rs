@@ -18,7 +18,7 @@ pub mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use self::adopt::{FolderContents, FoundDocument, LeftAlone};
 pub use self::draft::{DRAFT_BYTES_MAX, Draft};
@@ -40,6 +40,8 @@ const FOLDER_NUMBER_MAX: u32 = 100;
 pub struct Archive {
     root: PathBuf,
     staging: Arc<Staging>,
+    /// The folder whose manifest ends with a whole line, as far as is known.
+    manifest: Mutex<Option<FolderName>>,
 }
 
 impl Archive {

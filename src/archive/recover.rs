@@ -1,7 +1,7 @@
 //! Opens the archive and clears away what a crash left.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::archive::Archive;
 use crate::archive::intent::{INTENT, IntendedDocument, IntentList};
@@ -54,7 +54,11 @@ impl Archive {
         is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
     ) -> Result<(Self, Recovered), Failure> {
         let root = marker.root().to_owned();
-        let archive = Self { root, staging: Arc::new(Staging::new(marker, owner)) };
+        let archive = Self {
+            root,
+            staging: Arc::new(Staging::new(marker, owner)),
+            manifest: Mutex::default(),
+        };
         let recovered = archive.recover(is_stored)?;
         Ok((archive, recovered))
     }

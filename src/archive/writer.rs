@@ -1,7 +1,8 @@
 //! Keeps a group of documents so that a power cut at any instant loses none of them.
 //!
 //! 1. [Written](Archive::write): the bytes and the [list of what is intended](IntentList) go to the
-//!    staging folder, and are synced.
+//!    staging folder, a line for each document to the [manifest](MANIFEST_FILE) of its folder, and
+//!    all are synced.
 //! 2. [Placed](Archive::place): the files are renamed to their places, and the names are synced.
 //! 3. The caller commits the group to the ledger, then has the list [forgotten](Archive::forget).
 //!
@@ -16,10 +17,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use crate::archive::draft::{Body, Draft};
 use crate::archive::intent::{INTENT, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
+use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, render};
 use crate::archive::recover::NOT_A_FOLDER;
 use crate::archive::staging::Staged;
 use crate::archive::{Archive, DRAFT_BYTES_MAX};
@@ -67,6 +70,8 @@ pub struct Paper {
     pub document: DocumentId,
     /// Under which the source had it.
     pub blob: BlobId,
+    /// In bytes, as the source announced it.
+    pub size: Option<u64>,
     /// Counts the versions of the document that have a file, from [`FIRST_VERSION`] on.
     ///
     /// [`FIRST_VERSION`]: crate::archive::layout::FIRST_VERSION
@@ -78,6 +83,12 @@ impl Paper {
     /// The path below the session's folder.
     fn file(&self) -> String {
         document_path(&self.item, &self.document, self.version)
+    }
+
+    fn manifest_line(&self) -> ManifestLine {
+        let ids = (&self.item, &self.document, &self.blob);
+        let bytes = (self.draft.length(), self.draft.sha256());
+        ManifestLine::new(ids, self.size, bytes, self.file())
     }
 }
 
@@ -178,11 +189,7 @@ impl Archive {
         let Written { group, staged, mut filesystem } = written;
         // From here on the list stays, until the ledger or the next start has settled it.
         let intent = Intent { path: staged.intent.leave() };
-        let session = self.root.join(group.folder.as_str());
-        let made = self.ensure_own_folder(&session);
-        if made.map_err(|error| storage_failure("use the folder", &session, &error))? {
-            self.sync_folder(&self.root)?;
-        }
+        let session = self.ensure_session_folder(&group.folder)?;
         // Also the session's own: a folder that is there already may be one whose
         // making was cut short before its name was durable.
         let mut folders = BTreeSet::from([session.clone()]);
@@ -217,6 +224,7 @@ impl Archive {
     fn stage_files(&self, group: &Group, sync: Sync) -> Result<StagedGroup, Failure> {
         let named = group.papers.iter().map(|paper| (&paper.item, &paper.document, paper.file()));
         let list = IntentList::new(&group.folder, named);
+        self.append_manifest(group, sync)?;
         let intent = self.stage_file(INTENT, &list.to_bytes(), sync)?;
         let files = group.papers.iter().map(|paper| match &paper.draft.body {
             Body::Memory(bytes) => self.stage_file("draft", bytes, sync).map(Some),
@@ -228,6 +236,38 @@ impl Archive {
             self.sync_folder(self.staging.folder())?;
         }
         Ok(StagedGroup { files, intent })
+    }
+
+    /// Names the documents of a group in the manifest of its folder, before they are there.
+    fn append_manifest(&self, group: &Group, sync: Sync) -> Result<(), Failure> {
+        let path = self.ensure_session_folder(&group.folder)?.join(MANIFEST_FILE);
+        let failed = |error| storage_failure("write", &path, &error);
+        let kind = self.disk().kind(&path).map_err(failed)?;
+        let is_begun = matches!(kind, Some(PathKind::File { bytes: 1.. }));
+        let whole = &mut *self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = Vec::new();
+        // The last line may be one that a crash or a full disk has cut short.
+        if whole.take().as_ref() != Some(&group.folder) && is_begun {
+            bytes.push(b'\n');
+        }
+        bytes.extend(render(group.papers.iter().map(Paper::manifest_line)));
+        let mut file = self.disk().append_to(&path).map_err(failed)?;
+        file.append(&bytes).map_err(failed)?;
+        if sync == Sync::Each {
+            file.sync().map_err(failed)?;
+        }
+        *whole = Some(group.folder.clone());
+        Ok(())
+    }
+
+    /// Returns the path of a session's folder, which is made again where it is gone.
+    fn ensure_session_folder(&self, folder: &FolderName) -> Result<PathBuf, Failure> {
+        let session = self.root.join(folder.as_str());
+        let made = self.ensure_own_folder(&session);
+        if made.map_err(|error| storage_failure("use the folder", &session, &error))? {
+            self.sync_folder(&self.root)?;
+        }
+        Ok(session)
     }
 
     fn stage_file(&self, kind: &str, bytes: &[u8], sync: Sync) -> Result<Staged, Failure> {

@@ -58,7 +58,8 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
         return Err(Trouble::new(Exit::Configuration, why));
     };
     let marker = Marker::new(Arc::new(RealDisk), archive, source.name.as_str());
-    ensure_folder(&RealDisk, dir).map_err(|error| storage_failure("make the folder", dir, &error))?;
+    ensure_folder(&RealDisk, dir)
+        .map_err(|error| storage_failure("make the folder", dir, &error))?;
     // Held to the end, so that no worker starts in the middle.
     let _alone = Lock::acquire(&lock_file(dir))?;
     let _of_archive = match folder_of(&marker.lock_file()).exists() {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck};
 use crate::ledger::Ledger;
+use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentStatus, ItemNo, as_integer};
 use crate::ledger::standing::{Counting, find_item};
@@ -147,6 +148,16 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether an entry names the blob of a document that was adopted without one.
+    fn is_adopted_as(&self, entry: &Listed) -> bool {
+        self.status == DocumentStatus::Stored
+            && self.blob == UNKNOWN_BLOB
+            && self.size.is_some()
+            && self.size == entry.size.map(as_integer)
+    }
+}
+
 impl Bytes {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -166,12 +177,24 @@ impl Page<'_> {
         };
         match self.find_document(item, &entry.document)? {
             None => self.add_document(item, entry),
+            Some(known) if known.is_adopted_as(entry) => self.name_blob(known.no, entry),
             Some(known) if !known.is_listed_as(entry) => self.take_over(item, &known, entry),
             Some(Known { no, status, .. }) => match status {
                 DocumentStatus::Gone => self.want_again(item, no, entry),
                 DocumentStatus::Wanted | DocumentStatus::Stored | DocumentStatus::Refused => Ok(()),
             },
         }
+    }
+
+    fn name_blob(&mut self, document: i64, entry: &Listed) -> Result<(), Trouble> {
+        let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1";
+        let size = entry.size.map(as_integer);
+        self.connection.prepare_cached(sql)?.execute(params![
+            document,
+            entry.blob.as_str(),
+            size
+        ])?;
+        Ok(())
     }
 
     fn add_item(&mut self, id: &ItemId) -> Result<ItemNo, Trouble> {

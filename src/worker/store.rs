@@ -366,6 +366,7 @@ impl Store {
                         item: item_id,
                         document: document_id,
                         blob: blob.clone(),
+                        size,
                         version,
                         draft,
                     });

@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use rustix::io::Errno;
 
 use super::layout::FIRST_VERSION;
+use super::manifest::MANIFEST_FILE;
 use super::verify::{Finding, check, strays};
 use super::*;
 use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
@@ -55,7 +56,7 @@ type Pending = (Vec<(ItemId, DocumentId)>, Written);
 
 fn paper(item: &ItemId, document: &DocumentId, version: u32, draft: Draft) -> Paper {
     let blob = BlobId::new(document.as_str());
-    Paper { item: item.clone(), document: document.clone(), blob, version, draft }
+    Paper { item: item.clone(), document: document.clone(), blob, size: None, version, draft }
 }
 
 impl World {
@@ -80,11 +81,30 @@ impl World {
         })
     }
 
-    /// The files that are neither the marker nor a temporary one of it.
+    /// The files that are neither a manifest, nor the marker, nor a temporary one of that.
     fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = self.disk.files().into_keys().collect();
-        files.retain(|path| !path.to_string_lossy().contains(OWNER_FILE));
-        files
+        let is_ours = |path: &PathBuf| {
+            let path = path.to_string_lossy();
+            !path.contains(OWNER_FILE) && !path.ends_with(MANIFEST_FILE)
+        };
+        self.disk.files().into_keys().filter(is_ours).collect()
+    }
+
+    /// What the manifest and the files say without a ledger is what the ledger has.
+    fn assert_can_be_adopted(&self, when: &str) {
+        let Some(folder) = &self.remembered.folder else { return };
+        let root = Path::new("/downloads");
+        let contents = FolderContents::read(&self.disk, root, folder).unwrap();
+        assert_eq!(contents.left_alone, [], "{when}");
+        assert_eq!(contents.documents.len(), self.remembered.stored.len(), "{when}");
+        let kept: BTreeMap<&str, &Kept> =
+            self.remembered.stored.values().map(|(_, kept)| (&*kept.file, kept)).collect();
+        for found in &contents.documents {
+            let sha256 = found.hashed(&self.disk, root, folder).unwrap();
+            let kept = kept[&*found.file];
+            assert_eq!((found.length, sha256), (kept.length, kept.sha256), "{when}");
+            assert!(found.blob.is_some(), "{when}: {} is in no manifest", found.file);
+        }
     }
 
     fn work(&mut self, archive: &Archive) -> Result<(), Failure> {
@@ -245,9 +265,11 @@ fn a_power_cut_at_any_operation_loses_and_tears_nothing_and_repeats_what_was_und
 
                 drop(world.open().unwrap());
                 world.assert_nothing_else(&when);
+                world.assert_can_be_adopted(&when);
                 world.run().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
+                world.assert_can_be_adopted(&format!("{when}, resumed"));
                 assert!(world.fetched.get() <= documents_total() + repeated_max(order), "{when}");
                 world.disk.power_cut(seed);
                 world.assert_stored_is_sound(&format!("{when}, cut again"));
@@ -273,9 +295,11 @@ fn a_kill_at_any_operation_and_a_power_cut_during_the_recovery_lose_nothing() {
 
                 drop(world.open().unwrap());
                 world.assert_nothing_else(&when);
+                world.assert_can_be_adopted(&when);
                 world.run().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
+                world.assert_can_be_adopted(&format!("{when}, resumed"));
             }
         }
     }

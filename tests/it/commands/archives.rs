@@ -233,3 +233,146 @@ fn a_reset_frees_an_archive_whose_ledger_is_gone() {
     assert_eq!((reset.code, ran.code), (Some(0), Some(0)), "{reset:?} {ran:?}");
     assert_eq!(home.sessions().len(), 2);
 }
+
+/// The ledger's rows that say what is stored.
+fn stored(home: &Home) -> Vec<(String, String, String, i64)> {
+    let ledger = ledger(home);
+    let mut statement = ledger
+        .prepare(
+            "SELECT i.id, d.id, d.blob, d.length FROM documents d JOIN items i ON i.no = d.item
+             WHERE d.status = 1 ORDER BY 1, 2",
+        )
+        .unwrap();
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+fn assert_adopted_and_nothing_is_fetched(home: &Home, before: &[(String, String, String, i64)]) {
+    let files = home.messages();
+    let ran = home.cynosure(&["run", "--once"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(home.served_again(), 0, "something was fetched twice");
+    assert_eq!(stored(home), before);
+    assert_eq!(home.messages(), files);
+    let verified = home.cynosure(&["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    assert!(verified.out.ends_with(": all well\n"), "{verified:?}");
+}
+
+/// FAULTS 51: the ledger is deleted with the archive there.
+#[test]
+fn a_ledger_is_rebuilt_from_the_manifests() {
+    let home = extracted();
+    let before = stored(&home);
+    fs_err::remove_dir_all(home.path("state")).unwrap();
+
+    let shown = home.cynosure(&["adopt", "demo", "--dry-run"]);
+    let adopted = home.cynosure(&["adopt", "demo"]);
+
+    assert_eq!((shown.code, adopted.code), (Some(0), Some(0)), "{shown:?} {adopted:?}");
+    assert!(shown.out.contains("Nothing is changed yet"), "{shown:?}");
+    assert!(adopted.out.contains(" documents adopted; the next run"), "{adopted:?}");
+    assert_eq!(stored(&home), before);
+    assert_adopted_and_nothing_is_fetched(&home, &before);
+}
+
+/// FAULTS 51 and 17: the ledger is damaged with an archive of 0.1.0 there.
+#[test]
+fn a_ledger_is_rebuilt_from_names_and_sizes() {
+    let home = extracted();
+    let before = stored(&home);
+    fs_err::remove_file(home.sessions()[0].join("manifest.jsonl")).unwrap();
+    home.write("state/demo/ledger.sqlite", "rot");
+
+    let adopted = home.cynosure(&["adopt", "demo"]);
+
+    assert_eq!(adopted.code, Some(0), "{adopted:?}");
+    assert!(adopted.out.contains("ledger.sqlite.unreadable-1"), "{adopted:?}");
+    assert_adopted_and_nothing_is_fetched(&home, &before);
+}
+
+#[test]
+fn two_copies_of_an_archive_are_adopted_once() {
+    let home = extracted();
+    let before = stored(&home);
+    home.cynosure(&["reset", "demo", "--yes"]);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+    fs_err::remove_dir_all(home.path("state")).unwrap();
+
+    let adopted = home.cynosure(&["adopt", "demo"]);
+
+    assert!(
+        adopted.out.contains(&format!("{} files with the same bytes", before.len())),
+        "{adopted:?}"
+    );
+    assert_eq!(stored(&home), before);
+    assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
+}
+
+#[test]
+fn a_ledger_that_knows_documents_is_not_replaced() {
+    let home = extracted();
+    let before = home.read(MARKER);
+
+    let refused = home.cynosure(&["adopt", "demo"]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("knows documents"), "{}", refused.err);
+    assert_eq!(home.read(MARKER), before);
+}
+
+#[test]
+fn nothing_is_adopted_beside_a_worker() {
+    let home = Home::served(30);
+    let worker = home.start(&["run"]);
+    until(|| home.path(MARKER).exists());
+
+    let refused = home.cynosure(&["adopt", "demo"]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains(&format!("process {}", worker.0.id())), "{}", refused.err);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_fetched_again_alone() {
+    let home = extracted();
+    let before = stored(&home);
+    let messages = home.messages();
+    fs_err::remove_file(&messages[0]).unwrap();
+    fs_err::write(&messages[1], "short").unwrap();
+
+    let requeued = home.cynosure(&["requeue", "--damaged"]);
+    let account = home.cynosure(&["failures"]);
+    let ran = home.cynosure(&["run", "--once"]);
+
+    assert_eq!(requeued.code, Some(0), "{requeued:?}");
+    assert!(
+        requeued.out.contains("2 documents of demo: fetched again by the next"),
+        "{requeued:?}"
+    );
+    assert!(account.out.contains("the file of a document is"), "{account:?}");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(home.served_again(), 2);
+    assert_eq!(stored(&home), before);
+    let verified = home.cynosure(&["verify"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+    let sound = home.cynosure(&["requeue", "--damaged"]);
+    assert_eq!(sound.out, "demo: no document is missing or damaged\n");
+}
+
+/// FAULTS 51: whoever watches is told.
+#[test]
+fn check_and_doctor_miss_the_archive() {
+    let home = extracted();
+    move_away(&home);
+
+    let checked = home.cynosure(&["check"]);
+    let doctor = home.cynosure(&["doctor"]);
+
+    assert_eq!(checked.code, Some(2), "{checked:?}");
+    assert!(checked.out.contains("archive of demo"), "{checked:?}");
+    assert!(doctor.out.contains("demo: archive"), "{doctor:?}");
+    assert!(home.cynosure(&["requeue", "--damaged"]).err.contains("is not the archive of demo"));
+}
