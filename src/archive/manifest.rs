@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::FolderName;
 use crate::engine::{BlobId, DocumentId, ItemId};
 
 /// The name of a manifest. No thread's folder has it, since dots of ids are spelled out.
@@ -29,6 +30,18 @@ pub(super) struct ManifestLine {
     sha256: String,
     /// Below the session's folder.
     pub(super) path: String,
+}
+
+/// What is known of the manifest that is being written.
+#[derive(Debug, Default)]
+pub(super) enum ManifestState {
+    /// An earlier process may have written it.
+    #[default]
+    Unknown,
+    /// That of this folder ends with a whole line.
+    Whole(FolderName),
+    /// A write or a sync of it failed.
+    Distrusted,
 }
 
 impl ManifestLine {

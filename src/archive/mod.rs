@@ -28,6 +28,7 @@ pub use self::marker::{Binding, Claim, Marker, OWNER_FILE, OWNER_LOCK, Owner};
 pub use self::recover::{Recovered, StoredAt};
 pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Paper, Written};
 
+use self::manifest::ManifestState;
 use self::staging::Staging;
 use crate::disk::{Disk, storage_failure};
 use crate::engine::{Failure, Moment};
@@ -40,8 +41,7 @@ const FOLDER_NUMBER_MAX: u32 = 100;
 pub struct Archive {
     root: PathBuf,
     staging: Arc<Staging>,
-    /// The folder whose manifest ends with a whole line, as far as is known.
-    manifest: Mutex<Option<FolderName>>,
+    manifest: Mutex<ManifestState>,
 }
 
 impl Archive {

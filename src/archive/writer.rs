@@ -17,16 +17,16 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use crate::archive::draft::{Body, Draft};
 use crate::archive::intent::{INTENT, Intent, IntentList};
 use crate::archive::layout::{FolderName, document_path};
-use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, render};
+use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, ManifestState, render};
 use crate::archive::recover::NOT_A_FOLDER;
 use crate::archive::staging::Staged;
 use crate::archive::{Archive, DRAFT_BYTES_MAX};
-use crate::disk::{Filesystem, PathKind, storage_failure};
+use crate::disk::{Filesystem, PathKind, storage_failure, write_atomic};
 use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
 /// The documents of one group. One that fills, one that is written and one that is placed are at most the 512
@@ -217,7 +217,10 @@ impl Archive {
         let staged = self.stage_files(group, Sync::Together)?;
         match filesystem.sync() {
             Ok(()) => Ok(staged),
-            Err(_) => self.stage_files(group, Sync::Each),
+            Err(_) => {
+                *self.manifest() = ManifestState::Distrusted;
+                self.stage_files(group, Sync::Each)
+            }
         }
     }
 
@@ -241,23 +244,59 @@ impl Archive {
     /// Names the documents of a group in the manifest of its folder, before they are there.
     fn append_manifest(&self, group: &Group, sync: Sync) -> Result<(), Failure> {
         let path = self.ensure_session_folder(&group.folder)?.join(MANIFEST_FILE);
-        let failed = |error| storage_failure("write", &path, &error);
-        let kind = self.disk().kind(&path).map_err(failed)?;
-        let is_begun = matches!(kind, Some(PathKind::File { bytes: 1.. }));
-        let whole = &mut *self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = render(group.papers.iter().map(Paper::manifest_line));
+        let state = &mut *self.manifest();
+        let known = std::mem::replace(state, ManifestState::Distrusted);
+        let is_whole = matches!(&known, ManifestState::Whole(folder) if *folder == group.folder);
+        let written = match known {
+            ManifestState::Distrusted => self.rewrite_manifest(&path, &lines),
+            ManifestState::Unknown | ManifestState::Whole(_) => {
+                self.extend_manifest(&path, &lines, is_whole, sync)
+            }
+        };
+        written.map_err(|error| storage_failure("write", &path, &error))?;
+        *state = ManifestState::Whole(group.folder.clone());
+        Ok(())
+    }
+
+    fn extend_manifest(
+        &self,
+        path: &Path,
+        lines: &[u8],
+        is_whole: bool,
+        sync: Sync,
+    ) -> io::Result<()> {
+        let is_begun = matches!(self.disk().kind(path)?, Some(PathKind::File { bytes: 1.. }));
         let mut bytes = Vec::new();
-        // The last line may be one that a crash or a full disk has cut short.
-        if whole.take().as_ref() != Some(&group.folder) && is_begun {
+        // The last line may be one that a crash has cut short.
+        if is_begun && !is_whole {
             bytes.push(b'\n');
         }
-        bytes.extend(render(group.papers.iter().map(Paper::manifest_line)));
-        let mut file = self.disk().append_to(&path).map_err(failed)?;
-        file.append(&bytes).map_err(failed)?;
-        if sync == Sync::Each {
-            file.sync().map_err(failed)?;
+        bytes.extend(lines);
+        let mut file = self.disk().append_to(path)?;
+        file.append(&bytes)?;
+        match sync {
+            Sync::Each => file.sync(),
+            Sync::Together => Ok(()),
         }
-        *whole = Some(group.folder.clone());
-        Ok(())
+    }
+
+    /// Writes a manifest again under another name: nothing makes a file durable whose sync failed.
+    fn rewrite_manifest(&self, path: &Path, lines: &[u8]) -> io::Result<()> {
+        let mut bytes = match self.disk().read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        if !bytes.is_empty() {
+            bytes.push(b'\n');
+        }
+        bytes.extend(lines);
+        write_atomic(self.disk(), path, &bytes)
+    }
+
+    fn manifest(&self) -> MutexGuard<'_, ManifestState> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the path of a session's folder, which is made again where it is gone.

@@ -91,7 +91,10 @@ impl World {
     }
 
     /// What the manifest and the files say without a ledger is what the ledger has.
-    fn assert_can_be_adopted(&self, when: &str) {
+    ///
+    /// After a kill a document may be in no manifest: to this disk a call that a kill prevents is a
+    /// sync that failed, after which the file is never durable. Its name then says what it is.
+    fn assert_can_be_adopted(&self, is_in_manifest: bool, when: &str) {
         let Some(folder) = &self.remembered.folder else { return };
         let root = Path::new("/downloads");
         let contents = FolderContents::read(&self.disk, root, folder).unwrap();
@@ -103,7 +106,11 @@ impl World {
             let sha256 = found.hashed(&self.disk, root, folder).unwrap();
             let kept = kept[&*found.file];
             assert_eq!((found.length, sha256), (kept.length, kept.sha256), "{when}");
-            assert!(found.blob.is_some(), "{when}: {} is in no manifest", found.file);
+            assert!(
+                found.blob.is_some() || !is_in_manifest,
+                "{when}: {} is in no manifest",
+                found.file
+            );
         }
     }
 
@@ -265,11 +272,11 @@ fn a_power_cut_at_any_operation_loses_and_tears_nothing_and_repeats_what_was_und
 
                 drop(world.open().unwrap());
                 world.assert_nothing_else(&when);
-                world.assert_can_be_adopted(&when);
+                world.assert_can_be_adopted(true, &when);
                 world.run().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
-                world.assert_can_be_adopted(&format!("{when}, resumed"));
+                world.assert_can_be_adopted(true, &format!("{when}, resumed"));
                 assert!(world.fetched.get() <= documents_total() + repeated_max(order), "{when}");
                 world.disk.power_cut(seed);
                 world.assert_stored_is_sound(&format!("{when}, cut again"));
@@ -295,11 +302,11 @@ fn a_kill_at_any_operation_and_a_power_cut_during_the_recovery_lose_nothing() {
 
                 drop(world.open().unwrap());
                 world.assert_nothing_else(&when);
-                world.assert_can_be_adopted(&when);
+                world.assert_can_be_adopted(false, &when);
                 world.run().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
-                world.assert_can_be_adopted(&format!("{when}, resumed"));
+                world.assert_can_be_adopted(false, &format!("{when}, resumed"));
             }
         }
     }

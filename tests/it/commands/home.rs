@@ -135,8 +135,8 @@ impl Home {
     pub(crate) fn messages(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for session in self.sessions() {
-            for thread in entries(&session) {
-                found.extend(entries(&thread));
+            for thread in entries(&session).iter().filter(|path| path.is_dir()) {
+                found.extend(entries(thread));
             }
         }
         found
