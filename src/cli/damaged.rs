@@ -23,7 +23,7 @@ pub(super) fn requeue_damaged(
     source: &Known,
     archive: &Path,
     ledger: &mut Ledger,
-    outlook: String,
+    outlook: &str,
     now: Moment,
 ) -> Result<Exit, Trouble> {
     if let Some(failure) = examine(archive, source.name.as_str(), ledger)? {

@@ -29,7 +29,7 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
     if args.damaged {
         let archive = &ground.loaded.settings.archive.dir;
-        return requeue_damaged(source, archive, &mut ledger, outlook(source), RealWorld.now());
+        return requeue_damaged(source, archive, &mut ledger, &outlook(source), RealWorld.now());
     }
     let (due, missed) = make_due(&mut ledger, args, RealWorld.now())?;
 

@@ -62,7 +62,7 @@ pub(super) fn system(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
 pub(super) fn archives(facts: &Facts) -> Vec<Check> {
     let check = |(source, why): &(String, String)| {
         Check::new(Area::System, "archive_mismatch", Level::Critical, printable(why))
-            .about(&format!("archive of {source}"))
+            .about(format!("archive of {source}"))
             .advise("mount it, or do what the message says; nothing is written until then")
     };
     facts.archives.iter().map(check).collect()
