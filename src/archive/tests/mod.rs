@@ -13,6 +13,7 @@ use super::*;
 use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
 use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 
+mod unmounted;
 mod versions;
 
 const STARTED: Moment = Moment(1_772_874_303_456);
@@ -461,52 +462,6 @@ fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
     });
     assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
     assert_eq!(open().1, Recovered::default());
-}
-
-/// FAULTS 51: the archive is unmounted, or replaced by a folder without the marker, between two groups.
-#[test]
-fn nothing_is_written_where_the_archive_was_unmounted() {
-    let home = tempfile::tempdir().unwrap();
-    let root = home.path().join("downloads");
-    let (marker, owner) = bound(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
-    let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
-    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
-    let group = || {
-        let mut group = Group::new(folder.clone());
-        for (item, document) in documents(0) {
-            let mut draft = archive.draft();
-            draft.append(&bytes(&document)).unwrap();
-            group.push(paper(&item, &document, FIRST_VERSION, draft));
-        }
-        group
-    };
-    let written = archive.write(group()).unwrap();
-    let away = home.path().join("away");
-    RealDisk.rename(&root, &away).unwrap();
-    RealDisk.create_dir(&root).unwrap();
-    // As an earlier version left it in the folder that something is mounted over.
-    RealDisk.create_dir(&root.join(".cynosure")).unwrap();
-    RealDisk.create_dir(&root.join(".cynosure/work")).unwrap();
-
-    let mut long = archive.draft();
-    let refused = [
-        archive.place(written).unwrap_err(),
-        archive.write(group()).unwrap_err(),
-        archive.create_folder(STARTED, ACCOUNT).unwrap_err(),
-        long.append(&vec![b'x'; DRAFT_BYTES_MAX + 1]).unwrap_err(),
-    ];
-
-    for failure in refused {
-        assert_eq!(failure.cause, Cause::Storage);
-        assert!(failure.detail.contains("is not the archive of work"), "{failure}");
-    }
-    assert_eq!(RealDisk.list(&root).unwrap(), [PathBuf::from(".cynosure")]);
-    assert!(RealDisk.list(&root.join(".cynosure/work")).unwrap().is_empty());
-    fs_err::remove_dir_all(&root).unwrap();
-    RealDisk.rename(&away, &root).unwrap();
-    let (kept, intent) = archive.place(archive.write(group()).unwrap()).unwrap();
-    archive.forget(intent);
-    assert!(kept.iter().all(Result::is_ok));
 }
 
 #[test]
