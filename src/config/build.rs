@@ -28,6 +28,9 @@ use url::Url;
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
 pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
+/// How often everything is listed once more, unless a source says otherwise.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
+
 /// Most durations must not be zero, or the worker would spin.
 pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
 const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
@@ -263,6 +266,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
     let provider = table.text("provider", host, check_provider);
     let poll_interval = table.duration("poll_interval", seconds(300), SOME_TIME);
+    let reconcile_interval = table.duration("reconcile_interval", RECONCILE_INTERVAL, SOME_TIME);
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
     let allow_hosts = table.texts("allow_hosts", |host| {
         let url = Url::parse(&format!("https://{host}/"));
@@ -293,6 +297,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         provider,
         auth,
         poll_interval,
+        reconcile_interval,
         allow_plaintext,
         allow_hosts,
         mailboxes,

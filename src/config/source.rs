@@ -72,6 +72,8 @@ pub struct Source {
     pub provider: String,
     pub auth: Auth,
     pub poll_interval: Duration,
+    /// How often everything is listed once more.
+    pub reconcile_interval: Duration,
     pub allow_plaintext: bool,
     /// Other hosts that the server may send us to, by https; its own need not be named.
     pub allow_hosts: Vec<String>,

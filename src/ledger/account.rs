@@ -1,6 +1,6 @@
-//! The account that a ledger belongs to.
+//! What a ledger knows of its source: the account it belongs to, when everything was last listed.
 
-use crate::engine::{AccountId, Failure};
+use crate::engine::{AccountId, Failure, Moment};
 use crate::ledger::{Ledger, Reader};
 
 impl Reader {
@@ -13,6 +13,18 @@ impl Reader {
             let sql = "SELECT account FROM source";
             let account = connection.query_row(sql, [], |row| row.get::<_, Option<String>>(0))?;
             Ok(account.map(AccountId::new))
+        })
+    }
+
+    /// Reads when everything was last listed to its end; `None` where that was not noted.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn reconciled_at(&self) -> Result<Option<Moment>, Failure> {
+        self.read("read when all was listed", |connection| {
+            let sql = "SELECT reconciled_at FROM source";
+            let at = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?;
+            Ok(at.map(Moment))
         })
     }
 }
@@ -28,6 +40,19 @@ impl Ledger {
             let settled: String =
                 transaction.query_row(sql, [account.as_str()], |row| row.get(0))?;
             Ok(AccountId::new(settled))
+        })
+    }
+
+    /// Has the time until everything is listed once more count from now, where nothing was noted: an
+    /// earlier version listed it.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn note_reconciled(&mut self, now: Moment) -> Result<(), Failure> {
+        self.write("note when all was listed", |transaction| {
+            let sql = "UPDATE source SET reconciled_at = coalesce(reconciled_at, ?1)";
+            transaction.execute(sql, [now.0])?;
+            Ok(())
         })
     }
 }

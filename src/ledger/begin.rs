@@ -1,6 +1,6 @@
 //! The life of a session: begun, listed anew where a cursor was lost, finished.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use crate::engine::{Cursor, Failure, Moment, SessionId};
 use crate::ledger::failure::Trouble;
@@ -119,7 +119,7 @@ impl Ledger {
                 return Err(Trouble::Unfit(format!("{id} is not the newest session")));
             };
             if session.completed.is_some() {
-                return Ok(session.tally);
+                return shown(transaction);
             }
             let pending = session.tally.pending();
             if !session.is_listed || pending > 0 {
@@ -130,7 +130,7 @@ impl Ledger {
             transaction
                 .execute("UPDATE sessions SET completed = ?2 WHERE no = ?1", [session.no, now.0])?;
             replies::forget_stored(transaction)?;
-            Ok(session.tally)
+            shown(transaction)
         })
     }
 }
@@ -152,12 +152,13 @@ impl Reader {
         self.read("read the session", |connection| Ok(Session::newest(connection)?))
     }
 
-    /// Reads the counters of the newest session; all zero before the first.
+    /// Reads the counters of the newest session; all zero before the first. One that lists everything
+    /// once more and has found nothing leaves those of the session before it.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn tally(&self) -> Result<Tally, Failure> {
-        Ok(self.newest_session()?.map(|session| session.tally).unwrap_or_default())
+        self.read("read the session", |connection| shown(connection))
     }
 
     /// Reads the point in the stream of changes up to which all is listed.
@@ -171,6 +172,10 @@ impl Reader {
             Ok(cursor.map(Cursor::new))
         })
     }
+}
+
+fn shown(connection: &Connection) -> Result<Tally, Trouble> {
+    Ok(Session::shown(connection)?.map(|session| session.tally).unwrap_or_default())
 }
 
 fn expect_open(changed: usize) -> Result<(), Trouble> {

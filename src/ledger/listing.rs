@@ -8,7 +8,7 @@ use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, 
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{DocumentStatus, ItemNo, as_integer};
+use crate::ledger::rows::{DocumentStatus, ItemNo, ListingKind, as_integer};
 use crate::ledger::standing::{Counting, find_item};
 
 /// Stored documents of one blob that are compared with a listed one, so that a server which gives
@@ -71,7 +71,7 @@ impl Ledger {
             if counting.session.is_listed {
                 return Err(Trouble::Unfit("the listing of the session is complete".to_owned()));
             }
-            move_place(transaction, &counting, next)?;
+            move_place(transaction, &counting, next, now)?;
             let mut page = Page {
                 connection: transaction,
                 counting,
@@ -92,6 +92,7 @@ fn move_place(
     connection: &Connection,
     counting: &Counting<'_>,
     next: &NextPlace,
+    now: Moment,
 ) -> Result<(), Trouble> {
     match next {
         NextPlace::More(place) => connection.execute(
@@ -104,9 +105,14 @@ fn move_place(
                 [counting.session.no],
             )?;
             let cursor = cursor.as_ref().or(counting.session.pinned.as_ref());
+            let is_whole = matches!(
+                counting.session.listing,
+                ListingKind::Everything | ListingKind::Reconcile
+            );
             connection.execute(
-                "UPDATE source SET cursor = coalesce(?1, cursor)",
-                [cursor.map(Cursor::as_str)],
+                "UPDATE source SET cursor = coalesce(?1, cursor),
+                        reconciled_at = coalesce(?2, reconciled_at)",
+                params![cursor.map(Cursor::as_str), is_whole.then_some(now.0)],
             )?
         }
     };

@@ -43,6 +43,8 @@ pub enum SessionKind {
     Changes,
     /// Nothing: it looks again at what was quarantined.
     Recheck,
+    /// Everything once more.
+    Reconcile,
 }
 
 /// What is being listed in a session, or was listed last. A session may list more than once.
@@ -65,6 +67,7 @@ impl SessionKind {
             Self::Full => ListingKind::Everything,
             Self::Changes => ListingKind::Changes,
             Self::Recheck => ListingKind::Nothing,
+            Self::Reconcile => ListingKind::Reconcile,
         }
     }
 }
@@ -120,14 +123,21 @@ pub struct Session {
     pub tally: Tally,
 }
 
+const SELECT: &str = "SELECT no, id, kind, listing, started, completed, folder, pinned, place,
+        is_listed, listed, stored, gone, quarantined, documents, bytes, versions, copies FROM sessions";
+
 impl Session {
     /// Reads the newest session, open or completed.
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        let sql =
-            "SELECT no, id, kind, listing, started, completed, folder, pinned, place, is_listed,
-                          listed, stored, gone, quarantined, documents, bytes, versions, copies
-                   FROM sessions ORDER BY no DESC LIMIT 1";
-        connection.prepare_cached(sql)?.query_row([], Self::from_row).optional()
+        let sql = format!("{SELECT} ORDER BY no DESC LIMIT 1");
+        connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
+    }
+
+    /// Reads the newest session that has anything to show: one that lists everything once more is
+    /// passed over until it has found something.
+    pub(super) fn shown(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let sql = format!("{SELECT} WHERE NOT (kind = 3 AND listed = 0) ORDER BY no DESC LIMIT 1");
+        connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
     /// Reads the session that is not completed yet, if there is one.
@@ -192,5 +202,5 @@ macro_rules! stored_as_number {
 
 stored_as_number!(ItemStatus { Pending = 0, Stored = 1, Gone = 2, Quarantined = 3 });
 stored_as_number!(DocumentStatus { Wanted = 0, Stored = 1, Gone = 2, Refused = 3 });
-stored_as_number!(SessionKind { Full = 0, Changes = 1, Recheck = 2 });
+stored_as_number!(SessionKind { Full = 0, Changes = 1, Recheck = 2, Reconcile = 3 });
 stored_as_number!(ListingKind { Everything = 0, Changes = 1, Nothing = 2, Reconcile = 3 });

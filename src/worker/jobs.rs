@@ -37,6 +37,8 @@ const BLOB_CHANGES_MAX: u32 = 2;
 /// The answer of a job.
 pub(super) enum Done {
     Looked(Result<News, Failure>),
+    /// Nobody was asked: everything is to be listed once more.
+    ReconcileDue,
     Paged(Result<PageRecorded, Failure>),
     Proved(Result<(), Failure>),
     Refilled(Result<Batch, Failure>),
@@ -150,6 +152,11 @@ pub(super) fn look<S: Source + 'static, W: World>(
     Box::pin(async move {
         shared.world.sleep_until(not_before).await;
         let now = shared.world.now();
+        match shared.with(move |store| store.is_reconcile_due(now)).await {
+            Ok(true) => return Done::ReconcileDue,
+            Ok(false) => {}
+            Err(failure) => return Done::Looked(Err(failure)),
+        }
         let known = shared.with(move |store| store.known_news(now)).await;
         let looked = match known {
             Ok((true, _) | (false, None)) => Ok(News::Something),
@@ -194,12 +201,14 @@ async fn collect_page<S: Source, W: World>(
     retry: &Policy,
 ) -> Result<PageRecorded, Halt> {
     let id = session.id.clone();
-    let (listing, place) = match shared.with(move |store| store.collection(&id, relist)).await? {
+    let now = shared.world.now();
+    let collection = shared.with(move |store| store.collection(&id, relist, now)).await?;
+    let (listing, place) = match collection {
         Collection::Open { listing, place } => (listing, place),
         Collection::Listed { tally } => {
-            return Ok(PageRecorded { tally, total: None, listed_all: true });
+            return Ok(PageRecorded { tally, total: None, listed_all: true, reconciled: None });
         }
-        Collection::NotBegun { listing } => {
+        Collection::NotBegun { kind, listing } => {
             // The point from which the next look counts is pinned before anything is listed.
             let pinned = match &listing {
                 Listing::Everything => {
@@ -211,8 +220,8 @@ async fn collect_page<S: Source, W: World>(
                 }
                 Listing::Since(_) => None,
             };
-            let (session, begun) = (session.clone(), listing.clone());
-            shared.with(move |store| store.begin(&session, &begun, pinned)).await?;
+            let session = session.clone();
+            shared.with(move |store| store.begin(&session, kind, pinned)).await?;
             (listing, None)
         }
     };

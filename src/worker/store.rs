@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
 use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
@@ -58,7 +59,7 @@ pub(super) struct Progress {
 /// Where a session's collection stands.
 #[derive(Debug)]
 pub(super) enum Collection {
-    NotBegun { listing: Listing },
+    NotBegun { kind: SessionKind, listing: Listing },
     Open { listing: Listing, place: Option<Place> },
     Listed { tally: Tally },
 }
@@ -69,6 +70,8 @@ pub(super) struct PageRecorded {
     pub tally: Tally,
     pub total: Option<u64>,
     pub listed_all: bool,
+    /// What a listing of everything once more found, when it has ended.
+    pub reconciled: Option<Tally>,
 }
 
 /// What is due.
@@ -122,6 +125,8 @@ pub struct Store {
     state_file: PathBuf,
     figures_file: PathBuf,
     facts: Facts,
+    /// How often everything is listed once more; never where that is not set.
+    reconcile_interval: Option<Duration>,
     pid: Option<u32>,
     _locks: Option<[Lock; 2]>,
 }
@@ -196,8 +201,17 @@ impl Store {
         let figures_file = dir.join(FIGURES_FILE);
         let figures = counted(&*disk, &figures_file, now, &mut notes);
         let (pid, locks) = (None, None);
-        let store =
-            Self { disk, ledger, archive, state_file, figures_file, facts, pid, _locks: locks };
+        let store = Self {
+            disk,
+            ledger,
+            archive,
+            state_file,
+            figures_file,
+            facts,
+            reconcile_interval: None,
+            pid,
+            _locks: locks,
+        };
         Ok(Opened { store, machine, tally, account, is_new, figures, notes })
     }
 
@@ -246,6 +260,24 @@ impl Store {
         Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
     }
 
+    /// Has everything listed once more so often.
+    pub fn reconcile_every(&mut self, interval: Duration) {
+        self.reconcile_interval = Some(interval);
+    }
+
+    /// Whether everything is to be listed once more: it was last listed long ago, and nothing else
+    /// is under way.
+    pub(super) fn is_reconcile_due(&mut self, now: Moment) -> Result<bool, Failure> {
+        let Some(interval) = self.reconcile_interval else { return Ok(false) };
+        if self.ledger.cursor()?.is_none() || self.ledger.open_session()?.is_some() {
+            return Ok(false);
+        }
+        match self.ledger.reconciled_at()? {
+            Some(last) => Ok(last.after(interval) <= now),
+            None => self.ledger.note_reconciled(now).map(|()| false),
+        }
+    }
+
     /// Makes sure that the ledger belongs to this account. One that belongs to none yet takes it.
     pub(super) fn check_account(&mut self, is: &AccountId) -> Result<(), Failure> {
         let known = self.ledger.account()?;
@@ -257,20 +289,31 @@ impl Store {
     }
 
     /// Finds where the collection of a session stands.
-    pub(super) fn collection(&self, id: &SessionId, relist: bool) -> Result<Collection, Failure> {
+    pub(super) fn collection(
+        &mut self,
+        id: &SessionId,
+        relist: bool,
+        now: Moment,
+    ) -> Result<Collection, Failure> {
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
         else {
-            let cursor = self.ledger.cursor()?.filter(|_| !relist);
-            let listing = cursor.map_or(Listing::Everything, Listing::Since);
-            return Ok(Collection::NotBegun { listing });
+            let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
+                None => (SessionKind::Full, Listing::Everything),
+                Some(_) if self.is_reconcile_due(now)? => {
+                    (SessionKind::Reconcile, Listing::Everything)
+                }
+                Some(cursor) => (SessionKind::Changes, Listing::Since(cursor)),
+            };
+            return Ok(Collection::NotBegun { kind, listing });
         };
         if session.is_listed {
-            return Ok(Collection::Listed { tally: session.tally });
+            return Ok(Collection::Listed { tally: self.ledger.tally()? });
         }
         let listing = match session.listing {
             ListingKind::Everything | ListingKind::Reconcile => Listing::Everything,
             ListingKind::Changes | ListingKind::Nothing if relist => {
-                return Ok(Collection::NotBegun { listing: Listing::Everything });
+                let (kind, listing) = (SessionKind::Full, Listing::Everything);
+                return Ok(Collection::NotBegun { kind, listing });
             }
             ListingKind::Changes | ListingKind::Nothing => match self.ledger.cursor()? {
                 Some(cursor) => Listing::Since(cursor),
@@ -284,16 +327,12 @@ impl Store {
     pub(super) fn begin(
         &mut self,
         session: &Session,
-        listing: &Listing,
+        kind: SessionKind,
         pinned: Option<Cursor>,
     ) -> Result<(), Failure> {
         if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
             return self.ledger.list_anew(pinned.as_ref());
         }
-        let kind = match listing {
-            Listing::Everything => SessionKind::Full,
-            Listing::Since(_) => SessionKind::Changes,
-        };
         let (id, started) = (session.id.clone(), session.started);
         self.ledger.begin(&SessionStart { id, kind, started, pinned })
     }
@@ -329,7 +368,12 @@ impl Store {
         self.ledger.record_missing(&page.missing, now)?;
         self.ledger.record_page(&listed, &next, now)?;
         let listed_all = matches!(next, NextPlace::Done(_));
-        Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all })
+        let session = self
+            .ledger
+            .newest_session()?
+            .filter(|session| listed_all && session.listing == ListingKind::Reconcile);
+        let reconciled = session.map(|session| session.tally);
+        Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all, reconciled })
     }
 
     pub(super) fn due(&self, skip: &BTreeSet<ItemNo>, now: Moment) -> Result<Batch, Failure> {

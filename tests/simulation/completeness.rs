@@ -163,3 +163,75 @@ fn vanishing_ids_count_once_however_often_it_crashes() {
         });
     }
 }
+
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+#[test]
+fn a_reconcile_that_finds_nothing_leaves_all_as_it_was() {
+    play(async |stage| {
+        stage.reconcile_interval = Some(MONTH);
+        stage.live(Mode::Once).await.unwrap();
+        let before = stage.saved().unwrap();
+        let folders = "SELECT count(folder) FROM sessions";
+        let fetched = |server: &Server| server.mail.values().map(|mail| mail.asked).sum::<u32>();
+        let (had, asked) = (stage.asked::<i64>(folders), fetched(&stage.server.borrow()));
+
+        sleep(MONTH - Duration::from_secs(3600)).await;
+        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+        sleep(Duration::from_secs(3600)).await;
+        let ended = stage.live(Mode::Once).await.unwrap();
+
+        assert_eq!(ended.exit, Exit::Completed, "everything was listed once more");
+        assert_eq!(stage.asked::<i64>("SELECT kind FROM sessions ORDER BY no DESC"), 3);
+        assert_eq!(stage.asked::<i64>(folders), had, "no folder");
+        assert_eq!(fetched(&stage.server.borrow()), asked, "nothing is fetched twice");
+        let after = stage.saved().unwrap();
+        assert_eq!(after.total_threads, before.total_threads);
+        assert_eq!(after.downloaded_threads, before.downloaded_threads);
+        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew, "once a month");
+        stage.check();
+    });
+}
+
+#[test]
+fn a_reconcile_finds_what_the_changes_did_not_tell() {
+    for step in [None, Some(60), Some(75), Some(90)] {
+        play(async |stage| {
+            stage.reconcile_interval = Some(MONTH);
+            for no in [3, 40] {
+                stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.deleted = true);
+            }
+            stage.live(Mode::Once).await.unwrap();
+            for no in [3, 40] {
+                stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.deleted = false);
+            }
+            assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+            sleep(MONTH).await;
+
+            if let Some(step) = step {
+                stage.world.revive(Some(Fuse::Step(step)));
+                stage.live(Mode::Once).await;
+                stage.world.revive(None);
+            }
+            let ended = stage.live(Mode::Once).await.unwrap();
+
+            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{step:?}");
+            assert_eq!((ended.tally.listed, ended.tally.stored), (2, 2), "{step:?}");
+            stage.check();
+        });
+    }
+}
+
+#[test]
+fn a_ledger_of_an_earlier_version_is_reconciled_a_month_from_now() {
+    play(async |stage| {
+        stage.live(Mode::Once).await.unwrap();
+        stage.forget_account();
+        stage.reconcile_interval = Some(MONTH);
+
+        sleep(MONTH).await;
+        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+        sleep(MONTH).await;
+        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::Completed);
+    });
+}

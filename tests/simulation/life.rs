@@ -198,6 +198,8 @@ pub(crate) struct Stage {
     anchor: Connection,
     pub(crate) rules: Rules,
     pub(crate) gate_rules: GateRules,
+    /// How often everything is listed once more; never by itself.
+    pub(crate) reconcile_interval: Option<Duration>,
     has_lost_nothing: bool,
     retries: Registry,
     report: Report,
@@ -227,6 +229,7 @@ impl Stage {
             anchor,
             rules: rules(),
             gate_rules: gate_rules(),
+            reconcile_interval: None,
             has_lost_nothing: true,
             retries: Registry::default(),
             report: Report::default(),
@@ -360,7 +363,10 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { store, machine, tally, account, is_new, figures, notes } = opened;
+        let Opened { mut store, machine, tally, account, is_new, figures, notes } = opened;
+        if let Some(interval) = self.reconcile_interval {
+            store.reconcile_every(interval);
+        }
         if self.has_lost_nothing {
             let agree = !notes.iter().any(|note| note.contains("did not agree"));
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
@@ -481,9 +487,15 @@ impl Stage {
         self.disk.remove_file(Path::new(STATE_FILE)).unwrap();
     }
 
+    /// What the ledger says of sessions and of the last listing of everything.
+    pub(crate) fn asked<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        self.anchor.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
     /// Leaves the ledger as one that was written before accounts were noted.
     pub(crate) fn forget_account(&self) {
-        self.anchor.execute("UPDATE source SET account = NULL", []).unwrap();
+        let sql = "UPDATE source SET account = NULL, reconciled_at = NULL";
+        self.anchor.execute(sql, []).unwrap();
     }
 
     /// Loses the state that the ledger keeps for when the file is lost.

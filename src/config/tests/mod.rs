@@ -274,6 +274,7 @@ fn what_is_shown_names_every_origin() {
     account = "me@example.com"                        # default
     provider = "api.example.com"                      # default
     poll_interval = "90s"                             # environment variable CYNOSURE_SOURCE_WORK_POLL_INTERVAL
+    reconcile_interval = "30d"                        # default
     mailboxes = []                                    # default
     allow_hosts = []                                  # default
     # since is not set                                # default

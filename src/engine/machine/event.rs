@@ -11,6 +11,8 @@ pub enum Event {
     Asked,
     /// A deadline has passed.
     Due,
+    /// Everything was last listed so long ago that it is to be listed once more.
+    ReconcileDue,
     /// There is something new at the source.
     FoundNews,
     /// There is nothing new at the source.
@@ -40,6 +42,8 @@ pub enum Event {
 pub enum Extent {
     /// What has come since the last session; everything, if there was none.
     News,
+    /// Everything once more, to find what the changes did not tell.
+    Reconcile,
     /// Everything, since the source has forgotten our place in its changes.
     Everything,
 }

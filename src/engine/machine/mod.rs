@@ -90,6 +90,7 @@ impl Machine {
                 self.started(now)
             }
             Event::Due
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Progressed
@@ -115,6 +116,11 @@ impl Machine {
                 step.and(work.effect())
             }
             Event::Due => self.overdue(rules, work, now),
+            Event::ReconcileDue if work == Work::Looking => {
+                self.relisted = false;
+                let reason = "listing everything once more, as reconcile_interval asks";
+                self.begin(Extent::Reconcile, reason, now)
+            }
             Event::FoundNews if work == Work::Looking => {
                 self.relisted = false;
                 self.begin(Extent::News, "something new at the source", now)
@@ -144,6 +150,7 @@ impl Machine {
             Event::CredentialSame => self.refused(rules, work, now),
             Event::CircuitOpen { until, reason } => self.shut_out(work, *until, reason, now),
             Event::Asked
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed
@@ -163,6 +170,7 @@ impl Machine {
             Event::Asked => self.enter(Work::Looking, "looking for news", now),
             Event::Started => self.started(now),
             Event::Due
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Progressed
@@ -196,6 +204,7 @@ impl Machine {
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed
@@ -217,6 +226,7 @@ impl Machine {
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Asked
             | Event::Due
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed
@@ -237,6 +247,7 @@ impl Machine {
             Event::Started => self.started(now),
             Event::Progressed => self.progressed_while_waiting(now),
             Event::Due
+            | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Listed

@@ -77,6 +77,7 @@ fn events() -> Vec<(String, Event)> {
         ("started".to_owned(), Event::Started),
         ("asked".to_owned(), Event::Asked),
         ("due".to_owned(), Event::Due),
+        ("reconcile due".to_owned(), Event::ReconcileDue),
         ("found news".to_owned(), Event::FoundNews),
         ("found nothing".to_owned(), Event::FoundNothing),
         ("progressed".to_owned(), Event::Progressed),
@@ -164,6 +165,7 @@ fn label(event: &Event, name: &str) -> String {
         | Event::Asked
         | Event::Due
         | Event::FoundNews
+        | Event::ReconcileDue
         | Event::FoundNothing
         | Event::Progressed
         | Event::Listed

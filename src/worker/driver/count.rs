@@ -30,7 +30,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Takes over what the ledger counts, and counts what was added.
     pub(super) fn count_on(&mut self, tally: Tally) {
-        let (before, now) = (settled(self.tally), settled(tally));
+        // Fewer than before: another session has found something to show.
+        let is_another = tally.listed < self.tally.listed;
+        let before = if is_another { Tally::default() } else { self.tally };
+        let (before, now) = (settled(before), settled(tally));
         self.tally = tally;
         self.meter.note(|figures| figures.settled(before, now));
     }
@@ -59,6 +62,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Refilled(_)
             | Done::Committed { .. }
             | Done::Finished(_)
+            | Done::ReconcileDue
             | Done::Renewed(_)
             | Done::Shut(_) => return,
         };

@@ -18,9 +18,17 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         match done {
             Done::Shut(shut) => self.wait_for(shut).await,
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
+            Done::ReconcileDue => self.decide(Event::ReconcileDue).await,
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
             Done::Paged(Ok(page)) => {
                 self.count_on(page.tally);
+                if let Some(found) = page.reconciled {
+                    info!(
+                        listed = found.listed,
+                        gone = found.gone,
+                        "everything was listed once more"
+                    );
+                }
                 self.expected_documents = page.total.or(self.expected_documents);
                 self.decide(Event::Progressed).await;
                 if page.listed_all {
@@ -147,6 +155,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Finished(Err(failure))
             | Done::Renewed(Err(failure)) => self.circuits.not_stored(failure),
             Done::Looked(Ok(_))
+            | Done::ReconcileDue
             | Done::Proved(Ok(()))
             | Done::Fetched { answer: Ok(_), .. }
             | Done::Renewed(Ok(_))

@@ -77,6 +77,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Proved(_)
             | Done::Refilled(_)
             | Done::Finished(_)
+            | Done::ReconcileDue
             | Done::Renewed(_)
             | Done::Shut(_) => {}
         }

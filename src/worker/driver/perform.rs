@@ -4,7 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
 use crate::engine::figures::grow;
-use crate::engine::{Effect, Event, Moment, State};
+use crate::engine::{Effect, Event, Extent, Moment, State};
 use crate::ledger::Tally;
 use crate::source::Source;
 use crate::worker::breakers::Entry;
@@ -26,8 +26,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     self.reckoned(self.asked_at),
                 ));
             }
-            Effect::Begin { session, .. } => {
-                self.tally = Tally::default();
+            Effect::Begin { session, extent } => {
+                // What lists everything once more leaves the account as it is until it finds something.
+                if extent != Extent::Reconcile {
+                    self.tally = Tally::default();
+                }
                 info!(%session, "started execution session");
             }
             Effect::ListAgain => info!("listing everything again"),

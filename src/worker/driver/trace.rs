@@ -22,6 +22,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Refilled(_)
             | Done::Committed { .. }
             | Done::Finished(_)
+            | Done::ReconcileDue
             | Done::Renewed(_)
             | Done::Shut(_) => return,
         };
