@@ -23,11 +23,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Paged(Ok(page)) => {
                 self.count_on(page.tally);
                 if let Some(found) = page.reconciled {
-                    info!(
-                        listed = found.listed,
-                        gone = found.gone,
-                        "everything was listed once more"
-                    );
+                    let (listed, gone, versions) = (found.listed, found.gone, found.versions);
+                    info!(listed, gone, versions, "everything was listed once more");
                 }
                 self.expected_documents = page.total.or(self.expected_documents);
                 self.decide(Event::Progressed).await;
