@@ -158,7 +158,7 @@ impl Reader {
     /// # Errors
     /// A ledger failure.
     pub fn tally(&self) -> Result<Tally, Failure> {
-        self.read("read the session", |connection| shown(connection))
+        self.read("read the session", shown)
     }
 
     /// Reads the point in the stream of changes up to which all is listed.

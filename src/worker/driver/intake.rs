@@ -8,6 +8,7 @@ use crate::ledger::{ItemNo, Tally};
 use crate::source::{News, Renewal, Source};
 use crate::worker::breakers::Shut;
 use crate::worker::jobs::Done;
+use crate::worker::store::PageRecorded;
 use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
@@ -20,20 +21,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
             Done::ReconcileDue => self.decide(Event::ReconcileDue).await,
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
-            Done::Paged(Ok(page)) => {
-                self.count_on(page.tally);
-                if let Some(found) = page.reconciled {
-                    let (listed, gone, versions) = (found.listed, found.gone, found.versions);
-                    info!(listed, gone, versions, "everything was listed once more");
-                }
-                self.expected_documents = page.total.or(self.expected_documents);
-                self.decide(Event::Progressed).await;
-                if page.listed_all {
-                    self.decide(Event::Listed).await;
-                } else {
-                    self.collect();
-                }
-            }
+            Done::Paged(Ok(page)) => self.paged(page).await,
             Done::Looked(Err(failure)) | Done::Paged(Err(failure)) => {
                 self.fail(Scope::Listing, failure).await;
             }
@@ -85,6 +73,21 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.drop_jobs();
                 self.fail(Scope::Session, failure).await;
             }
+        }
+    }
+
+    async fn paged(&mut self, page: PageRecorded) {
+        self.count_on(page.tally);
+        if let Some(found) = page.reconciled {
+            let (listed, gone, versions) = (found.listed, found.gone, found.versions);
+            info!(listed, gone, versions, "everything was listed once more");
+        }
+        self.expected_documents = page.total.or(self.expected_documents);
+        self.decide(Event::Progressed).await;
+        if page.listed_all {
+            self.decide(Event::Listed).await;
+        } else {
+            self.collect();
         }
     }
 
