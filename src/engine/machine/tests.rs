@@ -152,30 +152,13 @@ fn the_drawing_in_the_docs_is_the_machine() {
 
 /// Failures are drawn by what they deserve, not one by one.
 fn label(event: &Event, name: &str) -> String {
-    match event {
-        Event::Failed { scope, failure, .. } => {
-            let verdict = format!("{:?}", failure.cause.verdict(*scope));
-            let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
-                c if c.chars().all(char::is_uppercase) => format!(" {}", c.to_lowercase()),
-                c => c.to_owned(),
-            });
-            words.collect::<String>().trim().to_owned()
-        }
-        Event::Started
-        | Event::Asked
-        | Event::Due
-        | Event::FoundNews
-        | Event::ReconcileDue
-        | Event::FoundNothing
-        | Event::Progressed
-        | Event::Listed
-        | Event::Settled
-        | Event::Resting { .. }
-        | Event::CredentialChanged
-        | Event::CredentialSame
-        | Event::CircuitOpen { .. }
-        | Event::CircuitClosed => name.to_owned(),
-    }
+    let Event::Failed { scope, failure, .. } = event else { return name.to_owned() };
+    let verdict = format!("{:?}", failure.cause.verdict(*scope));
+    let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
+        c if c.chars().all(char::is_uppercase) => format!(" {}", c.to_lowercase()),
+        c => c.to_owned(),
+    });
+    words.collect::<String>().trim().to_owned()
 }
 
 fn downloading() -> Machine {
