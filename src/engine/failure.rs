@@ -120,6 +120,8 @@ pub struct Failure {
     pub strikes: Option<Strikes>,
     /// It was not tried to the end: so much fails that quick retries are saved up.
     pub is_deferred: bool,
+    /// The requests that it took, quick retries included.
+    pub requests: u32,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
     /// What the server replied, where it did. Boxed: most failures have none.
@@ -136,6 +138,7 @@ impl Failure {
             held_until: None,
             strikes: None,
             is_deferred: false,
+            requests: 1,
             detail: printable(detail.as_ref()),
             reply: None,
         }

@@ -9,6 +9,8 @@ use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Strikes, Verdict}
 pub struct ItemPolicy {
     /// Failed attempts before the item is set aside; at least 1.
     pub max_attempts: u32,
+    /// Failed requests in a row before it is set aside, also where its attempts were cut short.
+    pub max_requests: u32,
     pub retry_delay: Duration,
     pub max_retry_delay: Duration,
     pub recheck: Recheck,
@@ -23,13 +25,27 @@ pub struct Recheck {
     pub max: Duration,
 }
 
+/// What the failures of an item count for, since it was last taken on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Trial {
+    /// Whole attempts that failed.
+    pub attempts: u32,
+    /// Requests that failed in a row, quick retries included.
+    pub requests: u32,
+    /// Throttles of its own.
+    pub strikes: u32,
+    /// When the first request that failed was made, where that is known. Others that were made since
+    /// then and succeeded show that the failures are its own.
+    pub since: Option<Moment>,
+}
+
 /// What becomes of an item after a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ItemStep {
     /// It was deleted at the source: settled.
     Gone,
-    /// It costs an attempt; try again at the time given.
-    Retry { attempts: u32, at: Moment },
+    /// It is tried again at the time given.
+    Retry { trial: Trial, at: Moment },
     /// Set it aside until its [next look](Recheck::next_look).
     Quarantine,
     /// It is not the item's fault: it waits for the session, with its attempts untouched.
@@ -37,33 +53,34 @@ pub enum ItemStep {
 }
 
 impl ItemPolicy {
-    /// Judges a failure of an item that has failed `attempts` times before.
+    /// Judges a failure of an item that has failed as `trial` says before.
     #[must_use]
-    pub fn after(&self, failure: &Failure, attempts: u32, now: Moment, draw: Draw) -> ItemStep {
+    pub fn after(&self, failure: &Failure, trial: Trial, now: Moment, draw: Draw) -> ItemStep {
         match failure.cause.verdict(Scope::Item) {
             Verdict::Gone => ItemStep::Gone,
             Verdict::Quarantine => ItemStep::Quarantine,
-            // So much fails at the source that this says little of the item: it goes to the end
-            // of the queue, and has its full attempt there.
-            Verdict::Retry if failure.is_deferred => {
-                ItemStep::Retry { attempts, at: now.after(self.delay(1, failure, draw)) }
-            }
             Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously => {
-                let attempts = attempts.saturating_add(1);
-                if attempts >= self.max_attempts {
+                // One that was cut short says less of the item than a whole attempt, and still
+                // something: only its requests count, and it goes to the end of the queue.
+                let attempts = trial.attempts.saturating_add(u32::from(!failure.is_deferred));
+                let requests = trial.requests.saturating_add(failure.requests);
+                if attempts >= self.max_attempts || requests >= self.max_requests {
                     return ItemStep::Quarantine;
                 }
-                ItemStep::Retry { attempts, at: now.after(self.delay(attempts, failure, draw)) }
+                let doublings = if failure.is_deferred { 1 } else { attempts };
+                let since = trial.since.or(Some(now));
+                let trial = Trial { attempts, requests, since, ..trial };
+                ItemStep::Retry { trial, at: now.after(self.delay(doublings, failure, draw)) }
             }
             // It waits by itself, and is at the end of its attempts some time.
             Verdict::Wait if failure.is_own_throttle() => {
                 let costs = failure.strikes.is_some_and(Strikes::costs_attempt);
-                let attempts = attempts.saturating_add(u32::from(costs));
+                let attempts = trial.attempts.saturating_add(u32::from(costs));
                 if attempts >= self.max_attempts {
                     return ItemStep::Quarantine;
                 }
                 let at = now.after(self.delay(attempts.max(1), failure, draw));
-                ItemStep::Retry { attempts, at }
+                ItemStep::Retry { trial: Trial { attempts, ..trial }, at }
             }
             Verdict::Wait
             | Verdict::Renew
@@ -117,19 +134,29 @@ mod tests {
     const LATE: Draw = Draw(u32::MAX);
     const POLICY: ItemPolicy = ItemPolicy {
         max_attempts: 3,
+        max_requests: 9,
         retry_delay: Duration::from_secs(10),
         max_retry_delay: Duration::from_secs(15),
         recheck: Recheck { every: DAY, max: Duration::from_secs(7 * 86_400) },
     };
 
+    fn tried(attempts: u32, requests: u32) -> Trial {
+        Trial { attempts, requests, strikes: 0, since: None }
+    }
+
     fn after(cause: Cause, attempts: u32) -> ItemStep {
-        POLICY.after(&Failure::new(cause, "x"), attempts, NOW, LATE)
+        POLICY.after(&Failure::new(cause, "x"), tried(attempts, attempts), NOW, LATE)
+    }
+
+    fn retry(attempts: u32, requests: u32, at: i64) -> ItemStep {
+        let since = Some(NOW);
+        ItemStep::Retry { trial: Trial { since, ..tried(attempts, requests) }, at: Moment(at) }
     }
 
     #[test]
     fn a_failing_item_is_tried_again_later_and_later_and_then_set_aside() {
-        assert_eq!(after(Cause::Server, 0), ItemStep::Retry { attempts: 1, at: Moment(1_010_000) });
-        assert_eq!(after(Cause::Server, 1), ItemStep::Retry { attempts: 2, at: Moment(1_015_000) });
+        assert_eq!(after(Cause::Server, 0), retry(1, 1, 1_010_000));
+        assert_eq!(after(Cause::Server, 1), retry(2, 2, 1_015_000));
         assert_eq!(after(Cause::Server, 2), ItemStep::Quarantine);
     }
 
@@ -157,7 +184,7 @@ mod tests {
     #[test]
     fn an_item_that_alone_is_throttled_waits_by_itself_and_is_set_aside() {
         let mut strikes = Strikes::default();
-        let mut attempts = 0;
+        let mut trial = Trial::default();
         let steps: Vec<ItemStep> = (0..5)
             .map(|round| {
                 // Between two of its throttles another request succeeds.
@@ -165,15 +192,15 @@ mod tests {
                 let failure = Failure::new(Cause::RateLimit, "429")
                     .told(Some(Duration::from_secs(60)))
                     .struck(Some(strikes));
-                let step = POLICY.after(&failure, attempts, NOW, LATE);
-                if let ItemStep::Retry { attempts: so_far, .. } = step {
-                    attempts = so_far;
+                let step = POLICY.after(&failure, trial, NOW, LATE);
+                if let ItemStep::Retry { trial: so_far, .. } = step {
+                    trial = so_far;
                 }
                 step
             })
             .collect();
 
-        let retry = |attempts| ItemStep::Retry { attempts, at: Moment(1_060_000) };
+        let retry = |attempts| ItemStep::Retry { trial: tried(attempts, 0), at: Moment(1_060_000) };
         let quarantine = ItemStep::Quarantine;
         assert_eq!(steps, [ItemStep::Unharmed, retry(0), retry(1), retry(2), quarantine]);
     }
@@ -185,21 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_cut_short_to_save_up_retries_does_not_count() {
+    fn an_attempt_that_was_cut_short_counts_by_its_requests() {
         let failure = Failure { is_deferred: true, ..Failure::new(Cause::Server, "x") };
 
         for attempts in [0, 2] {
-            let step = POLICY.after(&failure, attempts, NOW, LATE);
-            assert_eq!(step, ItemStep::Retry { attempts, at: Moment(1_010_000) });
+            let step = POLICY.after(&failure, tried(attempts, 5), NOW, LATE);
+            assert_eq!(step, retry(attempts, 6, 1_010_000));
         }
+    }
+
+    /// FAULTS 31.
+    #[test]
+    fn attempts_that_are_all_cut_short_come_to_an_end() {
+        let failure = Failure { is_deferred: true, ..Failure::new(Cause::Timeout, "x") };
+        let mut trial = Trial::default();
+
+        for _ in 1..POLICY.max_requests {
+            match POLICY.after(&failure, trial, NOW, LATE) {
+                ItemStep::Retry { trial: next, .. } => trial = next,
+                step @ (ItemStep::Gone | ItemStep::Quarantine | ItemStep::Unharmed) => {
+                    panic!("{step:?} after {trial:?}")
+                }
+            }
+        }
+
+        assert_eq!(POLICY.after(&failure, trial, NOW, LATE), ItemStep::Quarantine);
     }
 
     #[test]
     fn the_servers_word_holds_for_an_item_too() {
         let failure = Failure::new(Cause::Server, "x").told(Some(Duration::from_secs(100)));
 
-        let step = POLICY.after(&failure, 0, NOW, Draw(0));
+        let step = POLICY.after(&failure, Trial::default(), NOW, Draw(0));
 
-        assert_eq!(step, ItemStep::Retry { attempts: 1, at: Moment(1_100_000) });
+        assert_eq!(step, retry(1, 1, 1_100_000));
     }
 }

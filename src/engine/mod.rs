@@ -33,6 +33,7 @@ mod rules;
 mod size;
 mod span;
 mod strikes;
+mod successes;
 pub mod trend;
 pub mod watch;
 
@@ -43,7 +44,7 @@ pub use self::classify::{Answer, Rule, Said};
 pub use self::clock::{ClockStep, Time};
 pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
 pub use self::failure::{Cause, Failure, Kind, Scope, Verdict};
-pub use self::item::{ItemPolicy, ItemStep, Recheck};
+pub use self::item::{ItemPolicy, ItemStep, Recheck, Trial};
 pub use self::judge::{Judgement, Matched, judge};
 pub use self::liveness::{Clocks, Keep, Keeper, Overdue, Promise, overdue};
 pub use self::machine::{
@@ -64,3 +65,4 @@ pub use self::rules::{
 pub use self::size::size;
 pub use self::span::span;
 pub use self::strikes::Strikes;
+pub use self::successes::Successes;

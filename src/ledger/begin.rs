@@ -4,9 +4,8 @@ use rusqlite::{Connection, params};
 
 use crate::engine::{Cursor, Failure, Moment, SessionId};
 use crate::ledger::failure::Trouble;
-use crate::ledger::replies;
 use crate::ledger::rows::{ListingKind, Session, SessionKind, as_integer};
-use crate::ledger::{Ledger, Reader, Tally};
+use crate::ledger::{Ledger, Reader, Tally, replies, trials};
 
 /// What a session begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,19 +44,7 @@ impl Ledger {
                     start.kind == SessionKind::Recheck,
                 ],
             )?;
-            let session = transaction.last_insert_rowid();
-            transaction.execute(
-                "UPDATE documents SET status = 0 WHERE status = 3 AND item IN
-                 (SELECT no FROM items WHERE status = 3 AND next_at <= ?1)",
-                [start.started.0],
-            )?;
-            let taken = transaction.execute(
-                "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
-                 WHERE status = 3 AND next_at <= ?1",
-                [start.started.0, session],
-            )?;
-            transaction.execute("UPDATE sessions SET listed = ?2 WHERE no = ?1", [session, as_integer(taken as u64)])?;
-            Ok(())
+            take_on_due(transaction, transaction.last_insert_rowid(), start.started)
         })
     }
 
@@ -90,6 +77,26 @@ impl Ledger {
                 [],
             )?;
             expect_open(changed)
+        })
+    }
+
+    /// Lists the changes since the cursor in the open session, whose listing had come to its end,
+    /// and takes on the quarantined items that are due for another look.
+    ///
+    /// # Errors
+    /// A ledger failure; also when no session is open.
+    pub fn list_changes(&mut self, now: Moment) -> Result<(), Failure> {
+        self.write("list the changes", |transaction| {
+            // What was pinned before an earlier listing is behind the cursor by now.
+            let changed = transaction.execute(
+                "UPDATE sessions SET listing = ?1, place = NULL, is_listed = 0, pinned = NULL
+                 WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
+                [ListingKind::Changes],
+            )?;
+            expect_open(changed)?;
+            let session = "SELECT max(no) FROM sessions";
+            let session = transaction.query_row(session, [], |row| row.get(0))?;
+            take_on_due(transaction, session, now)
         })
     }
 
@@ -130,6 +137,7 @@ impl Ledger {
             transaction
                 .execute("UPDATE sessions SET completed = ?2 WHERE no = ?1", [session.no, now.0])?;
             replies::forget_stored(transaction)?;
+            trials::forget_all(transaction)?;
             shown(transaction)
         })
     }
@@ -176,6 +184,32 @@ impl Reader {
 
 fn shown(connection: &Connection) -> Result<Tally, Trouble> {
     Ok(Session::shown(connection)?.map(|session| session.tally).unwrap_or_default())
+}
+
+/// Takes on the quarantined items that are due for another look.
+fn take_on_due(connection: &Connection, session: i64, now: Moment) -> Result<(), Trouble> {
+    let due = "SELECT no FROM items WHERE status = 3 AND next_at <= ?1";
+    // Those of this very session were counted as listed, and as quarantined.
+    let again = connection.query_row(
+        "SELECT count(*) FROM items WHERE status = 3 AND next_at <= ?1 AND session = ?2",
+        [now.0, session],
+        |row| row.get::<_, i64>(0),
+    )?;
+    connection.execute(
+        &format!("UPDATE documents SET status = 0 WHERE status = 3 AND item IN ({due})"),
+        [now.0],
+    )?;
+    connection.execute(&format!("DELETE FROM trials WHERE item IN ({due})"), [now.0])?;
+    let taken = connection.execute(
+        "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
+         WHERE status = 3 AND next_at <= ?1",
+        [now.0, session],
+    )?;
+    connection.execute(
+        "UPDATE sessions SET listed = listed + ?2, quarantined = quarantined - ?3 WHERE no = ?1",
+        [session, as_integer(taken as u64) - again, again],
+    )?;
+    Ok(())
 }
 
 fn expect_open(changed: usize) -> Result<(), Trouble> {

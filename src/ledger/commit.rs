@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::engine::{BlobId, Failure, Moment, Recheck};
+use crate::engine::{BlobId, Failure, Moment, Recheck, Trial};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentNo, ItemNo, as_integer};
 use crate::ledger::standing::Counting;
+use crate::ledger::trials;
 
 /// What became of a document or an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,8 +35,8 @@ pub enum Outcome {
     /// The document may not be had, or is poison. Its item ends in quarantine, and
     /// its other documents are kept.
     Refused { document: DocumentNo, failure: Failure },
-    /// The item is tried again at `next_at`, after `attempts` that failed.
-    Retry { item: ItemNo, attempts: u32, next_at: Moment, failure: Failure },
+    /// The item is tried again at `next_at`.
+    Retry { item: ItemNo, trial: Trial, next_at: Moment, failure: Failure },
     /// The item's attempts are used up.
     Quarantined { item: ItemNo, failure: Failure },
 }
@@ -103,16 +104,17 @@ fn record(
             }
             Ok(item)
         }
-        Outcome::Retry { item, attempts, next_at, failure } => {
+        Outcome::Retry { item, trial, next_at, failure } => {
             let (cause, message) = (failure.cause.name(), &failure.detail);
             let changed = connection.execute(
                 "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
                         failed_at = ?6
                  WHERE no = ?1 AND status = 0",
                 // 0 would mean that it was never tried.
-                params![item.0, attempts, next_at.0.max(1), cause, message, now.0],
+                params![item.0, trial.attempts, next_at.0.max(1), cause, message, now.0],
             )?;
             if changed > 0 {
+                trials::record(connection, *item, trial)?;
                 replies::record(connection, Whose::Item(*item), failure, now)?;
             }
             Ok(None)

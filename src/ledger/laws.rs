@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
 use crate::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId,
+    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId, Trial,
 };
 
 /// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
@@ -224,7 +224,8 @@ impl World {
         let next_at = Moment(self.now.0 + 150);
         self.commit(&[match failing {
             Failing::Retry => {
-                Outcome::Retry { item, attempts: work.attempts + 1, next_at, failure }
+                let trial = Trial { attempts: work.trial.attempts + 1, ..work.trial };
+                Outcome::Retry { item, trial, next_at, failure }
             }
             Failing::Quarantined => Outcome::Quarantined { item, failure },
         }]);
@@ -240,7 +241,9 @@ impl World {
     }
 
     fn due(&self) -> Vec<Work> {
-        self.ledger.due(self.now, 100, &BTreeSet::new()).unwrap()
+        self.ledger
+            .due(self.now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new())
+            .unwrap()
     }
 
     fn check(&self) {

@@ -24,6 +24,7 @@ mod replies;
 mod rows;
 mod schema;
 mod standing;
+mod trials;
 mod verify;
 mod work;
 
@@ -38,7 +39,7 @@ pub use self::open::{Ledger, OpenError, Reader};
 pub use self::replies::Replied;
 pub use self::rows::{DocumentNo, ItemNo, ItemStatus, ListingKind, Session, SessionKind, Tally};
 pub use self::verify::{Counted, FileNo, Recount, StoredFile};
-pub use self::work::{WantedDocument, Work};
+pub use self::work::{DueLimits, WantedDocument, Work};
 
 /// The version of SQLite that is built in.
 #[must_use]

@@ -146,7 +146,8 @@ CREATE INDEX superseded_document ON superseded (document);
 CREATE TABLE trials (
     item     INTEGER PRIMARY KEY,
     requests INTEGER NOT NULL,               -- that failed in a row
-    strikes  INTEGER NOT NULL                -- throttles of its own
+    strikes  INTEGER NOT NULL,               -- throttles of its own
+    since    INTEGER                         -- when the first of them was made; items.failed_at is the last
 ) STRICT;
 
 -- Where a document was seen. Numbers are 0 where the server has none.

@@ -8,6 +8,7 @@ use crate::engine::{Cause, Failure, Moment, Recheck};
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentStatus, ItemNo, ItemStatus, Session};
+use crate::ledger::trials;
 
 /// How many of an item's documents stand where. The parameter is an expression: SQLite plans by
 /// the value of a bare one beside a GROUP BY, and would plan anew for every item.
@@ -101,6 +102,7 @@ impl<'a> Counting<'a> {
              WHERE no = ?1",
             [item.0, self.session.no],
         )?;
+        trials::forget(self.connection, item)?;
         Ok(is_new)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Params, Row};
 
-use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment};
+use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment, Trial};
 use crate::ledger::Reader;
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentNo, ItemNo};
@@ -23,9 +23,20 @@ pub(super) const WANTED: &str = "SELECT no, id, blob, size FROM documents
 pub struct Work {
     pub no: ItemNo,
     pub item: ItemId,
-    /// Attempts that failed so far.
-    pub attempts: u32,
+    /// It failed since it was taken on.
+    pub is_retry: bool,
+    /// What its failures count for. An untried item may have failed before it was taken on.
+    pub trial: Trial,
     pub documents: Vec<WantedDocument>,
+}
+
+/// How many items are handed out at most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DueLimits {
+    /// Of those that were never tried.
+    pub untried: usize,
+    /// Of those that failed before.
+    pub retries: usize,
 }
 
 /// A document to be fetched.
@@ -39,27 +50,32 @@ pub struct WantedDocument {
 }
 
 impl Reader {
-    /// Returns up to `limit` items to fetch now, without those in `skip`, which are
-    /// being fetched: first retries that are due, then the untried in their order.
+    /// Returns items to fetch now, up to `limits`, without those in `skip`, which are being
+    /// fetched: first the untried in their order, then retries that are due.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn due(
         &self,
         now: Moment,
-        limit: usize,
+        limits: DueLimits,
         skip: &BTreeSet<ItemNo>,
     ) -> Result<Vec<Work>, Failure> {
-        const RETRIES: &str = "SELECT no, id, attempts FROM items
+        const UNTRIED: &str =
+            "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
+            FROM items WHERE status = 0 AND next_at = 0 ORDER BY no";
+        const RETRIES: &str = "SELECT no, id, attempts, coalesce(since, failed_at) AS since,
+                   coalesce(requests, 0) AS requests, coalesce(strikes, 0) AS strikes
+            FROM items LEFT JOIN trials ON item = no
             WHERE status = 0 AND next_at > 0 AND next_at <= ?1 ORDER BY next_at, no";
-        const UNTRIED: &str = "SELECT no, id, attempts FROM items
-            WHERE status = 0 AND next_at = 0 ORDER BY no";
         self.read("read what is due", |connection| {
             // In one transaction, or each statement would take and release the lock of a reader.
             let transaction = connection.unchecked_transaction()?;
             let mut work = Vec::new();
-            add(&transaction, RETRIES, [now.0], limit, skip, &mut work)?;
-            add(&transaction, UNTRIED, [], limit, skip, &mut work)?;
+            add(&transaction, UNTRIED, [], limits.untried, skip, &mut work)?;
+            let untried = work.len();
+            add(&transaction, RETRIES, [now.0], limits.retries, skip, &mut work)?;
+            work[untried..].iter_mut().for_each(|work| work.is_retry = true);
             for item in &mut work {
                 item.documents = wanted(&transaction, item.no)?;
             }
@@ -109,16 +125,27 @@ fn add(
 ) -> Result<(), Trouble> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
-    while work.len() < limit
+    let full = work.len() + limit;
+    while work.len() < full
         && let Some(row) = rows.next()?
     {
         let no = ItemNo(row.get(0)?);
         if !skip.contains(&no) {
             let item = ItemId::new(row.get::<_, String>(1)?);
-            work.push(Work { no, item, attempts: row.get(2)?, documents: Vec::new() });
+            let trial = trial(row)?;
+            work.push(Work { no, item, is_retry: false, trial, documents: Vec::new() });
         }
     }
     Ok(())
+}
+
+fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
+    Ok(Trial {
+        attempts: row.get("attempts")?,
+        requests: row.get("requests")?,
+        strikes: row.get("strikes")?,
+        since: row.get::<_, Option<_>>("since")?.map(Moment),
+    })
 }
 
 fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {

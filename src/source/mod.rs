@@ -128,6 +128,8 @@ pub struct Wanted {
     pub size: Option<u64>,
     /// How it was throttled before: for the gate, which tells a document's own throttles from a quota.
     pub strikes: Strikes,
+    /// It failed before while others succeeded.
+    pub is_suspect: bool,
 }
 
 /// The answer to a fetch.

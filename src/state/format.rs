@@ -13,6 +13,7 @@ pub const SCHEMA: u32 = 1;
 /// Times are RFC 3339 in UTC; what does not apply is null. Readers ignore keys that
 /// they do not know; a key that is added has a default, or the schema another number.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of a file that others read")]
 pub struct ExecutionState {
     pub schema: u32,
     pub source: String,
@@ -47,6 +48,9 @@ pub struct ExecutionState {
     pub last_look: Option<Moment>,
     /// Everything is being listed, since the source had forgotten our place in its changes.
     pub listing_everything: bool,
+    /// News was found beside a download, and is being listed in the same session.
+    #[serde(default)]
+    pub listing_news: bool,
 
     /// Items, of this session.
     pub total_threads: u64,
@@ -66,6 +70,9 @@ pub struct ExecutionState {
     pub rate_per_second: Option<f64>,
     #[serde(with = "words::moment")]
     pub last_progress: Moment,
+    /// When the newest request for an item that succeeded was sent.
+    #[serde(default, with = "words::optional_moment")]
+    pub last_success: Option<Moment>,
 
     /// Errors of the session, not of items: in all, and since the last progress.
     pub error_count: u32,
@@ -154,6 +161,7 @@ pub(super) mod tests {
             completion_time: None,
             last_look: Some(Moment(1_772_874_000_000)),
             listing_everything: false,
+            listing_news: false,
             total_threads: 2000,
             downloaded_threads: 812,
             gone: 1,
@@ -164,6 +172,7 @@ pub(super) mod tests {
             expected_documents: Some(3200),
             rate_per_second: Some(14.25),
             last_progress: NOW,
+            last_success: Some(NOW),
             error_count: 4,
             consecutive_errors: 0,
             retry_count: 1,
@@ -217,6 +226,7 @@ pub(super) mod tests {
           "completion_time": null,
           "last_look": "2026-03-07T09:00:00.000Z",
           "listing_everything": false,
+          "listing_news": false,
           "total_threads": 2000,
           "downloaded_threads": 812,
           "gone": 1,
@@ -227,6 +237,7 @@ pub(super) mod tests {
           "expected_documents": 3200,
           "rate_per_second": 14.25,
           "last_progress": "2026-03-07T09:05:03.456Z",
+          "last_success": "2026-03-07T09:05:03.456Z",
           "error_count": 4,
           "consecutive_errors": 0,
           "retry_count": 1,

@@ -14,7 +14,8 @@ mod fixture;
 
 use self::fixture::assert_kept;
 
-const EXECUTION_STATE_ADDED: &[&str] = &["copies", "incomplete_listings_in_a_row", "versions"];
+const EXECUTION_STATE_ADDED: &[&str] =
+    &["copies", "incomplete_listings_in_a_row", "last_success", "listing_news", "versions"];
 const FIGURES_ADDED: &[&str] = &[];
 const BREAKERS_ADDED: &[&str] = &[];
 const QUOTA_ADDED: &[&str] = &[];

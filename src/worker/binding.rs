@@ -115,5 +115,6 @@ fn progress(state: &ExecutionState) -> Progress {
         waiting: state.waiting_for_retry,
         expected_documents: state.expected_documents,
         rate_per_second: None,
+        succeeded_at: state.last_success,
     }
 }

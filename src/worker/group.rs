@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
-use crate::engine::{BlobId, ClockStep, Failure, ItemId, Moment};
+use crate::engine::{BlobId, ClockStep, Failure, ItemId, Moment, Trial};
 use crate::ledger::{DocumentNo, ItemNo};
 use crate::source::Wanted;
 
@@ -16,7 +16,6 @@ const SPILLED_SHARE: usize = GROUP_BYTES_MAX / 32;
 
 /// What became of a document or an item, to be made durable.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum Outcome {
     Stored {
         document: DocumentNo,
@@ -41,7 +40,7 @@ pub(super) enum Outcome {
     },
     Retry {
         item: ItemNo,
-        attempts: u32,
+        trial: Trial,
         at: Moment,
         failure: Failure,
     },

@@ -1,6 +1,5 @@
 //! What runs beside the loop: each job asks the source or the store, and answers once.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +15,10 @@ use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
 use crate::source::{Fetched, Listing, News, Next, Renewal, Sink, Source, Wanted};
 use crate::worker::breakers::{Circuits, Halt, Pass, Shut};
-use crate::worker::downloads::{Control, Errand};
+use crate::worker::downloads::{Control, Errand, Wish};
 use crate::worker::group::{Group, Weight};
 use crate::worker::rows::Rows;
-use crate::worker::store::{Batch, Collection, PageRecorded, Store};
+use crate::worker::store::{Batch, Collection, PageRecorded, Store, Wants};
 use crate::worker::world::World;
 
 /// How often a refused credential is looked at for a change. A person who has just
@@ -35,6 +34,7 @@ const SINK_BYTES: usize = 256 * 1024;
 const BLOB_CHANGES_MAX: u32 = 2;
 
 /// The answer of a job.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum Done {
     Looked(Result<News, Failure>),
     /// Nobody was asked: everything is to be listed once more.
@@ -44,6 +44,8 @@ pub(super) enum Done {
     Refilled(Result<Batch, Failure>),
     Fetched {
         errand: Errand,
+        /// The leave that it was fetched with.
+        pass: Pass,
         answer: Result<Draft, Failure>,
     },
     Committed {
@@ -179,7 +181,7 @@ pub(super) fn collect<S: Source + 'static, W: World>(
     shared: &Shared<W>,
     circuits: &Circuits,
     session: &Session,
-    relist: bool,
+    wants: Wants,
     not_before: Time,
     retry: &Policy,
 ) -> Job {
@@ -187,7 +189,7 @@ pub(super) fn collect<S: Source + 'static, W: World>(
     let (circuits, retry) = (circuits.clone(), retry.clone());
     Box::pin(async move {
         shared.world.sleep_until(not_before).await;
-        let paged = collect_page(&*source, &shared, &circuits, session, relist, &retry).await;
+        let paged = collect_page(&*source, &shared, &circuits, session, wants, &retry).await;
         halted(paged).map_or_else(Done::Shut, Done::Paged)
     })
 }
@@ -197,12 +199,12 @@ async fn collect_page<S: Source, W: World>(
     shared: &Shared<W>,
     circuits: &Circuits,
     session: Session,
-    relist: bool,
+    wants: Wants,
     retry: &Policy,
 ) -> Result<PageRecorded, Halt> {
     let id = session.id.clone();
     let now = shared.world.now();
-    let collection = shared.with(move |store| store.collection(&id, relist, now)).await?;
+    let collection = shared.with(move |store| store.collection(&id, wants, now)).await?;
     let (listing, place) = match collection {
         Collection::Open { listing, place } => (listing, place),
         Collection::Listed { tally } => {
@@ -221,7 +223,7 @@ async fn collect_page<S: Source, W: World>(
                 Listing::Since(_) => None,
             };
             let session = session.clone();
-            shared.with(move |store| store.begin(&session, kind, pinned)).await?;
+            shared.with(move |store| store.begin(&session, kind, pinned, now)).await?;
             (listing, None)
         }
     };
@@ -280,9 +282,9 @@ pub(super) fn prove<S: Source + 'static>(source: &Rc<S>, circuits: &Circuits) ->
 }
 
 /// Takes more of what is due from the ledger.
-pub(super) fn refill<W: World>(shared: &Shared<W>, skip: BTreeSet<ItemNo>, now: Moment) -> Job {
+pub(super) fn refill<W: World>(shared: &Shared<W>, wish: Wish, now: Moment) -> Job {
     let shared = shared.clone();
-    Box::pin(async move { Done::Refilled(shared.with(move |store| store.due(&skip, now)).await) })
+    Box::pin(async move { Done::Refilled(shared.with(move |store| store.due(wish, now)).await) })
 }
 
 /// Fetches one document, and follows it to another blob.
@@ -304,8 +306,7 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
             Ok(()) => sink.finish().await,
             Err(failure) => Err(failure),
         };
-        pass.ended(errand.item.0, answer.as_ref().err());
-        Done::Fetched { errand, answer }
+        Done::Fetched { errand, pass, answer }
     })
 }
 

@@ -94,7 +94,8 @@ pub(super) async fn live(
     let (storage, new_id) = (retries.storage.clone(), new_ledger_id(&*world));
     let open = move || Store::open(&dir, &archive_dir, facts, &storage, &new_id, now);
     let opened = world.offload(open).await?;
-    let Opened { mut store, mut machine, tally, account, is_new, figures, notes } = opened;
+    let Opened { mut store, mut machine, tally, account, succeeded_at, is_new, figures, notes } =
+        opened;
     store.reconcile_every(source.reconcile_interval);
     for note in notes {
         warn!("{note}");
@@ -123,6 +124,7 @@ pub(super) async fn live(
         machine,
         booted,
         tally,
+        succeeded_at,
         is_new,
         rules: rules(settings, source),
         policies: policies(settings),

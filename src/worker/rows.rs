@@ -65,8 +65,8 @@ fn recorded(outcome: Outcome) -> Option<ledger::Outcome> {
         Outcome::Refused { document, failure } => {
             Some(ledger::Outcome::Refused { document, failure })
         }
-        Outcome::Retry { item, attempts, at, failure } => {
-            Some(ledger::Outcome::Retry { item, attempts, next_at: at, failure })
+        Outcome::Retry { item, trial, at, failure } => {
+            Some(ledger::Outcome::Retry { item, trial, next_at: at, failure })
         }
         Outcome::Quarantined { item, failure } => {
             Some(ledger::Outcome::Quarantined { item, failure })

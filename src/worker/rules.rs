@@ -69,6 +69,8 @@ pub fn policies(settings: &Settings) -> Policies {
     Policies {
         item: ItemPolicy {
             max_attempts: settings.item.max_attempts,
+            max_requests: (settings.item.max_attempts)
+                .saturating_mul(settings.retry.request.max_attempts),
             retry_delay: settings.item.retry_delay,
             max_retry_delay: settings.item.max_retry_delay,
             recheck: Recheck { every: settings.item.recheck, max: settings.item.max_recheck },

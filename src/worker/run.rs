@@ -95,7 +95,8 @@ pub async fn run(
     mut stop: watch::Receiver<Stop>,
     view: watch::Sender<View>,
 ) -> End {
-    let end = lives(&mut task, &mut stop, &view).await;
+    // Boxed: it holds all that a life is made of.
+    let end = Box::pin(lives(&mut task, &mut stop, &view)).await;
     sign_off(&task).await;
     task.seat.leave();
     end

@@ -36,6 +36,7 @@ pub(super) fn write(
         completion_time: session.and_then(|session| session.completed),
         last_look: machine.last_look,
         listing_everything: machine.relisted,
+        listing_news: machine.listing_news,
         total_threads: tally.listed,
         downloaded_threads: tally.stored,
         gone: tally.gone,
@@ -46,6 +47,7 @@ pub(super) fn write(
         expected_documents: progress.expected_documents,
         rate_per_second: progress.rate_per_second,
         last_progress: machine.last_progress,
+        last_success: progress.succeeded_at,
         error_count: machine.error_count,
         consecutive_errors: machine.consecutive_errors,
         retry_count: machine.retry_count,
@@ -102,6 +104,7 @@ pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
         }),
         incomplete_listings: state.incomplete_listings_in_a_row,
         relisted: state.listing_everything,
+        listing_news: state.listing_news,
         ..new
     }
 }

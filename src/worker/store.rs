@@ -2,7 +2,6 @@
 //!
 //! Everything here blocks, and is called away from the loop.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +14,20 @@ use crate::engine::{
     Session, SessionId, Status,
 };
 use crate::ledger::{
-    ItemNo, Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
-    Work,
+    Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition, Work,
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page, Wanted};
 use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
 pub use crate::state::{LOCK_FILE, STATE_FILE};
 use crate::worker::binding;
+use crate::worker::downloads::Wish;
 use crate::worker::group::{Group, Outcome};
 use crate::worker::reconcile::reconciled;
 use crate::worker::refusal::Refusal;
 use crate::worker::rows::{FetchedDocument, Rows};
 use crate::worker::saved::{counted, remembered};
 use crate::worker::snapshot;
-
-/// Items taken from the ledger at a time.
-const DUE_ITEMS_MAX: usize = 256;
 
 /// What it remembers.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
@@ -54,6 +50,17 @@ pub(super) struct Progress {
     /// Documents there are in all, where the server says so.
     pub expected_documents: Option<u64>,
     pub rate_per_second: Option<f64>,
+    /// When the newest request for an item that succeeded was sent.
+    pub succeeded_at: Option<Moment>,
+}
+
+/// What the machine wants of a collection, beside what the ledger says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wants {
+    /// Everything is to be listed, since the place in the changes was lost.
+    pub relist: bool,
+    /// Where all was listed, what has come since is to be listed too.
+    pub news: bool,
 }
 
 /// Where a session's collection stands.
@@ -78,8 +85,6 @@ pub(super) struct PageRecorded {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub work: Vec<Work>,
-    /// There may be more that is due now.
-    pub more: bool,
     /// When the next item is due.
     pub next_due: Option<Moment>,
     pub waiting: u64,
@@ -93,6 +98,8 @@ pub struct Opened {
     pub tally: Tally,
     /// The account that the ledger belongs to; `None` before it was given one.
     pub account: Option<AccountId>,
+    /// When the newest request for an item that succeeded was sent.
+    pub succeeded_at: Option<Moment>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     /// What was counted so far.
@@ -182,6 +189,7 @@ impl Store {
         }
         let state_file = dir.join(STATE_FILE);
         let state = remembered(&*disk, &state_file, &ledger, &mut notes)?;
+        let succeeded_at = state.as_ref().and_then(|state| state.last_success);
         let written = state.as_ref().map_or(now, |state| state.last_updated);
         let mut saved =
             state.map_or_else(|| Machine::new(now), |state| snapshot::read(&state, now));
@@ -212,7 +220,7 @@ impl Store {
             pid,
             _locks: locks,
         };
-        Ok(Opened { store, machine, tally, account, is_new, figures, notes })
+        Ok(Opened { store, machine, tally, account, succeeded_at, is_new, figures, notes })
     }
 
     /// The archive, which takes drafts and groups without waiting for the store.
@@ -292,9 +300,10 @@ impl Store {
     pub(super) fn collection(
         &mut self,
         id: &SessionId,
-        relist: bool,
+        wants: Wants,
         now: Moment,
     ) -> Result<Collection, Failure> {
+        let relist = wants.relist;
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
         else {
             let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
@@ -307,7 +316,18 @@ impl Store {
             return Ok(Collection::NotBegun { kind, listing });
         };
         if session.is_listed {
-            return Ok(Collection::Listed { tally: self.ledger.tally()? });
+            if !wants.news {
+                return Ok(Collection::Listed { tally: self.ledger.tally()? });
+            }
+            return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
+                None => {
+                    Collection::NotBegun { kind: SessionKind::Full, listing: Listing::Everything }
+                }
+                Some(cursor) => {
+                    let listing = Listing::Since(cursor);
+                    Collection::NotBegun { kind: SessionKind::Changes, listing }
+                }
+            });
         }
         let listing = match session.listing {
             ListingKind::Everything | ListingKind::Reconcile => Listing::Everything,
@@ -323,15 +343,21 @@ impl Store {
         Ok(Collection::Open { listing, place: session.place })
     }
 
-    /// Begins the collection of a session, or begins it anew as a listing of everything.
+    /// Begins the collection of a session, or another listing in the one that is open.
     pub(super) fn begin(
         &mut self,
         session: &Session,
         kind: SessionKind,
         pinned: Option<Cursor>,
+        now: Moment,
     ) -> Result<(), Failure> {
         if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
-            return self.ledger.list_anew(pinned.as_ref());
+            return match kind {
+                SessionKind::Full | SessionKind::Reconcile => {
+                    self.ledger.list_anew(pinned.as_ref())
+                }
+                SessionKind::Changes | SessionKind::Recheck => self.ledger.list_changes(now),
+            };
         }
         let (id, started) = (session.id.clone(), session.started);
         self.ledger.begin(&SessionStart { id, kind, started, pinned })
@@ -376,17 +402,12 @@ impl Store {
         Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all, reconciled })
     }
 
-    pub(super) fn due(&self, skip: &BTreeSet<ItemNo>, now: Moment) -> Result<Batch, Failure> {
-        let work = self.ledger.due(now, DUE_ITEMS_MAX, skip)?;
-        let more = work.len() == DUE_ITEMS_MAX;
-        let next_due = if more {
-            None
-        } else {
-            let mut taken = skip.clone();
-            taken.extend(work.iter().map(|work| work.no));
-            self.ledger.next_due(&taken)?
-        };
-        Ok(Batch { work, more, next_due, waiting: self.ledger.waiting_for_retry()? })
+    pub(super) fn due(&self, wish: Wish, now: Moment) -> Result<Batch, Failure> {
+        let work = self.ledger.due(now, wish.limits, &wish.skip)?;
+        let mut taken = wish.skip;
+        taken.extend(work.iter().map(|work| work.no));
+        let next_due = self.ledger.next_due(&taken)?;
+        Ok(Batch { work, next_due, waiting: self.ledger.waiting_for_retry()? })
     }
 
     /// The clock was set: what waits for its time is as far away from it as it was.

@@ -12,7 +12,7 @@ use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, 
 use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{LedgerId, RestartCause, Rules, Status};
 use cynosure::ledger::Ledger;
-use cynosure::retry::{Registry, Shape};
+use cynosure::retry::{Policy, Registry, Shape};
 use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
@@ -200,6 +200,8 @@ pub(crate) struct Stage {
     pub(crate) gate_rules: GateRules,
     /// How often everything is listed once more; never by itself.
     pub(crate) reconcile_interval: Option<Duration>,
+    /// How a document is asked for again at once.
+    pub(crate) request: Shape,
     has_lost_nothing: bool,
     retries: Registry,
     report: Report,
@@ -230,6 +232,7 @@ impl Stage {
             rules: rules(),
             gate_rules: gate_rules(),
             reconcile_interval: None,
+            request: Shape { max_attempts: 1, ..Shape::FAST },
             has_lost_nothing: true,
             retries: Registry::default(),
             report: Report::default(),
@@ -363,7 +366,8 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { mut store, machine, tally, account, is_new, figures, notes } = opened;
+        let Opened { mut store, machine, tally, account, succeeded_at, is_new, figures, notes } =
+            opened;
         if let Some(interval) = self.reconcile_interval {
             store.reconcile_every(interval);
         }
@@ -379,12 +383,13 @@ impl Stage {
         let gates = self.gates.clone().unwrap_or_else(|| self.gates());
         let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
         let parts = Parts {
-            source: SimSource::new(&self.server, &self.world, account, gate),
+            source: SimSource::new(&self.server, &self.world, account, gate, self.request_policy()),
             shared: Shared::new(Rc::clone(&world), store),
             world,
             machine,
             booted,
             tally,
+            succeeded_at,
             is_new,
             rules: self.rules.clone(),
             policies: policies(),
@@ -509,6 +514,17 @@ impl Stage {
         let (reader, server) = (self.reader(), self.server.borrow());
         truth::nothing_stored_is_missing(&self.disk, &reader, &server);
         truth::everything_is_settled(&reader, &server, 1);
+    }
+
+    fn request_policy(&self) -> Policy {
+        policy("request", self.request, self.case.seed, &self.retries)
+    }
+
+    /// The number that a statement finds in the ledger.
+    pub(crate) fn count(&self, sql: &str) -> u64 {
+        let found = self.anchor.query_row(sql, [], |row| row.get::<_, i64>(0));
+        // Before the first life there are no tables.
+        found.unwrap_or_default().unsigned_abs()
     }
 
     /// Groups that have a list of what is intended.

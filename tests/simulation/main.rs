@@ -9,6 +9,7 @@ mod circuits;
 mod completeness;
 mod contents;
 mod ears;
+mod leftovers;
 mod life;
 mod limits;
 mod pauses;

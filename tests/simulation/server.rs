@@ -9,6 +9,7 @@ use cynosure::engine::quota::{Outcome, Signals};
 use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
 };
+use cynosure::retry::Policy;
 use cynosure::source::http::{Attempt, Gate, Outgoing};
 use cynosure::source::{Entry, Fetched, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
 use sha2::{Digest, Sha256};
@@ -45,6 +46,47 @@ pub(crate) enum Mood {
     Healed,
 }
 
+/// How a message fails whenever it is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bad {
+    /// 404, though the listing has it.
+    Missing,
+    /// 500.
+    Failed,
+    /// The body breaks off.
+    Cut,
+    /// The body has another length than was listed.
+    WrongSize,
+    /// The connection breaks.
+    Reset,
+    /// No answer, until the client has had enough.
+    Silent,
+}
+
+impl Bad {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Missing, Self::Failed, Self::Cut, Self::WrongSize, Self::Reset, Self::Silent];
+
+    fn cause(self) -> Cause {
+        match self {
+            Self::Missing | Self::Failed => Cause::Server,
+            Self::Cut | Self::WrongSize => Cause::Truncated,
+            Self::Reset => Cause::Connection,
+            Self::Silent => Cause::Timeout,
+        }
+    }
+
+    /// How much longer than others its answer takes.
+    pub(crate) fn takes(self) -> Duration {
+        match self {
+            Self::Silent => Duration::from_secs(30),
+            Self::Missing | Self::Failed | Self::Cut | Self::WrongSize | Self::Reset => {
+                Duration::ZERO
+            }
+        }
+    }
+}
+
 /// One message.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 #[derive(Clone, Debug)]
@@ -61,6 +103,7 @@ pub(crate) struct Mail {
     pub(crate) vanished: bool,
     /// Always 429.
     pub(crate) throttled: bool,
+    pub(crate) bad: Option<Bad>,
     /// How often it was asked for.
     pub(crate) asked: u32,
     /// How often its bytes were given out in full.
@@ -163,6 +206,7 @@ impl Server {
                 poison: world.one_in(150),
                 vanished: false,
                 throttled: false,
+                bad: None,
                 asked: 0,
                 served: 0,
             };
@@ -291,6 +335,8 @@ pub(crate) struct SimSource {
     /// The one account that it speaks to.
     account: RefCell<Option<AccountId>>,
     gate: Rc<dyn Gate>,
+    /// How a document is asked for again at once.
+    retry: Policy,
 }
 
 impl SimSource {
@@ -299,10 +345,11 @@ impl SimSource {
         world: &SimWorld,
         account: Option<AccountId>,
         gate: Rc<dyn Gate>,
+        retry: Policy,
     ) -> Self {
         let known = std::cell::Cell::new(server.borrow().credential_file);
         let account = RefCell::new(account);
-        Self { server: Rc::clone(server), world: world.clone(), known, account, gate }
+        Self { server: Rc::clone(server), world: world.clone(), known, account, gate, retry }
     }
 
     /// Finds out whose mail there is, and refuses another's.
@@ -312,12 +359,7 @@ impl SimSource {
         if was == is { Ok(is) } else { Err(Failure::account_changed("sim", &was, &is)) }
     }
 
-    /// One request that tells the server something it told before.
-    async fn informed_request(&self) -> Result<(), Failure> {
-        self.inform()?;
-        self.request().await
-    }
-
+    /// Tells the server something that it told before.
     fn inform(&self) -> Result<(), Failure> {
         self.discover()?;
         let account = self.server.borrow().account;
@@ -325,20 +367,27 @@ impl SimSource {
         Ok(())
     }
 
-    /// One request: it passes the gate, takes a while, and may be refused.
-    async fn request(&self) -> Result<(), Failure> {
-        self.request_for(None).await
+    /// One request that tells the server something it told before.
+    async fn informed_request(&self) -> Result<(), Failure> {
+        self.inform()?;
+        self.request().await
     }
 
-    /// The same for a mail, if one is given.
-    async fn request_for(&self, mail: Option<(u64, Strikes)>) -> Result<(), Failure> {
+    /// One request for something that is as it should be.
+    async fn request(&self) -> Result<(), Failure> {
+        self.send(Attempt::First, None).await
+    }
+
+    /// One request, for a mail if one is given: it passes the gate, takes a while, and may be
+    /// refused.
+    async fn send(&self, attempt: Attempt, mail: Option<(u64, Strikes)>) -> Result<(), Failure> {
         let strikes = mail.map(|(_, strikes)| strikes);
-        let request = Outgoing { host: "sim", path: "/", attempt: Attempt::First, strikes };
-        let mut passage = self.gate.enter(request).await?;
+        let bad = mail.and_then(|(no, _)| self.server.borrow().mail[&no].bad);
+        let mut passage = self.gate.enter(Outgoing { strikes, ..outgoing(attempt) }).await?;
         self.world.step().await;
         let sent = self.world.true_now();
         let flight = Flight::begin(&self.server);
-        let slowness = self.server.borrow().slowness;
+        let slowness = self.server.borrow().slowness + bad.map(Bad::takes).unwrap_or_default();
         let latency = slowness + Duration::from_millis(5 + self.world.below(200));
         tokio::time::sleep(latency).await;
         drop(flight);
@@ -347,6 +396,10 @@ impl SimSource {
             Some((no, _)) => answer.and_then(|()| self.server.borrow().throttles(no)),
             None => answer,
         };
+        let answer = answer.and_then(|()| match bad {
+            Some(bad) => Err(Failure::new(bad.cause(), format!("{bad:?}"))),
+            None => Ok(()),
+        });
         let told = answer.as_ref().err().and_then(|failure| failure.told);
         passage.head(Signals { told, ..Signals::default() }, latency);
         let held_until = passage.judge(match &answer {
@@ -365,6 +418,38 @@ impl SimSource {
         let named = server.mail.range(from + 1..to.max(from) + 1);
         let vanished = named.filter(|(_, mail)| mail.vanished && !mail.deleted);
         vanished.map(|(no, _)| DocumentId::new(format!("D{no}"))).collect()
+    }
+
+    /// Asks for a document, and at once again where that may help and the budget allows it: what
+    /// the HTTP client does.
+    async fn ask_for(&self, mail: (u64, Strikes), first: Attempt) -> Result<(), Failure> {
+        let bad = self.server.borrow().mail[&mail.0].bad;
+        let mut sent = 0;
+        let most = self.retry.shape().max_attempts;
+        let outcome = self.retry.when(|failure: &Failure| failure.is_fleeting()).run(async || {
+            sent += 1;
+            self.server.borrow_mut().mail.entry(mail.0).and_modify(|mail| mail.asked += 1);
+            let attempt = if sent == 1 { first } else { Attempt::Again };
+            match self.send(attempt, Some(mail)).await {
+                // A client that asks for the message in another way finds that it is there.
+                Err(failure) if bad == Some(Bad::Missing) => {
+                    Err(Failure { is_deferred: false, ..failure }.told(Some(Duration::ZERO)))
+                }
+                Err(failure)
+                    if failure.is_fleeting()
+                        && sent < most
+                        && !self.gate.may_retry(outgoing(Attempt::Again)) =>
+                {
+                    Err(Failure { is_deferred: true, ..failure })
+                }
+                answer => answer,
+            }
+        });
+        let outcome = outcome.await;
+        outcome.map_err(|gave_up| {
+            let failure = gave_up.failure(|guard| Failure::new(Cause::Server, guard));
+            Failure { requests: sent, ..failure }
+        })
     }
 
     fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
@@ -447,9 +532,9 @@ impl Source for SimSource {
 
     async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
         let no = number(&wanted.document.as_str()[1..]);
-        self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.asked += 1);
         self.inform()?;
-        self.request_for(Some((no, wanted.strikes))).await?;
+        let first = if wanted.is_suspect { Attempt::Suspect } else { Attempt::First };
+        self.ask_for((no, wanted.strikes), first).await?;
         let mail = self.server.borrow().mail[&no].clone();
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));
@@ -499,6 +584,10 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.0.borrow_mut().in_flight -= 1;
     }
+}
+
+fn outgoing(attempt: Attempt) -> Outgoing<'static> {
+    Outgoing { host: "sim", path: "/", attempt, strikes: None }
 }
 
 fn number(text: &str) -> u64 {

@@ -11,7 +11,7 @@ use crate::engine::quota::{
 };
 use crate::engine::{
     Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
-    Verdict,
+    Trial, Verdict,
 };
 
 /// Chance at both its ends.
@@ -270,7 +270,8 @@ fn retry(judgement: &Judgement<'_>, asked: &Asked, basis: &Basis) -> Delay {
         // What the server told holds for the next attempt only.
         let told = judgement.told.filter(|_| attempts == before);
         let failure = Failure::new(judgement.cause, "").told(told);
-        let wait = |draw| match basis.item.after(&failure, attempts, asked.at, draw) {
+        let trial = Trial { attempts, ..Trial::default() };
+        let wait = |draw| match basis.item.after(&failure, trial, asked.at, draw) {
             ItemStep::Retry { at, .. } => Some(at.since(asked.at)),
             ItemStep::Gone | ItemStep::Quarantine | ItemStep::Unharmed => None,
         };

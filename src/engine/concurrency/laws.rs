@@ -21,7 +21,7 @@ fn answer() -> impl Strategy<Value = Answer> {
             })
         },
     );
-    let health = prop_oneof![4 => taken, 1 => Just(Health::Overloaded), 1 => Just(Health::Silent)];
+    let health = prop_oneof![4 => taken, 1 => Just(Health::Overloaded), 1 => Just(Health::Silent), 1 => Just(Health::Borne)];
     (health, -10_000..100_000_i64).prop_map(|(health, after)| Answer { health, after })
 }
 

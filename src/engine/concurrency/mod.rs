@@ -25,6 +25,10 @@ const DECREASE: f64 = 0.7;
 /// Growth for each good window of latencies, in requests.
 const INCREASE: f64 = 1.0;
 
+/// Growth for each request that failed by its item's own fault: as much as for good ones, whose
+/// windows have ten latencies.
+const BORNE_INCREASE: f64 = INCREASE / 10.0;
+
 /// Places beyond rate × latency, so that an answer that is late now and then leaves none empty.
 const SPARE: f64 = 2.0;
 
@@ -38,6 +42,8 @@ pub enum Health {
     Good(Taken),
     /// A 5xx or a timeout.
     Overloaded,
+    /// The same, of an item that fails while others succeed: the server bore it as any other.
+    Borne,
     /// A 429, which is the rate's affair, or another 4xx, which costs the server nothing.
     Silent,
 }
@@ -118,6 +124,9 @@ impl Concurrency {
     pub fn answered(&mut self, sent: Moment, health: Health, now: Moment) {
         match health {
             Health::Silent => {}
+            Health::Borne => {
+                self.in_force = (self.in_force + BORNE_INCREASE).min(f64::from(self.limit));
+            }
             Health::Overloaded => self.decrease(DECREASE, sent, now),
             Health::Good(taken) => match self.latencies.note(taken, now) {
                 Some(Judgement::Slow { share }) => self.decrease(share.max(DECREASE), sent, now),

@@ -19,6 +19,12 @@ pub enum Event {
     FoundNothing,
     /// Something durable was achieved: a page listed, an item settled.
     Progressed,
+    /// Attempts for items failed, and that is durable: fewer are left.
+    Attempted,
+    /// Nothing is left of the session but items that failed before.
+    OnlyRetriesLeft,
+    /// A person asks for one session: news is looked for before the one that was open ends.
+    NewsAsked,
     /// Everything there is has been listed.
     Listed,
     /// Every listed item is settled.

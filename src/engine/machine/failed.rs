@@ -195,7 +195,10 @@ impl Machine {
                 self.relisted = true;
                 self.enter_again(REASON, now)
             }
-            Work::Downloading => self.erred(rules, work, failure, Blame::Source, draw, now),
+            Work::Downloading => {
+                self.relisted = true;
+                self.list_news(REASON, now)
+            }
         }
     }
 

@@ -94,6 +94,9 @@ impl Machine {
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Progressed
+            | Event::Attempted
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
@@ -129,14 +132,32 @@ impl Machine {
                 self.relisted = false;
                 self.rest(rules, now)
             }
+            Event::FoundNews if work == Work::Downloading => {
+                self.relisted = false;
+                self.last_look = Some(now);
+                self.list_news("something new at the source, beside what waits for a retry", now)
+            }
+            Event::FoundNothing if work == Work::Downloading => {
+                self.relisted = false;
+                self.last_look = Some(now);
+                self.unchanged()
+            }
+            Event::OnlyRetriesLeft if self.is_look_due(rules, work, now) => self.look_beside(now),
+            Event::NewsAsked if work == Work::Downloading => self.look_beside(now),
             Event::Listed if work == Work::Collecting => {
                 self.incomplete_listings = 0;
+                self.listing_news = false;
                 self.note_success(now);
                 self.enter(Work::Downloading, "everything is listed", now)
             }
             Event::Settled if work == Work::Downloading => self.complete(now),
             Event::Progressed => {
                 self.note_success(now);
+                self.unchanged()
+            }
+            Event::Attempted => {
+                // No progress, and no standstill either: an item has so many attempts and no more.
+                self.watched_since = self.watched_since.max(now);
                 self.unchanged()
             }
             Event::Resting { until } => {
@@ -153,6 +174,8 @@ impl Machine {
             | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::CircuitClosed => self.unchanged(),
@@ -174,6 +197,9 @@ impl Machine {
             | Event::FoundNews
             | Event::FoundNothing
             | Event::Progressed
+            | Event::Attempted
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
@@ -207,6 +233,9 @@ impl Machine {
             | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
+            | Event::Attempted
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
@@ -229,6 +258,9 @@ impl Machine {
             | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
+            | Event::Attempted
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
@@ -250,6 +282,9 @@ impl Machine {
             | Event::ReconcileDue
             | Event::FoundNews
             | Event::FoundNothing
+            | Event::Attempted
+            | Event::OnlyRetriesLeft
+            | Event::NewsAsked
             | Event::Listed
             | Event::Settled
             | Event::Resting { .. }
@@ -278,6 +313,23 @@ impl Machine {
         let mut step = self.enter(Work::Collecting, reason, now);
         step.effects.insert(0, Effect::Begin { session, extent });
         step
+    }
+
+    fn is_look_due(&self, rules: &Rules, work: Work, now: Moment) -> bool {
+        work == Work::Downloading && self.next_look(rules, now) <= now
+    }
+
+    /// Asks for news while the download goes on. One that fails is not made again at once, but
+    /// after an interval in which what is left may be worked on.
+    fn look_beside(mut self, now: Moment) -> Step {
+        self.last_look = Some(now);
+        self.unchanged().and(Effect::Look)
+    }
+
+    /// Lists what has come meanwhile in the same session.
+    pub(super) fn list_news(mut self, reason: &str, now: Moment) -> Step {
+        self.listing_news = true;
+        self.enter(Work::Collecting, reason, now)
     }
 
     fn rest(mut self, rules: &Rules, now: Moment) -> Step {

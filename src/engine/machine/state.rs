@@ -101,6 +101,8 @@ pub struct Machine {
     pub incomplete_listings: u32,
     /// Everything is being listed because the place in the changes was lost.
     pub relisted: bool,
+    /// News was found beside a download, and is being listed in the same session.
+    pub listing_news: bool,
     pub credential: Credential,
     /// When this worker started.
     pub running_since: Moment,
@@ -131,6 +133,7 @@ impl Machine {
             last_restart: None,
             incomplete_listings: 0,
             relisted: false,
+            listing_news: false,
             credential: Credential::Good,
             running_since: now,
             watched_since: now,
@@ -192,7 +195,9 @@ impl Machine {
         self.running_since.after(rules.max_execution_time)
     }
 
-    pub(super) fn next_look(&self, rules: &Rules, now: Moment) -> Moment {
+    /// When the source is to be asked for news again.
+    #[must_use]
+    pub fn next_look(&self, rules: &Rules, now: Moment) -> Moment {
         self.last_look.unwrap_or(now).after(rules.poll_interval)
     }
 

@@ -71,7 +71,8 @@ fn the_last_reply_is_kept_until_the_item_is_stored() {
     record(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
     let (a, b) = (item(&ledger, "a"), find(&ledger, "2"));
-    let failed = |failure| Outcome::Retry { item: a, attempts: 1, next_at: LATER, failure };
+    let failed =
+        |failure| Outcome::Retry { item: a, trial: Trial::default(), next_at: LATER, failure };
     let busy = Failure::new(Cause::Server, "503");
 
     commit(&mut ledger, &[failed(busy.clone().replied(reply("first")))]);

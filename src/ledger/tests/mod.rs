@@ -11,7 +11,7 @@ use super::work::WANTED;
 use super::*;
 use crate::engine::{
     BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck,
-    SessionId,
+    SessionId, Trial,
 };
 
 mod failures;
@@ -68,7 +68,7 @@ fn end_listing(ledger: &mut Ledger) {
 }
 
 fn due(ledger: &Ledger, now: Moment) -> Vec<Work> {
-    ledger.due(now, 100, &BTreeSet::new()).unwrap()
+    ledger.due(now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new()).unwrap()
 }
 
 fn names(work: &[Work]) -> Vec<String> {
@@ -276,19 +276,27 @@ fn a_forbidden_document_puts_its_item_aside_and_the_others_are_kept() {
 }
 
 #[test]
-fn a_retry_comes_when_it_is_due_and_before_the_untried() {
+fn a_retry_comes_when_it_is_due_and_after_the_untried() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2", "c/3"]);
     let next_at = Moment(NOW.0 + 10_000);
     let (no, failure) = (item(&ledger, "b"), Failure::new(Cause::Server, "503"));
-    let retry = Outcome::Retry { item: no, attempts: 1, next_at, failure };
+    let trial = Trial { attempts: 1, requests: 3, strikes: 0, since: Some(NOW) };
+    let retry = Outcome::Retry { item: no, trial, next_at, failure };
 
     commit(&mut ledger, &[retry]);
 
     assert_eq!(names(&due(&ledger, NOW)), ["a: 1", "c: 3"]);
-    assert_eq!(names(&due(&ledger, next_at)), ["b: 2", "a: 1", "c: 3"]);
-    assert_eq!(due(&ledger, next_at)[0].attempts, 1);
-    assert_eq!(ledger.due(next_at, 1, &BTreeSet::from([no])).unwrap()[0].item.as_str(), "a");
+    assert_eq!(names(&due(&ledger, next_at)), ["a: 1", "c: 3", "b: 2"]);
+    let trials: Vec<_> =
+        due(&ledger, next_at).iter().map(|work| (work.is_retry, work.trial)).collect();
+    let untried = (false, Trial::default());
+    assert_eq!(trials, [untried, untried, (true, trial)]);
+    let one_untried = DueLimits { untried: 1, retries: 0 };
+    let work = ledger.due(next_at, one_untried, &BTreeSet::new()).unwrap();
+    assert_eq!(names(&work), ["a: 1"]);
+    let one_retry = DueLimits { untried: 0, retries: 1 };
+    assert_eq!(ledger.due(next_at, one_retry, &BTreeSet::from([no])).unwrap(), []);
     assert_eq!(ledger.waiting_for_retry().unwrap(), 1);
     store(&mut ledger, &["1", "3"]);
     assert_eq!(ledger.next_due(&BTreeSet::new()).unwrap(), Some(next_at));
@@ -359,6 +367,35 @@ fn a_listing_that_lost_its_cursor_begins_anew_in_the_same_session() {
 }
 
 #[test]
+fn changes_are_listed_in_a_session_that_is_open() {
+    let mut ledger = begun(SessionKind::Full);
+    record(&mut ledger, &["a/1", "b/2"]);
+    end_listing(&mut ledger);
+    let failure = Failure::new(Cause::Server, "500");
+    let aside = Outcome::Quarantined { item: item(&ledger, "a"), failure };
+    commit(&mut ledger, &[aside]);
+
+    ledger.list_changes(NOW).unwrap();
+
+    let session = ledger.open_session().unwrap().unwrap();
+    let standing = (session.kind, session.listing, session.is_listed, session.place);
+    assert_eq!(standing, (SessionKind::Full, ListingKind::Changes, false, None));
+    assert_eq!(tally(&ledger), [2, 0, 0, 1], "it rests until it is due");
+    record(&mut ledger, &["c/3"]);
+    let next = NextPlace::Done(Some(Cursor::new("later")));
+    ledger.record_page(&[], &next, NOW).unwrap();
+    assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("later")));
+    assert_eq!(tally(&ledger), [3, 0, 0, 1]);
+    ledger.list_changes(LATER).unwrap();
+    assert_eq!(
+        tally(&ledger),
+        [3, 0, 0, 0],
+        "what was quarantined in this session is not listed twice"
+    );
+    assert!(ledger.recount().unwrap().agrees());
+}
+
+#[test]
 fn the_history_keeps_its_newest_rows_and_the_newest_state() {
     let mut ledger = in_memory();
     for at in 0..10_003 {
@@ -403,7 +440,7 @@ fn what_waits_moves_with_a_clock_that_was_set_and_what_does_not_wait_stays() {
     commit(
         &mut ledger,
         &[
-            Outcome::Retry { item: tried, attempts: 1, next_at, failure: failure() },
+            Outcome::Retry { item: tried, trial: Trial::default(), next_at, failure: failure() },
             Outcome::Quarantined { item: aside, failure: failure() },
         ],
     );
@@ -411,12 +448,12 @@ fn what_waits_moves_with_a_clock_that_was_set_and_what_does_not_wait_stays() {
     ledger.move_by(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
 
     assert_eq!(names(&due(&ledger, Moment(NOW.0 - 1))), ["c: 3"]);
-    assert_eq!(names(&due(&ledger, NOW)), ["a: 1", "c: 3"]);
+    assert_eq!(names(&due(&ledger, NOW)), ["c: 3", "a: 1"]);
     assert!(!ledger.rechecks_due(Moment(NOW.0 - 1)).unwrap());
     assert!(ledger.rechecks_due(NOW).unwrap());
 
     // To 1970 and further: due at once, and still one that was tried.
     ledger.move_by(ClockStep::between(NOW, Moment(-NOW.0)).unwrap()).unwrap();
-    assert_eq!(names(&due(&ledger, Moment(1))), ["a: 1", "c: 3"]);
+    assert_eq!(names(&due(&ledger, Moment(1))), ["c: 3", "a: 1"]);
     assert_eq!(ledger.waiting_for_retry().unwrap(), 1);
 }

@@ -48,10 +48,14 @@ pub struct Outgoing<'a> {
     pub strikes: Option<Strikes>,
 }
 
-/// Whether a request is new, or a quick second try.
+/// Whether a request is new, or was made before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attempt {
     First,
+    /// The first for an item that failed before while others succeeded: if it fails again, that
+    /// says nothing of the server.
+    Suspect,
+    /// A quick second try.
     Again,
 }
 

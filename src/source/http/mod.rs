@@ -189,7 +189,7 @@ impl Client {
         ask: &Ask<'_>,
         room: Option<Room>,
     ) -> Result<Answered, Refusal> {
-        self.retried(ask, async |attempt| {
+        self.retried(ask, Attempt::First, async |attempt| {
             let mut pace = Pace::new(&self.limits);
             let opened = self.open(ask, None, attempt, &mut pace).await?;
             let Opened { response, passage, latency } = opened;
@@ -225,10 +225,11 @@ impl Client {
         ask: &Ask<'_>,
         size: Option<u64>,
         strikes: Strikes,
+        first: Attempt,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
         body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(ask, async |attempt| {
+        let brought = self.retried(ask, first, async |attempt| {
             if attempt == Attempt::Again {
                 sink.rewind().await?;
             }
@@ -252,13 +253,14 @@ impl Client {
     async fn retried<T>(
         &self,
         ask: &Ask<'_>,
+        first: Attempt,
         mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let policy = &self.limits.retry;
         let mut sent = 0;
         let outcome = policy.run(async || {
             sent += 1;
-            let attempt = if sent == 1 { Attempt::First } else { Attempt::Again };
+            let attempt = if sent == 1 { first } else { Attempt::Again };
             match once(attempt).await {
                 Err(refusal)
                     if refusal.is_retryable()
@@ -271,9 +273,10 @@ impl Client {
             }
         });
         outcome.await.map_err(|gave_up| {
-            gave_up.failure(|guard| {
+            let refusal: Refusal = gave_up.failure(|guard| {
                 Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
-            })
+            });
+            refusal.after(sent)
         })
     }
 

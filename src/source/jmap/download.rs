@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::{Cause, Failure};
-use crate::source::http::{Ask, Wants};
+use crate::source::http::{Ask, Attempt, Wants};
 use crate::source::jmap::session::Session;
 use crate::source::jmap::{Jmap, mail};
 use crate::source::{Fetched, Sink, Wanted};
@@ -21,7 +21,9 @@ pub(super) async fn fetch(
     let pass = jmap.pass().await?;
     let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass };
 
-    match jmap.client.document(&ask, document.size, document.strikes, sink).await {
+    let first = if document.is_suspect { Attempt::Suspect } else { Attempt::First };
+    let Wanted { size, strikes, .. } = document;
+    match jmap.client.document(&ask, *size, *strikes, first, sink).await {
         Err(failure) if failure.cause == Cause::NotFound => {
             moved(jmap, &session, document, failure).await
         }

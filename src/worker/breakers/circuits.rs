@@ -175,6 +175,12 @@ impl Pass {
         self.end(&subject, Scope::Item, failure);
     }
 
+    /// Tells that the end of a call says nothing of the provider.
+    pub(in crate::worker) fn said_nothing(mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        self.circuits.breakers.said_nothing(&self.circuits.provider, permit);
+    }
+
     fn end(mut self, subject: &Subject, scope: Scope, failure: Option<&Failure>) {
         let Some(permit) = self.permit.take() else { return };
         let circuits = &self.circuits;

@@ -254,6 +254,14 @@ impl Breakers {
         self.let_the_next_try(name);
     }
 
+    fn said_nothing(&self, name: &str, permit: Permit) {
+        self.with(name, |kept, _| {
+            kept.breaker.said_nothing(permit);
+            ((), None)
+        });
+        self.let_the_next_try(name);
+    }
+
     fn dropped(&self, name: &str, permit: Permit) {
         self.with(name, |kept, _| (kept.breaker.dropped(permit), None));
         self.let_the_next_try(name);

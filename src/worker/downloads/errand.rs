@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{BlobId, ItemId, Moment, Strikes};
-use crate::ledger::{DocumentNo, ItemNo};
+use crate::ledger::{DocumentNo, ItemNo, WantedDocument, Work};
 use crate::source::Wanted;
 
 /// One document to fetch.
@@ -16,8 +16,34 @@ pub(in crate::worker) struct Errand {
     pub listed: BlobId,
     pub wanted: Wanted,
     pub control: Control,
+    /// Its item failed since it was taken on.
+    pub is_retry: bool,
+    /// When its item first failed.
+    pub failing_since: Option<Moment>,
     /// When it was taken to be fetched.
     pub asked_at: Moment,
+}
+
+impl Errand {
+    pub(super) fn new(
+        work: &Work,
+        document: WantedDocument,
+        strikes: Strikes,
+        now: Moment,
+    ) -> Self {
+        let WantedDocument { no, id, blob, size, .. } = document;
+        Self {
+            item: work.no,
+            item_id: work.item.clone(),
+            no,
+            listed: blob.clone(),
+            wanted: Wanted { document: id, blob, size, strikes, is_suspect: false },
+            control: Control::NotNeeded,
+            is_retry: work.is_retry,
+            failing_since: work.trial.since,
+            asked_at: now,
+        }
+    }
 }
 
 /// A request for something else before a document that was throttled, where no other document is

@@ -5,67 +5,31 @@
 //! ledger and is taken again: nothing here needs to survive.
 
 mod errand;
+mod open;
+mod queue;
+mod refill;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    BlobId, Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemPolicy, ItemStep, Moment,
-    Recheck, Scope, Verdict,
+    Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemPolicy, ItemStep, Moment, Recheck,
+    Scope, Successes, Trial, Verdict,
 };
-use crate::ledger::{DocumentNo, ItemNo, Work};
-use crate::source::{Meter, Wanted};
+use crate::ledger::{ItemNo, Work};
+use crate::source::Meter;
 use crate::worker::group::{Group, Outcome};
 
 use self::errand::Throttles;
 pub(super) use self::errand::{Control, Errand};
-
-/// Fewer errands than this, and more are taken from the ledger.
-const QUEUE_LOW: usize = 256;
+use self::open::{Flaw, Open, worse};
+use self::queue::Queue;
+pub(super) use self::queue::Wish;
+pub(super) use self::refill::Lull;
+use self::refill::Refill;
 
 /// Groups that are made durable at a time: one is written while another is placed and recorded.
 const COMMITTING_MAX: usize = 2;
-
-/// An item with documents that are not answered yet.
-#[derive(Debug)]
-struct Open {
-    attempts: u32,
-    /// When the first of its documents was asked for.
-    began: Option<Moment>,
-    unanswered: usize,
-    /// Documents that may not be had, and why.
-    refused: Vec<(DocumentNo, Failure)>,
-    /// What its worst other document deserves.
-    fault: Option<(ItemStep, Failure)>,
-    /// Some of its documents will not be asked for: it stays unsettled.
-    abandoned: bool,
-}
-
-/// What is wrong with an answered document.
-enum Flaw {
-    None,
-    Refused(DocumentNo, Failure),
-    Failed(ItemStep, Failure),
-}
-
-/// When the ledger is asked for more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Refill {
-    Now,
-    Running,
-    /// All that is due has been taken; the next item is due then.
-    At(Moment),
-    /// Nothing is left but what is busy.
-    Never,
-}
-
-/// Why nothing is in flight.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Lull {
-    AllSettled,
-    /// Every unsettled item waits for its own retry.
-    Resting(Moment),
-}
 
 /// How items are judged.
 #[derive(Clone, Debug)]
@@ -78,7 +42,8 @@ pub struct Policies {
 pub(super) struct Downloads {
     policies: Policies,
     bridge: Bridge,
-    queue: VecDeque<Errand>,
+    successes: Successes,
+    queue: Queue,
     open: BTreeMap<ItemNo, Open>,
     busy: BTreeSet<ItemNo>,
     throttles: Throttles,
@@ -96,11 +61,13 @@ pub(super) struct Downloads {
 }
 
 impl Downloads {
-    pub(super) fn new(policies: Policies, meter: Meter) -> Self {
+    /// Goes on with the newest success of an earlier life.
+    pub(super) fn new(policies: Policies, succeeded_at: Option<Moment>, meter: Meter) -> Self {
         Self {
             policies,
             bridge: Bridge::default(),
-            queue: VecDeque::new(),
+            successes: Successes::recall(succeeded_at),
+            queue: Queue::new(),
             open: BTreeMap::new(),
             busy: BTreeSet::new(),
             throttles: Throttles::default(),
@@ -128,7 +95,7 @@ impl Downloads {
 
     /// Asks for nothing more; what is in flight may end and be kept.
     pub(super) fn drop_queue(&mut self, now: Moment) {
-        for errand in std::mem::take(&mut self.queue) {
+        for errand in self.queue.drain() {
             self.abandon(errand.item, now);
         }
     }
@@ -139,8 +106,12 @@ impl Downloads {
 
     /// Whether there is a document to fetch, and `concurrency` allows one more.
     pub(super) fn may_take(&self, concurrency: usize) -> bool {
-        let limit = if self.bridge.is_half_open() { 1 } else { concurrency };
-        self.flying < limit && !self.group.is_full() && !self.queue.is_empty()
+        let limit = self.slots(concurrency);
+        self.flying < limit && !self.group.is_full() && self.queue.may_take(limit)
+    }
+
+    fn slots(&self, concurrency: usize) -> usize {
+        if self.bridge.is_half_open() { 1 } else { concurrency }
     }
 
     /// Takes the next document to fetch, if it may be taken.
@@ -148,11 +119,13 @@ impl Downloads {
         if !self.may_take(concurrency) {
             return None;
         }
-        let mut errand = self.queue.pop_front()?;
+        let mut errand = self.queue.take(self.slots(concurrency))?;
         errand.asked_at = now;
         if self.throttles.wants_control(errand.no) && self.flying == 0 {
             errand.control = Control::Needed;
         }
+        errand.wanted.is_suspect =
+            self.successes.is_own_failure(errand.item.0, errand.failing_since);
         if let Some(open) = self.open.get_mut(&errand.item) {
             open.began.get_or_insert(now);
         }
@@ -160,43 +133,38 @@ impl Downloads {
         Some(errand)
     }
 
-    /// Whether more must be taken from the ledger now; if so, which items to pass over.
-    pub(super) fn wants_more(&mut self, now: Moment) -> Option<BTreeSet<ItemNo>> {
+    /// Returns what must be taken from the ledger now, if anything.
+    pub(super) fn wants_more(&mut self, now: Moment) -> Option<Wish> {
         let due = match self.refill {
-            Refill::Now => self.queue.len() < QUEUE_LOW,
+            Refill::Now => self.queue.has_room(),
             Refill::At(at) if at <= now => true,
-            Refill::At(_) | Refill::Never => self.is_outdated && self.is_quiet(),
+            Refill::At(_) | Refill::Never => self.is_outdated && !self.queue.has_untried(),
             Refill::Running => false,
         };
         due.then(|| {
             self.refill = Refill::Running;
-            self.is_outdated = !self.busy.is_empty();
-            self.busy.clone()
+            self.is_outdated = false;
+            Wish { limits: self.queue.ask(), skip: self.busy.clone() }
         })
     }
 
-    /// Takes in what is due; `more` tells whether there may be more of it now.
-    pub(super) fn admit(
-        &mut self,
-        work: Vec<Work>,
-        more: bool,
-        next_due: Option<Moment>,
-        now: Moment,
-    ) {
-        self.refill = match (more, next_due) {
+    /// Takes in what is due, and when the next item is.
+    pub(super) fn admit(&mut self, work: Vec<Work>, next_due: Option<Moment>, now: Moment) {
+        let retries = work.iter().filter(|work| work.is_retry).count();
+        self.refill = match (self.queue.came(work.len() - retries, retries), next_due) {
             (true, _) => Refill::Now,
             (false, Some(at)) => Refill::At(at),
             (false, None) => Refill::Never,
         };
-        let mut last = VecDeque::new();
-        for work in work {
+        let mut last = Vec::new();
+        for mut work in work {
             self.busy.insert(work.no);
             if work.documents.is_empty() {
                 self.group.push(Outcome::Answered { item: work.no }, now);
                 continue;
             }
             let open = Open {
-                attempts: work.attempts,
+                trial: work.trial,
                 began: None,
                 unanswered: work.documents.len(),
                 refused: Vec::new(),
@@ -204,27 +172,15 @@ impl Downloads {
                 abandoned: false,
             };
             self.open.insert(work.no, open);
-            for document in work.documents {
+            for document in std::mem::take(&mut work.documents) {
                 let strikes = self.throttles.strikes(document.no);
                 // A throttled document is not what finds out whether the quota is back.
-                let queue = if strikes.count() == 0 { &mut self.queue } else { &mut last };
-                queue.push_back(Errand {
-                    item: work.no,
-                    item_id: work.item.clone(),
-                    no: document.no,
-                    listed: document.blob.clone(),
-                    wanted: Wanted {
-                        document: document.id,
-                        blob: document.blob,
-                        size: document.size,
-                        strikes,
-                    },
-                    control: Control::NotNeeded,
-                    asked_at: now,
-                });
+                let is_last = strikes.count() > 0;
+                let errand = Errand::new(&work, document, strikes, now);
+                if is_last { last.push(errand) } else { self.queue.push(errand) }
             }
         }
-        self.queue.append(&mut last);
+        last.into_iter().for_each(|errand| self.queue.push(errand));
     }
 
     /// Notes the answer to an errand; returns the failure of the session it amounts to.
@@ -237,6 +193,7 @@ impl Downloads {
     ) -> Option<Failure> {
         let (item, document) = (errand.item, errand.no);
         self.flying = self.flying.saturating_sub(1);
+        self.queue.answered(&errand);
         match answer.as_ref().map_err(|failure| failure.strikes) {
             Ok(_) => self.throttles.succeeded(document),
             Err(Some(strikes)) => self.throttles.throttled(document, strikes),
@@ -244,31 +201,61 @@ impl Downloads {
         }
         match answer {
             Ok(draft) => {
+                self.successes.note(item.0, errand.asked_at);
                 self.succeeded(now);
                 let Errand { item_id, listed, wanted, .. } = errand;
                 self.group.push(Outcome::Stored { document, item_id, listed, wanted, draft }, now);
                 self.close(item, Flaw::None, now);
                 None
             }
-            Err(failure) => self.failed(item, (document, errand.listed), failure, now, draw),
+            Err(failure) => self.failed(&errand, failure, now, draw),
+        }
+    }
+
+    /// Whether the failure of an errand counts as its item's own, and not against the provider.
+    pub(super) fn is_own_failure(&self, errand: &Errand, failure: &Failure) -> bool {
+        match failure.cause.verdict(Scope::Item) {
+            Verdict::Retry | Verdict::RetryCautiously | Verdict::Suspect | Verdict::Quarantine => {
+                // Where it was asked for more than once, it failed before within this attempt.
+                let within = (failure.requests > 1).then_some(errand.asked_at);
+                let since = errand.failing_since.or(within);
+                self.successes.is_own_failure(errand.item.0, since)
+            }
+            Verdict::Gone
+            | Verdict::Wait
+            | Verdict::Renew
+            | Verdict::LongWait
+            | Verdict::SwitchProxy
+            | Verdict::CollectInFull
+            | Verdict::ListAgain
+            | Verdict::WaitForNetwork
+            | Verdict::WaitForStorage => false,
         }
     }
 
     fn failed(
         &mut self,
-        item: ItemNo,
-        (document, listed): (DocumentNo, BlobId),
+        errand: &Errand,
         failure: Failure,
         now: Moment,
         draw: Draw,
     ) -> Option<Failure> {
-        let escalated = self.bridge.failed(self.policies.bridge, item.0, &failure);
+        let (item, document) = (errand.item, errand.no);
+        let escalated = if self.is_own_failure(errand, &failure) {
+            None
+        } else {
+            self.bridge.failed(self.policies.bridge, item.0, &failure)
+        };
         let is_refused = failure.cause.verdict(Scope::Item) == Verdict::Quarantine;
-        let attempts = self.open.get(&item).map_or(0, |open| open.attempts);
-        match self.policies.item.after(&failure, attempts, now, draw) {
+        let mut trial = self.open.get(&item).map_or_else(Trial::default, |open| open.trial);
+        // From its first request on: what is sent while it is tried again quickly, and succeeds,
+        // speaks for the provider.
+        trial.since = trial.since.or(Some(errand.asked_at));
+        match self.policies.item.after(&failure, trial, now, draw) {
             ItemStep::Gone => {
                 self.flush_withheld(now);
                 self.throttles.forget(document);
+                let listed = errand.listed.clone();
                 self.group.push(Outcome::Gone { document, listed }, now);
                 self.close(item, Flaw::None, now);
             }
@@ -354,6 +341,27 @@ impl Downloads {
         self.policies.item.recheck
     }
 
+    /// Documents were listed: the ledger may have untried items again.
+    pub(super) fn resume(&mut self) {
+        self.queue.may_be_more();
+        self.ask_again();
+        if self.refill == Refill::Never {
+            self.refill = Refill::Now;
+        }
+    }
+
+    /// When the newest request for an item that succeeded was sent.
+    pub(super) fn succeeded_at(&self) -> Option<Moment> {
+        self.successes.newest()
+    }
+
+    /// Whether nothing is left to be begun but items that failed.
+    pub(super) fn has_only_retries(&self) -> bool {
+        let is_known = !self.is_outdated && self.refill != Refill::Running;
+        let is_settled = self.is_quiet() && self.refill == Refill::Never;
+        is_known && !is_settled && !self.queue.has_untried()
+    }
+
     /// Whether everything that was taken is answered and durable.
     fn is_quiet(&self) -> bool {
         self.busy.is_empty()
@@ -423,8 +431,8 @@ impl Downloads {
                 self.release(item);
                 return;
             }
-            Some((ItemStep::Retry { attempts, at }, failure)) => {
-                outcomes.push(Outcome::Retry { item, attempts, at, failure });
+            Some((ItemStep::Retry { trial, at }, failure)) => {
+                outcomes.push(Outcome::Retry { item, trial, at, failure });
             }
             Some((ItemStep::Quarantine, failure)) => {
                 outcomes.push(Outcome::Quarantined { item, failure });
@@ -455,8 +463,11 @@ impl Downloads {
 
     fn release(&mut self, item: ItemNo) {
         self.busy.remove(&item);
-        if self.refill != Refill::Running {
-            self.refill = Refill::Now;
+        self.queue.may_be_more();
+        match self.refill {
+            // Its answer passes over the item.
+            Refill::Running => self.is_outdated = true,
+            Refill::Now | Refill::At(_) | Refill::Never => self.refill = Refill::Now,
         }
     }
 
@@ -478,14 +489,6 @@ impl Downloads {
                 self.release(item);
             }
         }
-    }
-}
-
-/// Of two faults of one item, the one that sets it further back.
-fn worse(known: Option<(ItemStep, Failure)>, new: (ItemStep, Failure)) -> (ItemStep, Failure) {
-    match known {
-        Some(known @ (ItemStep::Quarantine, _)) => known,
-        Some(_) | None => new,
     }
 }
 

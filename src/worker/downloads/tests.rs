@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{DocumentId, ItemId, LedgerId};
-use crate::ledger::WantedDocument;
+use crate::engine::{BlobId, DocumentId, ItemId, LedgerId};
+use crate::ledger::{DocumentNo, WantedDocument};
 
 const NOW: Moment = Moment(1_000_000);
 const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
@@ -25,6 +25,7 @@ impl Scene {
     fn new() -> Self {
         let item = ItemPolicy {
             max_attempts: 3,
+            max_requests: 9,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
             recheck: Recheck { every: DAY, max: 7 * DAY },
@@ -35,15 +36,15 @@ impl Scene {
         marker.prepare().unwrap();
         let owner = Owner::new(&LedgerId::new("a"), None, "work");
         let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
-        let mut downloads = Downloads::new(Policies { item, bridge }, Meter::default());
-        assert_eq!(downloads.wants_more(NOW), Some(BTreeSet::new()));
+        let mut downloads = Downloads::new(Policies { item, bridge }, None, Meter::default());
+        assert_eq!(downloads.wants_more(NOW).map(|wish| wish.skip), Some(BTreeSet::new()));
         Self { downloads, archive }
     }
 
     /// A download of `items`, each with so many documents, and of nothing else.
     fn of(items: &[(i64, usize)]) -> Self {
         let mut scene = Self::new();
-        scene.downloads.admit(work(items), false, None, NOW);
+        scene.downloads.admit(work(items), None, NOW);
         scene
     }
 
@@ -72,7 +73,7 @@ impl Scene {
     /// What the loop does when it comes round: ask the ledger, else see whether all is done.
     fn round(&mut self) -> Round {
         match self.downloads.wants_more(NOW) {
-            Some(skip) => Round::Asks(skip),
+            Some(wish) => Round::Asks(wish.skip),
             None => Round::Lull(self.downloads.lull()),
         }
     }
@@ -99,7 +100,8 @@ fn work(items: &[(i64, usize)]) -> Vec<Work> {
     let work = |&(item, documents): &(i64, usize)| Work {
         no: ItemNo(item),
         item: ItemId::new(format!("T{item}")),
-        attempts: 0,
+        is_retry: false,
+        trial: Trial::default(),
         documents: (0..documents).map(|index| document(item, index)).collect(),
     };
     items.iter().map(work).collect()
@@ -138,22 +140,22 @@ fn nothing_is_settled_before_the_ledger_has_said_so_after_the_last_group() {
 
     assert_eq!(scene.downloads.lull(), None);
     assert_eq!(scene.round(), asks());
-    scene.downloads.admit(work(&[(1, 1)]), false, None, NOW);
+    scene.downloads.admit(work(&[(1, 1)]), None, NOW);
     let errand = scene.take();
     scene.stored(errand);
     scene.commit();
 
     assert_eq!(scene.round(), asks());
-    scene.downloads.admit(Vec::new(), false, None, NOW);
+    scene.downloads.admit(Vec::new(), None, NOW);
     assert_eq!(scene.round(), Round::Lull(Some(Lull::AllSettled)));
 }
 
 #[test]
 fn what_was_passed_over_is_asked_for_in_the_same_round() {
-    let mut scene = Scene::of(&[]);
-    scene.downloads.admit(work(&[(1, 1)]), true, None, NOW);
+    let mut scene = Scene::of(&[(1, 1)]);
+    scene.downloads.resume();
     assert_eq!(scene.round(), Round::Asks(BTreeSet::from([ItemNo(1)])));
-    scene.downloads.admit(Vec::new(), false, None, NOW);
+    scene.downloads.admit(Vec::new(), None, NOW);
     let errand = scene.take();
     scene.stored(errand);
     assert_eq!(scene.round(), Round::Lull(None), "it is not durable yet");
@@ -214,10 +216,16 @@ fn documents_that_fail_together_cost_their_item_one_attempt() {
 
     let group = scene.downloads.take_group(NOW).expect("the item is answered");
 
-    assert!(matches!(group.outcomes[..], [Outcome::Retry { attempts: 1, .. }]), "{group:?}");
+    assert!(
+        matches!(
+            group.outcomes[..],
+            [Outcome::Retry { trial: Trial { attempts: 1, requests: 1, .. }, .. }]
+        ),
+        "{group:?}"
+    );
     scene.downloads.committed(&group.items(), group.retry_at());
     assert_eq!(scene.round(), asks());
-    scene.downloads.admit(Vec::new(), false, group.retry_at(), NOW);
+    scene.downloads.admit(Vec::new(), group.retry_at(), NOW);
     let until = group.retry_at().expect("it has a time");
     assert_eq!(scene.round(), Round::Lull(Some(Lull::Resting(until))));
     assert_eq!(scene.downloads.refills_at(), Some(until));
@@ -268,7 +276,7 @@ fn a_queue_that_is_dropped_frees_its_items_when_their_answers_are_in() {
     let mut scene = Scene::of(&[(1, 2), (2, 1)]);
     let errand = scene.take();
     scene.downloads.drop_queue(NOW);
-    assert_eq!(scene.downloads.wants_more(NOW), Some(BTreeSet::from([ItemNo(1)])));
+    assert_eq!(scene.round(), Round::Asks(BTreeSet::from([ItemNo(1)])));
 
     scene.stored(errand);
 

@@ -58,7 +58,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Looked(end) => end.as_ref().err().map(cause),
             Done::Paged(end) => end.as_ref().err().map(cause),
             Done::Proved(end) => end.as_ref().err().map(cause),
-            Done::Fetched { answer, .. } => answer.as_ref().err().map(cause),
+            // Counted where it is known whose failure it is.
+            Done::Fetched { .. } => return,
             Done::Refilled(_)
             | Done::Committed { .. }
             | Done::Finished(_)

@@ -3,10 +3,13 @@
 use tracing::{debug, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
+use crate::archive::Draft;
 use crate::engine::{Cause, Draw, Event, Failure, Kind, Moment, Scope, State, Then};
 use crate::ledger::{ItemNo, Tally};
 use crate::source::{News, Renewal, Source};
-use crate::worker::breakers::Shut;
+use crate::worker::breakers::{Pass, Shut};
+use crate::worker::downloads::Errand;
+use crate::worker::group::Weight;
 use crate::worker::jobs::Done;
 use crate::worker::store::PageRecorded;
 use crate::worker::world::World;
@@ -16,10 +19,21 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.note_storage(&done);
         self.count_attempt(&done);
         self.trace(&done);
+        if let Done::Looked(end) = &done {
+            self.is_looking = false;
+            self.owes_look &= end.is_err();
+        }
         match done {
-            Done::Shut(shut) => self.wait_for(shut).await,
+            Done::Shut(shut) => {
+                // A look that it shut out is made again after the wait.
+                self.is_looking = false;
+                self.wait_for(shut).await;
+            }
             Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
-            Done::ReconcileDue => self.decide(Event::ReconcileDue).await,
+            Done::ReconcileDue => {
+                self.is_looking = false;
+                self.decide(Event::ReconcileDue).await;
+            }
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
             Done::Paged(Ok(page)) => self.paged(page).await,
             Done::Looked(Err(failure)) | Done::Paged(Err(failure)) => {
@@ -29,31 +43,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Refilled(Ok(batch)) => {
                 let now = self.world.now();
                 self.waiting = batch.waiting;
-                self.downloads.admit(batch.work, batch.more, batch.next_due, now);
+                self.downloads.admit(batch.work, batch.next_due, now);
             }
-            Done::Fetched { errand, answer } => {
-                let (now, draw) = (self.world.now(), self.world.draw());
-                let item = errand.item_id.clone();
-                let failed = answer.as_ref().err().cloned();
-                let escalated = self.downloads.answered(errand, answer, now, draw);
-                match (escalated, failed) {
-                    (Some(failure), _) => self.fail(Scope::Session, failure).await,
-                    // The one that was too much for a breaker.
-                    (None, Some(failure)) if self.has_opened(&failure) => {
-                        self.fail(Scope::Session, failure).await;
-                    }
-                    (None, Some(failure)) => info!(
-                        item = %item, cause = %failure.cause,
-                        r#type = failure.cause.kind().name(), "recorded error: {failure}"
-                    ),
-                    (None, None) => {}
-                }
-            }
+            Done::Fetched { errand, pass, answer } => self.fetched(errand, pass, answer).await,
             Done::Committed { items, retry_at, weight, took, result } => {
                 if result.is_ok() {
                     self.count_group(weight, took);
                 }
-                self.committed(&items, retry_at, result).await;
+                self.committed(&items, retry_at, weight, result).await;
             }
             Done::Finished(Ok(tally)) => {
                 self.finishing = false;
@@ -91,18 +88,54 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
+    async fn fetched(&mut self, errand: Errand, pass: Pass, answer: Result<Draft, Failure>) {
+        let (now, draw) = (self.world.now(), self.world.draw());
+        let item = errand.item_id.clone();
+        let failed = answer.as_ref().err().cloned();
+        let is_own = self.end_call(&errand, pass, failed.as_ref());
+        let escalated = self.downloads.answered(errand, answer, now, draw);
+        match (escalated, failed) {
+            (Some(failure), _) => self.fail(Scope::Session, failure).await,
+            // The one that was too much for a breaker.
+            (None, Some(failure)) if !is_own && self.has_opened(&failure) => {
+                self.fail(Scope::Session, failure).await;
+            }
+            (None, Some(failure)) => info!(
+                item = %item, cause = %failure.cause,
+                r#type = failure.cause.kind().name(), "recorded error: {failure}"
+            ),
+            (None, None) => {}
+        }
+    }
+
+    /// Tells the provider's breaker and its figures how a call for an item ended. Returns whether
+    /// it failed by the item's own fault, of which neither hears.
+    pub(super) fn end_call(&self, errand: &Errand, pass: Pass, failed: Option<&Failure>) -> bool {
+        if failed.is_some_and(|failure| self.downloads.is_own_failure(errand, failure)) {
+            pass.said_nothing();
+            return true;
+        }
+        self.meter.note(|figures| figures.attempted(failed.map(|failure| failure.cause)));
+        pass.ended(errand.item.0, failed);
+        false
+    }
+
     pub(super) async fn committed(
         &mut self,
         items: &[ItemNo],
         retry_at: Option<Moment>,
+        weight: Weight,
         result: Result<Tally, Failure>,
     ) {
         self.downloads.committed(items, retry_at);
         match result {
             Ok(tally) => {
+                let has_settled = tally.settled() > self.tally.settled();
                 self.count_on(tally);
                 self.rate.note(tally.settled(), self.world.now());
-                self.decide(Event::Progressed).await;
+                let has_progressed = has_settled || weight.documents > 0;
+                let event = if has_progressed { Event::Progressed } else { Event::Attempted };
+                self.decide(event).await;
             }
             Err(failure) => {
                 // Nothing of the group is durable: whatever hangs on it begins anew.

@@ -56,7 +56,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.count_attempt(&done);
         self.trace(&done);
         match done {
-            Done::Fetched { errand, answer } => {
+            Done::Fetched { errand, pass, answer } => {
+                self.end_call(&errand, pass, answer.as_ref().err());
                 let (now, draw) = (self.world.now(), self.world.draw());
                 if let Some(failure) = self.downloads.answered(errand, answer, now, draw) {
                     warn!(cause = %failure.cause, "recorded error while leaving: {failure}");

@@ -106,6 +106,8 @@ pub struct Parts<S, W> {
     /// When the machine under it was started, by the clock that it was read by.
     pub booted: Moment,
     pub tally: Tally,
+    /// When the newest request for an item that succeeded was sent.
+    pub succeeded_at: Option<Moment>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     pub rules: Rules,
@@ -128,6 +130,7 @@ pub struct Parts<S, W> {
 
 type Jobs = FuturesUnordered<LocalBoxFuture<'static, Done>>;
 
+#[expect(clippy::struct_excessive_bools, reason = "each stands for something of its own")]
 struct Driver<S, W> {
     source: Rc<S>,
     world: Rc<W>,
@@ -161,6 +164,9 @@ struct Driver<S, W> {
     commits: Jobs,
     proof: Proof,
     finishing: bool,
+    /// Asked for one session, it found one open: before that ends, it looks for news once.
+    owes_look: bool,
+    is_looking: bool,
     /// When the machine was started, by the clock that all moments here are of.
     booted: Moment,
     /// Likewise, by the clock that the moments in the ledger are of.
@@ -195,6 +201,7 @@ enum Fact {
 /// Runs the loop of one source until it ends.
 pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
     let now = parts.world.now();
+    let owes_look = parts.mode == Mode::Once && has_open_session(&parts.machine);
     let mut driver = Driver {
         source: Rc::new(parts.source),
         world: parts.world,
@@ -218,12 +225,14 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         waiting: 0,
         expected_documents: None,
         rate: Rate::default(),
-        downloads: Downloads::new(parts.policies, parts.meter.clone()),
+        downloads: Downloads::new(parts.policies, parts.succeeded_at, parts.meter.clone()),
         meter: parts.meter,
         jobs: Jobs::new(),
         commits: Jobs::new(),
         proof: Proof::NotOwed,
         finishing: false,
+        owes_look,
+        is_looking: false,
         booted: parts.booted,
         ledger_booted: parts.booted,
         refused: None,
@@ -307,7 +316,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         } else {
             None
         };
-        let wakes = [publish, download, self.downloads.group_closes_at(), self.heeds_at()];
+        let look = (self.may_fetch() && !self.is_looking && self.downloads.has_only_retries())
+            .then(|| self.machine.next_look(&self.rules, self.world.now()));
+        let wakes = [publish, download, self.downloads.group_closes_at(), self.heeds_at(), look];
         wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Moment::min)
     }
 
@@ -373,6 +384,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     fn has_never_worked(&self) -> bool {
         self.is_new && self.tally.listed == 0
     }
+}
+
+fn has_open_session(machine: &Machine) -> bool {
+    machine.session.as_ref().is_some_and(|session| session.completed.is_none())
 }
 
 /// Returns when the worker is asked to stop.

@@ -11,6 +11,7 @@ use crate::worker::breakers::Entry;
 use crate::worker::downloads::Lull;
 use crate::worker::group::Group;
 use crate::worker::jobs;
+use crate::worker::store::Wants;
 use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
@@ -18,6 +19,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let now = self.world.now();
         match effect {
             Effect::Look => {
+                self.is_looking = true;
                 self.asked_at = self.held_until(now);
                 self.jobs.push(jobs::look(
                     &self.source,
@@ -37,7 +39,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Effect::Collect => self.collect(),
             // What may be fetched is fetched as long as the state allows it; the rate of
             // what came before a wait says nothing about what comes after.
-            Effect::Download => self.rate.restart(self.tally.settled(), now),
+            Effect::Download => {
+                self.rate.restart(self.tally.settled(), now);
+                self.downloads.resume();
+            }
             Effect::Prove => {
                 self.downloads.half_open();
                 self.proof = Proof::Owed;
@@ -80,7 +85,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             &self.shared,
             &self.circuits,
             session,
-            self.machine.relisted,
+            Wants { relist: self.machine.relisted, news: self.machine.listing_news },
             self.reckoned(self.asked_at),
             &self.collect,
         ));
@@ -99,7 +104,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn drop_jobs(&mut self) {
         self.jobs.clear();
         self.downloads.drop_in_flight();
-        self.finishing = false;
+        (self.finishing, self.is_looking) = (false, false);
         if self.proof == Proof::Asked {
             self.proof = Proof::Owed;
         }
@@ -144,13 +149,19 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Proof::Asked => return,
             Proof::NotOwed => {}
         }
-        if let Some(skip) = self.downloads.wants_more(now) {
-            self.jobs.push(jobs::refill(&self.shared, skip, now));
+        if let Some(wish) = self.downloads.wants_more(now) {
+            self.jobs.push(jobs::refill(&self.shared, wish, now));
         }
         // First, since while a full group waits, nothing is fetched.
         self.commit_if_due(now);
         self.launch_fetches().await;
+        if self.is_look_due(now) {
+            self.decide(Event::OnlyRetriesLeft).await;
+        }
         match self.downloads.lull() {
+            // What it finds belongs to the same session.
+            Some(Lull::AllSettled) if self.is_looking => {}
+            Some(Lull::AllSettled) if self.owes_look => self.decide(Event::NewsAsked).await,
             Some(Lull::AllSettled) if !self.finishing => {
                 self.finishing = true;
                 if let Some(session) = &self.machine.session {
@@ -160,6 +171,13 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Some(Lull::Resting(until)) => self.decide(Event::Resting { until }).await,
             Some(Lull::AllSettled) | None => {}
         }
+    }
+
+    /// Whether only leftovers keep the session open, and it is time to look for news beside them.
+    fn is_look_due(&self, now: Moment) -> bool {
+        !self.is_looking
+            && self.downloads.has_only_retries()
+            && self.machine.next_look(&self.rules, now) <= now
     }
 
     async fn launch_fetches(&mut self) {

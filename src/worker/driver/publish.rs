@@ -146,6 +146,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             waiting: self.waiting,
             expected_documents: self.expected_documents,
             rate_per_second: self.rate.per_second(self.world.now()),
+            succeeded_at: self.downloads.succeeded_at(),
         }
     }
 

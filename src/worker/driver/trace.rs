@@ -13,7 +13,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Looked(end) => listing("look", end.as_ref().err()),
             Done::Paged(end) => listing("page", end.as_ref().err()),
             Done::Proved(end) => listing("prove", end.as_ref().err()),
-            Done::Fetched { errand, answer } => Asked {
+            Done::Fetched { errand, answer, .. } => Asked {
                 name: "fetch",
                 item: Some((errand.item_id.as_str(), errand.wanted.document.as_str())),
                 from: errand.asked_at,

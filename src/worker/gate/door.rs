@@ -76,6 +76,7 @@ struct Traveller<W: World> {
     keeper: Rc<Keeper<W>>,
     key: ScopeKey,
     sent: Sent,
+    attempt: Attempt,
     signals: Signals,
     first_byte: Option<Duration>,
     judged: Option<Outcome>,
@@ -112,6 +113,7 @@ impl<W: World> Gate for Door<W> {
                 keeper: Rc::clone(&self.keeper),
                 key: fare.key,
                 sent,
+                attempt: request.attempt,
                 signals: Signals::default(),
                 first_byte: None,
                 judged: None,
@@ -192,7 +194,7 @@ impl<W: World> Keeper<W> {
         let turnstile = {
             let mut scopes = self.scopes_with(fare, now);
             let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
-            if attempt == Attempt::First {
+            if attempt != Attempt::Again {
                 scope.budget.first_attempt();
             }
             Rc::clone(&scope.turnstile)
@@ -469,7 +471,7 @@ impl<W: World> Drop for Traveller<W> {
         if self.judged.is_none() {
             scope.quota.dropped(self.sent.ticket, now);
         }
-        let health = health(self.judged, self.first_byte, &self.sent, now);
+        let health = health(self.judged, self.attempt, self.first_byte, &self.sent, now);
         scope.left(&self.sent, health, now);
     }
 }

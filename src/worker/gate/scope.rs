@@ -9,6 +9,7 @@ use crate::engine::quota::{
     Admission, Hold, Outcome, Quota, QuotaPolicy, Rate, Reply, Signals, Ticket, Wait,
 };
 use crate::engine::{BudgetPolicy, Concurrency, Draw, Health, Moment, RetryBudget, Taken};
+use crate::source::http::Attempt;
 use crate::state::ScopeMemory;
 
 /// The bounds of one scope, as this process knows them.
@@ -160,12 +161,18 @@ impl Scope {
 /// What the end of a request says of the server's health.
 pub(super) fn health(
     outcome: Option<Outcome>,
+    attempt: Attempt,
     first_byte: Option<Duration>,
     sent: &Sent,
     now: Moment,
 ) -> Health {
     match (outcome, first_byte) {
-        (Some(Outcome::Failed), _) => Health::Overloaded,
+        (Some(Outcome::Failed), _) => match attempt {
+            Attempt::First => Health::Overloaded,
+            Attempt::Suspect => Health::Borne,
+            // Its first attempt has said so already.
+            Attempt::Again => Health::Silent,
+        },
         (Some(Outcome::Accepted), Some(first_byte)) => Health::Good(Taken {
             first_byte,
             whole: now.since(sent.at).max(first_byte),

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cynosure::engine::{BlobId, Cause, DocumentId, Failure, ItemId, Moment, Recheck, SessionId};
-use cynosure::ledger::{Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
+use cynosure::engine::{
+    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Recheck, SessionId, Trial,
+};
+use cynosure::ledger::{DueLimits, Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
 
 use crate::commands::home::{Home, silent};
 
@@ -33,7 +35,8 @@ fn fill(path: &Path) {
         size: None,
     });
     ledger.record_page(&page, &NextPlace::Done(None), NOW).unwrap();
-    let work = ledger.due(NOW, page.len(), &BTreeSet::new()).unwrap();
+    let work =
+        ledger.due(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new()).unwrap();
     let [forbidden, broken, gone, waiting] = &work[..] else { panic!("{work:?}") };
     let outcomes = [
         Outcome::Refused {
@@ -47,7 +50,7 @@ fn fill(path: &Path) {
         Outcome::Gone { document: gone.documents[0].no, listed: BlobId::new("gone") },
         Outcome::Retry {
             item: waiting.no,
-            attempts: 2,
+            trial: Trial { attempts: 2, ..Trial::default() },
             next_at: LATER,
             failure: Failure::new(Cause::Timeout, "no answer"),
         },

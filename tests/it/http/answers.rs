@@ -9,7 +9,9 @@ use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_S
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
 use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach, Strikes};
 use cynosure::source::Meter;
-use cynosure::source::http::{Ask, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants};
+use cynosure::source::http::{
+    Ask, Attempt, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants,
+};
 use futures_util::future::LocalBoxFuture;
 
 use super::{
@@ -76,7 +78,7 @@ async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass };
 
     let failure = client(limits(), &server.url)
-        .document(&ask, None, Strikes::default(), &mut Kept::default())
+        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
         .await
         .unwrap_err();
 
@@ -180,7 +182,13 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
     let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
 
     let item = client
-        .document(&ask(Wants::Document), None, Strikes::default(), &mut Kept::default())
+        .document(
+            &ask(Wants::Document),
+            None,
+            Strikes::default(),
+            Attempt::First,
+            &mut Kept::default(),
+        )
         .await
         .unwrap_err();
     let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
@@ -235,7 +243,10 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let pass = pass();
     let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
 
-    client.document(&ask, None, Strikes::default(), &mut Kept::default()).await.unwrap_err();
+    client
+        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
+        .await
+        .unwrap_err();
 
     assert_eq!(*heard.0.borrow(), ["3600s", "Throttled"]);
 }

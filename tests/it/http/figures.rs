@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::{Cause, Strikes};
 use cynosure::source::Meter;
-use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Wants};
+use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Wants};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;
@@ -73,7 +73,10 @@ async fn a_document_counts_with_its_bytes_and_a_quick_retry_as_one() {
     let (client, meter) = counted(Limits { retry: attempts(2), ..limits() }, &[&server.url]);
 
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
-    client.document(&ask, None, Strikes::default(), &mut Kept::default()).await.unwrap();
+    client
+        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
+        .await
+        .unwrap();
 
     let requests = meter.figures().requests;
     assert_eq!((requests.by_class.ok, requests.by_class.server_error), (1, 1));

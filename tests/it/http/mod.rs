@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure, Strikes};
 use cynosure::retry::{Policy, Shape};
-use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Pass, Wants};
+use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Pass, Wants};
 use cynosure::source::{Meter, Sink};
 use url::Url;
 
@@ -80,7 +80,7 @@ async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Fai
     let mut sink = Kept::default();
     let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass() };
     let fetched = client(limits, &url)
-        .document(&ask, size, Strikes::default(), &mut sink)
+        .document(&ask, size, Strikes::default(), Attempt::First, &mut sink)
         .await
         .map_err(discreet)?;
     assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));

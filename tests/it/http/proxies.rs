@@ -185,7 +185,7 @@ async fn discovery_listing_and_download_all_go_by_the_proxy() {
 
     let page = source.page(&Listing::Everything, None).await.unwrap();
     let Entry { document, blob, size, .. } = page.entries[0].clone();
-    let wanted = Wanted { document, blob, size, strikes: Strikes::default() };
+    let wanted = Wanted { document, blob, size, strikes: Strikes::default(), is_suspect: false };
     source.fetch(&wanted, &mut Kept::default()).await.unwrap();
 
     assert_eq!(page.entries.len(), 3);

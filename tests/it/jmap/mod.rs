@@ -88,6 +88,7 @@ fn wanted(id: &str) -> Wanted {
         blob: BlobId::new(format!("B{id}")),
         size,
         strikes: Strikes::default(),
+        is_suspect: false,
     }
 }
 

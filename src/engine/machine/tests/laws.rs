@@ -1,0 +1,62 @@
+//! What holds of the machine whatever happens, in whatever order.
+
+use super::*;
+use proptest::prelude::*;
+
+fn event() -> impl Strategy<Value = Event> {
+    let events: Vec<_> = events().into_iter().map(|(_, event)| event).collect();
+    prop::sample::select(events)
+}
+
+proptest! {
+    #[test]
+    fn a_machine_always_knows_when_to_wake_and_then_does_something(
+        events in prop::collection::vec((event(), 0..7_200_000_i64), 0..80)
+    ) {
+        let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+        for (event, pause) in events {
+            now = Moment(now.0 + pause);
+            machine = after(&machine, &event, now);
+
+            let deadline = machine.deadline(&rules).max(now);
+            let due = machine.step(&rules, &Event::Due, deadline);
+            prop_assert!(due.machine != machine || !due.effects.is_empty());
+            prop_assert!(machine.last_progress <= now);
+        }
+    }
+
+    #[test]
+    fn a_machine_whose_clock_was_set_waits_as_long_and_does_the_same(
+        events in prop::collection::vec((event(), 0..7_200_000_i64), 0..40),
+        millis in -100_000_000_000_i64..100_000_000_000,
+    ) {
+        let Some(step) = ClockStep::between(NOW, Moment(NOW.0 + millis)) else { return Ok(()) };
+        let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+        for (event, pause) in events {
+            now = Moment(now.0 + pause);
+            machine = after(&machine, &event, now);
+            let moved = machine.clone().moved(step);
+            let (deadline, later) = (machine.deadline(&rules), moved.deadline(&rules));
+
+            prop_assert_eq!(later, deadline.moved(step));
+            let due = machine.step(&rules, &Event::Due, deadline);
+            let due_later = moved.step(&rules, &Event::Due, later);
+            prop_assert_eq!(due_later.effects, due.effects);
+            prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).moved(step));
+            let session = |machine: &Machine| machine.session.as_ref().map(|session| session.started);
+            prop_assert_eq!(session(&moved), session(&machine), "its folder is named after it");
+        }
+    }
+
+    #[test]
+    fn a_fact_repeated_in_a_waiting_state_changes_nothing(
+        index in 0..9_usize, event in event()
+    ) {
+        let (_, machine) = states().swap_remove(index);
+        prop_assume!(!matches!(machine.state, State::Working(_)));
+        let once = after(&machine, &event, NOW);
+        prop_assume!(!matches!(once.state, State::Working(_)));
+
+        prop_assert_eq!(after(&once, &event, NOW), once);
+    }
+}

@@ -1,0 +1,34 @@
+//! What the failures of pending items count for, beside their attempts.
+
+use rusqlite::{Connection, params};
+
+use crate::engine::Trial;
+use crate::ledger::rows::ItemNo;
+
+/// Keeps what the failures of an item count for.
+pub(super) fn record(connection: &Connection, item: ItemNo, trial: &Trial) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO trials (item, requests, strikes, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (item) DO UPDATE SET requests = ?2, strikes = ?3, since = ?4",
+        )?
+        .execute(params![
+            item.0,
+            trial.requests,
+            trial.strikes,
+            trial.since.map(|since| since.0)
+        ])?;
+    Ok(())
+}
+
+/// Forgets the failures of an item that is taken on again.
+pub(super) fn forget(connection: &Connection, item: ItemNo) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM trials WHERE item = ?1")?.execute([item.0])?;
+    Ok(())
+}
+
+/// Forgets the failures of all items: none is pending.
+pub(super) fn forget_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM trials", [])?;
+    Ok(())
+}
