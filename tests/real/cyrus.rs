@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::imap::Imap;
 use crate::patience::wait_until;
-use crate::requirement::{skip, unpacked};
+use crate::requirement::{copy_unpacked, skip, unpacked};
 
 pub(crate) const USER: &str = "alice";
 pub(crate) const PASSWORD: &str = "secret";
@@ -24,6 +24,9 @@ const ADMIN: &str = "cyrus";
 
 /// Also the realm of the users.
 const SERVER_NAME: &str = "mail.example.com";
+
+/// Its name below `target/real`.
+const NAME: &str = "cyrus";
 
 /// Where its package has the programs, and the libraries of its own beside them.
 const PROGRAMS: &str = "usr/lib/cyrus/bin";
@@ -54,17 +57,17 @@ pub(crate) struct Frozen<'server>(&'server Cyrus);
 impl Cyrus {
     /// Starts a server whose user has an empty mailbox, or says what is missing here.
     pub(crate) fn start() -> Option<Self> {
-        let programs = ["master", "imapd", "httpd", "cyr_expire"].map(program);
+        let unpacked = unpacked(NAME);
+        let programs =
+            ["master", "imapd", "httpd", "cyr_expire"].map(|name| program(&unpacked, name));
         if !programs.iter().all(|program| program.exists()) || !Path::new(SASLPASSWD).exists() {
             return skip("Cyrus (make setup as root, on Debian)");
         }
         if !geteuid().is_root() {
             return skip("root, to run Cyrus as its own user");
         }
-        if !may_reach(&program("master")) {
-            return skip(
-                "user cyrus, and a checkout that this user can reach (make setup as root)",
-            );
+        if !is_user_there() {
+            return skip("user cyrus (make setup as root)");
         }
 
         // Not the temporary folder of the environment: user cyrus must be able to reach it.
@@ -73,6 +76,7 @@ impl Cyrus {
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in("/tmp")
             .expect("root may write to /tmp");
+        copy_unpacked(NAME, folder.path());
         let (imap_port, http_port) = (free_port(), free_port());
         lay_out(folder.path(), imap_port, http_port);
         let master = start_master(folder.path());
@@ -97,9 +101,10 @@ impl Cyrus {
 
     /// Forgets what was expunged, and with it how to tell what changed since then.
     pub(crate) fn forget_history(&self) {
-        let status = as_cyrus(&program("cyr_expire"))
+        let folder = self.folder.path();
+        let status = as_cyrus(folder, "cyr_expire")
             .arg("-C")
-            .arg(self.folder.path().join("imapd.conf"))
+            .arg(folder.join("imapd.conf"))
             .args(["-E", "1", "-X", "0", "-D", "0"])
             .status();
         assert!(status.expect("cyr_expire starts").success(), "cyr_expire failed");
@@ -142,34 +147,36 @@ impl Drop for Cyrus {
     }
 }
 
-fn program(name: &str) -> PathBuf {
-    unpacked("cyrus").join(PROGRAMS).join(name)
+/// The path of a program, where `root` is laid out like `/`.
+fn program(root: &Path, name: &str) -> PathBuf {
+    root.join(PROGRAMS).join(name)
 }
 
 /// The folders in which its own libraries are, one per architecture.
-fn libraries() -> OsString {
-    let folders = fs::read_dir(unpacked("cyrus").join(LIBRARIES)).expect("Cyrus is unpacked");
+fn libraries(root: &Path) -> OsString {
+    let folders = fs::read_dir(root.join(LIBRARIES)).expect("Cyrus is unpacked");
     let paths = folders.map(|entry| entry.expect("the folder can be listed").path());
     std::env::join_paths(paths).expect("no path has a colon")
 }
 
-/// Tells whether user cyrus is there and can run a program.
-fn may_reach(program: &Path) -> bool {
-    let status = as_cyrus(Path::new("test")).arg("-x").arg(program).stderr(Stdio::null()).status();
-    status.expect("setpriv is part of every Debian").success()
+fn is_user_there() -> bool {
+    let status = Command::new("getent").args(["passwd", "cyrus"]).stdout(Stdio::null()).status();
+    status.expect("getent is part of every Debian").success()
 }
 
-/// A command run as user cyrus, who ends with the thread that started it, however that ends.
-fn as_cyrus(program: &Path) -> Command {
+/// A program in the folder of a server, run as user cyrus, who ends with the thread that started it,
+/// however that ends.
+fn as_cyrus(folder: &Path, name: &str) -> Command {
+    let root = folder.join(NAME);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "cyrus", "--regid", "mail", "--init-groups", "--pdeathsig", "TERM"]);
-    command.arg(program).env("LD_LIBRARY_PATH", libraries());
+    command.arg(program(&root, name)).env("LD_LIBRARY_PATH", libraries(&root));
     command
 }
 
 fn start_master(folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).expect("the folder is ours").into_file();
-    as_cyrus(&program("master"))
+    as_cyrus(folder, "master")
         .arg("-D")
         .arg("-C")
         .arg(folder.join("imapd.conf"))
@@ -257,7 +264,8 @@ search_engine: none
 fn cyrus_conf(folder: &Path, imap_port: u16, http_port: u16) -> String {
     let config = folder.join("imapd.conf");
     let config = config.display();
-    let [ctl_cyrusdb, imapd, httpd] = ["ctl_cyrusdb", "imapd", "httpd"].map(program);
+    let [ctl_cyrusdb, imapd, httpd] =
+        ["ctl_cyrusdb", "imapd", "httpd"].map(|name| program(&folder.join(NAME), name));
     let (ctl_cyrusdb, imapd, httpd) = (ctl_cyrusdb.display(), imapd.display(), httpd.display());
     format!(
         r#"START {{

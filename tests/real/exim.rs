@@ -9,10 +9,13 @@ use rustix::process::geteuid;
 
 use crate::patience::wait_until;
 use crate::premises::Premises;
-use crate::requirement::{skip, unpacked};
+use crate::requirement::{copy_unpacked, skip, unpacked};
 
 const USER: &str = "me";
 pub(crate) const PASSWORD: &str = "hunter2-of-the-mail";
+
+/// Its name below `target/real`.
+const NAME: &str = "exim";
 
 /// Where its package has the program.
 const EXIM: &str = "usr/sbin/exim4";
@@ -34,13 +37,14 @@ pub(crate) struct Exim {
 impl Exim {
     /// Starts a server with an empty mailbox, or says what is missing here.
     pub(crate) fn start() -> Option<Self> {
-        if !exim().exists() || !Path::new(OPENSSL).exists() {
+        if !unpacked(NAME).join(EXIM).exists() || !Path::new(OPENSSL).exists() {
             return skip("Exim and openssl (make setup as root, on Debian)");
         }
         if !geteuid().is_root() {
             return skip("root, to run Exim as its own user");
         }
         let folder = Premises::open_to_all();
+        copy_unpacked(NAME, folder.path());
         make_certificate(folder.path());
         for name in ["spool", "mail", "log"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
@@ -119,8 +123,8 @@ fn give_away(path: &Path) {
 }
 
 fn configuration(folder: &Path, tls_port: u16, starttls_port: u16) -> String {
-    let (folder, exim) = (folder.display(), exim());
-    let exim = exim.display();
+    let exim = folder.join(NAME).join(EXIM);
+    let (folder, exim) = (folder.display(), exim.display());
     format!(
         "primary_hostname = mail.example.com
 exim_path = {exim}
@@ -170,12 +174,8 @@ plain:
     )
 }
 
-fn exim() -> PathBuf {
-    unpacked("exim").join(EXIM)
-}
-
 fn start_daemon(folder: &Path) -> Child {
-    Command::new(exim())
+    Command::new(folder.join(NAME).join(EXIM))
         .arg("-C")
         .arg(folder.join("exim.conf"))
         .arg("-bdf")

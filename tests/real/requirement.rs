@@ -1,6 +1,7 @@
 //! What a test needs from the machine, and what becomes of it where that is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where this variable is `1`, a test that can't run fails.
 const REQUIRE: &str = "CYNOSURE_REQUIRE_REAL";
@@ -21,4 +22,11 @@ pub(crate) fn skip<T>(needs: &str) -> Option<T> {
 /// The folder into which `make setup` unpacks the packages of a server, laid out like `/`.
 pub(crate) fn unpacked(server: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "target/real", server].iter().collect()
+}
+
+/// Copies what `make setup` unpacked of a server below `folder`: the user that the server runs as may
+/// not be able to reach a checkout.
+pub(crate) fn copy_unpacked(server: &str, folder: &Path) {
+    let status = Command::new("cp").arg("-a").arg(unpacked(server)).arg(folder).status();
+    assert!(status.expect("cp starts").success(), "cannot copy the programs of {server}");
 }
