@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::patience::wait_for_the_next_second;
 
+/// Files of the archive that are no mail and stay there.
+const BESIDE_MAIL: &[&str] = &["owner.json", "lock", "manifest.jsonl"];
+
 /// SHA-256 of a message.
 pub(crate) type Hash = [u8; 32];
 
@@ -109,7 +112,7 @@ impl Workplace {
         sessions
     }
 
-    /// Every file of the archive.
+    /// Every file of the archive, without marker, lock and manifests.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders = vec![self.folder.path().join("downloads")];
@@ -119,6 +122,7 @@ impl Workplace {
                 if path.is_dir() { folders.push(path) } else { files.push(path) }
             }
         }
+        files.retain(|path| !BESIDE_MAIL.iter().any(|name| path.ends_with(name)));
         files
     }
 }

@@ -156,7 +156,6 @@ impl Downloads {
             (false, Some(at)) => Refill::At(at),
             (false, None) => Refill::Never,
         };
-        let mut last = Vec::new();
         for mut work in work {
             self.busy.insert(work.no);
             if work.documents.is_empty() {
@@ -174,13 +173,15 @@ impl Downloads {
             self.open.insert(work.no, open);
             for document in std::mem::take(&mut work.documents) {
                 let strikes = self.throttles.strikes(document.no);
-                // A throttled document is not what finds out whether the quota is back.
-                let is_last = strikes.count() > 0;
                 let errand = Errand::new(&work, document, strikes, now);
-                if is_last { last.push(errand) } else { self.queue.push(errand) }
+                // A throttled document is not what finds out whether the quota is back.
+                if strikes.count() == 0 {
+                    self.queue.push(errand);
+                } else {
+                    self.queue.push_throttled(errand);
+                }
             }
         }
-        last.into_iter().for_each(|errand| self.queue.push(errand));
     }
 
     /// Notes the answer to an errand; returns the failure of the session it amounts to.

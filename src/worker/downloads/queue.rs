@@ -30,10 +30,20 @@ struct More {
     retries: bool,
 }
 
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    Front,
+    Back,
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     untried: VecDeque<Errand>,
+    /// Documents that were throttled: they come after all others that never failed.
+    throttled: VecDeque<Errand>,
     retries: VecDeque<Errand>,
+    /// The end of the untried from which the last one was taken.
+    end: End,
     /// Retries in flight.
     retrying: usize,
     /// Untried errands that were taken since the last retry.
@@ -47,7 +57,9 @@ impl Queue {
     pub(super) fn new() -> Self {
         Self {
             untried: VecDeque::new(),
+            throttled: VecDeque::new(),
             retries: VecDeque::new(),
+            end: End::Back,
             retrying: 0,
             untried_in_a_row: 0,
             more: More { untried: true, retries: true },
@@ -56,12 +68,12 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.untried.is_empty() && self.retries.is_empty()
+        !self.has_untried_here() && self.retries.is_empty()
     }
 
     /// Whether untried items wait here, or may be in the ledger.
     pub(super) fn has_untried(&self) -> bool {
-        self.more.untried || !self.untried.is_empty()
+        self.more.untried || self.has_untried_here()
     }
 
     pub(super) fn push(&mut self, errand: Errand) {
@@ -69,21 +81,26 @@ impl Queue {
         queue.push_back(errand);
     }
 
+    pub(super) fn push_throttled(&mut self, errand: Errand) {
+        let queue = if errand.is_retry { &mut self.retries } else { &mut self.throttled };
+        queue.push_back(errand);
+    }
+
     /// Whether an errand may be taken with `slots` in all. Retries hold at most half of them, so
     /// that slow failures leave room for new mail and for a look.
     pub(super) fn may_take(&self, slots: usize) -> bool {
-        !self.untried.is_empty() || self.may_retry(slots)
+        self.has_untried_here() || self.may_retry(slots)
     }
 
     pub(super) fn take(&mut self, slots: usize) -> Option<Errand> {
-        let is_turn = self.untried.is_empty() || self.untried_in_a_row >= UNTRIED_IN_A_ROW;
+        let is_turn = !self.has_untried_here() || self.untried_in_a_row >= UNTRIED_IN_A_ROW;
         if is_turn && self.may_retry(slots) {
             self.untried_in_a_row = 0;
             self.retrying += 1;
             return self.retries.pop_front();
         }
         self.untried_in_a_row = self.untried_in_a_row.saturating_add(1);
-        self.untried.pop_front()
+        self.take_untried()
     }
 
     /// Notes that an errand is answered.
@@ -99,7 +116,9 @@ impl Queue {
     /// Takes out whatever waits.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Errand> + use<> {
         self.may_be_more();
-        std::mem::take(&mut self.untried).into_iter().chain(std::mem::take(&mut self.retries))
+        let [untried, throttled, retries] =
+            [&mut self.untried, &mut self.throttled, &mut self.retries].map(std::mem::take);
+        untried.into_iter().chain(throttled).chain(retries)
     }
 
     /// The ledger may have untried items again.
@@ -127,6 +146,24 @@ impl Queue {
         self.more.untried = untried >= self.asked.untried;
         self.more.retries = retries >= self.asked.retries;
         self.more.untried || self.more.retries
+    }
+
+    fn has_untried_here(&self) -> bool {
+        !self.untried.is_empty() || !self.throttled.is_empty()
+    }
+
+    /// Takes from one end, then from the other. Bad messages often stand together, and a row of them
+    /// that nothing else interrupts looks like a provider that is down.
+    fn take_untried(&mut self) -> Option<Errand> {
+        let taken = match self.end {
+            End::Front => self.untried.pop_back(),
+            End::Back => self.untried.pop_front(),
+        };
+        self.end = match self.end {
+            End::Front => End::Back,
+            End::Back => End::Front,
+        };
+        taken.or_else(|| self.throttled.pop_front())
     }
 
     fn may_retry(&self, slots: usize) -> bool {
