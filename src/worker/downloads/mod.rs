@@ -332,6 +332,7 @@ impl Downloads {
     /// What the ledger said of times no longer holds.
     pub(super) fn ask_again(&mut self) {
         self.is_outdated = true;
+        self.queue.may_be_more();
         if let Refill::At(_) = self.refill {
             self.refill = Refill::Now;
         }
@@ -344,7 +345,6 @@ impl Downloads {
 
     /// Documents were listed: the ledger may have untried items again.
     pub(super) fn resume(&mut self) {
-        self.queue.may_be_more();
         self.ask_again();
         if self.refill == Refill::Never {
             self.refill = Refill::Now;

@@ -310,3 +310,28 @@ fn after_a_failure_of_the_session_one_request_is_made_at_a_time() {
     assert!(scene.downloads.take(CONCURRENCY, NOW).is_some());
     assert!(scene.downloads.take(CONCURRENCY, NOW).is_some());
 }
+
+#[test]
+fn the_ledger_is_asked_again_when_the_clock_was_set() {
+    let mut scene = Scene::of(&[(1, 1)]);
+    let errand = scene.take();
+    assert_eq!(scene.failed(errand, Cause::Server), None);
+    assert_eq!(scene.commit(), ["retry"]);
+    assert_eq!(scene.round(), asks());
+    let later = NOW.after(Duration::from_secs(10));
+    scene.downloads.admit(Vec::new(), Some(later), NOW);
+    assert_eq!(scene.round(), Round::Lull(Some(Lull::Resting(later))));
+
+    scene.downloads.ask_again();
+
+    assert_eq!(scene.round(), asks());
+}
+
+#[test]
+fn documents_are_taken_from_both_ends_in_turn() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
+
+    let taken = [scene.take(), scene.take(), scene.take(), scene.take()];
+
+    assert_eq!(taken.map(|errand| errand.item.0), [1, 4, 2, 3]);
+}
