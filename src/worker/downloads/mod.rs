@@ -329,26 +329,19 @@ impl Downloads {
         }
     }
 
-    /// What the ledger said of times no longer holds.
+    /// The ledger has other times by now, or other items.
     pub(super) fn ask_again(&mut self) {
         self.is_outdated = true;
         self.queue.may_be_more();
-        if let Refill::At(_) = self.refill {
-            self.refill = Refill::Now;
+        match self.refill {
+            Refill::At(_) | Refill::Never => self.refill = Refill::Now,
+            Refill::Now | Refill::Running => {}
         }
     }
 
     /// When what is quarantined is looked at again.
     pub(super) fn recheck(&self) -> Recheck {
         self.policies.item.recheck
-    }
-
-    /// Documents were listed: the ledger may have untried items again.
-    pub(super) fn resume(&mut self) {
-        self.ask_again();
-        if self.refill == Refill::Never {
-            self.refill = Refill::Now;
-        }
     }
 
     /// When the newest request for an item that succeeded was sent.

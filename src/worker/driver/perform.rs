@@ -41,7 +41,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             // what came before a wait says nothing about what comes after.
             Effect::Download => {
                 self.rate.restart(self.tally.settled(), now);
-                self.downloads.resume();
+                self.downloads.ask_again();
             }
             Effect::Prove => {
                 self.downloads.half_open();
