@@ -153,7 +153,7 @@ fn nothing_is_settled_before_the_ledger_has_said_so_after_the_last_group() {
 #[test]
 fn what_was_passed_over_is_asked_for_in_the_same_round() {
     let mut scene = Scene::of(&[(1, 1)]);
-    scene.downloads.resume();
+    scene.downloads.ask_again();
     assert_eq!(scene.round(), Round::Asks(BTreeSet::from([ItemNo(1)])));
     scene.downloads.admit(Vec::new(), None, NOW);
     let errand = scene.take();
