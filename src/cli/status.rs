@@ -32,7 +32,8 @@ pub(super) fn status(common: &Common, args: &StatusArgs) -> Result<Exit, Trouble
     let ground = ground_partly(common)?;
     if let Some(mistakes) = &ground.mistakes {
         note(format!(
-            "{mistakes}; correct it and try `cynosure config check`. This is what the state files say; a worker that              runs goes on with the last good configuration.\n"
+            "{mistakes}; correct it and try `cynosure config check`. This is what the state files say; \
+             a worker that runs goes on with the last good configuration.\n"
         ));
     }
     if args.watch {

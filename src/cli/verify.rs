@@ -201,8 +201,8 @@ impl Verifier<'_> {
         }
         let wrong = many(summary.findings(), "finding");
         let advice = format!(
-            "{wrong} in {name}: put back what is wrong from a copy, or have everything listed and \
-             fetched anew into a new folder: `cynosure reset {name} --yes`, then `cynosure run {name}`"
+            "{wrong} in {name}: put back what is wrong from a copy, or have it fetched again: \
+             `cynosure requeue --damaged --source {name}`, then `cynosure run {name}`"
         );
         Ok(self.bar.suspend(|| fail(Exit::Storage, advice)))
     }

@@ -86,9 +86,11 @@ pub(super) struct Plan {
 }
 
 /// Requests that an outage refuses: however they are spread, with the configuration that comes with the
-/// mailbox they open the breaker. Before three downloads have failed, two may have used their two attempts
-/// and four more be in their second, which are eight; two more are for a success that is late.
-const OUTAGE_REFUSALS: u32 = 10;
+/// mailbox they open the breaker. The four downloads under way when it begins may count as failures of
+/// their own, since others succeeded beside them: their two attempts are eight. Before three more have
+/// failed, two may have used their two attempts and four be in their second: eight again. Two are for a
+/// success that is late, and two for one of the first that is tried again between.
+const OUTAGE_REFUSALS: u32 = 20;
 const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: None };
 const LATE_MIN_MS: u64 = 100;
 const LATE_MAX_MS: u64 = 800;
@@ -363,6 +365,6 @@ mod tests {
         let busy = (0..50).filter(|_| plan.refuse(20, 1, now).is_some()).count();
         let refused = (0..50).filter(|_| plan.refuse(20, 0, now).is_some()).count();
 
-        assert_eq!((busy, refused), (50, 10), "what is under way may still succeed");
+        assert_eq!((busy, refused), (50, 20), "what is under way may still succeed");
     }
 }

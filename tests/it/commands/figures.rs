@@ -5,7 +5,7 @@ use std::path::Path;
 use cynosure::disk::RealDisk;
 use cynosure::engine::Status;
 use cynosure::engine::figures::Figures;
-use cynosure::state::{FiguresFound, Found, examine, examine_figures};
+use cynosure::state::{ExecutionState, FiguresFound, Found, examine, examine_figures};
 
 use crate::commands::home::Home;
 use crate::hostile::{Act, Hostile, plain};
@@ -47,14 +47,18 @@ fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
     assert_eq!(second.since, first.since);
 }
 
-/// What was counted when the state of `source` came to be `status`: both are written at one moment.
-fn figures_of_turn(home: &Home, source: &str, status: Status) -> Figures {
+/// The figures that were written with a state of `source`, at one moment, once `is_it` says so of them.
+fn figures_of_turn(
+    home: &Home,
+    source: &str,
+    is_it: impl Fn(&ExecutionState, &Figures) -> bool,
+) -> Figures {
     let dir = home.path("state").join(source);
     loop {
         let state = examine(&RealDisk, &dir.join("execution_state.json"));
         let figures = examine_figures(&RealDisk, &dir.join("figures.json"));
         if let (Ok(Found::Read(state)), FiguresFound::Read(figures)) = (state, figures)
-            && state.status == status
+            && is_it(&state, &figures)
             && state.last_updated.0 == figures.written_at
         {
             return *figures;
@@ -70,7 +74,8 @@ async fn a_wait_is_counted_when_it_begins() {
     let home = Home::at(server.url.as_str());
     let _worker = home.start(&["run"]);
 
-    let looking = move || figures_of_turn(&home, "work", Status::RateLimited);
+    let is_it = |state: &ExecutionState, _: &Figures| state.status == Status::RateLimited;
+    let looking = move || figures_of_turn(&home, "work", is_it);
     let figures = tokio::task::spawn_blocking(looking).await.unwrap();
 
     assert_eq!(figures.course.rate_limit_waits, 1, "{figures:?}");
@@ -81,7 +86,9 @@ fn a_session_is_counted_when_it_is_completed() {
     let home = Home::served(3);
     let _worker = home.start(&["run"]);
 
-    let figures = figures_of_turn(&home, "demo", Status::Completed);
+    // Not the state itself: the next one follows at once.
+    let is_it = |_: &ExecutionState, figures: &Figures| figures.course.sessions_completed > 0;
+    let figures = figures_of_turn(&home, "demo", is_it);
 
     assert_eq!(figures.course.sessions_completed, 1, "{figures:?}");
 }

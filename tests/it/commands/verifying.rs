@@ -58,7 +58,7 @@ fn each_document_that_is_not_what_was_stored_is_named() {
     }
     "#);
     insta::assert_snapshot!(err, @r"
-    cynosure: 4 findings in demo: put back what is wrong from a copy, or have everything listed and fetched anew into a new folder: `cynosure reset demo --yes`, then `cynosure run demo`
+    cynosure: 4 findings in demo: put back what is wrong from a copy, or have it fetched again: `cynosure requeue --damaged --source demo`, then `cynosure run demo`
     ");
 }
 
