@@ -32,7 +32,7 @@ pub const FIRST_VERSION: u32 = 1;
 /// The bytes of `~` and a SHA-256 in hex.
 const DIGEST_BYTES: usize = 1 + 64;
 
-/// How the name of a session's folder begins, and the bytes of that.
+/// Form of the beginning of a session folder's name, and its length in bytes.
 const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 const TIME_BYTES: usize = 17;
 
@@ -73,7 +73,7 @@ impl FolderName {
         &self.0
     }
 
-    /// When the session started, if this is a folder of `account`.
+    /// Returns the start of the session, if this is a folder of `account`.
     #[must_use]
     pub fn started(&self, account: &str) -> Option<Moment> {
         let time = self.0.get(..TIME_BYTES)?;

@@ -32,7 +32,7 @@ pub(super) struct ManifestLine {
     pub(super) path: String,
 }
 
-/// What is known of the manifest that is being written.
+/// State of the manifest that is being written.
 #[derive(Debug, Default)]
 pub(super) enum ManifestState {
     /// An earlier process may have written it.

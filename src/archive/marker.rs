@@ -39,7 +39,7 @@ pub struct Owner {
     holds_documents: bool,
 }
 
-/// What a ledger says of itself when it asks for its archive.
+/// Identity that a ledger presents when it asks for its archive.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Claim {
     /// `None` before the ledger has an id.
@@ -49,7 +49,7 @@ pub struct Claim {
     pub has_stored: bool,
 }
 
-/// What a marker is to a ledger that may use the archive.
+/// Relation of a marker to a ledger that may use the archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Binding {
     /// It names this ledger.
