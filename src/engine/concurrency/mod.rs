@@ -4,7 +4,8 @@
 //! way than rate × latency, so more places would only be used in bursts. Growing latency: a server that
 //! takes longer than its load explains is given less, the idea of the gradient in Netflix's
 //! concurrency-limits. And failures under load, 5xx and timeouts: additive increase, multiplicative decrease
-//! (Chiu and Jain 1989), with the factor of CUBIC (RFC 9438 §4.6).
+//! (Chiu and Jain 1989), with the factor of CUBIC (RFC 9438 §4.6), and as much of it as requests failed of
+//! late, as DCTCP does (RFC 8257 §3.3): a server under load fails many, and a few bad documents fail a few.
 
 mod latency;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod laws;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,15 +21,16 @@ use serde::{Deserialize, Serialize};
 use self::latency::{Judgement, Latencies};
 use crate::engine::Moment;
 
-/// What is left of the number in force after a sign of overload: β of CUBIC.
+/// What is left of the number in force after a sign of overload, when every request failed of late:
+/// β of CUBIC.
 const DECREASE: f64 = 0.7;
+
+/// Requests that the share of failures is taken of: an overload is felt within a few rounds, and
+/// one bad document in ten hardly.
+const RECENT_LEN: usize = 20;
 
 /// Growth for each good window of latencies, in requests.
 const INCREASE: f64 = 1.0;
-
-/// Growth for each request that failed by its item's own fault: as much as for good ones, whose
-/// windows have ten latencies.
-const BORNE_INCREASE: f64 = INCREASE / 10.0;
 
 /// Places beyond rate × latency, so that an answer that is late now and then leaves none empty.
 const SPARE: f64 = 2.0;
@@ -42,7 +45,7 @@ pub enum Health {
     Good(Taken),
     /// A 5xx or a timeout.
     Overloaded,
-    /// The same, of an item that fails while others succeed: the server bore it as any other.
+    /// The same, of an item that failed before while others succeeded: neither was a sign of load.
     Borne,
     /// A 429, which is the rate's affair, or another 4xx, which costs the server nothing.
     Silent,
@@ -68,6 +71,8 @@ pub struct Concurrency {
     in_force: f64,
     /// Requests sent before this saw the load that has been answered to already.
     decreased_at: Option<Moment>,
+    /// Whether each of the last requests failed, the newest last.
+    recent: VecDeque<bool>,
     latencies: Latencies,
 }
 
@@ -89,6 +94,7 @@ impl Concurrency {
             limit,
             in_force: f64::from(limit),
             decreased_at: None,
+            recent: VecDeque::new(),
             latencies: Latencies::default(),
         }
     }
@@ -124,21 +130,42 @@ impl Concurrency {
     pub fn answered(&mut self, sent: Moment, health: Health, now: Moment) {
         match health {
             Health::Silent => {}
+            // What its first failure took is given back.
             Health::Borne => {
-                self.in_force = (self.in_force + BORNE_INCREASE).min(f64::from(self.limit));
+                self.in_force = (self.in_force / DECREASE).min(f64::from(self.limit));
             }
-            Health::Overloaded => self.decrease(DECREASE, sent, now),
-            Health::Good(taken) => match self.latencies.note(taken, now) {
-                Some(Judgement::Slow { share }) => self.decrease(share.max(DECREASE), sent, now),
-                // Only what was used has shown that it can be borne.
-                Some(Judgement::Fine { in_flight })
-                    if f64::from(in_flight) * 2.0 >= self.in_force.floor() =>
-                {
-                    self.in_force = (self.in_force + INCREASE).min(f64::from(self.limit));
-                }
-                Some(Judgement::Fine { .. }) | None => {}
-            },
+            Health::Overloaded => {
+                let failed = self.note(true);
+                self.decrease(1.0 - (1.0 - DECREASE) * failed, sent, now);
+            }
+            Health::Good(taken) => {
+                self.note(false);
+                self.good(taken, sent, now);
+            }
         }
+    }
+
+    fn good(&mut self, taken: Taken, sent: Moment, now: Moment) {
+        match self.latencies.note(taken, now) {
+            Some(Judgement::Slow { share }) => self.decrease(share.max(DECREASE), sent, now),
+            // Only what was used has shown that it can be borne.
+            Some(Judgement::Fine { in_flight })
+                if f64::from(in_flight) * 2.0 >= self.in_force.floor() =>
+            {
+                self.in_force = (self.in_force + INCREASE).min(f64::from(self.limit));
+            }
+            Some(Judgement::Fine { .. }) | None => {}
+        }
+    }
+
+    /// Notes whether a request failed; returns the share of those that did of late.
+    fn note(&mut self, has_failed: bool) -> f64 {
+        if self.recent.len() == RECENT_LEN {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(has_failed);
+        let failed = self.recent.iter().filter(|failed| **failed).count();
+        failed as f64 / self.recent.len() as f64
     }
 
     /// Gives back part of the places, once for all requests that were under way together.
