@@ -50,6 +50,28 @@ impl Bridge {
         self.owed > 0
     }
 
+    /// Whether the failure of an item would be the one too many in a row.
+    #[must_use]
+    pub fn is_on_the_edge(&self, policy: BridgePolicy, item: i64, failure: &Failure) -> bool {
+        match failure.cause.verdict(Scope::Item) {
+            Verdict::Suspect => self.challenges + 1 >= CHALLENGES,
+            Verdict::Retry | Verdict::RetryCautiously => {
+                let failing = self.failing.len() + usize::from(!self.failing.contains(&item));
+                failing >= policy.failure_threshold
+            }
+            Verdict::Gone
+            | Verdict::Quarantine
+            | Verdict::Wait
+            | Verdict::Renew
+            | Verdict::LongWait
+            | Verdict::SwitchProxy
+            | Verdict::CollectInFull
+            | Verdict::ListAgain
+            | Verdict::WaitForNetwork
+            | Verdict::WaitForStorage => false,
+        }
+    }
+
     /// Notes the failure of an item; returns the failure of the session it amounts to.
     pub fn failed(
         &mut self,

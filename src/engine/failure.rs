@@ -122,6 +122,9 @@ pub struct Failure {
     pub is_deferred: bool,
     /// The requests that it took, quick retries included.
     pub requests: u32,
+    /// How many milliseconds ago the first of them failed. One that was never answered failed from
+    /// the start.
+    pub failing_millis: u32,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
     /// What the server replied, where it did. Boxed: most failures have none.
@@ -139,6 +142,7 @@ impl Failure {
             strikes: None,
             is_deferred: false,
             requests: 1,
+            failing_millis: 0,
             detail: printable(detail.as_ref()),
             reply: None,
         }
@@ -158,6 +162,12 @@ impl Failure {
                  source name of its own, or forget \"{was}\" with `cynosure reset {source}`"
             ),
         )
+    }
+
+    /// How long ago the first of its requests failed.
+    #[must_use]
+    pub fn failing_for(&self) -> Duration {
+        Duration::from_millis(self.failing_millis.into())
     }
 
     #[must_use]

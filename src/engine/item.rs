@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Strikes, Verdict};
+use crate::engine::{Cause, Draw, Failure, Kind, Moment, Scope, Verdict};
 
 /// How often, and how patiently, one item is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,13 +74,15 @@ impl ItemPolicy {
             }
             // It waits by itself, and is at the end of its attempts some time.
             Verdict::Wait if failure.is_own_throttle() => {
-                let costs = failure.strikes.is_some_and(Strikes::costs_attempt);
+                let strikes = failure.strikes.unwrap_or_default();
+                let costs = strikes.costs_attempt();
                 let attempts = trial.attempts.saturating_add(u32::from(costs));
                 if attempts >= self.max_attempts {
                     return ItemStep::Quarantine;
                 }
                 let at = now.after(self.delay(attempts.max(1), failure, draw));
-                ItemStep::Retry { trial: Trial { attempts, ..trial }, at }
+                let trial = Trial { attempts, strikes: strikes.count(), ..trial };
+                ItemStep::Retry { trial, at }
             }
             Verdict::Wait
             | Verdict::Renew
@@ -128,6 +130,7 @@ impl Recheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Strikes;
 
     const DAY: Duration = Duration::from_secs(86_400);
     const NOW: Moment = Moment(1_000_000);
@@ -200,9 +203,12 @@ mod tests {
             })
             .collect();
 
-        let retry = |attempts| ItemStep::Retry { trial: tried(attempts, 0), at: Moment(1_060_000) };
+        let retry = |attempts, strikes| {
+            let trial = Trial { strikes, ..tried(attempts, 0) };
+            ItemStep::Retry { trial, at: Moment(1_060_000) }
+        };
         let quarantine = ItemStep::Quarantine;
-        assert_eq!(steps, [ItemStep::Unharmed, retry(0), retry(1), retry(2), quarantine]);
+        assert_eq!(steps, [ItemStep::Unharmed, retry(0, 2), retry(1, 3), retry(2, 4), quarantine]);
     }
 
     #[test]

@@ -85,4 +85,10 @@ impl Draw {
     pub fn share(self) -> f64 {
         f64::from(self.0) / f64::from(u32::MAX)
     }
+
+    /// Returns a place among so many; 0 among none.
+    #[must_use]
+    pub fn below(self, count: usize) -> usize {
+        (self.0 as usize).checked_rem(count).unwrap_or_default()
+    }
 }

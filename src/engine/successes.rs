@@ -15,7 +15,7 @@ pub struct Successes {
 /// A request that succeeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Success {
-    /// `None` for one of an earlier life: no item that is pending now.
+    /// `None` where it is none that is pending now.
     item: Option<i64>,
     sent: Moment,
 }
@@ -33,9 +33,9 @@ impl Successes {
         self.newest.map(|success| success.sent)
     }
 
-    /// Notes that a request for `item`, sent at `sent`, succeeded.
-    pub fn note(&mut self, item: i64, sent: Moment) {
-        let new = Success { item: Some(item), sent };
+    /// Notes that a request for `item`, sent at `sent`, succeeded; `None` for one that is stored.
+    pub fn note(&mut self, item: Option<i64>, sent: Moment) {
+        let new = Success { item, sent };
         match self.newest {
             Some(newest) if newest.item == new.item => {
                 self.newest = Some(Success { sent: sent.max(newest.sent), ..new });
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_first_failure_is_never_the_items_own() {
         let mut successes = Successes::default();
-        successes.note(1, at(10));
+        successes.note(Some(1), at(10));
 
         assert!(!successes.is_own_failure(2, None));
     }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_success_sent_after_a_failure_makes_the_next_its_own() {
         let mut successes = Successes::default();
-        successes.note(1, at(10));
+        successes.note(Some(1), at(10));
 
         assert!(successes.is_own_failure(2, Some(at(9))));
         assert!(!successes.is_own_failure(2, Some(at(10))), "it may have been sent before");
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn a_success_of_the_item_itself_says_nothing_of_others() {
         let mut successes = Successes::default();
-        successes.note(1, at(5));
-        successes.note(2, at(10));
+        successes.note(Some(1), at(5));
+        successes.note(Some(2), at(10));
 
         assert!(successes.is_own_failure(2, Some(at(4))));
         assert!(!successes.is_own_failure(2, Some(at(6))));
@@ -118,7 +118,7 @@ mod laws {
         ) {
             let mut kept = Successes::default();
             for (of, sent) in &successes {
-                kept.note(*of, Moment(*sent));
+                kept.note(Some(*of), Moment(*sent));
             }
 
             let is_own = failed_at.is_some_and(|failed_at| {

@@ -18,6 +18,10 @@ const WORK_DOCUMENTS_MAX: i64 = 512;
 pub(super) const WANTED: &str = "SELECT no, id, blob, size FROM documents
     WHERE item = +?1 AND status = 0 ORDER BY no LIMIT +?2";
 
+/// Rows at each end of the documents that are searched for known-good ones: what was stored of a
+/// listing under way is at its ends, and a million rows between them take too long.
+const KNOWN_GOOD_ROWS: i64 = 10_000;
+
 /// One item, and those of its documents that are wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Work {
@@ -51,7 +55,11 @@ pub struct WantedDocument {
 
 impl Reader {
     /// Returns items to fetch now, up to `limits`, without those in `skip`, which are being
-    /// fetched: first the untried in their order, then retries that are due.
+    /// fetched: first the untried in their order, as many from either end, then retries that are
+    /// due.
+    ///
+    /// From both ends, since bad messages often stand together: while one end is all bad, the other
+    /// shows that the provider is well.
     ///
     /// # Errors
     /// A ledger failure.
@@ -61,9 +69,12 @@ impl Reader {
         limits: DueLimits,
         skip: &BTreeSet<ItemNo>,
     ) -> Result<Vec<Work>, Failure> {
-        const UNTRIED: &str =
+        const FIRST: &str =
             "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
             FROM items WHERE status = 0 AND next_at = 0 ORDER BY no";
+        const LAST: &str =
+            "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
+            FROM items WHERE status = 0 AND next_at = 0 ORDER BY no DESC";
         const RETRIES: &str = "SELECT no, id, attempts, coalesce(since, failed_at) AS since,
                    coalesce(requests, 0) AS requests, coalesce(strikes, 0) AS strikes
             FROM items LEFT JOIN trials ON item = no
@@ -72,7 +83,11 @@ impl Reader {
             // In one transaction, or each statement would take and release the lock of a reader.
             let transaction = connection.unchecked_transaction()?;
             let mut work = Vec::new();
-            add(&transaction, UNTRIED, [], limits.untried, skip, &mut work)?;
+            add(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut work)?;
+            let first = work.len();
+            let taken = skip.iter().copied().chain(work.iter().map(|work| work.no)).collect();
+            add(&transaction, LAST, [], limits.untried / 2, &taken, &mut work)?;
+            work[first..].reverse();
             let untried = work.len();
             add(&transaction, RETRIES, [now.0], limits.retries, skip, &mut work)?;
             work[untried..].iter_mut().for_each(|work| work.is_retry = true);
@@ -99,6 +114,24 @@ impl Reader {
                 }
             }
             Ok(None)
+        })
+    }
+
+    /// Returns up to `limit` documents that are stored, small ones of the newest and the oldest: whoever
+    /// asks for them again learns whether the provider serves what it served before.
+    ///
+    /// # Errors
+    /// A ledger failure.
+    pub fn known_good(&self, limit: usize) -> Result<Vec<WantedDocument>, Failure> {
+        const SQL: &str = "SELECT no, id, blob, size FROM documents
+            WHERE status = 1 AND (no > (SELECT max(no) - ?1 FROM documents)
+                OR no < (SELECT min(no) + ?1 FROM documents))
+            ORDER BY length, no DESC LIMIT ?2";
+        self.read("read what is stored", |connection| {
+            let mut statement = connection.prepare_cached(SQL)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map([KNOWN_GOOD_ROWS, limit], document)?;
+            Ok(rows.collect::<Result<_, _>>()?)
         })
     }
 
@@ -150,13 +183,15 @@ fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
 
 fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {
     let mut statement = connection.prepare_cached(WANTED)?;
-    let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], |row: &Row<'_>| {
-        Ok(WantedDocument {
-            no: DocumentNo(row.get(0)?),
-            id: DocumentId::new(row.get::<_, String>(1)?),
-            blob: BlobId::new(row.get::<_, String>(2)?),
-            size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
-        })
-    })?;
+    let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], document)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn document(row: &Row<'_>) -> rusqlite::Result<WantedDocument> {
+    Ok(WantedDocument {
+        no: DocumentNo(row.get(0)?),
+        id: DocumentId::new(row.get::<_, String>(1)?),
+        blob: BlobId::new(row.get::<_, String>(2)?),
+        size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+    })
 }

@@ -132,6 +132,14 @@ pub struct Wanted {
     pub is_suspect: bool,
 }
 
+impl Wanted {
+    /// One that never failed.
+    #[must_use]
+    pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
+        Self { document, blob, size, strikes: Strikes::default(), is_suspect: false }
+    }
+}
+
 /// The answer to a fetch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fetched {

@@ -33,6 +33,9 @@ const SINK_BYTES: usize = 256 * 1024;
 /// costs the item its attempts.
 const BLOB_CHANGES_MAX: u32 = 2;
 
+/// Known-good documents of which one is chosen by chance: any of them may have been deleted since.
+const KNOWN_GOOD_MAX: usize = 8;
+
 /// The answer of a job.
 #[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum Done {
@@ -48,6 +51,8 @@ pub(super) enum Done {
         pass: Pass,
         answer: Result<Draft, Failure>,
     },
+    /// When a document that was served before was asked for, and served again.
+    KnownGood(Option<Moment>),
     Committed {
         items: Vec<ItemNo>,
         retry_at: Option<Moment>,
@@ -310,6 +315,33 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
     })
 }
 
+/// Asks once more for a document that is stored, to tell items that fail from a provider that is down.
+pub(super) fn fetch_known_good<S: Source + 'static, W: World>(
+    source: &Rc<S>,
+    shared: &Shared<W>,
+) -> Job {
+    let (source, shared) = (Rc::clone(source), shared.clone());
+    Box::pin(async move {
+        // What fails in the ledger fails again where it matters.
+        let mut known =
+            shared.with(|store| store.known_good(KNOWN_GOOD_MAX)).await.unwrap_or_default();
+        while !known.is_empty() {
+            let at = shared.world.draw().below(known.len());
+            let wanted = known.swap_remove(at);
+            // After whatever failed within the same millisecond.
+            let sent = shared.world.now().after(Duration::from_millis(1));
+            match source.fetch(&wanted, &mut Discard).await {
+                Ok(Fetched::Complete(_)) => return Done::KnownGood(Some(sent)),
+                // It was deleted or changed meanwhile.
+                Ok(Fetched::Moved { .. }) => {}
+                Err(failure) if failure.cause == Cause::NotFound => {}
+                Err(_) => break,
+            }
+        }
+        Done::KnownGood(None)
+    })
+}
+
 /// Brings a document into the sink. `wanted` names the blob that was brought in the end.
 async fn bring(
     source: &impl Source,
@@ -427,6 +459,19 @@ impl<W: World> DraftSink<W> {
         };
         self.draft = Some(draft);
         appended
+    }
+}
+
+/// Keeps nothing.
+struct Discard;
+
+impl Sink for Discard {
+    async fn write(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

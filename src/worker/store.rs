@@ -14,7 +14,8 @@ use crate::engine::{
     Session, SessionId, Status,
 };
 use crate::ledger::{
-    Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition, Work,
+    Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
+    WantedDocument, Work,
 };
 use crate::retry::Policy;
 use crate::source::{Listing, Next, Page, Wanted};
@@ -408,6 +409,14 @@ impl Store {
         taken.extend(work.iter().map(|work| work.no));
         let next_due = self.ledger.next_due(&taken)?;
         Ok(Batch { work, next_due, waiting: self.ledger.waiting_for_retry()? })
+    }
+
+    /// Returns documents that the provider has served before, up to `limit`.
+    pub(super) fn known_good(&self, limit: usize) -> Result<Vec<Wanted>, Failure> {
+        let known = self.ledger.known_good(limit)?;
+        let wanted =
+            |document: WantedDocument| Wanted::new(document.id, document.blob, document.size);
+        Ok(known.into_iter().map(wanted).collect())
     }
 
     /// The clock was set: what waits for its time is as far away from it as it was.

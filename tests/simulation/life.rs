@@ -45,6 +45,9 @@ const MARKER: &str = "/downloads/.cynosure/sim/owner.json";
 /// and then some.
 const RECOVERY_MAX: Duration = Duration::from_secs(5 * 86_400);
 
+/// Documents that are fetched at once.
+pub(crate) const DOWNLOADS_AT_ONCE: usize = 8;
+
 /// How often it is looked whether it has.
 const RECOVERY_LOOK: Duration = Duration::from_secs(3 * 3600);
 
@@ -398,7 +401,7 @@ impl Stage {
             tracer: Tracer::default(),
             proxies: None,
             circuits,
-            concurrency: 8,
+            concurrency: DOWNLOADS_AT_ONCE,
             mode,
             stop,
             view,

@@ -10,14 +10,14 @@ use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
 };
 use cynosure::retry::Policy;
-use cynosure::source::http::{Attempt, Gate, Outgoing};
+use cynosure::source::http::{Attempt, Gate, Outgoing, Tries};
 use cynosure::source::{Entry, Fetched, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
 use sha2::{Digest, Sha256};
 
 use crate::world::SimWorld;
 
 /// Entries on a page of a listing.
-const PAGE: usize = 7;
+pub(crate) const PAGE: u32 = 7;
 
 /// What the service is like at the moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +40,7 @@ pub(crate) enum Mood {
     },
     /// Every answer is a login page.
     Walled,
-    /// Every second document fails.
+    /// Two in three documents fail, whichever are asked for.
     Ailing,
     /// Well, and will be for the rest of the case.
     Healed,
@@ -424,20 +424,23 @@ impl SimSource {
     /// the HTTP client does.
     async fn ask_for(&self, mail: (u64, Strikes), first: Attempt) -> Result<(), Failure> {
         let bad = self.server.borrow().mail[&mail.0].bad;
-        let mut sent = 0;
+        let mut tries = Tries::default();
         let most = self.retry.shape().max_attempts;
         let outcome = self.retry.when(|failure: &Failure| failure.is_fleeting()).run(async || {
-            sent += 1;
+            let attempt = tries.next(first);
             self.server.borrow_mut().mail.entry(mail.0).and_modify(|mail| mail.asked += 1);
-            let attempt = if sent == 1 { first } else { Attempt::Again };
-            match self.send(attempt, Some(mail)).await {
+            let answer = self.send(attempt, Some(mail)).await;
+            if let Err(failure) = &answer {
+                tries.failed(failure);
+            }
+            match answer {
                 // A client that asks for the message in another way finds that it is there.
                 Err(failure) if bad == Some(Bad::Missing) => {
                     Err(Failure { is_deferred: false, ..failure }.told(Some(Duration::ZERO)))
                 }
                 Err(failure)
                     if failure.is_fleeting()
-                        && sent < most
+                        && tries.sent() < most
                         && !self.gate.may_retry(outgoing(Attempt::Again)) =>
                 {
                     Err(Failure { is_deferred: true, ..failure })
@@ -448,7 +451,7 @@ impl SimSource {
         let outcome = outcome.await;
         outcome.map_err(|gave_up| {
             let failure = gave_up.failure(|guard| Failure::new(Cause::Server, guard));
-            Failure { requests: sent, ..failure }
+            tries.note_in(failure)
         })
     }
 
@@ -513,7 +516,7 @@ impl Source for SimSource {
             let next = Next::Unproved { back, why };
             return Ok(Page { entries: Vec::new(), missing: Vec::new(), total: None, next });
         }
-        let to = end.min(from + PAGE as u64);
+        let to = end.min(from + u64::from(PAGE));
         let begin = match listing {
             Listing::Everything => 0,
             Listing::Since(cursor) => number(cursor.as_str()),
@@ -539,7 +542,7 @@ impl Source for SimSource {
         if mail.deleted {
             return Err(Failure::new(Cause::NotFound, "404 from the made-up service"));
         }
-        if self.server.borrow().mood == Mood::Ailing && no.is_multiple_of(2) {
+        if self.server.borrow().mood == Mood::Ailing && self.world.below(3) > 0 {
             return Err(Failure::new(Cause::Timeout, "no answer in time"));
         }
         if mail.poison {

@@ -284,6 +284,26 @@ impl Breaker {
         why.map(|why| self.open(why, now))
     }
 
+    /// Whether it would open if the call had failed.
+    #[must_use]
+    pub fn would_open(
+        &self,
+        permit: Permit,
+        subject: &Subject,
+        failure: &Failure,
+        now: Moment,
+    ) -> bool {
+        self.clone().failed(permit, subject, failure, now).is_some()
+    }
+
+    /// Notes that the one called is well after all: what failed before did so by itself.
+    pub fn absolved(&mut self, permit: Permit, now: Moment) -> Option<Change> {
+        if let State::Closed { row, window } = &mut self.state {
+            (*row, *window) = (Row::default(), Window::default());
+        }
+        self.succeeded(permit, now)
+    }
+
     /// Notes that a call ended without a word about the one called.
     pub fn said_nothing(&mut self, permit: Permit) {
         self.statistics.add(|count| &mut count.calls);

@@ -11,6 +11,7 @@ mod line;
 mod proxies;
 mod refusal;
 mod transport;
+mod tries;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use self::arrays::Room;
 pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
 pub use self::proxies::{Egress, PoolHealth, Proxy};
 pub use self::refusal::Refusal;
+pub use self::tries::Tries;
 
 use self::body::Pace;
 use self::line::Line;
@@ -257,26 +259,26 @@ impl Client {
         mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let policy = &self.limits.retry;
-        let mut sent = 0;
+        let mut tries = Tries::default();
         let outcome = policy.run(async || {
-            sent += 1;
-            let attempt = if sent == 1 { first } else { Attempt::Again };
+            let attempt = tries.next(first);
             match once(attempt).await {
-                Err(refusal)
-                    if refusal.is_retryable()
-                        && sent < policy.shape().max_attempts
-                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again)) =>
-                {
-                    Err(refusal.deferred())
+                Ok(result) => Ok(result),
+                Err(refusal) => {
+                    tries.failed(&refusal.failure);
+                    let is_cut_short = refusal.is_retryable()
+                        && tries.sent() < policy.shape().max_attempts
+                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again));
+                    Err(if is_cut_short { refusal.deferred() } else { refusal })
                 }
-                result => result,
             }
         });
-        outcome.await.map_err(|gave_up| {
+        let outcome = outcome.await;
+        outcome.map_err(|gave_up| {
             let refusal: Refusal = gave_up.failure(|guard| {
                 Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
             });
-            refusal.after(sent)
+            Refusal { failure: tries.note_in(refusal.failure), ..refusal }
         })
     }
 

@@ -26,12 +26,6 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// It came after so many requests.
-    pub(super) fn after(mut self, requests: u32) -> Self {
-        self.failure.requests = requests;
-        self
-    }
-
     /// It would be tried again at once, had there not been so many retries already.
     pub(super) fn deferred(mut self) -> Self {
         self.failure.is_deferred = true;

@@ -23,7 +23,7 @@ const RATE_LIMITS: &[&str] = &["rateLimit", "rateLimited", "rateLimitExceeded", 
 pub(super) struct Refused {
     /// The type of a method-level error; of a request-level one its type without
     /// the URN, or the name of the limit; empty where there was no answer.
-    pub(super) word: String,
+    pub(super) word: Box<str>,
     pub(super) failure: Failure,
 }
 
@@ -198,7 +198,7 @@ fn method_refused(method: &str, error: MethodError, secrets: &Secrets) -> Refuse
         }
         _ => Cause::Unknown,
     };
-    Refused { word, failure: Failure::new(cause, detail) }
+    Refused { word: word.into(), failure: Failure::new(cause, detail) }
 }
 
 fn request_refused(refusal: Refusal) -> Refused {
@@ -207,12 +207,12 @@ fn request_refused(refusal: Refusal) -> Refused {
         Ok(Problem { urn, .. }) => urn.rsplit(':').next().unwrap_or_default().to_owned(),
         Err(_not_a_problem) => String::new(),
     };
-    Refused { word, failure: refusal.failure }
+    Refused { word: word.into(), failure: refusal.failure }
 }
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self { word: String::new(), failure }
+        Self { word: Box::default(), failure }
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
             ("tooManyChanges", Cause::Unknown),
         ] {
             let refused = refused(&format!(r#"{{"type": "{word}"}}"#));
-            assert_eq!((refused.word.as_str(), refused.failure.cause), (word, cause));
+            assert_eq!((&*refused.word, refused.failure.cause), (word, cause));
         }
     }
 

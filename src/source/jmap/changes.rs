@@ -105,7 +105,7 @@ pub(super) async fn changes(
     let changes = call_within(jmap, session, "Email/changes", arguments, room).await;
     let changes: Changes = changes.map_err(|refused: Refused| {
         // A cursor that the server cannot even read: one garbled by an upgrade, or of another server.
-        let is_unreadable = matches!(refused.word.as_str(), "invalidArguments" | "notRequest");
+        let is_unreadable = matches!(&*refused.word, "invalidArguments" | "notRequest");
         let cause = if is_unreadable { Cause::CursorExpired } else { refused.failure.cause };
         Failure { cause, ..refused.failure }
     })?;

@@ -178,9 +178,9 @@ impl Query<'_> {
                     found.followers = anchor.followers;
                     return Ok(found);
                 }
-                Err(refused) if refused.word == "anchorNotFound" => {}
+                Err(refused) if *refused.word == *"anchorNotFound" => {}
                 // Apache James knows positions only.
-                Err(refused) if refused.word == "invalidArguments" => {
+                Err(refused) if *refused.word == *"invalidArguments" => {
                     return self.behind_position(stop, wish).await;
                 }
                 Err(refused) => return Err(refused.failure),
@@ -234,7 +234,7 @@ impl Query<'_> {
         let sorted = json!([{"property": "receivedAt", "isAscending": true}]);
         match self.query_sorted(start, wish, Some(sorted)).await {
             // The server's own order serves too, as long as it keeps to it.
-            Err(refused) if refused.word == "unsupportedSort" => {
+            Err(refused) if *refused.word == *"unsupportedSort" => {
                 self.query_sorted(start, wish, None).await
             }
             result => result,

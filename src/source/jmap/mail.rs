@@ -132,7 +132,7 @@ async fn get(
 impl Refused {
     /// Whether fewer ids at once may be answered: so the server says, or its reply found no room.
     fn is_too_large(&self) -> bool {
-        TOO_LARGE.contains(&self.word.as_str()) || self.failure.cause == Cause::TooLarge
+        TOO_LARGE.contains(&&*self.word) || self.failure.cause == Cause::TooLarge
     }
 }
 

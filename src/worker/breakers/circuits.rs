@@ -109,6 +109,11 @@ impl Circuits {
         }
     }
 
+    /// Notes that the provider is well, and that what failed before did so by itself.
+    pub(in crate::worker) fn absolved(&self) {
+        self.breakers.absolved(&self.provider);
+    }
+
     /// Notes that the ledger did what was asked, and the archive too.
     pub(in crate::worker) fn stored(&self) {
         self.breakers.note(ARCHIVE, None);
@@ -167,12 +172,21 @@ impl Circuits {
 impl Pass {
     /// Tells how a call about an item of the source ended.
     pub(in crate::worker) fn ended(self, item: i64, failure: Option<&Failure>) {
-        // Two sources may have items of one number.
-        let subject = match failure {
-            Some(_) => Subject::Item(format!("{}/{item}", self.circuits.source)),
-            None => Subject::Service,
-        };
+        let subject = failure.map_or(Subject::Service, |_| self.subject(item));
         self.end(&subject, Scope::Item, failure);
+    }
+
+    /// Whether the breaker would open if the call, about an item, had failed so.
+    pub(in crate::worker) fn would_open(&self, item: i64, failure: &Failure) -> bool {
+        let (circuits, subject) = (&self.circuits, self.subject(item));
+        let (name, breakers) = (&circuits.provider, &circuits.breakers);
+        self.permit
+            .is_some_and(|permit| breakers.would_open(name, permit, &subject, Scope::Item, failure))
+    }
+
+    /// Two sources may have items of one number.
+    fn subject(&self, item: i64) -> Subject {
+        Subject::Item(format!("{}/{item}", self.circuits.source))
     }
 
     /// Tells that the end of a call says nothing of the provider.

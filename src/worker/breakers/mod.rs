@@ -136,6 +136,13 @@ impl Breakers {
         self.note(name, None);
     }
 
+    /// Notes that the one called is well after all, by a call that did not ask.
+    pub fn absolved(&self, name: &str) {
+        let permit = self.with(name, |kept, now| kept.breaker.unasked(now));
+        self.with(name, |kept, now| ((), kept.breaker.absolved(permit, now)));
+        self.let_the_next_try(name);
+    }
+
     /// Notes that a call that was permitted by name failed. What does not speak against the one
     /// called does not count.
     pub fn failed(&self, name: &str, failure: &Failure) {
@@ -216,6 +223,21 @@ impl Breakers {
         let bearing =
             failure.map_or(Bearing::Well, |failure| Bearing::on_provider(failure.cause, scope));
         self.judged(name, permit, subject, bearing, failure);
+    }
+
+    /// Whether a breaker would open if the call had failed.
+    fn would_open(
+        &self,
+        name: &str,
+        permit: Permit,
+        subject: &Subject,
+        scope: Scope,
+        failure: &Failure,
+    ) -> bool {
+        Bearing::on_provider(failure.cause, scope) == Bearing::Ill
+            && self.with(name, |kept, now| {
+                (kept.breaker.would_open(permit, subject, failure, now), None)
+            })
     }
 
     /// Notes the end of a call that asked by name, or not at all.

@@ -37,7 +37,7 @@ impl Errand {
             item_id: work.item.clone(),
             no,
             listed: blob.clone(),
-            wanted: Wanted { document: id, blob, size, strikes, is_suspect: false },
+            wanted: Wanted { strikes, ..Wanted::new(id, blob, size) },
             control: Control::NotNeeded,
             is_retry: work.is_retry,
             failing_since: work.trial.since,
@@ -70,8 +70,9 @@ struct Throttled {
 }
 
 impl Throttles {
-    pub(super) fn strikes(&self, document: DocumentNo) -> Strikes {
-        self.known.get(&document).map_or_else(Strikes::default, |known| known.strikes)
+    /// The strikes of a document; where none are known here, those of its item in an earlier process.
+    pub(super) fn strikes(&self, document: DocumentNo, before: u32) -> Strikes {
+        self.known.get(&document).map_or_else(|| Strikes::recall(before), |known| known.strikes)
     }
 
     /// Whether a document was throttled, and nothing succeeded since.

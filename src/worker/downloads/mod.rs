@@ -4,6 +4,7 @@
 //! of it is committed there. Whatever is dropped on the way stays unsettled in the
 //! ledger and is taken again: nothing here needs to survive.
 
+mod blame;
 mod errand;
 mod open;
 mod queue;
@@ -135,10 +136,11 @@ impl Downloads {
 
     /// Returns what must be taken from the ledger now, if anything.
     pub(super) fn wants_more(&mut self, now: Moment) -> Option<Wish> {
+        let may_have_untried = self.is_outdated && !self.queue.has_untried();
         let due = match self.refill {
-            Refill::Now => self.queue.has_room(),
-            Refill::At(at) if at <= now => true,
-            Refill::At(_) | Refill::Never => self.is_outdated && !self.queue.has_untried(),
+            Refill::Now => self.queue.has_room() || may_have_untried,
+            Refill::At(at) => at <= now || may_have_untried,
+            Refill::Never => may_have_untried,
             Refill::Running => false,
         };
         due.then(|| {
@@ -172,7 +174,7 @@ impl Downloads {
             };
             self.open.insert(work.no, open);
             for document in std::mem::take(&mut work.documents) {
-                let strikes = self.throttles.strikes(document.no);
+                let strikes = self.throttles.strikes(document.no, work.trial.strikes);
                 let errand = Errand::new(&work, document, strikes, now);
                 // A throttled document is not what finds out whether the quota is back.
                 if strikes.count() == 0 {
@@ -202,7 +204,7 @@ impl Downloads {
         }
         match answer {
             Ok(draft) => {
-                self.successes.note(item.0, errand.asked_at);
+                self.successes.note(Some(item.0), errand.asked_at);
                 self.succeeded(now);
                 let Errand { item_id, listed, wanted, .. } = errand;
                 self.group.push(Outcome::Stored { document, item_id, listed, wanted, draft }, now);
@@ -210,27 +212,6 @@ impl Downloads {
                 None
             }
             Err(failure) => self.failed(&errand, failure, now, draw),
-        }
-    }
-
-    /// Whether the failure of an errand counts as its item's own, and not against the provider.
-    pub(super) fn is_own_failure(&self, errand: &Errand, failure: &Failure) -> bool {
-        match failure.cause.verdict(Scope::Item) {
-            Verdict::Retry | Verdict::RetryCautiously | Verdict::Suspect | Verdict::Quarantine => {
-                // Where it was asked for more than once, it failed before within this attempt.
-                let within = (failure.requests > 1).then_some(errand.asked_at);
-                let since = errand.failing_since.or(within);
-                self.successes.is_own_failure(errand.item.0, since)
-            }
-            Verdict::Gone
-            | Verdict::Wait
-            | Verdict::Renew
-            | Verdict::LongWait
-            | Verdict::SwitchProxy
-            | Verdict::CollectInFull
-            | Verdict::ListAgain
-            | Verdict::WaitForNetwork
-            | Verdict::WaitForStorage => false,
         }
     }
 
@@ -242,16 +223,16 @@ impl Downloads {
         draw: Draw,
     ) -> Option<Failure> {
         let (item, document) = (errand.item, errand.no);
-        let escalated = if self.is_own_failure(errand, &failure) {
+        let escalated = if self.is_own_failure(errand, &failure, now) {
             None
         } else {
             self.bridge.failed(self.policies.bridge, item.0, &failure)
         };
         let is_refused = failure.cause.verdict(Scope::Item) == Verdict::Quarantine;
         let mut trial = self.open.get(&item).map_or_else(Trial::default, |open| open.trial);
-        // From its first request on: what is sent while it is tried again quickly, and succeeds,
-        // speaks for the provider.
-        trial.since = trial.since.or(Some(errand.asked_at));
+        // From its first failed request on: what is sent while it is tried again quickly, and
+        // succeeds, speaks for the provider.
+        trial.since.get_or_insert_with(|| now.before(failure.failing_for()));
         match self.policies.item.after(&failure, trial, now, draw) {
             ItemStep::Gone => {
                 self.flush_withheld(now);

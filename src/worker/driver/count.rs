@@ -60,7 +60,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Proved(end) => end.as_ref().err().map(cause),
             // Counted where it is known whose failure it is.
             Done::Fetched { .. } => return,
-            Done::Refilled(_)
+            Done::KnownGood(_)
+            | Done::Refilled(_)
             | Done::Committed { .. }
             | Done::Finished(_)
             | Done::ReconcileDue

@@ -2,6 +2,7 @@
 
 use tracing::{debug, info, warn};
 
+use super::doubt::{Blame, Failed};
 use super::{Driver, Exit, Mode, Proof};
 use crate::archive::Draft;
 use crate::engine::{Cause, Draw, Event, Failure, Kind, Moment, Scope, State, Then};
@@ -46,6 +47,15 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.downloads.admit(batch.work, batch.next_due, now);
             }
             Done::Fetched { errand, pass, answer } => self.fetched(errand, pass, answer).await,
+            Done::KnownGood(served) => {
+                for failed in self.known_good(served) {
+                    // What failed after it was asked for begins another row.
+                    let failed = if served.is_some() { self.doubted(failed) } else { Some(failed) };
+                    if let Some(failed) = failed {
+                        self.failed_item(failed).await;
+                    }
+                }
+            }
             Done::Committed { items, retry_at, weight, took, result } => {
                 if result.is_ok() {
                     self.count_group(weight, took);
@@ -89,35 +99,31 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     async fn fetched(&mut self, errand: Errand, pass: Pass, answer: Result<Draft, Failure>) {
-        let (now, draw) = (self.world.now(), self.world.draw());
-        let item = errand.item_id.clone();
-        let failed = answer.as_ref().err().cloned();
-        let is_own = self.end_call(&errand, pass, failed.as_ref());
-        let escalated = self.downloads.answered(errand, answer, now, draw);
-        match (escalated, failed) {
-            (Some(failure), _) => self.fail(Scope::Session, failure).await,
-            // The one that was too much for a breaker.
-            (None, Some(failure)) if !is_own && self.has_opened(&failure) => {
-                self.fail(Scope::Session, failure).await;
+        match answer {
+            Ok(draft) => self.served(errand, pass, draft),
+            Err(failure) => {
+                let at = self.world.now();
+                if let Some(failed) = self.doubted(Failed { errand, pass, failure, at }) {
+                    self.failed_item(failed).await;
+                }
             }
-            (None, Some(failure)) => info!(
-                item = %item, cause = %failure.cause,
-                r#type = failure.cause.kind().name(), "recorded error: {failure}"
-            ),
-            (None, None) => {}
         }
     }
 
-    /// Tells the provider's breaker and its figures how a call for an item ended. Returns whether
-    /// it failed by the item's own fault, of which neither hears.
-    pub(super) fn end_call(&self, errand: &Errand, pass: Pass, failed: Option<&Failure>) -> bool {
-        if failed.is_some_and(|failure| self.downloads.is_own_failure(errand, failure)) {
-            pass.said_nothing();
-            return true;
+    /// Takes in a failure of an item, and whatever it amounts to.
+    async fn failed_item(&mut self, failed: Failed) {
+        let (item, failure) = (failed.errand.item_id.clone(), failed.failure.clone());
+        match self.blame(failed) {
+            Blame::Session(failure) => self.fail(Scope::Session, failure).await,
+            // The one that was too much for a breaker.
+            Blame::Provider if self.has_opened(&failure) => {
+                self.fail(Scope::Session, failure).await;
+            }
+            Blame::Provider | Blame::Item => info!(
+                item = %item, cause = %failure.cause,
+                r#type = failure.cause.kind().name(), "recorded error: {failure}"
+            ),
         }
-        self.meter.note(|figures| figures.attempted(failed.map(|failure| failure.cause)));
-        pass.ended(errand.item.0, failed);
-        false
     }
 
     pub(super) async fn committed(
@@ -189,6 +195,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Renewed(Err(failure)) => self.circuits.not_stored(failure),
             Done::Looked(Ok(_))
             | Done::ReconcileDue
+            | Done::KnownGood(_)
             | Done::Proved(Ok(()))
             | Done::Fetched { answer: Ok(_), .. }
             | Done::Renewed(Ok(_))

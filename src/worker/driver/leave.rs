@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tracing::{error, warn};
 
+use super::doubt::{Blame, Failed};
 use super::{Driver, Exit};
 use crate::engine::RestartCause;
 use crate::source::Source;
@@ -56,11 +57,16 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.count_attempt(&done);
         self.trace(&done);
         match done {
-            Done::Fetched { errand, pass, answer } => {
-                self.end_call(&errand, pass, answer.as_ref().err());
-                let (now, draw) = (self.world.now(), self.world.draw());
-                if let Some(failure) = self.downloads.answered(errand, answer, now, draw) {
-                    warn!(cause = %failure.cause, "recorded error while leaving: {failure}");
+            Done::Fetched { errand, pass, answer: Ok(draft) } => self.served(errand, pass, draft),
+            Done::Fetched { errand, pass, answer: Err(failure) } => {
+                let at = self.world.now();
+                if let Some(failed) = self.doubted(Failed { errand, pass, failure, at }) {
+                    self.keep_failed(failed);
+                }
+            }
+            Done::KnownGood(served) => {
+                for failed in self.known_good(served) {
+                    self.keep_failed(failed);
                 }
             }
             Done::Committed { items, retry_at, weight, took, result } => {
@@ -81,6 +87,12 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::ReconcileDue
             | Done::Renewed(_)
             | Done::Shut(_) => {}
+        }
+    }
+
+    fn keep_failed(&mut self, failed: Failed) {
+        if let Blame::Session(failure) = self.blame(failed) {
+            warn!(cause = %failure.cause, "recorded error while leaving: {failure}");
         }
     }
 }

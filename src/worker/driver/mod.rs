@@ -6,6 +6,7 @@
 mod circuits;
 mod clock;
 mod count;
+mod doubt;
 mod intake;
 mod leave;
 mod perform;
@@ -40,6 +41,7 @@ use crate::worker::tracer::Tracer;
 use crate::worker::view::View;
 use crate::worker::world::World;
 
+use self::doubt::Doubt;
 use self::publish::{PUBLISH_INTERVAL, Published};
 
 /// What one turn of the loop is called in the log. Its fields are `session` and `state`.
@@ -158,6 +160,7 @@ struct Driver<S, W> {
     expected_documents: Option<u64>,
     rate: Rate,
     downloads: Downloads,
+    doubt: Doubt,
     /// What may be dropped.
     jobs: Jobs,
     /// What must be waited for.
@@ -229,6 +232,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         meter: parts.meter,
         jobs: Jobs::new(),
         commits: Jobs::new(),
+        doubt: Doubt::default(),
         proof: Proof::NotOwed,
         finishing: false,
         owes_look,

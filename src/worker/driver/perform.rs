@@ -104,6 +104,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn drop_jobs(&mut self) {
         self.jobs.clear();
         self.downloads.drop_in_flight();
+        self.doubt.clear();
         (self.finishing, self.is_looking) = (false, false);
         if self.proof == Proof::Asked {
             self.proof = Proof::Owed;

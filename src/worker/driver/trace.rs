@@ -19,7 +19,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 from: errand.asked_at,
                 failure: answer.as_ref().err(),
             },
-            Done::Refilled(_)
+            Done::KnownGood(_)
+            | Done::Refilled(_)
             | Done::Committed { .. }
             | Done::Finished(_)
             | Done::ReconcileDue
