@@ -32,7 +32,7 @@ dir = {dir}
 
 [restart]
 retry_delay_base = "1s"
-max_retry_delay = "3s"
+max_retry_delay = "1s"
 restart_delay_auth = "10s"
 restart_delay_errors = "3s"
 rate_limit_duration = "2s"
@@ -56,8 +56,8 @@ max_retry_delay = "5s"
 
 [breaker]
 failure_threshold = 3
-recovery_timeout = "2s"
-max_recovery_timeout = "3s"
+recovery_timeout = "1s"
+max_recovery_timeout = "1s"
 "#,
         address = demo.addr(),
         dir = quoted(archive),

@@ -85,12 +85,10 @@ pub(super) struct Plan {
     ordered: u32,
 }
 
-/// Requests that an outage refuses: however they are spread, with the configuration that comes with the
-/// mailbox they open the breaker. The four downloads under way when it begins may count as failures of
-/// their own, since others succeeded beside them: their two attempts are eight. Before three more have
-/// failed, two may have used their two attempts and four be in their second: eight again. Two are for a
-/// success that is late, and two for one of the first that is tried again between.
-const OUTAGE_REFUSALS: u32 = 20;
+/// Requests that an outage refuses while no other answer is under way: however they are spread, with the
+/// configuration that comes with the mailbox they open the breaker. Until three downloads have failed, and
+/// a known-good document too, six downloads may have used their two attempts, and the known-good one its own.
+const OUTAGE_REFUSALS: u32 = 14;
 const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: None };
 const LATE_MIN_MS: u64 = 100;
 const LATE_MAX_MS: u64 = 800;

@@ -118,7 +118,9 @@ fn means(
     let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
     match verdict {
         Verdict::Wait => {
-            "nothing is sent to the provider until the wait is over; it costs no attempt".to_owned()
+            "nothing is sent to the provider until the wait is over; it costs no attempt, but for an \
+             item that alone is refused so three times"
+                .to_owned()
         }
         Verdict::Renew => {
             "the credential is read again; refused again, all waits for another, and a person is told"
@@ -134,12 +136,14 @@ fn means(
             format!("the source is not where it was: a person is told; {again}")
         }
         Verdict::Suspect if scope == Scope::Item => {
-            format!("{item}; three such replies in a row fail the session, and a person is told")
+            format!("{item}; three such replies in a row fail the session, and a person is told, \
+                     unless a stored document can still be fetched")
         }
         Verdict::Suspect => format!("something keeps us out: a person is told; {again}"),
         Verdict::Retry | Verdict::RetryCautiously if scope == Scope::Item => {
             let row = basis.settings.breaker.failure_threshold;
-            format!("{item}; {row} different items in a row fail the session")
+            format!("{item}; {row} different items in a row fail the session, unless a stored document \
+                     can still be fetched")
         }
         Verdict::Retry | Verdict::RetryCautiously => again,
         Verdict::SwitchProxy => format!("the way out is closed, no item is to blame; {again}"),

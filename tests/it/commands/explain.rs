@@ -62,7 +62,7 @@ fn a_reset_years_ahead_is_told_as_what_it_is() {
              judged by the built-in rules
     rule     throttled_refusal (built in): 403 or 503 with a Retry-After, or with nothing remaining
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
     delay    1 s
              the reset is too far off to count: a first try soon, since most limits end soon
              longer holds follow while it says so again, up to 1 h
@@ -108,7 +108,7 @@ fn a_failing_server_is_told_with_the_delays_and_their_arithmetic() {
              judged by the built-in rules
     rule     server_trouble (built in): 408, 425 or 5xx
     cause    server (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
     delay    30 s, then 10 s to 20 s
              item.retry_delay, 10 s × 2^0, at most 5 min, its upper half by chance
              never sooner than the server's word, 30 s
@@ -168,7 +168,7 @@ fn rules_of_ones_own_are_named_with_their_place_and_note() {
     for      an item
     rule     yours at config.toml:2:1: their soft limit
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
     delay    1 h
              your rule, 1 h, + 1 s margin, + up to 1 s by chance
     for      the listing and the session
@@ -234,27 +234,27 @@ fn words_of_limits_are_told_from_limits() {
         @r"
     rule     too_many_requests (built in): 429
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
 
     rule     server_trouble (built in): 408, 425 or 5xx
     cause    server (TEMPORARY)
-    verdict  after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session
+    verdict  after 3 quick tries, attempt 1 of 3 failed; after the last it is quarantined; 5 different items in a row fail the session, unless a stored document can still be fetched
 
     rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
     cause    challenge (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told, unless a stored document can still be fetched
 
     rule     not_what_was_asked (built in): 2xx or 3xx that is not what was asked for
     cause    challenge (TEMPORARY)
-    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told
+    verdict  attempt 1 of 3 failed; after the last it is quarantined; three such replies in a row fail the session, and a person is told, unless a stored document can still be fetched
 
     rule     problem_is_limit (built in): 4xx or 5xx with a problem document whose type is a limit of requests
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
 
     rule     says_too_many (built in): 403 or 503 whose body speaks of too many requests, or 401 of a limit for logins
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
     "
     );
 }
