@@ -27,8 +27,12 @@ const PROBE: &str = ".doctor";
 pub(super) fn look(ground: &Ground) -> Vec<Found> {
     let archive = &ground.loaded.settings.archive.dir;
     let mut found = folder("state folder", &ground.state_dir);
-    found.extend(folder("archive", archive));
-    found.extend(archives(ground));
+    let mismatches = archives(ground);
+    // One that is not where it was is not made anew.
+    if mismatches.is_empty() || archive.is_dir() {
+        found.extend(folder("archive", archive));
+    }
+    found.extend(mismatches);
     found.extend(credentials(ground));
     found
 }

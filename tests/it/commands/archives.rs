@@ -79,6 +79,9 @@ fn a_folder_of_an_archive_is_not_made_again() {
 
     assert_waits_for_storage(&home, &refused);
     assert!(!home.path("downloads").exists());
+    let doctor = home.cynosure(&["doctor"]).out;
+    assert!(doctor.contains("is not the archive of demo"), "{doctor}");
+    assert!(!doctor.contains("the first start makes it"), "{doctor}");
 }
 
 /// FAULTS 51: replaced by a link.
