@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use url::Url;
 
 /// One thing to do on a connection.
@@ -15,6 +16,8 @@ pub(crate) enum Act {
     Drip(Vec<u8>, Duration),
     /// Sends the bytes again and again.
     Flood(Vec<u8>),
+    /// Waits until the test lets it go on.
+    Wait(watch::Receiver<bool>),
     /// Says nothing any more and keeps the connection.
     Hang,
     /// Closes the connection.
@@ -112,6 +115,10 @@ async fn serve(
                 Act::Send(bytes) => stream.write_all(&bytes).await,
                 Act::Drip(bytes, pause) => drip(&mut stream, &bytes, pause).await,
                 Act::Flood(bytes) => flood(&mut stream, &bytes).await,
+                Act::Wait(mut let_go) => {
+                    let_go.wait_for(|goes_on| *goes_on).await.unwrap();
+                    Ok(())
+                }
                 Act::Hang => std::future::pending().await,
                 Act::Close => return,
                 Act::Reset => {

@@ -1,5 +1,6 @@
 //! Signals: what is in flight may end, a second signal leaves at once, the next run goes on.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitStatus;
 use std::sync::mpsc;
@@ -9,10 +10,12 @@ use cynosure::disk::RealDisk;
 use cynosure::state::{Found, examine};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
+use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::commands::home::{Home, Running};
-use crate::hostile::{Act, Asked};
-use crate::mailbox::Mailbox;
+use crate::hostile::{Act, Asked, plain};
+use crate::mailbox::{Mailbox, Served};
 
 /// Longer than any of this takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -160,4 +163,79 @@ async fn a_second_signal_leaves_at_once() {
     });
 
     assert_eq!(status.await.unwrap().code(), Some(143));
+}
+
+/// Serves 24 mails, every other one only once the test lets it go on: more than are fetched at a
+/// time. Tells when such a one is asked for.
+async fn half_held_back(tell: mpsc::Sender<()>, let_go: watch::Receiver<bool>) -> Served {
+    Mailbox::of(24)
+        .serve_with(move |request| {
+            let id = request.path().strip_prefix("/get/alice/B")?.split('/').next()?;
+            let is_held_back = id.strip_prefix('M')?.parse::<u32>().ok()? % 2 == 1;
+            is_held_back.then(|| {
+                tell.send(()).ok();
+                let mail = plain("200 OK", "Content-Type: application/octet-stream\r\n", id);
+                vec![Act::Wait(let_go.clone()), Act::Send(mail)]
+            })
+        })
+        .await
+}
+
+/// The mails and the methods that were asked for, in order.
+fn wanted(asked: &[Asked]) -> Vec<String> {
+    let wanted = asked.iter().filter_map(|request| match request.path() {
+        "/jmap/" => {
+            let json: Value = serde_json::from_slice(&request.body).unwrap();
+            json["methodCalls"][0][0].as_str().map(str::to_owned)
+        }
+        path => {
+            let id = path.strip_prefix("/get/alice/B")?.split('/').next()?;
+            Some(id.to_owned())
+        }
+    });
+    wanted.collect()
+}
+
+#[tokio::test]
+async fn an_open_session_is_finished_and_news_looked_for_once() {
+    for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(143))] {
+        let (tell, asked) = mpsc::channel();
+        let (let_go, held_back) = watch::channel(false);
+        let served = half_held_back(tell, held_back).await;
+        let home = Home::at(served.server.url.as_str());
+        // The server lives on this test's runtime, which must not be blocked.
+        let first = tokio::task::spawn_blocking(move || {
+            let mut running = home.start(&["run", "--once"]);
+            asked.recv_timeout(PATIENCE).unwrap();
+            running.signal(signal);
+            if signal == Signal::TERM {
+                running.log_until("a second signal leaves at once");
+                let_go.send_replace(true);
+            }
+            assert_eq!(ended(&mut running, PATIENCE).code(), code);
+            let_go.send_replace(true);
+            home
+        });
+        let home = first.await.unwrap();
+        let before = served.server.asked().len();
+        served.change(|mailbox| mailbox.arrive("M24"));
+
+        let second = tokio::task::spawn_blocking(move || {
+            let ran = home.cynosure(&["run", "--once"]);
+            (home, ran)
+        });
+        let (home, ran) = second.await.unwrap();
+
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(ran.out, "listed 25 = stored 25 + gone 0 + quarantined 0\n");
+        let messages = home.messages();
+        let stored = messages.iter().map(|path| fs_err::read_to_string(path).unwrap());
+        let all = (0..=24).map(|no| format!("M{no}")).collect();
+        assert_eq!((messages.len(), stored.collect::<BTreeSet<_>>()), (25, all));
+        let wanted = wanted(&served.server.asked()[before..]);
+        let (open, news) = wanted.split_at(wanted.len() - 4);
+        assert!(!open.is_empty() && open.iter().all(|id| id.starts_with('M')), "{wanted:?}");
+        // One look, and the listing of what it found.
+        assert_eq!(news, ["Email/changes", "Email/changes", "Email/get", "M24"]);
+    }
 }
