@@ -40,3 +40,63 @@ impl Tries {
         Failure { requests: self.sent, failing_millis, ..failure }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// Fails with these causes, one after the other: each request takes a second, each pause before
+    /// the next ten, and a minute has passed since the last.
+    async fn failed(causes: &[Cause]) -> Failure {
+        let mut tries = Tries::default();
+        for cause in causes {
+            if tries.sent() > 0 {
+                advance(Duration::from_secs(10)).await;
+            }
+            tries.next(Attempt::First);
+            advance(Duration::from_secs(1)).await;
+            tries.failed(&Failure::new(*cause, "x"));
+        }
+        advance(Duration::from_secs(60)).await;
+        tries.note_in(Failure::new(Cause::Unknown, "the last"))
+    }
+
+    #[test]
+    fn only_the_first_request_goes_out_as_that() {
+        let mut tries = Tries::default();
+
+        let attempts = [1, 2, 3].map(|_| tries.next(Attempt::Suspect));
+
+        assert_eq!(attempts, [Attempt::Suspect, Attempt::Again, Attempt::Again]);
+        assert_eq!(tries.sent(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_fails_from_its_first_failure_on() {
+        use Cause::{Connection, Server, Timeout, Truncated};
+        for (causes, seconds) in
+            [(&[Server][..], 60), (&[Server, Truncated], 71), (&[Server, Timeout, Connection], 82)]
+        {
+            let failure = failed(causes).await;
+
+            let expected = (causes.len(), Duration::from_secs(seconds));
+            assert_eq!((failure.requests as usize, failure.failing_for()), expected, "{causes:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_answered_fails_from_its_start_on() {
+        use Cause::{Server, Timeout};
+        for (causes, seconds) in
+            [(&[Timeout][..], 61), (&[Timeout, Server], 72), (&[Timeout, Timeout, Timeout], 83)]
+        {
+            let failure = failed(causes).await;
+
+            assert_eq!(failure.failing_for(), Duration::from_secs(seconds), "{causes:?}");
+        }
+    }
+}

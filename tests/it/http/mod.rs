@@ -5,6 +5,7 @@ mod bodies;
 mod figures;
 mod proxies;
 mod recording;
+mod tries;
 mod ways;
 
 use std::rc::Rc;
