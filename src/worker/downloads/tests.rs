@@ -1,5 +1,6 @@
 //! The bookkeeping against a ledger that is played by hand.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{BlobId, DocumentId, ItemId, LedgerId};
+use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, Strikes};
 use crate::ledger::{DocumentNo, WantedDocument};
 
 const NOW: Moment = Moment(1_000_000);
@@ -46,6 +47,11 @@ impl Scene {
         let mut scene = Self::new();
         scene.downloads.admit(work(items), None, NOW);
         scene
+    }
+
+    /// Takes all that may be taken with so many slots.
+    fn take_all(&mut self, slots: usize) -> Vec<Errand> {
+        std::iter::from_fn(|| self.downloads.take(slots, NOW)).collect()
     }
 
     fn take(&mut self) -> Errand {
@@ -105,6 +111,13 @@ fn work(items: &[(i64, usize)]) -> Vec<Work> {
         documents: (0..documents).map(|index| document(item, index)).collect(),
     };
     items.iter().map(work).collect()
+}
+
+/// Items with one document each that failed before.
+fn retries(items: RangeInclusive<i64>) -> Vec<Work> {
+    let items: Vec<_> = items.map(|item| (item, 1)).collect();
+    let trial = Trial { attempts: 1, requests: 1, strikes: 0, since: Some(NOW) };
+    work(&items).into_iter().map(|work| Work { is_retry: true, trial, ..work }).collect()
 }
 
 fn name(outcome: &Outcome) -> &'static str {
@@ -334,4 +347,115 @@ fn documents_are_taken_from_both_ends_in_turn() {
     let taken = [scene.take(), scene.take(), scene.take(), scene.take()];
 
     assert_eq!(taken.map(|errand| errand.item.0), [1, 4, 2, 3]);
+}
+
+#[test]
+fn retries_hold_at_most_half_of_the_slots() {
+    for (slots, most) in [(1, 1), (2, 1), (3, 1), (8, 4), (9, 4)] {
+        let mut scene = Scene::new();
+        scene.downloads.admit(retries(1..=20), None, NOW);
+        let mut taken = scene.take_all(slots);
+        assert_eq!(taken.len(), most, "of {slots}");
+
+        scene.failed(taken.remove(0), Cause::Server);
+        taken.extend(scene.take_all(slots));
+        assert_eq!(taken.len(), most, "one for the one that failed, of {slots}");
+        scene.stored(taken.remove(0));
+        taken.extend(scene.take_all(slots));
+        assert_eq!(taken.len(), most, "one for the one that is stored, of {slots}");
+
+        scene.downloads.drop_in_flight();
+        scene.downloads.admit(retries(1..=20), None, NOW);
+        assert_eq!(scene.take_all(slots).len(), most, "what is dropped holds none of {slots}");
+    }
+}
+
+#[test]
+fn retries_without_an_answer_leave_half_to_untried_items() {
+    for (slots, most) in [(2, 1), (3, 1), (8, 4), (9, 4)] {
+        let mut scene = Scene::new();
+        let untried: Vec<_> = (101..=200).map(|item| (item, 1)).collect();
+        scene.downloads.admit([work(&untried), retries(1..=20)].concat(), None, NOW);
+        let mut held = Vec::new();
+        for round in 0..10 {
+            let (slow, quick): (Vec<_>, Vec<_>) =
+                scene.take_all(slots).into_iter().partition(|errand| errand.is_retry);
+            assert_eq!(scene.downloads.in_flight(), slots, "round {round}");
+            held.extend(slow);
+            assert!(held.len() <= most, "{} of {slots} in round {round}", held.len());
+            quick.into_iter().for_each(|errand| scene.stored(errand));
+        }
+
+        assert_eq!(held.len(), most, "of {slots}");
+    }
+}
+
+#[test]
+fn with_one_slot_each_fourth_document_is_a_retry() {
+    let mut scene = Scene::new();
+    let untried: Vec<_> = (101..=120).map(|item| (item, 1)).collect();
+    scene.downloads.admit([work(&untried), retries(1..=20)].concat(), None, NOW);
+
+    let turns = [(); 8].map(|()| {
+        let [errand] = <[Errand; 1]>::try_from(scene.take_all(1)).expect("one at a time");
+        let is_retry = errand.is_retry;
+        scene.stored(errand);
+        is_retry
+    });
+
+    assert_eq!(turns, [false, false, false, true, false, false, false, true]);
+}
+
+/// A throttle of a document that others were let through between so often.
+fn throttle(strikes: u32) -> Failure {
+    Failure::new(Cause::RateLimit, "429").struck(Some(Strikes::recall(strikes)))
+}
+
+/// FAULTS 50.
+#[test]
+fn strikes_of_an_earlier_process_go_on() {
+    let mut scene = Scene::new();
+    let mut work = work(&[(1, 1), (2, 1)]);
+    work[0].trial.strikes = 2;
+    scene.downloads.admit(work, None, NOW);
+
+    let taken = [scene.take(), scene.take()];
+
+    let strikes = taken.map(|errand| (errand.item.0, errand.wanted.strikes.count()));
+    assert_eq!(strikes, [(2, 0), (1, 2)], "what was throttled comes last");
+}
+
+/// FAULTS 50.
+#[test]
+fn a_throttle_of_its_own_is_its_items_failure() {
+    let mut scene = Scene::of(&[(1, 1)]);
+    let errand = scene.take();
+    let is_own = |failure: &Failure| scene.downloads.is_own_failure(&errand, failure, NOW);
+
+    assert!(!is_own(&Failure::new(Cause::RateLimit, "429")));
+    assert_eq!([0, 1, 2, 3].map(|strikes| is_own(&throttle(strikes))), [false, false, true, true]);
+
+    let escalated = scene.downloads.answered(errand, Err(throttle(2)), NOW, MIDDLE);
+    assert_eq!(escalated, None, "the session goes on");
+    let group = scene.downloads.take_group(NOW).expect("the item is answered");
+    let [Outcome::Retry { trial, .. }] = group.outcomes[..] else { panic!("{group:?}") };
+    assert_eq!((trial.attempts, trial.strikes), (0, 2), "the ledger keeps them");
+}
+
+#[test]
+fn a_failure_is_its_items_own_if_others_succeeded_meanwhile() {
+    let mut scene = Scene::of(&[(1, 1), (2, 1)]);
+    let (errand, mut other) = (scene.take(), scene.take());
+    other.asked_at = NOW.after(Duration::from_secs(10));
+    scene.stored(other);
+    let failed_at = NOW.after(Duration::from_secs(30));
+    let is_own = |requests, seconds: u32| {
+        let failing_millis = 1000 * seconds;
+        let failure = Failure { requests, failing_millis, ..Failure::new(Cause::Server, "500") };
+        scene.downloads.is_own_failure(&errand, &failure, failed_at)
+    };
+
+    assert!(is_own(3, 21), "it failed a second before the other was asked for");
+    assert!(!is_own(3, 19), "nothing succeeded since");
+    assert!(!is_own(1, 21), "once is no proof");
 }
