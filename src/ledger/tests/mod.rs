@@ -14,6 +14,7 @@ use crate::engine::{
     SessionId, Trial,
 };
 
+mod due;
 mod failures;
 mod missing;
 mod upgrade;
@@ -281,7 +282,7 @@ fn a_retry_comes_when_it_is_due_and_after_the_untried() {
     record(&mut ledger, &["a/1", "b/2", "c/3"]);
     let next_at = Moment(NOW.0 + 10_000);
     let (no, failure) = (item(&ledger, "b"), Failure::new(Cause::Server, "503"));
-    let trial = Trial { attempts: 1, requests: 3, strikes: 0, since: Some(NOW) };
+    let trial = Trial { attempts: 1, requests: 3, strikes: 2, since: Some(NOW) };
     let retry = Outcome::Retry { item: no, trial, next_at, failure };
 
     commit(&mut ledger, &[retry]);
