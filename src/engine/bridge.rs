@@ -184,3 +184,41 @@ mod tests {
         assert_eq!(proving, [true, true, true, false]);
     }
 }
+
+#[cfg(test)]
+mod laws {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A success, or a failure of an item.
+    fn end() -> impl Strategy<Value = Option<(i64, Cause)>> {
+        let is_counted = |cause: &Cause| {
+            let verdict = cause.verdict(Scope::Item);
+            matches!(verdict, Verdict::Retry | Verdict::RetryCautiously | Verdict::Suspect)
+        };
+        let causes: Vec<_> = Cause::ALL.into_iter().filter(is_counted).collect();
+        let failure = (0..8_i64, prop::sample::select(causes)).prop_map(Some);
+        prop_oneof![1 => Just(None), 6 => failure]
+    }
+
+    proptest! {
+        #[test]
+        fn on_the_edge_is_where_one_more_failure_crosses_over(
+            failure_threshold in 1..=8_usize,
+            ends in prop::collection::vec(end(), 0..60),
+        ) {
+            let policy = BridgePolicy { failure_threshold, success_threshold: 3 };
+            let mut bridge = Bridge::default();
+            for end in ends {
+                let Some((item, cause)) = end else {
+                    bridge.succeeded();
+                    continue;
+                };
+                let failure = Failure::new(cause, "x");
+                let is_on_the_edge = bridge.is_on_the_edge(policy, item, &failure);
+                let crossed = bridge.failed(policy, item, &failure);
+                prop_assert_eq!(is_on_the_edge, crossed.is_some(), "{:?}", bridge);
+            }
+        }
+    }
+}

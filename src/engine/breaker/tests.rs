@@ -350,6 +350,89 @@ fn a_clock_that_was_set_back_a_day_does_not_keep_it_open_for_a_day() {
     assert!(matches!(breaker.admit(set_back(86_400)).0, Admission::Go(_)));
 }
 
+/// Lets a call fail; returns whether it was said beforehand that this would open the breaker.
+fn foreseen(breaker: &mut Breaker, subject: &Subject, now: Moment) -> bool {
+    let permit = permit(breaker, now);
+    let before = breaker.clone();
+    let would_open = breaker.would_open(permit, subject, &failure(), now);
+    assert_eq!(*breaker, before, "a question changes nothing");
+    let change = breaker.failed(permit, subject, &failure(), now);
+    assert_eq!(would_open, change.is_some(), "{subject:?}: {change:?}");
+    would_open
+}
+
+#[test]
+fn it_says_beforehand_which_failure_would_open_it() {
+    let mut by_its_row = breaker();
+    let row = [0, 1, 1, 2, 3, 4].map(|no| foreseen(&mut by_its_row, &item(no), NOW));
+    assert_eq!(row, [false, false, false, false, false, true]);
+
+    let mut by_its_share = breaker();
+    let foreseen_at = (0..10).position(|no| {
+        succeed(&mut by_its_share, NOW);
+        foreseen(&mut by_its_share, &item(no), NOW)
+    });
+    assert_eq!(foreseen_at, Some(9));
+
+    let mut half_open = opened();
+    let tried = [item(0), item(8), item(8), item(9)];
+    let tried = tried.map(|subject| foreseen(&mut half_open, &subject, after(60)));
+    assert_eq!(tried, [false, false, false, true], "two that had not failed before");
+    let until = half_open.until().unwrap();
+    assert!(foreseen(&mut half_open, &Subject::Service, until));
+}
+
+#[test]
+fn a_late_failure_would_open_nothing() {
+    let mut breaker = breaker();
+    let late = permit(&mut breaker, NOW);
+    for no in 0..5 {
+        fail(&mut breaker, &item(no), NOW);
+    }
+
+    assert!(!breaker.would_open(late, &Subject::Service, &failure(), after(1)), "it is open");
+    let _probe = permit(&mut breaker, after(60));
+    assert!(!breaker.would_open(late, &Subject::Service, &failure(), after(61)));
+}
+
+#[test]
+fn absolved_a_closed_breaker_forgets_what_failed() {
+    let mut breaker = breaker();
+    for no in 0..4 {
+        fail(&mut breaker, &item(no), NOW);
+    }
+    let permit = permit(&mut breaker, after(1));
+
+    assert_eq!(breaker.absolved(permit, after(1)), None);
+
+    assert_eq!(breaker.failures_in_a_row(), 0);
+    assert_eq!(
+        breaker.share(after(1)),
+        Share { failed: 0, calls: 1 },
+        "only the call that shows it"
+    );
+    let statistics = breaker.statistics();
+    assert_eq!((statistics.calls, statistics.failures, statistics.successes), (5, 4, 1));
+    assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(2)).is_none()));
+    assert!(fail(&mut breaker, &item(4), after(2)).is_some(), "and it counts on");
+}
+
+#[test]
+fn absolved_a_half_open_breaker_has_one_more_success() {
+    let mut breaker = opened();
+    let absolve = |breaker: &mut Breaker, second: u64| {
+        let permit = permit(breaker, after(second));
+        breaker.absolved(permit, after(second))
+    };
+
+    assert_eq!(absolve(&mut breaker, 60), None);
+    assert_eq!((breaker.phase(), breaker.successes_in_a_row()), (Phase::HalfOpen, 1));
+    assert_eq!(succeed(&mut breaker, after(61)), None);
+    let change = absolve(&mut breaker, 62).unwrap();
+
+    assert_eq!((change.to, &*change.why), (Phase::Closed, "3 successes in a row"));
+}
+
 #[test]
 fn only_what_a_provider_is_to_blame_for_counts_against_it() {
     let ill = |scope| {
