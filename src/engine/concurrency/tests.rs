@@ -106,6 +106,56 @@ fn failures_of_one_moment_count_once_and_of_each_round_again() {
     assert_eq!(after, [5, 3, 2, 1, 1, 1]);
 }
 
+/// The fewest places while one document in ten fails, of which `bad` is the first, for 500 requests.
+fn places_beside_a_bad_document_in_ten(controller: &mut Concurrency, bad: u32) -> u32 {
+    let (mut now, mut number, mut least) = (Moment(1_000_000), 0, LIMIT);
+    while number < 500 {
+        let in_flight = controller.limit(None);
+        let sent = now;
+        now = now.after(millis(100));
+        for number in number..number + in_flight {
+            let is_bad = number % 10 == bad;
+            let health = if is_bad { Health::Overloaded } else { good(millis(100), in_flight) };
+            controller.answered(sent, health, now);
+        }
+        number += in_flight;
+        least = least.min(controller.limit(None));
+    }
+    least
+}
+
+#[test]
+fn one_bad_document_in_ten_costs_hardly_a_place() {
+    for bad in 0..10 {
+        let mut controller = Concurrency::new(LIMIT);
+        work(&mut controller, Moment(0), 20, |_, _| millis(100));
+        let least = places_beside_a_bad_document_in_ten(&mut controller, bad);
+        // A tenth of the requests costs three hundredths of the places each time, and ten good ones
+        // give back a whole one.
+        assert!(least >= 7, "{least} places, {bad}");
+
+        // One of the first few is a large share of what is known yet: at worst an overload.
+        let least = places_beside_a_bad_document_in_ten(&mut Concurrency::new(LIMIT), bad);
+        assert!(least >= 5, "{least} places, {bad} from the start");
+    }
+}
+
+#[test]
+fn what_a_failure_took_is_given_back_once_it_is_its_items_own() {
+    let mut controller = Concurrency::new(LIMIT);
+    let mut places = |sent: i64, health: Health| {
+        controller.answered(Moment(1000 * sent), health, Moment(1000 * sent + 999));
+        controller.limit(None)
+    };
+
+    let taken = [1, 2, 3].map(|sent| places(sent, Health::Overloaded));
+    let given_back = [4, 5, 6, 7, 8].map(|sent| places(sent, Health::Borne));
+
+    assert_eq!(taken, [5, 3, 2]);
+    assert_eq!(given_back, [3, 5, 8, 8, 8]);
+    assert_eq!(places(9, Health::Overloaded), 5, "no more than the limit was given back");
+}
+
 #[test]
 fn a_429_or_a_404_moves_nothing() {
     let mut controller = Concurrency::new(LIMIT);
