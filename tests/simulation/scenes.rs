@@ -6,6 +6,7 @@ use std::time::Duration;
 use cynosure::disk::{Fault, Lasting};
 use cynosure::engine::quota::Rate;
 use cynosure::engine::{RestartCause, Status};
+use cynosure::retry::Shape;
 use cynosure::worker::{Exit, Mode, Stop, World};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -14,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::ears::Ears;
 use crate::life::{Stage, play};
 use crate::server::{Mood, Server};
+use crate::truth;
 use crate::world::Fuse;
 
 #[test]
@@ -336,5 +338,45 @@ fn a_new_credential_is_noticed_at_once_while_the_old_one_is_refused() {
         assert!(took < Duration::from_secs(66), "noticed after {took:?}");
         assert!(server.borrow().unauthorized <= 2, "a refused credential is not tried on and on");
         assert_eq!(stage.live(Mode::Once).await.map(|ended| ended.exit), Some(Exit::Completed));
+    });
+}
+
+/// FAULTS 33, and a little more: one request in three fails, in all the ways there are.
+#[test]
+fn random_errors_cost_few_requests_and_leave_nothing_out() {
+    const ITEMS: u64 = 2000;
+    play(async |stage| {
+        stage.request = Shape::FAST;
+        let server = Rc::clone(&stage.server);
+        server.borrow_mut().mail.clear();
+        server.borrow_mut().deliver(ITEMS, &stage.world);
+        for (no, mail) in &mut server.borrow_mut().mail {
+            (mail.item, mail.poison) = (format!("T{no}"), false);
+        }
+        server.borrow_mut().mood = Mood::Flaky;
+        let living = async {
+            loop {
+                stage.live(Mode::Keep).await;
+                sleep(Duration::from_secs(10)).await;
+            }
+        };
+        let storing = async {
+            while stage.count("SELECT count(*) FROM items WHERE status = 1") < ITEMS {
+                sleep(Duration::from_secs(60)).await;
+            }
+        };
+
+        // One that fails again and again is looked at a day later.
+        let waited = tokio::select! {
+            () = living => unreachable!("it lives for ever"),
+            waited = timeout(Duration::from_secs(3 * 86_400), storing) => waited,
+        };
+
+        assert!(waited.is_ok(), "not all is stored: {:?}", stage.saved());
+        let server = server.borrow();
+        truth::nothing_stored_is_missing(&stage.disk, &stage.reader(), &server);
+        // Not counting pages, on which the made-up service puts few.
+        let asked: u64 = server.mail.values().map(|mail| u64::from(mail.asked)).sum();
+        assert!(asked * 10 <= ITEMS * 16, "{asked} requests for {ITEMS} items");
     });
 }
