@@ -132,11 +132,11 @@ impl Concurrency {
             Health::Silent => {}
             // What its first failure took is given back.
             Health::Borne => {
-                self.in_force = (self.in_force / DECREASE).min(f64::from(self.limit));
+                self.in_force = (self.in_force / self.left()).min(f64::from(self.limit));
             }
             Health::Overloaded => {
-                let failed = self.note(true);
-                self.decrease(1.0 - (1.0 - DECREASE) * failed, sent, now);
+                self.note(true);
+                self.decrease(self.left(), sent, now);
             }
             Health::Good(taken) => {
                 self.note(false);
@@ -158,14 +158,18 @@ impl Concurrency {
         }
     }
 
-    /// Notes whether a request failed; returns the share of those that did of late.
-    fn note(&mut self, has_failed: bool) -> f64 {
+    fn note(&mut self, has_failed: bool) {
         if self.recent.len() == RECENT_LEN {
             self.recent.pop_front();
         }
         self.recent.push_back(has_failed);
+    }
+
+    /// What a failure leaves of the number in force, by the share of the requests that failed of late.
+    fn left(&self) -> f64 {
         let failed = self.recent.iter().filter(|failed| **failed).count();
-        failed as f64 / self.recent.len() as f64
+        let share = failed as f64 / self.recent.len().max(1) as f64;
+        1.0 - (1.0 - DECREASE) * share
     }
 
     /// Gives back part of the places, once for all requests that were under way together.
