@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod figures;
 pub(crate) mod home;
+mod leftovers;
 mod looking;
 mod one_mail;
 mod openings;
