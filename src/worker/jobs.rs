@@ -34,7 +34,7 @@ const SINK_BYTES: usize = 256 * 1024;
 const BLOB_CHANGES_MAX: u32 = 2;
 
 /// Known-good documents of which one is chosen by chance: any of them may have been deleted since.
-const KNOWN_GOOD_MAX: usize = 8;
+pub(super) const KNOWN_GOOD_MAX: usize = 8;
 
 /// The answer of a job.
 #[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
@@ -319,12 +319,16 @@ pub(super) fn fetch<S: Source + 'static, W: World>(
 pub(super) fn fetch_known_good<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
+    served: Vec<Wanted>,
 ) -> Job {
     let (source, shared) = (Rc::clone(source), shared.clone());
     Box::pin(async move {
         // What fails in the ledger fails again where it matters.
         let mut known =
             shared.with(|store| store.known_good(KNOWN_GOOD_MAX)).await.unwrap_or_default();
+        if known.is_empty() {
+            known = served;
+        }
         while !known.is_empty() {
             let at = shared.world.draw().below(known.len());
             let wanted = known.swap_remove(at);

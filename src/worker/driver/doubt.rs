@@ -3,12 +3,14 @@
 //! Before one more failure calls the provider down, a document that it served before is asked for
 //! again. If it is served, the provider is well, and the items fail by themselves.
 
+use std::collections::VecDeque;
+
 use tracing::info;
 
 use super::Driver;
 use crate::archive::Draft;
 use crate::engine::{Failure, Moment};
-use crate::source::Source;
+use crate::source::{Source, Wanted};
 use crate::worker::breakers::Pass;
 use crate::worker::downloads::Errand;
 use crate::worker::jobs;
@@ -18,6 +20,9 @@ use crate::worker::world::World;
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     held: Vec<Failed>,
+    /// The newest documents that were served in this life: the ledger has them only once their
+    /// group is durable.
+    served: VecDeque<Wanted>,
 }
 
 /// A call for an item that failed.
@@ -41,6 +46,15 @@ pub(super) enum Blame {
 }
 
 impl Doubt {
+    /// Notes a document that was served.
+    fn note_served(&mut self, wanted: &Wanted) {
+        if self.served.len() >= jobs::KNOWN_GOOD_MAX {
+            self.served.pop_front();
+        }
+        let Wanted { document, blob, size, .. } = wanted.clone();
+        self.served.push_back(Wanted::new(document, blob, size));
+    }
+
     /// Forgets what waits: it is asked for again.
     pub(super) fn clear(&mut self) {
         self.held.clear();
@@ -59,7 +73,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             return Some(failed);
         }
         if self.doubt.held.is_empty() {
-            self.jobs.push(jobs::fetch_known_good(&self.source, &self.shared));
+            self.jobs.push(jobs::fetch_known_good(
+                &self.source,
+                &self.shared,
+                self.doubt.served.iter().cloned().collect(),
+            ));
         }
         self.doubt.held.push(failed);
         None
@@ -82,6 +100,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn served(&mut self, errand: Errand, pass: Pass, draft: Draft) {
         self.meter.note(|figures| figures.attempted(None));
         pass.ended(errand.item.0, None);
+        self.doubt.note_served(&errand.wanted);
         let (now, draw) = (self.world.now(), self.world.draw());
         self.downloads.answered(errand, Ok(draft), now, draw);
     }
