@@ -1,5 +1,5 @@
 # Everything a developer or a machine runs. `make help` lists the targets.
-.PHONY: help quick test setup lint docs bench install deb
+.PHONY: help quick test soak setup lint docs bench install deb
 
 # What is installed or packed; without it, a release build.
 BINARY ?= target/release/cynosure
@@ -15,6 +15,9 @@ quick: lint ## checks format, lints, and every test that needs neither sockets n
 
 test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs what they need
 	@tests/setup/run
+
+soak: ## simulates months of weather and crashes, a thousand cases of ten days; about an hour on two cores
+	CYNOSURE_CASES=1000 cargo test --release --test simulation weeks_of_weather
 
 # What can't be fetched is gone past: the tests that need it say so, and fail where none may be skipped.
 setup: ## fetches what the tests of kind real need, or says what is missing

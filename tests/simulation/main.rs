@@ -34,14 +34,23 @@ const SEEDS_KEPT: &[u64] = &[];
 /// Days of weather in one case.
 const DAYS: u64 = 10;
 
-/// Cases in one run: with [`DAYS`] of weather and some of recovery, a thousand days and more.
-const CASES: u64 = 100;
+/// Cases in one run: with [`DAYS`] of weather and some of recovery, three hundred days and more.
+const CASES: u64 = 30;
+
+/// The variable that asks for more cases, as `make soak` does.
+const CASES_VARIABLE: &str = "CYNOSURE_CASES";
+
+#[expect(clippy::disallowed_methods, reason = "how long a run is comes from the outside")]
+fn case_count() -> u64 {
+    let asked = std::env::var(CASES_VARIABLE);
+    asked.map_or(CASES, |count| count.parse().expect("a number of cases"))
+}
 
 /// Splits the cases over several tests, so that they run side by side.
 fn cases(part: u64, parts: u64) {
     let (mut days, mut page_retries) = (0, 0);
     let mut statuses = BTreeSet::new();
-    let seeds = (0..CASES).chain(SEEDS_KEPT.iter().copied());
+    let seeds = (0..case_count()).chain(SEEDS_KEPT.iter().copied());
     for seed in seeds.filter(|seed| seed % parts == part) {
         let report = Case::weather(seed, DAYS).run();
         println!("seed {seed}: {report:?}");
