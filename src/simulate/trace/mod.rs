@@ -1,14 +1,14 @@
 //! Traces: what a server really did, a line for each answer, and the made-up server that does the like.
 //!
-//! `docs/simulate.md` describes both forms of the file, and what a trace cannot tell.
+//! `docs/simulate.md` describes the file, and what a trace cannot tell.
 
-mod csv;
 mod json;
 mod model;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,31 +75,21 @@ struct Written {
     headers: Vec<(String, String)>,
 }
 
-/// How a trace is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
-    JsonLines,
-    Csv,
-}
-
 impl Trace {
     /// Whether a file is a trace, by its name.
     #[must_use]
     pub fn is_named_so(file: &Path) -> bool {
-        form(file).is_some()
+        matches!(file.extension().and_then(OsStr::to_str), Some("jsonl" | "ndjson"))
     }
 
-    /// Reads a trace: JSON lines, or CSV where the file's name ends so.
+    /// Reads a trace, which is written as JSON lines.
     ///
     /// # Errors
     /// Every mistake, at once.
     pub fn parse(file: &Path, text: &str) -> Result<Self, FileError> {
         let lines = Lines { file: Arc::from(file) };
         let mut mistakes = Vec::new();
-        let written = match form(file) {
-            Some(Form::Csv) => csv::read(&lines, text, &mut mistakes),
-            Some(Form::JsonLines) | None => json::read(&lines, text, &mut mistakes),
-        };
+        let written = json::read(&lines, text, &mut mistakes);
         if mistakes.is_empty() && written.is_empty() {
             let what = "there is no answer in it; write a line for each".to_owned();
             mistakes.push(Mistake { place: Place::File(Arc::clone(&lines.file)), what });
@@ -159,14 +149,6 @@ struct Lines {
 impl Lines {
     fn mistake(&self, line: usize, column: usize, what: String) -> Mistake {
         Mistake { place: Place::Line { file: Arc::clone(&self.file), line, column }, what }
-    }
-}
-
-fn form(file: &Path) -> Option<Form> {
-    match file.extension()?.to_str()? {
-        "jsonl" | "ndjson" => Some(Form::JsonLines),
-        "csv" => Some(Form::Csv),
-        _ => None,
     }
 }
 
@@ -242,7 +224,7 @@ impl At {
     }
 }
 
-/// What each value must be, in the words of both forms.
+/// What each value must be.
 const AT: &str = "`at` is missing or no time; write \"2026-11-22T06:32:07.120Z\" or seconds";
 const STATUS: &str =
     "`status` is missing or no status; write one from 100 to 999, or 0 for no answer";
