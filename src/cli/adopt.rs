@@ -16,10 +16,10 @@ use crate::cli::print::show;
 use crate::cli::sources::{Known, all, chosen, ground};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{count, many, size};
 use crate::disk::{Disk, Lock, RealDisk, ensure_folder, folder_of, put_aside, storage_failure};
 use crate::engine::{Failure, LedgerId, Moment};
 use crate::ledger::{AdoptedDocument, Adoption, Ledger, OpenError, Reader};
+use crate::words::{count, many, size};
 use crate::worker::{RealWorld, new_ledger_id};
 
 /// The ending of the new ledger's name until it is whole.

@@ -11,11 +11,11 @@ use crate::cli::sources::ground;
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::watching::post;
-use crate::cli::words::{NOTHING, clock, span};
 use crate::engine::alert::Alert;
 use crate::engine::{Moment, printable};
 use crate::monitor::HealthFiles;
 use crate::notify::journal;
+use crate::words::{NOTHING, clock, span};
 use crate::worker::{RealWorld, World};
 
 pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Trouble> {

@@ -16,12 +16,12 @@ use crate::cli::sources::ground;
 use crate::cli::table::table;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{look, post, powers, told, watcher};
-use crate::cli::words::{NOTHING, clock, many, span};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::Check;
 use crate::engine::watch::Level;
 use crate::engine::{Moment, printable};
 use crate::monitor::{Gatherers, Judged, Look, Outcome, Powers, Record, Restarted, Seen};
+use crate::words::{NOTHING, clock, many, span};
 use crate::worker::{RealWorld, World};
 
 /// Restarts that are shown: enough to see a loop.

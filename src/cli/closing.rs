@@ -1,9 +1,9 @@
 //! The last sentence of a run: what was listed, and what became of every item of it.
 
 use crate::cli::exit::Exit;
-use crate::cli::words::{count, many, rate, size, span};
 use crate::engine::{Cause, Machine, State, Status};
 use crate::ledger::Tally;
+use crate::words::{count, many, rate, size, span};
 use crate::worker::{self, End, Ended, Refusal};
 
 /// How a source ended: the code it deserves, and the sentence.

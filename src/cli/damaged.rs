@@ -9,10 +9,10 @@ use crate::cli::findings::Found;
 use crate::cli::print::{fail, show};
 use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::many;
 use crate::disk::RealDisk;
 use crate::engine::Moment;
 use crate::ledger::{FileNo, Ledger};
+use crate::words::many;
 
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;

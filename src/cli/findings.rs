@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::archive::verify::Finding;
-use crate::cli::words::{count, many, size};
 use crate::config::SourceName;
 use crate::engine::{ItemId, printable};
 use crate::ledger::{Counted, Recount};
+use crate::words::{count, many, size};
 
 /// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
 pub(super) const STRAYS_MAX: usize = 100;

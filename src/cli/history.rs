@@ -8,10 +8,10 @@ use crate::cli::print::show;
 use crate::cli::sources::{chosen, ground};
 use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{stamp, utc};
 use crate::config::SourceName;
 use crate::engine::{SessionId, printable};
 use crate::ledger::Transition;
+use crate::words::{stamp, utc};
 
 const HEAD: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
 

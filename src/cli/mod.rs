@@ -50,7 +50,6 @@ mod table;
 mod trouble;
 mod verify;
 mod watching;
-mod words;
 
 use std::process::ExitCode;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
-use crate::cli::words::{clock_and_wait, count, rate, remaining, span};
 use crate::engine::{Moment, Status};
+use crate::words::{clock_and_wait, count, rate, remaining, span};
 use crate::worker::{RealWorld, View, World};
 
 /// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.

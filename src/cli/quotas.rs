@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use crate::cli::place::Ground;
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{NOTHING, clock_and_wait, many, span, utc};
 use crate::config::Settings;
 use crate::disk::SharedFile;
 use crate::endpoint::view;
 use crate::engine::quota::{Basis, Limit, Quota, QuotaMode, Standing};
 use crate::engine::{Moment, printable};
 use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
+use crate::words::{NOTHING, clock_and_wait, many, span, utc};
 
 const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use tracing::error;
 
-use crate::cli::words::{count, size};
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{Heard, Recorder};
+use crate::words::{count, size};
 use crate::worker::{RealWorld, World};
 
 /// Lines that wait to be written, in bytes: some twenty thousand answers, for a disk that is busy.

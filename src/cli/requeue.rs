@@ -12,9 +12,9 @@ use crate::cli::since;
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
-use crate::cli::words::many;
 use crate::engine::{ItemId, Moment, printable};
 use crate::ledger::{FailureFilter, Ledger, Requeue};
+use crate::words::many;
 use crate::worker::{RealWorld, World};
 
 pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::words::{clock, count, many, rate, remaining, span};
 use crate::engine::{Moment, Status};
+use crate::words::{clock, count, many, rate, remaining, span};
 use crate::worker::View;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -16,10 +16,10 @@ use crate::cli::sources::all;
 use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
 use crate::config::{CredentialRef, Mistakes};
 use crate::engine::{Cause, Moment, RestartCause, Status, printable};
 use crate::state::ExecutionState;
+use crate::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
 use crate::worker::{RealWorld, World};
 
 /// How often it is shown anew: on a terminal, and where every showing is kept.

@@ -19,9 +19,9 @@ use crate::cli::findings::{Found, STRAYS_MAX, Summary};
 use crate::cli::print::{fail, show};
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::trouble::{Trouble, told};
-use crate::cli::words::{many, size};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::ledger::{Reader, Recount};
+use crate::words::{many, size};
 
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;

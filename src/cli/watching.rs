@@ -7,7 +7,6 @@ use crate::cli::archive::mismatch;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::clock_and_wait;
 use crate::config::{Health, Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::health::Bounds;
@@ -18,6 +17,7 @@ use crate::monitor::{
 };
 use crate::retry::Policy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
+use crate::words::clock_and_wait;
 
 /// How long a start or a stop of the unit may take: its own time limits are shorter.
 const TURN_MAX: Duration = Duration::from_secs(300);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cli::place::Ground;
-use crate::cli::words::many;
 use crate::engine::health::{Area, Check, Report};
 use crate::engine::watch::Level;
 use crate::engine::{Moment, printable, span};
 use crate::monitor::{Entry, Record, RecordFile};
+use crate::words::many;
 
 /// How many rounds may be missing before what was found counts for nothing.
 const ROUNDS_MISSED_MAX: u32 = 3;

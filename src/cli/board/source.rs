@@ -3,12 +3,12 @@
 use crate::cli::breaker::Remarks;
 use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
-use crate::cli::words::{NOTHING, clock, remaining};
 use crate::config::Kind;
 use crate::endpoint::view::{LastError, Source};
 use crate::engine::watch::Level;
 use crate::engine::{Moment, SessionId, Status, printable};
 use crate::state::ExecutionState;
+use crate::words::{NOTHING, clock, remaining};
 
 pub(super) fn seen(
     standing: &Standing<'_>,

@@ -8,9 +8,9 @@ use crate::cli::place::Ground;
 use crate::cli::print::{note, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{NOTHING, clock, clock_and_wait, count, span, stamp, utc};
 use crate::engine::breaker::{Breaker, BreakerPolicy, Phase};
 use crate::engine::{Moment, printable};
+use crate::words::{NOTHING, clock, clock_and_wait, count, span, stamp, utc};
 use crate::worker::{BreakersFile, Memories, breaker_policy};
 
 const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];

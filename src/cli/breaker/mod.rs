@@ -13,10 +13,10 @@ use crate::cli::print::{note, show};
 use crate::cli::sources::{all, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
-use crate::cli::words::clock_and_wait;
 use crate::config::nearest;
 use crate::engine::Moment;
 use crate::engine::breaker::{Breaker, Order, Phase};
+use crate::words::clock_and_wait;
 use crate::worker::{
     ARCHIVE, BreakersFile, LEDGER, Memories, RealWorld, World, breaker_policy, order,
 };

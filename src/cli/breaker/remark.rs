@@ -1,9 +1,9 @@
 //! What `status` says of the breakers that a source depends on.
 
 use crate::cli::place::Ground;
-use crate::cli::words::clock_and_wait;
 use crate::engine::breaker::{Breaker, Phase};
 use crate::engine::{Moment, printable};
+use crate::words::clock_and_wait;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 
 /// The breakers at one moment.

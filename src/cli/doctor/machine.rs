@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal};
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::cli::watching::{bus, unit};
-use crate::cli::words::{span, stamp};
 use crate::engine::Moment;
 use crate::engine::watch::{Load, UnitStatus};
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusTrouble, Permission, UnitName};
+use crate::words::{span, stamp};
 use crate::worker::{RealWorld, World};
 
 /// The first day of the year in which this was written: an earlier clock is not set.

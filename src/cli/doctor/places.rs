@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::cli::archive::mismatch;
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
-use crate::cli::words::size;
 use crate::config::{CredentialRef, Problem};
 use crate::disk::{Disk, RealDisk, Room, room, write_atomic};
+use crate::words::size;
 use crate::worker::{RealWorld, World};
 
 /// Less free space than this fills up before a person notices.

@@ -16,9 +16,9 @@ use crate::cli::args::{Common, ExplainArgs};
 use crate::cli::exit::Exit;
 use crate::cli::print::{escaped_json, show};
 use crate::cli::trouble::Trouble;
-use crate::cli::words::utc;
 use crate::engine::quota::Signals;
 use crate::engine::{Cause, ErrorRule, Judgement, Matched, Moment, Scope, ServerReply, judge};
+use crate::words::utc;
 use crate::worker::{RealWorld, World};
 
 use self::asked::{Asked, Basis};
@@ -134,6 +134,6 @@ fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>
 fn moment(at: Moment) -> String {
     let utc = utc(at);
     let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
-    let here = crate::cli::words::stamp(at);
+    let here = crate::words::stamp(at);
     if utc == here { format!("{utc} UTC") } else { format!("{utc} UTC, {here} here") }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::asked::{Asked, Basis};
-use crate::cli::words::span;
 use crate::engine::quota::{
     Admission, Hold, HoldReason, Quota, QuotaMode, QuotaPolicy, Reply, Signals,
 };
@@ -13,6 +12,7 @@ use crate::engine::{
     Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
     Trial, Verdict,
 };
+use crate::words::span;
 
 /// Chance at both its ends.
 const SOONEST: Draw = Draw(0);

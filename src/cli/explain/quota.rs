@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::asked::Asked;
 use super::moment;
-use crate::cli::words::{count, span, utc};
 use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
 use crate::engine::{Moment, printable};
+use crate::words::{count, span, utc};
 
 /// A moment this far from any real one is written as a figure only: the calendar ends.
 const LAST_MOMENT: i64 = 253_402_300_799_999;

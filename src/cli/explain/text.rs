@@ -4,9 +4,9 @@ use super::asked::{Asked, Basis};
 use super::outlook::Delay;
 use super::{Judged, moment, quota};
 use crate::cli::facts::Facts;
-use crate::cli::words::{many, span};
 use crate::engine::quota::Signals;
 use crate::engine::{Matched, Moment, Scope, printable};
+use crate::words::{many, span};
 
 pub(super) fn text(
     asked: &Asked,

@@ -11,10 +11,10 @@ use crate::cli::since;
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{NOTHING, clock_and_wait, count, utc};
 use crate::config::SourceName;
 use crate::engine::{Cause, Moment, printable};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, Replied};
+use crate::words::{NOTHING, clock_and_wait, count, utc};
 use crate::worker::{RealWorld, World};
 
 const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];

@@ -5,10 +5,10 @@ use crate::cli::facts::Facts;
 use crate::cli::print::{escaped_json, show};
 use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::{clock_and_wait, many, stamp};
 use crate::config::SourceName;
 use crate::engine::{ItemId, Moment, printable, printable_lines};
 use crate::ledger::{FailureRow, ItemStatus, Replied};
+use crate::words::{clock_and_wait, many, stamp};
 use crate::worker::{RealWorld, World};
 
 /// Shows how the item stands in each source that knows it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::element::{Anchor, escaped, path, rect, shaded, text};
 use super::scale::{RateAxis, count_ticks, time_ticks};
 use super::{Bin, Chart, Run, index_f64, number};
-use crate::cli::words::count;
+use crate::words::count;
 
 const WIDTH: f64 = 960.0;
 /// Left and right of what is said above the panels.

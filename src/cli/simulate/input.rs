@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
-use crate::cli::words::size;
 use crate::config::nearest;
 use crate::engine::quota::HeaderNames;
 use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
+use crate::words::size;
 
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;

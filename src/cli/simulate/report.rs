@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::cli::plot::{Chart, Run};
 use crate::cli::simulate::verdict;
 use crate::cli::table::table;
-use crate::cli::words::{NOTHING, count, many, span};
 use crate::simulate::{Bound, Outcome, Scenario};
+use crate::words::{NOTHING, count, many, span};
 
 pub(super) struct Report {
     pub(super) name: String,

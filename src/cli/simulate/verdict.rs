@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::cli::simulate::report::{Rehearsal, Report, percent};
-use crate::cli::words::{count, span};
 use crate::simulate::{Bound, Outcome};
+use crate::words::{count, span};
 
 /// Differences in speed below this share are chance.
 const ALIKE: f64 = 0.02;

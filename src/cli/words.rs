@@ -1,3 +1,0 @@
-//! Numbers and times in words, as everywhere.
-
-pub(super) use crate::words::*;
