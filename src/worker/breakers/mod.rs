@@ -50,8 +50,6 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// When whoever may not call because another call is under way asks again.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 
-type Listener = Box<dyn Fn(&Change)>;
-
 /// All breakers of a process.
 pub struct Breakers {
     file: Arc<BreakersFile>,
@@ -59,7 +57,6 @@ pub struct Breakers {
     inner: RefCell<Inner>,
     /// Another number whenever someone who waits may find something else than before.
     version: watch::Sender<u64>,
-    listeners: RefCell<Vec<Listener>>,
 }
 
 #[derive(Debug)]
@@ -103,7 +100,6 @@ impl Breakers {
             clock: Box::new(clock),
             inner: RefCell::new(inner),
             version: watch::Sender::new(0),
-            listeners: RefCell::default(),
         };
         (Rc::new(breakers), note)
     }
@@ -180,11 +176,6 @@ impl Breakers {
             Phase::Closed | Phase::HalfOpen => None,
             Phase::Open => breaker.shut((self.clock)()),
         }
-    }
-
-    /// Has each change of state told from now on, also those that other processes make.
-    pub fn on_change(&self, listener: impl Fn(&Change) + 'static) {
-        self.listeners.borrow_mut().push(Box::new(listener));
     }
 
     /// Tells when a breaker has changed its state, or lets the next one try.
@@ -320,7 +311,7 @@ impl Breakers {
         told
     }
 
-    /// Logs a change, and tells it to whoever wants to know.
+    /// Logs a change, and wakes those who wait.
     fn announce(&self, change: &Change) {
         let Change { name, no: _, from, to, severity, at: _, why } = change;
         let (from, to, level) = (from.name(), to.name(), severity.name());
@@ -332,7 +323,6 @@ impl Breakers {
                 info!(name, from, to, severity = level, why, "circuit breaker changed");
             }
         }
-        self.listeners.borrow().iter().for_each(|listener| listener(change));
         self.version.send_modify(|version| *version += 1);
     }
 }
