@@ -15,4 +15,5 @@ mod measure;
 mod metrics;
 mod outlet;
 mod receiver;
+mod shapes;
 mod telemetry;

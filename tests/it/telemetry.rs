@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cynosure::telemetry::{Kind, families, json, text};
+use cynosure::telemetry::{Family, Kind, families, json, text};
 
 use crate::metrics::{figures, input};
+use crate::shapes::assert_kept;
 
 /// The lines of one metric.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
@@ -115,4 +116,17 @@ fn json_has_the_same_figures() {
     let duration = &json["metrics"]["cynosure_request_duration_seconds"]["series"][0];
     assert_eq!(duration["count"], figures().requests.duration.count());
     assert_eq!(duration["beyond"], 1);
+}
+
+#[test]
+fn the_name_and_the_labels_of_each_metric_are_kept() {
+    let families = families(&input(3));
+
+    let line = |family: &Family| {
+        let labels = family.series.iter().flat_map(|series| &series.labels);
+        let names: BTreeSet<&str> = labels.map(|(name, _)| &**name).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        format!("{} {:?} {{{}}}\n", family.name, family.kind, names.join(","))
+    };
+    assert_kept("metrics", &families.iter().map(line).collect::<String>());
 }

@@ -18,6 +18,7 @@ mod recording;
 mod refusals;
 mod repairing;
 mod serving;
+mod shapes;
 mod simulate;
 mod standing;
 mod stopping;

@@ -6,6 +6,7 @@ use cynosure::engine::watch::Level;
 use super::Stage;
 use super::client::ask;
 use super::scene::{HOSTILE, LONG, calm, crowd, source, storm};
+use crate::shapes::{assert_kept, shape};
 
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
@@ -324,4 +325,26 @@ fn however_many_ask_it_is_looked_at_once_a_second() {
     let page = stage.get("/").body;
     assert_eq!(page.matches("class=\"card\"").count(), 200);
     assert!(page.len() < 1 << 20, "{} bytes", page.len());
+}
+
+#[test]
+fn the_shape_of_each_document_is_kept() {
+    let stage = Stage::show(storm());
+    for (name, path) in [
+        ("api-health-overview", "/api/health/overview"),
+        ("api-health-sources", "/api/health/sources"),
+        ("api-health-providers", "/api/health/providers"),
+        ("api-health-alerts", "/api/health/alerts"),
+        ("api-health-degradation", "/api/health/degradation"),
+        ("api-trends", "/api/trends"),
+        ("api-source", "/api/sources/work"),
+        ("api-source-history", "/api/sources/work/history"),
+        ("api-source-failures", "/api/sources/work/failures"),
+        ("health", "/health"),
+    ] {
+        // Their keys are names of sources and providers.
+        let is_name = |path: &str| [".scores", ".rates", ".quotas"].contains(&path);
+        assert_kept(name, &shape(&[stage.get(path).json()], is_name));
+    }
+    assert_kept("api-problem", &shape(&[stage.get("/api/sources/nobody").json()], |_| false));
 }
