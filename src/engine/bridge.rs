@@ -50,26 +50,17 @@ impl Bridge {
         self.owed > 0
     }
 
-    /// Whether the failure of an item would be the one too many in a row.
+    /// Tells beforehand whether [`failed`](Self::failed) would end a row of failures of items with a
+    /// failure of the session.
     #[must_use]
     pub fn is_on_the_edge(&self, policy: BridgePolicy, item: i64, failure: &Failure) -> bool {
-        match failure.cause.verdict(Scope::Item) {
-            Verdict::Suspect => self.challenges + 1 >= CHALLENGES,
-            Verdict::Retry | Verdict::RetryCautiously => {
-                let failing = self.failing.len() + usize::from(!self.failing.contains(&item));
-                failing >= policy.failure_threshold
-            }
-            Verdict::Gone
-            | Verdict::Quarantine
-            | Verdict::Wait
-            | Verdict::Renew
-            | Verdict::LongWait
-            | Verdict::SwitchProxy
-            | Verdict::CollectInFull
-            | Verdict::ListAgain
-            | Verdict::WaitForNetwork
-            | Verdict::WaitForStorage => false,
+        let verdict = failure.cause.verdict(Scope::Item);
+        if verdict == Verdict::Suspect {
+            return self.challenges + 1 >= CHALLENGES;
         }
+        let failing = self.failing.len() + usize::from(!self.failing.contains(&item));
+        matches!(verdict, Verdict::Retry | Verdict::RetryCautiously)
+            && failing >= policy.failure_threshold
     }
 
     /// Notes the failure of an item; returns the failure of the session it amounts to.

@@ -122,8 +122,7 @@ pub struct Failure {
     pub is_deferred: bool,
     /// The requests that it took, quick retries included.
     pub requests: u32,
-    /// How many milliseconds ago the first of them failed. One that was never answered failed from
-    /// the start.
+    /// Milliseconds since the first of them failed. One that was never answered failed from the start.
     pub failing_millis: u32,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
     pub detail: String,
@@ -164,7 +163,7 @@ impl Failure {
         )
     }
 
-    /// How long ago the first of its requests failed.
+    /// The time since the first of its requests failed.
     #[must_use]
     pub fn failing_for(&self) -> Duration {
         Duration::from_millis(self.failing_millis.into())

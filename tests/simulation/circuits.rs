@@ -199,7 +199,7 @@ fn a_slow_source_that_fails_two_times_in_three_opens_it() {
             server.borrow_mut().mood = Mood::Ailing;
             timeout(Duration::from_secs(1800), stage.until_circuit(Phase::Open)).await.unwrap();
             let why = stage.circuit().last_change.unwrap().why;
-            assert!(why.ends_with(": no answer in time"), "{why}");
+            assert!(why.ends_with(" calls failed: no answer in time"), "{why}");
             server.borrow_mut().slowness = Duration::ZERO;
             server.borrow_mut().mood = Mood::Well;
         };

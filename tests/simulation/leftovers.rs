@@ -122,7 +122,7 @@ impl Leftovers {
         let listed = REQUEST_MAX * of.div_ceil(PAGE);
         let fetched = REQUEST_MAX * of.div_ceil(slots);
         let tried = one * policy.max_requests * bad.div_ceil(slots / 2);
-        let delays = policy.retry_delay * policy.max_requests;
+        let delays = policy.retry_delay * policy.max_attempts;
         listed + fetched + tried + delays + Duration::from_secs(120)
     }
 }

@@ -37,7 +37,7 @@ const DAYS: u64 = 10;
 /// Cases in one run: with [`DAYS`] of weather and some of recovery, three hundred days and more.
 const CASES: u64 = 30;
 
-/// The variable that asks for more cases, as `make soak` does.
+/// The variable that asks for more cases, as `make test` and `make soak` do.
 const CASES_VARIABLE: &str = "CYNOSURE_CASES";
 
 #[expect(clippy::disallowed_methods, reason = "how long a run is comes from the outside")]

@@ -28,7 +28,7 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
     let archive = &ground.loaded.settings.archive.dir;
     let mut found = folder("state folder", &ground.state_dir);
     let mismatches = archives(ground);
-    // One that is not where it was is not made anew.
+    // The first start does not make an archive that a source has lost.
     if mismatches.is_empty() || archive.is_dir() {
         found.extend(folder("archive", archive));
     }

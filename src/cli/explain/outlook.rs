@@ -118,8 +118,8 @@ fn means(
     let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
     match verdict {
         Verdict::Wait => {
-            "nothing is sent to the provider until the wait is over; it costs no attempt, but for an \
-             item that alone is refused so three times"
+            "nothing is sent to the provider until the wait is over; it costs no attempt until one \
+             item alone was throttled three times"
                 .to_owned()
         }
         Verdict::Renew => {

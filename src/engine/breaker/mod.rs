@@ -284,7 +284,7 @@ impl Breaker {
         why.map(|why| self.open(why, now))
     }
 
-    /// Whether it would open if the call had failed.
+    /// Tells beforehand whether [`failed`](Self::failed) would open it.
     #[must_use]
     pub fn would_open(
         &self,

@@ -21,12 +21,12 @@ use serde::{Deserialize, Serialize};
 use self::latency::{Judgement, Latencies};
 use crate::engine::Moment;
 
-/// What is left of the number in force after a sign of overload, when every request failed of late:
-/// β of CUBIC.
+/// Factor for the number in force after a sign of overload, when every recent request failed: β of
+/// CUBIC.
 const DECREASE: f64 = 0.7;
 
-/// Requests that the share of failures is taken of: an overload is felt within a few rounds, and
-/// one bad document in ten hardly.
+/// Recent requests whose share of failures scales the decrease: few enough that an overload shows within
+/// a few rounds, and enough that one bad document in ten hardly does.
 const RECENT_LEN: usize = 20;
 
 /// Growth for each good window of latencies, in requests.
@@ -71,7 +71,7 @@ pub struct Concurrency {
     in_force: f64,
     /// Requests sent before this saw the load that has been answered to already.
     decreased_at: Option<Moment>,
-    /// Whether each of the last requests failed, the newest last.
+    /// The outcomes of the last requests, the newest last: true is a failure.
     recent: VecDeque<bool>,
     latencies: Latencies,
 }
@@ -130,13 +130,13 @@ impl Concurrency {
     pub fn answered(&mut self, sent: Moment, health: Health, now: Moment) {
         match health {
             Health::Silent => {}
-            // What its first failure took is given back.
+            // Gives back what its first failure took.
             Health::Borne => {
-                self.in_force = (self.in_force / self.left()).min(f64::from(self.limit));
+                self.in_force = (self.in_force / self.decrease_factor()).min(f64::from(self.limit));
             }
             Health::Overloaded => {
                 self.note(true);
-                self.decrease(self.left(), sent, now);
+                self.decrease(self.decrease_factor(), sent, now);
             }
             Health::Good(taken) => {
                 self.note(false);
@@ -165,8 +165,8 @@ impl Concurrency {
         self.recent.push_back(has_failed);
     }
 
-    /// What a failure leaves of the number in force, by the share of the requests that failed of late.
-    fn left(&self) -> f64 {
+    /// The factor for the number in force after a failure, by the share of recent requests that failed.
+    fn decrease_factor(&self) -> f64 {
         let failed = self.recent.iter().filter(|failed| **failed).count();
         let share = failed as f64 / self.recent.len().max(1) as f64;
         1.0 - (1.0 - DECREASE) * share

@@ -176,7 +176,7 @@ impl Pass {
         self.end(&subject, Scope::Item, failure);
     }
 
-    /// Whether the breaker would open if the call, about an item, had failed so.
+    /// Tells beforehand whether this failure of the call, about an item, would open the breaker.
     pub(in crate::worker) fn would_open(&self, item: i64, failure: &Failure) -> bool {
         let (circuits, subject) = (&self.circuits, self.subject(item));
         let (name, breakers) = (&circuits.provider, &circuits.breakers);

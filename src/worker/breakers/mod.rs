@@ -216,7 +216,7 @@ impl Breakers {
         self.judged(name, permit, subject, bearing, failure);
     }
 
-    /// Whether a breaker would open if the call had failed.
+    /// Tells beforehand whether a failure of the call would open a breaker.
     fn would_open(
         &self,
         name: &str,

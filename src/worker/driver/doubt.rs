@@ -1,4 +1,4 @@
-//! Who is to blame when items fail in a row: they, or the provider.
+//! The known-good document: tells items that fail in a row from a provider that is down.
 //!
 //! Before one more failure calls the provider down, a document that it served before is asked for
 //! again. If it is served, the provider is well, and the items fail by themselves.
@@ -34,7 +34,7 @@ pub(super) struct Failed {
     pub at: Moment,
 }
 
-/// Whose failure it is.
+/// The one at fault for a failure.
 #[derive(Debug)]
 pub(super) enum Blame {
     /// The item's own: neither the provider's breaker nor its figures hear of it.

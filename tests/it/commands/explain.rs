@@ -62,7 +62,7 @@ fn a_reset_years_ahead_is_told_as_what_it_is() {
              judged by the built-in rules
     rule     throttled_refusal (built in): 403 or 503 with a Retry-After, or with nothing remaining
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
     delay    1 s
              the reset is too far off to count: a first try soon, since most limits end soon
              longer holds follow while it says so again, up to 1 h
@@ -168,7 +168,7 @@ fn rules_of_ones_own_are_named_with_their_place_and_note() {
     for      an item
     rule     yours at config.toml:2:1: their soft limit
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
     delay    1 h
              your rule, 1 h, + 1 s margin, + up to 1 s by chance
     for      the listing and the session
@@ -234,7 +234,7 @@ fn words_of_limits_are_told_from_limits() {
         @r"
     rule     too_many_requests (built in): 429
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
 
     rule     server_trouble (built in): 408, 425 or 5xx
     cause    server (TEMPORARY)
@@ -250,11 +250,11 @@ fn words_of_limits_are_told_from_limits() {
 
     rule     problem_is_limit (built in): 4xx or 5xx with a problem document whose type is a limit of requests
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
 
     rule     says_too_many (built in): 403 or 503 whose body speaks of too many requests, or 401 of a limit for logins
     cause    rate_limit (TEMPORARY)
-    verdict  nothing is sent to the provider until the wait is over; it costs no attempt, but for an item that alone is refused so three times
+    verdict  nothing is sent to the provider until the wait is over; it costs no attempt until one item alone was throttled three times
     "
     );
 }

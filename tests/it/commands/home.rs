@@ -106,6 +106,15 @@ impl Home {
         home
     }
 
+    /// After `demo` has run through a storm, which leaves one message in quarantine.
+    pub(crate) fn after_a_storm() -> Self {
+        let home = Self::empty();
+        let dir = home.path("").display().to_string();
+        let ran = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
+        assert_eq!(ran.code, Some(3), "one message always fails: {ran:?}");
+        home
+    }
+
     pub(crate) fn empty() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), demo: None }
     }

@@ -66,10 +66,7 @@ fn the_shape_of_what_each_command_says_of_the_present_is_kept() {
 
 #[test]
 fn the_shape_of_what_each_command_says_of_the_past_is_kept() {
-    let home = Home::empty();
-    let dir = home.path("").display().to_string();
-    let ran = home.cynosure(&["demo", "--items", "40", "--faults", "storm", "--dir", &dir]);
-    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let home = Home::after_a_storm();
 
     for name in ["history", "failures", "verify"] {
         assert_kept(name, &keys(&documents(&home, &[name, "--json"])));
