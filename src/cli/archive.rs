@@ -9,31 +9,28 @@ use crate::engine::Failure;
 use crate::ledger::Reader;
 use crate::worker::claim;
 
-/// Returns the reason why a ledger may not use an archive, if there is one. Changes nothing.
+/// Returns the reason why a ledger may not use an archive, if there is one; without a ledger, the reason
+/// why none may be begun for it. Changes nothing.
 ///
 /// # Errors
 /// A ledger failure.
 pub(super) fn examine(
     archive: &Path,
     source: &str,
-    ledger: &Reader,
+    ledger: Option<&Reader>,
 ) -> Result<Option<Failure>, Failure> {
-    let claim = claim(ledger.identity()?);
+    let identity = ledger.map(|ledger| ledger.identity()).transpose()?;
+    let claim = claim(identity.unwrap_or_default());
     let marker = Marker::new(Arc::new(RealDisk), archive, source);
     Ok(marker.examine(&claim).err())
 }
 
-/// The same by where the ledger is; also the reason why there is no ledger for an archive that
-/// holds documents of the source. `None` also where the ledger cannot be read, which others tell.
+/// The same by where the ledger is. `None` also where the ledger cannot be read, which others tell.
 #[must_use]
 pub(super) fn mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
     let path = super::place::ledger_file(&super::place::source_dir(state_dir, source));
     let failure = match Reader::open(&path) {
-        Ok(Some(ledger)) => examine(archive, source, &ledger).ok()?,
-        Ok(None) => {
-            let marker = Marker::new(Arc::new(RealDisk), archive, source);
-            marker.examine(&claim(crate::ledger::Identity::default())).err()
-        }
+        Ok(ledger) => examine(archive, source, ledger.as_ref()).ok()?,
         Err(crate::ledger::OpenError::Damaged(failure)) => Some(failure),
         Err(_) => None,
     };

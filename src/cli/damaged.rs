@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use crate::archive::verify::{Finding, check};
-use crate::cli::archive::examine;
 use crate::cli::exit::Exit;
 use crate::cli::findings::Found;
 use crate::cli::print::{fail, show};
@@ -26,9 +25,6 @@ pub(super) fn requeue_damaged(
     outlook: &str,
     now: Moment,
 ) -> Result<Exit, Trouble> {
-    if let Some(failure) = examine(archive, source.name.as_str(), ledger)? {
-        return Err(failure.into());
-    }
     let (mut wanted, mut lost, mut after) = (0, 0, None);
     loop {
         let page = ledger.stored_files(after, PAGE_ROWS)?;

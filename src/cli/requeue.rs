@@ -3,6 +3,7 @@
 //! It only makes rows of the ledger due, in one transaction each, so that it works beside a
 //! running worker, which finds them at its next look.
 
+use crate::cli::archive::examine;
 use crate::cli::args::{Common, RequeueArgs};
 use crate::cli::damaged::requeue_damaged;
 use crate::cli::exit::Exit;
@@ -21,14 +22,18 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     let ground = ground(common)?;
     let sources = chosen(&ground, args.source.as_deref())?;
     let source = the_one(&sources)?;
+    let archive = &ground.loaded.settings.archive.dir;
     // Opening it for writing would make one where there is none.
-    if source.ledger()?.is_none() {
+    let ledger = source.ledger()?;
+    if let Some(failure) = examine(archive, source.name.as_str(), ledger.as_ref())? {
+        return Err(failure.into());
+    }
+    if ledger.is_none() {
         let why = format!("{} has never run: there is nothing to requeue", source.name);
         return Err(Trouble::new(Exit::Other, why));
     }
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
     if args.damaged {
-        let archive = &ground.loaded.settings.archive.dir;
         return requeue_damaged(source, archive, &mut ledger, &outlook(source), RealWorld.now());
     }
     let (due, missed) = make_due(&mut ledger, args, RealWorld.now())?;

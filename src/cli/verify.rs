@@ -71,6 +71,7 @@ impl Verifier<'_> {
     fn run(&self) -> Result<Exit, Trouble> {
         let name = &self.source.name;
         let Some(ledger) = self.source.ledger()? else {
+            self.find_mismatch(None)?;
             if !self.as_json {
                 show(format!("{name} has never run: there is nothing to verify"))?;
             }
@@ -78,6 +79,10 @@ impl Verifier<'_> {
         };
         let mut summary = Summary::default();
         self.check_ledger(&ledger, &mut summary)?;
+        if ledger.stored_items()? > 0 {
+            self.find_archive()?;
+        }
+        self.find_mismatch(Some(&ledger))?;
         let folders = self.check_documents(&ledger, &mut summary)?;
         self.find_strays(&ledger, &folders, &mut summary)?;
         summary.items = ledger.stored_items()?;
@@ -118,12 +123,6 @@ impl Verifier<'_> {
         loop {
             let page = ledger.stored_files(after, PAGE_ROWS)?;
             let Some(last) = page.last() else { return Ok(folders) };
-            if after.is_none() {
-                self.find_archive()?;
-                if let Some(failure) = examine(self.archive, self.source.name.as_str(), ledger)? {
-                    return Err(failure.into());
-                }
-            }
             after = Some(last.no);
             for stored in page {
                 let path = self.archive.join(&stored.folder).join(&stored.file);
@@ -160,6 +159,14 @@ impl Verifier<'_> {
                     archive.display()
                 ),
             )),
+        }
+    }
+
+    /// Fails where the archive is not the ledger's.
+    fn find_mismatch(&self, ledger: Option<&Reader>) -> Result<(), Trouble> {
+        match examine(self.archive, self.source.name.as_str(), ledger)? {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
         }
     }
 

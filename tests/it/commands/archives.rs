@@ -155,6 +155,26 @@ fn a_ledger_that_is_gone_is_not_begun_again() {
     assert_eq!(home.served_again(), 0);
 }
 
+/// FAULTS 51: neither without a ledger nor with the empty one that a refused run leaves is all well.
+#[test]
+fn verify_and_requeue_miss_a_ledger_that_is_gone() {
+    let home = extracted();
+    fs_err::remove_dir_all(home.path("state")).unwrap();
+    let assert_missed = || {
+        for args in [&["verify"][..], &["verify", "--json"], &["requeue"]] {
+            let ran = home.cynosure(args);
+            assert_eq!((ran.code, &*ran.out), (Some(74), ""), "{args:?}: {ran:?}");
+            let why = "holds documents of demo that its ledger does not know";
+            assert!(ran.err.contains(why), "{args:?}: {ran:?}");
+        }
+    };
+
+    assert_missed();
+    assert_waits_for_storage(&home, &home.cynosure(&["run", "--once"]));
+    assert!(home.path("state/demo/ledger.sqlite").exists());
+    assert_missed();
+}
+
 /// FAULTS 51 and 17: the ledger is damaged with the archive there.
 #[test]
 fn a_damaged_ledger_is_waited_for() {
