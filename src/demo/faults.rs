@@ -58,7 +58,7 @@ enum Closure {
     Announced(Duration),
     /// 429 that says nothing.
     Unannounced(Duration),
-    /// 503 and dropped connections in turn, until so many requests in a row were refused.
+    /// 503 and dropped connections in turn, until it is left alone.
     Outage,
 }
 
@@ -85,10 +85,17 @@ pub(super) struct Plan {
     ordered: u32,
 }
 
-/// Requests that an outage refuses while no other answer is under way: however they are spread, with the
-/// configuration that comes with the mailbox they open the breaker. Until three downloads have failed, and
-/// a known-good document too, six downloads may have used their two attempts, and the known-good one its own.
-const OUTAGE_REFUSALS: u32 = 14;
+/// Requests that an outage refuses at least, while no other answer is under way: until three downloads have
+/// failed, and a known-good document too, six downloads may have used their two attempts, and the known-good
+/// one its own.
+const OUTAGE_REFUSALS_MIN: u32 = 14;
+
+/// Requests that it refuses at most: a client may never leave it alone.
+const OUTAGE_REFUSALS_MAX: u32 = 40;
+
+/// An outage is over once it was left alone for so long, as an open breaker does for a second. Quick retries
+/// come sooner.
+const OUTAGE_LULL: Duration = Duration::from_millis(700);
 const UNAVAILABLE: Refusal = Refusal::Unavailable { retry_after: None };
 const LATE_MIN_MS: u64 = 100;
 const LATE_MAX_MS: u64 = 800;
@@ -190,9 +197,13 @@ impl Plan {
             self.closed = Some(Closed { by, until: now + by.length(), refused: 0 });
         }
         let closed = self.closed.as_mut()?;
-        if closed.until <= now && closed.by.refusals_min() <= closed.refused {
+        let is_due = closed.until <= now && closed.by.refusals_min() <= closed.refused;
+        if is_due || closed.by.refusals_max() <= closed.refused {
             self.closed = None;
             return None;
+        }
+        if closed.by == Closure::Outage {
+            closed.until = now + OUTAGE_LULL;
         }
         // A success that comes in between breaks a row of failures.
         closed.refused += u32::from(answers == 0 || closed.by != Closure::Outage);
@@ -242,14 +253,21 @@ impl Closure {
     fn length(self) -> Duration {
         match self {
             Self::Announced(length) | Self::Unannounced(length) => length,
-            Self::Outage => Duration::ZERO,
+            Self::Outage => OUTAGE_LULL,
         }
     }
 
     fn refusals_min(self) -> u32 {
         match self {
             Self::Announced(_) | Self::Unannounced(_) => 1,
-            Self::Outage => OUTAGE_REFUSALS,
+            Self::Outage => OUTAGE_REFUSALS_MIN,
+        }
+    }
+
+    fn refusals_max(self) -> u32 {
+        match self {
+            Self::Announced(_) | Self::Unannounced(_) => u32::MAX,
+            Self::Outage => OUTAGE_REFUSALS_MAX,
         }
     }
 }
@@ -321,7 +339,7 @@ mod tests {
             let seen = weather(Faults::Storm, messages);
             assert_eq!(seen.len(), 12, "{messages}: {seen:?}");
             assert_eq!((seen["expiry"], seen["html"], seen["vanish"]), (1, 2, 3));
-            assert!(OUTAGE_REFUSALS * 2 / 3 < seen["503"]);
+            assert!(OUTAGE_REFUSALS_MAX * 2 / 3 < seen["503"]);
         }
     }
 
@@ -355,18 +373,31 @@ mod tests {
         assert_eq!([after(0), after(1), after(2), after(3)], [Some(2), Some(1), None, None]);
     }
 
-    #[test]
-    fn an_outage_ends_by_its_refusals_whatever_the_time() {
-        let now = Instant::now();
-        let mut plan = Plan::new(Faults::Storm, 0, 100);
+    /// Requests refused in a row, one each so many milliseconds, while so many answers are under way.
+    fn refused(plan: &mut Plan, now: &mut Instant, millis: u64, answers: u32) -> u32 {
+        let refusals = std::iter::from_fn(|| {
+            *now += Duration::from_millis(millis);
+            plan.refuse(20, answers, *now)
+        });
+        u32::try_from(refusals.take(100).count()).unwrap()
+    }
 
-        let busy = (0..50).filter(|_| plan.refuse(20, 1, now).is_some()).count();
-        let refused = (0..50).filter(|_| plan.refuse(20, 0, now).is_some()).count();
+    #[test]
+    fn an_outage_ends_by_a_lull_after_enough_refusals() {
+        let (mut plan, mut now) = (Plan::new(Faults::Storm, 0, 100), Instant::now());
 
         assert_eq!(
-            (busy, refused),
-            (50, OUTAGE_REFUSALS as usize),
+            refused(&mut plan, &mut now, 1000, 1),
+            100,
             "what is under way may still succeed"
         );
+        assert_eq!(refused(&mut plan, &mut now, 1000, 0), OUTAGE_REFUSALS_MIN);
+    }
+
+    #[test]
+    fn an_outage_ends_for_a_client_that_never_leaves_it_alone() {
+        let (mut plan, mut now) = (Plan::new(Faults::Storm, 0, 100), Instant::now());
+
+        assert_eq!(refused(&mut plan, &mut now, 600, 0), OUTAGE_REFUSALS_MAX);
     }
 }
