@@ -17,7 +17,7 @@ test: setup lint docs ## runs every check and test, and counts the tests by kind
 	@tests/setup/run
 
 soak: ## simulates months of weather and crashes, a thousand cases of ten days; about an hour on two cores
-	CYNOSURE_CASES=1000 cargo test --release --test simulation weeks_of_weather
+	SIMULATION_CASES=1000 cargo test --release --test simulation weeks_of_weather
 
 # What can't be fetched is gone past: the tests that need it say so, and fail where none may be skipped.
 setup: ## fetches what the tests of kind real need, or says what is missing

@@ -38,7 +38,7 @@ const DAYS: u64 = 10;
 const CASES: u64 = 30;
 
 /// The variable that asks for more cases, as `make test` and `make soak` do.
-const CASES_VARIABLE: &str = "CYNOSURE_CASES";
+const CASES_VARIABLE: &str = "SIMULATION_CASES";
 
 #[expect(clippy::disallowed_methods, reason = "how long a run is comes from the outside")]
 fn case_count() -> u64 {
