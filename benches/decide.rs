@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cynosure::engine::quota::{
     Admission, HeaderNames, Outcome, Quota, QuotaPolicy, Reply, Signals, read,
 };
-use cynosure::engine::{Draw, Moment};
+use cynosure::engine::{RandomSample, Timestamp};
 
 /// Requests per measurement.
 const REQUESTS: u32 = 200_000;
@@ -20,7 +20,7 @@ const REQUESTS: u32 = 200_000;
 /// Measurements, of which the best counts: the others were disturbed.
 const ROUNDS: u32 = 5;
 
-const START: Moment = Moment(1_800_000_000_000);
+const START: Timestamp = Timestamp(1_800_000_000_000);
 
 /// What a server sends besides: most headers say nothing of a quota.
 const PLAIN: [(&str, &str); 8] = [
@@ -74,7 +74,7 @@ fn decide(signals: &Signals) {
         match quota.admit(1, now) {
             Admission::Go(ticket) => {
                 sent += 1;
-                black_box(quota.answered(ticket, &reply, now, Draw(sent)));
+                black_box(quota.answered(ticket, &reply, now, RandomSample(sent)));
             }
             Admission::Wait { until, .. } => now = until,
         }

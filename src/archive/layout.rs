@@ -16,7 +16,7 @@
 use chrono::{DateTime, Datelike, NaiveDateTime};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{DocumentId, ItemId, Moment};
+use crate::engine::{DocumentId, ItemId, Timestamp};
 
 /// The longest name of a file or folder, in bytes: what nearly every filesystem allows.
 const NAME_BYTES_MAX: usize = 255;
@@ -46,7 +46,7 @@ pub struct FolderName(String);
 impl FolderName {
     /// `YYYY-MM-DD_HHMMSS_username_domain` in UTC, with `_2` and so on from the second of that name.
     #[must_use]
-    pub fn of_session(started: Moment, account: &str, number: u32) -> Self {
+    pub fn of_session(started: Timestamp, account: &str, number: u32) -> Self {
         // A year of more than four digits does not happen before the clock is badly wrong.
         let time = DateTime::from_timestamp_millis(started.0)
             .filter(|time| (0..=9999).contains(&time.year()))
@@ -75,13 +75,13 @@ impl FolderName {
 
     /// Returns the start of the session, if this is a folder of `account`.
     #[must_use]
-    pub fn started(&self, account: &str) -> Option<Moment> {
+    pub fn started(&self, account: &str) -> Option<Timestamp> {
         let time = self.0.get(..TIME_BYTES)?;
         let rest = self.0[TIME_BYTES..].strip_prefix('_')?.strip_prefix(&*account_name(account))?;
         let number = rest.strip_prefix('_').map_or(rest, |number| number);
         let is_ours = rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
         let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
-        is_ours.then(|| Moment(time.and_utc().timestamp_millis()))
+        is_ours.then(|| Timestamp(time.and_utc().timestamp_millis()))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     /// 2026-03-07 09:05:03 UTC.
-    const STARTED: Moment = Moment(1_772_874_303_456);
+    const STARTED: Timestamp = Timestamp(1_772_874_303_456);
 
     #[test]
     fn a_session_folder_is_named_after_its_start_and_account() {
@@ -222,7 +222,7 @@ mod tests {
             FolderName::of_session(STARTED, "me@example.com", number).started(account)
         };
 
-        let whole_second = Some(Moment(1_772_874_303_000));
+        let whole_second = Some(Timestamp(1_772_874_303_000));
         assert_eq!(started(1, "me@example.com"), whole_second);
         assert_eq!(started(12, "me@example.com"), whole_second);
         assert_eq!(started(1, "me@example.co"), None);

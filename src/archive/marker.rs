@@ -389,7 +389,7 @@ mod tests {
         disk.remove_file(&marker.path()).unwrap();
 
         let missed = marker.verify(&owner).unwrap_err();
-        assert!(missed.detail.starts_with("/downloads is not the archive of work"), "{missed}");
+        assert!(missed.message.starts_with("/downloads is not the archive of work"), "{missed}");
     }
 
     #[test]
@@ -401,6 +401,6 @@ mod tests {
 
         let refused = marker.examine(&claim(Some("a"), true)).unwrap_err();
 
-        assert!(refused.detail.contains("its schema is 2"), "{refused}");
+        assert!(refused.message.contains("its schema is 2"), "{refused}");
     }
 }

@@ -31,7 +31,7 @@ pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Paper,
 use self::manifest::ManifestState;
 use self::staging::Staging;
 use crate::disk::{Disk, storage_failure};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 
 /// Folders of one account and one second that are told apart by a number.
 const FOLDER_NUMBER_MAX: u32 = 100;
@@ -58,7 +58,7 @@ impl Archive {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn create_folder(&self, started: Moment, account: &str) -> Result<FolderName, Failure> {
+    pub fn create_folder(&self, started: Timestamp, account: &str) -> Result<FolderName, Failure> {
         self.staging.expect_documents()?;
         for number in 1..=FOLDER_NUMBER_MAX {
             let name = FolderName::of_session(started, account, number);

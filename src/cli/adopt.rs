@@ -17,9 +17,9 @@ use crate::cli::sources::{Known, all, chosen, ground};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::disk::{Disk, Lock, RealDisk, ensure_folder, folder_of, put_aside, storage_failure};
-use crate::engine::{Failure, LedgerId, Moment};
+use crate::engine::{Failure, LedgerId, Timestamp};
 use crate::ledger::{AdoptedDocument, Adoption, Ledger, OpenError, Reader};
-use crate::words::{count, many, size};
+use crate::words::{count, format_bytes, many};
 use crate::worker::{RealWorld, new_ledger_id};
 
 /// The ending of the new ledger's name until it is whole.
@@ -31,7 +31,7 @@ const NAMED_MAX: usize = 20;
 /// A session's folder, and what of it is taken over.
 struct Folder {
     name: FolderName,
-    started: Moment,
+    started: Timestamp,
     contents: FolderContents,
 }
 
@@ -166,7 +166,7 @@ fn plan(folders: &[Folder]) -> String {
         vec![
             name.as_str().to_owned(),
             count(documents.len() as u64),
-            size(bytes),
+            format_bytes(bytes),
             count(in_manifest as u64),
             count(left_alone.len() as u64),
         ]

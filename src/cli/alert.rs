@@ -12,10 +12,10 @@ use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::cli::watching::post;
 use crate::engine::alert::Alert;
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 use crate::monitor::HealthFiles;
 use crate::notify::journal;
-use crate::words::{NOTHING, clock, span};
+use crate::words::{NOTHING, clock, format_duration};
 use crate::worker::{RealWorld, World};
 
 pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Trouble> {
@@ -76,12 +76,12 @@ fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn told(alert: &Alert, now: Moment) -> Vec<String> {
+fn told(alert: &Alert, now: Timestamp) -> Vec<String> {
     let state = match alert.ended_at {
         None => "there".to_owned(),
-        Some(ended) => format!("over after {}", span(ended.since(alert.raised_at))),
+        Some(ended) => format!("over after {}", format_duration(ended.since(alert.raised_at))),
     };
-    let mut sentence = printable(&alert.message);
+    let mut sentence = sanitize_line(&alert.message);
     if alert.worst > alert.severity {
         sentence.push_str(&format!("; it was {}", alert.worst.name()));
     }
@@ -92,7 +92,7 @@ fn told(alert: &Alert, now: Moment) -> Vec<String> {
     vec![
         clock(alert.raised_at, now),
         alert.severity.name().to_owned(),
-        if alert.about.is_empty() { NOTHING.to_owned() } else { printable(&alert.about) },
+        if alert.about.is_empty() { NOTHING.to_owned() } else { sanitize_line(&alert.about) },
         state,
         sentence,
     ]

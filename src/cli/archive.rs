@@ -34,5 +34,5 @@ pub(super) fn mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option
         Err(crate::ledger::OpenError::Damaged(failure)) => Some(failure),
         Err(_) => None,
     };
-    failure.map(|failure| failure.detail)
+    failure.map(|failure| failure.message)
 }

@@ -19,9 +19,9 @@ use crate::cli::watching::{look, post, powers, told, watcher};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::Check;
 use crate::engine::watch::Level;
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 use crate::monitor::{Gatherers, Judged, Look, Outcome, Powers, Record, Restarted, Seen};
-use crate::words::{NOTHING, clock, many, span};
+use crate::words::{NOTHING, clock, format_duration, many};
 use crate::worker::{RealWorld, World};
 
 /// Restarts that are shown: enough to see a loop.
@@ -80,7 +80,7 @@ fn alerted(
     ground: &Ground,
     look: &Look,
     seen: &Seen,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<Vec<String>, Trouble> {
     logging::start(common, &ground.environment, &Screen::new(Wanted::No));
     let post = post(ground);
@@ -108,7 +108,7 @@ struct Checked {
     restart: Option<String>,
     record: Record,
     told: Vec<String>,
-    now: Moment,
+    now: Timestamp,
 }
 
 impl Checked {
@@ -144,14 +144,17 @@ impl Checked {
             text.push_str(&line(restarted, now));
         }
         if let Some(at) = self.record.looked_at {
-            text.push_str(&format!("the monitor last looked {} ago\n", span(now.since(at))));
+            text.push_str(&format!(
+                "the monitor last looked {} ago\n",
+                format_duration(now.since(at))
+            ));
         }
         text.trim_end().to_owned()
     }
 }
 
 fn row(check: &Check) -> Vec<String> {
-    let mut sentence = printable(&check.message);
+    let mut sentence = sanitize_line(&check.message);
     match (&check.figure, &check.threshold) {
         (Some(figure), Some(threshold)) if check.level > Level::Healthy => {
             sentence.push_str(&format!(" ({figure}; amiss: {threshold})"));
@@ -160,22 +163,23 @@ fn row(check: &Check) -> Vec<String> {
         (None, _) => {}
     }
     sentence.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
-    let about = if check.about.is_empty() { NOTHING.to_owned() } else { printable(&check.about) };
+    let about =
+        if check.about.is_empty() { NOTHING.to_owned() } else { sanitize_line(&check.about) };
     vec![check.level.name().to_owned(), check.name.name().to_owned(), about, sentence]
 }
 
 fn provider(health: &ProviderHealth) -> Vec<String> {
     vec![
-        printable(&health.provider),
+        sanitize_line(&health.provider),
         health.band.name().to_owned(),
         format!("{:.2}", health.score),
-        health.p95_latency.map_or_else(|| NOTHING.to_owned(), span),
+        health.p95_latency.map_or_else(|| NOTHING.to_owned(), format_duration),
         health.status.clone(),
     ]
 }
 
-fn line(restarted: &Restarted, now: Moment) -> String {
-    let (at, why) = (clock(restarted.at, now), printable(&restarted.why));
+fn line(restarted: &Restarted, now: Timestamp) -> String {
+    let (at, why) = (clock(restarted.at, now), sanitize_line(&restarted.why));
     match restarted.outcome {
         Outcome::Accepted => format!("{at}: restarted, since {why}\n"),
         Outcome::Refused => format!("{at}: a restart was refused, wanted since {why}\n"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 use crate::worker::{RealWorld, World};
 
 /// Shared by all who judge by the clock.
@@ -16,7 +16,7 @@ pub(super) struct ClockWatch(Arc<Mutex<Last>>);
 #[derive(Debug)]
 struct Last {
     /// The wall clock when the uptime began.
-    origin: Moment,
+    origin: Timestamp,
     /// The uptime at which a break was noticed.
     broke_at: Option<Duration>,
 }
@@ -40,6 +40,6 @@ impl ClockWatch {
     }
 }
 
-fn origin() -> Moment {
+fn origin() -> Timestamp {
     RealWorld.now().before(RealWorld::uptime())
 }

@@ -3,7 +3,7 @@
 use crate::cli::exit::Exit;
 use crate::engine::{Cause, Machine, State, Status};
 use crate::ledger::Tally;
-use crate::words::{count, many, rate, size, span};
+use crate::words::{count, format_bytes, format_duration, many, rate};
 use crate::worker::{self, End, Ended, Refusal};
 
 /// How a source ended: the code it deserves, and the sentence.
@@ -78,10 +78,10 @@ pub(super) fn speed(end: &End) -> Option<String> {
     let session = machine.session.as_ref()?;
     let took = session.completed?.since(session.started);
     let per_second = tally.settled() as f64 / took.as_secs_f64();
-    let (documents, bytes) = (count(tally.documents), size(tally.bytes));
+    let (documents, bytes) = (count(tally.documents), format_bytes(tally.bytes));
     let time = match took.as_secs() {
         ..10 => format!("{:.1} s", took.as_secs_f64()),
-        10.. => span(took),
+        10.. => format_duration(took),
     };
     (tally.documents > 0 && !took.is_zero())
         .then(|| format!("{documents} documents, {bytes} in {time}, {}", rate(per_second)))

@@ -9,7 +9,7 @@ use crate::cli::print::{fail, show};
 use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::disk::RealDisk;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::ledger::{FileNo, Ledger};
 use crate::words::many;
 
@@ -23,7 +23,7 @@ pub(super) fn requeue_damaged(
     archive: &Path,
     ledger: &mut Ledger,
     outlook: &str,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<Exit, Trouble> {
     let (mut wanted, mut lost, mut after) = (0, 0, None);
     loop {

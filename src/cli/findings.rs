@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::archive::verify::Finding;
 use crate::config::SourceName;
-use crate::engine::{ItemId, printable};
+use crate::engine::{ItemId, sanitize_line};
 use crate::ledger::{Counted, Recount};
-use crate::words::{count, many, size};
+use crate::words::{count, format_bytes, many};
 
 /// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
 pub(super) const STRAYS_MAX: usize = 100;
@@ -64,7 +64,9 @@ impl Found {
         match self {
             Self::Damaged { finding, .. } => described(finding),
             Self::Stray { .. } => "not in the ledger".to_owned(),
-            Self::LedgerDamaged { what } => format!("the ledger is damaged: {}", printable(what)),
+            Self::LedgerDamaged { what } => {
+                format!("the ledger is damaged: {}", sanitize_line(what))
+            }
             Self::Miscounted(recount) => format!(
                 "the ledger says {}, and has {}",
                 counted(recount.recorded),
@@ -78,7 +80,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged { path, .. } | Self::Stray { path } => {
-                write!(f, "{}: {}", printable(&path.to_string_lossy()), self.what())
+                write!(f, "{}: {}", sanitize_line(&path.to_string_lossy()), self.what())
             }
             Self::LedgerDamaged { .. } | Self::Miscounted(_) => f.write_str(&self.what()),
         }
@@ -142,7 +144,7 @@ impl fmt::Display for Summary {
             "{} of {} verified, {}: ",
             many(self.documents, "document"),
             many(self.items, "item"),
-            size(self.bytes)
+            format_bytes(self.bytes)
         )?;
         let mut told = Vec::new();
         if self.damaged > 0 {

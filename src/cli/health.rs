@@ -13,7 +13,7 @@ use crate::cli::trouble::Trouble;
 use crate::cli::watching::{look, post};
 use crate::engine::alert::{Cause, Concern, Severity};
 use crate::engine::watch::{Finding, Level};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
 use crate::worker::{RealWorld, World};
 
@@ -25,7 +25,7 @@ const CRY_AGAIN: Duration = Duration::from_secs(3_600);
 pub(super) struct Health {
     gatherers: Arc<Gatherers>,
     postman: Postman,
-    last: Option<Moment>,
+    last: Option<Timestamp>,
     /// What was found of unit and sources at the last look.
     known: Vec<(String, Level, &'static str)>,
     muteness: Arc<Muteness>,
@@ -40,7 +40,7 @@ struct Muted {
     /// Nothing could be written down the last time.
     is_mute: bool,
     /// It stays when something can be: a disk that comes and goes is told of no oftener.
-    cried_at: Option<Moment>,
+    cried_at: Option<Timestamp>,
 }
 
 /// What is to be said of it.
@@ -70,7 +70,7 @@ impl Health {
     }
 
     /// When its time has come, and when something about unit or sources is new.
-    pub(super) fn is_due(&self, round: &Round, ground: &Ground, now: Moment) -> bool {
+    pub(super) fn is_due(&self, round: &Round, ground: &Ground, now: Timestamp) -> bool {
         let interval = ground.loaded.settings.restart.health_check_interval;
         let is_time = self.last.is_none_or(|last| now < last || now >= last.after(interval));
         is_time || self.known != known(round)
@@ -85,7 +85,7 @@ impl Health {
         ground: &Ground,
         round: &Round,
         clock_kept: Duration,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
         (self.last, self.known) = (Some(now), known(round));
         let (look, post) = (look(ground, clock_kept)?, post(ground));
@@ -117,7 +117,7 @@ impl Health {
 
 impl Muteness {
     /// Takes in whether something could be written down, and says what is to be said of it.
-    fn note(&self, is_written: bool, now: Moment) -> Say {
+    fn note(&self, is_written: bool, now: Timestamp) -> Say {
         // A look that panicked left it whole: it is two values that are set together.
         let mut muted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let was_mute = std::mem::replace(&mut muted.is_mute, !is_written);
@@ -125,7 +125,7 @@ impl Muteness {
             return if was_mute { Say::Over } else { Say::Nothing };
         }
         // A clock that was set back must not keep it from being told.
-        let is_recent = |cried: Moment| cried <= now && now.since(cried) < CRY_AGAIN;
+        let is_recent = |cried: Timestamp| cried <= now && now.since(cried) < CRY_AGAIN;
         if muted.cried_at.is_some_and(is_recent) {
             return Say::Still;
         }
@@ -135,7 +135,7 @@ impl Muteness {
 }
 
 /// Tells that nothing can be written down, on a thread of its own, since nobody is to wait for it.
-fn cry(post: Post, failure: &Failure, now: Moment) {
+fn cry(post: Post, failure: &Failure, now: Timestamp) {
     let concern = Concern {
         cause: Cause::new("monitor", "cannot_write"),
         about: post.state_dir.display().to_string(),
@@ -163,9 +163,9 @@ fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
-    fn later(seconds: u64) -> Moment {
+    fn later(seconds: u64) -> Timestamp {
         NOW.after(Duration::from_secs(seconds))
     }
 

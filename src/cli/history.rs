@@ -9,7 +9,7 @@ use crate::cli::sources::{chosen, ground};
 use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
-use crate::engine::{SessionId, printable};
+use crate::engine::{SessionId, sanitize_line};
 use crate::ledger::Transition;
 use crate::words::{stamp, utc};
 
@@ -64,13 +64,13 @@ fn rows(passed: &[(&SourceName, Transition)]) -> Vec<Vec<String>> {
     let mut named = std::collections::BTreeMap::new();
     let mut rows = Vec::with_capacity(passed.len());
     for (source, step) in passed {
-        let mut why = printable(&step.reason);
+        let mut why = sanitize_line(&step.reason);
         if let Some(session) = &step.session
             && named.insert(*source, session) != Some(session)
         {
             why = format!("{why} ({session})");
         }
-        let word = |state: &str| printable(&state.replace('_', " "));
+        let word = |state: &str| sanitize_line(&state.replace('_', " "));
         rows.push(vec![stamp(step.at), source.to_string(), word(&step.from), word(&step.to), why]);
     }
     rows

@@ -22,7 +22,7 @@ use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
 use crate::engine::watch::{Finding, Level};
-use crate::engine::{Moment, Time};
+use crate::engine::{ClockReading, Timestamp};
 use crate::monitor::{Act, Judged, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
 use crate::worker::{RealWorld, World};
@@ -68,7 +68,7 @@ async fn watch(
         ground = reread(&common, ground);
         metrics.follow(&ground);
         let time = RealWorld.time();
-        let now = time.at;
+        let now = time.wall;
         // Neither a look nor a restart waits for those who only want to see.
         drop(tokio::spawn(RealWorld.offload(serving.beside(&ground, now))));
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
@@ -97,9 +97,10 @@ async fn watch(
         }
         let next = time.after(wait);
         // Where the clock is set, what was waited for is looked for at once.
-        while next.left(RealWorld.time()).is_some() {
+        while next.remaining(RealWorld.time()).is_some() {
             let fed = feeding.map(|feeding| RealWorld.now().after(feeding));
-            let nap = Time { at: fed.map_or(next.at, |fed| fed.min(next.at)), ..next };
+            let nap =
+                ClockReading { wall: fed.map_or(next.wall, |fed| fed.min(next.wall)), ..next };
             tokio::select! {
                 () = RealWorld.sleep_until(nap) => notifier.tell(&[Word::Alive]),
                 // The configuration is read before each look.
@@ -160,7 +161,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn tell(&mut self, round: &Round, now: Moment) {
+    fn tell(&mut self, round: &Round, now: Timestamp) {
         let mut levels = BTreeMap::new();
         for finding in Judged::findings(&round.units) {
             let key = (finding.level, finding.what.name());
@@ -180,7 +181,7 @@ impl Seen {
         self.has_complained = round.unrecorded.is_some();
     }
 
-    fn tell_act(&mut self, unit: &str, act: &Act, now: Moment) {
+    fn tell_act(&mut self, unit: &str, act: &Act, now: Timestamp) {
         let Some(told) = told_of(act, now) else {
             self.acts.remove(unit);
             return;

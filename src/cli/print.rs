@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
-use crate::engine::is_disruptive;
+use crate::engine::is_unsafe_for_terminal;
 
 /// Prints a result, for a command that has nothing left to do when nobody reads it.
 ///
@@ -23,7 +23,7 @@ pub(super) fn escaped_json(value: &serde_json::Value) -> String {
     let mut text = String::new();
     // Outside of strings there is only ASCII, and nothing of it that disturbs.
     for c in value.to_string().chars() {
-        if is_disruptive(c) {
+        if is_unsafe_for_terminal(c) {
             let mut units = [0; 2];
             text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
@@ -66,7 +66,7 @@ mod laws {
 
             let escaped = escaped_json(&value);
 
-            prop_assert!(!escaped.chars().any(is_disruptive), "{escaped:?}");
+            prop_assert!(!escaped.chars().any(is_unsafe_for_terminal), "{escaped:?}");
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
-use crate::engine::{Moment, Status};
-use crate::words::{clock_and_wait, count, rate, remaining, span};
+use crate::engine::{Status, Timestamp};
+use crate::words::{clock_and_wait, count, format_duration, rate, remaining};
 use crate::worker::{RealWorld, View, World};
 
 /// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.
@@ -76,7 +76,7 @@ pub(super) enum Wanted {
 
 /// One source in one line.
 #[must_use]
-pub(super) fn line(name: &str, view: &View, now: Moment) -> String {
+pub(super) fn line(name: &str, view: &View, now: Timestamp) -> String {
     let status = view.status.name().replace('_', " ");
     let mut parts = match view.status {
         Status::Downloading => downloading(view),
@@ -104,7 +104,7 @@ fn downloading(view: &View) -> Vec<String> {
     }
     let left = view.total.saturating_sub(view.done);
     if let Some(left) = remaining(left, view.rate_per_second) {
-        parts.push(format!("{} left", span(left)));
+        parts.push(format!("{} left", format_duration(left)));
     }
     parts
 }
@@ -119,7 +119,7 @@ fn bar(done: u64, total: u64) -> String {
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     fn view(status: Status) -> View {
         View {
@@ -129,7 +129,7 @@ mod tests {
             waiting: 0,
             rate_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
-            until: Moment(NOW.0 + 240_000),
+            until: Timestamp(NOW.0 + 240_000),
         }
     }
 

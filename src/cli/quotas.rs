@@ -9,9 +9,9 @@ use crate::config::Settings;
 use crate::disk::SharedFile;
 use crate::endpoint::view;
 use crate::engine::quota::{Basis, Limit, Quota, QuotaMode, Standing};
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
-use crate::words::{NOTHING, clock_and_wait, many, span, utc};
+use crate::words::{NOTHING, clock_and_wait, format_duration, many, utc};
 
 const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 
@@ -19,11 +19,11 @@ const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 pub(super) struct Known {
     key: ScopeKey,
     standing: Standing,
-    now: Moment,
+    now: Timestamp,
 }
 
 /// Reads what the gates remember. What cannot be read says nothing: its worker complains of it.
-pub(super) fn quotas(ground: &Ground, now: Moment) -> Result<Vec<Known>, Trouble> {
+pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trouble> {
     let file = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
     let remembered = file.look(read_quotas)?.and_then(Result::ok).unwrap_or_default();
     let known = remembered.scopes.into_iter().map(|(key, memory)| Known {
@@ -34,7 +34,7 @@ pub(super) fn quotas(ground: &Ground, now: Moment) -> Result<Vec<Known>, Trouble
     Ok(known.filter(Known::is_worth_telling).collect())
 }
 
-fn standing(settings: &Settings, memory: &ScopeMemory, now: Moment) -> Standing {
+fn standing(settings: &Settings, memory: &ScopeMemory, now: Timestamp) -> Standing {
     let policy = settings.quota_policy(&memory.provider);
     Quota::recall(policy, &memory.quota, now).standing(now)
 }
@@ -55,7 +55,7 @@ impl Known {
     fn row(&self) -> Vec<String> {
         let rate = self.standing.rate.map_or_else(|| NOTHING.to_owned(), |rate| rate.to_string());
         vec![
-            printable(&self.key.to_string()),
+            sanitize_line(&self.key.to_string()),
             rate,
             self.source_of_rate(),
             self.left().map_or_else(|| NOTHING.to_owned(), |left| left.to_string()),
@@ -98,7 +98,7 @@ impl Known {
 
     pub(super) fn to_view(&self) -> view::Quota {
         view::Quota {
-            scope: printable(&self.key.to_string()),
+            scope: sanitize_line(&self.key.to_string()),
             rate_per_second: self.standing.rate.map(|rate| rate.get()),
             basis: self.source_of_rate(),
             remaining: self.left(),
@@ -147,10 +147,10 @@ impl Known {
 
 /// `600 in 1 min`, as far as the server tells.
 fn policy_of(limit: &Limit) -> String {
-    let unit = limit.unit.as_deref().map(|unit| format!(" {}", printable(unit)));
+    let unit = limit.unit.as_deref().map(|unit| format!(" {}", sanitize_line(unit)));
     let unit = unit.unwrap_or_default();
     match (limit.quota, limit.window) {
-        (Some(quota), Some(window)) => format!("{quota}{unit} in {}", span(window)),
+        (Some(quota), Some(window)) => format!("{quota}{unit} in {}", format_duration(window)),
         (Some(quota), None) => format!("{quota}{unit}"),
         (None, _) => limit.family.to_string(),
     }

@@ -17,7 +17,7 @@ use tracing::error;
 
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{Heard, Recorder};
-use crate::words::{count, size};
+use crate::words::{count, format_bytes};
 use crate::worker::{RealWorld, World};
 
 /// Lines that wait to be written, in bytes: some twenty thousand answers, for a disk that is busy.
@@ -87,7 +87,7 @@ impl Recording {
         Recorder::new(move |Heard { status, took, headers }| {
             let now = RealWorld.time();
             // By the clock as it was: one that is set must neither stretch nor fold the trace.
-            let at = began.booted.after(now.at.since(now.booted));
+            let at = began.booted_at.after(now.wall.since(now.booted_at));
             desk.put(&Trace::line(at, status, took, headers));
         })
     }
@@ -143,7 +143,10 @@ impl Desk {
             drop(waiting);
             let longer = length + text.len() as u64;
             if longer > TRACE_BYTES_MAX {
-                return Err(format!("`simulate` reads no more than {}", size(TRACE_BYTES_MAX)));
+                return Err(format!(
+                    "`simulate` reads no more than {}",
+                    format_bytes(TRACE_BYTES_MAX)
+                ));
             }
             if let Err(error) = file.write_all(text.as_bytes()) {
                 // A line that broke off would be in the way of what is appended later.

@@ -13,7 +13,7 @@ use crate::cli::since;
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
-use crate::engine::{ItemId, Moment, printable};
+use crate::engine::{ItemId, Timestamp, sanitize_line};
 use crate::ledger::{FailureFilter, Ledger, Requeue};
 use crate::words::many;
 use crate::worker::{RealWorld, World};
@@ -43,7 +43,7 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     }
     let exit = if due > 0 && missed.is_empty() { Exit::Done } else { Exit::Other };
     for item in &missed {
-        let item = printable(item);
+        let item = sanitize_line(item);
         fail(exit, format!("no item {item} of {} is quarantined or gone", source.name));
     }
     if due == 0 {
@@ -71,7 +71,7 @@ fn the_one(sources: &[Known]) -> Result<&Known, Trouble> {
 fn make_due<'a>(
     ledger: &mut Ledger,
     args: &'a RequeueArgs,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<(u64, Vec<&'a str>), Trouble> {
     let mut due = 0;
     let mut missed = Vec::new();

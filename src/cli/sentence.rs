@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::engine::{Moment, Status};
-use crate::words::{clock, count, many, rate, remaining, span};
+use crate::engine::{Status, Timestamp};
+use crate::words::{clock, count, format_duration, many, rate, remaining};
 use crate::worker::View;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -11,7 +11,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// One source tells its own story; several are summed up.
 #[must_use]
-pub(super) fn sentence(views: &[View], now: Moment) -> String {
+pub(super) fn sentence(views: &[View], now: Timestamp) -> String {
     match views {
         [] => "no source is at work".to_owned(),
         [view] => one(view, now),
@@ -19,7 +19,7 @@ pub(super) fn sentence(views: &[View], now: Moment) -> String {
     }
 }
 
-fn one(view: &View, now: Moment) -> String {
+fn one(view: &View, now: Timestamp) -> String {
     let until = time(view.until, now);
     let mut text = match view.status {
         Status::Idle if view.until <= now => "looking for something new".to_owned(),
@@ -46,13 +46,13 @@ fn downloading(view: &View) -> String {
     }
     let left = view.total.saturating_sub(view.done);
     if let Some(left) = remaining(left, view.rate_per_second) {
-        text.push_str(&format!(", about {} left", span(roughly(left))));
+        text.push_str(&format!(", about {} left", format_duration(roughly(left))));
     }
     text
 }
 
 /// How many sources are in each state, and for how long at least, or how far.
-fn groups(views: &[View], now: Moment) -> String {
+fn groups(views: &[View], now: Timestamp) -> String {
     let mut parts = Vec::new();
     for status in Status::ALL {
         let group: Vec<&View> = views.iter().filter(|view| view.status == status).collect();
@@ -74,7 +74,7 @@ fn groups(views: &[View], now: Moment) -> String {
 }
 
 /// The time of day, to the second only where it is that near.
-fn time(at: Moment, now: Moment) -> String {
+fn time(at: Timestamp, now: Timestamp) -> String {
     let mut clock = clock(at, now);
     if at.since(now) >= MINUTE && clock.matches(':').count() == 2 {
         clock.truncate(clock.len() - ":00".len());
@@ -102,7 +102,7 @@ fn number(length: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     fn view(status: Status) -> View {
         View {
@@ -112,14 +112,14 @@ mod tests {
             waiting: 0,
             rate_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
-            until: Moment(NOW.0 + 300_000),
+            until: Timestamp(NOW.0 + 300_000),
         }
     }
 
     /// In every place of the world alike.
     fn told(views: &[View]) -> String {
         let text = sentence(views, NOW);
-        let at = time(Moment(NOW.0 + 300_000), NOW);
+        let at = time(Timestamp(NOW.0 + 300_000), NOW);
         text.replace(&at, "TIME")
     }
 

@@ -9,7 +9,7 @@ use crate::cli::board::Board;
 use crate::cli::place::Ground;
 use crate::config::{self, CredentialRef, Environment};
 use crate::endpoint::{Listening, Offer, Server, Token};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// What is served, if anything is.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Serving {
     /// writes down the figures of the day for whoever looks at their lines. That blocks, for half a minute
     /// where a token is given by a command, and does nothing while the one before is still at it. What
     /// does not work is complained of once, and tried again the next time.
-    pub(super) fn beside(&self, ground: &Ground, now: Moment) -> impl FnOnce() + Send + 'static {
+    pub(super) fn beside(&self, ground: &Ground, now: Timestamp) -> impl FnOnce() + Send + 'static {
         self.board.follow(ground);
         let (board, served) = (Arc::clone(&self.board), Arc::clone(&self.served));
         let beside = Arc::clone(&self.beside);
@@ -95,7 +95,7 @@ impl Serving {
 }
 
 impl Beside {
-    fn note_day(&mut self, board: &Board, now: Moment) {
+    fn note_day(&mut self, board: &Board, now: Timestamp) {
         let noted = board.note_day(now);
         if let Err(trouble) = &noted
             && !self.has_told_of_gap

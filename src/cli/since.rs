@@ -4,14 +4,14 @@ use chrono::{DateTime, Local, NaiveDate, NaiveTime, TimeZone};
 
 use crate::cli::trouble::Trouble;
 use crate::config::parse_duration;
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 
 /// Reads `2h`, `2026-11-22` (its beginning here) or `2026-11-22T06:00:00Z`.
 ///
 /// # Errors
 /// For anything else, and for what lies ahead.
-pub(super) fn read(text: &str, now: Moment) -> Result<Moment, Trouble> {
-    let written = printable(text);
+pub(super) fn read(text: &str, now: Timestamp) -> Result<Timestamp, Trouble> {
+    let written = sanitize_line(text);
     let since = parse(text, now).ok_or_else(|| {
         Trouble::Usage(format!(
             "--since '{written}' is no time: write '2h' for two hours ago, '2026-11-22' or '2026-11-22T06:00:00Z'"
@@ -23,12 +23,12 @@ pub(super) fn read(text: &str, now: Moment) -> Result<Moment, Trouble> {
     Ok(since)
 }
 
-fn parse(text: &str, now: Moment) -> Option<Moment> {
+fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Some(ago) = parse_duration(text) {
-        return Some(Moment(now.0.saturating_sub(i64::try_from(ago.as_millis()).ok()?)));
+        return Some(Timestamp(now.0.saturating_sub(i64::try_from(ago.as_millis()).ok()?)));
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(Moment(time.timestamp_millis()));
+        return Some(Timestamp(time.timestamp_millis()));
     }
     let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
     // Where the clocks skip midnight, the day begins with the hour after it.
@@ -36,7 +36,7 @@ fn parse(text: &str, now: Moment) -> Option<Moment> {
     let begin = hours
         .map(|hour| day.and_time(hour))
         .find_map(|begin| Local.from_local_datetime(&begin).earliest())?;
-    Some(Moment(begin.timestamp_millis()))
+    Some(Timestamp(begin.timestamp_millis()))
 }
 
 #[cfg(test)]
@@ -44,12 +44,12 @@ mod tests {
     use super::*;
 
     /// 2026-03-07T09:05:03.456Z.
-    const NOW: Moment = Moment(1_772_874_303_456);
+    const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
     #[test]
     fn a_moment_is_named_by_how_long_ago_by_time_or_by_date() {
-        assert_eq!(parse("2h", NOW), Some(Moment(NOW.0 - 7_200_000)));
-        assert_eq!(parse("2026-03-07T09:00:00Z", NOW), Some(Moment(1_772_874_000_000)));
+        assert_eq!(parse("2h", NOW), Some(Timestamp(NOW.0 - 7_200_000)));
+        assert_eq!(parse("2026-03-07T09:00:00Z", NOW), Some(Timestamp(1_772_874_000_000)));
         let day = parse("2026-03-06", NOW).unwrap();
         let begin = Local.timestamp_millis_opt(day.0).single().unwrap();
         assert_eq!(begin.format("%Y-%m-%d %H:%M").to_string(), "2026-03-06 00:00");

@@ -6,7 +6,7 @@ use crate::cli::place::{ledger_file, state_file};
 use crate::cli::sources::Known;
 use crate::config::{Auth, Kind};
 use crate::disk::{RealDisk, is_alive};
-use crate::engine::{Moment, Status};
+use crate::engine::{Status, Timestamp};
 use crate::state::{ExecutionState, Found, SCHEMA, examine, worker_pid};
 
 /// One source at one moment. Looking changes nothing.
@@ -55,7 +55,7 @@ pub(super) fn look(source: &Known) -> Standing<'_> {
             "a newer cynosure wrote its state file (schema {schema}, this one knows {SCHEMA}); \
              use that version"
         )),
-        Err(failure) => Seen::Untold(failure.detail),
+        Err(failure) => Seen::Untold(failure.message),
     };
     Standing { source, seen }
 }
@@ -94,7 +94,7 @@ impl Standing<'_> {
 
     fn blank(&self) -> Value {
         let settings = self.source.settings.as_ref();
-        let never = Moment(0);
+        let never = Timestamp(0);
         let mut value = json!(ExecutionState {
             schema: SCHEMA,
             source: self.source.name.to_string(),

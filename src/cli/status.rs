@@ -17,9 +17,9 @@ use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::config::{CredentialRef, Mistakes};
-use crate::engine::{Cause, Moment, RestartCause, Status, printable};
+use crate::engine::{Cause, RestartCause, Status, Timestamp, sanitize_line};
 use crate::state::ExecutionState;
-use crate::words::{NOTHING, clock, clock_and_wait, count, rate, remaining, span};
+use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, rate, remaining};
 use crate::worker::{RealWorld, World};
 
 /// How often it is shown anew: on a terminal, and where every showing is kept.
@@ -105,7 +105,7 @@ fn as_json(ground: &Ground) -> Result<Value, Trouble> {
     Ok(json!({ "sources": states, "quotas": quotas, "mistakes": mistakes }))
 }
 
-fn as_table(ground: &Ground, now: Moment) -> Result<String, Trouble> {
+fn as_table(ground: &Ground, now: Timestamp) -> Result<String, Trouble> {
     let sources = all(ground)?;
     if sources.is_empty() {
         return Ok(format!(
@@ -133,12 +133,12 @@ pub(super) struct Told {
     pub(super) why: String,
 }
 
-fn row(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Vec<String> {
+fn row(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) -> Vec<String> {
     let Told { state, done, rate, until, why } = told(standing, circuits, now);
     vec![standing.source.name.to_string(), state, done, rate, until, why]
 }
 
-pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> Told {
+pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) -> Told {
     let nothing = || NOTHING.to_owned();
     let name = standing.source.name.to_string();
     match &standing.seen {
@@ -148,7 +148,7 @@ pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Moment) -> 
             Told { state: "never run".to_owned(), why, ..Told::nothing() }
         }
         Seen::Untold(why) => {
-            let why = with_circuits(printable(why), standing, circuits);
+            let why = with_circuits(sanitize_line(why), standing, circuits);
             let why = with_remarks(why, standing);
             Told { state: "unknown".to_owned(), why, ..Told::nothing() }
         }
@@ -197,14 +197,18 @@ fn done(state: &ExecutionState) -> String {
     }
 }
 
-fn until(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Moment) -> String {
+fn until(
+    standing: &Standing<'_>,
+    state: &ExecutionState,
+    worker: Worker,
+    now: Timestamp,
+) -> String {
     let is_running = worker == Worker::Running;
     let left = state.total_threads.saturating_sub(settled(state));
     let wait = state.until.map(|until| clock_and_wait(until, now));
     let text = match state.status {
-        Status::Downloading if is_running => {
-            remaining(left, state.rate_per_second).map(|left| format!("about {}", span(left)))
-        }
+        Status::Downloading if is_running => remaining(left, state.rate_per_second)
+            .map(|left| format!("about {}", format_duration(left))),
         Status::Collecting | Status::Downloading => None,
         Status::Idle if !is_running => None,
         Status::Completed => state.completion_time.map(|at| format!("since {}", clock(at, now))),
@@ -219,7 +223,7 @@ fn until(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: M
     text.unwrap_or_else(|| NOTHING.to_owned())
 }
 
-fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Moment) -> String {
+fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Timestamp) -> String {
     let mut parts = Vec::new();
     match state.status {
         Status::Collecting | Status::Downloading => match worker {
@@ -243,9 +247,9 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
                 parts.push("the next run looks for something new".to_owned());
             }
         },
-        Status::Error | Status::RateLimited => parts.push(printable(&state.reason)),
+        Status::Error | Status::RateLimited => parts.push(sanitize_line(&state.reason)),
         Status::AuthFailed => {
-            parts.push(printable(&state.reason));
+            parts.push(sanitize_line(&state.reason));
             let cause = state.last_error.as_ref().map(|error| error.cause.as_str());
             // That sentence has its own remedy.
             if cause != Some(Cause::AccountChanged.name()) {
@@ -264,7 +268,7 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Mom
 }
 
 /// That it was started anew, as long as nothing has moved since.
-fn restarted(state: &ExecutionState, now: Moment) -> Option<String> {
+fn restarted(state: &ExecutionState, now: Timestamp) -> Option<String> {
     let restart =
         state.last_restart.as_ref().filter(|restart| restart.at >= state.last_progress)?;
     let why = match RestartCause::from_name(&restart.cause)? {

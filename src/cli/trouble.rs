@@ -72,7 +72,7 @@ pub(super) fn told(outcome: Result<Exit, Trouble>) -> Exit {
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self::new(Exit::Storage, failure.detail)
+        Self::new(Exit::Storage, failure.message)
     }
 }
 

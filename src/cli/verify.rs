@@ -21,7 +21,7 @@ use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::trouble::{Trouble, told};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
 use crate::ledger::{Reader, Recount};
-use crate::words::{many, size};
+use crate::words::{format_bytes, many};
 
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;
@@ -138,7 +138,7 @@ impl Verifier<'_> {
                     "{}: {} verified, {}",
                     self.source.name,
                     many(summary.documents, "document"),
-                    size(summary.bytes)
+                    format_bytes(summary.bytes)
                 ));
             }
         }

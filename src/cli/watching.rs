@@ -11,7 +11,7 @@ use crate::config::{Health, Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::health::Bounds;
 use crate::engine::watch::Limits;
-use crate::engine::{Looping, Moment};
+use crate::engine::{CrashLoop, Timestamp};
 use crate::monitor::{
     Act, Judged, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name,
 };
@@ -135,14 +135,14 @@ pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
 
 /// What was done about the findings, in a sentence for each unit; `None` where nothing was called for.
 #[must_use]
-pub(super) fn told(units: &[Judged], now: Moment) -> Option<String> {
+pub(super) fn told(units: &[Judged], now: Timestamp) -> Option<String> {
     let told: Vec<String> = units.iter().filter_map(|judged| told_of(&judged.act, now)).collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// What was done about one unit.
 #[must_use]
-pub(super) fn told_of(act: &Act, now: Moment) -> Option<String> {
+pub(super) fn told_of(act: &Act, now: Timestamp) -> Option<String> {
     Some(match act {
         Act::None => return None,
         Act::Withheld => "a restart would help, and is switched off".to_owned(),
@@ -152,10 +152,12 @@ pub(super) fn told_of(act: &Act, now: Moment) -> Option<String> {
             )
         }
         Act::Asked { grant, why } => {
-            let count = match grant.looping {
-                Looping::No => format!("restart {} in a row", grant.in_a_row),
-                Looping::Begins | Looping::Still => {
-                    format!("restart {} in a row: a crash loop", grant.in_a_row)
+            let count = match grant.crash_loop {
+                CrashLoop::NotDetected => {
+                    format!("restart {} in a row", grant.consecutive_restarts)
+                }
+                CrashLoop::Detected | CrashLoop::Ongoing => {
+                    format!("restart {} in a row: a crash loop", grant.consecutive_restarts)
                 }
             };
             format!("asked systemd for a restart ({count}), since {why}")

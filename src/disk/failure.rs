@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn each_trouble_says_what_where_and_what_to_do() {
         let sentences: Vec<_> = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::IO]
-            .map(|errno| storage_failure("write", Path::new("/mail/x"), &errno.into()).detail)
+            .map(|errno| storage_failure("write", Path::new("/mail/x"), &errno.into()).message)
             .into();
 
         insta::assert_snapshot!(sentences.join("\n"), @r"

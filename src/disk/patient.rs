@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::disk::{Fault, Lasting, MemoryDisk};
-    use crate::engine::Draw;
+    use crate::engine::RandomSample;
     use crate::retry::{Pauses, Shape};
 
     const PATH: &str = "/file";
@@ -105,8 +105,8 @@ mod tests {
     struct NoPauses;
 
     impl Pauses for NoPauses {
-        fn draw(&self) -> Draw {
-            Draw(0)
+        fn draw(&self) -> RandomSample {
+            RandomSample(0)
         }
 
         fn pass(&self, _delay: Duration) -> BoxFuture<'static, ()> {

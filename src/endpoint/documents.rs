@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::endpoint::view::{Alert, Snapshot, Trend};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::degradation::{Band, SLOT};
-use crate::engine::trend::Series;
+use crate::engine::time_series::TimeSeries;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -111,7 +111,7 @@ pub(super) fn trends(snapshot: &Snapshot) -> Value {
     })
 }
 
-fn one(trend: &Trend, now: Moment) -> Value {
-    let series = |series: &Series| json!({ "step_seconds": series.step().as_secs(), "values": series.until(now) });
+fn one(trend: &Trend, now: Timestamp) -> Value {
+    let series = |series: &TimeSeries| json!({ "step_seconds": series.step().as_secs(), "values": series.samples_until(now) });
     json!({ "recent": series(&trend.recent), "day": series(&trend.day) })
 }

@@ -5,23 +5,23 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::health::Check;
-use crate::engine::trend::Series;
+use crate::engine::time_series::TimeSeries;
 use crate::engine::watch::Level;
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    pub at: Moment,
+    pub at: Timestamp,
     /// The worst of what was found when it was last looked.
     pub level: Level,
     /// The same in one sentence.
     pub sentence: String,
     /// When it was last looked; `None` before the first time.
-    pub looked_at: Option<Moment>,
+    pub looked_at: Option<Timestamp>,
     pub checks: Vec<Check>,
     pub sources: Vec<Source>,
     pub providers: Vec<Provider>,
@@ -53,9 +53,9 @@ pub struct Source {
     pub sentence: String,
     /// When the present state ends or is looked into, for a person.
     pub deadline: Option<String>,
-    pub until: Option<Moment>,
-    pub state_since: Option<Moment>,
-    pub last_progress: Option<Moment>,
+    pub until: Option<Timestamp>,
+    pub state_since: Option<Timestamp>,
+    pub last_progress: Option<Timestamp>,
     pub session: Option<String>,
     /// How many are listed; it grows while the list is not complete.
     pub total: u64,
@@ -78,7 +78,7 @@ pub struct Source {
 pub struct LastError {
     pub cause: String,
     pub message: String,
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 /// One provider: its health, and what its breaker says.
@@ -103,7 +103,7 @@ pub struct Quota {
     pub remaining: Option<f64>,
     /// Whether the gate is open, for a person.
     pub gate: String,
-    pub held_until: Option<Moment>,
+    pub held_until: Option<Timestamp>,
 }
 
 /// Something that needed a person, or still does.
@@ -118,9 +118,9 @@ pub struct Alert {
     /// Two stable words, as in `system.disk_full`.
     pub cause: String,
     pub message: String,
-    pub raised_at: Moment,
+    pub raised_at: Timestamp,
     /// When it was over; null while it lasts.
-    pub ended_at: Option<Moment>,
+    pub ended_at: Option<Timestamp>,
     /// How often it began, within an hour of being told each time.
     pub times: u32,
     /// What to do.
@@ -141,14 +141,14 @@ pub struct Trends {
 /// One figure, seen from near and from afar.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trend {
-    pub recent: Series,
-    pub day: Series,
+    pub recent: TimeSeries,
+    pub day: TimeSeries,
 }
 
 /// A change of state of a source.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Passed {
-    pub at: Moment,
+    pub at: Timestamp,
     pub from: String,
     pub to: String,
     pub reason: String,
@@ -162,10 +162,10 @@ pub struct Failed {
     /// `waiting`, `quarantined` or `gone`.
     pub state: String,
     pub attempts: u32,
-    pub next_at: Option<Moment>,
+    pub next_at: Option<Timestamp>,
     pub cause: Option<String>,
     pub message: String,
-    pub failed_at: Option<Moment>,
+    pub failed_at: Option<Timestamp>,
     /// The status of the server's last reply.
     pub reply_status: Option<u16>,
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::engine::{Cause, Draw};
+use crate::engine::{Cause, RandomSample};
 
 /// Added to what a server tells: clocks differ, and late is better than early.
-pub const TOLD_MARGIN: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER_MARGIN: Duration = Duration::from_secs(1);
 
 /// The spread over which those told the same come back, so that they do not come together.
-pub const TOLD_SPREAD: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER_JITTER: Duration = Duration::from_secs(1);
 
 /// Growing delays, each cause with its own base.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,24 +41,24 @@ impl Backoff {
         cause: Cause,
         attempt: u32,
         told: Option<Duration>,
-        draw: Draw,
+        draw: RandomSample,
     ) -> Duration {
-        let base = self.base(cause).as_secs_f64();
+        let base = self.base_delay(cause).as_secs_f64();
         let doublings = attempt.saturating_sub(1).min(self.max_doublings);
         let cap = self.max_delay.as_secs_f64();
         let grown = (base * self.multiplier.powf(f64::from(doublings))).min(cap);
-        let jitter = base * self.jitter * (2.0 * draw.share() - 1.0);
+        let jitter = base * self.jitter * (2.0 * draw.fraction() - 1.0);
         let own = Duration::from_secs_f64((grown + jitter).clamp(0.0, cap));
 
         match told {
-            Some(told) => own.max(obeyed(told, draw)),
+            Some(told) => own.max(retry_after_with_margin(told, draw)),
             None => own,
         }
     }
 
     /// Returns the first delay after a failure of this cause, before jitter.
     #[must_use]
-    pub fn base(&self, cause: Cause) -> Duration {
+    pub fn base_delay(&self, cause: Cause) -> Duration {
         match cause {
             Cause::RateLimit => self.rate_limit,
             Cause::Server
@@ -84,8 +84,9 @@ impl Backoff {
 
 /// Returns a server's word with the margin that keeps us from being early.
 #[must_use]
-pub(super) fn obeyed(told: Duration, draw: Draw) -> Duration {
-    told.saturating_add(TOLD_MARGIN).saturating_add(TOLD_SPREAD.mul_f64(draw.share()))
+pub(super) fn retry_after_with_margin(told: Duration, draw: RandomSample) -> Duration {
+    told.saturating_add(RETRY_AFTER_MARGIN)
+        .saturating_add(RETRY_AFTER_JITTER.mul_f64(draw.fraction()))
 }
 
 #[cfg(test)]
@@ -106,26 +107,26 @@ pub(crate) const DEFAULTS: Backoff = Backoff {
 mod tests {
     use super::*;
 
-    const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+    const MEDIAN_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
     #[test]
     fn delays_double_up_to_the_cap() {
         let delays: Vec<_> = (1..=8)
-            .map(|attempt| DEFAULTS.delay(Cause::Server, attempt, None, MIDDLE).as_secs())
+            .map(|attempt| DEFAULTS.delay(Cause::Server, attempt, None, MEDIAN_SAMPLE).as_secs())
             .collect();
 
         assert_eq!(delays, [60, 120, 240, 480, 960, 1920, 1920, 1920]);
     }
 
     #[test]
-    fn jitter_is_a_share_of_the_base_both_ways() {
-        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, Draw(0)).as_secs(), 222);
-        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, Draw(u32::MAX)).as_secs(), 258);
+    fn jitter_is_a_fraction_of_the_base_both_ways() {
+        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, RandomSample(0)).as_secs(), 222);
+        assert_eq!(DEFAULTS.delay(Cause::Server, 3, None, RandomSample(u32::MAX)).as_secs(), 258);
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use super::*;
     use proptest::prelude::*;
 
@@ -149,18 +150,18 @@ mod laws {
 
     proptest! {
         #[test]
-        fn a_delay_is_never_below_the_servers_word(
+        fn a_delay_is_never_below_retry_after(
             backoff in backoff(), cause in cause(), attempt: u32, told in 0..u64::MAX, draw: u32
         ) {
             let told = Duration::from_millis(told);
-            prop_assert!(backoff.delay(cause, attempt, Some(told), Draw(draw)) >= told);
+            prop_assert!(backoff.delay(cause, attempt, Some(told), RandomSample(draw)) >= told);
         }
 
         #[test]
-        fn a_delay_of_our_own_is_never_above_the_cap(
+        fn a_computed_delay_is_never_above_the_cap(
             backoff in backoff(), cause in cause(), attempt: u32, draw: u32
         ) {
-            prop_assert!(backoff.delay(cause, attempt, None, Draw(draw)) <= backoff.max_delay);
+            prop_assert!(backoff.delay(cause, attempt, None, RandomSample(draw)) <= backoff.max_delay);
         }
 
         #[test]
@@ -168,8 +169,8 @@ mod laws {
             backoff in backoff(), cause in cause(), attempt in 1..u32::MAX, draw: u32
         ) {
             let (now, then) = (
-                backoff.delay(cause, attempt, None, Draw(draw)),
-                backoff.delay(cause, attempt + 1, None, Draw(draw)),
+                backoff.delay(cause, attempt, None, RandomSample(draw)),
+                backoff.delay(cause, attempt + 1, None, RandomSample(draw)),
             );
             prop_assert!(then >= now);
         }
@@ -179,6 +180,9 @@ mod laws {
     fn the_attempt_number_two_to_the_31_does_not_overflow() {
         let backoff = Backoff { max_doublings: u32::MAX, multiplier: 1e300, ..DEFAULTS };
 
-        assert_eq!(backoff.delay(Cause::Server, 1 << 31, None, Draw(u32::MAX)), backoff.max_delay);
+        assert_eq!(
+            backoff.delay(Cause::Server, 1 << 31, None, RandomSample(u32::MAX)),
+            backoff.max_delay
+        );
     }
 }

@@ -8,14 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::quota::Outcome;
-use crate::engine::{AccountId, Moment, RecordedReply, Strikes, printable};
+use crate::engine::{AccountId, RecordedResponse, ThrottleStrikes, Timestamp, sanitize_line};
 
 /// The part of an account's id that a sentence quotes, in characters: the remedy behind it must not be cut.
 const ACCOUNT_CHARS_MAX: usize = 64;
 
 /// What was asked for when it went wrong.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Scope {
+pub enum RequestScope {
     /// A page of the list of items, or of changes.
     Listing,
     /// One document of one item.
@@ -69,7 +69,7 @@ pub enum Cause {
 
 /// The family of a cause, as logs and tables name it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum ErrorCategory {
     Temporary,
     Authentication,
     Permanent,
@@ -79,33 +79,33 @@ pub enum Kind {
 
 /// What a failure deserves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum ErrorAction {
     /// Close the gate until the time told. Spends no attempt.
-    Wait,
+    WaitForRateLimit,
     /// Renew the credential once; refused again, stop asking until it changes.
-    Renew,
+    RefreshCredential,
     /// Set this item aside for a person; look again, ever more seldom.
     Quarantine,
     /// It was deleted meanwhile: settled, nothing to keep.
-    Gone,
+    MarkGone,
     /// The source is not where it was: tell a person, wait long.
-    LongWait,
+    RetryMuchLater,
     /// Try again after a growing delay.
     Retry,
     /// Try again, and watch: several in a row mean that we are being kept out.
-    Suspect,
+    RetryAsChallenge,
     /// Go out by another proxy.
     SwitchProxy,
     /// Not a failure: list everything once, pinning a new cursor first.
-    CollectInFull,
+    FullResync,
     /// Begin the listing again after a growing delay; several in a row are told to a person.
-    ListAgain,
+    RestartListing,
     /// Wait for the network of this machine; blame no one.
     WaitForNetwork,
     /// Tell a person now; wait and try again; nothing counts as stored.
     WaitForStorage,
     /// Try again, slowly: it is not understood.
-    RetryCautiously,
+    RetryConservatively,
 }
 
 /// One thing that went wrong.
@@ -113,21 +113,21 @@ pub enum Verdict {
 pub struct Failure {
     pub cause: Cause,
     /// How long the source told us to stay away.
-    pub told: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// Until when the gate of the provider is closed: exact, margin included.
-    pub held_until: Option<Moment>,
+    pub blocked_until: Option<Timestamp>,
     /// Of a throttled document: how often that was so while others were let through.
-    pub strikes: Option<Strikes>,
+    pub strikes: Option<ThrottleStrikes>,
     /// It was not tried to the end: so much fails that quick retries are saved up.
-    pub is_deferred: bool,
+    pub is_retry_budget_exhausted: bool,
     /// The requests that it took, quick retries included.
-    pub requests: u32,
+    pub request_count: u32,
     /// Milliseconds since the first of them failed. One that was never answered failed from the start.
     pub failing_millis: u32,
     /// One line for a person: what, where. Holds no secret and no URL with a query.
-    pub detail: String,
+    pub message: String,
     /// What the server replied, where it did. Boxed: most failures have none.
-    pub reply: Option<Box<RecordedReply>>,
+    pub response: Option<Box<RecordedResponse>>,
 }
 
 impl Failure {
@@ -136,14 +136,14 @@ impl Failure {
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
         Self {
             cause,
-            told: None,
-            held_until: None,
+            retry_after: None,
+            blocked_until: None,
             strikes: None,
-            is_deferred: false,
-            requests: 1,
+            is_retry_budget_exhausted: false,
+            request_count: 1,
             failing_millis: 0,
-            detail: printable(detail.as_ref()),
-            reply: None,
+            message: sanitize_line(detail.as_ref()),
+            response: None,
         }
     }
 
@@ -165,58 +165,59 @@ impl Failure {
 
     /// The time since the first of its requests failed.
     #[must_use]
-    pub fn failing_for(&self) -> Duration {
+    pub fn failing_duration(&self) -> Duration {
         Duration::from_millis(self.failing_millis.into())
     }
 
     #[must_use]
-    pub fn told(mut self, wait: Option<Duration>) -> Self {
-        self.told = wait;
+    pub fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
         self
     }
 
     #[must_use]
-    pub fn held(mut self, until: Option<Moment>) -> Self {
-        self.held_until = until;
+    pub fn with_blocked_until(mut self, until: Option<Timestamp>) -> Self {
+        self.blocked_until = until;
         self
     }
 
     /// Notes the strikes of a document, and says so where its throttles are its own.
     #[must_use]
-    pub fn struck(mut self, strikes: Option<Strikes>) -> Self {
+    pub fn with_strikes(mut self, strikes: Option<ThrottleStrikes>) -> Self {
         self.strikes = strikes;
-        if self.is_own_throttle() {
-            self.detail.push_str(", for this document alone: other requests are let through");
+        if self.is_item_specific_throttle() {
+            self.message.push_str(", for this document alone: other requests are let through");
         }
         self
     }
 
     /// A throttle of one document, while others are let through.
     #[must_use]
-    pub fn is_own_throttle(&self) -> bool {
-        self.cause == Cause::RateLimit && self.strikes.is_some_and(Strikes::is_own)
+    pub fn is_item_specific_throttle(&self) -> bool {
+        self.cause == Cause::RateLimit
+            && self.strikes.is_some_and(ThrottleStrikes::is_item_specific)
     }
 
     #[must_use]
-    pub fn replied(mut self, reply: RecordedReply) -> Self {
-        self.reply = Some(Box::new(reply));
+    pub fn with_response(mut self, reply: RecordedResponse) -> Self {
+        self.response = Some(Box::new(reply));
         self
     }
 
     /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
     #[must_use]
-    pub fn is_fleeting(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         let fleeting = matches!(
             self.cause,
             Cause::Connection | Cause::Timeout | Cause::Truncated | Cause::Server
         );
-        fleeting && self.told.is_none() && !self.is_deferred
+        fleeting && self.retry_after.is_none() && !self.is_retry_budget_exhausted
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
+        f.write_str(&self.message)
     }
 }
 
@@ -278,7 +279,7 @@ impl Cause {
     }
 
     #[must_use]
-    pub fn kind(self) -> Kind {
+    pub fn category(self) -> ErrorCategory {
         match self {
             Self::RateLimit
             | Self::Server
@@ -289,17 +290,17 @@ impl Cause {
             | Self::Challenge
             | Self::Proxy
             | Self::CursorExpired
-            | Self::ListingIncomplete => Kind::Temporary,
-            Self::Unauthorized | Self::AccountChanged => Kind::Authentication,
-            Self::Forbidden | Self::NotFound | Self::TooLarge => Kind::Permanent,
-            Self::LocalNetwork | Self::Storage | Self::Ledger => Kind::Local,
-            Self::Unknown => Kind::Unknown,
+            | Self::ListingIncomplete => ErrorCategory::Temporary,
+            Self::Unauthorized | Self::AccountChanged => ErrorCategory::Authentication,
+            Self::Forbidden | Self::NotFound | Self::TooLarge => ErrorCategory::Permanent,
+            Self::LocalNetwork | Self::Storage | Self::Ledger => ErrorCategory::Local,
+            Self::Unknown => ErrorCategory::Unknown,
         }
     }
 
     /// What a reply that is judged so says of the quota.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub fn rate_limit_signal(self) -> Outcome {
         match self {
             Self::RateLimit => Outcome::Throttled,
             Self::Server
@@ -326,39 +327,39 @@ impl Cause {
 
     /// Judges the cause. One arm each, so that a new one cannot be forgotten.
     #[must_use]
-    pub fn verdict(self, scope: Scope) -> Verdict {
+    pub fn action(self, scope: RequestScope) -> ErrorAction {
         match self {
-            Self::RateLimit => Verdict::Wait,
+            Self::RateLimit => ErrorAction::WaitForRateLimit,
             // Another credential may be one of the right account.
-            Self::Unauthorized | Self::AccountChanged => Verdict::Renew,
+            Self::Unauthorized | Self::AccountChanged => ErrorAction::RefreshCredential,
             Self::Forbidden => match scope {
-                Scope::Item => Verdict::Quarantine,
+                RequestScope::Item => ErrorAction::Quarantine,
                 // Known, and shut out of everything: what a revoked consent looks like.
-                Scope::Listing | Scope::Session => Verdict::Renew,
+                RequestScope::Listing | RequestScope::Session => ErrorAction::RefreshCredential,
             },
             Self::NotFound => match scope {
-                Scope::Item => Verdict::Gone,
-                Scope::Listing | Scope::Session => Verdict::LongWait,
+                RequestScope::Item => ErrorAction::MarkGone,
+                RequestScope::Listing | RequestScope::Session => ErrorAction::RetryMuchLater,
             },
             Self::Server | Self::Connection | Self::Tls | Self::Timeout | Self::Truncated => {
-                Verdict::Retry
+                ErrorAction::Retry
             }
-            Self::Challenge => Verdict::Suspect,
-            Self::Proxy => Verdict::SwitchProxy,
-            Self::CursorExpired => Verdict::CollectInFull,
-            Self::ListingIncomplete => Verdict::ListAgain,
-            Self::LocalNetwork => Verdict::WaitForNetwork,
-            Self::Storage | Self::Ledger => Verdict::WaitForStorage,
+            Self::Challenge => ErrorAction::RetryAsChallenge,
+            Self::Proxy => ErrorAction::SwitchProxy,
+            Self::CursorExpired => ErrorAction::FullResync,
+            Self::ListingIncomplete => ErrorAction::RestartListing,
+            Self::LocalNetwork => ErrorAction::WaitForNetwork,
+            Self::Storage | Self::Ledger => ErrorAction::WaitForStorage,
             Self::TooLarge => match scope {
-                Scope::Item => Verdict::Quarantine,
-                Scope::Listing | Scope::Session => Verdict::RetryCautiously,
+                RequestScope::Item => ErrorAction::Quarantine,
+                RequestScope::Listing | RequestScope::Session => ErrorAction::RetryConservatively,
             },
-            Self::Unknown => Verdict::RetryCautiously,
+            Self::Unknown => ErrorAction::RetryConservatively,
         }
     }
 }
 
-impl Scope {
+impl RequestScope {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -369,28 +370,28 @@ impl Scope {
     }
 }
 
-impl Verdict {
+impl ErrorAction {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Wait => "wait",
-            Self::Renew => "renew",
+            Self::WaitForRateLimit => "wait",
+            Self::RefreshCredential => "renew",
             Self::Quarantine => "quarantine",
-            Self::Gone => "gone",
-            Self::LongWait => "long_wait",
+            Self::MarkGone => "gone",
+            Self::RetryMuchLater => "long_wait",
             Self::Retry => "retry",
-            Self::Suspect => "suspect",
+            Self::RetryAsChallenge => "suspect",
             Self::SwitchProxy => "switch_proxy",
-            Self::CollectInFull => "collect_in_full",
-            Self::ListAgain => "list_again",
+            Self::FullResync => "collect_in_full",
+            Self::RestartListing => "list_again",
             Self::WaitForNetwork => "wait_for_network",
             Self::WaitForStorage => "wait_for_storage",
-            Self::RetryCautiously => "retry_cautiously",
+            Self::RetryConservatively => "retry_cautiously",
         }
     }
 }
 
-impl Kind {
+impl ErrorCategory {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -421,12 +422,12 @@ mod tests {
     }
 
     #[test]
-    fn hostile_text_becomes_one_short_printable_line() {
+    fn hostile_text_becomes_one_short_sanitized_line() {
         let failure =
             Failure::new(Cause::Unknown, "a\nb\u{1b}[31m\u{202e}c".to_owned() + &"x".repeat(500));
 
-        assert!(failure.detail.starts_with(r"a\u{a}b\u{1b}[31m\u{202e}c"));
-        assert!(failure.detail.chars().count() < 350);
-        assert!(failure.detail.ends_with('…'));
+        assert!(failure.message.starts_with(r"a\u{a}b\u{1b}[31m\u{202e}c"));
+        assert!(failure.message.chars().count() < 350);
+        assert!(failure.message.ends_with('…'));
     }
 }

@@ -16,7 +16,7 @@ const ENCODED_SECRET_BYTES_MIN: usize = 5;
 
 /// The beginning of a secret at the end of a text that was cut is masked from this length on, in
 /// characters.
-const CUT_CHARS_MIN: usize = 6;
+const TRUNCATED_SECRET_CHARS_MIN: usize = 6;
 
 /// Bytes that base64 encodes together.
 const BASE64_GROUP_BYTES: usize = 3;
@@ -25,12 +25,12 @@ const BASE64_CHAR_BITS: usize = 6;
 /// The secrets of a request, ready to be found in what the server says.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    forms: Vec<Form>,
+    forms: Vec<SecretForm>,
 }
 
 /// One way to write a secret.
 #[derive(Clone, Eq, PartialEq)]
-struct Form {
+struct SecretForm {
     text: String,
     encoding: Encoding,
 }
@@ -50,7 +50,7 @@ impl Secrets {
         let mut forms = Vec::new();
         for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
             let mut add = |text: &str, encoding| {
-                let form = Form { text: text.to_owned(), encoding };
+                let form = SecretForm { text: text.to_owned(), encoding };
                 if !forms.contains(&form) {
                     forms.push(form);
                 }
@@ -90,10 +90,10 @@ impl Secrets {
     /// Returns the range of the longest form that begins at `at`, extended to its run of base64.
     fn find_at(&self, text: &str, at: usize) -> Option<(usize, usize)> {
         let found = self.forms.iter().filter_map(|form| {
-            let end = at + form.length_in(&text[at..])?;
+            let end = at + form.match_length(&text[at..])?;
             Some(match form.encoding {
                 Encoding::Plain | Encoding::Hex => (at, end),
-                Encoding::Base64 => (run_start(text, at), run_end(text, end)),
+                Encoding::Base64 => (base64_run_start(text, at), base64_run_end(text, end)),
             })
         });
         found.max_by_key(|(start, end)| end - start)
@@ -106,20 +106,20 @@ impl fmt::Debug for Secrets {
     }
 }
 
-impl Form {
+impl SecretForm {
     /// Returns how many bytes the text takes for this form, if it begins with it.
-    fn length_in(&self, text: &str) -> Option<usize> {
+    fn match_length(&self, text: &str) -> Option<usize> {
         // A secret may hold what looks like an escape.
         if text.starts_with(&self.text) {
             return Some(self.text.len());
         }
         let mut rest = text;
         for (index, wanted) in self.text.chars().enumerate() {
-            if rest.is_empty() && index >= CUT_CHARS_MIN {
+            if rest.is_empty() && index >= TRUNCATED_SECRET_CHARS_MIN {
                 break;
             }
             let length = self.char_length(rest, wanted).or_else(|| {
-                let gap = self.gap_length(rest).filter(|_| index > 0)?;
+                let gap = self.separator_length(rest).filter(|_| index > 0)?;
                 Some(gap + self.char_length(&rest[gap..], wanted)?)
             })?;
             rest = &rest[length..];
@@ -138,19 +138,21 @@ impl Form {
                 letter => found.eq_ignore_ascii_case(&letter),
             },
         };
-        first_chars(text).find_map(|(found, length)| is_wanted(found).then_some(length))
+        first_char_candidates(text).find_map(|(found, length)| is_wanted(found).then_some(length))
     }
 
     /// Returns the length of what stands between two characters and belongs to the encoding: the
     /// line breaks of base64, the separators of hex.
-    fn gap_length(&self, text: &str) -> Option<usize> {
+    fn separator_length(&self, text: &str) -> Option<usize> {
         let is_gap = |found: char| match self.encoding {
             Encoding::Plain => false,
             Encoding::Base64 => matches!(found, '\r' | '\n' | ' ' | '\t'),
             Encoding::Hex => matches!(found, ':' | '-' | ' '),
         };
         let mut length = 0;
-        while let Some((_, more)) = first_chars(&text[length..]).find(|(found, _)| is_gap(*found)) {
+        while let Some((_, more)) =
+            first_char_candidates(&text[length..]).find(|(found, _)| is_gap(*found))
+        {
             length += more;
         }
         (length > 0).then_some(length)
@@ -168,27 +170,29 @@ fn base64_core(secret: &str, offset: usize) -> String {
 }
 
 /// Returns where the run of base64 begins that goes on at `at`.
-fn run_start(text: &str, at: usize) -> usize {
-    let run = text[..at].chars().rev().take_while(|c| is_base64(*c));
+fn base64_run_start(text: &str, at: usize) -> usize {
+    let run = text[..at].chars().rev().take_while(|c| is_base64_char(*c));
     at - run.map(char::len_utf8).sum::<usize>()
 }
 
 /// Returns where the run of base64 ends that comes as far as `at`, padding included.
-fn run_end(text: &str, mut at: usize) -> usize {
-    let belongs = |found: char| is_base64(found) || found == '=';
-    while let Some((_, length)) = first_chars(&text[at..]).find(|(found, _)| belongs(*found)) {
+fn base64_run_end(text: &str, mut at: usize) -> usize {
+    let belongs = |found: char| is_base64_char(found) || found == '=';
+    while let Some((_, length)) =
+        first_char_candidates(&text[at..]).find(|(found, _)| belongs(*found))
+    {
         at += length;
     }
     at
 }
 
-fn is_base64(found: char) -> bool {
+fn is_base64_char(found: char) -> bool {
     found.is_ascii_alphanumeric() || matches!(found, '+' | '/' | '-' | '_')
 }
 
 /// Returns what the first character of a text may be, and the bytes it takes: itself, and what it
 /// begins the escape of in a URL, JSON or HTML.
-fn first_chars(text: &str) -> impl Iterator<Item = (char, usize)> {
+fn first_char_candidates(text: &str) -> impl Iterator<Item = (char, usize)> {
     let literal = text.chars().next().map(|c| (c, c.len_utf8()));
     let escaped = match text.as_bytes().first() {
         Some(b'%') => percent_encoded(text),
@@ -319,22 +323,22 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_the_end_of_a_text_cuts_is_masked() {
+    fn a_secret_truncated_at_the_end_of_a_text_is_masked() {
         assert_eq!(masked("the token s3cr3t-t0", "s3cr3t-t0k3n"), "the token [secret]");
         assert_eq!(masked("no s3c", "s3cr3t-t0k3n"), "no s3c", "this little is any word's");
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use super::*;
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
     /// The bytes that a reader would get from the runs of base64 in a text, in either alphabet and
     /// at any alignment.
-    fn decoded(text: &str) -> Vec<Vec<u8>> {
-        let runs = text.split(|c: char| !is_base64(c));
+    fn decode_base64_runs(text: &str) -> Vec<Vec<u8>> {
+        let runs = text.split(|c: char| !is_base64_char(c));
         let skipped = runs.flat_map(|run| (0..4).filter_map(move |skip| run.get(skip..)));
         skipped
             .filter_map(|run| {
@@ -345,17 +349,17 @@ mod laws {
             .collect()
     }
 
-    fn is_kept(text: &str, secret: &str) -> bool {
+    fn contains_secret(text: &str, secret: &str) -> bool {
         let hold = |bytes: &[u8]| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
         let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
         hold(text.as_bytes())
             || text.to_ascii_lowercase().contains(&hex)
-            || decoded(text).iter().any(|bytes| hold(bytes))
+            || decode_base64_runs(text).iter().any(|bytes| hold(bytes))
     }
 
     proptest! {
         #[test]
-        fn no_form_of_a_secret_is_kept_whatever_surrounds_it(
+        fn no_form_of_a_secret_survives_in_any_context(
             secret in "[!-~]{5,40}", before in "[ -~]{0,20}", after in "[ -~]{0,20}", form in 0..7_usize,
             around in ("\\PC{0,30}", "\\PC{0,30}"),
         ) {
@@ -378,7 +382,7 @@ mod laws {
 
             let masked = Secrets::new([secret.as_str()]).mask(&text);
 
-            prop_assert!(!is_kept(&masked, &secret), "{text} became {masked}");
+            prop_assert!(!contains_secret(&masked, &secret), "{text} became {masked}");
         }
 
         #[test]

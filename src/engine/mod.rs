@@ -7,62 +7,69 @@
 pub mod alert;
 mod backoff;
 pub mod breaker;
-mod bridge;
-mod budget;
+mod classification;
 mod classify;
-mod clock;
+mod clock_step;
 mod concurrency;
 pub mod degradation;
 mod failure;
+mod failure_escalation;
 pub mod figures;
+mod format_bytes;
+mod format_duration;
 pub mod health;
-mod item;
-mod judge;
-mod liveness;
+mod heartbeat;
+mod ids;
+mod item_policy;
 mod machine;
 mod mask;
-mod moment;
-mod names;
-mod printable;
-mod proxy;
+mod proxy_pool;
 pub mod quota;
-mod reply;
-mod restart;
+mod recent_successes;
+mod recorded_response;
+mod restart_budget;
 pub mod retry_after;
+mod retry_budget;
 mod rules;
-mod size;
-mod span;
-mod strikes;
-mod successes;
-pub mod trend;
+mod sanitize;
+mod throttle_strikes;
+pub mod time_series;
+mod timestamp;
 pub mod watch;
 
-pub use self::backoff::{Backoff, TOLD_MARGIN, TOLD_SPREAD};
-pub use self::bridge::{Bridge, BridgePolicy};
-pub use self::budget::{BudgetMemory, BudgetPolicy, RetryBudget};
-pub use self::classify::{Answer, Rule, Said};
-pub use self::clock::{ClockStep, Time};
+pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN};
+pub use self::classification::{Classification, MatchedRule, classify_response};
+pub use self::classify::{BodyHint, BuiltinRule, ResponseFacts};
+pub use self::clock_step::{ClockReading, ClockStep};
 pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
-pub use self::failure::{Cause, Failure, Kind, Scope, Verdict};
-pub use self::item::{ItemPolicy, ItemStep, Recheck, Trial};
-pub use self::judge::{Judgement, Matched, judge};
-pub use self::liveness::{Clocks, Keep, Keeper, Overdue, Promise, overdue};
+pub use self::failure::{Cause, ErrorAction, ErrorCategory, Failure, RequestScope};
+pub use self::failure_escalation::{EscalationPolicy, FailureEscalator};
+pub use self::format_bytes::format_bytes;
+pub use self::format_duration::format_duration;
+pub use self::heartbeat::{
+    DualTimestamp, HeartbeatDeadline, MissedHeartbeat, WatchdogAction, WatchdogState,
+    find_missed_heartbeat,
+};
+pub use self::ids::{
+    AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, PageToken, SessionId,
+};
+pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
 pub use self::machine::{
     Credential, Effect, Event, Extent, LastError, LastRestart, Machine, RestartCause, Rules,
     Session, State, Status, Step, Then, Work,
 };
 pub use self::mask::Secrets;
-pub use self::moment::{Draw, Moment};
-pub use self::names::{AccountId, BlobId, Cursor, DocumentId, ItemId, LedgerId, Place, SessionId};
-pub use self::printable::{is_disruptive, printable, printable_lines};
-pub use self::proxy::{Life, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool};
-pub use self::reply::{BODY_BYTES_KEPT, RecordedReply, is_secret_header};
-pub use self::restart::{Grant, Looping, Restarts};
+pub use self::proxy_pool::{
+    ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, ProxyState,
+};
+pub use self::recent_successes::RecentSuccesses;
+pub use self::recorded_response::{RECORDED_BODY_BYTES_MAX, RecordedResponse, is_secret_header};
+pub use self::restart_budget::{CrashLoop, RestartBudget, RestartPermit};
+pub use self::retry_budget::{RetryBudget, RetryBudgetPolicy, RetryBudgetState};
 pub use self::rules::{
     BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
     StatusRange,
 };
-pub use self::size::size;
-pub use self::span::span;
-pub use self::strikes::Strikes;
-pub use self::successes::Successes;
+pub use self::sanitize::{is_unsafe_for_terminal, sanitize_line, sanitize_lines};
+pub use self::throttle_strikes::ThrottleStrikes;
+pub use self::timestamp::{RandomSample, Timestamp};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// The longest wait that is believed, in seconds: 31 days. No quota window known is
 /// longer than a month; beyond it the figure is junk and the default serves better.
-const WAIT_SECONDS_MAX: u64 = 31 * 24 * 3600;
+const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
 /// Returns the wait a Retry-After asks for, if it is sane.
 ///
@@ -16,7 +16,7 @@ const WAIT_SECONDS_MAX: u64 = 31 * 24 * 3600;
 /// default applies, so that a broken server never causes a loop without a wait.
 /// `said_at` is the `Date` of the same answer where there is one, since our clock may be wrong.
 #[must_use]
-pub fn parse(value: &str, said_at: Moment) -> Option<Duration> {
+pub fn parse(value: &str, said_at: Timestamp) -> Option<Duration> {
     let value = value.trim();
     let seconds = match value.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && seconds > 0.0 => {
@@ -25,10 +25,10 @@ pub fn parse(value: &str, said_at: Moment) -> Option<Duration> {
         Ok(_) => return None,
         Err(_) => {
             let until = DateTime::parse_from_rfc2822(value).ok()?;
-            Moment(until.timestamp_millis()).since(said_at)
+            Timestamp(until.timestamp_millis()).since(said_at)
         }
     };
-    (!seconds.is_zero() && seconds.as_secs() <= WAIT_SECONDS_MAX).then_some(seconds)
+    (!seconds.is_zero() && seconds.as_secs() <= RETRY_AFTER_SECONDS_MAX).then_some(seconds)
 }
 
 #[cfg(test)]
@@ -36,24 +36,24 @@ mod tests {
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.
-    const SAID: Moment = Moment(784_111_777_000);
+    const DATE: Timestamp = Timestamp(784_111_777_000);
 
     #[test]
-    fn seconds_and_dates_are_obeyed() {
-        assert_eq!(parse("120", SAID), Some(Duration::from_secs(120)));
-        assert_eq!(parse(" 0.5 ", SAID), Some(Duration::from_millis(500)));
+    fn seconds_and_dates_are_parsed() {
+        assert_eq!(parse("120", DATE), Some(Duration::from_secs(120)));
+        assert_eq!(parse(" 0.5 ", DATE), Some(Duration::from_millis(500)));
         assert_eq!(
-            parse("Sun, 06 Nov 1994 08:54:37 GMT", SAID),
+            parse("Sun, 06 Nov 1994 08:54:37 GMT", DATE),
             Some(Duration::from_secs(300)),
             "a date counts from when it was said"
         );
     }
 
     #[test]
-    fn junk_gives_way_to_the_default() {
+    fn invalid_values_are_ignored() {
         for junk in ["0", "-1", "1e30", "NaN", "inf", "soon", "", "99999999"] {
-            assert_eq!(parse(junk, SAID), None, "{junk:?}");
+            assert_eq!(parse(junk, DATE), None, "{junk:?}");
         }
-        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", SAID), None, "the past");
+        assert_eq!(parse("Sun, 06 Nov 1994 08:49:36 GMT", DATE), None, "the past");
     }
 }

@@ -1,6 +1,6 @@
 //! What a ledger knows of its source: the account it belongs to, when everything was last listed.
 
-use crate::engine::{AccountId, Failure, Moment};
+use crate::engine::{AccountId, Failure, Timestamp};
 use crate::ledger::{Ledger, Reader};
 
 impl Reader {
@@ -20,11 +20,11 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn reconciled_at(&self) -> Result<Option<Moment>, Failure> {
+    pub fn reconciled_at(&self) -> Result<Option<Timestamp>, Failure> {
         self.read("read when all was listed", |connection| {
             let sql = "SELECT reconciled_at FROM source";
             let at = connection.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))?;
-            Ok(at.map(Moment))
+            Ok(at.map(Timestamp))
         })
     }
 }
@@ -48,7 +48,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn note_reconciled(&mut self, now: Moment) -> Result<(), Failure> {
+    pub fn note_reconciled(&mut self, now: Timestamp) -> Result<(), Failure> {
         self.write("note when all was listed", |transaction| {
             let sql = "UPDATE source SET reconciled_at = coalesce(reconciled_at, ?1)";
             transaction.execute(sql, [now.0])?;

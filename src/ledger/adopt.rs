@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment, SessionId};
+use crate::engine::{BlobId, DocumentId, Failure, ItemId, SessionId, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{SessionKind, as_integer};
@@ -47,7 +47,7 @@ impl Ledger {
     pub fn adopt(
         &mut self,
         folder: &str,
-        started: Moment,
+        started: Timestamp,
         documents: &[AdoptedDocument],
     ) -> Result<Adoption, Failure> {
         self.write("adopt a folder", |transaction| {
@@ -55,7 +55,7 @@ impl Ledger {
                 "INSERT INTO sessions (id, kind, started, completed, folder, is_listed)
                  VALUES (?1, ?2, ?3, ?3, ?4, 1)",
                 params![
-                    SessionId::at(started.unix_seconds()).as_str(),
+                    SessionId::from_unix_seconds(started.unix_seconds()).as_str(),
                     SessionKind::Full,
                     started.0,
                     folder
@@ -100,7 +100,7 @@ impl Ledger {
 fn adopt_document(
     connection: &Connection,
     session: i64,
-    at: Moment,
+    at: Timestamp,
     adopted: &AdoptedDocument,
     adoption: &mut Adoption,
 ) -> Result<(), Trouble> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::engine::{Cursor, Failure, Moment, SessionId};
+use crate::engine::{Cursor, Failure, SessionId, Timestamp};
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{ListingKind, Session, SessionKind, as_integer};
 use crate::ledger::{Ledger, Reader, Tally, replies, trials};
@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, Reader, Tally, replies, trials};
 pub struct SessionStart {
     pub id: SessionId,
     pub kind: SessionKind,
-    pub started: Moment,
+    pub started: Timestamp,
     /// Where the stream of changes stood before a full listing.
     pub pinned: Option<Cursor>,
 }
@@ -85,7 +85,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn list_changes(&mut self, now: Moment) -> Result<(), Failure> {
+    pub fn list_changes(&mut self, now: Timestamp) -> Result<(), Failure> {
         self.write("list the changes", |transaction| {
             // What was pinned before an earlier listing is behind the cursor by now.
             let changed = transaction.execute(
@@ -119,7 +119,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also while something is still to be listed or settled.
-    pub fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
+    pub fn finish(&mut self, id: &SessionId, now: Timestamp) -> Result<Tally, Failure> {
         self.write("complete the session", |transaction| {
             let session = Session::newest(transaction)?.filter(|session| session.id == *id);
             let Some(session) = session else {
@@ -187,7 +187,7 @@ fn shown(connection: &Connection) -> Result<Tally, Trouble> {
 }
 
 /// Takes on the quarantined items that are due for another look.
-fn take_on_due(connection: &Connection, session: i64, now: Moment) -> Result<(), Trouble> {
+fn take_on_due(connection: &Connection, session: i64, now: Timestamp) -> Result<(), Trouble> {
     let due = "SELECT no FROM items WHERE status = 3 AND next_at <= ?1";
     // Those of this very session were counted as listed, and as quarantined.
     let again = connection.query_row(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
-use crate::engine::{BlobId, Failure, Moment, Recheck, Trial};
+use crate::engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
@@ -36,7 +36,7 @@ pub enum Outcome {
     /// its other documents are kept.
     Refused { document: DocumentNo, failure: Failure },
     /// The item is tried again at `next_at`.
-    Retry { item: ItemNo, trial: Trial, next_at: Moment, failure: Failure },
+    Retry { item: ItemNo, trial: ItemFailureCounts, next_at: Timestamp, failure: Failure },
     /// The item's attempts are used up.
     Quarantined { item: ItemNo, failure: Failure },
 }
@@ -54,8 +54,8 @@ impl Ledger {
     pub fn commit(
         &mut self,
         outcomes: &[Outcome],
-        recheck: Recheck,
-        now: Moment,
+        recheck: RecheckPolicy,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         self.write("record what was fetched", |transaction| {
             let mut counting = Counting::start(transaction)?;
@@ -74,8 +74,8 @@ fn record(
     connection: &Connection,
     counting: &mut Counting<'_>,
     outcome: &Outcome,
-    recheck: Recheck,
-    now: Moment,
+    recheck: RecheckPolicy,
+    now: Timestamp,
 ) -> Result<Option<ItemNo>, Trouble> {
     match outcome {
         Outcome::Stored { document, listed, blob, size, file, length, sha256 } => {
@@ -98,20 +98,20 @@ fn record(
                 connection.execute(
                     "UPDATE items SET attempts = attempts + 1, cause = ?2, message = ?3,
                             failed_at = ?4 WHERE no = ?1",
-                    params![item.0, failure.cause.name(), failure.detail, now.0],
+                    params![item.0, failure.cause.name(), failure.message, now.0],
                 )?;
                 replies::record(connection, Whose::Item(item), failure, now)?;
             }
             Ok(item)
         }
         Outcome::Retry { item, trial, next_at, failure } => {
-            let (cause, message) = (failure.cause.name(), &failure.detail);
+            let (cause, message) = (failure.cause.name(), &failure.message);
             let changed = connection.execute(
                 "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
                         failed_at = ?6
                  WHERE no = ?1 AND status = 0",
                 // 0 would mean that it was never tried.
-                params![item.0, trial.attempts, next_at.0.max(1), cause, message, now.0],
+                params![item.0, trial.failed_attempts, next_at.0.max(1), cause, message, now.0],
             )?;
             if changed > 0 {
                 trials::record(connection, *item, trial)?;
@@ -143,7 +143,7 @@ fn store(
     document: DocumentNo,
     listed: &BlobId,
     bytes: &Bytes<'_>,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<Option<ItemNo>, Trouble> {
     if counting.session.folder.is_none() {
         return Err(Trouble::Unfit("the session has no folder yet".to_owned()));

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::engine::{Cause, Failure, ItemId, Moment};
+use crate::engine::{Cause, Failure, ItemId, Timestamp};
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentNo, ItemStatus};
 use crate::ledger::{Ledger, Reader, Replied};
@@ -13,7 +13,7 @@ pub struct FailureFilter {
     /// Only those of this cause.
     pub cause: Option<Cause>,
     /// Only those that failed, or were found to be gone, then or later.
-    pub since: Option<Moment>,
+    pub since: Option<Timestamp>,
 }
 
 /// One item that is not stored, or not whole.
@@ -24,11 +24,11 @@ pub struct FailureRow {
     /// Attempts that failed.
     pub attempts: u32,
     /// When it is tried again; `None` for what is gone.
-    pub next_at: Option<Moment>,
+    pub next_at: Option<Timestamp>,
     pub cause: Option<Cause>,
     pub message: String,
     /// When it last failed, where that was noted.
-    pub failed_at: Option<Moment>,
+    pub failed_at: Option<Timestamp>,
     /// How often in a row it was given up.
     pub quarantines: u32,
     /// What the server replied when it last replied with a failure.
@@ -104,7 +104,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn rechecks_due(&self, now: Moment) -> Result<bool, Failure> {
+    pub fn rechecks_due(&self, now: Timestamp) -> Result<bool, Failure> {
         Ok(self.next_recheck()?.is_some_and(|next| next <= now))
     }
 
@@ -112,10 +112,10 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn next_recheck(&self) -> Result<Option<Moment>, Failure> {
+    pub fn next_recheck(&self) -> Result<Option<Timestamp>, Failure> {
         self.read("read the quarantine", |connection| {
             let sql = "SELECT next_at FROM items WHERE status = 3 ORDER BY next_at LIMIT 1";
-            Ok(connection.query_row(sql, [], |row| row.get(0).map(Moment)).optional()?)
+            Ok(connection.query_row(sql, [], |row| row.get(0).map(Timestamp)).optional()?)
         })
     }
 }
@@ -126,7 +126,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn requeue(&mut self, which: &Requeue, now: Moment) -> Result<usize, Failure> {
+    pub fn requeue(&mut self, which: &Requeue, now: Timestamp) -> Result<usize, Failure> {
         self.write("requeue", |transaction| {
             let changed = match which {
                 Requeue::Quarantined(filter) => {
@@ -156,7 +156,7 @@ impl Ledger {
         &mut self,
         document: DocumentNo,
         why: &str,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<bool, Failure> {
         self.write("requeue", |transaction| {
             let item = transaction.query_row(
@@ -196,7 +196,7 @@ impl Ledger {
 
 /// One that is gone goes to quarantine, from where the next session takes it. Of one without
 /// documents there is nothing to ask for.
-fn requeue_item(connection: &Connection, item: &ItemId, now: Moment) -> Result<usize, Trouble> {
+fn requeue_item(connection: &Connection, item: &ItemId, now: Timestamp) -> Result<usize, Trouble> {
     let gone = connection.query_row(
         "SELECT no, session FROM items WHERE id = ?1 AND status = 2
          AND EXISTS (SELECT 1 FROM documents WHERE item = items.no)",
@@ -222,7 +222,7 @@ fn requeue_item(connection: &Connection, item: &ItemId, now: Moment) -> Result<u
 impl FailureRow {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let status = row.get("status")?;
-        let next_at = Moment(row.get("next_at")?);
+        let next_at = Timestamp(row.get("next_at")?);
         Ok(Self {
             item: ItemId::new(row.get::<_, String>("id")?),
             status,
@@ -230,7 +230,7 @@ impl FailureRow {
             next_at: (status != ItemStatus::Gone).then_some(next_at),
             cause: row.get::<_, Option<String>>("cause")?.as_deref().and_then(Cause::from_name),
             message: row.get::<_, Option<String>>("message")?.unwrap_or_default(),
-            failed_at: row.get::<_, Option<i64>>("failed_at")?.map(Moment),
+            failed_at: row.get::<_, Option<i64>>("failed_at")?.map(Timestamp),
             quarantines: row.get("quarantines")?,
             replied: Replied::from_row(row)?,
         })

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use crate::engine::{Failure, Moment, SessionId};
+use crate::engine::{Failure, SessionId, Timestamp};
 use crate::ledger::{Ledger, Reader};
 
 /// The transitions that are kept: weeks of a bad time, a megabyte or two.
@@ -11,7 +11,7 @@ const HISTORY_ROWS_MAX: i64 = 10_000;
 /// One step of the state machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Transition {
-    pub at: Moment,
+    pub at: Timestamp,
     /// The names of states, as in the state file.
     pub from: String,
     pub to: String,
@@ -64,7 +64,7 @@ impl Reader {
             )?;
             let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                 Ok(Transition {
-                    at: Moment(row.get(0)?),
+                    at: Timestamp(row.get(0)?),
                     from: row.get(1)?,
                     to: row.get(2)?,
                     reason: row.get(3)?,

@@ -10,7 +10,8 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::*;
 use crate::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Place, Recheck, SessionId, Trial,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, PageToken, RecheckPolicy,
+    SessionId, Timestamp,
 };
 
 /// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
@@ -84,7 +85,7 @@ struct World {
     _keeper: Connection,
     ledger: Ledger,
     uri: String,
-    now: Moment,
+    now: Timestamp,
     sessions: u32,
     /// The files that the ledger was given.
     files: BTreeSet<String>,
@@ -103,7 +104,7 @@ impl World {
             _keeper: keeper,
             ledger,
             uri,
-            now: Moment(1_000_000),
+            now: Timestamp(1_000_000),
             sessions: 0,
             files: BTreeSet::new(),
             listed: BTreeMap::new(),
@@ -121,7 +122,7 @@ impl World {
     }
 
     fn take(&mut self, step: &Step) {
-        self.now = Moment(self.now.0 + QUARANTINE_MS / 10);
+        self.now = Timestamp(self.now.0 + QUARANTINE_MS / 10);
         match step {
             Step::Page(entries) => self.page(entries),
             Step::EndListing => {
@@ -174,7 +175,7 @@ impl World {
         // A source lists each document once on a page.
         let mut seen = BTreeSet::new();
         entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
-        let next = NextPlace::More(Place::new("next"));
+        let next = NextPlace::More(PageToken::new("next"));
         self.ledger.record_page(&entries, &next, self.now).unwrap();
         for Listed { item, document, blob, .. } in &entries {
             self.listed.insert((item.to_string(), document.to_string()), blob.clone());
@@ -221,10 +222,13 @@ impl World {
     fn fail(&mut self, failing: Failing) {
         let Some(work) = self.due().into_iter().next() else { return };
         let (item, failure) = (work.no, Failure::new(Cause::Timeout, ""));
-        let next_at = Moment(self.now.0 + 150);
+        let next_at = Timestamp(self.now.0 + 150);
         self.commit(&[match failing {
             Failing::Retry => {
-                let trial = Trial { attempts: work.trial.attempts + 1, ..work.trial };
+                let trial = ItemFailureCounts {
+                    failed_attempts: work.trial.failed_attempts + 1,
+                    ..work.trial
+                };
                 Outcome::Retry { item, trial, next_at, failure }
             }
             Failing::Quarantined => Outcome::Quarantined { item, failure },
@@ -233,7 +237,7 @@ impl World {
 
     fn commit(&mut self, outcomes: &[Outcome]) {
         let rest = Duration::from_millis(QUARANTINE_MS.unsigned_abs());
-        let recheck = Recheck { every: rest, max: rest };
+        let recheck = RecheckPolicy { interval: rest, max_interval: rest };
         self.ledger.commit(outcomes, recheck, self.now).unwrap();
         let before = self.ledger.tally().unwrap();
         self.ledger.commit(outcomes, recheck, self.now).unwrap();
@@ -268,7 +272,7 @@ impl World {
     /// Lets everything succeed from now on, and asks for what was set aside.
     fn drain(&mut self) {
         for _ in 0..3 {
-            self.now = Moment(self.now.0 + 10 * QUARANTINE_MS);
+            self.now = Timestamp(self.now.0 + 10 * QUARANTINE_MS);
             self.take(&Step::EndListing);
             self.answer(&[Answer::Stored], &[]);
             self.take(&Step::FinishAndBegin(SessionKind::Recheck));

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::engine::{BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck};
+use crate::engine::{
+    BlobId, Cursor, DocumentId, Failure, ItemId, PageToken, RecheckPolicy, Timestamp,
+};
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
 use crate::ledger::failure::Trouble;
@@ -33,7 +35,7 @@ pub struct Listed {
 /// How the listing goes on after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NextPlace {
-    More(Place),
+    More(PageToken),
     /// That was all. The cursor is where a listing of changes says that the stream
     /// stands; after a full listing it is the pinned one.
     Done(Option<Cursor>),
@@ -64,7 +66,7 @@ impl Ledger {
         &mut self,
         entries: &[Listed],
         next: &NextPlace,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<PageOutcome, Failure> {
         self.write("record a page", |transaction| {
             let counting = Counting::start(transaction)?;
@@ -81,7 +83,7 @@ impl Ledger {
             };
             entries.iter().try_for_each(|entry| page.record(entry))?;
             // Nothing is refused by a listing, so that there is no next look to set.
-            page.counting.settle(page.ready, Recheck::AT_ONCE, now)?;
+            page.counting.settle(page.ready, RecheckPolicy::IMMEDIATE, now)?;
             page.counting.finish()?;
             Ok(page.outcome)
         })
@@ -92,7 +94,7 @@ fn move_place(
     connection: &Connection,
     counting: &Counting<'_>,
     next: &NextPlace,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<(), Trouble> {
     match next {
         NextPlace::More(place) => connection.execute(
@@ -123,7 +125,7 @@ fn move_place(
 struct Page<'a> {
     connection: &'a Connection,
     counting: Counting<'a>,
-    now: Moment,
+    now: Timestamp,
     /// Items that may have nothing left to fetch.
     ready: BTreeSet<ItemNo>,
     outcome: PageOutcome,

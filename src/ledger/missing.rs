@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use crate::engine::{Cause, DocumentId, Failure, Moment};
+use crate::engine::{Cause, DocumentId, Failure, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::standing::Counting;
 
@@ -17,7 +17,11 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn record_missing(&mut self, missing: &[DocumentId], now: Moment) -> Result<(), Failure> {
+    pub fn record_missing(
+        &mut self,
+        missing: &[DocumentId],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         if missing.is_empty() {
             return Ok(());
         }

@@ -270,7 +270,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::engine::{Draw, Moment, SessionId};
+    use crate::engine::{RandomSample, SessionId, Timestamp};
     use crate::ledger::{SessionKind, SessionStart};
     use crate::retry::{Pauses, Shape};
 
@@ -288,7 +288,7 @@ mod tests {
         let start = SessionStart {
             id: SessionId::new("session_1"),
             kind: SessionKind::Full,
-            started: Moment(0),
+            started: Timestamp(0),
             pinned: None,
         };
         ledger.begin(&start).unwrap();
@@ -348,8 +348,8 @@ mod tests {
     struct LetsGo(Mutex<(u32, Option<Connection>)>);
 
     impl Pauses for LetsGo {
-        fn draw(&self) -> Draw {
-            Draw(0)
+        fn draw(&self) -> RandomSample {
+            RandomSample(0)
         }
 
         fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
@@ -375,7 +375,7 @@ mod tests {
         let pauses = LetsGo(Mutex::new((waits, Some(other))));
         ledger = ledger.patient(Policy::new("storage", Shape::FAST).pausing_in(pauses));
         ledger.connection.busy_timeout(Duration::ZERO).unwrap();
-        ledger.list_anew(None).unwrap_err().detail
+        ledger.list_anew(None).unwrap_err().message
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::engine::{Failure, Moment, RecordedReply};
+use crate::engine::{Failure, RecordedResponse, Timestamp};
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::ItemNo;
 use crate::ledger::{Ledger, Reader};
@@ -16,8 +16,8 @@ const SESSION: i64 = 0;
 /// What a server replied, and when.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Replied {
-    pub at: Moment,
-    pub reply: RecordedReply,
+    pub at: Timestamp,
+    pub reply: RecordedResponse,
 }
 
 /// What a reply was about.
@@ -32,8 +32,8 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn record_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
-        if failure.reply.is_none() {
+    pub fn record_reply(&mut self, failure: &Failure, now: Timestamp) -> Result<(), Failure> {
+        if failure.response.is_none() {
             return Ok(());
         }
         self.write("keep a reply", |transaction| record(transaction, Whose::Session, failure, now))
@@ -60,9 +60,9 @@ pub(super) fn record(
     connection: &Connection,
     whose: Whose,
     failure: &Failure,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<(), Trouble> {
-    let Some(reply) = &failure.reply else { return Ok(()) };
+    let Some(reply) = &failure.response else { return Ok(()) };
     let item = match whose {
         Whose::Item(item) => item.0,
         Whose::Session => SESSION,
@@ -82,7 +82,7 @@ pub(super) fn record(
             reply.status,
             headers.to_string(),
             reply.body,
-            reply.is_cut
+            reply.is_truncated
         ])?;
     let newest = connection.last_insert_rowid();
     connection
@@ -107,12 +107,12 @@ impl Replied {
         let Some(at) = row.get::<_, Option<i64>>("reply_at")? else { return Ok(None) };
         // A text that no writer of ours left there is no reason to show nothing at all.
         let headers = serde_json::from_str(&row.get::<_, String>("headers")?).unwrap_or_default();
-        let reply = RecordedReply {
+        let reply = RecordedResponse {
             status: row.get("reply_status")?,
             headers,
             body: row.get("body")?,
-            is_cut: row.get("is_cut")?,
+            is_truncated: row.get("is_cut")?,
         };
-        Ok(Some(Self { at: Moment(at), reply }))
+        Ok(Some(Self { at: Timestamp(at), reply }))
     }
 }

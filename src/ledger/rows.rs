@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::engine::{Cursor, Moment, Place, SessionId};
+use crate::engine::{Cursor, PageToken, SessionId, Timestamp};
 
 /// The number of an item's row. Grows in the order of listing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -110,14 +110,14 @@ pub struct Session {
     pub id: SessionId,
     pub kind: SessionKind,
     pub listing: ListingKind,
-    pub started: Moment,
-    pub completed: Option<Moment>,
+    pub started: Timestamp,
+    pub completed: Option<Timestamp>,
     /// Its folder in the archive, once there is one.
     pub folder: Option<String>,
     /// The cursor that was taken before its listing began.
     pub pinned: Option<Cursor>,
     /// Where its listing goes on; `None` before the first page.
-    pub place: Option<Place>,
+    pub place: Option<PageToken>,
     /// Whether its listing is complete.
     pub is_listed: bool,
     pub tally: Tally,
@@ -151,11 +151,11 @@ impl Session {
             id: SessionId::new(row.get::<_, String>("id")?),
             kind: row.get("kind")?,
             listing: row.get("listing")?,
-            started: Moment(row.get("started")?),
-            completed: row.get::<_, Option<_>>("completed")?.map(Moment),
+            started: Timestamp(row.get("started")?),
+            completed: row.get::<_, Option<_>>("completed")?.map(Timestamp),
             folder: row.get("folder")?,
             pinned: row.get::<_, Option<String>>("pinned")?.map(Cursor::new),
-            place: row.get::<_, Option<String>>("place")?.map(Place::new),
+            place: row.get::<_, Option<String>>("place")?.map(PageToken::new),
             is_listed: row.get("is_listed")?,
             tally: Tally {
                 listed: count(row, "listed")?,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::engine::{Cause, Failure, Moment, Recheck};
+use crate::engine::{Cause, Failure, RecheckPolicy, Timestamp};
 use crate::ledger::failure::Trouble;
 use crate::ledger::replies::{self, Whose};
 use crate::ledger::rows::{DocumentStatus, ItemNo, ItemStatus, Session};
@@ -110,8 +110,8 @@ impl<'a> Counting<'a> {
     pub(super) fn settle(
         &mut self,
         items: BTreeSet<ItemNo>,
-        recheck: Recheck,
-        now: Moment,
+        recheck: RecheckPolicy,
+        now: Timestamp,
     ) -> Result<(), Trouble> {
         for item in items {
             let standing = Standing::of(self.connection, item)?;
@@ -127,8 +127,8 @@ impl<'a> Counting<'a> {
         item: ItemNo,
         status: ItemStatus,
         standing: &Standing,
-        recheck: Recheck,
-        now: Moment,
+        recheck: RecheckPolicy,
+        now: Timestamp,
     ) -> Result<(), Trouble> {
         let all = standing.stored + standing.gone;
         let note = (standing.gone > 0)
@@ -164,15 +164,15 @@ impl<'a> Counting<'a> {
         &mut self,
         item: ItemNo,
         failure: &Failure,
-        recheck: Recheck,
-        now: Moment,
+        recheck: RecheckPolicy,
+        now: Timestamp,
     ) -> Result<(), Trouble> {
         let next_look = self.next_look(item, Some(failure.cause), recheck, now)?;
         let changed = self.connection.execute(
             "UPDATE items SET status = 3, attempts = attempts + 1, quarantines = quarantines + 1,
                     next_at = ?2, cause = ?3, message = ?4, failed_at = ?5, settled_at = ?5
              WHERE no = ?1 AND status = 0",
-            params![item.0, next_look.0, failure.cause.name(), failure.detail, now.0],
+            params![item.0, next_look.0, failure.cause.name(), failure.message, now.0],
         )?;
         if changed > 0 {
             self.change.quarantined += 1;
@@ -187,9 +187,9 @@ impl<'a> Counting<'a> {
         &self,
         item: ItemNo,
         cause: Option<Cause>,
-        recheck: Recheck,
-        now: Moment,
-    ) -> Result<Moment, Trouble> {
+        recheck: RecheckPolicy,
+        now: Timestamp,
+    ) -> Result<Timestamp, Trouble> {
         let sql = "SELECT quarantines, cause FROM items WHERE no = ?1";
         let (times, last) = self
             .connection
@@ -197,7 +197,7 @@ impl<'a> Counting<'a> {
             .query_row([item.0], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))?;
         let last = || last.as_deref().and_then(Cause::from_name);
         let cause = cause.or_else(last).unwrap_or(Cause::Unknown);
-        Ok(recheck.next_look(cause, times, now))
+        Ok(recheck.next_recheck_at(cause, times, now))
     }
 
     /// Writes the counters down.

@@ -2,11 +2,15 @@
 
 use rusqlite::{Connection, params};
 
-use crate::engine::Trial;
+use crate::engine::ItemFailureCounts;
 use crate::ledger::rows::ItemNo;
 
 /// Keeps what the failures of an item count for.
-pub(super) fn record(connection: &Connection, item: ItemNo, trial: &Trial) -> rusqlite::Result<()> {
+pub(super) fn record(
+    connection: &Connection,
+    item: ItemNo,
+    trial: &ItemFailureCounts,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO trials (item, requests, strikes, since) VALUES (?1, ?2, ?3, ?4)
@@ -14,9 +18,9 @@ pub(super) fn record(connection: &Connection, item: ItemNo, trial: &Trial) -> ru
         )?
         .execute(params![
             item.0,
-            trial.requests,
+            trial.failed_requests,
             trial.strikes,
-            trial.since.map(|since| since.0)
+            trial.failing_since.map(|since| since.0)
         ])?;
     Ok(())
 }

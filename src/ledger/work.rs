@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Params, Row};
 
-use crate::engine::{BlobId, DocumentId, Failure, ItemId, Moment, Trial};
+use crate::engine::{BlobId, DocumentId, Failure, ItemFailureCounts, ItemId, Timestamp};
 use crate::ledger::Reader;
 use crate::ledger::failure::Trouble;
 use crate::ledger::rows::{DocumentNo, ItemNo};
@@ -30,7 +30,7 @@ pub struct Work {
     /// It failed since it was taken on.
     pub is_retry: bool,
     /// What its failures count for. An untried item may have failed before it was taken on.
-    pub trial: Trial,
+    pub trial: ItemFailureCounts,
     pub documents: Vec<WantedDocument>,
 }
 
@@ -65,7 +65,7 @@ impl Reader {
     /// A ledger failure.
     pub fn due(
         &self,
-        now: Moment,
+        now: Timestamp,
         limits: DueLimits,
         skip: &BTreeSet<ItemNo>,
     ) -> Result<Vec<Work>, Failure> {
@@ -103,14 +103,14 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn next_due(&self, skip: &BTreeSet<ItemNo>) -> Result<Option<Moment>, Failure> {
+    pub fn next_due(&self, skip: &BTreeSet<ItemNo>) -> Result<Option<Timestamp>, Failure> {
         self.read("read what is due", |connection| {
             let mut pending = connection
                 .prepare("SELECT no, next_at FROM items WHERE status = 0 ORDER BY next_at, no")?;
             let mut rows = pending.query([])?;
             while let Some(row) = rows.next()? {
                 if !skip.contains(&ItemNo(row.get(0)?)) {
-                    return Ok(Some(Moment(row.get(1)?)));
+                    return Ok(Some(Timestamp(row.get(1)?)));
                 }
             }
             Ok(None)
@@ -172,12 +172,12 @@ fn add(
     Ok(())
 }
 
-fn trial(row: &Row<'_>) -> rusqlite::Result<Trial> {
-    Ok(Trial {
-        attempts: row.get("attempts")?,
-        requests: row.get("requests")?,
+fn trial(row: &Row<'_>) -> rusqlite::Result<ItemFailureCounts> {
+    Ok(ItemFailureCounts {
+        failed_attempts: row.get("attempts")?,
+        failed_requests: row.get("requests")?,
         strikes: row.get("strikes")?,
-        since: row.get::<_, Option<_>>("since")?.map(Moment),
+        failing_since: row.get::<_, Option<_>>("since")?.map(Timestamp),
     })
 }
 

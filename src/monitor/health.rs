@@ -8,7 +8,7 @@ use crate::disk::Lasts;
 use crate::engine::alert::{Alerts, Looked, Notice};
 use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::health::{Report, System};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::kept::Kept;
 
 /// The last report, in the state folder.
@@ -59,7 +59,7 @@ impl HealthFiles {
         report: Report,
         providers: Vec<ProviderHealth>,
         system: Option<System>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         self.degradation.change(Lasts::Process, |history| {
             history.note(&providers, now);
@@ -81,7 +81,7 @@ impl HealthFiles {
         &self,
         looked: &Looked,
         queue: impl FnOnce(&[Notice]) -> Result<(), Failure>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Vec<Notice>, Failure> {
         self.alerts.change(Lasts::PowerCut, |book| {
             let notices = book.note(looked, now);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::disk::{Disk, Lasts, RealDisk, SharedFile, Standing};
-use crate::engine::{Failure, printable};
+use crate::engine::{Failure, sanitize_line};
 
 /// The version of the formats that are read and written.
 const SCHEMA: u64 = 1;
@@ -65,7 +65,7 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
             Ok(content) => content
                 .unwrap_or_else(|| Ok(C::default()))
                 .map_err(|why| format!("{} cannot be read: {why}", self.shared.path().display())),
-            Err(failure) => Err(printable(&failure.detail)),
+            Err(failure) => Err(sanitize_line(&failure.message)),
         }
     }
 
@@ -103,7 +103,7 @@ impl<C> fmt::Debug for Kept<C> {
 }
 
 fn parse<C: DeserializeOwned>(bytes: &[u8]) -> Result<C, String> {
-    let wrong = |error: serde_json::Error| printable(&error.to_string());
+    let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
     let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));

@@ -8,7 +8,7 @@ use crate::engine::health::{
     Bounds, Facts, Report, SourceSeen, System, concerns, judge, standings,
 };
 use crate::engine::watch::Finding;
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::gather::{Gatherers, Scope};
 use crate::monitor::health::HealthFiles;
 use crate::monitor::post::Post;
@@ -36,7 +36,7 @@ pub struct Seen {
 impl Look {
     /// Gathers and judges, and changes nothing. It blocks, for a few times the scope's time limit at most.
     #[must_use]
-    pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Moment) -> Seen {
+    pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Timestamp) -> Seen {
         let facts = gatherers.gather(&self.scope, findings, now);
         let report = judge(&facts, &self.bounds, now);
         let providers = degradation::judge(&standings(&report, &facts.sources), &shared(&facts));
@@ -57,7 +57,7 @@ impl Look {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn publish(&self, seen: &Seen, now: Moment) -> Result<(), Failure> {
+    pub fn publish(&self, seen: &Seen, now: Timestamp) -> Result<(), Failure> {
         let files = HealthFiles::new(&self.scope.state_dir);
         files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
     }
@@ -67,7 +67,7 @@ impl Look {
     ///
     /// # Errors
     /// A storage failure; then nothing counts as told, and the next look tells it.
-    pub fn tell(&self, seen: &Seen, post: &Post, now: Moment) -> Result<Vec<Notice>, Failure> {
+    pub fn tell(&self, seen: &Seen, post: &Post, now: Timestamp) -> Result<Vec<Notice>, Failure> {
         let mut looked = seen.looked.clone();
         post.concerns(now)?.into_iter().for_each(|concern| looked.concerns.push(concern));
         looked.subjects.extend(post.channels());

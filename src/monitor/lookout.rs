@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, is_alive};
 use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
-use crate::engine::{Cause, Moment};
+use crate::engine::{Cause, Timestamp};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine, worker_pid};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
 
@@ -24,7 +24,7 @@ pub struct Lookout {
 /// A count of starts, seen earlier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Earlier {
-    pub(super) at: Moment,
+    pub(super) at: Timestamp,
     pub(super) restarts: u32,
 }
 
@@ -44,7 +44,7 @@ impl Lookout {
     pub(super) fn look(
         &self,
         earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
-        now: Moment,
+        now: Timestamp,
     ) -> Vec<Group> {
         let asked = self.bus.unit_status(&self.unit);
         let mut instances = Vec::new();
@@ -89,7 +89,7 @@ impl Lookout {
             Ok(Found::Newer { schema }) => nothing(format!(
                 "a newer cynosure wrote the file (schema {schema}, this one knows {SCHEMA})"
             )),
-            Err(failure) => nothing(failure.detail),
+            Err(failure) => nothing(failure.message),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Lookout {
 fn known(
     unit: UnitStatus,
     earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
-    now: Moment,
+    now: Timestamp,
 ) -> UnitSeen {
     let lately = earlier(&unit).map(|earlier| Lately {
         starts: unit.restarts.saturating_sub(earlier.restarts),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{Settings, Source as Configured, SourceName};
 use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{Memory, Phase};
 use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
@@ -19,7 +19,7 @@ use crate::telemetry::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit
 
 /// Reads it all. It blocks for as long as reading a few small files takes.
 #[must_use]
-pub fn measure(settings: &Settings, state_dir: &Path, now: Moment) -> Input {
+pub fn measure(settings: &Settings, state_dir: &Path, now: Timestamp) -> Input {
     let files = HealthFiles::new(state_dir);
     let health = files.health.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
     let alerts = files.alerts.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
@@ -79,14 +79,14 @@ fn breakers(state_dir: &Path) -> Vec<Breaker> {
     let breaker = |(name, memory): (String, Memory)| Breaker {
         name,
         phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
-        until: memory.until.map(Moment),
+        until: memory.until.map(Timestamp),
         statistics: memory.statistics,
     };
     memories.unwrap_or_default().into_iter().map(breaker).collect()
 }
 
 /// The quotas that were met; one of which nothing is known is none.
-fn quotas(settings: &Settings, state_dir: &Path, now: Moment) -> Vec<Quota> {
+fn quotas(settings: &Settings, state_dir: &Path, now: Timestamp) -> Vec<Quota> {
     let file = SharedFile::new(state_dir.join(QUOTA_FILE));
     let remembered = file.look(read_quotas).ok().flatten().and_then(Result::ok);
     let scopes = remembered.unwrap_or_default().scopes.into_iter();
@@ -137,7 +137,7 @@ mod tests {
     use crate::monitor::record::Count;
     use std::time::Duration;
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
 
     fn entry(about: &str, what: &What) -> Entry {

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::config::{Address, Alert, CredentialRef, Environment};
 use crate::disk::{Disk, Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
 use crate::engine::alert::{Alerts, Concern, Looked, Notice, Outbox, Said, Word};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::kept::Kept;
 use crate::notify::{Channel, Message, Undelivered, Webhook, journal};
 
@@ -61,7 +61,7 @@ impl Post {
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn concerns(&self, now: Moment) -> Result<Vec<Concern>, Failure> {
+    pub(super) fn concerns(&self, now: Timestamp) -> Result<Vec<Concern>, Failure> {
         let outbox = self.outbox().look()?.and_then(Result::ok).unwrap_or_default();
         let channels = self.channels();
         let concerns = outbox.concerns(now).into_iter();
@@ -76,7 +76,7 @@ impl Post {
         &self,
         notices: &[Notice],
         completed: &BTreeMap<String, u64>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         let channels = self.channels();
         if channels.is_empty() {
@@ -107,7 +107,7 @@ impl Post {
     ///
     /// # Errors
     /// A storage failure.
-    pub async fn deliver_once(&self, now: Moment) -> Result<Option<Vec<Tried>>, Failure> {
+    pub async fn deliver_once(&self, now: Timestamp) -> Result<Option<Vec<Tried>>, Failure> {
         let Some(_delivering) = self.right_to_deliver()? else { return Ok(None) };
         let deliveries = self.due(now)?.into_iter().map(|(channel, words)| async move {
             let outcome = self.deliver(&channel, &words, now).await;
@@ -123,7 +123,7 @@ impl Post {
 
     /// Tells at once, past the outbox, what keeps everything else from being told. Each channel is
     /// tried once.
-    pub async fn tell_at_once(&self, concern: Concern, now: Moment) -> Vec<Tried> {
+    pub async fn tell_at_once(&self, concern: Concern, now: Timestamp) -> Vec<Tried> {
         let subjects = [concern.about.clone()].into();
         let looked = Looked { concerns: vec![concern], subjects, ..Looked::default() };
         let notices = Alerts::default().note(&looked, now);
@@ -140,7 +140,7 @@ impl Post {
     }
 
     /// Tries every channel with a message that says only that it came.
-    pub async fn test(&self, now: Moment) -> Vec<Tried> {
+    pub async fn test(&self, now: Timestamp) -> Vec<Tried> {
         let trials = self.channels().into_iter().map(|channel| async move {
             let outcome = self.send(&channel, &Message::test(&self.host, now)).await;
             Tried { channel, outcome }
@@ -164,7 +164,7 @@ impl Post {
     }
 
     /// What may be tried now, once what is too old is given up.
-    pub(super) fn due(&self, now: Moment) -> Result<BTreeMap<String, Vec<Word>>, Failure> {
+    pub(super) fn due(&self, now: Timestamp) -> Result<BTreeMap<String, Vec<Word>>, Failure> {
         let outbox = self.outbox();
         if outbox.look()?.is_none() {
             return Ok(BTreeMap::new());
@@ -180,7 +180,7 @@ impl Post {
         &self,
         channel: &str,
         words: &[Word],
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Undelivered> {
         let notices = words.iter().filter_map(|word| match &word.what {
             Said::Notice(notice) => Some(Notice::clone(notice)),
@@ -194,7 +194,7 @@ impl Post {
         channel: &str,
         words: &[Word],
         outcome: &Result<(), Undelivered>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         self.outbox().change(Lasts::PowerCut, |outbox| {
             match outcome {

@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::disk::Lock;
 use crate::engine::alert::Word;
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::post::Post;
 use crate::notify::Undelivered;
 
@@ -27,7 +27,7 @@ const LONGEST_NAP: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Postman {
     orders: watch::Sender<Post>,
-    clock: fn() -> Moment,
+    clock: fn() -> Timestamp,
     thread: JoinHandle<()>,
 }
 
@@ -41,8 +41,8 @@ struct Back {
 /// What came of a try and could not be written down.
 struct Unnoted {
     back: Back,
-    ended_at: Moment,
-    tried_at: Moment,
+    ended_at: Timestamp,
+    tried_at: Timestamp,
 }
 
 type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Back> + 'a>>>;
@@ -52,7 +52,7 @@ impl Postman {
     ///
     /// # Errors
     /// When no thread or runtime can be had.
-    pub fn start(post: Post, clock: fn() -> Moment) -> io::Result<Self> {
+    pub fn start(post: Post, clock: fn() -> Timestamp) -> io::Result<Self> {
         let (orders, receiver) = watch::channel(post);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("post".to_owned()).spawn(move || {
@@ -85,7 +85,7 @@ impl Postman {
 
 struct Round {
     orders: watch::Receiver<Post>,
-    clock: fn() -> Moment,
+    clock: fn() -> Timestamp,
     delivering: Option<Lock>,
     /// By channel. Until it is noted, what was delivered still waits in the outbox, and would be
     /// delivered again.
@@ -93,7 +93,7 @@ struct Round {
 }
 
 impl Round {
-    fn new(orders: watch::Receiver<Post>, clock: fn() -> Moment) -> Self {
+    fn new(orders: watch::Receiver<Post>, clock: fn() -> Timestamp) -> Self {
         Self { orders, clock, delivering: None, unnoted: BTreeMap::new() }
     }
 
@@ -137,7 +137,7 @@ impl Round {
         &mut self,
         under_way: &mut UnderWay<'_>,
         busy: &mut BTreeSet<String>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Duration, Failure> {
         let post = self.orders.borrow_and_update().clone();
         let channels = post.channels();
@@ -171,7 +171,7 @@ impl Round {
     }
 
     /// Writes down what could not be written down before.
-    fn catch_up(&mut self, post: &Post, now: Moment) {
+    fn catch_up(&mut self, post: &Post, now: Timestamp) {
         self.unnoted.retain(|channel, unnoted| {
             if now >= unnoted.tried_at && now < unnoted.again_at() {
                 return true;
@@ -191,7 +191,7 @@ impl Round {
         });
     }
 
-    fn note(&mut self, back: Back, now: Moment) {
+    fn note(&mut self, back: Back, now: Timestamp) {
         let Back { channel, words, outcome } = &back;
         let post = self.orders.borrow().clone();
         let is_first = || {
@@ -216,7 +216,7 @@ impl Round {
 }
 
 impl Unnoted {
-    fn again_at(&self) -> Moment {
+    fn again_at(&self) -> Timestamp {
         self.tried_at.after(AGAIN)
     }
 }
@@ -232,7 +232,7 @@ mod tests {
     use crate::disk::{Disk, DiskFile, Filesystem, PathKind, RealDisk};
     use crate::engine::alert::Severity;
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const PING: &str = "ping";
 
     /// The disk of this machine, on which nothing becomes durable while it is `ill`.
@@ -326,13 +326,13 @@ mod tests {
     }
 
     /// The channels that a round begins with at this moment; none of them is ever asked.
-    fn begun(round: &mut Round, now: Moment) -> Vec<String> {
+    fn begun(round: &mut Round, now: Timestamp) -> Vec<String> {
         let (mut under_way, mut busy) = (UnderWay::new(), BTreeSet::new());
         round.begin(&mut under_way, &mut busy, now).unwrap();
         busy.into_iter().collect()
     }
 
-    fn later(seconds: u64) -> Moment {
+    fn later(seconds: u64) -> Timestamp {
         NOW.after(Duration::from_secs(seconds))
     }
 
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn a_postman_that_died_is_followed_by_another() {
         static LOOKS: AtomicU32 = AtomicU32::new(0);
-        fn dies_at_first() -> Moment {
+        fn dies_at_first() -> Timestamp {
             assert!(LOOKS.fetch_add(1, Ordering::SeqCst) > 0, "as the test wants it");
             NOW
         }

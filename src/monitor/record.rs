@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Lasts, SharedFile, Standing};
 use crate::engine::watch::{Finding, Level, installed};
-use crate::engine::{Failure, Moment, printable};
+use crate::engine::{Failure, Timestamp, sanitize_line};
 use crate::monitor::round::Judged;
 use crate::state::words;
 
@@ -30,7 +30,7 @@ pub struct Record {
     pub schema: u32,
     /// When the monitor last looked; null before its first round.
     #[serde(with = "words::optional_moment")]
-    pub looked_at: Option<Moment>,
+    pub looked_at: Option<Timestamp>,
     /// The worst of what it then found: `HEALTHY` and so on.
     pub level: Option<String>,
     pub findings: Vec<Entry>,
@@ -56,7 +56,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Restarted {
     #[serde(with = "words::moment")]
-    pub at: Moment,
+    pub at: Timestamp,
     pub unit: String,
     /// What it was to cure.
     pub why: String,
@@ -76,7 +76,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Count {
     #[serde(with = "words::moment")]
-    pub at: Moment,
+    pub at: Timestamp,
     pub unit: String,
     pub restarts: u32,
 }
@@ -102,7 +102,7 @@ impl Default for Record {
 
 impl Record {
     /// Takes in what a round found.
-    pub(super) fn note(&mut self, units: &[Judged], now: Moment) {
+    pub(super) fn note(&mut self, units: &[Judged], now: Timestamp) {
         self.looked_at = Some(now);
         self.level = Some(Judged::worst(units).name().to_owned());
         self.findings = units.iter().flat_map(Entry::all).collect();
@@ -181,7 +181,7 @@ impl RecordFile {
 
 fn parse(bytes: &[u8]) -> Result<Record, String> {
     let record: Record =
-        serde_json::from_slice(bytes).map_err(|error| printable(&error.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| sanitize_line(&error.to_string()))?;
     if record.schema > SCHEMA {
         let schema = record.schema;
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));

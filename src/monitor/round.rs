@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::watch::{
     Cure, Finding, Level, Limits, Subject, Told, UnitSeen, UnitStatus, Watched, judge, worst,
 };
-use crate::engine::{Failure, Grant, Moment};
+use crate::engine::{Failure, RestartPermit, Timestamp};
 use crate::monitor::lookout::{Earlier, Group, Lookout};
 use crate::monitor::record::{Count, Outcome, Record, RecordFile, Restarted};
 use crate::systemd::{BusError, RestartsFile, UnitName};
@@ -67,9 +67,9 @@ pub enum Act {
     /// A restart would help, and cannot be counted.
     Uncounted { failure: Failure },
     /// One was asked for.
-    Asked { grant: Grant, why: String },
+    Asked { grant: RestartPermit, why: String },
     /// The last one was so short a time ago that this one has to wait.
-    Later { at: Moment, why: String },
+    Later { at: Timestamp, why: String },
     /// systemd refused it.
     Refused { error: BusError, why: String },
 }
@@ -84,7 +84,7 @@ impl Monitor {
 
     /// Looks and judges, and changes nothing.
     #[must_use]
-    pub fn judge(&self, now: Moment) -> Vec<Judged> {
+    pub fn judge(&self, now: Timestamp) -> Vec<Judged> {
         let groups = self.groups(now).into_iter();
         groups.map(|group| judged(group, &self.limits, now, |_, _| Act::None).0).collect()
     }
@@ -100,7 +100,7 @@ impl Monitor {
     /// Looks, judges, restarts what needs it as far as that is allowed, and writes down what it did.
     /// It blocks, for a few times the time limit of the bus at most. `clock_kept` says for how long
     /// the clock was not set, as far as is known, and is asked once all is read.
-    pub fn round(&self, now: Moment, clock_kept: impl FnOnce() -> Duration) -> Round {
+    pub fn round(&self, now: Timestamp, clock_kept: impl FnOnce() -> Duration) -> Round {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
         let groups = self.groups(now);
         let limits = Limits { clock_kept: clock_kept(), ..self.limits };
@@ -114,13 +114,13 @@ impl Monitor {
         Round { units, unrecorded }
     }
 
-    fn groups(&self, now: Moment) -> Vec<Group> {
+    fn groups(&self, now: Timestamp) -> Vec<Group> {
         // A record that cannot be read is a missing comparison, and no reason to look away.
         let record = self.record.look().unwrap_or_default();
         self.lookout.look(|unit| earlier(&record, unit, now), now)
     }
 
-    fn act(&self, findings: &[Finding], group: &Group, now: Moment) -> Act {
+    fn act(&self, findings: &[Finding], group: &Group, now: Timestamp) -> Act {
         let Some(ill) = findings.iter().find(|finding| finding.cure == Cure::Restart) else {
             return Act::None;
         };
@@ -150,13 +150,18 @@ impl Monitor {
     }
 
     /// When the budget lets the unit be restarted, without counting it.
-    fn ready(&self, unit: &UnitName, progress: Moment, now: Moment) -> Moment {
+    fn ready(&self, unit: &UnitName, progress: Timestamp, now: Timestamp) -> Timestamp {
         let counts = self.budget.look().unwrap_or_default();
         let mut count = counts.get(unit.as_str()).copied().unwrap_or_default();
-        count.ask(progress, now).at
+        count.request_restart(progress, now).not_before
     }
 
-    fn write_down(&self, units: &[Judged], counts: Vec<Count>, now: Moment) -> Result<(), Failure> {
+    fn write_down(
+        &self,
+        units: &[Judged],
+        counts: Vec<Count>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         self.record.change(|record| {
             record.note(units, now);
             counts.into_iter().for_each(|count| record.note_count(count));
@@ -200,7 +205,7 @@ impl Judged {
 fn judged(
     group: Group,
     limits: &Limits,
-    now: Moment,
+    now: Timestamp,
     act: impl FnOnce(&[Finding], &Group) -> Act,
 ) -> (Judged, Option<Count>) {
     let findings = judge(group.unit.as_str(), &group.seen, &group.sources, limits, now);
@@ -215,7 +220,7 @@ fn judged(
 }
 
 /// The oldest count within the window. A start by hand begins the count anew, which a smaller number shows.
-fn earlier(record: &Record, unit: &UnitStatus, now: Moment) -> Option<Earlier> {
+fn earlier(record: &Record, unit: &UnitStatus, now: Timestamp) -> Option<Earlier> {
     let counts = record.counts.iter().filter(|count| count.unit == unit.name);
     let mut recent: Vec<&Count> =
         counts.filter(|count| count.at <= now && now.since(count.at) <= LOOP_WINDOW).collect();
@@ -226,7 +231,7 @@ fn earlier(record: &Record, unit: &UnitStatus, now: Moment) -> Option<Earlier> {
 }
 
 /// The newest progress of all: what any source achieved shows that its unit worked.
-fn last_progress(sources: &[Watched]) -> Moment {
+fn last_progress(sources: &[Watched]) -> Timestamp {
     let progress = sources.iter().filter_map(|source| match &source.told {
         Told::Course(course) => Some(course.last_progress),
         Told::NeverRun | Told::Nothing { .. } => None,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Lasts;
-use crate::engine::trend::{Merge, Series};
-use crate::engine::{Failure, Moment};
+use crate::engine::time_series::{Aggregation, TimeSeries};
+use crate::engine::{Failure, Timestamp};
 use crate::monitor::kept::Kept;
 
 /// The file, in the state folder.
@@ -34,9 +34,9 @@ pub struct Measured {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Days {
     #[serde(default)]
-    pub rates: BTreeMap<String, Series>,
+    pub rates: BTreeMap<String, TimeSeries>,
     #[serde(default)]
-    pub quotas: BTreeMap<String, Series>,
+    pub quotas: BTreeMap<String, TimeSeries>,
 }
 
 /// The file, and the way to add to it.
@@ -64,8 +64,8 @@ impl TrendsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn note(&self, measured: &Measured, now: Moment) -> Result<(), Failure> {
-        let fresh = || Series::new(DAY_STEP, DAY_STEPS);
+    pub fn note(&self, measured: &Measured, now: Timestamp) -> Result<(), Failure> {
+        let fresh = || TimeSeries::new(DAY_STEP, DAY_STEPS);
         self.kept.change(Lasts::Process, |days| {
             add(&mut days.rates, &measured.rates, fresh, now);
             add(&mut days.quotas, &measured.quotas, fresh, now);
@@ -76,19 +76,20 @@ impl TrendsFile {
 
 /// Adds figures to their series, begins those there are none of yet, and drops what is too old to be seen.
 pub fn add(
-    all: &mut BTreeMap<String, Series>,
+    all: &mut BTreeMap<String, TimeSeries>,
     figures: &BTreeMap<String, f32>,
-    fresh: impl Fn() -> Series,
-    now: Moment,
+    fresh: impl Fn() -> TimeSeries,
+    now: Timestamp,
 ) {
     let pattern = fresh();
     all.retain(|_, series| {
-        series.is_like(&pattern) && now.since(series.noted_at()) < series.span()
+        series.has_same_shape(&pattern)
+            && now.since(series.last_recorded_at()) < series.covered_duration()
     });
     for (name, figure) in figures {
         if all.len() < NAMES_MAX || all.contains_key(name) {
             let series = all.entry(name.clone()).or_insert_with(&fresh);
-            series.note(*figure, Merge::Mean, now);
+            series.record(*figure, Aggregation::Mean, now);
         }
     }
 }
@@ -97,7 +98,7 @@ pub fn add(
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     fn measured(names: usize) -> Measured {
         let figures = |kind: &str| (0..names).map(|at| (format!("{kind}-{at}"), 123.456)).collect();
@@ -115,14 +116,14 @@ mod tests {
         let days = file.told().unwrap();
 
         assert_eq!((days.rates.len(), days.quotas.len()), (NAMES_MAX, NAMES_MAX));
-        let values = days.rates["a-source-with-a-name-0"].until(NOW.after(DAY_STEP * 149));
+        let values = days.rates["a-source-with-a-name-0"].samples_until(NOW.after(DAY_STEP * 149));
         assert!(values.iter().all(Option::is_some), "{values:?}");
     }
 
     #[test]
     fn what_is_a_day_old_or_of_another_shape_is_forgotten() {
-        let mut all = BTreeMap::from([("odd".to_owned(), Series::new(DAY_STEP, 7))]);
-        let fresh = || Series::new(DAY_STEP, DAY_STEPS);
+        let mut all = BTreeMap::from([("odd".to_owned(), TimeSeries::new(DAY_STEP, 7))]);
+        let fresh = || TimeSeries::new(DAY_STEP, DAY_STEPS);
         let one = |name: &str| BTreeMap::from([(name.to_owned(), 1.0)]);
         add(&mut all, &one("old"), fresh, NOW);
         add(&mut all, &one("new"), fresh, NOW.after(DAY_STEP * 143));

@@ -17,7 +17,7 @@ use secrecy::SecretString;
 pub use self::text::Message;
 
 use crate::engine::alert::{Mail, Shape};
-use crate::engine::{printable, span};
+use crate::engine::{format_duration, sanitize_line};
 
 /// One way to somebody.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct Undelivered(String);
 
 impl Undelivered {
     pub(crate) fn new(why: impl AsRef<str>) -> Self {
-        Self(printable(why.as_ref()))
+        Self(sanitize_line(why.as_ref()))
     }
 }
 
@@ -69,7 +69,7 @@ impl Channel {
                 Self::Ping(url) => http::ping(url).await,
             }
         };
-        let late = || Undelivered::new(format!("not done within {}", span(limit)));
+        let late = || Undelivered::new(format!("not done within {}", format_duration(limit)));
         tokio::time::timeout(limit, delivery).await.unwrap_or_else(|_late| Err(late()))
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::engine::alert::{Alert, News, Notice, Severity};
-use crate::engine::{Moment, printable, span};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 /// The version of the JSON.
 const SCHEMA: u32 = 1;
@@ -19,19 +19,19 @@ pub struct Message {
     pub notices: Vec<Notice>,
     /// It tells only that telling works.
     pub is_test: bool,
-    pub now: Moment,
+    pub now: Timestamp,
 }
 
 impl Message {
     /// Notices of this machine.
     #[must_use]
-    pub fn new(host: impl Into<String>, notices: Vec<Notice>, now: Moment) -> Self {
-        Self { host: printable(&host.into()), notices, is_test: false, now }
+    pub fn new(host: impl Into<String>, notices: Vec<Notice>, now: Timestamp) -> Self {
+        Self { host: sanitize_line(&host.into()), notices, is_test: false, now }
     }
 
     /// One that says nothing but that it came.
     #[must_use]
-    pub fn test(host: impl Into<String>, now: Moment) -> Self {
+    pub fn test(host: impl Into<String>, now: Timestamp) -> Self {
         Self { is_test: true, ..Self::new(host, Vec::new(), now) }
     }
 
@@ -113,15 +113,19 @@ fn as_json(notice: &Notice) -> Value {
     })
 }
 
-fn paragraph(notice: &Notice, now: Moment) -> String {
+fn paragraph(notice: &Notice, now: Timestamp) -> String {
     let alert = &notice.alert;
     let mut lines = vec![format!("{}: {}", word(notice), sentence(alert))];
     let lasted = alert.ended_at.unwrap_or(now).since(alert.raised_at);
     match notice.news {
         News::Ended => {
             let why = alert.ended_since.as_deref();
-            lines.extend(why.map(|why| format!("Why: {}.", printable(why))));
-            lines.push(format!("It began at {} and lasted {}.", alert.raised_at, span(lasted)));
+            lines.extend(why.map(|why| format!("Why: {}.", sanitize_line(why))));
+            lines.push(format!(
+                "It began at {} and lasted {}.",
+                alert.raised_at,
+                format_duration(lasted)
+            ));
         }
         News::Passed => {
             let (from, to) = (alert.raised_at, alert.ended_at.unwrap_or(now));
@@ -129,18 +133,18 @@ fn paragraph(notice: &Notice, now: Moment) -> String {
             let worst = severity(alert.worst);
             lines.push(format!(
                 "It was {worst} from {from} to {to} ({}), and is over: {}.",
-                span(lasted),
-                printable(is)
+                format_duration(lasted),
+                sanitize_line(is)
             ));
         }
         News::Raised | News::Worse => {
             let since = match lasted.as_secs() {
                 0 => String::new(),
-                _ => format!(", {} ago", span(lasted)),
+                _ => format!(", {} ago", format_duration(lasted)),
             };
             lines.push(format!("It began at {}{since}.", alert.raised_at));
             let advice = alert.advice.as_deref();
-            lines.extend(advice.map(|advice| format!("What to do: {}.", printable(advice))));
+            lines.extend(advice.map(|advice| format!("What to do: {}.", sanitize_line(advice))));
         }
     }
     if alert.times > 1 {
@@ -151,8 +155,12 @@ fn paragraph(notice: &Notice, now: Moment) -> String {
 }
 
 fn sentence(alert: &Alert) -> String {
-    let message = printable(&alert.message);
-    if alert.about.is_empty() { message } else { format!("{}: {message}", printable(&alert.about)) }
+    let message = sanitize_line(&alert.message);
+    if alert.about.is_empty() {
+        message
+    } else {
+        format!("{}: {message}", sanitize_line(&alert.about))
+    }
 }
 
 fn word(notice: &Notice) -> String {
@@ -177,7 +185,7 @@ mod tests {
     use super::*;
     use crate::engine::alert::{Alerts, Cause, Concern, Ending, Looked, Spell};
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
     fn looked(sources: &[&str]) -> Looked {
         let concern = |name: &&str| Concern {
@@ -199,7 +207,7 @@ mod tests {
     fn an_alert_says_what_since_when_and_what_to_do_and_then_that_it_is_over() {
         let mut alerts = Alerts::default();
         let raised = alerts.note(&looked(&["work"]), NOW);
-        let later = Moment(NOW.0 + 11_100_000);
+        let later = Timestamp(NOW.0 + 11_100_000);
         let ended = alerts.note(&looked(&[]), later);
 
         insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @r"
@@ -265,9 +273,9 @@ mod tests {
                 ..looked(&["work"]).concerns.remove(0)
             },
             no,
-            began: Moment(NOW.0 + began),
+            began: Timestamp(NOW.0 + began),
             ended: Some(Ending {
-                at: Moment(NOW.0 + began + 67_000),
+                at: Timestamp(NOW.0 + began + 67_000),
                 severity: Severity::Info,
                 since: since.map(str::to_owned),
             }),
@@ -275,7 +283,7 @@ mod tests {
         };
         let mut look = |spells: &[Spell], ms: i64| {
             let looked = Looked { spells: spells.to_vec(), ..looked(&[]) };
-            let now = Moment(NOW.0 + ms);
+            let now = Timestamp(NOW.0 + ms);
             Message::new("mars", alerts.note(&looked, now), now)
         };
         look(&[], 0);

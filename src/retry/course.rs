@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::engine::printable;
+use crate::engine::sanitize_line;
 use crate::retry::fault::{GaveUp, Why};
 use crate::retry::policy::{Attempts, Policy, Retry};
 
@@ -55,7 +55,7 @@ impl<'a> Course<'a> {
         if let Some(guard) = self.policy.guard() {
             if is_retryable { guard.failed() } else { guard.abandoned() }
         }
-        let line = printable(&failure.to_string());
+        let line = sanitize_line(&failure.to_string());
         self.policy.count(|statistics| statistics.last_failure = Some(line));
 
         if !is_retryable {

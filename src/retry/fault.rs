@@ -21,11 +21,11 @@ pub trait Fault: fmt::Display {
 /// A server that names a time, or refuses, is left to the engine.
 impl Fault for Failure {
     fn is_retryable(&self) -> bool {
-        self.is_fleeting()
+        self.is_transient()
     }
 
     fn told(&self) -> Option<Duration> {
-        self.told
+        self.retry_after
     }
 }
 

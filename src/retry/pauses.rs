@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::engine::Draw;
+use crate::engine::RandomSample;
 
 /// Where the time between two attempts is spent, and where chance comes from.
 pub trait Pauses: Send + Sync {
-    fn draw(&self) -> Draw;
+    fn draw(&self) -> RandomSample;
 
     /// Lets the time pass without holding a thread.
     fn pass(&self, delay: Duration) -> BoxFuture<'static, ()>;
@@ -22,8 +22,8 @@ pub trait Pauses: Send + Sync {
 pub struct RealPauses;
 
 impl Pauses for RealPauses {
-    fn draw(&self) -> Draw {
-        Draw(fastrand::u32(..))
+    fn draw(&self) -> RandomSample {
+        RandomSample(fastrand::u32(..))
     }
 
     fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {

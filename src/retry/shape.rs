@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Draw;
+use crate::engine::RandomSample;
 
 /// The numbers of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,7 @@ impl Shape {
     /// jitter but never above `max_delay`; and never below what the other side `told`, however
     /// long. The factor scales the whole series, as `backoff_factor` of urllib3's `Retry` does.
     #[must_use]
-    pub fn delay(&self, retry: u32, told: Option<Duration>, draw: Draw) -> Duration {
+    pub fn delay(&self, retry: u32, told: Option<Duration>, draw: RandomSample) -> Duration {
         let cap = self.max_delay.as_secs_f64();
         let exponent = f64::from(retry.saturating_sub(1));
         let grown = self.base_delay.as_secs_f64()
@@ -69,9 +69,9 @@ impl Shape {
         let grown = grown.min(cap);
         let spread = match self.jitter {
             Jitter::None => grown,
-            Jitter::Full => grown * draw.share(),
+            Jitter::Full => grown * draw.fraction(),
             Jitter::Share(share) => {
-                grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * draw.share() - 1.0))
+                grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * draw.fraction() - 1.0))
             }
         };
         let own = Duration::try_from_secs_f64(spread).unwrap_or(self.max_delay);
@@ -83,9 +83,9 @@ impl Shape {
 mod tests {
     use super::*;
 
-    const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+    const MIDDLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
-    fn millis(shape: &Shape, draw: Draw) -> Vec<u128> {
+    fn millis(shape: &Shape, draw: RandomSample) -> Vec<u128> {
         (1..=7).map(|retry| shape.delay(retry, None, draw).as_millis()).collect()
     }
 
@@ -113,8 +113,9 @@ mod tests {
 
     #[test]
     fn jitter_spreads_as_it_says() {
-        let delay =
-            |jitter, draw| Shape { jitter, ..Shape::FAST }.delay(2, None, Draw(draw)).as_millis();
+        let delay = |jitter, draw| {
+            Shape { jitter, ..Shape::FAST }.delay(2, None, RandomSample(draw)).as_millis()
+        };
 
         assert_eq!((delay(Jitter::None, 0), delay(Jitter::None, u32::MAX)), (1000, 1000));
         assert_eq!((delay(Jitter::Full, 0), delay(Jitter::Full, u32::MAX)), (0, 1000));
@@ -152,7 +153,7 @@ mod laws {
     proptest! {
         #[test]
         fn a_wait_of_our_own_is_never_above_the_cap(shape in shape(), retry: u32, draw: u32) {
-            prop_assert!(shape.delay(retry, None, Draw(draw)) <= shape.max_delay);
+            prop_assert!(shape.delay(retry, None, RandomSample(draw)) <= shape.max_delay);
         }
 
         #[test]
@@ -160,14 +161,14 @@ mod laws {
             shape in shape(), retry: u32, draw: u32, told: u64
         ) {
             let told = Duration::from_millis(told);
-            prop_assert!(shape.delay(retry, Some(told), Draw(draw)) >= told);
+            prop_assert!(shape.delay(retry, Some(told), RandomSample(draw)) >= told);
         }
 
         #[test]
         fn a_later_wait_is_never_shorter(
             shape in shape(), retry in 1..u32::MAX, draw: u32
         ) {
-            let delay = |retry| shape.delay(retry, None, Draw(draw));
+            let delay = |retry| shape.delay(retry, None, RandomSample(draw));
             prop_assert!(delay(retry) <= delay(retry + 1));
         }
 
@@ -175,8 +176,8 @@ mod laws {
         fn a_share_keeps_within_itself(share in 0.0..=1.0_f64, retry in 1..9_u32, draw: u32) {
             let plain = Shape { jitter: Jitter::None, ..Shape::STRICT };
             let spread = Shape { jitter: Jitter::Share(share), ..Shape::STRICT };
-            let plain = plain.delay(retry, None, Draw(draw)).as_secs_f64();
-            let spread = spread.delay(retry, None, Draw(draw)).as_secs_f64();
+            let plain = plain.delay(retry, None, RandomSample(draw)).as_secs_f64();
+            let spread = spread.delay(retry, None, RandomSample(draw)).as_secs_f64();
             prop_assert!((spread - plain).abs() <= plain * share + 1e-6);
         }
     }

@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::time::Instant;
 
 use super::*;
-use crate::engine::{Cause, Draw, Failure};
+use crate::engine::{Cause, Failure, RandomSample};
 
 const SHAPE: Shape = Shape { jitter: Jitter::None, ..Shape::FAST };
 
@@ -30,8 +30,8 @@ fn failing(times: u32) -> impl FnMut() -> Result<u32, Failure> {
 struct Noted(Arc<Mutex<Vec<Duration>>>);
 
 impl Pauses for Noted {
-    fn draw(&self) -> Draw {
-        Draw(0)
+    fn draw(&self) -> RandomSample {
+        RandomSample(0)
     }
 
     fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
@@ -136,10 +136,10 @@ fn what_was_told_is_waited_for_in_full() {
     let policy = Policy::new("told", SHAPE).pausing_in(noted.clone());
     let mut told = Some(Duration::from_secs(3600));
 
-    let outcome = policy
-        .when(|_: &Failure| true)
-        .told(|failure| failure.told)
-        .run_blocking(|| told.take().map_or(Ok(()), |told| Err(server().told(Some(told)))));
+    let outcome =
+        policy.when(|_: &Failure| true).told(|failure| failure.retry_after).run_blocking(|| {
+            told.take().map_or(Ok(()), |told| Err(server().with_retry_after(Some(told))))
+        });
 
     assert_eq!(outcome, Ok(()));
     assert_eq!(noted.millis(), [3_600_000]);
@@ -154,7 +154,8 @@ fn what_stays_is_not_tried_again() {
 
     let why = Why::NotRetryable;
     assert_eq!(outcome, Err(GaveUp::Failed { failure: gone(), attempts: 1, why }));
-    let told = policy.run_blocking(|| Err::<(), _>(server().told(Some(Duration::from_secs(1)))));
+    let told = policy
+        .run_blocking(|| Err::<(), _>(server().with_retry_after(Some(Duration::from_secs(1)))));
     assert!(
         matches!(told, Err(GaveUp::Failed { attempts: 1, .. })),
         "left to the engine: {told:?}"

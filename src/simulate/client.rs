@@ -8,11 +8,11 @@ use fastrand::Rng;
 
 use crate::engine::breaker::{self, Breaker, BreakerPolicy, Permit, Subject};
 use crate::engine::quota::{self, Admission, HeaderNames, Quota, Reply, Ticket};
-use crate::engine::{Cause, Draw, Failure, Moment};
+use crate::engine::{Cause, Failure, RandomSample, Timestamp};
 use crate::simulate::{Limiter, Neighbour, Outcome, Ruling, Sample, Strategy, Trial};
 
 /// Virtual time begins here: a whole hour in 2027, so that a window's phase is what the server says.
-const START: Moment = Moment(1_800_000_000_000);
+const START: Timestamp = Timestamp(1_800_000_000_000);
 
 /// The wait of a worker whose request failed; each further failure in a row doubles it.
 const FAILURE_DELAY: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub fn run(trial: &Trial) -> Outcome {
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Entry {
-    at: Moment,
+    at: Timestamp,
     /// Events of one moment happen in the order they were planned.
     number: u64,
     event: Event,
@@ -81,7 +81,7 @@ enum Answer {
 
 struct Client<'a> {
     trial: &'a Trial,
-    now: Moment,
+    now: Timestamp,
     queue: BinaryHeap<Reverse<Entry>>,
     planned: u64,
     rng: Rng,
@@ -93,7 +93,7 @@ struct Client<'a> {
     /// The first request is answered.
     has_begun: bool,
     /// The wake-up that is planned, so that not every worker plans its own.
-    wake: Option<Moment>,
+    wake: Option<Timestamp>,
     outcome: Outcome,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn later(&mut self, at: Moment, event: Event) {
+    fn later(&mut self, at: Timestamp, event: Event) {
         self.planned += 1;
         self.queue.push(Reverse(Entry { at, number: self.planned, event }));
     }
@@ -185,7 +185,7 @@ impl<'a> Client<'a> {
             // The end of the one that tries is the next look.
             breaker::Admission::Busy => false,
             breaker::Admission::Shut { until } => {
-                self.wake_at(until.unwrap_or(Moment(i64::MAX)));
+                self.wake_at(until.unwrap_or(Timestamp(i64::MAX)));
                 false
             }
         }
@@ -211,7 +211,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn wake_at(&mut self, until: Moment) {
+    fn wake_at(&mut self, until: Timestamp) {
         assert!(until > self.now, "a wait must lie ahead, or it is a busy loop");
         if self.wake.is_none_or(|wake| until < wake) {
             self.wake = Some(until);
@@ -264,7 +264,7 @@ impl<'a> Client<'a> {
         if let (Some(quota), Some(ticket)) = (&mut self.quota, self.workers[index].ticket.take()) {
             let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, &**text)).collect();
             let signals = quota::read(&headers, &HeaderNames::default(), self.now);
-            let draw = Draw(self.rng.u32(..));
+            let draw = RandomSample(self.rng.u32(..));
             let _moved: Option<quota::Hold> =
                 quota.answered(ticket, &Reply { outcome, signals: &signals }, self.now, draw);
         }
@@ -326,7 +326,7 @@ impl<'a> Client<'a> {
         self.outcome.is_finished = self.trial.work.is_some_and(|work| done >= work);
     }
 
-    fn neighbour_later(&mut self, neighbour: Neighbour, now: Moment) {
+    fn neighbour_later(&mut self, neighbour: Neighbour, now: Timestamp) {
         let gap = neighbour.rate.interval().mul_f64(-(1.0 - self.rng.f64()).ln());
         let mut at = now.after(gap);
         let turn = neighbour.works + neighbour.rests;
@@ -338,7 +338,7 @@ impl<'a> Client<'a> {
         self.later(at, Event::Neighbour);
     }
 
-    fn close(mut self, end: Moment) -> Outcome {
+    fn close(mut self, end: Timestamp) -> Outcome {
         let stopped = if self.outcome.is_finished { self.now } else { end };
         self.outcome.took = stopped.since(START);
         let took = self.outcome.took;

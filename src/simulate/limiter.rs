@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::{Rate, ResetMeaning};
 
 /// How a server counts.
@@ -80,13 +80,13 @@ pub struct Limiter {
     speech: Speech,
     renewal: Renewal,
     /// When each unit still counted was accepted.
-    log: VecDeque<Moment>,
+    log: VecDeque<Timestamp>,
     /// The fixed window that `used` belongs to.
     window: i64,
     used: u32,
     tokens: f64,
-    filled_at: Moment,
-    locked_until: Option<Moment>,
+    filled_at: Timestamp,
+    locked_until: Option<Timestamp>,
 }
 
 /// What is left of a limit at a moment.
@@ -102,7 +102,7 @@ struct Level {
 
 impl Limiter {
     #[must_use]
-    pub fn new(shape: Shape, speech: Speech, renewal: Renewal, now: Moment) -> Self {
+    pub fn new(shape: Shape, speech: Speech, renewal: Renewal, now: Timestamp) -> Self {
         let tokens = match &shape {
             Shape::TokenBucket { burst, .. } => f64::from(*burst),
             Shape::FixedWindow { .. } | Shape::SlidingLog { .. } | Shape::LockOut { .. } => 0.0,
@@ -127,7 +127,7 @@ impl Limiter {
     }
 
     /// Rules on a request of `weight` units. Requests must come in the order of time.
-    pub fn ask(&mut self, weight: u32, now: Moment) -> Ruling {
+    pub fn ask(&mut self, weight: u32, now: Timestamp) -> Ruling {
         self.turn(now);
         let is_accepted = self.level(now).remaining >= weight;
         if is_accepted {
@@ -140,7 +140,7 @@ impl Limiter {
     }
 
     /// Brings the counters up to `now`.
-    fn turn(&mut self, now: Moment) {
+    fn turn(&mut self, now: Timestamp) {
         match self.shape {
             Shape::FixedWindow { window, phase, .. } => {
                 let number = (now.0 - millis(phase)).div_euclid(millis(window).max(1));
@@ -167,7 +167,7 @@ impl Limiter {
         }
     }
 
-    fn lock(&mut self, is_accepted: bool, now: Moment) {
+    fn lock(&mut self, is_accepted: bool, now: Timestamp) {
         let Shape::LockOut { lock, restart, .. } = self.shape else { return };
         match (self.locked_until, restart) {
             _ if is_accepted => {}
@@ -178,17 +178,17 @@ impl Limiter {
         }
     }
 
-    fn level(&self, now: Moment) -> Level {
+    fn level(&self, now: Timestamp) -> Level {
         match self.shape {
             Shape::FixedWindow { quota, window, phase } => {
                 let into = (now.0 - millis(phase)).rem_euclid(millis(window).max(1));
-                let reset = window.saturating_sub(Moment(into).since(Moment(0)));
+                let reset = window.saturating_sub(Timestamp(into).since(Timestamp(0)));
                 let remaining = quota.saturating_sub(self.used);
                 Level { quota, window, remaining, reset, retry: reset }
             }
             Shape::SlidingLog { quota, window } | Shape::LockOut { quota, window, .. } => {
                 let counted = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
-                let left = |at: Option<&Moment>| at.map(|at| at.after(window).since(now));
+                let left = |at: Option<&Timestamp>| at.map(|at| at.after(window).since(now));
                 let retry = left(self.log.front()).unwrap_or_default();
                 let all = left(self.log.back()).unwrap_or_default();
                 let free = Level {
@@ -237,7 +237,7 @@ impl Limiter {
         }
     }
 
-    fn headers(&self, is_accepted: bool, now: Moment) -> Vec<(&'static str, String)> {
+    fn headers(&self, is_accepted: bool, now: Timestamp) -> Vec<(&'static str, String)> {
         let level = self.level(now);
         // The window of a bucket is no whole number of nanoseconds.
         let seconds = |span: Duration| (span.as_secs_f64() - 1e-6).ceil();
@@ -276,15 +276,15 @@ impl Limiter {
 }
 
 /// Writes a reset in one of its meanings, rounded up as servers do.
-fn written(meaning: ResetMeaning, reset: Duration, now: Moment) -> String {
+fn written(meaning: ResetMeaning, reset: Duration, now: Timestamp) -> String {
     let until = now.after(reset);
-    let ceiling = Moment(until.0.saturating_add(999)).unix_seconds();
+    let ceiling = Timestamp(until.0.saturating_add(999)).unix_seconds();
     match meaning {
         ResetMeaning::DeltaSeconds => reset.as_secs_f64().ceil().to_string(),
         ResetMeaning::DeltaMillis => reset.as_millis().to_string(),
         ResetMeaning::EpochSeconds => ceiling.to_string(),
         ResetMeaning::EpochMillis => until.0.to_string(),
-        ResetMeaning::Date => Moment(ceiling.saturating_mul(1000)).to_string(),
+        ResetMeaning::Date => Timestamp(ceiling.saturating_mul(1000)).to_string(),
     }
 }
 
@@ -299,13 +299,13 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn accepted(limiter: &mut Limiter, times: u32, now: i64) -> u32 {
-        (0..times).map(|_| u32::from(limiter.ask(1, Moment(now)).is_accepted)).sum()
+        (0..times).map(|_| u32::from(limiter.ask(1, Timestamp(now)).is_accepted)).sum()
     }
 
     #[test]
     fn a_fixed_window_is_full_again_at_its_end() {
         let shape = Shape::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(59_000));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(59_000));
 
         assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
         assert_eq!(accepted(&mut limiter, 9, 60_000), 5);
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_sliding_log_counts_any_span() {
         let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
 
         assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
         assert_eq!(accepted(&mut limiter, 9, 118_999), 0);
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_bucket_refills_steadily() {
         let shape = Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
 
         assert_eq!(accepted(&mut limiter, 30, 0), 20);
         assert_eq!(accepted(&mut limiter, 30, 500), 5);
@@ -335,7 +335,7 @@ mod tests {
     fn a_lock_out_ends_on_time_or_begins_anew_with_each_request() {
         for (restart, after_it) in [(Restart::Never, 5), (Restart::ByAnyRequest, 0)] {
             let shape = Shape::LockOut { quota: 5, window: MINUTE, lock: MINUTE * 5, restart };
-            let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Moment(0));
+            let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
 
             assert_eq!(accepted(&mut limiter, 6, 0), 5);
             assert_eq!(accepted(&mut limiter, 1, 200_000), 0);
@@ -347,10 +347,10 @@ mod tests {
     fn a_reset_names_the_next_unit_or_all_of_them() {
         for (renewal, told) in [(Renewal::Next, "50"), (Renewal::All, "60")] {
             let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
-            let mut limiter = Limiter::new(shape, Speech::RateLimit, renewal, Moment(0));
+            let mut limiter = Limiter::new(shape, Speech::RateLimit, renewal, Timestamp(0));
             accepted(&mut limiter, 1, 0);
 
-            let ruling = limiter.ask(1, Moment(10_000));
+            let ruling = limiter.ask(1, Timestamp(10_000));
 
             let reset = ("ratelimit", format!("\"default\";r=3;t={told}"));
             assert!(ruling.headers.contains(&reset), "{renewal:?}: {ruling:?}");
@@ -360,15 +360,17 @@ mod tests {
     #[test]
     fn a_server_says_what_is_left_and_when_to_come_back() {
         let shape = Shape::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::RateLimit, Renewal::All, Moment(0));
+        let mut limiter = Limiter::new(shape, Speech::RateLimit, Renewal::All, Timestamp(0));
 
         assert_eq!(
-            limiter.ask(1, Moment(500)).headers,
+            limiter.ask(1, Timestamp(500)).headers,
             [
                 ("ratelimit-policy", "\"default\";q=1;w=60".to_owned()),
                 ("ratelimit", "\"default\";r=0;t=60".to_owned()),
             ]
         );
-        assert!(limiter.ask(1, Moment(9_500)).headers.contains(&("retry-after", "51".to_owned())));
+        assert!(
+            limiter.ask(1, Timestamp(9_500)).headers.contains(&("retry-after", "51".to_owned()))
+        );
     }
 }

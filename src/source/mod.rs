@@ -2,7 +2,7 @@
 //!
 //! A source lists what there is, page by page, and brings the bytes of one
 //! document. It keeps no progress of its own: whatever must survive a restart
-//! leaves as a [`Place`] or a [`Cursor`] and comes back as an argument. It tries
+//! leaves as a [`PageToken`] or a [`Cursor`] and comes back as an argument. It tries
 //! a broken request again quickly, within limits; everything else that goes
 //! wrong is read here, once, and leaves as a [`Failure`].
 
@@ -16,7 +16,7 @@ pub use self::meter::Meter;
 pub use self::recorder::{Heard, Recorder};
 
 use crate::engine::{
-    AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
+    AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes, Timestamp,
 };
 
 /// One account to extract.
@@ -45,7 +45,7 @@ pub trait Source {
     fn page(
         &self,
         listing: &Listing,
-        place: Option<&Place>,
+        place: Option<&PageToken>,
     ) -> impl Future<Output = Result<Page, Failure>>;
 
     /// Brings the bytes of one document into `sink`, or tells that the document is under another
@@ -65,7 +65,7 @@ pub trait Source {
     /// Returns until when a request waits that may not be sent yet; `None` where none does.
     ///
     /// Such a wait has an end that is known, and is no standstill.
-    fn waits_until(&self) -> Option<Moment>;
+    fn waits_until(&self) -> Option<Timestamp>;
 }
 
 /// What a look found.
@@ -98,14 +98,14 @@ pub struct Page {
 /// How a listing goes on after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next {
-    More(Place),
+    More(PageToken),
     /// That was all, and the server proved it. A listing of changes also says where the stream
     /// stands now.
     Done(Option<Cursor>),
     /// The server's list has ended, and what the server says of it contradicts that: why. The
     /// listing may go back to the place, which is before that end.
     Unproved {
-        back: Place,
+        back: PageToken,
         why: String,
     },
 }
@@ -127,7 +127,7 @@ pub struct Wanted {
     pub blob: BlobId,
     pub size: Option<u64>,
     /// How it was throttled before: for the gate, which tells a document's own throttles from a quota.
-    pub strikes: Strikes,
+    pub strikes: ThrottleStrikes,
     /// It failed before while others succeeded.
     pub is_suspect: bool,
 }
@@ -136,7 +136,7 @@ impl Wanted {
     /// One that never failed.
     #[must_use]
     pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
-        Self { document, blob, size, strikes: Strikes::default(), is_suspect: false }
+        Self { document, blob, size, strikes: ThrottleStrikes::default(), is_suspect: false }
     }
 }
 

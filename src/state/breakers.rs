@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, Lasts, SharedFile, Standing};
 use crate::engine::breaker::Memory;
-use crate::engine::{Failure, printable};
+use crate::engine::{Failure, sanitize_line};
 
 /// The file, in the state folder.
 const BREAKERS_FILE: &str = "breakers.json";
@@ -91,7 +91,7 @@ impl BreakersFile {
 }
 
 fn parse(bytes: &[u8]) -> Result<Memories, String> {
-    let wrong = |error: serde_json::Error| printable(&error.to_string());
+    let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
     let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));

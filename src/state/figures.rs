@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::disk::{Disk, PathKind, replace, storage_failure};
 use crate::engine::figures::{FIGURES_SCHEMA, Figures};
-use crate::engine::{Failure, Moment, printable};
+use crate::engine::{Failure, Timestamp, sanitize_line};
 
 /// The name of the file, in the folder of its source.
 pub const FIGURES_FILE: &str = "figures.json";
@@ -45,7 +45,7 @@ pub fn save_figures(
     disk: &dyn Disk,
     path: &Path,
     figures: &Figures,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<(), Failure> {
     let failed = |error| storage_failure("write", path, &error);
     let figures = Figures { schema: FIGURES_SCHEMA, written_at: now.0, ..figures.clone() };
@@ -84,7 +84,7 @@ fn parse(bytes: &[u8]) -> FiguresFound {
 }
 
 fn unusable(why: &str) -> FiguresFound {
-    FiguresFound::Unusable { why: printable(why) }
+    FiguresFound::Unusable { why: sanitize_line(why) }
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
     use crate::disk::{Fault, MemoryDisk};
 
     const PATH: &str = "/figures.json";
-    const NOW: Moment = Moment(1_772_874_303_456);
+    const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
     fn disk_with(bytes: &[u8]) -> MemoryDisk {
         let disk = MemoryDisk::default();
@@ -154,7 +154,7 @@ mod tests {
 
         let failure = save_figures(&disk, Path::new(PATH), &Figures::default(), NOW).unwrap_err();
 
-        assert!(failure.detail.starts_with("cannot write /figures.json: "), "{failure}");
+        assert!(failure.message.starts_with("cannot write /figures.json: "), "{failure}");
     }
 
     proptest! {

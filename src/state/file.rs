@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::disk::{Disk, PathKind, put_aside, storage_failure, write_atomic};
-use crate::engine::{Failure, printable};
+use crate::engine::{Failure, sanitize_line};
 use crate::state::{ExecutionState, SCHEMA};
 
 /// The largest state file that is read, in bytes: a hundred times what one has.
@@ -103,7 +103,7 @@ pub fn load(disk: &dyn Disk, path: &Path) -> Result<Loaded, Failure> {
 
 fn parse(bytes: &[u8]) -> Found {
     let unreadable =
-        |error: serde_json::Error| Found::Unreadable { why: printable(&error.to_string()) };
+        |error: serde_json::Error| Found::Unreadable { why: sanitize_line(&error.to_string()) };
     match serde_json::from_slice::<Versioned>(bytes) {
         Err(error) => unreadable(error),
         Ok(Versioned { schema }) if schema > u64::from(SCHEMA) => Found::Newer { schema },
@@ -196,7 +196,7 @@ mod tests {
 
         let failure = save(&disk, Path::new(PATH), &example()).unwrap_err();
 
-        assert!(failure.detail.starts_with("cannot write /execution_state.json: "), "{failure}");
+        assert!(failure.message.starts_with("cannot write /execution_state.json: "), "{failure}");
     }
 }
 
@@ -206,12 +206,12 @@ mod laws {
 
     use super::*;
     use crate::engine::Status;
-    use crate::engine::{Moment, SessionId};
+    use crate::engine::{SessionId, Timestamp};
     use crate::state::LastError;
     use crate::state::format::tests::example;
 
     fn states() -> impl Strategy<Value = ExecutionState> {
-        let moments = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Moment);
+        let moments = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Timestamp);
         let optional = move || prop::option::of(moments());
         let status = || prop::sample::select(Status::ALL.to_vec());
         let times = (moments(), optional(), optional(), optional(), optional(), moments());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Moment, SessionId, Status};
+use crate::engine::{SessionId, Status, Timestamp};
 use crate::state::words;
 
 /// The version of the format that is read and written.
@@ -25,10 +25,10 @@ pub struct ExecutionState {
     #[serde(with = "words::status")]
     pub status: Status,
     #[serde(with = "words::moment")]
-    pub state_since: Moment,
+    pub state_since: Timestamp,
     /// When the present state ends, or is looked into at the latest.
     #[serde(with = "words::optional_moment")]
-    pub until: Option<Moment>,
+    pub until: Option<Timestamp>,
     /// Why the source is in this state, for a person.
     pub reason: String,
     /// The state that a wait goes back to.
@@ -40,12 +40,12 @@ pub struct ExecutionState {
     #[serde(with = "words::optional_session")]
     pub session_id: Option<SessionId>,
     #[serde(with = "words::optional_moment")]
-    pub start_time: Option<Moment>,
+    pub start_time: Option<Timestamp>,
     #[serde(with = "words::optional_moment")]
-    pub completion_time: Option<Moment>,
+    pub completion_time: Option<Timestamp>,
     /// When the source was last asked for something new.
     #[serde(with = "words::optional_moment")]
-    pub last_look: Option<Moment>,
+    pub last_look: Option<Timestamp>,
     /// Everything is being listed, since the source had forgotten our place in its changes.
     pub listing_everything: bool,
     /// News was found beside a download, and is being listed in the same session.
@@ -69,10 +69,10 @@ pub struct ExecutionState {
     /// Items, over the last half minute.
     pub rate_per_second: Option<f64>,
     #[serde(with = "words::moment")]
-    pub last_progress: Moment,
+    pub last_progress: Timestamp,
     /// When the newest request for an item that succeeded was sent.
     #[serde(default, with = "words::optional_moment")]
-    pub last_success: Option<Moment>,
+    pub last_success: Option<Timestamp>,
 
     /// Errors of the session, not of items: in all, and since the last progress.
     pub error_count: u32,
@@ -85,14 +85,14 @@ pub struct ExecutionState {
     pub last_error: Option<LastError>,
     pub rate_limited: bool,
     #[serde(with = "words::optional_moment")]
-    pub rate_limit_until: Option<Moment>,
+    pub rate_limit_until: Option<Timestamp>,
     pub rate_limits_in_a_row: u32,
     /// Listings in a row that ended before the server's own total.
     #[serde(default)]
     pub incomplete_listings_in_a_row: u32,
 
     #[serde(with = "words::moment")]
-    pub last_updated: Moment,
+    pub last_updated: Timestamp,
     /// The worker's process; null when it has left.
     pub pid: Option<u32>,
     /// The version of its program.
@@ -124,7 +124,7 @@ pub struct LastError {
     pub cause: String,
     pub message: String,
     #[serde(with = "words::moment")]
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 /// The last time that the worker was started anew by its own wish.
@@ -133,7 +133,7 @@ pub struct LastRestart {
     /// One of the words `completed`, `errors`, `authentication`, `stuck`, `execution_time`.
     pub cause: String,
     #[serde(with = "words::moment")]
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ pub(super) mod tests {
     use super::*;
 
     /// 2026-03-07 09:05:03.456 UTC.
-    const NOW: Moment = Moment(1_772_874_303_456);
+    const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
     pub(crate) fn example() -> ExecutionState {
         ExecutionState {
@@ -152,14 +152,14 @@ pub(super) mod tests {
             kind: "jmap".to_owned(),
             status: Status::RateLimited,
             state_since: NOW,
-            until: Some(Moment(NOW.0 + 300_000)),
+            until: Some(Timestamp(NOW.0 + 300_000)),
             reason: "the server said: retry after 300 s".to_owned(),
             resume_to: Some(Status::Downloading),
             restart_when_due: false,
             session_id: Some(SessionId::new("session_1772874000")),
-            start_time: Some(Moment(1_772_874_000_000)),
+            start_time: Some(Timestamp(1_772_874_000_000)),
             completion_time: None,
-            last_look: Some(Moment(1_772_874_000_000)),
+            last_look: Some(Timestamp(1_772_874_000_000)),
             listing_everything: false,
             listing_news: false,
             total_threads: 2000,
@@ -185,7 +185,7 @@ pub(super) mod tests {
                 at: NOW,
             }),
             rate_limited: true,
-            rate_limit_until: Some(Moment(NOW.0 + 300_000)),
+            rate_limit_until: Some(Timestamp(NOW.0 + 300_000)),
             rate_limits_in_a_row: 1,
             incomplete_listings_in_a_row: 0,
             last_updated: NOW,

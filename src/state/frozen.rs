@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::disk::{Disk, MemoryDisk, ensure_folder, write_atomic};
-use crate::engine::{Moment, Status};
+use crate::engine::{Status, Timestamp};
 
 #[path = "../../tests/fixtures/frozen.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
@@ -76,7 +76,7 @@ fn figures_of_the_first_format_are_kept() {
     let disk = disk_with(&path, json);
     let figures = examine_figures(&disk, &path).read().unwrap();
 
-    save_figures(&disk, &path, &figures, Moment(figures.written_at)).unwrap();
+    save_figures(&disk, &path, &figures, Timestamp(figures.written_at)).unwrap();
 
     assert_kept(json.as_bytes(), &disk.read(&path).unwrap(), FIGURES_ADDED);
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::quota::Memory;
-use crate::engine::{BudgetMemory, ConcurrencyMemory};
+use crate::engine::{ConcurrencyMemory, RetryBudgetState};
 
 /// The name of the file in the state folder.
 pub const QUOTA_FILE: &str = "quota.json";
@@ -31,7 +31,7 @@ pub struct ScopeMemory {
     pub provider: String,
     pub quota: Memory,
     pub concurrency: ConcurrencyMemory,
-    pub budget: BudgetMemory,
+    pub budget: RetryBudgetState,
 }
 
 impl Remembered {

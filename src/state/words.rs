@@ -6,20 +6,20 @@ pub(crate) mod moment {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::engine::Moment;
+    use crate::engine::Timestamp;
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-    pub(crate) fn serialize<S: Serializer>(value: &Moment, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Moment, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
         parse(&String::deserialize(from)?)
     }
 
-    pub(super) fn parse<E: Error>(text: &str) -> Result<Moment, E> {
+    pub(super) fn parse<E: Error>(text: &str) -> Result<Timestamp, E> {
         let time = DateTime::parse_from_rfc3339(text).map_err(E::custom)?;
-        Ok(Moment(time.timestamp_millis()))
+        Ok(Timestamp(time.timestamp_millis()))
     }
 }
 
@@ -28,11 +28,11 @@ pub(crate) mod optional_moment {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::moment;
-    use crate::engine::Moment;
+    use crate::engine::Timestamp;
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
     pub(crate) fn serialize<S: Serializer>(
-        value: &Option<Moment>,
+        value: &Option<Timestamp>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         value.map(|moment| moment.to_string()).serialize(to)
@@ -40,7 +40,7 @@ pub(crate) mod optional_moment {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<Option<Moment>, D::Error> {
+    ) -> Result<Option<Timestamp>, D::Error> {
         Option::<String>::deserialize(from)?.as_deref().map(moment::parse).transpose()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zbus::DBusError;
 
-use crate::engine::printable;
+use crate::engine::sanitize_line;
 
 /// A call that came to nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -93,23 +93,28 @@ impl fmt::Display for BusTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoBus { address, why } => {
-                write!(f, "there is no D-Bus at {} ({})", printable(address), printable(why))
+                write!(
+                    f,
+                    "there is no D-Bus at {} ({})",
+                    sanitize_line(address),
+                    sanitize_line(why)
+                )
             }
             Self::BrokeOff { why } => {
-                write!(f, "D-Bus broke off ({})", printable(why))
+                write!(f, "D-Bus broke off ({})", sanitize_line(why))
             }
             Self::NoService { service } if service == SYSTEMD => {
                 f.write_str("systemd is not on the bus")
             }
             Self::NoService { service } => write!(f, "{service} is not on the bus"),
             Self::NotAuthorised { why } => {
-                write!(f, "systemd does not let this user do that ({})", printable(why))
+                write!(f, "systemd does not let this user do that ({})", sanitize_line(why))
             }
             Self::UnknownUnit { unit } => write!(f, "there is no unit {unit}"),
             Self::NoAnswer { after } => {
                 write!(f, "no answer within {} s", after.as_secs_f32())
             }
-            Self::Failed { why } => f.write_str(&printable(why)),
+            Self::Failed { why } => f.write_str(&sanitize_line(why)),
         }
     }
 }

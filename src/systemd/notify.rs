@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use crate::engine::printable;
+use crate::engine::sanitize_line;
 
 /// How long one telling may take: a manager that does not read must not hold up the work.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ impl fmt::Display for Word<'_> {
         match self {
             Self::Ready => f.write_str("READY=1"),
             Self::Status(text) => {
-                let line: String = printable(text).chars().take(STATUS_CHARS_MAX).collect();
+                let line: String = sanitize_line(text).chars().take(STATUS_CHARS_MAX).collect();
                 write!(f, "STATUS={line}")
             }
             Self::Reloading { uptime } => {

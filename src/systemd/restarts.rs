@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::{Failure, Grant, Moment, Restarts, printable};
+use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp, sanitize_line};
 
 /// The file, in the state folder.
 pub const RESTARTS_FILE: &str = "restarts.json";
@@ -23,7 +23,7 @@ pub struct RestartsFile {
 #[derive(Deserialize, Serialize)]
 struct Format {
     schema: u64,
-    restarts: BTreeMap<String, Restarts>,
+    restarts: BTreeMap<String, RestartBudget>,
 }
 
 /// The one key that every version has.
@@ -44,13 +44,18 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn ask(&self, what: &str, last_progress: Moment, now: Moment) -> Result<Grant, Failure> {
+    pub fn ask(
+        &self,
+        what: &str,
+        last_progress: Timestamp,
+        now: Timestamp,
+    ) -> Result<RestartPermit, Failure> {
         self.shared.change(Lasts::PowerCut, parse, |standing| {
             let mut all = match standing {
                 Standing::Content(all) => all,
                 Standing::Nothing | Standing::PutAside { .. } => BTreeMap::new(),
             };
-            let grant = all.entry(what.to_owned()).or_default().ask(last_progress, now);
+            let grant = all.entry(what.to_owned()).or_default().request_restart(last_progress, now);
             (Some(write(all)), grant)
         })
     }
@@ -65,7 +70,7 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn examine(&self) -> Result<Result<BTreeMap<String, Restarts>, String>, Failure> {
+    pub fn examine(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
         Ok(self.shared.look(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
     }
 
@@ -74,13 +79,13 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn look(&self) -> Result<BTreeMap<String, Restarts>, Failure> {
+    pub fn look(&self) -> Result<BTreeMap<String, RestartBudget>, Failure> {
         Ok(self.examine()?.unwrap_or_default())
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Restarts>, String> {
-    let wrong = |error: serde_json::Error| printable(&error.to_string());
+fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
+    let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
     let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
@@ -89,7 +94,7 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Restarts>, String> {
     Ok(restarts)
 }
 
-fn write(restarts: BTreeMap<String, Restarts>) -> Vec<u8> {
+fn write(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
     // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
     let format = Format { schema: SCHEMA, restarts };
     let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
@@ -106,7 +111,7 @@ mod fixture;
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     /// Keys that are added since the first released format, as paths.
     const ADDED: &[&str] = &[];
@@ -117,20 +122,20 @@ mod tests {
 
         let restarts = parse(json).unwrap();
 
-        assert_eq!(restarts["cynosure.service"].in_a_row, 3);
+        assert_eq!(restarts["cynosure.service"].consecutive_restarts, 3);
         fixture::assert_kept(json, &write(restarts), ADDED);
     }
 
     #[test]
     fn the_count_outlives_the_process_and_is_kept_per_name() {
         let home = tempfile::tempdir().unwrap();
-        let ask = |what| RestartsFile::new(home.path()).ask(what, Moment(0), NOW).unwrap();
+        let ask = |what| RestartsFile::new(home.path()).ask(what, Timestamp(0), NOW).unwrap();
 
-        assert_eq!(ask("cynosure.service").at, NOW);
-        assert_eq!(ask("cynosure.service").at.since(NOW).as_secs(), 10);
-        assert_eq!(ask("work").at, NOW);
+        assert_eq!(ask("cynosure.service").not_before, NOW);
+        assert_eq!(ask("cynosure.service").not_before.since(NOW).as_secs(), 10);
+        assert_eq!(ask("work").not_before, NOW);
         let counts = RestartsFile::new(home.path()).look().unwrap();
-        assert_eq!(counts["cynosure.service"].in_a_row, 2);
+        assert_eq!(counts["cynosure.service"].consecutive_restarts, 2);
     }
 
     #[test]
@@ -141,6 +146,6 @@ mod tests {
 
         assert!(file.look().unwrap().is_empty());
         assert_eq!(file.examine().unwrap(), Err("expected value at line 1 column 1".to_owned()));
-        assert_eq!(file.ask("work", Moment(0), NOW).unwrap().in_a_row, 1);
+        assert_eq!(file.ask("work", Timestamp(0), NOW).unwrap().consecutive_restarts, 1);
     }
 }

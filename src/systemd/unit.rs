@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::watch::{Activity, Load, StartLimit, UnitStatus};
 use crate::systemd::bus::{Bus, Call};
 use crate::systemd::error::{BusError, SYSTEMD};
@@ -182,9 +182,9 @@ impl Known {
     }
 
     /// A point in time, in microseconds since the epoch; zero is none.
-    fn moment(&mut self, name: &str) -> Option<Moment> {
+    fn moment(&mut self, name: &str) -> Option<Timestamp> {
         let micros = self.take(name).filter(|micros: &u64| *micros != 0 && *micros != UNSET)?;
-        i64::try_from(micros / 1000).ok().map(Moment)
+        i64::try_from(micros / 1000).ok().map(Timestamp)
     }
 
     /// A time span in microseconds; zero and "infinity" are none.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use url::{Host, Url};
 
 use crate::engine::health::Report;
-use crate::engine::printable;
+use crate::engine::sanitize_line;
 use crate::engine::watch::Level;
 use crate::telemetry::{Delivery, Input};
 
@@ -182,7 +182,7 @@ fn amiss(report: &Report) -> Map<String, Json> {
     checks.sort_by_key(|check| std::cmp::Reverse(check.level));
     let told = checks.into_iter().take(CHECKS_MAX).map(|check| {
         let key = format!("{} {}", check.name.name(), check.about);
-        (printable(key.trim_end()), Json::from(printable(&check.message)))
+        (sanitize_line(key.trim_end()), Json::from(sanitize_line(&check.message)))
     });
     told.collect()
 }

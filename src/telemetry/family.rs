@@ -1,6 +1,6 @@
 //! One metric with all its series.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::figures::{BOUNDS_MILLIS, Histogram};
 
 /// A metric: its name, what it means, and a series for each thing it is known of.
@@ -128,10 +128,10 @@ impl From<bool> for Value {
     }
 }
 
-impl From<Moment> for Value {
+impl From<Timestamp> for Value {
     /// In seconds since the epoch.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
-    fn from(at: Moment) -> Self {
+    fn from(at: Timestamp) -> Self {
         Self::Number(at.0 as f64 / 1_000.0)
     }
 }

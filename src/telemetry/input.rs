@@ -5,12 +5,12 @@ use crate::engine::breaker::{Phase, Statistics};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::figures::Figures;
 use crate::engine::health::{Report, System};
-use crate::engine::{Moment, Status, quota};
+use crate::engine::{Status, Timestamp, quota};
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub struct Input {
-    pub at: Moment,
+    pub at: Timestamp,
     /// The version of this program.
     pub version: &'static str,
     /// The sources of the configuration, and no others: what left it has no series any more.
@@ -43,10 +43,10 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub status: Status,
-    pub state_since: Moment,
-    pub until: Option<Moment>,
-    pub last_progress: Moment,
-    pub last_updated: Moment,
+    pub state_since: Timestamp,
+    pub until: Option<Timestamp>,
+    pub last_progress: Timestamp,
+    pub last_updated: Timestamp,
     pub is_running: bool,
     pub listed: u64,
     pub stored: u64,
@@ -64,7 +64,7 @@ pub struct Breaker {
     pub name: String,
     pub phase: Phase,
     /// When an open one lets a call try; `None` also where a person must close it.
-    pub until: Option<Moment>,
+    pub until: Option<Timestamp>,
     pub statistics: Statistics,
 }
 

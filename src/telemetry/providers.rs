@@ -1,6 +1,6 @@
 //! What is told of each provider: its degradation, its breaker, its quotas.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::breaker::Phase;
 use crate::engine::quota::{Hold, HoldReason, Limit};
 use crate::telemetry::{Breaker, Family, Input, Quota, Value};
@@ -68,7 +68,7 @@ fn breakers(breakers: &[Breaker]) -> [Family; 4] {
     [state, until, opened, rejected]
 }
 
-fn gates(quotas: &[Quota], now: Moment) -> [Family; 2] {
+fn gates(quotas: &[Quota], now: Timestamp) -> [Family; 2] {
     let mut closed = Family::gauge(
         "cynosure_gate_closed",
         "1 while no request may go out to a provider, since it said so or its quota is used up.",

@@ -7,7 +7,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::{Moment, SessionId, Status};
+use crate::engine::{SessionId, Status, Timestamp};
 
 /// What is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +18,8 @@ pub struct Span {
     pub name: &'static str,
     /// A question to the server, and no work of our own.
     pub is_request: bool,
-    pub from: Moment,
-    pub to: Moment,
+    pub from: Timestamp,
+    pub to: Timestamp,
     /// Nothing secret, and of the server's words only names.
     pub attributes: Vec<(&'static str, String)>,
     /// Why it did not lead to what was wanted.
@@ -49,13 +49,13 @@ impl SpanId {
 
     /// The time that the session was in a state.
     #[must_use]
-    pub fn of_stage(trace: TraceId, status: Status, since: Moment) -> Self {
+    pub fn of_stage(trace: TraceId, status: Status, since: Timestamp) -> Self {
         Self(shortened(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
     }
 
     /// One request within it, of what was asked for.
     #[must_use]
-    pub fn of_request(stage: Self, what: &str, from: Moment) -> Self {
+    pub fn of_request(stage: Self, what: &str, from: Timestamp) -> Self {
         Self(shortened(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         assert_ne!(trace("ab", "c"), trace("a", "bc"), "names do not run together");
 
         let trace = trace("work", "session_1");
-        let stage = |status, since| SpanId::of_stage(trace, status, Moment(since));
+        let stage = |status, since| SpanId::of_stage(trace, status, Timestamp(since));
         assert_ne!(stage(Status::Collecting, 1), stage(Status::Downloading, 1));
         assert_ne!(stage(Status::Collecting, 1), stage(Status::Collecting, 2));
         assert_eq!(trace.to_string().len(), 32);

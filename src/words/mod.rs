@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, SecondsFormat, TimeZone};
 
-use crate::engine::Moment;
-pub use crate::engine::{size, span};
+use crate::engine::Timestamp;
+pub use crate::engine::{format_bytes, format_duration};
 
 /// Stands in a table where there is nothing to tell.
 pub const NOTHING: &str = "–";
@@ -36,7 +36,7 @@ pub fn many(number: u64, noun: &str) -> String {
 
 /// A moment on the wall clock of this machine: the time, with the date unless it is today's.
 #[must_use]
-pub fn clock(at: Moment, now: Moment) -> String {
+pub fn clock(at: Timestamp, now: Timestamp) -> String {
     let (Some(at), Some(now)) = (local(at), local(now)) else { return NOTHING.to_owned() };
     if at.date_naive() == now.date_naive() {
         at.format("%H:%M:%S").to_string()
@@ -47,7 +47,7 @@ pub fn clock(at: Moment, now: Moment) -> String {
 
 /// `14:05 (in 4 min)`, to the second where it is that near.
 #[must_use]
-pub fn clock_and_wait(at: Moment, now: Moment) -> String {
+pub fn clock_and_wait(at: Timestamp, now: Timestamp) -> String {
     if at <= now {
         return "now".to_owned();
     }
@@ -58,19 +58,19 @@ pub fn clock_and_wait(at: Moment, now: Moment) -> String {
     if wait >= MINUTE && clock.matches(':').count() == 2 {
         clock.truncate(clock.len() - ":00".len());
     }
-    format!("{clock} (in {})", span(wait))
+    format!("{clock} (in {})", format_duration(wait))
 }
 
 /// The date and time on the wall clock of this machine.
 #[must_use]
-pub fn stamp(at: Moment) -> String {
+pub fn stamp(at: Timestamp) -> String {
     local(at)
         .map_or_else(|| NOTHING.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// RFC 3339 in UTC, as the state file has it, for programs.
 #[must_use]
-pub fn utc(at: Moment) -> String {
+pub fn utc(at: Timestamp) -> String {
     let time = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -95,7 +95,7 @@ pub fn remaining(left: u64, per_second: Option<f64>) -> Option<Duration> {
     Duration::try_from_secs_f64((left as f64 / per_second).ceil()).ok()
 }
 
-fn local(at: Moment) -> Option<DateTime<Local>> {
+fn local(at: Timestamp) -> Option<DateTime<Local>> {
     Local.timestamp_millis_opt(at.0).single()
 }
 
@@ -113,21 +113,21 @@ mod tests {
     #[test]
     fn spans_are_told_in_two_units() {
         let texts = [45, 60, 84, 3600, 11_100, 90_000, 187_200]
-            .map(|seconds| span(Duration::from_secs(seconds)));
+            .map(|seconds| format_duration(Duration::from_secs(seconds)));
 
         assert_eq!(
             texts,
             ["45 s", "1 min", "1 min 24 s", "1 h", "3 h 5 min", "1 d 1 h", "2 d 4 h"]
         );
         assert_eq!(
-            [0, 1, 500_000].map(|micros| span(Duration::from_micros(micros))),
+            [0, 1, 500_000].map(|micros| format_duration(Duration::from_micros(micros))),
             ["0 s", "1 ms", "500 ms"]
         );
     }
 
     #[test]
     fn sizes_are_told_in_the_unit_that_fits() {
-        let texts = [0, 1, 999, 1000, 12_345_678, 999_949_999, 999_990_000].map(size);
+        let texts = [0, 1, 999, 1000, 12_345_678, 999_949_999, 999_990_000].map(format_bytes);
 
         assert_eq!(
             texts,
@@ -137,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_wait_tells_seconds_only_when_they_matter() {
-        let now = Moment(1_700_000_000_000);
+        let now = Timestamp(1_700_000_000_000);
         let wait = |seconds| clock_and_wait(now.after(Duration::from_secs(seconds)), now);
 
         assert_eq!(wait(0), "now");
-        assert!(clock_and_wait(Moment(now.0 + 1), now).ends_with(" (in 1 s)"));
+        assert!(clock_and_wait(Timestamp(now.0 + 1), now).ends_with(" (in 1 s)"));
         assert_eq!(wait(20).matches(':').count(), 2, "{}", wait(20));
         assert_eq!(wait(300).matches(':').count(), 1, "{}", wait(300));
         assert!(wait(300).ends_with(" (in 5 min)"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered};
 use crate::disk::{Disk, Lock, LockError, RealDisk};
-use crate::engine::{Failure, LedgerId, Machine, Moment};
+use crate::engine::{Failure, LedgerId, Machine, Timestamp};
 use crate::ledger::{Identity, Ledger, Tally};
 use crate::state::{self, ExecutionState, STATE_FILE};
 use crate::worker::refusal::Refusal;
@@ -77,8 +77,8 @@ pub(super) fn save_wait(
     dir: &Path,
     facts: &Facts,
     failure: &Failure,
-    until: Moment,
-    now: Moment,
+    until: Timestamp,
+    now: Timestamp,
 ) -> Result<Machine, Failure> {
     let _alone = match Lock::acquire(&dir.join(LOCK_FILE)) {
         Ok(lock) => lock,

@@ -40,7 +40,7 @@ impl Outlet {
             return Arc::clone(health);
         }
         let policy = ProxyPolicy {
-            failures: settings.failures,
+            failure_threshold: settings.failures,
             cooldown: settings.cooldown,
             max_cooldown: settings.max_cooldown,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
-use crate::engine::{BlobId, ClockStep, Failure, ItemId, Moment, Trial};
+use crate::engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
 use crate::ledger::{DocumentNo, ItemNo};
 use crate::source::Wanted;
 
@@ -40,8 +40,8 @@ pub(super) enum Outcome {
     },
     Retry {
         item: ItemNo,
-        trial: Trial,
-        at: Moment,
+        trial: ItemFailureCounts,
+        at: Timestamp,
         failure: Failure,
     },
     Quarantined {
@@ -56,7 +56,7 @@ pub(super) struct Group {
     pub outcomes: Vec<Outcome>,
     documents: usize,
     bytes: usize,
-    opened: Option<Moment>,
+    opened: Option<Timestamp>,
 }
 
 /// What a group holds, in numbers.
@@ -69,7 +69,7 @@ pub(super) struct Weight {
 }
 
 impl Group {
-    pub(super) fn push(&mut self, outcome: Outcome, now: Moment) {
+    pub(super) fn push(&mut self, outcome: Outcome, now: Timestamp) {
         self.opened.get_or_insert(now);
         self.documents += usize::from(outcome.item().is_none());
         self.bytes += outcome.bytes_held();
@@ -85,13 +85,13 @@ impl Group {
     }
 
     /// When it is to be made durable, full or not.
-    pub(super) fn closes_at(&self) -> Option<Moment> {
+    pub(super) fn closes_at(&self) -> Option<Timestamp> {
         self.opened.map(|opened| opened.after(GROUP_AGE_MAX))
     }
 
     /// The clock was set: it closes, and what is in it is due, as far away as before.
     pub(super) fn moved(&mut self, step: ClockStep) {
-        self.opened = self.opened.map(|opened| opened.moved(step));
+        self.opened = self.opened.map(|opened| opened.shifted_by(step));
         self.outcomes.iter_mut().for_each(|outcome| outcome.moved(step));
     }
 
@@ -117,7 +117,7 @@ impl Group {
     }
 
     /// The earliest retry in it.
-    pub(super) fn retry_at(&self) -> Option<Moment> {
+    pub(super) fn retry_at(&self) -> Option<Timestamp> {
         let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Retry { at, .. } => Some(*at),
             Outcome::Stored { .. }
@@ -143,7 +143,7 @@ impl Outcome {
 
     pub(super) fn moved(&mut self, step: ClockStep) {
         match self {
-            Self::Retry { at, .. } => *at = at.moved(step),
+            Self::Retry { at, .. } => *at = at.shifted_by(step),
             Self::Stored { .. }
             | Self::Gone { .. }
             | Self::Refused { .. }

@@ -9,7 +9,8 @@ use tokio::sync::{Mutex as Turn, OnceCell};
 
 use crate::archive::{Archive, Draft, Written};
 use crate::engine::{
-    Cause, Failure, Moment, Place, Recheck, Scope, Session, SessionId, Time, Verdict,
+    Cause, ClockReading, ErrorAction, Failure, PageToken, RecheckPolicy, RequestScope, Session,
+    SessionId, Timestamp,
 };
 use crate::ledger::{ItemNo, Tally};
 use crate::retry::Policy;
@@ -52,10 +53,10 @@ pub(super) enum Done {
         answer: Result<Draft, Failure>,
     },
     /// When a document that was served before was asked for, and served again.
-    KnownGood(Option<Moment>),
+    KnownGood(Option<Timestamp>),
     Committed {
         items: Vec<ItemNo>,
-        retry_at: Option<Moment>,
+        retry_at: Option<Timestamp>,
         weight: Weight,
         took: Duration,
         result: Result<Tally, Failure>,
@@ -126,7 +127,12 @@ impl<W: World> Shared<W> {
 
     /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
     /// also one that fails early.
-    async fn commit(&self, group: Group, recheck: Recheck, now: Moment) -> Result<Tally, Failure> {
+    async fn commit(
+        &self,
+        group: Group,
+        recheck: RecheckPolicy,
+        now: Timestamp,
+    ) -> Result<Tally, Failure> {
         let writing = self.turns.to_write.lock().await;
         let written = self.write(group).await;
         let _placing = self.turns.to_place.lock().await;
@@ -153,7 +159,7 @@ pub(super) fn look<S: Source + 'static, W: World>(
     source: &Rc<S>,
     shared: &Shared<W>,
     circuits: &Circuits,
-    not_before: Time,
+    not_before: ClockReading,
 ) -> Job {
     let (source, shared, circuits) = (Rc::clone(source), shared.clone(), circuits.clone());
     Box::pin(async move {
@@ -172,7 +178,7 @@ pub(super) fn look<S: Source + 'static, W: World>(
                     shared.check_account(&*source).await?;
                     source.look(&cursor).await
                 };
-                circuits.call(Scope::Listing, look).await
+                circuits.call(RequestScope::Listing, look).await
             }
             Err(failure) => Err(Halt::Failed(failure)),
         };
@@ -187,7 +193,7 @@ pub(super) fn collect<S: Source + 'static, W: World>(
     circuits: &Circuits,
     session: &Session,
     wants: Wants,
-    not_before: Time,
+    not_before: ClockReading,
     retry: &Policy,
 ) -> Job {
     let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
@@ -223,7 +229,7 @@ async fn collect_page<S: Source, W: World>(
                         shared.check_account(source).await?;
                         source.pin().await
                     };
-                    Some(circuits.call(Scope::Listing, pin).await?)
+                    Some(circuits.call(RequestScope::Listing, pin).await?)
                 }
                 Listing::Since(_) => None,
             };
@@ -232,13 +238,13 @@ async fn collect_page<S: Source, W: World>(
             (listing, None)
         }
     };
-    let ask = async |place: Option<&Place>| {
+    let ask = async |place: Option<&PageToken>| {
         let page = retry.when(is_quick).run(async || {
             let page = async {
                 shared.check_account(source).await?;
                 source.page(&listing, place).await
             };
-            circuits.call(Scope::Listing, page).await
+            circuits.call(RequestScope::Listing, page).await
         });
         page.await.map_err(|gave_up| {
             gave_up.failure(|guard| {
@@ -272,7 +278,7 @@ fn halted<T>(end: Result<T, Halt>) -> Result<Result<T, Failure>, Shut> {
 /// to wait for: several of them would look as if the worker were stuck.
 fn is_quick(halt: &Halt) -> bool {
     match halt {
-        Halt::Failed(failure) => failure.is_fleeting() && failure.cause != Cause::Timeout,
+        Halt::Failed(failure) => failure.is_transient() && failure.cause != Cause::Timeout,
         Halt::Shut(_) => false,
     }
 }
@@ -281,13 +287,13 @@ fn is_quick(halt: &Halt) -> bool {
 pub(super) fn prove<S: Source + 'static>(source: &Rc<S>, circuits: &Circuits) -> Job {
     let (source, circuits) = (Rc::clone(source), circuits.clone());
     Box::pin(async move {
-        let proved = circuits.call(Scope::Session, source.pin()).await.map(drop);
+        let proved = circuits.call(RequestScope::Session, source.pin()).await.map(drop);
         halted(proved).map_or_else(Done::Shut, Done::Proved)
     })
 }
 
 /// Takes more of what is due from the ledger.
-pub(super) fn refill<W: World>(shared: &Shared<W>, wish: Wish, now: Moment) -> Job {
+pub(super) fn refill<W: World>(shared: &Shared<W>, wish: Wish, now: Timestamp) -> Job {
     let shared = shared.clone();
     Box::pin(async move { Done::Refilled(shared.with(move |store| store.due(wish, now)).await) })
 }
@@ -330,7 +336,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: World>(
             known = served;
         }
         while !known.is_empty() {
-            let at = shared.world.draw().below(known.len());
+            let at = shared.world.draw().index_below(known.len());
             let wanted = known.swap_remove(at);
             // After whatever failed within the same millisecond.
             let sent = shared.world.now().after(Duration::from_millis(1));
@@ -377,8 +383,8 @@ async fn control(source: &impl Source, errand: &mut Errand) -> Result<(), Failur
         // What the service refuses as a whole is not refused to the document.
         Err(failure)
             if matches!(
-                failure.cause.verdict(Scope::Item),
-                Verdict::Gone | Verdict::Quarantine
+                failure.cause.action(RequestScope::Item),
+                ErrorAction::MarkGone | ErrorAction::Quarantine
             ) =>
         {
             Err(Failure { cause: Cause::Challenge, ..failure })
@@ -391,8 +397,8 @@ async fn control(source: &impl Source, errand: &mut Errand) -> Result<(), Failur
 pub(super) fn commit<W: World>(
     shared: &Shared<W>,
     group: Group,
-    recheck: Recheck,
-    now: Moment,
+    recheck: RecheckPolicy,
+    now: Timestamp,
 ) -> Job {
     let shared = shared.clone();
     Box::pin(async move {
@@ -404,7 +410,7 @@ pub(super) fn commit<W: World>(
 }
 
 /// Closes the session in the ledger.
-pub(super) fn finish<W: World>(shared: &Shared<W>, session: &SessionId, now: Moment) -> Job {
+pub(super) fn finish<W: World>(shared: &Shared<W>, session: &SessionId, now: Timestamp) -> Job {
     let (shared, id) = (shared.clone(), session.clone());
     Box::pin(async move { Done::Finished(shared.with(move |store| store.finish(&id, now)).await) })
 }

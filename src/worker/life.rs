@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{AccountId, LedgerId, Machine, Moment, State};
+use crate::engine::{AccountId, LedgerId, Machine, State, Timestamp};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
@@ -85,7 +85,7 @@ pub(super) async fn live(
 ) -> Result<Ended, Refusal> {
     let world = Rc::new(RealWorld);
     // Before anything is read by the clock: what is set later is seen.
-    let booted = world.time().booted;
+    let booted = world.time().booted_at;
     task.seat.promise(OPEN_MAX, "opening");
     let facts = facts(task, source);
     let dir = task.state_dir.join(task.name.as_str());
@@ -173,11 +173,11 @@ async fn egress(task: &Task, settings: &Settings) -> Result<Egress, Refusal> {
 
 /// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
 /// stuck could not write it down.
-async fn restarted_from_outside(task: &Task) -> Option<Moment> {
+async fn restarted_from_outside(task: &Task) -> Option<Timestamp> {
     let (unit, file) = (task.unit.clone()?, RestartsFile::new(&task.state_dir));
     // What cannot be read is told when the next restart is to be counted.
     let counts = RealWorld.offload(move || file.look()).await.unwrap_or_default();
-    counts.get(&unit)?.last_ms.map(Moment)
+    counts.get(&unit)?.last_restart_ms.map(Timestamp)
 }
 
 /// A credential that is no use, of a source that has never worked and is alone here, is a wrong

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::engine::{Clocks, Machine, Moment, Overdue, Promise, State, Then, overdue};
+use crate::engine::{
+    DualTimestamp, HeartbeatDeadline, Machine, MissedHeartbeat, State, Then, Timestamp,
+    find_missed_heartbeat,
+};
 use crate::worker::world::{RealWorld, World};
 
 /// How long a loop may be busy between two waits: the slowest disk that still works, with
@@ -28,8 +31,8 @@ pub struct Seat {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    promise: Promise,
-    last_progress: Moment,
+    promise: HeartbeatDeadline,
+    last_progress: Timestamp,
     standing: Standing,
 }
 
@@ -51,14 +54,17 @@ impl Board {
 
     /// The promise that has been broken for longest, if any is.
     #[must_use]
-    pub fn overdue(&self) -> Option<Overdue> {
+    pub fn overdue(&self) -> Option<MissedHeartbeat> {
         let seats = self.lock();
-        overdue(seats.iter().map(|(name, entry)| (name.as_str(), entry.promise)), clocks())
+        find_missed_heartbeat(
+            seats.iter().map(|(name, entry)| (name.as_str(), entry.promise)),
+            clocks(),
+        )
     }
 
     /// When anything of the process last made progress.
     #[must_use]
-    pub fn last_progress(&self) -> Moment {
+    pub fn last_progress(&self) -> Timestamp {
         self.lock().values().map(|entry| entry.last_progress).max().unwrap_or_default()
     }
 
@@ -78,12 +84,12 @@ impl Seat {
     /// Promises to look again within `wait`, and then to be done with what it finds.
     pub fn promise(&self, wait: Duration, doing: &'static str) {
         let by = clocks().after(wait.saturating_add(TURN_MAX));
-        self.set(Promise { by, doing }, Standing::AtWork);
+        self.set(HeartbeatDeadline { at: by, activity: doing }, Standing::AtWork);
     }
 
     /// Promises for the runtime itself to look again within exactly this time.
     pub(super) fn beat(&self, wait: Duration) {
-        let promise = Promise { by: clocks().after(wait), doing: "keeping time" };
+        let promise = HeartbeatDeadline { at: clocks().after(wait), activity: "keeping time" };
         self.set(promise, Standing::KeepsTime);
     }
 
@@ -123,21 +129,21 @@ impl Seat {
     }
 
     /// Renews the promise; the standing is that of a first one, and later shown by the machine.
-    fn set(&self, promise: Promise, standing: Standing) {
+    fn set(&self, promise: HeartbeatDeadline, standing: Standing) {
         let Some(board) = &self.board else { return };
         let mut seats = board.lock();
         match seats.get_mut(&self.name) {
             Some(entry) => entry.promise = promise,
             None => {
-                let new = Entry { promise, last_progress: Moment::default(), standing };
+                let new = Entry { promise, last_progress: Timestamp::default(), standing };
                 seats.insert(self.name.clone(), new);
             }
         }
     }
 }
 
-fn clocks() -> Clocks {
-    Clocks { wall: RealWorld.now(), uptime: RealWorld::uptime() }
+fn clocks() -> DualTimestamp {
+    DualTimestamp { wall: RealWorld.now(), uptime: RealWorld::uptime() }
 }
 
 #[cfg(test)]
@@ -157,7 +163,7 @@ mod tests {
             std::hint::spin_loop();
         }
 
-        assert_eq!(board.overdue().map(|overdue| overdue.who), Some("lost".to_owned()));
+        assert_eq!(board.overdue().map(|overdue| overdue.loop_name), Some("lost".to_owned()));
 
         board.seat("lost").leave();
         assert_eq!(board.overdue(), None);
@@ -168,7 +174,7 @@ mod tests {
         let board = Board::default();
         let [one, other] = ["one", "other"].map(|name| board.seat(name));
         board.seat("runtime").beat(Duration::from_secs(60));
-        let mut machine = Machine::new(Moment(0));
+        let mut machine = Machine::new(Timestamp(0));
         for seat in [&one, &other] {
             seat.promise(Duration::from_secs(60), "idle");
             seat.show(&machine);

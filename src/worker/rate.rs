@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// Over which the rate is taken: long enough to be steady, short enough to show a change.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -14,11 +14,11 @@ const SPAN_MIN: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     /// When, and how many were settled by then. Oldest first.
-    samples: VecDeque<(Moment, u64)>,
+    samples: VecDeque<(Timestamp, u64)>,
 }
 
 impl Rate {
-    pub(super) fn note(&mut self, settled: u64, now: Moment) {
+    pub(super) fn note(&mut self, settled: u64, now: Timestamp) {
         while self.samples.len() > 1
             && self.samples.front().is_some_and(|(at, _)| now.since(*at) > WINDOW)
         {
@@ -28,14 +28,14 @@ impl Rate {
     }
 
     /// Begins anew from what is settled now.
-    pub(super) fn restart(&mut self, settled: u64, now: Moment) {
+    pub(super) fn restart(&mut self, settled: u64, now: Timestamp) {
         self.samples.clear();
         self.note(settled, now);
     }
 
     /// Items per second; `None` while it cannot be told.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    pub(super) fn per_second(&self, now: Moment) -> Option<f64> {
+    pub(super) fn per_second(&self, now: Timestamp) -> Option<f64> {
         let (first_at, first) = *self.samples.front()?;
         let (_, last) = *self.samples.back()?;
         let span = now.since(first_at);
@@ -50,14 +50,14 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_the_last_half_minute() {
         let mut rate = Rate::default();
-        rate.note(0, Moment(0));
-        assert_eq!(rate.per_second(Moment(100)), None);
+        rate.note(0, Timestamp(0));
+        assert_eq!(rate.per_second(Timestamp(100)), None);
 
         for second in 1..=100_i64 {
-            rate.note(second.unsigned_abs() * 10, Moment(second * 1000));
+            rate.note(second.unsigned_abs() * 10, Timestamp(second * 1000));
         }
 
-        let rate = rate.per_second(Moment(100_000)).expect("there is a rate");
+        let rate = rate.per_second(Timestamp(100_000)).expect("there is a rate");
         assert!((rate - 10.0).abs() < 0.5, "{rate}");
     }
 }

@@ -3,14 +3,14 @@
 //! Each is durable on its own, and either may have been lost or put back from a copy.
 //! The ledger is right about what is begun, listed and settled.
 
-use crate::engine::{Machine, Moment, Session, State, Work};
+use crate::engine::{Machine, Session, State, Timestamp, Work};
 use crate::ledger;
 
 /// Returns the machine as the ledger allows it, given its newest session.
 pub(super) fn reconciled(
     mut machine: Machine,
     newest: Option<&ledger::Session>,
-    now: Moment,
+    now: Timestamp,
 ) -> Machine {
     let open = newest.filter(|newest| newest.completed.is_none());
     if let Some(open) = open {

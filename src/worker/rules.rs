@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Settings, Source};
 use crate::engine::breaker::BreakerPolicy;
-use crate::engine::{Backoff, BridgePolicy, ItemPolicy, Recheck, Rules};
+use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, RecheckPolicy, Rules};
 use crate::worker::downloads::Policies;
 use crate::worker::gate::GateRules;
 
@@ -67,15 +67,18 @@ pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
 #[must_use]
 pub fn policies(settings: &Settings) -> Policies {
     Policies {
-        item: ItemPolicy {
+        item: ItemRetryPolicy {
             max_attempts: settings.item.max_attempts,
             max_requests: (settings.item.max_attempts)
                 .saturating_mul(settings.retry.request.max_attempts),
             retry_delay: settings.item.retry_delay,
             max_retry_delay: settings.item.max_retry_delay,
-            recheck: Recheck { every: settings.item.recheck, max: settings.item.max_recheck },
+            recheck: RecheckPolicy {
+                interval: settings.item.recheck,
+                max_interval: settings.item.max_recheck,
+            },
         },
-        bridge: BridgePolicy {
+        bridge: EscalationPolicy {
             failure_threshold: usize::try_from(settings.breaker.failure_threshold)
                 .unwrap_or(usize::MAX),
             success_threshold: settings.breaker.success_threshold,

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
-use crate::engine::{Failure, Grant, Looping, Machine, Moment, RestartCause, Time};
+use crate::engine::{
+    ClockReading, CrashLoop, Failure, Machine, RestartCause, RestartPermit, Timestamp,
+};
 use crate::source::Recorder;
 use crate::systemd::RestartsFile;
 use crate::worker::binding;
@@ -237,13 +239,13 @@ async fn life(
 }
 
 /// Waits until then, unless it must stop; something read anew ends the wait too.
-async fn pause(task: &mut Task, until: Moment, stop: &mut watch::Receiver<Stop>) -> Stop {
+async fn pause(task: &mut Task, until: Timestamp, stop: &mut watch::Receiver<Stop>) -> Stop {
     task.seat.promise(until.since(RealWorld.now()), "waiting to start anew");
     tokio::select! {
         biased;
         () = stopped(stop) => Stop::Asked,
         Ok(()) = task.readings.changed() => Stop::No,
-        () = RealWorld.sleep_until(Time { at: until, ..RealWorld.time() }) => Stop::No,
+        () = RealWorld.sleep_until(ClockReading { wall: until, ..RealWorld.time() }) => Stop::No,
     }
 }
 
@@ -251,10 +253,10 @@ async fn pause(task: &mut Task, until: Moment, stop: &mut watch::Receiver<Stop>)
 /// before, systemd is asked for a restart of the unit: it ends us with a stop.
 async fn try_again(task: &mut Task, ended: &Ended, stop: &mut watch::Receiver<Stop>) -> Stop {
     let grant = granted(task, ended.machine.last_progress).await;
-    if pause(task, grant.at, stop).await == Stop::Asked {
+    if pause(task, grant.not_before, stop).await == Stop::Asked {
         return Stop::Asked;
     }
-    let Some(ask) = task.ask.clone().filter(|_| grant.in_a_row > LEAVES_MAX) else {
+    let Some(ask) = task.ask.clone().filter(|_| grant.consecutive_restarts > LEAVES_MAX) else {
         return Stop::No;
     };
     error!("stuck: leaving has not helped; asking systemd to restart the unit");
@@ -268,14 +270,14 @@ async fn try_again(task: &mut Task, ended: &Ended, stop: &mut watch::Receiver<St
 }
 
 /// When the budget lets a source that was stuck start anew.
-async fn granted(task: &Task, last_progress: Moment) -> Grant {
+async fn granted(task: &Task, last_progress: Timestamp) -> RestartPermit {
     let (file, now) = (RestartsFile::new(&task.state_dir), RealWorld.now());
     let name = task.name.to_string();
     match RealWorld.offload(move || file.ask(&name, last_progress, now)).await {
         Ok(grant) => {
-            if grant.looping == Looping::Begins {
+            if grant.crash_loop == CrashLoop::Detected {
                 error!(
-                    restarts = grant.in_a_row,
+                    restarts = grant.consecutive_restarts,
                     "a person is needed: restarts do not help, nothing moves between them"
                 );
             }
@@ -283,7 +285,11 @@ async fn granted(task: &Task, last_progress: Moment) -> Grant {
         }
         Err(failure) => {
             warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
-            Grant { at: now, in_a_row: 1, looping: Looping::No }
+            RestartPermit {
+                not_before: now,
+                consecutive_restarts: 1,
+                crash_loop: CrashLoop::NotDetected,
+            }
         }
     }
 }

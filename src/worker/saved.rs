@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::disk::{Disk, put_aside};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::figures::Figures;
 use crate::ledger::Ledger;
 use crate::state::{self, ExecutionState, FiguresFound};
@@ -54,7 +54,7 @@ pub(super) fn remembered(
 pub(super) fn counted(
     disk: &dyn Disk,
     file: &Path,
-    now: Moment,
+    now: Timestamp,
     notes: &mut Vec<String>,
 ) -> Box<Figures> {
     let why = match state::examine_figures(disk, file) {

@@ -1,7 +1,7 @@
 //! The machine in the state file: written for people and for the next start, read back by it.
 
 use crate::engine::{
-    Cause, LastError, LastRestart, Machine, Moment, RestartCause, Session, State, Status, Then,
+    Cause, LastError, LastRestart, Machine, RestartCause, Session, State, Status, Then, Timestamp,
     Work,
 };
 use crate::state::{self, ExecutionState, SCHEMA};
@@ -10,11 +10,11 @@ use crate::worker::store::{Facts, Progress};
 /// Writes down everything that the next start, or a person, must know.
 pub(super) fn write(
     machine: &Machine,
-    until: Option<Moment>,
+    until: Option<Timestamp>,
     progress: &Progress,
     facts: &Facts,
     pid: Option<u32>,
-    now: Moment,
+    now: Timestamp,
 ) -> ExecutionState {
     let session = machine.session.as_ref();
     let tally = progress.tally;
@@ -57,7 +57,7 @@ pub(super) fn write(
             at: restart.at,
         }),
         last_error: machine.last_error.as_ref().map(|error| state::LastError {
-            kind: error.cause.kind().name().to_owned(),
+            kind: error.cause.category().name().to_owned(),
             cause: error.cause.name().to_owned(),
             message: error.message.clone(),
             at: error.at,
@@ -73,7 +73,7 @@ pub(super) fn write(
 }
 
 /// Reads the machine back as it was. A state without the deadline it needs is due at once.
-pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
+pub(super) fn read(state: &ExecutionState, now: Timestamp) -> Machine {
     let new = Machine::new(now);
     let session = state.session_id.clone().map(|id| Session {
         id,
@@ -109,7 +109,7 @@ pub(super) fn read(state: &ExecutionState, now: Moment) -> Machine {
     }
 }
 
-fn read_state(state: &ExecutionState, now: Moment) -> State {
+fn read_state(state: &ExecutionState, now: Timestamp) -> State {
     let until = state.until.unwrap_or(now);
     let resume = state.resume_to.map_or(Work::Looking, work_of);
     match state.status {

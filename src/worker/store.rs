@@ -10,8 +10,8 @@ use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
 use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
 use crate::engine::figures::Figures;
 use crate::engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, Machine, Moment, Place, Recheck,
-    Session, SessionId, Status,
+    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, Machine, PageToken, RecheckPolicy,
+    Session, SessionId, Status, Timestamp,
 };
 use crate::ledger::{
     Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
@@ -52,7 +52,7 @@ pub(super) struct Progress {
     pub expected_documents: Option<u64>,
     pub rate_per_second: Option<f64>,
     /// When the newest request for an item that succeeded was sent.
-    pub succeeded_at: Option<Moment>,
+    pub succeeded_at: Option<Timestamp>,
 }
 
 /// What the machine wants of a collection, beside what the ledger says.
@@ -68,7 +68,7 @@ pub(super) struct Wants {
 #[derive(Debug)]
 pub(super) enum Collection {
     NotBegun { kind: SessionKind, listing: Listing },
-    Open { listing: Listing, place: Option<Place> },
+    Open { listing: Listing, place: Option<PageToken> },
     Listed { tally: Tally },
 }
 
@@ -87,7 +87,7 @@ pub(super) struct PageRecorded {
 pub(super) struct Batch {
     pub work: Vec<Work>,
     /// When the next item is due.
-    pub next_due: Option<Moment>,
+    pub next_due: Option<Timestamp>,
     pub waiting: u64,
 }
 
@@ -100,7 +100,7 @@ pub struct Opened {
     /// The account that the ledger belongs to; `None` before it was given one.
     pub account: Option<AccountId>,
     /// When the newest request for an item that succeeded was sent.
-    pub succeeded_at: Option<Moment>,
+    pub succeeded_at: Option<Timestamp>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     /// What was counted so far.
@@ -152,7 +152,7 @@ impl Store {
         facts: Facts,
         retry: &Policy,
         new_id: &LedgerId,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Opened, Refusal> {
         let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
         ensure_folder(&*disk, dir)
@@ -177,7 +177,7 @@ impl Store {
         archive_dir: &Path,
         facts: Facts,
         new_id: &LedgerId,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Opened, Refusal> {
         let mut notes = Vec::new();
         let (archive, recovered) =
@@ -195,7 +195,7 @@ impl Store {
         let mut saved =
             state.map_or_else(|| Machine::new(now), |state| snapshot::read(&state, now));
         // How far nobody saw. A wait is at least as long as it then had to go.
-        if let Some(step) = ClockStep::back_since(written, now) {
+        if let Some(step) = ClockStep::inferred_backward(written, now) {
             notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
             saved = saved.moved(step);
             ledger.move_by(step)?;
@@ -235,9 +235,9 @@ impl Store {
         &mut self,
         left: Option<Status>,
         machine: &Machine,
-        until: Option<Moment>,
+        until: Option<Timestamp>,
         progress: &Progress,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         let state = snapshot::write(machine, until, progress, &self.facts, self.pid, now);
         if let Some(before) = left {
@@ -254,18 +254,18 @@ impl Store {
     }
 
     /// Tells whoever watches what was counted so far.
-    pub(super) fn publish(&self, figures: &Figures, now: Moment) -> Result<(), Failure> {
+    pub(super) fn publish(&self, figures: &Figures, now: Timestamp) -> Result<(), Failure> {
         state::save_figures(&*self.disk, &self.figures_file, figures, now)
     }
 
     /// Keeps what the server replied when the listing or the session failed.
-    pub(super) fn keep_reply(&mut self, failure: &Failure, now: Moment) -> Result<(), Failure> {
+    pub(super) fn keep_reply(&mut self, failure: &Failure, now: Timestamp) -> Result<(), Failure> {
         self.ledger.record_reply(failure, now)
     }
 
     /// What can be known without asking the source: whether quarantined items are due
     /// for another look, and from which point changes are asked for.
-    pub(super) fn known_news(&self, now: Moment) -> Result<(bool, Option<Cursor>), Failure> {
+    pub(super) fn known_news(&self, now: Timestamp) -> Result<(bool, Option<Cursor>), Failure> {
         Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
     }
 
@@ -276,7 +276,7 @@ impl Store {
 
     /// Whether everything is to be listed once more: it was last listed long ago, and nothing else
     /// is under way.
-    pub(super) fn is_reconcile_due(&mut self, now: Moment) -> Result<bool, Failure> {
+    pub(super) fn is_reconcile_due(&mut self, now: Timestamp) -> Result<bool, Failure> {
         let Some(interval) = self.reconcile_interval else { return Ok(false) };
         if self.ledger.cursor()?.is_none() || self.ledger.open_session()?.is_some() {
             return Ok(false);
@@ -302,7 +302,7 @@ impl Store {
         &mut self,
         id: &SessionId,
         wants: Wants,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Collection, Failure> {
         let relist = wants.relist;
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
@@ -350,7 +350,7 @@ impl Store {
         session: &Session,
         kind: SessionKind,
         pinned: Option<Cursor>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
             return match kind {
@@ -372,7 +372,7 @@ impl Store {
     pub(super) fn record_page(
         &mut self,
         page: &Page,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<PageRecorded, Failure> {
         let listed: Vec<Listed> = page
             .entries
@@ -403,7 +403,7 @@ impl Store {
         Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all, reconciled })
     }
 
-    pub(super) fn due(&self, wish: Wish, now: Moment) -> Result<Batch, Failure> {
+    pub(super) fn due(&self, wish: Wish, now: Timestamp) -> Result<Batch, Failure> {
         let work = self.ledger.due(now, wish.limits, &wish.skip)?;
         let mut taken = wish.skip;
         taken.extend(work.iter().map(|work| work.no));
@@ -461,8 +461,8 @@ impl Store {
         &mut self,
         rows: Rows,
         placed: Option<(Vec<Result<Kept, Failure>>, Intent)>,
-        recheck: Recheck,
-        now: Moment,
+        recheck: RecheckPolicy,
+        now: Timestamp,
     ) -> Result<Tally, Failure> {
         let (kept, intent) = placed.unzip();
         self.ledger.commit(&rows.outcomes(kept.unwrap_or_default()), recheck, now)?;
@@ -485,7 +485,7 @@ impl Store {
         Ok(folder)
     }
 
-    pub(super) fn finish(&mut self, id: &SessionId, now: Moment) -> Result<Tally, Failure> {
+    pub(super) fn finish(&mut self, id: &SessionId, now: Timestamp) -> Result<Tally, Failure> {
         self.ledger.finish(id, now)
     }
 }

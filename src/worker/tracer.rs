@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::engine::{Failure, Machine, Moment, Session, State, Status, printable};
+use crate::engine::{Failure, Machine, Session, State, Status, Timestamp, sanitize_line};
 use crate::telemetry::{Outbox, Span, SpanId, TraceId, is_sampled};
 
 /// Writes spans for one source. By default nobody wants them.
@@ -20,7 +20,7 @@ pub(super) struct Asked<'a> {
     pub(super) name: &'static str,
     /// The item and its document, where it was about one.
     pub(super) item: Option<(&'a str, &'a str)>,
-    pub(super) from: Moment,
+    pub(super) from: Timestamp,
     pub(super) failure: Option<&'a Failure>,
 }
 
@@ -32,7 +32,7 @@ impl Tracer {
     }
 
     /// Notes that the source came from one state into another.
-    pub(super) fn moved(&self, before: &Machine, after: &Machine, now: Moment) {
+    pub(super) fn moved(&self, before: &Machine, after: &Machine, now: Timestamp) {
         let (Some(to), Some(session)) = (&self.to, under_way(before)) else { return };
         if before.status() == after.status() {
             return;
@@ -45,7 +45,7 @@ impl Tracer {
     }
 
     /// Notes a request that was answered.
-    pub(super) fn answered(&self, machine: &Machine, asked: Asked<'_>, now: Moment) {
+    pub(super) fn answered(&self, machine: &Machine, asked: Asked<'_>, now: Timestamp) {
         let (Some(to), Some(session)) = (&self.to, under_way(machine)) else { return };
         if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
             return;
@@ -54,7 +54,7 @@ impl Tracer {
         let stage = SpanId::of_stage(trace, machine.status(), machine.state_since);
         // Of one item, several documents may be asked for in the same millisecond.
         let what = asked.item.map_or(asked.name, |(_, document)| document);
-        let item = asked.item.map(|(item, _)| ("item", printable(item)));
+        let item = asked.item.map(|(item, _)| ("item", sanitize_line(item)));
         to.span(Span {
             trace,
             id: SpanId::of_request(stage, what, asked.from),
@@ -68,7 +68,7 @@ impl Tracer {
         });
     }
 
-    fn session(&self, trace: TraceId, session: &Session, now: Moment) -> Span {
+    fn session(&self, trace: TraceId, session: &Session, now: Timestamp) -> Span {
         Span {
             trace,
             id: SpanId::of_session(trace),
@@ -82,7 +82,7 @@ impl Tracer {
         }
     }
 
-    fn stage(&self, trace: TraceId, machine: &Machine, now: Moment) -> Span {
+    fn stage(&self, trace: TraceId, machine: &Machine, now: Timestamp) -> Span {
         let status = machine.status();
         let cause = match machine.state {
             State::Error { .. } | State::AuthFailed { .. } => {

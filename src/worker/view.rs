@@ -1,6 +1,6 @@
 //! What a person who watches sees at the moment.
 
-use crate::engine::{Machine, Moment, Rules, State, Status, Work};
+use crate::engine::{Machine, Rules, State, Status, Timestamp, Work};
 use crate::worker::store::Progress;
 
 /// One source, right now.
@@ -15,7 +15,7 @@ pub struct View {
     pub waiting: u64,
     pub rate_per_second: Option<f64>,
     pub reason: String,
-    pub until: Moment,
+    pub until: Timestamp,
 }
 
 impl View {
@@ -29,7 +29,7 @@ impl View {
             waiting: 0,
             rate_per_second: None,
             reason: String::new(),
-            until: Moment::default(),
+            until: Timestamp::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use crate::engine::{Keep, Keeper, Looping, Overdue};
+use crate::engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
 use crate::systemd::{Notifier, RestartsFile, Word};
 use crate::worker::liveness::{Board, Seat};
 use crate::worker::world::{RealWorld, World};
@@ -63,32 +63,32 @@ pub async fn beat(seat: Seat, interval: Option<Duration>) {
 #[expect(clippy::disallowed_methods, reason = "a thread of its own may sleep")]
 fn keep(watch: &Watch) {
     let pause = look_interval(watch.interval);
-    let mut keeper = Keeper::default();
+    let mut keeper = WatchdogState::default();
     loop {
         look(watch, &mut keeper);
         thread::sleep(pause);
     }
 }
 
-fn look(watch: &Watch, keeper: &mut Keeper) {
+fn look(watch: &Watch, keeper: &mut WatchdogState) {
     let uptime = RealWorld::uptime();
-    let keep = keeper.look(watch.board.overdue(), uptime);
-    if keep != Keep::Starve && watch.interval.is_some() {
+    let keep = keeper.evaluate(watch.board.overdue(), uptime);
+    if keep != WatchdogAction::WithholdKeepAlive && watch.interval.is_some() {
         watch.notifier.tell(&[Word::Alive]);
     }
     match keep {
-        Keep::Feed | Keep::Starve => {}
-        Keep::Recovered => info!("what was stuck moves again"),
-        Keep::Reckon(overdue) => {
+        WatchdogAction::SendKeepAlive | WatchdogAction::WithholdKeepAlive => {}
+        WatchdogAction::Recovered => info!("what was stuck moves again"),
+        WatchdogAction::ConsultRestartBudget(overdue) => {
             error!(
-                source = overdue.who,
-                state = overdue.doing,
-                late_s = overdue.late.as_secs(),
+                source = overdue.loop_name,
+                state = overdue.activity,
+                late_s = overdue.overdue_by.as_secs(),
                 "stuck: the work does not come back to its loop"
             );
-            keeper.wait(granted(watch), uptime);
+            keeper.wait_to_restart(granted(watch), uptime);
         }
-        Keep::Ask(overdue) => ask(watch, keeper, &overdue),
+        WatchdogAction::RequestRestart(overdue) => ask(watch, keeper, &overdue),
     }
 }
 
@@ -97,13 +97,13 @@ fn granted(watch: &Watch) -> Duration {
     let (now, progress) = (RealWorld.now(), watch.board.last_progress());
     match RestartsFile::new(&watch.state_dir).ask(&watch.unit, progress, now) {
         Ok(grant) => {
-            if grant.looping == Looping::Begins {
+            if grant.crash_loop == CrashLoop::Detected {
                 error!(
-                    restarts = grant.in_a_row,
+                    restarts = grant.consecutive_restarts,
                     "a person is needed: restarts do not help, nothing moves between them"
                 );
             }
-            grant.at.since(now)
+            grant.not_before.since(now)
         }
         Err(failure) => {
             warn!(cause = %failure.cause, "restarts cannot be counted: {failure}");
@@ -112,12 +112,19 @@ fn granted(watch: &Watch) -> Duration {
     }
 }
 
-fn ask(watch: &Watch, keeper: &mut Keeper, overdue: &Overdue) {
+fn ask(watch: &Watch, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
     let Some(ask) = &watch.ask else {
-        error!(source = overdue.who, "stuck: not asking for a restart, since auto-restart is off");
-        return keeper.refused();
+        error!(
+            source = overdue.loop_name,
+            "stuck: not asking for a restart, since auto-restart is off"
+        );
+        return keeper.mark_restart_refused();
     };
-    error!(source = overdue.who, unit = watch.unit, "stuck: asking systemd to restart the unit");
+    error!(
+        source = overdue.loop_name,
+        unit = watch.unit,
+        "stuck: asking systemd to restart the unit"
+    );
     match ask.ask() {
         Ok(()) => {
             // It would only wait for us to leave, which nothing here can do any more.
@@ -126,7 +133,7 @@ fn ask(watch: &Watch, keeper: &mut Keeper, overdue: &Overdue) {
         }
         Err(why) if watch.interval.is_some() => {
             error!("stuck: systemd does not restart the unit ({why}); leaving it to the watchdog");
-            keeper.refused();
+            keeper.mark_restart_refused();
         }
         Err(why) => {
             error!(

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Draw, Moment, Time};
+use crate::engine::{ClockReading, RandomSample, Timestamp};
 
 /// The longest single sleep. A timer counts uptime, a deadline is wall-clock time: that the clock
 /// was set or the machine suspended is noticed so late at most. The watchdog's thread wakes as often.
@@ -13,16 +13,16 @@ const NAP_MAX: Duration = Duration::from_secs(15);
 /// Where the loop lives. One per process; cheap to share.
 pub trait World: 'static {
     /// Looks at the clocks.
-    fn time(&self) -> Time;
+    fn time(&self) -> ClockReading;
 
-    fn now(&self) -> Moment {
-        self.time().at
+    fn now(&self) -> Timestamp {
+        self.time().wall
     }
 
-    fn draw(&self) -> Draw;
+    fn draw(&self) -> RandomSample;
 
     /// Returns then or soon after; and when the clock was set, since it is another time by now.
-    fn sleep_until(&self, end: Time) -> impl Future<Output = ()>;
+    fn sleep_until(&self, end: ClockReading) -> impl Future<Output = ()>;
 
     /// Runs a job that blocks, away from the loop.
     fn offload<T: Send + 'static>(
@@ -46,21 +46,24 @@ impl RealWorld {
 
 impl World for RealWorld {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
-    fn time(&self) -> Time {
+    fn time(&self) -> ClockReading {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         // It cannot be set, and runs on through a suspend as the wall clock does.
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let at = Moment(0).after(since_epoch);
-        Time { at, booted: at.before(Duration::try_from(since_boot).unwrap_or_default()) }
+        let at = Timestamp(0).after(since_epoch);
+        ClockReading {
+            wall: at,
+            booted_at: at.before(Duration::try_from(since_boot).unwrap_or_default()),
+        }
     }
 
-    fn draw(&self) -> Draw {
-        Draw(fastrand::u32(..))
+    fn draw(&self) -> RandomSample {
+        RandomSample(fastrand::u32(..))
     }
 
-    async fn sleep_until(&self, end: Time) {
-        while let Some(left) = end.left(self.time()) {
+    async fn sleep_until(&self, end: ClockReading) {
+        while let Some(left) = end.remaining(self.time()) {
             tokio::time::sleep(left.min(NAP_MAX)).await;
         }
     }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use cynosure::config::{Environment, load};
 use cynosure::engine::health::{Report, System};
-use cynosure::engine::{Moment, Status};
+use cynosure::engine::{Status, Timestamp};
 use cynosure::monitor::{HealthFiles, measure};
 use cynosure::telemetry::text;
 
 use crate::commands::home::Home;
 
-const LATER: Moment = Moment(4_102_444_800_000);
+const LATER: Timestamp = Timestamp(4_102_444_800_000);
 
 fn measured(home: &Home) -> cynosure::telemetry::Input {
     let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();

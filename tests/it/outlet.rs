@@ -68,7 +68,7 @@ pub(crate) async fn nobody(scheme: &str) -> Url {
 /// The pool of these proxies, and its health.
 pub(crate) fn pool(urls: &[&Url]) -> (Egress, Arc<PoolHealth>) {
     let policy = ProxyPolicy {
-        failures: 2,
+        failure_threshold: 2,
         cooldown: Duration::from_secs(3600),
         max_cooldown: Duration::from_secs(3600),
     };
@@ -80,7 +80,7 @@ pub(crate) fn pool(urls: &[&Url]) -> (Egress, Arc<PoolHealth>) {
 
 /// How often each proxy was blamed.
 pub(crate) fn blamed(health: &PoolHealth) -> Vec<u64> {
-    health.snapshot().into_iter().map(|(_, proxy)| proxy.failures_total).collect()
+    health.snapshot().into_iter().map(|(_, proxy)| proxy.total_failures).collect()
 }
 
 async fn http(mut stream: TcpStream, manner: Manner, log: Arc<Mutex<Vec<String>>>) -> Option<()> {

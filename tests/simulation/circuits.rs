@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::engine::breaker::{BreakerPolicy, Memory, Order, Phase};
-use cynosure::engine::{Moment, Status};
+use cynosure::engine::{Status, Timestamp};
 use cynosure::worker::{Circuits, Exit, Mode, World, order};
 use tokio::time::{sleep, timeout};
 
@@ -64,7 +64,7 @@ fn a_breaker_that_is_open_stays_open_over_a_kill_until_its_own_time() {
         stage.lose_state_file();
         stage.lose_snapshot();
         server.borrow_mut().mood = Mood::Well;
-        let until = Moment(stage.circuit().until.unwrap());
+        let until = Timestamp(stage.circuit().until.unwrap());
         let asked = server.borrow().requests;
         let left = until.since(stage.world.now());
         assert!(Duration::from_secs(50) < left, "{left:?}");

@@ -357,7 +357,7 @@ impl Stage {
         mode: Mode,
         stop: watch::Receiver<Stop>,
     ) -> Option<Ended> {
-        let booted = self.world.time().booted;
+        let booted = self.world.time().booted_at;
         let opened = match self.open() {
             Ok(opened) => opened,
             // Killed, or without a disk, before it had begun.

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use cynosure::engine::Draw;
+use cynosure::engine::RandomSample;
 use cynosure::retry::{Pauses, Policy, Registry, Shape};
 use futures_util::future::BoxFuture;
 
 struct SimPauses(Mutex<fastrand::Rng>);
 
 impl Pauses for SimPauses {
-    fn draw(&self) -> Draw {
-        Draw(self.0.lock().unwrap().u32(..))
+    fn draw(&self) -> RandomSample {
+        RandomSample(self.0.lock().unwrap().u32(..))
     }
 
     fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cynosure::engine::quota::{Outcome, Signals};
 use cynosure::engine::{
-    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, Moment, Place, Strikes,
+    AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes,
+    Timestamp,
 };
 use cynosure::retry::Policy;
 use cynosure::source::http::{Attempt, Gate, Outgoing, Tries};
@@ -162,8 +163,8 @@ pub(crate) struct Server {
 struct Throttle {
     window: i64,
     used: u32,
-    closed_at: Moment,
-    closed_until: Moment,
+    closed_at: Timestamp,
+    closed_until: Timestamp,
 }
 
 impl Server {
@@ -258,7 +259,7 @@ impl Server {
         self.mail.len() as u64
     }
 
-    fn refuses(&mut self, sent: Moment, known: u32, world: &SimWorld) -> Result<(), Failure> {
+    fn refuses(&mut self, sent: Timestamp, known: u32, world: &SimWorld) -> Result<(), Failure> {
         self.requests += 1;
         let now = world.true_now();
         if self.throttle.closed_at < sent && sent < self.throttle.closed_until {
@@ -295,14 +296,15 @@ impl Server {
         if self.mail.get(&no).is_none_or(|mail| !mail.throttled) {
             return Ok(());
         }
-        Err(Failure::new(Cause::RateLimit, "429 from the made-up service").told(self.retry_after))
+        Err(Failure::new(Cause::RateLimit, "429 from the made-up service")
+            .with_retry_after(self.retry_after))
     }
 
     fn throttle(
         &mut self,
         requests: u32,
         seconds: i64,
-        now: Moment,
+        now: Timestamp,
         tells: bool,
     ) -> Result<(), Failure> {
         let window = now.0.div_euclid(seconds * 1000);
@@ -318,11 +320,11 @@ impl Server {
         if !tells {
             return Err(failure);
         }
-        let until = Moment((window + 1) * seconds * 1000);
+        let until = Timestamp((window + 1) * seconds * 1000);
         if self.throttle.closed_until < until {
             (self.throttle.closed_at, self.throttle.closed_until) = (now, until);
         }
-        Err(failure.told(Some(until.since(now))))
+        Err(failure.with_retry_after(Some(until.since(now))))
     }
 }
 
@@ -380,7 +382,11 @@ impl SimSource {
 
     /// One request, for a mail if one is given: it passes the gate, takes a while, and may be
     /// refused.
-    async fn send(&self, attempt: Attempt, mail: Option<(u64, Strikes)>) -> Result<(), Failure> {
+    async fn send(
+        &self,
+        attempt: Attempt,
+        mail: Option<(u64, ThrottleStrikes)>,
+    ) -> Result<(), Failure> {
         let strikes = mail.map(|(_, strikes)| strikes);
         let bad = mail.and_then(|(no, _)| self.server.borrow().mail[&no].bad);
         let mut passage = self.gate.enter(Outgoing { strikes, ..outgoing(attempt) }).await?;
@@ -400,7 +406,7 @@ impl SimSource {
             Some(bad) => Err(Failure::new(bad.cause(), format!("{bad:?}"))),
             None => Ok(()),
         });
-        let told = answer.as_ref().err().and_then(|failure| failure.told);
+        let told = answer.as_ref().err().and_then(|failure| failure.retry_after);
         passage.head(Signals { told, ..Signals::default() }, latency);
         let held_until = passage.judge(match &answer {
             Ok(()) => Outcome::Accepted,
@@ -410,7 +416,7 @@ impl SimSource {
         let strikes = passage.strikes();
         drop(passage);
         self.world.step().await;
-        answer.map_err(|failure| failure.held(held_until).struck(strikes))
+        answer.map_err(|failure| failure.with_blocked_until(held_until).with_strikes(strikes))
     }
 
     fn vanished(&self, from: u64, to: u64) -> Vec<DocumentId> {
@@ -422,11 +428,11 @@ impl SimSource {
 
     /// Asks for a document, and at once again where that may help and the budget allows it: what
     /// the HTTP client does.
-    async fn ask_for(&self, mail: (u64, Strikes), first: Attempt) -> Result<(), Failure> {
+    async fn ask_for(&self, mail: (u64, ThrottleStrikes), first: Attempt) -> Result<(), Failure> {
         let bad = self.server.borrow().mail[&mail.0].bad;
         let mut tries = Tries::default();
         let most = self.retry.shape().max_attempts;
-        let outcome = self.retry.when(|failure: &Failure| failure.is_fleeting()).run(async || {
+        let outcome = self.retry.when(|failure: &Failure| failure.is_transient()).run(async || {
             let attempt = tries.next(first);
             self.server.borrow_mut().mail.entry(mail.0).and_modify(|mail| mail.asked += 1);
             let answer = self.send(attempt, Some(mail)).await;
@@ -436,14 +442,15 @@ impl SimSource {
             match answer {
                 // A client that asks for the message in another way finds that it is there.
                 Err(failure) if bad == Some(Bad::Missing) => {
-                    Err(Failure { is_deferred: false, ..failure }.told(Some(Duration::ZERO)))
+                    Err(Failure { is_retry_budget_exhausted: false, ..failure }
+                        .with_retry_after(Some(Duration::ZERO)))
                 }
                 Err(failure)
-                    if failure.is_fleeting()
+                    if failure.is_transient()
                         && tries.sent() < most
                         && !self.gate.may_retry(outgoing(Attempt::Again)) =>
                 {
-                    Err(Failure { is_deferred: true, ..failure })
+                    Err(Failure { is_retry_budget_exhausted: true, ..failure })
                 }
                 answer => answer,
             }
@@ -493,7 +500,7 @@ impl Source for SimSource {
         Ok(Cursor::new(self.server.borrow().newest().to_string()))
     }
 
-    async fn page(&self, listing: &Listing, place: Option<&Place>) -> Result<Page, Failure> {
+    async fn page(&self, listing: &Listing, place: Option<&PageToken>) -> Result<Page, Failure> {
         self.informed_request().await?;
         // What comes after the first page is in no listing: it is found by the next look.
         let newest = self.server.borrow().newest();
@@ -511,7 +518,7 @@ impl Source for SimSource {
         let left = self.server.borrow().empty_pages.checked_sub(1).filter(|_| from < end);
         if let Some(left) = left {
             self.server.borrow_mut().empty_pages = left;
-            let back = Place::new(format!("{from} of {end}"));
+            let back = PageToken::new(format!("{from} of {end}"));
             let why = format!("the list ended after {from} of {end} mails");
             let next = Next::Unproved { back, why };
             return Ok(Page { entries: Vec::new(), missing: Vec::new(), total: None, next });
@@ -523,7 +530,7 @@ impl Source for SimSource {
         };
         let missing = if to < end { Vec::new() } else { self.vanished(begin, end) };
         let next = if to < end {
-            Next::More(Place::new(format!("{to} of {end}")))
+            Next::More(PageToken::new(format!("{to} of {end}")))
         } else {
             Next::Done(match listing {
                 Listing::Everything => None,
@@ -568,7 +575,7 @@ impl Source for SimSource {
         Ok(if changed { Renewal::Changed } else { Renewal::Same })
     }
 
-    fn waits_until(&self) -> Option<Moment> {
+    fn waits_until(&self) -> Option<Timestamp> {
         self.gate.waits_until()
     }
 }

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, MemoryDisk};
-use cynosure::engine::{Draw, Moment, Time};
+use cynosure::engine::{ClockReading, RandomSample, Timestamp};
 use cynosure::worker::World;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Where the made-up time begins.
-const EPOCH: Moment = Moment(1_750_000_000_000);
+const EPOCH: Timestamp = Timestamp(1_750_000_000_000);
 
 /// The longest single sleep, as in the world outside: a clock that is set forward is seen then.
 const NAP_MAX: Duration = Duration::from_secs(300);
@@ -80,7 +80,7 @@ impl SimWorld {
     }
 
     /// The time that the server and the test go by.
-    pub(crate) fn true_now(&self) -> Moment {
+    pub(crate) fn true_now(&self) -> Timestamp {
         EPOCH.after(self.inner.began.elapsed())
     }
 
@@ -172,17 +172,20 @@ pub(crate) enum Fuse {
 }
 
 impl World for SimWorld {
-    fn time(&self) -> Time {
+    fn time(&self) -> ClockReading {
         let ahead = self.inner.clock_ahead.get();
-        Time { at: Moment(self.true_now().0 + ahead), booted: Moment(EPOCH.0 + ahead) }
+        ClockReading {
+            wall: Timestamp(self.true_now().0 + ahead),
+            booted_at: Timestamp(EPOCH.0 + ahead),
+        }
     }
 
-    fn draw(&self) -> Draw {
-        Draw(self.inner.chance.borrow_mut().u32(..))
+    fn draw(&self) -> RandomSample {
+        RandomSample(self.inner.chance.borrow_mut().u32(..))
     }
 
-    async fn sleep_until(&self, end: Time) {
-        while let Some(left) = end.left(self.time()) {
+    async fn sleep_until(&self, end: ClockReading) {
+        while let Some(left) = end.remaining(self.time()) {
             tokio::time::sleep(left.min(NAP_MAX)).await;
         }
     }

@@ -16,7 +16,7 @@ use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 mod unmounted;
 mod versions;
 
-const STARTED: Moment = Moment(1_772_874_303_456);
+const STARTED: Timestamp = Timestamp(1_772_874_303_456);
 const ACCOUNT: &str = "me@example.com";
 
 /// Threads and messages of each group: one synced file by file, one by the

@@ -37,7 +37,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
 
     for failure in refused {
         assert_eq!(failure.cause, Cause::Storage);
-        assert!(failure.detail.contains("is not the archive of work"), "{failure}");
+        assert!(failure.message.contains("is not the archive of work"), "{failure}");
     }
     assert_eq!(RealDisk.list(&root).unwrap(), [PathBuf::from(".cynosure")]);
     assert!(RealDisk.list(&root.join(".cynosure/work")).unwrap().is_empty());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::place::Ground;
 use crate::engine::health::{Area, Check, Report};
 use crate::engine::watch::Level;
-use crate::engine::{Moment, printable, span};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::monitor::{Entry, Record, RecordFile};
 use crate::words::many;
 
@@ -20,7 +20,7 @@ const ROUND_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) level: Level,
-    pub(super) looked_at: Option<Moment>,
+    pub(super) looked_at: Option<Timestamp>,
     pub(super) checks: Vec<Check>,
     levels: BTreeMap<String, Level>,
     /// Why nothing of it counts any more.
@@ -33,7 +33,7 @@ impl Judged {
     pub(super) fn new(
         ground: &Ground,
         report: Result<Option<Report>, String>,
-        now: Moment,
+        now: Timestamp,
     ) -> Self {
         let record = RecordFile::new(&ground.state_dir).look().unwrap_or_default();
         let longest = ground.loaded.settings.monitor.interval * ROUNDS_MISSED_MAX + ROUND_MAX;
@@ -42,14 +42,14 @@ impl Judged {
 
     /// What is known before anything was looked at.
     pub(super) fn nothing() -> Self {
-        Self::of(&Record::default(), Ok(None), Duration::ZERO, Moment::default())
+        Self::of(&Record::default(), Ok(None), Duration::ZERO, Timestamp::default())
     }
 
     fn of(
         record: &Record,
         report: Result<Option<Report>, String>,
         longest: Duration,
-        now: Moment,
+        now: Timestamp,
     ) -> Self {
         let mut levels = BTreeMap::new();
         let mut worsen = |about: &str, level: Level| {
@@ -113,12 +113,12 @@ impl Judged {
 }
 
 /// Why what was found then counts for nothing now.
-fn stale(looked_at: Option<Moment>, longest: Duration, now: Moment) -> Option<String> {
+fn stale(looked_at: Option<Timestamp>, longest: Duration, now: Timestamp) -> Option<String> {
     match looked_at {
         None => Some("the monitor has not looked yet".to_owned()),
         Some(at) if now.since(at) > longest => Some(format!(
             "the monitor last looked {} ago, so that nothing is known",
-            span(now.since(at))
+            format_duration(now.since(at))
         )),
         Some(_) => None,
     }
@@ -131,21 +131,25 @@ fn level(entry: &Entry) -> Level {
 fn check(entry: &Entry) -> Check {
     let is_unit = entry.about.ends_with(".service");
     let area = if is_unit { Area::Service } else { Area::Execution };
-    let mut check =
-        Check::new(area, &printable(&entry.finding), level(entry), printable(&entry.message))
-            .about(printable(&entry.about));
-    check.figure = entry.figure.as_deref().map(printable);
-    check.advice = entry.advice.as_deref().map(printable);
+    let mut check = Check::new(
+        area,
+        &sanitize_line(&entry.finding),
+        level(entry),
+        sanitize_line(&entry.message),
+    )
+    .about(sanitize_line(&entry.about));
+    check.figure = entry.figure.as_deref().map(sanitize_line);
+    check.advice = entry.advice.as_deref().map(sanitize_line);
     check
 }
 
 /// The file may say anything.
 fn shown(mut check: Check) -> Check {
     for text in [&mut check.finding, &mut check.about, &mut check.message] {
-        *text = printable(text);
+        *text = sanitize_line(text);
     }
     for text in [&mut check.figure, &mut check.threshold, &mut check.advice] {
-        *text = text.as_deref().map(printable);
+        *text = text.as_deref().map(sanitize_line);
     }
     check
 }
@@ -154,7 +158,7 @@ fn shown(mut check: Check) -> Check {
 mod tests {
     use super::*;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const LONGEST: Duration = Duration::from_secs(240);
 
     fn record(level: Level, looked: Duration) -> Record {

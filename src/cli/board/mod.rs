@@ -21,9 +21,9 @@ use crate::endpoint::view::{
     Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
 };
 use crate::engine::degradation::{History, ProviderHealth};
-use crate::engine::trend::Series;
+use crate::engine::time_series::TimeSeries;
 use crate::engine::watch::Level;
-use crate::engine::{Cause, Moment, SessionId, alert, printable};
+use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::ledger::FailureFilter;
 use crate::monitor::{
     DAY_STEP, DAY_STEPS, Days, Health, HealthFiles, Measured, TrendsFile, add, measure,
@@ -58,7 +58,7 @@ impl Board {
     ///
     /// # Errors
     /// When it cannot be measured or written.
-    pub(super) fn note_day(&self, now: Moment) -> Result<(), Trouble> {
+    pub(super) fn note_day(&self, now: Timestamp) -> Result<(), Trouble> {
         let ground = self.ground();
         let circuits = Remarks::look(&ground, now);
         let Figures { sources, quotas } =
@@ -71,7 +71,7 @@ impl Board {
         Arc::clone(&self.ground.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn gather(&self, now: Moment) -> Result<Snapshot, Trouble> {
+    fn gather(&self, now: Timestamp) -> Result<Snapshot, Trouble> {
         let ground = self.ground();
         let files = HealthFiles::new(&ground.state_dir);
         let health = files.health.told();
@@ -106,7 +106,7 @@ impl Board {
         })
     }
 
-    fn trends(&self, ground: &Ground, measured: &Measured, now: Moment) -> Trends {
+    fn trends(&self, ground: &Ground, measured: &Measured, now: Timestamp) -> Trends {
         let day = day(&TrendsFile::new(&ground.state_dir), now);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         trends(&mut recent, day, measured, now)
@@ -139,10 +139,10 @@ impl Lookout for Board {
             let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
             let passed = ledger.history(limit)?.into_iter().map(|step| Passed {
                 at: step.at,
-                from: printable(&step.from),
-                to: printable(&step.to),
-                reason: printable(&step.reason),
-                session: step.session.as_ref().map(SessionId::as_str).map(printable),
+                from: sanitize_line(&step.from),
+                to: sanitize_line(&step.to),
+                reason: sanitize_line(&step.reason),
+                session: step.session.as_ref().map(SessionId::as_str).map(sanitize_line),
             });
             Ok(passed.collect())
         })
@@ -153,12 +153,12 @@ impl Lookout for Board {
             let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
             let rows = ledger.failures(FailureFilter::default(), limit)?;
             let failed = rows.into_iter().map(|row| Failed {
-                item: printable(row.item.as_str()),
+                item: sanitize_line(row.item.as_str()),
                 state: failures::word(row.status).to_owned(),
                 attempts: row.attempts,
                 next_at: row.next_at,
                 cause: row.cause.map(|cause| Cause::name(cause).to_owned()),
-                message: printable(&row.message),
+                message: sanitize_line(&row.message),
                 failed_at: row.failed_at,
                 reply_status: row.replied.map(|replied| replied.reply.status),
             });
@@ -186,7 +186,7 @@ impl Figures {
         ground: &Ground,
         circuits: &Remarks,
         judged: &Judged,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<Self, Trouble> {
         let known = configured(ground)?;
         let sources = known.iter().map(|source| {
@@ -240,9 +240,9 @@ fn trends(
     recent: &mut Days,
     day: Result<Days, String>,
     measured: &Measured,
-    now: Moment,
+    now: Timestamp,
 ) -> Trends {
-    let fresh = || Series::new(RECENT_STEP, RECENT_STEPS);
+    let fresh = || TimeSeries::new(RECENT_STEP, RECENT_STEPS);
     add(&mut recent.rates, &measured.rates, fresh, now);
     add(&mut recent.quotas, &measured.quotas, fresh, now);
     let (day, untold) = or_why(day);
@@ -254,7 +254,7 @@ fn trends(
 }
 
 /// The lines of the last day, without those that cannot be of it: the file may say anything.
-fn day(file: &TrendsFile, now: Moment) -> Result<Days, String> {
+fn day(file: &TrendsFile, now: Timestamp) -> Result<Days, String> {
     let mut days = file.told()?;
     let nothing = BTreeMap::new();
     add(&mut days.rates, &nothing, empty_day, now);
@@ -262,16 +262,16 @@ fn day(file: &TrendsFile, now: Moment) -> Result<Days, String> {
     Ok(days)
 }
 
-fn empty_day() -> Series {
-    Series::new(DAY_STEP, DAY_STEPS)
+fn empty_day() -> TimeSeries {
+    TimeSeries::new(DAY_STEP, DAY_STEPS)
 }
 
 fn joined(
-    recent: &BTreeMap<String, Series>,
-    mut days: BTreeMap<String, Series>,
+    recent: &BTreeMap<String, TimeSeries>,
+    mut days: BTreeMap<String, TimeSeries>,
 ) -> BTreeMap<String, Trend> {
     let day = |name: &String| days.remove(name);
-    let trend = |(name, recent): (&String, &Series), day: Option<Series>| {
+    let trend = |(name, recent): (&String, &TimeSeries), day: Option<TimeSeries>| {
         let day = day.unwrap_or_else(empty_day);
         (name.clone(), Trend { recent: recent.clone(), day })
     };
@@ -283,22 +283,22 @@ fn alert(alert: &alert::Alert) -> Alert {
     Alert {
         severity: alert.severity,
         worst: alert.worst,
-        about: printable(&alert.about),
-        cause: printable(alert.cause.as_str()),
-        message: printable(&alert.message),
+        about: sanitize_line(&alert.about),
+        cause: sanitize_line(alert.cause.as_str()),
+        message: sanitize_line(&alert.message),
         raised_at: alert.raised_at,
         ended_at: alert.ended_at,
         times: alert.times,
-        advice: alert.advice.as_deref().map(printable),
+        advice: alert.advice.as_deref().map(sanitize_line),
     }
 }
 
 /// Nothing can be seen, and that is said.
-fn blind(why: &str, now: Moment) -> Snapshot {
+fn blind(why: &str, now: Timestamp) -> Snapshot {
     Snapshot {
         at: now,
         level: Level::Unknown,
-        sentence: format!("nothing can be told: {}", printable(why)),
+        sentence: format!("nothing can be told: {}", sanitize_line(why)),
         looked_at: None,
         checks: Vec::new(),
         sources: Vec::new(),
@@ -313,7 +313,7 @@ fn blind(why: &str, now: Moment) -> Snapshot {
 }
 
 fn unreadable(trouble: &Trouble) -> Untold {
-    Untold::Unreadable(printable(&trouble.why()))
+    Untold::Unreadable(sanitize_line(&trouble.why()))
 }
 
 #[cfg(test)]
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::monitor::TRENDS_FILE;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     #[test]
     fn a_day_that_cannot_be_read_hides_nothing_else_and_says_why() {
@@ -332,8 +332,8 @@ mod tests {
         let trends = trends(&mut Days::default(), Err(told.to_owned()), &measured, NOW);
 
         let work = &trends.rates["work"];
-        assert_eq!(work.recent.until(NOW).last(), Some(&Some(1.5)));
-        assert_eq!(work.day.until(NOW), vec![None; DAY_STEPS]);
+        assert_eq!(work.recent.samples_until(NOW).last(), Some(&Some(1.5)));
+        assert_eq!(work.day.samples_until(NOW), vec![None; DAY_STEPS]);
         assert_eq!(trends.untold.as_deref(), Some(told));
     }
 
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "of-ever-after"]);
         assert_eq!(days.quotas.keys().collect::<Vec<_>>(), ["of-ever-after"]);
         // What is of the future is not seen now, and does no harm.
-        assert_eq!(days.rates["of-ever-after"].until(NOW), vec![None; DAY_STEPS]);
-        assert_eq!(days.rates["good"].until(NOW).last(), Some(&Some(1.5)));
+        assert_eq!(days.rates["of-ever-after"].samples_until(NOW), vec![None; DAY_STEPS]);
+        assert_eq!(days.rates["good"].samples_until(NOW).last(), Some(&Some(1.5)));
     }
 }

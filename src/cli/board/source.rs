@@ -6,7 +6,7 @@ use crate::cli::status;
 use crate::config::Kind;
 use crate::endpoint::view::{LastError, Source};
 use crate::engine::watch::Level;
-use crate::engine::{Moment, SessionId, Status, printable};
+use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
 use crate::state::ExecutionState;
 use crate::words::{NOTHING, clock, remaining};
 
@@ -14,7 +14,7 @@ pub(super) fn seen(
     standing: &Standing<'_>,
     circuits: &Remarks,
     level: Option<Level>,
-    now: Moment,
+    now: Timestamp,
 ) -> Source {
     let told = status::told(standing, circuits, now);
     let blank = blank(standing, level);
@@ -36,14 +36,14 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
     let rate = state.rate_per_second.filter(|_| is_moving);
     let left = state.total_threads.saturating_sub(settled);
     Source {
-        provider: printable(&state.provider),
-        kind: printable(&state.kind),
+        provider: sanitize_line(&state.provider),
+        kind: sanitize_line(&state.kind),
         state: state.status.name().to_owned(),
         running: is_running,
         until: state.until,
         state_since: Some(state.state_since),
         last_progress: Some(state.last_progress),
-        session: state.session_id.as_ref().map(SessionId::as_str).map(printable),
+        session: state.session_id.as_ref().map(SessionId::as_str).map(sanitize_line),
         total: state.total_threads,
         settled,
         stored: state.downloaded_threads,
@@ -55,8 +55,8 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
         consecutive_errors: state.consecutive_errors,
         restart_count: state.restart_count,
         last_error: state.last_error.as_ref().map(|error| LastError {
-            cause: printable(&error.cause),
-            message: printable(&error.message),
+            cause: sanitize_line(&error.cause),
+            message: sanitize_line(&error.message),
             at: error.at,
         }),
         ..blank
@@ -109,7 +109,7 @@ fn usual(status: Status) -> String {
 }
 
 /// When the present state ends; for work, when progress is missed.
-fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Moment) -> Option<String> {
+fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Timestamp) -> Option<String> {
     match state.status {
         Status::Collecting | Status::Downloading => {
             let until = state.until.filter(|_| worker == Worker::Running)?;

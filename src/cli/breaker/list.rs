@@ -9,15 +9,15 @@ use crate::cli::print::{note, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::engine::breaker::{Breaker, BreakerPolicy, Phase};
-use crate::engine::{Moment, printable};
-use crate::words::{NOTHING, clock, clock_and_wait, count, span, stamp, utc};
+use crate::engine::{Timestamp, sanitize_line};
+use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, stamp, utc};
 use crate::worker::{BreakersFile, Memories, breaker_policy};
 
 const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
 const COUNTS: [&str; 7] =
     ["NAME", "CALLS", "FAILED", "REJECTED", "OPENED", "COUNTED SINCE", "LAST CHANGE"];
 
-pub(super) fn list(ground: &Ground, as_json: bool, now: Moment) -> Result<Exit, Trouble> {
+pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exit, Trouble> {
     let policy = breaker_policy(&ground.loaded.settings);
     let file = BreakersFile::new(&ground.state_dir);
     let memories = file.examine()?.unwrap_or_else(|why| {
@@ -51,12 +51,12 @@ pub(super) fn list(ground: &Ground, as_json: bool, now: Moment) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-fn row(breaker: &Breaker, now: Moment) -> Vec<String> {
+fn row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let last = breaker
         .last_failure()
-        .map(|failure| format!("{} {}", clock(failure.at, now), printable(&failure.message)));
+        .map(|failure| format!("{} {}", clock(failure.at, now), sanitize_line(&failure.message)));
     vec![
-        printable(breaker.name()),
+        sanitize_line(breaker.name()),
         word(breaker.phase()).to_owned(),
         failures(breaker, now),
         next(breaker, now),
@@ -65,7 +65,7 @@ fn row(breaker: &Breaker, now: Moment) -> Vec<String> {
 }
 
 /// How near it is to another state.
-fn failures(breaker: &Breaker, now: Moment) -> String {
+fn failures(breaker: &Breaker, now: Timestamp) -> String {
     let policy = breaker.policy();
     match breaker.phase() {
         Phase::Closed => {
@@ -85,26 +85,26 @@ fn failures(breaker: &Breaker, now: Moment) -> String {
     }
 }
 
-fn next(breaker: &Breaker, now: Moment) -> String {
+fn next(breaker: &Breaker, now: Timestamp) -> String {
     match breaker.phase() {
         Phase::Closed => NOTHING.to_owned(),
         Phase::HalfOpen => "one request at a time".to_owned(),
         Phase::Open => match breaker.shut(now) {
             None => "the next request may try".to_owned(),
             Some(Some(until)) => format!("one may try {}", clock_and_wait(until, now)),
-            Some(None) => format!("cynosure breaker close {}", printable(breaker.name())),
+            Some(None) => format!("cynosure breaker close {}", sanitize_line(breaker.name())),
         },
     }
 }
 
-fn counts(breaker: &Breaker, now: Moment) -> Vec<String> {
+fn counts(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let statistics = breaker.statistics();
     let change = breaker.last_change().map(|change| {
         let (at, to) = (clock(change.at, now), word(change.to));
-        format!("{at} {to}: {}", printable(&change.why))
+        format!("{at} {to}: {}", sanitize_line(&change.why))
     });
     vec![
-        printable(breaker.name()),
+        sanitize_line(breaker.name()),
         count(statistics.calls),
         count(statistics.failures),
         count(statistics.rejected),
@@ -117,7 +117,7 @@ fn counts(breaker: &Breaker, now: Moment) -> Vec<String> {
 /// The configuration in two sentences.
 fn rules(policy: BreakerPolicy) -> String {
     let [window, first, longest] =
-        [policy.window, policy.recovery_timeout, policy.max_recovery_timeout].map(span);
+        [policy.window, policy.recovery_timeout, policy.max_recovery_timeout].map(format_duration);
     format!(
         "Each opens after {} failures in a row, or when {:.0} % of {} calls or more failed in {window}.\n\
          It stays open for {first}, doubling to {longest}; then {} successes in a row close it.",
@@ -128,7 +128,7 @@ fn rules(policy: BreakerPolicy) -> String {
     )
 }
 
-fn as_value(breaker: &Breaker, now: Moment) -> Value {
+fn as_value(breaker: &Breaker, now: Timestamp) -> Value {
     let (statistics, share) = (breaker.statistics(), breaker.share(now));
     json!({
         "name": breaker.name(),

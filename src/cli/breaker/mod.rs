@@ -14,7 +14,7 @@ use crate::cli::sources::{all, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
 use crate::config::nearest;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, Order, Phase};
 use crate::words::clock_and_wait;
 use crate::worker::{
@@ -59,7 +59,12 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
 }
 
 /// Writes an order down where the workers find it.
-fn carry_out(ground: &Ground, name: &str, wanted: Order, now: Moment) -> Result<Breaker, Trouble> {
+fn carry_out(
+    ground: &Ground,
+    name: &str,
+    wanted: Order,
+    now: Timestamp,
+) -> Result<Breaker, Trouble> {
     let file = BreakersFile::new(&ground.state_dir);
     // A file that cannot be read is put aside by the order itself.
     let memories = file.examine()?.unwrap_or_default();

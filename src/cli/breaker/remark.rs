@@ -2,7 +2,7 @@
 
 use crate::cli::place::Ground;
 use crate::engine::breaker::{Breaker, Phase};
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 use crate::words::clock_and_wait;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 
@@ -10,13 +10,13 @@ use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 #[derive(Debug)]
 pub(in crate::cli) struct Remarks {
     breakers: Vec<Breaker>,
-    now: Moment,
+    now: Timestamp,
 }
 
 impl Remarks {
     /// Looks at the breakers. What cannot be read is told by `breaker list`.
     #[must_use]
-    pub(in crate::cli) fn look(ground: &Ground, now: Moment) -> Self {
+    pub(in crate::cli) fn look(ground: &Ground, now: Timestamp) -> Self {
         let policy = breaker_policy(&ground.loaded.settings);
         let memories = BreakersFile::new(&ground.state_dir).examine();
         let memories = memories.ok().and_then(Result::ok).unwrap_or_default();
@@ -37,7 +37,7 @@ impl Remarks {
     }
 
     fn remark(&self, breaker: &Breaker) -> Option<String> {
-        let name = printable(breaker.name());
+        let name = sanitize_line(breaker.name());
         match (breaker.phase(), breaker.shut(self.now)) {
             (Phase::Closed, _) => None,
             (Phase::Open, Some(Some(until))) => {

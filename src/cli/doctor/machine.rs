@@ -5,15 +5,15 @@ use std::io::{self, IsTerminal};
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::cli::watching::{bus, unit};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::watch::{Load, UnitStatus};
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusTrouble, Permission, UnitName};
-use crate::words::{span, stamp};
+use crate::words::{format_duration, stamp};
 use crate::worker::{RealWorld, World};
 
 /// The first day of the year in which this was written: an earlier clock is not set.
-const CLOCK_MIN: Moment = Moment(1_767_225_600_000);
+const CLOCK_MIN: Timestamp = Timestamp(1_767_225_600_000);
 
 pub(super) fn look(ground: &Ground) -> Vec<Found> {
     let bus = bus(ground);
@@ -108,7 +108,7 @@ fn start_limit(status: &UnitStatus) -> Found {
     let told = format!(
         "after {} starts within {} systemd leaves it down, restarts over D-Bus included",
         limit.burst,
-        span(limit.interval)
+        format_duration(limit.interval)
     );
     Found::wrong(WHAT, told, "set StartLimitIntervalSec=0 in [Unit]: `systemctl edit` the unit")
 }
@@ -116,7 +116,9 @@ fn start_limit(status: &UnitStatus) -> Found {
 fn watchdog(status: &UnitStatus) -> Found {
     const WHAT: &str = "watchdog";
     match status.watchdog {
-        Some(limit) => Found::sound(WHAT, format!("ends it after {} of silence", span(limit))),
+        Some(limit) => {
+            Found::sound(WHAT, format!("ends it after {} of silence", format_duration(limit)))
+        }
         None => Found::wrong(
             WHAT,
             "off: a worker that hangs is not ended",

@@ -17,7 +17,7 @@ use crate::cli::print::{escaped_json, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::config::{Environment, defaults};
-use crate::engine::{printable, printable_lines};
+use crate::engine::{sanitize_line, sanitize_lines};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -65,8 +65,8 @@ impl Found {
     }
 
     fn row(&self) -> Vec<String> {
-        let mut told = printable(&self.told);
-        told.extend(self.remedy.as_deref().map(|remedy| format!("; {}", printable(remedy))));
+        let mut told = sanitize_line(&self.told);
+        told.extend(self.remedy.as_deref().map(|remedy| format!("; {}", sanitize_line(remedy))));
         vec![self.mark.name().to_owned(), self.what.clone(), told]
     }
 }
@@ -111,7 +111,7 @@ fn ground(common: &Common) -> Result<(Ground, Vec<Found>), Trouble> {
     let (why, file) = ground;
     let found = match &file {
         Ok(path) if path.exists() => {
-            let told = printable_lines(&why).into_iter().next().unwrap_or_default();
+            let told = sanitize_lines(&why).into_iter().next().unwrap_or_default();
             Found::wrong(WHAT, told, "correct it: `cynosure config check` names every mistake")
         }
         Ok(path) => Found::wrong(

@@ -9,7 +9,7 @@ use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::config::{CredentialRef, Problem};
 use crate::disk::{Disk, RealDisk, Room, room, write_atomic};
-use crate::words::size;
+use crate::words::format_bytes;
 use crate::worker::{RealWorld, World};
 
 /// Less free space than this fills up before a person notices.
@@ -72,7 +72,7 @@ fn folder(what: &str, path: &Path) -> Vec<Found> {
 
 fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
     let kind = room.kind.unwrap_or("an unusual filesystem");
-    let told = format!("{}: {kind}, {} free", path.display(), size(room.free));
+    let told = format!("{}: {kind}, {} free", path.display(), format_bytes(room.free));
     match room.kind {
         Some("tmpfs" | "ramfs") => {
             Found::wrong(what, format!("{told}: gone at the next boot"), "put it onto a disk")

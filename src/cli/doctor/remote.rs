@@ -6,7 +6,7 @@ use crate::cli::doctor::Found;
 use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
 use crate::config::{Source, SourceName};
 use crate::disk::RealDisk;
-use crate::engine::{Cause, Kind, Status};
+use crate::engine::{Cause, ErrorCategory, Status};
 use crate::ledger::Reader;
 use crate::state::{Found as Standing, examine};
 use crate::worker::{RealWorld, World, probe};
@@ -48,12 +48,15 @@ async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
             Found::sound(what, format!("{} lets us in, in {took} ms", source.provider))
         }
         Err(failure) => {
-            let remedy = match failure.cause.kind() {
-                Kind::Authentication if failure.cause == Cause::AccountChanged => {
+            let remedy = match failure.cause.category() {
+                ErrorCategory::Authentication if failure.cause == Cause::AccountChanged => {
                     "put a credential of the first account in its place, if that one is meant"
                 }
-                Kind::Authentication => "put a fresh credential in its place",
-                Kind::Temporary | Kind::Permanent | Kind::Local | Kind::Unknown => {
+                ErrorCategory::Authentication => "put a fresh credential in its place",
+                ErrorCategory::Temporary
+                | ErrorCategory::Permanent
+                | ErrorCategory::Local
+                | ErrorCategory::Unknown => {
                     "see whether this machine is online, and the url is right"
                 }
             };

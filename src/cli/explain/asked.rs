@@ -11,7 +11,8 @@ use crate::cli::trouble::Trouble;
 use crate::config::{self, Environment, Settings};
 use crate::engine::quota::{HeaderNames, QuotaPolicy, Signals, read};
 use crate::engine::{
-    Backoff, Cause, ErrorRule, ItemId, ItemPolicy, Moment, Scope, is_disruptive, printable,
+    Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
+    is_unsafe_for_terminal, sanitize_line,
 };
 use crate::ledger::Replied;
 use crate::worker::{backoff, gate_rules, policies};
@@ -29,9 +30,9 @@ pub(super) struct Asked {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
-    pub scopes: Vec<Scope>,
+    pub scopes: Vec<RequestScope>,
     /// When it came.
-    pub at: Moment,
+    pub at: Timestamp,
     /// How often the item had failed, this time included.
     pub attempt: u32,
     /// How often the item had been given up before.
@@ -60,7 +61,7 @@ pub(super) struct Basis {
     pub is_undecided: bool,
     pub rules: Vec<ErrorRule>,
     pub backoff: Backoff,
-    pub item: ItemPolicy,
+    pub item: ItemRetryPolicy,
     pub quota: QuotaPolicy,
     pub names: HeaderNames,
 }
@@ -83,7 +84,7 @@ impl Asked {
 pub(super) fn gather(
     common: &Common,
     args: &ExplainArgs,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<(Asked, Basis), Trouble> {
     let ground = ground(common)?;
     match args.status {
@@ -122,11 +123,11 @@ fn ground(common: &Common) -> Result<Option<Ground>, Trouble> {
     Ok(Some(found))
 }
 
-fn typed(status: u16, args: &ExplainArgs, now: Moment) -> Result<Asked, Trouble> {
+fn typed(status: u16, args: &ExplainArgs, now: Timestamp) -> Result<Asked, Trouble> {
     let headers: Result<Vec<_>, Trouble> = args.headers.iter().map(|text| header(text)).collect();
     let body = args.body.as_deref().map(body).transpose()?.unwrap_or_default();
     let scopes = match args.scope {
-        None => vec![Scope::Item, Scope::Listing, Scope::Session],
+        None => vec![RequestScope::Item, RequestScope::Listing, RequestScope::Session],
         Some(scope) => vec![scope_of(scope)],
     };
     Ok(Asked {
@@ -141,18 +142,21 @@ fn typed(status: u16, args: &ExplainArgs, now: Moment) -> Result<Asked, Trouble>
     })
 }
 
-fn scope_of(asked: args::Asked) -> Scope {
+fn scope_of(asked: args::Asked) -> RequestScope {
     match asked {
-        args::Asked::Item => Scope::Item,
-        args::Asked::Listing => Scope::Listing,
-        args::Asked::Session => Scope::Session,
+        args::Asked::Item => RequestScope::Item,
+        args::Asked::Listing => RequestScope::Listing,
+        args::Asked::Session => RequestScope::Session,
     }
 }
 
 /// Reads `Name: value`.
 fn header(text: &str) -> Result<(String, String), Trouble> {
     let refuse = |what: &str| {
-        Err(Trouble::Usage(format!("--header '{}' {what}: write 'Name: value'", printable(text))))
+        Err(Trouble::Usage(format!(
+            "--header '{}' {what}: write 'Name: value'",
+            sanitize_line(text)
+        )))
     };
     let Some((name, value)) = text.split_once(':') else { return refuse("has no colon") };
     // A token, RFC 9110 §5.6.2.
@@ -160,7 +164,7 @@ fn header(text: &str) -> Result<(String, String), Trouble> {
     if name.is_empty() || !name.chars().all(is_token) {
         return refuse("has a name that no header can have");
     }
-    if value.chars().any(|c| is_disruptive(c) && c != '\t') {
+    if value.chars().any(|c| is_unsafe_for_terminal(c) && c != '\t') {
         return refuse("has a control character in its value");
     }
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -176,7 +180,7 @@ fn body(path: &Path) -> Result<String, Trouble> {
     match read {
         Ok(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) => {
-            let why = format!("cannot read the body: {}", printable(&error.to_string()));
+            let why = format!("cannot read the body: {}", sanitize_line(&error.to_string()));
             Err(Trouble::new(Exit::Other, why))
         }
     }
@@ -194,7 +198,7 @@ fn recorded(ground: &Ground, args: &ExplainArgs) -> Result<(Asked, Basis), Troub
             Some(item) => format!(
                 "no reply is kept of an item {item}: it did not fail, or the server did not answer; \
                  `cynosure failures` shows what has failed",
-                item = printable(item)
+                item = sanitize_line(item)
             ),
             None => {
                 "no reply of a failed session is kept; --item explains that of an item, --status \
@@ -222,9 +226,9 @@ fn of_item<'s>(sources: &'s [Known], item: &str) -> Result<Option<(&'s Known, As
             source: source.name.to_string(),
             item: Some(row.item.as_str().to_owned()),
             cause: row.cause,
-            is_cut: replied.reply.is_cut,
+            is_cut: replied.reply.is_truncated,
         };
-        let mut asked = Asked::again(replied, vec![Scope::Item], recorded);
+        let mut asked = Asked::again(replied, vec![RequestScope::Item], recorded);
         asked.attempt = row.attempts.max(1);
         asked.quarantines = row.quarantines.saturating_sub(1);
         return Ok(Some((source, asked)));
@@ -243,9 +247,9 @@ fn of_session(sources: &[Known]) -> Result<Option<(&Known, Asked)>, Trouble> {
                 source: source.name.to_string(),
                 item: None,
                 cause: None,
-                is_cut: replied.reply.is_cut,
+                is_cut: replied.reply.is_truncated,
             };
-            let scopes = vec![Scope::Listing, Scope::Session];
+            let scopes = vec![RequestScope::Listing, RequestScope::Session];
             newest = Some((source, Asked::again(replied, scopes, recorded)));
         }
     }
@@ -253,7 +257,7 @@ fn of_session(sources: &[Known]) -> Result<Option<(&Known, Asked)>, Trouble> {
 }
 
 impl Asked {
-    fn again(replied: Replied, scopes: Vec<Scope>, recorded: Recorded) -> Self {
+    fn again(replied: Replied, scopes: Vec<RequestScope>, recorded: Recorded) -> Self {
         let Replied { at, reply } = replied;
         Self {
             status: reply.status,
@@ -281,8 +285,10 @@ fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
     if let Some(named) = &args.provider {
         if !known.contains(named) {
             let all = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let why =
-                format!("no provider {} is in the configuration; it has {all}", printable(named));
+            let why = format!(
+                "no provider {} is in the configuration; it has {all}",
+                sanitize_line(named)
+            );
             return Err(Trouble::new(Exit::Configuration, why));
         }
         return Ok(Basis::new(settings, Some(named.clone())));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::asked::Recorded;
 use super::*;
 use crate::config::{Environment, defaults};
-use crate::engine::is_disruptive;
+use crate::engine::is_unsafe_for_terminal;
 
 const SECRETS: [&str; 3] = ["Bearer s3cr3t", "session=s3cr3t", "the s3cr3t itself"];
 
@@ -25,8 +25,8 @@ fn asked(status: u16, mut headers: Vec<(String, String)>, body: String, at: i64)
         status,
         headers,
         body: body + SECRETS[2],
-        scopes: vec![Scope::Item, Scope::Listing, Scope::Session],
-        at: Moment(at),
+        scopes: vec![RequestScope::Item, RequestScope::Listing, RequestScope::Session],
+        at: Timestamp(at),
         attempt: 2,
         quarantines: 1,
         recorded: Some(Recorded {
@@ -49,11 +49,11 @@ proptest! {
         let signals = asked.signals(&basis);
         let judged = judged(&asked, &basis, &signals);
 
-        let text = text::text(&asked, &basis, &signals, &judged, Moment(1_900_000_000_000));
+        let text = text::text(&asked, &basis, &signals, &judged, Timestamp(1_900_000_000_000));
         let json = escaped_json(&as_json(&asked, &basis, &signals, &judged));
 
         for line in text.lines().chain([json.as_str()]) {
-            prop_assert!(!line.chars().any(is_disruptive), "{line:?}");
+            prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
             prop_assert!(!line.contains("s3cr3t"), "{line}");
         }
         prop_assert!(text.contains("\nrule ") && text.contains("\ncause "), "{text}");

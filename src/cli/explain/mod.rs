@@ -17,7 +17,10 @@ use crate::cli::exit::Exit;
 use crate::cli::print::{escaped_json, show};
 use crate::cli::trouble::Trouble;
 use crate::engine::quota::Signals;
-use crate::engine::{Cause, ErrorRule, Judgement, Matched, Moment, Scope, ServerReply, judge};
+use crate::engine::{
+    Cause, Classification, ErrorRule, MatchedRule, RequestScope, ServerReply, Timestamp,
+    classify_response,
+};
 use crate::words::utc;
 use crate::worker::{RealWorld, World};
 
@@ -27,7 +30,7 @@ use self::outlook::{Delay, Outlook, hold, outlook};
 /// A judgement, and what it means for each of the scopes it holds for.
 #[derive(Debug)]
 struct Judged<'r> {
-    judgement: Judgement<'r>,
+    judgement: Classification<'r>,
     outlooks: Vec<Outlook>,
     /// How long the gate stays closed, where that does not follow from the verdict.
     gate: Option<Delay>,
@@ -52,7 +55,7 @@ fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &Signals) -> Vec<Judged<
     let reply = ServerReply { status: asked.status, headers: &headers, body: &asked.body };
     let mut all: Vec<Judged<'r>> = Vec::new();
     for scope in &asked.scopes {
-        let judgement = judge(&reply, signals, *scope, &basis.rules);
+        let judgement = classify_response(&reply, signals, *scope, &basis.rules);
         let outlook = outlook(&judgement, *scope, asked, basis, signals);
         match all.iter_mut().find(|judged| judged.judgement == judgement) {
             Some(judged) => judged.add(outlook),
@@ -74,18 +77,18 @@ impl Judged<'_> {
         }
     }
 
-    fn scopes(&self) -> Vec<Scope> {
+    fn scopes(&self) -> Vec<RequestScope> {
         self.outlooks.iter().flat_map(|outlook| outlook.scopes.iter().copied()).collect()
     }
 }
 
 /// What a rule is called: a word for a built-in one, its place for a user's.
-fn rule_json(matched: &Matched<'_>) -> Value {
+fn rule_json(matched: &MatchedRule<'_>) -> Value {
     match matched {
-        Matched::BuiltIn(rule) => {
+        MatchedRule::BuiltIn(rule) => {
             json!({ "built_in": true, "name": rule.name(), "condition": rule.condition() })
         }
-        Matched::Users(ErrorRule { place, note, wait, .. }) => json!({
+        MatchedRule::UserDefined(ErrorRule { place, note, wait, .. }) => json!({
             "built_in": false,
             "place": place,
             "note": note,
@@ -95,14 +98,15 @@ fn rule_json(matched: &Matched<'_>) -> Value {
 }
 
 fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>]) -> Value {
-    let names = |scopes: &[Scope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
+    let names =
+        |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
     let judged = judged.iter().map(|judged| {
         let cause = judged.judgement.cause;
         json!({
             "scopes": names(&judged.scopes()),
-            "rule": rule_json(&judged.judgement.matched),
+            "rule": rule_json(&judged.judgement.matched_rule),
             "cause": cause.name(),
-            "type": cause.kind().name(),
+            "type": cause.category().name(),
             "gate": judged.gate.as_ref().map(Delay::json),
             "outlooks": judged.outlooks.iter().map(|outlook| json!({
                 "scopes": names(&outlook.scopes),
@@ -131,7 +135,7 @@ fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>
 }
 
 /// A moment as a person and a program read it: in UTC, and here where that differs.
-fn moment(at: Moment) -> String {
+fn moment(at: Timestamp) -> String {
     let utc = utc(at);
     let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
     let here = crate::words::stamp(at);

@@ -9,14 +9,14 @@ use crate::engine::quota::{
     Admission, Hold, HoldReason, Quota, QuotaMode, QuotaPolicy, Reply, Signals,
 };
 use crate::engine::{
-    Cause, Draw, Failure, ItemStep, Judgement, Kind, Moment, Scope, TOLD_MARGIN, TOLD_SPREAD,
-    Trial, Verdict,
+    Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
+    RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp,
 };
-use crate::words::span;
+use crate::words::format_duration;
 
 /// Chance at both its ends.
-const SOONEST: Draw = Draw(0);
-const LATEST: Draw = Draw(u32::MAX);
+const SOONEST: RandomSample = RandomSample(0);
+const LATEST: RandomSample = RandomSample(u32::MAX);
 
 /// How many further waits are told beside the first.
 const FURTHER: u32 = 2;
@@ -24,8 +24,8 @@ const FURTHER: u32 = 2;
 /// What a reply means for requests of some scopes.
 #[derive(Debug)]
 pub(super) struct Outlook {
-    pub scopes: Vec<Scope>,
-    pub verdict: Verdict,
+    pub scopes: Vec<RequestScope>,
+    pub verdict: ErrorAction,
     /// What will happen, in words.
     pub means: String,
     pub delay: Option<Delay>,
@@ -63,51 +63,53 @@ impl Delay {
 
 /// Works out what follows for a request of one scope.
 pub(super) fn outlook(
-    judgement: &Judgement<'_>,
-    scope: Scope,
+    judgement: &Classification<'_>,
+    scope: RequestScope,
     asked: &Asked,
     basis: &Basis,
     signals: &Signals,
 ) -> Outlook {
-    let verdict = judgement.cause.verdict(scope);
+    let verdict = judgement.cause.action(scope);
     let delay = match verdict {
-        Verdict::Wait => hold(judgement, asked, basis, signals),
-        Verdict::Quarantine => Some(rest(judgement.cause, asked, basis)),
-        Verdict::Gone => None,
-        Verdict::Renew => Some(certain(
+        ErrorAction::WaitForRateLimit => hold(judgement, asked, basis, signals),
+        ErrorAction::Quarantine => Some(rest(judgement.cause, asked, basis)),
+        ErrorAction::MarkGone => None,
+        ErrorAction::RefreshCredential => Some(certain(
             basis.settings.restart.restart_delay_auth,
             "restart.restart_delay_auth, unless the credential changes sooner".to_owned(),
         )),
-        Verdict::Retry | Verdict::Suspect | Verdict::RetryCautiously if scope == Scope::Item => {
+        ErrorAction::Retry | ErrorAction::RetryAsChallenge | ErrorAction::RetryConservatively
+            if scope == RequestScope::Item =>
+        {
             Some(retry(judgement, asked, basis))
         }
-        Verdict::Retry
-        | Verdict::Suspect
-        | Verdict::RetryCautiously
-        | Verdict::LongWait
-        | Verdict::SwitchProxy
-        | Verdict::CollectInFull
-        | Verdict::ListAgain
-        | Verdict::WaitForNetwork
-        | Verdict::WaitForStorage => Some(session_retry(judgement, basis)),
+        ErrorAction::Retry
+        | ErrorAction::RetryAsChallenge
+        | ErrorAction::RetryConservatively
+        | ErrorAction::RetryMuchLater
+        | ErrorAction::SwitchProxy
+        | ErrorAction::FullResync
+        | ErrorAction::RestartListing
+        | ErrorAction::WaitForNetwork
+        | ErrorAction::WaitForStorage => Some(session_retry(judgement, basis)),
     };
     let means = quick_tries(judgement, basis) + &means(verdict, judgement, scope, asked, basis);
     Outlook { scopes: vec![scope], verdict, means, delay }
 }
 
 /// What comes before the verdict, where a second try may do.
-fn quick_tries(judgement: &Judgement<'_>, basis: &Basis) -> String {
-    let failure = Failure::new(judgement.cause, "").told(judgement.told);
+fn quick_tries(judgement: &Classification<'_>, basis: &Basis) -> String {
+    let failure = Failure::new(judgement.cause, "").with_retry_after(judgement.retry_after);
     match basis.settings.retry.request.max_attempts {
-        tries if tries > 1 && failure.is_fleeting() => format!("after {tries} quick tries, "),
+        tries if tries > 1 && failure.is_transient() => format!("after {tries} quick tries, "),
         _ => String::new(),
     }
 }
 
 fn means(
-    verdict: Verdict,
-    judgement: &Judgement<'_>,
-    scope: Scope,
+    verdict: ErrorAction,
+    judgement: &Classification<'_>,
+    scope: RequestScope,
     asked: &Asked,
     basis: &Basis,
 ) -> String {
@@ -117,58 +119,58 @@ fn means(
     let attempt = asked.attempt.min(attempts);
     let item = format!("attempt {attempt} of {attempts} failed; after the last it is quarantined");
     match verdict {
-        Verdict::Wait => {
+        ErrorAction::WaitForRateLimit => {
             "nothing is sent to the provider until the wait is over; it costs no attempt until one \
              item alone was throttled three times"
                 .to_owned()
         }
-        Verdict::Renew => {
+        ErrorAction::RefreshCredential => {
             "the credential is read again; refused again, all waits for another, and a person is told"
                 .to_owned()
         }
-        Verdict::Quarantine if judgement.cause == Cause::Forbidden => {
+        ErrorAction::Quarantine if judgement.cause == Cause::Forbidden => {
             "quarantined at once; ten different items in a row count as a refused credential"
                 .to_owned()
         }
-        Verdict::Quarantine => "quarantined at once".to_owned(),
-        Verdict::Gone => "deleted at the source: it counts as gone, and is settled".to_owned(),
-        Verdict::LongWait => {
+        ErrorAction::Quarantine => "quarantined at once".to_owned(),
+        ErrorAction::MarkGone => "deleted at the source: it counts as gone, and is settled".to_owned(),
+        ErrorAction::RetryMuchLater => {
             format!("the source is not where it was: a person is told; {again}")
         }
-        Verdict::Suspect if scope == Scope::Item => {
+        ErrorAction::RetryAsChallenge if scope == RequestScope::Item => {
             format!("{item}; three such replies in a row fail the session, and a person is told, \
                      unless a stored document can still be fetched")
         }
-        Verdict::Suspect => format!("something keeps us out: a person is told; {again}"),
-        Verdict::Retry | Verdict::RetryCautiously if scope == Scope::Item => {
+        ErrorAction::RetryAsChallenge => format!("something keeps us out: a person is told; {again}"),
+        ErrorAction::Retry | ErrorAction::RetryConservatively if scope == RequestScope::Item => {
             let row = basis.settings.breaker.failure_threshold;
             format!("{item}; {row} different items in a row fail the session, unless a stored document \
                      can still be fetched")
         }
-        Verdict::Retry | Verdict::RetryCautiously => again,
-        Verdict::SwitchProxy => format!("the way out is closed, no item is to blame; {again}"),
-        Verdict::CollectInFull => {
+        ErrorAction::Retry | ErrorAction::RetryConservatively => again,
+        ErrorAction::SwitchProxy => format!("the way out is closed, no item is to blame; {again}"),
+        ErrorAction::FullResync => {
             "not a failure: everything is listed once more; again at once, it is one".to_owned()
         }
-        Verdict::ListAgain => format!("the listing is begun again: {again}"),
-        Verdict::WaitForNetwork => "the network here is waited for; no one is to blame".to_owned(),
-        Verdict::WaitForStorage => "the disk here is waited for, and a person is told".to_owned(),
+        ErrorAction::RestartListing => format!("the listing is begun again: {again}"),
+        ErrorAction::WaitForNetwork => "the network here is waited for; no one is to blame".to_owned(),
+        ErrorAction::WaitForStorage => "the disk here is waited for, and a person is told".to_owned(),
     }
 }
 
 /// How long the gate stays closed because of a reply, whatever its cause. The quota decides
 /// it, as in the worker.
 pub(super) fn hold(
-    judgement: &Judgement<'_>,
+    judgement: &Classification<'_>,
     asked: &Asked,
     basis: &Basis,
     signals: &Signals,
 ) -> Option<Delay> {
-    let signals = Signals { told: judgement.told, ..signals.clone() };
+    let signals = Signals { told: judgement.retry_after, ..signals.clone() };
     let held = |draw| {
         let mut quota = Quota::new(basis.quota.clone(), asked.at);
         let Admission::Go(ticket) = quota.admit(1, asked.at) else { return None };
-        let reply = Reply { outcome: judgement.cause.outcome(), signals: &signals };
+        let reply = Reply { outcome: judgement.cause.rate_limit_signal(), signals: &signals };
         quota.answered(ticket, &reply, asked.at, draw)
     };
     let (soonest, latest) = (held(SOONEST)?, held(LATEST)?);
@@ -182,13 +184,13 @@ pub(super) fn hold(
 
 fn hold_words(
     hold: &Hold,
-    judgement: &Judgement<'_>,
+    judgement: &Classification<'_>,
     signals: &Signals,
-    at: Moment,
+    at: Timestamp,
     basis: &Basis,
 ) -> Vec<String> {
     let late = late();
-    let max = span(basis.quota.max_wait);
+    let max = format_duration(basis.quota.max_wait);
     let mut lines = Vec::new();
     match &hold.reason {
         HoldReason::Told(told) => {
@@ -198,14 +200,14 @@ fn hold_words(
             }
         }
         HoldReason::Exhausted { resets, .. } if hold.exceeds_max_wait => {
-            let ahead = span(resets.since(at));
+            let ahead = format_duration(resets.since(at));
             lines.push(format!("not the {ahead} to the reset, but max_wait, {max}, {late}"));
             lines.push("one request then tries, and a person is told".to_owned());
         }
         HoldReason::Exhausted { resets, .. } => {
             lines.push(format!(
                 "nothing remains until the reset in {}, {late}",
-                span(resets.since(at))
+                format_duration(resets.since(at))
             ));
         }
         HoldReason::Unexplained { .. } => lines.extend(unexplained_words(signals, &basis.quota)),
@@ -217,7 +219,7 @@ fn hold_words(
 fn unexplained_words(signals: &Signals, quota: &QuotaPolicy) -> [String; 2] {
     let is_far = signals.limits.iter().any(|limit| limit.reset.is_some_and(|it| it.is_too_far()));
     let why = if is_far { "the reset is too far off to count" } else { "no time is told" };
-    let longest = span(quota.max_wait.max(quota.hold.unwrap_or_default()));
+    let longest = format_duration(quota.max_wait.max(quota.hold.unwrap_or_default()));
     match (quota.hold, quota.mode) {
         (Some(_), _) => [
             format!("{why}: restart.rate_limit_duration"),
@@ -235,15 +237,19 @@ fn unexplained_words(signals: &Signals, quota: &QuotaPolicy) -> [String; 2] {
 }
 
 /// Whose word a wait is.
-fn told_words(told: Duration, judgement: &Judgement<'_>) -> String {
+fn told_words(told: Duration, judgement: &Classification<'_>) -> String {
     let whose =
-        if judgement.answer.retry_after == Some(told) { "the server's word" } else { "your rule" };
-    format!("{whose}, {}", span(told))
+        if judgement.facts.retry_after == Some(told) { "the server's word" } else { "your rule" };
+    format!("{whose}, {}", format_duration(told))
 }
 
 /// What is added to a server's word.
 fn late() -> String {
-    format!("+ {} margin, + up to {} by chance", span(TOLD_MARGIN), span(TOLD_SPREAD))
+    format!(
+        "+ {} margin, + up to {} by chance",
+        format_duration(RETRY_AFTER_MARGIN),
+        format_duration(RETRY_AFTER_JITTER)
+    )
 }
 
 /// How long a quarantined item rests.
@@ -251,16 +257,19 @@ fn rest(cause: Cause, asked: &Asked, basis: &Basis) -> Delay {
     let recheck = basis.item.recheck;
     let rest = |times: u32| {
         let times = asked.quarantines.saturating_add(times);
-        recheck.next_look(cause, times, asked.at).since(asked.at)
+        recheck.next_recheck_at(cause, times, asked.at).since(asked.at)
     };
-    let because = match cause.kind() {
-        Kind::Permanent => format!(
+    let because = match cause.category() {
+        ErrorCategory::Permanent => format!(
             "item.recheck, {}, doubling up to item.max_recheck, {}",
-            span(recheck.every),
-            span(recheck.max)
+            format_duration(recheck.interval),
+            format_duration(recheck.max_interval)
         ),
-        Kind::Temporary | Kind::Authentication | Kind::Local | Kind::Unknown => {
-            format!("item.recheck, {}", span(recheck.every))
+        ErrorCategory::Temporary
+        | ErrorCategory::Authentication
+        | ErrorCategory::Local
+        | ErrorCategory::Unknown => {
+            format!("item.recheck, {}", format_duration(recheck.interval))
         }
     };
     let then = (1..=FURTHER).map(|times| (rest(times), rest(times))).collect();
@@ -268,16 +277,16 @@ fn rest(cause: Cause, asked: &Asked, basis: &Basis) -> Delay {
 }
 
 /// When an item is tried again; its rest, if this was its last attempt.
-fn retry(judgement: &Judgement<'_>, asked: &Asked, basis: &Basis) -> Delay {
+fn retry(judgement: &Classification<'_>, asked: &Asked, basis: &Basis) -> Delay {
     let before = asked.attempt.saturating_sub(1);
     let range = |attempts: u32| {
         // What the server told holds for the next attempt only.
-        let told = judgement.told.filter(|_| attempts == before);
-        let failure = Failure::new(judgement.cause, "").told(told);
-        let trial = Trial { attempts, ..Trial::default() };
-        let wait = |draw| match basis.item.after(&failure, trial, asked.at, draw) {
-            ItemStep::Retry { at, .. } => Some(at.since(asked.at)),
-            ItemStep::Gone | ItemStep::Quarantine | ItemStep::Unharmed => None,
+        let told = judgement.retry_after.filter(|_| attempts == before);
+        let failure = Failure::new(judgement.cause, "").with_retry_after(told);
+        let trial = ItemFailureCounts { failed_attempts: attempts, ..ItemFailureCounts::default() };
+        let wait = |draw| match basis.item.on_failure(&failure, trial, asked.at, draw) {
+            ItemDecision::Retry { at, .. } => Some(at.since(asked.at)),
+            ItemDecision::Gone | ItemDecision::Quarantine | ItemDecision::NotCharged => None,
         };
         wait(SOONEST).zip(wait(LATEST))
     };
@@ -286,31 +295,31 @@ fn retry(judgement: &Judgement<'_>, asked: &Asked, basis: &Basis) -> Delay {
     };
     let mut because = vec![format!(
         "item.retry_delay, {} × 2^{before}, at most {}, its upper half by chance",
-        span(basis.item.retry_delay),
-        span(basis.item.max_retry_delay),
+        format_duration(basis.item.retry_delay),
+        format_duration(basis.item.max_retry_delay),
     )];
-    let told = judgement.told;
+    let told = judgement.retry_after;
     because.extend(told.map(|told| format!("never sooner than {}", told_words(told, judgement))));
     let then = (before + 1..=before + FURTHER).map_while(range).collect();
     Delay { shortest, longest, because, then }
 }
 
 /// When a session is tried again.
-fn session_retry(judgement: &Judgement<'_>, basis: &Basis) -> Delay {
+fn session_retry(judgement: &Classification<'_>, basis: &Basis) -> Delay {
     let backoff = &basis.backoff;
     let range = |attempt| {
-        let told = judgement.told.filter(|_| attempt == 1);
+        let told = judgement.retry_after.filter(|_| attempt == 1);
         let delay = |draw| backoff.delay(judgement.cause, attempt, told, draw);
         (delay(SOONEST), delay(LATEST))
     };
-    let base = span(backoff.base(judgement.cause));
+    let base = format_duration(backoff.base_delay(judgement.cause));
     let mut because = vec![format!(
         "{base} × {}^0, ± {:.0} % of {base} by chance, at most {}",
         backoff.multiplier,
         backoff.jitter * 100.0,
-        span(backoff.max_delay),
+        format_duration(backoff.max_delay),
     )];
-    let told = judgement.told;
+    let told = judgement.retry_after;
     because.extend(
         told.map(|told| format!("never sooner than {}, {}", told_words(told, judgement), late())),
     );

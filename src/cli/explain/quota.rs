@@ -5,22 +5,22 @@ use serde_json::{Value, json};
 use super::asked::Asked;
 use super::moment;
 use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
-use crate::engine::{Moment, printable};
-use crate::words::{count, span, utc};
+use crate::engine::{Timestamp, sanitize_line};
+use crate::words::{count, format_duration, utc};
 
 /// A moment this far from any real one is written as a figure only: the calendar ends.
 const LAST_MOMENT: i64 = 253_402_300_799_999;
 
 /// Says what the limits are, a line or two for each.
-pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String> {
+pub(super) fn lines(asked: &Asked, signals: &Signals, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     let retry_after = asked.headers.iter().find(|(name, _)| name == "retry-after");
     match (signals.told, retry_after) {
-        (Some(told), _) => lines.push(format!("Retry-After: {}", span(told))),
+        (Some(told), _) => lines.push(format!("Retry-After: {}", format_duration(told))),
         (None, Some((_, value))) => {
             lines.push(format!(
                 "Retry-After: \"{}\" is no time to wait, and counts for nothing",
-                printable(value)
+                sanitize_line(value)
             ));
         }
         (None, None) => {}
@@ -40,13 +40,13 @@ pub(super) fn lines(asked: &Asked, signals: &Signals, now: Moment) -> Vec<String
 
 fn figures(limit: &Limit) -> String {
     let units = |figure: f64| match (&limit.unit, written(figure).as_str()) {
-        (Some(unit), _) => printable(unit),
+        (Some(unit), _) => sanitize_line(unit),
         (None, "1") => "request".to_owned(),
         (None, _) => "requests".to_owned(),
     };
     let mut line = limit.family.to_string();
     if !limit.name.is_empty() {
-        line.push_str(&format!(" \"{}\"", printable(&limit.name)));
+        line.push_str(&format!(" \"{}\"", sanitize_line(&limit.name)));
     }
     match (limit.remaining, limit.quota) {
         (Some(left), Some(quota)) => {
@@ -60,10 +60,10 @@ fn figures(limit: &Limit) -> String {
         (None, None) => line.push_str(": no count that can be read"),
     }
     if let Some(window) = limit.window {
-        line.push_str(&format!(" in each {}", span(window)));
+        line.push_str(&format!(" in each {}", format_duration(window)));
     }
     if let Some(partition) = &limit.partition {
-        line.push_str(&format!(", for \"{}\"", printable(partition)));
+        line.push_str(&format!(", for \"{}\"", sanitize_line(partition)));
     }
     line
 }
@@ -78,28 +78,32 @@ fn written(figure: f64) -> String {
     }
 }
 
-fn reset_words(reset: &Reset, at: Moment, now: Moment) -> String {
+fn reset_words(reset: &Reset, at: Timestamp, now: Timestamp) -> String {
     let certainty = if reset.is_certain { "" } else { ", by its size" };
     let read = format!("reset {}, read as {}{certainty}", reset.figure, reset.meaning);
     match resets_at(reset, at) {
         None => format!("{read}: a moment that no calendar has"),
         Some(resets) if resets <= now => format!("{read}: {}, which is past", moment(resets)),
-        Some(resets) => format!("{read}: {} (in {})", moment(resets), span(resets.since(now))),
+        Some(resets) => {
+            format!("{read}: {} (in {})", moment(resets), format_duration(resets.since(now)))
+        }
     }
 }
 
 /// The moment of a reset, as the server meant it.
-fn resets_at(reset: &Reset, at: Moment) -> Option<Moment> {
+fn resets_at(reset: &Reset, at: Timestamp) -> Option<Timestamp> {
     #[expect(clippy::cast_possible_truncation, reason = "what does not fit is out of the calendar")]
     let moment = match reset.meaning {
         ResetMeaning::DeltaSeconds | ResetMeaning::DeltaMillis => at.after(reset.after),
-        ResetMeaning::EpochSeconds | ResetMeaning::Date => Moment((reset.figure * 1000.0) as i64),
-        ResetMeaning::EpochMillis => Moment(reset.figure as i64),
+        ResetMeaning::EpochSeconds | ResetMeaning::Date => {
+            Timestamp((reset.figure * 1000.0) as i64)
+        }
+        ResetMeaning::EpochMillis => Timestamp(reset.figure as i64),
     };
     (-LAST_MOMENT..=LAST_MOMENT).contains(&moment.0).then_some(moment)
 }
 
-pub(super) fn json(limit: &Limit, at: Moment) -> Value {
+pub(super) fn json(limit: &Limit, at: Timestamp) -> Value {
     json!({
         "family": limit.family.to_string(),
         "name": limit.name,

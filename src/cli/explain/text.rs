@@ -5,15 +5,15 @@ use super::outlook::Delay;
 use super::{Judged, moment, quota};
 use crate::cli::facts::Facts;
 use crate::engine::quota::Signals;
-use crate::engine::{Matched, Moment, Scope, printable};
-use crate::words::{many, span};
+use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
+use crate::words::{format_duration, many};
 
 pub(super) fn text(
     asked: &Asked,
     basis: &Basis,
     signals: &Signals,
     judged: &[Judged<'_>],
-    now: Moment,
+    now: Timestamp,
 ) -> String {
     let mut facts = Facts::default();
     facts.add_all("reply", reply(asked, basis));
@@ -21,9 +21,9 @@ pub(super) fn text(
         if judged.len() > 1 {
             facts.add("for", scopes(&each.scopes()));
         }
-        facts.add("rule", rule(&each.judgement.matched));
+        facts.add("rule", rule(&each.judgement.matched_rule));
         let cause = each.judgement.cause;
-        facts.add("cause", format!("{cause} ({})", cause.kind().name()));
+        facts.add("cause", format!("{cause} ({})", cause.category().name()));
         let then = asked.recorded.as_ref().and_then(|recorded| recorded.cause);
         if let Some(then) = then.filter(|then| *then != cause) {
             facts.add("then", format!("it failed as {then}: of another reply, or by other rules"));
@@ -69,7 +69,7 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     }
     if let Some(recorded) = &asked.recorded {
         let whose = match &recorded.item {
-            Some(item) => format!("the item {}", printable(item)),
+            Some(item) => format!("the item {}", sanitize_line(item)),
             None => "the session".to_owned(),
         };
         lines.push(format!("recorded for {whose} of {}, {}", recorded.source, moment(asked.at)));
@@ -82,11 +82,14 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     }
     lines.push(match &basis.provider {
         Some(provider) if basis.rules.is_empty() => {
-            format!("judged by the built-in rules: provider {} has none", printable(provider))
+            format!("judged by the built-in rules: provider {} has none", sanitize_line(provider))
         }
         Some(provider) => {
             let rules = many(basis.rules.len() as u64, "rule");
-            format!("judged by {rules} of provider {}, then by those built in", printable(provider))
+            format!(
+                "judged by {rules} of provider {}, then by those built in",
+                sanitize_line(provider)
+            )
         }
         None if basis.is_undecided => {
             "judged by the built-in rules only: --provider says whose rules to try".to_owned()
@@ -96,12 +99,12 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     lines
 }
 
-fn rule(matched: &Matched<'_>) -> String {
+fn rule(matched: &MatchedRule<'_>) -> String {
     match matched {
-        Matched::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
-        Matched::Users(rule) => {
-            let note = rule.note.as_ref().map(|note| format!(": {}", printable(note)));
-            format!("yours at {}{}", printable(&rule.place), note.unwrap_or_default())
+        MatchedRule::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
+        MatchedRule::UserDefined(rule) => {
+            let note = rule.note.as_ref().map(|note| format!(": {}", sanitize_line(note)));
+            format!("yours at {}{}", sanitize_line(&rule.place), note.unwrap_or_default())
         }
     }
 }
@@ -109,7 +112,7 @@ fn rule(matched: &Matched<'_>) -> String {
 /// How long, then why.
 fn delay_lines(delay: &Delay) -> Vec<String> {
     let range = |(shortest, longest): &(_, _)| {
-        let (shortest, longest) = (span(*shortest), span(*longest));
+        let (shortest, longest) = (format_duration(*shortest), format_duration(*longest));
         if shortest == longest { longest } else { format!("{shortest} to {longest}") }
     };
     let mut words = range(&(delay.shortest, delay.longest));
@@ -121,11 +124,11 @@ fn delay_lines(delay: &Delay) -> Vec<String> {
 }
 
 /// `an item`, `the listing and the session`.
-fn scopes(scopes: &[Scope]) -> String {
+fn scopes(scopes: &[RequestScope]) -> String {
     let names = scopes.iter().map(|scope| match scope {
-        Scope::Item => "an item",
-        Scope::Listing => "the listing",
-        Scope::Session => "the session",
+        RequestScope::Item => "an item",
+        RequestScope::Listing => "the listing",
+        RequestScope::Session => "the session",
     });
     names.collect::<Vec<_>>().join(" and ")
 }

@@ -12,7 +12,7 @@ use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
-use crate::engine::{Cause, Moment, printable};
+use crate::engine::{Cause, Timestamp, sanitize_line};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, Replied};
 use crate::words::{NOTHING, clock_and_wait, count, utc};
 use crate::worker::{RealWorld, World};
@@ -79,7 +79,7 @@ pub(super) fn reply_json(replied: &Replied) -> serde_json::Value {
         "status": reply.status,
         "headers": reply.headers,
         "body": reply.body,
-        "body_is_cut": reply.is_cut,
+        "body_is_cut": reply.is_truncated,
     })
 }
 
@@ -98,7 +98,7 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
     })
 }
 
-fn cells(source: &SourceName, row: &FailureRow, now: Moment) -> Vec<String> {
+fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     let next = match row.next_at {
         None => NOTHING.to_owned(),
         Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
@@ -106,12 +106,12 @@ fn cells(source: &SourceName, row: &FailureRow, now: Moment) -> Vec<String> {
     };
     vec![
         source.to_string(),
-        printable(row.item.as_str()),
+        sanitize_line(row.item.as_str()),
         word(row.status).to_owned(),
         row.attempts.to_string(),
         next,
         row.cause.map_or(NOTHING, Cause::name).to_owned(),
-        printable(&row.message),
+        sanitize_line(&row.message),
     ]
 }
 

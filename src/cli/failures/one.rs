@@ -6,7 +6,7 @@ use crate::cli::print::{escaped_json, show};
 use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
-use crate::engine::{ItemId, Moment, printable, printable_lines};
+use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
 use crate::ledger::{FailureRow, ItemStatus, Replied};
 use crate::words::{clock_and_wait, many, stamp};
 use crate::worker::{RealWorld, World};
@@ -36,14 +36,14 @@ pub(super) fn show_one(sources: &[Known], item: &str, json: bool) -> Result<Exit
     }
     let why = format!(
         "no item {} was ever listed; `cynosure failures` shows what has failed",
-        printable(item)
+        sanitize_line(item)
     );
     Err(Trouble::new(Exit::Other, why))
 }
 
-fn facts(source: &SourceName, row: &FailureRow, now: Moment) -> Facts {
+fn facts(source: &SourceName, row: &FailureRow, now: Timestamp) -> Facts {
     let mut facts = Facts::default();
-    facts.add("item", format!("{} of {source}", printable(row.item.as_str())));
+    facts.add("item", format!("{} of {source}", sanitize_line(row.item.as_str())));
     facts.add("state", state(row));
     if let Some(at) = row.failed_at {
         facts.add("failed", stamp(at));
@@ -55,10 +55,10 @@ fn facts(source: &SourceName, row: &FailureRow, now: Moment) -> Facts {
         );
     }
     if let Some(cause) = row.cause {
-        facts.add("cause", format!("{cause} ({})", cause.kind().name()));
+        facts.add("cause", format!("{cause} ({})", cause.category().name()));
     }
     if !row.message.is_empty() {
-        facts.add("why", printable(&row.message));
+        facts.add("why", sanitize_line(&row.message));
     }
     match &row.replied {
         Some(replied) => facts.add_all("reply", reply(replied)),
@@ -92,12 +92,14 @@ fn state(row: &FailureRow) -> String {
 fn reply(replied: &Replied) -> Vec<String> {
     let reply = &replied.reply;
     let mut lines = vec![format!("{}, on {}", reply.status, stamp(replied.at))];
-    lines.extend(reply.headers.iter().map(|(name, value)| printable(&format!("{name}: {value}"))));
+    lines.extend(
+        reply.headers.iter().map(|(name, value)| sanitize_line(&format!("{name}: {value}"))),
+    );
     if !reply.body.is_empty() {
         lines.push(String::new());
-        lines.extend(printable_lines(&reply.body));
+        lines.extend(sanitize_lines(&reply.body));
     }
-    if reply.is_cut {
+    if reply.is_truncated {
         lines.push("… (the rest was not kept)".to_owned());
     }
     lines

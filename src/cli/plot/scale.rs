@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Chart, floor, number};
-use crate::words::span;
+use crate::words::format_duration;
 
 /// Peaks beyond this many times the quota are cut, or the quota would be a line on the floor.
 const CUT_ABOVE_QUOTA: f64 = 3.0;
@@ -84,7 +84,7 @@ pub(super) fn time_ticks(whole: Duration, most: usize) -> Vec<(Duration, String)
         .unwrap_or_else(|| (whole.as_secs() / u64::try_from(most.max(1)).unwrap_or(1)).max(1));
     (0..=whole.as_secs() / step)
         .map(|tick| Duration::from_secs(tick * step))
-        .map(|at| (at, if at.is_zero() { "0".to_owned() } else { span(at) }))
+        .map(|at| (at, if at.is_zero() { "0".to_owned() } else { format_duration(at) }))
         .collect()
 }
 

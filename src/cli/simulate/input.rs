@@ -9,7 +9,7 @@ use crate::cli::trouble::Trouble;
 use crate::config::nearest;
 use crate::engine::quota::HeaderNames;
 use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
-use crate::words::size;
+use crate::words::format_bytes;
 
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
@@ -60,7 +60,11 @@ fn read(path: &Path, most: u64) -> Result<String, String> {
     let file = File::open(path).map_err(cannot)?;
     file.take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > most {
-        return Err(format!("{} is larger than {}, which none is", path.display(), size(most)));
+        return Err(format!(
+            "{} is larger than {}, which none is",
+            path.display(),
+            format_bytes(most)
+        ));
     }
     String::from_utf8(bytes)
         .map_err(|error| format!("{} is not text: {}", path.display(), error.utf8_error()))

@@ -8,7 +8,7 @@ use crate::cli::plot::{Chart, Run};
 use crate::cli::simulate::verdict;
 use crate::cli::table::table;
 use crate::simulate::{Bound, Outcome, Scenario};
-use crate::words::{NOTHING, count, many, span};
+use crate::words::{NOTHING, count, format_duration, many};
 
 pub(super) struct Report {
     pub(super) name: String,
@@ -42,12 +42,12 @@ impl Report {
             Bound::Requests(requests) => format!(
                 "{}, {at_once}. The quota is {quota}: {} at that pace.",
                 many(requests, "request"),
-                span(scenario.shortest(requests))
+                format_duration(scenario.shortest(requests))
             ),
             Bound::Lasting(lasts) => {
                 format!(
                     "As many requests as {} allow, {at_once}. The quota is {quota}.",
-                    span(lasts)
+                    format_duration(lasts)
                 )
             }
         };
@@ -82,9 +82,9 @@ impl Report {
     fn time(&self, outcome: &Outcome) -> String {
         match self.scenario.until {
             Bound::Requests(_) if !outcome.is_finished => {
-                format!("given up after {}", span(outcome.took))
+                format!("given up after {}", format_duration(outcome.took))
             }
-            Bound::Requests(_) | Bound::Lasting(_) => span(outcome.took),
+            Bound::Requests(_) | Bound::Lasting(_) => format_duration(outcome.took),
         }
     }
 
@@ -99,7 +99,7 @@ impl Report {
             note: format!(
                 "{} in {}, {} of the quota, {}",
                 many(self.done(outcome), "request"),
-                span(outcome.took),
+                format_duration(outcome.took),
                 percent(outcome.share),
                 many(outcome.throttled, "429")
             ),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::simulate::report::{Rehearsal, Report, percent};
 use crate::simulate::{Bound, Outcome};
-use crate::words::{count, span};
+use crate::words::{count, format_duration};
 
 /// Differences in speed below this share are chance.
 const ALIKE: f64 = 0.02;
@@ -46,7 +46,7 @@ fn compare_speed(ours: &Outcome, theirs: &Outcome) -> Ordering {
 
 fn by_time(ours: &Rehearsal, theirs: &Rehearsal, speed: Ordering) -> String {
     let (name, other) = (&ours.name, &theirs.name);
-    let apart = span(Duration::abs_diff(ours.outcome.took, theirs.outcome.took));
+    let apart = format_duration(Duration::abs_diff(ours.outcome.took, theirs.outcome.took));
     match (ours.outcome.is_finished, theirs.outcome.is_finished, speed) {
         (true, true, Ordering::Equal) => format!("{name} takes as long as {other}"),
         (true, true, Ordering::Greater) => format!("{name} is done {apart} sooner than {other}"),

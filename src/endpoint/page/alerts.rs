@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::mark;
 use crate::endpoint::route::Focus;
 use crate::endpoint::view::{Alert, Snapshot};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 
 /// Alerts that are shown; the rest of them is in JSON.
@@ -46,7 +46,7 @@ fn choice(focus: &Focus, severity: Option<Severity>, number: usize) -> Markup {
     html! { a id={ "filter-" (word) } href=(query) aria-current=[current] { (word) " " span .number { (number) } } }
 }
 
-fn entry(alert: &Alert, now: Moment) -> Markup {
+fn entry(alert: &Alert, now: Timestamp) -> Markup {
     html! {
         li .over[alert.ended_at.is_some()] {
             div .when { (mark::time(alert.raised_at, now)) }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{chart, mark};
 use crate::endpoint::view::{Snapshot, Source};
 use crate::engine::watch::Level;
-use crate::words::{count, rate, span};
+use crate::words::{count, format_duration, rate};
 
 /// So many cards have room for a chart each.
 pub(super) const SPACIOUS_MAX: usize = 24;
@@ -83,7 +83,7 @@ fn figures(source: &Source) -> Markup {
                 (figure("rate", &rate(per_second)))
             }
             @if let Some(eta) = source.eta_seconds {
-                (figure("time left", &span(std::time::Duration::from_secs(eta))))
+                (figure("time left", &format_duration(std::time::Duration::from_secs(eta))))
             }
             @if let Some(deadline) = &source.deadline { (figure(what_ends(source), deadline)) }
             @if source.waiting_for_retry > 0 {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use crate::engine::Moment;
-use crate::engine::trend::Series;
-use crate::words::span;
+use crate::engine::Timestamp;
+use crate::engine::time_series::TimeSeries;
+use crate::words::format_duration;
 
 /// The units of the drawing; it is stretched to the room there is.
 const WIDTH: f32 = 300.0;
@@ -19,7 +19,7 @@ const STEPS_MIN: usize = 12;
 const MARGIN: f32 = 3.0;
 
 /// A line with its scale in words, for a card.
-pub(super) fn spark(series: &Series, now: Moment, unit: &str) -> Markup {
+pub(super) fn spark(series: &TimeSeries, now: Timestamp, unit: &str) -> Markup {
     let known = Known::of(series, now);
     html! {
         div .sparkling {
@@ -30,7 +30,7 @@ pub(super) fn spark(series: &Series, now: Moment, unit: &str) -> Markup {
 }
 
 /// A line with its scale, for a section.
-pub(super) fn line(series: &Series, now: Moment, unit: &str, title: &str) -> Markup {
+pub(super) fn line(series: &TimeSeries, now: Timestamp, unit: &str, title: &str) -> Markup {
     let known = Known::of(series, now);
     html! {
         figure .chart {
@@ -52,15 +52,17 @@ struct Known {
 }
 
 impl Known {
-    fn of(series: &Series, now: Moment) -> Self {
-        let mut values = series.until(now);
+    fn of(series: &TimeSeries, now: Timestamp) -> Self {
+        let mut values = series.samples_until(now);
         let unknown = values.iter().take_while(|value| value.is_none()).count();
         values.drain(..unknown.min(values.len().saturating_sub(STEPS_MIN)));
         Self { top: highest(&values), values, step: series.step() }
     }
 
     fn length(&self) -> String {
-        span(self.step.saturating_mul(u32::try_from(self.values.len()).unwrap_or(u32::MAX)))
+        format_duration(
+            self.step.saturating_mul(u32::try_from(self.values.len()).unwrap_or(u32::MAX)),
+        )
     }
 }
 
@@ -155,14 +157,14 @@ fn short(value: f32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::trend::Merge;
+    use crate::engine::time_series::Aggregation;
 
-    const NOW: Moment = Moment(1_700_000_000_000);
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn series(figures: &[f32]) -> Series {
-        let mut series = Series::new(Duration::from_secs(10), 5);
+    fn series(figures: &[f32]) -> TimeSeries {
+        let mut series = TimeSeries::new(Duration::from_secs(10), 5);
         for (at, figure) in (0_i64..).zip(figures) {
-            series.note(*figure, Merge::Mean, Moment(NOW.0 - 30_000 + at * 10_000));
+            series.record(*figure, Aggregation::Mean, Timestamp(NOW.0 - 30_000 + at * 10_000));
         }
         series
     }
@@ -182,13 +184,13 @@ mod tests {
 
     #[test]
     fn the_time_before_anything_was_measured_is_not_drawn() {
-        let mut series = Series::new(Duration::from_secs(10), 180);
-        series.note(1.0, Merge::Mean, NOW);
+        let mut series = TimeSeries::new(Duration::from_secs(10), 180);
+        series.record(1.0, Aggregation::Mean, NOW);
         assert_eq!(Known::of(&series, NOW).values.len(), STEPS_MIN);
         for at in 0..30 {
-            series.note(1.0, Merge::Mean, Moment(NOW.0 + at * 10_000));
+            series.record(1.0, Aggregation::Mean, Timestamp(NOW.0 + at * 10_000));
         }
-        let known = Known::of(&series, Moment(NOW.0 + 290_000));
+        let known = Known::of(&series, Timestamp(NOW.0 + 290_000));
         assert_eq!((known.values.len(), known.length()), (30, "5 min".to_owned()));
     }
 
@@ -196,7 +198,7 @@ mod tests {
     fn a_gap_is_no_line_and_nothing_is_said_to_be_nothing() {
         assert_eq!(runs(&[Some(1.0), None, Some(1.0), Some(2.0)], 2.0).len(), 2);
 
-        let drawn = spark(&Series::new(Duration::from_secs(10), 5), NOW, "items").into_string();
+        let drawn = spark(&TimeSeries::new(Duration::from_secs(10), 5), NOW, "items").into_string();
         assert!(drawn.contains("nothing measured in the last 50 s"), "{drawn}");
     }
 

@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::breaker::Phase;
 use crate::engine::degradation::Band;
 use crate::engine::watch::Level;
-use crate::words::{NOTHING, clock, span, stamp, utc};
+use crate::words::{NOTHING, clock, format_duration, stamp, utc};
 
 /// A level as a badge.
 pub(super) fn level(level: Level) -> Markup {
@@ -77,11 +77,11 @@ pub(super) fn breaker(phase: Option<Phase>) -> Markup {
 }
 
 /// A time on the clock of the machine, exact where a program or a pointer asks.
-pub(super) fn time(at: Moment, now: Moment) -> Markup {
+pub(super) fn time(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(utc(at)) title=(stamp(at)) { (clock(at, now)) } }
 }
 
-pub(super) fn time_if_any(at: Option<Moment>, now: Moment) -> Markup {
+pub(super) fn time_if_any(at: Option<Timestamp>, now: Timestamp) -> Markup {
     match at {
         Some(at) => time(at, now),
         None => html! { (NOTHING) },
@@ -89,10 +89,10 @@ pub(super) fn time_if_any(at: Option<Moment>, now: Moment) -> Markup {
 }
 
 /// `12 s ago`, to the second only where it is that near.
-pub(super) fn ago(at: Moment, now: Moment) -> String {
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
-    format!("{} ago", span(std::time::Duration::from_secs(seconds)))
+    format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
 }
 
 /// `rate limited` of `rate_limited`.

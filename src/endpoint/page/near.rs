@@ -6,7 +6,7 @@ use super::list::list;
 use super::{NEAR_MAX, Near, cards, chart, mark};
 use crate::endpoint::route::LIMIT_MAX;
 use crate::endpoint::view::{Failed, Passed, Snapshot, Source, Untold};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::words::{NOTHING, count};
 
 pub(super) fn near(near: &Near, source: &Source, snapshot: &Snapshot) -> Markup {
@@ -48,7 +48,7 @@ pub(super) fn near(near: &Near, source: &Source, snapshot: &Snapshot) -> Markup 
     }
 }
 
-fn figures(source: &Source, now: Moment) -> Markup {
+fn figures(source: &Source, now: Timestamp) -> Markup {
     let error = source.last_error.as_ref();
     html! {
         dl .figures .wide {
@@ -68,7 +68,7 @@ fn figures(source: &Source, now: Moment) -> Markup {
     }
 }
 
-fn history(passed: &[Passed], now: Moment) -> Markup {
+fn history(passed: &[Passed], now: Timestamp) -> Markup {
     let row = |step: &Passed| {
         vec![
             mark::time(step.at, now),
@@ -81,7 +81,7 @@ fn history(passed: &[Passed], now: Moment) -> Markup {
     list("The states it passed", &["Time", "From", "To", "Why"], &rows)
 }
 
-fn failures(failed: &[Failed], now: Moment) -> Markup {
+fn failures(failed: &[Failed], now: Timestamp) -> Markup {
     let cause =
         |item: &Failed| item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced);
     let row = |item: &Failed| {

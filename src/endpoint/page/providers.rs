@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::mark;
 use crate::endpoint::view::{Provider, Snapshot};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::degradation::{Band, History, SLOT};
-use crate::words::{clock, span};
+use crate::words::{clock, format_duration};
 
 /// The hours of the map.
 const HOURS: u32 = 24;
@@ -40,7 +40,7 @@ fn tile(provider: &Provider) -> Markup {
             p { (mark::breaker(health.breaker)) }
             @if let Some(says) = &provider.breaker_says { p { (says) } }
             p .tile-figures {
-                @if let Some(p95) = health.p95_latency { span { "95 % within " (span(p95)) } }
+                @if let Some(p95) = health.p95_latency { span { "95 % within " (format_duration(p95)) } }
                 @if let Some(rate) = health.success_rate { span { (format!("{:.0} %", rate * 100.0)) " succeed" } }
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn heat(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn cell(score: Option<f64>, from: Moment, now: Moment) -> Markup {
+fn cell(score: Option<f64>, from: Timestamp, now: Timestamp) -> Markup {
     let hour = clock_hour(from, now);
     html! {
         @match score {
@@ -116,25 +116,25 @@ fn legend() -> Markup {
 }
 
 /// Where the last hours begin, the oldest first; the last of them is not over.
-fn hours(now: Moment) -> Vec<Moment> {
+fn hours(now: Timestamp) -> Vec<Timestamp> {
     let hour = i64::try_from(HOUR.as_millis()).unwrap_or(i64::MAX);
-    let last = Moment(now.0.div_euclid(hour) * hour);
+    let last = Timestamp(now.0.div_euclid(hour) * hour);
     (0..HOURS).rev().map(|back| last.before(HOUR * back)).collect()
 }
 
 /// The worst score of the hour that begins then.
-fn worst(history: &History, scores: &[Option<f64>], from: Moment) -> Option<f64> {
+fn worst(history: &History, scores: &[Option<f64>], from: Timestamp) -> Option<f64> {
     let slot = i64::try_from(SLOT.as_millis()).unwrap_or(i64::MAX);
     let of_hour = scores.iter().enumerate().filter(|(at, _)| {
         let at = i64::try_from(*at).unwrap_or(i64::MAX);
-        let begins = Moment(history.first.0.saturating_add(at.saturating_mul(slot)));
+        let begins = Timestamp(history.first.0.saturating_add(at.saturating_mul(slot)));
         from <= begins && begins < from.after(HOUR)
     });
     of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
 }
 
 /// `14:00`, whatever the day: it is one of the last 24.
-fn clock_hour(at: Moment, now: Moment) -> String {
+fn clock_hour(at: Timestamp, now: Timestamp) -> String {
     let text = clock(at, now);
     let time = text.rsplit(' ').next().unwrap_or_default();
     time.chars().take("00:00".len()).collect()
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     /// Half past an hour.
-    const NOW: Moment = Moment(1_700_001_000_000);
+    const NOW: Timestamp = Timestamp(1_700_001_000_000);
 
     #[test]
     fn an_hour_has_the_worst_of_its_scores() {

@@ -5,8 +5,8 @@ use maud::{Markup, html};
 use super::list::list;
 use super::{chart, mark};
 use crate::endpoint::view::{Quota, Snapshot, Trend};
-use crate::engine::Moment;
-use crate::engine::trend::Series;
+use crate::engine::Timestamp;
+use crate::engine::time_series::TimeSeries;
 use crate::words::{NOTHING, rate};
 
 /// Lines of each kind that are drawn here: other sources are seen from near, other quotas in the table.
@@ -48,9 +48,9 @@ pub(super) fn trends(snapshot: &Snapshot) -> Markup {
 }
 
 /// The day, once an hour of it is known; before that the last half hour says more.
-fn telling(trend: &Trend, now: Moment) -> &Series {
+fn telling(trend: &Trend, now: Timestamp) -> &TimeSeries {
     const STEPS_MIN: usize = 6;
-    let known = trend.day.until(now).iter().flatten().count();
+    let known = trend.day.samples_until(now).iter().flatten().count();
     if known < STEPS_MIN { &trend.recent } else { &trend.day }
 }
 

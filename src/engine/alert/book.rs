@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::spell::Heard;
 use crate::engine::alert::{Alert, Concern, Ending, News, Notice, Severity, Spell};
 
@@ -46,7 +46,7 @@ impl Alerts {
 
     /// Takes in what was seen, and returns what a person is to be told now.
     #[must_use = "a notice that is dropped is never told"]
-    pub fn note(&mut self, looked: &Looked, now: Moment) -> Vec<Notice> {
+    pub fn note(&mut self, looked: &Looked, now: Timestamp) -> Vec<Notice> {
         self.alerts.iter_mut().for_each(|alert| alert.obey_the_clock(now));
         let mut notices = Vec::new();
         for concern in &looked.concerns {
@@ -60,7 +60,7 @@ impl Alerts {
         notices
     }
 
-    fn raise(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
+    fn raise(&mut self, concern: &Concern, now: Timestamp) -> Option<Notice> {
         match self.recent(concern, now) {
             Some(alert) => alert.goes_on(concern, now),
             None => {
@@ -73,7 +73,7 @@ impl Alerts {
     }
 
     /// Takes in what began and ended since the last look. All of one cause is one notice at most.
-    fn pass(&mut self, spells: &[Spell], now: Moment) -> Vec<Notice> {
+    fn pass(&mut self, spells: &[Spell], now: Timestamp) -> Vec<Notice> {
         let news = self.heard.take_in(spells, now);
         let mut notices = Vec::new();
         for spells in news.chunk_by(|one, next| one.concern.is_same(&next.concern)) {
@@ -90,13 +90,13 @@ impl Alerts {
     }
 
     /// The alert of this cause that is there, or was told within the hour.
-    fn recent(&mut self, concern: &Concern, now: Moment) -> Option<&mut Alert> {
+    fn recent(&mut self, concern: &Concern, now: Timestamp) -> Option<&mut Alert> {
         let is_it = |alert: &&mut Alert| alert.is_of(concern) && !alert.is_past(now);
         self.alerts.iter_mut().rev().find(is_it)
     }
 
     /// What is there is kept, and what was told within the hour, or it would be told again.
-    fn forget(&mut self, now: Moment) {
+    fn forget(&mut self, now: Timestamp) {
         let over = self.alerts.iter().filter(|alert| !alert.is_there()).count();
         let mut surplus = over.saturating_sub(ALERTS_KEPT);
         self.alerts.retain(|alert| {
@@ -108,7 +108,7 @@ impl Alerts {
 }
 
 impl Alert {
-    fn new(concern: &Concern, now: Moment) -> Self {
+    fn new(concern: &Concern, now: Timestamp) -> Self {
         Self {
             cause: concern.cause.clone(),
             about: concern.about.clone(),
@@ -128,7 +128,7 @@ impl Alert {
     }
 
     /// One that was over before it could be told, as often as it was.
-    fn passed(spells: &[&Spell], now: Moment) -> Option<Self> {
+    fn passed(spells: &[&Spell], now: Timestamp) -> Option<Self> {
         let over = spells.iter().filter_map(|spell| Some((spell, spell.ended.as_ref()?)));
         let over: Vec<_> = over.filter(|(spell, _)| !spell.follows).collect();
         let ((first, _), (_, end)) = (over.first()?, over.last()?);
@@ -147,7 +147,7 @@ impl Alert {
 
     /// It came and went besides. That is told where it was worse than what was told, and where
     /// nothing was told for an hour, though never more than once an hour.
-    fn came_and_went(&mut self, passed: Self, now: Moment) -> Option<Notice> {
+    fn came_and_went(&mut self, passed: Self, now: Timestamp) -> Option<Notice> {
         self.times = self.times.saturating_add(passed.times);
         self.worst = self.worst.max(passed.worst);
         if !self.is_there() {
@@ -167,7 +167,7 @@ impl Alert {
         Some(Notice { news: News::Passed, alert: passed })
     }
 
-    fn goes_on(&mut self, concern: &Concern, now: Moment) -> Option<Notice> {
+    fn goes_on(&mut self, concern: &Concern, now: Timestamp) -> Option<Notice> {
         if !self.is_there() {
             (self.ended_at, self.ended_since, self.is_known) = (None, None, false);
             self.times = self.times.saturating_add(1);
@@ -188,12 +188,12 @@ impl Alert {
         is_told.then(|| self.tell(news, now))
     }
 
-    fn tell(&mut self, news: News, now: Moment) -> Notice {
+    fn tell(&mut self, news: News, now: Timestamp) -> Notice {
         (self.told, self.last_told, self.is_known) = (Some(self.severity), Some(now), true);
         Notice { news, alert: self.clone() }
     }
 
-    fn end_unless_seen(&mut self, looked: &Looked, now: Moment) -> Option<Notice> {
+    fn end_unless_seen(&mut self, looked: &Looked, now: Timestamp) -> Option<Notice> {
         let is_seen = looked.concerns.iter().any(|concern| self.is_of(concern));
         let is_gone = !self.about.is_empty() && !looked.subjects.contains(&self.about);
         let blind = |about: &str| {
@@ -226,15 +226,15 @@ impl Alert {
     }
 
     /// Over, and nobody would be told of it too often if it came again.
-    fn is_past(&self, now: Moment) -> bool {
+    fn is_past(&self, now: Timestamp) -> bool {
         !self.is_there() && self.hour_is_over(now)
     }
 
-    fn hour_is_over(&self, now: Moment) -> bool {
+    fn hour_is_over(&self, now: Timestamp) -> bool {
         self.last_told.is_none_or(|told| now.since(told) >= TOLD_EVERY)
     }
 
-    fn obey_the_clock(&mut self, now: Moment) {
+    fn obey_the_clock(&mut self, now: Timestamp) {
         self.raised_at = self.raised_at.min(now);
         self.last_told = self.last_told.map(|told| told.min(now));
         self.last_passed = self.last_passed.map(|passed| passed.min(now));

@@ -35,7 +35,7 @@ proptest! {
         let mut told: Vec<i64> = Vec::new();
         for (step, seen) in looks {
             now += step;
-            for notice in alerts.note(&look(seen), Moment(now)) {
+            for notice in alerts.note(&look(seen), Timestamp(now)) {
                 if notice.news != News::Ended {
                     told.push(now);
                 }
@@ -56,7 +56,7 @@ proptest! {
         for (at, (step, seen)) in looks.into_iter().enumerate() {
             // Now and then the clock is set, by up to a day; what has passed is still `step`.
             now += if at % 50 == 49 { step + steps.next().unwrap_or(0) } else { step };
-            for notice in alerts.note(&look(seen), Moment(now)) {
+            for notice in alerts.note(&look(seen), Timestamp(now)) {
                 is_known_to_be_there = notice.news != News::Ended;
             }
             stands = if stands.1 == seen.is_some() && at % 50 != 49 {
@@ -75,7 +75,7 @@ proptest! {
         let (mut alerts, mut now, mut there) = (Alerts::default(), START, false);
         for (step, seen) in looks {
             now += step;
-            for notice in alerts.note(&look(seen), Moment(now)) {
+            for notice in alerts.note(&look(seen), Timestamp(now)) {
                 match notice.news {
                     News::Raised | News::Passed => prop_assert!(!there),
                     News::Worse | News::Ended => prop_assert!(there),

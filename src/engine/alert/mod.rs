@@ -32,7 +32,7 @@ pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// A cause that was or is there, and what was told of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,14 +46,14 @@ pub struct Alert {
     pub message: String,
     /// What to do.
     pub advice: Option<String>,
-    pub raised_at: Moment,
+    pub raised_at: Timestamp,
     /// When it was last told that it is, or was, there.
-    pub last_told: Option<Moment>,
+    pub last_told: Option<Timestamp>,
     /// When it was last told that it came and went.
     #[serde(default)]
-    last_passed: Option<Moment>,
+    last_passed: Option<Timestamp>,
     /// Absent while it is there.
-    pub ended_at: Option<Moment>,
+    pub ended_at: Option<Timestamp>,
     /// Why it ended, where that is not simply that all is well again.
     #[serde(default)]
     pub ended_since: Option<String>,

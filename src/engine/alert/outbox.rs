@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::alert::{Cause, Concern, Notice, Severity};
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 
 /// What waits at most, in bytes as they are written: half of what a state file may hold.
 const BYTES_MAX: usize = 500_000;
@@ -49,19 +49,19 @@ pub struct Tray {
     /// Failures in a row.
     pub failures: u32,
     /// Not tried before; absent where it may be tried at once.
-    pub next_at: Option<Moment>,
+    pub next_at: Option<Timestamp>,
     /// Why it failed last.
     pub trouble: Option<String>,
-    pub last_delivered: Option<Moment>,
+    pub last_delivered: Option<Timestamp>,
     pub lost: u32,
-    pub last_lost: Option<Moment>,
+    pub last_lost: Option<Timestamp>,
 }
 
 /// One thing to say.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Word {
     pub no: u64,
-    pub queued_at: Moment,
+    pub queued_at: Timestamp,
     pub what: Said,
     /// The channels that have not taken it yet.
     to: BTreeSet<String>,
@@ -88,7 +88,7 @@ impl Outbox {
     }
 
     /// Adds something for some channels. The oldest goes where there is no room.
-    pub fn put(&mut self, to: BTreeSet<String>, what: Said, now: Moment) {
+    pub fn put(&mut self, to: BTreeSet<String>, what: Said, now: Timestamp) {
         // One session is as good as many.
         let is_there = what == Said::Completed && self.words.iter().any(|word| word.what == what);
         if to.is_empty() || is_there {
@@ -126,7 +126,7 @@ impl Outbox {
     }
 
     /// Gives up what has waited for longer than `expire`.
-    pub fn expire(&mut self, expire: Duration, now: Moment) {
+    pub fn expire(&mut self, expire: Duration, now: Timestamp) {
         for word in &mut self.words {
             word.queued_at = word.queued_at.min(now);
         }
@@ -140,7 +140,7 @@ impl Outbox {
 
     /// What may be tried now, by channel, the oldest first.
     #[must_use]
-    pub fn due(&self, now: Moment) -> BTreeMap<String, Vec<Word>> {
+    pub fn due(&self, now: Timestamp) -> BTreeMap<String, Vec<Word>> {
         let ready = |tray: &Tray| tray.ready(now).is_none_or(|ready| ready <= now);
         let ready = self.channels.iter().filter(|(_, tray)| ready(tray));
         let due = ready.map(|(name, _)| (name.clone(), self.waiting(name).cloned().collect()));
@@ -149,14 +149,14 @@ impl Outbox {
 
     /// When the next of the other channels is to be tried that has something waiting.
     #[must_use]
-    pub fn next_due(&self, busy: &BTreeSet<String>, now: Moment) -> Option<Moment> {
+    pub fn next_due(&self, busy: &BTreeSet<String>, now: Timestamp) -> Option<Timestamp> {
         let others = self.channels.iter().filter(|(name, _)| !busy.contains(*name));
         let waiting = others.filter(|(name, _)| self.waiting(name).next().is_some());
         waiting.map(|(_, tray)| tray.ready(now).unwrap_or(now)).min()
     }
 
     /// Notes that a channel took these words.
-    pub fn delivered(&mut self, channel: &str, words: &[Word], now: Moment) {
+    pub fn delivered(&mut self, channel: &str, words: &[Word], now: Timestamp) {
         let Some(tray) = self.channels.get_mut(channel) else { return };
         (tray.failures, tray.next_at, tray.trouble) = (0, None, None);
         tray.last_delivered = Some(now);
@@ -168,18 +168,18 @@ impl Outbox {
     }
 
     /// Notes that a channel did not, and why.
-    pub fn failed(&mut self, channel: &str, why: &str, now: Moment) {
+    pub fn failed(&mut self, channel: &str, why: &str, now: Timestamp) {
         let Some(tray) = self.channels.get_mut(channel) else { return };
         let doublings = tray.failures.min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
         tray.failures = tray.failures.saturating_add(1);
         tray.next_at = Some(now.after(pause));
-        tray.trouble = Some(printable(why));
+        tray.trouble = Some(sanitize_line(why));
     }
 
     /// What there is to be told of the channels themselves.
     #[must_use]
-    pub fn concerns(&self, now: Moment) -> Vec<Concern> {
+    pub fn concerns(&self, now: Timestamp) -> Vec<Concern> {
         let concern = |channel: &String, finding: &str, message: String| Concern {
             cause: Cause::new(CHANNEL, finding),
             about: channel.clone(),
@@ -215,7 +215,7 @@ impl Outbox {
         self.words.retain(|word| !word.to.is_empty());
     }
 
-    fn lose(&mut self, word: &Word, now: Moment) {
+    fn lose(&mut self, word: &Word, now: Timestamp) {
         for channel in &word.to {
             let Some(tray) = self.channels.get_mut(channel) else { continue };
             if tray.last_lost.is_none_or(|last| now.since(last) >= LOSS_TOLD) {
@@ -243,7 +243,7 @@ impl Word {
 
 impl Tray {
     /// A clock that was set back must not make the wait longer.
-    fn ready(&self, now: Moment) -> Option<Moment> {
+    fn ready(&self, now: Timestamp) -> Option<Timestamp> {
         self.next_at.map(|next| next.min(now.after(LONGEST_PAUSE)))
     }
 }
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::engine::alert::{Alerts, Looked};
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn notice(about: &str) -> Said {
@@ -272,7 +272,7 @@ mod tests {
         ["mail".to_owned()].into()
     }
 
-    fn later(seconds: u64) -> Moment {
+    fn later(seconds: u64) -> Timestamp {
         NOW.after(Duration::from_secs(seconds))
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NOW: Moment = Moment(1_772_874_303_000);
+const NOW: Timestamp = Timestamp(1_772_874_303_000);
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const CRITICAL: Severity = Severity::Critical;
@@ -19,8 +19,8 @@ fn concern() -> Concern {
 
 /// One that ended a minute after it began; `began` counts from NOW.
 fn spell(no: u64, began: i64) -> Spell {
-    let began = Moment(NOW.0 + began);
-    let ending = Ending { at: Moment(began.0 + MINUTE), severity: Severity::Info, since: None };
+    let began = Timestamp(NOW.0 + began);
+    let ending = Ending { at: Timestamp(began.0 + MINUTE), severity: Severity::Info, since: None };
     Spell { concern: concern(), no, began, ended: Some(ending), follows: false }
 }
 
@@ -43,7 +43,7 @@ fn look_beside(
     let concerns = seen.into_iter().collect();
     let subjects = ["example".to_owned()].into();
     let looked = Looked { concerns, spells: spells.to_vec(), subjects, ..Looked::default() };
-    alerts.note(&looked, Moment(NOW.0 + ms))
+    alerts.note(&looked, Timestamp(NOW.0 + ms))
 }
 
 /// The same in words: `passed info`, and so on.
@@ -77,8 +77,8 @@ fn one_that_nobody_saw_is_told_once_with_its_times_and_how_bad_it_was() {
     assert_eq!((notices.len(), notices[0].news), (1, News::Passed));
     let alert = &notices[0].alert;
     assert_eq!((alert.severity, alert.worst), (Severity::Info, CRITICAL));
-    assert_eq!(alert.raised_at, Moment(NOW.0 + MINUTE));
-    assert_eq!(alert.ended_at, Some(Moment(NOW.0 + 2 * MINUTE)));
+    assert_eq!(alert.raised_at, Timestamp(NOW.0 + MINUTE));
+    assert_eq!(alert.ended_at, Some(Timestamp(NOW.0 + 2 * MINUTE)));
     assert_eq!(alerts.all(), std::slice::from_ref(alert));
     for ms in [6 * MINUTE, 2 * HOUR] {
         alerts = restarted(&alerts);
@@ -204,7 +204,7 @@ fn what_was_over_before_anybody_listened_is_history() {
 
     let with_news = [&history[..], &[spell(7, 3 * HOUR)]].concat();
     assert_eq!(told(&mut alerts, &with_news, 4 * HOUR), ["passed info"]);
-    assert_eq!(alerts.all()[0].raised_at, Moment(NOW.0 + 3 * HOUR));
+    assert_eq!(alerts.all()[0].raised_at, Timestamp(NOW.0 + 3 * HOUR));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::alert::{Concern, Severity};
 
 /// A time during which something was amiss.
@@ -14,7 +14,7 @@ pub struct Spell {
     pub concern: Concern,
     /// The later of two about the same thing has the higher number.
     pub no: u64,
-    pub began: Moment,
+    pub began: Timestamp,
     /// Absent while it lasts.
     pub ended: Option<Ending>,
     /// It only follows from something else, which is told.
@@ -24,7 +24,7 @@ pub struct Spell {
 /// The end of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ending {
-    pub at: Moment,
+    pub at: Timestamp,
     /// How much it matters to a person.
     pub severity: Severity,
     /// Why it ended, where that is not simply that all is well again.
@@ -36,7 +36,7 @@ pub struct Ending {
 #[serde(default)]
 pub(super) struct Heard {
     /// When it was first listened at all: what began before is history.
-    since: Option<Moment>,
+    since: Option<Timestamp>,
     /// By what the spells are about.
     newest: BTreeMap<String, Newest>,
 }
@@ -46,12 +46,12 @@ pub(super) struct Heard {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct Newest {
     no: u64,
-    began: Moment,
+    began: Timestamp,
 }
 
 impl Heard {
     /// Takes in all of them, and returns those that are news.
-    pub(super) fn take_in<'a>(&mut self, spells: &'a [Spell], now: Moment) -> Vec<&'a Spell> {
+    pub(super) fn take_in<'a>(&mut self, spells: &'a [Spell], now: Timestamp) -> Vec<&'a Spell> {
         let first = self.since.map(|since| since.min(now));
         let news = spells.iter().filter(|spell| match self.newest.get(&spell.concern.about) {
             Some(newest) => spell.no > newest.no || spell.began > newest.began,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NOW: Moment = Moment(1_772_874_303_000);
+const NOW: Timestamp = Timestamp(1_772_874_303_000);
 const HOUR: i64 = 3_600_000;
 
 fn concern(severity: Severity) -> Concern {
@@ -16,7 +16,7 @@ fn concern(severity: Severity) -> Concern {
 }
 
 /// What is told when this is seen: `raised warning`, and so on.
-fn told(alerts: &mut Alerts, seen: Option<Severity>, now: Moment) -> Vec<String> {
+fn told(alerts: &mut Alerts, seen: Option<Severity>, now: Timestamp) -> Vec<String> {
     let concerns = seen.map(concern).into_iter().collect();
     let subjects = ["downloads".to_owned()].into();
     let looked = Looked { concerns, subjects, ..Looked::default() };
@@ -35,7 +35,7 @@ fn a_cause_that_lasts_is_told_once_when_it_gets_worse_and_when_it_ends() {
     let critical = std::iter::repeat_n(Some(Severity::Critical), 499);
 
     for (minute, seen) in warning.chain(critical).chain([None, None]).enumerate() {
-        let now = Moment(NOW.0 + i64::try_from(minute).unwrap() * 60_000);
+        let now = Timestamp(NOW.0 + i64::try_from(minute).unwrap() * 60_000);
         all.extend(told(&mut alerts, seen, now));
     }
 
@@ -46,7 +46,7 @@ fn a_cause_that_lasts_is_told_once_when_it_gets_worse_and_when_it_ends() {
 #[test]
 fn what_comes_and_goes_is_told_once_an_hour_and_what_stands_then() {
     let mut alerts = Alerts::default();
-    let mut at = |ms: i64, seen| told(&mut alerts, seen, Moment(NOW.0 + ms));
+    let mut at = |ms: i64, seen| told(&mut alerts, seen, Timestamp(NOW.0 + ms));
     let ill = Some(Severity::Warning);
 
     assert_eq!(at(0, ill), ["raised warning"]);
@@ -64,7 +64,7 @@ fn what_comes_and_goes_is_told_once_an_hour_and_what_stands_then() {
 #[test]
 fn up_and_down_within_the_hour_is_told_once_and_after_it_again() {
     let mut alerts = Alerts::default();
-    let mut at = |ms: i64, seen| told(&mut alerts, Some(seen), Moment(NOW.0 + ms));
+    let mut at = |ms: i64, seen| told(&mut alerts, Some(seen), Timestamp(NOW.0 + ms));
     let (warning, critical) = (Severity::Warning, Severity::Critical);
 
     assert_eq!(at(0, warning), ["raised warning"]);
@@ -79,7 +79,7 @@ fn up_and_down_within_the_hour_is_told_once_and_after_it_again() {
 fn a_clock_that_steps_a_day_makes_neither_a_storm_nor_silence() {
     const DAY: i64 = 24 * HOUR;
     let mut alerts = Alerts::default();
-    let mut at = |ms: i64, seen| told(&mut alerts, seen, Moment(NOW.0 + ms));
+    let mut at = |ms: i64, seen| told(&mut alerts, seen, Timestamp(NOW.0 + ms));
     let ill = Some(Severity::Warning);
 
     assert_eq!(at(0, ill), ["raised warning"]);
@@ -147,9 +147,9 @@ fn a_hundred_that_are_over_are_kept_beside_all_that_are_there() {
     let mut alerts = Alerts::default();
 
     assert_eq!(alerts.note(&looked(250), NOW).len(), 250);
-    assert_eq!(alerts.note(&looked(150), Moment(NOW.0 + HOUR)).len(), 100);
+    assert_eq!(alerts.note(&looked(150), Timestamp(NOW.0 + HOUR)).len(), 100);
     assert_eq!(alerts.all().len(), 250);
-    assert_eq!(alerts.note(&looked(0), Moment(NOW.0 + HOUR)).len(), 150);
+    assert_eq!(alerts.note(&looked(0), Timestamp(NOW.0 + HOUR)).len(), 150);
     assert_eq!(alerts.all().len(), ALERTS_KEPT);
 }
 

@@ -1,6 +1,6 @@
 //! What the end of a call says about the one who was called.
 
-use crate::engine::{Cause, Scope};
+use crate::engine::{Cause, RequestScope};
 
 /// What the end of a call says about the one who was called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,7 +17,7 @@ impl Bearing {
     /// Judges what a failed call says about the provider. One arm each, so that a new cause
     /// cannot be forgotten.
     #[must_use]
-    pub fn on_provider(cause: Cause, scope: Scope) -> Self {
+    pub fn on_provider(cause: Cause, scope: RequestScope) -> Self {
         match cause {
             Cause::Server
             | Cause::Connection
@@ -26,9 +26,9 @@ impl Bearing {
             | Cause::Truncated
             | Cause::Unknown => Self::Ill,
             Cause::NotFound => match scope {
-                Scope::Item => Self::Well,
+                RequestScope::Item => Self::Well,
                 // The whole service is not where it was.
-                Scope::Listing | Scope::Session => Self::Ill,
+                RequestScope::Listing | RequestScope::Session => Self::Ill,
             },
             // It works, and asks us to come less often.
             Cause::RateLimit => Self::Nothing,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// The three words a person sees.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -37,7 +37,7 @@ pub struct Change {
     pub from: Phase,
     pub to: Phase,
     pub severity: Severity,
-    pub at: Moment,
+    pub at: Timestamp,
     /// One line for a person.
     pub why: String,
 }

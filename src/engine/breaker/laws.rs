@@ -40,7 +40,7 @@ proptest! {
     ) {
         let (mut breaker, mut now, mut out) = (breaker(), NOW, Vec::new());
         for (fact, pause) in facts {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             let (before, generation) = (breaker.phase(), breaker.generation());
             let change = match fact {
                 Fact::Admit => {
@@ -88,7 +88,7 @@ proptest! {
         let policy = BreakerPolicy { min_calls, failure_rate, ..POLICY };
         let (mut breaker, mut now) = (Breaker::new("example", policy, NOW), NOW);
         for (fails, pause) in ends {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             let change = if fails { fail(&mut breaker, &item(7), now) } else { succeed(&mut breaker, now) };
             prop_assert_eq!(change, None);
         }
@@ -100,7 +100,7 @@ proptest! {
     ) {
         let (mut breaker, mut now) = (opened(), after(60));
         for (fails, pause) in ends {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             if fails {
                 prop_assert_eq!(fail(&mut breaker, &item(7), now), None);
             } else {
@@ -115,7 +115,7 @@ proptest! {
     ) {
         let (mut breaker, mut now) = (breaker(), NOW);
         for (what, no, pause) in facts {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             let (admission, _) = breaker.admit(now);
             let Admission::Go(permit) = admission else { continue };
             match what {
@@ -142,9 +142,9 @@ proptest! {
         facts in prop::collection::vec((fact(), 0..40_000_i64), 0..300)
     ) {
         let (mut breaker, mut now, mut out) = (breaker(), NOW, Vec::new());
-        let mut happened: Vec<(Moment, Option<Moment>)> = Vec::new();
+        let mut happened: Vec<(Timestamp, Option<Timestamp>)> = Vec::new();
         for (fact, pause) in facts {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             let change = match fact {
                 Fact::Admit => {
                     let (admission, change) = breaker.admit(now);
@@ -206,8 +206,8 @@ proptest! {
             changes: (0..40).map(|no| ChangeMemory { no: counts.0, at: at(no % 8), ..words(no) }).collect(),
         };
         drop(memory.openings());
-        let mut breaker = Breaker::recall("example", POLICY, &memory, Moment(at(6)));
-        let now = Moment(at(7));
+        let mut breaker = Breaker::recall("example", POLICY, &memory, Timestamp(at(6)));
+        let now = Timestamp(at(7));
         if let (Admission::Go(permit), _) = breaker.admit(now) {
             drop(breaker.failed(permit, &Subject::Service, &failure(), now));
         }

@@ -1,7 +1,7 @@
 //! What can be seen of a breaker.
 
 use super::{Breaker, BreakerPolicy, Change, LastFailure, Phase, Share, State, Statistics};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 impl Breaker {
     #[must_use]
@@ -22,7 +22,7 @@ impl Breaker {
     /// Nothing goes through before then, or until a person closes it where that is `None`.
     /// Absent where something may.
     #[must_use]
-    pub fn shut(&self, now: Moment) -> Option<Option<Moment>> {
+    pub fn shut(&self, now: Timestamp) -> Option<Option<Timestamp>> {
         match self.state {
             State::Open { until: Some(until) } if self.is_over(until, now) => None,
             State::Open { until } => Some(until),
@@ -32,7 +32,7 @@ impl Breaker {
 
     /// When an open one lets a call try; `None` also where a person must close it.
     #[must_use]
-    pub fn until(&self) -> Option<Moment> {
+    pub fn until(&self) -> Option<Timestamp> {
         match self.state {
             State::Open { until } => until,
             State::Closed { .. } | State::HalfOpen { .. } => None,
@@ -46,7 +46,7 @@ impl Breaker {
     }
 
     #[must_use]
-    pub fn since(&self) -> Moment {
+    pub fn since(&self) -> Timestamp {
         self.since
     }
 
@@ -70,7 +70,7 @@ impl Breaker {
 
     /// How many of the newest calls failed, while it is closed.
     #[must_use]
-    pub fn share(&self, now: Moment) -> Share {
+    pub fn share(&self, now: Timestamp) -> Share {
         match &self.state {
             State::Closed { window, .. } => {
                 let mut window = window.clone();
@@ -87,13 +87,13 @@ impl Breaker {
     }
 
     /// Counts what other processes have counted too.
-    pub fn set_statistics(&mut self, statistics: Statistics, counted_since: Moment) {
+    pub fn set_statistics(&mut self, statistics: Statistics, counted_since: Timestamp) {
         self.statistics = statistics;
         self.counted_since = counted_since;
     }
 
     #[must_use]
-    pub fn counted_since(&self) -> Moment {
+    pub fn counted_since(&self) -> Timestamp {
         self.counted_since
     }
 

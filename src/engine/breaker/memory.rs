@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::opening::CHANGES_KEPT;
 use super::record::{CALLS_MAX, Fault, Row, Subject, Window};
 use super::{Breaker, BreakerPolicy, Change, LastFailure, Phase, State, Statistics};
-use crate::engine::{Cause, Moment};
+use crate::engine::{Cause, Timestamp};
 
 /// Into how many slices of time the successes of the window are put together.
 const SLICES: i64 = 10;
@@ -120,9 +120,9 @@ pub(super) fn write(breaker: &Breaker) -> Memory {
 
 /// Reads a breaker back. What is old counts for less, and what the window forgets not at all; an
 /// open one stays open until its own time.
-pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Moment) -> Breaker {
+pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Timestamp) -> Breaker {
     let state = match Phase::from_name(&memory.state) {
-        Some(Phase::Open) => State::Open { until: memory.until.map(Moment) },
+        Some(Phase::Open) => State::Open { until: memory.until.map(Timestamp) },
         Some(Phase::HalfOpen) => {
             let row = Row::default();
             State::HalfOpen { successes: memory.successes, row, is_out: false }
@@ -137,16 +137,16 @@ pub(super) fn read(name: &str, policy: BreakerPolicy, memory: &Memory, now: Mome
     };
     Breaker {
         state,
-        since: Moment(memory.since),
+        since: Timestamp(memory.since),
         generation: memory.generation,
         openings: memory.openings,
         ill: Row { faults: memory.ill.iter().map(Fault::from).collect() },
         statistics: memory.statistics,
-        counted_since: Moment(memory.counted_since),
+        counted_since: Timestamp(memory.counted_since),
         last_failure: memory.last_failure.as_ref().map(|failure| LastFailure {
             cause: Cause::from_name(&failure.cause).unwrap_or(Cause::Unknown),
             message: failure.message.clone(),
-            at: Moment(failure.at),
+            at: Timestamp(failure.at),
         }),
         last_change: memory.last_change.as_ref().and_then(|change| read_change(name, change)),
         changes: read_changes(name, memory),
@@ -162,7 +162,7 @@ fn read_change(name: &str, memory: &ChangeMemory) -> Option<Change> {
         from: Phase::from_name(&memory.from)?,
         to,
         severity: to.severity(),
-        at: Moment(memory.at),
+        at: Timestamp(memory.at),
         why: memory.why.clone(),
     })
 }
@@ -198,7 +198,7 @@ fn write_window(window: &Window, slice: i64) -> WindowMemory {
 
 fn read_window(memory: &WindowMemory) -> Window {
     let successes = memory.successes.iter().flat_map(|slice| {
-        std::iter::repeat_n((Moment(slice.at), None), slice.count.min(CALLS_MAX))
+        std::iter::repeat_n((Timestamp(slice.at), None), slice.count.min(CALLS_MAX))
     });
     let failures = memory.failures.iter().map(Fault::from);
     let failures = failures.map(|fault| (fault.at, Some(fault.subject)));
@@ -233,6 +233,6 @@ impl From<&Fault> for FaultMemory {
 impl From<&FaultMemory> for Fault {
     fn from(memory: &FaultMemory) -> Self {
         let subject = memory.item.clone().map_or(Subject::Service, Subject::Item);
-        Self { subject, at: Moment(memory.at) }
+        Self { subject, at: Timestamp(memory.at) }
     }
 }

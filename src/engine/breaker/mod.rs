@@ -40,7 +40,7 @@ pub use self::statistics::Statistics;
 
 use self::opening::{CLOSED_BY_HAND, OPENED_BY_HAND, RESET_BY_HAND};
 use self::record::{Row, Window};
-use crate::engine::{Cause, Failure, Moment};
+use crate::engine::{Cause, Failure, Timestamp};
 
 /// A clock that was set back by no more than this only makes the wait longer.
 const CLOCK_SLIP: Duration = Duration::from_secs(60);
@@ -75,13 +75,13 @@ pub struct Breaker {
     name: String,
     policy: BreakerPolicy,
     state: State,
-    since: Moment,
+    since: Timestamp,
     generation: u64,
     openings: u32,
     /// The items that have failed since it was last closed, before it opened or while it was tried.
     ill: Row,
     statistics: Statistics,
-    counted_since: Moment,
+    counted_since: Timestamp,
     last_failure: Option<LastFailure>,
     last_change: Option<Change>,
     /// The newest ones, the newest last.
@@ -96,7 +96,7 @@ enum State {
     },
     Open {
         /// `None` until a person closes it.
-        until: Option<Moment>,
+        until: Option<Timestamp>,
     },
     HalfOpen {
         successes: u32,
@@ -115,7 +115,7 @@ pub enum Admission {
     Busy,
     /// Nothing goes through before then; `None` until a person closes it.
     Shut {
-        until: Option<Moment>,
+        until: Option<Timestamp>,
     },
 }
 
@@ -138,7 +138,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     /// Let nothing through, until then or until a person closes it.
-    Open { until: Option<Moment> },
+    Open { until: Option<Timestamp> },
     /// Let everything through.
     Close,
     /// The same, and forget what was counted.
@@ -152,13 +152,13 @@ pub enum Order {
 pub struct LastFailure {
     pub cause: Cause,
     pub message: String,
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 impl Breaker {
     /// A closed breaker that has seen nothing.
     #[must_use]
-    pub fn new(name: &str, policy: BreakerPolicy, now: Moment) -> Self {
+    pub fn new(name: &str, policy: BreakerPolicy, now: Timestamp) -> Self {
         Self {
             name: name.to_owned(),
             policy,
@@ -177,7 +177,7 @@ impl Breaker {
 
     /// The breaker as it was written down, by now.
     #[must_use]
-    pub fn recall(name: &str, policy: BreakerPolicy, memory: &Memory, now: Moment) -> Self {
+    pub fn recall(name: &str, policy: BreakerPolicy, memory: &Memory, now: Timestamp) -> Self {
         memory::read(name, policy, memory, now)
     }
 
@@ -192,7 +192,7 @@ impl Breaker {
     }
 
     /// Lets a call through, or not. An open breaker whose time is over lets one try.
-    pub fn admit(&mut self, now: Moment) -> (Admission, Option<Change>) {
+    pub fn admit(&mut self, now: Timestamp) -> (Admission, Option<Change>) {
         let change = self.half_open_if_due(now);
         let permit = Permit { generation: self.generation, kind: Kind::Asked };
         let admission = match &mut self.state {
@@ -211,13 +211,13 @@ impl Breaker {
     }
 
     /// Notes a call that goes out whatever the breaker says, so that its end counts.
-    pub fn unasked(&mut self, now: Moment) -> (Permit, Option<Change>) {
+    pub fn unasked(&mut self, now: Timestamp) -> (Permit, Option<Change>) {
         let change = self.half_open_if_due(now);
         (Permit { generation: self.generation, kind: Kind::Unasked }, change)
     }
 
     /// Notes that a call ended well.
-    pub fn succeeded(&mut self, permit: Permit, now: Moment) -> Option<Change> {
+    pub fn succeeded(&mut self, permit: Permit, now: Timestamp) -> Option<Change> {
         self.statistics.add(|count| &mut count.calls);
         self.statistics.add(|count| &mut count.successes);
         let is_late = self.returned(permit);
@@ -248,7 +248,7 @@ impl Breaker {
         permit: Permit,
         subject: &Subject,
         failure: &Failure,
-        now: Moment,
+        now: Timestamp,
     ) -> Option<Change> {
         self.statistics.add(|count| &mut count.calls);
         self.statistics.add(|count| &mut count.failures);
@@ -291,13 +291,13 @@ impl Breaker {
         permit: Permit,
         subject: &Subject,
         failure: &Failure,
-        now: Moment,
+        now: Timestamp,
     ) -> bool {
         self.clone().failed(permit, subject, failure, now).is_some()
     }
 
     /// Notes that the one called is well after all: what failed before did so by itself.
-    pub fn absolved(&mut self, permit: Permit, now: Moment) -> Option<Change> {
+    pub fn absolved(&mut self, permit: Permit, now: Timestamp) -> Option<Change> {
         if let State::Closed { row, window } = &mut self.state {
             (*row, *window) = (Row::default(), Window::default());
         }
@@ -316,7 +316,7 @@ impl Breaker {
     }
 
     /// Does what a person wants. The word of a person stands until the next one, or its time.
-    pub fn obey(&mut self, order: Order, now: Moment) -> Option<Change> {
+    pub fn obey(&mut self, order: Order, now: Timestamp) -> Option<Change> {
         match order {
             Order::Open { until } => {
                 let is_the_same =
@@ -346,7 +346,7 @@ impl Breaker {
 }
 
 impl Breaker {
-    fn half_open_if_due(&mut self, now: Moment) -> Option<Change> {
+    fn half_open_if_due(&mut self, now: Timestamp) -> Option<Change> {
         match self.state {
             State::Open { until: Some(until) } if self.is_over(until, now) => {
                 Some(self.go(State::half_open(), "its time is over: one call may try", now))
@@ -356,7 +356,7 @@ impl Breaker {
     }
 
     /// A clock that was set back by a day must not keep it open for a day.
-    fn is_over(&self, until: Moment, now: Moment) -> bool {
+    fn is_over(&self, until: Timestamp, now: Timestamp) -> bool {
         let longest = until.since(self.since).saturating_add(CLOCK_SLIP);
         until <= now || until.since(now) > longest
     }
@@ -373,7 +373,7 @@ impl Breaker {
         is_late
     }
 
-    fn open(&mut self, why: String, now: Moment) -> Change {
+    fn open(&mut self, why: String, now: Timestamp) -> Change {
         let doublings = 2_u32.saturating_pow(self.openings);
         let timeout = self.policy.recovery_timeout.saturating_mul(doublings);
         let until = now.after(timeout.min(self.policy.longest()));
@@ -385,14 +385,14 @@ impl Breaker {
         self.go(State::Open { until: Some(until) }, why, now)
     }
 
-    fn close_by_hand(&mut self, why: &str, now: Moment) -> Option<Change> {
+    fn close_by_hand(&mut self, why: &str, now: Timestamp) -> Option<Change> {
         match self.state {
             State::Closed { .. } => None,
             State::Open { .. } | State::HalfOpen { .. } => Some(self.go(State::closed(), why, now)),
         }
     }
 
-    fn go(&mut self, state: State, why: impl Into<String>, now: Moment) -> Change {
+    fn go(&mut self, state: State, why: impl Into<String>, now: Timestamp) -> Change {
         let (from, to) = (self.state.phase(), state.phase());
         match to {
             Phase::Closed => {

@@ -1,7 +1,7 @@
 //! The times that a breaker was not closed, as its newest changes tell them.
 
 use super::{Change, ChangeMemory, Memory, Phase};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// How many changes are remembered, for whoever looks only now and then.
 pub(super) const CHANGES_KEPT: usize = 16;
@@ -19,7 +19,7 @@ pub(super) const RESET_BY_HAND: &str = "reset by hand";
 pub struct Opening {
     /// The number of the change that began it.
     pub no: u64,
-    pub at: Moment,
+    pub at: Timestamp,
     /// One line for a person.
     pub why: String,
     /// Absent while it lasts.
@@ -29,7 +29,7 @@ pub struct Opening {
 /// The end of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Closing {
-    pub at: Moment,
+    pub at: Timestamp,
     pub why: String,
 }
 
@@ -46,7 +46,7 @@ impl Memory {
         let mut openings: Vec<Opening> = Vec::new();
         for change in self.numbered() {
             let (from, to) = (Phase::from_name(&change.from), Phase::from_name(&change.to));
-            let (at, why) = (Moment(change.at), change.why);
+            let (at, why) = (Timestamp(change.at), change.why);
             if from == Some(Phase::Closed) {
                 openings.push(Opening { no: change.no, at, why, closing: None });
             } else if to == Some(Phase::Closed)

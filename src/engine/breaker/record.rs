@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// Calls that the window holds at most. A fast source is judged by its last hundred calls, since
 /// ten minutes of good ones would hide that it is failing now.
@@ -25,7 +25,7 @@ pub enum Subject {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fault {
     pub(super) subject: Subject,
-    pub(super) at: Moment,
+    pub(super) at: Timestamp,
 }
 
 /// The failures since the last success.
@@ -38,7 +38,7 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Window {
     /// Oldest first; `None` for a success.
-    pub(super) calls: VecDeque<(Moment, Option<Subject>)>,
+    pub(super) calls: VecDeque<(Timestamp, Option<Subject>)>,
 }
 
 /// How many of the calls in the window failed.
@@ -49,7 +49,7 @@ pub struct Share {
 }
 
 impl Row {
-    pub(super) fn push(&mut self, subject: &Subject, at: Moment) {
+    pub(super) fn push(&mut self, subject: &Subject, at: Timestamp) {
         let known = self.faults.iter_mut().find(|fault| match &fault.subject {
             Subject::Item(_) => fault.subject == *subject,
             Subject::Service => false,
@@ -84,7 +84,7 @@ impl Row {
     }
 
     /// Forgets what is older than `window`, and of the rest the share that its age has of it.
-    pub(super) fn fade(&mut self, window: Duration, now: Moment) {
+    pub(super) fn fade(&mut self, window: Duration, now: Timestamp) {
         self.faults.retain(|fault| now.since(fault.at) < window);
         let Some(newest) = self.faults.iter().map(|fault| fault.at).max() else { return };
         let age = now.since(newest).as_secs_f64() / window.as_secs_f64();
@@ -100,7 +100,7 @@ impl Row {
 }
 
 impl Window {
-    pub(super) fn push(&mut self, window: Duration, failed: Option<Subject>, now: Moment) {
+    pub(super) fn push(&mut self, window: Duration, failed: Option<Subject>, now: Timestamp) {
         self.forget(window, now);
         if self.calls.len() == CALLS_MAX {
             self.calls.pop_front();
@@ -109,8 +109,8 @@ impl Window {
     }
 
     /// Forgets what is too old, and what a clock that was set back has put ahead of us.
-    pub(super) fn forget(&mut self, window: Duration, now: Moment) {
-        let is_stale = |at: Moment| at > now || now.since(at) >= window;
+    pub(super) fn forget(&mut self, window: Duration, now: Timestamp) {
+        let is_stale = |at: Timestamp| at > now || now.since(at) >= window;
         while self.calls.front().is_some_and(|(at, _)| is_stale(*at)) {
             self.calls.pop_front();
         }

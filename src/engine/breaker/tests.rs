@@ -1,16 +1,16 @@
 //! The life of a breaker, fact by fact.
 
 use super::*;
-use crate::engine::Scope;
+use crate::engine::RequestScope;
 
-pub(super) const NOW: Moment = Moment(1_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000_000);
 pub(super) const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
 pub(super) fn breaker() -> Breaker {
     Breaker::new("example", POLICY, NOW)
 }
 
-pub(super) fn after(seconds: u64) -> Moment {
+pub(super) fn after(seconds: u64) -> Timestamp {
     NOW.after(Duration::from_secs(seconds))
 }
 
@@ -22,19 +22,19 @@ pub(super) fn failure() -> Failure {
     Failure::new(Cause::Server, "503 from example")
 }
 
-fn permit(breaker: &mut Breaker, now: Moment) -> Permit {
+fn permit(breaker: &mut Breaker, now: Timestamp) -> Permit {
     match breaker.admit(now) {
         (Admission::Go(permit), _) => permit,
         (other, _) => panic!("{other:?}"),
     }
 }
 
-pub(super) fn fail(breaker: &mut Breaker, subject: &Subject, now: Moment) -> Option<Change> {
+pub(super) fn fail(breaker: &mut Breaker, subject: &Subject, now: Timestamp) -> Option<Change> {
     let permit = permit(breaker, now);
     breaker.failed(permit, subject, &failure(), now)
 }
 
-pub(super) fn succeed(breaker: &mut Breaker, now: Moment) -> Option<Change> {
+pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<Change> {
     let permit = permit(breaker, now);
     breaker.succeeded(permit, now)
 }
@@ -343,7 +343,7 @@ fn an_old_count_counts_for_less_after_a_restart() {
 #[test]
 fn a_clock_that_was_set_back_a_day_does_not_keep_it_open_for_a_day() {
     let mut breaker = opened();
-    let set_back = |seconds: i64| Moment(NOW.0 - seconds * 1000);
+    let set_back = |seconds: i64| Timestamp(NOW.0 - seconds * 1000);
 
     assert!(matches!(breaker.admit(set_back(10)).0, Admission::Shut { .. }));
     assert_eq!(breaker.shut(set_back(86_400)), None);
@@ -351,7 +351,7 @@ fn a_clock_that_was_set_back_a_day_does_not_keep_it_open_for_a_day() {
 }
 
 /// Lets a call fail; returns whether it was said beforehand that this would open the breaker.
-fn foreseen(breaker: &mut Breaker, subject: &Subject, now: Moment) -> bool {
+fn foreseen(breaker: &mut Breaker, subject: &Subject, now: Timestamp) -> bool {
     let permit = permit(breaker, now);
     let before = breaker.clone();
     let would_open = breaker.would_open(permit, subject, &failure(), now);
@@ -441,9 +441,12 @@ fn only_what_a_provider_is_to_blame_for_counts_against_it() {
         ill.map(Cause::name).collect::<Vec<_>>().join(" ")
     };
 
-    assert_eq!(ill(Scope::Item), "server connection tls timeout truncated unknown");
-    assert_eq!(ill(Scope::Listing), "not_found server connection tls timeout truncated unknown");
-    assert_eq!(Bearing::on_provider(Cause::NotFound, Scope::Item), Bearing::Well);
+    assert_eq!(ill(RequestScope::Item), "server connection tls timeout truncated unknown");
+    assert_eq!(
+        ill(RequestScope::Listing),
+        "not_found server connection tls timeout truncated unknown"
+    );
+    assert_eq!(Bearing::on_provider(Cause::NotFound, RequestScope::Item), Bearing::Well);
     let storage = Cause::ALL.into_iter().filter(|c| Bearing::on_storage(*c) == Bearing::Ill);
     assert_eq!(storage.collect::<Vec<_>>(), [Cause::Storage, Cause::Ledger]);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Taken;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// Latencies that make a median: few enough to learn from a slow server, enough to pass over a slow answer.
 const WINDOW_LEN: usize = 10;
@@ -52,12 +52,12 @@ pub(super) struct Latencies {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Level {
     window: Vec<Duration>,
-    best: Option<(Duration, Moment)>,
+    best: Option<(Duration, Timestamp)>,
 }
 
 impl Latencies {
     /// Notes one answer; a window that it fills is judged.
-    pub(super) fn note(&mut self, taken: Taken, now: Moment) -> Option<Judgement> {
+    pub(super) fn note(&mut self, taken: Taken, now: Timestamp) -> Option<Judgement> {
         self.note_whole(taken.whole);
         let in_flight = taken.in_flight.clamp(1, LEVELS_MAX);
         let window = &mut self.levels.entry(in_flight).or_default().window;
@@ -75,7 +75,7 @@ impl Latencies {
         self.sorted.get(last * 90 / 100).copied()
     }
 
-    fn judge(&mut self, in_flight: u32, median: Duration, now: Moment) -> Judgement {
+    fn judge(&mut self, in_flight: u32, median: Duration, now: Timestamp) -> Judgement {
         for level in self.levels.values_mut() {
             level.best = level.best.filter(|(_, at)| now.since(*at) <= BEST_AGE_MAX);
         }

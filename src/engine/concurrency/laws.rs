@@ -26,11 +26,11 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 /// The controller after a history, and the time at its end.
-fn lived(limit: u32, history: &[Answer]) -> (Concurrency, Moment) {
-    let (mut controller, mut now) = (Concurrency::new(limit), Moment(0));
+fn lived(limit: u32, history: &[Answer]) -> (Concurrency, Timestamp) {
+    let (mut controller, mut now) = (Concurrency::new(limit), Timestamp(0));
     for Answer { health, after } in history {
         let sent = now;
-        now = Moment(now.0 + after);
+        now = Timestamp(now.0 + after);
         controller.answered(sent, *health, now);
     }
     (controller, now)
@@ -75,7 +75,7 @@ proptest! {
         workers in 1..64_u32,
         requests in prop::collection::vec((1..64_u32, 0.67..1.33_f64), 1..600),
     ) {
-        let (mut controller, mut now) = (Concurrency::new(limit), Moment(0));
+        let (mut controller, mut now) = (Concurrency::new(limit), Timestamp(0));
         for (in_flight, unrest) in requests {
             let in_flight = in_flight.min(limit);
             let queued = (f64::from(in_flight) / f64::from(workers)).max(1.0);
@@ -92,7 +92,7 @@ proptest! {
     fn a_failure_never_gives_more(limit in 1..64_u32, history in prop::collection::vec(answer(), 0..200)) {
         let (mut controller, now) = lived(limit, &history);
         let before = controller.limit(None);
-        controller.answered(Moment(now.0 - 1), Health::Overloaded, now);
+        controller.answered(Timestamp(now.0 - 1), Health::Overloaded, now);
         prop_assert!(controller.limit(None) <= before);
     }
 }

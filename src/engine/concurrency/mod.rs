@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::latency::{Judgement, Latencies};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// Factor for the number in force after a sign of overload, when every recent request failed: β of
 /// CUBIC.
@@ -70,7 +70,7 @@ pub struct Concurrency {
     /// In `1.0..=limit`; it grows by less than a whole request at a time.
     in_force: f64,
     /// Requests sent before this saw the load that has been answered to already.
-    decreased_at: Option<Moment>,
+    decreased_at: Option<Timestamp>,
     /// The outcomes of the last requests, the newest last: true is a failure.
     recent: VecDeque<bool>,
     latencies: Latencies,
@@ -101,9 +101,9 @@ impl Concurrency {
 
     /// Starts where another process stood, so that a restart does not fall upon a server in trouble.
     #[must_use]
-    pub fn recall(limit: u32, memory: &ConcurrencyMemory, now: Moment) -> Self {
+    pub fn recall(limit: u32, memory: &ConcurrencyMemory, now: Timestamp) -> Self {
         let mut fresh = Self::new(limit);
-        let is_young = now.since(Moment(memory.at)) <= MEMORY_AGE_MAX;
+        let is_young = now.since(Timestamp(memory.at)) <= MEMORY_AGE_MAX;
         if is_young && memory.in_force >= 1.0 {
             fresh.in_force = memory.in_force.min(fresh.in_force);
         }
@@ -111,7 +111,7 @@ impl Concurrency {
     }
 
     #[must_use]
-    pub fn memory(&self, now: Moment) -> ConcurrencyMemory {
+    pub fn memory(&self, now: Timestamp) -> ConcurrencyMemory {
         ConcurrencyMemory { in_force: self.in_force, at: now.0 }
     }
 
@@ -127,7 +127,7 @@ impl Concurrency {
     }
 
     /// Notes how a request sent at `sent` ended.
-    pub fn answered(&mut self, sent: Moment, health: Health, now: Moment) {
+    pub fn answered(&mut self, sent: Timestamp, health: Health, now: Timestamp) {
         match health {
             Health::Silent => {}
             // Gives back what its first failure took.
@@ -145,7 +145,7 @@ impl Concurrency {
         }
     }
 
-    fn good(&mut self, taken: Taken, sent: Moment, now: Moment) {
+    fn good(&mut self, taken: Taken, sent: Timestamp, now: Timestamp) {
         match self.latencies.note(taken, now) {
             Some(Judgement::Slow { share }) => self.decrease(share.max(DECREASE), sent, now),
             // Only what was used has shown that it can be borne.
@@ -173,7 +173,7 @@ impl Concurrency {
     }
 
     /// Gives back part of the places, once for all requests that were under way together.
-    fn decrease(&mut self, share: f64, sent: Moment, now: Moment) {
+    fn decrease(&mut self, share: f64, sent: Timestamp, now: Timestamp) {
         if self.decreased_at.is_none_or(|at| sent > at) {
             self.in_force = (self.in_force * share).max(1.0);
             self.decreased_at = Some(now);

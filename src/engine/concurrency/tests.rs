@@ -11,10 +11,10 @@ fn millis(millis: u64) -> Duration {
 /// Asks a server for `requests` documents, as many at once as is allowed; returns the time at the end.
 fn work(
     controller: &mut Concurrency,
-    start: Moment,
+    start: Timestamp,
     requests: u32,
     latency: impl Fn(u32, u32) -> Duration,
-) -> Moment {
+) -> Timestamp {
     let mut now = start;
     for number in 0..requests {
         let in_flight = controller.limit(None);
@@ -22,7 +22,7 @@ fn work(
         let end = now.after(taken);
         controller.answered(now, good(taken, in_flight), end);
         // The others end meanwhile.
-        now = now.after(taken / in_flight).max(Moment(now.0 + 1));
+        now = now.after(taken / in_flight).max(Timestamp(now.0 + 1));
     }
     now
 }
@@ -41,7 +41,7 @@ fn the_unrest_of_a_quick_server_throttles_nothing() {
     let mut controller = Concurrency::new(LIMIT);
     for number in 0..10_000 {
         let taken = Duration::from_micros(50) * unrest(number);
-        controller.answered(Moment(number.into()), good(taken, LIMIT), Moment(number.into()));
+        controller.answered(Timestamp(number.into()), good(taken, LIMIT), Timestamp(number.into()));
 
         assert_eq!(controller.limit(None), LIMIT);
     }
@@ -50,12 +50,12 @@ fn the_unrest_of_a_quick_server_throttles_nothing() {
 #[test]
 fn a_server_that_shares_its_time_evenly_is_given_the_limit() {
     let mut controller = Concurrency::new(LIMIT);
-    let mut now = Moment(0);
+    let mut now = Timestamp(0);
     for round in 0..400 {
         // The listing asks one by one, the downloads all at once.
         let in_flight = if round % 20 < 10 { 1 } else { LIMIT };
         now = now.after(millis(100 * u64::from(in_flight)));
-        controller.answered(Moment(now.0 - 100), good(millis(100) * in_flight, in_flight), now);
+        controller.answered(Timestamp(now.0 - 100), good(millis(100) * in_flight, in_flight), now);
         assert_eq!(controller.limit(None), LIMIT, "round {round}");
     }
 }
@@ -63,7 +63,7 @@ fn a_server_that_shares_its_time_evenly_is_given_the_limit() {
 #[test]
 fn a_server_that_breaks_down_under_load_is_given_less() {
     let mut controller = Concurrency::new(LIMIT);
-    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+    let now = work(&mut controller, Timestamp(0), 100, |_, _| millis(100));
 
     work(&mut controller, now, 100, |_, in_flight| millis(100) * in_flight * in_flight);
 
@@ -73,7 +73,7 @@ fn a_server_that_breaks_down_under_load_is_given_less() {
 #[test]
 fn it_recovers_with_the_server() {
     let mut controller = Concurrency::new(LIMIT);
-    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+    let now = work(&mut controller, Timestamp(0), 100, |_, _| millis(100));
     let now = work(&mut controller, now, 100, |_, _| millis(3000));
     assert!(controller.limit(None) < LIMIT);
 
@@ -85,7 +85,7 @@ fn it_recovers_with_the_server() {
 #[test]
 fn a_server_that_is_slow_for_good_is_the_new_measure() {
     let mut controller = Concurrency::new(LIMIT);
-    let now = work(&mut controller, Moment(0), 100, |_, _| millis(100));
+    let now = work(&mut controller, Timestamp(0), 100, |_, _| millis(100));
 
     work(&mut controller, now, 1000, |_, _| millis(3000));
 
@@ -97,7 +97,7 @@ fn failures_of_one_moment_count_once_and_of_each_round_again() {
     let mut controller = Concurrency::new(LIMIT);
     let mut after = Vec::new();
     for round in 0..6 {
-        let (sent, now) = (Moment(1000 * round + 1), Moment(1000 * round + 1000));
+        let (sent, now) = (Timestamp(1000 * round + 1), Timestamp(1000 * round + 1000));
         for _ in 0..LIMIT {
             controller.answered(sent, Health::Overloaded, now);
         }
@@ -108,7 +108,7 @@ fn failures_of_one_moment_count_once_and_of_each_round_again() {
 
 /// The fewest places while one document in ten fails, of which `bad` is the first, for 500 requests.
 fn places_beside_a_bad_document_in_ten(controller: &mut Concurrency, bad: u32) -> u32 {
-    let (mut now, mut number, mut least) = (Moment(1_000_000), 0, LIMIT);
+    let (mut now, mut number, mut least) = (Timestamp(1_000_000), 0, LIMIT);
     while number < 500 {
         let in_flight = controller.limit(None);
         let sent = now;
@@ -128,7 +128,7 @@ fn places_beside_a_bad_document_in_ten(controller: &mut Concurrency, bad: u32) -
 fn one_bad_document_in_ten_costs_hardly_a_place() {
     for bad in 0..10 {
         let mut controller = Concurrency::new(LIMIT);
-        work(&mut controller, Moment(0), 20, |_, _| millis(100));
+        work(&mut controller, Timestamp(0), 20, |_, _| millis(100));
         let least = places_beside_a_bad_document_in_ten(&mut controller, bad);
         // A tenth of the requests costs three hundredths of the places each time, and ten good ones
         // give back a whole one.
@@ -144,7 +144,7 @@ fn one_bad_document_in_ten_costs_hardly_a_place() {
 fn what_a_failure_took_is_given_back_once_it_is_its_items_own() {
     let mut controller = Concurrency::new(LIMIT);
     let mut places = |sent: i64, health: Health| {
-        controller.answered(Moment(1000 * sent), health, Moment(1000 * sent + 999));
+        controller.answered(Timestamp(1000 * sent), health, Timestamp(1000 * sent + 999));
         controller.limit(None)
     };
 
@@ -159,11 +159,11 @@ fn what_a_failure_took_is_given_back_once_it_is_its_items_own() {
 #[test]
 fn a_429_or_a_404_moves_nothing() {
     let mut controller = Concurrency::new(LIMIT);
-    controller.answered(Moment(0), Health::Overloaded, Moment(1));
+    controller.answered(Timestamp(0), Health::Overloaded, Timestamp(1));
     let before = controller.clone();
 
     for number in 1..1000 {
-        controller.answered(Moment(number), Health::Silent, Moment(number + 1));
+        controller.answered(Timestamp(number), Health::Silent, Timestamp(number + 1));
     }
 
     assert_eq!(controller, before);
@@ -173,7 +173,7 @@ fn a_429_or_a_404_moves_nothing() {
 fn no_more_places_than_the_rate_can_use() {
     let mut controller = Concurrency::new(LIMIT);
     assert_eq!(controller.limit(Some(0.1)), LIMIT, "nothing is known of the latency");
-    work(&mut controller, Moment(0), 100, |_, _| millis(200));
+    work(&mut controller, Timestamp(0), 100, |_, _| millis(200));
 
     let allowed = [0.0, 0.1, 10.0, 15.0, 1e9, f64::INFINITY, f64::NAN]
         .map(|rate| controller.limit(Some(rate)));
@@ -187,7 +187,7 @@ fn a_body_that_takes_long_keeps_its_place_and_tells_nothing_of_the_load() {
     for number in 0..1000_i64 {
         let whole = if number < 500 { millis(100) } else { millis(30_000) };
         let taken = Taken { first_byte: millis(80), whole, in_flight: LIMIT };
-        controller.answered(Moment(number), Health::Good(taken), Moment(number + 1));
+        controller.answered(Timestamp(number), Health::Good(taken), Timestamp(number + 1));
     }
 
     assert_eq!(controller.limit(None), LIMIT);
@@ -197,12 +197,16 @@ fn a_body_that_takes_long_keeps_its_place_and_tells_nothing_of_the_load() {
 #[test]
 fn a_restart_goes_on_from_there_for_an_hour() {
     let mut controller = Concurrency::new(LIMIT);
-    controller.answered(Moment(1), Health::Overloaded, Moment(2));
-    let memory = controller.memory(Moment(2));
-    let at = |now| Concurrency::recall(LIMIT, &memory, Moment(now)).limit(None);
+    controller.answered(Timestamp(1), Health::Overloaded, Timestamp(2));
+    let memory = controller.memory(Timestamp(2));
+    let at = |now| Concurrency::recall(LIMIT, &memory, Timestamp(now)).limit(None);
 
     assert_eq!([at(2), at(3_600_002), at(3_600_003)], [5, 5, 8]);
-    assert_eq!(Concurrency::recall(3, &memory, Moment(2)).limit(None), 3, "the limit was lowered");
+    assert_eq!(
+        Concurrency::recall(3, &memory, Timestamp(2)).limit(None),
+        3,
+        "the limit was lowered"
+    );
     let empty: ConcurrencyMemory = serde_json::from_str("{}").unwrap();
-    assert_eq!(Concurrency::recall(LIMIT, &empty, Moment(0)).limit(None), LIMIT);
+    assert_eq!(Concurrency::recall(LIMIT, &empty, Timestamp(0)).limit(None), LIMIT);
 }

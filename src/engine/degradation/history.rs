@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::degradation::ProviderHealth;
 
 /// The time that one score stands for.
@@ -21,7 +21,7 @@ const PRECISION: f64 = 1000.0;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct History {
     /// When the first slot begins; the others follow one another by [`SLOT`].
-    pub first: Moment,
+    pub first: Timestamp,
     /// The worst score of each slot, by provider; null where nothing was seen of it. Each list is a
     /// day long.
     pub scores: BTreeMap<String, Vec<Option<f64>>>,
@@ -30,7 +30,7 @@ pub struct History {
 impl History {
     /// Takes in what was seen, and forgets what is older than a day, or newer than now, which a
     /// clock wrote that has been set back.
-    pub fn note(&mut self, providers: &[ProviderHealth], now: Moment) {
+    pub fn note(&mut self, providers: &[ProviderHealth], now: Timestamp) {
         let first = number(now).saturating_sub(i64::from(SLOTS - 1));
         let moved = first.saturating_sub(number(self.first));
         for scores in self.scores.values_mut() {
@@ -40,7 +40,7 @@ impl History {
             };
             *scores = (0..SLOTS).map(before).collect();
         }
-        self.first = Moment(first.saturating_mul(slot_ms()));
+        self.first = Timestamp(first.saturating_mul(slot_ms()));
         for health in providers {
             let scores = self.scores.entry(health.provider.clone());
             let scores = scores.or_insert_with(|| (0..SLOTS).map(|_| None).collect());
@@ -54,7 +54,7 @@ impl History {
 }
 
 /// The number of the slot that a moment is in.
-fn number(at: Moment) -> i64 {
+fn number(at: Timestamp) -> i64 {
     at.0.div_euclid(slot_ms())
 }
 

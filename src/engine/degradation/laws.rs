@@ -99,7 +99,7 @@ proptest! {
 
 mod history {
     use super::*;
-    use crate::engine::Moment;
+    use crate::engine::Timestamp;
 
     const SLOT_MS: i64 = 300_000;
     const START: i64 = 5_909_581 * SLOT_MS;
@@ -127,19 +127,19 @@ mod history {
     fn a_slot_keeps_its_worst_and_a_pause_is_a_gap() {
         let mut history = History::default();
         for (at, score) in [(0, 0.1), (60_000, 0.7004), (120_000, 0.2), (2 * SLOT_MS, 0.3)] {
-            history.note(&provider(score), Moment(START + at));
+            history.note(&provider(score), Timestamp(START + at));
         }
 
         assert_eq!(ends(&history), [Some(0.3), None, Some(0.7), None]);
         assert_eq!(history.scores["one"].len(), 288);
-        assert_eq!(history.first, Moment(START - 285 * SLOT_MS));
+        assert_eq!(history.first, Timestamp(START - 285 * SLOT_MS));
     }
 
     #[test]
     fn a_clock_set_back_drops_what_has_not_been_yet() {
         let mut history = History::default();
         for (at, score) in [(0, 0.1), (1, 0.2), (2, 0.3), (1, 0.1)] {
-            history.note(&provider(score), Moment(START + at * SLOT_MS));
+            history.note(&provider(score), Timestamp(START + at * SLOT_MS));
         }
 
         assert_eq!(ends(&history), [Some(0.2), Some(0.1), None, None]);
@@ -148,10 +148,10 @@ mod history {
     #[test]
     fn what_was_not_seen_for_a_day_is_forgotten() {
         let mut history = History::default();
-        history.note(&provider(0.5), Moment(START));
-        history.note(&[], Moment(START + 287 * SLOT_MS));
+        history.note(&provider(0.5), Timestamp(START));
+        history.note(&[], Timestamp(START + 287 * SLOT_MS));
         assert_eq!(history.scores["one"].first().copied(), Some(Some(0.5)));
-        history.note(&[], Moment(START + 288 * SLOT_MS));
+        history.note(&[], Timestamp(START + 288 * SLOT_MS));
 
         assert!(history.scores.is_empty());
     }
@@ -161,7 +161,7 @@ mod history {
         fn whatever_the_clock_says_a_day_is_a_day(times: Vec<i64>) {
             let mut history = History::default();
             for at in times {
-                history.note(&provider(0.5), Moment(at));
+                history.note(&provider(0.5), Timestamp(at));
                 prop_assert_eq!(history.scores["one"].len(), usize::try_from(SLOTS).unwrap());
                 prop_assert_eq!(history.scores["one"].last().copied(), Some(Some(0.5)));
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::figures::grow;
 
 /// The upper bounds of the buckets, in milliseconds; what takes longer is in one more. They are
@@ -81,7 +81,7 @@ impl Histogram {
 
 impl Recent {
     /// Drops what is no longer recent. After a clock that was set back nothing is.
-    pub(super) fn turn(&mut self, now: Moment) {
+    pub(super) fn turn(&mut self, now: Timestamp) {
         let minute = now.0.div_euclid(MINUTE_MILLIS);
         if minute == self.minute {
             return;
@@ -102,7 +102,7 @@ impl Recent {
 
     /// All that is still recent `now`, however long ago it was written down.
     #[must_use]
-    pub fn together(&self, now: Moment) -> Histogram {
+    pub fn together(&self, now: Timestamp) -> Histogram {
         let mut recent = *self;
         recent.turn(now);
         let mut all = Histogram::default();

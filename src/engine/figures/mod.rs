@@ -21,7 +21,7 @@ pub use self::histogram::{BOUNDS_MILLIS, Histogram, RECENT_MINUTES, Recent};
 pub use self::proxies::ProxyFigures;
 pub use self::reply::{Replies, ReplyClass};
 
-use crate::engine::{Cause, Moment, Status};
+use crate::engine::{Cause, Status, Timestamp};
 
 /// The version of the format in which figures are written down.
 pub const FIGURES_SCHEMA: u32 = 1;
@@ -109,7 +109,7 @@ pub struct Settled {
 impl Figures {
     /// Nothing yet, from now on.
     #[must_use]
-    pub fn begun(now: Moment) -> Self {
+    pub fn begun(now: Timestamp) -> Self {
         Self { since: Some(now.0), ..Self::default() }
     }
 
@@ -120,7 +120,7 @@ impl Figures {
     }
 
     /// Lets time pass for what is told of the last minutes. Cheap enough for every event.
-    pub fn turn(&mut self, now: Moment) {
+    pub fn turn(&mut self, now: Timestamp) {
         self.requests.recent.turn(now);
     }
 
@@ -174,7 +174,7 @@ impl Figures {
 
     /// The time within which 95 of 100 requests of the last minutes got the head of their reply.
     #[must_use]
-    pub fn p95(&self, now: Moment) -> Option<Duration> {
+    pub fn p95(&self, now: Timestamp) -> Option<Duration> {
         self.requests.recent.together(now).quantile(0.95)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Life, Moment, ProxyHealth};
+use crate::engine::{ProxyHealth, ProxyState, Timestamp};
 
 /// How many proxies are in which condition. Each is in exactly one of the first three.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -24,20 +24,20 @@ pub struct ProxyFigures {
 
 impl ProxyFigures {
     #[must_use]
-    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>, now: Moment) -> Self {
+    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>, now: Timestamp) -> Self {
         let mut figures = Self::default();
         let (mut sum, mut known) = (Duration::ZERO, 0);
         for proxy in proxies {
-            match proxy.life {
-                Life::Dead { until } => {
+            match proxy.state {
+                ProxyState::Dead { until } => {
                     figures.dead += 1;
                     figures.cooling += u32::from(until > now);
                 }
-                Life::Tried { .. } => figures.dead += 1,
-                Life::Alive if proxy.failures > 0 => figures.doubted += 1,
-                Life::Alive => figures.healthy += 1,
+                ProxyState::Probing { .. } => figures.dead += 1,
+                ProxyState::Alive if proxy.consecutive_failures > 0 => figures.doubted += 1,
+                ProxyState::Alive => figures.healthy += 1,
             }
-            if let (Life::Alive, Some(latency)) = (proxy.life, proxy.latency) {
+            if let (ProxyState::Alive, Some(latency)) = (proxy.state, proxy.latency) {
                 (sum, known) = (sum.saturating_add(latency), known + 1);
             }
         }

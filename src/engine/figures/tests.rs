@@ -3,10 +3,10 @@
 use super::*;
 use crate::engine::Cause;
 
-const NOW: Moment = Moment(1_772_874_303_456);
+const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
-fn at(minutes: i64) -> Moment {
-    Moment(NOW.0 + minutes * 60_000)
+fn at(minutes: i64) -> Timestamp {
+    Timestamp(NOW.0 + minutes * 60_000)
 }
 
 fn millis(millis: u64) -> Duration {
@@ -115,15 +115,16 @@ fn what_the_ledger_counts_anew_is_no_step_back() {
 fn proxies_are_counted_by_how_they_are() {
     use std::collections::BTreeSet;
 
-    use crate::engine::{ProxyNo, ProxyPolicy, ProxyPool};
+    use crate::engine::{ProxyIndex, ProxyPolicy, ProxyPool};
 
-    let policy = ProxyPolicy { failures: 1, cooldown: millis(1_000), max_cooldown: millis(9_000) };
+    let policy =
+        ProxyPolicy { failure_threshold: 1, cooldown: millis(1_000), max_cooldown: millis(9_000) };
     let mut pool = ProxyPool::new(policy, 3);
-    pool.choose(&BTreeSet::new(), Moment(0));
-    pool.answered(ProxyNo(0), Moment(0), Moment(40));
-    pool.failed(ProxyNo(1), Moment(0), Moment(40));
+    pool.choose(&BTreeSet::new(), Timestamp(0));
+    pool.record_success(ProxyIndex(0), Timestamp(0), Timestamp(40));
+    pool.record_failure(ProxyIndex(1), Timestamp(0), Timestamp(40));
 
-    let figures = |at| ProxyFigures::of(pool.health().iter(), Moment(at));
+    let figures = |at| ProxyFigures::of(pool.health().iter(), Timestamp(at));
 
     let expected =
         ProxyFigures { healthy: 2, doubted: 0, dead: 1, cooling: 1, mean_latency_millis: Some(40) };
@@ -146,7 +147,7 @@ mod laws {
                 match event {
                     0 => figures.replied(Some(cause), millis(u64::from(draw))),
                     1 => drop(figures.unanswered(cause, figures.client.rebuilt)),
-                    2 => figures.turn(Moment(i64::from(draw) * 1_000)),
+                    2 => figures.turn(Timestamp(i64::from(draw) * 1_000)),
                     _ => figures.settled(
                         Settled { stored: u64::from(draw % 7), ..Settled::default() },
                         Settled { stored: u64::from(draw % 5), ..Settled::default() },

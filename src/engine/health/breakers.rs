@@ -4,16 +4,16 @@ use crate::engine::alert::{Concern, Ending, Spell};
 use crate::engine::breaker::{Opening, Phase, is_by_hand};
 use crate::engine::health::BreakerSeen;
 use crate::engine::health::concerns::unwell;
-use crate::engine::printable;
+use crate::engine::sanitize_line;
 
 /// What there is to be concerned about while it is not closed.
 pub(super) fn concern(breaker: &BreakerSeen) -> Concern {
     let message = match breaker.phase {
-        Phase::Open => left_alone(&printable(&breaker.why)),
+        Phase::Open => left_alone(&sanitize_line(&breaker.why)),
         Phase::HalfOpen | Phase::Closed => {
             // That its time is over says nothing of what is amiss.
             let began = breaker.openings.last().map_or(&breaker.why, |opening| &opening.why);
-            format!("{}; now it is tried again", left_alone(&printable(began)))
+            format!("{}; now it is tried again", left_alone(&sanitize_line(began)))
         }
     };
     of(breaker, message)
@@ -31,7 +31,7 @@ fn spell(breaker: &BreakerSeen, opening: &Opening, follows: bool) -> Spell {
         since: is_by_hand(&closing.why).then(|| "a person closed its breaker".to_owned()),
     });
     Spell {
-        concern: of(breaker, left_alone(&printable(&opening.why))),
+        concern: of(breaker, left_alone(&sanitize_line(&opening.why))),
         no: opening.no,
         began: opening.at,
         ended,

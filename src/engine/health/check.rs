@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::watch::Level;
-use crate::engine::{Moment, printable};
+use crate::engine::{Timestamp, sanitize_line};
 
 /// What is found by a check that could not be made.
 pub(super) const NOT_KNOWN: &str = "not_known";
@@ -52,7 +52,7 @@ pub struct Check {
 /// All checks of one moment.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Report {
-    pub looked_at: Moment,
+    pub looked_at: Timestamp,
     /// The worst of all; unknown where nothing was looked at.
     pub level: Level,
     pub checks: Vec<Check>,
@@ -105,7 +105,12 @@ impl Check {
     /// One that could not be made.
     #[must_use]
     pub fn unknown(name: Area, why: &str) -> Self {
-        Self::new(name, NOT_KNOWN, Level::Unknown, format!("cannot be told: {}", printable(why)))
+        Self::new(
+            name,
+            NOT_KNOWN,
+            Level::Unknown,
+            format!("cannot be told: {}", sanitize_line(why)),
+        )
     }
 
     #[must_use]
@@ -130,7 +135,7 @@ impl Check {
 
 impl Report {
     #[must_use]
-    pub fn new(checks: Vec<Check>, looked_at: Moment) -> Self {
+    pub fn new(checks: Vec<Check>, looked_at: Timestamp) -> Self {
         let level = checks.iter().map(|check| check.level).max().unwrap_or(Level::Unknown);
         Self { looked_at, level, checks }
     }

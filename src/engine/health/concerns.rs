@@ -15,7 +15,7 @@ use crate::engine::health::execution::CRASH_LOOP;
 use crate::engine::health::sources::TOO_LONG;
 use crate::engine::health::{Area, Check, Facts, Report, SourceSeen, many};
 use crate::engine::watch::{Finding, Level, What};
-use crate::engine::{Status, printable};
+use crate::engine::{Status, sanitize_line};
 
 /// Who finds what no check is about.
 const PROVIDER: &str = "provider";
@@ -214,7 +214,7 @@ impl<'a> Drawn<'a> {
             message: format!(
                 "{} cannot store what is fetched; {first}: {}",
                 many(failing.len(), "source"),
-                printable(error)
+                sanitize_line(error)
             ),
             advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
         });

@@ -51,7 +51,7 @@ fn ill() -> Facts {
         cooling: 1,
         mean_latency: None,
     })));
-    facts.sources[0].state.as_mut().unwrap().last_updated = Moment(NOW.0 - HOUR);
+    facts.sources[0].state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - HOUR);
     facts.sources[0].state.as_mut().unwrap().until = None;
     facts.sources[1].state.as_mut().unwrap().quarantined = 3;
     facts
@@ -181,7 +181,7 @@ fn the_alerts_of_instances_stand_while_systemd_does_not_tell() {
 #[test]
 fn an_error_that_is_waited_for_does_not_end_a_long_session() {
     let mut ill = well();
-    ill.sources[0].state.as_mut().unwrap().session_since = Some(Moment(NOW.0 - 60 * HOUR));
+    ill.sources[0].state.as_mut().unwrap().session_since = Some(Timestamp(NOW.0 - 60 * HOUR));
     let mut then = ill.clone();
     then.findings[1] = finding("home", Level::Warning, waiting());
 

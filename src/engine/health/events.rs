@@ -19,10 +19,10 @@ const DAY: i64 = 86_400_000;
 /// A breaker, its file, and whoever looks at it.
 struct Scene {
     breaker: Breaker,
-    now: Moment,
+    now: Timestamp,
     alerts: Alerts,
     /// When it opened, and closed.
-    openings: Vec<(Moment, Option<Moment>)>,
+    openings: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl Scene {
     /// Five calls, as far as they may be made.
     fn call(
         &mut self,
-        end: impl Fn(&mut Breaker, Permit, Moment) -> Option<crate::engine::breaker::Change>,
+        end: impl Fn(&mut Breaker, Permit, Timestamp) -> Option<crate::engine::breaker::Change>,
     ) {
         for _ in 0..5 {
             self.pass(Duration::from_millis(1));
@@ -273,7 +273,7 @@ proptest! {
     ) {
         let mut scene = Scene::new();
         for (fact, step) in facts {
-            scene.now = Moment(scene.now.0 + step);
+            scene.now = Timestamp(scene.now.0 + step);
             match fact {
                 Fact::Fail => scene.fail(),
                 Fact::Succeed => scene.succeed(),
@@ -287,7 +287,7 @@ proptest! {
         drop(scene.look());
         let mut then = Vec::new();
         for step in steps {
-            scene.now = Moment(scene.now.0 + step);
+            scene.now = Timestamp(scene.now.0 + step);
             scene.restart();
             then.extend(scene.look().iter().map(|notice| notice.news));
         }

@@ -3,7 +3,7 @@
 use crate::engine::health::sources::TOO_LONG;
 use crate::engine::health::{Area, Bounds, Check, Facts, or_well};
 use crate::engine::watch::{Finding, Level, Subject, What, installed, see_why};
-use crate::engine::{Moment, span};
+use crate::engine::{Timestamp, format_duration};
 
 /// What is found of whatever is started again and again.
 pub(super) const CRASH_LOOP: &str = "crash_loop";
@@ -29,7 +29,7 @@ pub(super) fn service(facts: &Facts, bounds: &Bounds) -> Vec<Check> {
 }
 
 /// The work of each source, one check for each.
-pub(super) fn execution(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
+pub(super) fn execution(facts: &Facts, bounds: &Bounds, now: Timestamp) -> Vec<Check> {
     let mut checks = Vec::new();
     for (unit, finding) in facts.by_unit() {
         let Subject::Source(name) = &finding.about else { continue };
@@ -54,14 +54,17 @@ fn is_unit(facts: &Facts, name: &str) -> bool {
     name == facts.unit || facts.by_unit().any(|(unit, _)| unit == name)
 }
 
-fn too_long(facts: &Facts, name: &str, bounds: &Bounds, now: Moment) -> Option<Check> {
+fn too_long(facts: &Facts, name: &str, bounds: &Bounds, now: Timestamp) -> Option<Check> {
     let source = facts.sources.iter().find(|source| source.name == name)?;
     let age = now.since(source.state.as_ref()?.session_since?).min(bounds.clock_kept);
     let is_long = age > bounds.session;
     is_long.then(|| {
         Check::new(Area::Execution, TOO_LONG, Level::Warning, "its session takes very long")
             .about(name)
-            .measured(span(age), format!("more than {}", span(bounds.session)))
+            .measured(
+                format_duration(age),
+                format!("more than {}", format_duration(bounds.session)),
+            )
             .advise(format!("see what holds it up: `cynosure history {name}`"))
     })
 }
@@ -81,7 +84,7 @@ fn check(area: Area, finding: &Finding, unit: Option<&str>, bounds: &Bounds) -> 
 
 /// From where on the figure of a finding is too much, where it has a limit.
 fn threshold(what: &What, bounds: &Bounds) -> Option<String> {
-    let more_than = |limit| Some(format!("more than {}", span(limit)));
+    let more_than = |limit| Some(format!("more than {}", format_duration(limit)));
     match what {
         What::Overdue { .. } | What::FromTheFuture { .. } => more_than(bounds.grace),
         What::Stalled { .. } => more_than(bounds.stuck),

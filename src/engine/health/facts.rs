@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::{Opening, Phase};
 use crate::engine::watch::{Finding, Subject, What};
-use crate::engine::{Moment, Status};
+use crate::engine::{Status, Timestamp};
 
 /// Facts, or why there are none.
 pub type Known<T> = Result<T, String>;
@@ -90,10 +90,10 @@ pub struct SourceSeen {
 #[derive(Clone, Debug)]
 pub struct StateSeen {
     pub status: Status,
-    pub until: Option<Moment>,
-    pub last_updated: Moment,
+    pub until: Option<Timestamp>,
+    pub last_updated: Timestamp,
     /// When the session began that is under way.
-    pub session_since: Option<Moment>,
+    pub session_since: Option<Timestamp>,
     pub is_running: bool,
     pub quarantined: u64,
     /// What its last error was, where that was of this machine's storage and is waited for.

@@ -41,9 +41,9 @@ fn facts() -> impl Strategy<Value = Facts> {
                 .map(|(no, (has_state, times, counts, quarantined))| SourceSeen {
                     name: format!("s{no}"),
                     state: has_state.then(|| StateSeen {
-                        until: Some(Moment(times[0])),
-                        last_updated: Moment(times[1]),
-                        session_since: Some(Moment(times[2])),
+                        until: Some(Timestamp(times[0])),
+                        last_updated: Timestamp(times[1]),
+                        session_since: Some(Timestamp(times[2])),
                         quarantined,
                         ..example.state.clone().unwrap()
                     }),
@@ -64,7 +64,7 @@ fn facts() -> impl Strategy<Value = Facts> {
 proptest! {
     #[test]
     fn nothing_that_is_seen_upsets_the_judge(facts in facts(), now: i64) {
-        let report = judge(&facts, &LIMITS, Moment(now));
+        let report = judge(&facts, &LIMITS, Timestamp(now));
 
         prop_assert!(report.checks.iter().all(|check| !check.message.is_empty()));
         let worst = report.checks.iter().map(|check| check.level).max();
@@ -73,7 +73,7 @@ proptest! {
 
     #[test]
     fn each_cause_is_told_once_and_only_what_is_amiss(facts in facts(), now: i64) {
-        let report = judge(&facts, &LIMITS, Moment(now));
+        let report = judge(&facts, &LIMITS, Timestamp(now));
         let looked = concerns(&facts, &report);
 
         let mut causes: Vec<_> =
@@ -96,7 +96,7 @@ proptest! {
     fn a_look_that_fails_ends_nothing(facts in facts(), now in 0..4_000_000_000_000_i64) {
         let mut alerts = Alerts::default();
         let mut note = |facts: &Facts| {
-            alerts.note(&concerns(facts, &judge(facts, &LIMITS, Moment(now))), Moment(now))
+            alerts.note(&concerns(facts, &judge(facts, &LIMITS, Timestamp(now))), Timestamp(now))
         };
         prop_assert!(note(&facts).iter().all(|notice| notice.news == News::Raised));
 
@@ -107,12 +107,12 @@ proptest! {
 
     #[test]
     fn looking_twice_at_the_same_tells_nothing_new(facts in facts(), now in 0..4_000_000_000_000_i64) {
-        let looked = concerns(&facts, &judge(&facts, &LIMITS, Moment(now)));
+        let looked = concerns(&facts, &judge(&facts, &LIMITS, Timestamp(now)));
         let mut alerts = Alerts::default();
 
-        let first = alerts.note(&looked, Moment(now));
+        let first = alerts.note(&looked, Timestamp(now));
 
         prop_assert_eq!(first.len(), looked.concerns.len());
-        prop_assert_eq!(alerts.note(&looked, Moment(now)), []);
+        prop_assert_eq!(alerts.note(&looked, Timestamp(now)), []);
     }
 }

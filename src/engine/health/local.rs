@@ -4,7 +4,7 @@ use crate::engine::health::{
     Area, Check, DiskSeen, Errors, Facts, Known, Pool, Thresholds, many, or_well, percent,
 };
 use crate::engine::watch::Level;
-use crate::engine::{printable, size, span};
+use crate::engine::{format_bytes, format_duration, sanitize_line};
 
 /// The pool of proxies; nothing where there is none, or nobody who uses it.
 pub(super) fn proxies(pool: Option<&Known<Option<Pool>>>, thresholds: &Thresholds) -> Vec<Check> {
@@ -16,7 +16,7 @@ pub(super) fn proxies(pool: Option<&Known<Option<Pool>>>, thresholds: &Threshold
     let Pool { total, healthy, doubted, dead, cooling, mean_latency } = pool;
     // A pool that has no more than that is as well as it can be.
     let wanted = thresholds.proxies.min(total).max(1);
-    let latency = mean_latency.map(|mean| format!(", {} on average", span(mean)));
+    let latency = mean_latency.map(|mean| format!(", {} on average", format_duration(mean)));
     let latency = latency.unwrap_or_default();
     let figure = format!("{healthy} of {total}");
     let threshold = format!("fewer than {wanted}");
@@ -61,7 +61,7 @@ pub(super) fn system(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
 /// Each archive that a source cannot use. Nothing where all are as they should be.
 pub(super) fn archives(facts: &Facts) -> Vec<Check> {
     let check = |(source, why): &(String, String)| {
-        Check::new(Area::System, "archive_mismatch", Level::Critical, printable(why))
+        Check::new(Area::System, "archive_mismatch", Level::Critical, sanitize_line(why))
             .about(format!("archive of {source}"))
             .advise("mount it, or do what the message says; nothing is written until then")
     };
@@ -85,12 +85,12 @@ fn share(what: &str, used: Option<f64>, limit: f64, finding: &str) -> Check {
 
 fn of_disk(disk: &DiskSeen, thresholds: &Thresholds) -> Vec<Check> {
     let advice = "make room, or move `archive.dir` to a larger disk";
-    let figure = format!("{} used, {} free", percent(disk.used), size(disk.free));
+    let figure = format!("{} used, {} free", percent(disk.used), format_bytes(disk.free));
     let (critical, warning) = (thresholds.disk_critical, thresholds.disk_warning);
     let urgent = format!(
         "more than {}, or less than {} free",
         percent(critical),
-        size(thresholds.disk_free)
+        format_bytes(thresholds.disk_free)
     );
     let new = |finding, level, message: &str| {
         Check::new(Area::System, finding, level, message).about(&disk.path)
@@ -127,7 +127,7 @@ pub(super) fn journal(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
     };
     let complains = |of_unit: &&Errors| of_unit.count >= thresholds.journal_errors;
     let amiss = units.iter().filter(complains).map(|Errors { unit, count, newest }| {
-        let newest = newest.as_deref().map(|text| format!(", the last: {}", printable(text)));
+        let newest = newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
         let message = format!("it complains{}", newest.unwrap_or_default());
         Check::new(Area::Journal, "errors", Level::Warning, message)
             .about(unit)
@@ -146,7 +146,7 @@ pub(super) fn journal(facts: &Facts, thresholds: &Thresholds) -> Vec<Check> {
 
 fn in_window(count: u32, thresholds: &Thresholds) -> String {
     let errors = many(usize::try_from(count).unwrap_or(usize::MAX), "error");
-    format!("{errors} in {}", span(thresholds.journal_window))
+    format!("{errors} in {}", format_duration(thresholds.journal_window))
 }
 
 fn most_errors(thresholds: &Thresholds) -> String {

@@ -33,11 +33,11 @@ pub use self::facts::{
 };
 pub use self::sources::standings;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// Judges everything.
 #[must_use]
-pub fn judge(facts: &Facts, bounds: &Bounds, now: Moment) -> Report {
+pub fn judge(facts: &Facts, bounds: &Bounds, now: Timestamp) -> Report {
     let thresholds = &bounds.thresholds;
     let checks = [
         execution::service(facts, bounds),

@@ -8,7 +8,7 @@ use crate::engine::health::{
     or_well, percent,
 };
 use crate::engine::watch::Level;
-use crate::engine::{Moment, Status, span};
+use crate::engine::{Status, Timestamp, format_duration};
 
 /// What is found of a session that takes long.
 pub(super) const TOO_LONG: &str = "too_long";
@@ -17,7 +17,7 @@ pub(super) const TOO_LONG: &str = "too_long";
 const ATTEMPTS_MIN: u32 = 10;
 
 /// Heartbeat, attempts and connections of the sources; each once unknown where none could be looked at.
-pub(super) fn sources(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
+pub(super) fn sources(facts: &Facts, bounds: &Bounds, now: Timestamp) -> Vec<Check> {
     let thresholds = &bounds.thresholds;
     if let Some(why) = &facts.unseen {
         let areas = [Area::Heartbeat, Area::Sources, Area::Clients];
@@ -31,9 +31,9 @@ pub(super) fn sources(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check>
 }
 
 /// How long ago each worker last wrote its state. A wait whose end is known is no silence.
-fn heartbeat(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
+fn heartbeat(facts: &Facts, bounds: &Bounds, now: Timestamp) -> Vec<Check> {
     let sources = &facts.sources;
-    let threshold = format!("more than {}", span(bounds.thresholds.heartbeat));
+    let threshold = format!("more than {}", format_duration(bounds.thresholds.heartbeat));
     let check = |source: &SourceSeen| {
         let Some(state) = &source.state else {
             // It has not had the time to write one.
@@ -49,7 +49,7 @@ fn heartbeat(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
             let message = "its state was not written when it should have been";
             Check::new(Area::Heartbeat, "silent", Level::Warning, message)
                 .about(&source.name)
-                .measured(span(silence), threshold.clone())
+                .measured(format_duration(silence), threshold.clone())
                 .advise("see whether its worker still runs: `cynosure status`")
         })
     };
@@ -62,13 +62,13 @@ fn heartbeat(facts: &Facts, bounds: &Bounds, now: Moment) -> Vec<Check> {
             .unwrap_or_default();
         let message = format!("{} written in time", many(states.len(), "state"));
         Check::new(Area::Heartbeat, "in_time", Level::Healthy, message)
-            .measured(span(longest), threshold.clone())
+            .measured(format_duration(longest), threshold.clone())
     })
 }
 
 /// How long a word has been missing. A worker that has left says nothing more, and a wait is over
 /// when its deadline is.
-fn silence(state: &StateSeen, clock_kept: Duration, now: Moment) -> Duration {
+fn silence(state: &StateSeen, clock_kept: Duration, now: Timestamp) -> Duration {
     let promised = match state.status {
         Status::Collecting | Status::Downloading => None,
         Status::Completed

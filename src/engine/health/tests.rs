@@ -8,7 +8,7 @@ use crate::engine::alert::Looked;
 use crate::engine::breaker::Phase;
 use crate::engine::watch::{Cure, Finding, Lately, Level, Subject, What};
 
-pub(super) const NOW: Moment = Moment(1_772_874_303_000);
+pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_000);
 pub(super) const UNIT: &str = "cynosure.service";
 pub(super) const HOUR: i64 = 3_600_000;
 
@@ -43,9 +43,9 @@ fn source(name: &str) -> SourceSeen {
         provider: "example".to_owned(),
         state: Some(StateSeen {
             status: Status::Downloading,
-            until: Some(Moment(NOW.0 + HOUR / 2)),
-            last_updated: Moment(NOW.0 - 2_000),
-            session_since: Some(Moment(NOW.0 - HOUR)),
+            until: Some(Timestamp(NOW.0 + HOUR / 2)),
+            last_updated: Timestamp(NOW.0 - 2_000),
+            session_since: Some(Timestamp(NOW.0 - HOUR)),
             is_running: true,
             quarantined: 0,
             storage_error: None,
@@ -143,10 +143,10 @@ fn each_source_that_is_amiss_is_named_with_figure_threshold_and_advice() {
     let mut facts = well();
     let [home, work] = &mut facts.sources[..] else { panic!("two sources") };
     home.counts = Ok(Some(CountsSeen { success_rate: Some(0.2), ..home.counted().unwrap() }));
-    home.state.as_mut().unwrap().session_since = Some(Moment(NOW.0 - 60 * HOUR));
+    home.state.as_mut().unwrap().session_since = Some(Timestamp(NOW.0 - 60 * HOUR));
     let counts = work.counted().unwrap();
     work.counts = Ok(Some(CountsSeen { connection_failures: 4, clients_rebuilt: 1, ..counts }));
-    work.state.as_mut().unwrap().last_updated = Moment(NOW.0 - 420_000);
+    work.state.as_mut().unwrap().last_updated = Timestamp(NOW.0 - 420_000);
 
     insta::assert_snapshot!(amiss(&facts).join("\n"), @"
     WARNING: execution home: its session takes very long | 2 d 12 h | more than 2 d | see what holds it up: `cynosure history home`
@@ -172,11 +172,11 @@ fn a_wait_of_six_hours_is_no_silence_until_it_is_over() {
     let mut facts = well();
     let state = facts.sources[0].state.as_mut().unwrap();
     state.status = Status::RateLimited;
-    state.last_updated = Moment(NOW.0 - 5 * HOUR);
-    state.until = Some(Moment(NOW.0 + HOUR));
+    state.last_updated = Timestamp(NOW.0 - 5 * HOUR);
+    state.until = Some(Timestamp(NOW.0 + HOUR));
     assert_eq!(amiss(&facts), [""; 0]);
 
-    facts.sources[0].state.as_mut().unwrap().until = Some(Moment(NOW.0 - 301_000));
+    facts.sources[0].state.as_mut().unwrap().until = Some(Timestamp(NOW.0 - 301_000));
     assert_eq!(amiss(&facts).len(), 1);
 
     facts.sources[0].state.as_mut().unwrap().is_running = false;

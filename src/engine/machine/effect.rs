@@ -2,7 +2,7 @@
 
 use crate::engine::machine::event::Extent;
 use crate::engine::machine::{Machine, Work};
-use crate::engine::{Moment, SessionId};
+use crate::engine::{SessionId, Timestamp};
 
 /// The machine after one fact, and what must be done to get there.
 #[derive(Debug, PartialEq)]
@@ -28,7 +28,7 @@ pub enum Effect {
     /// Ask with one request at a time until the source has proved itself.
     Prove,
     /// Send nothing before this moment.
-    Hold { until: Moment },
+    Hold { until: Timestamp },
     /// Start nothing more; what is in flight may end.
     Pause,
     /// Drop what is in flight and read the credential again.

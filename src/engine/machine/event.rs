@@ -1,6 +1,6 @@
 //! What the machine is told.
 
-use crate::engine::{Draw, Failure, Moment, Scope};
+use crate::engine::{Failure, RandomSample, RequestScope, Timestamp};
 
 /// A fact about the outside world.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,15 +30,15 @@ pub enum Event {
     /// Every listed item is settled.
     Settled,
     /// Whatever is to be done next waits until then: items for their retry, a request for its turn.
-    Resting { until: Moment },
+    Resting { until: Timestamp },
     /// The listing or the session failed.
-    Failed { scope: Scope, failure: Failure, draw: Draw },
+    Failed { scope: RequestScope, failure: Failure, draw: RandomSample },
     /// There is another credential than the one that was refused.
     CredentialChanged,
     /// The credential was read again, and is the one that was refused.
     CredentialSame,
     /// A breaker lets nothing through before then.
-    CircuitOpen { until: Moment, reason: String },
+    CircuitOpen { until: Timestamp, reason: String },
     /// The breaker that was waited for lets everything through again.
     CircuitClosed,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Credential, Effect, Extent, LastError, Machine, Rules, State, Status, Step, Then, Work,
 };
-use crate::engine::{Cause, Draw, Failure, Moment, Scope, Verdict, backoff};
+use crate::engine::{Cause, ErrorAction, Failure, RandomSample, RequestScope, Timestamp, backoff};
 
 /// A shorter wait is made without leaving the state: a person need not see it.
 const WAIT_SHOWN_MIN: Duration = Duration::from_secs(5);
@@ -26,53 +26,61 @@ impl Machine {
         mut self,
         rules: &Rules,
         work: Work,
-        scope: Scope,
+        scope: RequestScope,
         failure: &Failure,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
         self.note_failure(failure, now);
-        match failure.cause.verdict(scope) {
-            Verdict::Wait => self.throttled(rules, work, failure, draw, now),
-            Verdict::Renew => match self.credential {
+        match failure.cause.action(scope) {
+            ErrorAction::WaitForRateLimit => self.throttled(rules, work, failure, draw, now),
+            ErrorAction::RefreshCredential => match self.credential {
                 Credential::Good => {
                     self.credential = Credential::Renewing;
                     self.unchanged().and(Effect::Renew)
                 }
                 Credential::Renewing | Credential::Renewed => self.refused(rules, work, now),
             },
-            Verdict::CollectInFull => self.lost_its_place(rules, work, failure, draw, now),
-            Verdict::WaitForNetwork => self.erred(rules, work, failure, Blame::Local, draw, now),
-            Verdict::WaitForStorage => {
+            ErrorAction::FullResync => self.lost_its_place(rules, work, failure, draw, now),
+            ErrorAction::WaitForNetwork => {
+                self.erred(rules, work, failure, Blame::Local, draw, now)
+            }
+            ErrorAction::WaitForStorage => {
                 let message = failure.to_string();
                 let mut step = self.erred(rules, work, failure, Blame::Local, draw, now);
                 step.effects.insert(0, Effect::Alert { message });
                 step
             }
-            Verdict::LongWait | Verdict::Suspect => {
+            ErrorAction::RetryMuchLater | ErrorAction::RetryAsChallenge => {
                 let message = failure.to_string();
                 let mut step = self.erred(rules, work, failure, Blame::Source, draw, now);
                 step.effects.insert(0, Effect::Alert { message });
                 step
             }
-            Verdict::ListAgain => self.listed_in_part(rules, work, failure, draw, now),
-            Verdict::Retry
-            | Verdict::RetryCautiously
-            | Verdict::SwitchProxy
-            | Verdict::Gone
-            | Verdict::Quarantine => self.erred(rules, work, failure, Blame::Source, draw, now),
+            ErrorAction::RestartListing => self.listed_in_part(rules, work, failure, draw, now),
+            ErrorAction::Retry
+            | ErrorAction::RetryConservatively
+            | ErrorAction::SwitchProxy
+            | ErrorAction::MarkGone
+            | ErrorAction::Quarantine => self.erred(rules, work, failure, Blame::Source, draw, now),
         }
     }
 
     /// Waits for a breaker that others have opened: nothing that this source did.
-    pub(super) fn shut_out(mut self, work: Work, until: Moment, reason: &str, now: Moment) -> Step {
+    pub(super) fn shut_out(
+        mut self,
+        work: Work,
+        until: Timestamp,
+        reason: &str,
+        now: Timestamp,
+    ) -> Step {
         self.credential = Credential::Good;
         self.go(State::Error { until, resume: work, then: Then::Resume }, reason, now)
             .and(Effect::Pause)
     }
 
     /// The new credential may try what the old one was refused.
-    pub(super) fn renewed(mut self, work: Work, now: Moment) -> Step {
+    pub(super) fn renewed(mut self, work: Work, now: Timestamp) -> Step {
         if self.credential != Credential::Renewing {
             return self.unchanged();
         }
@@ -82,7 +90,7 @@ impl Machine {
     }
 
     /// The credential is refused, and there is no other: wait for one.
-    pub(super) fn refused(mut self, rules: &Rules, work: Work, now: Moment) -> Step {
+    pub(super) fn refused(mut self, rules: &Rules, work: Work, now: Timestamp) -> Step {
         if self.credential == Credential::Good {
             return self.unchanged();
         }
@@ -101,17 +109,19 @@ impl Machine {
     /// anything does.
     pub(super) fn throttled_while_waiting(
         mut self,
-        until: Moment,
-        longer: impl FnOnce(Moment) -> State,
+        until: Timestamp,
+        longer: impl FnOnce(Timestamp) -> State,
         failure: &Failure,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
         if failure.cause != Cause::RateLimit {
             return self.unchanged();
         }
-        let told = || failure.told.map(|told| now.after(backoff::obeyed(told, draw)));
-        let Some(later) = failure.held_until.or_else(told) else {
+        let told = || {
+            failure.retry_after.map(|told| now.after(backoff::retry_after_with_margin(told, draw)))
+        };
+        let Some(later) = failure.blocked_until.or_else(told) else {
             return self.unchanged();
         };
         if later <= until {
@@ -126,17 +136,20 @@ impl Machine {
         rules: &Rules,
         work: Work,
         failure: &Failure,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
-        if self.held(now).is_some() && failure.told.is_none() && failure.held_until.is_none() {
+        if self.held(now).is_some()
+            && failure.retry_after.is_none()
+            && failure.blocked_until.is_none()
+        {
             // The answer to a request from before the wait: it says nothing new.
             return self.unchanged();
         }
         self.throttles = self.throttles.saturating_add(1);
         self.credential = Credential::Good;
         let until =
-            failure.held_until.unwrap_or_else(|| now.after(self.hold(rules, failure, draw)));
+            failure.blocked_until.unwrap_or_else(|| now.after(self.hold(rules, failure, draw)));
         let wait = until.since(now);
         if wait < WAIT_SHOWN_MIN {
             return self.hold_back(work, until, now);
@@ -146,7 +159,7 @@ impl Machine {
     }
 
     /// Waits without leaving the state. The work is taken up again once, however many answers say so.
-    fn hold_back(mut self, work: Work, until: Moment, now: Moment) -> Step {
+    fn hold_back(mut self, work: Work, until: Timestamp, now: Timestamp) -> Step {
         let held = self.held(now);
         let until = held.map_or(until, |held| held.max(until));
         self.held_until = until;
@@ -156,16 +169,16 @@ impl Machine {
 
     /// Until when nothing is sent, in a wait too short to be a state of its own.
     #[must_use]
-    pub fn held(&self, now: Moment) -> Option<Moment> {
+    pub fn held(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.held_until;
         // One that ends later than any can was begun before the clock was set back.
         (now < until && until <= now.after(WAIT_SHOWN_MIN)).then_some(until)
     }
 
     /// The server's word where there is one; else the configured wait, then growing ones.
-    fn hold(&self, rules: &Rules, failure: &Failure, draw: Draw) -> Duration {
-        match failure.told {
-            Some(told) => backoff::obeyed(told, draw),
+    fn hold(&self, rules: &Rules, failure: &Failure, draw: RandomSample) -> Duration {
+        match failure.retry_after {
+            Some(told) => backoff::retry_after_with_margin(told, draw),
             None if self.throttles <= 1 => rules.rate_limit_duration,
             None => rules.backoff.delay(Cause::RateLimit, self.throttles - 1, None, draw),
         }
@@ -177,8 +190,8 @@ impl Machine {
         rules: &Rules,
         work: Work,
         failure: &Failure,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
         const REASON: &str =
             "the source has forgotten our place in its changes: listing everything";
@@ -209,8 +222,8 @@ impl Machine {
         rules: &Rules,
         work: Work,
         failure: &Failure,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
         self.retry_count = self.retry_count.max(self.incomplete_listings);
         self.incomplete_listings = self.incomplete_listings.saturating_add(1);
@@ -222,7 +235,7 @@ impl Machine {
         step
     }
 
-    fn enter_again(mut self, reason: &str, now: Moment) -> Step {
+    fn enter_again(mut self, reason: &str, now: Timestamp) -> Step {
         self.watched_since = now;
         self.go(State::Working(Work::Collecting), reason, now)
             .and(Effect::ListAgain)
@@ -235,13 +248,14 @@ impl Machine {
         work: Work,
         failure: &Failure,
         blame: Blame,
-        draw: Draw,
-        now: Moment,
+        draw: RandomSample,
+        now: Timestamp,
     ) -> Step {
         self.error_count = self.error_count.saturating_add(1);
         self.retry_count = self.retry_count.saturating_add(1);
         self.credential = Credential::Good;
-        let mut delay = rules.backoff.delay(failure.cause, self.retry_count, failure.told, draw);
+        let mut delay =
+            rules.backoff.delay(failure.cause, self.retry_count, failure.retry_after, draw);
         if work == Work::Downloading {
             delay = delay.max(rules.recovery_timeout);
         }
@@ -256,7 +270,7 @@ impl Machine {
             }
         };
         if then == Then::Restart {
-            delay = rules.restart_delay_errors.max(failure.told.unwrap_or_default());
+            delay = rules.restart_delay_errors.max(failure.retry_after.unwrap_or_default());
         }
         let until = now.after(delay);
         self.go(State::Error { until, resume: work, then }, reason, now).and(Effect::Pause)
@@ -285,7 +299,7 @@ impl Machine {
 
     /// The machine while its store cannot be opened, until the next attempt.
     #[must_use]
-    pub fn awaits(mut self, failure: &Failure, until: Moment, now: Moment) -> Self {
+    pub fn awaits(mut self, failure: &Failure, until: Timestamp, now: Timestamp) -> Self {
         let resume = match self.state {
             State::Working(work) => work,
             State::Error { resume, .. }
@@ -303,16 +317,16 @@ impl Machine {
         self
     }
 
-    fn note_failure(&mut self, failure: &Failure, now: Moment) {
+    fn note_failure(&mut self, failure: &Failure, now: Timestamp) {
         self.last_error =
             Some(LastError { cause: failure.cause, message: failure.to_string(), at: now });
     }
 }
 
 fn said(failure: &Failure, own: Option<Duration>) -> String {
-    match (failure.told, own) {
+    match (failure.retry_after, own) {
         (Some(told), _) => format!("the server said: retry after {} s", told.as_secs_f64().ceil()),
-        (None, Some(own)) if failure.held_until.is_none() => {
+        (None, Some(own)) if failure.blocked_until.is_none() => {
             format!("the server named no time: waiting {} s ({failure})", own.as_secs())
         }
         (None, Some(_) | None) => failure.to_string(),

@@ -21,7 +21,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::engine::{Backoff, Moment};
+use crate::engine::{Backoff, Timestamp};
 
 pub use self::effect::{Effect, RestartCause, Step};
 pub use self::event::{Event, Extent};
@@ -53,7 +53,7 @@ pub struct Rules {
 
 impl Machine {
     /// Advances by one fact. The caller saves the new machine before it carries out the effects.
-    pub fn step(&self, rules: &Rules, event: &Event, now: Moment) -> Step {
+    pub fn step(&self, rules: &Rules, event: &Event, now: Timestamp) -> Step {
         let next = self.clone();
         match self.state {
             State::Idle { until } => next.idle(rules, until, event, now),
@@ -67,7 +67,7 @@ impl Machine {
 
     /// When the machine must be told that it is [due](Event::Due), whatever else happens.
     #[must_use]
-    pub fn deadline(&self, rules: &Rules) -> Moment {
+    pub fn deadline(&self, rules: &Rules) -> Timestamp {
         match self.state {
             State::Idle { until }
             | State::Error { until, .. }
@@ -78,7 +78,7 @@ impl Machine {
         }
     }
 
-    fn idle(mut self, rules: &Rules, until: Moment, event: &Event, now: Moment) -> Step {
+    fn idle(mut self, rules: &Rules, until: Timestamp, event: &Event, now: Timestamp) -> Step {
         match event {
             Event::Due if until <= now => self.enter(Work::Looking, "looking for news", now),
             Event::Asked => self.enter(Work::Looking, "looking for news", now),
@@ -108,7 +108,7 @@ impl Machine {
         }
     }
 
-    fn working(mut self, rules: &Rules, work: Work, event: &Event, now: Moment) -> Step {
+    fn working(mut self, rules: &Rules, work: Work, event: &Event, now: Timestamp) -> Step {
         match event {
             Event::Started => {
                 self.watched_since = now;
@@ -182,7 +182,7 @@ impl Machine {
         }
     }
 
-    fn completed(mut self, rules: &Rules, event: &Event, now: Moment) -> Step {
+    fn completed(mut self, rules: &Rules, event: &Event, now: Timestamp) -> Step {
         match event {
             Event::Due if self.deadline(rules) <= now => {
                 let until = self.next_look(rules, now);
@@ -211,7 +211,14 @@ impl Machine {
         }
     }
 
-    fn error(self, until: Moment, resume: Work, then: Then, event: &Event, now: Moment) -> Step {
+    fn error(
+        self,
+        until: Timestamp,
+        resume: Work,
+        then: Then,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
         match event {
             Event::Due if until <= now => match then {
                 Then::Resume => self.resume(resume, "trying again", now),
@@ -244,7 +251,7 @@ impl Machine {
         }
     }
 
-    fn rate_limited(self, until: Moment, resume: Work, event: &Event, now: Moment) -> Step {
+    fn rate_limited(self, until: Timestamp, resume: Work, event: &Event, now: Timestamp) -> Step {
         match event {
             Event::Due if until <= now => self.go_on(resume, "the rate limit is over", now),
             Event::Failed { failure, draw, .. } => {
@@ -271,7 +278,7 @@ impl Machine {
         }
     }
 
-    fn auth_failed(self, until: Moment, resume: Work, event: &Event, now: Moment) -> Step {
+    fn auth_failed(self, until: Timestamp, resume: Work, event: &Event, now: Timestamp) -> Step {
         match event {
             Event::Due if until <= now => self.restart(resume, RestartCause::Authentication, now),
             Event::CredentialChanged => self.restart(resume, RestartCause::Authentication, now),
@@ -298,14 +305,14 @@ impl Machine {
 
 /// Moves that several states share.
 impl Machine {
-    fn started(mut self, now: Moment) -> Step {
+    fn started(mut self, now: Timestamp) -> Step {
         self.running_since = now;
         self.stuck_rung = 0;
         self.credential = Credential::Good;
         self.unchanged()
     }
 
-    fn begin(mut self, extent: Extent, reason: &str, now: Moment) -> Step {
+    fn begin(mut self, extent: Extent, reason: &str, now: Timestamp) -> Step {
         let session = self.next_session_id(now);
         self.session = Some(Session { id: session.clone(), started: now, completed: None });
         self.last_look = Some(now);
@@ -315,24 +322,24 @@ impl Machine {
         step
     }
 
-    fn is_look_due(&self, rules: &Rules, work: Work, now: Moment) -> bool {
+    fn is_look_due(&self, rules: &Rules, work: Work, now: Timestamp) -> bool {
         work == Work::Downloading && self.next_look(rules, now) <= now
     }
 
     /// Asks for news while the download goes on. One that fails is not made again at once, but
     /// after an interval in which what is left may be worked on.
-    fn look_beside(mut self, now: Moment) -> Step {
+    fn look_beside(mut self, now: Timestamp) -> Step {
         self.last_look = Some(now);
         self.unchanged().and(Effect::Look)
     }
 
     /// Lists what has come meanwhile in the same session.
-    pub(super) fn list_news(mut self, reason: &str, now: Moment) -> Step {
+    pub(super) fn list_news(mut self, reason: &str, now: Timestamp) -> Step {
         self.listing_news = true;
         self.enter(Work::Collecting, reason, now)
     }
 
-    fn rest(mut self, rules: &Rules, now: Moment) -> Step {
+    fn rest(mut self, rules: &Rules, now: Timestamp) -> Step {
         self.last_look = Some(now);
         self.note_success(now);
         let until = self.next_look(rules, now);
@@ -340,7 +347,7 @@ impl Machine {
             .and(Effect::Rest)
     }
 
-    fn complete(mut self, now: Moment) -> Step {
+    fn complete(mut self, now: Timestamp) -> Step {
         self.note_success(now);
         if let Some(session) = &mut self.session {
             session.completed = Some(now);
@@ -349,7 +356,7 @@ impl Machine {
     }
 
     /// The ladder of a state without progress: begin the stage anew, then the whole worker.
-    fn overdue(mut self, rules: &Rules, work: Work, now: Moment) -> Step {
+    fn overdue(mut self, rules: &Rules, work: Work, now: Timestamp) -> Step {
         if self.worn_out_at(rules) <= now {
             return self.restart(work, RestartCause::ExecutionTime, now);
         }
@@ -369,7 +376,7 @@ impl Machine {
     }
 
     /// Takes work up again that the source let fall.
-    fn resume(self, work: Work, reason: &str, now: Moment) -> Step {
+    fn resume(self, work: Work, reason: &str, now: Timestamp) -> Step {
         let mut step = self.go_on(work, reason, now);
         step.effects.insert(0, Effect::Prove);
         step
@@ -377,30 +384,30 @@ impl Machine {
 
     /// Takes work up again after a wait for the quota: the gate lets one request out first, and a
     /// proof besides would only use up more of it.
-    fn go_on(mut self, work: Work, reason: &str, now: Moment) -> Step {
+    fn go_on(mut self, work: Work, reason: &str, now: Timestamp) -> Step {
         self.credential = Credential::Good;
         self.enter(work, reason, now)
     }
 
-    fn restart(mut self, work: Work, cause: RestartCause, now: Moment) -> Step {
+    fn restart(mut self, work: Work, cause: RestartCause, now: Timestamp) -> Step {
         self.note_restart(cause, now);
         self.retry_count = 0;
         self.watched_since = now;
         self.go(State::Working(work), cause.reason(), now).and(Effect::Restart { cause })
     }
 
-    fn enter(mut self, work: Work, reason: &str, now: Moment) -> Step {
+    fn enter(mut self, work: Work, reason: &str, now: Timestamp) -> Step {
         self.watched_since = now;
         self.stuck_rung = 0;
         self.go(State::Working(work), reason, now).and(work.effect())
     }
 
-    fn progressed_while_waiting(mut self, now: Moment) -> Step {
+    fn progressed_while_waiting(mut self, now: Timestamp) -> Step {
         self.last_progress = now;
         self.unchanged()
     }
 
-    fn go(mut self, state: State, reason: impl Into<String>, now: Moment) -> Step {
+    fn go(mut self, state: State, reason: impl Into<String>, now: Timestamp) -> Step {
         if state.status() != self.state.status() {
             self.state_since = now;
         }

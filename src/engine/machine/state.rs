@@ -1,6 +1,6 @@
 //! What the machine remembers.
 
-use crate::engine::{Cause, ClockStep, Moment, RestartCause, Rules, SessionId};
+use crate::engine::{Cause, ClockStep, RestartCause, Rules, SessionId, Timestamp};
 
 /// The seven words a person sees.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -33,12 +33,12 @@ pub enum Then {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
-    Idle { until: Moment },
+    Idle { until: Timestamp },
     Working(Work),
     Completed,
-    Error { until: Moment, resume: Work, then: Then },
-    RateLimited { until: Moment, resume: Work },
-    AuthFailed { until: Moment, resume: Work },
+    Error { until: Timestamp, resume: Work, then: Then },
+    RateLimited { until: Timestamp, resume: Work },
+    AuthFailed { until: Timestamp, resume: Work },
 }
 
 /// What is known about the credential since the last success.
@@ -55,22 +55,22 @@ pub enum Credential {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
     pub id: SessionId,
-    pub started: Moment,
-    pub completed: Option<Moment>,
+    pub started: Timestamp,
+    pub completed: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastError {
     pub cause: Cause,
     pub message: String,
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 /// The last time that the worker was started anew, by its own wish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LastRestart {
     pub cause: RestartCause,
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 /// The whole memory of the machine. Survives the process through the state file and the ledger.
@@ -79,11 +79,11 @@ pub struct Machine {
     pub state: State,
     /// Why it is in this state: one line for a person.
     pub reason: String,
-    pub state_since: Moment,
+    pub state_since: Timestamp,
     /// The open session, or the last one.
     pub session: Option<Session>,
-    pub last_look: Option<Moment>,
-    pub last_progress: Moment,
+    pub last_look: Option<Timestamp>,
+    pub last_progress: Timestamp,
     pub last_error: Option<LastError>,
     /// Errors of the session in all, since the ledger began.
     pub error_count: u32,
@@ -94,7 +94,7 @@ pub struct Machine {
     /// Rate limits since the last progress.
     pub throttles: u32,
     /// The end of a wait that is too short to be a state of its own.
-    pub held_until: Moment,
+    pub held_until: Timestamp,
     pub restart_count: u32,
     pub last_restart: Option<LastRestart>,
     /// Listings in a row that ended before the server's own total.
@@ -105,9 +105,9 @@ pub struct Machine {
     pub listing_news: bool,
     pub credential: Credential,
     /// When this worker started.
-    pub running_since: Moment,
+    pub running_since: Timestamp,
     /// From when on progress is expected.
-    pub watched_since: Moment,
+    pub watched_since: Timestamp,
     /// How many rungs of the ladder for stuck work were climbed.
     pub stuck_rung: u32,
 }
@@ -115,7 +115,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that has never worked and looks for news at once.
     #[must_use]
-    pub fn new(now: Moment) -> Self {
+    pub fn new(now: Timestamp) -> Self {
         Self {
             state: State::Idle { until: now },
             reason: "never run before".to_owned(),
@@ -153,7 +153,7 @@ impl Machine {
         let session = self.session.map(|session| match self.state {
             // The pause before the next one counts from there.
             State::Completed => {
-                Session { completed: session.completed.map(|at| at.moved(by)), ..session }
+                Session { completed: session.completed.map(|at| at.shifted_by(by)), ..session }
             }
             State::Idle { .. }
             | State::Working(_)
@@ -163,56 +163,56 @@ impl Machine {
         });
         Self {
             state: self.state.moved(by),
-            state_since: self.state_since.moved(by),
+            state_since: self.state_since.shifted_by(by),
             session,
-            last_look: self.last_look.map(|at| at.moved(by)),
-            last_progress: self.last_progress.moved(by),
-            held_until: self.held_until.moved(by),
-            running_since: self.running_since.moved(by),
-            watched_since: self.watched_since.moved(by),
+            last_look: self.last_look.map(|at| at.shifted_by(by)),
+            last_progress: self.last_progress.shifted_by(by),
+            held_until: self.held_until.shifted_by(by),
+            running_since: self.running_since.shifted_by(by),
+            watched_since: self.watched_since.shifted_by(by),
             ..self
         }
     }
 
-    pub(super) fn note_restart(&mut self, cause: RestartCause, now: Moment) {
+    pub(super) fn note_restart(&mut self, cause: RestartCause, now: Timestamp) {
         self.restart_count = self.restart_count.saturating_add(1);
         self.last_restart = Some(LastRestart { cause, at: now });
     }
 
     /// Notes the restart that others asked for at `at`, since nothing moved here; one that is known
     /// is not counted again.
-    pub fn note_restart_from_outside(&mut self, at: Moment) {
+    pub fn note_restart_from_outside(&mut self, at: Timestamp) {
         if self.last_restart.is_none_or(|last| last.at < at) {
             self.note_restart(RestartCause::Stuck, at);
         }
     }
 
-    pub(super) fn stuck_at(&self, rules: &Rules) -> Moment {
+    pub(super) fn stuck_at(&self, rules: &Rules) -> Timestamp {
         self.watched_since.after(rules.stuck_threshold)
     }
 
-    pub(super) fn worn_out_at(&self, rules: &Rules) -> Moment {
+    pub(super) fn worn_out_at(&self, rules: &Rules) -> Timestamp {
         self.running_since.after(rules.max_execution_time)
     }
 
     /// When the source is to be asked for news again.
     #[must_use]
-    pub fn next_look(&self, rules: &Rules, now: Moment) -> Moment {
+    pub fn next_look(&self, rules: &Rules, now: Timestamp) -> Timestamp {
         self.last_look.unwrap_or(now).after(rules.poll_interval)
     }
 
-    pub(super) fn completed_at(&self) -> Moment {
+    pub(super) fn completed_at(&self) -> Timestamp {
         self.session.as_ref().and_then(|session| session.completed).unwrap_or(self.state_since)
     }
 
     /// Sessions are named after their second; two in one second still differ.
-    pub(super) fn next_session_id(&self, now: Moment) -> SessionId {
+    pub(super) fn next_session_id(&self, now: Timestamp) -> SessionId {
         let last = self.session.as_ref().and_then(|session| session.id.unix_seconds());
         let unix = last.map_or_else(|| now.unix_seconds(), |last| now.unix_seconds().max(last + 1));
-        SessionId::at(unix)
+        SessionId::from_unix_seconds(unix)
     }
 
-    pub(super) fn note_success(&mut self, now: Moment) {
+    pub(super) fn note_success(&mut self, now: Timestamp) {
         self.last_progress = now;
         self.watched_since = now;
         self.stuck_rung = 0;
@@ -229,16 +229,16 @@ impl Machine {
 impl State {
     fn moved(self, by: ClockStep) -> Self {
         match self {
-            Self::Idle { until } => Self::Idle { until: until.moved(by) },
+            Self::Idle { until } => Self::Idle { until: until.shifted_by(by) },
             Self::Working(_) | Self::Completed => self,
             Self::Error { until, resume, then } => {
-                Self::Error { until: until.moved(by), resume, then }
+                Self::Error { until: until.shifted_by(by), resume, then }
             }
             Self::RateLimited { until, resume } => {
-                Self::RateLimited { until: until.moved(by), resume }
+                Self::RateLimited { until: until.shifted_by(by), resume }
             }
             Self::AuthFailed { until, resume } => {
-                Self::AuthFailed { until: until.moved(by), resume }
+                Self::AuthFailed { until: until.shifted_by(by), resume }
             }
         }
     }

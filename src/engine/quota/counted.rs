@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::engine::quota::used::Used;
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 /// The share by which a server's window may be longer than ours: clocks differ, and some count in ticks.
 const MARGIN: f64 = 0.005;
@@ -16,7 +16,7 @@ const MARGIN: f64 = 0.005;
 pub(super) struct Counted {
     used: Used,
     /// What was sent before is not known, or was sent by another process.
-    begins: Moment,
+    begins: Timestamp,
 }
 
 /// A limit that no unit may exceed.
@@ -28,7 +28,7 @@ pub(super) struct Strict {
 
 impl Counted {
     /// Notes units that were answered, or given up.
-    pub(super) fn answered(&mut self, units: f64, window: Duration, now: Moment) {
+    pub(super) fn answered(&mut self, units: f64, window: Duration, now: Timestamp) {
         self.used.note(units, now, now, window);
     }
 
@@ -38,18 +38,18 @@ impl Counted {
     }
 
     /// Another process may have sent until now.
-    pub(super) fn share(&mut self, now: Moment) {
+    pub(super) fn share(&mut self, now: Timestamp) {
         self.begins = now;
     }
 
     /// Whether all that was sent in the last window is known.
-    pub(super) fn is_whole(&self, window: Duration, now: Moment) -> bool {
+    pub(super) fn is_whole(&self, window: Duration, now: Timestamp) -> bool {
         now.since(self.begins) > longer(window)
     }
 
     /// The clock was set by so much: what was answered is as old as it was.
     pub(super) fn move_by(&mut self, step: ClockStep) {
-        self.begins = self.begins.moved(step);
+        self.begins = self.begins.shifted_by(step);
         self.used.move_by(step);
     }
 
@@ -59,8 +59,8 @@ impl Counted {
         limit: Strict,
         units: f64,
         in_flight: f64,
-        now: Moment,
-    ) -> Option<Moment> {
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let window = longer(limit.window);
         if self.used.counted(window, now) + in_flight == 0.0 {
             // What is larger than the limit is tried alone.
@@ -86,7 +86,7 @@ mod tests {
     fn counted(answered: &[i64]) -> Counted {
         let mut counted = Counted::default();
         for at in answered {
-            counted.answered(1.0, LIMIT.window, Moment(*at));
+            counted.answered(1.0, LIMIT.window, Timestamp(*at));
         }
         counted
     }
@@ -95,41 +95,44 @@ mod tests {
     fn a_unit_counts_for_a_window_from_its_reply_on() {
         let counted = counted(&[1000, 2000, 3000]);
 
-        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(4000)), Some(Moment(11_050)));
-        assert_eq!(counted.wait(LIMIT, 2.0, 0.0, Moment(4000)), Some(Moment(12_050)));
-        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(11_050)), None);
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Timestamp(4000)), Some(Timestamp(11_050)));
+        assert_eq!(counted.wait(LIMIT, 2.0, 0.0, Timestamp(4000)), Some(Timestamp(12_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Timestamp(11_050)), None);
     }
 
     #[test]
     fn what_is_in_flight_counts_too_and_lets_go_with_its_reply() {
         let counted = counted(&[1000]);
 
-        assert_eq!(counted.wait(LIMIT, 1.0, 1.0, Moment(4000)), None);
-        assert_eq!(counted.wait(LIMIT, 1.0, 2.0, Moment(4000)), Some(Moment(11_050)));
-        assert_eq!(counted.wait(LIMIT, 1.0, 3.0, Moment(4000)), Some(Moment(14_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 1.0, Timestamp(4000)), None);
+        assert_eq!(counted.wait(LIMIT, 1.0, 2.0, Timestamp(4000)), Some(Timestamp(11_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 3.0, Timestamp(4000)), Some(Timestamp(14_050)));
     }
 
     #[test]
     fn a_request_larger_than_the_limit_goes_alone() {
-        assert_eq!(counted(&[]).wait(LIMIT, 5.0, 0.0, Moment(0)), None);
-        assert_eq!(counted(&[1000]).wait(LIMIT, 5.0, 0.0, Moment(4000)), Some(Moment(14_050)));
+        assert_eq!(counted(&[]).wait(LIMIT, 5.0, 0.0, Timestamp(0)), None);
+        assert_eq!(
+            counted(&[1000]).wait(LIMIT, 5.0, 0.0, Timestamp(4000)),
+            Some(Timestamp(14_050))
+        );
     }
 
     #[test]
     fn a_clock_that_is_set_back_makes_nothing_count_longer() {
         let mut counted = counted(&[100_000, 101_000, 102_000]);
 
-        counted.move_by(ClockStep::between(Moment(60_000), Moment(0)).unwrap());
+        counted.move_by(ClockStep::between(Timestamp(60_000), Timestamp(0)).unwrap());
 
-        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Moment(43_000)), Some(Moment(50_050)));
+        assert_eq!(counted.wait(LIMIT, 1.0, 0.0, Timestamp(43_000)), Some(Timestamp(50_050)));
     }
 
     #[test]
     fn what_another_process_sent_is_unknown_for_a_window() {
         let mut counted = counted(&[]);
-        counted.share(Moment(5000));
+        counted.share(Timestamp(5000));
 
-        assert!(!counted.is_whole(LIMIT.window, Moment(15_050)));
-        assert!(counted.is_whole(LIMIT.window, Moment(15_051)));
+        assert!(!counted.is_whole(LIMIT.window, Timestamp(15_050)));
+        assert!(counted.is_whole(LIMIT.window, Timestamp(15_051)));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::engine::quota::Family;
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 /// A try whose answer never comes gives way to another after this.
 const PROVING_MAX: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ const PROVING_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
     /// Margin and jitter included.
-    pub until: Moment,
+    pub until: Timestamp,
     pub reason: HoldReason,
     /// The user set a limit to waits, and this one is longer: someone should know.
     pub exceeds_max_wait: bool,
@@ -25,7 +25,7 @@ pub enum HoldReason {
     /// Retry-After.
     Told(Duration),
     /// Nothing remains until the reset.
-    Exhausted { resets: Moment, family: Family },
+    Exhausted { resets: Timestamp, family: Family },
     /// Throttled without a time, this many times with no success between.
     Unexplained { times: u32 },
 }
@@ -53,8 +53,8 @@ impl fmt::Display for Hold {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Passage {
     Open,
-    Held(Moment),
-    Proving(Moment),
+    Held(Timestamp),
+    Proving(Timestamp),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,12 +63,12 @@ pub(super) struct Gate {
     pub(super) generation: u32,
     hold: Option<Hold>,
     /// When the one try went out.
-    proving: Option<Moment>,
+    proving: Option<Timestamp>,
 }
 
 impl Gate {
     /// Takes up the hold that another process knows of, and its try.
-    pub(super) fn adopt(&mut self, hold: Option<Hold>, proving: Option<Moment>) {
+    pub(super) fn adopt(&mut self, hold: Option<Hold>, proving: Option<Timestamp>) {
         let is_other = |ours: &Hold| Some(ours.until) != hold.as_ref().map(|hold| hold.until);
         if hold.is_some() && self.hold.as_ref().is_none_or(is_other) {
             self.generation = self.generation.wrapping_add(1);
@@ -78,11 +78,11 @@ impl Gate {
     }
 
     /// Returns when the one try went out that is not answered yet.
-    pub(super) fn proving(&self) -> Option<Moment> {
+    pub(super) fn proving(&self) -> Option<Timestamp> {
         self.proving
     }
 
-    pub(super) fn passage(&self, now: Moment) -> Passage {
+    pub(super) fn passage(&self, now: Timestamp) -> Passage {
         match (&self.hold, self.proving) {
             (None, _) => Passage::Open,
             (Some(hold), _) if now < hold.until => Passage::Held(hold.until),
@@ -97,12 +97,12 @@ impl Gate {
     /// The clock was set: a hold is as long as it was.
     pub(super) fn move_by(&mut self, step: ClockStep) {
         if let Some(hold) = &mut self.hold {
-            hold.until = hold.until.moved(step);
+            hold.until = hold.until.shifted_by(step);
         }
     }
 
     /// Notes that a request passes.
-    pub(super) fn pass(&mut self, now: Moment) {
+    pub(super) fn pass(&mut self, now: Timestamp) {
         if self.hold.is_some() {
             self.proving = Some(now);
         }

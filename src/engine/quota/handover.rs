@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::*;
 
-const START: Moment = Moment(1_800_000_000_000);
+const START: Timestamp = Timestamp(1_800_000_000_000);
 const WINDOW: Duration = Duration::from_secs(10);
 const LOCK: Duration = Duration::from_secs(30);
 const REPLY: Duration = Duration::from_millis(20);
@@ -12,14 +12,14 @@ const REPLY: Duration = Duration::from_millis(20);
 /// Sixty in any ten seconds; one more locks out for thirty.
 #[derive(Default)]
 struct Server {
-    accepted: VecDeque<Moment>,
-    locked_until: Moment,
+    accepted: VecDeque<Timestamp>,
+    locked_until: Timestamp,
     refused: u32,
 }
 
 impl Server {
     /// Returns how long to wait, if the request is refused.
-    fn ask(&mut self, now: Moment) -> Option<Duration> {
+    fn ask(&mut self, now: Timestamp) -> Option<Duration> {
         self.accepted.retain(|at| now.since(*at) < WINDOW);
         if now >= self.locked_until {
             if self.accepted.len() < 60 {
@@ -60,7 +60,7 @@ fn hour(processes: usize, life: Duration) -> (u32, u32) {
                 let outcome = if told.is_some() { Outcome::Throttled } else { Outcome::Accepted };
                 let signals = Signals { told, ..Signals::default() };
                 let reply = Reply { outcome, signals: &signals };
-                let _hold: Option<Hold> = quota.answered(ticket, &reply, now, Draw(0));
+                let _hold: Option<Hold> = quota.answered(ticket, &reply, now, RandomSample(0));
                 answered += 1;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{ClockStep, Draw, Moment};
+use crate::engine::{ClockStep, RandomSample, Timestamp};
 
 /// The first holds, in seconds. The first is short, since most limiters accept the next request very
 /// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
@@ -51,12 +51,17 @@ pub(super) struct Ladder {
     wary: u32,
     /// How many such series a short hold in vain leads to.
     patience: u32,
-    began: Option<Moment>,
+    began: Option<Timestamp>,
 }
 
 impl Ladder {
     /// Returns the next hold, jitter included.
-    pub(super) fn next(&mut self, longest: Duration, now: Moment, draw: Draw) -> Duration {
+    pub(super) fn next(
+        &mut self,
+        longest: Duration,
+        now: Timestamp,
+        draw: RandomSample,
+    ) -> Duration {
         let waited = now.since(*self.began.get_or_insert(now));
         let step = self.step(self.tries);
         self.tries = self.tries.saturating_add(1);
@@ -72,11 +77,17 @@ impl Ladder {
         };
         let hold = hold.min(longest);
         self.hold = Some(hold);
-        hold.mul_f64(1.0 + MARGIN.0 + MARGIN.1 * draw.share())
+        hold.mul_f64(1.0 + MARGIN.0 + MARGIN.1 * draw.fraction())
     }
 
     /// Takes up a series where another process left it.
-    pub(super) fn adopt(&mut self, from: u32, longer: Option<Duration>, tries: u32, now: Moment) {
+    pub(super) fn adopt(
+        &mut self,
+        from: u32,
+        longer: Option<Duration>,
+        tries: u32,
+        now: Timestamp,
+    ) {
         self.from = from.min(STEPS_COUNT - 1);
         self.longer = longer;
         if self.tries != tries {
@@ -93,7 +104,7 @@ impl Ladder {
 
     /// The clock was set by so much.
     pub(super) fn move_by(&mut self, step: ClockStep) {
-        self.began = self.began.map(|began| began.moved(step));
+        self.began = self.began.map(|began| began.shifted_by(step));
     }
 
     /// A request after the hold was accepted.
@@ -146,7 +157,9 @@ mod tests {
 
     /// Returns the holds, in whole seconds, of a series that so many holds end.
     fn series(ladder: &mut Ladder, holds: u32) -> Vec<u64> {
-        let found = (0..holds).map(|_| ladder.next(HOUR, Moment(0), Draw(0)).as_secs()).collect();
+        let found = (0..holds)
+            .map(|_| ladder.next(HOUR, Timestamp(0), RandomSample(0)).as_secs())
+            .collect();
         ladder.succeeded();
         found
     }
@@ -177,9 +190,9 @@ mod tests {
     #[test]
     fn a_hold_longer_than_all_steps_is_the_first_long_one_of_the_next_series() {
         let mut ladder = Ladder::default();
-        let mut now = Moment(0);
+        let mut now = Timestamp(0);
         let mut hold = |ladder: &mut Ladder| {
-            let hold = ladder.next(HOUR, now, Draw(0));
+            let hold = ladder.next(HOUR, now, RandomSample(0));
             now = now.after(hold);
             hold.as_secs()
         };
@@ -193,7 +206,7 @@ mod tests {
         assert!((900..1200).contains(&known), "{known}");
         let mut restarted = Ladder::default();
         restarted.adopt(ladder.from, ladder.longer, ladder.tries, now);
-        assert!(restarted.next(HOUR, now, Draw(0)).as_secs() >= known);
+        assert!(restarted.next(HOUR, now, RandomSample(0)).as_secs() >= known);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const START: Moment = Moment(1_800_000_000_000);
+const START: Timestamp = Timestamp(1_800_000_000_000);
 
 fn figure() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -91,7 +91,7 @@ fn policy() -> impl Strategy<Value = QuotaPolicy> {
 }
 
 /// Asks until a request may go. Returns its ticket and when.
-fn admitted(quota: &mut Quota, mut now: Moment) -> Result<(Ticket, Moment), TestCaseError> {
+fn admitted(quota: &mut Quota, mut now: Timestamp) -> Result<(Ticket, Timestamp), TestCaseError> {
     for _ in 0..100 {
         let held = quota.held(now).map(|hold| hold.until);
         match quota.admit(1, now) {
@@ -108,11 +108,11 @@ fn admitted(quota: &mut Quota, mut now: Moment) -> Result<(Ticket, Moment), Test
     Err(TestCaseError::fail("a hundred waits in a row are a busy loop, or a stall"))
 }
 
-fn answer(quota: &mut Quota, ticket: Ticket, exchange: &Exchange, now: Moment) -> Option<Hold> {
+fn answer(quota: &mut Quota, ticket: Ticket, exchange: &Exchange, now: Timestamp) -> Option<Hold> {
     let headers: Vec<_> = exchange.headers.iter().map(|(name, text)| (*name, &**text)).collect();
     let signals = read(&headers, &HeaderNames::default(), now);
     let reply = Reply { outcome: exchange.outcome, signals: &signals };
-    quota.answered(ticket, &reply, now, Draw(exchange.draw))
+    quota.answered(ticket, &reply, now, RandomSample(exchange.draw))
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use crate::engine::quota::window::{Context, Tracked};
 use crate::engine::quota::{Family, Limit, Rate, Signals};
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 /// More than this are not followed: the least recently named gives way.
 const TRACKED_MAX: usize = 16;
@@ -27,7 +27,7 @@ impl Limits {
         }
     }
 
-    pub(super) fn roll(&mut self, weight: f64, now: Moment) {
+    pub(super) fn roll(&mut self, weight: f64, now: Timestamp) {
         for tracked in &mut self.tracked {
             tracked.roll(weight, now);
         }
@@ -54,12 +54,12 @@ impl Limits {
     }
 
     /// Returns the rate of the tightest limit that says enough.
-    pub(super) fn rate(&self, reserve: f64, now: Moment) -> Option<Rate> {
+    pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
         self.tracked.iter().filter_map(|tracked| tracked.rate(reserve, now)).reduce(Rate::min)
     }
 
     /// Returns until when a request of `weight` must wait for some limit.
-    pub(super) fn wait(&self, weight: f64, in_flight: u64, now: Moment) -> Option<Moment> {
+    pub(super) fn wait(&self, weight: f64, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
         self.tracked.iter().filter_map(|tracked| tracked.wait(weight, in_flight, now)).max()
     }
 
@@ -70,8 +70,8 @@ impl Limits {
         &self,
         signals: &Signals,
         is_throttled: bool,
-        now: Moment,
-    ) -> Option<(Moment, Family)> {
+        now: Timestamp,
+    ) -> Option<(Timestamp, Family)> {
         let limits = if signals.is_cached { &[][..] } else { &signals.limits[..] };
         limits
             .iter()

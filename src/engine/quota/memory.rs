@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::gate::{Hold, HoldReason};
 use crate::engine::quota::{Family, LearnerMemory, Limit};
 
@@ -108,10 +108,10 @@ impl From<&HoldMemory> for Hold {
         let reason = match (memory.told, memory.resets) {
             (Some(told), _) => HoldReason::Told(Duration::from_millis(told)),
             (None, Some(resets)) => {
-                HoldReason::Exhausted { resets: Moment(resets), family: Family::RateLimit }
+                HoldReason::Exhausted { resets: Timestamp(resets), family: Family::RateLimit }
             }
             (None, None) => HoldReason::Unexplained { times: memory.times },
         };
-        Self { until: Moment(memory.until), reason, exceeds_max_wait: memory.exceeds_max_wait }
+        Self { until: Timestamp(memory.until), reason, exceeds_max_wait: memory.exceeds_max_wait }
     }
 }

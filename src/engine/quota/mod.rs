@@ -38,8 +38,8 @@ mod window;
 
 use std::time::Duration;
 
-use crate::engine::backoff::obeyed;
-use crate::engine::{Draw, Moment};
+use crate::engine::backoff::retry_after_with_margin;
+use crate::engine::{RandomSample, Timestamp};
 
 use self::counted::{Counted, Strict};
 use self::gate::{Gate, Passage};
@@ -81,7 +81,7 @@ pub struct Quota {
     /// The limits that were in force when this was written down, until a reply tells them anew.
     remembered: Vec<Limit>,
     /// Since when the next request waits for its turn.
-    waiting_since: Option<Moment>,
+    waiting_since: Option<Timestamp>,
     /// The last rate that followed from headers.
     told: Option<Rate>,
     /// Units of requests that are out.
@@ -89,9 +89,9 @@ pub struct Quota {
     /// Units accepted since the start.
     accepted: f64,
     /// When this was last asked or told something.
-    seen: Moment,
+    seen: Timestamp,
     /// Up to here something ran: a request was sent or answered, or waited for a moment known to it.
-    active_until: Moment,
+    active_until: Timestamp,
 }
 
 /// The answer to a request that wants to be sent.
@@ -101,7 +101,7 @@ pub enum Admission {
     Go(Ticket),
     /// `until` lies ahead; ask again then, or as soon as another request is answered.
     Wait {
-        until: Moment,
+        until: Timestamp,
         why: Wait,
     },
 }
@@ -119,7 +119,7 @@ pub enum Wait {
 /// What a request is known by while it is out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ticket {
-    sent: Moment,
+    sent: Timestamp,
     weight: u32,
     generation: u32,
 }
@@ -143,7 +143,7 @@ pub enum Outcome {
 
 impl Quota {
     #[must_use]
-    pub fn new(policy: QuotaPolicy, now: Moment) -> Self {
+    pub fn new(policy: QuotaPolicy, now: Timestamp) -> Self {
         Self {
             policy,
             gate: Gate::default(),
@@ -163,7 +163,7 @@ impl Quota {
     }
 
     /// Asks to send a request that costs `weight` units.
-    pub fn admit(&mut self, weight: u32, now: Moment) -> Admission {
+    pub fn admit(&mut self, weight: u32, now: Timestamp) -> Admission {
         self.heed_clock(now);
         self.leave_out_rest(self.learner.pause_max(), now);
         let admission = self.decide(weight, now);
@@ -174,7 +174,7 @@ impl Quota {
         admission
     }
 
-    fn decide(&mut self, weight: u32, now: Moment) -> Admission {
+    fn decide(&mut self, weight: u32, now: Timestamp) -> Admission {
         match self.gate.passage(now) {
             Passage::Open => {}
             Passage::Held(until) => {
@@ -200,8 +200,8 @@ impl Quota {
         &mut self,
         ticket: Ticket,
         reply: &Reply<'_>,
-        now: Moment,
-        draw: Draw,
+        now: Timestamp,
+        draw: RandomSample,
     ) -> Option<Hold> {
         self.heed_clock(now);
         self.leave_out_rest(REPLY_MAX, now);
@@ -224,7 +224,7 @@ impl Quota {
     }
 
     /// Notes that a request is never answered: the connection failed, or it was cancelled.
-    pub fn dropped(&mut self, ticket: Ticket, now: Moment) {
+    pub fn dropped(&mut self, ticket: Ticket, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
         self.count(ticket, now);
         self.gate.inconclusive(ticket.generation);
@@ -232,19 +232,19 @@ impl Quota {
 
     /// Returns the hold in force.
     #[must_use]
-    pub fn held(&self, now: Moment) -> Option<&Hold> {
+    pub fn held(&self, now: Timestamp) -> Option<&Hold> {
         self.gate.hold().filter(|hold| now < hold.until)
     }
 
     /// Returns the rate in force; none where nothing is paced.
     #[must_use]
-    pub fn rate_in_force(&self, now: Moment) -> Option<Rate> {
+    pub fn rate_in_force(&self, now: Timestamp) -> Option<Rate> {
         self.rate(now).map(|(rate, _)| rate)
     }
 
     /// Returns what was understood.
     #[must_use]
-    pub fn standing(&self, now: Moment) -> Standing {
+    pub fn standing(&self, now: Timestamp) -> Standing {
         let recalled = self.told.filter(|_| self.limits.read().next().is_none());
         let recalled = recalled.filter(|_| !self.remembered.is_empty());
         let (rate, basis) = match (self.rate(now), recalled) {
@@ -270,7 +270,7 @@ impl Quota {
     }
 
     /// Spends the units of a request that may go, or returns until when it may not.
-    fn pace(&mut self, weight: u32, now: Moment) -> Option<Moment> {
+    fn pace(&mut self, weight: u32, now: Timestamp) -> Option<Timestamp> {
         let follows = self.policy.mode == QuotaMode::Follow;
         if follows {
             self.limits.roll(f64::from(weight), now);
@@ -293,7 +293,7 @@ impl Quota {
     }
 
     /// Returns when it is a request's turn, if not now. A hold before it counts towards the wait.
-    fn turn(&self, basis: Basis, now: Moment) -> Option<Moment> {
+    fn turn(&self, basis: Basis, now: Timestamp) -> Option<Timestamp> {
         let due = self.pace.wait(now)?;
         let until = match basis {
             // What a person wants is never too long.
@@ -306,7 +306,7 @@ impl Quota {
     }
 
     /// Returns until when too little is left, but no longer than a wait may be: then a try finds out.
-    fn stall(&self, weight: u32, strict: Option<Strict>, now: Moment) -> Option<Moment> {
+    fn stall(&self, weight: u32, strict: Option<Strict>, now: Timestamp) -> Option<Timestamp> {
         let units = f64::from(weight);
         let left = self.limits.wait(units, self.in_flight, now);
         let counted = |limit| self.counted.wait(limit, units, self.units_in_flight(), now);
@@ -327,7 +327,7 @@ impl Quota {
     }
 
     /// Returns the rate at which requests are spaced.
-    fn spacing(&self, rate: Rate, strict: Option<Strict>, now: Moment) -> Rate {
+    fn spacing(&self, rate: Rate, strict: Option<Strict>, now: Timestamp) -> Rate {
         match strict {
             Some(limit) if self.counted.is_whole(limit.window, now) => rate.times(CATCH_UP),
             Some(limit) => rate.times(learn::caution(limit.window)),
@@ -336,7 +336,7 @@ impl Quota {
     }
 
     /// Notes a request that the server may count from now on, at the latest.
-    fn count(&mut self, ticket: Ticket, now: Moment) {
+    fn count(&mut self, ticket: Ticket, now: Timestamp) {
         if let Some(window) = self.learner.window {
             self.counted.answered(f64::from(ticket.weight), window, now);
         }
@@ -348,12 +348,12 @@ impl Quota {
     }
 
     /// Until when the next request may be kept waiting on our own judgement.
-    fn latest(&self, now: Moment) -> Moment {
+    fn latest(&self, now: Timestamp) -> Timestamp {
         self.waiting_since.unwrap_or(now).after(self.policy.max_wait)
     }
 
     /// Returns the rate in force and what it rests on: the slowest that anything demands.
-    fn rate(&self, now: Moment) -> Option<(Rate, Basis)> {
+    fn rate(&self, now: Timestamp) -> Option<(Rate, Basis)> {
         let cap = self.policy.cap.map(|cap| (cap, Basis::Cap));
         match self.policy.mode {
             QuotaMode::Off => None,
@@ -373,7 +373,7 @@ impl Quota {
     }
 
     /// Takes in the limits that a reply names.
-    fn read(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Moment) {
+    fn read(&mut self, ticket: Ticket, reply: &Reply<'_>, now: Timestamp) {
         if reply.signals.is_cached {
             return;
         }
@@ -397,7 +397,7 @@ impl Quota {
         }
     }
 
-    fn succeeded(&mut self, ticket: Ticket, now: Moment) {
+    fn succeeded(&mut self, ticket: Ticket, now: Timestamp) {
         self.counted.took(now.since(ticket.sent));
         if ticket.generation == self.gate.generation {
             self.ladder.succeeded();
@@ -422,8 +422,8 @@ impl Quota {
         &mut self,
         ticket: Ticket,
         reply: &Reply<'_>,
-        now: Moment,
-        draw: Draw,
+        now: Timestamp,
+        draw: RandomSample,
     ) -> Option<Hold> {
         let signals = reply.signals;
         let is_throttled = reply.outcome == Outcome::Throttled;
@@ -437,14 +437,15 @@ impl Quota {
             self.learner.throttled(now);
         }
         if let Some(told) = signals.told.filter(|_| reply.outcome != Outcome::Accepted) {
-            let until = now.after(obeyed(told, draw));
+            let until = now.after(retry_after_with_margin(told, draw));
             let exceeds_max_wait = told > self.policy.max_wait;
             return Some(Hold { until, reason: HoldReason::Told(told), exceeds_max_wait });
         }
         if let Some((resets, family)) = exhausted {
             let wait = resets.since(now);
             if is_throttled || wait >= SHORT_RESET {
-                let until = now.after(obeyed(wait.min(self.policy.max_wait), draw));
+                let until =
+                    now.after(retry_after_with_margin(wait.min(self.policy.max_wait), draw));
                 let exceeds_max_wait = wait > self.policy.max_wait;
                 let reason = HoldReason::Exhausted { resets, family };
                 return Some(Hold { until, reason, exceeds_max_wait });
@@ -454,14 +455,16 @@ impl Quota {
     }
 
     /// Returns the hold after a throttle that names no time.
-    fn unexplained(&mut self, now: Moment, draw: Draw) -> Hold {
+    fn unexplained(&mut self, now: Timestamp, draw: RandomSample) -> Hold {
         let longest = self.policy.longest_hold();
         let doublings = self.ladder.tries.min(16);
         let window_ends = self.learner.window_ends(now).filter(|_| doublings == 0);
         let found = self.ladder.next(longest, now, draw);
         let until = match (self.policy.chosen_hold(), window_ends) {
             (Some(chosen), _) => now.after(chosen.saturating_mul(1 << doublings).min(longest)),
-            (None, Some(ends)) => now.after(obeyed(ends.since(now).min(longest), draw)),
+            (None, Some(ends)) => {
+                now.after(retry_after_with_margin(ends.since(now).min(longest), draw))
+            }
             (None, None) => now.after(found),
         };
         let reason = HoldReason::Unexplained { times: self.ladder.tries };

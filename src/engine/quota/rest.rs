@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::ClockStep;
 
-const START: Moment = Moment(1_800_000_000_000);
+const START: Timestamp = Timestamp(1_800_000_000_000);
 const REPLY: Duration = Duration::from_millis(20);
 const NIGHT: Duration = Duration::from_secs(8 * 3600);
 
@@ -31,7 +31,7 @@ enum Word {
     None,
 }
 
-fn exchange(quota: &mut Quota, outcome: Outcome, told: Option<Duration>, now: &mut Moment) {
+fn exchange(quota: &mut Quota, outcome: Outcome, told: Option<Duration>, now: &mut Timestamp) {
     let ticket = loop {
         match quota.admit(1, *now) {
             Admission::Go(ticket) => break ticket,
@@ -41,11 +41,11 @@ fn exchange(quota: &mut Quota, outcome: Outcome, told: Option<Duration>, now: &m
     *now = now.after(REPLY);
     let signals = Signals { told, ..Signals::default() };
     let _hold: Option<Hold> =
-        quota.answered(ticket, &Reply { outcome, signals: &signals }, *now, Draw(0));
+        quota.answered(ticket, &Reply { outcome, signals: &signals }, *now, RandomSample(0));
 }
 
 /// Requests that are accepted, one that is refused, what comes `between`, and more that are accepted.
-fn throttled_once(accepted: u32, word: Word, between: Between) -> (Quota, Moment) {
+fn throttled_once(accepted: u32, word: Word, between: Between) -> (Quota, Timestamp) {
     let mut quota = Quota::new(QuotaPolicy::default(), START);
     let mut now = START;
     for _ in 0..accepted {
@@ -56,7 +56,7 @@ fn throttled_once(accepted: u32, word: Word, between: Between) -> (Quota, Moment
         Word::None => None,
     };
     exchange(&mut quota, Outcome::Throttled, told, &mut now);
-    let recall = |quota: &Quota, written: Moment, now: Moment| {
+    let recall = |quota: &Quota, written: Timestamp, now: Timestamp| {
         Quota::recall(QuotaPolicy::default(), &quota.memory(written), now)
     };
     match between {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// A reset further away is junk, as no quota window known is longer than a month.
 pub(super) const RESET_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -119,7 +119,7 @@ impl fmt::Display for ResetMeaning {
 impl ResetMeaning {
     /// Returns the time from `said_at` to a reset written as `figure`; zero for the past.
     #[must_use]
-    pub fn after(self, figure: f64, said_at: Moment) -> Duration {
+    pub fn after(self, figure: f64, said_at: Timestamp) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit in 53 bits")]
         let said_at = said_at.0 as f64 / 1000.0;
         let seconds = match self {

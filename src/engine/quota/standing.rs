@@ -1,6 +1,6 @@
 //! What was understood of a quota, for people and metrics.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::{Hold, Limit, QuotaMode, Rate};
 
 /// Where a scope stands.
@@ -19,7 +19,7 @@ pub struct Standing {
     /// How many whole cycles the estimate rests on.
     pub cycles: u32,
     /// When a faster rate is tried next.
-    pub next_probe: Option<Moment>,
+    pub next_probe: Option<Timestamp>,
 }
 
 /// What the rate in force rests on.

@@ -3,19 +3,19 @@
 use super::*;
 use crate::engine::ClockStep;
 
-const NOW: Moment = Moment(1_800_000_000_000);
-const MIDDLE: Draw = Draw(u32::MAX / 2);
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const MIDDLE: RandomSample = RandomSample(u32::MAX / 2);
 
 fn quota() -> Quota {
     Quota::new(QuotaPolicy::default(), NOW)
 }
 
-fn later(seconds: f64) -> Moment {
+fn later(seconds: f64) -> Timestamp {
     NOW.after(Duration::from_secs_f64(seconds))
 }
 
 /// Sends one request at `now`, which must be admitted.
-fn send(quota: &mut Quota, now: Moment) -> Ticket {
+fn send(quota: &mut Quota, now: Timestamp) -> Ticket {
     match quota.admit(1, now) {
         Admission::Go(ticket) => ticket,
         Admission::Wait { until, why } => panic!("waits until {until}: {why:?}"),
@@ -27,13 +27,13 @@ fn answer(
     ticket: Ticket,
     outcome: Outcome,
     headers: &[(&str, &str)],
-    now: Moment,
+    now: Timestamp,
 ) -> Option<Hold> {
     let signals = read(headers, &HeaderNames::default(), now);
     quota.answered(ticket, &Reply { outcome, signals: &signals }, now, MIDDLE)
 }
 
-fn throttled(quota: &mut Quota, headers: &[(&str, &str)], now: Moment) -> Option<Hold> {
+fn throttled(quota: &mut Quota, headers: &[(&str, &str)], now: Timestamp) -> Option<Hold> {
     let ticket = send(quota, now);
     answer(quota, ticket, Outcome::Throttled, headers, now)
 }
@@ -129,7 +129,7 @@ fn a_fixed_rate_is_held_evenly_also_above_a_thousand_per_second() {
         let mut quota = Quota::new(policy, NOW);
         let mut count = 0;
         for ms in 0..seconds * 1000 {
-            let now = Moment(NOW.0 + ms);
+            let now = Timestamp(NOW.0 + ms);
             while let Admission::Go(_) = quota.admit(1, now) {
                 count += 1;
             }
@@ -196,7 +196,7 @@ fn a_fast_server_that_throttles_nobody_is_reached_in_half_a_second() {
     let mut quota = quota();
     let mut latest = 0;
     for ms in 0..500 {
-        let now = Moment(NOW.0 + ms);
+        let now = Timestamp(NOW.0 + ms);
         latest = 0;
         while let Admission::Go(ticket) = quota.admit(1, now) {
             answer(&mut quota, ticket, Outcome::Accepted, &[], now);
@@ -364,13 +364,13 @@ fn without_following_a_word_is_obeyed_and_nothing_is_learned() {
     assert_eq!((standing.rate, standing.cycles), (None, 0));
 }
 
-fn recalled(quota: &Quota, now: Moment) -> Quota {
+fn recalled(quota: &Quota, now: Timestamp) -> Quota {
     let memory = through_json(&quota.memory(quota_time(quota)));
     Quota::recall(QuotaPolicy::default(), &memory, now)
 }
 
 /// The memory is written when something happens, and nothing happens after the last reply.
-fn quota_time(quota: &Quota) -> Moment {
+fn quota_time(quota: &Quota) -> Timestamp {
     quota.gate.hold().map_or(NOW, |hold| hold.until.min(later(1.0)))
 }
 
@@ -405,7 +405,7 @@ fn a_clock_that_is_set_back_makes_no_wait_longer() {
     let hold = throttled(&mut quota, &[("retry-after", "60")], NOW).expect("it closes");
     let memory = quota.memory(NOW);
 
-    let before = |moment: Moment| moment.before(day);
+    let before = |moment: Timestamp| moment.before(day);
     let waits = Admission::Wait { until: before(hold.until), why: Wait::Held };
     assert_eq!(quota.admit(1, before(NOW)), waits);
     let mut recalled = Quota::recall(QuotaPolicy::default(), &memory, before(NOW));
@@ -433,7 +433,7 @@ fn a_clock_that_is_set_back_leaves_the_next_turn_where_it_was() {
 #[test]
 fn a_wait_is_as_long_by_a_clock_that_was_set_in_the_middle_of_it() {
     let day = Duration::from_secs(86_400);
-    for set in [Moment::before as fn(Moment, Duration) -> Moment, Moment::after] {
+    for set in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
         let mut quota = quota();
         let hold = throttled(&mut quota, &[("retry-after", "60")], NOW).expect("it closes");
         let step = ClockStep::between(NOW, set(NOW, day)).expect("it is one");
@@ -441,7 +441,7 @@ fn a_wait_is_as_long_by_a_clock_that_was_set_in_the_middle_of_it() {
         quota.move_by(step);
 
         let until = set(hold.until, day);
-        let just_before = Moment(until.0 - 1);
+        let just_before = Timestamp(until.0 - 1);
         assert_eq!(quota.admit(1, just_before), Admission::Wait { until, why: Wait::Held });
         assert!(matches!(quota.admit(1, until), Admission::Go(_)));
     }

@@ -56,7 +56,7 @@ proptest! {
     ) {
         let headers = [("x-a", value.as_str()), ("x-b", value.as_str())];
         let reply = ServerReply { status, headers: &headers, body: &body };
-        let scope = [Scope::Item, Scope::Listing, Scope::Session][scope];
+        let scope = [RequestScope::Item, RequestScope::Listing, RequestScope::Session][scope];
 
         if first.shadows(&later) && later.matches(&reply, scope) {
             prop_assert!(first.matches(&reply, scope));

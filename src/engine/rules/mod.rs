@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::{Cause, Scope};
+use crate::engine::{Cause, RequestScope};
 
 /// The causes that a rule may name: those that a reply can have. What fails on this
 /// machine, or before there is a reply, is no server's to say.
@@ -107,7 +107,7 @@ pub enum Reach {
 impl ErrorRule {
     /// Whether all conditions hold.
     #[must_use]
-    pub fn matches(&self, reply: &ServerReply<'_>, scope: Scope) -> bool {
+    pub fn matches(&self, reply: &ServerReply<'_>, scope: RequestScope) -> bool {
         self.reach.covers(scope)
             && (self.statuses.is_empty() || self.statuses.iter().any(|one| one.has(reply.status)))
             && self.header.as_ref().is_none_or(|header| header.holds(reply.headers))
@@ -159,12 +159,13 @@ impl Reach {
         }
     }
 
-    fn covers(self, scope: Scope) -> bool {
+    fn covers(self, scope: RequestScope) -> bool {
         match (self, scope) {
-            (Self::Any, Scope::Item | Scope::Listing | Scope::Session)
-            | (Self::Item, Scope::Item)
-            | (Self::Listing, Scope::Listing | Scope::Session) => true,
-            (Self::Item, Scope::Listing | Scope::Session) | (Self::Listing, Scope::Item) => false,
+            (Self::Any, RequestScope::Item | RequestScope::Listing | RequestScope::Session)
+            | (Self::Item, RequestScope::Item)
+            | (Self::Listing, RequestScope::Listing | RequestScope::Session) => true,
+            (Self::Item, RequestScope::Listing | RequestScope::Session)
+            | (Self::Listing, RequestScope::Item) => false,
         }
     }
 }

@@ -33,7 +33,7 @@ fn holds(pointer: &str, value: Scalar) -> ErrorRule {
 
 fn matches(rule: &ErrorRule, body: &str) -> bool {
     let headers = [("x-error", "none"), ("x-error", " Quota of DAY ")];
-    rule.matches(&ServerReply { status: 403, headers: &headers, body }, Scope::Item)
+    rule.matches(&ServerReply { status: 403, headers: &headers, body }, RequestScope::Item)
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn a_rule_for_items_leaves_the_listing_alone() {
     let reply = ServerReply { status: 403, headers: &[], body: "" };
     let reaches = |reach| {
         let rule = ErrorRule { reach, ..of_status(403, 403) };
-        [Scope::Item, Scope::Listing, Scope::Session].map(|scope| rule.matches(&reply, scope))
+        [RequestScope::Item, RequestScope::Listing, RequestScope::Session]
+            .map(|scope| rule.matches(&reply, scope))
     };
 
     assert_eq!(reaches(Reach::Any), [true; 3]);

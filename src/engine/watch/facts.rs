@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::watch::UnitStatus;
-use crate::engine::{Cause, Moment, Status};
+use crate::engine::{Cause, Status, Timestamp};
 
 /// One source of the configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,12 +28,12 @@ pub enum Told {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Course {
     pub status: Status,
-    pub state_since: Moment,
+    pub state_since: Timestamp,
     /// When the state ends, or is looked into at the latest.
-    pub until: Option<Moment>,
+    pub until: Option<Timestamp>,
     pub reason: String,
-    pub last_progress: Moment,
-    pub last_updated: Moment,
+    pub last_progress: Timestamp,
+    pub last_updated: Timestamp,
     pub consecutive_errors: u32,
     /// Of the last error.
     pub last_cause: Option<Cause>,
@@ -92,7 +92,7 @@ pub struct Limits {
 
 impl Limits {
     /// The time since then, as far as it is known.
-    pub(super) fn known_since(&self, then: Moment, now: Moment) -> Duration {
+    pub(super) fn known_since(&self, then: Timestamp, now: Timestamp) -> Duration {
         now.since(then).min(self.clock_kept)
     }
 }

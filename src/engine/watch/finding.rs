@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::watch::{Activity, Lately, Load, StartLimit};
-use crate::engine::{Status, printable, span};
+use crate::engine::{Status, format_duration, sanitize_line};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,18 +196,20 @@ impl Finding {
     #[must_use]
     pub fn figure(&self) -> Option<String> {
         match &self.what {
-            What::Waiting { left, .. } => Some(format!("{} left", span(*left))),
-            What::Overdue { by, .. } => Some(format!("{} late", span(*by))),
-            What::Stalled { still, .. } => Some(span(*still)),
+            What::Waiting { left, .. } => Some(format!("{} left", format_duration(*left))),
+            What::Overdue { by, .. } => Some(format!("{} late", format_duration(*by))),
+            What::Stalled { still, .. } => Some(format_duration(*still)),
             What::CredentialRefused { since, .. }
             | What::AccountChanged { since, .. }
-            | What::Turning { since, .. } => Some(format!("for {}", span(*since))),
+            | What::Turning { since, .. } => Some(format!("for {}", format_duration(*since))),
             What::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
-            What::FromTheFuture { by } => Some(format!("{} ahead", span(*by))),
-            What::UnitRuns { since, .. } => since.map(|since| format!("for {}", span(since))),
+            What::FromTheFuture { by } => Some(format!("{} ahead", format_duration(*by))),
+            What::UnitRuns { since, .. } => {
+                since.map(|since| format!("for {}", format_duration(since)))
+            }
             What::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
             What::CrashLoop(Lately { starts, within }) => {
-                Some(format!("{starts} in {}", span(*within)))
+                Some(format!("{starts} in {}", format_duration(*within)))
             }
             What::InOrder { .. }
             | What::NeverRun
@@ -283,7 +285,7 @@ impl Finding {
                  StartLimitIntervalSec=0 for good",
                 see_why(Some(name)),
                 limit.burst,
-                span(limit.interval)
+                format_duration(limit.interval)
             )),
             What::UnitFailed { .. } | What::CrashLoop(_) => Some(see_why(Some(name))),
             What::NoSystemd { .. } => {
@@ -318,11 +320,11 @@ impl fmt::Display for What {
         match self {
             Self::InOrder { status } => f.write_str(word(*status)),
             Self::Waiting { status, reason, .. } => {
-                write!(f, "{}: {}", word(*status), printable(reason))
+                write!(f, "{}: {}", word(*status), sanitize_line(reason))
             }
             Self::NeverRun => f.write_str("it has never run"),
             Self::Starting => f.write_str("its unit is starting it"),
-            Self::Untold { why } => write!(f, "its state is not known: {}", printable(why)),
+            Self::Untold { why } => write!(f, "its state is not known: {}", sanitize_line(why)),
             Self::Overdue { status, pid, .. } => write!(
                 f,
                 "stuck: {}, its deadline has passed, and process {pid} decides nothing",
@@ -334,13 +336,17 @@ impl fmt::Display for What {
                 write!(f, "stopped while {}, and nothing goes on with it", word(*status))
             }
             Self::CredentialRefused { reason, .. } => {
-                write!(f, "its credential is refused: {}", printable(reason))
+                write!(f, "its credential is refused: {}", sanitize_line(reason))
             }
             Self::AccountChanged { reason, .. } => {
-                write!(f, "another account is behind it: {}", printable(reason))
+                write!(f, "another account is behind it: {}", sanitize_line(reason))
             }
             Self::Failing { reason, .. } => {
-                write!(f, "errors in a row, without progress between them: {}", printable(reason))
+                write!(
+                    f,
+                    "errors in a row, without progress between them: {}",
+                    sanitize_line(reason)
+                )
             }
             Self::FromTheFuture { .. } => {
                 f.write_str("its state was written later than now: the clock was set")
@@ -354,7 +360,7 @@ impl fmt::Display for What {
             Self::CannotLoad { load: Load::Masked } => f.write_str("it is masked"),
             Self::CannotLoad { .. } => f.write_str("systemd cannot read it"),
             Self::UnitFailed { result, .. } => {
-                write!(f, "it has failed and stays down ({})", printable(result))
+                write!(f, "it has failed and stays down ({})", sanitize_line(result))
             }
             Self::NotRunning => f.write_str("it was stopped, or never started"),
             Self::Turning { activity, .. } => write!(f, "it is {} too long", activity.name()),
@@ -362,9 +368,9 @@ impl fmt::Display for What {
             Self::NoSystemd { why } => write!(
                 f,
                 "it can neither be seen nor restarted: systemd is not here ({})",
-                printable(why)
+                sanitize_line(why)
             ),
-            Self::UnitUntold { why, .. } => f.write_str(&printable(why)),
+            Self::UnitUntold { why, .. } => f.write_str(&sanitize_line(why)),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::engine::watch::{
     Activity, Course, Cure, Finding, Lately, Level, Limits, Load, Process, Subject, Told, UnitSeen,
     UnitStatus, Watched, What,
 };
-use crate::engine::{Cause, Moment, Status};
+use crate::engine::{Cause, Status, Timestamp};
 
 /// Exit codes that systemd is told to leave alone: what a restart cannot cure.
 const NO_RESTART_HELPS: [i32; 2] = [77, 78];
@@ -20,7 +20,7 @@ pub fn judge(
     unit: &UnitSeen,
     sources: &[Watched],
     limits: &Limits,
-    now: Moment,
+    now: Timestamp,
 ) -> Vec<Finding> {
     let mut findings = vec![of_unit(unit_name, unit, limits, now)];
     findings.extend(sources.iter().map(|source| of_source(source, unit, limits, now)));
@@ -33,7 +33,7 @@ pub fn worst(findings: &[Finding]) -> Level {
     findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Unknown)
 }
 
-fn of_unit(name: &str, seen: &UnitSeen, limits: &Limits, now: Moment) -> Finding {
+fn of_unit(name: &str, seen: &UnitSeen, limits: &Limits, now: Timestamp) -> Finding {
     let (level, what, cure) = match seen {
         UnitSeen::NoSystemd { why } => {
             (Level::Healthy, What::NoSystemd { why: why.clone() }, Cure::None)
@@ -51,7 +51,7 @@ fn known_unit(
     unit: &UnitStatus,
     lately: Option<Lately>,
     limits: &Limits,
-    now: Moment,
+    now: Timestamp,
 ) -> (Level, What, Cure) {
     match unit.load {
         Load::Loaded => {}
@@ -60,7 +60,7 @@ fn known_unit(
             return (Level::Critical, What::CannotLoad { load: unit.load }, Cure::None);
         }
     }
-    let since = |at: Option<Moment>| at.map(|at| now.since(at));
+    let since = |at: Option<Timestamp>| at.map(|at| now.since(at));
     let runs = What::UnitRuns { since: since(unit.active_since), restarts: unit.restarts };
     let turning_since = unit.changed.map(|at| limits.known_since(at, now)).unwrap_or_default();
     let turning = What::Turning { activity: unit.activity, since: turning_since };
@@ -100,7 +100,7 @@ fn known_unit(
     }
 }
 
-fn of_source(source: &Watched, unit: &UnitSeen, limits: &Limits, now: Moment) -> Finding {
+fn of_source(source: &Watched, unit: &UnitSeen, limits: &Limits, now: Timestamp) -> Finding {
     let (level, what, cure) = match &source.told {
         Told::NeverRun => (Level::Warning, What::NeverRun, Cure::None),
         Told::Nothing { why } => (Level::Unknown, What::Untold { why: why.clone() }, Cure::None),
@@ -129,7 +129,7 @@ fn running(
     pid: u32,
     unit: &UnitSeen,
     limits: &Limits,
-    now: Moment,
+    now: Timestamp,
 ) -> (Level, What, Cure) {
     let status = course.status;
     let ahead = limits.known_since(now, course.last_updated);
@@ -169,7 +169,7 @@ fn running(
 
 /// Work whose deadlines are kept, and which achieves nothing: its worker climbs the ladder by itself,
 /// and a restart from here would be one more of what has not helped.
-fn stalled(course: &Course, limits: &Limits, now: Moment) -> Option<(Level, What, Cure)> {
+fn stalled(course: &Course, limits: &Limits, now: Timestamp) -> Option<(Level, What, Cure)> {
     let still = limits.known_since(course.last_progress.max(course.state_since), now);
     // The deadline of work lies this far behind the moment from which progress was expected: a
     // start, or the end of a wait. What has only just begun cannot have achieved anything.
@@ -204,7 +204,7 @@ fn cure(unit: &UnitSeen, pid: u32) -> Cure {
 }
 
 /// A worker that has only just been started has not said anything yet.
-fn is_being_started(unit: &UnitSeen, limits: &Limits, now: Moment) -> bool {
+fn is_being_started(unit: &UnitSeen, limits: &Limits, now: Timestamp) -> bool {
     match unit {
         UnitSeen::Known { unit, .. } => match unit.activity {
             Activity::Activating => true,

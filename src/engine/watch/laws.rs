@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{LIMITS, course, unit};
 use super::*;
-use crate::engine::{Moment, Status};
+use crate::engine::{Status, Timestamp};
 
 fn processes() -> impl Strategy<Value = Process> {
     prop::sample::select(vec![
@@ -20,13 +20,13 @@ fn courses() -> impl Strategy<Value = Course> {
     let status = prop::sample::select(Status::ALL.to_vec());
     (status, any::<[i64; 4]>(), any::<Option<i64>>(), any::<u32>(), processes()).prop_map(
         |(status, times, until, consecutive_errors, process)| Course {
-            state_since: Moment(times[0]),
-            last_progress: Moment(times[1]),
-            last_updated: Moment(times[2]),
-            until: until.map(Moment),
+            state_since: Timestamp(times[0]),
+            last_progress: Timestamp(times[1]),
+            last_updated: Timestamp(times[2]),
+            until: until.map(Timestamp),
             consecutive_errors,
             process,
-            ..course(status, Moment(times[3]))
+            ..course(status, Timestamp(times[3]))
         },
     )
 }
@@ -35,13 +35,13 @@ fn units() -> impl Strategy<Value = UnitSeen> {
     let activity = prop::sample::select(Activity::ALL.to_vec());
     (activity, any::<i64>(), any::<Option<u32>>()).prop_map(|(activity, at, starts)| {
         UnitSeen::Known {
-            unit: unit(activity, Moment(at)),
+            unit: unit(activity, Timestamp(at)),
             lately: starts.map(|starts| Lately { starts, within: Duration::from_secs(600) }),
         }
     })
 }
 
-fn judged(course: Course, unit: &UnitSeen, now: Moment) -> Finding {
+fn judged(course: Course, unit: &UnitSeen, now: Timestamp) -> Finding {
     let watched = Watched { name: "work".to_owned(), told: Told::Course(course) };
     judge("cynosure.service", unit, &[watched], &LIMITS, now).remove(1)
 }
@@ -49,7 +49,7 @@ fn judged(course: Course, unit: &UnitSeen, now: Moment) -> Finding {
 proptest! {
     #[test]
     fn nothing_that_is_seen_upsets_the_judge(course in courses(), unit in units(), now: i64) {
-        let finding = judged(course, &unit, Moment(now));
+        let finding = judged(course, &unit, Timestamp(now));
 
         let told = (finding.what.to_string(), finding.figure(), finding.advice(Some("a.service")));
         prop_assert!(!told.0.is_empty());
@@ -62,9 +62,9 @@ proptest! {
         now in 0..4_000_000_000_000_i64,
         left in 0..4_000_000_000_000_i64,
     ) {
-        let course = Course { until: Some(Moment(now + left)), ..course };
+        let course = Course { until: Some(Timestamp(now + left)), ..course };
 
-        prop_assert_eq!(judged(course, &unit, Moment(now)).cure, Cure::None);
+        prop_assert_eq!(judged(course, &unit, Timestamp(now)).cure, Cure::None);
     }
 
     #[test]
@@ -76,7 +76,7 @@ proptest! {
     ) {
         let watched = Watched { name: "work".to_owned(), told: Told::Course(course) };
         let limits = Limits { clock_kept: Duration::from_secs(kept), max_turn: LIMITS.grace, ..LIMITS };
-        let findings = judge("cynosure.service", &unit, &[watched], &limits, Moment(now));
+        let findings = judge("cynosure.service", &unit, &[watched], &limits, Timestamp(now));
         for finding in findings {
             let is_failure = matches!(finding.what, What::UnitFailed { .. });
             prop_assert!(is_failure || finding.cure == Cure::None, "{finding:?}");
@@ -95,7 +95,7 @@ proptest! {
         now: i64,
     ) {
         let process = course.process;
-        let finding = judged(course, &unit, Moment(now));
+        let finding = judged(course, &unit, Timestamp(now));
 
         if finding.cure == Cure::Restart {
             let is_there = matches!(process, Process::Running { .. });

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Moment, Status};
+use crate::engine::{Status, Timestamp};
 
-const NOW: Moment = Moment(1_772_874_303_000);
+const NOW: Timestamp = Timestamp(1_772_874_303_000);
 const UNIT: &str = "cynosure.service";
 const PID: u32 = 4711;
 
@@ -23,21 +23,21 @@ fn minutes(minutes: i64) -> i64 {
 }
 
 /// Progress a minute ago, and half an hour to go.
-pub(super) fn course(status: Status, now: Moment) -> Course {
+pub(super) fn course(status: Status, now: Timestamp) -> Course {
     Course {
         status,
-        state_since: Moment(now.0 - minutes(10)),
-        until: Some(Moment(now.0 + minutes(29))),
+        state_since: Timestamp(now.0 - minutes(10)),
+        until: Some(Timestamp(now.0 + minutes(29))),
         reason: "503 from api.example.com".to_owned(),
-        last_progress: Moment(now.0 - minutes(1)),
-        last_updated: Moment(now.0 - minutes(1)),
+        last_progress: Timestamp(now.0 - minutes(1)),
+        last_updated: Timestamp(now.0 - minutes(1)),
         consecutive_errors: 0,
         last_cause: None,
         process: Process::Running { pid: PID },
     }
 }
 
-pub(super) fn unit(activity: Activity, now: Moment) -> UnitStatus {
+pub(super) fn unit(activity: Activity, now: Timestamp) -> UnitStatus {
     UnitStatus {
         name: UNIT.to_owned(),
         load: Load::Loaded,
@@ -47,8 +47,8 @@ pub(super) fn unit(activity: Activity, now: Moment) -> UnitStatus {
         main_pid: Some(PID),
         restarts: 0,
         exit_status: 0,
-        active_since: Some(Moment(now.0 - minutes(180))),
-        changed: Some(Moment(now.0 - minutes(180))),
+        active_since: Some(Timestamp(now.0 - minutes(180))),
+        changed: Some(Timestamp(now.0 - minutes(180))),
         status_text: String::new(),
         watchdog: Some(Duration::from_secs(60)),
         start_limit: StartLimit { interval: Duration::ZERO, burst: 5 },
@@ -107,10 +107,10 @@ fn a_worker_before_its_deadline_is_in_order_whatever_it_waits_for() {
 #[test]
 fn a_legal_wait_of_six_hours_is_never_stuck() {
     let mut waiting = course(Status::RateLimited, NOW);
-    waiting.state_since = Moment(NOW.0 - minutes(355));
+    waiting.state_since = Timestamp(NOW.0 - minutes(355));
     waiting.last_progress = waiting.state_since;
     waiting.last_updated = waiting.state_since;
-    waiting.until = Some(Moment(NOW.0 + minutes(5)));
+    waiting.until = Some(Timestamp(NOW.0 + minutes(5)));
 
     let found = source_in(waiting);
 
@@ -120,9 +120,9 @@ fn a_legal_wait_of_six_hours_is_never_stuck() {
 #[test]
 fn a_deadline_that_has_passed_means_a_worker_that_decides_nothing() {
     let mut late = course(Status::RateLimited, NOW);
-    late.until = Some(Moment(NOW.0 - minutes(5)));
+    late.until = Some(Timestamp(NOW.0 - minutes(5)));
     let within_the_grace = source_in(late.clone());
-    late.until = Some(Moment(NOW.0 - minutes(7)));
+    late.until = Some(Timestamp(NOW.0 - minutes(7)));
 
     assert!(within_the_grace.starts_with("HEALTHY"), "{within_the_grace}");
     insta::assert_snapshot!(source_in(late), @"restart, CRITICAL: stuck: rate limited, its deadline has passed, and process 4711 decides nothing (7 min late); restart it with `systemctl restart cynosure.service`");
@@ -131,7 +131,7 @@ fn a_deadline_that_has_passed_means_a_worker_that_decides_nothing() {
 #[test]
 fn a_worker_that_a_person_started_is_not_cured_by_restarting_the_unit() {
     let mut late = course(Status::Downloading, NOW);
-    late.until = Some(Moment(NOW.0 - minutes(60)));
+    late.until = Some(Timestamp(NOW.0 - minutes(60)));
     let mut other = unit(Activity::Active, NOW);
     other.main_pid = Some(1234);
 
@@ -141,12 +141,12 @@ fn a_worker_that_a_person_started_is_not_cured_by_restarting_the_unit() {
 #[test]
 fn missing_progress_is_first_the_workers_own_business_and_then_a_persons() {
     let mut still = course(Status::Downloading, NOW);
-    still.state_since = Moment(NOW.0 - minutes(500));
+    still.state_since = Timestamp(NOW.0 - minutes(500));
     // It has begun the stage anew ten minutes ago.
-    still.until = Some(Moment(NOW.0 + minutes(20)));
-    still.last_progress = Moment(NOW.0 - minutes(40));
+    still.until = Some(Timestamp(NOW.0 + minutes(20)));
+    still.last_progress = Timestamp(NOW.0 - minutes(40));
     let first = source_in(still.clone());
-    still.last_progress = Moment(NOW.0 - minutes(80));
+    still.last_progress = Timestamp(NOW.0 - minutes(80));
 
     insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker begins the stage anew, then restarts by itself");
     insta::assert_snapshot!(source_in(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
@@ -155,11 +155,11 @@ fn missing_progress_is_first_the_workers_own_business_and_then_a_persons() {
 #[test]
 fn work_that_has_only_just_begun_and_work_that_rests_are_not_without_progress() {
     let mut begun = course(Status::Downloading, NOW);
-    begun.state_since = Moment(NOW.0 - minutes(500));
-    begun.last_progress = Moment(NOW.0 - minutes(400));
-    begun.until = Some(Moment(NOW.0 + minutes(25)));
+    begun.state_since = Timestamp(NOW.0 - minutes(500));
+    begun.last_progress = Timestamp(NOW.0 - minutes(400));
+    begun.until = Some(Timestamp(NOW.0 + minutes(25)));
     let mut resting = begun.clone();
-    resting.until = Some(Moment(NOW.0 + minutes(120)));
+    resting.until = Some(Timestamp(NOW.0 + minutes(120)));
 
     assert_eq!([begun, resting].map(source_in), ["HEALTHY: downloading"; 2]);
 }
@@ -174,8 +174,8 @@ fn errors_in_a_row_are_counted_against_the_limit() {
 #[test]
 fn a_state_from_the_future_is_a_clock_that_was_set_and_nothing_stuck() {
     let mut ahead = course(Status::Downloading, NOW);
-    ahead.last_updated = Moment(NOW.0 + minutes(1440));
-    ahead.until = Some(Moment(NOW.0 - minutes(60)));
+    ahead.last_updated = Timestamp(NOW.0 + minutes(1440));
+    ahead.until = Some(Timestamp(NOW.0 - minutes(60)));
 
     insta::assert_snapshot!(source_in(ahead), @"WARNING: its state was written later than now: the clock was set (1 d ahead); set the clock: `timedatectl`");
 }

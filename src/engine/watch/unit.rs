@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// A unit at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,9 +21,9 @@ pub struct UnitStatus {
     /// How its last process ended: an exit code, or the number of a signal.
     pub exit_status: i32,
     /// When it last became active.
-    pub active_since: Option<Moment>,
+    pub active_since: Option<Timestamp>,
     /// When its state last changed.
-    pub changed: Option<Moment>,
+    pub changed: Option<Timestamp>,
     /// What it told of itself.
     pub status_text: String,
     /// The silence after which systemd ends it; `None` when it is not watched.

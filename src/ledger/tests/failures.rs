@@ -1,10 +1,10 @@
 //! What is kept of failures: how often in a row, since when, and the last reply.
 
 use super::*;
-use crate::engine::RecordedReply;
+use crate::engine::RecordedResponse;
 
 /// Another session after the one that is open, begun at `now`.
-fn next_session(ledger: &mut Ledger, number: u32, now: Moment) {
+fn next_session(ledger: &mut Ledger, number: u32, now: Timestamp) {
     let open = ledger.open_session().unwrap().unwrap().id;
     ledger.finish(&open, now).unwrap();
     begin(ledger, &format!("session_{number}"), SessionKind::Recheck, now);
@@ -15,7 +15,7 @@ fn what_stays_forbidden_is_looked_at_less_and_less_until_it_is_stored() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1"]);
     end_listing(&mut ledger);
-    let recheck = Recheck { every: DAY, max: 3 * DAY };
+    let recheck = RecheckPolicy { interval: DAY, max_interval: 3 * DAY };
     let mut now = NOW;
     let mut refuse = |ledger: &mut Ledger, number: u32| {
         let document = due(ledger, now)[0].documents[0].no;
@@ -33,7 +33,7 @@ fn what_stays_forbidden_is_looked_at_less_and_less_until_it_is_stored() {
     assert_eq!(rests, [1, 2, 3, 3]);
     let row = ledger.failure(&ItemId::new("a")).unwrap().unwrap();
     assert_eq!((row.quarantines, row.failed_at.is_some()), (4, true));
-    let document = due(&ledger, Moment(i64::MAX)).remove(0).documents.remove(0);
+    let document = due(&ledger, Timestamp(i64::MAX)).remove(0).documents.remove(0);
     ledger.commit(&[stored(&document)], recheck, LATER).unwrap();
     assert_eq!(ledger.failure(&ItemId::new("a")).unwrap().unwrap().quarantines, 0);
 }
@@ -49,7 +49,7 @@ fn requeuing_begins_the_rests_anew_and_takes_only_what_failed_since_then() {
     ledger.commit(&[given_up(b)], DAILY, LATER).unwrap();
     let since = |since| Requeue::Quarantined(FailureFilter { cause: None, since: Some(since) });
 
-    assert_eq!(ledger.requeue(&since(Moment(LATER.0 + 1)), NOW).unwrap(), 0);
+    assert_eq!(ledger.requeue(&since(Timestamp(LATER.0 + 1)), NOW).unwrap(), 0);
     assert_eq!(ledger.requeue(&since(LATER), NOW).unwrap(), 1);
     let quarantines =
         ["a", "b"].map(|id| ledger.failure(&ItemId::new(id)).unwrap().unwrap().quarantines);
@@ -60,9 +60,9 @@ fn requeuing_begins_the_rests_anew_and_takes_only_what_failed_since_then() {
     assert_eq!((found(LATER).len(), found(NOW).len()), (1, 2));
 }
 
-fn reply(body: &str) -> RecordedReply {
+fn reply(body: &str) -> RecordedResponse {
     let headers = vec![("server".to_owned(), "\u{1b}[31m\"x\"".to_owned())];
-    RecordedReply { status: 503, headers, body: body.to_owned(), is_cut: true }
+    RecordedResponse { status: 503, headers, body: body.to_owned(), is_truncated: true }
 }
 
 #[test]
@@ -71,12 +71,16 @@ fn the_last_reply_is_kept_until_the_item_is_stored() {
     record(&mut ledger, &["a/1", "b/2"]);
     end_listing(&mut ledger);
     let (a, b) = (item(&ledger, "a"), find(&ledger, "2"));
-    let failed =
-        |failure| Outcome::Retry { item: a, trial: Trial::default(), next_at: LATER, failure };
+    let failed = |failure| Outcome::Retry {
+        item: a,
+        trial: ItemFailureCounts::default(),
+        next_at: LATER,
+        failure,
+    };
     let busy = Failure::new(Cause::Server, "503");
 
-    commit(&mut ledger, &[failed(busy.clone().replied(reply("first")))]);
-    commit(&mut ledger, &[failed(busy.replied(reply("second\0")))]);
+    commit(&mut ledger, &[failed(busy.clone().with_response(reply("first")))]);
+    commit(&mut ledger, &[failed(busy.with_response(reply("second\0")))]);
     commit(&mut ledger, &[failed(Failure::new(Cause::Connection, "broken")), stored(&b)]);
 
     let kept = |ledger: &Ledger| {
@@ -91,7 +95,7 @@ fn the_last_reply_is_kept_until_the_item_is_stored() {
 #[test]
 fn the_sessions_last_reply_is_kept_apart_and_old_ones_make_room() {
     let mut ledger = begun(SessionKind::Full);
-    let refused = |body: &str| Failure::new(Cause::Server, "503").replied(reply(body));
+    let refused = |body: &str| Failure::new(Cause::Server, "503").with_response(reply(body));
     ledger.record_reply(&refused("first"), NOW).unwrap();
     ledger.record_reply(&Failure::new(Cause::Timeout, "no reply"), NOW).unwrap();
     ledger.record_reply(&refused("last"), LATER).unwrap();

@@ -10,8 +10,8 @@ use super::standing::STANDING;
 use super::work::WANTED;
 use super::*;
 use crate::engine::{
-    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemId, Moment, Place, Recheck,
-    SessionId, Trial,
+    BlobId, Cause, ClockStep, Cursor, DocumentId, Failure, ItemFailureCounts, ItemId, PageToken,
+    RecheckPolicy, SessionId, Timestamp,
 };
 
 mod due;
@@ -20,10 +20,10 @@ mod missing;
 mod upgrade;
 mod versions;
 
-const NOW: Moment = Moment(1_772_874_303_456);
-const LATER: Moment = Moment(NOW.0 + 86_400_000);
+const NOW: Timestamp = Timestamp(1_772_874_303_456);
+const LATER: Timestamp = Timestamp(NOW.0 + 86_400_000);
 const DAY: Duration = Duration::from_secs(86_400);
-const DAILY: Recheck = Recheck { every: DAY, max: DAY };
+const DAILY: RecheckPolicy = RecheckPolicy { interval: DAY, max_interval: DAY };
 
 fn in_memory() -> Ledger {
     let connection = Connection::open_in_memory().unwrap();
@@ -36,7 +36,7 @@ fn begun(kind: SessionKind) -> Ledger {
     ledger
 }
 
-fn begin(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Moment) {
+fn begin(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Timestamp) {
     let pinned = (kind == SessionKind::Full).then(|| Cursor::new("pinned"));
     ledger.begin(&SessionStart { id: SessionId::new(id), kind, started, pinned }).unwrap();
     ledger.set_folder("folder").unwrap();
@@ -60,7 +60,7 @@ fn listed(names: &[&str]) -> Vec<Listed> {
 }
 
 fn record(ledger: &mut Ledger, names: &[&str]) -> PageOutcome {
-    let next = NextPlace::More(Place::new("more"));
+    let next = NextPlace::More(PageToken::new("more"));
     ledger.record_page(&listed(names), &next, NOW).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn end_listing(ledger: &mut Ledger) {
     ledger.record_page(&[], &NextPlace::Done(None), NOW).unwrap();
 }
 
-fn due(ledger: &Ledger, now: Moment) -> Vec<Work> {
+fn due(ledger: &Ledger, now: Timestamp) -> Vec<Work> {
     ledger.due(now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new()).unwrap()
 }
 
@@ -136,7 +136,7 @@ fn a_session_goes_from_its_first_page_to_its_end() {
     let mut ledger = begun(SessionKind::Full);
 
     assert_eq!(record(&mut ledger, &["a/1", "a/2", "b/3"]), PageOutcome { items: 2, documents: 3 });
-    assert_eq!(ledger.open_session().unwrap().unwrap().place, Some(Place::new("more")));
+    assert_eq!(ledger.open_session().unwrap().unwrap().place, Some(PageToken::new("more")));
     assert_eq!(ledger.cursor().unwrap(), None, "not before the listing is complete");
     end_listing(&mut ledger);
     assert_eq!(ledger.cursor().unwrap(), Some(Cursor::new("pinned")));
@@ -280,9 +280,14 @@ fn a_forbidden_document_puts_its_item_aside_and_the_others_are_kept() {
 fn a_retry_comes_when_it_is_due_and_after_the_untried() {
     let mut ledger = begun(SessionKind::Full);
     record(&mut ledger, &["a/1", "b/2", "c/3"]);
-    let next_at = Moment(NOW.0 + 10_000);
+    let next_at = Timestamp(NOW.0 + 10_000);
     let (no, failure) = (item(&ledger, "b"), Failure::new(Cause::Server, "503"));
-    let trial = Trial { attempts: 1, requests: 3, strikes: 2, since: Some(NOW) };
+    let trial = ItemFailureCounts {
+        failed_attempts: 1,
+        failed_requests: 3,
+        strikes: 2,
+        failing_since: Some(NOW),
+    };
     let retry = Outcome::Retry { item: no, trial, next_at, failure };
 
     commit(&mut ledger, &[retry]);
@@ -291,7 +296,7 @@ fn a_retry_comes_when_it_is_due_and_after_the_untried() {
     assert_eq!(names(&due(&ledger, next_at)), ["a: 1", "c: 3", "b: 2"]);
     let trials: Vec<_> =
         due(&ledger, next_at).iter().map(|work| (work.is_retry, work.trial)).collect();
-    let untried = (false, Trial::default());
+    let untried = (false, ItemFailureCounts::default());
     assert_eq!(trials, [untried, untried, (true, trial)]);
     let one_untried = DueLimits { untried: 1, retries: 0 };
     let work = ledger.due(next_at, one_untried, &BTreeSet::new()).unwrap();
@@ -350,7 +355,7 @@ fn a_session_is_not_finished_before_its_items_are() {
     };
     let failure = ledger.begin(&other).unwrap_err();
     assert_eq!(failure.cause, Cause::Ledger);
-    assert_eq!(failure.detail, "cannot begin a session in memory: session_1 is still open");
+    assert_eq!(failure.message, "cannot begin a session in memory: session_1 is still open");
 }
 
 #[test]
@@ -401,7 +406,7 @@ fn the_history_keeps_its_newest_rows_and_the_newest_state() {
     let mut ledger = in_memory();
     for at in 0..10_003 {
         let transition = Transition {
-            at: Moment(at),
+            at: Timestamp(at),
             from: "idle".to_owned(),
             to: "collecting".to_owned(),
             reason: "new data".to_owned(),
@@ -412,7 +417,7 @@ fn the_history_keeps_its_newest_rows_and_the_newest_state() {
 
     let history = ledger.history(20_000).unwrap();
 
-    assert_eq!((history.len(), history[0].at), (10_000, Moment(10_002)));
+    assert_eq!((history.len(), history[0].at), (10_000, Timestamp(10_002)));
     assert_eq!(ledger.snapshot().unwrap().as_deref(), Some("10002"));
 }
 
@@ -441,20 +446,25 @@ fn what_waits_moves_with_a_clock_that_was_set_and_what_does_not_wait_stays() {
     commit(
         &mut ledger,
         &[
-            Outcome::Retry { item: tried, trial: Trial::default(), next_at, failure: failure() },
+            Outcome::Retry {
+                item: tried,
+                trial: ItemFailureCounts::default(),
+                next_at,
+                failure: failure(),
+            },
             Outcome::Quarantined { item: aside, failure: failure() },
         ],
     );
 
     ledger.move_by(ClockStep::between(NOW, NOW.before(DAY)).unwrap()).unwrap();
 
-    assert_eq!(names(&due(&ledger, Moment(NOW.0 - 1))), ["c: 3"]);
+    assert_eq!(names(&due(&ledger, Timestamp(NOW.0 - 1))), ["c: 3"]);
     assert_eq!(names(&due(&ledger, NOW)), ["c: 3", "a: 1"]);
-    assert!(!ledger.rechecks_due(Moment(NOW.0 - 1)).unwrap());
+    assert!(!ledger.rechecks_due(Timestamp(NOW.0 - 1)).unwrap());
     assert!(ledger.rechecks_due(NOW).unwrap());
 
     // To 1970 and further: due at once, and still one that was tried.
-    ledger.move_by(ClockStep::between(NOW, Moment(-NOW.0)).unwrap()).unwrap();
-    assert_eq!(names(&due(&ledger, Moment(1))), ["c: 3", "a: 1"]);
+    ledger.move_by(ClockStep::between(NOW, Timestamp(-NOW.0)).unwrap()).unwrap();
+    assert_eq!(names(&due(&ledger, Timestamp(1))), ["c: 3", "a: 1"]);
     assert_eq!(ledger.waiting_for_retry().unwrap(), 1);
 }

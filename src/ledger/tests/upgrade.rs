@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::RecordedReply;
+use crate::engine::RecordedResponse;
 
 const VERSION_1: &str = include_str!("../../../tests/fixtures/ledger-1.sql");
 
@@ -41,11 +41,15 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
     let now = found[0].next_at.unwrap();
     begin(&mut ledger, "session_2", SessionKind::Recheck, now);
     assert_eq!(names(&due(&ledger, now)), ["forbidden: m3"]);
-    let reply =
-        RecordedReply { status: 403, headers: Vec::new(), body: "no".to_owned(), is_cut: false };
-    let failure = Failure::new(Cause::Forbidden, "403").replied(reply);
+    let reply = RecordedResponse {
+        status: 403,
+        headers: Vec::new(),
+        body: "no".to_owned(),
+        is_truncated: false,
+    };
+    let failure = Failure::new(Cause::Forbidden, "403").with_response(reply);
     let refused = Outcome::Refused { document: wanted(&ledger, "m3"), failure };
-    ledger.commit(&[refused], Recheck { every: DAY, max: 7 * DAY }, now).unwrap();
+    ledger.commit(&[refused], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
     let row = Reader::open(&path).unwrap().unwrap().failure(&ItemId::new("forbidden"));
     let row = row.unwrap().unwrap();
     assert_eq!(row.next_at, Some(now.after(2 * DAY)), "it was there once before");

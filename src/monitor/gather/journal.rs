@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::engine::health::{Errors, Known};
-use crate::engine::{Moment, printable, span};
+use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 const PROGRAM: &str = "journalctl";
 
@@ -53,7 +53,7 @@ pub(super) fn errors(
     units: &[String],
     window: Duration,
     timeout: Duration,
-    now: Moment,
+    now: Timestamp,
 ) -> Known<Vec<Errors>> {
     let mut command = Command::new(PROGRAM);
     command.args(["--priority=err", "--output=json", "--no-pager", "--reverse"]);
@@ -83,7 +83,7 @@ fn run(mut command: Command, units: &[String], timeout: Duration) -> Known<Vec<E
         Some(complaint) if failed || errors.iter().all(|of_unit| of_unit.count == 0) => {
             Err(format!(
                 "{PROGRAM}: {}; let this user read the journal, as members of the group systemd-journal may",
-                printable(complaint)
+                sanitize_line(complaint)
             ))
         }
         Some(_) | None if failed => Err(format!("{PROGRAM} failed")),
@@ -107,7 +107,7 @@ fn read(child: &mut Child, units: &[String], timeout: Duration) -> Known<(Vec<Er
     });
     let read = receiver.recv_timeout(timeout);
     let (errors, complaint) =
-        read.map_err(|_late| format!("{PROGRAM}: no answer within {}", span(timeout)))?;
+        read.map_err(|_late| format!("{PROGRAM}: no answer within {}", format_duration(timeout)))?;
     Ok((errors.map_err(|error| format!("{PROGRAM}: {error}"))?, complaint))
 }
 
@@ -142,7 +142,7 @@ fn message(value: &Value) -> Option<String> {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
     };
-    Some(printable(&text))
+    Some(sanitize_line(&text))
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use std::time::Duration;
 use self::sources::Gathered;
 use self::system::Meter;
 use crate::disk::Room;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
+use crate::engine::format_duration;
 use crate::engine::health::{Facts, Known, System};
-use crate::engine::span;
 use crate::engine::watch::{Finding, Subject, What};
 
 /// A source of the configuration, and who is behind it.
@@ -67,7 +67,7 @@ type Busy = Arc<AtomicBool>;
 impl Gatherers {
     /// Looks at everything that the watch, which made `findings`, does not look at itself.
     #[must_use]
-    pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Moment) -> Facts {
+    pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Timestamp) -> Facts {
         let sources = start(&self.sources, {
             let (scope, units) = (scope.clone(), sources::units(&scope.unit, &findings));
             move || Ok(sources::gather(&scope, &units, now))
@@ -194,7 +194,9 @@ impl<T> Looking<T> {
         };
         match receiver.recv_timeout(timeout) {
             Ok(seen) => seen,
-            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {}", span(timeout))),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("no answer within {}", format_duration(timeout)))
+            }
             Err(RecvTimeoutError::Disconnected) => Err("the look broke off".to_owned()),
         }
     }

@@ -8,7 +8,7 @@ use crate::engine::breaker::Phase;
 use crate::engine::figures::{Figures, Histogram, ProxyFigures};
 use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen, by_unit};
 use crate::engine::watch::{Finding, Subject};
-use crate::engine::{Cause, Failure, Moment, Status};
+use crate::engine::{Cause, Failure, Status, Timestamp};
 use crate::monitor::gather::{Named, Scope};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, FiguresFound, Found, STATE_FILE, examine,
@@ -64,7 +64,7 @@ pub(super) fn units(unit: &str, findings: &[Finding]) -> Units {
 }
 
 /// Reads everything, and changes nothing.
-pub(super) fn gather(scope: &Scope, units: &Units, now: Moment) -> Gathered {
+pub(super) fn gather(scope: &Scope, units: &Units, now: Timestamp) -> Gathered {
     let left: Vec<Left> = scope.sources.iter().map(|named| left(scope, named)).collect();
     let recent = recent(scope, &left, now);
     let sources = scope.sources.iter().zip(&left).map(|(named, left)| {
@@ -146,7 +146,7 @@ fn counts(figures: &Figures, recent: Option<&Histogram>) -> CountsSeen {
 }
 
 /// The requests of the last minutes, by provider.
-fn recent<'a>(scope: &'a Scope, left: &[Left], now: Moment) -> BTreeMap<&'a str, Histogram> {
+fn recent<'a>(scope: &'a Scope, left: &[Left], now: Timestamp) -> BTreeMap<&'a str, Histogram> {
     let mut recent: BTreeMap<&str, Histogram> = BTreeMap::new();
     for (named, left) in scope.sources.iter().zip(left) {
         if let Ok(Some(figures)) = &left.figures {
@@ -170,7 +170,7 @@ fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
 }
 
 fn readable<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> Known<T> {
-    examined.map_err(|failure| failure.detail)?.map_err(|why| unreadable(path, &why))
+    examined.map_err(|failure| failure.message)?.map_err(|why| unreadable(path, &why))
 }
 
 /// The restarts that have become a loop, of the units and of sources that are still configured. A
@@ -180,7 +180,7 @@ fn loops(scope: &Scope, units: &Units, left: &[Left]) -> Known<Vec<(String, u32)
     let restarts = readable(file.path(), file.examine())?;
     let progress = |left: &Left| left.state.as_ref().map(|state| state.last_progress);
     let of_sources = scope.sources.iter().zip(left);
-    let of_sources: Vec<(&str, Option<Moment>)> =
+    let of_sources: Vec<(&str, Option<Timestamp>)> =
         of_sources.map(|(named, left)| (named.name.as_str(), progress(left))).collect();
     let of_units = units.iter().map(|(unit, sources)| {
         let is_its_own = |name: &str| sources.is_empty() || sources.contains(name);
@@ -190,8 +190,8 @@ fn loops(scope: &Scope, units: &Units, left: &[Left]) -> Known<Vec<(String, u32)
     let all = of_sources.iter().copied().chain(of_units);
     let looping = all.filter_map(|(name, progress)| {
         let restarts = restarts.get(name)?;
-        let is_looping = restarts.is_looping(progress.unwrap_or_default());
-        is_looping.then(|| (name.to_owned(), restarts.in_a_row))
+        let is_looping = restarts.is_crash_looping(progress.unwrap_or_default());
+        is_looping.then(|| (name.to_owned(), restarts.consecutive_restarts))
     });
     Ok(looping.collect())
 }
@@ -230,7 +230,7 @@ mod tests {
     use crate::engine::watch::{Cure, Level, What};
     use crate::state::save_figures;
 
-    const NOW: Moment = Moment(1_772_874_303_000);
+    const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
     const INSTANCE: &str = "cynosure@work.service";
 
@@ -261,7 +261,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = RestartsFile::new(home.path());
         for _ in 0..9 {
-            file.ask(INSTANCE, Moment(0), NOW).unwrap();
+            file.ask(INSTANCE, Timestamp(0), NOW).unwrap();
         }
 
         let units = units(UNIT, &found());

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{Mistake, nearest};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::simulate::trace::{AT, At, Lines, MS, MS_MAX, STATUS, Written, status, took};
 
 const KEYS: [&str; 4] = ["at", "status", "ms", "headers"];
@@ -14,7 +14,7 @@ const KEYS: [&str; 4] = ["at", "status", "ms", "headers"];
 /// An answer with the [`KEYS`], in their order.
 #[derive(Serialize)]
 struct Line {
-    at: Moment,
+    at: Timestamp,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<f64>,
@@ -24,7 +24,7 @@ struct Line {
 
 /// Writes a line that [`read`] reads, with the line break at its end.
 pub(super) fn write(
-    at: Moment,
+    at: Timestamp,
     status: u16,
     took: Option<Duration>,
     headers: Vec<(String, String)>,

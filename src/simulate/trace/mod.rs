@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use crate::config::{Mistake, Place};
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::simulate::FileError;
 
 pub use self::model::Traced;
@@ -107,7 +107,7 @@ impl Trace {
     /// Names of headers are lower-case, each there once.
     #[must_use]
     pub fn line(
-        at: Moment,
+        at: Timestamp,
         status: u16,
         took: Option<Duration>,
         headers: Vec<(String, String)>,

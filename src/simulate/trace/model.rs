@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::config::write_duration;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::{Family, HeaderNames, Rate, ResetMeaning, Signals, read};
 use crate::simulate::{
     Answer, Bound, Latency, Outage, Renewal, Scenario, Served, Server, Shape, Speech, Trace,
@@ -96,8 +96,8 @@ fn signals(answer: &Answer, names: &HeaderNames) -> Signals {
 }
 
 /// When an answer came, in a count that any other answer of the trace shares.
-fn moment(answer: &Answer) -> Moment {
-    answer.clock.map_or_else(|| Moment(0).after(answer.at), Moment)
+fn moment(answer: &Answer) -> Timestamp {
+    answer.clock.map_or_else(|| Timestamp(0).after(answer.at), Timestamp)
 }
 
 /// The limit that the headers tell of, the tightest if there are several.
@@ -133,7 +133,7 @@ fn longest_reset(signals: &[Signals], name: &str) -> Option<Duration> {
 
 /// Whether the reset is the same moment for several answers, as with a window, rather than moving along.
 fn stands_still(answers: &[Answer], signals: &[Signals], name: &str) -> bool {
-    let resets: Vec<Moment> = answers
+    let resets: Vec<Timestamp> = answers
         .iter()
         .zip(signals)
         .filter_map(|(answer, signals)| {
@@ -141,7 +141,7 @@ fn stands_still(answers: &[Answer], signals: &[Signals], name: &str) -> bool {
             Some(moment(answer).after(limit.reset?.after))
         })
         .collect();
-    let is_same = |pair: &[Moment]| {
+    let is_same = |pair: &[Timestamp]| {
         let [one, other] = pair else { return false };
         one.since(*other).max(other.since(*one)) <= SAME_RESET
     };

@@ -16,11 +16,11 @@ fn read(name: &str, text: &str) -> Result<Trace, FileError> {
 
 /// What a limiter answers to a request at each of these moments.
 fn trace(shape: &Shape, speech: Speech, moments: impl Iterator<Item = i64>) -> Trace {
-    let start = Moment(1_800_000_000_000);
+    let start = Timestamp(1_800_000_000_000);
     let mut limiter = Limiter::new(shape.clone(), speech, Renewal::All, start);
     let mut text = String::new();
     for millis in moments {
-        let at = Moment(start.0 + millis);
+        let at = Timestamp(start.0 + millis);
         let ruling = limiter.ask(1, at);
         let status = if ruling.is_accepted { 200 } else { 429 };
         let headers: serde_json::Map<String, serde_json::Value> = ruling
@@ -172,7 +172,7 @@ mod laws {
         ) {
             let took = took.map(|tenths| Duration::from_micros(tenths * 100));
             let headers: Vec<(String, String)> = headers.into_iter().collect();
-            let line = Trace::line(Moment(at), status, took, headers.clone());
+            let line = Trace::line(Timestamp(at), status, took, headers.clone());
 
             prop_assert_eq!(line.matches('\n').count(), 1);
             let trace = read("t.jsonl", &line).unwrap();
@@ -213,7 +213,7 @@ fn a_recorded_trace_of_the_first_format_is_kept() {
         .answers()
         .iter()
         .map(|answer| {
-            let at = Moment(answer.clock.unwrap());
+            let at = Timestamp(answer.clock.unwrap());
             Trace::line(at, answer.status, answer.took, answer.headers.clone())
         })
         .collect();

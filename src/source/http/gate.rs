@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 
 use crate::engine::quota::{HeaderNames, Outcome, Signals, read};
-use crate::engine::{Failure, Moment, Strikes};
+use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
 /// Lets requests to one provider out, one by one, and learns from the replies.
 pub trait Gate: fmt::Debug {
@@ -26,7 +26,7 @@ pub trait Gate: fmt::Debug {
     ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>>;
 
     /// Returns until when a request waits to [enter](Self::enter); `None` where none does.
-    fn waits_until(&self) -> Option<Moment> {
+    fn waits_until(&self) -> Option<Timestamp> {
         None
     }
 
@@ -45,7 +45,7 @@ pub struct Outgoing<'a> {
     pub path: &'a str,
     pub attempt: Attempt,
     /// How the document that it is for was throttled before; none for a listing.
-    pub strikes: Option<Strikes>,
+    pub strikes: Option<ThrottleStrikes>,
 }
 
 /// Whether a request is new, or was made before.
@@ -74,10 +74,10 @@ pub trait Passage: fmt::Debug {
     ///
     /// Returns until when the gate is closed, where the reply closed it or says "too many": a
     /// moment that has passed where that was said of requests from before the last wait.
-    fn judge(&mut self, outcome: Outcome) -> Option<Moment>;
+    fn judge(&mut self, outcome: Outcome) -> Option<Timestamp>;
 
     /// Returns how the document was throttled, this reply included, once that is judged.
-    fn strikes(&self) -> Option<Strikes> {
+    fn strikes(&self) -> Option<ThrottleStrikes> {
         None
     }
 }
@@ -103,7 +103,7 @@ impl Gate for OpenGate {
 
     fn understand(&self, headers: &[(&str, &str)]) -> Signals {
         // A reset counts from the reply's own date, and nobody waits here.
-        read(headers, &HeaderNames::default(), Moment::default())
+        read(headers, &HeaderNames::default(), Timestamp::default())
     }
 }
 
@@ -112,7 +112,7 @@ impl Passage for Unwatched {
 
     fn told(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: Outcome) -> Option<Moment> {
+    fn judge(&mut self, _outcome: Outcome) -> Option<Timestamp> {
         None
     }
 }

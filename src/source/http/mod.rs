@@ -38,7 +38,7 @@ use self::body::Pace;
 use self::line::Line;
 use self::refusal::Reading;
 use crate::engine::quota::Outcome;
-use crate::engine::{Cause, ErrorRule, Failure, Moment, Scope, Secrets, Strikes};
+use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
 use crate::retry::{Fault as _, Policy};
 use crate::source::{Meter, Recorder, Sink};
 
@@ -137,7 +137,7 @@ impl Client {
 
     /// Returns until when a request waits at the gate; `None` where none does.
     #[must_use]
-    pub fn waits_until(&self) -> Option<Moment> {
+    pub fn waits_until(&self) -> Option<Timestamp> {
         self.gate.waits_until()
     }
 
@@ -212,9 +212,9 @@ impl Client {
     pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
         let reading = self.reading(ask);
         let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
-        failure.told.into_iter().for_each(|wait| answered.passage.told(wait));
-        let held_until = answered.passage.judge(failure.cause.outcome());
-        failure.held(held_until)
+        failure.retry_after.into_iter().for_each(|wait| answered.passage.told(wait));
+        let held_until = answered.passage.judge(failure.cause.rate_limit_signal());
+        failure.with_blocked_until(held_until)
     }
 
     /// Brings a document into `sink` and returns its length, which agrees with
@@ -226,7 +226,7 @@ impl Client {
         &self,
         ask: &Ask<'_>,
         size: Option<u64>,
-        strikes: Strikes,
+        strikes: ThrottleStrikes,
         first: Attempt,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
@@ -244,7 +244,7 @@ impl Client {
             self.line.ended(latency, poured.as_ref().copied());
             match poured {
                 Ok(length) => Ok(length),
-                Err(failure) if failure.is_fleeting() => Err(cut_short(passage, failure).into()),
+                Err(failure) if failure.is_transient() => Err(cut_short(passage, failure).into()),
                 Err(failure) => Err(failure.into()),
             }
         });
@@ -286,7 +286,7 @@ impl Client {
     async fn open(
         &self,
         ask: &Ask<'_>,
-        strikes: Option<Strikes>,
+        strikes: Option<ThrottleStrikes>,
         attempt: Attempt,
         pace: &mut Pace<'_>,
     ) -> Result<Opened, Refusal> {
@@ -329,9 +329,10 @@ impl Client {
                 Ok(None) => {
                     let reading = self.reading(ask);
                     let mut refusal = refusal::read(response, &signals, pace, &reading).await;
-                    refusal.failure.told.into_iter().for_each(|wait| passage.told(wait));
-                    refusal.failure.held_until = passage.judge(refusal.failure.cause.outcome());
-                    refusal.failure = refusal.failure.struck(passage.strikes());
+                    refusal.failure.retry_after.into_iter().for_each(|wait| passage.told(wait));
+                    refusal.failure.blocked_until =
+                        passage.judge(refusal.failure.cause.rate_limit_signal());
+                    refusal.failure = refusal.failure.with_strikes(passage.strikes());
                     self.line.ended(latency, Err(&refusal.failure));
                     return Err(refusal);
                 }
@@ -429,10 +430,10 @@ impl Pass {
 
 impl Wants {
     /// What is at stake: one document, or the listing of all.
-    fn scope(self) -> Scope {
+    fn scope(self) -> RequestScope {
         match self {
-            Self::Json => Scope::Listing,
-            Self::Document => Scope::Item,
+            Self::Json => RequestScope::Listing,
+            Self::Document => RequestScope::Item,
         }
     }
 
@@ -445,8 +446,8 @@ impl Wants {
         let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
         let length = url.as_str().len();
         let (cause, what) = match self.scope() {
-            Scope::Item => (Cause::TooLarge, "a document"),
-            Scope::Listing | Scope::Session => (Cause::Challenge, "a listing"),
+            RequestScope::Item => (Cause::TooLarge, "a document"),
+            RequestScope::Listing | RequestScope::Session => (Cause::Challenge, "a listing"),
         };
         let why = format!(
             "{what} of {} has a URL of {length} bytes that no request can be sent to: {invalid}",

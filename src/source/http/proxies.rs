@@ -16,7 +16,7 @@ use url::{Origin, Url};
 
 use crate::engine::figures::ProxyFigures;
 use crate::engine::{
-    Cause, Failure, Moment, ProxyChange, ProxyHealth, ProxyNo, ProxyPolicy, ProxyPool,
+    Cause, Failure, ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, Timestamp,
 };
 use crate::source::http::body::Pace;
 use crate::source::http::transport::{self, Blame};
@@ -79,36 +79,36 @@ impl PoolHealth {
         ProxyFigures::of(self.pool().health().iter(), self.now())
     }
 
-    fn choose(&self, tried: &BTreeSet<ProxyNo>) -> Option<(ProxyNo, Moment)> {
+    fn choose(&self, tried: &BTreeSet<ProxyIndex>) -> Option<(ProxyIndex, Timestamp)> {
         let now = self.now();
         self.pool().choose(tried, now).map(|no| (no, now))
     }
 
-    fn answered(&self, no: ProxyNo, sent: Moment) {
-        let change = self.pool().answered(no, sent, self.now());
-        if let Some(ProxyChange::Back) = change {
+    fn answered(&self, no: ProxyIndex, sent: Timestamp) {
+        let change = self.pool().record_success(no, sent, self.now());
+        if let Some(ProxyChange::Recovered) = change {
             info!(proxy = self.name(no), "proxy back");
         }
     }
 
-    fn failed(&self, no: ProxyNo, sent: Moment, why: &Failure) {
-        let (change, proxy) = (self.pool().failed(no, sent, self.now()), self.name(no));
+    fn failed(&self, no: ProxyIndex, sent: Timestamp, why: &Failure) {
+        let (change, proxy) = (self.pool().record_failure(no, sent, self.now()), self.name(no));
         match change {
             Some(ProxyChange::Dead { cooldown }) => warn!(proxy, ?cooldown, "proxy dead: {why}"),
             Some(ProxyChange::StillDead { cooldown }) => {
                 debug!(proxy, ?cooldown, "proxy still dead: {why}");
             }
-            Some(ProxyChange::Back) | None => {}
+            Some(ProxyChange::Recovered) | None => {}
         }
     }
 
-    fn name(&self, no: ProxyNo) -> &str {
+    fn name(&self, no: ProxyIndex) -> &str {
         self.names.get(no.0).map_or("", String::as_str)
     }
 
     /// Time since the pool was made: nothing here outlives the process.
-    fn now(&self) -> Moment {
-        Moment(0).after(self.began.elapsed())
+    fn now(&self) -> Timestamp {
+        Timestamp(0).after(self.began.elapsed())
     }
 
     fn pool(&self) -> MutexGuard<'_, ProxyPool> {
@@ -139,8 +139,8 @@ pub(super) struct Way {
 
 /// A request that did not get through a proxy.
 struct Stopped {
-    no: ProxyNo,
-    sent: Moment,
+    no: ProxyIndex,
+    sent: Timestamp,
     blame: Blame,
     failure: Failure,
 }

@@ -9,7 +9,9 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use crate::engine::quota::Signals;
-use crate::engine::{ErrorRule, Failure, RecordedReply, Scope, Secrets, ServerReply, judge};
+use crate::engine::{
+    ErrorRule, Failure, RecordedResponse, RequestScope, Secrets, ServerReply, classify_response,
+};
 use crate::retry::Fault;
 use crate::source::http::body::Pace;
 use crate::source::http::{Wants, host};
@@ -28,7 +30,7 @@ pub struct Refusal {
 impl Refusal {
     /// It would be tried again at once, had there not been so many retries already.
     pub(super) fn deferred(mut self) -> Self {
-        self.failure.is_deferred = true;
+        self.failure.is_retry_budget_exhausted = true;
         self
     }
 }
@@ -39,7 +41,7 @@ impl Fault for Refusal {
     }
 
     fn told(&self) -> Option<Duration> {
-        self.failure.told
+        self.failure.retry_after
     }
 }
 
@@ -72,7 +74,7 @@ pub(super) fn is_wanted(response: &Response, wants: Wants) -> bool {
 pub(super) struct Reading<'a> {
     /// The user's rules for this provider.
     pub rules: &'a [ErrorRule],
-    pub scope: Scope,
+    pub scope: RequestScope,
     /// Never quoted nor kept: a server may repeat to us what it refused.
     pub secrets: Secrets,
 }
@@ -91,7 +93,7 @@ pub(super) async fn read(
     let fields = Fields::of(headers);
     let fields = fields.pairs();
     let reply = ServerReply { status, headers: &fields, body: &text };
-    let judgement = judge(&reply, signals, reading.scope, reading.rules);
+    let judgement = classify_response(&reply, signals, reading.scope, reading.rules);
 
     let encoded = is_encoded(headers);
     let media_type = content_type(headers);
@@ -107,8 +109,9 @@ pub(super) async fn read(
         }
         None => {}
     }
-    let failure =
-        Failure::new(judgement.cause, detail).told(judgement.told).replied(reading.keep(&reply));
+    let failure = Failure::new(judgement.cause, detail)
+        .with_retry_after(judgement.retry_after)
+        .with_response(reading.keep(&reply));
     Refusal { failure, body }
 }
 
@@ -126,16 +129,16 @@ pub(super) fn read_again(
     let reply = ServerReply { status, headers: &fields.pairs(), body: &text };
     if let Some(rule) = reading.rules.iter().find(|rule| rule.matches(&reply, reading.scope)) {
         failure.cause = rule.class;
-        failure.told = failure.told.max(rule.wait);
+        failure.retry_after = failure.retry_after.max(rule.wait);
     }
-    failure.replied(reading.keep(&reply))
+    failure.with_response(reading.keep(&reply))
 }
 
 impl Reading<'_> {
-    fn keep(&self, reply: &ServerReply<'_>) -> RecordedReply {
+    fn keep(&self, reply: &ServerReply<'_>) -> RecordedResponse {
         let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
         let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
-        RecordedReply::keep(reply, &named, &self.secrets)
+        RecordedResponse::capture(reply, &named, &self.secrets)
     }
 }
 

@@ -37,7 +37,7 @@ impl Tries {
     pub fn note_in(&self, failure: Failure) -> Failure {
         let failing_for = self.failing_since.map(|since| since.elapsed()).unwrap_or_default();
         let failing_millis = u32::try_from(failing_for.as_millis()).unwrap_or(u32::MAX);
-        Failure { requests: self.sent, failing_millis, ..failure }
+        Failure { request_count: self.sent, failing_millis, ..failure }
     }
 }
 
@@ -84,7 +84,11 @@ mod tests {
             let failure = failed(causes).await;
 
             let expected = (causes.len(), Duration::from_secs(seconds));
-            assert_eq!((failure.requests as usize, failure.failing_for()), expected, "{causes:?}");
+            assert_eq!(
+                (failure.request_count as usize, failure.failing_duration()),
+                expected,
+                "{causes:?}"
+            );
         }
     }
 
@@ -96,7 +100,7 @@ mod tests {
         {
             let failure = failed(causes).await;
 
-            assert_eq!(failure.failing_for(), Duration::from_secs(seconds), "{causes:?}");
+            assert_eq!(failure.failing_duration(), Duration::from_secs(seconds), "{causes:?}");
         }
     }
 }

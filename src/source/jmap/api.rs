@@ -264,7 +264,7 @@ mod tests {
         let refused = refused(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
 
         assert_eq!(
-            refused.failure.detail,
+            refused.failure.message,
             r#"the server refuses Email/get: serverFail "disk\u{a} on fire""#
         );
     }
@@ -276,7 +276,7 @@ mod tests {
         );
 
         assert_eq!(
-            refused.failure.detail,
+            refused.failure.message,
             r#"the server refuses Email/get: serverFail ["[secret]"] "of [secret]""#
         );
     }

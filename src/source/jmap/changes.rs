@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::engine::{Cause, Cursor, Failure, Place};
+use crate::engine::{Cause, Cursor, Failure, PageToken};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::api::{Refused, call_within, room_for_ids};
 use crate::source::jmap::filter::{self, Filter};
@@ -60,7 +60,7 @@ pub(super) async fn look(jmap: &Jmap, cursor: &Cursor) -> Result<News, Failure> 
 pub(super) async fn page(
     jmap: &Jmap,
     cursor: &Cursor,
-    place: Option<&Place>,
+    place: Option<&PageToken>,
 ) -> Result<Page, Failure> {
     let session = jmap.session().await?;
     let filter = filter::resolved(jmap, &session).await?;

@@ -47,8 +47,8 @@ async fn moved(
         return Ok(Fetched::Moved { blob: entry.blob, size: entry.size });
     }
     jmap.forget(session, None).await;
-    let why = format!("{}, but the mail itself is there", failure.detail);
-    Err(Failure { reply: failure.reply, ..Failure::new(Cause::Server, why) })
+    let why = format!("{}, but the mail itself is there", failure.message);
+    Err(Failure { response: failure.response, ..Failure::new(Cause::Server, why) })
 }
 
 /// Keeps a refusal of the service as a whole from being read as one of this mail.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{Cause, Failure, Place};
+use crate::engine::{Cause, Failure, PageToken};
 use crate::source::jmap::Jmap;
 use crate::source::jmap::api::{Refused, call_within, room_for_ids};
 use crate::source::jmap::filter::{self, Filter};
@@ -80,7 +80,7 @@ struct Found {
 }
 
 /// Returns the page behind `place`.
-pub(super) async fn page(jmap: &Jmap, place: Option<&Place>) -> Result<Page, Failure> {
+pub(super) async fn page(jmap: &Jmap, place: Option<&PageToken>) -> Result<Page, Failure> {
     let session = jmap.session().await?;
     let query = Query { jmap, session: &session, filter: filter::resolved(jmap, &session).await? };
     let mut stop = match place::read(place) {

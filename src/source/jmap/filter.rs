@@ -165,8 +165,8 @@ mod tests {
         let failure = choose(&["work"]).unwrap_err();
 
         assert_eq!(failure.cause, Cause::NotFound);
-        assert!(failure.detail.contains("\"work\""), "{failure}");
-        assert!(failure.detail.contains("Eingang, Work, Work/2024, Eingang/2024"), "{failure}");
+        assert!(failure.message.contains("\"work\""), "{failure}");
+        assert!(failure.message.contains("Eingang, Work, Work/2024, Eingang/2024"), "{failure}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
 use self::session::Session;
-use crate::engine::{AccountId, Cursor, ErrorRule, Failure, Moment, Place};
+use crate::engine::{AccountId, Cursor, ErrorRule, Failure, PageToken, Timestamp};
 use crate::source::credential::Credential;
 use crate::source::http::{Client, Egress, Gate, Limits, Pass};
 use crate::source::{Fetched, Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
@@ -167,7 +167,7 @@ impl Source for Jmap {
         mail::state(self, &session).await
     }
 
-    async fn page(&self, listing: &Listing, place: Option<&Place>) -> Result<Page, Failure> {
+    async fn page(&self, listing: &Listing, place: Option<&PageToken>) -> Result<Page, Failure> {
         match listing {
             Listing::Everything => everything::page(self, place).await,
             Listing::Since(cursor) => changes::page(self, cursor, place).await,
@@ -187,7 +187,7 @@ impl Source for Jmap {
         Ok(renewal)
     }
 
-    fn waits_until(&self) -> Option<Moment> {
+    fn waits_until(&self) -> Option<Timestamp> {
         self.client.waits_until()
     }
 }

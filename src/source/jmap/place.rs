@@ -3,21 +3,21 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Cause, Failure, Place};
+use crate::engine::{Cause, Failure, PageToken};
 
 /// The most pages in a row without one entry. Changes of a million flags come
 /// as this many pages of the smallest size; more is a server that plays with us.
 const EMPTY_PAGES_MAX: u64 = 10_000;
 
 /// A place of ours. A text that another version wrote is no place, and the listing begins anew.
-pub(super) fn read<T: DeserializeOwned>(place: Option<&Place>) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(place: Option<&PageToken>) -> Option<T> {
     serde_json::from_str(place?.as_str()).ok()
 }
 
 /// Writes a place down.
-pub(super) fn write(place: &impl Serialize) -> Place {
+pub(super) fn write(place: &impl Serialize) -> PageToken {
     // Strings and numbers always serialize; an empty place would begin anew, and lose nothing.
-    Place::new(serde_json::to_string(place).unwrap_or_default())
+    PageToken::new(serde_json::to_string(place).unwrap_or_default())
 }
 
 /// Notices a listing that goes round in a circle, however long, with one remembered stop:
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_place_of_another_make_is_no_place() {
         for text in ["", "[]", "{\"other\": 1}", "{\"steps\": \"x\"}"] {
-            assert_eq!(read::<Trail>(Some(&Place::new(text))), None, "{text}");
+            assert_eq!(read::<Trail>(Some(&PageToken::new(text))), None, "{text}");
         }
         let trail = Trail { mark: Some("m".to_owned()), steps: 1, lap: 2, empty: 3 };
         assert_eq!(read(Some(&write(&trail))), Some(trail));

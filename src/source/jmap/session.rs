@@ -78,8 +78,8 @@ pub(super) async fn discover(
     let answered = client.answer(&ask).await.map_err(|refusal| {
         if refusal.failure.cause == Cause::NotFound {
             let why = format!("there is no JMAP service at {place} (404): check `url`");
-            let reply = refusal.failure.reply;
-            return Failure { reply, ..Failure::new(Cause::NotFound, why) };
+            let reply = refusal.failure.response;
+            return Failure { response: reply, ..Failure::new(Cause::NotFound, why) };
         }
         refusal.failure
     })?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
 use crate::telemetry::{Family, Input, Kind, Resource, Series, Source, Value, families};
 
@@ -28,7 +28,7 @@ pub fn metrics(input: &Input, resource: &Resource) -> Json {
 
 /// Since when each source is counted. A clock that was set back makes no time of it that is to come.
 fn beginnings(input: &Input) -> BTreeMap<&str, String> {
-    let began = |source: &'_ Source| source.figures.as_ref()?.since.map(Moment);
+    let began = |source: &'_ Source| source.figures.as_ref()?.since.map(Timestamp);
     let sources = input.sources.iter();
     let known = sources.filter_map(|source| Some((source.name.as_str(), began(source)?)));
     known.map(|(name, began)| (name, nanoseconds(began.min(input.at)))).collect()

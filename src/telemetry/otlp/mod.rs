@@ -14,7 +14,7 @@ pub use self::spans::spans;
 
 use serde_json::{Value as Json, json};
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::telemetry::Resource;
 
 /// Below the address of a collector, where metrics go.
@@ -42,6 +42,6 @@ fn attribute(key: &str, value: &str) -> Json {
 }
 
 /// 64 bits are written as text, since many readers of JSON have 53.
-fn nanoseconds(at: Moment) -> String {
+fn nanoseconds(at: Timestamp) -> String {
     (i128::from(at.0.max(0)) * 1_000_000).to_string()
 }

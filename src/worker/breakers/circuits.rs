@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{ARCHIVE, Breakers, LEDGER};
 use crate::engine::breaker::{Admission, Bearing, Order, Permit, Phase, Subject};
-use crate::engine::{Cause, Failure, Moment, Scope};
+use crate::engine::{Cause, Failure, RequestScope, Timestamp};
 use crate::worker::world::World;
 
 /// When a source that a person keeps from working looks whether it still is kept. It notices
@@ -29,7 +29,7 @@ pub struct Circuits {
 pub(in crate::worker) struct Shut {
     pub(in crate::worker) name: String,
     /// `None` until a person closes it.
-    until: Option<Moment>,
+    until: Option<Timestamp>,
 }
 
 /// Why a call brought nothing.
@@ -78,7 +78,7 @@ impl Circuits {
     /// Makes a call about the service as a whole, as soon as it may be made.
     pub(in crate::worker) async fn call<T>(
         &self,
-        scope: Scope,
+        scope: RequestScope,
         call: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Halt> {
         let mut news = self.news();
@@ -101,7 +101,7 @@ impl Circuits {
     }
 
     /// The breaker that a failure counts for, if it lets nothing through.
-    pub(in crate::worker) fn shut_for(&self, cause: Cause, scope: Scope) -> Option<Shut> {
+    pub(in crate::worker) fn shut_for(&self, cause: Cause, scope: RequestScope) -> Option<Shut> {
         match (Bearing::on_provider(cause, scope), storage(cause)) {
             (Bearing::Ill, _) => self.shut_by(&self.provider),
             (Bearing::Well | Bearing::Nothing, Some(name)) => self.shut_by(name),
@@ -159,7 +159,7 @@ impl Circuits {
     }
 
     /// When what others have changed is seen.
-    pub(in crate::worker) fn next_look(&self) -> Moment {
+    pub(in crate::worker) fn next_look(&self) -> Timestamp {
         self.breakers.next_look()
     }
 
@@ -173,15 +173,16 @@ impl Pass {
     /// Tells how a call about an item of the source ended.
     pub(in crate::worker) fn ended(self, item: i64, failure: Option<&Failure>) {
         let subject = failure.map_or(Subject::Service, |_| self.subject(item));
-        self.end(&subject, Scope::Item, failure);
+        self.end(&subject, RequestScope::Item, failure);
     }
 
     /// Tells beforehand whether this failure of the call, about an item, would open the breaker.
     pub(in crate::worker) fn would_open(&self, item: i64, failure: &Failure) -> bool {
         let (circuits, subject) = (&self.circuits, self.subject(item));
         let (name, breakers) = (&circuits.provider, &circuits.breakers);
-        self.permit
-            .is_some_and(|permit| breakers.would_open(name, permit, &subject, Scope::Item, failure))
+        self.permit.is_some_and(|permit| {
+            breakers.would_open(name, permit, &subject, RequestScope::Item, failure)
+        })
     }
 
     /// Two sources may have items of one number.
@@ -195,7 +196,7 @@ impl Pass {
         self.circuits.breakers.said_nothing(&self.circuits.provider, permit);
     }
 
-    fn end(mut self, subject: &Subject, scope: Scope, failure: Option<&Failure>) {
+    fn end(mut self, subject: &Subject, scope: RequestScope, failure: Option<&Failure>) {
         let Some(permit) = self.permit.take() else { return };
         let circuits = &self.circuits;
         circuits.breakers.ended(&circuits.provider, permit, subject, scope, failure);
@@ -221,7 +222,7 @@ impl fmt::Display for Halt {
 
 impl Shut {
     /// When the wait ends at the latest.
-    pub(in crate::worker) fn until(&self, now: Moment) -> Moment {
+    pub(in crate::worker) fn until(&self, now: Timestamp) -> Timestamp {
         self.until.unwrap_or_else(|| now.after(HELD_LOOK))
     }
 
@@ -232,7 +233,7 @@ impl Shut {
 
     /// The failure that opened it, which now says so.
     pub(in crate::worker) fn explains(&self, failure: &Failure) -> Failure {
-        Failure { detail: format!("{self}: {failure}"), ..failure.clone() }
+        Failure { message: format!("{self}: {failure}"), ..failure.clone() }
     }
 }
 

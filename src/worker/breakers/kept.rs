@@ -1,7 +1,7 @@
 //! A breaker, and what its file knows of it.
 
 use super::sync::Ours;
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, Change, Memory, Permit, Statistics};
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Kept {
     /// The file has what was sent, and counts what others have counted too.
     pub(super) fn was_saved(&mut self, memory: &Memory) {
         let later = self.breaker.statistics().minus(self.sent);
-        self.breaker.set_statistics(memory.statistics.plus(later), Moment(memory.counted_since));
+        self.breaker.set_statistics(memory.statistics.plus(later), Timestamp(memory.counted_since));
         self.known = memory.generation;
         self.saved = memory.statistics;
     }

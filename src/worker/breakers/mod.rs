@@ -31,7 +31,7 @@ use self::sync::{Brought, Errand, Task};
 use crate::engine::breaker::{
     Admission, Bearing, Breaker, BreakerPolicy, Change, Order, Permit, Phase, Severity, Subject,
 };
-use crate::engine::{Failure, Moment, Scope};
+use crate::engine::{Failure, RequestScope, Timestamp};
 use crate::worker::world::World;
 
 /// The breaker of what is remembered.
@@ -53,7 +53,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// All breakers of a process.
 pub struct Breakers {
     file: Arc<BreakersFile>,
-    clock: Box<dyn Fn() -> Moment>,
+    clock: Box<dyn Fn() -> Timestamp>,
     inner: RefCell<Inner>,
     /// Another number whenever someone who waits may find something else than before.
     version: watch::Sender<u64>,
@@ -63,8 +63,8 @@ pub struct Breakers {
 struct Inner {
     policy: BreakerPolicy,
     kept: BTreeMap<String, Kept>,
-    looked_at: Moment,
-    saved_at: Moment,
+    looked_at: Timestamp,
+    saved_at: Timestamp,
     /// The file is being read or written.
     is_away: bool,
     /// What went wrong with the file, so that it is told once.
@@ -76,17 +76,17 @@ impl Breakers {
     pub fn open(
         file: BreakersFile,
         policy: BreakerPolicy,
-        clock: impl Fn() -> Moment + 'static,
+        clock: impl Fn() -> Timestamp + 'static,
     ) -> (Rc<Self>, Option<String>) {
         let now = clock();
         let (memories, note) = match file.examine() {
             Ok(Ok(memories)) => (memories, None),
             Ok(Err(_)) => match file.change(|memories| memories.clone()) {
                 Ok(found) => found,
-                Err(failure) => (Memories::new(), Some(failure.detail)),
+                Err(failure) => (Memories::new(), Some(failure.message)),
             },
             // What it says is seen as soon as it can be read.
-            Err(failure) => (Memories::new(), Some(failure.detail)),
+            Err(failure) => (Memories::new(), Some(failure.message)),
         };
         let recall = |(name, memory): (String, _)| {
             let breaker = Breaker::recall(&name, policy, &memory, now);
@@ -115,7 +115,7 @@ impl Breakers {
     ///
     /// # Errors
     /// The moment before which it is of no use to ask.
-    pub fn permits(&self, name: &str) -> Result<(), Moment> {
+    pub fn permits(&self, name: &str) -> Result<(), Timestamp> {
         let now = (self.clock)();
         match self.admit(name) {
             Admission::Go(permit) => {
@@ -168,7 +168,7 @@ impl Breakers {
 
     /// Until when it lets nothing through, if so; `Some(None)` until a person closes it.
     #[must_use]
-    pub fn shut(&self, name: &str) -> Option<Option<Moment>> {
+    pub fn shut(&self, name: &str) -> Option<Option<Timestamp>> {
         let inner = self.inner.borrow();
         let breaker = &inner.kept.get(name)?.breaker;
         match breaker.phase() {
@@ -208,7 +208,7 @@ impl Breakers {
         name: &str,
         permit: Permit,
         subject: &Subject,
-        scope: Scope,
+        scope: RequestScope,
         failure: Option<&Failure>,
     ) {
         let bearing =
@@ -222,7 +222,7 @@ impl Breakers {
         name: &str,
         permit: Permit,
         subject: &Subject,
-        scope: Scope,
+        scope: RequestScope,
         failure: &Failure,
     ) -> bool {
         Bearing::on_provider(failure.cause, scope) == Bearing::Ill
@@ -240,7 +240,7 @@ impl Breakers {
         let bearing = match (failure, name) {
             (None, _) => Bearing::Well,
             (Some(failure), LEDGER | ARCHIVE) => Bearing::on_storage(failure.cause),
-            (Some(failure), _) => Bearing::on_provider(failure.cause, Scope::Session),
+            (Some(failure), _) => Bearing::on_provider(failure.cause, RequestScope::Session),
         };
         self.judged(name, permit, &Subject::Service, bearing, failure);
     }
@@ -290,7 +290,7 @@ impl Breakers {
     fn with<T>(
         &self,
         name: &str,
-        fact: impl FnOnce(&mut Kept, Moment) -> (T, Option<Change>),
+        fact: impl FnOnce(&mut Kept, Timestamp) -> (T, Option<Change>),
     ) -> T {
         let now = (self.clock)();
         let (told, change) = {
@@ -330,15 +330,15 @@ impl Breakers {
 /// The file.
 impl Breakers {
     /// When it is time to look at the file again.
-    fn next_look(&self) -> Moment {
+    fn next_look(&self) -> Timestamp {
         let (now, looked_at) = ((self.clock)(), self.inner.borrow().looked_at);
         // A clock that was set back must not put it off.
         looked_at.min(now).after(LOOK_INTERVAL)
     }
 
-    fn errand(&self, now: Moment) -> Option<Errand> {
+    fn errand(&self, now: Timestamp) -> Option<Errand> {
         let mut inner = self.inner.borrow_mut();
-        let is_past = |at: Moment, interval| now < at || now.since(at) >= interval;
+        let is_past = |at: Timestamp, interval| now < at || now.since(at) >= interval;
         let is_look = is_past(inner.looked_at, LOOK_INTERVAL);
         let has_changed = inner.kept.values().any(Kept::has_changed);
         let has_counted = is_past(inner.saved_at, COUNT_INTERVAL);

@@ -1,7 +1,7 @@
 //! What a person wants of a breaker, by a command, beside whatever worker runs.
 
 use crate::engine::breaker::{Breaker, BreakerPolicy, Change, Order};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::state::BreakersFile;
 
 /// What an order led to.
@@ -24,7 +24,7 @@ pub fn order(
     name: &str,
     order: Order,
     policy: BreakerPolicy,
-    now: Moment,
+    now: Timestamp,
 ) -> Result<Ordered, Failure> {
     let ((breaker, change), note) = file.change(|memories| {
         let mut breaker = match memories.get(name) {

@@ -8,13 +8,13 @@ use crate::disk::{Disk, Fault, MemoryDisk, ensure_folder};
 use crate::engine::Cause;
 use crate::worker::world::RealWorld;
 
-const NOW: Moment = Moment(1_750_000_000_000);
+const NOW: Timestamp = Timestamp(1_750_000_000_000);
 const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
 /// A disk, a clock, and as many processes as one likes.
 struct Scene {
     disk: MemoryDisk,
-    clock: Rc<Cell<Moment>>,
+    clock: Rc<Cell<Timestamp>>,
 }
 
 impl Scene {
@@ -203,8 +203,8 @@ fn the_ledger_and_the_archive_have_their_own() {
     assert_eq!([breakers.phase(LEDGER), breakers.phase("example")], [Phase::Closed; 2]);
     let shut = circuits.shut().unwrap();
     assert_eq!(shut.to_string(), "the circuit of archive is open until 2025-06-15 15:07:40 UTC");
-    assert_eq!(circuits.shut_for(Cause::Storage, Scope::Item), Some(shut));
-    assert_eq!(circuits.shut_for(Cause::Server, Scope::Item), None);
+    assert_eq!(circuits.shut_for(Cause::Storage, RequestScope::Item), Some(shut));
+    assert_eq!(circuits.shut_for(Cause::Server, RequestScope::Item), None);
     scene.pass(60);
     assert_eq!(circuits.shut(), None);
     for _ in 0..3 {
@@ -235,7 +235,7 @@ async fn whoever_waits_for_the_probe_of_another_goes_next() {
     let Entry::Go(probe) = one.try_enter() else { panic!("it may try") };
     assert!(matches!(two.try_enter(), Entry::Busy));
 
-    let waiting = two.call(Scope::Session, async { Ok(()) });
+    let waiting = two.call(RequestScope::Session, async { Ok(()) });
     let (gone, ()) = tokio::join!(waiting, async { drop(probe) });
 
     assert!(gone.is_ok());

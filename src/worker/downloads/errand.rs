@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{BlobId, ItemId, Moment, Strikes};
+use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
 use crate::ledger::{DocumentNo, ItemNo, WantedDocument, Work};
 use crate::source::Wanted;
 
@@ -19,17 +19,17 @@ pub(in crate::worker) struct Errand {
     /// Its item failed since it was taken on.
     pub is_retry: bool,
     /// When its item first failed.
-    pub failing_since: Option<Moment>,
+    pub failing_since: Option<Timestamp>,
     /// When it was taken to be fetched.
-    pub asked_at: Moment,
+    pub asked_at: Timestamp,
 }
 
 impl Errand {
     pub(super) fn new(
         work: &Work,
         document: WantedDocument,
-        strikes: Strikes,
-        now: Moment,
+        strikes: ThrottleStrikes,
+        now: Timestamp,
     ) -> Self {
         let WantedDocument { no, id, blob, size, .. } = document;
         Self {
@@ -40,7 +40,7 @@ impl Errand {
             wanted: Wanted { strikes, ..Wanted::new(id, blob, size) },
             control: Control::NotNeeded,
             is_retry: work.is_retry,
-            failing_since: work.trial.since,
+            failing_since: work.trial.failing_since,
             asked_at: now,
         }
     }
@@ -64,15 +64,17 @@ pub(super) struct Throttles {
 
 #[derive(Clone, Copy, Debug)]
 struct Throttled {
-    strikes: Strikes,
+    strikes: ThrottleStrikes,
     /// Something else succeeded since.
     is_controlled: bool,
 }
 
 impl Throttles {
     /// The strikes of a document; where none are known here, those of its item in an earlier process.
-    pub(super) fn strikes(&self, document: DocumentNo, before: u32) -> Strikes {
-        self.known.get(&document).map_or_else(|| Strikes::recall(before), |known| known.strikes)
+    pub(super) fn strikes(&self, document: DocumentNo, before: u32) -> ThrottleStrikes {
+        self.known
+            .get(&document)
+            .map_or_else(|| ThrottleStrikes::restore(before), |known| known.strikes)
     }
 
     /// Whether a document was throttled, and nothing succeeded since.
@@ -80,7 +82,7 @@ impl Throttles {
         self.known.get(&document).is_some_and(|known| !known.is_controlled)
     }
 
-    pub(super) fn throttled(&mut self, document: DocumentNo, strikes: Strikes) {
+    pub(super) fn throttled(&mut self, document: DocumentNo, strikes: ThrottleStrikes) {
         self.known.insert(document, Throttled { strikes, is_controlled: false });
     }
 

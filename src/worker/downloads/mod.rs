@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::archive::Draft;
 use crate::engine::{
-    Bridge, BridgePolicy, Cause, ClockStep, Draw, Failure, ItemPolicy, ItemStep, Moment, Recheck,
-    Scope, Successes, Trial, Verdict,
+    Cause, ClockStep, ErrorAction, EscalationPolicy, Failure, FailureEscalator, ItemDecision,
+    ItemFailureCounts, ItemRetryPolicy, RandomSample, RecentSuccesses, RecheckPolicy, RequestScope,
+    Timestamp,
 };
 use crate::ledger::{ItemNo, Work};
 use crate::source::Meter;
@@ -35,15 +36,15 @@ const COMMITTING_MAX: usize = 2;
 /// How items are judged.
 #[derive(Clone, Debug)]
 pub struct Policies {
-    pub item: ItemPolicy,
-    pub bridge: BridgePolicy,
+    pub item: ItemRetryPolicy,
+    pub bridge: EscalationPolicy,
 }
 
 #[derive(Debug)]
 pub(super) struct Downloads {
     policies: Policies,
-    bridge: Bridge,
-    successes: Successes,
+    bridge: FailureEscalator,
+    successes: RecentSuccesses,
     queue: Queue,
     open: BTreeMap<ItemNo, Open>,
     busy: BTreeSet<ItemNo>,
@@ -63,11 +64,11 @@ pub(super) struct Downloads {
 
 impl Downloads {
     /// Goes on with the newest success of an earlier life.
-    pub(super) fn new(policies: Policies, succeeded_at: Option<Moment>, meter: Meter) -> Self {
+    pub(super) fn new(policies: Policies, succeeded_at: Option<Timestamp>, meter: Meter) -> Self {
         Self {
             policies,
-            bridge: Bridge::default(),
-            successes: Successes::recall(succeeded_at),
+            bridge: FailureEscalator::default(),
+            successes: RecentSuccesses::restore(succeeded_at),
             queue: Queue::new(),
             open: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -95,14 +96,14 @@ impl Downloads {
     }
 
     /// Asks for nothing more; what is in flight may end and be kept.
-    pub(super) fn drop_queue(&mut self, now: Moment) {
+    pub(super) fn drop_queue(&mut self, now: Timestamp) {
         for errand in self.queue.drain() {
             self.abandon(errand.item, now);
         }
     }
 
     pub(super) fn half_open(&mut self) {
-        self.bridge.half_open(self.policies.bridge);
+        self.bridge.enter_half_open(self.policies.bridge);
     }
 
     /// Whether there is a document to fetch, and `concurrency` allows one more.
@@ -116,7 +117,7 @@ impl Downloads {
     }
 
     /// Takes the next document to fetch, if it may be taken.
-    pub(super) fn take(&mut self, concurrency: usize, now: Moment) -> Option<Errand> {
+    pub(super) fn take(&mut self, concurrency: usize, now: Timestamp) -> Option<Errand> {
         if !self.may_take(concurrency) {
             return None;
         }
@@ -126,7 +127,7 @@ impl Downloads {
             errand.control = Control::Needed;
         }
         errand.wanted.is_suspect =
-            self.successes.is_own_failure(errand.item.0, errand.failing_since);
+            self.successes.is_item_specific_failure(errand.item.0, errand.failing_since);
         if let Some(open) = self.open.get_mut(&errand.item) {
             open.began.get_or_insert(now);
         }
@@ -135,7 +136,7 @@ impl Downloads {
     }
 
     /// Returns what must be taken from the ledger now, if anything.
-    pub(super) fn wants_more(&mut self, now: Moment) -> Option<Wish> {
+    pub(super) fn wants_more(&mut self, now: Timestamp) -> Option<Wish> {
         let may_have_untried = self.is_outdated && !self.queue.has_untried();
         let due = match self.refill {
             Refill::Now => self.queue.has_room() || may_have_untried,
@@ -151,7 +152,7 @@ impl Downloads {
     }
 
     /// Takes in what is due, and when the next item is.
-    pub(super) fn admit(&mut self, work: Vec<Work>, next_due: Option<Moment>, now: Moment) {
+    pub(super) fn admit(&mut self, work: Vec<Work>, next_due: Option<Timestamp>, now: Timestamp) {
         let retries = work.iter().filter(|work| work.is_retry).count();
         self.refill = match (self.queue.came(work.len() - retries, retries), next_due) {
             (true, _) => Refill::Now,
@@ -191,8 +192,8 @@ impl Downloads {
         &mut self,
         errand: Errand,
         answer: Result<Draft, Failure>,
-        now: Moment,
-        draw: Draw,
+        now: Timestamp,
+        draw: RandomSample,
     ) -> Option<Failure> {
         let (item, document) = (errand.item, errand.no);
         self.flying = self.flying.saturating_sub(1);
@@ -204,7 +205,7 @@ impl Downloads {
         }
         match answer {
             Ok(draft) => {
-                self.successes.note(Some(item.0), errand.asked_at);
+                self.successes.record(Some(item.0), errand.asked_at);
                 self.succeeded(now);
                 let Errand { item_id, listed, wanted, .. } = errand;
                 self.group.push(Outcome::Stored { document, item_id, listed, wanted, draft }, now);
@@ -219,34 +220,35 @@ impl Downloads {
         &mut self,
         errand: &Errand,
         failure: Failure,
-        now: Moment,
-        draw: Draw,
+        now: Timestamp,
+        draw: RandomSample,
     ) -> Option<Failure> {
         let (item, document) = (errand.item, errand.no);
         let escalated = if self.is_own_failure(errand, &failure, now) {
             None
         } else {
-            self.bridge.failed(self.policies.bridge, item.0, &failure)
+            self.bridge.record_failure(self.policies.bridge, item.0, &failure)
         };
-        let is_refused = failure.cause.verdict(Scope::Item) == Verdict::Quarantine;
-        let mut trial = self.open.get(&item).map_or_else(Trial::default, |open| open.trial);
+        let is_refused = failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
+        let mut trial =
+            self.open.get(&item).map_or_else(ItemFailureCounts::default, |open| open.trial);
         // From its first failed request on: what is sent while it is tried again quickly, and
         // succeeds, speaks for the provider.
-        trial.since.get_or_insert_with(|| now.before(failure.failing_for()));
-        match self.policies.item.after(&failure, trial, now, draw) {
-            ItemStep::Gone => {
+        trial.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
+        match self.policies.item.on_failure(&failure, trial, now, draw) {
+            ItemDecision::Gone => {
                 self.flush_withheld(now);
                 self.throttles.forget(document);
                 let listed = errand.listed.clone();
                 self.group.push(Outcome::Gone { document, listed }, now);
                 self.close(item, Flaw::None, now);
             }
-            ItemStep::Unharmed => self.abandon(item, now),
-            ItemStep::Retry { .. } | ItemStep::Quarantine if is_refused => {
+            ItemDecision::NotCharged => self.abandon(item, now),
+            ItemDecision::Retry { .. } | ItemDecision::Quarantine if is_refused => {
                 self.close(item, Flaw::Refused(document, failure), now);
             }
-            step @ (ItemStep::Retry { .. } | ItemStep::Quarantine) => {
-                if step == ItemStep::Quarantine {
+            step @ (ItemDecision::Retry { .. } | ItemDecision::Quarantine) => {
+                if step == ItemDecision::Quarantine {
                     self.throttles.forget(document);
                 }
                 self.close(item, Flaw::Failed(step, failure), now);
@@ -259,7 +261,7 @@ impl Downloads {
     }
 
     /// Takes the group if it is time to make it durable, or if nothing else is left to do.
-    pub(super) fn take_group(&mut self, now: Moment) -> Option<Group> {
+    pub(super) fn take_group(&mut self, now: Timestamp) -> Option<Group> {
         if self.committing.len() >= COMMITTING_MAX {
             return None;
         }
@@ -286,7 +288,7 @@ impl Downloads {
 
     /// Notes that the group taken first is durable, or that it is lost; its items are free to be
     /// taken again.
-    pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Moment>) {
+    pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Timestamp>) {
         self.committing.pop_front();
         self.is_outdated = true;
         for item in items {
@@ -304,8 +306,8 @@ impl Downloads {
         self.group.moved(step);
         self.withheld.iter_mut().for_each(|outcome| outcome.moved(step));
         for open in self.open.values_mut() {
-            if let Some((ItemStep::Retry { at, .. }, _)) = &mut open.fault {
-                *at = at.moved(step);
+            if let Some((ItemDecision::Retry { at, .. }, _)) = &mut open.fault {
+                *at = at.shifted_by(step);
             }
         }
     }
@@ -321,13 +323,13 @@ impl Downloads {
     }
 
     /// When what is quarantined is looked at again.
-    pub(super) fn recheck(&self) -> Recheck {
+    pub(super) fn recheck(&self) -> RecheckPolicy {
         self.policies.item.recheck
     }
 
     /// When the newest request for an item that succeeded was sent.
-    pub(super) fn succeeded_at(&self) -> Option<Moment> {
-        self.successes.newest()
+    pub(super) fn succeeded_at(&self) -> Option<Timestamp> {
+        self.successes.newest_sent_at()
     }
 
     /// Whether nothing is left to be begun but items that failed.
@@ -362,7 +364,7 @@ impl Downloads {
     }
 
     /// When more is due in the ledger.
-    pub(super) fn refills_at(&self) -> Option<Moment> {
+    pub(super) fn refills_at(&self) -> Option<Timestamp> {
         match self.refill {
             Refill::At(at) => Some(at),
             Refill::Now | Refill::Running | Refill::Never => None,
@@ -370,12 +372,12 @@ impl Downloads {
     }
 
     /// When the group is to be made durable, unless as many as may be are being made so already.
-    pub(super) fn group_closes_at(&self) -> Option<Moment> {
+    pub(super) fn group_closes_at(&self) -> Option<Timestamp> {
         self.group.closes_at().filter(|_| self.committing.len() < COMMITTING_MAX)
     }
 
     /// One document of the item is answered; with the last one, the item is.
-    fn close(&mut self, item: ItemNo, flaw: Flaw, now: Moment) {
+    fn close(&mut self, item: ItemNo, flaw: Flaw, now: Timestamp) {
         let Some(open) = self.open.get_mut(&item) else { return };
         open.unanswered -= 1;
         match flaw {
@@ -388,7 +390,7 @@ impl Downloads {
         self.finish_if_answered(item, now);
     }
 
-    fn finish_if_answered(&mut self, item: ItemNo, now: Moment) {
+    fn finish_if_answered(&mut self, item: ItemNo, now: Timestamp) {
         if self.open.get(&item).is_none_or(|open| open.unanswered > 0) {
             return;
         }
@@ -406,13 +408,13 @@ impl Downloads {
                 self.release(item);
                 return;
             }
-            Some((ItemStep::Retry { trial, at }, failure)) => {
+            Some((ItemDecision::Retry { failures: trial, at }, failure)) => {
                 outcomes.push(Outcome::Retry { item, trial, at, failure });
             }
-            Some((ItemStep::Quarantine, failure)) => {
+            Some((ItemDecision::Quarantine, failure)) => {
                 outcomes.push(Outcome::Quarantined { item, failure });
             }
-            None | Some((ItemStep::Gone | ItemStep::Unharmed, _)) => {
+            None | Some((ItemDecision::Gone | ItemDecision::NotCharged, _)) => {
                 if let Some(began) = open.began {
                     self.meter.note(|figures| figures.items.duration.note(now.since(began)));
                 }
@@ -429,7 +431,7 @@ impl Downloads {
     }
 
     /// A document of the item stays unanswered, through no fault of the item.
-    fn abandon(&mut self, item: ItemNo, now: Moment) {
+    fn abandon(&mut self, item: ItemNo, now: Timestamp) {
         let Some(open) = self.open.get_mut(&item) else { return };
         open.unanswered -= 1;
         open.abandoned = true;
@@ -446,12 +448,12 @@ impl Downloads {
         }
     }
 
-    fn succeeded(&mut self, now: Moment) {
-        self.bridge.succeeded();
+    fn succeeded(&mut self, now: Timestamp) {
+        self.bridge.record_success();
         self.flush_withheld(now);
     }
 
-    fn flush_withheld(&mut self, now: Moment) {
+    fn flush_withheld(&mut self, now: Timestamp) {
         for outcome in std::mem::take(&mut self.withheld) {
             self.group.push(outcome, now);
         }

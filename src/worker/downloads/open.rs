@@ -1,19 +1,19 @@
 //! An item while it is fetched, and what of it failed.
 
-use crate::engine::{Failure, ItemStep, Moment, Trial};
+use crate::engine::{Failure, ItemDecision, ItemFailureCounts, Timestamp};
 use crate::ledger::DocumentNo;
 
 /// An item with documents that are not answered yet.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) trial: Trial,
+    pub(super) trial: ItemFailureCounts,
     /// When the first of its documents was asked for.
-    pub(super) began: Option<Moment>,
+    pub(super) began: Option<Timestamp>,
     pub(super) unanswered: usize,
     /// Documents that may not be had, and why.
     pub(super) refused: Vec<(DocumentNo, Failure)>,
     /// What its worst other document deserves.
-    pub(super) fault: Option<(ItemStep, Failure)>,
+    pub(super) fault: Option<(ItemDecision, Failure)>,
     /// Some of its documents will not be asked for: it stays unsettled.
     pub(super) abandoned: bool,
 }
@@ -22,24 +22,26 @@ pub(super) struct Open {
 pub(super) enum Flaw {
     None,
     Refused(DocumentNo, Failure),
-    Failed(ItemStep, Failure),
+    Failed(ItemDecision, Failure),
 }
 
 /// Of two faults of one item, the one that sets it further back.
 pub(super) fn worse(
-    known: Option<(ItemStep, Failure)>,
-    new: (ItemStep, Failure),
-) -> (ItemStep, Failure) {
+    known: Option<(ItemDecision, Failure)>,
+    new: (ItemDecision, Failure),
+) -> (ItemDecision, Failure) {
     match known {
         Some(known) if weight(&known.0) > weight(&new.0) => known,
         Some(_) | None => new,
     }
 }
 
-fn weight(step: &ItemStep) -> (bool, u32, u32) {
+fn weight(step: &ItemDecision) -> (bool, u32, u32) {
     match step {
-        ItemStep::Quarantine => (true, 0, 0),
-        ItemStep::Retry { trial, .. } => (false, trial.attempts, trial.requests),
-        ItemStep::Gone | ItemStep::Unharmed => (false, 0, 0),
+        ItemDecision::Quarantine => (true, 0, 0),
+        ItemDecision::Retry { failures: trial, .. } => {
+            (false, trial.failed_attempts, trial.failed_requests)
+        }
+        ItemDecision::Gone | ItemDecision::NotCharged => (false, 0, 0),
     }
 }

@@ -1,6 +1,6 @@
 //! When the ledger is asked for more, and what there is to do when it has none.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 
 /// When the ledger is asked for more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -8,7 +8,7 @@ pub(super) enum Refill {
     Now,
     Running,
     /// All that is due has been taken; the next item is due then.
-    At(Moment),
+    At(Timestamp),
     /// Nothing is left but what is busy.
     Never,
 }
@@ -18,5 +18,5 @@ pub(super) enum Refill {
 pub(in crate::worker) enum Lull {
     AllSettled,
     /// Every unsettled item waits for its own retry.
-    Resting(Moment),
+    Resting(Timestamp),
 }

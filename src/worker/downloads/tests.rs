@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::*;
 use crate::archive::{Archive, Marker, Owner};
 use crate::disk::MemoryDisk;
-use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, Strikes};
+use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
 use crate::ledger::{DocumentNo, WantedDocument};
 
-const NOW: Moment = Moment(1_000_000);
-const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+const NOW: Timestamp = Timestamp(1_000_000);
+const MIDDLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 const CONCURRENCY: usize = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -24,14 +24,14 @@ struct Scene {
 impl Scene {
     /// A download that was just begun, with the first answer of the ledger on its way.
     fn new() -> Self {
-        let item = ItemPolicy {
+        let item = ItemRetryPolicy {
             max_attempts: 3,
             max_requests: 9,
             retry_delay: Duration::from_secs(10),
             max_retry_delay: Duration::from_secs(300),
-            recheck: Recheck { every: DAY, max: 7 * DAY },
+            recheck: RecheckPolicy { interval: DAY, max_interval: 7 * DAY },
         };
-        let bridge = BridgePolicy { failure_threshold: 5, success_threshold: 3 };
+        let bridge = EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());
         let marker = Marker::new(disk, Path::new("/downloads"), "work");
         marker.prepare().unwrap();
@@ -107,7 +107,7 @@ fn work(items: &[(i64, usize)]) -> Vec<Work> {
         no: ItemNo(item),
         item: ItemId::new(format!("T{item}")),
         is_retry: false,
-        trial: Trial::default(),
+        trial: ItemFailureCounts::default(),
         documents: (0..documents).map(|index| document(item, index)).collect(),
     };
     items.iter().map(work).collect()
@@ -116,7 +116,12 @@ fn work(items: &[(i64, usize)]) -> Vec<Work> {
 /// Items with one document each that failed before.
 fn retries(items: RangeInclusive<i64>) -> Vec<Work> {
     let items: Vec<_> = items.map(|item| (item, 1)).collect();
-    let trial = Trial { attempts: 1, requests: 1, strikes: 0, since: Some(NOW) };
+    let trial = ItemFailureCounts {
+        failed_attempts: 1,
+        failed_requests: 1,
+        strikes: 0,
+        failing_since: Some(NOW),
+    };
     work(&items).into_iter().map(|work| Work { is_retry: true, trial, ..work }).collect()
 }
 
@@ -232,7 +237,10 @@ fn documents_that_fail_together_cost_their_item_one_attempt() {
     assert!(
         matches!(
             group.outcomes[..],
-            [Outcome::Retry { trial: Trial { attempts: 1, requests: 1, .. }, .. }]
+            [Outcome::Retry {
+                trial: ItemFailureCounts { failed_attempts: 1, failed_requests: 1, .. },
+                ..
+            }]
         ),
         "{group:?}"
     );
@@ -408,7 +416,7 @@ fn with_one_slot_each_fourth_document_is_a_retry() {
 
 /// A throttle of a document that others were let through between so often.
 fn throttle(strikes: u32) -> Failure {
-    Failure::new(Cause::RateLimit, "429").struck(Some(Strikes::recall(strikes)))
+    Failure::new(Cause::RateLimit, "429").with_strikes(Some(ThrottleStrikes::restore(strikes)))
 }
 
 /// FAULTS 50.
@@ -439,7 +447,7 @@ fn a_throttle_of_its_own_is_its_items_failure() {
     assert_eq!(escalated, None, "the session goes on");
     let group = scene.downloads.take_group(NOW).expect("the item is answered");
     let [Outcome::Retry { trial, .. }] = group.outcomes[..] else { panic!("{group:?}") };
-    assert_eq!((trial.attempts, trial.strikes), (0, 2), "the ledger keeps them");
+    assert_eq!((trial.failed_attempts, trial.strikes), (0, 2), "the ledger keeps them");
 }
 
 #[test]
@@ -451,7 +459,11 @@ fn a_failure_is_its_items_own_if_others_succeeded_meanwhile() {
     let failed_at = NOW.after(Duration::from_secs(30));
     let is_own = |requests, seconds: u32| {
         let failing_millis = 1000 * seconds;
-        let failure = Failure { requests, failing_millis, ..Failure::new(Cause::Server, "500") };
+        let failure = Failure {
+            request_count: requests,
+            failing_millis,
+            ..Failure::new(Cause::Server, "500")
+        };
         scene.downloads.is_own_failure(&errand, &failure, failed_at)
     };
 

@@ -1,7 +1,7 @@
 //! Waits where a breaker lets nothing through, and goes on when it does.
 
 use super::Driver;
-use crate::engine::{Event, Moment, State, Work};
+use crate::engine::{Event, State, Timestamp, Work};
 use crate::source::Source;
 use crate::worker::breakers::Shut;
 use crate::worker::world::World;
@@ -42,7 +42,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// When it is time to see what others have made of the breakers: often where that ends a
     /// wait, or stops what is under way.
-    pub(super) fn heeds_at(&self) -> Option<Moment> {
+    pub(super) fn heeds_at(&self) -> Option<Timestamp> {
         let matters = match self.machine.state {
             State::Error { .. } => self.shut_by.is_some(),
             State::Working(_) => self.downloads.in_flight() > 0,

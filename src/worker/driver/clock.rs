@@ -4,14 +4,14 @@
 use tracing::{error, warn};
 
 use super::Driver;
-use crate::engine::{ClockStep, Moment, Time};
+use crate::engine::{ClockReading, ClockStep, Timestamp};
 use crate::source::Source;
 use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     /// The time, once all moments here are of the clock as it is set now.
-    pub(super) fn follow_clock(&mut self) -> Moment {
-        let Time { at: now, booted } = self.world.time();
+    pub(super) fn follow_clock(&mut self) -> Timestamp {
+        let ClockReading { wall: now, booted_at: booted } = self.world.time();
         let Some(step) = ClockStep::between(self.booted, booted) else { return now };
         warn!(%step, "the clock was set: what is waited for is as far away as it was");
         self.booted = booted;
@@ -20,14 +20,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.rate.restart(self.tally.settled(), now);
         self.logged_at = now;
         // Whoever reads the state must not go by the old clock any longer.
-        (self.unsaved, self.published_at) = (true, Moment::default());
+        (self.unsaved, self.published_at) = (true, Timestamp::default());
         self.seat.show(&self.machine);
         now
     }
 
     /// A moment of the clock that all moments here are of.
-    pub(super) fn reckoned(&self, at: Moment) -> Time {
-        Time { at, booted: self.booted }
+    pub(super) fn reckoned(&self, at: Timestamp) -> ClockReading {
+        ClockReading { wall: at, booted_at: self.booted }
     }
 
     /// Whether what waits in the ledger still goes by an earlier clock.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::figures::{Settled, grow};
-use crate::engine::{Cause, Effect, Failure, Machine, Moment, Step};
+use crate::engine::{Cause, Effect, Failure, Machine, Step, Timestamp};
 use crate::ledger::Tally;
 use crate::source::{News, Source};
 use crate::worker::group::Weight;
@@ -13,7 +13,7 @@ use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Counts what a decision changes.
-    pub(super) fn count_step(&self, before: &Machine, step: &Step, now: Moment) {
+    pub(super) fn count_step(&self, before: &Machine, step: &Step, now: Timestamp) {
         let next = &step.machine;
         let errors = next.error_count.saturating_sub(before.error_count);
         let has_changed = before.status() != next.status();

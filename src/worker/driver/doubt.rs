@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::Driver;
 use crate::archive::Draft;
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::source::{Source, Wanted};
 use crate::worker::breakers::Pass;
 use crate::worker::downloads::Errand;
@@ -31,7 +31,7 @@ pub(super) struct Failed {
     pub errand: Errand,
     pub pass: Pass,
     pub failure: Failure,
-    pub at: Moment,
+    pub at: Timestamp,
 }
 
 /// The one at fault for a failure.
@@ -85,7 +85,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Takes in that a known-good document was served, which was asked for at the time given, or
     /// was not served. Returns the failures that waited for it.
-    pub(super) fn known_good(&mut self, served: Option<Moment>) -> Vec<Failed> {
+    pub(super) fn known_good(&mut self, served: Option<Timestamp>) -> Vec<Failed> {
         if let Some(sent) = served {
             info!(
                 "a stored document can still be fetched: the items that fail are at fault, not the provider"

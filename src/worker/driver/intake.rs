@@ -5,7 +5,9 @@ use tracing::{debug, info, warn};
 use super::doubt::{Blame, Failed};
 use super::{Driver, Exit, Mode, Proof};
 use crate::archive::Draft;
-use crate::engine::{Cause, Draw, Event, Failure, Kind, Moment, Scope, State, Then};
+use crate::engine::{
+    Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State, Then, Timestamp,
+};
 use crate::ledger::{ItemNo, Tally};
 use crate::source::{News, Renewal, Source};
 use crate::worker::breakers::{Pass, Shut};
@@ -38,7 +40,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
             Done::Paged(Ok(page)) => self.paged(page).await,
             Done::Looked(Err(failure)) | Done::Paged(Err(failure)) => {
-                self.fail(Scope::Listing, failure).await;
+                self.fail(RequestScope::Listing, failure).await;
             }
             Done::Proved(Ok(())) => self.proof = Proof::NotOwed,
             Done::Refilled(Ok(batch)) => {
@@ -78,7 +80,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Finished(Err(failure))
             | Done::Renewed(Err(failure)) => {
                 self.drop_jobs();
-                self.fail(Scope::Session, failure).await;
+                self.fail(RequestScope::Session, failure).await;
             }
         }
     }
@@ -114,14 +116,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     async fn failed_item(&mut self, failed: Failed) {
         let (item, failure) = (failed.errand.item_id.clone(), failed.failure.clone());
         match self.blame(failed) {
-            Blame::Session(failure) => self.fail(Scope::Session, failure).await,
+            Blame::Session(failure) => self.fail(RequestScope::Session, failure).await,
             // The one that was too much for a breaker.
             Blame::Provider if self.has_opened(&failure) => {
-                self.fail(Scope::Session, failure).await;
+                self.fail(RequestScope::Session, failure).await;
             }
             Blame::Provider | Blame::Item => info!(
                 item = %item, cause = %failure.cause,
-                r#type = failure.cause.kind().name(), "recorded error: {failure}"
+                r#type = failure.cause.category().name(), "recorded error: {failure}"
             ),
         }
     }
@@ -129,7 +131,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) async fn committed(
         &mut self,
         items: &[ItemNo],
-        retry_at: Option<Moment>,
+        retry_at: Option<Timestamp>,
         weight: Weight,
         result: Result<Tally, Failure>,
     ) {
@@ -146,25 +148,25 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Err(failure) => {
                 // Nothing of the group is durable: whatever hangs on it begins anew.
                 self.drop_jobs();
-                self.fail(Scope::Session, failure).await;
+                self.fail(RequestScope::Session, failure).await;
             }
         }
     }
 
-    pub(super) async fn fail(&mut self, scope: Scope, failure: Failure) {
-        let draw: Draw = self.world.draw();
+    pub(super) async fn fail(&mut self, scope: RequestScope, failure: Failure) {
+        let draw: RandomSample = self.world.draw();
         let shut = self.circuits.shut_for(failure.cause, scope);
         let failure = match &shut {
             Some(shut) => shut.explains(&failure),
             None => failure,
         };
-        let (cause, kind) = (failure.cause, failure.cause.kind().name());
+        let (cause, kind) = (failure.cause, failure.cause.category().name());
         if let State::Working(_) = self.machine.state {
             warn!(%cause, r#type = kind, "recorded error: {failure}");
         } else {
             debug!(%cause, r#type = kind, "recorded error, too late to matter: {failure}");
         }
-        if failure.reply.is_some() {
+        if failure.response.is_some() {
             self.refused = Some(failure.clone());
         }
         self.decide(Event::Failed { scope, failure, draw }).await;
@@ -175,7 +177,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Whether the failure of an item has opened a breaker, or came when it was open.
     fn has_opened(&self, failure: &Failure) -> bool {
-        self.is_downloading() && self.circuits.shut_for(failure.cause, Scope::Item).is_some()
+        self.is_downloading() && self.circuits.shut_for(failure.cause, RequestScope::Item).is_some()
     }
 
     /// Tells the breakers of the ledger and the archive how they did.
@@ -209,7 +211,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             return;
         }
         let needs_a_person = self.machine.last_error.as_ref().is_some_and(|error| {
-            error.cause.kind() == Kind::Permanent
+            error.cause.category() == ErrorCategory::Permanent
                 || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
         });
         let hopeless = match self.machine.state {

@@ -23,7 +23,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let limit = self.world.time().after(patience);
         self.seat.promise(patience, "leaving");
         self.downloads.drop_queue(self.world.now());
-        while self.downloads.in_flight() > 0 && self.world.now() < limit.at {
+        while self.downloads.in_flight() > 0 && self.world.now() < limit.wall {
             tokio::select! {
                 biased;
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.keep(done),

@@ -25,8 +25,8 @@ use tracing::{Instrument, Span, error};
 
 use crate::engine::figures::Figures;
 use crate::engine::{
-    Credential, Effect, Event, Failure, Machine, Moment, RestartCause, Rules, Scope, SessionId,
-    State, Status, Work,
+    Credential, Effect, Event, Failure, Machine, RequestScope, RestartCause, Rules, SessionId,
+    State, Status, Timestamp, Work,
 };
 use crate::ledger::Tally;
 use crate::retry::Policy;
@@ -106,10 +106,10 @@ pub struct Parts<S, W> {
     pub shared: Shared<W>,
     pub machine: Machine,
     /// When the machine under it was started, by the clock that it was read by.
-    pub booted: Moment,
+    pub booted: Timestamp,
     pub tally: Tally,
     /// When the newest request for an item that succeeded was sent.
-    pub succeeded_at: Option<Moment>,
+    pub succeeded_at: Option<Timestamp>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     pub rules: Rules,
@@ -171,16 +171,16 @@ struct Driver<S, W> {
     owes_look: bool,
     is_looking: bool,
     /// When the machine was started, by the clock that all moments here are of.
-    booted: Moment,
+    booted: Timestamp,
     /// Likewise, by the clock that the moments in the ledger are of.
-    ledger_booted: Moment,
+    ledger_booted: Timestamp,
     /// The last failure with a reply, until that is kept.
     refused: Option<Failure>,
     /// When the listing, or something about the service as a whole, was last asked for.
-    asked_at: Moment,
-    published_at: Moment,
+    asked_at: Timestamp,
+    published_at: Timestamp,
     figures: Published,
-    logged_at: Moment,
+    logged_at: Timestamp,
     unsaved: bool,
     /// What log lines say of the state they are written in.
     span: Option<(Status, Option<SessionId>, Span)>,
@@ -242,7 +242,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
         refused: None,
         asked_at: now,
         // At once: whoever looks sees that there is a worker again.
-        published_at: Moment::default(),
+        published_at: Timestamp::default(),
         figures: Published::default(),
         logged_at: now,
         unsaved: true,
@@ -296,7 +296,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Waits for an answer, a deadline, or the request to stop.
     async fn wait(&mut self) -> Fact {
         let wake = self.reckoned(self.wakes_at());
-        self.seat.promise(wake.at.since(self.world.now()), self.machine.status().name());
+        self.seat.promise(wake.wall.since(self.world.now()), self.machine.status().name());
         let fact = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => Fact::Stop,
@@ -310,7 +310,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         fact
     }
 
-    fn wakes_at(&self) -> Moment {
+    fn wakes_at(&self) -> Timestamp {
         let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
         let download = if self.may_fetch() {
             self.machine.held(self.world.now()).or_else(|| {
@@ -323,7 +323,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let look = (self.may_fetch() && !self.is_looking && self.downloads.has_only_retries())
             .then(|| self.machine.next_look(&self.rules, self.world.now()));
         let wakes = [publish, download, self.downloads.group_closes_at(), self.heeds_at(), look];
-        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Moment::min)
+        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Timestamp::min)
     }
 
     fn is_downloading(&self) -> bool {
@@ -366,8 +366,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
                 // What is not saved must not begin; what waits may go on waiting.
                 if let State::Working(_) = step.machine.state {
-                    let failed =
-                        Event::Failed { scope: Scope::Session, failure, draw: self.world.draw() };
+                    let failed = Event::Failed {
+                        scope: RequestScope::Session,
+                        failure,
+                        draw: self.world.draw(),
+                    };
                     let unsaved = step.machine;
                     step = unsaved.step(&self.rules, &failed, now);
                     self.count_step(&unsaved, &step, now);

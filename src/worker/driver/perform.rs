@@ -4,7 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
 use crate::engine::figures::grow;
-use crate::engine::{Effect, Event, Extent, Moment, State};
+use crate::engine::{Effect, Event, Extent, State, Timestamp};
 use crate::ledger::Tally;
 use crate::source::Source;
 use crate::worker::breakers::Entry;
@@ -92,11 +92,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     /// Before when nothing may be sent.
-    fn held_until(&self, now: Moment) -> Moment {
+    fn held_until(&self, now: Timestamp) -> Timestamp {
         self.machine.held(now).unwrap_or(now)
     }
 
-    pub(super) fn commit(&mut self, group: Group, now: Moment) {
+    pub(super) fn commit(&mut self, group: Group, now: Timestamp) {
         let recheck = self.downloads.recheck();
         self.commits.push(jobs::commit(&self.shared, group, recheck, now));
     }
@@ -129,7 +129,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         self.commit_if_due(now);
     }
 
-    fn commit_if_due(&mut self, now: Moment) {
+    fn commit_if_due(&mut self, now: Timestamp) {
         // Its times are right already, and must not be moved once more with the ledger.
         if self.is_ledger_behind() {
             return;
@@ -139,7 +139,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
-    pub(super) async fn launch_downloads(&mut self, now: Moment) {
+    pub(super) async fn launch_downloads(&mut self, now: Timestamp) {
         match self.proof {
             Proof::Owed => {
                 self.proof = Proof::Asked;
@@ -175,7 +175,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     /// Whether only leftovers keep the session open, and it is time to look for news beside them.
-    fn is_look_due(&self, now: Moment) -> bool {
+    fn is_look_due(&self, now: Timestamp) -> bool {
         !self.is_looking
             && self.downloads.has_only_retries()
             && self.machine.next_look(&self.rules, now) <= now

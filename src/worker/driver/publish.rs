@@ -6,7 +6,7 @@ use tracing::{Span, error_span, info, warn};
 
 use super::{Driver, Exit, Mode, TURN_SPAN};
 use crate::engine::figures::Figures;
-use crate::engine::{Failure, Machine, Moment, SessionId, State, Status, Work};
+use crate::engine::{Failure, Machine, SessionId, State, Status, Timestamp, Work};
 use crate::source::Source;
 use crate::worker::store::Progress;
 use crate::worker::view::View;
@@ -24,7 +24,7 @@ const FIGURES_INTERVAL: Duration = Duration::from_secs(5);
 /// When the figures were last written.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    at: Moment,
+    at: Timestamp,
     /// They are written with the next state, whatever the time.
     pub(super) is_overdue: bool,
     /// It did not work the last time.
@@ -96,7 +96,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     /// The figures, if it is time to write them down.
-    fn figures_due(&mut self, has_left: bool, now: Moment) -> Option<Box<Figures>> {
+    fn figures_due(&mut self, has_left: bool, now: Timestamp) -> Option<Box<Figures>> {
         let published = &mut self.figures;
         let is_old = published.at.after(FIGURES_INTERVAL) <= now || now < published.at;
         if !(has_left || is_old || published.is_overdue) {

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::disk::Lasts;
 use crate::engine::quota::{Hold, Outcome, Signals, Wait, read};
-use crate::engine::{Cause, ClockStep, Failure, Moment, Strikes, Time};
+use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use crate::source::http::{Attempt, Gate, Outgoing, Passage};
 use crate::state::{ScopeKey, ScopeMemory};
 use crate::worker::gate::file::QuotaFile;
@@ -38,14 +38,14 @@ pub(super) struct Keeper<W: World> {
     /// How many requests were sent.
     sent: Cell<u64>,
     /// When the machine was started, by the clock that the scopes go by.
-    booted: Cell<Moment>,
+    booted: Cell<Timestamp>,
 }
 
 /// Whether other processes ask the same provider.
 #[derive(Clone, Copy, Debug)]
 struct Company {
     is_alone: bool,
-    looked_at: Moment,
+    looked_at: Timestamp,
 }
 
 /// The gate as one account passes it.
@@ -81,7 +81,7 @@ struct Traveller<W: World> {
     first_byte: Option<Duration>,
     judged: Option<Outcome>,
     /// Of a document.
-    strikes: Option<Strikes>,
+    strikes: Option<ThrottleStrikes>,
 }
 
 impl<W: World> Door<W> {
@@ -122,7 +122,7 @@ impl<W: World> Gate for Door<W> {
         })
     }
 
-    fn waits_until(&self) -> Option<Moment> {
+    fn waits_until(&self) -> Option<Timestamp> {
         let (queue, scopes) = (self.queue.borrow(), self.keeper.scopes.borrow());
         queue.iter().filter_map(|key| scopes.get(key)?.opens_at).max()
     }
@@ -131,7 +131,7 @@ impl<W: World> Gate for Door<W> {
         let fare = self.fare(request);
         let now = self.keeper.now();
         let mut scopes = self.keeper.scopes_with(&fare, now);
-        scopes.get_mut(&fare.key).is_none_or(|scope| scope.budget.try_retry(now))
+        scopes.get_mut(&fare.key).is_none_or(|scope| scope.budget.try_take_retry(now))
     }
 
     fn understand(&self, headers: &[(&str, &str)]) -> Signals {
@@ -148,24 +148,24 @@ impl<W: World> Keeper<W> {
     ) -> Self {
         Self {
             provider: provider.to_owned(),
-            booted: Cell::new(world.time().booted),
+            booted: Cell::new(world.time().booted_at),
             world,
             file,
             rules: RefCell::new(rules.clone()),
             scopes: RefCell::default(),
             sent: Cell::new(0),
-            company: Cell::new(Company { is_alone: false, looked_at: Moment::default() }),
+            company: Cell::new(Company { is_alone: false, looked_at: Timestamp::default() }),
         }
     }
 
     /// The time, once every scope goes by the clock as it is set now.
-    fn now(&self) -> Moment {
-        let Time { at: now, booted } = self.world.time();
+    fn now(&self) -> Timestamp {
+        let ClockReading { wall: now, booted_at: booted } = self.world.time();
         if let Some(step) = ClockStep::between(self.booted.get(), booted) {
             self.booted.set(booted);
             for (key, scope) in self.scopes.borrow_mut().iter_mut() {
                 scope.quota.move_by(step);
-                scope.opens_at = scope.opens_at.map(|at| at.moved(step));
+                scope.opens_at = scope.opens_at.map(|at| at.shifted_by(step));
                 // What others have written goes by another clock.
                 let memory = scope.memory(&self.provider, now);
                 let moved = |_: Option<&ScopeMemory>| (Some(memory), ());
@@ -195,7 +195,7 @@ impl<W: World> Keeper<W> {
             let mut scopes = self.scopes_with(fare, now);
             let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
             if attempt != Attempt::Again {
-                scope.budget.first_attempt();
+                scope.budget.record_first_attempt();
             }
             Rc::clone(&scope.turnstile)
         };
@@ -225,7 +225,7 @@ impl<W: World> Keeper<W> {
                         Wait::Held | Wait::Paced => until,
                     };
                     tokio::select! {
-                        () = self.world.sleep_until(Time { at: look, booted: self.booted.get() }) => {}
+                        () = self.world.sleep_until(ClockReading { wall: look, booted_at: self.booted.get() }) => {}
                         () = news => {}
                     }
                 }
@@ -235,7 +235,7 @@ impl<W: World> Keeper<W> {
     }
 
     /// Asks for one request, with what other processes know if there are any.
-    fn ask(&self, fare: &Fare, now: Moment) -> Result<(May, Rc<Notify>), Failure> {
+    fn ask(&self, fare: &Fare, now: Timestamp) -> Result<(May, Rc<Notify>), Failure> {
         let mut scopes = self.scopes_with(fare, now);
         let scope = scopes.get_mut(&fare.key).ok_or_else(lost)?;
         let news = Rc::clone(&scope.news);
@@ -256,9 +256,9 @@ impl<W: World> Keeper<W> {
     fn refuse_if_long(
         &self,
         key: &ScopeKey,
-        until: Moment,
+        until: Timestamp,
         why: Wait,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<(), Failure> {
         let patience = match why {
             Wait::Held => HELD_PATIENCE,
@@ -276,11 +276,11 @@ impl<W: World> Keeper<W> {
             (_, _, Some(rate)) => format!("the quota of {key} lets {rate} through"),
             (_, _, None) => format!("the gate of {key} is closed"),
         };
-        Err(Failure::new(Cause::RateLimit, why).held(Some(until)))
+        Err(Failure::new(Cause::RateLimit, why).with_blocked_until(Some(until)))
     }
 
     /// Returns the scopes, with that of the fare among them, as it was left by whoever used it last.
-    fn scopes_with(&self, fare: &Fare, now: Moment) -> RefMut<'_, BTreeMap<ScopeKey, Scope>> {
+    fn scopes_with(&self, fare: &Fare, now: Timestamp) -> RefMut<'_, BTreeMap<ScopeKey, Scope>> {
         let mut scopes = self.scopes.borrow_mut();
         if !scopes.contains_key(&fare.key) {
             let mut memory = ScopeMemory::default();
@@ -305,7 +305,7 @@ impl<W: World> Keeper<W> {
         sent: &Sent,
         outcome: Outcome,
         signals: &Signals,
-    ) -> Option<Moment> {
+    ) -> Option<Timestamp> {
         let (now, draw) = (self.now(), self.world.draw());
         let mut scopes = self.scopes.borrow_mut();
         let scope = scopes.get_mut(key)?;
@@ -335,7 +335,7 @@ impl<W: World> Keeper<W> {
         self.scopes.borrow().get(key)?.accepted
     }
 
-    fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Moment) {
+    fn write(&self, key: &ScopeKey, scope: &mut Scope, lasts: Lasts, now: Timestamp) {
         let written = self.file.borrow_mut().exchange(key, lasts, now, |theirs| {
             scope.adopt(theirs, now);
             (Some(scope.memory(&self.provider, now)), ())
@@ -345,7 +345,7 @@ impl<W: World> Keeper<W> {
     }
 
     /// Whoever ends in a long wait has left the next process all that it knew.
-    fn write_before(&self, key: &ScopeKey, until: Moment, now: Moment) {
+    fn write_before(&self, key: &ScopeKey, until: Timestamp, now: Timestamp) {
         let mut scopes = self.scopes.borrow_mut();
         let unwritten = scopes.get_mut(key).filter(|scope| scope.is_unwritten);
         if let Some(scope) = unwritten.filter(|_| now.after(WRITE_INTERVAL) <= until) {
@@ -361,7 +361,7 @@ impl<W: World> Keeper<W> {
         }
     }
 
-    fn is_alone(&self, now: Moment) -> bool {
+    fn is_alone(&self, now: Timestamp) -> bool {
         let known = self.company.get();
         if now < known.looked_at.after(LOOK_INTERVAL) && known.looked_at <= now {
             return known.is_alone;
@@ -438,15 +438,15 @@ impl<W: World> Passage for Traveller<W> {
         self.signals.told = self.signals.told.max(Some(wait));
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Option<Moment> {
+    fn judge(&mut self, outcome: Outcome) -> Option<Timestamp> {
         if self.judged.replace(outcome).is_some() {
             return None;
         }
         if outcome == Outcome::Throttled
             && let Some(strikes) = &mut self.strikes
         {
-            *strikes = strikes.throttled(self.sent.no, self.keeper.accepted(&self.key));
-            if strikes.is_own() {
+            *strikes = strikes.with_throttle(self.sent.no, self.keeper.accepted(&self.key));
+            if strikes.is_item_specific() {
                 // Others are let through: neither the refusal nor its headers are about the quota.
                 let signals = Signals::default();
                 return self.keeper.answered(&self.key, &self.sent, Outcome::Failed, &signals);
@@ -455,7 +455,7 @@ impl<W: World> Passage for Traveller<W> {
         self.keeper.answered(&self.key, &self.sent, outcome, &self.signals)
     }
 
-    fn strikes(&self) -> Option<Strikes> {
+    fn strikes(&self) -> Option<ThrottleStrikes> {
         self.strikes.filter(|_| self.judged == Some(Outcome::Throttled))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::{Failure, Moment};
+use crate::engine::{Failure, Timestamp};
 use crate::state::{Remembered, ScopeKey, ScopeMemory, read_quotas};
 
 /// Scopes that nobody has asked for longer than this are forgotten: hosts come and go.
@@ -42,7 +42,7 @@ impl QuotaFile {
         &mut self,
         key: &ScopeKey,
         lasts: Lasts,
-        now: Moment,
+        now: Timestamp,
         act: impl FnOnce(Option<&ScopeMemory>) -> (Option<ScopeMemory>, T),
     ) -> Result<T, Failure> {
         let known = self.known.get(key).copied();

@@ -8,7 +8,9 @@ use tokio::sync::{Mutex, Notify};
 use crate::engine::quota::{
     Admission, Hold, Outcome, Quota, QuotaPolicy, Rate, Reply, Signals, Ticket, Wait,
 };
-use crate::engine::{BudgetPolicy, Concurrency, Draw, Health, Moment, RetryBudget, Taken};
+use crate::engine::{
+    Concurrency, Health, RandomSample, RetryBudget, RetryBudgetPolicy, Taken, Timestamp,
+};
 use crate::source::http::Attempt;
 use crate::state::ScopeMemory;
 
@@ -30,9 +32,9 @@ pub(super) struct Scope {
     /// Something changed for whoever waits.
     pub(super) news: Rc<Notify>,
     /// Until when whoever is first of them waits, where that is known.
-    pub(super) opens_at: Option<Moment>,
+    pub(super) opens_at: Option<Timestamp>,
     /// When all of this was last written down.
-    pub(super) written_at: Moment,
+    pub(super) written_at: Timestamp,
     /// Something was sent or answered since.
     pub(super) is_unwritten: bool,
 }
@@ -41,7 +43,7 @@ pub(super) struct Scope {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) ticket: Ticket,
-    pub(super) at: Moment,
+    pub(super) at: Timestamp,
     pub(super) in_flight: u32,
     /// Numbers follow the order in which requests are sent.
     pub(super) no: u64,
@@ -51,7 +53,7 @@ pub(super) struct Sent {
 pub(super) enum May {
     Go(Sent),
     Wait {
-        until: Moment,
+        until: Timestamp,
         why: Wait,
     },
     /// As many are in flight as may be.
@@ -64,12 +66,12 @@ impl Scope {
         concurrency: u32,
         route: Option<String>,
         memory: &ScopeMemory,
-        now: Moment,
+        now: Timestamp,
     ) -> Self {
         Self {
             quota: Quota::recall(policy, &memory.quota, now),
             concurrency: Concurrency::recall(concurrency, &memory.concurrency, now),
-            budget: RetryBudget::recall(BudgetPolicy::default(), &memory.budget, now),
+            budget: RetryBudget::restore(RetryBudgetPolicy::default(), &memory.budget, now),
             in_flight: 0,
             accepted: None,
             route,
@@ -83,31 +85,31 @@ impl Scope {
     }
 
     /// Goes on from what another process wrote, if one did.
-    pub(super) fn adopt(&mut self, theirs: Option<&ScopeMemory>, now: Moment) {
+    pub(super) fn adopt(&mut self, theirs: Option<&ScopeMemory>, now: Timestamp) {
         if let Some(theirs) = theirs {
             self.quota.adopt(&theirs.quota, now);
         }
     }
 
     /// Goes on by other rules.
-    pub(super) fn rule(&mut self, policy: QuotaPolicy, concurrency: u32, now: Moment) {
+    pub(super) fn rule(&mut self, policy: QuotaPolicy, concurrency: u32, now: Timestamp) {
         self.quota = Quota::recall(policy, &self.quota.memory(now), now);
         self.concurrency = Concurrency::recall(concurrency, &self.concurrency.memory(now), now);
         self.news.notify_waiters();
     }
 
-    pub(super) fn memory(&self, provider: &str, now: Moment) -> ScopeMemory {
+    pub(super) fn memory(&self, provider: &str, now: Timestamp) -> ScopeMemory {
         ScopeMemory {
             provider: provider.to_owned(),
             quota: self.quota.memory(now),
             concurrency: self.concurrency.memory(now),
-            budget: self.budget.memory(),
+            budget: self.budget.to_state(),
             ..ScopeMemory::default()
         }
     }
 
     /// Asks for one request, which is to have the number `no`.
-    pub(super) fn admit(&mut self, weight: u32, no: u64, now: Moment) -> May {
+    pub(super) fn admit(&mut self, weight: u32, no: u64, now: Timestamp) -> May {
         self.weight = weight;
         self.opens_at = None;
         if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
@@ -131,8 +133,8 @@ impl Scope {
         sent: &Sent,
         outcome: Outcome,
         signals: &Signals,
-        now: Moment,
-        draw: Draw,
+        now: Timestamp,
+        draw: RandomSample,
     ) -> Option<Hold> {
         self.is_unwritten = true;
         if outcome == Outcome::Accepted {
@@ -142,18 +144,18 @@ impl Scope {
     }
 
     /// The place of a request is free again.
-    pub(super) fn left(&mut self, sent: &Sent, health: Health, now: Moment) {
+    pub(super) fn left(&mut self, sent: &Sent, health: Health, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.concurrency.answered(sent.at, health, now);
         self.news.notify_waiters();
     }
 
     /// The rate in force; `None` where nothing is paced.
-    pub(super) fn rate(&self, now: Moment) -> Option<Rate> {
+    pub(super) fn rate(&self, now: Timestamp) -> Option<Rate> {
         self.quota.rate_in_force(now)
     }
 
-    fn requests_per_second(&self, now: Moment) -> Option<f64> {
+    fn requests_per_second(&self, now: Timestamp) -> Option<f64> {
         self.rate(now).map(|rate| rate.get() / f64::from(self.weight))
     }
 }
@@ -164,7 +166,7 @@ pub(super) fn health(
     attempt: Attempt,
     first_byte: Option<Duration>,
     sent: &Sent,
-    now: Moment,
+    now: Timestamp,
 ) -> Health {
     match (outcome, first_byte) {
         (Some(Outcome::Failed), _) => match attempt {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::config::Route;
 use crate::engine::quota::{HeaderNames, Outcome, QuotaMode, Rate, Signals};
-use crate::engine::{Cause, Draw, Failure, Moment, Strikes, Time};
+use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
 use crate::state::QUOTA_FILE;
 
@@ -19,21 +19,21 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Paused {
     began: Instant,
-    booted: Cell<Moment>,
+    booted: Cell<Timestamp>,
 }
 
 impl World for Paused {
-    fn time(&self) -> Time {
+    fn time(&self) -> ClockReading {
         let booted = self.booted.get();
-        Time { at: booted.after(self.began.elapsed()), booted }
+        ClockReading { wall: booted.after(self.began.elapsed()), booted_at: booted }
     }
 
-    fn draw(&self) -> Draw {
-        Draw(0)
+    fn draw(&self) -> RandomSample {
+        RandomSample(0)
     }
 
-    async fn sleep_until(&self, end: Time) {
-        sleep(end.at.since(self.now())).await;
+    async fn sleep_until(&self, end: ClockReading) {
+        sleep(end.wall.since(self.now())).await;
     }
 
     async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
@@ -42,7 +42,7 @@ impl World for Paused {
 }
 
 fn world() -> Rc<Paused> {
-    Rc::new(Paused { began: Instant::now(), booted: Cell::new(Moment(1_700_000_000_000)) })
+    Rc::new(Paused { began: Instant::now(), booted: Cell::new(Timestamp(1_700_000_000_000)) })
 }
 
 fn provider() -> Provider {
@@ -77,13 +77,13 @@ async fn enter(door: &Door<Paused>) -> Result<Box<dyn Passage>, Failure> {
 /// The same for a document.
 async fn enter_for(
     door: &Door<Paused>,
-    strikes: Option<Strikes>,
+    strikes: Option<ThrottleStrikes>,
 ) -> Result<Box<dyn Passage>, Failure> {
     door.enter(Outgoing { host: "example", path: "/", attempt: Attempt::First, strikes }).await
 }
 
 /// "Too many", and when to come again if that is said.
-fn refuse(passage: &mut Box<dyn Passage>, told: Option<Duration>) -> Option<Moment> {
+fn refuse(passage: &mut Box<dyn Passage>, told: Option<Duration>) -> Option<Timestamp> {
     passage.head(Signals { told, ..Signals::default() }, Duration::from_millis(1));
     passage.judge(Outcome::Throttled)
 }
@@ -102,7 +102,7 @@ async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own(
 
     let until = refuse(&mut first, None).expect("the gate is closed");
     assert_eq!(refuse(&mut second, None), Some(until));
-    world.sleep_until(Time { at: until.after(SECOND), ..world.time() }).await;
+    world.sleep_until(ClockReading { wall: until.after(SECOND), ..world.time() }).await;
 
     assert_eq!(refuse(&mut third, None), Some(world.now()));
 }
@@ -112,17 +112,17 @@ async fn a_refusal_that_comes_when_the_wait_is_over_asks_for_no_wait_of_its_own(
 async fn a_document_that_alone_is_throttled_closes_no_gate() {
     let (world, home) = (world(), tempfile::tempdir().unwrap());
     let door = door(&world, home.path(), provider());
-    let mut first = enter_for(&door, Some(Strikes::default())).await.unwrap();
+    let mut first = enter_for(&door, Some(ThrottleStrikes::default())).await.unwrap();
     let until = refuse(&mut first, Some(SECOND)).expect("the first refusal is obeyed");
     let strikes = first.strikes();
     drop(first);
-    world.sleep_until(Time { at: until, ..world.time() }).await;
+    world.sleep_until(ClockReading { wall: until, ..world.time() }).await;
     accept(enter(&door).await.unwrap());
 
     let mut second = enter_for(&door, strikes).await.unwrap();
 
     assert_eq!(refuse(&mut second, Some(3600 * SECOND)), None);
-    assert!(second.strikes().is_some_and(Strikes::is_own));
+    assert!(second.strikes().is_some_and(ThrottleStrikes::is_item_specific));
     drop(second);
     let asked_at = world.now();
     accept(enter(&door).await.unwrap());
@@ -135,17 +135,17 @@ async fn a_document_throttled_again_with_no_success_between_closes_the_gate_agai
     let (world, home) = (world(), tempfile::tempdir().unwrap());
     let door = door(&world, home.path(), provider());
     accept(enter(&door).await.unwrap());
-    let mut strikes = Some(Strikes::default());
+    let mut strikes = Some(ThrottleStrikes::default());
 
     for _ in 0..5 {
         let mut passage = enter_for(&door, strikes).await.unwrap();
         let until = refuse(&mut passage, Some(SECOND)).expect("it is obeyed");
         strikes = passage.strikes();
         drop(passage);
-        world.sleep_until(Time { at: until, ..world.time() }).await;
+        world.sleep_until(ClockReading { wall: until, ..world.time() }).await;
     }
 
-    assert!(!strikes.is_some_and(Strikes::is_own));
+    assert!(!strikes.is_some_and(ThrottleStrikes::is_item_specific));
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,7 +156,7 @@ async fn the_proof_of_one_process_opens_the_gate_of_the_other_at_once() {
     let mut refused = enter(&ours).await.unwrap();
     let until = refuse(&mut refused, Some(SECOND)).unwrap();
     drop(refused);
-    world.sleep_until(Time { at: until, ..world.time() }).await;
+    world.sleep_until(ClockReading { wall: until, ..world.time() }).await;
     let proof = enter(&theirs).await.unwrap();
     let mut waiting = Box::pin(enter(&ours));
     assert!(poll!(&mut waiting).is_pending(), "one request is out to see");
@@ -235,7 +235,7 @@ async fn a_gate_that_stays_closed_for_long_says_until_when() {
 
     let failure = enter(&door).await.unwrap_err();
 
-    assert_eq!((failure.cause, failure.held_until), (Cause::RateLimit, until));
+    assert_eq!((failure.cause, failure.blocked_until), (Cause::RateLimit, until));
 }
 
 /// How long ten requests take, one after the other.
@@ -304,7 +304,7 @@ async fn accounts_share_a_quota_unless_each_has_its_own() {
 #[tokio::test(start_paused = true)]
 async fn a_gate_is_closed_for_as_long_when_the_clock_is_set() {
     let day = 86_400 * SECOND;
-    for set in [Moment::before as fn(Moment, Duration) -> Moment, Moment::after] {
+    for set in [Timestamp::before as fn(Timestamp, Duration) -> Timestamp, Timestamp::after] {
         let (world, home) = (world(), tempfile::tempdir().unwrap());
         let door = door(&world, home.path(), provider());
         let mut refused = enter(&door).await.unwrap();
@@ -316,7 +316,7 @@ async fn a_gate_is_closed_for_as_long_when_the_clock_is_set() {
         world.booted.set(set(world.booted.get(), day));
 
         let Err(failure) = enter(&door).await else { panic!("it is closed for long") };
-        let held = failure.held_until.expect("it says until when");
+        let held = failure.blocked_until.expect("it says until when");
         assert_eq!(held.since(world.now()), left);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cynosure::engine::{Moment, Status};
+use cynosure::engine::{Status, Timestamp};
 use cynosure::state::ExecutionState;
 use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
@@ -18,7 +18,7 @@ const SECRET: &str = "hunter2";
 
 /// A worker whose credential is refused.
 fn refused() -> ExecutionState {
-    let until = Some(Moment(RealWorld.now().0 + 300_000));
+    let until = Some(Timestamp(RealWorld.now().0 + 300_000));
     ExecutionState { status: Status::AuthFailed, until, reason: "401".to_owned(), ..well() }
 }
 
@@ -397,7 +397,7 @@ fn a_worker_is_untouched_by_receivers_that_take_nothing_and_what_they_never_take
     let mut outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
     let words = outbox["words"].as_array_mut().unwrap();
     assert!(!words.is_empty());
-    let then = Moment(RealWorld.now().0 - 2 * 86_400_000).to_string();
+    let then = Timestamp(RealWorld.now().0 - 2 * 86_400_000).to_string();
     words.iter_mut().for_each(|word| word["queued_at"] = then.clone().into());
     home.write("state/outbox.json", &outbox.to_string());
     let mut monitor = home.start(&["monitor"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, Phase, Subject};
-use cynosure::engine::{Cause, Failure, Moment};
+use cynosure::engine::{Cause, Failure, Timestamp};
 use cynosure::state::{BreakersFile, ExecutionState};
 use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
@@ -35,7 +35,7 @@ fn home(receiver: &Receiver) -> Home {
 /// A worker whose provider fails five times and is well again, before its file is written.
 fn open_and_close(home: &Home) {
     let file = BreakersFile::new(&home.path("state"));
-    let work = |breaker: &mut Breaker, now: Moment| {
+    let work = |breaker: &mut Breaker, now: Timestamp| {
         let failure = Failure::new(Cause::Server, "503 from a server");
         for call in 0..8 {
             let (Admission::Go(permit), _) = breaker.admit(now) else { panic!("it may be called") };

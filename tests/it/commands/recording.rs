@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cynosure::engine::Moment;
+use cynosure::engine::Timestamp;
 use cynosure::engine::quota::ResetMeaning;
 use cynosure::simulate::{Limiter, Renewal, Shape, Speech, TRACE_BYTES_MAX};
 use cynosure::worker::{RealWorld, World as _};
@@ -24,7 +24,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 async fn limited(speech: Speech, names: &'static [(&'static str, &'static str)]) -> Hostile {
     // In the middle of a window, whatever the time: a reset soon to come looks like that of a shorter one.
     let now = RealWorld.now();
-    let phase = now.before(WINDOW / 3).since(Moment(0));
+    let phase = now.before(WINDOW / 3).since(Timestamp(0));
     let shape = Shape::FixedWindow { quota: QUOTA, window: WINDOW, phase };
     let limiter = Mutex::new(Limiter::new(shape, speech, Renewal::All, now));
     let mailbox = Arc::new(Mutex::new(Mailbox::of(30)));

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use cynosure::engine::{
-    BlobId, Cause, DocumentId, Failure, ItemId, Moment, Recheck, SessionId, Trial,
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, RecheckPolicy, SessionId,
+    Timestamp,
 };
 use cynosure::ledger::{DueLimits, Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
 
 use crate::commands::home::{Home, silent};
 
-const NOW: Moment = Moment(1_772_874_303_456);
+const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
 /// The first of January 2100.
-const LATER: Moment = Moment(4_102_444_800_000);
+const LATER: Timestamp = Timestamp(4_102_444_800_000);
 
 /// A source one item of which is forbidden, one broken, one gone, and one waits.
 fn with_failures() -> Home {
@@ -26,7 +27,7 @@ fn with_failures() -> Home {
 
 fn fill(path: &Path) {
     let mut ledger = Ledger::open(path).unwrap();
-    let (id, kind) = (SessionId::at(NOW.unix_seconds()), SessionKind::Full);
+    let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
     ledger.begin(&SessionStart { id, kind, started: NOW, pinned: None }).unwrap();
     let page = ["forbidden", "broken", "gone", "waiting"].map(|name| Listed {
         item: ItemId::new(name),
@@ -50,13 +51,13 @@ fn fill(path: &Path) {
         Outcome::Gone { document: gone.documents[0].no, listed: BlobId::new("gone") },
         Outcome::Retry {
             item: waiting.no,
-            trial: Trial { attempts: 2, ..Trial::default() },
+            trial: ItemFailureCounts { failed_attempts: 2, ..ItemFailureCounts::default() },
             next_at: LATER,
             failure: Failure::new(Cause::Timeout, "no answer"),
         },
     ];
     let rest = LATER.since(NOW);
-    ledger.commit(&outcomes, Recheck { every: rest, max: rest }, NOW).unwrap();
+    ledger.commit(&outcomes, RecheckPolicy { interval: rest, max_interval: rest }, NOW).unwrap();
 }
 
 #[test]

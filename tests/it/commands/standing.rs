@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cynosure::disk::RealDisk;
-use cynosure::engine::{Moment, Status};
+use cynosure::engine::{Status, Timestamp};
 use cynosure::state::{ExecutionState, LastRestart, save};
 use cynosure::worker::{RealWorld, World};
 use serde_json::Value;
@@ -78,7 +78,7 @@ fn last(ran: &Ran) -> String {
     ran.cells().lines().last().unwrap().to_owned()
 }
 
-fn stuck(at: Moment) -> LastRestart {
+fn stuck(at: Timestamp) -> LastRestart {
     LastRestart { cause: "stuck".to_owned(), at }
 }
 
@@ -90,10 +90,10 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
         with(Status::Downloading),
         ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
         ExecutionState { last_restart: Some(stuck(RealWorld.now())), ..with(Status::Downloading) },
-        ExecutionState { last_restart: Some(stuck(Moment(0))), ..with(Status::Downloading) },
-        ExecutionState { until: Some(Moment(0)), ..with(Status::Downloading) },
+        ExecutionState { last_restart: Some(stuck(Timestamp(0))), ..with(Status::Downloading) },
+        ExecutionState { until: Some(Timestamp(0)), ..with(Status::Downloading) },
         with(Status::Idle),
-        ExecutionState { until: Some(Moment(0)), ..with(Status::Idle) },
+        ExecutionState { until: Some(Timestamp(0)), ..with(Status::Idle) },
         ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..with(Status::Error) },
         ExecutionState { reason: "retry after 300 s".to_owned(), ..with(Status::RateLimited) },
         ExecutionState { reason: "401 from a\u{1b}[2J".to_owned(), ..with(Status::AuthFailed) },

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cynosure::disk::{Lock, RealDisk};
-use cynosure::engine::{Moment, Status};
+use cynosure::engine::{Status, Timestamp};
 use cynosure::state::{ExecutionState, save};
 use cynosure::worker::{RealWorld, World};
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ use crate::commands::standing::state;
 /// A worker, this test, that let its deadline pass an hour ago.
 fn stuck() -> ExecutionState {
     let now = RealWorld.now();
-    let late = Moment(now.0 - 3_600_000);
+    let late = Timestamp(now.0 - 3_600_000);
     ExecutionState {
         until: Some(late),
         last_progress: late,
@@ -246,7 +246,7 @@ fn the_monitor_goes_on_without_systemd_and_sees_what_changes() {
 #[test]
 fn a_wait_of_hours_is_no_reason_to_restart_anything() {
     let (daemon, systemd) = supervised(Manner::Obliging);
-    let since = Moment(RealWorld.now().0 - 6 * 3_600_000);
+    let since = Timestamp(RealWorld.now().0 - 6 * 3_600_000);
     let home = home_of(&ExecutionState {
         status: Status::RateLimited,
         state_since: since,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use cynosure::endpoint::view::{
     Alert, Failed, LastError, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Untold,
 };
-use cynosure::engine::Moment;
+use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
 use cynosure::engine::breaker::Phase;
 use cynosure::engine::degradation::{Band, Counts, History, ProviderHealth, SLOT, SLOTS};
 use cynosure::engine::health::{Area, Check};
-use cynosure::engine::trend::{Merge, Series};
+use cynosure::engine::time_series::{Aggregation, TimeSeries};
 use cynosure::engine::watch::Level;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&</script><b>";
 
 /// 2026-03-07 14:05:03 UTC.
-pub(crate) const NOW: Moment = Moment(1_772_892_303_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_772_892_303_000);
 
 /// A source whose lists are longer than a page shows.
 pub(crate) const LONG: &str = "long";
@@ -365,7 +365,7 @@ fn degradation() -> History {
     };
     let first = NOW.before(SLOT * u32::try_from(SLOTS - 1).expect("a day has slots"));
     History {
-        first: Moment(first.0.div_euclid(300_000) * 300_000),
+        first: Timestamp(first.0.div_euclid(300_000) * 300_000),
         scores: [
             ("example.com".to_owned(), day(90..100, 0.2)),
             ("mail.example.net".to_owned(), day(150..230, 0.5)),
@@ -377,14 +377,14 @@ fn degradation() -> History {
 
 fn trend(base: f32) -> Trend {
     let series = |step: Duration, length: usize| {
-        let mut series = Series::new(step, length);
+        let mut series = TimeSeries::new(step, length);
         let mut at = NOW.before(step * u32::try_from(length).expect("few"));
         for place in 0..length {
             at = at.after(step);
             let wave = [1.0, 0.8, 0.9, 0.4, 0.7, 0.95, 1.05, 0.6][place / 5 % 8];
             // A gap, as where the machine was off.
             if !(60..70).contains(&place) {
-                series.note(base * wave, Merge::Mean, at);
+                series.record(base * wave, Aggregation::Mean, at);
             }
         }
         series

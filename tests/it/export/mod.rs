@@ -7,7 +7,7 @@ mod program;
 
 use std::path::Path;
 
-use cynosure::engine::{Moment, SessionId, Status};
+use cynosure::engine::{SessionId, Status, Timestamp};
 use cynosure::telemetry::{Resource, Span, SpanId, TraceId};
 
 use crate::metrics::NOW;
@@ -19,7 +19,7 @@ fn resource() -> Resource {
 /// A request within a stage within a session, the innermost first.
 fn spans() -> Vec<Span> {
     let trace = TraceId::of("work", &SessionId::new("session_1772874000"));
-    let (session, began) = (SpanId::of_session(trace), Moment(1_772_874_000_000));
+    let (session, began) = (SpanId::of_session(trace), Timestamp(1_772_874_000_000));
     let stage = SpanId::of_stage(trace, Status::Downloading, began);
     let span = |id, parent, name, failure: Option<&str>| Span {
         trace,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cynosure::engine::Moment;
+use cynosure::engine::Timestamp;
 use cynosure::telemetry::{Input, Kind, families, otlp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -83,7 +83,7 @@ fn beginnings(input: &Input) -> BTreeMap<String, u64> {
 #[test]
 fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
     let mut input = input(1);
-    let mut of = |since: Option<Moment>| {
+    let mut of = |since: Option<Timestamp>| {
         let figures = input.sources[0].figures.as_mut().unwrap();
         figures.since = since.map(|since| since.0);
         beginnings(&input)
@@ -124,7 +124,7 @@ fn spans_arrive_with_their_place_in_the_session() {
 
 #[test]
 fn a_time_before_the_epoch_is_no_reason_to_send_nothing() {
-    let early = Input { at: Moment(-NOW.0), ..input(1) };
+    let early = Input { at: Timestamp(-NOW.0), ..input(1) };
     let json = otlp::metrics(&early, &resource()).to_string();
     serde_json::from_str::<ExportMetricsServiceRequest>(&json).unwrap();
 }

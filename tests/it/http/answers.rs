@@ -7,7 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach, Strikes};
+use cynosure::engine::{
+    BodyCondition, Cause, ErrorRule, Failure, Reach, ThrottleStrikes, Timestamp,
+};
 use cynosure::source::Meter;
 use cynosure::source::http::{
     Ask, Attempt, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants,
@@ -66,7 +68,7 @@ async fn a_url_that_cannot_be_sent_is_not_the_credentials_fault() {
     let listing = get(&long, limits()).await.unwrap_err();
 
     assert_eq!((document.cause, listing.cause), (Cause::TooLarge, Cause::Challenge));
-    assert!(document.detail.contains("a URL of 700"), "{document}");
+    assert!(document.message.contains("a URL of 700"), "{document}");
     assert_eq!(server.asked().len(), 0);
 }
 
@@ -78,12 +80,12 @@ async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass };
 
     let failure = client(limits(), &server.url)
-        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
+        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
         .await
         .unwrap_err();
 
     assert_eq!(failure.cause, Cause::Unauthorized);
-    assert!(failure.detail.contains("no HTTP header can carry"), "{failure}");
+    assert!(failure.message.contains("no HTTP header can carry"), "{failure}");
     assert_eq!(server.asked().len(), 0);
 }
 
@@ -94,7 +96,7 @@ async fn a_page_in_place_of_json_is_a_challenge_whatever_it_says() {
 
     let login = failure_of_json(page("<title>Sign in</title>")).await;
     assert_eq!(login.cause, Cause::Challenge);
-    assert_eq!(login.detail, "200 from 127.0.0.1: text/html in place of what was asked for");
+    assert_eq!(login.message, "200 from 127.0.0.1: text/html in place of what was asked for");
     assert_eq!(failure_of_json(page("Too Many Requests")).await.cause, Cause::Challenge);
     let page = plain("200 OK", "Content-Type: text/html\r\n", "<p>rate limit</p>");
     assert_eq!(cause_of_document(page, Some(17)).await, Cause::Challenge);
@@ -124,7 +126,7 @@ async fn what_the_body_says_decides_where_the_status_does_not() {
     assert_eq!(failure_of_json(plain_text("401 No", "who?")).await.cause, Cause::Unauthorized);
     let wrong = failure_of_json(plain_text("400 Bad", "Authentication failed")).await;
     assert_eq!(wrong.cause, Cause::Unauthorized);
-    assert_eq!(wrong.detail, "400 from 127.0.0.1: \"Authentication failed\"");
+    assert_eq!(wrong.message, "400 from 127.0.0.1: \"Authentication failed\"");
     let missing = failure_of_json(plain_text("404 Not Found", "too many cooks")).await;
     assert_eq!(missing.cause, Cause::NotFound, "a 404 leaves no doubt");
     let problem = plain(
@@ -152,10 +154,10 @@ async fn a_server_that_names_a_time_is_obeyed_where_that_is_sane() {
     ] {
         let failure = failure_of_json(at(retry_after)).await;
         assert_eq!(failure.cause, Cause::RateLimit);
-        assert_eq!(failure.told, told.map(Duration::from_secs), "{retry_after}");
+        assert_eq!(failure.retry_after, told.map(Duration::from_secs), "{retry_after}");
     }
     let unhurried = plain("503 Busy", "Retry-After: 7\r\n", "");
-    assert_eq!(failure_of_json(unhurried).await.told, Some(Duration::from_secs(7)));
+    assert_eq!(failure_of_json(unhurried).await.retry_after, Some(Duration::from_secs(7)));
     let spent = plain("403 No", "X-RateLimit-Remaining: 0\r\n", "");
     assert_eq!(failure_of_json(spent).await.cause, Cause::RateLimit);
 }
@@ -185,7 +187,7 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
         .document(
             &ask(Wants::Document),
             None,
-            Strikes::default(),
+            ThrottleStrikes::default(),
             Attempt::First,
             &mut Kept::default(),
         )
@@ -193,8 +195,11 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
         .unwrap_err();
     let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
 
-    assert_eq!((item.cause, item.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
-    assert_eq!((listing.cause, listing.told), (Cause::Unknown, Some(Duration::from_secs(5))));
+    assert_eq!((item.cause, item.retry_after), (Cause::RateLimit, Some(Duration::from_secs(3600))));
+    assert_eq!(
+        (listing.cause, listing.retry_after),
+        (Cause::Unknown, Some(Duration::from_secs(5)))
+    );
 }
 
 /// A gate that lets everyone through and writes down what it was told, and the verdict.
@@ -214,7 +219,7 @@ impl Gate for Listening {
     }
 
     fn understand(&self, headers: &[(&str, &str)]) -> Signals {
-        read(headers, &HeaderNames::default(), Moment::default())
+        read(headers, &HeaderNames::default(), Timestamp::default())
     }
 }
 
@@ -225,7 +230,7 @@ impl Passage for Listening {
         self.0.borrow_mut().push(format!("{wait:?}"));
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Option<Moment> {
+    fn judge(&mut self, outcome: Outcome) -> Option<Timestamp> {
         self.0.borrow_mut().push(format!("{outcome:?}"));
         None
     }
@@ -244,7 +249,7 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
 
     client
-        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
+        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
         .await
         .unwrap_err();
 
@@ -257,9 +262,9 @@ async fn what_was_replied_is_kept_with_the_failure_but_for_secrets() {
     let body = format!("{}{SECRET}{}", "x".repeat(2040), "y".repeat(2000));
     let failure = failure_of_json(plain("503 Busy", &headers, body)).await;
 
-    let reply = failure.reply.unwrap();
+    let reply = failure.response.unwrap();
 
-    assert_eq!((reply.status, reply.is_cut), (503, true));
+    assert_eq!((reply.status, reply.is_truncated), (503, true));
     let names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["retry-after", "x-ratelimit-limit", "content-length"]);
     assert_eq!(reply.body, format!("{}[secret]", "x".repeat(2040)));
@@ -269,12 +274,12 @@ async fn what_was_replied_is_kept_with_the_failure_but_for_secrets() {
 async fn a_secret_that_the_server_repeats_is_not_quoted() {
     let echo = format!("the token {SECRET} has expired");
     let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", echo)).await;
-    assert_eq!(failure.detail, "401 from 127.0.0.1: \"the token [secret] has expired\"");
+    assert_eq!(failure.message, "401 from 127.0.0.1: \"the token [secret] has expired\"");
 
     // Cut by the limit of the text, half of it would be left.
     let far = format!("{}{SECRET}", "x".repeat(265));
     let failure = failure_of_json(plain("401 No", "Content-Type: text/plain\r\n", far)).await;
-    assert!(!failure.detail.contains(&SECRET[..6]), "{failure}");
+    assert!(!failure.message.contains(&SECRET[..6]), "{failure}");
 
     // `bWU6czNjcmV0` is `me:s3cret` as Basic sends it.
     let server =
@@ -282,7 +287,7 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     let pass = Pass::Basic { username: "me".to_owned(), password: "s3cret".into() };
     let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
     let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
-    assert_eq!(refusal.failure.detail, "401 from 127.0.0.1: \"[secret]?\"");
+    assert_eq!(refusal.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
 }
 
 /// FAULTS, base: no secret is kept in any form, also where a server repeats what it was sent.
@@ -300,7 +305,7 @@ async fn a_secret_that_is_repeated_encoded_is_kept_nowhere() {
         let headers = format!("Content-Type: text/plain\r\nX-Request-Id: {echo}\r\n");
         let failure = failure_of_json(plain("401 No", &headers, format!("who is {echo}?"))).await;
 
-        assert_eq!(failure.detail, "401 from 127.0.0.1: \"who is [secret]?\"", "{echo}");
+        assert_eq!(failure.message, "401 from 127.0.0.1: \"who is [secret]?\"", "{echo}");
         let shown = format!("{failure:?}");
         assert!(!shown.contains(&echo[4..12]), "{shown}");
     }

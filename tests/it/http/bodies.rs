@@ -109,7 +109,7 @@ async fn an_endless_body_meets_the_total_deadline_or_the_cap() {
     let patient = Limits { min_rate: 0, total_timeout: Duration::from_millis(300), ..limits() };
     let failure = fetch(&server.url, patient, Some(5000)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.cause, Cause::Timeout);
-    assert!(failure.detail.contains("within 300ms"), "{failure}");
+    assert!(failure.message.contains("within 300ms"), "{failure}");
 }
 
 #[tokio::test]

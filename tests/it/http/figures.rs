@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cynosure::engine::{Cause, Strikes};
+use cynosure::engine::{Cause, ThrottleStrikes};
 use cynosure::source::Meter;
 use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Wants};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,7 +74,7 @@ async fn a_document_counts_with_its_bytes_and_a_quick_retry_as_one() {
 
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
     client
-        .document(&ask, None, Strikes::default(), Attempt::First, &mut Kept::default())
+        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
         .await
         .unwrap();
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure, Strikes};
+use cynosure::engine::{Cause, Failure, ThrottleStrikes};
 use cynosure::retry::{Policy, Shape};
 use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Pass, Wants};
 use cynosure::source::{Meter, Sink};
@@ -81,7 +81,7 @@ async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Fai
     let mut sink = Kept::default();
     let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass() };
     let fetched = client(limits, &url)
-        .document(&ask, size, Strikes::default(), Attempt::First, &mut sink)
+        .document(&ask, size, ThrottleStrikes::default(), Attempt::First, &mut sink)
         .await
         .map_err(discreet)?;
     assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));
@@ -91,8 +91,8 @@ async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Fai
 /// Every failure of these tests comes through here: none tells more than the host.
 fn discreet(failure: Failure) -> Failure {
     for word in ["s3cret", "query=", "http://", "https://"] {
-        let ours = failure.detail.contains("allow_hosts");
-        assert!(ours || !failure.detail.contains(word), "{word} in {failure}");
+        let ours = failure.message.contains("allow_hosts");
+        assert!(ours || !failure.message.contains(word), "{word} in {failure}");
     }
     failure
 }

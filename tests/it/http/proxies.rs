@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use cynosure::engine::{Cause, Failure, Strikes};
+use cynosure::engine::{Cause, Failure, ThrottleStrikes};
 use cynosure::source::http::{Ask, Client, Egress, OpenGate, Proxy, Wants};
 use cynosure::source::{Entry, Listing, Meter, Source as _, Wanted};
 use url::Url;
@@ -185,7 +185,8 @@ async fn discovery_listing_and_download_all_go_by_the_proxy() {
 
     let page = source.page(&Listing::Everything, None).await.unwrap();
     let Entry { document, blob, size, .. } = page.entries[0].clone();
-    let wanted = Wanted { document, blob, size, strikes: Strikes::default(), is_suspect: false };
+    let wanted =
+        Wanted { document, blob, size, strikes: ThrottleStrikes::default(), is_suspect: false };
     source.fetch(&wanted, &mut Kept::default()).await.unwrap();
 
     assert_eq!(page.entries.len(), 3);

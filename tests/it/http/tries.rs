@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::engine::quota::Signals;
-use cynosure::engine::{Cause, Failure, Strikes};
+use cynosure::engine::{Cause, Failure, ThrottleStrikes};
 use cynosure::source::Meter;
 use cynosure::source::http::{
     Ask, Attempt, Client, Egress, Gate, Limits, OpenGate, Outgoing, Passage, Wants,
@@ -45,7 +45,8 @@ async fn failure(server: &Hostile, limits: Limits, retries: u32) -> Failure {
     let client = Client::new(limits, trusted, &Egress::Direct, gate, Meter::default()).unwrap();
     let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
     let mut sink = Kept::default();
-    let fetched = client.document(&ask, None, Strikes::default(), Attempt::First, &mut sink);
+    let fetched =
+        client.document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut sink);
     discreet(fetched.await.unwrap_err())
 }
 
@@ -67,9 +68,9 @@ async fn a_failure_counts_all_requests_that_it_took() {
 
     let failure = failure(&server, limits, 100).await;
 
-    assert!(failure.detail.starts_with("503"), "it is the last one: {failure}");
-    assert_eq!((failure.requests, server.asked().len()), (3, 3));
-    assert!(!failure.is_deferred, "it was tried to the end");
+    assert!(failure.message.starts_with("503"), "it is the last one: {failure}");
+    assert_eq!((failure.request_count, server.asked().len()), (3, 3));
+    assert!(!failure.is_retry_budget_exhausted, "it was tried to the end");
 }
 
 #[tokio::test]
@@ -82,7 +83,7 @@ async fn what_the_budget_cuts_short_is_deferred() {
 
         let failure = failure(&server, limits, budget).await;
 
-        let found = (failure.requests, failure.is_deferred);
+        let found = (failure.request_count, failure.is_retry_budget_exhausted);
         assert_eq!(found, (requests, is_deferred), "{attempts_max} attempts, {budget} retries");
         assert_eq!(server.asked().len(), requests as usize);
     }
@@ -96,7 +97,11 @@ async fn what_is_not_tried_again_anyway_is_not_deferred() {
         let failure = failure(&server, Limits { retry: attempts(3), ..limits() }, 0).await;
 
         assert_eq!(failure.cause, cause);
-        assert_eq!((failure.requests, failure.is_deferred), (1, false), "{status}");
+        assert_eq!(
+            (failure.request_count, failure.is_retry_budget_exhausted),
+            (1, false),
+            "{status}"
+        );
     }
 }
 
@@ -112,7 +117,11 @@ async fn a_failure_says_for_how_long_it_failed() {
 
         let failure = failure(&server, limits, 1).await;
 
-        assert_eq!(failure.requests, 2, "{failure}");
-        assert!(failure.failing_for() >= SILENCE, "{answered}: {:?}", failure.failing_for());
+        assert_eq!(failure.request_count, 2, "{failure}");
+        assert!(
+            failure.failing_duration() >= SILENCE,
+            "{answered}: {:?}",
+            failure.failing_duration()
+        );
     }
 }

@@ -47,7 +47,7 @@ async fn a_redirect_out_of_the_origin_reaches_nobody() {
             Hostile::saying(plain("302 Found", &format!("Location: {location}\r\n"), "")).await;
         let failure = get(&server.url, limits()).await.unwrap_err();
         assert_eq!(failure.cause, Cause::Challenge, "{location}");
-        assert!(failure.detail.contains("allow_hosts"), "{failure}");
+        assert!(failure.message.contains("allow_hosts"), "{failure}");
     }
     assert!(other.asked().is_empty());
 }
@@ -102,11 +102,11 @@ async fn connections_that_fail_are_told_apart() {
     };
     let refused = get(&nobody, limits()).await.unwrap_err();
     assert_eq!(refused.cause, Cause::Connection);
-    assert!(refused.detail.starts_with("nobody listens at 127.0.0.1"), "{refused}");
+    assert!(refused.message.starts_with("nobody listens at 127.0.0.1"), "{refused}");
     let nameless = Url::parse("http://nowhere.invalid/").unwrap();
     let unknown = get(&nameless, limits()).await.unwrap_err();
     assert_eq!(unknown.cause, Cause::LocalNetwork);
-    assert!(unknown.detail.starts_with("cannot find the address of nowhere.invalid"), "{unknown}");
+    assert!(unknown.message.starts_with("cannot find the address of nowhere.invalid"), "{unknown}");
 }
 
 /// Accepts one connection with a certificate that nobody vouches for.
@@ -137,7 +137,7 @@ async fn a_certificate_that_nobody_vouches_for_ends_the_connection() {
     let failure = get(&self_signed(), limits()).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::Tls);
-    assert!(failure.detail.contains("certificate"), "{failure}");
+    assert!(failure.message.contains("certificate"), "{failure}");
 }
 
 #[tokio::test]
@@ -149,6 +149,6 @@ async fn a_credential_that_no_header_can_carry_is_not_sent() {
     let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
 
     assert_eq!(refusal.failure.cause, Cause::Unauthorized);
-    assert!(!refusal.failure.detail.contains("s3cret"), "{}", refusal.failure);
+    assert!(!refusal.failure.message.contains("s3cret"), "{}", refusal.failure);
     assert!(server.asked().is_empty());
 }

@@ -15,8 +15,8 @@ use crate::mailbox::{Mailbox, Served};
 /// Fails if the server was sent anything but questions for its session since `before` calls.
 fn assert_refused(served: &Served, before: usize, failure: &Failure) {
     assert_eq!(failure.cause, Cause::AccountChanged, "{failure}");
-    assert!(failure.detail.contains("was \"alice\" and is \"bob\" now"), "{failure}");
-    assert!(failure.detail.ends_with("with `cynosure reset work`"), "{failure}");
+    assert!(failure.message.contains("was \"alice\" and is \"bob\" now"), "{failure}");
+    assert!(failure.message.ends_with("with `cynosure reset work`"), "{failure}");
     let calls = &served.mailbox.lock().unwrap().calls[before..];
     assert!(calls.iter().all(|(_, arguments)| arguments["accountId"] == "alice"), "{calls:?}");
 }

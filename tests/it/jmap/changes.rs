@@ -92,7 +92,7 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
     assert!(page(&younger, &since_cursor, None).await.unwrap().0.is_empty());
 
     let failure = everything(&served.source_with(options("Sent", None))).await.unwrap_err();
-    assert!(failure.detail.contains("Inbox, Inbox/Old"), "{failure}");
+    assert!(failure.message.contains("Inbox, Inbox/Old"), "{failure}");
 }
 
 /// FAULTS 53: they cannot be cut, and a listing of everything goes page by page.
@@ -106,5 +106,5 @@ async fn far_more_changes_than_asked_for_are_listed_in_full() {
     let failure = source.page(&Listing::Since(cursor), None).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::CursorExpired);
-    assert_eq!(failure.detail, "the server names 10000 changes or more where 4 were asked for");
+    assert_eq!(failure.message, "the server names 10000 changes or more where 4 were asked for");
 }

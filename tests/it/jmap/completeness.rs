@@ -76,7 +76,7 @@ async fn a_list_that_always_ends_early_is_not_complete() {
         let failure = everything(&served.source()).await.unwrap_err();
 
         assert_eq!(failure.cause, Cause::ListingIncomplete, "{number}: {failure}");
-        assert_eq!(failure.detail, "the server's list ended after 100 of 289 mails", "{number}");
+        assert_eq!(failure.message, "the server's list ended after 100 of 289 mails", "{number}");
     }
 }
 
@@ -92,7 +92,7 @@ async fn an_empty_first_page_is_no_empty_mailbox() {
     let always = bent(Mailbox::of(9), ALWAYS, hidden).await;
     let failure = everything(&always.source()).await.unwrap_err();
     assert_eq!(failure.cause, Cause::ListingIncomplete);
-    assert_eq!(failure.detail, "the server's list ended after 0 of 9 mails");
+    assert_eq!(failure.message, "the server's list ended after 0 of 9 mails");
 }
 
 /// FAULTS 46: two empty answers, where there is no total.

@@ -154,7 +154,7 @@ async fn a_list_that_goes_in_circles_is_noticed() {
 
         let failure = everything(&served.source()).await.unwrap_err();
 
-        assert_eq!(failure.detail, "the server's list goes round in a circle");
+        assert_eq!(failure.message, "the server's list goes round in a circle");
     }
 }
 
@@ -171,7 +171,7 @@ async fn an_id_that_the_server_passes_over_is_not_lost() {
     let failure = everything(&served.source()).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::Truncated);
-    assert_eq!(failure.detail, "the answer to Email/get leaves out 3 of 4 ids");
+    assert_eq!(failure.message, "the answer to Email/get leaves out 3 of 4 ids");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod contents;
 mod listing;
 mod service;
 
-use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, Place, Strikes};
+use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, PageToken, ThrottleStrikes};
 use cynosure::source::jmap::Jmap;
 use cynosure::source::{Listing, Next, Source as _, Wanted};
 
@@ -20,7 +20,7 @@ const PAGES_MAX: usize = 400;
 async fn page(
     source: &Jmap,
     listing: &Listing,
-    place: Option<&Place>,
+    place: Option<&PageToken>,
 ) -> Result<(Vec<String>, Next), Failure> {
     let page = source.page(listing, place).await?;
     let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
@@ -87,7 +87,7 @@ fn wanted(id: &str) -> Wanted {
         document: DocumentId::new(id),
         blob: BlobId::new(format!("B{id}")),
         size,
-        strikes: Strikes::default(),
+        strikes: ThrottleStrikes::default(),
         is_suspect: false,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cynosure::engine::quota::{Outcome, Signals};
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Moment, Reach, StatusRange};
+use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Reach, StatusRange, Timestamp};
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{Gate, OpenGate, Outgoing, Passage};
 use cynosure::source::jmap::{Jmap, Options};
@@ -73,9 +73,12 @@ async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
     let options = Options { error_rules: vec![rule], ..served.options() };
     let ruled = served.source_with(options).pin().await.unwrap_err();
 
-    assert_eq!((plain.cause, plain.told), (Cause::Server, None));
-    assert_eq!((ruled.cause, ruled.told), (Cause::RateLimit, Some(Duration::from_secs(3600))));
-    let reply = ruled.reply.unwrap();
+    assert_eq!((plain.cause, plain.retry_after), (Cause::Server, None));
+    assert_eq!(
+        (ruled.cause, ruled.retry_after),
+        (Cause::RateLimit, Some(Duration::from_secs(3600)))
+    );
+    let reply = ruled.response.unwrap();
     assert_eq!(reply.status, 200);
     assert!(reply.body.contains("daily limit of [secret]"), "{reply:?}");
 }
@@ -91,7 +94,7 @@ async fn only_a_mail_that_was_deleted_is_gone() {
     served.change(|mailbox| mailbox.instead = Some(("/get/", plain("404 None", "", ""))));
     let failure = fetch(&source, "M1").await.unwrap_err();
     assert_eq!(failure.cause, Cause::Server);
-    assert_eq!(failure.detail, "404 from 127.0.0.1, but the mail itself is there");
+    assert_eq!(failure.message, "404 from 127.0.0.1, but the mail itself is there");
 
     // So has the whole service.
     served.change(|mailbox| mailbox.instead = Some(("/", plain("404 None", "", ""))));
@@ -108,11 +111,11 @@ async fn a_wrong_url_is_answered_with_what_to_check() {
 
     let missing = with_path("/wrong?key=s3cret").pin().await.unwrap_err();
     assert_eq!(missing.cause, Cause::NotFound);
-    assert!(missing.detail.ends_with("/wrong (404): check `url`"), "{missing}");
+    assert!(missing.message.ends_with("/wrong (404): check `url`"), "{missing}");
     nothing.change(|mailbox| mailbox.session = json!({"hello": "world"}));
     let other = nothing.source().pin().await.unwrap_err();
     assert_eq!(other.cause, Cause::NotFound);
-    assert!(other.detail.contains("/.well-known/jmap is no JMAP service"), "{other}");
+    assert!(other.message.contains("/.well-known/jmap is no JMAP service"), "{other}");
 }
 
 #[tokio::test]
@@ -125,8 +128,8 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
 
         let failure = served.source().pin().await.unwrap_err();
         assert_eq!(failure.cause, Cause::Challenge);
-        assert!(failure.detail.contains(&other.url.origin().ascii_serialization()), "{failure}");
-        assert!(failure.detail.contains("allow_hosts"), "{failure}");
+        assert!(failure.message.contains(&other.url.origin().ascii_serialization()), "{failure}");
+        assert!(failure.message.contains("allow_hosts"), "{failure}");
     }
     assert!(other.asked().is_empty());
 
@@ -172,7 +175,7 @@ async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() 
 struct OnePlace(Arc<Mutex<()>>);
 
 #[derive(Debug)]
-struct Place(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
+struct PageToken(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
 
 impl Gate for OnePlace {
     fn enter<'a>(
@@ -180,7 +183,9 @@ impl Gate for OnePlace {
         _request: Outgoing<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
         let place = Arc::clone(&self.0);
-        Box::pin(async move { Ok(Box::new(Place(place.lock_owned().await)) as Box<dyn Passage>) })
+        Box::pin(
+            async move { Ok(Box::new(PageToken(place.lock_owned().await)) as Box<dyn Passage>) },
+        )
     }
 
     fn may_retry(&self, _request: Outgoing<'_>) -> bool {
@@ -192,12 +197,12 @@ impl Gate for OnePlace {
     }
 }
 
-impl Passage for Place {
+impl Passage for PageToken {
     fn head(&mut self, _signals: Signals, _latency: Duration) {}
 
     fn told(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: Outcome) -> Option<Moment> {
+    fn judge(&mut self, _outcome: Outcome) -> Option<Timestamp> {
         None
     }
 }

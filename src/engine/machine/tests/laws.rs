@@ -15,7 +15,7 @@ proptest! {
     ) {
         let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
         for (event, pause) in events {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             machine = after(&machine, &event, now);
 
             let deadline = machine.deadline(&rules).max(now);
@@ -30,19 +30,19 @@ proptest! {
         events in prop::collection::vec((event(), 0..7_200_000_i64), 0..40),
         millis in -100_000_000_000_i64..100_000_000_000,
     ) {
-        let Some(step) = ClockStep::between(NOW, Moment(NOW.0 + millis)) else { return Ok(()) };
+        let Some(step) = ClockStep::between(NOW, Timestamp(NOW.0 + millis)) else { return Ok(()) };
         let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
         for (event, pause) in events {
-            now = Moment(now.0 + pause);
+            now = Timestamp(now.0 + pause);
             machine = after(&machine, &event, now);
             let moved = machine.clone().moved(step);
             let (deadline, later) = (machine.deadline(&rules), moved.deadline(&rules));
 
-            prop_assert_eq!(later, deadline.moved(step));
+            prop_assert_eq!(later, deadline.shifted_by(step));
             let due = machine.step(&rules, &Event::Due, deadline);
             let due_later = moved.step(&rules, &Event::Due, later);
             prop_assert_eq!(due_later.effects, due.effects);
-            prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).moved(step));
+            prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).shifted_by(step));
             let session = |machine: &Machine| machine.session.as_ref().map(|session| session.started);
             prop_assert_eq!(session(&moved), session(&machine), "its folder is named after it");
         }

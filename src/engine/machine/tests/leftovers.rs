@@ -33,7 +33,7 @@ fn a_look_beside_leftovers_that_fails_leaves_time_for_them() {
     let due = NOW.after(rules().poll_interval);
     let look = after(&downloading(), &Event::OnlyRetriesLeft, due);
 
-    let erred = after(&look, &failed(Scope::Listing, Cause::Server, None), due);
+    let erred = after(&look, &failed(RequestScope::Listing, Cause::Server, None), due);
     assert_eq!(erred.status(), Status::Error);
     let resumed_at = erred.deadline(&rules());
     let resumed = after(&erred, &Event::Due, resumed_at);
@@ -45,7 +45,7 @@ fn a_look_beside_leftovers_that_fails_leaves_time_for_them() {
 
 #[test]
 fn a_place_lost_beside_leftovers_lists_everything_in_the_same_session() {
-    let lost = failed(Scope::Listing, Cause::CursorExpired, None);
+    let lost = failed(RequestScope::Listing, Cause::CursorExpired, None);
 
     let first = downloading().step(&rules(), &lost, NOW);
 

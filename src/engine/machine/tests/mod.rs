@@ -5,16 +5,16 @@ use std::fmt::Write;
 
 use super::*;
 use crate::engine::backoff::DEFAULTS;
-use crate::engine::{Cause, ClockStep, Draw, Failure, Scope, SessionId};
+use crate::engine::{Cause, ClockStep, Failure, RandomSample, RequestScope, SessionId};
 
 mod laws;
 mod leftovers;
 
-const NOW: Moment = Moment(1_000_000_000);
-const LATER: Moment = Moment(NOW.0 + 60_000);
-const MUCH_LATER: Moment = Moment(NOW.0 + 600_000);
+const NOW: Timestamp = Timestamp(1_000_000_000);
+const LATER: Timestamp = Timestamp(NOW.0 + 60_000);
+const MUCH_LATER: Timestamp = Timestamp(NOW.0 + 600_000);
 const MINUTE: Duration = Duration::from_secs(60);
-const MIDDLE: Draw = Draw(u32::MAX / 2 + 1);
+const MIDDLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
 fn rules() -> Rules {
     Rules {
@@ -33,7 +33,8 @@ fn rules() -> Rules {
 }
 
 fn machine(state: State) -> Machine {
-    let session = Session { id: SessionId::at(900_000), started: NOW, completed: None };
+    let session =
+        Session { id: SessionId::from_unix_seconds(900_000), started: NOW, completed: None };
     Machine { state, session: Some(session), last_look: Some(NOW), ..Machine::new(NOW) }
 }
 
@@ -66,12 +67,12 @@ fn waits() -> Vec<(&'static str, Machine)> {
     [Work::Looking, Work::Collecting].into_iter().flat_map(waits).map(|wait| ("", wait)).collect()
 }
 
-fn failed(scope: Scope, cause: Cause, told: Option<u64>) -> Event {
-    let failure = Failure::new(cause, "x").told(told.map(Duration::from_secs));
+fn failed(scope: RequestScope, cause: Cause, told: Option<u64>) -> Event {
+    let failure = Failure::new(cause, "x").with_retry_after(told.map(Duration::from_secs));
     Event::Failed { scope, failure, draw: MIDDLE }
 }
 
-fn circuit_open(until: Moment) -> Event {
+fn circuit_open(until: Timestamp) -> Event {
     Event::CircuitOpen { until, reason: "the circuit is open".to_owned() }
 }
 
@@ -94,11 +95,11 @@ fn events() -> Vec<(String, Event)> {
         ("credential same".to_owned(), Event::CredentialSame),
         ("circuit open".to_owned(), circuit_open(MUCH_LATER)),
         ("circuit closed".to_owned(), Event::CircuitClosed),
-        ("rate_limit (2 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(2))),
-        ("rate_limit (90 s)".to_owned(), failed(Scope::Listing, Cause::RateLimit, Some(90))),
+        ("rate_limit (2 s)".to_owned(), failed(RequestScope::Listing, Cause::RateLimit, Some(2))),
+        ("rate_limit (90 s)".to_owned(), failed(RequestScope::Listing, Cause::RateLimit, Some(90))),
     ];
     for cause in Cause::ALL {
-        events.push((cause.name().to_owned(), failed(Scope::Listing, cause, None)));
+        events.push((cause.name().to_owned(), failed(RequestScope::Listing, cause, None)));
     }
     events
 }
@@ -159,7 +160,7 @@ fn the_drawing_in_the_docs_is_the_machine() {
 /// Failures are drawn by what they deserve, not one by one.
 fn label(event: &Event, name: &str) -> String {
     let Event::Failed { scope, failure, .. } = event else { return name.to_owned() };
-    let verdict = format!("{:?}", failure.cause.verdict(*scope));
+    let verdict = format!("{:?}", failure.cause.action(*scope));
     let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
         c if c.chars().all(char::is_uppercase) => format!(" {}", c.to_lowercase()),
         c => c.to_owned(),
@@ -172,13 +173,14 @@ fn downloading() -> Machine {
 }
 
 /// Lets one fact happen and returns the machine after it.
-fn after(machine: &Machine, event: &Event, now: Moment) -> Machine {
+fn after(machine: &Machine, event: &Event, now: Timestamp) -> Machine {
     machine.step(&rules(), event, now).machine
 }
 
 #[test]
 fn a_rate_limit_lasts_as_long_as_the_server_said_and_costs_no_retry() {
-    let limited = after(&downloading(), &failed(Scope::Session, Cause::RateLimit, Some(300)), NOW);
+    let limited =
+        after(&downloading(), &failed(RequestScope::Session, Cause::RateLimit, Some(300)), NOW);
 
     let State::RateLimited { until, resume } = limited.state else { panic!("{limited:?}") };
     assert!(until >= NOW.after(Duration::from_secs(300)));
@@ -194,10 +196,11 @@ fn a_rate_limit_lasts_as_long_as_the_server_said_and_costs_no_retry() {
 
 #[test]
 fn a_second_word_of_the_server_only_moves_the_end_later() {
-    let limited = after(&downloading(), &failed(Scope::Session, Cause::RateLimit, Some(300)), NOW);
+    let limited =
+        after(&downloading(), &failed(RequestScope::Session, Cause::RateLimit, Some(300)), NOW);
 
-    let shorter = after(&limited, &failed(Scope::Session, Cause::RateLimit, Some(10)), NOW);
-    let longer = after(&limited, &failed(Scope::Session, Cause::RateLimit, Some(600)), NOW);
+    let shorter = after(&limited, &failed(RequestScope::Session, Cause::RateLimit, Some(10)), NOW);
+    let longer = after(&limited, &failed(RequestScope::Session, Cause::RateLimit, Some(600)), NOW);
 
     assert_eq!(shorter, limited);
     assert!(longer.deadline(&rules()) > limited.deadline(&rules()));
@@ -209,7 +212,7 @@ fn rate_limits_without_a_time_wait_longer_each_time() {
     let mut waits = Vec::new();
     let mut now = NOW;
     for _ in 0..3 {
-        machine = after(&machine, &failed(Scope::Session, Cause::RateLimit, None), now);
+        machine = after(&machine, &failed(RequestScope::Session, Cause::RateLimit, None), now);
         let until = machine.deadline(&rules());
         waits.push(until.since(now).as_secs());
         now = until;
@@ -221,7 +224,7 @@ fn rate_limits_without_a_time_wait_longer_each_time() {
 
 #[test]
 fn a_refused_credential_is_read_again_once_and_then_waited_for() {
-    let refused = failed(Scope::Session, Cause::Unauthorized, None);
+    let refused = failed(RequestScope::Session, Cause::Unauthorized, None);
 
     let first = downloading().step(&rules(), &refused, NOW);
     assert_eq!(first.effects, [Effect::Renew]);
@@ -237,7 +240,7 @@ fn a_refused_credential_is_read_again_once_and_then_waited_for() {
 
 #[test]
 fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_again() {
-    let refused = failed(Scope::Session, Cause::Unauthorized, None);
+    let refused = failed(RequestScope::Session, Cause::Unauthorized, None);
     let renewing = after(&downloading(), &refused, NOW);
 
     let renewing = after(&renewing, &Event::Progressed, NOW);
@@ -247,21 +250,22 @@ fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_a
 
 #[test]
 fn a_throttle_heard_while_waiting_after_an_error_is_obeyed_too() {
-    let erred = after(&downloading(), &failed(Scope::Session, Cause::Server, None), NOW);
+    let erred = after(&downloading(), &failed(RequestScope::Session, Cause::Server, None), NOW);
     let until = erred.deadline(&rules());
 
-    let throttled = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(3600)), NOW);
+    let throttled =
+        after(&erred, &failed(RequestScope::Session, Cause::RateLimit, Some(3600)), NOW);
 
     assert!(throttled.deadline(&rules()) >= NOW.after(Duration::from_secs(3600)));
     assert_eq!(throttled.status(), Status::Error);
-    let shorter = after(&erred, &failed(Scope::Session, Cause::RateLimit, Some(2)), NOW);
+    let shorter = after(&erred, &failed(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
     assert_eq!(shorter.deadline(&rules()), until);
 }
 
 #[test]
 fn a_clock_that_was_set_back_ends_a_short_hold_and_starts_no_long_one() {
     let day = Duration::from_secs(86_400);
-    let limited = failed(Scope::Listing, Cause::RateLimit, Some(2));
+    let limited = failed(RequestScope::Listing, Cause::RateLimit, Some(2));
     let collecting = machine(State::Working(Work::Collecting));
     let held = after(&collecting, &limited, NOW.after(day));
     assert!(held.held(NOW.after(day)).is_some());
@@ -270,7 +274,7 @@ fn a_clock_that_was_set_back_ends_a_short_hold_and_starts_no_long_one() {
     let again = held.step(&rules(), &limited, NOW);
     assert!(again.effects.contains(&Effect::Collect), "{:?}", again.effects);
     assert!(again.machine.held(NOW).is_some());
-    let untold = after(&held, &failed(Scope::Listing, Cause::RateLimit, None), NOW);
+    let untold = after(&held, &failed(RequestScope::Listing, Cause::RateLimit, None), NOW);
     assert_eq!(untold.status(), Status::RateLimited, "no loop without a wait");
 }
 
@@ -280,7 +284,7 @@ fn short_holds_without_end_are_not_progress() {
     let mut now = NOW;
     while machine.stuck_rung == 0 {
         assert!(now < NOW.after(rules().stuck_threshold.saturating_mul(2)), "never called stuck");
-        machine = after(&machine, &failed(Scope::Session, Cause::RateLimit, Some(1)), now);
+        machine = after(&machine, &failed(RequestScope::Session, Cause::RateLimit, Some(1)), now);
         now = machine.held(now).expect("it is held");
         machine = after(&machine, &Event::Due, now);
     }
@@ -304,7 +308,7 @@ fn a_breaker_that_others_opened_is_waited_for_and_costs_no_retry() {
 #[test]
 fn the_wait_of_the_source_that_opened_it_is_not_shorter_than_the_breakers_nor_longer_when_it_closes()
  {
-    let erred = after(&downloading(), &failed(Scope::Session, Cause::Server, None), NOW);
+    let erred = after(&downloading(), &failed(RequestScope::Session, Cause::Server, None), NOW);
     let reason = erred.reason.clone();
 
     let waiting = after(&erred, &circuit_open(MUCH_LATER), NOW);
@@ -322,12 +326,12 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;
     for retry in 1..=3 {
-        machine = after(&machine, &failed(Scope::Session, Cause::Server, None), now);
+        machine = after(&machine, &failed(RequestScope::Session, Cause::Server, None), now);
         assert_eq!(machine.reason, format!("retry {retry} of 3: x"));
         now = machine.deadline(&rules());
         machine = after(&machine, &Event::Due, now);
     }
-    machine = after(&machine, &failed(Scope::Session, Cause::Server, None), now);
+    machine = after(&machine, &failed(RequestScope::Session, Cause::Server, None), now);
     assert_eq!(machine.reason, "3 retries used up: x");
 
     let step = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
@@ -344,7 +348,7 @@ fn a_restart_after_errors_is_never_earlier_than_the_server_said() {
     let told = Duration::from_secs(7200);
     let used_up = Machine { retry_count: rules().max_retries, ..downloading() };
 
-    let erred = after(&used_up, &failed(Scope::Session, Cause::Server, Some(7200)), NOW);
+    let erred = after(&used_up, &failed(RequestScope::Session, Cause::Server, Some(7200)), NOW);
 
     assert!(matches!(erred.state, State::Error { then: Then::Restart, .. }), "{erred:?}");
     assert!(erred.deadline(&rules()) >= NOW.after(told));
@@ -355,7 +359,8 @@ fn a_disk_that_is_full_is_waited_for_without_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;
     for _ in 0..50 {
-        let step = machine.step(&rules(), &failed(Scope::Session, Cause::Storage, None), now);
+        let step =
+            machine.step(&rules(), &failed(RequestScope::Session, Cause::Storage, None), now);
         assert!(matches!(step.effects[0], Effect::Alert { .. }));
         now = step.machine.deadline(&rules());
         let due = step.machine.step(&rules(), &Event::Due, now);
@@ -368,7 +373,7 @@ fn a_disk_that_is_full_is_waited_for_without_a_restart() {
 #[test]
 fn a_lost_place_lists_everything_once_and_fails_the_second_time() {
     let looking = machine(State::Working(Work::Looking));
-    let lost = failed(Scope::Listing, Cause::CursorExpired, None);
+    let lost = failed(RequestScope::Listing, Cause::CursorExpired, None);
 
     let first = looking.step(&rules(), &lost, NOW);
     assert!(matches!(first.effects[0], Effect::Begin { extent: Extent::Everything, .. }));

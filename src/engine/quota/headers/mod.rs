@@ -14,7 +14,7 @@ use chrono::DateTime;
 
 use crate::engine::quota::signals::{Family, Limit, Reset, ResetMeaning, Signals};
 use crate::engine::quota::structured::{count, parameter, split, value};
-use crate::engine::{Moment, retry_after};
+use crate::engine::{Timestamp, retry_after};
 
 use self::names::{Part, by_rule, duration, span_named};
 
@@ -45,7 +45,7 @@ pub struct HeaderNames {
 
 /// Returns what `headers` say. Names are lower-case; what is malformed says nothing.
 #[must_use]
-pub fn read(headers: &[(&str, &str)], names: &HeaderNames, now: Moment) -> Signals {
+pub fn read(headers: &[(&str, &str)], names: &HeaderNames, now: Timestamp) -> Signals {
     let mut reader = Reader { headers, names, now, limits: Vec::new() };
     let mut signals = Signals::default();
     for &(name, text) in headers {
@@ -66,7 +66,7 @@ pub fn read(headers: &[(&str, &str)], names: &HeaderNames, now: Moment) -> Signa
 struct Reader<'a> {
     headers: &'a [(&'a str, &'a str)],
     names: &'a HeaderNames,
-    now: Moment,
+    now: Timestamp,
     limits: Vec<Limit>,
 }
 
@@ -260,10 +260,10 @@ impl<'a> Reader<'a> {
     }
 
     /// When the server's clock read the reply, since ours may be wrong.
-    fn said_at(&self) -> Moment {
+    fn said_at(&self) -> Timestamp {
         self.find("date")
             .and_then(|date| DateTime::parse_from_rfc2822(date.trim()).ok())
-            .map_or(self.now, |date| Moment(date.timestamp_millis()))
+            .map_or(self.now, |date| Timestamp(date.timestamp_millis()))
     }
 }
 

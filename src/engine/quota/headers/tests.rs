@@ -3,7 +3,7 @@
 use super::*;
 
 /// 2027-01-15T08:00:00Z.
-const NOW: Moment = Moment(1_800_000_000_000);
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn said(headers: &[(&str, &str)]) -> Signals {
     read(headers, &HeaderNames::default(), NOW)

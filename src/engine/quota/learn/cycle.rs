@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::quota::Rate;
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 /// What a server's word on when to come back is rounded up by, at most.
 const TOLD_ROUNDING: Duration = Duration::from_millis(1100);
@@ -21,13 +21,13 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Cycle {
-    pub(super) began: Moment,
+    pub(super) began: Timestamp,
     /// For so long the quota had been back by then, if the server named the moment.
     idle: Option<Duration>,
     /// Units.
     pub(super) accepted: f64,
     /// When something was last sent.
-    pub(super) last: Moment,
+    pub(super) last: Timestamp,
     pub(super) throttle: Option<Throttle>,
     /// A part of the time since the throttle is left out: nothing ran.
     has_rested: bool,
@@ -35,9 +35,9 @@ pub(super) struct Cycle {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Throttle {
-    pub(super) first: Moment,
+    pub(super) first: Timestamp,
     /// The last one: a recovery lies after it.
-    pub(super) last: Moment,
+    pub(super) last: Timestamp,
     /// The rate in force.
     pub(super) rate: Rate,
 }
@@ -57,7 +57,7 @@ pub(super) struct CycleMemory {
 impl CycleMemory {
     /// The same by a clock that was set by so much.
     pub(super) fn moved(&self, step: ClockStep) -> Self {
-        let moved = |at: i64| Moment(at).moved(step).0;
+        let moved = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
             began: moved(self.began),
             last: moved(self.last),
@@ -69,12 +69,12 @@ impl CycleMemory {
 }
 
 impl Cycle {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self { began: now, last: now, ..Self::default() }
     }
 
     /// Returns the cycle that begins when this one ends.
-    pub(super) fn next(&self, told: Option<Duration>, now: Moment) -> Self {
+    pub(super) fn next(&self, told: Option<Duration>, now: Timestamp) -> Self {
         // After a rest nobody knows how often the quota came back.
         let told = told.filter(|told| *told > TOLD_ROUGH && !self.has_rested);
         let told = self.throttle.zip(told);
@@ -94,7 +94,7 @@ impl Cycle {
     /// Returns the earliest and the latest that the quota can have come back, from the beginning.
     ///
     /// A moment that the server named counts, not our margin; it is rounded up to a second.
-    pub(super) fn bounds(&self, told: Option<Duration>, now: Moment) -> (Duration, Duration) {
+    pub(super) fn bounds(&self, told: Option<Duration>, now: Timestamp) -> (Duration, Duration) {
         let last = self.throttle.map_or(self.last, |throttle| throttle.last);
         let (earliest, latest) = match told {
             Some(told) => {
@@ -107,7 +107,7 @@ impl Cycle {
     }
 
     /// Returns the units per second up to now.
-    pub(super) fn rate(&self, now: Moment) -> Rate {
+    pub(super) fn rate(&self, now: Timestamp) -> Rate {
         Rate::of(self.accepted.max(1.0), now.since(self.began).max(SHORTEST))
     }
 
@@ -121,10 +121,10 @@ impl Cycle {
 
     /// The clock was set by so much.
     pub(super) fn move_by(&mut self, step: ClockStep) {
-        self.shift(|at| at.moved(step));
+        self.shift(|at| at.shifted_by(step));
     }
 
-    fn shift(&mut self, shifted: impl Fn(Moment) -> Moment) {
+    fn shift(&mut self, shifted: impl Fn(Timestamp) -> Timestamp) {
         self.began = shifted(self.began);
         self.last = shifted(self.last);
         if let Some(throttle) = &mut self.throttle {
@@ -145,20 +145,20 @@ impl Cycle {
     }
 
     /// Takes up a cycle that was throttled, or that another process has just been in.
-    pub(super) fn recall(memory: &CycleMemory, now: Moment) -> Self {
+    pub(super) fn recall(memory: &CycleMemory, now: Timestamp) -> Self {
         let throttle = memory.throttled_first.zip(memory.throttled_last).zip(memory.throttled_rate);
-        if throttle.is_none() && now.since(Moment(memory.last)) > PAUSE_MAX {
+        if throttle.is_none() && now.since(Timestamp(memory.last)) > PAUSE_MAX {
             return Self::new(now);
         }
         Self {
-            began: Moment(memory.began).min(now),
+            began: Timestamp(memory.began).min(now),
             idle: None,
             has_rested: false,
             accepted: memory.accepted.max(0.0),
-            last: Moment(memory.last).min(now),
+            last: Timestamp(memory.last).min(now),
             throttle: throttle.map(|((first, last), rate)| Throttle {
-                first: Moment(first).min(now),
-                last: Moment(last).min(now),
+                first: Timestamp(first).min(now),
+                last: Timestamp(last).min(now),
                 rate: Rate::per_second(rate),
             }),
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::quota::Rate;
 use crate::engine::quota::learn::cycle::{Cycle, CycleMemory};
 use crate::engine::quota::learn::{FIRST, Learner, Stage};
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 /// After so long, a rate is still the best guess, but what failed then may succeed now.
 const STALE: Duration = Duration::from_secs(24 * 3600);
@@ -42,7 +42,7 @@ pub struct LearnerMemory {
 impl LearnerMemory {
     /// The same by a clock that was set by so much.
     pub(in crate::engine::quota) fn moved(&self, step: ClockStep) -> Self {
-        let moved = |at: i64| Moment(at).moved(step).0;
+        let moved = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
             next_probe: self.next_probe.map(moved),
             since: moved(self.since),
@@ -55,7 +55,7 @@ impl LearnerMemory {
 impl Learner {
     pub(in crate::engine::quota) fn memory(&self) -> LearnerMemory {
         let (tried, since, units) = match self.stage {
-            Stage::Asleep | Stage::Slow { .. } => (None, Moment(0), 0.0),
+            Stage::Asleep | Stage::Slow { .. } => (None, Timestamp(0), 0.0),
             Stage::Settled { since, units } => (None, since, units),
             Stage::Probe { rate, since, units } => (Some(rate.get()), since, units),
         };
@@ -86,7 +86,7 @@ impl Learner {
     pub(in crate::engine::quota) fn recall(
         memory: &LearnerMemory,
         age: Duration,
-        now: Moment,
+        now: Timestamp,
     ) -> Self {
         let new = Self::new(now);
         if age > FORGOTTEN {
@@ -102,7 +102,7 @@ impl Learner {
             }
             return fresh;
         };
-        let since = Moment(memory.since).min(now);
+        let since = Timestamp(memory.since).min(now);
         let units = memory.units.max(0.0);
         let settled = Stage::Settled { since, units };
         let tried = rate(memory.tried).filter(|tried| is_fresh && *tried > good);
@@ -115,7 +115,7 @@ impl Learner {
             bad: rate(memory.bad).filter(|_| is_fresh),
             estimate: rate(memory.estimate),
             cycles: if is_fresh { memory.cycles } else { 0 },
-            next_probe: memory.next_probe.map(|at| if is_fresh { Moment(at) } else { now }),
+            next_probe: memory.next_probe.map(|at| if is_fresh { Timestamp(at) } else { now }),
             failures: if is_fresh { memory.failures.clamp(0, 16) } else { 0 },
             cost: Duration::from_millis(memory.cost_millis),
             burst: memory.burst.filter(|burst| *burst >= 1.0),

@@ -13,7 +13,7 @@ mod stage;
 use std::time::Duration;
 
 use crate::engine::quota::{Basis, Rate};
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 use self::cycle::{Cycle, PAUSE_MAX, Throttle};
 
@@ -96,7 +96,7 @@ pub(super) struct Learner {
     pub(super) bad: Option<Rate>,
     pub(super) estimate: Option<Rate>,
     pub(super) cycles: u32,
-    pub(super) next_probe: Option<Moment>,
+    pub(super) next_probe: Option<Timestamp>,
     /// Probes that failed in a row, less those that held.
     pub(super) failures: i32,
     /// What one throttle cost.
@@ -115,7 +115,7 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self {
             stage: Stage::Slow { rate: Rate::per_second(FIRST), successes: 0 },
             good: None,
@@ -216,19 +216,19 @@ impl Learner {
     /// The clock was set by so much.
     pub(super) fn move_by(&mut self, step: ClockStep) {
         self.cycle.move_by(step);
-        self.next_probe = self.next_probe.map(|at| at.moved(step));
-        self.stage.shift(|at| at.moved(step));
+        self.next_probe = self.next_probe.map(|at| at.shifted_by(step));
+        self.stage.shift(|at| at.shifted_by(step));
     }
 
     /// A request is sent. Begins the cycle anew after a pause, which is nobody's window.
-    pub(super) fn sent(&mut self, now: Moment) {
+    pub(super) fn sent(&mut self, now: Timestamp) {
         if now.since(self.cycle.last) > self.pause_max() && self.cycle.throttle.is_none() {
             self.cycle = Cycle::new(now);
         }
         self.cycle.last = now;
     }
 
-    pub(super) fn accepted(&mut self, weight: f64, now: Moment) {
+    pub(super) fn accepted(&mut self, weight: f64, now: Timestamp) {
         self.cycle.accepted += weight;
         match &mut self.stage {
             Stage::Asleep => {}
@@ -262,7 +262,7 @@ impl Learner {
     }
 
     /// The server refused, for a reason it does not tell, at the rate in force.
-    pub(super) fn throttled(&mut self, now: Moment) {
+    pub(super) fn throttled(&mut self, now: Timestamp) {
         if let Some(throttle) = &mut self.cycle.throttle {
             throttle.last = now;
             return;
@@ -272,7 +272,7 @@ impl Learner {
     }
 
     /// Returns when the window that seems to be in force ends, if all it grants is used.
-    pub(super) fn window_ends(&self, now: Moment) -> Option<Moment> {
+    pub(super) fn window_ends(&self, now: Timestamp) -> Option<Timestamp> {
         let window = self.window?;
         let ends = self.cycle.began.after(window);
         let is_used = self.is_burst(self.cycle.accepted);
@@ -280,7 +280,7 @@ impl Learner {
     }
 
     /// The first success after a hold. `told`: the server named the moment itself.
-    pub(super) fn recovered(&mut self, told: Option<Duration>, now: Moment) {
+    pub(super) fn recovered(&mut self, told: Option<Duration>, now: Timestamp) {
         let Some(throttle) = self.cycle.throttle else { return };
         let cycle = self.cycle;
         self.cycle = cycle.next(told, now);
@@ -379,7 +379,7 @@ impl Learner {
         }
     }
 
-    fn proven(&mut self, rate: Rate, now: Moment) {
+    fn proven(&mut self, rate: Rate, now: Timestamp) {
         if !self.is_binding {
             // The work was slower than the pace, which proves nothing.
             self.stage = Stage::Probe { rate, since: now, units: 0.0 };
@@ -407,7 +407,7 @@ impl Learner {
     /// Tries a likely rate at once, since the hold may have been a lock-out, far longer than the window;
     /// settles when none is left. Each that holds leads to a faster one, and each that fails to a slower
     /// one, so that one refusal more is all that most windows cost.
-    fn search(&mut self, cost_max: Duration, now: Moment) {
+    fn search(&mut self, cost_max: Duration, now: Timestamp) {
         self.settle(now);
         let bounds = self.burst.zip(self.good).zip(self.bad);
         let likely = bounds.and_then(|((burst, good), bad)| spans::searched_rate(burst, good, bad));
@@ -416,24 +416,24 @@ impl Learner {
         }
     }
 
-    fn settle(&mut self, now: Moment) {
+    fn settle(&mut self, now: Timestamp) {
         self.stage = Stage::Settled { since: now, units: 0.0 };
         self.plan(now);
     }
 
-    fn probe(&mut self, now: Moment) {
+    fn probe(&mut self, now: Timestamp) {
         if let Some(target) = self.target() {
             self.attempt(target, now);
         }
     }
 
-    fn attempt(&mut self, rate: Rate, now: Moment) {
+    fn attempt(&mut self, rate: Rate, now: Timestamp) {
         self.stage = Stage::Probe { rate, since: now, units: 0.0 };
         self.is_binding = false;
     }
 
     /// Plans the next probe: failed ones may cost at most half of what they hope to gain.
-    fn plan(&mut self, now: Moment) {
+    fn plan(&mut self, now: Timestamp) {
         let (Some(good), Some(target)) = (self.good, self.target()) else { return };
         let gain = (target.get() / good.get() - 1.0).max(0.001);
         let doublings = 2_f64.powi(self.failures.clamp(0, 16));

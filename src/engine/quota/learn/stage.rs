@@ -1,6 +1,6 @@
 //! How far the learner has come.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::Rate;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,18 +12,18 @@ pub(in crate::engine::quota) enum Stage {
         successes: u32,
     },
     Settled {
-        since: Moment,
+        since: Timestamp,
         units: f64,
     },
     Probe {
         rate: Rate,
-        since: Moment,
+        since: Timestamp,
         units: f64,
     },
 }
 
 impl Stage {
-    pub(super) fn shift(&mut self, shifted: impl Fn(Moment) -> Moment) {
+    pub(super) fn shift(&mut self, shifted: impl Fn(Timestamp) -> Timestamp) {
         match self {
             Self::Asleep | Self::Slow { .. } => {}
             Self::Settled { since, .. } | Self::Probe { since, .. } => *since = shifted(*since),

@@ -1,6 +1,6 @@
 //! What a bucket of a limit's would hold, by what was used and what replies say.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::Rate;
 use crate::engine::quota::window::Context;
 
@@ -8,11 +8,11 @@ use crate::engine::quota::window::Context;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Credit {
     units: f64,
-    at: Moment,
+    at: Timestamp,
 }
 
 impl Credit {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self { units: 0.0, at: now }
     }
 
@@ -21,7 +21,7 @@ impl Credit {
     }
 
     /// Returns when it is up to `units`, of at most `full`.
-    pub(super) fn up_to(self, units: f64, rate: Rate, full: f64, now: Moment) -> Moment {
+    pub(super) fn up_to(self, units: f64, rate: Rate, full: f64, now: Timestamp) -> Timestamp {
         let lacking = units - self.held(rate, full, now);
         if lacking <= 1e-6 {
             return now;
@@ -38,7 +38,7 @@ impl Credit {
         *self = Self { units, at: context.now };
     }
 
-    fn held(self, rate: Rate, full: f64, now: Moment) -> f64 {
+    fn held(self, rate: Rate, full: f64, now: Timestamp) -> f64 {
         (self.units + rate.get() * now.since(self.at).as_secs_f64()).min(full)
     }
 }
@@ -51,35 +51,39 @@ mod tests {
 
     fn reply(sent: i64, now: i64) -> Context {
         Context {
-            sent: Moment(sent),
+            sent: Timestamp(sent),
             in_flight: 0.0,
             accepted: 1.0,
             is_accepted: true,
             reserve: 0.0,
-            now: Moment(now),
+            now: Timestamp(now),
         }
     }
 
     #[test]
     fn a_late_reply_takes_nothing_away_that_came_back_meanwhile() {
         let rate = Rate::per_second(1.0);
-        let mut credit = Credit::new(Moment(0));
+        let mut credit = Credit::new(Timestamp(0));
         credit.told(1.0, rate, FULL, &reply(0, 0));
         credit.spend(1.0);
 
         credit.told(0.0, rate, FULL, &reply(0, 600));
 
-        assert_eq!(credit.up_to(1.0, rate, FULL, Moment(600)), Moment(1_000));
+        assert_eq!(credit.up_to(1.0, rate, FULL, Timestamp(600)), Timestamp(1_000));
     }
 
     #[test]
     fn a_reply_that_leaves_less_than_could_be_counts() {
         let rate = Rate::per_second(1.0);
-        let mut credit = Credit::new(Moment(0));
+        let mut credit = Credit::new(Timestamp(0));
         credit.told(4.0, rate, FULL, &reply(0, 0));
 
         credit.told(0.0, rate, FULL, &reply(1_000, 1_000));
 
-        assert_eq!(credit.up_to(2.0, rate, FULL, Moment(1_000)), Moment(2_000), "one more at most");
+        assert_eq!(
+            credit.up_to(2.0, rate, FULL, Timestamp(1_000)),
+            Timestamp(2_000),
+            "one more at most"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Finds out what a small figure counts, seconds or milliseconds, where nothing but the figure says so.
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::ResetMeaning;
 
 /// Milliseconds fall by about a thousand a second, and requests between move the reset a little.
@@ -17,18 +17,18 @@ const SPAN_MAX: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Doubt {
-    pub(super) since: Moment,
+    pub(super) since: Timestamp,
     figure: f64,
     pub(super) settled: Option<ResetMeaning>,
 }
 
 impl Doubt {
-    pub(super) fn new(figure: f64, now: Moment) -> Self {
+    pub(super) fn new(figure: f64, now: Timestamp) -> Self {
         Self { since: now, figure, settled: None }
     }
 
     /// Looks at a later figure. `is_due`: the reset has come, so that a leap is no wonder.
-    pub(super) fn see(&mut self, figure: f64, is_due: bool, now: Moment) {
+    pub(super) fn see(&mut self, figure: f64, is_due: bool, now: Timestamp) {
         let fallen = self.figure - figure;
         let passed = now.since(self.since).as_secs_f64();
         let slope = fallen / passed.max(0.001);
@@ -61,22 +61,22 @@ mod tests {
             ([60_000.0, 59_500.0, 58_000.0], ResetMeaning::DeltaMillis),
             ([60.0, 60.0, 58.0], ResetMeaning::DeltaSeconds),
         ] {
-            let mut doubt = Doubt::new(figures[0], Moment(0));
-            doubt.see(figures[1], false, Moment(500));
-            doubt.see(figures[2], false, Moment(2_000));
+            let mut doubt = Doubt::new(figures[0], Timestamp(0));
+            doubt.see(figures[1], false, Timestamp(500));
+            doubt.see(figures[2], false, Timestamp(2_000));
             assert_eq!(doubt.settled, Some(meaning));
         }
     }
 
     #[test]
     fn a_unit_that_changes_in_mid_run_is_doubted_again() {
-        let mut doubt = Doubt::new(60.0, Moment(0));
-        doubt.see(57.0, false, Moment(3_000));
+        let mut doubt = Doubt::new(60.0, Timestamp(0));
+        doubt.see(57.0, false, Timestamp(3_000));
         assert_eq!(doubt.settled, Some(ResetMeaning::DeltaSeconds));
 
-        doubt.see(56_900.0, false, Moment(3_100));
+        doubt.see(56_900.0, false, Timestamp(3_100));
         assert_eq!(doubt.settled, None);
-        doubt.see(56_700.0, false, Moment(3_300));
+        doubt.see(56_700.0, false, Timestamp(3_300));
         assert_eq!(doubt.settled, Some(ResetMeaning::DeltaMillis));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::engine::quota::signals::RESET_MAX;
 use crate::engine::quota::used::Used;
 use crate::engine::quota::{Limit, Rate, Reset, ResetMeaning};
-use crate::engine::{ClockStep, Moment};
+use crate::engine::{ClockStep, Timestamp};
 
 use self::credit::Credit;
 use self::doubt::Doubt;
@@ -55,24 +55,24 @@ pub(super) struct Tracked {
     /// Told, or seen from one roll-over to the next.
     window: Option<Duration>,
     /// When the request was sent whose reply was read last.
-    newest: Moment,
-    read_at: Moment,
+    newest: Timestamp,
+    read_at: Timestamp,
     /// Units that may still be sent, by the last reply and what was sent since.
     left: f64,
     /// Units that a whole window leaves us; a request that needs more goes when all of them are there.
     full: f64,
     /// Units sent since the last reply was read.
     spent: f64,
-    reset_at: Option<Moment>,
+    reset_at: Option<Timestamp>,
     /// The earliest of the resets that agree: by then a window should be used up, while the next
     /// is not counted on before the latest.
-    reset_earliest: Moment,
+    reset_earliest: Timestamp,
     /// The reset that has passed, if no reply has said yet what came after it.
-    untested: Option<Moment>,
+    untested: Option<Timestamp>,
     /// The reset first seen of those that stand still, and when.
-    standing_since: Moment,
+    standing_since: Timestamp,
     /// How far away resets are told to be that move along with the clock, and since when.
-    ahead: (Duration, Moment),
+    ahead: (Duration, Timestamp),
     /// The last two figures of a doubtful reset.
     doubt: Doubt,
     /// Units per second that come back, for a limit that trickles.
@@ -88,7 +88,7 @@ pub(super) struct Tracked {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
     /// When its request was sent.
-    pub(super) sent: Moment,
+    pub(super) sent: Timestamp,
     /// Units of other requests that are out.
     pub(super) in_flight: f64,
     /// Units accepted by the server since the start.
@@ -96,7 +96,7 @@ pub(super) struct Context {
     pub(super) is_accepted: bool,
     /// The share of the quota left to others.
     pub(super) reserve: f64,
-    pub(super) now: Moment,
+    pub(super) now: Timestamp,
 }
 
 impl Tracked {
@@ -177,7 +177,7 @@ impl Tracked {
     }
 
     /// Returns the rate this limit allows at `now`; none if it does not say enough.
-    pub(super) fn rate(&self, reserve: f64, now: Moment) -> Option<Rate> {
+    pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
         if !self.counts_requests() || self.lies >= LIES_MAX {
             return None;
         }
@@ -196,7 +196,7 @@ impl Tracked {
     }
 
     /// Returns until when a request of `weight` must wait, since too little is left.
-    pub(super) fn wait(&self, weight: f64, in_flight: u64, now: Moment) -> Option<Moment> {
+    pub(super) fn wait(&self, weight: f64, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
         if !self.counts_requests() || self.lies >= LIES_MAX {
             return None;
         }
@@ -215,7 +215,7 @@ impl Tracked {
     /// Lets a window begin anew when its reset has passed without a word.
     ///
     /// Where it is not certain what begins then, one request of `weight` finds out.
-    pub(super) fn roll(&mut self, weight: f64, now: Moment) {
+    pub(super) fn roll(&mut self, weight: f64, now: Timestamp) {
         let Some(reset_at) = self.reset_at else { return };
         if self.trickles() || now < reset_at.after(self.lateness()) {
             return;
@@ -239,7 +239,7 @@ impl Tracked {
     }
 
     /// Returns the reset if nothing remains, and it is far enough away to close the gate for.
-    pub(super) fn exhausted_until(&self, now: Moment) -> Option<Moment> {
+    pub(super) fn exhausted_until(&self, now: Timestamp) -> Option<Timestamp> {
         // A reset whose unit is not known yet may be a thousand times too far away.
         let is_known = self.limit.reset.is_some_and(|reset| reset.is_certain)
             || self.doubt.settled.is_some()
@@ -346,7 +346,7 @@ impl Tracked {
 
     /// Finds the window out where it is not told: a reset that is always as far ahead names the
     /// moment when everything is back, which is a window away.
-    fn learn_window(&mut self, after: Duration, now: Moment) {
+    fn learn_window(&mut self, after: Duration, now: Timestamp) {
         let (before, since) = self.ahead;
         if after.abs_diff(before) > TOLERANCE {
             self.ahead = (after, now);
@@ -363,14 +363,14 @@ impl Tracked {
         }
     }
 
-    fn stand(&mut self, reset_at: Moment, now: Moment) {
+    fn stand(&mut self, reset_at: Timestamp, now: Timestamp) {
         self.untested = None;
         self.reset_at = Some(reset_at);
         self.reset_earliest = reset_at;
         self.standing_since = now;
     }
 
-    fn settle(&mut self, reset: Reset, now: Moment) -> ResetMeaning {
+    fn settle(&mut self, reset: Reset, now: Timestamp) -> ResetMeaning {
         let is_due = self.reset_at.is_none_or(|at| now.after(TOLERANCE) >= at);
         self.doubt.see(reset.figure, is_due, now);
         let refill = self.refill.rate().filter(|_| self.manner == Manner::Trickle);
@@ -380,7 +380,7 @@ impl Tracked {
         self.doubt.settled.unwrap_or(reset.meaning)
     }
 
-    fn is_doubtful(&self, now: Moment) -> bool {
+    fn is_doubtful(&self, now: Timestamp) -> bool {
         self.limit.reset.is_some_and(|reset| !reset.is_certain)
             && self.doubt.settled.is_none()
             && self.window.is_none()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::Rate;
 use crate::engine::quota::window::Context;
 
@@ -22,7 +22,7 @@ const NEARLY_FULL: f64 = 0.5;
 pub(super) struct Refill {
     rate: Option<Rate>,
     /// Where the measurement begins.
-    at: Moment,
+    at: Timestamp,
     remaining: f64,
     accepted: f64,
     /// Units that were used, of which nothing came back.
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn after(seconds: u64, accepted: f64) -> Context {
-        let now = Moment(0).after(Duration::from_secs(seconds));
+        let now = Timestamp(0).after(Duration::from_secs(seconds));
         Context { sent: now, in_flight: 0.0, accepted, is_accepted: true, reserve: 0.0, now }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::Moment;
+use crate::engine::Timestamp;
 use crate::engine::quota::Rate;
 use crate::engine::quota::window::{Manner, Tracked};
 
@@ -23,7 +23,7 @@ impl Tracked {
     }
 
     /// Returns the rate that keeps what remains near a small target: what is left over is wasted.
-    pub(super) fn trickle(&self, even: Option<Rate>, now: Moment) -> Option<Rate> {
+    pub(super) fn trickle(&self, even: Option<Rate>, now: Timestamp) -> Option<Rate> {
         if !self.trickles() {
             return None;
         }
@@ -55,8 +55,8 @@ impl Tracked {
         &self,
         weight: f64,
         in_flight: u64,
-        now: Moment,
-    ) -> Option<Moment> {
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         if self.left >= weight {
             return None;
         }
@@ -97,8 +97,8 @@ impl Tracked {
         weight: f64,
         in_flight: u64,
         window: Duration,
-        now: Moment,
-    ) -> Option<Moment> {
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let lacking = weight - self.left;
         let told = self.reset_at.map(|at| at.after(self.lateness()));
         let ours = self.used.back_at(lacking, window, self.read_at);

@@ -3,48 +3,55 @@
 use std::time::Duration;
 
 use crate::engine::quota::Signals;
-use crate::engine::{Answer, Cause, ErrorRule, Rule, Said, Scope, ServerReply};
+use crate::engine::{
+    BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ServerReply,
+};
 
 /// What a reply was judged to be, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judgement<'r> {
-    pub matched: Matched<'r>,
+pub struct Classification<'r> {
+    pub matched_rule: MatchedRule<'r>,
     pub cause: Cause,
     /// How long the server, or the user for it, says to stay away.
-    pub told: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// The facts that the built-in rules see.
-    pub answer: Answer,
+    pub facts: ResponseFacts,
 }
 
 /// The rule that decided.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Matched<'r> {
-    BuiltIn(Rule),
-    Users(&'r ErrorRule),
+pub enum MatchedRule<'r> {
+    BuiltIn(BuiltinRule),
+    UserDefined(&'r ErrorRule),
 }
 
 /// Judges a reply that is not what was asked for. Some rule always matches.
 ///
 /// `signals` is what its headers say about limits.
 #[must_use]
-pub fn judge<'r>(
+pub fn classify_response<'r>(
     reply: &ServerReply<'_>,
     signals: &Signals,
-    scope: Scope,
+    scope: RequestScope,
     rules: &'r [ErrorRule],
-) -> Judgement<'r> {
-    let answer = Answer {
+) -> Classification<'r> {
+    let answer = ResponseFacts {
         status: reply.status,
         retry_after: signals.told,
-        is_exhausted: signals.is_exhausted(),
-        said: Said::read(reply.status, reply.body),
+        is_quota_exhausted: signals.is_exhausted(),
+        body_hint: BodyHint::from_body(reply.status, reply.body),
     };
     let (matched, cause, wait) = match rules.iter().find(|rule| rule.matches(reply, scope)) {
-        Some(rule) => (Matched::Users(rule), rule.class, rule.wait),
-        None => (Matched::BuiltIn(answer.rule()), answer.cause(), None),
+        Some(rule) => (MatchedRule::UserDefined(rule), rule.class, rule.wait),
+        None => (MatchedRule::BuiltIn(answer.rule()), answer.cause(), None),
     };
     // The longer of the two: a server's word is never cut short.
-    Judgement { matched, cause, told: signals.told.max(wait), answer }
+    Classification {
+        matched_rule: matched,
+        cause,
+        retry_after: signals.told.max(wait),
+        facts: answer,
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +59,7 @@ mod tests {
     use super::*;
     use crate::engine::{Reach, StatusRange};
 
-    fn mine(wait: Option<Duration>) -> ErrorRule {
+    fn user_rule(wait: Option<Duration>) -> ErrorRule {
         ErrorRule {
             statuses: vec![StatusRange { first: 403, last: 403 }],
             header: None,
@@ -65,38 +72,38 @@ mod tests {
         }
     }
 
-    fn judged(
-        scope: Scope,
+    fn classify(
+        scope: RequestScope,
         told: Option<Duration>,
         wait: Option<Duration>,
     ) -> (Cause, Option<Duration>) {
         let reply = ServerReply { status: 403, headers: &[], body: "" };
         let signals = Signals { told, ..Signals::default() };
-        let rules = [mine(wait)];
-        let judgement = judge(&reply, &signals, scope, &rules);
-        (judgement.cause, judgement.told)
+        let rules = [user_rule(wait)];
+        let judgement = classify_response(&reply, &signals, scope, &rules);
+        (judgement.cause, judgement.retry_after)
     }
 
     #[test]
-    fn the_users_rules_go_first_where_they_reach() {
-        assert_eq!(judged(Scope::Item, None, None), (Cause::NotFound, None));
-        assert_eq!(judged(Scope::Listing, None, None), (Cause::Forbidden, None));
+    fn user_rules_take_precedence_within_their_scope() {
+        assert_eq!(classify(RequestScope::Item, None, None), (Cause::NotFound, None));
+        assert_eq!(classify(RequestScope::Listing, None, None), (Cause::Forbidden, None));
     }
 
     #[test]
-    fn the_longer_of_the_servers_word_and_the_users_wait_holds() {
+    fn the_longer_of_retry_after_and_the_rule_wait_applies() {
         let [short, long] = [Duration::from_secs(5), Duration::from_secs(60)];
 
-        assert_eq!(judged(Scope::Item, Some(short), Some(long)).1, Some(long));
-        assert_eq!(judged(Scope::Item, Some(long), Some(short)).1, Some(long));
-        assert_eq!(judged(Scope::Listing, Some(short), Some(long)).1, Some(short));
+        assert_eq!(classify(RequestScope::Item, Some(short), Some(long)).1, Some(long));
+        assert_eq!(classify(RequestScope::Item, Some(long), Some(short)).1, Some(long));
+        assert_eq!(classify(RequestScope::Listing, Some(short), Some(long)).1, Some(short));
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use super::*;
-    use crate::engine::Moment;
+    use crate::engine::Timestamp;
     use crate::engine::quota::{HeaderNames, read};
     use crate::engine::rules::laws::rule;
     use proptest::collection::vec;
@@ -110,27 +117,27 @@ mod laws {
 
     proptest! {
         #[test]
-        fn every_reply_is_judged_by_some_rule_with_a_name(
+        fn every_response_matches_a_named_rule(
             status: u16, headers in headers(), body in "\\PC{0,60}", rules in vec(rule(), 0..3), now: i64,
         ) {
             let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let signals = read(&pairs, &HeaderNames::default(), Moment(now));
+            let signals = read(&pairs, &HeaderNames::default(), Timestamp(now));
             let reply = ServerReply { status, headers: &pairs, body: &body };
-            for scope in [Scope::Item, Scope::Listing, Scope::Session] {
-                let judgement = judge(&reply, &signals, scope, &rules);
+            for scope in [RequestScope::Item, RequestScope::Listing, RequestScope::Session] {
+                let judgement = classify_response(&reply, &signals, scope, &rules);
 
-                match judgement.matched {
-                    Matched::BuiltIn(rule) => {
+                match judgement.matched_rule {
+                    MatchedRule::BuiltIn(rule) => {
                         prop_assert_eq!(judgement.cause, rule.cause());
                         prop_assert!(!rule.name().is_empty() && !rule.condition().is_empty());
                         prop_assert!(!rules.iter().any(|rule| rule.matches(&reply, scope)));
                     }
-                    Matched::Users(rule) => {
+                    MatchedRule::UserDefined(rule) => {
                         prop_assert!(rule.matches(&reply, scope));
                         prop_assert_eq!(judgement.cause, rule.class);
                     }
                 }
-                prop_assert!(judgement.told >= signals.told, "a server's word is never cut short");
+                prop_assert!(judgement.retry_after >= signals.told, "a server's word is never cut short");
             }
         }
     }

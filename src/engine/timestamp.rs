@@ -10,15 +10,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::engine::ClockStep;
 
 /// The years that RFC 3339 can write, in milliseconds since the epoch.
-const WRITABLE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
+const RFC3339_MILLIS_RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
 
 /// A point in time, in milliseconds since the Unix epoch (UTC).
 ///
 /// Deadlines outlive the process, so the monotonic clock will not do.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Moment(pub i64);
+pub struct Timestamp(pub i64);
 
-impl Moment {
+impl Timestamp {
     /// Returns the moment `wait` later, or the last one there is.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
@@ -33,7 +33,7 @@ impl Moment {
 
     /// Returns the moment that this one is by a clock that was set since.
     #[must_use]
-    pub fn moved(self, by: ClockStep) -> Self {
+    pub fn shifted_by(self, by: ClockStep) -> Self {
         Self(self.0.saturating_add(by.millis()))
     }
 
@@ -50,24 +50,24 @@ impl Moment {
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, with milliseconds. What cannot be written is written as the last that can.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let writable = self.0.clamp(WRITABLE.0, WRITABLE.1);
+        let writable = self.0.clamp(RFC3339_MILLIS_RANGE.0, RFC3339_MILLIS_RANGE.1);
         let time = DateTime::from_timestamp_millis(writable).unwrap_or_default();
         f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 
 /// As it is displayed.
-impl Serialize for Moment {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
 
 /// Any time of RFC 3339.
-impl<'de> Deserialize<'de> for Moment {
+impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(Error::custom)?;
@@ -77,18 +77,18 @@ impl<'de> Deserialize<'de> for Moment {
 
 /// A random draw, uniform over the whole range: chance as an argument.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Draw(pub u32);
+pub struct RandomSample(pub u32);
 
-impl Draw {
+impl RandomSample {
     /// Returns the draw as a share in `0.0..=1.0`.
     #[must_use]
-    pub fn share(self) -> f64 {
+    pub fn fraction(self) -> f64 {
         f64::from(self.0) / f64::from(u32::MAX)
     }
 
     /// Returns a place among so many; 0 among none.
     #[must_use]
-    pub fn below(self, count: usize) -> usize {
+    pub fn index_below(self, count: usize) -> usize {
         (self.0 as usize).checked_rem(count).unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 /// `812 bytes`, `12.3 MB`: powers of ten, as disks are sold.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub fn size(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     let units = ["kB", "MB", "GB", "TB", "PB"];
     let mut size = bytes as f64;
     let mut unit = None;

@@ -6,32 +6,32 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::{Moment, span};
+use crate::engine::{Timestamp, format_duration};
 
 /// Clocks are put right all the time by less than this; a leap second is half of it.
 const STEP_MIN: Duration = Duration::from_secs(2);
 
 /// A moment, and the clock that it is of: another one than before where that was set.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Time {
-    pub at: Moment,
+pub struct ClockReading {
+    pub wall: Timestamp,
     /// When the machine was started, by that clock.
-    pub booted: Moment,
+    pub booted_at: Timestamp,
 }
 
-impl Time {
+impl ClockReading {
     /// Returns the time `wait` later, by the same clock.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
-        Self { at: self.at.after(wait), ..self }
+        Self { wall: self.wall.after(wait), ..self }
     }
 
     /// How long it is until then; `None` where that is past, and where the clock was set, so that
     /// nobody knows by this moment alone.
     #[must_use]
-    pub fn left(self, now: Self) -> Option<Duration> {
-        let left = self.at.since(now.at);
-        let is_known = ClockStep::between(self.booted, now.booted).is_none();
+    pub fn remaining(self, now: Self) -> Option<Duration> {
+        let left = self.wall.since(now.wall);
+        let is_known = ClockStep::between(self.booted_at, now.booted_at).is_none();
         (is_known && !left.is_zero()).then_some(left)
     }
 }
@@ -46,14 +46,14 @@ pub struct ClockStep {
 impl ClockStep {
     /// Compares when the machine was started, by the clock as it was and as it is.
     #[must_use]
-    pub fn between(before: Moment, now: Moment) -> Option<Self> {
+    pub fn between(before: Timestamp, now: Timestamp) -> Option<Self> {
         let step = Self { millis: now.0.saturating_sub(before.0) };
-        (step.size() >= STEP_MIN).then_some(step)
+        (step.magnitude() >= STEP_MIN).then_some(step)
     }
 
     /// What is known of a step that nobody saw: what is written was written later than now.
     #[must_use]
-    pub fn back_since(written: Moment, now: Moment) -> Option<Self> {
+    pub fn inferred_backward(written: Timestamp, now: Timestamp) -> Option<Self> {
         Self::between(written, now).filter(|step| step.millis < 0)
     }
 
@@ -63,14 +63,19 @@ impl ClockStep {
         self.millis
     }
 
-    fn size(self) -> Duration {
+    fn magnitude(self) -> Duration {
         Duration::from_millis(self.millis.unsigned_abs())
     }
 }
 
 impl fmt::Display for ClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", span(self.size()), if self.millis < 0 { "back" } else { "forward" })
+        write!(
+            f,
+            "{} {}",
+            format_duration(self.magnitude()),
+            if self.millis < 0 { "back" } else { "forward" }
+        )
     }
 }
 
@@ -78,11 +83,11 @@ impl fmt::Display for ClockStep {
 mod tests {
     use super::*;
 
-    const BOOT: Moment = Moment(1_700_000_000_000);
+    const BOOT: Timestamp = Timestamp(1_700_000_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
 
     #[test]
-    fn what_moves_the_start_of_the_machine_is_a_step_of_the_clock() {
+    fn a_changed_boot_time_is_a_clock_step() {
         let told = |now| ClockStep::between(BOOT, now).map(|step| step.to_string());
 
         assert_eq!(told(BOOT), None);
@@ -92,20 +97,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_by_a_clock_that_was_set_is_over() {
-        let now = Time { at: BOOT.after(DAY), booted: BOOT };
+    fn a_clock_step_ends_a_wait() {
+        let now = ClockReading { wall: BOOT.after(DAY), booted_at: BOOT };
         let end = now.after(DAY);
-        let set_back = Time { at: now.at.before(DAY), booted: BOOT.before(DAY) };
-        let set_forward = Time { at: now.at.after(DAY), booted: BOOT.after(DAY) };
+        let set_back = ClockReading { wall: now.wall.before(DAY), booted_at: BOOT.before(DAY) };
+        let set_forward = ClockReading { wall: now.wall.after(DAY), booted_at: BOOT.after(DAY) };
 
-        assert_eq!(end.left(now), Some(DAY));
-        assert_eq!([end, set_back, set_forward].map(|now| end.left(now)), [None; 3]);
+        assert_eq!(end.remaining(now), Some(DAY));
+        assert_eq!([end, set_back, set_forward].map(|now| end.remaining(now)), [None; 3]);
     }
 
     #[test]
-    fn what_was_written_later_than_now_was_written_before_the_clock_was_set_back() {
-        assert_eq!(ClockStep::back_since(BOOT, BOOT.after(DAY)), None);
-        let step = ClockStep::back_since(BOOT, BOOT.before(DAY)).unwrap();
-        assert_eq!(BOOT.moved(step), BOOT.before(DAY));
+    fn a_file_from_the_future_implies_a_backward_step() {
+        assert_eq!(ClockStep::inferred_backward(BOOT, BOOT.after(DAY)), None);
+        let step = ClockStep::inferred_backward(BOOT, BOOT.before(DAY)).unwrap();
+        assert_eq!(BOOT.shifted_by(step), BOOT.before(DAY));
     }
 }

@@ -2,14 +2,14 @@
 
 /// The longest text of a failure that is kept, in characters.
 /// A person reads it in one table cell or log line.
-const DETAIL_CHARS_MAX: usize = 300;
+const MESSAGE_CHARS_MAX: usize = 300;
 
 /// Returns untrusted text as one printable line of bounded length.
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub fn sanitize_line(text: &str) -> String {
     let mut line = String::new();
     for (count, c) in text.chars().enumerate() {
-        if count == DETAIL_CHARS_MAX {
+        if count == MESSAGE_CHARS_MAX {
             line.push('…');
             break;
         }
@@ -20,7 +20,7 @@ pub fn printable(text: &str) -> String {
 
 /// Returns untrusted text as printable lines, none of it cut: where a reply is shown in full.
 #[must_use]
-pub fn printable_lines(text: &str) -> Vec<String> {
+pub fn sanitize_lines(text: &str) -> Vec<String> {
     let escaped = |line: &str| {
         let mut escaped = String::new();
         line.chars().for_each(|c| push_escaped(&mut escaped, c));
@@ -30,7 +30,7 @@ pub fn printable_lines(text: &str) -> Vec<String> {
 }
 
 fn push_escaped(line: &mut String, c: char) {
-    if is_disruptive(c) {
+    if is_unsafe_for_terminal(c) {
         line.extend(c.escape_unicode());
     } else {
         line.push(c);
@@ -39,7 +39,7 @@ fn push_escaped(line: &mut String, c: char) {
 
 /// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
 #[must_use]
-pub fn is_disruptive(c: char) -> bool {
+pub fn is_unsafe_for_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
         || ('\u{202a}'..='\u{202e}').contains(&c)
@@ -47,18 +47,18 @@ pub fn is_disruptive(c: char) -> bool {
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn what_is_printable_disturbs_no_terminal_and_forges_no_line(text: String) {
-            let line = printable(&text);
-            let lines = printable_lines(&text);
+        fn sanitized_text_is_safe_for_terminals_and_logs(text: String) {
+            let line = sanitize_line(&text);
+            let lines = sanitize_lines(&text);
 
-            prop_assert!(!line.chars().any(is_disruptive), "{line:?}");
-            prop_assert!(!lines.iter().flat_map(|line| line.chars()).any(is_disruptive));
+            prop_assert!(!line.chars().any(is_unsafe_for_terminal), "{line:?}");
+            prop_assert!(!lines.iter().flat_map(|line| line.chars()).any(is_unsafe_for_terminal));
             prop_assert_eq!(lines.len(), text.lines().count(), "nothing is left out");
         }
     }

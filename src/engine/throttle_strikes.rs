@@ -1,10 +1,10 @@
 //! Throttles that are one document's own: it is refused again and again while others are let through.
 
 /// From so many on, a throttle says nothing of the quota.
-const OWN: u32 = 2;
+const ITEM_SPECIFIC_MIN: u32 = 2;
 
 /// From so many on, each costs its item an attempt.
-const COSTLY: u32 = 3;
+const ATTEMPT_COST_MIN: u32 = 3;
 
 /// How often a document was throttled, as far as that says something of the document.
 ///
@@ -12,32 +12,32 @@ const COSTLY: u32 = 3;
 /// anything, and is obeyed. Another counts if a request sent after the one before it succeeded: a
 /// quota that is used up lets nobody through.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Strikes {
+pub struct ThrottleStrikes {
     count: u32,
     /// The request that was throttled last; none in an earlier process.
-    last: Option<u64>,
+    last_throttled: Option<u64>,
     /// The last throttle counted.
-    has_grown: bool,
+    has_increased: bool,
 }
 
-impl Strikes {
+impl ThrottleStrikes {
     /// Goes on from what an earlier process counted.
     #[must_use]
-    pub fn recall(count: u32) -> Self {
+    pub fn restore(count: u32) -> Self {
         Self { count, ..Self::default() }
     }
 
     /// Returns the strikes once the request `sent` was throttled as well. `succeeded` is the latest
     /// request of its scope that succeeded in this process.
     #[must_use]
-    pub fn throttled(self, sent: u64, succeeded: Option<u64>) -> Self {
+    pub fn with_throttle(self, sent: u64, succeeded: Option<u64>) -> Self {
         let has_grown = match succeeded {
             _ if self.count == 0 => true,
-            Some(succeeded) => self.last.is_none_or(|last| last < succeeded),
+            Some(succeeded) => self.last_throttled.is_none_or(|last| last < succeeded),
             None => false,
         };
         let count = self.count.saturating_add(u32::from(has_grown));
-        Self { count, last: Some(sent), has_grown }
+        Self { count, last_throttled: Some(sent), has_increased: has_grown }
     }
 
     #[must_use]
@@ -47,19 +47,19 @@ impl Strikes {
 
     /// The document's throttles are its own affair: they close no gate and teach no rate.
     #[must_use]
-    pub fn is_own(self) -> bool {
-        self.count >= OWN
+    pub fn is_item_specific(self) -> bool {
+        self.count >= ITEM_SPECIFIC_MIN
     }
 
     /// The last throttle costs the item an attempt.
     #[must_use]
     pub fn costs_attempt(self) -> bool {
-        self.has_grown && self.count >= COSTLY
+        self.has_increased && self.count >= ATTEMPT_COST_MIN
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -71,10 +71,10 @@ mod laws {
         fn a_throttle_is_a_strike_only_after_a_later_request_succeeded(
             successes in vec(any::<bool>(), 1..30)
         ) {
-            let (mut strikes, mut sent, mut succeeded) = (Strikes::default(), 0, None);
+            let (mut strikes, mut sent, mut succeeded) = (ThrottleStrikes::default(), 0, None);
             for (round, has_succeeded) in successes.iter().enumerate() {
                 let before = strikes;
-                strikes = strikes.throttled(sent, succeeded);
+                strikes = strikes.with_throttle(sent, succeeded);
                 let counts = round == 0 || successes[round - 1];
                 prop_assert_eq!(strikes.count(), before.count() + u32::from(counts));
                 prop_assert_eq!(strikes.costs_attempt(), counts && strikes.count() >= 3);
@@ -87,22 +87,22 @@ mod laws {
         }
 
         #[test]
-        fn a_quota_that_lets_nobody_through_makes_no_strike(
+        fn an_exhausted_rate_limit_adds_no_strike(
             documents in 1_usize..20, rounds in 1_usize..20, before in 0_u64..50
         ) {
             // Everything sent before succeeded, nothing since.
             let succeeded = before.checked_sub(1);
-            let mut all = vec![Strikes::default(); documents];
+            let mut all = vec![ThrottleStrikes::default(); documents];
             for (sent, turn) in (before..).zip((0..documents).cycle()).take(documents * rounds) {
-                all[turn] = all[turn].throttled(sent, succeeded);
+                all[turn] = all[turn].with_throttle(sent, succeeded);
             }
 
-            prop_assert!(!all.iter().any(|strikes| strikes.is_own()), "{all:?}");
+            prop_assert!(!all.iter().any(|strikes| strikes.is_item_specific()), "{all:?}");
         }
 
         #[test]
-        fn what_an_earlier_process_counted_goes_on(count in 1_u32..9, sent: u64, succeeded: Option<u64>) {
-            let strikes = Strikes::recall(count).throttled(sent, succeeded);
+        fn counting_continues_after_a_restart(count in 1_u32..9, sent: u64, succeeded: Option<u64>) {
+            let strikes = ThrottleStrikes::restore(count).with_throttle(sent, succeeded);
 
             prop_assert_eq!(strikes.count(), count + u32::from(succeeded.is_some()));
         }

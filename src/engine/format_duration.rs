@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A time span in its two largest units: `500 ms`, `45 s`, `1 min 24 s`, `3 h 5 min`, `2 d 4 h`.
 #[must_use]
-pub fn span(span: Duration) -> String {
+pub fn format_duration(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds % 60) {

@@ -4,15 +4,15 @@ use crate::engine::{Secrets, ServerReply};
 
 /// How much of a body is kept, in bytes. Problem details and error pages say what they
 /// have to say in one kilobyte.
-pub const BODY_BYTES_KEPT: usize = 2048;
+pub const RECORDED_BODY_BYTES_MAX: usize = 2048;
 
 /// How many headers are kept, and how much of each, in bytes: a dozen is usual, and a
 /// server may send thousands.
-const HEADERS_KEPT: usize = 32;
-const HEADER_BYTES_KEPT: usize = 256;
+const RECORDED_HEADERS_MAX: usize = 32;
+const RECORDED_HEADER_BYTES_MAX: usize = 256;
 
 /// Headers that say why, or who answered. Nothing else is kept: others hold cookies and tokens.
-const HEADERS: &[&str] = &[
+const RECORDED_HEADERS: &[&str] = &[
     "retry-after",
     "content-type",
     "content-encoding",
@@ -29,7 +29,7 @@ const HEADERS: &[&str] = &[
 ];
 
 /// How the names of quota headers begin.
-const HEADER_BEGINNINGS: &[&str] = &["ratelimit", "x-ratelimit", "x-rate-limit"];
+const RATE_LIMIT_HEADER_PREFIXES: &[&str] = &["ratelimit", "x-ratelimit", "x-rate-limit"];
 
 /// Never kept, even where a user's rule names them.
 const SECRET_HEADERS: &[&str] =
@@ -37,39 +37,40 @@ const SECRET_HEADERS: &[&str] =
 
 /// A reply as far as it is kept. Its text is the server's: not fit to be printed as it is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct RecordedReply {
+pub struct RecordedResponse {
     pub status: u16,
     /// Names in lower case, in the order of the reply.
     pub headers: Vec<(String, String)>,
     pub body: String,
     /// There was more of the body.
-    pub is_cut: bool,
+    pub is_truncated: bool,
 }
 
-impl RecordedReply {
+impl RecordedResponse {
     /// Keeps what may be kept of a reply.
     ///
     /// `named` are further headers that rules look at. The `secrets` are masked before
     /// anything is cut, so that no half of one is left.
     #[must_use]
-    pub fn keep(reply: &ServerReply<'_>, named: &[&str], secrets: &Secrets) -> Self {
+    pub fn capture(reply: &ServerReply<'_>, named: &[&str], secrets: &Secrets) -> Self {
         let may_keep = |name: &str| {
-            let is_known = HEADERS.contains(&name)
-                || HEADER_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+            let is_known = RECORDED_HEADERS.contains(&name)
+                || RATE_LIMIT_HEADER_PREFIXES.iter().any(|beginning| name.starts_with(beginning))
                 || named.contains(&name);
             is_known && !is_secret_header(name)
         };
-        let kept = reply.headers.iter().filter(|(name, _)| may_keep(name)).take(HEADERS_KEPT);
+        let kept =
+            reply.headers.iter().filter(|(name, _)| may_keep(name)).take(RECORDED_HEADERS_MAX);
         let headers = kept.map(|(name, value)| {
-            let value = secrets.mask(essence(name, value));
-            ((*name).to_owned(), beginning(&value, HEADER_BYTES_KEPT).to_owned())
+            let value = secrets.mask(redact_header_value(name, value));
+            ((*name).to_owned(), truncate_to_bytes(&value, RECORDED_HEADER_BYTES_MAX).to_owned())
         });
         let body = secrets.mask(reply.body);
-        let kept = beginning(&body, BODY_BYTES_KEPT);
+        let kept = truncate_to_bytes(&body, RECORDED_BODY_BYTES_MAX);
         Self {
             status: reply.status,
             headers: headers.collect(),
-            is_cut: kept.len() < body.len(),
+            is_truncated: kept.len() < body.len(),
             body: kept.to_owned(),
         }
     }
@@ -83,23 +84,23 @@ pub fn is_secret_header(name: &str) -> bool {
 
 /// What of a header's value is kept: of a challenge its scheme, of a URL its host, since the
 /// rest may hold tokens.
-fn essence<'v>(name: &str, value: &'v str) -> &'v str {
+fn redact_header_value<'v>(name: &str, value: &'v str) -> &'v str {
     match name {
         "www-authenticate" | "proxy-authenticate" => value.split(' ').next().unwrap_or_default(),
-        "location" => host(value),
+        "location" => url_host(value),
         _ => value,
     }
 }
 
 /// The host of a URL with one; nothing of a path.
-fn host(url: &str) -> &str {
+fn url_host(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("//") else { return "" };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     authority.rsplit('@').next().unwrap_or_default()
 }
 
 /// The longest beginning of at most `max` bytes.
-fn beginning(text: &str, max: usize) -> &str {
+fn truncate_to_bytes(text: &str, max: usize) -> &str {
     let boundaries = (0..=max.min(text.len())).rev();
     boundaries.into_iter().find_map(|end| text.get(..end)).unwrap_or_default()
 }
@@ -108,14 +109,14 @@ fn beginning(text: &str, max: usize) -> &str {
 mod tests {
     use super::*;
 
-    fn kept(headers: &[(&str, &str)], body: &str) -> RecordedReply {
+    fn captured(headers: &[(&str, &str)], body: &str) -> RecordedResponse {
         let reply = ServerReply { status: 403, headers, body };
-        RecordedReply::keep(&reply, &["x-error", "set-cookie"], &Secrets::new(["hunter2"]))
+        RecordedResponse::capture(&reply, &["x-error", "set-cookie"], &Secrets::new(["hunter2"]))
     }
 
     #[test]
-    fn what_explains_a_reply_is_kept_and_what_may_hold_a_secret_is_not() {
-        let reply = kept(
+    fn useful_headers_are_recorded_and_secret_ones_are_not() {
+        let reply = captured(
             &[
                 ("retry-after", "30"),
                 ("x-ratelimit-remaining", "0"),
@@ -142,29 +143,29 @@ mod tests {
             ]
         );
         assert_eq!(reply.body, "no [secret] here");
-        assert!(!reply.is_cut);
+        assert!(!reply.is_truncated);
     }
 
     #[test]
-    fn what_is_kept_has_a_limit() {
+    fn a_recorded_response_has_a_size_limit() {
         let header = ("via", "é".repeat(1000));
         let headers: Vec<_> = (0..100).map(|_| (header.0, header.1.as_str())).collect();
 
-        let reply = kept(&headers, &"日".repeat(5000));
+        let reply = captured(&headers, &"日".repeat(5000));
 
         assert_eq!((reply.headers.len(), reply.headers[0].1.len()), (32, 256));
-        assert_eq!((reply.body.len(), reply.is_cut), (2046, true));
+        assert_eq!((reply.body.len(), reply.is_truncated), (2046, true));
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn a_secret_is_never_kept_wherever_it_stands(
+        fn a_secret_is_never_recorded_wherever_it_is(
             before in "\\PC{0,40}|x{1990,2100}", after in "\\PC{0,40}", name in "[a-z-]{1,20}|via|location"
         ) {
             let secret = "s3cr3t-t0k3n";
@@ -172,12 +173,12 @@ mod laws {
             let headers = [(name.as_str(), text.as_str())];
 
             let reply = ServerReply { status: 500, headers: &headers, body: &text };
-            let kept = RecordedReply::keep(&reply, &[&name], &Secrets::new([secret]));
+            let kept = RecordedResponse::capture(&reply, &[&name], &Secrets::new([secret]));
 
             let shown = format!("{kept:?}");
             // No part of it either, which a cut in its middle would leave.
             prop_assert!(!shown.contains("s3cr3t"), "{shown}");
-            prop_assert!(kept.body.len() <= BODY_BYTES_KEPT);
+            prop_assert!(kept.body.len() <= RECORDED_BODY_BYTES_MAX);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::engine::Draw;
+use crate::engine::RandomSample;
 
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
@@ -52,7 +52,7 @@ identity! {
 }
 identity! {
     /// A place in a listing that is not finished, in the source's own words.
-    Place
+    PageToken
 }
 identity! {
     /// The random id of a ledger. The marker in the archive names the ledger that it belongs to.
@@ -66,7 +66,7 @@ identity! {
 impl LedgerId {
     /// Makes an id of 128 random bits.
     #[must_use]
-    pub fn from_samples(samples: [Draw; 4]) -> Self {
+    pub fn from_samples(samples: [RandomSample; 4]) -> Self {
         Self(samples.iter().map(|sample| format!("{:08x}", sample.0)).collect())
     }
 }
@@ -74,7 +74,7 @@ impl LedgerId {
 impl SessionId {
     /// Names a session after the second in which it starts.
     #[must_use]
-    pub fn at(unix_seconds: i64) -> Self {
+    pub fn from_unix_seconds(unix_seconds: i64) -> Self {
         Self(format!("session_{unix_seconds}"))
     }
 

@@ -1,0 +1,238 @@
+//! From failures of items to a failure of the session.
+//!
+//! One failing item is its own affair. When the items fail one after the other,
+//! it is not about them: the source is down, or shuts us out. The bridge watches
+//! the row of failures and says when it crosses over.
+
+use std::collections::BTreeSet;
+
+use crate::engine::{Cause, ErrorAction, Failure, RequestScope};
+
+/// So many different items forbidden in a row are no accident: it is the credential.
+const FORBIDDEN_ITEMS_THRESHOLD: usize = 10;
+
+/// So many challenges in a row mean that we are being kept out.
+const CHALLENGES_THRESHOLD: u32 = 3;
+
+/// When failures of items become a failure of the session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EscalationPolicy {
+    /// Different items that fail in a row before the source is called down; at least 1.
+    pub failure_threshold: usize,
+    /// Successes in a row after which the source counts as well again.
+    pub success_threshold: u32,
+}
+
+/// The failures in a row, counted per meaning.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FailureEscalator {
+    failing_items: BTreeSet<i64>,
+    forbidden_items: BTreeSet<i64>,
+    consecutive_challenges: u32,
+    /// Successes still owed after a failure of the session: until then, one request at a time.
+    successes_required: u32,
+}
+
+impl FailureEscalator {
+    /// Notes a success: whatever failed before, failed on its own account.
+    pub fn record_success(&mut self) {
+        *self = Self {
+            successes_required: self.successes_required.saturating_sub(1),
+            ..Self::default()
+        };
+    }
+
+    /// Notes that the session failed and is about to be tried again.
+    pub fn enter_half_open(&mut self, policy: EscalationPolicy) {
+        *self = Self { successes_required: policy.success_threshold, ..Self::default() };
+    }
+
+    /// Whether the source has still to prove itself, one request at a time.
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        self.successes_required > 0
+    }
+
+    /// Tells beforehand whether [`failed`](Self::failed) would end a row of failures of items with a
+    /// failure of the session.
+    #[must_use]
+    pub fn would_escalate(&self, policy: EscalationPolicy, item: i64, failure: &Failure) -> bool {
+        let verdict = failure.cause.action(RequestScope::Item);
+        if verdict == ErrorAction::RetryAsChallenge {
+            return self.consecutive_challenges + 1 >= CHALLENGES_THRESHOLD;
+        }
+        let failing = self.failing_items.len() + usize::from(!self.failing_items.contains(&item));
+        matches!(verdict, ErrorAction::Retry | ErrorAction::RetryConservatively)
+            && failing >= policy.failure_threshold
+    }
+
+    /// Notes the failure of an item; returns the failure of the session it amounts to.
+    pub fn record_failure(
+        &mut self,
+        policy: EscalationPolicy,
+        item: i64,
+        failure: &Failure,
+    ) -> Option<Failure> {
+        match failure.cause.action(RequestScope::Item) {
+            // Others are let through.
+            ErrorAction::WaitForRateLimit if failure.is_item_specific_throttle() => None,
+            ErrorAction::WaitForRateLimit
+            | ErrorAction::RefreshCredential
+            | ErrorAction::RetryMuchLater
+            | ErrorAction::SwitchProxy
+            | ErrorAction::FullResync
+            | ErrorAction::RestartListing
+            | ErrorAction::WaitForNetwork
+            | ErrorAction::WaitForStorage => Some(failure.clone()),
+            // The source answered, and knows its items.
+            ErrorAction::MarkGone => {
+                self.record_success();
+                None
+            }
+            ErrorAction::Quarantine if failure.cause == Cause::Forbidden => {
+                self.forbidden_items.insert(item);
+                (self.forbidden_items.len() >= FORBIDDEN_ITEMS_THRESHOLD).then(|| {
+                    let detail = format!(
+                        "{FORBIDDEN_ITEMS_THRESHOLD} different items in a row are forbidden: {failure}"
+                    );
+                    let reply = failure.response.clone();
+                    Failure { response: reply, ..Failure::new(Cause::Unauthorized, detail) }
+                })
+            }
+            ErrorAction::Quarantine => None,
+            ErrorAction::RetryAsChallenge => {
+                self.consecutive_challenges += 1;
+                (self.consecutive_challenges >= CHALLENGES_THRESHOLD).then(|| failure.clone())
+            }
+            ErrorAction::Retry | ErrorAction::RetryConservatively => {
+                self.failing_items.insert(item);
+                (self.failing_items.len() >= policy.failure_threshold).then(|| failure.clone())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: EscalationPolicy =
+        EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
+
+    fn escalations(
+        bridge: &mut FailureEscalator,
+        cause: Cause,
+        items: impl Iterator<Item = i64>,
+    ) -> Vec<bool> {
+        items
+            .map(|item| bridge.record_failure(POLICY, item, &Failure::new(cause, "x")).is_some())
+            .collect()
+    }
+
+    #[test]
+    fn five_distinct_item_failures_escalate_to_the_session() {
+        let crossed = escalations(&mut FailureEscalator::default(), Cause::Server, 1..=5);
+
+        assert_eq!(crossed, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn one_failing_item_never_escalates() {
+        let crossed = escalations(
+            &mut FailureEscalator::default(),
+            Cause::Server,
+            std::iter::repeat_n(7, 100),
+        );
+
+        assert!(!crossed.contains(&true));
+    }
+
+    #[test]
+    fn a_success_resets_the_streak() {
+        let mut bridge = FailureEscalator::default();
+
+        assert!(!escalations(&mut bridge, Cause::Server, 1..=4).contains(&true));
+        bridge.record_success();
+        assert!(!escalations(&mut bridge, Cause::Server, 5..=8).contains(&true));
+    }
+
+    #[test]
+    fn ten_forbidden_items_in_a_row_are_an_auth_failure() {
+        let mut bridge = FailureEscalator::default();
+        assert!(!escalations(&mut bridge, Cause::Forbidden, 1..=9).contains(&true));
+
+        let failure = bridge.record_failure(POLICY, 10, &Failure::new(Cause::Forbidden, "403"));
+
+        assert_eq!(failure.map(|failure| failure.cause), Some(Cause::Unauthorized));
+    }
+
+    #[test]
+    fn three_challenges_in_a_row_escalate() {
+        let crossed = escalations(
+            &mut FailureEscalator::default(),
+            Cause::Challenge,
+            std::iter::repeat_n(7, 3),
+        );
+
+        assert_eq!(crossed, [false, false, true]);
+    }
+
+    #[test]
+    fn a_session_failure_requires_three_successes() {
+        let mut bridge = FailureEscalator::default();
+
+        bridge.enter_half_open(POLICY);
+        let proving: Vec<_> = (0..4)
+            .map(|_| {
+                let before = bridge.is_half_open();
+                bridge.record_success();
+                before
+            })
+            .collect();
+
+        assert_eq!(proving, [true, true, true, false]);
+    }
+}
+
+#[cfg(test)]
+mod proptests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A success, or a failure of an item.
+    fn outcome() -> impl Strategy<Value = Option<(i64, Cause)>> {
+        let is_counted = |cause: &Cause| {
+            let verdict = cause.action(RequestScope::Item);
+            matches!(
+                verdict,
+                ErrorAction::Retry
+                    | ErrorAction::RetryConservatively
+                    | ErrorAction::RetryAsChallenge
+            )
+        };
+        let causes: Vec<_> = Cause::ALL.into_iter().filter(is_counted).collect();
+        let failure = (0..8_i64, prop::sample::select(causes)).prop_map(Some);
+        prop_oneof![1 => Just(None), 6 => failure]
+    }
+
+    proptest! {
+        #[test]
+        fn would_escalate_predicts_the_next_failure(
+            failure_threshold in 1..=8_usize,
+            ends in prop::collection::vec(outcome(), 0..60),
+        ) {
+            let policy = EscalationPolicy { failure_threshold, success_threshold: 3 };
+            let mut bridge = FailureEscalator::default();
+            for end in ends {
+                let Some((item, cause)) = end else {
+                    bridge.record_success();
+                    continue;
+                };
+                let failure = Failure::new(cause, "x");
+                let is_on_the_edge = bridge.would_escalate(policy, item, &failure);
+                let crossed = bridge.record_failure(policy, item, &failure);
+                prop_assert_eq!(is_on_the_edge, crossed.is_some(), "{:?}", bridge);
+            }
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Which proxy to go out by: the health of each, from what became of the requests through it.
+//!
+//! A proxy that works is kept to, since each change of the address we come from looks odd to a
+//! server. One that fails several times in a row is dead for a while, twice as long each time
+//! until it works again; when its time is over, one request tries it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::engine::Timestamp;
+
+/// The weight of the newest latency in the average: the last ten or so requests count.
+const LATENCY_WEIGHT: f64 = 0.2;
+
+/// A proxy that works is left for one that takes less than this share of its time.
+const MUCH_FASTER_RATIO: f64 = 0.5;
+
+/// A proxy this fast is not left for a faster one: nobody would notice.
+const FAST_ENOUGH_LATENCY: Duration = Duration::from_millis(50);
+
+/// When a proxy counts as dead, and for how long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProxyPolicy {
+    /// Failures in a row that make it so; 0 counts as 1.
+    pub failure_threshold: u32,
+    /// How long it is left alone the first time; doubles with each time in a row.
+    pub cooldown: Duration,
+    pub max_cooldown: Duration,
+}
+
+/// A proxy by its place in the configured order.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ProxyIndex(pub usize);
+
+/// What a request showed of a proxy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyChange {
+    /// It is dead, and left alone for so long.
+    Dead { cooldown: Duration },
+    /// It was tried, is dead as before, and left alone for so long.
+    StillDead { cooldown: Duration },
+    /// It was dead and works.
+    Recovered,
+}
+
+/// How a proxy is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProxyHealth {
+    pub state: ProxyState,
+    /// The average time from sending a request to the head of its answer, once known.
+    pub latency: Option<Duration>,
+    /// Failures since it last worked.
+    pub consecutive_failures: u32,
+    /// Failures in all.
+    pub total_failures: u64,
+    /// When one that failed and is alive is tried again, though another is better.
+    retry_at: Option<Timestamp>,
+    /// How often in a row it was found dead.
+    consecutive_deaths: u32,
+}
+
+/// Whether a proxy is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyState {
+    Alive,
+    Dead {
+        until: Timestamp,
+    },
+    /// Out of those for the dead, one request tries it. One that is never heard of again
+    /// has failed `until` then.
+    Probing {
+        since: Timestamp,
+        until: Timestamp,
+    },
+}
+
+/// All proxies there are.
+#[derive(Clone, Debug)]
+pub struct ProxyPool {
+    policy: ProxyPolicy,
+    proxies: Vec<ProxyHealth>,
+    /// The one that is kept to.
+    current: Option<ProxyIndex>,
+}
+
+impl ProxyPool {
+    #[must_use]
+    pub fn new(policy: ProxyPolicy, count: usize) -> Self {
+        let proxy = ProxyHealth {
+            state: ProxyState::Alive,
+            latency: None,
+            consecutive_failures: 0,
+            total_failures: 0,
+            retry_at: None,
+            consecutive_deaths: 0,
+        };
+        Self { policy, proxies: vec![proxy; count], current: None }
+    }
+
+    /// Chooses the proxy for a request that those in `tried` did not let through.
+    ///
+    /// First one whose time to be tried again has come, dead or only in doubt; then one of which nothing is known,
+    /// then the one that is kept to, unless it fails or another is much faster; else the one
+    /// with the fewest failures in a row, and of these the fastest. `None` when the rest is dead.
+    pub fn choose(&mut self, tried: &BTreeSet<ProxyIndex>, now: Timestamp) -> Option<ProxyIndex> {
+        let is_left = |no: &ProxyIndex| !tried.contains(no);
+        let left: Vec<_> = (0..self.proxies.len()).map(ProxyIndex).filter(is_left).collect();
+        if let Some(no) = left.iter().find(|no| self.is_retry_due(**no, now)) {
+            let until = now.after(self.next_cooldown(*no));
+            let proxy = &mut self.proxies[no.0];
+            match proxy.state {
+                ProxyState::Alive => proxy.retry_at = Some(until),
+                ProxyState::Dead { .. } | ProxyState::Probing { .. } => {
+                    proxy.state = ProxyState::Probing { since: now, until };
+                }
+            }
+            return Some(*no);
+        }
+        let is_alive = |no: &ProxyIndex| self.proxies[no.0].state == ProxyState::Alive;
+        let alive: Vec<_> = left.into_iter().filter(is_alive).collect();
+        if let Some(no) = alive.iter().find(|no| self.proxies[no.0].is_untested()) {
+            return Some(*no);
+        }
+        let best = alive.iter().copied().min_by_key(|no| {
+            let proxy = &self.proxies[no.0];
+            (proxy.consecutive_failures, proxy.latency.unwrap_or(Duration::MAX))
+        })?;
+        let kept = self.current.filter(|no| alive.contains(no) && !self.should_switch(*no, best));
+        let chosen = kept.unwrap_or(best);
+        self.current = Some(chosen);
+        Some(chosen)
+    }
+
+    /// Notes that the answer to a request of `sent` came through a proxy.
+    pub fn record_success(
+        &mut self,
+        no: ProxyIndex,
+        sent: Timestamp,
+        now: Timestamp,
+    ) -> Option<ProxyChange> {
+        let proxy = self.proxies.get_mut(no.0)?;
+        let change = match proxy.state {
+            ProxyState::Alive => None,
+            ProxyState::Probing { since, .. } if since <= sent => Some(ProxyChange::Recovered),
+            // On its way since before it died.
+            ProxyState::Probing { .. } | ProxyState::Dead { .. } => return None,
+        };
+        let newest = now.since(sent);
+        proxy.latency = Some(proxy.latency.map_or(newest, |known| {
+            known.mul_f64(1.0 - LATENCY_WEIGHT) + newest.mul_f64(LATENCY_WEIGHT)
+        }));
+        (proxy.state, proxy.retry_at) = (ProxyState::Alive, None);
+        (proxy.consecutive_failures, proxy.consecutive_deaths) = (0, 0);
+        change
+    }
+
+    /// Notes that a proxy did not let a request of `sent` through, and that it is its own fault.
+    pub fn record_failure(
+        &mut self,
+        no: ProxyIndex,
+        sent: Timestamp,
+        now: Timestamp,
+    ) -> Option<ProxyChange> {
+        let failures_max = self.policy.failure_threshold.max(1);
+        let proxy = self.proxies.get_mut(no.0)?;
+        proxy.consecutive_failures = proxy.consecutive_failures.saturating_add(1);
+        proxy.total_failures = proxy.total_failures.saturating_add(1);
+        let was_dead = match proxy.state {
+            ProxyState::Alive if failures_max <= proxy.consecutive_failures => false,
+            ProxyState::Probing { since, .. } if since <= sent => true,
+            ProxyState::Alive => {
+                proxy.retry_at = Some(now.after(self.policy.cooldown));
+                return None;
+            }
+            ProxyState::Probing { .. } | ProxyState::Dead { .. } => return None,
+        };
+        let cooldown = self.next_cooldown(no);
+        let proxy = self.proxies.get_mut(no.0)?;
+        proxy.state = ProxyState::Dead { until: now.after(cooldown) };
+        proxy.consecutive_deaths = proxy.consecutive_deaths.saturating_add(1);
+        Some(match was_dead {
+            false => ProxyChange::Dead { cooldown },
+            true => ProxyChange::StillDead { cooldown },
+        })
+    }
+
+    /// How each proxy is, in the configured order.
+    #[must_use]
+    pub fn health(&self) -> &[ProxyHealth] {
+        &self.proxies
+    }
+
+    fn is_retry_due(&self, no: ProxyIndex, now: Timestamp) -> bool {
+        let proxy = &self.proxies[no.0];
+        match proxy.state {
+            ProxyState::Alive => proxy.retry_at.is_some_and(|until| until <= now),
+            ProxyState::Dead { until } | ProxyState::Probing { until, .. } => until <= now,
+        }
+    }
+
+    /// Whether a proxy that is kept to is given up for the best one.
+    fn should_switch(&self, kept: ProxyIndex, best: ProxyIndex) -> bool {
+        let (kept, best) = (&self.proxies[kept.0], &self.proxies[best.0]);
+        let slow = kept.latency.unwrap_or(Duration::MAX);
+        best.consecutive_failures < kept.consecutive_failures
+            || (FAST_ENOUGH_LATENCY < slow
+                && best.latency.is_some_and(|fast| {
+                    fast.as_secs_f64() < slow.as_secs_f64() * MUCH_FASTER_RATIO
+                }))
+    }
+
+    /// How long a proxy that dies now is left alone.
+    fn next_cooldown(&self, no: ProxyIndex) -> Duration {
+        let doubled = 2_u32.saturating_pow(self.proxies[no.0].consecutive_deaths);
+        self.policy.cooldown.saturating_mul(doubled).min(self.policy.max_cooldown)
+    }
+}
+
+impl ProxyHealth {
+    fn is_untested(&self) -> bool {
+        self.latency.is_none() && self.consecutive_failures == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: ProxyPolicy = ProxyPolicy {
+        failure_threshold: 3,
+        cooldown: Duration::from_secs(30),
+        max_cooldown: Duration::from_secs(900),
+    };
+    const START: Timestamp = Timestamp(0);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    /// A pool whose proxies have answered after so many milliseconds each.
+    fn pool(latencies: &[i64]) -> ProxyPool {
+        let mut pool = ProxyPool::new(POLICY, latencies.len());
+        for (no, latency) in latencies.iter().enumerate() {
+            pool.record_success(ProxyIndex(no), START, Timestamp(*latency));
+        }
+        pool
+    }
+
+    fn choose_first(pool: &mut ProxyPool, now: Timestamp) -> Option<usize> {
+        pool.choose(&BTreeSet::new(), now).map(|no| no.0)
+    }
+
+    fn mark_dead(pool: &mut ProxyPool, no: usize, now: Timestamp) -> Option<ProxyChange> {
+        (0..3).map(|_| pool.record_failure(ProxyIndex(no), now, now)).last().flatten()
+    }
+
+    #[test]
+    fn each_proxy_is_tried_once_then_the_fastest_is_used() {
+        let mut pool = ProxyPool::new(POLICY, 3);
+        for (no, latency) in [(0, 300), (1, 80), (2, 200)] {
+            assert_eq!(choose_first(&mut pool, START), Some(no));
+            pool.record_success(ProxyIndex(no), START, Timestamp(latency));
+        }
+        assert_eq!(choose_first(&mut pool, START), Some(1));
+
+        // A little faster is no reason to change; much faster is.
+        for _ in 0..50 {
+            pool.record_success(ProxyIndex(2), START, Timestamp(60));
+        }
+        assert_eq!(choose_first(&mut pool, START), Some(1));
+        for _ in 0..50 {
+            pool.record_success(ProxyIndex(2), START, Timestamp(20));
+        }
+        assert_eq!(choose_first(&mut pool, START), Some(2));
+    }
+
+    #[test]
+    fn a_failing_proxy_is_left_at_once_and_dead_at_the_threshold() {
+        let mut pool = pool(&[10, 20]);
+        assert_eq!(choose_first(&mut pool, START), Some(0));
+
+        assert_eq!(pool.record_failure(ProxyIndex(0), START, START), None);
+        assert_eq!(choose_first(&mut pool, START), Some(1), "it works better");
+        pool.record_failure(ProxyIndex(0), START, START);
+        let change = pool.record_failure(ProxyIndex(0), START, START);
+
+        assert_eq!(change, Some(ProxyChange::Dead { cooldown: POLICY.cooldown }));
+        assert_eq!(pool.choose(&BTreeSet::from([ProxyIndex(1)]), at(29)), None);
+    }
+
+    #[test]
+    fn a_failed_proxy_is_retried_though_another_is_better() {
+        let mut pool = pool(&[10, 20]);
+        pool.record_failure(ProxyIndex(0), START, START);
+
+        assert_eq!(choose_first(&mut pool, at(29)), Some(1));
+        assert_eq!(choose_first(&mut pool, at(30)), Some(0));
+        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one request is enough");
+        pool.record_success(ProxyIndex(0), at(30), at(30));
+        assert_eq!(pool.health()[0].consecutive_failures, 0);
+    }
+
+    #[test]
+    fn one_request_probes_a_dead_proxy_after_its_cooldown() {
+        let mut pool = pool(&[10, 20]);
+        mark_dead(&mut pool, 0, START);
+
+        assert_eq!(choose_first(&mut pool, at(29)), Some(1));
+        assert_eq!(choose_first(&mut pool, at(30)), Some(0));
+        assert_eq!(choose_first(&mut pool, at(30)), Some(1), "one is enough");
+        assert_eq!(
+            pool.record_success(ProxyIndex(0), at(30), at(31)),
+            Some(ProxyChange::Recovered)
+        );
+        assert_eq!(pool.health()[0].state, ProxyState::Alive);
+    }
+
+    #[test]
+    fn a_failed_probe_doubles_the_cooldown_a_success_resets_it() {
+        let mut pool = pool(&[10]);
+        let mut now = START;
+        let cooldown = POLICY.cooldown;
+        assert_eq!(mark_dead(&mut pool, 0, now), Some(ProxyChange::Dead { cooldown }));
+        let mut cooldowns = Vec::new();
+        for _ in 0..6 {
+            now = now.after(POLICY.max_cooldown);
+            assert_eq!(choose_first(&mut pool, now), Some(0));
+            cooldowns.push(pool.record_failure(ProxyIndex(0), now, now));
+        }
+        let seconds = [60, 120, 240, 480, 900, 900].map(Duration::from_secs);
+        assert_eq!(cooldowns, seconds.map(|cooldown| Some(ProxyChange::StillDead { cooldown })));
+
+        now = now.after(POLICY.max_cooldown);
+        choose_first(&mut pool, now);
+        pool.record_success(ProxyIndex(0), now, now);
+        assert_eq!(mark_dead(&mut pool, 0, now), Some(ProxyChange::Dead { cooldown }));
+    }
+
+    #[test]
+    fn results_of_requests_sent_before_death_change_nothing() {
+        let mut pool = pool(&[10, 20]);
+        mark_dead(&mut pool, 0, at(1));
+
+        assert_eq!(pool.record_success(ProxyIndex(0), START, at(2)), None);
+        assert_eq!(pool.record_failure(ProxyIndex(0), START, at(2)), None);
+        assert_eq!(choose_first(&mut pool, at(31)), Some(0));
+        assert_eq!(pool.record_success(ProxyIndex(0), START, at(32)), None);
+        assert_eq!(pool.record_failure(ProxyIndex(0), START, at(32)), None);
+        assert_eq!(
+            pool.record_success(ProxyIndex(0), at(31), at(32)),
+            Some(ProxyChange::Recovered)
+        );
+    }
+
+    #[test]
+    fn a_probe_without_a_result_is_repeated() {
+        let mut pool = pool(&[10]);
+        mark_dead(&mut pool, 0, START);
+
+        assert_eq!(choose_first(&mut pool, at(30)), Some(0));
+        assert_eq!(choose_first(&mut pool, at(31)), None);
+        // It died once, and would be left alone for twice the time now.
+        assert_eq!(choose_first(&mut pool, at(90)), Some(0));
+    }
+}
+
+#[cfg(test)]
+mod proptests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum PoolEvent {
+        RequestSent,
+        Answered { request: usize },
+        Failed { request: usize },
+        TimePasses { seconds: i64 },
+    }
+
+    fn pool_events() -> impl Strategy<Value = Vec<PoolEvent>> {
+        let fact = prop_oneof![
+            3 => Just(PoolEvent::RequestSent),
+            2 => (0..8_usize).prop_map(|request| PoolEvent::Answered { request }),
+            3 => (0..8_usize).prop_map(|request| PoolEvent::Failed { request }),
+            1 => (0..100_i64).prop_map(|seconds| PoolEvent::TimePasses { seconds }),
+        ];
+        prop::collection::vec(fact, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn a_dead_proxy_gets_one_probe_after_its_cooldown(
+            facts in pool_events(), count in 1..4_usize
+        ) {
+            let policy = ProxyPolicy {
+                failure_threshold: 2,
+                cooldown: Duration::from_secs(10),
+                max_cooldown: Duration::from_secs(40),
+            };
+            let mut pool = ProxyPool::new(policy, count);
+            let mut now = Timestamp(0);
+            let mut sent: Vec<(ProxyIndex, Timestamp)> = Vec::new();
+            for fact in facts {
+                match fact {
+                    PoolEvent::RequestSent => {
+                        let before = pool.clone();
+                        if let Some(no) = pool.choose(&BTreeSet::new(), now) {
+                            match before.health()[no.0].state {
+                                ProxyState::Alive => {}
+                                ProxyState::Dead { until } | ProxyState::Probing { until, .. } => {
+                                    prop_assert!(until <= now);
+                                    prop_assert_ne!(pool.choose(&BTreeSet::new(), now), Some(no));
+                                }
+                            }
+                            sent.push((no, now));
+                        } else {
+                            let alive = |proxy: &ProxyHealth| proxy.state == ProxyState::Alive;
+                            prop_assert!(!before.health().iter().any(alive));
+                        }
+                    }
+                    PoolEvent::Answered { request } if request < sent.len() => {
+                        let (no, at) = sent.swap_remove(request);
+                        pool.record_success(no, at, now);
+                    }
+                    PoolEvent::Failed { request } if request < sent.len() => {
+                        let (no, at) = sent.swap_remove(request);
+                        if let Some(
+                            ProxyChange::Dead { cooldown } | ProxyChange::StillDead { cooldown },
+                        ) = pool.record_failure(no, at, now)
+                        {
+                            prop_assert!(policy.cooldown <= cooldown);
+                            prop_assert!(cooldown <= policy.max_cooldown);
+                        }
+                    }
+                    PoolEvent::Answered { .. } | PoolEvent::Failed { .. } => {}
+                    PoolEvent::TimePasses { seconds } => now = now.after(Duration::from_secs(seconds.unsigned_abs())),
+                }
+            }
+            // Whatever happened, each comes back in the end.
+            let end = now.after(policy.max_cooldown);
+            let mut tried = BTreeSet::new();
+            while let Some(no) = pool.choose(&tried, end) {
+                tried.insert(no);
+            }
+            prop_assert_eq!(tried.len(), count);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! How many retries a scope may send: a share of its first attempts, so that a server in trouble is not
+//! given more work by its failing.
+//!
+//! The client-side budget of "Site Reliability Engineering", chapter 21 ("Handling Overload"): retries
+//! are at most a tenth of the requests. A small reserve, refilled in time, lets a scope with little to do
+//! retry at all. What a 429 holds back is no retry and is not asked for here.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Timestamp;
+
+/// How much may be retried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudgetPolicy {
+    /// Retries earned by each first attempt, in `0.0..=1.0`.
+    pub retry_ratio: f64,
+    /// Retries beside those earned, when nothing was retried for long.
+    pub reserve: u32,
+    /// After so long one retry of the reserve is there again.
+    pub refill_interval: Duration,
+}
+
+impl Default for RetryBudgetPolicy {
+    fn default() -> Self {
+        Self { retry_ratio: 0.1, reserve: 10, refill_interval: Duration::from_secs(10) }
+    }
+}
+
+/// Retries that have been earned are kept for this many first attempts: what went well yesterday is no leave
+/// to flood today.
+const EARNED_ATTEMPTS_MAX: f64 = 1000.0;
+
+/// A tiny part of a retry: ten times a tenth is one, whatever the rounding.
+const ROUNDING_TOLERANCE: f64 = 1e-9;
+
+/// The retries left to one scope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryBudget {
+    policy: RetryBudgetPolicy,
+    earned: f64,
+    reserve: f64,
+    /// Up to when the reserve has been refilled.
+    refilled_at: Timestamp,
+}
+
+/// What outlives the process.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct RetryBudgetState {
+    pub earned: f64,
+    pub reserve: f64,
+    /// When, in milliseconds since the Unix epoch.
+    #[serde(rename = "at")]
+    pub refilled_at: i64,
+}
+
+impl RetryBudget {
+    /// Starts with the whole reserve.
+    #[must_use]
+    pub fn new(policy: RetryBudgetPolicy, now: Timestamp) -> Self {
+        Self { policy, earned: 0.0, reserve: f64::from(policy.reserve), refilled_at: now }
+    }
+
+    /// Goes on with what another process left, so that a loop of crashes has one reserve and not one each.
+    #[must_use]
+    pub fn restore(policy: RetryBudgetPolicy, memory: &RetryBudgetState, now: Timestamp) -> Self {
+        let mut budget = Self::new(policy, Timestamp(memory.refilled_at.min(now.0)));
+        budget.earned = clamp_or_zero(memory.earned, budget.earned_max());
+        budget.reserve = clamp_or_zero(memory.reserve, budget.reserve);
+        budget.refill(now);
+        budget
+    }
+
+    #[must_use]
+    pub fn to_state(&self) -> RetryBudgetState {
+        RetryBudgetState {
+            earned: self.earned,
+            reserve: self.reserve,
+            refilled_at: self.refilled_at.0,
+        }
+    }
+
+    /// Notes a request that is no retry.
+    pub fn record_first_attempt(&mut self) {
+        self.earned = (self.earned + self.policy.retry_ratio).min(self.earned_max());
+    }
+
+    /// Takes one retry out of the budget; `false` when none is left, and the item goes to the end of the queue.
+    #[must_use]
+    pub fn try_take_retry(&mut self, now: Timestamp) -> bool {
+        self.refill(now);
+        let purse = if self.earned + ROUNDING_TOLERANCE >= 1.0 {
+            &mut self.earned
+        } else {
+            &mut self.reserve
+        };
+        let is_enough = *purse + ROUNDING_TOLERANCE >= 1.0;
+        if is_enough {
+            *purse = (*purse - 1.0).max(0.0);
+        }
+        is_enough
+    }
+
+    /// Returns how many retries could be taken at once.
+    #[must_use]
+    pub fn available_retries(&self, now: Timestamp) -> f64 {
+        let mut then = self.clone();
+        then.refill(now);
+        (then.earned + ROUNDING_TOLERANCE).floor() + (then.reserve + ROUNDING_TOLERANCE).floor()
+    }
+
+    fn refill(&mut self, now: Timestamp) {
+        let passed = now.since(self.refilled_at).as_secs_f64();
+        let refill = self.policy.refill_interval.as_secs_f64();
+        let gained = if refill > 0.0 { passed / refill } else { f64::INFINITY };
+        // No time passed gains nothing, also where the refill takes none.
+        if passed > 0.0 {
+            self.reserve = (self.reserve + gained).min(f64::from(self.policy.reserve));
+            self.refilled_at = now;
+        }
+    }
+
+    fn earned_max(&self) -> f64 {
+        self.policy.retry_ratio * EARNED_ATTEMPTS_MAX
+    }
+}
+
+/// A figure from a file, as far as it can be.
+fn clamp_or_zero(figure: f64, most: f64) -> f64 {
+    if figure.is_finite() { figure.clamp(0.0, most) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    /// How many retries come through of `asked`.
+    fn granted_retries(budget: &mut RetryBudget, asked: u32, now: Timestamp) -> usize {
+        (0..asked).filter(|_| budget.try_take_retry(now)).count()
+    }
+
+    #[test]
+    fn a_tenth_of_the_first_attempts_may_be_retried() {
+        let policy = RetryBudgetPolicy { reserve: 0, ..RetryBudgetPolicy::default() };
+        let mut budget = RetryBudget::new(policy, seconds(0));
+        for _ in 0..200 {
+            budget.record_first_attempt();
+        }
+
+        assert_eq!(granted_retries(&mut budget, 100, seconds(0)), 20);
+    }
+
+    #[test]
+    fn the_reserve_refills_over_time_up_to_its_size() {
+        let mut budget = RetryBudget::new(RetryBudgetPolicy::default(), seconds(0));
+
+        assert_eq!(granted_retries(&mut budget, 100, seconds(0)), 10);
+        assert_eq!(granted_retries(&mut budget, 100, seconds(35)), 3);
+        assert_eq!(granted_retries(&mut budget, 100, seconds(40)), 1);
+        assert_eq!(granted_retries(&mut budget, 100, seconds(100_000)), 10);
+    }
+
+    #[test]
+    fn what_is_earned_is_spent_before_the_reserve() {
+        let mut budget = RetryBudget::new(RetryBudgetPolicy::default(), seconds(0));
+        for _ in 0..10 {
+            budget.record_first_attempt();
+        }
+
+        assert!(budget.try_take_retry(seconds(0)));
+        assert_eq!(budget.available_retries(seconds(0)), 10.0);
+    }
+
+    #[test]
+    fn a_crash_loop_does_not_refill_the_reserve() {
+        let policy = RetryBudgetPolicy::default();
+        let mut budget = RetryBudget::new(policy, seconds(0));
+        assert_eq!(granted_retries(&mut budget, 100, seconds(0)), 10);
+        for crash in 1..=9 {
+            budget = RetryBudget::restore(policy, &budget.to_state(), seconds(crash));
+            assert!(!budget.try_take_retry(seconds(crash)), "crash {crash}");
+        }
+        budget = RetryBudget::restore(policy, &budget.to_state(), seconds(10));
+
+        assert!(budget.try_take_retry(seconds(10)));
+    }
+
+    #[test]
+    fn a_backward_clock_step_does_not_change_the_budget() {
+        let mut budget = RetryBudget::new(RetryBudgetPolicy::default(), seconds(100));
+        assert_eq!(granted_retries(&mut budget, 10, seconds(100)), 10);
+
+        assert_eq!(granted_retries(&mut budget, 10, seconds(0)), 0);
+        let recalled = RetryBudget::restore(budget.policy, &budget.to_state(), seconds(0));
+        assert_eq!(
+            recalled.available_retries(seconds(10)),
+            1.0,
+            "counted from now, not from what lies ahead"
+        );
+    }
+}
+
+#[cfg(test)]
+mod proptests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum BudgetOperation {
+        FirstAttempt,
+        Retry,
+        TimePasses(i64),
+        Restart,
+    }
+
+    fn operation() -> impl Strategy<Value = BudgetOperation> {
+        prop_oneof![
+            6 => Just(BudgetOperation::FirstAttempt),
+            6 => Just(BudgetOperation::Retry),
+            1 => (0..20_000_i64).prop_map(BudgetOperation::TimePasses),
+            1 => Just(BudgetOperation::Restart),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn retries_never_exceed_ratio_reserve_and_refill(
+            share in 0.0..=1.0_f64,
+            reserve in 0..20_u32,
+            refill in 1..100_000_u64,
+            steps in prop::collection::vec(operation(), 0..400),
+        ) {
+            let refill = Duration::from_millis(refill);
+            let policy = RetryBudgetPolicy { retry_ratio: share, reserve, refill_interval: refill };
+            let (mut budget, mut now) = (RetryBudget::new(policy, Timestamp(0)), Timestamp(0));
+            let (mut first, mut retries) = (0.0, 0.0);
+            for step in steps {
+                match step {
+                    BudgetOperation::FirstAttempt => {
+                        budget.record_first_attempt();
+                        first += 1.0;
+                    }
+                    BudgetOperation::Retry if budget.try_take_retry(now) => retries += 1.0,
+                    BudgetOperation::Retry => {}
+                    BudgetOperation::TimePasses(millis) => now = Timestamp(now.0 + millis),
+                    BudgetOperation::Restart => budget = RetryBudget::restore(policy, &budget.to_state(), now),
+                }
+                let refilled = now.since(Timestamp(0)).as_secs_f64() / refill.as_secs_f64();
+                let most = share * first + f64::from(reserve) + refilled;
+                prop_assert!(retries <= most + 1e-6, "{retries} > {most}");
+            }
+        }
+
+        #[test]
+        fn a_corrupt_state_grants_no_extra_retries(earned: f64, reserve: f64, at: i64, now: i64) {
+            let memory = RetryBudgetState { earned, reserve, refilled_at: at };
+            let policy = RetryBudgetPolicy::default();
+            let budget = RetryBudget::restore(policy, &memory, Timestamp(now));
+            let most = policy.retry_ratio * EARNED_ATTEMPTS_MAX + f64::from(policy.reserve);
+            prop_assert!((0.0..=most).contains(&budget.available_retries(Timestamp(now))));
+        }
+    }
+}
