@@ -1,7 +1,7 @@
 //! The last sentence of a run: what was listed, and what became of every item of it.
 
 use crate::cli::exit::Exit;
-use crate::engine::{Cause, Machine, State, Status};
+use crate::engine::{Cause, State, StateMachine, Status};
 use crate::ledger::Tally;
 use crate::words::{count, format_bytes, format_duration, many, rate};
 use crate::worker::{self, End, Ended, Refusal};
@@ -76,7 +76,7 @@ pub(super) fn speed(end: &End) -> Option<String> {
         return None;
     };
     let session = machine.session.as_ref()?;
-    let took = session.completed?.since(session.started);
+    let took = session.completed_at?.since(session.started_at);
     let per_second = tally.settled() as f64 / took.as_secs_f64();
     let (documents, bytes) = (count(tally.documents), format_bytes(tally.bytes));
     let time = match took.as_secs() {
@@ -113,7 +113,7 @@ fn gave_up(ended: &Ended) -> (Exit, String) {
     (exit, format!("{what}; {remedy}"))
 }
 
-fn remedy(machine: &Machine, never_worked: bool) -> (Exit, &'static str) {
+fn remedy(machine: &StateMachine, never_worked: bool) -> (Exit, &'static str) {
     let cause = machine.last_error.as_ref().map(|error| error.cause);
     if machine.status() == Status::AuthFailed && cause == Some(Cause::AccountChanged) {
         return (Exit::Authentication, "or put a credential of the first account in place");

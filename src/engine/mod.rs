@@ -55,8 +55,8 @@ pub use self::ids::{
 };
 pub use self::item_policy::{ItemDecision, ItemFailureCounts, ItemRetryPolicy, RecheckPolicy};
 pub use self::machine::{
-    Credential, Effect, Event, Extent, LastError, LastRestart, Machine, RestartCause, Rules,
-    Session, State, Status, Step, Then, Work,
+    AfterWait, CredentialState, Effect, Event, LastError, LastRestart, MachineConfig, RestartCause,
+    Session, State, StateMachine, Status, Step, SyncPhase, SyncScope,
 };
 pub use self::mask::Secrets;
 pub use self::proxy_pool::{

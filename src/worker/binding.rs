@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered};
 use crate::disk::{Disk, Lock, LockError, RealDisk};
-use crate::engine::{Failure, LedgerId, Machine, Timestamp};
+use crate::engine::{Failure, LedgerId, StateMachine, Timestamp};
 use crate::ledger::{Identity, Ledger, Tally};
 use crate::state::{self, ExecutionState, STATE_FILE};
 use crate::worker::refusal::Refusal;
@@ -79,22 +79,24 @@ pub(super) fn save_wait(
     failure: &Failure,
     until: Timestamp,
     now: Timestamp,
-) -> Result<Machine, Failure> {
+) -> Result<StateMachine, Failure> {
     let _alone = match Lock::acquire(&dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
-        Err(LockError::Held { .. }) => return Ok(Machine::new(now).awaits(failure, until, now)),
+        Err(LockError::Held { .. }) => {
+            return Ok(StateMachine::new(now).with_store_error(failure, until, now));
+        }
         Err(LockError::Storage(failure)) => return Err(failure),
     };
     let file = dir.join(STATE_FILE);
     let (saved, progress) = match state::examine(&RealDisk, &file)? {
         state::Found::Read(state) => (snapshot::read(&state, now), progress(&state)),
-        state::Found::Absent => (Machine::new(now), Progress::default()),
+        state::Found::Absent => (StateMachine::new(now), Progress::default()),
         // The next start that succeeds puts it aside.
         state::Found::Unreadable { .. } | state::Found::Newer { .. } => {
-            return Ok(Machine::new(now).awaits(failure, until, now));
+            return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }
     };
-    let machine = saved.awaits(failure, until, now);
+    let machine = saved.with_store_error(failure, until, now);
     let pid = Some(std::process::id());
     let state = snapshot::write(&machine, Some(until), &progress, facts, pid, now);
     state::save(&RealDisk, &file, &state)?;

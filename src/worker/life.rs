@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
-use crate::engine::{AccountId, LedgerId, Machine, State, Timestamp};
+use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
@@ -106,7 +106,7 @@ pub(super) async fn live(
             check_credential(task, source).await?;
         }
         if let Some(at) = restarted_from_outside(task).await {
-            machine.note_restart_from_outside(at);
+            machine.record_external_restart(at);
         }
     }
     let opening = opening(task, source, birth, &machine).await;
@@ -198,7 +198,7 @@ async fn check_credential(task: &Task, source: &Source) -> Result<(), Refusal> {
 
 /// A person who has everything read again has mended what an error or a refused credential waits
 /// for, if that changed; what a server asked for is waited for all the same.
-async fn opening(task: &Task, source: &Source, birth: Birth, machine: &Machine) -> Opening {
+async fn opening(task: &Task, source: &Source, birth: Birth, machine: &StateMachine) -> Opening {
     let Birth::Reread(changed) = birth else { return Opening::AsLeft };
     let is_mended = match machine.state {
         State::AuthFailed { .. } => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::engine::{
-    DualTimestamp, HeartbeatDeadline, Machine, MissedHeartbeat, State, Then, Timestamp,
+    AfterWait, DualTimestamp, HeartbeatDeadline, MissedHeartbeat, State, StateMachine, Timestamp,
     find_missed_heartbeat,
 };
 use crate::worker::world::{RealWorld, World};
@@ -94,17 +94,17 @@ impl Seat {
     }
 
     /// Shows what the machine has come to.
-    pub(super) fn show(&self, machine: &Machine) {
+    pub(super) fn show(&self, machine: &StateMachine) {
         let Some(board) = &self.board else { return };
         if let Some(entry) = board.lock().get_mut(&self.name) {
             entry.last_progress = machine.last_progress;
             entry.standing = match machine.state {
-                State::Error { then: Then::Restart, .. }
+                State::Error { after_wait: AfterWait::Restart, .. }
                 | State::AuthFailed { .. }
                 | State::Completed => Standing::AwaitsRestart,
                 State::Idle { .. }
                 | State::Working(_)
-                | State::Error { then: Then::Resume, .. }
+                | State::Error { after_wait: AfterWait::Resume, .. }
                 | State::RateLimited { .. } => Standing::AtWork,
             };
         }
@@ -174,7 +174,7 @@ mod tests {
         let board = Board::default();
         let [one, other] = ["one", "other"].map(|name| board.seat(name));
         board.seat("runtime").beat(Duration::from_secs(60));
-        let mut machine = Machine::new(Timestamp(0));
+        let mut machine = StateMachine::new(Timestamp(0));
         for seat in [&one, &other] {
             seat.promise(Duration::from_secs(60), "idle");
             seat.show(&machine);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{Settings, Source};
 use crate::engine::breaker::BreakerPolicy;
-use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, RecheckPolicy, Rules};
+use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, RecheckPolicy};
 use crate::worker::downloads::Policies;
 use crate::worker::gate::GateRules;
 
@@ -13,9 +13,9 @@ const RATE_LIMIT_DURATION: Duration = Duration::from_secs(300);
 
 /// The rules of one source.
 #[must_use]
-pub fn rules(settings: &Settings, source: &Source) -> Rules {
+pub fn rules(settings: &Settings, source: &Source) -> MachineConfig {
     let restart = &settings.restart;
-    Rules {
+    MachineConfig {
         backoff: backoff(settings),
         max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
         max_consecutive_errors: restart.max_consecutive_errors,

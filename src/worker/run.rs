@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
 use crate::engine::{
-    ClockReading, CrashLoop, Failure, Machine, RestartCause, RestartPermit, Timestamp,
+    ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
 use crate::source::Recorder;
 use crate::systemd::RestartsFile;
@@ -194,7 +194,7 @@ async fn wait_for_archive(
         Ok(machine) => machine,
         Err(unsaved) => {
             warn!(cause = %unsaved.cause, "the state is not saved: {unsaved}");
-            Machine::new(now).awaits(failure, until, now)
+            StateMachine::new(now).with_store_error(failure, until, now)
         }
     };
     view.send_replace(View::new(&machine, &rules(settings, source), &Progress::default()));

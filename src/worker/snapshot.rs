@@ -1,15 +1,15 @@
 //! The machine in the state file: written for people and for the next start, read back by it.
 
 use crate::engine::{
-    Cause, LastError, LastRestart, Machine, RestartCause, Session, State, Status, Then, Timestamp,
-    Work,
+    AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
+    SyncPhase, Timestamp,
 };
 use crate::state::{self, ExecutionState, SCHEMA};
 use crate::worker::store::{Facts, Progress};
 
 /// Writes down everything that the next start, or a person, must know.
 pub(super) fn write(
-    machine: &Machine,
+    machine: &StateMachine,
     until: Option<Timestamp>,
     progress: &Progress,
     facts: &Facts,
@@ -30,13 +30,16 @@ pub(super) fn write(
         until,
         reason: machine.reason.clone(),
         resume_to: resume(&machine.state).map(status_of),
-        restart_when_due: matches!(machine.state, State::Error { then: Then::Restart, .. }),
+        restart_when_due: matches!(
+            machine.state,
+            State::Error { after_wait: AfterWait::Restart, .. }
+        ),
         session_id: session.map(|session| session.id.clone()),
-        start_time: session.map(|session| session.started),
-        completion_time: session.and_then(|session| session.completed),
-        last_look: machine.last_look,
-        listing_everything: machine.relisted,
-        listing_news: machine.listing_news,
+        start_time: session.map(|session| session.started_at),
+        completion_time: session.and_then(|session| session.completed_at),
+        last_look: machine.last_poll,
+        listing_everything: machine.is_full_resync,
+        listing_news: machine.is_listing_changes,
         total_threads: tally.listed,
         downloaded_threads: tally.stored,
         gone: tally.gone,
@@ -64,7 +67,7 @@ pub(super) fn write(
         }),
         rate_limited,
         rate_limit_until: until.filter(|_| rate_limited),
-        rate_limits_in_a_row: machine.throttles,
+        rate_limits_in_a_row: machine.consecutive_rate_limits,
         incomplete_listings_in_a_row: machine.incomplete_listings,
         last_updated: now,
         pid,
@@ -73,81 +76,81 @@ pub(super) fn write(
 }
 
 /// Reads the machine back as it was. A state without the deadline it needs is due at once.
-pub(super) fn read(state: &ExecutionState, now: Timestamp) -> Machine {
-    let new = Machine::new(now);
+pub(super) fn read(state: &ExecutionState, now: Timestamp) -> StateMachine {
+    let new = StateMachine::new(now);
     let session = state.session_id.clone().map(|id| Session {
         id,
-        started: state.start_time.unwrap_or(state.state_since),
-        completed: state.completion_time,
+        started_at: state.start_time.unwrap_or(state.state_since),
+        completed_at: state.completion_time,
     });
     let last_error = state.last_error.as_ref().map(|error| LastError {
         cause: Cause::from_name(&error.cause).unwrap_or(Cause::Unknown),
         message: error.message.clone(),
         at: error.at,
     });
-    Machine {
+    StateMachine {
         state: read_state(state, now),
         reason: state.reason.clone(),
         state_since: state.state_since,
         session,
-        last_look: state.last_look,
+        last_poll: state.last_look,
         last_progress: state.last_progress,
         last_error,
         error_count: state.error_count,
         consecutive_errors: state.consecutive_errors,
         retry_count: state.retry_count,
-        throttles: state.rate_limits_in_a_row,
+        consecutive_rate_limits: state.rate_limits_in_a_row,
         restart_count: state.restart_count,
         last_restart: state.last_restart.as_ref().and_then(|restart| {
             let cause = RestartCause::from_name(&restart.cause)?;
             Some(LastRestart { cause, at: restart.at })
         }),
         incomplete_listings: state.incomplete_listings_in_a_row,
-        relisted: state.listing_everything,
-        listing_news: state.listing_news,
+        is_full_resync: state.listing_everything,
+        is_listing_changes: state.listing_news,
         ..new
     }
 }
 
 fn read_state(state: &ExecutionState, now: Timestamp) -> State {
     let until = state.until.unwrap_or(now);
-    let resume = state.resume_to.map_or(Work::Looking, work_of);
+    let resume = state.resume_to.map_or(SyncPhase::Polling, work_of);
     match state.status {
         // A look that was under way is begun anew, at once.
         Status::Idle => State::Idle { until },
-        Status::Collecting => State::Working(Work::Collecting),
-        Status::Downloading => State::Working(Work::Downloading),
+        Status::Collecting => State::Working(SyncPhase::Collecting),
+        Status::Downloading => State::Working(SyncPhase::Downloading),
         Status::Completed => State::Completed,
         Status::Error => {
-            let then = if state.restart_when_due { Then::Restart } else { Then::Resume };
-            State::Error { until, resume, then }
+            let then = if state.restart_when_due { AfterWait::Restart } else { AfterWait::Resume };
+            State::Error { until, resume_phase: resume, after_wait: then }
         }
-        Status::RateLimited => State::RateLimited { until, resume },
-        Status::AuthFailed => State::AuthFailed { until, resume },
+        Status::RateLimited => State::RateLimited { until, resume_phase: resume },
+        Status::AuthFailed => State::AuthFailed { until, resume_phase: resume },
     }
 }
 
-fn resume(state: &State) -> Option<Work> {
+fn resume(state: &State) -> Option<SyncPhase> {
     match state {
-        State::Error { resume, .. }
-        | State::RateLimited { resume, .. }
-        | State::AuthFailed { resume, .. } => Some(*resume),
+        State::Error { resume_phase: resume, .. }
+        | State::RateLimited { resume_phase: resume, .. }
+        | State::AuthFailed { resume_phase: resume, .. } => Some(*resume),
         State::Idle { .. } | State::Working(_) | State::Completed => None,
     }
 }
 
-fn status_of(work: Work) -> Status {
+fn status_of(work: SyncPhase) -> Status {
     State::Working(work).status()
 }
 
-fn work_of(status: Status) -> Work {
+fn work_of(status: Status) -> SyncPhase {
     match status {
-        Status::Collecting => Work::Collecting,
-        Status::Downloading => Work::Downloading,
+        Status::Collecting => SyncPhase::Collecting,
+        Status::Downloading => SyncPhase::Downloading,
         Status::Idle
         | Status::Completed
         | Status::Error
         | Status::RateLimited
-        | Status::AuthFailed => Work::Looking,
+        | Status::AuthFailed => SyncPhase::Polling,
     }
 }

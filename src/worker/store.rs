@@ -10,8 +10,8 @@ use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
 use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
 use crate::engine::figures::Figures;
 use crate::engine::{
-    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, Machine, PageToken, RecheckPolicy,
-    Session, SessionId, Status, Timestamp,
+    AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, Session,
+    SessionId, StateMachine, Status, Timestamp,
 };
 use crate::ledger::{
     Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
@@ -95,7 +95,7 @@ pub(super) struct Batch {
 #[derive(Debug)]
 pub struct Opened {
     pub store: Store,
-    pub machine: Machine,
+    pub machine: StateMachine,
     pub tally: Tally,
     /// The account that the ledger belongs to; `None` before it was given one.
     pub account: Option<AccountId>,
@@ -193,11 +193,11 @@ impl Store {
         let succeeded_at = state.as_ref().and_then(|state| state.last_success);
         let written = state.as_ref().map_or(now, |state| state.last_updated);
         let mut saved =
-            state.map_or_else(|| Machine::new(now), |state| snapshot::read(&state, now));
+            state.map_or_else(|| StateMachine::new(now), |state| snapshot::read(&state, now));
         // How far nobody saw. A wait is at least as long as it then had to go.
         if let Some(step) = ClockStep::inferred_backward(written, now) {
             notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
-            saved = saved.moved(step);
+            saved = saved.shifted_by(step);
             ledger.move_by(step)?;
         }
         let machine = reconciled(saved.clone(), ledger.newest_session()?.as_ref(), now);
@@ -234,7 +234,7 @@ impl Store {
     pub(super) fn save(
         &mut self,
         left: Option<Status>,
-        machine: &Machine,
+        machine: &StateMachine,
         until: Option<Timestamp>,
         progress: &Progress,
         now: Timestamp,
@@ -360,7 +360,7 @@ impl Store {
                 SessionKind::Changes | SessionKind::Recheck => self.ledger.list_changes(now),
             };
         }
-        let (id, started) = (session.id.clone(), session.started);
+        let (id, started) = (session.id.clone(), session.started_at);
         self.ledger.begin(&SessionStart { id, kind, started, pinned })
     }
 

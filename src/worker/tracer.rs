@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::engine::{Failure, Machine, Session, State, Status, Timestamp, sanitize_line};
+use crate::engine::{Failure, Session, State, StateMachine, Status, Timestamp, sanitize_line};
 use crate::telemetry::{Outbox, Span, SpanId, TraceId, is_sampled};
 
 /// Writes spans for one source. By default nobody wants them.
@@ -32,7 +32,7 @@ impl Tracer {
     }
 
     /// Notes that the source came from one state into another.
-    pub(super) fn moved(&self, before: &Machine, after: &Machine, now: Timestamp) {
+    pub(super) fn moved(&self, before: &StateMachine, after: &StateMachine, now: Timestamp) {
         let (Some(to), Some(session)) = (&self.to, under_way(before)) else { return };
         if before.status() == after.status() {
             return;
@@ -45,7 +45,7 @@ impl Tracer {
     }
 
     /// Notes a request that was answered.
-    pub(super) fn answered(&self, machine: &Machine, asked: Asked<'_>, now: Timestamp) {
+    pub(super) fn answered(&self, machine: &StateMachine, asked: Asked<'_>, now: Timestamp) {
         let (Some(to), Some(session)) = (&self.to, under_way(machine)) else { return };
         if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
             return;
@@ -75,14 +75,14 @@ impl Tracer {
             parent: None,
             name: "session",
             is_request: false,
-            from: session.started,
+            from: session.started_at,
             to: now,
             attributes: vec![self.of_source(), ("session", session.id.to_string())],
             failure: None,
         }
     }
 
-    fn stage(&self, trace: TraceId, machine: &Machine, now: Timestamp) -> Span {
+    fn stage(&self, trace: TraceId, machine: &StateMachine, now: Timestamp) -> Span {
         let status = machine.status();
         let cause = match machine.state {
             State::Error { .. } | State::AuthFailed { .. } => {
@@ -112,6 +112,6 @@ impl Tracer {
 }
 
 /// The session that what happens now is a part of. One that is completed is remembered, and over.
-fn under_way(machine: &Machine) -> Option<&Session> {
-    machine.session.as_ref().filter(|session| session.completed.is_none())
+fn under_way(machine: &StateMachine) -> Option<&Session> {
+    machine.session.as_ref().filter(|session| session.completed_at.is_none())
 }

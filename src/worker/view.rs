@@ -1,6 +1,6 @@
 //! What a person who watches sees at the moment.
 
-use crate::engine::{Machine, Rules, State, Status, Timestamp, Work};
+use crate::engine::{MachineConfig, State, StateMachine, Status, SyncPhase, Timestamp};
 use crate::worker::store::Progress;
 
 /// One source, right now.
@@ -33,7 +33,7 @@ impl View {
         }
     }
 
-    pub(super) fn new(machine: &Machine, rules: &Rules, progress: &Progress) -> Self {
+    pub(super) fn new(machine: &StateMachine, rules: &MachineConfig, progress: &Progress) -> Self {
         Self {
             status: machine.status(),
             done: progress.tally.settled(),
@@ -43,9 +43,9 @@ impl View {
             reason: machine.reason.clone(),
             until: match machine.state {
                 // A look goes on since then, or waits for its turn until then.
-                State::Working(Work::Looking) => machine.watched_since,
+                State::Working(SyncPhase::Polling) => machine.progress_expected_since,
                 State::Idle { .. }
-                | State::Working(Work::Collecting | Work::Downloading)
+                | State::Working(SyncPhase::Collecting | SyncPhase::Downloading)
                 | State::Completed
                 | State::Error { .. }
                 | State::RateLimited { .. }

@@ -115,7 +115,7 @@ fn a_list_that_always_ends_early_completes_nothing_and_is_told() {
             assert_eq!(ended.exit, Exit::Restart(RestartCause::Errors));
             let machine = &ended.machine;
             assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::ListingIncomplete);
-            assert!(machine.session.as_ref().unwrap().completed.is_none());
+            assert!(machine.session.as_ref().unwrap().completed_at.is_none());
             assert_eq!(machine.incomplete_listings, stage.rules.max_retries + 1);
 
             server.borrow_mut().empty_pages = 0;

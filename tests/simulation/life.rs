@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
 use cynosure::engine::breaker::BreakerPolicy;
-use cynosure::engine::{LedgerId, RestartCause, Rules, Status};
+use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
 use cynosure::ledger::Ledger;
 use cynosure::retry::{Policy, Registry, Shape};
 use cynosure::source::Meter;
@@ -199,7 +199,7 @@ pub(crate) struct Stage {
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
-    pub(crate) rules: Rules,
+    pub(crate) rules: MachineConfig,
     pub(crate) gate_rules: GateRules,
     /// How often everything is listed once more; never by itself.
     pub(crate) reconcile_interval: Option<Duration>,

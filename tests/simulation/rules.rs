@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use cynosure::config::{Environment, Settings, defaults};
-use cynosure::engine::{Backoff, Rules};
+use cynosure::engine::{Backoff, MachineConfig};
 use cynosure::worker::{self, GateRules, Policies};
 
-pub(crate) fn rules() -> Rules {
+pub(crate) fn rules() -> MachineConfig {
     let seconds = Duration::from_secs;
-    Rules {
+    MachineConfig {
         backoff: Backoff {
             transient: seconds(60),
             rate_limit: seconds(600),

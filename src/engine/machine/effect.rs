@@ -1,14 +1,14 @@
 //! What the machine wants done.
 
-use crate::engine::machine::event::Extent;
-use crate::engine::machine::{Machine, Work};
+use crate::engine::machine::event::SyncScope;
+use crate::engine::machine::{StateMachine, SyncPhase};
 use crate::engine::{SessionId, Timestamp};
 
 /// The machine after one fact, and what must be done to get there.
 #[derive(Debug, PartialEq)]
 #[must_use = "an effect that is dropped never happens"]
 pub struct Step {
-    pub machine: Machine,
+    pub machine: StateMachine,
     pub effects: Vec<Effect>,
 }
 
@@ -16,29 +16,29 @@ pub struct Step {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
     /// Ask the source for news.
-    Look,
+    Poll,
     /// Open a session in the ledger.
-    Begin { session: SessionId, extent: Extent },
+    OpenSession { session: SessionId, sync_scope: SyncScope },
     /// List on from the saved place.
-    Collect,
+    ContinueListing,
     /// List everything in the open session, from the beginning, pinning a new cursor first.
-    ListAgain,
+    RestartListing,
     /// Fetch what is listed and not settled.
     Download,
     /// Ask with one request at a time until the source has proved itself.
-    Prove,
+    Probe,
     /// Send nothing before this moment.
-    Hold { until: Timestamp },
+    Throttle { until: Timestamp },
     /// Start nothing more; what is in flight may end.
     Pause,
     /// Drop what is in flight and read the credential again.
-    Renew,
+    RefreshCredential,
     /// Drop what is in flight and begin the stage anew.
-    Rebuild,
+    RestartPhase,
     /// Close the session in the ledger.
-    Finish,
+    CloseSession,
     /// There is nothing to do until the next look.
-    Rest,
+    BecomeIdle,
     /// Tell a person.
     Alert { message: String },
     /// Leave, to be started anew.
@@ -56,17 +56,17 @@ pub enum RestartCause {
 }
 
 impl Step {
-    pub(super) fn and(mut self, effect: Effect) -> Self {
+    pub(super) fn with_effect(mut self, effect: Effect) -> Self {
         self.effects.push(effect);
         self
     }
 }
 
-impl Work {
-    pub(super) fn effect(self) -> Effect {
+impl SyncPhase {
+    pub(super) fn start_effect(self) -> Effect {
         match self {
-            Self::Looking => Effect::Look,
-            Self::Collecting => Effect::Collect,
+            Self::Polling => Effect::Poll,
+            Self::Collecting => Effect::ContinueListing,
             Self::Downloading => Effect::Download,
         }
     }

@@ -8,35 +8,35 @@ pub enum Event {
     /// The worker has started, for the first time or anew.
     Started,
     /// A person asks for it now: a wait that only we chose is over.
-    Asked,
+    RunRequested,
     /// A deadline has passed.
-    Due,
+    DeadlineReached,
     /// Everything was last listed so long ago that it is to be listed once more.
     ReconcileDue,
     /// There is something new at the source.
-    FoundNews,
+    ChangesFound,
     /// There is nothing new at the source.
-    FoundNothing,
+    NoChanges,
     /// Something durable was achieved: a page listed, an item settled.
-    Progressed,
+    ProgressMade,
     /// Attempts for items failed, and that is durable: fewer are left.
-    Attempted,
+    AttemptsFailed,
     /// Nothing is left of the session but items that failed before.
     OnlyRetriesLeft,
     /// A person asks for one session: news is looked for before the one that was open ends.
-    NewsAsked,
+    PollRequested,
     /// Everything there is has been listed.
-    Listed,
+    ListingCompleted,
     /// Every listed item is settled.
-    Settled,
+    AllItemsSettled,
     /// Whatever is to be done next waits until then: items for their retry, a request for its turn.
-    Resting { until: Timestamp },
+    IdleUntil { until: Timestamp },
     /// The listing or the session failed.
-    Failed { scope: RequestScope, failure: Failure, draw: RandomSample },
+    Failed { scope: RequestScope, failure: Failure, sample: RandomSample },
     /// There is another credential than the one that was refused.
     CredentialChanged,
     /// The credential was read again, and is the one that was refused.
-    CredentialSame,
+    CredentialUnchanged,
     /// A breaker lets nothing through before then.
     CircuitOpen { until: Timestamp, reason: String },
     /// The breaker that was waited for lets everything through again.
@@ -45,11 +45,11 @@ pub enum Event {
 
 /// What is to be listed in a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Extent {
+pub enum SyncScope {
     /// What has come since the last session; everything, if there was none.
-    News,
+    Incremental,
     /// Everything once more, to find what the changes did not tell.
     Reconcile,
     /// Everything, since the source has forgotten our place in its changes.
-    Everything,
+    FullResync,
 }

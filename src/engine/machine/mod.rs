@@ -14,7 +14,7 @@
 
 mod effect;
 mod event;
-mod failed;
+mod on_failure;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -24,14 +24,15 @@ use std::time::Duration;
 use crate::engine::{Backoff, Timestamp};
 
 pub use self::effect::{Effect, RestartCause, Step};
-pub use self::event::{Event, Extent};
+pub use self::event::{Event, SyncScope};
 pub use self::state::{
-    Credential, LastError, LastRestart, Machine, Session, State, Status, Then, Work,
+    AfterWait, CredentialState, LastError, LastRestart, Session, State, StateMachine, Status,
+    SyncPhase,
 };
 
 /// What the configuration says about sessions, waits and restarts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
+pub struct MachineConfig {
     pub backoff: Backoff,
     /// Retries of the session before it is started anew; 0 where retrying is switched off.
     pub max_retries: u32,
@@ -51,372 +52,430 @@ pub struct Rules {
     pub poll_interval: Duration,
 }
 
-impl Machine {
+impl StateMachine {
     /// Advances by one fact. The caller saves the new machine before it carries out the effects.
-    pub fn step(&self, rules: &Rules, event: &Event, now: Timestamp) -> Step {
+    pub fn step(&self, rules: &MachineConfig, event: &Event, now: Timestamp) -> Step {
         let next = self.clone();
         match self.state {
-            State::Idle { until } => next.idle(rules, until, event, now),
-            State::Working(work) => next.working(rules, work, event, now),
-            State::Completed => next.completed(rules, event, now),
-            State::Error { until, resume, then } => next.error(until, resume, then, event, now),
-            State::RateLimited { until, resume } => next.rate_limited(until, resume, event, now),
-            State::AuthFailed { until, resume } => next.auth_failed(until, resume, event, now),
+            State::Idle { until } => next.step_idle(rules, until, event, now),
+            State::Working(work) => next.step_working(rules, work, event, now),
+            State::Completed => next.step_completed(rules, event, now),
+            State::Error { until, resume_phase: resume, after_wait: then } => {
+                next.step_error(until, resume, then, event, now)
+            }
+            State::RateLimited { until, resume_phase: resume } => {
+                next.step_rate_limited(until, resume, event, now)
+            }
+            State::AuthFailed { until, resume_phase: resume } => {
+                next.step_auth_failed(until, resume, event, now)
+            }
         }
     }
 
     /// When the machine must be told that it is [due](Event::Due), whatever else happens.
     #[must_use]
-    pub fn deadline(&self, rules: &Rules) -> Timestamp {
+    pub fn deadline(&self, rules: &MachineConfig) -> Timestamp {
         match self.state {
             State::Idle { until }
             | State::Error { until, .. }
             | State::RateLimited { until, .. }
             | State::AuthFailed { until, .. } => until,
-            State::Working(_) => self.stuck_at(rules).min(self.worn_out_at(rules)),
+            State::Working(_) => self.stuck_deadline(rules).min(self.execution_deadline(rules)),
             State::Completed => self.completed_at().after(rules.restart_delay_success),
         }
     }
 
-    fn idle(mut self, rules: &Rules, until: Timestamp, event: &Event, now: Timestamp) -> Step {
-        match event {
-            Event::Due if until <= now => self.enter(Work::Looking, "looking for news", now),
-            Event::Asked => self.enter(Work::Looking, "looking for news", now),
-            Event::Started => {
-                // A look that was cut short is begun anew at once, and one that is due earlier by
-                // now is not put off.
-                let due = self.last_look.map_or(now, |last| last.after(rules.poll_interval));
-                self.state = State::Idle { until: until.min(due) };
-                self.started(now)
-            }
-            Event::Due
-            | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::Progressed
-            | Event::Attempted
-            | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::Resting { .. }
-            | Event::Failed { .. }
-            | Event::CredentialChanged
-            | Event::CredentialSame
-            | Event::CircuitOpen { .. }
-            | Event::CircuitClosed => self.unchanged(),
-        }
-    }
-
-    fn working(mut self, rules: &Rules, work: Work, event: &Event, now: Timestamp) -> Step {
-        match event {
-            Event::Started => {
-                self.watched_since = now;
-                let was_failing = self.consecutive_errors > 0;
-                let step = self.started(now);
-                // The source may still be down, and that is no item's fault.
-                let step = if was_failing { step.and(Effect::Prove) } else { step };
-                step.and(work.effect())
-            }
-            Event::Due => self.overdue(rules, work, now),
-            Event::ReconcileDue if work == Work::Looking => {
-                self.relisted = false;
-                let reason = "listing everything once more, as reconcile_interval asks";
-                self.begin(Extent::Reconcile, reason, now)
-            }
-            Event::FoundNews if work == Work::Looking => {
-                self.relisted = false;
-                self.begin(Extent::News, "something new at the source", now)
-            }
-            Event::FoundNothing if work == Work::Looking => {
-                self.relisted = false;
-                self.rest(rules, now)
-            }
-            Event::FoundNews if work == Work::Downloading => {
-                self.relisted = false;
-                self.last_look = Some(now);
-                self.list_news("something new at the source, beside what waits for a retry", now)
-            }
-            Event::FoundNothing if work == Work::Downloading => {
-                self.relisted = false;
-                self.last_look = Some(now);
-                self.unchanged()
-            }
-            Event::OnlyRetriesLeft if self.is_look_due(rules, work, now) => self.look_beside(now),
-            Event::NewsAsked if work == Work::Downloading => self.look_beside(now),
-            Event::Listed if work == Work::Collecting => {
-                self.incomplete_listings = 0;
-                self.listing_news = false;
-                self.note_success(now);
-                self.enter(Work::Downloading, "everything is listed", now)
-            }
-            Event::Settled if work == Work::Downloading => self.complete(now),
-            Event::Progressed => {
-                self.note_success(now);
-                self.unchanged()
-            }
-            Event::Attempted => {
-                // No progress, and no standstill either: an item has so many attempts and no more.
-                self.watched_since = self.watched_since.max(now);
-                self.unchanged()
-            }
-            Event::Resting { until } => {
-                self.watched_since = self.watched_since.max(*until);
-                self.unchanged()
-            }
-            Event::Failed { scope, failure, draw } => {
-                self.failed(rules, work, *scope, failure, *draw, now)
-            }
-            Event::CredentialChanged => self.renewed(work, now),
-            Event::CredentialSame => self.refused(rules, work, now),
-            Event::CircuitOpen { until, reason } => self.shut_out(work, *until, reason, now),
-            Event::Asked
-            | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::CircuitClosed => self.unchanged(),
-        }
-    }
-
-    fn completed(mut self, rules: &Rules, event: &Event, now: Timestamp) -> Step {
-        match event {
-            Event::Due if self.deadline(rules) <= now => {
-                let until = self.next_look(rules, now);
-                self.note_restart(RestartCause::Completed, now);
-                self.go(State::Idle { until }, "waiting for the next look", now)
-                    .and(Effect::Restart { cause: RestartCause::Completed })
-            }
-            Event::Asked => self.enter(Work::Looking, "looking for news", now),
-            Event::Started => self.started(now),
-            Event::Due
-            | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::Progressed
-            | Event::Attempted
-            | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::Resting { .. }
-            | Event::Failed { .. }
-            | Event::CredentialChanged
-            | Event::CredentialSame
-            | Event::CircuitOpen { .. }
-            | Event::CircuitClosed => self.unchanged(),
-        }
-    }
-
-    fn error(
-        self,
+    fn step_idle(
+        mut self,
+        rules: &MachineConfig,
         until: Timestamp,
-        resume: Work,
-        then: Then,
         event: &Event,
         now: Timestamp,
     ) -> Step {
         match event {
-            Event::Due if until <= now => match then {
-                Then::Resume => self.resume(resume, "trying again", now),
-                Then::Restart => self.restart(resume, RestartCause::Errors, now),
+            Event::DeadlineReached if until <= now => {
+                self.start_phase(SyncPhase::Polling, "looking for news", now)
+            }
+            Event::RunRequested => self.start_phase(SyncPhase::Polling, "looking for news", now),
+            Event::Started => {
+                // A look that was cut short is begun anew at once, and one that is due earlier by
+                // now is not put off.
+                let due = self.last_poll.map_or(now, |last| last.after(rules.poll_interval));
+                self.state = State::Idle { until: until.min(due) };
+                self.on_started(now)
+            }
+            Event::DeadlineReached
+            | Event::ReconcileDue
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::ProgressMade
+            | Event::AttemptsFailed
+            | Event::OnlyRetriesLeft
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::IdleUntil { .. }
+            | Event::Failed { .. }
+            | Event::CredentialChanged
+            | Event::CredentialUnchanged
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.into_step(),
+        }
+    }
+
+    fn step_working(
+        mut self,
+        rules: &MachineConfig,
+        work: SyncPhase,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
+        match event {
+            Event::Started => {
+                self.progress_expected_since = now;
+                let was_failing = self.consecutive_errors > 0;
+                let step = self.on_started(now);
+                // The source may still be down, and that is no item's fault.
+                let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
+                step.with_effect(work.start_effect())
+            }
+            Event::DeadlineReached => self.on_working_deadline(rules, work, now),
+            Event::ReconcileDue if work == SyncPhase::Polling => {
+                self.is_full_resync = false;
+                let reason = "listing everything once more, as reconcile_interval asks";
+                self.begin_session(SyncScope::Reconcile, reason, now)
+            }
+            Event::ChangesFound if work == SyncPhase::Polling => {
+                self.is_full_resync = false;
+                self.begin_session(SyncScope::Incremental, "something new at the source", now)
+            }
+            Event::NoChanges if work == SyncPhase::Polling => {
+                self.is_full_resync = false;
+                self.become_idle(rules, now)
+            }
+            Event::ChangesFound if work == SyncPhase::Downloading => {
+                self.is_full_resync = false;
+                self.last_poll = Some(now);
+                self.list_changes("something new at the source, beside what waits for a retry", now)
+            }
+            Event::NoChanges if work == SyncPhase::Downloading => {
+                self.is_full_resync = false;
+                self.last_poll = Some(now);
+                self.into_step()
+            }
+            Event::OnlyRetriesLeft if self.is_poll_due(rules, work, now) => {
+                self.poll_during_download(now)
+            }
+            Event::PollRequested if work == SyncPhase::Downloading => {
+                self.poll_during_download(now)
+            }
+            Event::ListingCompleted if work == SyncPhase::Collecting => {
+                self.incomplete_listings = 0;
+                self.is_listing_changes = false;
+                self.record_progress(now);
+                self.start_phase(SyncPhase::Downloading, "everything is listed", now)
+            }
+            Event::AllItemsSettled if work == SyncPhase::Downloading => self.complete_session(now),
+            Event::ProgressMade => {
+                self.record_progress(now);
+                self.into_step()
+            }
+            Event::AttemptsFailed => {
+                // No progress, and no standstill either: an item has so many attempts and no more.
+                self.progress_expected_since = self.progress_expected_since.max(now);
+                self.into_step()
+            }
+            Event::IdleUntil { until } => {
+                self.progress_expected_since = self.progress_expected_since.max(*until);
+                self.into_step()
+            }
+            Event::Failed { scope, failure, sample: draw } => {
+                self.on_failure(rules, work, *scope, failure, *draw, now)
+            }
+            Event::CredentialChanged => self.on_credential_changed(work, now),
+            Event::CredentialUnchanged => self.enter_auth_failed(rules, work, now),
+            Event::CircuitOpen { until, reason } => self.on_circuit_open(work, *until, reason, now),
+            Event::RunRequested
+            | Event::ReconcileDue
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::OnlyRetriesLeft
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::CircuitClosed => self.into_step(),
+        }
+    }
+
+    fn step_completed(mut self, rules: &MachineConfig, event: &Event, now: Timestamp) -> Step {
+        match event {
+            Event::DeadlineReached if self.deadline(rules) <= now => {
+                let until = self.next_poll_at(rules, now);
+                self.record_restart(RestartCause::Completed, now);
+                self.transition_to(State::Idle { until }, "waiting for the next look", now)
+                    .with_effect(Effect::Restart { cause: RestartCause::Completed })
+            }
+            Event::RunRequested => self.start_phase(SyncPhase::Polling, "looking for news", now),
+            Event::Started => self.on_started(now),
+            Event::DeadlineReached
+            | Event::ReconcileDue
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::ProgressMade
+            | Event::AttemptsFailed
+            | Event::OnlyRetriesLeft
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::IdleUntil { .. }
+            | Event::Failed { .. }
+            | Event::CredentialChanged
+            | Event::CredentialUnchanged
+            | Event::CircuitOpen { .. }
+            | Event::CircuitClosed => self.into_step(),
+        }
+    }
+
+    fn step_error(
+        self,
+        until: Timestamp,
+        resume: SyncPhase,
+        then: AfterWait,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
+        match event {
+            Event::DeadlineReached if until <= now => match then {
+                AfterWait::Resume => self.resume_with_probe(resume, "trying again", now),
+                AfterWait::Restart => self.request_restart(resume, RestartCause::Errors, now),
             },
-            Event::Asked => self.resume(resume, "trying again", now),
-            Event::Failed { failure, draw, .. } => {
-                let longer = |until| State::Error { until, resume, then };
-                self.throttled_while_waiting(until, longer, failure, *draw, now)
+            Event::RunRequested => self.resume_with_probe(resume, "trying again", now),
+            Event::Failed { failure, sample: draw, .. } => {
+                let longer = |until| State::Error { until, resume_phase: resume, after_wait: then };
+                self.on_rate_limited_while_waiting(until, longer, failure, *draw, now)
             }
             Event::CircuitOpen { until: later, .. } => {
                 let until = until.max(*later);
-                Self { state: State::Error { until, resume, then }, ..self }.unchanged()
+                Self {
+                    state: State::Error { until, resume_phase: resume, after_wait: then },
+                    ..self
+                }
+                .into_step()
             }
-            Event::CircuitClosed => self.resume(resume, "the breaker is closed: trying again", now),
-            Event::Started => self.started(now),
-            Event::Progressed => self.progressed_while_waiting(now),
-            Event::Due
+            Event::CircuitClosed => {
+                self.resume_with_probe(resume, "the breaker is closed: trying again", now)
+            }
+            Event::Started => self.on_started(now),
+            Event::ProgressMade => self.on_progress_while_waiting(now),
+            Event::DeadlineReached
             | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::Attempted
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::AttemptsFailed
             | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::Resting { .. }
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::IdleUntil { .. }
             | Event::CredentialChanged
-            | Event::CredentialSame => self.unchanged(),
+            | Event::CredentialUnchanged => self.into_step(),
         }
     }
 
-    fn rate_limited(self, until: Timestamp, resume: Work, event: &Event, now: Timestamp) -> Step {
+    fn step_rate_limited(
+        self,
+        until: Timestamp,
+        resume: SyncPhase,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
         match event {
-            Event::Due if until <= now => self.go_on(resume, "the rate limit is over", now),
-            Event::Failed { failure, draw, .. } => {
-                let longer = |until| State::RateLimited { until, resume };
-                self.throttled_while_waiting(until, longer, failure, *draw, now)
+            Event::DeadlineReached if until <= now => {
+                self.reenter_phase(resume, "the rate limit is over", now)
             }
-            Event::Started => self.started(now),
-            Event::Progressed => self.progressed_while_waiting(now),
-            Event::Asked
-            | Event::Due
+            Event::Failed { failure, sample: draw, .. } => {
+                let longer = |until| State::RateLimited { until, resume_phase: resume };
+                self.on_rate_limited_while_waiting(until, longer, failure, *draw, now)
+            }
+            Event::Started => self.on_started(now),
+            Event::ProgressMade => self.on_progress_while_waiting(now),
+            Event::RunRequested
+            | Event::DeadlineReached
             | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::Attempted
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::AttemptsFailed
             | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::Resting { .. }
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::IdleUntil { .. }
             | Event::CredentialChanged
-            | Event::CredentialSame
+            | Event::CredentialUnchanged
             | Event::CircuitOpen { .. }
-            | Event::CircuitClosed => self.unchanged(),
+            | Event::CircuitClosed => self.into_step(),
         }
     }
 
-    fn auth_failed(self, until: Timestamp, resume: Work, event: &Event, now: Timestamp) -> Step {
+    fn step_auth_failed(
+        self,
+        until: Timestamp,
+        resume: SyncPhase,
+        event: &Event,
+        now: Timestamp,
+    ) -> Step {
         match event {
-            Event::Due if until <= now => self.restart(resume, RestartCause::Authentication, now),
-            Event::CredentialChanged => self.restart(resume, RestartCause::Authentication, now),
-            Event::Asked => self.resume(resume, "trying again", now),
-            Event::Started => self.started(now),
-            Event::Progressed => self.progressed_while_waiting(now),
-            Event::Due
+            Event::DeadlineReached if until <= now => {
+                self.request_restart(resume, RestartCause::Authentication, now)
+            }
+            Event::CredentialChanged => {
+                self.request_restart(resume, RestartCause::Authentication, now)
+            }
+            Event::RunRequested => self.resume_with_probe(resume, "trying again", now),
+            Event::Started => self.on_started(now),
+            Event::ProgressMade => self.on_progress_while_waiting(now),
+            Event::DeadlineReached
             | Event::ReconcileDue
-            | Event::FoundNews
-            | Event::FoundNothing
-            | Event::Attempted
+            | Event::ChangesFound
+            | Event::NoChanges
+            | Event::AttemptsFailed
             | Event::OnlyRetriesLeft
-            | Event::NewsAsked
-            | Event::Listed
-            | Event::Settled
-            | Event::Resting { .. }
+            | Event::PollRequested
+            | Event::ListingCompleted
+            | Event::AllItemsSettled
+            | Event::IdleUntil { .. }
             | Event::Failed { .. }
-            | Event::CredentialSame
+            | Event::CredentialUnchanged
             | Event::CircuitOpen { .. }
-            | Event::CircuitClosed => self.unchanged(),
+            | Event::CircuitClosed => self.into_step(),
         }
     }
 }
 
 /// Moves that several states share.
-impl Machine {
-    fn started(mut self, now: Timestamp) -> Step {
+impl StateMachine {
+    fn on_started(mut self, now: Timestamp) -> Step {
         self.running_since = now;
-        self.stuck_rung = 0;
-        self.credential = Credential::Good;
-        self.unchanged()
+        self.stuck_escalation_level = 0;
+        self.credential = CredentialState::Valid;
+        self.into_step()
     }
 
-    fn begin(mut self, extent: Extent, reason: &str, now: Timestamp) -> Step {
+    fn begin_session(mut self, extent: SyncScope, reason: &str, now: Timestamp) -> Step {
         let session = self.next_session_id(now);
-        self.session = Some(Session { id: session.clone(), started: now, completed: None });
-        self.last_look = Some(now);
-        self.note_success(now);
-        let mut step = self.enter(Work::Collecting, reason, now);
-        step.effects.insert(0, Effect::Begin { session, extent });
+        self.session = Some(Session { id: session.clone(), started_at: now, completed_at: None });
+        self.last_poll = Some(now);
+        self.record_progress(now);
+        let mut step = self.start_phase(SyncPhase::Collecting, reason, now);
+        step.effects.insert(0, Effect::OpenSession { session, sync_scope: extent });
         step
     }
 
-    fn is_look_due(&self, rules: &Rules, work: Work, now: Timestamp) -> bool {
-        work == Work::Downloading && self.next_look(rules, now) <= now
+    fn is_poll_due(&self, rules: &MachineConfig, work: SyncPhase, now: Timestamp) -> bool {
+        work == SyncPhase::Downloading && self.next_poll_at(rules, now) <= now
     }
 
     /// Asks for news while the download goes on. One that fails is not made again at once, but
     /// after an interval in which what is left may be worked on.
-    fn look_beside(mut self, now: Timestamp) -> Step {
-        self.last_look = Some(now);
-        self.unchanged().and(Effect::Look)
+    fn poll_during_download(mut self, now: Timestamp) -> Step {
+        self.last_poll = Some(now);
+        self.into_step().with_effect(Effect::Poll)
     }
 
     /// Lists what has come meanwhile in the same session.
-    pub(super) fn list_news(mut self, reason: &str, now: Timestamp) -> Step {
-        self.listing_news = true;
-        self.enter(Work::Collecting, reason, now)
+    pub(super) fn list_changes(mut self, reason: &str, now: Timestamp) -> Step {
+        self.is_listing_changes = true;
+        self.start_phase(SyncPhase::Collecting, reason, now)
     }
 
-    fn rest(mut self, rules: &Rules, now: Timestamp) -> Step {
-        self.last_look = Some(now);
-        self.note_success(now);
-        let until = self.next_look(rules, now);
-        self.go(State::Idle { until }, "nothing new; waiting for the next look", now)
-            .and(Effect::Rest)
+    fn become_idle(mut self, rules: &MachineConfig, now: Timestamp) -> Step {
+        self.last_poll = Some(now);
+        self.record_progress(now);
+        let until = self.next_poll_at(rules, now);
+        self.transition_to(State::Idle { until }, "nothing new; waiting for the next look", now)
+            .with_effect(Effect::BecomeIdle)
     }
 
-    fn complete(mut self, now: Timestamp) -> Step {
-        self.note_success(now);
+    fn complete_session(mut self, now: Timestamp) -> Step {
+        self.record_progress(now);
         if let Some(session) = &mut self.session {
-            session.completed = Some(now);
+            session.completed_at = Some(now);
         }
-        self.go(State::Completed, "every listed item is settled", now).and(Effect::Finish)
+        self.transition_to(State::Completed, "every listed item is settled", now)
+            .with_effect(Effect::CloseSession)
     }
 
     /// The ladder of a state without progress: begin the stage anew, then the whole worker.
-    fn overdue(mut self, rules: &Rules, work: Work, now: Timestamp) -> Step {
-        if self.worn_out_at(rules) <= now {
-            return self.restart(work, RestartCause::ExecutionTime, now);
+    fn on_working_deadline(
+        mut self,
+        rules: &MachineConfig,
+        work: SyncPhase,
+        now: Timestamp,
+    ) -> Step {
+        if self.execution_deadline(rules) <= now {
+            return self.request_restart(work, RestartCause::ExecutionTime, now);
         }
-        if now < self.stuck_at(rules) {
-            return self.unchanged();
+        if now < self.stuck_deadline(rules) {
+            return self.into_step();
         }
-        self.stuck_rung += 1;
-        self.watched_since = now;
-        if self.stuck_rung == 1 {
-            self.credential = Credential::Good;
-            return self.unchanged().and(Effect::Rebuild).and(work.effect());
+        self.stuck_escalation_level += 1;
+        self.progress_expected_since = now;
+        if self.stuck_escalation_level == 1 {
+            self.credential = CredentialState::Valid;
+            return self
+                .into_step()
+                .with_effect(Effect::RestartPhase)
+                .with_effect(work.start_effect());
         }
         let message = format!("no progress since {} s", now.since(self.last_progress).as_secs());
-        let mut step = self.restart(work, RestartCause::Stuck, now);
+        let mut step = self.request_restart(work, RestartCause::Stuck, now);
         step.effects.insert(0, Effect::Alert { message });
         step
     }
 
     /// Takes work up again that the source let fall.
-    fn resume(self, work: Work, reason: &str, now: Timestamp) -> Step {
-        let mut step = self.go_on(work, reason, now);
-        step.effects.insert(0, Effect::Prove);
+    fn resume_with_probe(self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
+        let mut step = self.reenter_phase(work, reason, now);
+        step.effects.insert(0, Effect::Probe);
         step
     }
 
     /// Takes work up again after a wait for the quota: the gate lets one request out first, and a
     /// proof besides would only use up more of it.
-    fn go_on(mut self, work: Work, reason: &str, now: Timestamp) -> Step {
-        self.credential = Credential::Good;
-        self.enter(work, reason, now)
+    fn reenter_phase(mut self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
+        self.credential = CredentialState::Valid;
+        self.start_phase(work, reason, now)
     }
 
-    fn restart(mut self, work: Work, cause: RestartCause, now: Timestamp) -> Step {
-        self.note_restart(cause, now);
+    fn request_restart(mut self, work: SyncPhase, cause: RestartCause, now: Timestamp) -> Step {
+        self.record_restart(cause, now);
         self.retry_count = 0;
-        self.watched_since = now;
-        self.go(State::Working(work), cause.reason(), now).and(Effect::Restart { cause })
+        self.progress_expected_since = now;
+        self.transition_to(State::Working(work), cause.reason(), now)
+            .with_effect(Effect::Restart { cause })
     }
 
-    fn enter(mut self, work: Work, reason: &str, now: Timestamp) -> Step {
-        self.watched_since = now;
-        self.stuck_rung = 0;
-        self.go(State::Working(work), reason, now).and(work.effect())
+    fn start_phase(mut self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
+        self.progress_expected_since = now;
+        self.stuck_escalation_level = 0;
+        self.transition_to(State::Working(work), reason, now).with_effect(work.start_effect())
     }
 
-    fn progressed_while_waiting(mut self, now: Timestamp) -> Step {
+    fn on_progress_while_waiting(mut self, now: Timestamp) -> Step {
         self.last_progress = now;
-        self.unchanged()
+        self.into_step()
     }
 
-    fn go(mut self, state: State, reason: impl Into<String>, now: Timestamp) -> Step {
+    fn transition_to(mut self, state: State, reason: impl Into<String>, now: Timestamp) -> Step {
         if state.status() != self.state.status() {
             self.state_since = now;
         }
         self.state = state;
         self.reason = reason.into();
-        self.unchanged()
+        self.into_step()
     }
 
-    fn unchanged(self) -> Step {
+    fn into_step(self) -> Step {
         Step { machine: self, effects: Vec::new() }
     }
 }

@@ -1,6 +1,6 @@
 //! What the machine remembers.
 
-use crate::engine::{Cause, ClockStep, RestartCause, Rules, SessionId, Timestamp};
+use crate::engine::{Cause, ClockStep, MachineConfig, RestartCause, SessionId, Timestamp};
 
 /// The seven words a person sees.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -16,16 +16,16 @@ pub enum Status {
 
 /// Work that makes progress, or is stuck.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Work {
+pub enum SyncPhase {
     /// Asking for news; a person sees `idle`.
-    Looking,
+    Polling,
     Collecting,
     Downloading,
 }
 
 /// What follows a wait after an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Then {
+pub enum AfterWait {
     Resume,
     /// The retries are used up.
     Restart,
@@ -34,29 +34,29 @@ pub enum Then {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     Idle { until: Timestamp },
-    Working(Work),
+    Working(SyncPhase),
     Completed,
-    Error { until: Timestamp, resume: Work, then: Then },
-    RateLimited { until: Timestamp, resume: Work },
-    AuthFailed { until: Timestamp, resume: Work },
+    Error { until: Timestamp, resume_phase: SyncPhase, after_wait: AfterWait },
+    RateLimited { until: Timestamp, resume_phase: SyncPhase },
+    AuthFailed { until: Timestamp, resume_phase: SyncPhase },
 }
 
 /// What is known about the credential since the last success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Credential {
-    Good,
+pub enum CredentialState {
+    Valid,
     /// Refused, and being read again.
-    Renewing,
+    Refreshing,
     /// Another one than was refused; not yet proved.
-    Renewed,
+    Refreshed,
 }
 
 /// One run from idle to completed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Session {
     pub id: SessionId,
-    pub started: Timestamp,
-    pub completed: Option<Timestamp>,
+    pub started_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,14 +75,14 @@ pub struct LastRestart {
 
 /// The whole memory of the machine. Survives the process through the state file and the ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Machine {
+pub struct StateMachine {
     pub state: State,
     /// Why it is in this state: one line for a person.
     pub reason: String,
     pub state_since: Timestamp,
     /// The open session, or the last one.
     pub session: Option<Session>,
-    pub last_look: Option<Timestamp>,
+    pub last_poll: Option<Timestamp>,
     pub last_progress: Timestamp,
     pub last_error: Option<LastError>,
     /// Errors of the session in all, since the ledger began.
@@ -92,27 +92,27 @@ pub struct Machine {
     /// Errors since the last progress or restart: the attempt that is being made.
     pub retry_count: u32,
     /// Rate limits since the last progress.
-    pub throttles: u32,
+    pub consecutive_rate_limits: u32,
     /// The end of a wait that is too short to be a state of its own.
-    pub held_until: Timestamp,
+    pub throttled_until: Timestamp,
     pub restart_count: u32,
     pub last_restart: Option<LastRestart>,
     /// Listings in a row that ended before the server's own total.
     pub incomplete_listings: u32,
     /// Everything is being listed because the place in the changes was lost.
-    pub relisted: bool,
+    pub is_full_resync: bool,
     /// News was found beside a download, and is being listed in the same session.
-    pub listing_news: bool,
-    pub credential: Credential,
+    pub is_listing_changes: bool,
+    pub credential: CredentialState,
     /// When this worker started.
     pub running_since: Timestamp,
     /// From when on progress is expected.
-    pub watched_since: Timestamp,
+    pub progress_expected_since: Timestamp,
     /// How many rungs of the ladder for stuck work were climbed.
-    pub stuck_rung: u32,
+    pub stuck_escalation_level: u32,
 }
 
-impl Machine {
+impl StateMachine {
     /// A machine that has never worked and looks for news at once.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
@@ -121,23 +121,23 @@ impl Machine {
             reason: "never run before".to_owned(),
             state_since: now,
             session: None,
-            last_look: None,
+            last_poll: None,
             last_progress: now,
             last_error: None,
             error_count: 0,
             consecutive_errors: 0,
             retry_count: 0,
-            throttles: 0,
-            held_until: now,
+            consecutive_rate_limits: 0,
+            throttled_until: now,
             restart_count: 0,
             last_restart: None,
             incomplete_listings: 0,
-            relisted: false,
-            listing_news: false,
-            credential: Credential::Good,
+            is_full_resync: false,
+            is_listing_changes: false,
+            credential: CredentialState::Valid,
             running_since: now,
-            watched_since: now,
-            stuck_rung: 0,
+            progress_expected_since: now,
+            stuck_escalation_level: 0,
         }
     }
 
@@ -149,12 +149,13 @@ impl Machine {
     /// The clock was set: a wait is as long as it was, and what was done is as long ago. What has
     /// happened keeps the date that it had.
     #[must_use]
-    pub fn moved(self, by: ClockStep) -> Self {
+    pub fn shifted_by(self, by: ClockStep) -> Self {
         let session = self.session.map(|session| match self.state {
             // The pause before the next one counts from there.
-            State::Completed => {
-                Session { completed: session.completed.map(|at| at.shifted_by(by)), ..session }
-            }
+            State::Completed => Session {
+                completed_at: session.completed_at.map(|at| at.shifted_by(by)),
+                ..session
+            },
             State::Idle { .. }
             | State::Working(_)
             | State::Error { .. }
@@ -162,47 +163,47 @@ impl Machine {
             | State::AuthFailed { .. } => session,
         });
         Self {
-            state: self.state.moved(by),
+            state: self.state.shifted_by(by),
             state_since: self.state_since.shifted_by(by),
             session,
-            last_look: self.last_look.map(|at| at.shifted_by(by)),
+            last_poll: self.last_poll.map(|at| at.shifted_by(by)),
             last_progress: self.last_progress.shifted_by(by),
-            held_until: self.held_until.shifted_by(by),
+            throttled_until: self.throttled_until.shifted_by(by),
             running_since: self.running_since.shifted_by(by),
-            watched_since: self.watched_since.shifted_by(by),
+            progress_expected_since: self.progress_expected_since.shifted_by(by),
             ..self
         }
     }
 
-    pub(super) fn note_restart(&mut self, cause: RestartCause, now: Timestamp) {
+    pub(super) fn record_restart(&mut self, cause: RestartCause, now: Timestamp) {
         self.restart_count = self.restart_count.saturating_add(1);
         self.last_restart = Some(LastRestart { cause, at: now });
     }
 
     /// Notes the restart that others asked for at `at`, since nothing moved here; one that is known
     /// is not counted again.
-    pub fn note_restart_from_outside(&mut self, at: Timestamp) {
+    pub fn record_external_restart(&mut self, at: Timestamp) {
         if self.last_restart.is_none_or(|last| last.at < at) {
-            self.note_restart(RestartCause::Stuck, at);
+            self.record_restart(RestartCause::Stuck, at);
         }
     }
 
-    pub(super) fn stuck_at(&self, rules: &Rules) -> Timestamp {
-        self.watched_since.after(rules.stuck_threshold)
+    pub(super) fn stuck_deadline(&self, rules: &MachineConfig) -> Timestamp {
+        self.progress_expected_since.after(rules.stuck_threshold)
     }
 
-    pub(super) fn worn_out_at(&self, rules: &Rules) -> Timestamp {
+    pub(super) fn execution_deadline(&self, rules: &MachineConfig) -> Timestamp {
         self.running_since.after(rules.max_execution_time)
     }
 
     /// When the source is to be asked for news again.
     #[must_use]
-    pub fn next_look(&self, rules: &Rules, now: Timestamp) -> Timestamp {
-        self.last_look.unwrap_or(now).after(rules.poll_interval)
+    pub fn next_poll_at(&self, rules: &MachineConfig, now: Timestamp) -> Timestamp {
+        self.last_poll.unwrap_or(now).after(rules.poll_interval)
     }
 
     pub(super) fn completed_at(&self) -> Timestamp {
-        self.session.as_ref().and_then(|session| session.completed).unwrap_or(self.state_since)
+        self.session.as_ref().and_then(|session| session.completed_at).unwrap_or(self.state_since)
     }
 
     /// Sessions are named after their second; two in one second still differ.
@@ -212,33 +213,33 @@ impl Machine {
         SessionId::from_unix_seconds(unix)
     }
 
-    pub(super) fn note_success(&mut self, now: Timestamp) {
+    pub(super) fn record_progress(&mut self, now: Timestamp) {
         self.last_progress = now;
-        self.watched_since = now;
-        self.stuck_rung = 0;
+        self.progress_expected_since = now;
+        self.stuck_escalation_level = 0;
         self.consecutive_errors = 0;
         self.retry_count = 0;
-        self.throttles = 0;
+        self.consecutive_rate_limits = 0;
         // What was fetched with the old credential and is durable only now says nothing of it.
-        if self.credential != Credential::Renewing {
-            self.credential = Credential::Good;
+        if self.credential != CredentialState::Refreshing {
+            self.credential = CredentialState::Valid;
         }
     }
 }
 
 impl State {
-    fn moved(self, by: ClockStep) -> Self {
+    fn shifted_by(self, by: ClockStep) -> Self {
         match self {
             Self::Idle { until } => Self::Idle { until: until.shifted_by(by) },
             Self::Working(_) | Self::Completed => self,
-            Self::Error { until, resume, then } => {
-                Self::Error { until: until.shifted_by(by), resume, then }
+            Self::Error { until, resume_phase: resume, after_wait: then } => {
+                Self::Error { until: until.shifted_by(by), resume_phase: resume, after_wait: then }
             }
-            Self::RateLimited { until, resume } => {
-                Self::RateLimited { until: until.shifted_by(by), resume }
+            Self::RateLimited { until, resume_phase: resume } => {
+                Self::RateLimited { until: until.shifted_by(by), resume_phase: resume }
             }
-            Self::AuthFailed { until, resume } => {
-                Self::AuthFailed { until: until.shifted_by(by), resume }
+            Self::AuthFailed { until, resume_phase: resume } => {
+                Self::AuthFailed { until: until.shifted_by(by), resume_phase: resume }
             }
         }
     }
@@ -246,9 +247,9 @@ impl State {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::Idle { .. } | Self::Working(Work::Looking) => Status::Idle,
-            Self::Working(Work::Collecting) => Status::Collecting,
-            Self::Working(Work::Downloading) => Status::Downloading,
+            Self::Idle { .. } | Self::Working(SyncPhase::Polling) => Status::Idle,
+            Self::Working(SyncPhase::Collecting) => Status::Collecting,
+            Self::Working(SyncPhase::Downloading) => Status::Downloading,
             Self::Completed => Status::Completed,
             Self::Error { .. } => Status::Error,
             Self::RateLimited { .. } => Status::RateLimited,

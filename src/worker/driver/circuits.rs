@@ -1,7 +1,7 @@
 //! Waits where a breaker lets nothing through, and goes on when it does.
 
 use super::Driver;
-use crate::engine::{Event, State, Timestamp, Work};
+use crate::engine::{Event, State, SyncPhase, Timestamp};
 use crate::source::Source;
 use crate::worker::breakers::Shut;
 use crate::worker::world::World;
@@ -32,7 +32,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Waits for a breaker, whoever opened it.
     pub(super) async fn wait_for(&mut self, shut: Shut) {
         // A look or a page on its way would go on beside the next one.
-        if let State::Working(Work::Looking | Work::Collecting) = self.machine.state {
+        if let State::Working(SyncPhase::Polling | SyncPhase::Collecting) = self.machine.state {
             self.drop_jobs();
         }
         let (until, reason) = (shut.until(self.world.now()), shut.to_string());

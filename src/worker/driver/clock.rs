@@ -15,7 +15,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let Some(step) = ClockStep::between(self.booted, booted) else { return now };
         warn!(%step, "the clock was set: what is waited for is as far away as it was");
         self.booted = booted;
-        self.machine = self.machine.clone().moved(step);
+        self.machine = self.machine.clone().shifted_by(step);
         self.downloads.moved(step);
         self.rate.restart(self.tally.settled(), now);
         self.logged_at = now;

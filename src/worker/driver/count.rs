@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::engine::figures::{Settled, grow};
-use crate::engine::{Cause, Effect, Failure, Machine, Step, Timestamp};
+use crate::engine::{Cause, Effect, Failure, StateMachine, Step, Timestamp};
 use crate::ledger::Tally;
 use crate::source::{News, Source};
 use crate::worker::group::Weight;
@@ -13,11 +13,11 @@ use crate::worker::world::World;
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
     /// Counts what a decision changes.
-    pub(super) fn count_step(&self, before: &Machine, step: &Step, now: Timestamp) {
+    pub(super) fn count_step(&self, before: &StateMachine, step: &Step, now: Timestamp) {
         let next = &step.machine;
         let errors = next.error_count.saturating_sub(before.error_count);
         let has_changed = before.status() != next.status();
-        let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::Finish));
+        let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
         self.meter.note(|figures| {
             figures.turn(now);
             grow(&mut figures.course.errors, u64::from(errors));

@@ -6,7 +6,7 @@ use super::doubt::{Blame, Failed};
 use super::{Driver, Exit, Mode, Proof};
 use crate::archive::Draft;
 use crate::engine::{
-    Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State, Then, Timestamp,
+    AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State, Timestamp,
 };
 use crate::ledger::{ItemNo, Tally};
 use crate::source::{News, Renewal, Source};
@@ -32,12 +32,12 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.is_looking = false;
                 self.wait_for(shut).await;
             }
-            Done::Looked(Ok(News::Something)) => self.decide(Event::FoundNews).await,
+            Done::Looked(Ok(News::Something)) => self.decide(Event::ChangesFound).await,
             Done::ReconcileDue => {
                 self.is_looking = false;
                 self.decide(Event::ReconcileDue).await;
             }
-            Done::Looked(Ok(News::Nothing)) => self.decide(Event::FoundNothing).await,
+            Done::Looked(Ok(News::Nothing)) => self.decide(Event::NoChanges).await,
             Done::Paged(Ok(page)) => self.paged(page).await,
             Done::Looked(Err(failure)) | Done::Paged(Err(failure)) => {
                 self.fail(RequestScope::Listing, failure).await;
@@ -68,12 +68,12 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.finishing = false;
                 self.count_on(tally);
                 self.waiting = 0;
-                self.decide(Event::Settled).await;
+                self.decide(Event::AllItemsSettled).await;
             }
             Done::Renewed(Ok(Renewal::Changed)) => self.decide(Event::CredentialChanged).await,
-            Done::Renewed(Ok(Renewal::Same)) => self.decide(Event::CredentialSame).await,
+            Done::Renewed(Ok(Renewal::Same)) => self.decide(Event::CredentialUnchanged).await,
             Done::Renewed(Err(failure)) if failure.cause == Cause::Unauthorized => {
-                self.decide(Event::CredentialSame).await;
+                self.decide(Event::CredentialUnchanged).await;
             }
             Done::Proved(Err(failure))
             | Done::Refilled(Err(failure))
@@ -92,9 +92,9 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             info!(listed, gone, versions, "everything was listed once more");
         }
         self.expected_documents = page.total.or(self.expected_documents);
-        self.decide(Event::Progressed).await;
+        self.decide(Event::ProgressMade).await;
         if page.listed_all {
-            self.decide(Event::Listed).await;
+            self.decide(Event::ListingCompleted).await;
         } else {
             self.collect();
         }
@@ -142,7 +142,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 self.count_on(tally);
                 self.rate.note(tally.settled(), self.world.now());
                 let has_progressed = has_settled || weight.documents > 0;
-                let event = if has_progressed { Event::Progressed } else { Event::Attempted };
+                let event =
+                    if has_progressed { Event::ProgressMade } else { Event::AttemptsFailed };
                 self.decide(event).await;
             }
             Err(failure) => {
@@ -169,7 +170,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if failure.response.is_some() {
             self.refused = Some(failure.clone());
         }
-        self.decide(Event::Failed { scope, failure, draw }).await;
+        self.decide(Event::Failed { scope, failure, sample: draw }).await;
         if let (Some(shut), State::Error { .. }) = (shut, self.machine.state) {
             self.wait_for(shut).await;
         }
@@ -215,8 +216,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                 || matches!(error.cause, Cause::Challenge | Cause::Storage | Cause::Ledger)
         });
         let hopeless = match self.machine.state {
-            State::AuthFailed { .. } | State::Error { then: Then::Restart, .. } => true,
-            State::Error { then: Then::Resume, .. } => {
+            State::AuthFailed { .. } | State::Error { after_wait: AfterWait::Restart, .. } => true,
+            State::Error { after_wait: AfterWait::Resume, .. } => {
                 needs_a_person
                     || self.shut_by.as_ref().is_some_and(Shut::needs_a_person)
                     || self.has_never_worked()

@@ -25,8 +25,8 @@ use tracing::{Instrument, Span, error};
 
 use crate::engine::figures::Figures;
 use crate::engine::{
-    Credential, Effect, Event, Failure, Machine, RequestScope, RestartCause, Rules, SessionId,
-    State, Status, Timestamp, Work,
+    CredentialState, Effect, Event, Failure, MachineConfig, RequestScope, RestartCause, SessionId,
+    State, StateMachine, Status, SyncPhase, Timestamp,
 };
 use crate::ledger::Tally;
 use crate::retry::Policy;
@@ -94,7 +94,7 @@ pub struct Ended {
     pub exit: Exit,
     /// The source has never answered as one.
     pub never_worked: bool,
-    pub machine: Machine,
+    pub machine: StateMachine,
     pub tally: Tally,
 }
 
@@ -104,7 +104,7 @@ pub struct Parts<S, W> {
     pub source: S,
     pub world: Rc<W>,
     pub shared: Shared<W>,
-    pub machine: Machine,
+    pub machine: StateMachine,
     /// When the machine under it was started, by the clock that it was read by.
     pub booted: Timestamp,
     pub tally: Tally,
@@ -112,7 +112,7 @@ pub struct Parts<S, W> {
     pub succeeded_at: Option<Timestamp>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
-    pub rules: Rules,
+    pub rules: MachineConfig,
     pub policies: Policies,
     /// How a page of the listing is tried again before its failure is the session's.
     pub collect: Policy,
@@ -137,7 +137,7 @@ struct Driver<S, W> {
     source: Rc<S>,
     world: Rc<W>,
     shared: Shared<W>,
-    rules: Rules,
+    rules: MachineConfig,
     collect: Policy,
     meter: Meter,
     tracer: Tracer,
@@ -153,7 +153,7 @@ struct Driver<S, W> {
     view: watch::Sender<View>,
     seat: Seat,
     opening: Opening,
-    machine: Machine,
+    machine: StateMachine,
     tally: Tally,
     is_new: bool,
     waiting: u64,
@@ -261,7 +261,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             self.circuits.try_now();
         }
         if self.mode == Mode::Once || self.opening == Opening::Asked {
-            self.decide(Event::Asked).await;
+            self.decide(Event::RunRequested).await;
         }
         self.watch_credential();
         while self.exit.is_none() {
@@ -313,7 +313,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     fn wakes_at(&self) -> Timestamp {
         let publish = self.unsaved.then(|| self.published_at.after(PUBLISH_INTERVAL));
         let download = if self.may_fetch() {
-            self.machine.held(self.world.now()).or_else(|| {
+            self.machine.active_throttle(self.world.now()).or_else(|| {
                 // What is due is not asked for before the source has proved itself.
                 self.downloads.refills_at().filter(|_| self.proof == Proof::NotOwed)
             })
@@ -321,18 +321,18 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             None
         };
         let look = (self.may_fetch() && !self.is_looking && self.downloads.has_only_retries())
-            .then(|| self.machine.next_look(&self.rules, self.world.now()));
+            .then(|| self.machine.next_poll_at(&self.rules, self.world.now()));
         let wakes = [publish, download, self.downloads.group_closes_at(), self.heeds_at(), look];
         wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Timestamp::min)
     }
 
     fn is_downloading(&self) -> bool {
-        self.machine.state == State::Working(Work::Downloading)
+        self.machine.state == State::Working(SyncPhase::Downloading)
     }
 
     /// Whether documents may be asked for: not while the credential is read again.
     fn may_fetch(&self) -> bool {
-        self.is_downloading() && self.machine.credential != Credential::Renewing
+        self.is_downloading() && self.machine.credential != CredentialState::Refreshing
     }
 
     async fn check_deadline(&mut self) {
@@ -342,10 +342,10 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
         // A request that may not be sent yet is a wait with a known end, and nothing is stuck.
         if let Some(until) = self.source.waits_until().filter(|until| now < *until) {
-            self.decide(Event::Resting { until }).await;
+            self.decide(Event::IdleUntil { until }).await;
         }
         if self.machine.deadline(&self.rules) <= now {
-            self.decide(Event::Due).await;
+            self.decide(Event::DeadlineReached).await;
         }
     }
 
@@ -369,7 +369,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     let failed = Event::Failed {
                         scope: RequestScope::Session,
                         failure,
-                        draw: self.world.draw(),
+                        sample: self.world.draw(),
                     };
                     let unsaved = step.machine;
                     step = unsaved.step(&self.rules, &failed, now);
@@ -393,8 +393,8 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 }
 
-fn has_open_session(machine: &Machine) -> bool {
-    machine.session.as_ref().is_some_and(|session| session.completed.is_none())
+fn has_open_session(machine: &StateMachine) -> bool {
+    machine.session.as_ref().is_some_and(|session| session.completed_at.is_none())
 }
 
 /// Returns when the worker is asked to stop.

@@ -4,7 +4,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
 use crate::engine::figures::grow;
-use crate::engine::{Effect, Event, Extent, State, Timestamp};
+use crate::engine::{Effect, Event, State, SyncScope, Timestamp};
 use crate::ledger::Tally;
 use crate::source::Source;
 use crate::worker::breakers::Entry;
@@ -18,7 +18,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) fn perform(&mut self, effect: Effect) {
         let now = self.world.now();
         match effect {
-            Effect::Look => {
+            Effect::Poll => {
                 self.is_looking = true;
                 self.asked_at = self.held_until(now);
                 self.jobs.push(jobs::look(
@@ -28,41 +28,41 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
                     self.reckoned(self.asked_at),
                 ));
             }
-            Effect::Begin { session, extent } => {
+            Effect::OpenSession { session, sync_scope: extent } => {
                 // What lists everything once more leaves the account as it is until it finds something.
-                if extent != Extent::Reconcile {
+                if extent != SyncScope::Reconcile {
                     self.tally = Tally::default();
                 }
                 info!(%session, "started execution session");
             }
-            Effect::ListAgain => info!("listing everything again"),
-            Effect::Collect => self.collect(),
+            Effect::RestartListing => info!("listing everything again"),
+            Effect::ContinueListing => self.collect(),
             // What may be fetched is fetched as long as the state allows it; the rate of
             // what came before a wait says nothing about what comes after.
             Effect::Download => {
                 self.rate.restart(self.tally.settled(), now);
                 self.downloads.ask_again();
             }
-            Effect::Prove => {
+            Effect::Probe => {
                 self.downloads.half_open();
                 self.proof = Proof::Owed;
             }
             // What is asked for next is held back by its own job, or by the loop.
-            Effect::Hold { until } => info!(%until, "holding requests, as the server asked"),
+            Effect::Throttle { until } => info!(%until, "holding requests, as the server asked"),
             Effect::Pause => {
                 self.downloads.drop_queue(now);
                 self.watch_credential();
             }
-            Effect::Renew => {
+            Effect::RefreshCredential => {
                 self.drop_jobs();
                 self.jobs.push(jobs::renew(&self.source));
             }
-            Effect::Rebuild => {
+            Effect::RestartPhase => {
                 warn!("no progress: beginning the stage anew");
                 self.drop_jobs();
             }
-            Effect::Finish => self.log_completed(),
-            Effect::Rest => {
+            Effect::CloseSession => self.log_completed(),
+            Effect::BecomeIdle => {
                 debug!("nothing new");
                 if self.mode != Mode::Keep {
                     self.exit = Some(Exit::NothingNew);
@@ -85,7 +85,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             &self.shared,
             &self.circuits,
             session,
-            Wants { relist: self.machine.relisted, news: self.machine.listing_news },
+            Wants { relist: self.machine.is_full_resync, news: self.machine.is_listing_changes },
             self.reckoned(self.asked_at),
             &self.collect,
         ));
@@ -93,7 +93,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Before when nothing may be sent.
     fn held_until(&self, now: Timestamp) -> Timestamp {
-        self.machine.held(now).unwrap_or(now)
+        self.machine.active_throttle(now).unwrap_or(now)
     }
 
     pub(super) fn commit(&mut self, group: Group, now: Timestamp) {
@@ -123,7 +123,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     pub(super) async fn launch(&mut self) {
         self.heed_circuits().await;
         let now = self.world.now();
-        if self.may_fetch() && self.machine.held(now).is_none() {
+        if self.may_fetch() && self.machine.active_throttle(now).is_none() {
             self.launch_downloads(now).await;
         }
         self.commit_if_due(now);
@@ -162,14 +162,14 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         match self.downloads.lull() {
             // What it finds belongs to the same session.
             Some(Lull::AllSettled) if self.is_looking => {}
-            Some(Lull::AllSettled) if self.owes_look => self.decide(Event::NewsAsked).await,
+            Some(Lull::AllSettled) if self.owes_look => self.decide(Event::PollRequested).await,
             Some(Lull::AllSettled) if !self.finishing => {
                 self.finishing = true;
                 if let Some(session) = &self.machine.session {
                     self.jobs.push(jobs::finish(&self.shared, &session.id, now));
                 }
             }
-            Some(Lull::Resting(until)) => self.decide(Event::Resting { until }).await,
+            Some(Lull::Resting(until)) => self.decide(Event::IdleUntil { until }).await,
             Some(Lull::AllSettled) | None => {}
         }
     }
@@ -178,7 +178,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     fn is_look_due(&self, now: Timestamp) -> bool {
         !self.is_looking
             && self.downloads.has_only_retries()
-            && self.machine.next_look(&self.rules, now) <= now
+            && self.machine.next_poll_at(&self.rules, now) <= now
     }
 
     async fn launch_fetches(&mut self) {

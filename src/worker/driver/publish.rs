@@ -6,7 +6,7 @@ use tracing::{Span, error_span, info, warn};
 
 use super::{Driver, Exit, Mode, TURN_SPAN};
 use crate::engine::figures::Figures;
-use crate::engine::{Failure, Machine, SessionId, State, Status, Timestamp, Work};
+use crate::engine::{Failure, SessionId, State, StateMachine, Status, SyncPhase, Timestamp};
 use crate::source::Source;
 use crate::worker::store::Progress;
 use crate::worker::view::View;
@@ -32,8 +32,8 @@ pub(super) struct Published {
 }
 
 impl<S: Source + 'static, W: World> Driver<S, W> {
-    pub(super) fn is_worth_saving(&self, next: &Machine) -> bool {
-        let is_look = next.state == State::Working(Work::Looking);
+    pub(super) fn is_worth_saving(&self, next: &StateMachine) -> bool {
+        let is_look = next.state == State::Working(SyncPhase::Polling);
         self.machine.status() != next.status()
             || (self.machine.state != next.state && !is_look)
             || self.machine.session != next.session
@@ -41,7 +41,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             || self.machine.restart_count != next.restart_count
     }
 
-    pub(super) async fn save(&mut self, machine: &Machine) -> Result<(), Failure> {
+    pub(super) async fn save(&mut self, machine: &StateMachine) -> Result<(), Failure> {
         let (before, after) = (self.machine.status(), machine.clone());
         let has_left =
             before != machine.status() || self.machine.restart_count != machine.restart_count;
@@ -135,7 +135,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
-    pub(super) fn show(&self, machine: &Machine) {
+    pub(super) fn show(&self, machine: &StateMachine) {
         let view = View::new(machine, &self.rules, &self.progress());
         self.view.send_replace(view);
     }
@@ -150,7 +150,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         }
     }
 
-    pub(super) fn log_transition(&self, next: &Machine) {
+    pub(super) fn log_transition(&self, next: &StateMachine) {
         if next.status() == self.machine.status() {
             return;
         }

@@ -7,17 +7,17 @@ use super::*;
 use crate::engine::backoff::DEFAULTS;
 use crate::engine::{Cause, ClockStep, Failure, RandomSample, RequestScope, SessionId};
 
-mod laws;
-mod leftovers;
+mod pending_retries;
+mod proptests;
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 const LATER: Timestamp = Timestamp(NOW.0 + 60_000);
 const MUCH_LATER: Timestamp = Timestamp(NOW.0 + 600_000);
 const MINUTE: Duration = Duration::from_secs(60);
-const MIDDLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
+const MEDIAN_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
-fn rules() -> Rules {
-    Rules {
+fn config() -> MachineConfig {
+    MachineConfig {
         backoff: DEFAULTS,
         max_retries: 3,
         max_consecutive_errors: 5,
@@ -32,74 +32,90 @@ fn rules() -> Rules {
     }
 }
 
-fn machine(state: State) -> Machine {
+fn machine(state: State) -> StateMachine {
     let session =
-        Session { id: SessionId::from_unix_seconds(900_000), started: NOW, completed: None };
-    Machine { state, session: Some(session), last_look: Some(NOW), ..Machine::new(NOW) }
+        Session { id: SessionId::from_unix_seconds(900_000), started_at: NOW, completed_at: None };
+    StateMachine { state, session: Some(session), last_poll: Some(NOW), ..StateMachine::new(NOW) }
 }
 
 /// Each state, its deadline one minute ahead where it has one of its own.
-fn states() -> Vec<(&'static str, Machine)> {
-    let (until, resume) = (LATER, Work::Downloading);
+fn states() -> Vec<(&'static str, StateMachine)> {
+    let (until, resume) = (LATER, SyncPhase::Downloading);
     vec![
         ("idle", machine(State::Idle { until })),
-        ("idle (looking)", machine(State::Working(Work::Looking))),
-        ("collecting", machine(State::Working(Work::Collecting))),
-        ("downloading", machine(State::Working(Work::Downloading))),
+        ("idle (looking)", machine(State::Working(SyncPhase::Polling))),
+        ("collecting", machine(State::Working(SyncPhase::Collecting))),
+        ("downloading", machine(State::Working(SyncPhase::Downloading))),
         ("completed", machine(State::Completed)),
-        ("error", machine(State::Error { until, resume, then: Then::Resume })),
-        ("error (restart)", machine(State::Error { until, resume, then: Then::Restart })),
-        ("rate_limited", machine(State::RateLimited { until, resume })),
-        ("auth_failed", machine(State::AuthFailed { until, resume })),
+        (
+            "error",
+            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Resume }),
+        ),
+        (
+            "error (restart)",
+            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Restart }),
+        ),
+        ("rate_limited", machine(State::RateLimited { until, resume_phase: resume })),
+        ("auth_failed", machine(State::AuthFailed { until, resume_phase: resume })),
     ]
 }
 
 /// Each wait, from each kind of work.
-fn waits() -> Vec<(&'static str, Machine)> {
+fn waiting_states() -> Vec<(&'static str, StateMachine)> {
     let until = LATER;
     let waits = |resume| {
         [
-            machine(State::Error { until, resume, then: Then::Resume }),
-            machine(State::RateLimited { until, resume }),
-            machine(State::AuthFailed { until, resume }),
+            machine(State::Error { until, resume_phase: resume, after_wait: AfterWait::Resume }),
+            machine(State::RateLimited { until, resume_phase: resume }),
+            machine(State::AuthFailed { until, resume_phase: resume }),
         ]
     };
-    [Work::Looking, Work::Collecting].into_iter().flat_map(waits).map(|wait| ("", wait)).collect()
+    [SyncPhase::Polling, SyncPhase::Collecting]
+        .into_iter()
+        .flat_map(waits)
+        .map(|wait| ("", wait))
+        .collect()
 }
 
-fn failed(scope: RequestScope, cause: Cause, told: Option<u64>) -> Event {
+fn failed_event(scope: RequestScope, cause: Cause, told: Option<u64>) -> Event {
     let failure = Failure::new(cause, "x").with_retry_after(told.map(Duration::from_secs));
-    Event::Failed { scope, failure, draw: MIDDLE }
+    Event::Failed { scope, failure, sample: MEDIAN_SAMPLE }
 }
 
-fn circuit_open(until: Timestamp) -> Event {
+fn circuit_open_event(until: Timestamp) -> Event {
     Event::CircuitOpen { until, reason: "the circuit is open".to_owned() }
 }
 
 fn events() -> Vec<(String, Event)> {
     let mut events = vec![
         ("started".to_owned(), Event::Started),
-        ("asked".to_owned(), Event::Asked),
-        ("due".to_owned(), Event::Due),
+        ("asked".to_owned(), Event::RunRequested),
+        ("due".to_owned(), Event::DeadlineReached),
         ("reconcile due".to_owned(), Event::ReconcileDue),
-        ("found news".to_owned(), Event::FoundNews),
-        ("found nothing".to_owned(), Event::FoundNothing),
-        ("progressed".to_owned(), Event::Progressed),
-        ("attempted".to_owned(), Event::Attempted),
+        ("found news".to_owned(), Event::ChangesFound),
+        ("found nothing".to_owned(), Event::NoChanges),
+        ("progressed".to_owned(), Event::ProgressMade),
+        ("attempted".to_owned(), Event::AttemptsFailed),
         ("only retries left".to_owned(), Event::OnlyRetriesLeft),
-        ("news asked".to_owned(), Event::NewsAsked),
-        ("listed".to_owned(), Event::Listed),
-        ("settled".to_owned(), Event::Settled),
-        ("resting".to_owned(), Event::Resting { until: LATER }),
+        ("news asked".to_owned(), Event::PollRequested),
+        ("listed".to_owned(), Event::ListingCompleted),
+        ("settled".to_owned(), Event::AllItemsSettled),
+        ("resting".to_owned(), Event::IdleUntil { until: LATER }),
         ("credential changed".to_owned(), Event::CredentialChanged),
-        ("credential same".to_owned(), Event::CredentialSame),
-        ("circuit open".to_owned(), circuit_open(MUCH_LATER)),
+        ("credential same".to_owned(), Event::CredentialUnchanged),
+        ("circuit open".to_owned(), circuit_open_event(MUCH_LATER)),
         ("circuit closed".to_owned(), Event::CircuitClosed),
-        ("rate_limit (2 s)".to_owned(), failed(RequestScope::Listing, Cause::RateLimit, Some(2))),
-        ("rate_limit (90 s)".to_owned(), failed(RequestScope::Listing, Cause::RateLimit, Some(90))),
+        (
+            "rate_limit (2 s)".to_owned(),
+            failed_event(RequestScope::Listing, Cause::RateLimit, Some(2)),
+        ),
+        (
+            "rate_limit (90 s)".to_owned(),
+            failed_event(RequestScope::Listing, Cause::RateLimit, Some(90)),
+        ),
     ];
     for cause in Cause::ALL {
-        events.push((cause.name().to_owned(), failed(RequestScope::Listing, cause, None)));
+        events.push((cause.name().to_owned(), failed_event(RequestScope::Listing, cause, None)));
     }
     events
 }
@@ -110,8 +126,9 @@ fn every_state_meets_every_event() {
     for (name, machine) in states() {
         writeln!(table, "{name}").expect("a string takes it");
         for (event_name, event) in events() {
-            let now = if event == Event::Due { machine.deadline(&rules()) } else { NOW };
-            let step = machine.step(&rules(), &event, now);
+            let now =
+                if event == Event::DeadlineReached { machine.deadline(&config()) } else { NOW };
+            let step = machine.step(&config(), &event, now);
             if step.machine == machine && step.effects.is_empty() {
                 continue;
             }
@@ -124,18 +141,18 @@ fn every_state_meets_every_event() {
 }
 
 #[test]
-fn the_drawing_in_the_docs_is_the_machine() {
+fn the_diagram_in_the_docs_matches_the_machine() {
     let mut edges = BTreeSet::new();
-    for (_, mut machine) in states().into_iter().chain(waits()) {
+    for (_, mut machine) in states().into_iter().chain(waiting_states()) {
         // A refusal has been answered by reading the credential again, or not yet.
-        for credential in [Credential::Good, Credential::Renewing] {
+        for credential in [CredentialState::Valid, CredentialState::Refreshing] {
             machine.credential = credential;
-            for now in [NOW, machine.deadline(&rules())] {
+            for now in [NOW, machine.deadline(&config())] {
                 for (event_name, event) in events() {
-                    let step = machine.step(&rules(), &event, now);
+                    let step = machine.step(&config(), &event, now);
                     let (from, to) = (machine.status(), step.machine.status());
                     if from != to {
-                        edges.insert((from, to, label(&event, &event_name)));
+                        edges.insert((from, to, edge_label(&event, &event_name)));
                     }
                 }
             }
@@ -158,7 +175,7 @@ fn the_drawing_in_the_docs_is_the_machine() {
 }
 
 /// Failures are drawn by what they deserve, not one by one.
-fn label(event: &Event, name: &str) -> String {
+fn edge_label(event: &Event, name: &str) -> String {
     let Event::Failed { scope, failure, .. } = event else { return name.to_owned() };
     let verdict = format!("{:?}", failure.cause.action(*scope));
     let words = verdict.split_inclusive(|_: char| true).map(|c| match c {
@@ -168,157 +185,191 @@ fn label(event: &Event, name: &str) -> String {
     words.collect::<String>().trim().to_owned()
 }
 
-fn downloading() -> Machine {
-    machine(State::Working(Work::Downloading))
+fn downloading() -> StateMachine {
+    machine(State::Working(SyncPhase::Downloading))
 }
 
 /// Lets one fact happen and returns the machine after it.
-fn after(machine: &Machine, event: &Event, now: Timestamp) -> Machine {
-    machine.step(&rules(), event, now).machine
+fn state_after(machine: &StateMachine, event: &Event, now: Timestamp) -> StateMachine {
+    machine.step(&config(), event, now).machine
 }
 
 #[test]
-fn a_rate_limit_lasts_as_long_as_the_server_said_and_costs_no_retry() {
-    let limited =
-        after(&downloading(), &failed(RequestScope::Session, Cause::RateLimit, Some(300)), NOW);
+fn a_rate_limit_lasts_for_retry_after_and_costs_no_retry() {
+    let limited = state_after(
+        &downloading(),
+        &failed_event(RequestScope::Session, Cause::RateLimit, Some(300)),
+        NOW,
+    );
 
-    let State::RateLimited { until, resume } = limited.state else { panic!("{limited:?}") };
+    let State::RateLimited { until, resume_phase: resume } = limited.state else {
+        panic!("{limited:?}")
+    };
     assert!(until >= NOW.after(Duration::from_secs(300)));
     assert!(until <= NOW.after(Duration::from_secs(303)));
-    assert_eq!(resume, Work::Downloading);
+    assert_eq!(resume, SyncPhase::Downloading);
     assert_eq!((limited.retry_count, limited.error_count), (0, 0));
     assert_eq!(limited.reason, "the server said: retry after 300 s");
 
-    let resumed = limited.step(&rules(), &Event::Due, until);
-    assert_eq!(resumed.machine.state, State::Working(Work::Downloading));
+    let resumed = limited.step(&config(), &Event::DeadlineReached, until);
+    assert_eq!(resumed.machine.state, State::Working(SyncPhase::Downloading));
     assert_eq!(resumed.effects, [Effect::Download]);
 }
 
 #[test]
-fn a_second_word_of_the_server_only_moves_the_end_later() {
-    let limited =
-        after(&downloading(), &failed(RequestScope::Session, Cause::RateLimit, Some(300)), NOW);
+fn a_second_retry_after_only_extends_the_wait() {
+    let limited = state_after(
+        &downloading(),
+        &failed_event(RequestScope::Session, Cause::RateLimit, Some(300)),
+        NOW,
+    );
 
-    let shorter = after(&limited, &failed(RequestScope::Session, Cause::RateLimit, Some(10)), NOW);
-    let longer = after(&limited, &failed(RequestScope::Session, Cause::RateLimit, Some(600)), NOW);
+    let shorter = state_after(
+        &limited,
+        &failed_event(RequestScope::Session, Cause::RateLimit, Some(10)),
+        NOW,
+    );
+    let longer = state_after(
+        &limited,
+        &failed_event(RequestScope::Session, Cause::RateLimit, Some(600)),
+        NOW,
+    );
 
     assert_eq!(shorter, limited);
-    assert!(longer.deadline(&rules()) > limited.deadline(&rules()));
+    assert!(longer.deadline(&config()) > limited.deadline(&config()));
 }
 
 #[test]
-fn rate_limits_without_a_time_wait_longer_each_time() {
+fn rate_limits_without_retry_after_back_off() {
     let mut machine = downloading();
     let mut waits = Vec::new();
     let mut now = NOW;
     for _ in 0..3 {
-        machine = after(&machine, &failed(RequestScope::Session, Cause::RateLimit, None), now);
-        let until = machine.deadline(&rules());
+        machine = state_after(
+            &machine,
+            &failed_event(RequestScope::Session, Cause::RateLimit, None),
+            now,
+        );
+        let until = machine.deadline(&config());
         waits.push(until.since(now).as_secs());
         now = until;
-        machine = after(&machine, &Event::Due, now);
+        machine = state_after(&machine, &Event::DeadlineReached, now);
     }
 
     assert_eq!(waits, [300, 600, 1200]);
 }
 
 #[test]
-fn a_refused_credential_is_read_again_once_and_then_waited_for() {
-    let refused = failed(RequestScope::Session, Cause::Unauthorized, None);
+fn a_refused_credential_is_refreshed_once_then_waited_for() {
+    let refused = failed_event(RequestScope::Session, Cause::Unauthorized, None);
 
-    let first = downloading().step(&rules(), &refused, NOW);
-    assert_eq!(first.effects, [Effect::Renew]);
-    let second = first.machine.step(&rules(), &Event::CredentialChanged, NOW);
+    let first = downloading().step(&config(), &refused, NOW);
+    assert_eq!(first.effects, [Effect::RefreshCredential]);
+    let second = first.machine.step(&config(), &Event::CredentialChanged, NOW);
     assert_eq!(second.effects, [Effect::Download]);
-    let third = after(&second.machine, &refused, NOW);
+    let third = state_after(&second.machine, &refused, NOW);
     assert_eq!(third.status(), Status::AuthFailed);
 
-    let changed = third.step(&rules(), &Event::CredentialChanged, LATER);
-    assert_eq!(changed.machine.state, State::Working(Work::Downloading));
+    let changed = third.step(&config(), &Event::CredentialChanged, LATER);
+    assert_eq!(changed.machine.state, State::Working(SyncPhase::Downloading));
     assert_eq!(changed.effects, [Effect::Restart { cause: RestartCause::Authentication }]);
 }
 
 #[test]
-fn what_becomes_durable_meanwhile_does_not_vouch_for_a_credential_that_is_read_again() {
-    let refused = failed(RequestScope::Session, Cause::Unauthorized, None);
-    let renewing = after(&downloading(), &refused, NOW);
+fn progress_does_not_validate_a_credential_being_refreshed() {
+    let refused = failed_event(RequestScope::Session, Cause::Unauthorized, None);
+    let renewing = state_after(&downloading(), &refused, NOW);
 
-    let renewing = after(&renewing, &Event::Progressed, NOW);
+    let renewing = state_after(&renewing, &Event::ProgressMade, NOW);
 
-    assert_eq!(after(&renewing, &Event::CredentialSame, NOW).status(), Status::AuthFailed);
+    assert_eq!(
+        state_after(&renewing, &Event::CredentialUnchanged, NOW).status(),
+        Status::AuthFailed
+    );
 }
 
 #[test]
-fn a_throttle_heard_while_waiting_after_an_error_is_obeyed_too() {
-    let erred = after(&downloading(), &failed(RequestScope::Session, Cause::Server, None), NOW);
-    let until = erred.deadline(&rules());
+fn a_rate_limit_during_an_error_wait_extends_it() {
+    let erred =
+        state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
+    let until = erred.deadline(&config());
 
-    let throttled =
-        after(&erred, &failed(RequestScope::Session, Cause::RateLimit, Some(3600)), NOW);
+    let throttled = state_after(
+        &erred,
+        &failed_event(RequestScope::Session, Cause::RateLimit, Some(3600)),
+        NOW,
+    );
 
-    assert!(throttled.deadline(&rules()) >= NOW.after(Duration::from_secs(3600)));
+    assert!(throttled.deadline(&config()) >= NOW.after(Duration::from_secs(3600)));
     assert_eq!(throttled.status(), Status::Error);
-    let shorter = after(&erred, &failed(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
-    assert_eq!(shorter.deadline(&rules()), until);
+    let shorter =
+        state_after(&erred, &failed_event(RequestScope::Session, Cause::RateLimit, Some(2)), NOW);
+    assert_eq!(shorter.deadline(&config()), until);
 }
 
 #[test]
-fn a_clock_that_was_set_back_ends_a_short_hold_and_starts_no_long_one() {
+fn a_backward_clock_step_ends_a_short_throttle() {
     let day = Duration::from_secs(86_400);
-    let limited = failed(RequestScope::Listing, Cause::RateLimit, Some(2));
-    let collecting = machine(State::Working(Work::Collecting));
-    let held = after(&collecting, &limited, NOW.after(day));
-    assert!(held.held(NOW.after(day)).is_some());
+    let limited = failed_event(RequestScope::Listing, Cause::RateLimit, Some(2));
+    let collecting = machine(State::Working(SyncPhase::Collecting));
+    let held = state_after(&collecting, &limited, NOW.after(day));
+    assert!(held.active_throttle(NOW.after(day)).is_some());
 
-    assert_eq!(held.held(NOW), None);
-    let again = held.step(&rules(), &limited, NOW);
-    assert!(again.effects.contains(&Effect::Collect), "{:?}", again.effects);
-    assert!(again.machine.held(NOW).is_some());
-    let untold = after(&held, &failed(RequestScope::Listing, Cause::RateLimit, None), NOW);
+    assert_eq!(held.active_throttle(NOW), None);
+    let again = held.step(&config(), &limited, NOW);
+    assert!(again.effects.contains(&Effect::ContinueListing), "{:?}", again.effects);
+    assert!(again.machine.active_throttle(NOW).is_some());
+    let untold =
+        state_after(&held, &failed_event(RequestScope::Listing, Cause::RateLimit, None), NOW);
     assert_eq!(untold.status(), Status::RateLimited, "no loop without a wait");
 }
 
 #[test]
-fn short_holds_without_end_are_not_progress() {
+fn endless_short_throttles_are_not_progress() {
     let mut machine = downloading();
     let mut now = NOW;
-    while machine.stuck_rung == 0 {
-        assert!(now < NOW.after(rules().stuck_threshold.saturating_mul(2)), "never called stuck");
-        machine = after(&machine, &failed(RequestScope::Session, Cause::RateLimit, Some(1)), now);
-        now = machine.held(now).expect("it is held");
-        machine = after(&machine, &Event::Due, now);
+    while machine.stuck_escalation_level == 0 {
+        assert!(now < NOW.after(config().stuck_threshold.saturating_mul(2)), "never called stuck");
+        machine = state_after(
+            &machine,
+            &failed_event(RequestScope::Session, Cause::RateLimit, Some(1)),
+            now,
+        );
+        now = machine.active_throttle(now).expect("it is held");
+        machine = state_after(&machine, &Event::DeadlineReached, now);
     }
 }
 
 #[test]
-fn a_breaker_that_others_opened_is_waited_for_and_costs_no_retry() {
-    for work in [Work::Looking, Work::Collecting, Work::Downloading] {
-        let step = machine(State::Working(work)).step(&rules(), &circuit_open(LATER), NOW);
+fn a_breaker_opened_by_others_costs_no_retry() {
+    for work in [SyncPhase::Polling, SyncPhase::Collecting, SyncPhase::Downloading] {
+        let step = machine(State::Working(work)).step(&config(), &circuit_open_event(LATER), NOW);
 
-        let waiting = State::Error { until: LATER, resume: work, then: Then::Resume };
+        let waiting =
+            State::Error { until: LATER, resume_phase: work, after_wait: AfterWait::Resume };
         assert_eq!(step.machine.state, waiting);
         assert_eq!(step.machine.reason, "the circuit is open");
         assert_eq!((step.machine.error_count, step.machine.retry_count), (0, 0));
         assert_eq!(step.effects, [Effect::Pause]);
-        let resumed = step.machine.step(&rules(), &Event::Due, LATER);
-        assert_eq!(resumed.effects, [Effect::Prove, work.effect()]);
+        let resumed = step.machine.step(&config(), &Event::DeadlineReached, LATER);
+        assert_eq!(resumed.effects, [Effect::Probe, work.start_effect()]);
     }
 }
 
 #[test]
-fn the_wait_of_the_source_that_opened_it_is_not_shorter_than_the_breakers_nor_longer_when_it_closes()
- {
-    let erred = after(&downloading(), &failed(RequestScope::Session, Cause::Server, None), NOW);
+fn an_error_wait_follows_the_breaker_that_the_source_opened() {
+    let erred =
+        state_after(&downloading(), &failed_event(RequestScope::Session, Cause::Server, None), NOW);
     let reason = erred.reason.clone();
 
-    let waiting = after(&erred, &circuit_open(MUCH_LATER), NOW);
-    assert_eq!(waiting.deadline(&rules()), MUCH_LATER);
+    let waiting = state_after(&erred, &circuit_open_event(MUCH_LATER), NOW);
+    assert_eq!(waiting.deadline(&config()), MUCH_LATER);
     assert_eq!(waiting.reason, reason);
-    assert_eq!(after(&waiting, &circuit_open(NOW), NOW), waiting);
+    assert_eq!(state_after(&waiting, &circuit_open_event(NOW), NOW), waiting);
 
-    let resumed = waiting.step(&rules(), &Event::CircuitClosed, LATER);
-    assert_eq!(resumed.machine.state, State::Working(Work::Downloading));
-    assert_eq!(resumed.effects, [Effect::Prove, Effect::Download]);
+    let resumed = waiting.step(&config(), &Event::CircuitClosed, LATER);
+    assert_eq!(resumed.machine.state, State::Working(SyncPhase::Downloading));
+    assert_eq!(resumed.effects, [Effect::Probe, Effect::Download]);
 }
 
 #[test]
@@ -326,90 +377,102 @@ fn errors_are_retried_and_then_lead_to_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;
     for retry in 1..=3 {
-        machine = after(&machine, &failed(RequestScope::Session, Cause::Server, None), now);
+        machine =
+            state_after(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
         assert_eq!(machine.reason, format!("retry {retry} of 3: x"));
-        now = machine.deadline(&rules());
-        machine = after(&machine, &Event::Due, now);
+        now = machine.deadline(&config());
+        machine = state_after(&machine, &Event::DeadlineReached, now);
     }
-    machine = after(&machine, &failed(RequestScope::Session, Cause::Server, None), now);
+    machine = state_after(&machine, &failed_event(RequestScope::Session, Cause::Server, None), now);
     assert_eq!(machine.reason, "3 retries used up: x");
 
-    let step = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
+    let step = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
 
     assert_eq!(step.effects, [Effect::Restart { cause: RestartCause::Errors }]);
     assert_eq!(step.machine.restart_count, 1);
-    let started = step.machine.step(&rules(), &Event::Started, LATER);
-    assert_eq!(started.effects, [Effect::Prove, Effect::Download], "it may still be down");
-    assert_eq!(step.machine.state, State::Working(Work::Downloading));
+    let started = step.machine.step(&config(), &Event::Started, LATER);
+    assert_eq!(started.effects, [Effect::Probe, Effect::Download], "it may still be down");
+    assert_eq!(step.machine.state, State::Working(SyncPhase::Downloading));
 }
 
 #[test]
-fn a_restart_after_errors_is_never_earlier_than_the_server_said() {
+fn a_restart_after_errors_respects_retry_after() {
     let told = Duration::from_secs(7200);
-    let used_up = Machine { retry_count: rules().max_retries, ..downloading() };
+    let used_up = StateMachine { retry_count: config().max_retries, ..downloading() };
 
-    let erred = after(&used_up, &failed(RequestScope::Session, Cause::Server, Some(7200)), NOW);
+    let erred =
+        state_after(&used_up, &failed_event(RequestScope::Session, Cause::Server, Some(7200)), NOW);
 
-    assert!(matches!(erred.state, State::Error { then: Then::Restart, .. }), "{erred:?}");
-    assert!(erred.deadline(&rules()) >= NOW.after(told));
+    assert!(
+        matches!(erred.state, State::Error { after_wait: AfterWait::Restart, .. }),
+        "{erred:?}"
+    );
+    assert!(erred.deadline(&config()) >= NOW.after(told));
 }
 
 #[test]
-fn a_disk_that_is_full_is_waited_for_without_a_restart() {
+fn a_full_disk_is_waited_for_without_a_restart() {
     let mut machine = downloading();
     let mut now = NOW;
     for _ in 0..50 {
-        let step =
-            machine.step(&rules(), &failed(RequestScope::Session, Cause::Storage, None), now);
+        let step = machine.step(
+            &config(),
+            &failed_event(RequestScope::Session, Cause::Storage, None),
+            now,
+        );
         assert!(matches!(step.effects[0], Effect::Alert { .. }));
-        now = step.machine.deadline(&rules());
-        let due = step.machine.step(&rules(), &Event::Due, now);
-        assert_eq!(due.effects, [Effect::Prove, Effect::Download]);
+        now = step.machine.deadline(&config());
+        let due = step.machine.step(&config(), &Event::DeadlineReached, now);
+        assert_eq!(due.effects, [Effect::Probe, Effect::Download]);
         machine = due.machine;
     }
     assert_eq!(machine.consecutive_errors, 0);
 }
 
 #[test]
-fn a_lost_place_lists_everything_once_and_fails_the_second_time() {
-    let looking = machine(State::Working(Work::Looking));
-    let lost = failed(RequestScope::Listing, Cause::CursorExpired, None);
+fn an_expired_cursor_resyncs_once_and_then_fails() {
+    let looking = machine(State::Working(SyncPhase::Polling));
+    let lost = failed_event(RequestScope::Listing, Cause::CursorExpired, None);
 
-    let first = looking.step(&rules(), &lost, NOW);
-    assert!(matches!(first.effects[0], Effect::Begin { extent: Extent::Everything, .. }));
+    let first = looking.step(&config(), &lost, NOW);
+    assert!(matches!(
+        first.effects[0],
+        Effect::OpenSession { sync_scope: SyncScope::FullResync, .. }
+    ));
 
-    let again = Machine { state: State::Working(Work::Looking), ..first.machine };
-    assert_eq!(after(&again, &lost, NOW).status(), Status::Error);
+    let again = StateMachine { state: State::Working(SyncPhase::Polling), ..first.machine };
+    assert_eq!(state_after(&again, &lost, NOW).status(), Status::Error);
 }
 
 #[test]
-fn stuck_work_is_rebuilt_and_then_restarted() {
+fn a_stuck_phase_is_restarted_and_then_the_worker() {
     let machine = downloading();
 
-    let rebuilt = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
-    assert_eq!(rebuilt.effects, [Effect::Rebuild, Effect::Download]);
+    let rebuilt = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
+    assert_eq!(rebuilt.effects, [Effect::RestartPhase, Effect::Download]);
 
     let machine = rebuilt.machine;
-    let restarted = machine.step(&rules(), &Event::Due, machine.deadline(&rules()));
+    let restarted = machine.step(&config(), &Event::DeadlineReached, machine.deadline(&config()));
     assert!(restarted.effects.contains(&Effect::Restart { cause: RestartCause::Stuck }));
 }
 
 #[test]
-fn two_sessions_in_one_second_have_different_names() {
-    let idle = Machine::new(NOW);
-    let first = after(&after(&idle, &Event::Due, NOW), &Event::FoundNews, NOW);
-    let again = Machine { state: State::Working(Work::Looking), ..first.clone() };
+fn two_sessions_in_one_second_have_different_ids() {
+    let idle = StateMachine::new(NOW);
+    let first =
+        state_after(&state_after(&idle, &Event::DeadlineReached, NOW), &Event::ChangesFound, NOW);
+    let again = StateMachine { state: State::Working(SyncPhase::Polling), ..first.clone() };
 
-    let second = after(&again, &Event::FoundNews, NOW);
+    let second = state_after(&again, &Event::ChangesFound, NOW);
 
     assert_ne!(first.session.map(|s| s.id), second.session.map(|s| s.id));
 }
 
 #[test]
-fn a_look_that_was_cut_short_is_begun_anew_at_once_and_one_that_waits_goes_on_waiting() {
+fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
     let started = |until, last_look| {
-        let idle = Machine { last_look, ..machine(State::Idle { until }) };
-        idle.step(&rules(), &Event::Started, NOW).machine.deadline(&rules())
+        let idle = StateMachine { last_poll: last_look, ..machine(State::Idle { until }) };
+        idle.step(&config(), &Event::Started, NOW).machine.deadline(&config())
     };
     let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));
 
@@ -420,14 +483,14 @@ fn a_look_that_was_cut_short_is_begun_anew_at_once_and_one_that_waits_goes_on_wa
 }
 
 #[test]
-fn a_restart_that_others_asked_for_is_counted_once() {
+fn an_external_restart_is_counted_once() {
     let mut machine = machine(State::Idle { until: LATER });
     for _ in 0..2 {
-        machine.note_restart_from_outside(NOW);
+        machine.record_external_restart(NOW);
     }
     assert_eq!(machine.restart_count, 1);
     assert_eq!(machine.last_restart, Some(LastRestart { cause: RestartCause::Stuck, at: NOW }));
 
-    machine.note_restart_from_outside(LATER);
+    machine.record_external_restart(LATER);
     assert_eq!(machine.restart_count, 2);
 }

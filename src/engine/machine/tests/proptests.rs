@@ -10,53 +10,53 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn a_machine_always_knows_when_to_wake_and_then_does_something(
+    fn every_state_has_a_deadline_and_acts_on_it(
         events in prop::collection::vec((event(), 0..7_200_000_i64), 0..80)
     ) {
-        let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+        let (rules, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
         for (event, pause) in events {
             now = Timestamp(now.0 + pause);
-            machine = after(&machine, &event, now);
+            machine = state_after(&machine, &event, now);
 
             let deadline = machine.deadline(&rules).max(now);
-            let due = machine.step(&rules, &Event::Due, deadline);
+            let due = machine.step(&rules, &Event::DeadlineReached, deadline);
             prop_assert!(due.machine != machine || !due.effects.is_empty());
             prop_assert!(machine.last_progress <= now);
         }
     }
 
     #[test]
-    fn a_machine_whose_clock_was_set_waits_as_long_and_does_the_same(
+    fn a_clock_step_changes_neither_waits_nor_behaviour(
         events in prop::collection::vec((event(), 0..7_200_000_i64), 0..40),
         millis in -100_000_000_000_i64..100_000_000_000,
     ) {
         let Some(step) = ClockStep::between(NOW, Timestamp(NOW.0 + millis)) else { return Ok(()) };
-        let (rules, mut machine, mut now) = (rules(), Machine::new(NOW), NOW);
+        let (rules, mut machine, mut now) = (config(), StateMachine::new(NOW), NOW);
         for (event, pause) in events {
             now = Timestamp(now.0 + pause);
-            machine = after(&machine, &event, now);
-            let moved = machine.clone().moved(step);
+            machine = state_after(&machine, &event, now);
+            let moved = machine.clone().shifted_by(step);
             let (deadline, later) = (machine.deadline(&rules), moved.deadline(&rules));
 
             prop_assert_eq!(later, deadline.shifted_by(step));
-            let due = machine.step(&rules, &Event::Due, deadline);
-            let due_later = moved.step(&rules, &Event::Due, later);
+            let due = machine.step(&rules, &Event::DeadlineReached, deadline);
+            let due_later = moved.step(&rules, &Event::DeadlineReached, later);
             prop_assert_eq!(due_later.effects, due.effects);
             prop_assert_eq!(due_later.machine.deadline(&rules), due.machine.deadline(&rules).shifted_by(step));
-            let session = |machine: &Machine| machine.session.as_ref().map(|session| session.started);
+            let session = |machine: &StateMachine| machine.session.as_ref().map(|session| session.started_at);
             prop_assert_eq!(session(&moved), session(&machine), "its folder is named after it");
         }
     }
 
     #[test]
-    fn a_fact_repeated_in_a_waiting_state_changes_nothing(
+    fn a_repeated_event_in_a_waiting_state_changes_nothing(
         index in 0..9_usize, event in event()
     ) {
         let (_, machine) = states().swap_remove(index);
         prop_assume!(!matches!(machine.state, State::Working(_)));
-        let once = after(&machine, &event, NOW);
+        let once = state_after(&machine, &event, NOW);
         prop_assume!(!matches!(once.state, State::Working(_)));
 
-        prop_assert_eq!(after(&once, &event, NOW), once);
+        prop_assert_eq!(state_after(&once, &event, NOW), once);
     }
 }
