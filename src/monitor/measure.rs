@@ -7,7 +7,7 @@ use crate::config::{Settings, Source as Configured, SourceName};
 use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
-use crate::engine::breaker::{Memory, Phase};
+use crate::engine::breaker::{BreakerState, PersistedBreaker};
 use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
 use crate::monitor::health::HealthFiles;
 use crate::monitor::record::{Entry, Record, RecordFile};
@@ -76,10 +76,10 @@ fn standing(state: &ExecutionState) -> Standing {
 
 fn breakers(state_dir: &Path) -> Vec<Breaker> {
     let memories = BreakersFile::new(state_dir).examine().ok().and_then(Result::ok);
-    let breaker = |(name, memory): (String, Memory)| Breaker {
+    let breaker = |(name, memory): (String, PersistedBreaker)| Breaker {
         name,
-        phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
-        until: memory.until.map(Timestamp),
+        phase: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
+        until: memory.open_until.map(Timestamp),
         statistics: memory.statistics,
     };
     memories.unwrap_or_default().into_iter().map(breaker).collect()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::engine::breaker::{self, Breaker, BreakerPolicy, Permit, Subject};
+use crate::engine::breaker::{self, Breaker, BreakerPermit, BreakerPolicy, CallSubject};
 use crate::engine::quota::{self, Admission, HeaderNames, Quota, Reply, Ticket};
 use crate::engine::{Cause, Failure, RandomSample, Timestamp};
 use crate::simulate::{Limiter, Neighbour, Outcome, Ruling, Sample, Strategy, Trial};
@@ -66,7 +66,7 @@ enum Event {
 #[derive(Clone, Debug, Default)]
 struct Worker {
     ticket: Option<Ticket>,
-    permit: Option<Permit>,
+    permit: Option<BreakerPermit>,
     reply: Option<Answer>,
     /// Refusals and failures in a row.
     in_a_row: u32,
@@ -178,13 +178,13 @@ impl<'a> Client<'a> {
     fn pass_breaker(&mut self, worker: u32) -> bool {
         let Some(breaker) = &mut self.breaker else { return true };
         match breaker.admit(self.now).0 {
-            breaker::Admission::Go(permit) => {
+            breaker::Admission::Admitted(permit) => {
                 self.workers[worker as usize].permit = Some(permit);
                 true
             }
             // The end of the one that tries is the next look.
-            breaker::Admission::Busy => false,
-            breaker::Admission::Shut { until } => {
+            breaker::Admission::ProbeInFlight => false,
+            breaker::Admission::Rejected { until } => {
                 self.wake_at(until.unwrap_or(Timestamp(i64::MAX)));
                 false
             }
@@ -203,7 +203,7 @@ impl<'a> Client<'a> {
                 if let (Some(breaker), Some(permit)) =
                     (&mut self.breaker, self.workers[worker as usize].permit.take())
                 {
-                    breaker.dropped(permit);
+                    breaker.record_cancelled(permit);
                 }
                 self.wake_at(until);
                 false
@@ -223,14 +223,14 @@ impl<'a> Client<'a> {
     fn tell_breaker(&mut self, index: usize, outcome: quota::Outcome) {
         let permit = self.workers[index].permit.take();
         let (Some(breaker), Some(permit)) = (&mut self.breaker, permit) else { return };
-        let _change: Option<breaker::Change> = match outcome {
-            quota::Outcome::Accepted => breaker.succeeded(permit, self.now),
+        let _change: Option<breaker::BreakerTransition> = match outcome {
+            quota::Outcome::Accepted => breaker.record_success(permit, self.now),
             quota::Outcome::Failed => {
-                let item = Subject::Item(self.planned.to_string());
-                breaker.failed(permit, &item, &Failure::new(Cause::Server, "503"), self.now)
+                let item = CallSubject::Item(self.planned.to_string());
+                breaker.record_failure(permit, &item, &Failure::new(Cause::Server, "503"), self.now)
             }
             quota::Outcome::Throttled => {
-                breaker.said_nothing(permit);
+                breaker.record_neutral(permit);
                 None
             }
         };

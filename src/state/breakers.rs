@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Disk, Lasts, SharedFile, Standing};
-use crate::engine::breaker::Memory;
+use crate::engine::breaker::PersistedBreaker;
 use crate::engine::{Failure, sanitize_line};
 
 /// The file, in the state folder.
@@ -17,7 +17,7 @@ const BREAKERS_FILE: &str = "breakers.json";
 const SCHEMA: u64 = 1;
 
 /// What each breaker remembers, by its name.
-pub type Memories = BTreeMap<String, Memory>;
+pub type Memories = BTreeMap<String, PersistedBreaker>;
 
 /// The file, and the way to change it in turn with other processes.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ mod tests {
     fn what_is_changed_is_read_back_after_a_power_cut() {
         let disk = MemoryDisk::default();
         assert_eq!(file(&disk).examine().unwrap(), Ok(Memories::new()));
-        let memory = Memory { generation: 7, ..Memory::default() };
+        let memory = PersistedBreaker { generation: 7, ..PersistedBreaker::default() };
 
         let insert = |all: &mut Memories| all.insert("example".to_owned(), memory.clone());
         assert_eq!(file(&disk).change(insert).unwrap(), (None, None));
@@ -164,6 +164,6 @@ mod tests {
 
         let found = file(&disk).examine().unwrap().unwrap();
 
-        assert_eq!(found, Memories::from([("a".to_owned(), Memory::default())]));
+        assert_eq!(found, Memories::from([("a".to_owned(), PersistedBreaker::default())]));
     }
 }

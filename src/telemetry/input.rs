@@ -1,7 +1,7 @@
 //! What metrics are made of: plain values, gathered by whoever can see them.
 
 use crate::engine::alert::Severity;
-use crate::engine::breaker::{Phase, Statistics};
+use crate::engine::breaker::{BreakerState, BreakerStatistics};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::figures::Figures;
 use crate::engine::health::{Report, System};
@@ -62,10 +62,10 @@ pub struct Standing {
 pub struct Breaker {
     /// Its provider, or what every source shares.
     pub name: String,
-    pub phase: Phase,
+    pub phase: BreakerState,
     /// When an open one lets a call try; `None` also where a person must close it.
     pub until: Option<Timestamp>,
-    pub statistics: Statistics,
+    pub statistics: BreakerStatistics,
 }
 
 /// What is known of one quota.

@@ -1,7 +1,7 @@
 //! What is told of each provider: its degradation, its breaker, its quotas.
 
 use crate::engine::Timestamp;
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 use crate::engine::quota::{Hold, HoldReason, Limit};
 use crate::telemetry::{Breaker, Family, Input, Quota, Value};
 
@@ -57,12 +57,14 @@ fn breakers(breakers: &[Breaker]) -> [Family; 4] {
     );
     for breaker in breakers {
         let name = ("breaker", breaker.name.as_str());
-        let words = [Phase::Closed, Phase::Open, Phase::HalfOpen].into_iter().map(Phase::name);
+        let words = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen]
+            .into_iter()
+            .map(BreakerState::name);
         state.push_one_of(&[name], "state", words, breaker.phase.name());
-        if let (Phase::Open, Some(at)) = (breaker.phase, breaker.until) {
+        if let (BreakerState::Open, Some(at)) = (breaker.phase, breaker.until) {
             until.push(&[name], at.into());
         }
-        opened.push(&[name], breaker.statistics.opened.into());
+        opened.push(&[name], breaker.statistics.times_opened.into());
         rejected.push(&[name], breaker.statistics.rejected.into());
     }
     [state, until, opened, rejected]

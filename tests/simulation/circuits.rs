@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::breaker::{BreakerPolicy, Memory, Order, Phase};
+use cynosure::engine::breaker::{BreakerPolicy, BreakerState, ManualCommand, PersistedBreaker};
 use cynosure::engine::{Status, Timestamp};
 use cynosure::worker::{Circuits, Exit, Mode, World, order};
 use tokio::time::{sleep, timeout};
@@ -16,18 +16,18 @@ const SLACK: Duration = Duration::from_secs(20);
 
 impl Stage {
     /// What the provider's breaker remembers.
-    fn circuit(&self) -> Memory {
+    fn circuit(&self) -> PersistedBreaker {
         let memories = self.breakers_file().examine().unwrap().unwrap();
         memories.get("example").cloned().unwrap_or_default()
     }
 
-    async fn until_circuit(&self, phase: Phase) {
+    async fn until_circuit(&self, phase: BreakerState) {
         while self.circuit().state != phase.name() {
             sleep(Duration::from_millis(200)).await;
         }
     }
 
-    fn order(&self, wanted: Order) {
+    fn order(&self, wanted: ManualCommand) {
         let (file, now) = (self.breakers_file(), self.world.now());
         order(&file, "example", wanted, BreakerPolicy::DEFAULT, now).unwrap();
     }
@@ -53,7 +53,7 @@ fn a_breaker_that_is_open_stays_open_over_a_kill_until_its_own_time() {
         let outage = async {
             Server::until_served(&server, 50).await;
             server.borrow_mut().mood = Mood::Down;
-            stage.until_circuit(Phase::Open).await;
+            stage.until_circuit(BreakerState::Open).await;
             stage.world.kill_now();
         };
         let (ended, ()) = tokio::join!(stage.live(Mode::Keep), outage);
@@ -64,7 +64,7 @@ fn a_breaker_that_is_open_stays_open_over_a_kill_until_its_own_time() {
         stage.lose_state_file();
         stage.lose_snapshot();
         server.borrow_mut().mood = Mood::Well;
-        let until = Timestamp(stage.circuit().until.unwrap());
+        let until = Timestamp(stage.circuit().open_until.unwrap());
         let asked = server.borrow().requests;
         let left = until.since(stage.world.now());
         assert!(Duration::from_secs(50) < left, "{left:?}");
@@ -108,7 +108,7 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
             servers[1].borrow_mut().slowness = Duration::from_secs(5);
             sleep(Duration::from_secs(1)).await;
             servers[0].borrow_mut().mood = Mood::Down;
-            stage.until_circuit(Phase::Open).await;
+            stage.until_circuit(BreakerState::Open).await;
             sleep(Duration::from_secs(10)).await;
             let asked = servers[1].borrow().requests;
             let (tripped, waiting) = (stage.saved().unwrap(), other.saved().unwrap());
@@ -120,11 +120,11 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
             assert!(waiting.reason.starts_with("the circuit of example is open until "));
 
             servers[0].borrow_mut().mood = Mood::Well;
-            while breakers.phase("example") == Phase::Open {
+            while breakers.phase("example") == BreakerState::Open {
                 assert_eq!(servers[1].borrow().requests, asked);
                 sleep(Duration::from_millis(50)).await;
             }
-            while breakers.phase("example") == Phase::HalfOpen {
+            while breakers.phase("example") == BreakerState::HalfOpen {
                 assert!(in_flight() <= 1, "{} at once", in_flight());
                 sleep(Duration::from_millis(5)).await;
             }
@@ -132,7 +132,7 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
 
         tokio::join!(stage.live_on(), other.live_on(), outage);
 
-        assert_eq!(breakers.phase("example"), Phase::Closed);
+        assert_eq!(breakers.phase("example"), BreakerState::Closed);
         stage.check();
         other.check();
     });
@@ -182,7 +182,7 @@ fn a_network_of_our_own_that_is_down_opens_nothing() {
         tokio::join!(stage.live_on(), outage);
 
         let circuit = stage.circuit();
-        assert_eq!((circuit.statistics.opened, &*circuit.state), (0, "closed"));
+        assert_eq!((circuit.statistics.times_opened, &*circuit.state), (0, "closed"));
         assert!(circuit.statistics.successes > 50);
         assert!(circuit.statistics.calls > circuit.statistics.successes, "{circuit:?}");
     });
@@ -197,8 +197,10 @@ fn a_slow_source_that_fails_two_times_in_three_opens_it() {
             Server::until_served(&server, 20).await;
             server.borrow_mut().slowness = Duration::from_secs(100);
             server.borrow_mut().mood = Mood::Ailing;
-            timeout(Duration::from_secs(1800), stage.until_circuit(Phase::Open)).await.unwrap();
-            let why = stage.circuit().last_change.unwrap().why;
+            timeout(Duration::from_secs(1800), stage.until_circuit(BreakerState::Open))
+                .await
+                .unwrap();
+            let why = stage.circuit().last_transition.unwrap().reason;
             assert!(why.ends_with(" calls failed: no answer in time"), "{why}");
             server.borrow_mut().slowness = Duration::ZERO;
             server.borrow_mut().mood = Mood::Well;
@@ -215,7 +217,7 @@ fn what_a_person_orders_is_heeded_within_seconds_waiting_or_downloading() {
         server.borrow_mut().deliver(1000, &stage.world);
         let person = async {
             Server::until_served(&server, 50).await;
-            stage.order(Order::Open { until: None });
+            stage.order(ManualCommand::Open { until: None });
             sleep(Duration::from_secs(7)).await;
             let asked = server.borrow().requests;
             sleep(Duration::from_secs(50 * 3600)).await;
@@ -223,14 +225,14 @@ fn what_a_person_orders_is_heeded_within_seconds_waiting_or_downloading() {
             let reason = stage.saved().unwrap().reason;
             assert!(reason.ends_with("with `cynosure breaker close example`"), "{reason}");
 
-            stage.order(Order::Close);
+            stage.order(ManualCommand::Close);
             sleep(Duration::from_secs(7)).await;
             assert!(server.borrow().requests > asked, "closed, it goes on");
 
             server.borrow_mut().mood = Mood::Down;
-            stage.until_circuit(Phase::Open).await;
+            stage.until_circuit(BreakerState::Open).await;
             server.borrow_mut().mood = Mood::Well;
-            stage.order(Order::Reset);
+            stage.order(ManualCommand::Reset);
             let reset = stage.world.now();
             Server::until_served(&server, 400).await;
             let took = stage.world.now().since(reset);
@@ -244,14 +246,14 @@ fn what_a_person_orders_is_heeded_within_seconds_waiting_or_downloading() {
 #[test]
 fn asked_for_one_session_it_does_not_sit_out_what_a_person_keeps_open() {
     play(async |stage| {
-        stage.order(Order::Open { until: None });
+        stage.order(ManualCommand::Open { until: None });
 
         let ended = stage.live(Mode::Once).await.unwrap();
 
         assert_eq!(ended.exit, Exit::GaveUp);
         assert_eq!(stage.server.borrow().requests, 0);
         assert!(ended.machine.reason.contains("cynosure breaker close example"), "{ended:?}");
-        stage.order(Order::Close);
+        stage.order(ManualCommand::Close);
         assert_eq!(stage.live(Mode::Once).await.map(|ended| ended.exit), Some(Exit::Completed));
     });
 }

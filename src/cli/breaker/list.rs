@@ -8,7 +8,7 @@ use crate::cli::place::Ground;
 use crate::cli::print::{note, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::engine::breaker::{Breaker, BreakerPolicy, Phase};
+use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, stamp, utc};
 use crate::worker::{BreakersFile, Memories, breaker_policy};
@@ -28,7 +28,7 @@ pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exi
     let breakers: Vec<Breaker> = names(ground, &memories)?
         .iter()
         .map(|name| match memories.get(name) {
-            Some(memory) => Breaker::recall(name, policy, memory, now),
+            Some(memory) => Breaker::restore(name, policy, memory, now),
             None => Breaker::new(name, policy, now),
         })
         .collect();
@@ -57,7 +57,7 @@ fn row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
         .map(|failure| format!("{} {}", clock(failure.at, now), sanitize_line(&failure.message)));
     vec![
         sanitize_line(breaker.name()),
-        word(breaker.phase()).to_owned(),
+        word(breaker.state()).to_owned(),
         failures(breaker, now),
         next(breaker, now),
         last.unwrap_or_else(|| NOTHING.to_owned()),
@@ -67,29 +67,29 @@ fn row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
 /// How near it is to another state.
 fn failures(breaker: &Breaker, now: Timestamp) -> String {
     let policy = breaker.policy();
-    match breaker.phase() {
-        Phase::Closed => {
-            let share = breaker.share(now);
-            let row = breaker.failures_in_a_row();
+    match breaker.state() {
+        BreakerState::Closed => {
+            let share = breaker.failure_rate(now);
+            let row = breaker.consecutive_failures();
             let row = format!("{row} of {} in a row", policy.failure_threshold);
             if share.failed == 0 {
                 return row;
             }
             format!("{row}, {} of {}", share.failed, share.calls)
         }
-        Phase::HalfOpen => {
-            let successes = breaker.successes_in_a_row();
+        BreakerState::HalfOpen => {
+            let successes = breaker.consecutive_successes();
             format!("{successes} of {} successes", policy.success_threshold)
         }
-        Phase::Open => NOTHING.to_owned(),
+        BreakerState::Open => NOTHING.to_owned(),
     }
 }
 
 fn next(breaker: &Breaker, now: Timestamp) -> String {
-    match breaker.phase() {
-        Phase::Closed => NOTHING.to_owned(),
-        Phase::HalfOpen => "one request at a time".to_owned(),
-        Phase::Open => match breaker.shut(now) {
+    match breaker.state() {
+        BreakerState::Closed => NOTHING.to_owned(),
+        BreakerState::HalfOpen => "one request at a time".to_owned(),
+        BreakerState::Open => match breaker.rejecting_until(now) {
             None => "the next request may try".to_owned(),
             Some(Some(until)) => format!("one may try {}", clock_and_wait(until, now)),
             Some(None) => format!("cynosure breaker close {}", sanitize_line(breaker.name())),
@@ -99,17 +99,17 @@ fn next(breaker: &Breaker, now: Timestamp) -> String {
 
 fn counts(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let statistics = breaker.statistics();
-    let change = breaker.last_change().map(|change| {
+    let change = breaker.last_transition().map(|change| {
         let (at, to) = (clock(change.at, now), word(change.to));
-        format!("{at} {to}: {}", sanitize_line(&change.why))
+        format!("{at} {to}: {}", sanitize_line(&change.reason))
     });
     vec![
         sanitize_line(breaker.name()),
         count(statistics.calls),
         count(statistics.failures),
         count(statistics.rejected),
-        count(statistics.opened),
-        stamp(breaker.counted_since()),
+        count(statistics.times_opened),
+        stamp(breaker.statistics_since()),
         change.unwrap_or_else(|| NOTHING.to_owned()),
     ]
 }
@@ -129,24 +129,24 @@ fn rules(policy: BreakerPolicy) -> String {
 }
 
 fn as_value(breaker: &Breaker, now: Timestamp) -> Value {
-    let (statistics, share) = (breaker.statistics(), breaker.share(now));
+    let (statistics, share) = (breaker.statistics(), breaker.failure_rate(now));
     json!({
         "name": breaker.name(),
-        "state": breaker.phase().name(),
-        "since": utc(breaker.since()),
-        "until": breaker.until().map(utc),
-        "until_closed_by_hand": breaker.shut(now) == Some(None),
-        "failures_in_a_row": breaker.failures_in_a_row(),
-        "successes_in_a_row": breaker.successes_in_a_row(),
+        "state": breaker.state().name(),
+        "since": utc(breaker.state_since()),
+        "until": breaker.open_until().map(utc),
+        "until_closed_by_hand": breaker.rejecting_until(now) == Some(None),
+        "failures_in_a_row": breaker.consecutive_failures(),
+        "successes_in_a_row": breaker.consecutive_successes(),
         "window": { "calls": share.calls, "failed": share.failed },
         "statistics": statistics,
-        "counted_since": utc(breaker.counted_since()),
+        "counted_since": utc(breaker.statistics_since()),
         "last_failure": breaker.last_failure().map(|failure| json!({
             "cause": failure.cause.name(), "message": failure.message, "at": utc(failure.at),
         })),
-        "last_change": breaker.last_change().map(|change| json!({
+        "last_change": breaker.last_transition().map(|change| json!({
             "from": change.from.name(), "to": change.to.name(),
-            "severity": change.severity.name(), "at": utc(change.at), "why": change.why,
+            "severity": change.severity.name(), "at": utc(change.at), "why": change.reason,
         })),
     })
 }

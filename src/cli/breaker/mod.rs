@@ -15,7 +15,7 @@ use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
 use crate::config::nearest;
 use crate::engine::Timestamp;
-use crate::engine::breaker::{Breaker, Order, Phase};
+use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
 use crate::words::clock_and_wait;
 use crate::worker::{
     ARCHIVE, BreakersFile, LEDGER, Memories, RealWorld, World, breaker_policy, order,
@@ -29,7 +29,7 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
     match command {
         BreakerCommand::List { json } => list::list(&ground, *json, now),
         BreakerCommand::Reset { name } => {
-            carry_out(&ground, name, Order::Reset, now)?;
+            carry_out(&ground, name, ManualCommand::Reset, now)?;
             show(format!(
                 "{name} is closed, and its counts are forgotten; {}",
                 outlook(&ground, name)?
@@ -37,14 +37,14 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
             Ok(Exit::Done)
         }
         BreakerCommand::Close { name } => {
-            let breaker = carry_out(&ground, name, Order::Close, now)?;
-            let is = if breaker.since() == now { "is closed" } else { "was closed already" };
+            let breaker = carry_out(&ground, name, ManualCommand::Close, now)?;
+            let is = if breaker.state_since() == now { "is closed" } else { "was closed already" };
             show(format!("{name} {is}; {}", outlook(&ground, name)?))?;
             Ok(Exit::Done)
         }
         BreakerCommand::Open { name, lasts } => {
             let until = lasts.map(|lasts| now.after(lasts));
-            carry_out(&ground, name, Order::Open { until }, now)?;
+            carry_out(&ground, name, ManualCommand::Open { until }, now)?;
             let end = match until {
                 Some(until) => format!(
                     "until {}, then one request may try; `cynosure breaker close {name}` ends it sooner",
@@ -62,7 +62,7 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
 fn carry_out(
     ground: &Ground,
     name: &str,
-    wanted: Order,
+    wanted: ManualCommand,
     now: Timestamp,
 ) -> Result<Breaker, Trouble> {
     let file = BreakersFile::new(&ground.state_dir);
@@ -120,10 +120,10 @@ fn outlook(ground: &Ground, name: &str) -> Result<String, Trouble> {
 }
 
 /// The state in a word for people.
-fn word(phase: Phase) -> &'static str {
+fn word(phase: BreakerState) -> &'static str {
     match phase {
-        Phase::Closed => "closed",
-        Phase::Open => "open",
-        Phase::HalfOpen => "half-open",
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half-open",
     }
 }

@@ -1,7 +1,7 @@
 //! What `status` says of the breakers that a source depends on.
 
 use crate::cli::place::Ground;
-use crate::engine::breaker::{Breaker, Phase};
+use crate::engine::breaker::{Breaker, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::words::clock_and_wait;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
@@ -22,7 +22,7 @@ impl Remarks {
         let memories = memories.ok().and_then(Result::ok).unwrap_or_default();
         let breakers = memories
             .iter()
-            .map(|(name, memory)| Breaker::recall(name, policy, memory, now))
+            .map(|(name, memory)| Breaker::restore(name, policy, memory, now))
             .collect();
         Self { breakers, now }
     }
@@ -38,19 +38,19 @@ impl Remarks {
 
     fn remark(&self, breaker: &Breaker) -> Option<String> {
         let name = sanitize_line(breaker.name());
-        match (breaker.phase(), breaker.shut(self.now)) {
-            (Phase::Closed, _) => None,
-            (Phase::Open, Some(Some(until))) => {
+        match (breaker.state(), breaker.rejecting_until(self.now)) {
+            (BreakerState::Closed, _) => None,
+            (BreakerState::Open, Some(Some(until))) => {
                 let until = clock_and_wait(until, self.now);
                 Some(format!("the circuit of {name} is open until {until}"))
             }
-            (Phase::Open, Some(None)) => {
+            (BreakerState::Open, Some(None)) => {
                 Some(format!("the circuit of {name} is open until `cynosure breaker close {name}`"))
             }
-            (Phase::Open, None) => {
+            (BreakerState::Open, None) => {
                 Some(format!("the circuit of {name} is open; the next request may try"))
             }
-            (Phase::HalfOpen, _) => {
+            (BreakerState::HalfOpen, _) => {
                 Some(format!("the circuit of {name} is half-open: one request at a time"))
             }
         }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 use crate::engine::degradation::Band;
 use crate::engine::watch::Level;
 use crate::words::{NOTHING, clock, format_duration, stamp, utc};
@@ -56,11 +56,11 @@ pub(super) fn band(band: Band) -> (&'static str, &'static str) {
 }
 
 /// A breaker as a switch that is closed, ajar or open, and its word.
-pub(super) fn breaker(phase: Option<Phase>) -> Markup {
+pub(super) fn breaker(phase: Option<BreakerState>) -> Markup {
     let (class, blade, word) = match phase {
-        Some(Phase::Closed) => ("closed", "M8 12 L24 12", "breaker closed"),
-        Some(Phase::HalfOpen) => ("half", "M8 12 L23 7", "breaker half-open"),
-        Some(Phase::Open) => ("open", "M8 12 L21 2", "breaker open"),
+        Some(BreakerState::Closed) => ("closed", "M8 12 L24 12", "breaker closed"),
+        Some(BreakerState::HalfOpen) => ("half", "M8 12 L23 7", "breaker half-open"),
+        Some(BreakerState::Open) => ("open", "M8 12 L21 2", "breaker open"),
         None => ("none", "M8 12 L24 12", "no breaker yet"),
     };
     html! {

@@ -13,41 +13,42 @@
 //! source that fails now and then, be it fast or slow. While it is tried, a failure of the service
 //! itself opens it again, and so do two items that had not failed before: one that fails in any
 //! weather must not keep the others waiting. Only what the one called is to blame for counts, see
-//! [`Bearing`]. The states are those of M. Nygard, "Release It!" (2007), chapter 5.
+//! [`HealthSignal`]. The states are those of M. Nygard, "Release It!" (2007), chapter 5.
 
-mod bearing;
-mod change;
+mod accessors;
+mod health_signal;
+mod history;
+mod persisted;
 #[cfg(test)]
-mod laws;
-mod look;
-mod memory;
-mod opening;
-mod record;
+mod proptests;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod transition;
+mod window;
 
 use std::time::Duration;
 
-pub use self::bearing::Bearing;
-pub use self::change::{Change, Phase, Severity};
-pub use self::memory::{
-    ChangeMemory, FailureMemory, FaultMemory, Memory, SliceMemory, WindowMemory,
+pub use self::health_signal::HealthSignal;
+pub use self::history::{CloseEvent, OpenPeriod, is_manual};
+pub use self::persisted::{
+    PersistedBreaker, PersistedBucket, PersistedFailure, PersistedLastFailure, PersistedTransition,
+    PersistedWindow,
 };
-pub use self::opening::{Closing, Opening, is_by_hand};
-pub use self::record::{Share, Subject};
-pub use self::statistics::Statistics;
+pub use self::statistics::BreakerStatistics;
+pub use self::transition::{BreakerState, BreakerTransition, Severity};
+pub use self::window::{CallSubject, FailureRate};
 
-use self::opening::{CLOSED_BY_HAND, OPENED_BY_HAND, RESET_BY_HAND};
-use self::record::{Row, Window};
+use self::history::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY};
+use self::window::{CallWindow, FailureStreak};
 use crate::engine::{Cause, Failure, Timestamp};
 
 /// A clock that was set back by no more than this only makes the wait longer.
-const CLOCK_SLIP: Duration = Duration::from_secs(60);
+const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// How many different ones must have failed before that means anything: one item that is asked for
 /// again and again says nothing about the others.
-const DIFFERENT_MIN: u32 = 2;
+const DISTINCT_FAILURES_MIN: u32 = 2;
 
 /// When a breaker opens, and how it closes again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,25 +75,25 @@ pub struct BreakerPolicy {
 pub struct Breaker {
     name: String,
     policy: BreakerPolicy,
-    state: State,
-    since: Timestamp,
+    state: StateData,
+    state_since: Timestamp,
     generation: u64,
-    openings: u32,
+    consecutive_opens: u32,
     /// The items that have failed since it was last closed, before it opened or while it was tried.
-    ill: Row,
-    statistics: Statistics,
-    counted_since: Timestamp,
+    failed_items: FailureStreak,
+    statistics: BreakerStatistics,
+    statistics_since: Timestamp,
     last_failure: Option<LastFailure>,
-    last_change: Option<Change>,
+    last_transition: Option<BreakerTransition>,
     /// The newest ones, the newest last.
-    changes: Vec<Change>,
+    transitions: Vec<BreakerTransition>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum State {
+enum StateData {
     Closed {
-        row: Row,
-        window: Window,
+        failure_streak: FailureStreak,
+        window: CallWindow,
     },
     Open {
         /// `None` until a person closes it.
@@ -101,20 +102,20 @@ enum State {
     HalfOpen {
         successes: u32,
         /// The failures since the last success.
-        row: Row,
+        failure_streak: FailureStreak,
         /// The one call that may try is under way.
-        is_out: bool,
+        is_probe_in_flight: bool,
     },
 }
 
 /// The answer to whoever wants to call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Admission {
-    Go(Permit),
+    Admitted(BreakerPermit),
     /// One call is under way to see whether all is well: wait for its end.
-    Busy,
+    ProbeInFlight,
     /// Nothing goes through before then; `None` until a person closes it.
-    Shut {
+    Rejected {
         until: Option<Timestamp>,
     },
 }
@@ -122,21 +123,21 @@ pub enum Admission {
 /// A call that was let through. It tells a late end from a new one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a permit whose end is not told keeps a half-open breaker waiting"]
-pub struct Permit {
+pub struct BreakerPermit {
     generation: u64,
-    kind: Kind,
+    kind: PermitKind,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Asked,
+enum PermitKind {
+    Conditional,
     /// Did not ask for leave.
-    Unasked,
+    Unconditional,
 }
 
 /// What a person wants of a breaker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Order {
+pub enum ManualCommand {
     /// Let nothing through, until then or until a person closes it.
     Open { until: Option<Timestamp> },
     /// Let everything through.
@@ -144,7 +145,7 @@ pub enum Order {
     /// The same, and forget what was counted.
     Reset,
     /// A person asks for the work now: end a wait that only the breaker chose.
-    Try,
+    TryNow,
 }
 
 /// The last failure that counted.
@@ -162,28 +163,33 @@ impl Breaker {
         Self {
             name: name.to_owned(),
             policy,
-            state: State::closed(),
-            since: now,
+            state: StateData::closed(),
+            state_since: now,
             generation: 0,
-            openings: 0,
-            ill: Row::default(),
-            statistics: Statistics::default(),
-            counted_since: now,
+            consecutive_opens: 0,
+            failed_items: FailureStreak::default(),
+            statistics: BreakerStatistics::default(),
+            statistics_since: now,
             last_failure: None,
-            last_change: None,
-            changes: Vec::new(),
+            last_transition: None,
+            transitions: Vec::new(),
         }
     }
 
     /// The breaker as it was written down, by now.
     #[must_use]
-    pub fn recall(name: &str, policy: BreakerPolicy, memory: &Memory, now: Timestamp) -> Self {
-        memory::read(name, policy, memory, now)
+    pub fn restore(
+        name: &str,
+        policy: BreakerPolicy,
+        memory: &PersistedBreaker,
+        now: Timestamp,
+    ) -> Self {
+        persisted::decode(name, policy, memory, now)
     }
 
     #[must_use]
-    pub fn memory(&self) -> Memory {
-        memory::write(self)
+    pub fn to_persisted(&self) -> PersistedBreaker {
+        persisted::encode(self)
     }
 
     /// Judges by another policy from now on; what it has come to stands.
@@ -192,223 +198,263 @@ impl Breaker {
     }
 
     /// Lets a call through, or not. An open breaker whose time is over lets one try.
-    pub fn admit(&mut self, now: Timestamp) -> (Admission, Option<Change>) {
+    pub fn admit(&mut self, now: Timestamp) -> (Admission, Option<BreakerTransition>) {
         let change = self.half_open_if_due(now);
-        let permit = Permit { generation: self.generation, kind: Kind::Asked };
+        let permit = BreakerPermit { generation: self.generation, kind: PermitKind::Conditional };
         let admission = match &mut self.state {
-            State::Closed { .. } => Admission::Go(permit),
-            State::HalfOpen { is_out: true, .. } => Admission::Busy,
-            State::HalfOpen { is_out, .. } => {
+            StateData::Closed { .. } => Admission::Admitted(permit),
+            StateData::HalfOpen { is_probe_in_flight: true, .. } => Admission::ProbeInFlight,
+            StateData::HalfOpen { is_probe_in_flight: is_out, .. } => {
                 *is_out = true;
-                Admission::Go(permit)
+                Admission::Admitted(permit)
             }
-            State::Open { until } => {
-                self.statistics.add(|count| &mut count.rejected);
-                Admission::Shut { until: *until }
+            StateData::Open { until } => {
+                self.statistics.increment(|count| &mut count.rejected);
+                Admission::Rejected { until: *until }
             }
         };
         (admission, change)
     }
 
     /// Notes a call that goes out whatever the breaker says, so that its end counts.
-    pub fn unasked(&mut self, now: Timestamp) -> (Permit, Option<Change>) {
+    pub fn admit_unconditionally(
+        &mut self,
+        now: Timestamp,
+    ) -> (BreakerPermit, Option<BreakerTransition>) {
         let change = self.half_open_if_due(now);
-        (Permit { generation: self.generation, kind: Kind::Unasked }, change)
+        (BreakerPermit { generation: self.generation, kind: PermitKind::Unconditional }, change)
     }
 
     /// Notes that a call ended well.
-    pub fn succeeded(&mut self, permit: Permit, now: Timestamp) -> Option<Change> {
-        self.statistics.add(|count| &mut count.calls);
-        self.statistics.add(|count| &mut count.successes);
-        let is_late = self.returned(permit);
+    pub fn record_success(
+        &mut self,
+        permit: BreakerPermit,
+        now: Timestamp,
+    ) -> Option<BreakerTransition> {
+        self.statistics.increment(|count| &mut count.calls);
+        self.statistics.increment(|count| &mut count.successes);
+        let is_late = self.finish_call(permit);
         let policy = self.policy;
         match &mut self.state {
-            State::Open { .. } => None,
-            State::Closed { .. } | State::HalfOpen { .. } if is_late => None,
-            State::Closed { row, window } => {
+            StateData::Open { .. } => None,
+            StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
+            StateData::Closed { failure_streak: row, window } => {
                 row.clear();
                 window.push(policy.window, None, now);
                 None
             }
-            State::HalfOpen { successes, row, .. } => {
+            StateData::HalfOpen { successes, failure_streak: row, .. } => {
                 row.clear();
                 *successes += 1;
                 let count = *successes;
                 (count >= policy.success_threshold).then(|| {
-                    let why = format!("{} in a row", many(count, "success", "successes"));
-                    self.go(State::closed(), why, now)
+                    let why = format!("{} in a row", pluralize(count, "success", "successes"));
+                    self.transition_to(StateData::closed(), why, now)
                 })
             }
         }
     }
 
     /// Notes that a call failed through the fault of the one called.
-    pub fn failed(
+    pub fn record_failure(
         &mut self,
-        permit: Permit,
-        subject: &Subject,
+        permit: BreakerPermit,
+        subject: &CallSubject,
         failure: &Failure,
         now: Timestamp,
-    ) -> Option<Change> {
-        self.statistics.add(|count| &mut count.calls);
-        self.statistics.add(|count| &mut count.failures);
+    ) -> Option<BreakerTransition> {
+        self.statistics.increment(|count| &mut count.calls);
+        self.statistics.increment(|count| &mut count.failures);
         let (cause, message) = (failure.cause, failure.to_string());
         self.last_failure = Some(LastFailure { cause, message, at: now });
-        let is_late = self.returned(permit);
+        let is_late = self.finish_call(permit);
         let policy = self.policy;
         let why = match &mut self.state {
-            State::Open { .. } => None,
-            State::Closed { .. } | State::HalfOpen { .. } if is_late => None,
+            StateData::Open { .. } => None,
+            StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
             // It fails whatever the one called is like.
-            State::HalfOpen { .. } if self.ill.holds(subject) => None,
-            State::HalfOpen { successes, row, .. } => {
+            StateData::HalfOpen { .. } if self.failed_items.contains(subject) => None,
+            StateData::HalfOpen { successes, failure_streak: row, .. } => {
                 *successes = 0;
                 row.push(subject, now);
-                self.ill.push(subject, now);
-                let is_proof = *subject == Subject::Service || row.len() >= DIFFERENT_MIN;
+                self.failed_items.push(subject, now);
+                let is_proof =
+                    *subject == CallSubject::Service || row.len() >= DISTINCT_FAILURES_MIN;
                 is_proof.then(|| format!("still failing: {failure}"))
             }
-            State::Closed { row, window } => {
+            StateData::Closed { failure_streak: row, window } => {
                 row.push(subject, now);
                 window.push(policy.window, Some(subject.clone()), now);
-                let (row, share) = (row.len(), window.share());
+                let (row, share) = (row.len(), window.failure_rate());
                 if row >= policy.failure_threshold {
-                    Some(format!("{} in a row: {failure}", many(row, "failure", "failures")))
-                } else if policy.is_too_much(share) {
+                    Some(format!("{} in a row: {failure}", pluralize(row, "failure", "failures")))
+                } else if policy.is_rate_exceeded(share) {
                     Some(format!("{} of {} calls failed: {failure}", share.failed, share.calls))
                 } else {
                     None
                 }
             }
         };
-        why.map(|why| self.open(why, now))
+        why.map(|why| self.trip(why, now))
     }
 
     /// Tells beforehand whether [`failed`](Self::failed) would open it.
     #[must_use]
     pub fn would_open(
         &self,
-        permit: Permit,
-        subject: &Subject,
+        permit: BreakerPermit,
+        subject: &CallSubject,
         failure: &Failure,
         now: Timestamp,
     ) -> bool {
-        self.clone().failed(permit, subject, failure, now).is_some()
+        self.clone().record_failure(permit, subject, failure, now).is_some()
     }
 
     /// Notes that the one called is well after all: what failed before did so by itself.
-    pub fn absolved(&mut self, permit: Permit, now: Timestamp) -> Option<Change> {
-        if let State::Closed { row, window } = &mut self.state {
-            (*row, *window) = (Row::default(), Window::default());
+    pub fn clear_and_record_success(
+        &mut self,
+        permit: BreakerPermit,
+        now: Timestamp,
+    ) -> Option<BreakerTransition> {
+        if let StateData::Closed { failure_streak: row, window } = &mut self.state {
+            (*row, *window) = (FailureStreak::default(), CallWindow::default());
         }
-        self.succeeded(permit, now)
+        self.record_success(permit, now)
     }
 
     /// Notes that a call ended without a word about the one called.
-    pub fn said_nothing(&mut self, permit: Permit) {
-        self.statistics.add(|count| &mut count.calls);
-        self.returned(permit);
+    pub fn record_neutral(&mut self, permit: BreakerPermit) {
+        self.statistics.increment(|count| &mut count.calls);
+        self.finish_call(permit);
     }
 
     /// Notes that a call was given up before its end.
-    pub fn dropped(&mut self, permit: Permit) {
-        self.returned(permit);
+    pub fn record_cancelled(&mut self, permit: BreakerPermit) {
+        self.finish_call(permit);
     }
 
     /// Does what a person wants. The word of a person stands until the next one, or its time.
-    pub fn obey(&mut self, order: Order, now: Timestamp) -> Option<Change> {
+    pub fn apply_command(
+        &mut self,
+        order: ManualCommand,
+        now: Timestamp,
+    ) -> Option<BreakerTransition> {
         match order {
-            Order::Open { until } => {
+            ManualCommand::Open { until } => {
                 let is_the_same =
-                    matches!(self.state, State::Open { until: known } if known == until);
-                (!is_the_same).then(|| self.go(State::Open { until }, OPENED_BY_HAND, now))
+                    matches!(self.state, StateData::Open { until: known } if known == until);
+                (!is_the_same)
+                    .then(|| self.transition_to(StateData::Open { until }, OPENED_MANUALLY, now))
             }
-            Order::Close => self.close_by_hand(CLOSED_BY_HAND, now),
-            Order::Reset => {
-                self.statistics = Statistics::default();
-                self.counted_since = now;
+            ManualCommand::Close => self.close_manually(CLOSED_MANUALLY, now),
+            ManualCommand::Reset => {
+                self.statistics = BreakerStatistics::default();
+                self.statistics_since = now;
                 self.last_failure = None;
-                if let State::Closed { .. } = self.state {
-                    self.state = State::closed();
+                if let StateData::Closed { .. } = self.state {
+                    self.state = StateData::closed();
                     // Others must notice that the counts are gone.
                     self.generation = self.generation.wrapping_add(1);
                 }
-                self.close_by_hand(RESET_BY_HAND, now)
+                self.close_manually(RESET_MANUALLY, now)
             }
-            Order::Try => match self.state {
-                State::Open { until: Some(_) } => {
-                    Some(self.go(State::half_open(), "a person asks for the work now", now))
-                }
-                State::Open { until: None } | State::Closed { .. } | State::HalfOpen { .. } => None,
+            ManualCommand::TryNow => match self.state {
+                StateData::Open { until: Some(_) } => Some(self.transition_to(
+                    StateData::half_open(),
+                    "a person asks for the work now",
+                    now,
+                )),
+                StateData::Open { until: None }
+                | StateData::Closed { .. }
+                | StateData::HalfOpen { .. } => None,
             },
         }
     }
 }
 
 impl Breaker {
-    fn half_open_if_due(&mut self, now: Timestamp) -> Option<Change> {
+    fn half_open_if_due(&mut self, now: Timestamp) -> Option<BreakerTransition> {
         match self.state {
-            State::Open { until: Some(until) } if self.is_over(until, now) => {
-                Some(self.go(State::half_open(), "its time is over: one call may try", now))
+            StateData::Open { until: Some(until) } if self.is_expired(until, now) => {
+                Some(self.transition_to(
+                    StateData::half_open(),
+                    "its time is over: one call may try",
+                    now,
+                ))
             }
-            State::Open { .. } | State::Closed { .. } | State::HalfOpen { .. } => None,
+            StateData::Open { .. } | StateData::Closed { .. } | StateData::HalfOpen { .. } => None,
         }
     }
 
     /// A clock that was set back by a day must not keep it open for a day.
-    fn is_over(&self, until: Timestamp, now: Timestamp) -> bool {
-        let longest = until.since(self.since).saturating_add(CLOCK_SLIP);
+    fn is_expired(&self, until: Timestamp, now: Timestamp) -> bool {
+        let longest = until.since(self.state_since).saturating_add(CLOCK_STEP_TOLERANCE);
         until <= now || until.since(now) > longest
     }
 
     /// Takes note that a call is back; tells whether it was let through in another state.
-    fn returned(&mut self, permit: Permit) -> bool {
+    fn finish_call(&mut self, permit: BreakerPermit) -> bool {
         let is_late = permit.generation != self.generation;
-        if let State::HalfOpen { is_out, .. } = &mut self.state
+        if let StateData::HalfOpen { is_probe_in_flight: is_out, .. } = &mut self.state
             && !is_late
-            && permit.kind == Kind::Asked
+            && permit.kind == PermitKind::Conditional
         {
             *is_out = false;
         }
         is_late
     }
 
-    fn open(&mut self, why: String, now: Timestamp) -> Change {
-        let doublings = 2_u32.saturating_pow(self.openings);
+    fn trip(&mut self, why: String, now: Timestamp) -> BreakerTransition {
+        let doublings = 2_u32.saturating_pow(self.consecutive_opens);
         let timeout = self.policy.recovery_timeout.saturating_mul(doublings);
-        let until = now.after(timeout.min(self.policy.longest()));
-        self.openings = self.openings.saturating_add(1);
-        if let State::Closed { row, window } = &self.state {
-            self.ill = window.ill();
-            self.ill.extend(row);
+        let until = now.after(timeout.min(self.policy.max_open_duration()));
+        self.consecutive_opens = self.consecutive_opens.saturating_add(1);
+        if let StateData::Closed { failure_streak: row, window } = &self.state {
+            self.failed_items = window.failed_items();
+            self.failed_items.extend(row);
         }
-        self.go(State::Open { until: Some(until) }, why, now)
+        self.transition_to(StateData::Open { until: Some(until) }, why, now)
     }
 
-    fn close_by_hand(&mut self, why: &str, now: Timestamp) -> Option<Change> {
+    fn close_manually(&mut self, why: &str, now: Timestamp) -> Option<BreakerTransition> {
         match self.state {
-            State::Closed { .. } => None,
-            State::Open { .. } | State::HalfOpen { .. } => Some(self.go(State::closed(), why, now)),
+            StateData::Closed { .. } => None,
+            StateData::Open { .. } | StateData::HalfOpen { .. } => {
+                Some(self.transition_to(StateData::closed(), why, now))
+            }
         }
     }
 
-    fn go(&mut self, state: State, why: impl Into<String>, now: Timestamp) -> Change {
-        let (from, to) = (self.state.phase(), state.phase());
+    fn transition_to(
+        &mut self,
+        state: StateData,
+        why: impl Into<String>,
+        now: Timestamp,
+    ) -> BreakerTransition {
+        let (from, to) = (self.state.kind(), state.kind());
         match to {
-            Phase::Closed => {
-                self.openings = 0;
-                self.ill.clear();
+            BreakerState::Closed => {
+                self.consecutive_opens = 0;
+                self.failed_items.clear();
             }
-            Phase::Open => self.statistics.add(|count| &mut count.opened),
-            Phase::HalfOpen => {}
+            BreakerState::Open => self.statistics.increment(|count| &mut count.times_opened),
+            BreakerState::HalfOpen => {}
         }
         self.state = state;
-        self.since = now;
+        self.state_since = now;
         self.generation = self.generation.wrapping_add(1);
         let (name, no, severity) = (self.name.clone(), self.generation, to.severity());
-        let change = Change { name, no, from, to, severity, at: now, why: why.into() };
-        self.last_change = Some(change.clone());
-        opening::note(&mut self.changes, &change);
+        let change = BreakerTransition {
+            breaker: name,
+            generation: no,
+            from,
+            to,
+            severity,
+            at: now,
+            reason: why.into(),
+        };
+        self.last_transition = Some(change.clone());
+        history::push_transition(&mut self.transitions, &change);
         change
     }
 }
@@ -425,34 +471,40 @@ impl BreakerPolicy {
         success_threshold: 3,
     };
 
-    fn is_too_much(&self, share: Share) -> bool {
+    fn is_rate_exceeded(&self, share: FailureRate) -> bool {
         let rate = f64::from(share.failed) / f64::from(share.calls.max(1));
-        share.calls >= self.min_calls && share.failed >= DIFFERENT_MIN && rate >= self.failure_rate
+        share.calls >= self.min_calls
+            && share.failed >= DISTINCT_FAILURES_MIN
+            && rate >= self.failure_rate
     }
 
-    fn longest(&self) -> Duration {
+    fn max_open_duration(&self) -> Duration {
         self.max_recovery_timeout.max(self.recovery_timeout)
     }
 }
 
-impl State {
+impl StateData {
     fn closed() -> Self {
-        Self::Closed { row: Row::default(), window: Window::default() }
+        Self::Closed { failure_streak: FailureStreak::default(), window: CallWindow::default() }
     }
 
     fn half_open() -> Self {
-        Self::HalfOpen { successes: 0, row: Row::default(), is_out: false }
+        Self::HalfOpen {
+            successes: 0,
+            failure_streak: FailureStreak::default(),
+            is_probe_in_flight: false,
+        }
     }
 
-    fn phase(&self) -> Phase {
+    fn kind(&self) -> BreakerState {
         match self {
-            Self::Closed { .. } => Phase::Closed,
-            Self::Open { .. } => Phase::Open,
-            Self::HalfOpen { .. } => Phase::HalfOpen,
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::Open { .. } => BreakerState::Open,
+            Self::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 }
 
-fn many(number: u32, one: &str, several: &str) -> String {
+fn pluralize(number: u32, one: &str, several: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {several}") }
 }

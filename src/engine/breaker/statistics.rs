@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Counts since a breaker is there, or was reset.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
-pub struct Statistics {
+pub struct BreakerStatistics {
     /// Calls that have ended, however they did.
     pub calls: u64,
     pub successes: u64,
@@ -13,34 +13,35 @@ pub struct Statistics {
     pub failures: u64,
     /// Calls that were not let through.
     pub rejected: u64,
-    pub opened: u64,
+    #[serde(rename = "opened")]
+    pub times_opened: u64,
 }
 
-impl Statistics {
+impl BreakerStatistics {
     #[must_use]
-    pub fn plus(self, more: Self) -> Self {
+    pub fn saturating_add(self, more: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(more.calls),
             successes: self.successes.saturating_add(more.successes),
             failures: self.failures.saturating_add(more.failures),
             rejected: self.rejected.saturating_add(more.rejected),
-            opened: self.opened.saturating_add(more.opened),
+            times_opened: self.times_opened.saturating_add(more.times_opened),
         }
     }
 
     #[must_use]
-    pub fn minus(self, less: Self) -> Self {
+    pub fn saturating_sub(self, less: Self) -> Self {
         Self {
             calls: self.calls.saturating_sub(less.calls),
             successes: self.successes.saturating_sub(less.successes),
             failures: self.failures.saturating_sub(less.failures),
             rejected: self.rejected.saturating_sub(less.rejected),
-            opened: self.opened.saturating_sub(less.opened),
+            times_opened: self.times_opened.saturating_sub(less.times_opened),
         }
     }
 
     /// Adds one. A count that a broken file brings to its end stays there.
-    pub(super) fn add(&mut self, count: impl FnOnce(&mut Self) -> &mut u64) {
+    pub(super) fn increment(&mut self, count: impl FnOnce(&mut Self) -> &mut u64) {
         let count = count(self);
         *count = count.saturating_add(1);
     }

@@ -14,33 +14,37 @@ pub(super) fn after(seconds: u64) -> Timestamp {
     NOW.after(Duration::from_secs(seconds))
 }
 
-pub(super) fn item(no: u64) -> Subject {
-    Subject::Item(format!("work/{no}"))
+pub(super) fn item(no: u64) -> CallSubject {
+    CallSubject::Item(format!("work/{no}"))
 }
 
 pub(super) fn failure() -> Failure {
     Failure::new(Cause::Server, "503 from example")
 }
 
-fn permit(breaker: &mut Breaker, now: Timestamp) -> Permit {
+fn permit(breaker: &mut Breaker, now: Timestamp) -> BreakerPermit {
     match breaker.admit(now) {
-        (Admission::Go(permit), _) => permit,
+        (Admission::Admitted(permit), _) => permit,
         (other, _) => panic!("{other:?}"),
     }
 }
 
-pub(super) fn fail(breaker: &mut Breaker, subject: &Subject, now: Timestamp) -> Option<Change> {
+pub(super) fn fail(
+    breaker: &mut Breaker,
+    subject: &CallSubject,
+    now: Timestamp,
+) -> Option<BreakerTransition> {
     let permit = permit(breaker, now);
-    breaker.failed(permit, subject, &failure(), now)
+    breaker.record_failure(permit, subject, &failure(), now)
 }
 
-pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<Change> {
+pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<BreakerTransition> {
     let permit = permit(breaker, now);
-    breaker.succeeded(permit, now)
+    breaker.record_success(permit, now)
 }
 
 /// One that five failures have just opened.
-pub(super) fn opened() -> Breaker {
+pub(super) fn open_breaker() -> Breaker {
     let mut breaker = breaker();
     let changes: Vec<_> = (0..5).filter_map(|no| fail(&mut breaker, &item(no), NOW)).collect();
     assert_eq!(changes.len(), 1, "{changes:?}");
@@ -48,25 +52,25 @@ pub(super) fn opened() -> Breaker {
 }
 
 #[test]
-fn five_different_items_in_a_row_open_it() {
-    let breaker = opened();
+fn five_distinct_failures_in_a_row_open_it() {
+    let breaker = open_breaker();
 
-    assert_eq!(breaker.phase(), Phase::Open);
-    assert_eq!(breaker.until(), Some(after(60)));
-    let change = breaker.last_change().unwrap();
-    assert_eq!((change.from, change.to), (Phase::Closed, Phase::Open));
+    assert_eq!(breaker.state(), BreakerState::Open);
+    assert_eq!(breaker.open_until(), Some(after(60)));
+    let change = breaker.last_transition().unwrap();
+    assert_eq!((change.from, change.to), (BreakerState::Closed, BreakerState::Open));
     assert_eq!(change.severity, Severity::Critical);
-    assert_eq!(change.why, "5 failures in a row: 503 from example");
+    assert_eq!(change.reason, "5 failures in a row: 503 from example");
 }
 
 #[test]
-fn one_poison_item_never_opens_it() {
+fn one_failing_item_never_opens_it() {
     let mut breaker = breaker();
 
     let changes = (0..1000).filter_map(|second| fail(&mut breaker, &item(7), after(second)));
 
     assert_eq!(changes.count(), 0);
-    assert_eq!(breaker.failures_in_a_row(), 1);
+    assert_eq!(breaker.consecutive_failures(), 1);
 }
 
 #[test]
@@ -74,13 +78,13 @@ fn each_failure_of_the_service_itself_counts() {
     let mut breaker = breaker();
 
     let changes: Vec<_> =
-        (0..5).filter_map(|_| fail(&mut breaker, &Subject::Service, NOW)).collect();
+        (0..5).filter_map(|_| fail(&mut breaker, &CallSubject::Service, NOW)).collect();
 
     assert_eq!(changes.len(), 1);
 }
 
 #[test]
-fn a_success_between_them_breaks_the_row() {
+fn a_success_resets_the_streak() {
     let mut breaker = breaker();
     for no in 0..4 {
         assert_eq!(fail(&mut breaker, &item(no), NOW), None);
@@ -91,7 +95,7 @@ fn a_success_between_them_breaks_the_row() {
 }
 
 #[test]
-fn a_slow_source_that_fails_every_other_time_opens_it_by_its_share() {
+fn a_slow_source_opens_it_by_its_failure_rate() {
     let mut breaker = breaker();
     let mut opened = None;
     for call in 0..40 {
@@ -99,7 +103,7 @@ fn a_slow_source_that_fails_every_other_time_opens_it_by_its_share() {
         if call % 2 == 0 {
             succeed(&mut breaker, now);
         } else if let Some(change) = fail(&mut breaker, &item(call), now) {
-            opened = Some((call, change.why));
+            opened = Some((call, change.reason));
             break;
         }
     }
@@ -136,54 +140,54 @@ fn what_is_older_than_the_window_is_forgotten() {
             succeed(&mut breaker, NOW);
         }
     }
-    assert_eq!(breaker.share(after(599)), Share { failed: 10, calls: 19 });
+    assert_eq!(breaker.failure_rate(after(599)), FailureRate { failed: 10, calls: 19 });
 
     assert_eq!(fail(&mut breaker, &item(99), after(600)), None);
 
-    assert_eq!(breaker.share(after(600)), Share { failed: 1, calls: 1 });
+    assert_eq!(breaker.failure_rate(after(600)), FailureRate { failed: 1, calls: 1 });
 }
 
 #[test]
-fn while_it_is_open_nothing_goes_through_and_then_one_call_does() {
-    let mut breaker = opened();
-    assert_eq!(breaker.admit(after(59)), (Admission::Shut { until: Some(after(60)) }, None));
+fn an_open_breaker_rejects_calls_and_then_admits_a_probe() {
+    let mut breaker = open_breaker();
+    assert_eq!(breaker.admit(after(59)), (Admission::Rejected { until: Some(after(60)) }, None));
     assert_eq!(breaker.statistics().rejected, 1);
 
     let (first, change) = breaker.admit(after(60));
     let (second, none) = breaker.admit(after(60));
 
-    assert!(matches!(first, Admission::Go(_)), "{first:?}");
-    assert_eq!(second, Admission::Busy);
+    assert!(matches!(first, Admission::Admitted(_)), "{first:?}");
+    assert_eq!(second, Admission::ProbeInFlight);
     assert_eq!(none, None);
     let change = change.unwrap();
-    assert_eq!((change.from, change.to), (Phase::Open, Phase::HalfOpen));
+    assert_eq!((change.from, change.to), (BreakerState::Open, BreakerState::HalfOpen));
     assert_eq!(change.severity, Severity::Warning);
 }
 
 #[test]
-fn three_successes_one_after_the_other_close_it() {
-    let mut breaker = opened();
+fn three_successes_in_a_row_close_it() {
+    let mut breaker = open_breaker();
     assert_eq!(succeed(&mut breaker, after(60)), None);
     assert_eq!(succeed(&mut breaker, after(61)), None);
 
     let change = succeed(&mut breaker, after(62)).unwrap();
 
-    assert_eq!((change.from, change.to), (Phase::HalfOpen, Phase::Closed));
+    assert_eq!((change.from, change.to), (BreakerState::HalfOpen, BreakerState::Closed));
     assert_eq!(change.severity, Severity::Info);
-    assert_eq!(change.why, "3 successes in a row");
+    assert_eq!(change.reason, "3 successes in a row");
     assert!((0..4).all(|no| fail(&mut breaker, &item(no), after(63)).is_none()));
 }
 
 #[test]
-fn a_failure_while_it_is_tried_opens_it_for_twice_as_long_up_to_a_limit() {
-    let mut breaker = opened();
+fn a_failed_probe_doubles_the_open_time_up_to_a_limit() {
+    let mut breaker = open_breaker();
     let mut now = after(60);
     let mut waits = Vec::new();
     for _ in 0..6 {
-        let change = fail(&mut breaker, &Subject::Service, now).unwrap();
-        assert_eq!((change.from, change.to), (Phase::HalfOpen, Phase::Open));
+        let change = fail(&mut breaker, &CallSubject::Service, now).unwrap();
+        assert_eq!((change.from, change.to), (BreakerState::HalfOpen, BreakerState::Open));
         assert_eq!(change.severity, Severity::Critical);
-        let until = breaker.until().unwrap();
+        let until = breaker.open_until().unwrap();
         waits.push(until.since(now).as_secs());
         now = until;
     }
@@ -195,12 +199,16 @@ fn a_failure_while_it_is_tried_opens_it_for_twice_as_long_up_to_a_limit() {
     for no in 0..5 {
         fail(&mut breaker, &item(no), now);
     }
-    assert_eq!(breaker.until(), Some(now.after(POLICY.recovery_timeout)), "closed, it begins anew");
+    assert_eq!(
+        breaker.open_until(),
+        Some(now.after(POLICY.recovery_timeout)),
+        "closed, it begins anew"
+    );
 }
 
 #[test]
-fn items_that_fail_in_any_weather_do_not_open_it_again() {
-    let mut breaker = opened();
+fn items_that_failed_before_do_not_reopen_it() {
+    let mut breaker = open_breaker();
     succeed(&mut breaker, after(60));
 
     for no in [0, 1, 2, 3, 4, 99, 99, 0] {
@@ -210,176 +218,190 @@ fn items_that_fail_in_any_weather_do_not_open_it_again() {
     assert_eq!(fail(&mut breaker, &item(100), after(63)), None, "one new item is its own affair");
 
     let change = fail(&mut breaker, &item(101), after(64)).unwrap();
-    assert_eq!((change.to, &*change.why), (Phase::Open, "still failing: 503 from example"));
-    let mut again = Breaker::recall("example", POLICY, &breaker.memory(), after(64));
+    assert_eq!(
+        (change.to, &*change.reason),
+        (BreakerState::Open, "still failing: 503 from example")
+    );
+    let mut again = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(64));
     for no in [0, 99, 100, 101] {
         assert_eq!(fail(&mut again, &item(no), after(64 + 120)), None, "{no} after a restart");
     }
 }
 
 #[test]
-fn the_end_of_a_call_from_before_it_opened_neither_closes_nor_opens_it() {
+fn a_late_result_from_before_it_opened_changes_nothing() {
     let mut breaker = breaker();
     let early: Vec<_> = (0..8).map(|_| permit(&mut breaker, NOW)).collect();
     for no in 0..5 {
         fail(&mut breaker, &item(no), NOW);
     }
-    assert_eq!(breaker.succeeded(early[0], after(1)), None);
-    assert_eq!(breaker.phase(), Phase::Open);
+    assert_eq!(breaker.record_success(early[0], after(1)), None);
+    assert_eq!(breaker.state(), BreakerState::Open);
     let probe = permit(&mut breaker, after(60));
 
     for late in &early[1..5] {
-        assert_eq!(breaker.succeeded(*late, after(61)), None);
+        assert_eq!(breaker.record_success(*late, after(61)), None);
     }
-    assert_eq!(breaker.failed(early[5], &item(9), &failure(), after(61)), None);
+    assert_eq!(breaker.record_failure(early[5], &item(9), &failure(), after(61)), None);
 
-    assert_eq!(breaker.phase(), Phase::HalfOpen);
-    assert_eq!(breaker.admit(after(61)).0, Admission::Busy, "the probe is still out");
-    assert_eq!(breaker.succeeded(probe, after(62)), None);
-    assert_eq!(breaker.successes_in_a_row(), 1);
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert_eq!(breaker.admit(after(61)).0, Admission::ProbeInFlight, "the probe is still out");
+    assert_eq!(breaker.record_success(probe, after(62)), None);
+    assert_eq!(breaker.consecutive_successes(), 1);
 }
 
 #[test]
-fn a_probe_that_is_given_up_or_says_nothing_lets_the_next_one_try() {
-    let mut breaker = opened();
+fn a_cancelled_or_neutral_probe_admits_the_next_one() {
+    let mut breaker = open_breaker();
     let first = permit(&mut breaker, after(60));
-    breaker.dropped(first);
+    breaker.record_cancelled(first);
     let second = permit(&mut breaker, after(60));
-    breaker.said_nothing(second);
+    breaker.record_neutral(second);
 
-    assert!(matches!(breaker.admit(after(60)).0, Admission::Go(_)));
-    assert_eq!(breaker.phase(), Phase::HalfOpen);
+    assert!(matches!(breaker.admit(after(60)).0, Admission::Admitted(_)));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
 }
 
 #[test]
-fn what_a_person_opens_stays_open_until_a_person_closes_it() {
+fn a_manual_open_lasts_until_a_manual_close() {
     let mut breaker = breaker();
-    let change = breaker.obey(Order::Open { until: None }, NOW).unwrap();
-    assert_eq!((change.to, change.severity), (Phase::Open, Severity::Critical));
+    let change = breaker.apply_command(ManualCommand::Open { until: None }, NOW).unwrap();
+    assert_eq!((change.to, change.severity), (BreakerState::Open, Severity::Critical));
 
     let year = after(365 * 86_400);
-    assert_eq!(breaker.admit(year).0, Admission::Shut { until: None });
-    assert_eq!(breaker.obey(Order::Try, year), None);
-    assert_eq!(breaker.obey(Order::Open { until: None }, year), None, "it is open already");
+    assert_eq!(breaker.admit(year).0, Admission::Rejected { until: None });
+    assert_eq!(breaker.apply_command(ManualCommand::TryNow, year), None);
+    assert_eq!(
+        breaker.apply_command(ManualCommand::Open { until: None }, year),
+        None,
+        "it is open already"
+    );
 
-    assert_eq!(breaker.obey(Order::Close, year).map(|change| change.to), Some(Phase::Closed));
-    assert!(matches!(breaker.admit(year).0, Admission::Go(_)));
+    assert_eq!(
+        breaker.apply_command(ManualCommand::Close, year).map(|change| change.to),
+        Some(BreakerState::Closed)
+    );
+    assert!(matches!(breaker.admit(year).0, Admission::Admitted(_)));
 }
 
 #[test]
-fn what_a_person_opens_for_a_while_lets_a_call_try_afterwards() {
+fn a_timed_manual_open_admits_a_probe_afterwards() {
     let mut breaker = breaker();
-    breaker.obey(Order::Open { until: Some(after(7200)) }, NOW);
+    breaker.apply_command(ManualCommand::Open { until: Some(after(7200)) }, NOW);
 
-    assert_eq!(breaker.admit(after(7199)).0, Admission::Shut { until: Some(after(7200)) });
-    assert!(matches!(breaker.admit(after(7200)).0, Admission::Go(_)));
-    assert_eq!(breaker.phase(), Phase::HalfOpen);
+    assert_eq!(breaker.admit(after(7199)).0, Admission::Rejected { until: Some(after(7200)) });
+    assert!(matches!(breaker.admit(after(7200)).0, Admission::Admitted(_)));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
 }
 
 #[test]
-fn a_reset_forgets_what_was_counted() {
-    let mut breaker = opened();
+fn a_reset_clears_the_statistics() {
+    let mut breaker = open_breaker();
 
-    let change = breaker.obey(Order::Reset, after(1)).unwrap();
+    let change = breaker.apply_command(ManualCommand::Reset, after(1)).unwrap();
 
-    assert_eq!(change.to, Phase::Closed);
-    assert_eq!(breaker.statistics(), Statistics::default());
+    assert_eq!(change.to, BreakerState::Closed);
+    assert_eq!(breaker.statistics(), BreakerStatistics::default());
     assert_eq!(breaker.last_failure(), None);
-    assert_eq!(breaker.counted_since(), after(1));
+    assert_eq!(breaker.statistics_since(), after(1));
     for no in 0..4 {
         fail(&mut breaker, &item(no), after(1));
     }
     let generation = breaker.generation();
-    assert_eq!(breaker.obey(Order::Reset, after(2)), None, "it was closed");
+    assert_eq!(breaker.apply_command(ManualCommand::Reset, after(2)), None, "it was closed");
     assert_ne!(breaker.generation(), generation, "others must see it");
-    assert_eq!(breaker.failures_in_a_row(), 0);
+    assert_eq!(breaker.consecutive_failures(), 0);
 }
 
 #[test]
-fn a_person_who_asks_for_the_work_now_need_not_wait() {
-    let mut breaker = opened();
+fn a_manual_retry_skips_the_wait() {
+    let mut breaker = open_breaker();
 
-    assert_eq!(breaker.obey(Order::Try, after(1)).map(|change| change.to), Some(Phase::HalfOpen));
+    assert_eq!(
+        breaker.apply_command(ManualCommand::TryNow, after(1)).map(|change| change.to),
+        Some(BreakerState::HalfOpen)
+    );
 
-    assert!(matches!(breaker.admit(after(1)).0, Admission::Go(_)));
+    assert!(matches!(breaker.admit(after(1)).0, Admission::Admitted(_)));
 }
 
 #[test]
-fn an_open_breaker_stays_open_over_a_restart_until_its_own_time() {
-    let mut breaker = Breaker::recall("example", POLICY, &opened().memory(), after(30));
+fn an_open_breaker_stays_open_across_a_restart() {
+    let mut breaker =
+        Breaker::restore("example", POLICY, &open_breaker().to_persisted(), after(30));
 
-    assert_eq!(breaker.admit(after(59)).0, Admission::Shut { until: Some(after(60)) });
-    assert!(matches!(breaker.admit(after(60)).0, Admission::Go(_)));
-    assert_eq!(breaker.last_change().map(|change| change.to), Some(Phase::HalfOpen));
+    assert_eq!(breaker.admit(after(59)).0, Admission::Rejected { until: Some(after(60)) });
+    assert!(matches!(breaker.admit(after(60)).0, Admission::Admitted(_)));
+    assert_eq!(breaker.last_transition().map(|change| change.to), Some(BreakerState::HalfOpen));
 }
 
 #[test]
 fn a_probe_that_died_with_its_process_is_sent_again() {
-    let mut breaker = opened();
+    let mut breaker = open_breaker();
     succeed(&mut breaker, after(60));
     let _out = permit(&mut breaker, after(61));
 
-    let mut again = Breaker::recall("example", POLICY, &breaker.memory(), after(62));
+    let mut again = Breaker::restore("example", POLICY, &breaker.to_persisted(), after(62));
 
-    assert_eq!(again.successes_in_a_row(), 1);
-    assert!(matches!(again.admit(after(62)).0, Admission::Go(_)));
+    assert_eq!(again.consecutive_successes(), 1);
+    assert!(matches!(again.admit(after(62)).0, Admission::Admitted(_)));
 }
 
 #[test]
-fn an_old_count_counts_for_less_after_a_restart() {
+fn old_failures_decay_after_a_restart() {
     let mut breaker = breaker();
     for no in 0..4 {
         fail(&mut breaker, &item(no), NOW);
     }
-    let memory = breaker.memory();
+    let memory = breaker.to_persisted();
 
     let counts = [0, 200, 400, 599, 600].map(|seconds| {
-        Breaker::recall("example", POLICY, &memory, after(seconds)).failures_in_a_row()
+        Breaker::restore("example", POLICY, &memory, after(seconds)).consecutive_failures()
     });
 
     assert_eq!(counts, [4, 2, 1, 0, 0]);
 }
 
 #[test]
-fn a_clock_that_was_set_back_a_day_does_not_keep_it_open_for_a_day() {
-    let mut breaker = opened();
+fn a_backward_clock_step_does_not_keep_it_open() {
+    let mut breaker = open_breaker();
     let set_back = |seconds: i64| Timestamp(NOW.0 - seconds * 1000);
 
-    assert!(matches!(breaker.admit(set_back(10)).0, Admission::Shut { .. }));
-    assert_eq!(breaker.shut(set_back(86_400)), None);
-    assert!(matches!(breaker.admit(set_back(86_400)).0, Admission::Go(_)));
+    assert!(matches!(breaker.admit(set_back(10)).0, Admission::Rejected { .. }));
+    assert_eq!(breaker.rejecting_until(set_back(86_400)), None);
+    assert!(matches!(breaker.admit(set_back(86_400)).0, Admission::Admitted(_)));
 }
 
 /// Lets a call fail; returns whether it was said beforehand that this would open the breaker.
-fn foreseen(breaker: &mut Breaker, subject: &Subject, now: Timestamp) -> bool {
+fn fail_after_prediction(breaker: &mut Breaker, subject: &CallSubject, now: Timestamp) -> bool {
     let permit = permit(breaker, now);
     let before = breaker.clone();
     let would_open = breaker.would_open(permit, subject, &failure(), now);
     assert_eq!(*breaker, before, "a question changes nothing");
-    let change = breaker.failed(permit, subject, &failure(), now);
+    let change = breaker.record_failure(permit, subject, &failure(), now);
     assert_eq!(would_open, change.is_some(), "{subject:?}: {change:?}");
     would_open
 }
 
 #[test]
-fn it_says_beforehand_which_failure_would_open_it() {
+fn would_open_predicts_the_failure_that_opens_it() {
     let mut by_its_row = breaker();
-    let row = [0, 1, 1, 2, 3, 4].map(|no| foreseen(&mut by_its_row, &item(no), NOW));
+    let row = [0, 1, 1, 2, 3, 4].map(|no| fail_after_prediction(&mut by_its_row, &item(no), NOW));
     assert_eq!(row, [false, false, false, false, false, true]);
 
     let mut by_its_share = breaker();
     let foreseen_at = (0..10).position(|no| {
         succeed(&mut by_its_share, NOW);
-        foreseen(&mut by_its_share, &item(no), NOW)
+        fail_after_prediction(&mut by_its_share, &item(no), NOW)
     });
     assert_eq!(foreseen_at, Some(9));
 
-    let mut half_open = opened();
+    let mut half_open = open_breaker();
     let tried = [item(0), item(8), item(8), item(9)];
-    let tried = tried.map(|subject| foreseen(&mut half_open, &subject, after(60)));
+    let tried = tried.map(|subject| fail_after_prediction(&mut half_open, &subject, after(60)));
     assert_eq!(tried, [false, false, false, true], "two that had not failed before");
-    let until = half_open.until().unwrap();
-    assert!(foreseen(&mut half_open, &Subject::Service, until));
+    let until = half_open.open_until().unwrap();
+    assert!(fail_after_prediction(&mut half_open, &CallSubject::Service, until));
 }
 
 #[test]
@@ -390,25 +412,25 @@ fn a_late_failure_would_open_nothing() {
         fail(&mut breaker, &item(no), NOW);
     }
 
-    assert!(!breaker.would_open(late, &Subject::Service, &failure(), after(1)), "it is open");
+    assert!(!breaker.would_open(late, &CallSubject::Service, &failure(), after(1)), "it is open");
     let _probe = permit(&mut breaker, after(60));
-    assert!(!breaker.would_open(late, &Subject::Service, &failure(), after(61)));
+    assert!(!breaker.would_open(late, &CallSubject::Service, &failure(), after(61)));
 }
 
 #[test]
-fn absolved_a_closed_breaker_forgets_what_failed() {
+fn a_clearing_success_empties_a_closed_breaker() {
     let mut breaker = breaker();
     for no in 0..4 {
         fail(&mut breaker, &item(no), NOW);
     }
     let permit = permit(&mut breaker, after(1));
 
-    assert_eq!(breaker.absolved(permit, after(1)), None);
+    assert_eq!(breaker.clear_and_record_success(permit, after(1)), None);
 
-    assert_eq!(breaker.failures_in_a_row(), 0);
+    assert_eq!(breaker.consecutive_failures(), 0);
     assert_eq!(
-        breaker.share(after(1)),
-        Share { failed: 0, calls: 1 },
+        breaker.failure_rate(after(1)),
+        FailureRate { failed: 0, calls: 1 },
         "only the call that shows it"
     );
     let statistics = breaker.statistics();
@@ -418,26 +440,27 @@ fn absolved_a_closed_breaker_forgets_what_failed() {
 }
 
 #[test]
-fn absolved_a_half_open_breaker_has_one_more_success() {
-    let mut breaker = opened();
+fn a_clearing_success_counts_once_when_half_open() {
+    let mut breaker = open_breaker();
     let absolve = |breaker: &mut Breaker, second: u64| {
         let permit = permit(breaker, after(second));
-        breaker.absolved(permit, after(second))
+        breaker.clear_and_record_success(permit, after(second))
     };
 
     assert_eq!(absolve(&mut breaker, 60), None);
-    assert_eq!((breaker.phase(), breaker.successes_in_a_row()), (Phase::HalfOpen, 1));
+    assert_eq!((breaker.state(), breaker.consecutive_successes()), (BreakerState::HalfOpen, 1));
     assert_eq!(succeed(&mut breaker, after(61)), None);
     let change = absolve(&mut breaker, 62).unwrap();
 
-    assert_eq!((change.to, &*change.why), (Phase::Closed, "3 successes in a row"));
+    assert_eq!((change.to, &*change.reason), (BreakerState::Closed, "3 successes in a row"));
 }
 
 #[test]
-fn only_what_a_provider_is_to_blame_for_counts_against_it() {
+fn only_provider_faults_count_against_a_provider() {
     let ill = |scope| {
         let causes = Cause::ALL.into_iter();
-        let ill = causes.filter(|cause| Bearing::on_provider(*cause, scope) == Bearing::Ill);
+        let ill = causes
+            .filter(|cause| HealthSignal::for_provider(*cause, scope) == HealthSignal::Failure);
         ill.map(Cause::name).collect::<Vec<_>>().join(" ")
     };
 
@@ -446,57 +469,64 @@ fn only_what_a_provider_is_to_blame_for_counts_against_it() {
         ill(RequestScope::Listing),
         "not_found server connection tls timeout truncated unknown"
     );
-    assert_eq!(Bearing::on_provider(Cause::NotFound, RequestScope::Item), Bearing::Well);
-    let storage = Cause::ALL.into_iter().filter(|c| Bearing::on_storage(*c) == Bearing::Ill);
+    assert_eq!(
+        HealthSignal::for_provider(Cause::NotFound, RequestScope::Item),
+        HealthSignal::Success
+    );
+    let storage =
+        Cause::ALL.into_iter().filter(|c| HealthSignal::for_storage(*c) == HealthSignal::Failure);
     assert_eq!(storage.collect::<Vec<_>>(), [Cause::Storage, Cause::Ledger]);
 }
 
 #[test]
-fn a_long_opening_is_told_from_its_beginning() {
-    let mut breaker = opened();
+fn a_long_open_period_keeps_its_start() {
+    let mut breaker = open_breaker();
     let mut now = NOW;
     for _ in 0..40 {
-        now = breaker.until().unwrap();
-        assert!(fail(&mut breaker, &Subject::Service, now).is_some());
+        now = breaker.open_until().unwrap();
+        assert!(fail(&mut breaker, &CallSubject::Service, now).is_some());
     }
 
-    let openings = breaker.memory().openings();
+    let openings = breaker.to_persisted().open_periods();
 
     assert_eq!(openings.len(), 1);
-    assert_eq!((openings[0].at, openings[0].no, openings[0].closing.is_some()), (NOW, 1, false));
-    assert_eq!(openings[0].why, "5 failures in a row: 503 from example");
-    assert!(breaker.obey(Order::Reset, now).is_some());
-    let closing = breaker.memory().openings().remove(0).closing.unwrap();
-    assert_eq!((closing.at, is_by_hand(&closing.why)), (now, true));
+    assert_eq!(
+        (openings[0].opened_at, openings[0].generation, openings[0].closed.is_some()),
+        (NOW, 1, false)
+    );
+    assert_eq!(openings[0].reason, "5 failures in a row: 503 from example");
+    assert!(breaker.apply_command(ManualCommand::Reset, now).is_some());
+    let closing = breaker.to_persisted().open_periods().remove(0).closed.unwrap();
+    assert_eq!((closing.at, is_manual(&closing.reason)), (now, true));
 }
 
 #[test]
-fn a_file_of_a_program_that_kept_only_the_last_change_tells_that_one() {
-    let memory = opened().memory();
-    let older = Memory { changes: Vec::new(), ..memory.clone() };
+fn an_old_file_with_only_the_last_transition_is_read() {
+    let memory = open_breaker().to_persisted();
+    let older = PersistedBreaker { transitions: Vec::new(), ..memory.clone() };
 
-    assert_eq!(older.openings(), memory.openings());
-    let breaker = Breaker::recall("example", POLICY, &older, NOW);
-    assert_eq!(breaker.memory().openings(), memory.openings());
-    assert_eq!(Memory::default().openings(), []);
+    assert_eq!(older.open_periods(), memory.open_periods());
+    let breaker = Breaker::restore("example", POLICY, &older, NOW);
+    assert_eq!(breaker.to_persisted().open_periods(), memory.open_periods());
+    assert_eq!(PersistedBreaker::default().open_periods(), []);
 }
 
 #[test]
-fn what_it_remembers_of_its_changes_is_small_whatever_a_server_says() {
+fn recorded_transitions_have_a_size_limit() {
     let (mut breaker, mut now) = (breaker(), NOW);
     let failure = Failure::new(Cause::Server, "\u{1b}".repeat(10_000));
     for _ in 0..20 {
         for _ in 0..5 {
             let permit = permit(&mut breaker, now);
-            drop(breaker.failed(permit, &Subject::Service, &failure, now));
+            drop(breaker.record_failure(permit, &CallSubject::Service, &failure, now));
         }
-        now = breaker.until().unwrap();
+        now = breaker.open_until().unwrap();
         assert_eq!((0..3).filter_map(|_| succeed(&mut breaker, now)).count(), 1);
     }
 
-    let memory = breaker.memory();
+    let memory = breaker.to_persisted();
 
-    let bytes = serde_json::to_vec_pretty(&memory.changes).unwrap().len();
+    let bytes = serde_json::to_vec_pretty(&memory.transitions).unwrap().len();
     assert!((1_000..5_000).contains(&bytes), "{bytes} bytes");
-    assert!(memory.last_change.unwrap().why.contains("successes in a row"));
+    assert!(memory.last_transition.unwrap().reason.contains("successes in a row"));
 }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn phases() -> impl Strategy<Value = Option<Phase>> {
-    prop::option::of(prop::sample::select(Phase::ALL.to_vec()))
+fn phases() -> impl Strategy<Value = Option<BreakerState>> {
+    prop::option::of(prop::sample::select(BreakerState::ALL.to_vec()))
 }
 
 fn counts() -> impl Strategy<Value = Counts> {
@@ -21,11 +21,11 @@ fn the_score_is_the_sum_of_its_four_parts() {
     let counts = |failed, degraded| Counts { total: 4, degraded, failed };
     let close = |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score}");
 
-    close(score(counts(0, 0), Some(1.0), Some(Phase::Closed)), 0.0);
-    close(score(counts(0, 0), Some(0.2), Some(Phase::Closed)), 0.08);
+    close(score(counts(0, 0), Some(1.0), Some(BreakerState::Closed)), 0.0);
+    close(score(counts(0, 0), Some(0.2), Some(BreakerState::Closed)), 0.08);
     close(score(counts(1, 1), None, None), 0.5 / 4.0 + 0.3 / 4.0);
-    close(score(counts(0, 4), Some(0.5), Some(Phase::HalfOpen)), 0.3 + 0.1 + 0.05);
-    close(score(counts(4, 0), Some(0.0), Some(Phase::Open)), 0.8);
+    close(score(counts(0, 4), Some(0.5), Some(BreakerState::HalfOpen)), 0.3 + 0.1 + 0.05);
+    close(score(counts(4, 0), Some(0.0), Some(BreakerState::Open)), 0.8);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn sources_are_judged_by_the_provider_they_share() {
         source("two", Standing::Well, None),
     ];
     let shared = Shared {
-        breakers: BTreeMap::from([("one".to_owned(), Phase::Open)]),
+        breakers: BTreeMap::from([("one".to_owned(), BreakerState::Open)]),
         p95_latencies: BTreeMap::from([("two".to_owned(), Duration::from_millis(1500))]),
     };
 
@@ -88,7 +88,7 @@ proptest! {
 
         let failed = Counts { failed: counts.failed + 1, total: counts.total + 1, ..counts };
         prop_assert!(score(counts, Some(rate * less), breaker) >= before - 1e-9);
-        prop_assert!(score(counts, Some(rate), Some(Phase::Open)) >= before - 1e-9);
+        prop_assert!(score(counts, Some(rate), Some(BreakerState::Open)) >= before - 1e-9);
         // Of those there are, one more fails.
         if counts.total > counts.failed + counts.degraded {
             let failed = Counts { total: counts.total, ..failed };

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 
 const FAILED_WEIGHT: f64 = 0.5;
 const DEGRADED_WEIGHT: f64 = 0.3;
@@ -64,7 +64,7 @@ pub struct ProviderHealth {
     /// The mean of its sources' success rates, from 0 to 1, once there were any attempts.
     pub success_rate: Option<f64>,
     /// Absent where there is none yet.
-    pub breaker: Option<Phase>,
+    pub breaker: Option<BreakerState>,
     pub sources: Counts,
 }
 
@@ -88,7 +88,7 @@ pub struct Counts {
 /// What is known of providers themselves, by their names.
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
-    pub breakers: BTreeMap<String, Phase>,
+    pub breakers: BTreeMap<String, BreakerState>,
     pub p95_latencies: BTreeMap<String, Duration>,
 }
 
@@ -121,12 +121,12 @@ fn health(provider: &str, sources: &[&SourceFacts], shared: &Shared) -> Provider
 
 /// The score; a provider without sources has nothing to suffer.
 #[must_use]
-pub fn score(counts: Counts, success_rate: Option<f64>, breaker: Option<Phase>) -> f64 {
+pub fn score(counts: Counts, success_rate: Option<f64>, breaker: Option<BreakerState>) -> f64 {
     let share = |of: u32| f64::from(of) / f64::from(counts.total.max(1));
     let breaker = match breaker {
-        Some(Phase::Open) => 1.0,
-        Some(Phase::HalfOpen) => 0.5,
-        Some(Phase::Closed) | None => 0.0,
+        Some(BreakerState::Open) => 1.0,
+        Some(BreakerState::HalfOpen) => 0.5,
+        Some(BreakerState::Closed) | None => 0.0,
     };
     let failing = success_rate.map_or(0.0, |rate| 1.0 - rate.clamp(0.0, 1.0));
     let sum = FAILED_WEIGHT * share(counts.failed)
@@ -151,7 +151,7 @@ fn mean(rates: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-fn status(counts: Counts, breaker: Option<Phase>) -> String {
+fn status(counts: Counts, breaker: Option<BreakerState>) -> String {
     let Counts { total, degraded, failed } = counts;
     let mut told = Vec::new();
     if failed > 0 {
@@ -164,9 +164,9 @@ fn status(counts: Counts, breaker: Option<Phase>) -> String {
         told.push(if total == 1 { "well".to_owned() } else { format!("all {total} well") });
     }
     match breaker {
-        Some(Phase::Open) => told.push("left alone by its breaker".to_owned()),
-        Some(Phase::HalfOpen) => told.push("tried again by its breaker".to_owned()),
-        Some(Phase::Closed) | None => {}
+        Some(BreakerState::Open) => told.push("left alone by its breaker".to_owned()),
+        Some(BreakerState::HalfOpen) => told.push("tried again by its breaker".to_owned()),
+        Some(BreakerState::Closed) | None => {}
     }
     told.join(", ")
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::alert::{Cause, Concern, Looked, Severity};
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 use crate::engine::health::breakers;
 use crate::engine::health::check::NOT_KNOWN;
 use crate::engine::health::execution::CRASH_LOOP;
@@ -238,11 +238,13 @@ impl<'a> Drawn<'a> {
                     let follows = !is_provider && self.storage_is_ill;
                     self.looked.spells.extend(breakers::spells(breaker, follows));
                     match breaker.phase {
-                        Phase::Closed => {}
-                        Phase::Open | Phase::HalfOpen if follows => {
+                        BreakerState::Closed => {}
+                        BreakerState::Open | BreakerState::HalfOpen if follows => {
                             self.looked.blind.insert((PROVIDER.to_owned(), breaker.name.clone()));
                         }
-                        Phase::Open | Phase::HalfOpen => note(breakers::concern(breaker)),
+                        BreakerState::Open | BreakerState::HalfOpen => {
+                            note(breakers::concern(breaker))
+                        }
                     }
                 }
             }

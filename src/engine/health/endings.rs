@@ -136,7 +136,7 @@ fn breakers_that_cannot_be_read_are_unknown_and_end_nothing() {
     let mut ill = well();
     ill.breakers = Ok(vec![BreakerSeen {
         name: "archive".to_owned(),
-        phase: crate::engine::breaker::Phase::Open,
+        phase: crate::engine::breaker::BreakerState::Open,
         why: "5 failures in a row".to_owned(),
         openings: Vec::new(),
     }]);

@@ -8,7 +8,8 @@ use super::tests::{LIMITS, NOW, well};
 use super::*;
 use crate::engine::alert::{Alerts, News, Notice, Severity};
 use crate::engine::breaker::{
-    Admission, Breaker, BreakerPolicy, Memory, Order, Permit, Phase, Subject,
+    Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, CallSubject, ManualCommand,
+    PersistedBreaker,
 };
 use crate::engine::{Cause, Failure};
 
@@ -30,7 +31,7 @@ enum Fact {
     /// Calls fail, or succeed, for as long as they may be made.
     Fail,
     Succeed,
-    Obey(Order),
+    Obey(ManualCommand),
     Look,
     /// The monitor starts anew.
     Restart,
@@ -48,12 +49,12 @@ impl Scene {
     }
 
     fn look(&mut self) -> Vec<Notice> {
-        let memory: Memory = self.breaker.memory();
+        let memory: PersistedBreaker = self.breaker.to_persisted();
         let seen = BreakerSeen {
             name: NAME.to_owned(),
-            phase: self.breaker.phase(),
-            openings: memory.openings(),
-            why: memory.last_change.map(|change| change.why).unwrap_or_default(),
+            phase: self.breaker.state(),
+            openings: memory.open_periods(),
+            why: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
         };
         let facts = Facts { breakers: Ok(vec![seen]), ..well() };
         let looked = concerns(&facts, &judge(&facts, &LIMITS, NOW));
@@ -71,32 +72,38 @@ impl Scene {
 
     fn fail(&mut self) {
         let failure = Failure::new(Cause::Server, "503 from example");
-        self.call(|breaker, permit, now| breaker.failed(permit, &Subject::Service, &failure, now));
+        self.call(|breaker, permit, now| {
+            breaker.record_failure(permit, &CallSubject::Service, &failure, now)
+        });
     }
 
     fn succeed(&mut self) {
-        self.call(Breaker::succeeded);
+        self.call(Breaker::record_success);
     }
 
     /// Five calls, as far as they may be made.
     fn call(
         &mut self,
-        end: impl Fn(&mut Breaker, Permit, Timestamp) -> Option<crate::engine::breaker::Change>,
+        end: impl Fn(
+            &mut Breaker,
+            BreakerPermit,
+            Timestamp,
+        ) -> Option<crate::engine::breaker::BreakerTransition>,
     ) {
         for _ in 0..5 {
             self.pass(Duration::from_millis(1));
             let (admission, tried) = self.breaker.admit(self.now);
             let ended = match admission {
-                Admission::Go(permit) => end(&mut self.breaker, permit, self.now),
-                Admission::Busy | Admission::Shut { .. } => None,
+                Admission::Admitted(permit) => end(&mut self.breaker, permit, self.now),
+                Admission::ProbeInFlight | Admission::Rejected { .. } => None,
             };
             tried.into_iter().chain(ended).for_each(|change| self.happened(change.from, change.to));
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: ManualCommand) {
         self.pass(Duration::from_millis(1));
-        if let Some(change) = self.breaker.obey(order, self.now) {
+        if let Some(change) = self.breaker.apply_command(order, self.now) {
             self.happened(change.from, change.to);
         }
     }
@@ -106,10 +113,10 @@ impl Scene {
         self.openings.clear();
     }
 
-    fn happened(&mut self, from: Phase, to: Phase) {
-        if from == Phase::Closed {
+    fn happened(&mut self, from: BreakerState, to: BreakerState) {
+        if from == BreakerState::Closed {
             self.openings.push((self.now, None));
-        } else if to == Phase::Closed {
+        } else if to == BreakerState::Closed {
             self.openings.last_mut().unwrap().1 = Some(self.now);
         }
     }
@@ -131,7 +138,7 @@ fn an_opening_between_two_looks_is_told_with_its_reason() {
     scene.fail();
     scene.pass(Duration::from_secs(60));
     scene.succeed();
-    assert_eq!(scene.breaker.phase(), Phase::Closed);
+    assert_eq!(scene.breaker.state(), BreakerState::Closed);
 
     let passed = scene.look();
 
@@ -150,17 +157,17 @@ fn an_opening_between_two_looks_is_told_with_its_reason() {
 #[test]
 fn what_a_person_did_is_told_in_other_words() {
     let mut scene = Scene::new();
-    scene.obey(Order::Open { until: None });
+    scene.obey(ManualCommand::Open { until: None });
     let mut all = scene.look();
-    scene.obey(Order::Close);
+    scene.obey(ManualCommand::Close);
     all.extend(scene.look());
     scene.pass(HOUR);
-    scene.obey(Order::Open { until: None });
-    scene.obey(Order::Reset);
+    scene.obey(ManualCommand::Open { until: None });
+    scene.obey(ManualCommand::Reset);
     all.extend(scene.look());
     scene.pass(HOUR);
     scene.fail();
-    scene.obey(Order::Close);
+    scene.obey(ManualCommand::Close);
     all.extend(scene.look());
 
     insta::assert_snapshot!(lines(&all).join("\n"), @"
@@ -179,9 +186,9 @@ fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
     let mut look = |facts: &Facts, breaker: &Breaker| {
         let seen = BreakerSeen {
             name: "archive".to_owned(),
-            phase: breaker.phase(),
+            phase: breaker.state(),
             why: String::new(),
-            openings: breaker.memory().openings(),
+            openings: breaker.to_persisted().open_periods(),
         };
         let facts = Facts { breakers: Ok(vec![seen]), ..facts.clone() };
         lines(&alerts.note(&concerns(&facts, &judge(&facts, &LIMITS, NOW)), NOW))
@@ -191,8 +198,8 @@ fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
     (state.status, state.storage_error) =
         (crate::engine::Status::Error, Some("No space left on device".to_owned()));
 
-    for order in [Order::Open { until: None }, Order::Close] {
-        assert!(breaker.obey(order, NOW).is_some());
+    for order in [ManualCommand::Open { until: None }, ManualCommand::Close] {
+        assert!(breaker.apply_command(order, NOW).is_some());
     }
     assert_eq!(look(&facts, &breaker).len(), 1, "the storage itself");
     let then = look(&well(), &breaker);
@@ -206,10 +213,10 @@ fn fact() -> impl Strategy<Value = Fact> {
         4 => Just(Fact::Fail),
         4 => Just(Fact::Succeed),
         1 => prop::sample::select(vec![
-            Order::Close,
-            Order::Reset,
-            Order::Try,
-            Order::Open { until: None },
+            ManualCommand::Close,
+            ManualCommand::Reset,
+            ManualCommand::TryNow,
+            ManualCommand::Open { until: None },
         ]).prop_map(Fact::Obey),
         4 => Just(Fact::Look),
         1 => Just(Fact::Restart),
@@ -238,7 +245,7 @@ proptest! {
                     let is_within_the_hour = scene.now.since(told_at) < HOUR;
                     let notices = scene.look();
                     prop_assert!(notices.len() <= 1, "{notices:?}");
-                    let is_open = scene.breaker.phase() != Phase::Closed;
+                    let is_open = scene.breaker.state() != BreakerState::Closed;
                     let has_missed = scene.openings.iter().any(|(began, _)| *began > looked_at);
                     for notice in &notices {
                         let (News::Raised | News::Passed) = notice.news else { continue };
@@ -283,7 +290,7 @@ proptest! {
                 Fact::Look => drop(scene.look()),
             }
         }
-        let is_open = scene.breaker.phase() != Phase::Closed;
+        let is_open = scene.breaker.state() != BreakerState::Closed;
         drop(scene.look());
         let mut then = Vec::new();
         for step in steps {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::breaker::{Opening, Phase};
+use crate::engine::breaker::{BreakerState, OpenPeriod};
 use crate::engine::watch::{Finding, Subject, What};
 use crate::engine::{Status, Timestamp};
 
@@ -120,11 +120,11 @@ pub struct CountsSeen {
 pub struct BreakerSeen {
     /// A provider, or what every source shares.
     pub name: String,
-    pub phase: Phase,
+    pub phase: BreakerState,
     /// Why it is so.
     pub why: String,
     /// The times that it was not closed, as far as it remembers them, the newest last.
-    pub openings: Vec<Opening>,
+    pub openings: Vec<OpenPeriod>,
 }
 
 /// The proxies of the pool.

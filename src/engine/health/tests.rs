@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::engine::Status;
 use crate::engine::alert::Looked;
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 use crate::engine::watch::{Cure, Finding, Lately, Level, Subject, What};
 
 pub(super) const NOW: Timestamp = Timestamp(1_772_874_303_000);
@@ -330,7 +330,7 @@ fn a_provider_that_is_down_is_one_concern() {
     let without_breaker = told(&facts);
     facts.breakers = Ok(vec![BreakerSeen {
         name: "example".to_owned(),
-        phase: Phase::Open,
+        phase: BreakerState::Open,
         why: "5 failures in a row".to_owned(),
         openings: Vec::new(),
     }]);
@@ -375,7 +375,7 @@ fn a_full_disk_is_the_one_cause_of_all_that_cannot_be_stored() {
     });
     facts.breakers = Ok(vec![BreakerSeen {
         name: "archive".to_owned(),
-        phase: Phase::Open,
+        phase: BreakerState::Open,
         why: "5 failures in a row".to_owned(),
         openings: Vec::new(),
     }]);

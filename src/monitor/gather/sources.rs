@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::disk::{RealDisk, is_alive};
-use crate::engine::breaker::Phase;
+use crate::engine::breaker::BreakerState;
 use crate::engine::figures::{Figures, Histogram, ProxyFigures};
 use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen, by_unit};
 use crate::engine::watch::{Finding, Subject};
@@ -162,9 +162,9 @@ fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
     let memories = readable(file.path(), file.examine())?;
     let seen = memories.into_iter().map(|(name, memory)| BreakerSeen {
         name,
-        openings: memory.openings(),
-        phase: Phase::from_name(&memory.state).unwrap_or(Phase::Closed),
-        why: memory.last_change.map(|change| change.why).unwrap_or_default(),
+        openings: memory.open_periods(),
+        phase: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
+        why: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
     });
     Ok(seen.collect())
 }

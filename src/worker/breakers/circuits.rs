@@ -8,7 +8,9 @@ use chrono::DateTime;
 use tokio::sync::watch;
 
 use super::{ARCHIVE, Breakers, LEDGER};
-use crate::engine::breaker::{Admission, Bearing, Order, Permit, Phase, Subject};
+use crate::engine::breaker::{
+    Admission, BreakerPermit, BreakerState, CallSubject, HealthSignal, ManualCommand,
+};
 use crate::engine::{Cause, Failure, RequestScope, Timestamp};
 use crate::worker::world::World;
 
@@ -52,7 +54,7 @@ pub(in crate::worker) enum Entry {
 #[derive(Debug)]
 pub(in crate::worker) struct Pass {
     circuits: Circuits,
-    permit: Option<Permit>,
+    permit: Option<BreakerPermit>,
 }
 
 impl Circuits {
@@ -65,11 +67,11 @@ impl Circuits {
     /// Asks for leave to call the provider.
     pub(in crate::worker) fn try_enter(&self) -> Entry {
         match self.breakers.admit(&self.provider) {
-            Admission::Go(permit) => {
+            Admission::Admitted(permit) => {
                 Entry::Go(Pass { circuits: self.clone(), permit: Some(permit) })
             }
-            Admission::Busy => Entry::Busy,
-            Admission::Shut { until } => {
+            Admission::ProbeInFlight => Entry::Busy,
+            Admission::Rejected { until } => {
                 Entry::Shut(Shut { name: self.provider.to_string(), until })
             }
         }
@@ -91,7 +93,7 @@ impl Circuits {
             }
         };
         let end = call.await;
-        pass.end(&Subject::Service, scope, end.as_ref().err());
+        pass.end(&CallSubject::Service, scope, end.as_ref().err());
         Ok(end?)
     }
 
@@ -102,10 +104,10 @@ impl Circuits {
 
     /// The breaker that a failure counts for, if it lets nothing through.
     pub(in crate::worker) fn shut_for(&self, cause: Cause, scope: RequestScope) -> Option<Shut> {
-        match (Bearing::on_provider(cause, scope), storage(cause)) {
-            (Bearing::Ill, _) => self.shut_by(&self.provider),
-            (Bearing::Well | Bearing::Nothing, Some(name)) => self.shut_by(name),
-            (Bearing::Well | Bearing::Nothing, None) => None,
+        match (HealthSignal::for_provider(cause, scope), storage(cause)) {
+            (HealthSignal::Failure, _) => self.shut_by(&self.provider),
+            (HealthSignal::Success | HealthSignal::Neutral, Some(name)) => self.shut_by(name),
+            (HealthSignal::Success | HealthSignal::Neutral, None) => None,
         }
     }
 
@@ -133,13 +135,13 @@ impl Circuits {
     }
 
     pub(in crate::worker) fn is_closed(&self, name: &str) -> bool {
-        self.breakers.phase(name) == Phase::Closed
+        self.breakers.phase(name) == BreakerState::Closed
     }
 
     /// A person asks for the work now: whatever wait a breaker chose is over.
     pub(in crate::worker) fn try_now(&self) {
         for name in [&*self.provider, LEDGER, ARCHIVE] {
-            self.breakers.obey(name, Order::Try);
+            self.breakers.obey(name, ManualCommand::TryNow);
         }
     }
 
@@ -172,7 +174,7 @@ impl Circuits {
 impl Pass {
     /// Tells how a call about an item of the source ended.
     pub(in crate::worker) fn ended(self, item: i64, failure: Option<&Failure>) {
-        let subject = failure.map_or(Subject::Service, |_| self.subject(item));
+        let subject = failure.map_or(CallSubject::Service, |_| self.subject(item));
         self.end(&subject, RequestScope::Item, failure);
     }
 
@@ -186,8 +188,8 @@ impl Pass {
     }
 
     /// Two sources may have items of one number.
-    fn subject(&self, item: i64) -> Subject {
-        Subject::Item(format!("{}/{item}", self.circuits.source))
+    fn subject(&self, item: i64) -> CallSubject {
+        CallSubject::Item(format!("{}/{item}", self.circuits.source))
     }
 
     /// Tells that the end of a call says nothing of the provider.
@@ -196,7 +198,7 @@ impl Pass {
         self.circuits.breakers.said_nothing(&self.circuits.provider, permit);
     }
 
-    fn end(mut self, subject: &Subject, scope: RequestScope, failure: Option<&Failure>) {
+    fn end(mut self, subject: &CallSubject, scope: RequestScope, failure: Option<&Failure>) {
         let Some(permit) = self.permit.take() else { return };
         let circuits = &self.circuits;
         circuits.breakers.ended(&circuits.provider, permit, subject, scope, failure);
@@ -257,9 +259,9 @@ impl From<Failure> for Halt {
 
 /// The breaker of what a failure is about, if that is something of ours.
 fn storage(cause: Cause) -> Option<&'static str> {
-    match (Bearing::on_storage(cause), cause) {
-        (Bearing::Ill, Cause::Ledger) => Some(LEDGER),
-        (Bearing::Ill, _) => Some(ARCHIVE),
-        (Bearing::Well | Bearing::Nothing, _) => None,
+    match (HealthSignal::for_storage(cause), cause) {
+        (HealthSignal::Failure, Cause::Ledger) => Some(LEDGER),
+        (HealthSignal::Failure, _) => Some(ARCHIVE),
+        (HealthSignal::Success | HealthSignal::Neutral, _) => None,
     }
 }

@@ -29,7 +29,8 @@ pub use crate::state::{BreakersFile, Memories};
 use self::kept::Kept;
 use self::sync::{Brought, Errand, Task};
 use crate::engine::breaker::{
-    Admission, Bearing, Breaker, BreakerPolicy, Change, Order, Permit, Phase, Severity, Subject,
+    Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, BreakerTransition, CallSubject,
+    HealthSignal, ManualCommand, Severity,
 };
 use crate::engine::{Failure, RequestScope, Timestamp};
 use crate::worker::world::World;
@@ -89,7 +90,7 @@ impl Breakers {
             Err(failure) => (Memories::new(), Some(failure.message)),
         };
         let recall = |(name, memory): (String, _)| {
-            let breaker = Breaker::recall(&name, policy, &memory, now);
+            let breaker = Breaker::restore(&name, policy, &memory, now);
             (name, Kept::saved(breaker))
         };
         let kept = memories.into_iter().map(recall).collect();
@@ -118,12 +119,12 @@ impl Breakers {
     pub fn permits(&self, name: &str) -> Result<(), Timestamp> {
         let now = (self.clock)();
         match self.admit(name) {
-            Admission::Go(permit) => {
+            Admission::Admitted(permit) => {
                 self.with(name, |kept, _| (kept.named.replace(permit), None));
                 Ok(())
             }
-            Admission::Busy => Err(now.after(BUSY_WAIT)),
-            Admission::Shut { until } => Err(until.unwrap_or_else(|| now.after(LOOK_INTERVAL))),
+            Admission::ProbeInFlight => Err(now.after(BUSY_WAIT)),
+            Admission::Rejected { until } => Err(until.unwrap_or_else(|| now.after(LOOK_INTERVAL))),
         }
     }
 
@@ -134,8 +135,8 @@ impl Breakers {
 
     /// Notes that the one called is well after all, by a call that did not ask.
     pub fn absolved(&self, name: &str) {
-        let permit = self.with(name, |kept, now| kept.breaker.unasked(now));
-        self.with(name, |kept, now| ((), kept.breaker.absolved(permit, now)));
+        let permit = self.with(name, |kept, now| kept.breaker.admit_unconditionally(now));
+        self.with(name, |kept, now| ((), kept.breaker.clear_and_record_success(permit, now)));
         self.let_the_next_try(name);
     }
 
@@ -153,17 +154,17 @@ impl Breakers {
     }
 
     /// Carries out what a person wants.
-    pub fn obey(&self, name: &str, order: Order) {
+    pub fn obey(&self, name: &str, order: ManualCommand) {
         // A breaker that nobody has used has nothing to end.
         if self.inner.borrow().kept.contains_key(name) {
-            self.with(name, |kept, now| ((), kept.breaker.obey(order, now)));
+            self.with(name, |kept, now| ((), kept.breaker.apply_command(order, now)));
         }
     }
 
     #[must_use]
-    pub fn phase(&self, name: &str) -> Phase {
+    pub fn phase(&self, name: &str) -> BreakerState {
         let inner = self.inner.borrow();
-        inner.kept.get(name).map_or(Phase::Closed, |kept| kept.breaker.phase())
+        inner.kept.get(name).map_or(BreakerState::Closed, |kept| kept.breaker.state())
     }
 
     /// Until when it lets nothing through, if so; `Some(None)` until a person closes it.
@@ -171,10 +172,10 @@ impl Breakers {
     pub fn shut(&self, name: &str) -> Option<Option<Timestamp>> {
         let inner = self.inner.borrow();
         let breaker = &inner.kept.get(name)?.breaker;
-        match breaker.phase() {
+        match breaker.state() {
             // Asked before every step of the work: then not even the clock.
-            Phase::Closed | Phase::HalfOpen => None,
-            Phase::Open => breaker.shut((self.clock)()),
+            BreakerState::Closed | BreakerState::HalfOpen => None,
+            BreakerState::Open => breaker.rejecting_until((self.clock)()),
         }
     }
 
@@ -206,13 +207,14 @@ impl Breakers {
     fn ended(
         &self,
         name: &str,
-        permit: Permit,
-        subject: &Subject,
+        permit: BreakerPermit,
+        subject: &CallSubject,
         scope: RequestScope,
         failure: Option<&Failure>,
     ) {
-        let bearing =
-            failure.map_or(Bearing::Well, |failure| Bearing::on_provider(failure.cause, scope));
+        let bearing = failure.map_or(HealthSignal::Success, |failure| {
+            HealthSignal::for_provider(failure.cause, scope)
+        });
         self.judged(name, permit, subject, bearing, failure);
     }
 
@@ -220,12 +222,12 @@ impl Breakers {
     fn would_open(
         &self,
         name: &str,
-        permit: Permit,
-        subject: &Subject,
+        permit: BreakerPermit,
+        subject: &CallSubject,
         scope: RequestScope,
         failure: &Failure,
     ) -> bool {
-        Bearing::on_provider(failure.cause, scope) == Bearing::Ill
+        HealthSignal::for_provider(failure.cause, scope) == HealthSignal::Failure
             && self.with(name, |kept, now| {
                 (kept.breaker.would_open(permit, subject, failure, now), None)
             })
@@ -235,30 +237,34 @@ impl Breakers {
     fn note(&self, name: &str, failure: Option<&Failure>) {
         let permit = self.with(name, |kept, now| match kept.named.take() {
             Some(permit) => (permit, None),
-            None => kept.breaker.unasked(now),
+            None => kept.breaker.admit_unconditionally(now),
         });
         let bearing = match (failure, name) {
-            (None, _) => Bearing::Well,
-            (Some(failure), LEDGER | ARCHIVE) => Bearing::on_storage(failure.cause),
-            (Some(failure), _) => Bearing::on_provider(failure.cause, RequestScope::Session),
+            (None, _) => HealthSignal::Success,
+            (Some(failure), LEDGER | ARCHIVE) => HealthSignal::for_storage(failure.cause),
+            (Some(failure), _) => HealthSignal::for_provider(failure.cause, RequestScope::Session),
         };
-        self.judged(name, permit, &Subject::Service, bearing, failure);
+        self.judged(name, permit, &CallSubject::Service, bearing, failure);
     }
 
     fn judged(
         &self,
         name: &str,
-        permit: Permit,
-        subject: &Subject,
-        bearing: Bearing,
+        permit: BreakerPermit,
+        subject: &CallSubject,
+        bearing: HealthSignal,
         failure: Option<&Failure>,
     ) {
         self.with(name, |Kept { breaker, .. }, now| {
             let change = match (bearing, failure) {
-                (Bearing::Ill, Some(failure)) => breaker.failed(permit, subject, failure, now),
-                (Bearing::Well, _) | (Bearing::Ill, None) => breaker.succeeded(permit, now),
-                (Bearing::Nothing, _) => {
-                    breaker.said_nothing(permit);
+                (HealthSignal::Failure, Some(failure)) => {
+                    breaker.record_failure(permit, subject, failure, now)
+                }
+                (HealthSignal::Success, _) | (HealthSignal::Failure, None) => {
+                    breaker.record_success(permit, now)
+                }
+                (HealthSignal::Neutral, _) => {
+                    breaker.record_neutral(permit);
                     None
                 }
             };
@@ -267,21 +273,21 @@ impl Breakers {
         self.let_the_next_try(name);
     }
 
-    fn said_nothing(&self, name: &str, permit: Permit) {
+    fn said_nothing(&self, name: &str, permit: BreakerPermit) {
         self.with(name, |kept, _| {
-            kept.breaker.said_nothing(permit);
+            kept.breaker.record_neutral(permit);
             ((), None)
         });
         self.let_the_next_try(name);
     }
 
-    fn dropped(&self, name: &str, permit: Permit) {
-        self.with(name, |kept, _| (kept.breaker.dropped(permit), None));
+    fn dropped(&self, name: &str, permit: BreakerPermit) {
+        self.with(name, |kept, _| (kept.breaker.record_cancelled(permit), None));
         self.let_the_next_try(name);
     }
 
     fn let_the_next_try(&self, name: &str) {
-        if self.phase(name) == Phase::HalfOpen {
+        if self.phase(name) == BreakerState::HalfOpen {
             self.version.send_modify(|version| *version += 1);
         }
     }
@@ -290,7 +296,7 @@ impl Breakers {
     fn with<T>(
         &self,
         name: &str,
-        fact: impl FnOnce(&mut Kept, Timestamp) -> (T, Option<Change>),
+        fact: impl FnOnce(&mut Kept, Timestamp) -> (T, Option<BreakerTransition>),
     ) -> T {
         let now = (self.clock)();
         let (told, change) = {
@@ -312,8 +318,16 @@ impl Breakers {
     }
 
     /// Logs a change, and wakes those who wait.
-    fn announce(&self, change: &Change) {
-        let Change { name, no: _, from, to, severity, at: _, why } = change;
+    fn announce(&self, change: &BreakerTransition) {
+        let BreakerTransition {
+            breaker: name,
+            generation: _,
+            from,
+            to,
+            severity,
+            at: _,
+            reason: why,
+        } = change;
         let (from, to, level) = (from.name(), to.name(), severity.name());
         match severity {
             Severity::Critical | Severity::Warning => {
@@ -391,7 +405,7 @@ impl Breakers {
             inner.trouble = None;
             let policy = inner.policy;
             for (name, memory) in memories {
-                let theirs = || Breaker::recall(&name, policy, &memory, now);
+                let theirs = || Breaker::restore(&name, policy, &memory, now);
                 match inner.kept.get_mut(&name) {
                     None => {
                         let kept = Kept::saved(theirs());

@@ -1,6 +1,6 @@
 //! What a person wants of a breaker, by a command, beside whatever worker runs.
 
-use crate::engine::breaker::{Breaker, BreakerPolicy, Change, Order};
+use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerTransition, ManualCommand};
 use crate::engine::{Failure, Timestamp};
 use crate::state::BreakersFile;
 
@@ -10,7 +10,7 @@ pub struct Ordered {
     /// The breaker as it is now.
     pub breaker: Breaker,
     /// `None` where it was so already.
-    pub change: Option<Change>,
+    pub change: Option<BreakerTransition>,
     /// What a person should know about how the file was found.
     pub note: Option<String>,
 }
@@ -22,17 +22,17 @@ pub struct Ordered {
 pub fn order(
     file: &BreakersFile,
     name: &str,
-    order: Order,
+    order: ManualCommand,
     policy: BreakerPolicy,
     now: Timestamp,
 ) -> Result<Ordered, Failure> {
     let ((breaker, change), note) = file.change(|memories| {
         let mut breaker = match memories.get(name) {
-            Some(memory) => Breaker::recall(name, policy, memory, now),
+            Some(memory) => Breaker::restore(name, policy, memory, now),
             None => Breaker::new(name, policy, now),
         };
-        let change = breaker.obey(order, now);
-        memories.insert(name.to_owned(), breaker.memory());
+        let change = breaker.apply_command(order, now);
+        memories.insert(name.to_owned(), breaker.to_persisted());
         (breaker, change)
     })?;
     Ok(Ordered { breaker, change, note })

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::Failure;
-use crate::engine::breaker::{Memory, Statistics};
+use crate::engine::breaker::{BreakerStatistics, PersistedBreaker};
 use crate::state::{BreakersFile, Memories};
 
 /// What is to be done with the file.
@@ -27,11 +27,11 @@ pub(super) enum Task {
 /// A breaker of this process.
 #[derive(Debug)]
 pub(super) struct Ours {
-    pub(super) memory: Memory,
+    pub(super) memory: PersistedBreaker,
     /// The change that the file was last seen at.
     pub(super) known: u64,
     /// What was counted since.
-    pub(super) news: Statistics,
+    pub(super) news: BreakerStatistics,
 }
 
 /// The file as it is now.
@@ -70,14 +70,15 @@ fn merge(memories: &mut Memories, ours: BTreeMap<String, Ours>) -> BTreeSet<Stri
         match memories.get_mut(&name) {
             Some(theirs) if theirs.generation != known => {
                 // After a reset what was counted before it is not wanted any more.
-                if theirs.counted_since == memory.counted_since {
-                    theirs.statistics = theirs.statistics.plus(news);
+                if theirs.statistics_since == memory.statistics_since {
+                    theirs.statistics = theirs.statistics.saturating_add(news);
                 }
             }
             Some(theirs) => {
-                let statistics = theirs.statistics.plus(news);
-                let counted_since = theirs.counted_since.min(memory.counted_since);
-                *theirs = Memory { statistics, counted_since, ..memory };
+                let statistics = theirs.statistics.saturating_add(news);
+                let counted_since = theirs.statistics_since.min(memory.statistics_since);
+                *theirs =
+                    PersistedBreaker { statistics, statistics_since: counted_since, ..memory };
                 taken.insert(name);
             }
             None => {

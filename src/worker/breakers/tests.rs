@@ -40,12 +40,12 @@ impl Scene {
         self.clock.set(self.clock.get().after(Duration::from_secs(seconds)));
     }
 
-    fn order(&self, name: &str, wanted: Order) {
+    fn order(&self, name: &str, wanted: ManualCommand) {
         order(&self.file(), name, wanted, POLICY, self.clock.get()).unwrap();
     }
 
     /// What the file says of the example.
-    fn saved(&self) -> crate::engine::breaker::Memory {
+    fn saved(&self) -> crate::engine::breaker::PersistedBreaker {
         self.file().examine().unwrap().unwrap()["example"].clone()
     }
 }
@@ -58,7 +58,7 @@ fn open(breakers: &Breakers) {
     for _ in 0..5 {
         breakers.failed("example", &down());
     }
-    assert_eq!(breakers.phase("example"), Phase::Open);
+    assert_eq!(breakers.phase("example"), BreakerState::Open);
 }
 
 #[tokio::test]
@@ -96,13 +96,16 @@ async fn what_opened_and_closed_before_it_was_written_down_is_in_the_file() {
     open(&beside);
     beside.sync(&RealWorld).await;
 
-    let openings = scene.saved().openings();
+    let openings = scene.saved().open_periods();
 
     let (first, second) = (&openings[0], &openings[1]);
-    assert_eq!((openings.len(), first.at, first.no, second.no), (2, NOW, 1, 4));
-    assert_eq!(first.why, "5 failures in a row: 503 from example");
-    let closing = first.closing.as_ref().unwrap();
-    assert_eq!((closing.at, second.closing.is_some()), (NOW.after(POLICY.recovery_timeout), false));
+    assert_eq!(
+        (openings.len(), first.opened_at, first.generation, second.generation),
+        (2, NOW, 1, 4)
+    );
+    assert_eq!(first.reason, "5 failures in a row: 503 from example");
+    let closing = first.closed.as_ref().unwrap();
+    assert_eq!((closing.at, second.closed.is_some()), (NOW.after(POLICY.recovery_timeout), false));
 }
 
 #[tokio::test]
@@ -112,18 +115,18 @@ async fn an_order_is_seen_within_five_seconds() {
     open(&worker);
     worker.sync(&RealWorld).await;
 
-    scene.order("example", Order::Reset);
+    scene.order("example", ManualCommand::Reset);
     scene.pass(5);
     worker.sync(&RealWorld).await;
-    assert_eq!(worker.phase("example"), Phase::Closed);
+    assert_eq!(worker.phase("example"), BreakerState::Closed);
     assert_eq!(scene.saved().statistics, Default::default());
 
-    scene.order("example", Order::Open { until: None });
+    scene.order("example", ManualCommand::Open { until: None });
     scene.pass(5);
     worker.sync(&RealWorld).await;
     assert_eq!(worker.shut("example"), Some(None));
     worker.save(&RealWorld).await;
-    assert_eq!(scene.saved().until, None);
+    assert_eq!(scene.saved().open_until, None);
     assert_eq!(scene.saved().state, "open", "the worker does not undo it");
 }
 
@@ -133,7 +136,7 @@ async fn an_order_that_comes_while_a_worker_counts_is_not_lost() {
     let worker = scene.process();
     worker.failed("example", &down());
     worker.save(&RealWorld).await;
-    scene.order("example", Order::Open { until: None });
+    scene.order("example", ManualCommand::Open { until: None });
 
     worker.failed("example", &down());
     worker.save(&RealWorld).await;
@@ -199,8 +202,8 @@ fn the_ledger_and_the_archive_have_their_own() {
         circuits.not_stored(&Failure::new(Cause::Storage, "the disk is full"));
     }
 
-    assert_eq!(breakers.phase(ARCHIVE), Phase::Open);
-    assert_eq!([breakers.phase(LEDGER), breakers.phase("example")], [Phase::Closed; 2]);
+    assert_eq!(breakers.phase(ARCHIVE), BreakerState::Open);
+    assert_eq!([breakers.phase(LEDGER), breakers.phase("example")], [BreakerState::Closed; 2]);
     let shut = circuits.shut().unwrap();
     assert_eq!(shut.to_string(), "the circuit of archive is open until 2025-06-15 15:07:40 UTC");
     assert_eq!(circuits.shut_for(Cause::Storage, RequestScope::Item), Some(shut));
@@ -210,7 +213,7 @@ fn the_ledger_and_the_archive_have_their_own() {
     for _ in 0..3 {
         circuits.stored();
     }
-    assert_eq!(breakers.phase(ARCHIVE), Phase::Closed);
+    assert_eq!(breakers.phase(ARCHIVE), BreakerState::Closed);
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn what_is_not_the_providers_fault_opens_nothing() {
         for _ in 0..50 {
             breakers.failed("example", &Failure::new(cause, "x"));
         }
-        assert_eq!(breakers.phase("example"), Phase::Closed, "{cause}");
+        assert_eq!(breakers.phase("example"), BreakerState::Closed, "{cause}");
     }
 }
 
@@ -239,7 +242,7 @@ async fn whoever_waits_for_the_probe_of_another_goes_next() {
     let (gone, ()) = tokio::join!(waiting, async { drop(probe) });
 
     assert!(gone.is_ok());
-    assert_eq!(breakers.phase("example"), Phase::HalfOpen);
+    assert_eq!(breakers.phase("example"), BreakerState::HalfOpen);
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn items_of_one_number_in_two_sources_are_two_items() {
         pass.ended(7, Some(&down()));
     }
 
-    assert_eq!(breakers.phase("example"), Phase::Open);
+    assert_eq!(breakers.phase("example"), BreakerState::Open);
 }
 
 #[tokio::test]
@@ -266,11 +269,11 @@ async fn each_change_is_kept_whoever_made_it() {
     assert_eq!(breakers.permits("example"), Ok(()));
     breakers.failed("example", &down());
     breakers.sync(&RealWorld).await;
-    scene.order("example", Order::Close);
+    scene.order("example", ManualCommand::Close);
     scene.pass(5);
     breakers.sync(&RealWorld).await;
 
-    let changes = scene.saved().changes;
+    let changes = scene.saved().transitions;
     let steps: Vec<_> = changes.iter().map(|change| (&*change.from, &*change.to)).collect();
     let expected =
         [("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("open", "closed")];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, Phase, Subject};
+use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, BreakerState, CallSubject};
 use cynosure::engine::{Cause, Failure, Timestamp};
 use cynosure::state::{BreakersFile, ExecutionState};
 use cynosure::worker::{RealWorld, World};
@@ -38,23 +38,25 @@ fn open_and_close(home: &Home) {
     let work = |breaker: &mut Breaker, now: Timestamp| {
         let failure = Failure::new(Cause::Server, "503 from a server");
         for call in 0..8 {
-            let (Admission::Go(permit), _) = breaker.admit(now) else { panic!("it may be called") };
+            let (Admission::Admitted(permit), _) = breaker.admit(now) else {
+                panic!("it may be called")
+            };
             let changed = match call {
-                0..5 => breaker.failed(permit, &Subject::Service, &failure, now),
-                _ => breaker.succeeded(permit, now),
+                0..5 => breaker.record_failure(permit, &CallSubject::Service, &failure, now),
+                _ => breaker.record_success(permit, now),
             };
             assert_eq!(changed.is_some(), call == 4 || call == 7);
         }
-        assert_eq!(breaker.phase(), Phase::Closed);
+        assert_eq!(breaker.state(), BreakerState::Closed);
     };
     let changed = file.change(|memories| {
         let now = RealWorld.now();
         let mut breaker = match memories.get(NAME) {
-            Some(memory) => Breaker::recall(NAME, POLICY, memory, now),
+            Some(memory) => Breaker::restore(NAME, POLICY, memory, now),
             None => Breaker::new(NAME, POLICY, now),
         };
         work(&mut breaker, now);
-        memories.insert(NAME.to_owned(), breaker.memory());
+        memories.insert(NAME.to_owned(), breaker.to_persisted());
     });
     changed.unwrap();
 }

@@ -9,7 +9,7 @@ use cynosure::endpoint::view::{
 };
 use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
-use cynosure::engine::breaker::Phase;
+use cynosure::engine::breaker::BreakerState;
 use cynosure::engine::degradation::{Band, Counts, History, ProviderHealth, SLOT, SLOTS};
 use cynosure::engine::health::{Area, Check};
 use cynosure::engine::time_series::{Aggregation, TimeSeries};
@@ -93,7 +93,7 @@ pub(crate) fn calm() -> Snapshot {
             Check::new(Area::Execution, "in_order", Level::Healthy, "downloading").about("work"),
         ],
         sources: vec![source("work", "downloading")],
-        providers: vec![provider("example.com", 0.0, Phase::Closed, "well")],
+        providers: vec![provider("example.com", 0.0, BreakerState::Closed, "well")],
         quotas: Vec::new(),
         alerts: Vec::new(),
         degradation: History::default(),
@@ -127,17 +127,17 @@ pub(crate) fn storm() -> Snapshot {
         checks: checks(),
         sources: sources(),
         providers: vec![
-            provider("example.com", 0.02, Phase::Closed, "all 2 well"),
+            provider("example.com", 0.02, BreakerState::Closed, "all 2 well"),
             provider(
                 "mail.example.net",
                 0.38,
-                Phase::HalfOpen,
+                BreakerState::HalfOpen,
                 "1 of 2 degraded, tried again by its breaker",
             ),
             provider(
                 "old-mail.example.org",
                 0.72,
-                Phase::Open,
+                BreakerState::Open,
                 "1 of 1 failed, left alone by its breaker",
             ),
         ],
@@ -251,7 +251,7 @@ fn sources() -> Vec<Source> {
     vec![completed, waiting, collecting, refused, source("work", "downloading")]
 }
 
-fn provider(name: &str, score: f64, breaker: Phase, status: &str) -> Provider {
+fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Provider {
     Provider {
         health: ProviderHealth {
             provider: name.to_owned(),

@@ -9,7 +9,7 @@ use crate::engine::Timestamp;
 /// The three words a person sees.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum BreakerState {
     /// Calls go through.
     Closed,
     /// Nothing goes through.
@@ -29,20 +29,20 @@ pub enum Severity {
 
 /// A breaker went from one state to another.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Change {
+pub struct BreakerTransition {
     /// Whose breaker it is.
-    pub name: String,
+    pub breaker: String,
     /// The later of two has the higher number.
-    pub no: u64,
-    pub from: Phase,
-    pub to: Phase,
+    pub generation: u64,
+    pub from: BreakerState,
+    pub to: BreakerState,
     pub severity: Severity,
     pub at: Timestamp,
     /// One line for a person.
-    pub why: String,
+    pub reason: String,
 }
 
-impl Phase {
+impl BreakerState {
     pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
 
     /// The word for it in the file, logs and commands.
@@ -83,7 +83,7 @@ impl Severity {
     }
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for BreakerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
