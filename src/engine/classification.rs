@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::quota::Signals;
 use crate::engine::{
-    BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ServerReply,
+    BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ResponseView,
 };
 
 /// What a reply was judged to be, and why.
@@ -30,7 +30,7 @@ pub enum MatchedRule<'r> {
 /// `signals` is what its headers say about limits.
 #[must_use]
 pub fn classify_response<'r>(
-    reply: &ServerReply<'_>,
+    reply: &ResponseView<'_>,
     signals: &Signals,
     scope: RequestScope,
     rules: &'r [ErrorRule],
@@ -42,7 +42,7 @@ pub fn classify_response<'r>(
         body_hint: BodyHint::from_body(reply.status, reply.body),
     };
     let (matched, cause, wait) = match rules.iter().find(|rule| rule.matches(reply, scope)) {
-        Some(rule) => (MatchedRule::UserDefined(rule), rule.class, rule.wait),
+        Some(rule) => (MatchedRule::UserDefined(rule), rule.cause, rule.wait),
         None => (MatchedRule::BuiltIn(answer.rule()), answer.cause(), None),
     };
     // The longer of the two: a server's word is never cut short.
@@ -57,18 +57,18 @@ pub fn classify_response<'r>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Reach, StatusRange};
+    use crate::engine::{RuleScope, StatusRange};
 
     fn user_rule(wait: Option<Duration>) -> ErrorRule {
         ErrorRule {
             statuses: vec![StatusRange { first: 403, last: 403 }],
             header: None,
             body: None,
-            reach: Reach::Item,
-            class: Cause::NotFound,
+            scope: RuleScope::Item,
+            cause: Cause::NotFound,
             wait,
             note: None,
-            place: String::new(),
+            location: String::new(),
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
         told: Option<Duration>,
         wait: Option<Duration>,
     ) -> (Cause, Option<Duration>) {
-        let reply = ServerReply { status: 403, headers: &[], body: "" };
+        let reply = ResponseView { status: 403, headers: &[], body: "" };
         let signals = Signals { told, ..Signals::default() };
         let rules = [user_rule(wait)];
         let judgement = classify_response(&reply, &signals, scope, &rules);
@@ -104,8 +104,8 @@ mod tests {
 mod proptests {
     use super::*;
     use crate::engine::Timestamp;
+    use crate::engine::error_rules::proptests::rule;
     use crate::engine::quota::{HeaderNames, read};
-    use crate::engine::rules::laws::rule;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -122,7 +122,7 @@ mod proptests {
         ) {
             let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let signals = read(&pairs, &HeaderNames::default(), Timestamp(now));
-            let reply = ServerReply { status, headers: &pairs, body: &body };
+            let reply = ResponseView { status, headers: &pairs, body: &body };
             for scope in [RequestScope::Item, RequestScope::Listing, RequestScope::Session] {
                 let judgement = classify_response(&reply, &signals, scope, &rules);
 
@@ -134,7 +134,7 @@ mod proptests {
                     }
                     MatchedRule::UserDefined(rule) => {
                         prop_assert!(rule.matches(&reply, scope));
-                        prop_assert_eq!(judgement.cause, rule.class);
+                        prop_assert_eq!(judgement.cause, rule.cause);
                     }
                 }
                 prop_assert!(judgement.retry_after >= signals.told, "a server's word is never cut short");

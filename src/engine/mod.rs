@@ -12,9 +12,9 @@ mod classify;
 mod clock_step;
 mod concurrency;
 pub mod degradation;
+mod error_rules;
 mod failure;
 mod failure_escalation;
-pub mod figures;
 mod format_bytes;
 mod format_duration;
 pub mod health;
@@ -23,6 +23,7 @@ mod ids;
 mod item_policy;
 mod machine;
 mod mask;
+pub mod metrics;
 mod proxy_pool;
 pub mod quota;
 mod recent_successes;
@@ -30,7 +31,6 @@ mod recorded_response;
 mod restart_budget;
 pub mod retry_after;
 mod retry_budget;
-mod rules;
 mod sanitize;
 mod throttle_strikes;
 pub mod time_series;
@@ -41,7 +41,11 @@ pub use self::backoff::{Backoff, RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN};
 pub use self::classification::{Classification, MatchedRule, classify_response};
 pub use self::classify::{BodyHint, BuiltinRule, ResponseFacts};
 pub use self::clock_step::{ClockReading, ClockStep};
-pub use self::concurrency::{Concurrency, ConcurrencyMemory, Health, Taken};
+pub use self::concurrency::{ConcurrencyLimiter, ConcurrencyState, LatencySample, LoadSignal};
+pub use self::error_rules::{
+    BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RULE_CAUSES, ResponseView, RuleScope,
+    Scalar, StatusRange,
+};
 pub use self::failure::{Cause, ErrorAction, ErrorCategory, Failure, RequestScope};
 pub use self::failure_escalation::{EscalationPolicy, FailureEscalator};
 pub use self::format_bytes::format_bytes;
@@ -66,10 +70,6 @@ pub use self::recent_successes::RecentSuccesses;
 pub use self::recorded_response::{RECORDED_BODY_BYTES_MAX, RecordedResponse, is_secret_header};
 pub use self::restart_budget::{CrashLoop, RestartBudget, RestartPermit};
 pub use self::retry_budget::{RetryBudget, RetryBudgetPolicy, RetryBudgetState};
-pub use self::rules::{
-    BodyCondition, CLASSES, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, ServerReply,
-    StatusRange,
-};
 pub use self::sanitize::{is_unsafe_for_terminal, sanitize_line, sanitize_lines};
 pub use self::throttle_strikes::ThrottleStrikes;
 pub use self::timestamp::{RandomSample, Timestamp};

@@ -1,6 +1,6 @@
 //! What is kept of a reply that was a failure, so that a person can look at it days later.
 
-use crate::engine::{Secrets, ServerReply};
+use crate::engine::{ResponseView, Secrets};
 
 /// How much of a body is kept, in bytes. Problem details and error pages say what they
 /// have to say in one kilobyte.
@@ -52,7 +52,7 @@ impl RecordedResponse {
     /// `named` are further headers that rules look at. The `secrets` are masked before
     /// anything is cut, so that no half of one is left.
     #[must_use]
-    pub fn capture(reply: &ServerReply<'_>, named: &[&str], secrets: &Secrets) -> Self {
+    pub fn capture(reply: &ResponseView<'_>, named: &[&str], secrets: &Secrets) -> Self {
         let may_keep = |name: &str| {
             let is_known = RECORDED_HEADERS.contains(&name)
                 || RATE_LIMIT_HEADER_PREFIXES.iter().any(|beginning| name.starts_with(beginning))
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn captured(headers: &[(&str, &str)], body: &str) -> RecordedResponse {
-        let reply = ServerReply { status: 403, headers, body };
+        let reply = ResponseView { status: 403, headers, body };
         RecordedResponse::capture(&reply, &["x-error", "set-cookie"], &Secrets::new(["hunter2"]))
     }
 
@@ -172,7 +172,7 @@ mod proptests {
             let text = format!("{before}{secret}{after}");
             let headers = [(name.as_str(), text.as_str())];
 
-            let reply = ServerReply { status: 500, headers: &headers, body: &text };
+            let reply = ResponseView { status: 500, headers: &headers, body: &text };
             let kept = RecordedResponse::capture(&reply, &[&name], &Secrets::new([secret]));
 
             let shown = format!("{kept:?}");

@@ -4,27 +4,27 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::engine::figures::Figures;
+use crate::engine::metrics::SourceMetrics;
 
 /// Takes notes. Clones share them.
 #[derive(Clone, Default)]
-pub struct Meter(Rc<RefCell<Figures>>);
+pub struct Meter(Rc<RefCell<SourceMetrics>>);
 
 impl Meter {
     /// Goes on from what was noted before. Boxed, as it is large to be held over a wait.
     #[must_use]
-    pub fn new(figures: Box<Figures>) -> Self {
+    pub fn new(figures: Box<SourceMetrics>) -> Self {
         Self(Rc::new(RefCell::new(*figures)))
     }
 
     /// Has `note` change the figures: quickly, and without another note inside.
-    pub fn note<T>(&self, note: impl FnOnce(&mut Figures) -> T) -> T {
+    pub fn note<T>(&self, note: impl FnOnce(&mut SourceMetrics) -> T) -> T {
         note(&mut self.0.borrow_mut())
     }
 
     /// The figures as they are.
     #[must_use]
-    pub fn figures(&self) -> Box<Figures> {
+    pub fn figures(&self) -> Box<SourceMetrics> {
         Box::new(self.0.borrow().clone())
     }
 }

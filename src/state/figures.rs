@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::disk::{Disk, PathKind, replace, storage_failure};
-use crate::engine::figures::{FIGURES_SCHEMA, Figures};
+use crate::engine::metrics::{METRICS_SCHEMA, SourceMetrics};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 
 /// The name of the file, in the folder of its source.
@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 pub enum FiguresFound {
     /// Nothing: the source has never run, or not with a version that counts.
     Absent,
-    Read(Box<Figures>),
+    Read(Box<SourceMetrics>),
     /// It is cut short, damaged, a newer program's, or no file.
     Unusable {
         why: String,
@@ -29,7 +29,7 @@ pub enum FiguresFound {
 impl FiguresFound {
     /// The figures, where there are any.
     #[must_use]
-    pub fn read(self) -> Option<Figures> {
+    pub fn read(self) -> Option<SourceMetrics> {
         match self {
             Self::Read(figures) => Some(*figures),
             Self::Absent | Self::Unusable { .. } => None,
@@ -44,11 +44,11 @@ impl FiguresFound {
 pub fn save_figures(
     disk: &dyn Disk,
     path: &Path,
-    figures: &Figures,
+    figures: &SourceMetrics,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let failed = |error| storage_failure("write", path, &error);
-    let figures = Figures { schema: FIGURES_SCHEMA, written_at: now.0, ..figures.clone() };
+    let figures = SourceMetrics { schema: METRICS_SCHEMA, written_at: now.0, ..figures.clone() };
     let json = serde_json::to_vec(&figures).map_err(|error| failed(error.into()))?;
     replace(disk, path, &json).map_err(failed)
 }
@@ -74,10 +74,10 @@ pub fn examine_figures(disk: &dyn Disk, path: &Path) -> FiguresFound {
 }
 
 fn parse(bytes: &[u8]) -> FiguresFound {
-    match serde_json::from_slice::<Figures>(bytes) {
-        Ok(figures) if figures.schema == FIGURES_SCHEMA => FiguresFound::Read(Box::new(figures)),
-        Ok(Figures { schema, .. }) => unusable(&format!(
-            "another version wrote it (schema {schema}, this one knows {FIGURES_SCHEMA})"
+    match serde_json::from_slice::<SourceMetrics>(bytes) {
+        Ok(figures) if figures.schema == METRICS_SCHEMA => FiguresFound::Read(Box::new(figures)),
+        Ok(SourceMetrics { schema, .. }) => unusable(&format!(
+            "another version wrote it (schema {schema}, this one knows {METRICS_SCHEMA})"
         )),
         Err(error) => unusable(&error.to_string()),
     }
@@ -107,13 +107,13 @@ mod tests {
     fn what_is_saved_is_read_with_the_time_of_its_writing() {
         let disk = MemoryDisk::default();
         assert_eq!(examine_figures(&disk, Path::new(PATH)), FiguresFound::Absent);
-        let mut figures = Figures::default();
+        let mut figures = SourceMetrics::default();
         figures.items.stored = 7;
 
         save_figures(&disk, Path::new(PATH), &figures, NOW).unwrap();
 
         let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
-        assert_eq!((read.items.stored, read.written_at, read.schema), (7, NOW.0, FIGURES_SCHEMA));
+        assert_eq!((read.items.stored, read.written_at, read.schema), (7, NOW.0, METRICS_SCHEMA));
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
 
         let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
 
-        assert_eq!((read.items.stored, read.since), (7, None));
+        assert_eq!((read.items.stored, read.counting_since), (7, None));
     }
 
     #[test]
@@ -149,10 +149,11 @@ mod tests {
     #[test]
     fn a_disk_that_fails_leaves_what_was_there() {
         let disk = MemoryDisk::default();
-        save_figures(&disk, Path::new(PATH), &Figures::default(), NOW).unwrap();
+        save_figures(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap();
         disk.fail(Fault::stop(0));
 
-        let failure = save_figures(&disk, Path::new(PATH), &Figures::default(), NOW).unwrap_err();
+        let failure =
+            save_figures(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap_err();
 
         assert!(failure.message.starts_with("cannot write /figures.json: "), "{failure}");
     }
@@ -160,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_part_of_it_is_taken_for_the_whole(cut in any::<prop::sample::Index>()) {
-            let figures = Figures { schema: FIGURES_SCHEMA, ..Figures::default() };
+            let figures = SourceMetrics { schema: METRICS_SCHEMA, ..SourceMetrics::default() };
             let json = serde_json::to_vec(&figures).unwrap();
             let is_unusable =
                 matches!(parse(&json[..cut.index(json.len())]), FiguresFound::Unusable { .. });

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::quota::Memory;
-use crate::engine::{ConcurrencyMemory, RetryBudgetState};
+use crate::engine::{ConcurrencyState, RetryBudgetState};
 
 /// The name of the file in the state folder.
 pub const QUOTA_FILE: &str = "quota.json";
@@ -30,7 +30,7 @@ pub struct ScopeMemory {
     /// By whose rules it goes.
     pub provider: String,
     pub quota: Memory,
-    pub concurrency: ConcurrencyMemory,
+    pub concurrency: ConcurrencyState,
     pub budget: RetryBudgetState,
 }
 

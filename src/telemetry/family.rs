@@ -1,7 +1,7 @@
 //! One metric with all its series.
 
 use crate::engine::Timestamp;
-use crate::engine::figures::{BOUNDS_MILLIS, Histogram};
+use crate::engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
 
 /// A metric: its name, what it means, and a series for each thing it is known of.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,10 +139,10 @@ impl From<Timestamp> for Value {
 impl From<&Histogram> for Value {
     #[expect(clippy::cast_precision_loss, reason = "bounds are small, and sums are sums of times")]
     fn from(histogram: &Histogram) -> Self {
-        let bounds = BOUNDS_MILLIS.iter().map(|bound| *bound as f64 / 1_000.0);
+        let bounds = BUCKET_BOUNDS_MILLIS.iter().map(|bound| *bound as f64 / 1_000.0);
         Self::Histogram {
             buckets: bounds.zip(histogram.buckets).collect(),
-            beyond: histogram.buckets[BOUNDS_MILLIS.len()],
+            beyond: histogram.buckets[BUCKET_BOUNDS_MILLIS.len()],
             sum: histogram.sum_micros as f64 / 1_000_000.0,
         }
     }

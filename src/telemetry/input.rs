@@ -3,8 +3,8 @@
 use crate::engine::alert::Severity;
 use crate::engine::breaker::{BreakerState, BreakerStatistics};
 use crate::engine::degradation::ProviderHealth;
-use crate::engine::figures::Figures;
 use crate::engine::health::{Report, System};
+use crate::engine::metrics::SourceMetrics;
 use crate::engine::{Status, Timestamp, quota};
 
 /// Everything at one moment.
@@ -36,7 +36,7 @@ pub struct Source {
     /// `None` where its state file says nothing.
     pub standing: Option<Standing>,
     /// `None` where nothing was counted yet.
-    pub figures: Option<Box<Figures>>,
+    pub figures: Option<Box<SourceMetrics>>,
 }
 
 /// What the state file of a source says. Counts of items are of its session.

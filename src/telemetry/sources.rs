@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::Status;
-use crate::engine::figures::{Figures, ReplyClass};
+use crate::engine::metrics::{RequestOutcome, SourceMetrics};
 use crate::telemetry::{Family, Input, Kind, Source, Standing, Value};
 
 /// The state of a source whose state file says nothing.
@@ -164,7 +164,7 @@ fn items(sources: &[Source]) -> Vec<Family> {
                 "Time from the first request for an item to the last answer.",
             ),
             sources,
-            |figures| Some((&figures.items.duration).into()),
+            |figures| Some((&figures.items.fetch_duration).into()),
         ),
         figure(
             Family::new(
@@ -173,7 +173,7 @@ fn items(sources: &[Source]) -> Vec<Family> {
                 "Time to make a group of documents durable.",
             ),
             sources,
-            |figures| Some((&figures.items.commit).into()),
+            |figures| Some((&figures.items.commit_duration).into()),
         ),
     ]
 }
@@ -183,9 +183,9 @@ fn requests(sources: &[Source]) -> Vec<Family> {
         Family::counter("cynosure_requests_total", "HTTP requests, one by one, by how they ended.");
     for Source { name, figures, .. } in sources {
         let Some(figures) = figures else { continue };
-        for class in ReplyClass::ALL {
+        for class in RequestOutcome::ALL {
             let labels = [("source", name.as_str()), ("outcome", class.name())];
-            requests.push(&labels, figures.requests.by_class.of(class).into());
+            requests.push(&labels, figures.requests.by_outcome.count(class).into());
         }
     }
     vec![
@@ -209,7 +209,7 @@ fn requests(sources: &[Source]) -> Vec<Family> {
                 "Time from sending a request to the head of its reply.",
             ),
             sources,
-            |figures| Some((&figures.requests.duration).into()),
+            |figures| Some((&figures.requests.latency).into()),
         ),
         figure(
             Family::gauge(
@@ -225,13 +225,13 @@ fn requests(sources: &[Source]) -> Vec<Family> {
                 "Requests in a row that got no reply.",
             ),
             sources,
-            |figures| Some(figures.client.failures_in_a_row.into()),
+            |figures| Some(figures.connection.consecutive_failures.into()),
         ),
         counter(
             sources,
             "cynosure_client_rebuilds_total",
             "Times that the HTTP client was made anew, since nobody answered.",
-            |figures| figures.client.rebuilt,
+            |figures| figures.connection.reconnects,
         ),
     ]
 }
@@ -240,7 +240,7 @@ fn course(sources: &[Source]) -> Vec<Family> {
     let mut waits = Family::counter("cynosure_waits_total", "Waits begun, by what they are for.");
     for Source { name, figures, .. } in sources {
         let Some(figures) = figures else { continue };
-        let course = &figures.course;
+        let course = &figures.lifecycle;
         let counts = [
             ("rate_limit", course.rate_limit_waits),
             ("error", course.error_waits),
@@ -256,25 +256,25 @@ fn course(sources: &[Source]) -> Vec<Family> {
             sources,
             "cynosure_source_starts_total",
             "Times that a worker began with a source.",
-            |figures| figures.course.starts,
+            |figures| figures.lifecycle.starts,
         ),
         counter(
             sources,
             "cynosure_source_restarts_total",
             "Restarts that the worker of a source asked for.",
-            |figures| figures.course.restarts,
+            |figures| figures.lifecycle.restarts,
         ),
         counter(
             sources,
             "cynosure_sessions_completed_total",
             "Sessions of a source that were completed.",
-            |figures| figures.course.sessions_completed,
+            |figures| figures.lifecycle.sessions_completed,
         ),
         counter(
             sources,
             "cynosure_source_errors_total",
             "Failures of sessions, not of items.",
-            |figures| figures.course.errors,
+            |figures| figures.lifecycle.errors,
         ),
     ]
 }
@@ -284,7 +284,7 @@ fn proxies(sources: &[Source]) -> [Family; 2] {
         Family::gauge("cynosure_proxies", "Proxies that a source goes out by, by how they are.");
     for Source { name, figures, .. } in sources {
         let Some(pool) = figures.as_ref().and_then(|figures| figures.proxies) else { continue };
-        let counts = [("healthy", pool.healthy), ("doubted", pool.doubted), ("dead", pool.dead)];
+        let counts = [("healthy", pool.healthy), ("doubted", pool.failing), ("dead", pool.dead)];
         for (state, count) in counts {
             proxies.push(&[("source", name), ("state", state)], count.into());
         }
@@ -324,7 +324,7 @@ fn counter(
     sources: &[Source],
     name: &'static str,
     help: &'static str,
-    count: impl Fn(&Figures) -> u64,
+    count: impl Fn(&SourceMetrics) -> u64,
 ) -> Family {
     figure(Family::counter(name, help), sources, |figures| Some(count(figures).into()))
 }
@@ -333,7 +333,7 @@ fn counter(
 fn figure(
     mut family: Family,
     sources: &[Source],
-    value: impl Fn(&Figures) -> Option<Value>,
+    value: impl Fn(&SourceMetrics) -> Option<Value>,
 ) -> Family {
     for source in sources {
         if let Some(value) = source.figures.as_deref().and_then(&value) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::disk::{Disk, put_aside};
 use crate::engine::Timestamp;
-use crate::engine::figures::Figures;
+use crate::engine::metrics::SourceMetrics;
 use crate::ledger::Ledger;
 use crate::state::{self, ExecutionState, FiguresFound};
 use crate::worker::refusal::Refusal;
@@ -56,10 +56,10 @@ pub(super) fn counted(
     file: &Path,
     now: Timestamp,
     notes: &mut Vec<String>,
-) -> Box<Figures> {
+) -> Box<SourceMetrics> {
     let why = match state::examine_figures(disk, file) {
         FiguresFound::Read(figures) => return figures,
-        FiguresFound::Absent => return Box::new(Figures::begun(now)),
+        FiguresFound::Absent => return Box::new(SourceMetrics::counting_from(now)),
         FiguresFound::Unusable { why } => why,
     };
     let told = match put_aside(disk, file) {
@@ -70,5 +70,5 @@ pub(super) fn counted(
         "counting begins at zero: {} cannot be used ({why}), and {told}",
         file.display()
     ));
-    Box::new(Figures::begun(now))
+    Box::new(SourceMetrics::counting_from(now))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
 use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
-use crate::engine::figures::Figures;
+use crate::engine::metrics::SourceMetrics;
 use crate::engine::{
     AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, Session,
     SessionId, StateMachine, Status, Timestamp,
@@ -104,7 +104,7 @@ pub struct Opened {
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     /// What was counted so far.
-    pub figures: Box<Figures>,
+    pub figures: Box<SourceMetrics>,
     /// What a person should know about how it was found.
     pub notes: Vec<String>,
 }
@@ -254,7 +254,7 @@ impl Store {
     }
 
     /// Tells whoever watches what was counted so far.
-    pub(super) fn publish(&self, figures: &Figures, now: Timestamp) -> Result<(), Failure> {
+    pub(super) fn publish(&self, figures: &SourceMetrics, now: Timestamp) -> Result<(), Failure> {
         state::save_figures(&*self.disk, &self.figures_file, figures, now)
     }
 

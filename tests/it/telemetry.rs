@@ -114,7 +114,7 @@ fn json_has_the_same_figures() {
     assert_eq!(stored["series"][0]["labels"]["source"], "source0");
     assert_eq!(stored["series"][0]["value"], 812.0);
     let duration = &json["metrics"]["cynosure_request_duration_seconds"]["series"][0];
-    assert_eq!(duration["count"], figures().requests.duration.count());
+    assert_eq!(duration["count"], figures().requests.latency.count());
     assert_eq!(duration["beyond"], 1);
 }
 

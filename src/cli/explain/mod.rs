@@ -18,7 +18,7 @@ use crate::cli::print::{escaped_json, show};
 use crate::cli::trouble::Trouble;
 use crate::engine::quota::Signals;
 use crate::engine::{
-    Cause, Classification, ErrorRule, MatchedRule, RequestScope, ServerReply, Timestamp,
+    Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
     classify_response,
 };
 use crate::words::utc;
@@ -52,7 +52,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<Exit, Troub
 /// Judges the reply for each scope; scopes that are judged alike stand together.
 fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &Signals) -> Vec<Judged<'r>> {
     let headers = asked.header_pairs();
-    let reply = ServerReply { status: asked.status, headers: &headers, body: &asked.body };
+    let reply = ResponseView { status: asked.status, headers: &headers, body: &asked.body };
     let mut all: Vec<Judged<'r>> = Vec::new();
     for scope in &asked.scopes {
         let judgement = classify_response(&reply, signals, *scope, &basis.rules);
@@ -88,7 +88,7 @@ fn rule_json(matched: &MatchedRule<'_>) -> Value {
         MatchedRule::BuiltIn(rule) => {
             json!({ "built_in": true, "name": rule.name(), "condition": rule.condition() })
         }
-        MatchedRule::UserDefined(ErrorRule { place, note, wait, .. }) => json!({
+        MatchedRule::UserDefined(ErrorRule { location: place, note, wait, .. }) => json!({
             "built_in": false,
             "place": place,
             "note": note,

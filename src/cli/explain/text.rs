@@ -104,7 +104,7 @@ fn rule(matched: &MatchedRule<'_>) -> String {
         MatchedRule::BuiltIn(rule) => format!("{} (built in): {}", rule.name(), rule.condition()),
         MatchedRule::UserDefined(rule) => {
             let note = rule.note.as_ref().map(|note| format!(": {}", sanitize_line(note)));
-            format!("yours at {}{}", sanitize_line(&rule.place), note.unwrap_or_default())
+            format!("yours at {}{}", sanitize_line(&rule.location), note.unwrap_or_default())
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::suggest::nearest;
 use super::super::units::{parse_duration, write_duration};
 use super::unknown;
 use crate::engine::{
-    BodyCondition, CLASSES, Cause, HeaderCondition, HeaderTest, Reach, Scalar, StatusRange,
+    BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
 };
 
 /// What HTTP can carry (RFC 9110 §15); servers invent some beyond 599.
@@ -109,7 +109,7 @@ pub(super) fn body(node: &Node) -> Result<BodyCondition, String> {
         (false, true, true) => {
             let pointer = text_of(table, "pointer", BODY_HELP)?.to_owned();
             check_pointer(&pointer)?;
-            Ok(BodyCondition::Holds { pointer, value: scalar(table)? })
+            Ok(BodyCondition::JsonPointerEquals { pointer, value: scalar(table)? })
         }
         (false, true, false) => {
             Err(format!("has a `pointer` and no `value` to find there; {BODY_HELP}"))
@@ -156,7 +156,7 @@ fn scalar(table: &Table) -> Result<Scalar, String> {
 pub(super) fn class(node: &Node) -> Result<Cause, String> {
     let name = plain_text(&node.value)?;
     let known = class_names();
-    if let Some(class) = CLASSES.into_iter().find(|class| class.name() == name) {
+    if let Some(class) = RULE_CAUSES.into_iter().find(|class| class.name() == name) {
         return Ok(class);
     }
     let remedy = match nearest(name, known.iter().copied()) {
@@ -167,11 +167,11 @@ pub(super) fn class(node: &Node) -> Result<Cause, String> {
 }
 
 pub(super) fn class_names() -> Vec<&'static str> {
-    CLASSES.into_iter().map(Cause::name).collect()
+    RULE_CAUSES.into_iter().map(Cause::name).collect()
 }
 
-pub(super) fn reach(node: &Node) -> Result<Reach, String> {
-    let found = Reach::ALL.into_iter().find(|reach| node.value.text() == Some(reach.name()));
+pub(super) fn reach(node: &Node) -> Result<RuleScope, String> {
+    let found = RuleScope::ALL.into_iter().find(|reach| node.value.text() == Some(reach.name()));
     found.ok_or_else(|| {
         format!("is {}; write \"item\", \"listing\" or \"any\"", describe(&node.value))
     })

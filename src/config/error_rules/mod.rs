@@ -14,7 +14,7 @@ use super::place::Place;
 use super::reader::Section;
 use super::show::quote_key;
 use super::suggest::nearest;
-use crate::engine::{ErrorRule, Reach};
+use crate::engine::{ErrorRule, RuleScope};
 
 use self::conditions::{body, class, class_names, header, reach, statuses, wait};
 use self::write::write;
@@ -53,7 +53,7 @@ pub(super) fn read(table: &mut Section<'_, '_>) -> Vec<ErrorRule> {
                     what: format!(
                         "`{key}` can never match: the rule at {} matches all that it would, and comes \
                          first; put this one before it, or remove it",
-                        earlier.place
+                        earlier.location
                     ),
                 }),
                 None => rules.push((rule, node.place.clone())),
@@ -91,7 +91,7 @@ impl Rule<'_> {
         let statuses = self.ask(table, "status", statuses).unwrap_or_default();
         let header = self.ask(table, "header", header);
         let body = self.ask(table, "body", body);
-        let reach = self.ask(table, "scope", reach).unwrap_or(Reach::Any);
+        let reach = self.ask(table, "scope", reach).unwrap_or(RuleScope::Any);
         let wait = self.ask(table, "wait", wait);
         let note = self.ask(table, "note", |node| plain_text(&node.value).map(str::to_owned));
         let class = self.ask(table, "class", class);
@@ -103,11 +103,11 @@ impl Rule<'_> {
             statuses,
             header,
             body,
-            reach,
-            class: class?,
+            scope: reach,
+            cause: class?,
             wait,
             note,
-            place: self.node.place.to_string(),
+            location: self.node.place.to_string(),
         };
         let has_condition = ["status", "header", "body"].iter().any(|key| table.contains_key(*key));
         if !has_condition {

@@ -3,7 +3,7 @@
 use super::super::show::quote;
 use super::super::units::write_duration;
 use crate::engine::{
-    BodyCondition, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar, StatusRange,
+    BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar, StatusRange,
 };
 
 /// Writes a rule as TOML on one line.
@@ -27,7 +27,7 @@ pub(super) fn write(rule: &ErrorRule) -> String {
     }
     keys.extend(rule.body.as_ref().map(|body| match body {
         BodyCondition::Contains(text) => format!("body = {}", quote(text)),
-        BodyCondition::Holds { pointer, value } => {
+        BodyCondition::JsonPointerEquals { pointer, value } => {
             let value = match value {
                 Scalar::Text(text) => quote(text),
                 Scalar::Integer(number) => number.to_string(),
@@ -36,9 +36,9 @@ pub(super) fn write(rule: &ErrorRule) -> String {
             format!("body = {{ pointer = {}, value = {value} }}", quote(pointer))
         }
     }));
-    keys.push(format!("class = {}", quote(rule.class.name())));
-    if rule.reach != Reach::Any {
-        keys.push(format!("scope = {}", quote(rule.reach.name())));
+    keys.push(format!("class = {}", quote(rule.cause.name())));
+    if rule.scope != RuleScope::Any {
+        keys.push(format!("scope = {}", quote(rule.scope.name())));
     }
     keys.extend(rule.wait.map(|wait| format!("wait = {}", quote(&write_duration(wait)))));
     keys.extend(rule.note.as_ref().map(|note| format!("note = {}", quote(note))));

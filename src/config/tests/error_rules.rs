@@ -1,7 +1,9 @@
 //! `[[provider.NAME.error]]`: rules as people write them, and what is wrong with them.
 
 use super::*;
-use crate::engine::{BodyCondition, Cause, ErrorRule, HeaderCondition, HeaderTest, Reach, Scalar};
+use crate::engine::{
+    BodyCondition, Cause, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar,
+};
 
 const GOOD: &str = r#"
 [[provider.strict.error]]
@@ -23,7 +25,7 @@ fn rules(text: &str) -> Vec<ErrorRule> {
     let loaded = folder.load().expect("it is valid");
     let mut rules = loaded.settings.error_rules("strict").to_vec();
     for rule in &mut rules {
-        rule.place = rule.place.replace(&format!("{}/", folder.0.path().display()), "");
+        rule.location = rule.location.replace(&format!("{}/", folder.0.path().display()), "");
     }
     rules
 }
@@ -38,13 +40,16 @@ fn rules_are_read_in_their_order_with_their_places() {
     let test = HeaderTest::Contains("Soft limit".to_owned());
     assert_eq!(rules[0].header, Some(HeaderCondition { name: "x-error".to_owned(), test }));
     let pointer = "/error/code".to_owned();
-    assert_eq!(rules[0].body, Some(BodyCondition::Holds { pointer, value: Scalar::Integer(7) }));
-    assert_eq!((rules[0].class, rules[0].reach), (Cause::RateLimit, Reach::Item));
+    assert_eq!(
+        rules[0].body,
+        Some(BodyCondition::JsonPointerEquals { pointer, value: Scalar::Integer(7) })
+    );
+    assert_eq!((rules[0].cause, rules[0].scope), (Cause::RateLimit, RuleScope::Item));
     assert_eq!(rules[0].wait, Some(Duration::from_secs(3600)));
     assert_eq!(rules[0].note.as_deref(), Some("2,000 a day"));
     assert_eq!(rules[1].body, Some(BodyCondition::Contains("try again tomorrow".to_owned())));
-    assert_eq!((rules[1].class, rules[1].reach), (Cause::Server, Reach::Any));
-    let places: Vec<_> = rules.iter().map(|rule| rule.place.as_str()).collect();
+    assert_eq!((rules[1].cause, rules[1].scope), (Cause::Server, RuleScope::Any));
+    let places: Vec<_> = rules.iter().map(|rule| rule.location.as_str()).collect();
     assert_eq!(places, ["config.toml:2:1", "config.toml:11:1"]);
 }
 
@@ -52,7 +57,7 @@ fn rules_are_read_in_their_order_with_their_places() {
 fn what_is_shown_of_them_reads_back_the_same() {
     let shown = load_text(GOOD).expect("it is valid").show();
     let blank = |mut rules: Vec<ErrorRule>| {
-        rules.iter_mut().for_each(|rule| rule.place.clear());
+        rules.iter_mut().for_each(|rule| rule.location.clear());
         rules
     };
 

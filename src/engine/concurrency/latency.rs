@@ -8,109 +8,114 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Taken;
+use super::LatencySample;
 use crate::engine::Timestamp;
 
 /// Latencies that make a median: few enough to learn from a slow server, enough to pass over a slow answer.
 const WINDOW_LEN: usize = 10;
 
 /// Latencies that the ninetieth percentile is taken of.
-const RECENT_LEN: usize = 32;
+const TOTAL_WINDOW_LEN: usize = 32;
 
 /// How much more than at best a median may be: chance does as much.
 const TOLERANCE: f64 = 2.0;
 
 /// Below this nobody waits, and what is measured is the machine's own unrest.
-const UNREMARKABLE: Duration = Duration::from_millis(50);
+const LATENCY_FLOOR: Duration = Duration::from_millis(50);
 
 /// What a server did longer ago is no measure of it any more: it may have changed for good.
-const BEST_AGE_MAX: Duration = Duration::from_secs(300);
+const BASELINE_AGE_MAX: Duration = Duration::from_secs(300);
 
 /// Numbers in flight that are told apart; what is beyond them counts as the last.
-const LEVELS_MAX: u32 = 256;
+const IN_FLIGHT_BUCKETS_MAX: u32 = 256;
 
 /// What a full window says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Judgement {
+pub(super) enum LatencyVerdict {
     /// The server keeps pace with so many.
-    Fine { in_flight: u32 },
+    Acceptable { in_flight: u32 },
     /// It does not; `share` is what it would be allowed over what it took, below 1.
-    Slow { share: f64 },
+    Slow { allowed_ratio: f64 },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Latencies {
-    levels: BTreeMap<u32, Level>,
+pub(super) struct LatencyByConcurrency {
+    buckets: BTreeMap<u32, LatencyBucket>,
     /// The last whole times as they came, and the place of the next one.
-    recent: Vec<Duration>,
-    next: usize,
+    recent_totals: Vec<Duration>,
+    next_index: usize,
     /// The same in order: every request asks for their percentile.
-    sorted: Vec<Duration>,
+    sorted_totals: Vec<Duration>,
 }
 
 /// What is known of one number in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Level {
-    window: Vec<Duration>,
-    best: Option<(Duration, Timestamp)>,
+struct LatencyBucket {
+    samples: Vec<Duration>,
+    baseline: Option<(Duration, Timestamp)>,
 }
 
-impl Latencies {
+impl LatencyByConcurrency {
     /// Notes one answer; a window that it fills is judged.
-    pub(super) fn note(&mut self, taken: Taken, now: Timestamp) -> Option<Judgement> {
-        self.note_whole(taken.whole);
-        let in_flight = taken.in_flight.clamp(1, LEVELS_MAX);
-        let window = &mut self.levels.entry(in_flight).or_default().window;
-        window.push(taken.first_byte);
+    pub(super) fn record(
+        &mut self,
+        taken: LatencySample,
+        now: Timestamp,
+    ) -> Option<LatencyVerdict> {
+        self.record_total(taken.total);
+        let in_flight = taken.in_flight.clamp(1, IN_FLIGHT_BUCKETS_MAX);
+        let window = &mut self.buckets.entry(in_flight).or_default().samples;
+        window.push(taken.time_to_first_byte);
         if window.len() < WINDOW_LEN {
             return None;
         }
         let median = percentile(&mut std::mem::take(window), 50);
-        Some(self.judge(in_flight, median, now))
+        Some(self.evaluate(in_flight, median, now))
     }
 
     /// The ninetieth percentile of the time a place was taken for, of late.
-    pub(super) fn whole_p90(&self) -> Option<Duration> {
-        let last = self.sorted.len().checked_sub(1)?;
-        self.sorted.get(last * 90 / 100).copied()
+    pub(super) fn total_p90(&self) -> Option<Duration> {
+        let last = self.sorted_totals.len().checked_sub(1)?;
+        self.sorted_totals.get(last * 90 / 100).copied()
     }
 
-    fn judge(&mut self, in_flight: u32, median: Duration, now: Timestamp) -> Judgement {
-        for level in self.levels.values_mut() {
-            level.best = level.best.filter(|(_, at)| now.since(*at) <= BEST_AGE_MAX);
+    fn evaluate(&mut self, in_flight: u32, median: Duration, now: Timestamp) -> LatencyVerdict {
+        for level in self.buckets.values_mut() {
+            level.baseline = level.baseline.filter(|(_, at)| now.since(*at) <= BASELINE_AGE_MAX);
         }
-        let best = &mut self.levels.entry(in_flight).or_default().best;
+        let best = &mut self.buckets.entry(in_flight).or_default().baseline;
         if best.is_none_or(|(best, _)| median <= best) {
             *best = Some((median, now));
         }
-        let allowed = self.at_best(in_flight).max(UNREMARKABLE).mul_f64(TOLERANCE);
+        let allowed = self.baseline_for(in_flight).max(LATENCY_FLOOR).mul_f64(TOLERANCE);
         if median <= allowed {
-            Judgement::Fine { in_flight }
+            LatencyVerdict::Acceptable { in_flight }
         } else {
-            Judgement::Slow { share: allowed.as_secs_f64() / median.as_secs_f64() }
+            LatencyVerdict::Slow { allowed_ratio: allowed.as_secs_f64() / median.as_secs_f64() }
         }
     }
 
     /// The longest that so many may take by the best that was seen at any number.
-    fn at_best(&self, in_flight: u32) -> Duration {
-        let seen = self.levels.iter().filter_map(|(number, level)| Some((*number, level.best?.0)));
+    fn baseline_for(&self, in_flight: u32) -> Duration {
+        let seen =
+            self.buckets.iter().filter_map(|(number, level)| Some((*number, level.baseline?.0)));
         let scaled = seen.map(|(number, best)| {
             best.mul_f64((f64::from(in_flight) / f64::from(number)).max(1.0))
         });
         scaled.min().unwrap_or(Duration::MAX)
     }
 
-    fn note_whole(&mut self, whole: Duration) {
-        if self.recent.len() < RECENT_LEN {
-            self.recent.push(whole);
+    fn record_total(&mut self, whole: Duration) {
+        if self.recent_totals.len() < TOTAL_WINDOW_LEN {
+            self.recent_totals.push(whole);
         } else {
-            let oldest = std::mem::replace(&mut self.recent[self.next], whole);
-            let at = self.sorted.partition_point(|known| *known < oldest);
-            self.sorted.remove(at);
+            let oldest = std::mem::replace(&mut self.recent_totals[self.next_index], whole);
+            let at = self.sorted_totals.partition_point(|known| *known < oldest);
+            self.sorted_totals.remove(at);
         }
-        self.next = (self.next + 1) % RECENT_LEN;
-        let at = self.sorted.partition_point(|known| *known < whole);
-        self.sorted.insert(at, whole);
+        self.next_index = (self.next_index + 1) % TOTAL_WINDOW_LEN;
+        let at = self.sorted_totals.partition_point(|known| *known < whole);
+        self.sorted_totals.insert(at, whole);
     }
 }
 

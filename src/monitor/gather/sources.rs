@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::disk::{RealDisk, is_alive};
 use crate::engine::breaker::BreakerState;
-use crate::engine::figures::{Figures, Histogram, ProxyFigures};
 use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen, by_unit};
+use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
 use crate::monitor::gather::{Named, Scope};
@@ -33,7 +33,7 @@ pub(super) type Units = BTreeMap<String, BTreeSet<String>>;
 struct Left {
     state: Option<ExecutionState>,
     /// None before anything was counted.
-    figures: Known<Option<Figures>>,
+    figures: Known<Option<SourceMetrics>>,
 }
 
 impl Gathered {
@@ -134,14 +134,14 @@ fn is_running(state: &ExecutionState) -> bool {
     state.pid.is_some_and(is_alive)
 }
 
-fn counts(figures: &Figures, recent: Option<&Histogram>) -> CountsSeen {
+fn counts(figures: &SourceMetrics, recent: Option<&Histogram>) -> CountsSeen {
     CountsSeen {
-        attempts: figures.attempts.count(),
+        attempts: figures.recent_outcomes.count(),
         success_rate: figures.success_rate(),
-        connection_failures: figures.client.failures_in_a_row,
-        clients_rebuilt: figures.client.rebuilt,
+        connection_failures: figures.connection.consecutive_failures,
+        clients_rebuilt: figures.connection.reconnects,
         p95: recent.and_then(|recent| recent.quantile(0.95)),
-        sessions_completed: figures.course.sessions_completed,
+        sessions_completed: figures.lifecycle.sessions_completed,
     }
 }
 
@@ -151,7 +151,7 @@ fn recent<'a>(scope: &'a Scope, left: &[Left], now: Timestamp) -> BTreeMap<&'a s
     for (named, left) in scope.sources.iter().zip(left) {
         if let Ok(Some(figures)) = &left.figures {
             let of_provider = recent.entry(&named.provider).or_default();
-            of_provider.add(&figures.requests.recent.together(now));
+            of_provider.merge(&figures.requests.recent_latency.merged(now));
         }
     }
     recent
@@ -210,13 +210,13 @@ fn pool(scope: &Scope, left: &[Left]) -> Option<Known<Option<Pool>>> {
     Some(worst.map(Some).ok_or_else(|| "no worker has told yet".to_owned()))
 }
 
-fn pool_seen(figures: ProxyFigures) -> Pool {
+fn pool_seen(figures: ProxyMetrics) -> Pool {
     Pool {
         total: figures.total(),
         healthy: figures.healthy,
-        doubted: figures.doubted,
+        doubted: figures.failing,
         dead: figures.dead,
-        cooling: figures.cooling,
+        cooling: figures.cooling_down,
         mean_latency: figures.mean_latency_millis.map(std::time::Duration::from_millis),
     }
 }
@@ -286,7 +286,7 @@ mod tests {
         }
         fs_err::write(dir.join("home").join(FIGURES_FILE), "{\"schema\":").unwrap();
         let path = dir.join("work").join(FIGURES_FILE);
-        save_figures(&RealDisk, &path, &Figures::default(), NOW).unwrap();
+        save_figures(&RealDisk, &path, &SourceMetrics::default(), NOW).unwrap();
         for file in [BreakersFile::new(dir).path(), RestartsFile::new(dir).path()] {
             fs_err::write(file, "rot").unwrap();
         }

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use url::{Origin, Url};
 
 use crate::engine::Failure;
-use crate::engine::figures::{CONNECTION_FAILURES_MAX, Renew, grow};
+use crate::engine::metrics::{CONNECTION_FAILURES_MAX, ReconnectDecision, add_saturating};
 use crate::source::Meter;
 use crate::source::http::body::Pace;
 use crate::source::http::gate::Attempt;
@@ -42,7 +42,7 @@ impl Line {
         trusted: &[Origin],
         meter: Meter,
     ) -> Result<Self, Failure> {
-        let number = meter.note(|figures| figures.client.rebuilt);
+        let number = meter.note(|figures| figures.connection.reconnects);
         let made = Made { ways: Ways::new(egress, limits, trusted)?, number };
         Ok(Self {
             present: RefCell::new(Rc::new(made)),
@@ -66,7 +66,7 @@ impl Line {
         pace: &mut Pace<'_>,
     ) -> Result<Response, Failure> {
         if attempt == Attempt::Again {
-            self.meter.note(|figures| grow(&mut figures.requests.retries, 1));
+            self.meter.note(|figures| add_saturating(&mut figures.requests.retries, 1));
         }
         let url = request.url().clone();
         let made = Rc::clone(&self.present.borrow());
@@ -80,25 +80,27 @@ impl Line {
     /// Notes the end of a request whose head came after `latency`; `bytes` of its body were wanted.
     pub(super) fn ended(&self, latency: Duration, bytes: Result<u64, &Failure>) {
         self.meter.note(|figures| {
-            figures.replied(bytes.err().map(|failure| failure.cause), latency);
-            grow(&mut figures.requests.bytes_received, bytes.unwrap_or(0));
+            figures.record_response(bytes.err().map(|failure| failure.cause), latency);
+            add_saturating(&mut figures.requests.bytes_received, bytes.unwrap_or(0));
         });
     }
 
     fn unanswered(&self, url: &Url, number: u64, failure: &Failure) {
-        let renew = self.meter.note(|figures| figures.unanswered(failure.cause, number));
+        let renew = self.meter.note(|figures| figures.record_no_response(failure.cause, number));
         let host = host(url);
         match renew {
-            Renew::No => return,
-            Renew::First => warn!(
+            ReconnectDecision::Keep => return,
+            ReconnectDecision::Reconnect => warn!(
                 host,
                 "making the client anew: {CONNECTION_FAILURES_MAX} requests in a row got no reply"
             ),
-            Renew::Again => debug!(host, "making the client anew, still without any reply"),
+            ReconnectDecision::ReconnectAgain => {
+                debug!(host, "making the client anew, still without any reply")
+            }
         }
         match Ways::new(&self.egress, &self.limits, &self.trusted) {
             Ok(ways) => {
-                let number = self.meter.note(|figures| figures.client.rebuilt);
+                let number = self.meter.note(|figures| figures.connection.reconnects);
                 self.present.replace(Rc::new(Made { ways, number }));
             }
             Err(failure) => warn!("going on with the client as it is: {failure}"),

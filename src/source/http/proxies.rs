@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
-use crate::engine::figures::ProxyFigures;
+use crate::engine::metrics::ProxyMetrics;
 use crate::engine::{
     Cause, Failure, ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, Timestamp,
 };
@@ -75,8 +75,8 @@ impl PoolHealth {
 
     /// How many of them are how.
     #[must_use]
-    pub fn figures(&self) -> ProxyFigures {
-        ProxyFigures::of(self.pool().health().iter(), self.now())
+    pub fn figures(&self) -> ProxyMetrics {
+        ProxyMetrics::from_proxies(self.pool().health().iter(), self.now())
     }
 
     fn choose(&self, tried: &BTreeSet<ProxyIndex>) -> Option<(ProxyIndex, Timestamp)> {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::engine::quota::Signals;
 use crate::engine::{
-    ErrorRule, Failure, RecordedResponse, RequestScope, Secrets, ServerReply, classify_response,
+    ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
 };
 use crate::retry::Fault;
 use crate::source::http::body::Pace;
@@ -92,7 +92,7 @@ pub(super) async fn read(
     let text = String::from_utf8_lossy(&body);
     let fields = Fields::of(headers);
     let fields = fields.pairs();
-    let reply = ServerReply { status, headers: &fields, body: &text };
+    let reply = ResponseView { status, headers: &fields, body: &text };
     let judgement = classify_response(&reply, signals, reading.scope, reading.rules);
 
     let encoded = is_encoded(headers);
@@ -126,16 +126,16 @@ pub(super) fn read_again(
     let text = String::from_utf8_lossy(&body[..body.len().min(WORDS_BYTES_MAX)]);
     let fields = Fields::of(headers);
     let status = StatusCode::OK.as_u16();
-    let reply = ServerReply { status, headers: &fields.pairs(), body: &text };
+    let reply = ResponseView { status, headers: &fields.pairs(), body: &text };
     if let Some(rule) = reading.rules.iter().find(|rule| rule.matches(&reply, reading.scope)) {
-        failure.cause = rule.class;
+        failure.cause = rule.cause;
         failure.retry_after = failure.retry_after.max(rule.wait);
     }
     failure.with_response(reading.keep(&reply))
 }
 
 impl Reading<'_> {
-    fn keep(&self, reply: &ServerReply<'_>) -> RecordedResponse {
+    fn keep(&self, reply: &ResponseView<'_>) -> RecordedResponse {
         let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
         let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
         RecordedResponse::capture(reply, &named, &self.secrets)

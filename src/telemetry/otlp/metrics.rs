@@ -28,7 +28,7 @@ pub fn metrics(input: &Input, resource: &Resource) -> Json {
 
 /// Since when each source is counted. A clock that was set back makes no time of it that is to come.
 fn beginnings(input: &Input) -> BTreeMap<&str, String> {
-    let began = |source: &'_ Source| source.figures.as_ref()?.since.map(Timestamp);
+    let began = |source: &'_ Source| source.figures.as_ref()?.counting_since.map(Timestamp);
     let sources = input.sources.iter();
     let known = sources.filter_map(|source| Some((source.name.as_str(), began(source)?)));
     known.map(|(name, began)| (name, nanoseconds(began.min(input.at)))).collect()

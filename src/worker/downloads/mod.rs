@@ -416,7 +416,8 @@ impl Downloads {
             }
             None | Some((ItemDecision::Gone | ItemDecision::NotCharged, _)) => {
                 if let Some(began) = open.began {
-                    self.meter.note(|figures| figures.items.duration.note(now.since(began)));
+                    self.meter
+                        .note(|figures| figures.items.fetch_duration.record(now.since(began)));
                 }
                 outcomes.push(Outcome::Answered { item });
             }

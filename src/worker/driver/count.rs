@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Driver;
-use crate::engine::figures::{Settled, grow};
+use crate::engine::metrics::{ItemTotals, add_saturating};
 use crate::engine::{Cause, Effect, Failure, StateMachine, Step, Timestamp};
 use crate::ledger::Tally;
 use crate::source::{News, Source};
@@ -19,11 +19,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let has_changed = before.status() != next.status();
         let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
         self.meter.note(|figures| {
-            figures.turn(now);
-            grow(&mut figures.course.errors, u64::from(errors));
-            grow(&mut figures.course.sessions_completed, u64::from(has_finished));
+            figures.advance_to(now);
+            add_saturating(&mut figures.lifecycle.errors, u64::from(errors));
+            add_saturating(&mut figures.lifecycle.sessions_completed, u64::from(has_finished));
             if has_changed {
-                figures.entered(next.status());
+                figures.record_status(next.status());
             }
         });
     }
@@ -35,17 +35,17 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         let before = if is_another { Tally::default() } else { self.tally };
         let (before, now) = (settled(before), settled(tally));
         self.tally = tally;
-        self.meter.note(|figures| figures.settled(before, now));
+        self.meter.note(|figures| figures.record_item_totals(before, now));
     }
 
     /// Counts a group that is durable.
     pub(super) fn count_group(&self, weight: Weight, took: Duration) {
         self.meter.note(|figures| {
             let items = &mut figures.items;
-            grow(&mut items.documents_stored, weight.documents);
-            grow(&mut items.bytes_stored, weight.bytes);
-            grow(&mut items.failed_attempts, weight.failed_attempts);
-            items.commit.note(took);
+            add_saturating(&mut items.documents_stored, weight.documents);
+            add_saturating(&mut items.bytes_stored, weight.bytes);
+            add_saturating(&mut items.failed_attempts, weight.failed_attempts);
+            items.commit_duration.record(took);
         });
     }
 
@@ -68,11 +68,11 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             | Done::Renewed(_)
             | Done::Shut(_) => return,
         };
-        self.meter.note(|figures| figures.attempted(end));
+        self.meter.note(|figures| figures.record_attempt(end));
     }
 }
 
-fn settled(tally: Tally) -> Settled {
+fn settled(tally: Tally) -> ItemTotals {
     let Tally { listed, stored, gone, quarantined, .. } = tally;
-    Settled { listed, stored, gone, quarantined }
+    ItemTotals { listed, stored, gone, quarantined }
 }

@@ -98,7 +98,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
 
     /// Notes that a document was served.
     pub(super) fn served(&mut self, errand: Errand, pass: Pass, draft: Draft) {
-        self.meter.note(|figures| figures.attempted(None));
+        self.meter.note(|figures| figures.record_attempt(None));
         pass.ended(errand.item.0, None);
         self.doubt.note_served(&errand.wanted);
         let (now, draw) = (self.world.now(), self.world.draw());
@@ -112,7 +112,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
         if is_own {
             pass.said_nothing();
         } else {
-            self.meter.note(|figures| figures.attempted(Some(failure.cause)));
+            self.meter.note(|figures| figures.record_attempt(Some(failure.cause)));
             pass.ended(errand.item.0, Some(&failure));
         }
         let draw = self.world.draw();

@@ -23,7 +23,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tracing::{Instrument, Span, error};
 
-use crate::engine::figures::Figures;
+use crate::engine::metrics::SourceMetrics;
 use crate::engine::{
     CredentialState, Effect, Event, Failure, MachineConfig, RequestScope, RestartCause, SessionId,
     State, StateMachine, Status, SyncPhase, Timestamp,
@@ -255,7 +255,7 @@ pub async fn drive<S: Source + 'static, W: World>(parts: Parts<S, W>) -> Ended {
 impl<S: Source + 'static, W: World> Driver<S, W> {
     async fn run(&mut self) -> Ended {
         self.shut_by = self.circuits.shut();
-        self.meter.note(Figures::started);
+        self.meter.note(SourceMetrics::record_start);
         self.decide(Event::Started).await;
         if self.mode == Mode::Once {
             self.circuits.try_now();

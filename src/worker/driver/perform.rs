@@ -3,7 +3,7 @@
 use tracing::{debug, error, info, warn};
 
 use super::{Driver, Exit, Mode, Proof};
-use crate::engine::figures::grow;
+use crate::engine::metrics::add_saturating;
 use crate::engine::{Effect, Event, State, SyncScope, Timestamp};
 use crate::ledger::Tally;
 use crate::source::Source;
@@ -71,7 +71,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
             Effect::Alert { message } => error!("a person is needed: {message}"),
             Effect::Restart { cause } => {
                 info!(why = cause.reason(), "scheduling restart");
-                self.meter.note(|figures| grow(&mut figures.course.restarts, 1));
+                self.meter.note(|figures| add_saturating(&mut figures.lifecycle.restarts, 1));
                 self.exit = Some(Exit::Restart(cause));
             }
         }

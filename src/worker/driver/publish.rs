@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{Span, error_span, info, warn};
 
 use super::{Driver, Exit, Mode, TURN_SPAN};
-use crate::engine::figures::Figures;
+use crate::engine::metrics::SourceMetrics;
 use crate::engine::{Failure, SessionId, State, StateMachine, Status, SyncPhase, Timestamp};
 use crate::source::Source;
 use crate::worker::store::Progress;
@@ -96,7 +96,7 @@ impl<S: Source + 'static, W: World> Driver<S, W> {
     }
 
     /// The figures, if it is time to write them down.
-    fn figures_due(&mut self, has_left: bool, now: Timestamp) -> Option<Box<Figures>> {
+    fn figures_due(&mut self, has_left: bool, now: Timestamp) -> Option<Box<SourceMetrics>> {
         let published = &mut self.figures;
         let is_old = published.at.after(FIGURES_INTERVAL) <= now || now < published.at;
         if !(has_left || is_old || published.is_overdue) {

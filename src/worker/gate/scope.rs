@@ -9,7 +9,8 @@ use crate::engine::quota::{
     Admission, Hold, Outcome, Quota, QuotaPolicy, Rate, Reply, Signals, Ticket, Wait,
 };
 use crate::engine::{
-    Concurrency, Health, RandomSample, RetryBudget, RetryBudgetPolicy, Taken, Timestamp,
+    ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
+    Timestamp,
 };
 use crate::source::http::Attempt;
 use crate::state::ScopeMemory;
@@ -18,7 +19,7 @@ use crate::state::ScopeMemory;
 #[derive(Debug)]
 pub(super) struct Scope {
     pub(super) quota: Quota,
-    pub(super) concurrency: Concurrency,
+    pub(super) concurrency: ConcurrencyLimiter,
     pub(super) budget: RetryBudget,
     pub(super) in_flight: u32,
     /// The number of the latest request that was accepted.
@@ -70,7 +71,7 @@ impl Scope {
     ) -> Self {
         Self {
             quota: Quota::recall(policy, &memory.quota, now),
-            concurrency: Concurrency::recall(concurrency, &memory.concurrency, now),
+            concurrency: ConcurrencyLimiter::restore(concurrency, &memory.concurrency, now),
             budget: RetryBudget::restore(RetryBudgetPolicy::default(), &memory.budget, now),
             in_flight: 0,
             accepted: None,
@@ -94,7 +95,8 @@ impl Scope {
     /// Goes on by other rules.
     pub(super) fn rule(&mut self, policy: QuotaPolicy, concurrency: u32, now: Timestamp) {
         self.quota = Quota::recall(policy, &self.quota.memory(now), now);
-        self.concurrency = Concurrency::recall(concurrency, &self.concurrency.memory(now), now);
+        self.concurrency =
+            ConcurrencyLimiter::restore(concurrency, &self.concurrency.to_state(now), now);
         self.news.notify_waiters();
     }
 
@@ -102,7 +104,7 @@ impl Scope {
         ScopeMemory {
             provider: provider.to_owned(),
             quota: self.quota.memory(now),
-            concurrency: self.concurrency.memory(now),
+            concurrency: self.concurrency.to_state(now),
             budget: self.budget.to_state(),
             ..ScopeMemory::default()
         }
@@ -144,9 +146,9 @@ impl Scope {
     }
 
     /// The place of a request is free again.
-    pub(super) fn left(&mut self, sent: &Sent, health: Health, now: Timestamp) {
+    pub(super) fn left(&mut self, sent: &Sent, health: LoadSignal, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.concurrency.answered(sent.at, health, now);
+        self.concurrency.record_result(sent.at, health, now);
         self.news.notify_waiters();
     }
 
@@ -167,19 +169,19 @@ pub(super) fn health(
     first_byte: Option<Duration>,
     sent: &Sent,
     now: Timestamp,
-) -> Health {
+) -> LoadSignal {
     match (outcome, first_byte) {
         (Some(Outcome::Failed), _) => match attempt {
-            Attempt::First => Health::Overloaded,
-            Attempt::Suspect => Health::Borne,
+            Attempt::First => LoadSignal::Overloaded,
+            Attempt::Suspect => LoadSignal::ItemSpecificFailure,
             // Its first attempt has said so already.
-            Attempt::Again => Health::Silent,
+            Attempt::Again => LoadSignal::Neutral,
         },
-        (Some(Outcome::Accepted), Some(first_byte)) => Health::Good(Taken {
-            first_byte,
-            whole: now.since(sent.at).max(first_byte),
+        (Some(Outcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {
+            time_to_first_byte: first_byte,
+            total: now.since(sent.at).max(first_byte),
             in_flight: sent.in_flight,
         }),
-        (Some(Outcome::Accepted | Outcome::Throttled) | None, _) => Health::Silent,
+        (Some(Outcome::Accepted | Outcome::Throttled) | None, _) => LoadSignal::Neutral,
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cynosure::disk::RealDisk;
 use cynosure::engine::Status;
-use cynosure::engine::figures::Figures;
+use cynosure::engine::metrics::SourceMetrics;
 use cynosure::state::{ExecutionState, FiguresFound, Found, examine, examine_figures};
 
 use crate::commands::home::Home;
@@ -12,7 +12,7 @@ use crate::hostile::{Act, Hostile, plain};
 
 const FILE: &str = "state/demo/figures.json";
 
-fn figures(home: &Home) -> Figures {
+fn figures(home: &Home) -> SourceMetrics {
     let found = examine_figures(&RealDisk, Path::new(&home.path(FILE)));
     let FiguresFound::Read(figures) = found else { panic!("{found:?}") };
     *figures
@@ -27,32 +27,35 @@ fn a_run_counts_what_it_did_and_the_next_one_counts_on() {
     let (items, requests) = (&first.items, &first.requests);
     let messages = u64::try_from(home.messages().len()).unwrap();
     assert_eq!((items.listed, items.stored, items.gone, items.quarantined), (40, 40, 0, 0));
-    assert_eq!((items.documents_stored, items.duration.count()), (messages, 40));
+    assert_eq!((items.documents_stored, items.fetch_duration.count()), (messages, 40));
     let bytes: u64 = home.messages().iter().map(|path| fs_err::metadata(path).unwrap().len()).sum();
     assert_eq!(items.bytes_stored, bytes);
-    assert!(items.commit.count() > 0);
-    assert!(requests.by_class.ok > messages, "{requests:?}");
-    assert_eq!(requests.duration.count(), requests.by_class.ok);
+    assert!(items.commit_duration.count() > 0);
+    assert!(requests.by_outcome.success > messages, "{requests:?}");
+    assert_eq!(requests.latency.count(), requests.by_outcome.success);
     assert!(requests.bytes_received > bytes);
-    assert_eq!((first.course.starts, first.course.sessions_completed), (1, 1));
+    assert_eq!((first.lifecycle.starts, first.lifecycle.sessions_completed), (1, 1));
     assert_eq!(first.success_rate(), Some(1.0));
-    assert!(first.since.is_some_and(|since| 0 < since && since < first.written_at), "{first:?}");
+    assert!(
+        first.counting_since.is_some_and(|since| 0 < since && since < first.written_at),
+        "{first:?}"
+    );
 
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
 
     let second = figures(&home);
-    assert_eq!((second.items.stored, second.course.starts), (40, 2));
-    assert!(second.requests.by_class.ok > first.requests.by_class.ok);
+    assert_eq!((second.items.stored, second.lifecycle.starts), (40, 2));
+    assert!(second.requests.by_outcome.success > first.requests.by_outcome.success);
     assert!(second.written_at > first.written_at);
-    assert_eq!(second.since, first.since);
+    assert_eq!(second.counting_since, first.counting_since);
 }
 
 /// The figures that were written with a state of `source`, at one moment, once `is_it` says so of them.
 fn figures_of_turn(
     home: &Home,
     source: &str,
-    is_it: impl Fn(&ExecutionState, &Figures) -> bool,
-) -> Figures {
+    is_it: impl Fn(&ExecutionState, &SourceMetrics) -> bool,
+) -> SourceMetrics {
     let dir = home.path("state").join(source);
     loop {
         let state = examine(&RealDisk, &dir.join("execution_state.json"));
@@ -74,11 +77,11 @@ async fn a_wait_is_counted_when_it_begins() {
     let home = Home::at(server.url.as_str());
     let _worker = home.start(&["run"]);
 
-    let is_it = |state: &ExecutionState, _: &Figures| state.status == Status::RateLimited;
+    let is_it = |state: &ExecutionState, _: &SourceMetrics| state.status == Status::RateLimited;
     let looking = move || figures_of_turn(&home, "work", is_it);
     let figures = tokio::task::spawn_blocking(looking).await.unwrap();
 
-    assert_eq!(figures.course.rate_limit_waits, 1, "{figures:?}");
+    assert_eq!(figures.lifecycle.rate_limit_waits, 1, "{figures:?}");
 }
 
 #[test]
@@ -87,10 +90,11 @@ fn a_session_is_counted_when_it_is_completed() {
     let _worker = home.start(&["run"]);
 
     // Not the state itself: the next one follows at once.
-    let is_it = |_: &ExecutionState, figures: &Figures| figures.course.sessions_completed > 0;
+    let is_it =
+        |_: &ExecutionState, figures: &SourceMetrics| figures.lifecycle.sessions_completed > 0;
     let figures = figures_of_turn(&home, "demo", is_it);
 
-    assert_eq!(figures.course.sessions_completed, 1, "{figures:?}");
+    assert_eq!(figures.lifecycle.sessions_completed, 1, "{figures:?}");
 }
 
 #[test]
@@ -104,8 +108,8 @@ fn figures_that_cannot_be_used_are_put_aside_and_hold_nothing_up() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.err.contains("counting begins at zero"), "{ran:?}");
     let anew = figures(&home);
-    assert_eq!(anew.course.starts, 1);
-    assert!(anew.since.is_some(), "{anew:?}");
+    assert_eq!(anew.lifecycle.starts, 1);
+    assert!(anew.counting_since.is_some(), "{anew:?}");
     assert_eq!(home.read(&format!("{FILE}.unreadable-1")), "{\"schema\":99}");
 }
 
@@ -121,10 +125,10 @@ fn a_client_that_is_made_anew_is_told_once_and_counted() {
     assert_eq!(told, 1, "{ran:?}");
     let found = examine_figures(&RealDisk, &home.path("state/work/figures.json"));
     let figures = found.read().unwrap();
-    let failed = figures.requests.by_class.unreachable;
+    let failed = figures.requests.by_outcome.unreachable;
     assert!(failed >= 4, "{figures:?}");
-    assert_eq!(u64::from(figures.client.failures_in_a_row), failed);
-    assert_eq!(figures.client.rebuilt, failed / 3);
+    assert_eq!(u64::from(figures.connection.consecutive_failures), failed);
+    assert_eq!(figures.connection.reconnects, failed / 3);
     assert_eq!(figures.success_rate(), Some(0.0));
-    assert!(figures.course.errors >= 1 && figures.requests.retries >= 3);
+    assert!(figures.lifecycle.errors >= 1 && figures.requests.retries >= 3);
 }

@@ -53,7 +53,7 @@ fn every_metric_arrives_as_what_it_is() {
     let Data::Histogram(duration) = data["cynosure_request_duration_seconds"] else {
         panic!("it is a histogram")
     };
-    let (point, known) = (&duration.data_points[0], figures().requests.duration);
+    let (point, known) = (&duration.data_points[0], figures().requests.latency);
     assert_eq!(point.count, known.count());
     assert_eq!(point.bucket_counts, known.buckets);
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
@@ -85,7 +85,7 @@ fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
     let mut input = input(1);
     let mut of = |since: Option<Timestamp>| {
         let figures = input.sources[0].figures.as_mut().unwrap();
-        figures.since = since.map(|since| since.0);
+        figures.counting_since = since.map(|since| since.0);
         beginnings(&input)
     };
     const HOUR: Duration = Duration::from_secs(3_600);

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
 use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
 use cynosure::engine::{
-    BodyCondition, Cause, ErrorRule, Failure, Reach, ThrottleStrikes, Timestamp,
+    BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
 use cynosure::source::Meter;
 use cynosure::source::http::{
@@ -168,11 +168,11 @@ fn soft_limit() -> ErrorRule {
         statuses: Vec::new(),
         header: None,
         body: Some(BodyCondition::Contains("soft limit".to_owned())),
-        reach: Reach::Item,
-        class: Cause::RateLimit,
+        scope: RuleScope::Item,
+        cause: Cause::RateLimit,
         wait: Some(Duration::from_secs(3600)),
         note: None,
-        place: String::new(),
+        location: String::new(),
     }
 }
 

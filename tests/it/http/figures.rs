@@ -53,12 +53,12 @@ async fn each_request_is_counted_once_by_how_it_ended() {
     }
 
     let figures = meter.figures();
-    let by = figures.requests.by_class;
-    assert_eq!((by.ok, by.throttled, by.unauthorized, by.refused), (3, 1, 1, 1), "{by:?}");
-    assert_eq!((by.server_error, by.spoiled, by.unreachable), (1, 3, 1), "{by:?}");
+    let by = figures.requests.by_outcome;
+    assert_eq!((by.success, by.rate_limited, by.unauthorized, by.refused), (3, 1, 1, 1), "{by:?}");
+    assert_eq!((by.server_error, by.malformed, by.unreachable), (1, 3, 1), "{by:?}");
     assert_eq!((by.timeout, by.other), (0, 0), "{by:?}");
     assert_eq!(server.asked().len(), 11, "one for each, and the redirect's second");
-    assert_eq!(figures.requests.duration.count(), 10, "all but the one without a reply");
+    assert_eq!(figures.requests.latency.count(), 10, "all but the one without a reply");
     assert_eq!(figures.requests.bytes_received, 14);
     assert_eq!(figures.requests.retries, 0);
 }
@@ -79,7 +79,7 @@ async fn a_document_counts_with_its_bytes_and_a_quick_retry_as_one() {
         .unwrap();
 
     let requests = meter.figures().requests;
-    assert_eq!((requests.by_class.ok, requests.by_class.server_error), (1, 1));
+    assert_eq!((requests.by_outcome.success, requests.by_outcome.server_error), (1, 1));
     assert_eq!((requests.retries, requests.bytes_received), (1, 1_000));
 }
 
@@ -110,8 +110,8 @@ async fn a_client_that_reaches_nobody_three_times_in_a_row_is_made_anew() {
     let dead: Url = format!("http://{nobody}/").parse().unwrap();
     let (client, meter) = counted(limits(), &[&well, &dead]);
     let seen = || {
-        let client = meter.figures().client;
-        (client.failures_in_a_row, client.rebuilt, connections.load(Ordering::SeqCst))
+        let client = meter.figures().connection;
+        (client.consecutive_failures, client.reconnects, connections.load(Ordering::SeqCst))
     };
 
     ask(&client, &well).await.unwrap();

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cynosure::engine::quota::{Outcome, Signals};
-use cynosure::engine::{BodyCondition, Cause, ErrorRule, Failure, Reach, StatusRange, Timestamp};
+use cynosure::engine::{
+    BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
+};
 use cynosure::source::credential::Credential;
 use cynosure::source::http::{Gate, OpenGate, Outgoing, Passage};
 use cynosure::source::jmap::{Jmap, Options};
@@ -63,11 +65,11 @@ async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
         statuses: vec![StatusRange { first: 200, last: 200 }],
         header: None,
         body: Some(BodyCondition::Contains("daily limit".to_owned())),
-        reach: Reach::Any,
-        class: Cause::RateLimit,
+        scope: RuleScope::Any,
+        cause: Cause::RateLimit,
         wait: Some(Duration::from_secs(3600)),
         note: None,
-        place: String::new(),
+        location: String::new(),
     };
     let plain = served.source().pin().await.unwrap_err();
     let options = Options { error_rules: vec![rule], ..served.options() };

@@ -9,32 +9,37 @@ use crate::engine::{ProxyHealth, ProxyState, Timestamp};
 /// How many proxies are in which condition. Each is in exactly one of the first three.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
-pub struct ProxyFigures {
+pub struct ProxyMetrics {
     /// Alive, and not in doubt.
     pub healthy: u32,
     /// Alive, and failed the last time.
-    pub doubted: u32,
+    #[serde(rename = "doubted")]
+    pub failing: u32,
     /// Left alone until their time is over, or being tried after it.
     pub dead: u32,
     /// Of the dead, those whose time is not over.
-    pub cooling: u32,
+    #[serde(rename = "cooling")]
+    pub cooling_down: u32,
     /// The mean time from sending to the head of the answer, over the living that were used.
     pub mean_latency_millis: Option<u64>,
 }
 
-impl ProxyFigures {
+impl ProxyMetrics {
     #[must_use]
-    pub fn of<'a>(proxies: impl Iterator<Item = &'a ProxyHealth>, now: Timestamp) -> Self {
+    pub fn from_proxies<'a>(
+        proxies: impl Iterator<Item = &'a ProxyHealth>,
+        now: Timestamp,
+    ) -> Self {
         let mut figures = Self::default();
         let (mut sum, mut known) = (Duration::ZERO, 0);
         for proxy in proxies {
             match proxy.state {
                 ProxyState::Dead { until } => {
                     figures.dead += 1;
-                    figures.cooling += u32::from(until > now);
+                    figures.cooling_down += u32::from(until > now);
                 }
                 ProxyState::Probing { .. } => figures.dead += 1,
-                ProxyState::Alive if proxy.consecutive_failures > 0 => figures.doubted += 1,
+                ProxyState::Alive if proxy.consecutive_failures > 0 => figures.failing += 1,
                 ProxyState::Alive => figures.healthy += 1,
             }
             if let (ProxyState::Alive, Some(latency)) = (proxy.state, proxy.latency) {
@@ -48,6 +53,6 @@ impl ProxyFigures {
 
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.healthy.saturating_add(self.doubted).saturating_add(self.dead)
+        self.healthy.saturating_add(self.failing).saturating_add(self.dead)
     }
 }

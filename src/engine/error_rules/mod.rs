@@ -1,7 +1,7 @@
 //! What a user knows of a provider's errors: rules that go before the built-in ones.
 
 #[cfg(test)]
-pub(crate) mod laws;
+pub(crate) mod proptests;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +13,7 @@ use crate::engine::{Cause, RequestScope};
 
 /// The causes that a rule may name: those that a reply can have. What fails on this
 /// machine, or before there is a reply, is no server's to say.
-pub const CLASSES: [Cause; 10] = [
+pub const RULE_CAUSES: [Cause; 10] = [
     Cause::RateLimit,
     Cause::Unauthorized,
     Cause::Forbidden,
@@ -28,7 +28,7 @@ pub const CLASSES: [Cause; 10] = [
 
 /// A reply that is not what was asked for, as rules see it.
 #[derive(Clone, Copy, Debug)]
-pub struct ServerReply<'a> {
+pub struct ResponseView<'a> {
     pub status: u16,
     /// Names in lower case, one name perhaps several times.
     pub headers: &'a [(&'a str, &'a str)],
@@ -43,15 +43,15 @@ pub struct ErrorRule {
     pub statuses: Vec<StatusRange>,
     pub header: Option<HeaderCondition>,
     pub body: Option<BodyCondition>,
-    pub reach: Reach,
+    pub scope: RuleScope,
     /// The cause it names.
-    pub class: Cause,
+    pub cause: Cause,
     /// How long to stay away, where the server does not ask for longer.
     pub wait: Option<Duration>,
     /// What its author wants to be reminded of.
     pub note: Option<String>,
     /// Where it is written, for a person.
-    pub place: String,
+    pub location: String,
 }
 
 /// Statuses from the first to the last.
@@ -83,7 +83,7 @@ pub enum BodyCondition {
     /// This text is somewhere in it, without regard to case.
     Contains(String),
     /// It is JSON, and has this value at the place that the pointer (RFC 6901) names.
-    Holds { pointer: String, value: Scalar },
+    JsonPointerEquals { pointer: String, value: Scalar },
 }
 
 /// A value in JSON that is not made of others.
@@ -96,7 +96,7 @@ pub enum Scalar {
 
 /// To which requests a rule applies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reach {
+pub enum RuleScope {
     Any,
     /// Requests for a document.
     Item,
@@ -107,16 +107,17 @@ pub enum Reach {
 impl ErrorRule {
     /// Whether all conditions hold.
     #[must_use]
-    pub fn matches(&self, reply: &ServerReply<'_>, scope: RequestScope) -> bool {
-        self.reach.covers(scope)
-            && (self.statuses.is_empty() || self.statuses.iter().any(|one| one.has(reply.status)))
-            && self.header.as_ref().is_none_or(|header| header.holds(reply.headers))
-            && self.body.as_ref().is_none_or(|body| body.holds(reply.body))
+    pub fn matches(&self, reply: &ResponseView<'_>, scope: RequestScope) -> bool {
+        self.scope.covers(scope)
+            && (self.statuses.is_empty()
+                || self.statuses.iter().any(|one| one.contains(reply.status)))
+            && self.header.as_ref().is_none_or(|header| header.matches(reply.headers))
+            && self.body.as_ref().is_none_or(|body| body.matches(reply.body))
     }
 
     /// Whether it asks for anything at all.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub fn has_no_conditions(&self) -> bool {
         self.statuses.is_empty() && self.header.is_none() && self.body.is_none()
     }
 
@@ -125,29 +126,29 @@ impl ErrorRule {
     /// It errs on the side of "something": what cannot be seen from the conditions alone counts as left.
     #[must_use]
     pub fn shadows(&self, later: &Self) -> bool {
-        let reach = self.reach == Reach::Any || self.reach == later.reach;
+        let reach = self.scope == RuleScope::Any || self.scope == later.scope;
         let statuses = self.statuses.is_empty()
             || (!later.statuses.is_empty()
                 && later
                     .statuses
                     .iter()
-                    .flat_map(StatusRange::all)
-                    .all(|status| self.statuses.iter().any(|range| range.has(status))));
+                    .flat_map(StatusRange::statuses)
+                    .all(|status| self.statuses.iter().any(|range| range.contains(status))));
         let header = match (&self.header, &later.header) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(first), Some(later)) => first.follows_from(later),
+            (Some(first), Some(later)) => first.is_implied_by(later),
         };
         let body = match (&self.body, &later.body) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(first), Some(later)) => first.follows_from(later),
+            (Some(first), Some(later)) => first.is_implied_by(later),
         };
         reach && statuses && header && body
     }
 }
 
-impl Reach {
+impl RuleScope {
     pub const ALL: [Self; 3] = [Self::Any, Self::Item, Self::Listing];
 
     #[must_use]
@@ -171,32 +172,34 @@ impl Reach {
 }
 
 impl StatusRange {
-    fn has(&self, status: u16) -> bool {
+    fn contains(&self, status: u16) -> bool {
         (self.first..=self.last).contains(&status)
     }
 
-    fn all(&self) -> impl Iterator<Item = u16> {
+    fn statuses(&self) -> impl Iterator<Item = u16> {
         self.first..=self.last
     }
 }
 
 impl HeaderCondition {
-    fn holds(&self, headers: &[(&str, &str)]) -> bool {
-        headers.iter().any(|(name, value)| *name == self.name && self.test.holds(value))
+    fn matches(&self, headers: &[(&str, &str)]) -> bool {
+        headers.iter().any(|(name, value)| *name == self.name && self.test.matches(value))
     }
 
     /// Whether it holds wherever `other` does.
-    fn follows_from(&self, other: &Self) -> bool {
+    fn is_implied_by(&self, other: &Self) -> bool {
         let follows = match (&self.test, &other.test) {
             (
                 HeaderTest::Exists,
                 HeaderTest::Exists | HeaderTest::Equals(_) | HeaderTest::Contains(_),
             ) => true,
-            (HeaderTest::Equals(one), HeaderTest::Equals(other)) => folded(one) == folded(other),
+            (HeaderTest::Equals(one), HeaderTest::Equals(other)) => {
+                fold_case(one) == fold_case(other)
+            }
             (
                 HeaderTest::Contains(part),
                 HeaderTest::Equals(whole) | HeaderTest::Contains(whole),
-            ) => folded(whole).contains(&folded(part)),
+            ) => fold_case(whole).contains(&fold_case(part)),
             (HeaderTest::Equals(_), HeaderTest::Exists | HeaderTest::Contains(_))
             | (HeaderTest::Contains(_), HeaderTest::Exists) => false,
         };
@@ -205,41 +208,44 @@ impl HeaderCondition {
 }
 
 impl HeaderTest {
-    fn holds(&self, value: &str) -> bool {
+    fn matches(&self, value: &str) -> bool {
         match self {
             Self::Exists => true,
-            Self::Equals(text) => folded(value.trim()) == folded(text),
-            Self::Contains(text) => folded(value).contains(&folded(text)),
+            Self::Equals(text) => fold_case(value.trim()) == fold_case(text),
+            Self::Contains(text) => fold_case(value).contains(&fold_case(text)),
         }
     }
 }
 
 impl BodyCondition {
-    fn holds(&self, body: &str) -> bool {
+    fn matches(&self, body: &str) -> bool {
         match self {
-            Self::Contains(text) => folded(body).contains(&folded(text)),
-            Self::Holds { pointer, value } => {
+            Self::Contains(text) => fold_case(body).contains(&fold_case(text)),
+            Self::JsonPointerEquals { pointer, value } => {
                 // Not JSON, or not all of it: then there is nothing at the place.
                 let json: Result<Value, _> = serde_json::from_str(body);
-                json.is_ok_and(|json| json.pointer(pointer).is_some_and(|found| value.is(found)))
+                json.is_ok_and(|json| {
+                    json.pointer(pointer).is_some_and(|found| value.matches(found))
+                })
             }
         }
     }
 
     /// Whether it holds wherever `other` does.
-    fn follows_from(&self, other: &Self) -> bool {
+    fn is_implied_by(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Contains(part), Self::Contains(whole)) => folded(whole).contains(&folded(part)),
-            (Self::Holds { .. }, Self::Holds { .. }) => self == other,
-            (Self::Contains(_), Self::Holds { .. }) | (Self::Holds { .. }, Self::Contains(_)) => {
-                false
+            (Self::Contains(part), Self::Contains(whole)) => {
+                fold_case(whole).contains(&fold_case(part))
             }
+            (Self::JsonPointerEquals { .. }, Self::JsonPointerEquals { .. }) => self == other,
+            (Self::Contains(_), Self::JsonPointerEquals { .. })
+            | (Self::JsonPointerEquals { .. }, Self::Contains(_)) => false,
         }
     }
 }
 
 impl Scalar {
-    fn is(&self, found: &Value) -> bool {
+    fn matches(&self, found: &Value) -> bool {
         match self {
             Self::Text(text) => found.as_str() == Some(text),
             Self::Integer(number) => found.as_i64() == Some(*number),
@@ -248,6 +254,6 @@ impl Scalar {
     }
 }
 
-fn folded(text: &str) -> String {
+fn fold_case(text: &str) -> String {
     text.to_lowercase()
 }

@@ -5,26 +5,28 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Cause;
 
 /// How many attempts are remembered.
-pub const ATTEMPTS_KEPT: u32 = 10;
+pub const RECENT_OUTCOMES_MAX: u32 = 10;
 
 /// The ends of the last attempts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(from = "Written", into = "Written")]
-pub struct Attempts {
+#[serde(from = "RecentOutcomesText", into = "RecentOutcomesText")]
+pub struct RecentOutcomes {
     /// The newest in the lowest bit; set where it failed.
-    failed: u16,
+    #[serde(rename = "failed")]
+    failed_bits: u16,
     count: u32,
 }
 
 /// As it is written: `"..x."`, oldest first, a cross for each that failed.
 #[derive(Deserialize, Serialize)]
 #[serde(transparent)]
-struct Written(String);
+struct RecentOutcomesText(String);
 
-impl Attempts {
-    pub fn note(&mut self, success: bool) {
-        self.failed = ((self.failed << 1) | u16::from(!success)) & ((1 << ATTEMPTS_KEPT) - 1);
-        self.count = (self.count + 1).min(ATTEMPTS_KEPT);
+impl RecentOutcomes {
+    pub fn record(&mut self, success: bool) {
+        self.failed_bits =
+            ((self.failed_bits << 1) | u16::from(!success)) & ((1 << RECENT_OUTCOMES_MAX) - 1);
+        self.count = (self.count + 1).min(RECENT_OUTCOMES_MAX);
     }
 
     /// How many are remembered, [`ATTEMPTS_KEPT`] at most.
@@ -36,7 +38,7 @@ impl Attempts {
     /// The share that succeeded; `None` before the first.
     #[must_use]
     pub fn success_rate(&self) -> Option<f64> {
-        let succeeded = self.count.saturating_sub(self.failed.count_ones());
+        let succeeded = self.count.saturating_sub(self.failed_bits.count_ones());
         (self.count > 0).then(|| f64::from(succeeded) / f64::from(self.count))
     }
 }
@@ -44,7 +46,7 @@ impl Attempts {
 /// Whether what an attempt came to counts as a success; `None` where it says nothing of the
 /// source: it asks for patience, or the trouble is this machine's storage. A thing that is gone
 /// was answered for.
-pub(super) fn success(end: Option<Cause>) -> Option<bool> {
+pub(super) fn counts_as_success(end: Option<Cause>) -> Option<bool> {
     match end {
         None | Some(Cause::NotFound | Cause::CursorExpired) => Some(true),
         Some(Cause::RateLimit | Cause::Storage | Cause::Ledger) => None,
@@ -67,17 +69,17 @@ pub(super) fn success(end: Option<Cause>) -> Option<bool> {
     }
 }
 
-impl From<Written> for Attempts {
-    fn from(Written(text): Written) -> Self {
+impl From<RecentOutcomesText> for RecentOutcomes {
+    fn from(RecentOutcomesText(text): RecentOutcomesText) -> Self {
         let mut attempts = Self::default();
-        text.bytes().for_each(|end| attempts.note(end == b'.'));
+        text.bytes().for_each(|end| attempts.record(end == b'.'));
         attempts
     }
 }
 
-impl From<Attempts> for Written {
-    fn from(attempts: Attempts) -> Self {
+impl From<RecentOutcomes> for RecentOutcomesText {
+    fn from(attempts: RecentOutcomes) -> Self {
         let ends = (0..attempts.count).rev();
-        Self(ends.map(|age| if attempts.failed >> age & 1 == 1 { 'x' } else { '.' }).collect())
+        Self(ends.map(|age| if attempts.failed_bits >> age & 1 == 1 { 'x' } else { '.' }).collect())
     }
 }

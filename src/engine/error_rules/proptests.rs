@@ -22,15 +22,16 @@ fn body() -> impl Strategy<Value = BodyCondition> {
     ];
     prop_oneof![
         "[ab]{1,2}".prop_map(BodyCondition::Contains),
-        ("/[ab]", value).prop_map(|(pointer, value)| BodyCondition::Holds { pointer, value }),
+        ("/[ab]", value)
+            .prop_map(|(pointer, value)| BodyCondition::JsonPointerEquals { pointer, value }),
     ]
 }
 
 /// Rules of so few words that they often meet.
 pub(crate) fn rule() -> impl Strategy<Value = ErrorRule> {
     let statuses = vec((400..404_u16, 0..3_u16), 0..3);
-    let reach = prop::sample::select(Reach::ALL.to_vec());
-    let class = prop::sample::select(CLASSES.to_vec());
+    let reach = prop::sample::select(RuleScope::ALL.to_vec());
+    let class = prop::sample::select(RULE_CAUSES.to_vec());
     (statuses, option::of(header()), option::of(body()), reach, class).prop_map(
         |(statuses, header, body, reach, class)| ErrorRule {
             statuses: statuses
@@ -39,23 +40,23 @@ pub(crate) fn rule() -> impl Strategy<Value = ErrorRule> {
                 .collect(),
             header,
             body,
-            reach,
-            class,
+            scope: reach,
+            cause: class,
             wait: None,
             note: None,
-            place: String::new(),
+            location: String::new(),
         },
     )
 }
 
 proptest! {
     #[test]
-    fn what_is_shadowed_never_matches_alone(
+    fn a_shadowed_rule_never_matches_first(
         first in rule(), later in rule(), status in 398..408_u16, value in "[abAB]{0,3}",
         body in "[ab]{0,3}|\\{\"[ab]\": (\"[ab]\"|[01]|true|false)\\}", scope in 0..3_usize,
     ) {
         let headers = [("x-a", value.as_str()), ("x-b", value.as_str())];
-        let reply = ServerReply { status, headers: &headers, body: &body };
+        let reply = ResponseView { status, headers: &headers, body: &body };
         let scope = [RequestScope::Item, RequestScope::Listing, RequestScope::Session][scope];
 
         if first.shadows(&later) && later.matches(&reply, scope) {

@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Cause;
-use crate::engine::figures::grow;
+use crate::engine::metrics::add_saturating;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ReplyClass {
+pub enum RequestOutcome {
     /// It got what it asked for, whole.
-    Ok,
+    Success,
     /// The server says that we ask too often.
-    Throttled,
+    RateLimited,
     /// The credential is refused.
     Unauthorized,
     /// There is no such thing, or not for us, or not from that point on.
@@ -19,7 +19,7 @@ pub enum ReplyClass {
     /// The server failed on its side.
     ServerError,
     /// A reply that is not what was asked for, or not all of it.
-    Spoiled,
+    Malformed,
     /// No reply in time.
     Timeout,
     /// No connection: refused, reset, not safe, no name, no route, no proxy.
@@ -31,26 +31,29 @@ pub enum ReplyClass {
 /// Requests by how they ended.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
-pub struct Replies {
-    pub ok: u64,
-    pub throttled: u64,
+pub struct OutcomeCounts {
+    #[serde(rename = "ok")]
+    pub success: u64,
+    #[serde(rename = "throttled")]
+    pub rate_limited: u64,
     pub unauthorized: u64,
     pub refused: u64,
     pub server_error: u64,
-    pub spoiled: u64,
+    #[serde(rename = "spoiled")]
+    pub malformed: u64,
     pub timeout: u64,
     pub unreachable: u64,
     pub other: u64,
 }
 
-impl ReplyClass {
+impl RequestOutcome {
     pub const ALL: [Self; 9] = [
-        Self::Ok,
-        Self::Throttled,
+        Self::Success,
+        Self::RateLimited,
         Self::Unauthorized,
         Self::Refused,
         Self::ServerError,
-        Self::Spoiled,
+        Self::Malformed,
         Self::Timeout,
         Self::Unreachable,
         Self::Other,
@@ -58,16 +61,16 @@ impl ReplyClass {
 
     /// The class of what went wrong, if anything did.
     #[must_use]
-    pub fn of(end: Option<Cause>) -> Self {
+    pub fn from_cause(end: Option<Cause>) -> Self {
         match end {
-            None => Self::Ok,
-            Some(Cause::RateLimit) => Self::Throttled,
+            None => Self::Success,
+            Some(Cause::RateLimit) => Self::RateLimited,
             Some(Cause::Unauthorized | Cause::AccountChanged) => Self::Unauthorized,
             Some(Cause::Forbidden | Cause::NotFound | Cause::CursorExpired) => Self::Refused,
             Some(Cause::Server) => Self::ServerError,
             Some(
                 Cause::Truncated | Cause::Challenge | Cause::TooLarge | Cause::ListingIncomplete,
-            ) => Self::Spoiled,
+            ) => Self::Malformed,
             Some(Cause::Timeout) => Self::Timeout,
             Some(Cause::Connection | Cause::Tls | Cause::Proxy | Cause::LocalNetwork) => {
                 Self::Unreachable
@@ -80,12 +83,12 @@ impl ReplyClass {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::Throttled => "throttled",
+            Self::Success => "ok",
+            Self::RateLimited => "throttled",
             Self::Unauthorized => "unauthorized",
             Self::Refused => "refused",
             Self::ServerError => "server_error",
-            Self::Spoiled => "spoiled",
+            Self::Malformed => "spoiled",
             Self::Timeout => "timeout",
             Self::Unreachable => "unreachable",
             Self::Other => "other",
@@ -93,34 +96,34 @@ impl ReplyClass {
     }
 }
 
-impl Replies {
-    pub fn note(&mut self, class: ReplyClass) {
+impl OutcomeCounts {
+    pub fn record(&mut self, class: RequestOutcome) {
         let count = match class {
-            ReplyClass::Ok => &mut self.ok,
-            ReplyClass::Throttled => &mut self.throttled,
-            ReplyClass::Unauthorized => &mut self.unauthorized,
-            ReplyClass::Refused => &mut self.refused,
-            ReplyClass::ServerError => &mut self.server_error,
-            ReplyClass::Spoiled => &mut self.spoiled,
-            ReplyClass::Timeout => &mut self.timeout,
-            ReplyClass::Unreachable => &mut self.unreachable,
-            ReplyClass::Other => &mut self.other,
+            RequestOutcome::Success => &mut self.success,
+            RequestOutcome::RateLimited => &mut self.rate_limited,
+            RequestOutcome::Unauthorized => &mut self.unauthorized,
+            RequestOutcome::Refused => &mut self.refused,
+            RequestOutcome::ServerError => &mut self.server_error,
+            RequestOutcome::Malformed => &mut self.malformed,
+            RequestOutcome::Timeout => &mut self.timeout,
+            RequestOutcome::Unreachable => &mut self.unreachable,
+            RequestOutcome::Other => &mut self.other,
         };
-        grow(count, 1);
+        add_saturating(count, 1);
     }
 
     #[must_use]
-    pub fn of(&self, class: ReplyClass) -> u64 {
+    pub fn count(&self, class: RequestOutcome) -> u64 {
         match class {
-            ReplyClass::Ok => self.ok,
-            ReplyClass::Throttled => self.throttled,
-            ReplyClass::Unauthorized => self.unauthorized,
-            ReplyClass::Refused => self.refused,
-            ReplyClass::ServerError => self.server_error,
-            ReplyClass::Spoiled => self.spoiled,
-            ReplyClass::Timeout => self.timeout,
-            ReplyClass::Unreachable => self.unreachable,
-            ReplyClass::Other => self.other,
+            RequestOutcome::Success => self.success,
+            RequestOutcome::RateLimited => self.rate_limited,
+            RequestOutcome::Unauthorized => self.unauthorized,
+            RequestOutcome::Refused => self.refused,
+            RequestOutcome::ServerError => self.server_error,
+            RequestOutcome::Malformed => self.malformed,
+            RequestOutcome::Timeout => self.timeout,
+            RequestOutcome::Unreachable => self.unreachable,
+            RequestOutcome::Other => self.other,
         }
     }
 }

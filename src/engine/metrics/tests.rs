@@ -1,0 +1,206 @@
+//! What is counted, and how.
+
+use super::*;
+use crate::engine::Cause;
+
+const NOW: Timestamp = Timestamp(1_772_874_303_456);
+
+fn at(minutes: i64) -> Timestamp {
+    Timestamp(NOW.0 + minutes * 60_000)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn a_duration_falls_into_the_bucket_of_its_upper_bound() {
+    let mut histogram = Histogram::default();
+    for took in [0, 5, 6, 300_000, 300_001, u64::MAX] {
+        histogram.record(millis(took));
+    }
+
+    assert_eq!(&histogram.buckets[..3], &[2, 1, 0]);
+    assert_eq!(&histogram.buckets[13..], &[1, 2]);
+    assert_eq!(histogram.count(), 6);
+    assert_eq!(histogram.sum_micros, u64::MAX, "it stays there rather than begin anew");
+}
+
+#[test]
+fn a_quantile_lies_within_its_bucket() {
+    let mut histogram = Histogram::default();
+    assert_eq!(histogram.quantile(0.95), None);
+    for _ in 0..90 {
+        histogram.record(millis(20));
+    }
+    for _ in 0..10 {
+        histogram.record(millis(400));
+    }
+
+    // 95 of 100 is half-way through those between 250 and 500 ms.
+    assert_eq!(histogram.quantile(0.95), Some(millis(375)));
+    assert_eq!(histogram.quantile(0.5), Some(Duration::from_secs_f64((10.0 + 15.0 / 1.8) / 1e3)));
+
+    let mut slow = Histogram::default();
+    slow.record(Duration::from_secs(4_000));
+    assert_eq!(slow.quantile(0.95), Some(millis(300_000)));
+}
+
+#[test]
+fn the_rolling_window_covers_only_the_last_minutes() {
+    let mut figures = SourceMetrics::default();
+    figures.advance_to(NOW);
+    figures.record_response(None, millis(4_000));
+    figures.advance_to(at(3));
+    figures.record_response(None, millis(7));
+
+    assert_eq!(figures.requests.recent_latency.merged(at(4)).count(), 2);
+    assert_eq!(figures.requests.recent_latency.merged(at(5)).count(), 1);
+    assert!(figures.p95_latency(at(5)) < Some(millis(10)));
+    assert_eq!(figures.p95_latency(at(8)), None);
+    assert_eq!(
+        figures.p95_latency(at(-60)),
+        None,
+        "after a clock that was set back nothing is known"
+    );
+    assert_eq!(figures.requests.latency.count(), 2, "the total forgets nothing");
+}
+
+#[test]
+fn the_success_rate_is_of_the_last_ten_attempts() {
+    let mut figures = SourceMetrics::default();
+    assert_eq!(figures.success_rate(), None);
+
+    (0..20).for_each(|_| figures.record_attempt(None));
+    (0..8).for_each(|_| figures.record_attempt(Some(Cause::Server)));
+    assert_eq!(figures.success_rate(), Some(0.2));
+
+    // Neither is a failure of the source.
+    figures.record_attempt(Some(Cause::RateLimit));
+    figures.record_attempt(Some(Cause::Storage));
+    assert_eq!(figures.success_rate(), Some(0.2));
+
+    figures.record_attempt(Some(Cause::NotFound));
+    assert_eq!(figures.success_rate(), Some(0.2), "a success came, and one was forgotten");
+    (0..9).for_each(|_| figures.record_attempt(None));
+    assert_eq!(figures.success_rate(), Some(1.0));
+}
+
+#[test]
+fn three_failures_in_a_row_reconnect_the_client() {
+    let mut figures = SourceMetrics::default();
+    let mut fail = |made| figures.record_no_response(Cause::Connection, made);
+
+    assert_eq!(
+        [fail(0), fail(0), fail(0)],
+        [ReconnectDecision::Keep, ReconnectDecision::Keep, ReconnectDecision::Reconnect]
+    );
+    // Eight were in flight; what the old client still brings back is not held against the new one.
+    assert_eq!([fail(0), fail(0)], [ReconnectDecision::Keep, ReconnectDecision::Keep]);
+    assert_eq!(
+        [fail(1), fail(1), fail(1)],
+        [ReconnectDecision::Keep, ReconnectDecision::Keep, ReconnectDecision::ReconnectAgain]
+    );
+    assert_eq!((figures.connection.consecutive_failures, figures.connection.reconnects), (8, 2));
+
+    figures.record_response(Some(Cause::Server), millis(1));
+    assert_eq!((figures.connection.consecutive_failures, figures.connection.reconnects), (0, 2));
+    assert_eq!(figures.record_no_response(Cause::Timeout, 2), ReconnectDecision::Keep);
+    assert_eq!(figures.requests.by_outcome.unreachable, 8);
+}
+
+#[test]
+fn a_recount_in_the_ledger_decreases_no_counter() {
+    let mut figures = SourceMetrics::default();
+    let ten = ItemTotals { listed: 10, stored: 4, gone: 1, quarantined: 1 };
+    figures.record_item_totals(ItemTotals::default(), ten);
+    figures.record_item_totals(ten, ItemTotals { stored: 3, quarantined: 0, ..ten });
+    figures.record_item_totals(ItemTotals { stored: 3, ..ten }, ten);
+
+    let items = figures.items;
+    assert_eq!((items.listed, items.stored, items.gone, items.quarantined), (10, 5, 1, 1));
+}
+
+#[test]
+fn proxies_are_counted_by_state() {
+    use std::collections::BTreeSet;
+
+    use crate::engine::{ProxyIndex, ProxyPolicy, ProxyPool};
+
+    let policy =
+        ProxyPolicy { failure_threshold: 1, cooldown: millis(1_000), max_cooldown: millis(9_000) };
+    let mut pool = ProxyPool::new(policy, 3);
+    pool.choose(&BTreeSet::new(), Timestamp(0));
+    pool.record_success(ProxyIndex(0), Timestamp(0), Timestamp(40));
+    pool.record_failure(ProxyIndex(1), Timestamp(0), Timestamp(40));
+
+    let figures = |at| ProxyMetrics::from_proxies(pool.health().iter(), Timestamp(at));
+
+    let expected = ProxyMetrics {
+        healthy: 2,
+        failing: 0,
+        dead: 1,
+        cooling_down: 1,
+        mean_latency_millis: Some(40),
+    };
+    assert_eq!((figures(40), figures(40).total()), (expected, 3));
+    assert_eq!(
+        figures(1_040),
+        ProxyMetrics { cooling_down: 0, ..expected },
+        "it may be tried again"
+    );
+}
+
+mod proptests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counters_never_decrease(events in prop::collection::vec((0..4_u8, any::<u32>()), 0..100)) {
+            let mut figures = SourceMetrics::default();
+            let mut before = totals(&figures);
+            for (event, draw) in events {
+                let cause = Cause::ALL[usize::try_from(draw).unwrap() % Cause::ALL.len()];
+                match event {
+                    0 => figures.record_response(Some(cause), millis(u64::from(draw))),
+                    1 => drop(figures.record_no_response(cause, figures.connection.reconnects)),
+                    2 => figures.advance_to(Timestamp(i64::from(draw) * 1_000)),
+                    _ => figures.record_item_totals(
+                        ItemTotals { stored: u64::from(draw % 7), ..ItemTotals::default() },
+                        ItemTotals { stored: u64::from(draw % 5), ..ItemTotals::default() },
+                    ),
+                }
+                let after = totals(&figures);
+                prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after));
+                before = after;
+            }
+        }
+
+        #[test]
+        fn metrics_round_trip_through_json(ends in prop::collection::vec(any::<bool>(), 0..30)) {
+            let mut figures = SourceMetrics::default();
+            figures.advance_to(NOW);
+            for end in ends {
+                figures.recent_outcomes.record(end);
+                figures.record_response(None, millis(u64::from(end)));
+            }
+            let json = serde_json::to_vec(&figures).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<SourceMetrics>(&json).unwrap(), figures);
+        }
+    }
+
+    fn totals(figures: &SourceMetrics) -> Vec<u64> {
+        let requests = &figures.requests;
+        let mut totals: Vec<_> =
+            RequestOutcome::ALL.iter().map(|class| requests.by_outcome.count(*class)).collect();
+        totals.extend([
+            requests.latency.count(),
+            requests.latency.sum_micros,
+            figures.items.stored,
+            figures.connection.reconnects,
+        ]);
+        totals
+    }
+}
