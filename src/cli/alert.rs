@@ -77,22 +77,22 @@ fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
 }
 
 fn told(alert: &Alert, now: Timestamp) -> Vec<String> {
-    let state = match alert.ended_at {
+    let state = match alert.resolved_at {
         None => "there".to_owned(),
-        Some(ended) => format!("over after {}", format_duration(ended.since(alert.raised_at))),
+        Some(ended) => format!("over after {}", format_duration(ended.since(alert.started_at))),
     };
     let mut sentence = sanitize_line(&alert.message);
-    if alert.worst > alert.severity {
-        sentence.push_str(&format!("; it was {}", alert.worst.name()));
+    if alert.max_severity > alert.severity {
+        sentence.push_str(&format!("; it was {}", alert.max_severity.name()));
     }
-    sentence.extend(alert.ended_since.as_ref().map(|why| format!("; over, since {why}")));
+    sentence.extend(alert.resolved_reason.as_ref().map(|why| format!("; over, since {why}")));
     sentence.extend(
-        alert.advice.as_ref().filter(|_| alert.is_there()).map(|advice| format!("; {advice}")),
+        alert.advice.as_ref().filter(|_| alert.is_firing()).map(|advice| format!("; {advice}")),
     );
     vec![
-        clock(alert.raised_at, now),
+        clock(alert.started_at, now),
         alert.severity.name().to_owned(),
-        if alert.about.is_empty() { NOTHING.to_owned() } else { sanitize_line(&alert.about) },
+        if alert.subject.is_empty() { NOTHING.to_owned() } else { sanitize_line(&alert.subject) },
         state,
         sentence,
     ]

@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::watching::{look, post};
-use crate::engine::alert::{Cause, Concern, Severity};
+use crate::engine::alert::{AlertCondition, AlertKey, Severity};
 use crate::engine::watch::{Finding, Level};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
@@ -136,9 +136,9 @@ impl Muteness {
 
 /// Tells that nothing can be written down, on a thread of its own, since nobody is to wait for it.
 fn cry(post: Post, failure: &Failure, now: Timestamp) {
-    let concern = Concern {
-        cause: Cause::new("monitor", "cannot_write"),
-        about: post.state_dir.display().to_string(),
+    let concern = AlertCondition {
+        key: AlertKey::new("monitor", "cannot_write"),
+        subject: post.state_dir.display().to_string(),
         severity: Severity::Critical,
         message: format!("nothing else can be told, since nothing can be written down: {failure}"),
         advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),

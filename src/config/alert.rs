@@ -17,13 +17,13 @@ use super::place::Place;
 use super::reader::{Reader, Section};
 use super::show::{quote, quote_key};
 use super::source::is_exposed;
-use crate::engine::alert::{Mail, Severity, Shape};
+use crate::engine::alert::{MailChannel, Severity, WebhookFormat};
 
 const SEVERITIES: [(&str, Severity); 3] =
     [("info", Severity::Info), ("warning", Severity::Warning), ("critical", Severity::Critical)];
 
-const SHAPES: [(&str, Shape); 3] =
-    [("json", Shape::Json), ("slack", Shape::Slack), ("ntfy", Shape::Ntfy)];
+const SHAPES: [(&str, WebhookFormat); 3] =
+    [("json", WebhookFormat::Json), ("slack", WebhookFormat::Slack), ("ntfy", WebhookFormat::Ntfy)];
 
 /// Longer than this no channel is waited for, so that others have their turn.
 const CHANNEL_TIME: std::ops::RangeInclusive<Duration> =
@@ -41,7 +41,7 @@ pub struct Alert {
     /// Asked for after each completed session.
     pub ping: Option<Address>,
     pub webhooks: BTreeMap<String, Webhook>,
-    pub mail: Option<Mail<CredentialRef>>,
+    pub mail: Option<MailChannel<CredentialRef>>,
 }
 
 /// Where to: an address that may be known, or the place of one that is itself a secret.
@@ -56,7 +56,7 @@ pub enum Address {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Webhook {
     pub url: Address,
-    pub shape: Shape,
+    pub shape: WebhookFormat,
     /// Sent as a bearer token.
     pub token: Option<CredentialRef>,
 }

@@ -11,16 +11,19 @@ use super::place::Place;
 use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::source::is_exposed;
-use crate::engine::alert::{Mail, Protection};
+use crate::engine::alert::{MailChannel, SmtpTls};
 
-const PROTECTIONS: [(&str, Protection); 3] =
-    [("tls", Protection::Tls), ("starttls", Protection::StartTls), ("none", Protection::None)];
+const PROTECTIONS: [(&str, SmtpTls); 3] =
+    [("tls", SmtpTls::Implicit), ("starttls", SmtpTls::StartTls), ("none", SmtpTls::None)];
 
 /// RFC 8314 §3.3: submission with TLS from the first byte.
 const SUBMISSIONS_PORT: u32 = 465;
 
 /// Reads `[alert.mail]`; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
-pub(super) fn mail(table: &mut Section<'_, '_>, place: &Place) -> Option<Mail<CredentialRef>> {
+pub(super) fn mail(
+    table: &mut Section<'_, '_>,
+    place: &Place,
+) -> Option<MailChannel<CredentialRef>> {
     let help = "write server = \"smtp.example.com\"";
     let server = text(table, "server", place, help, check_host);
     let port = table.count("port", SUBMISSIONS_PORT, 1..=u32::from(u16::MAX));
@@ -29,7 +32,7 @@ pub(super) fn mail(table: &mut Section<'_, '_>, place: &Place) -> Option<Mail<Cr
     let from = text(table, "from", place, help, check_mailbox);
     let to = recipients(table, place);
     let login = login(table);
-    if let (Some(server), Protection::None) = (&server, protection)
+    if let (Some(server), SmtpTls::None) = (&server, protection)
         && !is_this_machine(server)
     {
         let what = format!(
@@ -40,7 +43,7 @@ pub(super) fn mail(table: &mut Section<'_, '_>, place: &Place) -> Option<Mail<Cr
         table.refuse_entry("protection", what);
     }
     let port = u16::try_from(port).unwrap_or(u16::MAX);
-    Some(Mail { server: server?, port, protection, from: from?, to: to?, login })
+    Some(MailChannel { server: server?, port, tls: protection, from: from?, to: to?, login })
 }
 
 fn recipients(table: &mut Section<'_, '_>, place: &Place) -> Option<Vec<String>> {

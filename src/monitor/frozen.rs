@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::disk::Lasts;
-use crate::engine::alert::{Alerts, Outbox};
+use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::History;
 
 #[path = "../../tests/fixtures/frozen.rs"]
@@ -62,7 +62,7 @@ fn reports_of_health_of_the_first_format_are_kept() {
 
 #[test]
 fn alerts_of_the_first_format_are_kept() {
-    keep(ALERTS_FILE, ALERTS_ADDED, |alerts: &Alerts| *alerts != Alerts::default());
+    keep(ALERTS_FILE, ALERTS_ADDED, |alerts: &AlertStore| *alerts != AlertStore::default());
 }
 
 #[test]

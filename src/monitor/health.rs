@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Lasts;
-use crate::engine::alert::{Alerts, Looked, Notice};
+use crate::engine::alert::{AlertStore, Notification, Observation};
 use crate::engine::degradation::{History, ProviderHealth};
 use crate::engine::health::{Report, System};
 use crate::engine::{Failure, Timestamp};
@@ -35,7 +35,7 @@ pub struct Health {
 #[derive(Debug)]
 pub struct HealthFiles {
     pub health: Kept<Health>,
-    pub alerts: Kept<Alerts>,
+    pub alerts: Kept<AlertStore>,
     pub degradation: Kept<History>,
 }
 
@@ -79,12 +79,12 @@ impl HealthFiles {
     /// A storage failure, or that of `queue`.
     pub(super) fn note(
         &self,
-        looked: &Looked,
-        queue: impl FnOnce(&[Notice]) -> Result<(), Failure>,
+        looked: &Observation,
+        queue: impl FnOnce(&[Notification]) -> Result<(), Failure>,
         now: Timestamp,
-    ) -> Result<Vec<Notice>, Failure> {
+    ) -> Result<Vec<Notification>, Failure> {
         self.alerts.change(Lasts::PowerCut, |book| {
-            let notices = book.note(looked, now);
+            let notices = book.evaluate(looked, now);
             // Told twice after a power cut is better than never.
             queue(&notices)?;
             Ok(notices)

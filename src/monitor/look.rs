@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::alert::{Looked, Notice};
+use crate::engine::alert::{Notification, Observation};
 use crate::engine::degradation::{self, ProviderHealth, Shared};
 use crate::engine::health::{
     Bounds, Facts, Report, SourceSeen, System, concerns, judge, standings,
@@ -28,7 +28,7 @@ pub struct Seen {
     pub providers: Vec<ProviderHealth>,
     /// What was seen of the machine, where it could be seen.
     pub system: Option<System>,
-    looked: Looked,
+    looked: Observation,
     /// The sessions that each source has completed.
     completed: BTreeMap<String, u64>,
 }
@@ -67,12 +67,17 @@ impl Look {
     ///
     /// # Errors
     /// A storage failure; then nothing counts as told, and the next look tells it.
-    pub fn tell(&self, seen: &Seen, post: &Post, now: Timestamp) -> Result<Vec<Notice>, Failure> {
+    pub fn tell(
+        &self,
+        seen: &Seen,
+        post: &Post,
+        now: Timestamp,
+    ) -> Result<Vec<Notification>, Failure> {
         let mut looked = seen.looked.clone();
-        post.concerns(now)?.into_iter().for_each(|concern| looked.concerns.push(concern));
-        looked.subjects.extend(post.channels());
+        post.concerns(now)?.into_iter().for_each(|concern| looked.conditions.push(concern));
+        looked.known_subjects.extend(post.channels());
         let files = HealthFiles::new(&self.scope.state_dir);
-        let queue = |notices: &[Notice]| post.queue(notices, &seen.completed, now);
+        let queue = |notices: &[Notification]| post.queue(notices, &seen.completed, now);
         let notices = files.note(&looked, queue, now)?;
         notices.iter().for_each(journal::tell);
         Ok(notices)

@@ -104,7 +104,7 @@ fn is_met(QuotaStanding { hold, limits, basis, .. }: &QuotaStanding) -> bool {
 
 fn counts(alerts: &[Alert]) -> Vec<AlertCount> {
     let count = |severity| {
-        let active = alerts.iter().filter(|alert| alert.is_there() && alert.severity == severity);
+        let active = alerts.iter().filter(|alert| alert.is_firing() && alert.severity == severity);
         AlertCount { severity, active: u64::try_from(active.count()).unwrap_or(u64::MAX) }
     };
     [Severity::Info, Severity::Warning, Severity::Critical].map(count).into()

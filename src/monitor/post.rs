@@ -9,7 +9,9 @@ use secrecy::SecretString;
 
 use crate::config::{Address, Alert, CredentialRef, Environment};
 use crate::disk::{Disk, Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
-use crate::engine::alert::{Alerts, Concern, Looked, Notice, Outbox, Said, Word};
+use crate::engine::alert::{
+    AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
+};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::kept::Kept;
 use crate::notify::{Channel, Message, Undelivered, Webhook, journal};
@@ -61,11 +63,11 @@ impl Post {
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn concerns(&self, now: Timestamp) -> Result<Vec<Concern>, Failure> {
+    pub(super) fn concerns(&self, now: Timestamp) -> Result<Vec<AlertCondition>, Failure> {
         let outbox = self.outbox().look()?.and_then(Result::ok).unwrap_or_default();
         let channels = self.channels();
-        let concerns = outbox.concerns(now).into_iter();
-        Ok(concerns.filter(|concern| channels.contains(&concern.about)).collect())
+        let concerns = outbox.alert_conditions(now).into_iter();
+        Ok(concerns.filter(|concern| channels.contains(&concern.subject)).collect())
     }
 
     /// Puts notices into the trays of all channels that want them, and a ping where a session was completed.
@@ -74,7 +76,7 @@ impl Post {
     /// A storage failure; then none of it is queued.
     pub(super) fn queue(
         &self,
-        notices: &[Notice],
+        notices: &[Notification],
         completed: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), Failure> {
@@ -82,22 +84,25 @@ impl Post {
         if channels.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<&Notice> =
-            notices.iter().filter(|notice| notice.alert.worst >= self.alert.severity).collect();
+        let wanted: Vec<&Notification> = notices
+            .iter()
+            .filter(|notice| notice.alert.max_severity >= self.alert.severity)
+            .collect();
         self.outbox().change(Lasts::PowerCut, |outbox| {
-            outbox.keep(&channels, &self.sources);
+            outbox.retain_configured(&channels, &self.sources);
             for notice in &wanted {
-                let wants =
-                    |channel: &&String| *channel != PING && !Outbox::is_of_itself(channel, notice);
+                let wants = |channel: &&String| {
+                    *channel != PING && !Outbox::is_about_channel(channel, notice)
+                };
                 let to = channels.iter().filter(wants).cloned().collect();
-                outbox.put(to, Said::Notice(Box::new((*notice).clone())), now);
+                outbox.enqueue(to, MessagePayload::Notification(Box::new((*notice).clone())), now);
             }
             let mut is_news = false;
             for (source, completed) in completed {
-                is_news |= outbox.counted(source, *completed);
+                is_news |= outbox.record_completed(source, *completed);
             }
             if is_news && channels.contains(PING) {
-                outbox.put([PING.to_owned()].into(), Said::Completed, now);
+                outbox.enqueue([PING.to_owned()].into(), MessagePayload::SessionCompleted, now);
             }
             Ok(())
         })
@@ -123,10 +128,14 @@ impl Post {
 
     /// Tells at once, past the outbox, what keeps everything else from being told. Each channel is
     /// tried once.
-    pub async fn tell_at_once(&self, concern: Concern, now: Timestamp) -> Vec<Tried> {
-        let subjects = [concern.about.clone()].into();
-        let looked = Looked { concerns: vec![concern], subjects, ..Looked::default() };
-        let notices = Alerts::default().note(&looked, now);
+    pub async fn tell_at_once(&self, concern: AlertCondition, now: Timestamp) -> Vec<Tried> {
+        let subjects = [concern.subject.clone()].into();
+        let looked = Observation {
+            conditions: vec![concern],
+            known_subjects: subjects,
+            ..Observation::default()
+        };
+        let notices = AlertStore::default().evaluate(&looked, now);
         notices.iter().for_each(journal::tell);
         let channels = self.channels().into_iter().filter(|channel| channel != PING);
         let tries = channels.map(|channel| {
@@ -164,27 +173,30 @@ impl Post {
     }
 
     /// What may be tried now, once what is too old is given up.
-    pub(super) fn due(&self, now: Timestamp) -> Result<BTreeMap<String, Vec<Word>>, Failure> {
+    pub(super) fn due(
+        &self,
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, Vec<QueuedMessage>>, Failure> {
         let outbox = self.outbox();
         if outbox.look()?.is_none() {
             return Ok(BTreeMap::new());
         }
         outbox.change(Lasts::Process, |outbox| {
-            outbox.keep(&self.channels(), &self.sources);
-            outbox.expire(self.alert.expire, now);
-            Ok(outbox.due(now))
+            outbox.retain_configured(&self.channels(), &self.sources);
+            outbox.drop_expired(self.alert.expire, now);
+            Ok(outbox.due_messages(now))
         })
     }
 
     pub(super) async fn deliver(
         &self,
         channel: &str,
-        words: &[Word],
+        words: &[QueuedMessage],
         now: Timestamp,
     ) -> Result<(), Undelivered> {
-        let notices = words.iter().filter_map(|word| match &word.what {
-            Said::Notice(notice) => Some(Notice::clone(notice)),
-            Said::Completed => None,
+        let notices = words.iter().filter_map(|word| match &word.payload {
+            MessagePayload::Notification(notice) => Some(Notification::clone(notice)),
+            MessagePayload::SessionCompleted => None,
         });
         self.send(channel, &Message::new(&self.host, notices.collect(), now)).await
     }
@@ -192,14 +204,14 @@ impl Post {
     pub(super) fn note(
         &self,
         channel: &str,
-        words: &[Word],
+        words: &[QueuedMessage],
         outcome: &Result<(), Undelivered>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.outbox().change(Lasts::PowerCut, |outbox| {
             match outcome {
-                Ok(()) => outbox.delivered(channel, words, now),
-                Err(why) => outbox.failed(channel, &why.to_string(), now),
+                Ok(()) => outbox.on_delivered(channel, words, now),
+                Err(why) => outbox.on_failed(channel, &why.to_string(), now),
             }
             Ok(())
         })
@@ -223,7 +235,7 @@ impl Post {
             }
             MAIL => {
                 let mail = self.alert.mail.as_ref().ok_or_else(unknown)?;
-                Ok(Channel::Mail(mail.with_password(|password| self.secret(password))?))
+                Ok(Channel::Mail(mail.try_map_password(|password| self.secret(password))?))
             }
             _ => {
                 let name = name.strip_prefix("webhook ").unwrap_or(name);

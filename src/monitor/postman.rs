@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::disk::Lock;
-use crate::engine::alert::Word;
+use crate::engine::alert::QueuedMessage;
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::post::Post;
 use crate::notify::Undelivered;
@@ -34,7 +34,7 @@ pub struct Postman {
 /// A channel that was tried.
 struct Back {
     channel: String,
-    words: Vec<Word>,
+    words: Vec<QueuedMessage>,
     outcome: Result<(), Undelivered>,
 }
 
@@ -164,7 +164,7 @@ impl Round {
         }
         let outbox = post.outbox().look()?.and_then(Result::ok).unwrap_or_default();
         let held = busy.iter().chain(self.unnoted.keys()).cloned().collect();
-        let next = outbox.next_due(&held, now).map(|next| next.since(now));
+        let next = outbox.next_due_at(&held, now).map(|next| next.since(now));
         let again = self.unnoted.values().map(|unnoted| unnoted.again_at().since(now)).min();
         let next = next.into_iter().chain(again).min().unwrap_or(LONGEST_NAP);
         Ok(next.clamp(Duration::from_millis(10), LONGEST_NAP))
@@ -196,7 +196,9 @@ impl Round {
         let post = self.orders.borrow().clone();
         let is_first = || {
             let outbox = post.outbox().look().ok().flatten().and_then(Result::ok);
-            let failures = outbox.and_then(|outbox| outbox.tray(channel).map(|tray| tray.failures));
+            let failures = outbox.and_then(|outbox| {
+                outbox.channel_state(channel).map(|tray| tray.consecutive_failures)
+            });
             failures.unwrap_or_default() == 0
         };
         match outcome {
@@ -376,8 +378,8 @@ mod tests {
         assert_eq!(begun(&mut round, later(30)), [PING], "its pause of 30 s is over by then");
 
         let outbox = post.outbox().look().unwrap().unwrap().unwrap();
-        let tray = outbox.tray(PING).unwrap();
-        assert_eq!((tray.failures, tray.next_at), (1, Some(later(30))));
+        let tray = outbox.channel_state(PING).unwrap();
+        assert_eq!((tray.consecutive_failures, tray.retry_at), (1, Some(later(30))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use url::Url;
 
-use crate::engine::alert::{Severity, Shape};
+use crate::engine::alert::{Severity, WebhookFormat};
 use crate::notify::{Message, Undelivered, Webhook};
 
 /// What ntfy takes as a message and not as an attachment, in bytes.
@@ -20,9 +20,9 @@ pub(super) async fn post(webhook: &Webhook, message: &Message) -> Result<(), Und
     let url = address(&webhook.url)?;
     let request = client(&url)?.post(url);
     let request = match webhook.shape {
-        Shape::Json => json_body(request, message.json().to_string()),
-        Shape::Slack => json_body(request, json!({ "text": slack(message) }).to_string()),
-        Shape::Ntfy => request
+        WebhookFormat::Json => json_body(request, message.json().to_string()),
+        WebhookFormat::Slack => json_body(request, json!({ "text": slack(message) }).to_string()),
+        WebhookFormat::Ntfy => request
             .header("title", ascii(&format!("cynosure on {}", message.host)))
             .header("priority", priority(message))
             .header("tags", tag(message))

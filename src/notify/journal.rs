@@ -2,37 +2,37 @@
 
 use tracing::{error, info, warn};
 
-use crate::engine::alert::{News, Notice, Severity};
+use crate::engine::alert::{Notification, NotificationKind, Severity};
 
 /// Writes a notice down.
-pub fn tell(notice: &Notice) {
+pub fn tell(notice: &Notification) {
     let alert = &notice.alert;
-    let (cause, about, severity) = (alert.cause.as_str(), &alert.about, notice.severity().name());
+    let (cause, about, severity) = (alert.key.as_str(), &alert.subject, notice.severity().name());
     let advice = alert.advice.as_deref().unwrap_or_default();
-    let (message, worst) = (&alert.message, alert.worst.name());
-    let since = alert.ended_since.as_deref().unwrap_or("well again");
-    match (notice.news, alert.severity) {
-        (News::Ended, _) => {
+    let (message, worst) = (&alert.message, alert.max_severity.name());
+    let since = alert.resolved_reason.as_deref().unwrap_or("well again");
+    match (notice.kind, alert.severity) {
+        (NotificationKind::Resolved, _) => {
             info!(cause, about, severity, worst, "alert over, {since}: {message}");
         }
-        (News::Passed, _) => {
-            let (from, to) = (alert.raised_at, alert.ended_at.unwrap_or_default());
+        (NotificationKind::ResolvedUnnotified, _) => {
+            let (from, to) = (alert.started_at, alert.resolved_at.unwrap_or_default());
             info!(
                 cause,
                 about,
                 severity,
                 worst,
-                times = alert.times,
+                times = alert.occurrences,
                 "alert, over by now, {since}: {message} (from {from} to {to})"
             );
         }
-        (News::Raised | News::Worse, Severity::Info) => {
+        (NotificationKind::Firing | NotificationKind::Escalated, Severity::Info) => {
             info!(cause, about, severity, advice, "alert: {message}");
         }
-        (News::Raised | News::Worse, Severity::Warning) => {
+        (NotificationKind::Firing | NotificationKind::Escalated, Severity::Warning) => {
             warn!(cause, about, severity, advice, "alert: {message}");
         }
-        (News::Raised | News::Worse, Severity::Critical) => {
+        (NotificationKind::Firing | NotificationKind::Escalated, Severity::Critical) => {
             error!(cause, about, severity, advice, "alert: {message}");
         }
     }

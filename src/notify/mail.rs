@@ -9,7 +9,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::engine::alert::{Mail, Protection};
+use crate::engine::alert::{MailChannel, SmtpTls};
 use crate::notify::{Message, Undelivered};
 
 /// RFC 3834 §5: nobody's holiday message is to answer.
@@ -31,7 +31,7 @@ impl Header for AutoSubmitted {
 }
 
 pub(super) async fn send(
-    mail: &Mail<SecretString>,
+    mail: &MailChannel<SecretString>,
     message: &Message,
     limit: Duration,
 ) -> Result<(), Undelivered> {
@@ -43,7 +43,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-fn letter(mail: &Mail<SecretString>, message: &Message) -> Result<Letter, Undelivered> {
+fn letter(mail: &MailChannel<SecretString>, message: &Message) -> Result<Letter, Undelivered> {
     let mailbox = |text: &String| {
         text.parse::<Mailbox>().map_err(|error| {
             Undelivered::new(format!("{text:?} is no address to write to ({error})"))
@@ -64,13 +64,13 @@ fn letter(mail: &Mail<SecretString>, message: &Message) -> Result<Letter, Undeli
 }
 
 fn transport(
-    mail: &Mail<SecretString>,
+    mail: &MailChannel<SecretString>,
     limit: Duration,
 ) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
-    let builder = match mail.protection {
-        Protection::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(&mail.server)?,
-        Protection::StartTls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&mail.server)?,
-        Protection::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server),
+    let builder = match mail.tls {
+        SmtpTls::Implicit => AsyncSmtpTransport::<Tokio1Executor>::relay(&mail.server)?,
+        SmtpTls::StartTls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&mail.server)?,
+        SmtpTls::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server),
     };
     let builder = builder.port(mail.port).timeout(Some(limit));
     Ok(match &mail.login {

@@ -16,14 +16,14 @@ use secrecy::SecretString;
 
 pub use self::text::Message;
 
-use crate::engine::alert::{Mail, Shape};
+use crate::engine::alert::{MailChannel, WebhookFormat};
 use crate::engine::{format_duration, sanitize_line};
 
 /// One way to somebody.
 #[derive(Clone, Debug)]
 pub enum Channel {
     Webhook(Webhook),
-    Mail(Mail<SecretString>),
+    Mail(MailChannel<SecretString>),
     /// An address that is only asked for, to show that we are there.
     Ping(SecretString),
 }
@@ -33,7 +33,7 @@ pub enum Channel {
 pub struct Webhook {
     /// Anyone who knows it may speak there.
     pub url: SecretString,
-    pub shape: Shape,
+    pub shape: WebhookFormat,
     /// Sent as a bearer token.
     pub token: Option<SecretString>,
 }

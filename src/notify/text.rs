@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::alert::{Alert, News, Notice, Severity};
+use crate::engine::alert::{Alert, Notification, NotificationKind, Severity};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 /// The version of the JSON.
@@ -16,7 +16,7 @@ const PARAGRAPHS_MAX: usize = 50;
 pub struct Message {
     /// Where it comes from: the name of this machine.
     pub host: String,
-    pub notices: Vec<Notice>,
+    pub notices: Vec<Notification>,
     /// It tells only that telling works.
     pub is_test: bool,
     pub now: Timestamp,
@@ -25,7 +25,7 @@ pub struct Message {
 impl Message {
     /// Notices of this machine.
     #[must_use]
-    pub fn new(host: impl Into<String>, notices: Vec<Notice>, now: Timestamp) -> Self {
+    pub fn new(host: impl Into<String>, notices: Vec<Notification>, now: Timestamp) -> Self {
         Self { host: sanitize_line(&host.into()), notices, is_test: false, now }
     }
 
@@ -42,8 +42,8 @@ impl Message {
             [] => "a test".to_owned(),
             [one] => format!("{}: {}", word(one), sentence(&one.alert)),
             many => {
-                let begun = many.iter().filter(|notice| notice.news != News::Ended);
-                let begun: Vec<&Notice> = begun.collect();
+                let begun = many.iter().filter(|notice| notice.kind != NotificationKind::Resolved);
+                let begun: Vec<&Notification> = begun.collect();
                 let worst = severity(self.severity());
                 match (&begun[..], many.len() - begun.len()) {
                     ([], over) => format!("OVER: {over} alerts"),
@@ -92,83 +92,87 @@ impl Message {
     /// The worst of what has begun; what is over is worth a look at most.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        self.notices.iter().map(Notice::severity).max().unwrap_or(Severity::Info)
+        self.notices.iter().map(Notification::severity).max().unwrap_or(Severity::Info)
     }
 }
 
-fn as_json(notice: &Notice) -> Value {
+fn as_json(notice: &Notification) -> Value {
     let alert = &notice.alert;
     json!({
-        "news": notice.news,
-        "cause": alert.cause,
-        "about": alert.about,
+        "news": notice.kind,
+        "cause": alert.key,
+        "about": alert.subject,
         "severity": notice.severity(),
-        "worst": alert.worst,
+        "worst": alert.max_severity,
         "message": alert.message,
         "advice": alert.advice,
-        "raised_at": alert.raised_at,
-        "ended_at": alert.ended_at,
-        "ended_since": alert.ended_since,
-        "times": alert.times,
+        "raised_at": alert.started_at,
+        "ended_at": alert.resolved_at,
+        "ended_since": alert.resolved_reason,
+        "times": alert.occurrences,
     })
 }
 
-fn paragraph(notice: &Notice, now: Timestamp) -> String {
+fn paragraph(notice: &Notification, now: Timestamp) -> String {
     let alert = &notice.alert;
     let mut lines = vec![format!("{}: {}", word(notice), sentence(alert))];
-    let lasted = alert.ended_at.unwrap_or(now).since(alert.raised_at);
-    match notice.news {
-        News::Ended => {
-            let why = alert.ended_since.as_deref();
+    let lasted = alert.resolved_at.unwrap_or(now).since(alert.started_at);
+    match notice.kind {
+        NotificationKind::Resolved => {
+            let why = alert.resolved_reason.as_deref();
             lines.extend(why.map(|why| format!("Why: {}.", sanitize_line(why))));
             lines.push(format!(
                 "It began at {} and lasted {}.",
-                alert.raised_at,
+                alert.started_at,
                 format_duration(lasted)
             ));
         }
-        News::Passed => {
-            let (from, to) = (alert.raised_at, alert.ended_at.unwrap_or(now));
-            let is = alert.ended_since.as_deref().unwrap_or("it is well again");
-            let worst = severity(alert.worst);
+        NotificationKind::ResolvedUnnotified => {
+            let (from, to) = (alert.started_at, alert.resolved_at.unwrap_or(now));
+            let is = alert.resolved_reason.as_deref().unwrap_or("it is well again");
+            let worst = severity(alert.max_severity);
             lines.push(format!(
                 "It was {worst} from {from} to {to} ({}), and is over: {}.",
                 format_duration(lasted),
                 sanitize_line(is)
             ));
         }
-        News::Raised | News::Worse => {
+        NotificationKind::Firing | NotificationKind::Escalated => {
             let since = match lasted.as_secs() {
                 0 => String::new(),
                 _ => format!(", {} ago", format_duration(lasted)),
             };
-            lines.push(format!("It began at {}{since}.", alert.raised_at));
+            lines.push(format!("It began at {}{since}.", alert.started_at));
             let advice = alert.advice.as_deref();
             lines.extend(advice.map(|advice| format!("What to do: {}.", sanitize_line(advice))));
         }
     }
-    if alert.times > 1 {
-        let within = if notice.news == News::Passed { "meanwhile" } else { "within the hour" };
-        lines.push(format!("It came {} times {within}.", alert.times));
+    if alert.occurrences > 1 {
+        let within = if notice.kind == NotificationKind::ResolvedUnnotified {
+            "meanwhile"
+        } else {
+            "within the hour"
+        };
+        lines.push(format!("It came {} times {within}.", alert.occurrences));
     }
     lines.join("\n")
 }
 
 fn sentence(alert: &Alert) -> String {
     let message = sanitize_line(&alert.message);
-    if alert.about.is_empty() {
+    if alert.subject.is_empty() {
         message
     } else {
-        format!("{}: {message}", sanitize_line(&alert.about))
+        format!("{}: {message}", sanitize_line(&alert.subject))
     }
 }
 
-fn word(notice: &Notice) -> String {
+fn word(notice: &Notification) -> String {
     let severity = severity(notice.severity());
-    match notice.news {
-        News::Ended => "OVER".to_owned(),
-        News::Passed => format!("{severity}, OVER"),
-        News::Raised | News::Worse => severity.to_owned(),
+    match notice.kind {
+        NotificationKind::Resolved => "OVER".to_owned(),
+        NotificationKind::ResolvedUnnotified => format!("{severity}, OVER"),
+        NotificationKind::Firing | NotificationKind::Escalated => severity.to_owned(),
     }
 }
 
@@ -183,20 +187,26 @@ fn severity(severity: Severity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::alert::{Alerts, Cause, Concern, Ending, Looked, Spell};
+    use crate::engine::alert::{
+        AlertCondition, AlertKey, AlertStore, Episode, Observation, Resolution,
+    };
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
-    fn looked(sources: &[&str]) -> Looked {
-        let concern = |name: &&str| Concern {
-            cause: Cause::new("execution", "credential_refused"),
-            about: (*name).to_owned(),
+    fn looked(sources: &[&str]) -> Observation {
+        let concern = |name: &&str| AlertCondition {
+            key: AlertKey::new("execution", "credential_refused"),
+            subject: (*name).to_owned(),
             severity: Severity::Critical,
             message: "its credential is refused: 401 \u{1b}[31m".to_owned(),
             advice: Some("put a fresh credential in its place".to_owned()),
         };
         let subjects = ["work", "home"].map(str::to_owned).into();
-        Looked { concerns: sources.iter().map(concern).collect(), subjects, ..Looked::default() }
+        Observation {
+            conditions: sources.iter().map(concern).collect(),
+            known_subjects: subjects,
+            ..Observation::default()
+        }
     }
 
     fn told(message: &Message) -> String {
@@ -205,10 +215,10 @@ mod tests {
 
     #[test]
     fn an_alert_says_what_since_when_and_what_to_do_and_then_that_it_is_over() {
-        let mut alerts = Alerts::default();
-        let raised = alerts.note(&looked(&["work"]), NOW);
+        let mut alerts = AlertStore::default();
+        let raised = alerts.evaluate(&looked(&["work"]), NOW);
         let later = Timestamp(NOW.0 + 11_100_000);
-        let ended = alerts.note(&looked(&[]), later);
+        let ended = alerts.evaluate(&looked(&[]), later);
 
         insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @r"
         cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
@@ -227,10 +237,12 @@ mod tests {
 
     #[test]
     fn several_are_one_message() {
-        let mut alerts = Alerts::default();
-        let raised = alerts.note(&looked(&["work", "home"]), NOW);
-        let mixed =
-            alerts.note(&Looked { subjects: ["home".to_owned()].into(), ..looked(&[]) }, NOW);
+        let mut alerts = AlertStore::default();
+        let raised = alerts.evaluate(&looked(&["work", "home"]), NOW);
+        let mixed = alerts.evaluate(
+            &Observation { known_subjects: ["home".to_owned()].into(), ..looked(&[]) },
+            NOW,
+        );
 
         insta::assert_snapshot!(told(&Message::new("mars", raised.clone(), NOW)), @r"
         cynosure on mars: CRITICAL: 2 alerts
@@ -266,25 +278,25 @@ mod tests {
 
     #[test]
     fn what_passed_says_from_when_to_when_how_bad_it_was_and_that_it_is_over() {
-        let mut alerts = Alerts::default();
-        let spell = |no: u64, began: i64, since: Option<&str>| Spell {
-            concern: Concern {
-                about: "example".to_owned(),
-                ..looked(&["work"]).concerns.remove(0)
+        let mut alerts = AlertStore::default();
+        let spell = |no: u64, began: i64, since: Option<&str>| Episode {
+            condition: AlertCondition {
+                subject: "example".to_owned(),
+                ..looked(&["work"]).conditions.remove(0)
             },
-            no,
-            began: Timestamp(NOW.0 + began),
-            ended: Some(Ending {
-                at: Timestamp(NOW.0 + began + 67_000),
+            sequence: no,
+            started_at: Timestamp(NOW.0 + began),
+            resolution: Some(Resolution {
+                resolved_at: Timestamp(NOW.0 + began + 67_000),
                 severity: Severity::Info,
-                since: since.map(str::to_owned),
+                reason: since.map(str::to_owned),
             }),
-            follows: false,
+            is_inhibited: false,
         };
-        let mut look = |spells: &[Spell], ms: i64| {
-            let looked = Looked { spells: spells.to_vec(), ..looked(&[]) };
+        let mut look = |spells: &[Episode], ms: i64| {
+            let looked = Observation { episodes: spells.to_vec(), ..looked(&[]) };
             let now = Timestamp(NOW.0 + ms);
-            Message::new("mars", alerts.note(&looked, now), now)
+            Message::new("mars", alerts.evaluate(&looked, now), now)
         };
         look(&[], 0);
         let one = look(&[spell(1, 60_000, None)], 600_000);
@@ -311,10 +323,10 @@ mod tests {
 
     #[test]
     fn programs_see_that_what_is_over_was_critical() {
-        let mut alerts = Alerts::default();
-        assert_eq!(alerts.note(&looked(&["work"]), NOW).len(), 1);
+        let mut alerts = AlertStore::default();
+        assert_eq!(alerts.evaluate(&looked(&["work"]), NOW).len(), 1);
 
-        let json = Message::new("mars", alerts.note(&looked(&[]), NOW), NOW).json();
+        let json = Message::new("mars", alerts.evaluate(&looked(&[]), NOW), NOW).json();
 
         let alert = &json["alerts"][0];
         assert_eq!((&alert["news"], &alert["worst"]), (&"ended".into(), &"critical".into()));
@@ -323,7 +335,7 @@ mod tests {
 
     #[test]
     fn programs_get_all_there_is() {
-        let raised = Alerts::default().note(&looked(&["work"]), NOW);
+        let raised = AlertStore::default().evaluate(&looked(&["work"]), NOW);
 
         let json = Message::new("mars", raised, NOW).json();
 

@@ -282,13 +282,13 @@ fn joined(
 fn alert(alert: &alert::Alert) -> Alert {
     Alert {
         severity: alert.severity,
-        worst: alert.worst,
-        about: sanitize_line(&alert.about),
-        cause: sanitize_line(alert.cause.as_str()),
+        worst: alert.max_severity,
+        about: sanitize_line(&alert.subject),
+        cause: sanitize_line(alert.key.as_str()),
         message: sanitize_line(&alert.message),
-        raised_at: alert.raised_at,
-        ended_at: alert.ended_at,
-        times: alert.times,
+        raised_at: alert.started_at,
+        ended_at: alert.resolved_at,
+        times: alert.occurrences,
         advice: alert.advice.as_deref().map(sanitize_line),
     }
 }

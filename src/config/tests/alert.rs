@@ -1,7 +1,7 @@
 //! `[health]` and `[alert]`: who is told, and where their secrets are.
 
 use super::*;
-use crate::engine::alert::{Protection, Shape};
+use crate::engine::alert::{SmtpTls, WebhookFormat};
 
 const MAIL: &str = r#"
 [alert.mail]
@@ -24,11 +24,14 @@ fn channels_are_read_and_none_is_there_by_itself() {
     let alert = load_text(&text).expect("it is valid").settings.alert;
 
     let mail = alert.mail.expect("there is one");
-    assert_eq!((mail.port, mail.protection), (465, Protection::Tls));
+    assert_eq!((mail.port, mail.tls), (465, SmtpTls::Implicit));
     assert!(matches!(alert.ping, Some(Address::Secret(CredentialRef::File(_)))));
-    assert_eq!(alert.webhooks["a"].shape, Shape::Json);
+    assert_eq!(alert.webhooks["a"].shape, WebhookFormat::Json);
     let hook = Address::Secret(CredentialRef::Env("HOOK".to_owned()));
-    assert_eq!((&alert.webhooks["b"].url, alert.webhooks["b"].shape), (&hook, Shape::Slack));
+    assert_eq!(
+        (&alert.webhooks["b"].url, alert.webhooks["b"].shape),
+        (&hook, WebhookFormat::Slack)
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 /// What a webhook understands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shape {
+pub enum WebhookFormat {
     /// All there is to know, as JSON of our own.
     Json,
     /// `{"text": …}`, which other chats understand as well.
@@ -13,9 +13,9 @@ pub enum Shape {
 
 /// How a mail server is spoken to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Protection {
+pub enum SmtpTls {
     /// TLS from the first byte.
-    Tls,
+    Implicit,
     /// TLS after a word in the clear; never without.
     StartTls,
     /// None, to this machine itself only.
@@ -24,11 +24,11 @@ pub enum Protection {
 
 /// Somebody who is told by mail. `S` is the password, or where it is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mail<S> {
+pub struct MailChannel<S> {
     /// The server that takes it.
     pub server: String,
     pub port: u16,
-    pub protection: Protection,
+    pub tls: SmtpTls,
     pub from: String,
     /// At least one.
     pub to: Vec<String>,
@@ -36,17 +36,20 @@ pub struct Mail<S> {
     pub login: Option<(String, S)>,
 }
 
-impl<S> Mail<S> {
+impl<S> MailChannel<S> {
     /// The same, with what `read` makes of the password.
     ///
     /// # Errors
     /// That of `read`.
-    pub fn with_password<T, E>(&self, read: impl FnOnce(&S) -> Result<T, E>) -> Result<Mail<T>, E> {
+    pub fn try_map_password<T, E>(
+        &self,
+        read: impl FnOnce(&S) -> Result<T, E>,
+    ) -> Result<MailChannel<T>, E> {
         let login = self.login.as_ref().map(|(name, password)| Ok((name.clone(), read(password)?)));
-        Ok(Mail {
+        Ok(MailChannel {
             server: self.server.clone(),
             port: self.port,
-            protection: self.protection,
+            tls: self.tls,
             from: self.from.clone(),
             to: self.to.clone(),
             login: login.transpose()?,

@@ -10,24 +10,24 @@
 //! when the hour is over is told then. A spell that was over before anybody looked is told in one
 //! notice, within the same hour. The clock may step: what was told in the future counts as told now.
 
-mod book;
 mod channel;
-mod concern;
+mod condition;
+mod episode;
 mod outbox;
-mod spell;
+mod store;
 
 #[cfg(test)]
-mod laws;
+mod missed_episode_tests;
 #[cfg(test)]
-mod passing;
+mod proptests;
 #[cfg(test)]
 mod tests;
 
-pub use self::book::{ALERTS_KEPT, Alerts, Looked};
-pub use self::channel::{Mail, Protection, Shape};
-pub use self::concern::{Cause, Concern};
-pub use self::outbox::{Outbox, Said, Tray, Word};
-pub use self::spell::{Ending, Spell};
+pub use self::channel::{MailChannel, SmtpTls, WebhookFormat};
+pub use self::condition::{AlertCondition, AlertKey};
+pub use self::episode::{Episode, Resolution};
+pub use self::outbox::{ChannelState, MessagePayload, Outbox, QueuedMessage};
+pub use self::store::{AlertStore, Observation, RESOLVED_ALERTS_MAX};
 pub use crate::engine::breaker::Severity;
 
 use serde::{Deserialize, Serialize};
@@ -37,82 +37,100 @@ use crate::engine::Timestamp;
 /// A cause that was or is there, and what was told of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alert {
-    pub cause: Cause,
+    #[serde(rename = "cause")]
+    pub key: AlertKey,
     /// The source, unit, provider, folder or channel it is about; empty where it is about all there are.
-    pub about: String,
+    #[serde(rename = "about")]
+    pub subject: String,
     /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
     pub severity: Severity,
     /// One sentence, without its subject.
     pub message: String,
     /// What to do.
     pub advice: Option<String>,
-    pub raised_at: Timestamp,
+    #[serde(rename = "raised_at")]
+    pub started_at: Timestamp,
     /// When it was last told that it is, or was, there.
-    pub last_told: Option<Timestamp>,
+    #[serde(rename = "last_told")]
+    pub last_notified: Option<Timestamp>,
     /// When it was last told that it came and went.
     #[serde(default)]
-    last_passed: Option<Timestamp>,
+    #[serde(rename = "last_passed")]
+    last_missed_notified: Option<Timestamp>,
     /// Absent while it is there.
-    pub ended_at: Option<Timestamp>,
+    #[serde(rename = "ended_at")]
+    pub resolved_at: Option<Timestamp>,
     /// Why it ended, where that is not simply that all is well again.
     #[serde(default)]
-    pub ended_since: Option<String>,
+    #[serde(rename = "ended_since")]
+    pub resolved_reason: Option<String>,
     /// How often it began, within an hour of being told each time.
-    pub times: u32,
+    #[serde(rename = "times")]
+    pub occurrences: u32,
     /// The worst that it was since it last began.
-    pub worst: Severity,
+    #[serde(rename = "worst")]
+    pub max_severity: Severity,
     /// The worst that was told of it lately.
     #[serde(default)]
-    told: Option<Severity>,
+    #[serde(rename = "told")]
+    notified_severity: Option<Severity>,
     /// Whether it is known to a person that it is there now.
     #[serde(default)]
-    is_known: bool,
+    #[serde(rename = "is_known")]
+    is_notified: bool,
 }
 
 /// Something to tell.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Notice {
-    pub news: News,
+pub struct Notification {
+    #[serde(rename = "news")]
+    pub kind: NotificationKind,
     pub alert: Alert,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum News {
-    Raised,
+pub enum NotificationKind {
+    #[serde(rename = "raised")]
+    Firing,
     /// It was told before, as less bad than it is.
-    Worse,
-    Ended,
+    #[serde(rename = "worse")]
+    Escalated,
+    #[serde(rename = "ended")]
+    Resolved,
     /// It came and went, and was not told before.
-    Passed,
+    #[serde(rename = "passed")]
+    ResolvedUnnotified,
 }
 
-impl Notice {
+impl Notification {
     /// How much it matters now. What is over is worth a look at most, however bad it was.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        match self.news {
-            News::Raised | News::Worse | News::Passed => self.alert.severity,
-            News::Ended => Severity::Info,
+        match self.kind {
+            NotificationKind::Firing
+            | NotificationKind::Escalated
+            | NotificationKind::ResolvedUnnotified => self.alert.severity,
+            NotificationKind::Resolved => Severity::Info,
         }
     }
 }
 
 impl Alert {
     #[must_use]
-    pub fn is_there(&self) -> bool {
-        self.ended_at.is_none()
+    pub fn is_firing(&self) -> bool {
+        self.resolved_at.is_none()
     }
 }
 
-impl News {
+impl NotificationKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Raised => "raised",
-            Self::Worse => "worse",
-            Self::Ended => "ended",
-            Self::Passed => "passed",
+            Self::Firing => "raised",
+            Self::Escalated => "worse",
+            Self::Resolved => "ended",
+            Self::ResolvedUnnotified => "passed",
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::alert::{Cause, Concern, Looked, Severity};
+use crate::engine::alert::{AlertCondition, AlertKey, Observation, Severity};
 use crate::engine::breaker::BreakerState;
 use crate::engine::health::breakers;
 use crate::engine::health::check::NOT_KNOWN;
@@ -27,8 +27,8 @@ const FOLLOW_THE_UNIT: [&str; 3] = ["died", "stopped", "never_run"];
 
 /// Turns what was seen into what there is to be concerned about.
 #[must_use]
-pub fn concerns(facts: &Facts, report: &Report) -> Looked {
-    let mut drawn = Drawn { facts, report, looked: Looked::default(), storage_is_ill: false };
+pub fn concerns(facts: &Facts, report: &Report) -> Observation {
+    let mut drawn = Drawn { facts, report, looked: Observation::default(), storage_is_ill: false };
     drawn.subjects();
     drawn.unseen();
     drawn.local();
@@ -41,7 +41,7 @@ pub fn concerns(facts: &Facts, report: &Report) -> Looked {
 struct Drawn<'a> {
     facts: &'a Facts,
     report: &'a Report,
-    looked: Looked,
+    looked: Observation,
     /// Nothing can be stored, for a reason that is told.
     storage_is_ill: bool,
 }
@@ -52,14 +52,14 @@ impl<'a> Drawn<'a> {
         let named = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
         let checked = self.report.checks.iter().map(|check| check.about.clone());
         let breakers = self.facts.breakers.iter().flatten().map(|breaker| breaker.name.clone());
-        self.looked.subjects = named.chain(checked).chain(breakers).collect();
+        self.looked.known_subjects = named.chain(checked).chain(breakers).collect();
     }
 
     /// What could not be looked at at all: whether that has ended, nobody knows.
     fn unseen(&mut self) {
         if self.facts.loops.is_err() {
             for area in [Area::Service, Area::Execution] {
-                self.blind(Cause::new(area.name(), CRASH_LOOP).as_str(), "");
+                self.blind(AlertKey::new(area.name(), CRASH_LOOP).as_str(), "");
             }
         }
         let is_untold = |finding: &Finding| matches!(finding.what, What::UnitUntold { .. });
@@ -80,9 +80,9 @@ impl<'a> Drawn<'a> {
             if !is_not_known(check) {
                 self.tell(check, &check.finding);
             } else if self.facts.unseen.is_none() {
-                self.looked.concerns.push(concern(check, &check.finding));
+                self.looked.conditions.push(concern(check, &check.finding));
             } else {
-                self.blind(Cause::new(Area::Service.name(), NOT_KNOWN).as_str(), "");
+                self.blind(AlertKey::new(Area::Service.name(), NOT_KNOWN).as_str(), "");
             }
         }
         for check in self.amiss(Area::System) {
@@ -109,7 +109,7 @@ impl<'a> Drawn<'a> {
             let finding = check.finding.as_str();
             if finding != TOO_LONG && finding != CRASH_LOOP {
                 // What else is found of a source covers how long its session takes.
-                let too_long = Cause::new(Area::Execution.name(), TOO_LONG);
+                let too_long = AlertKey::new(Area::Execution.name(), TOO_LONG);
                 self.blind(too_long.as_str(), &check.about);
             }
             if finding == "waiting" || finding == "failing" {
@@ -181,9 +181,9 @@ impl<'a> Drawn<'a> {
             }
             if state.quarantined > 0 {
                 let items = usize::try_from(state.quarantined).unwrap_or(usize::MAX);
-                self.looked.concerns.push(Concern {
-                    cause: Cause::new(QUARANTINE, "items"),
-                    about: source.name.clone(),
+                self.looked.conditions.push(AlertCondition {
+                    key: AlertKey::new(QUARANTINE, "items"),
+                    subject: source.name.clone(),
                     severity: Severity::Warning,
                     message: format!(
                         "{} of its last session could not be fetched: quarantined",
@@ -207,9 +207,9 @@ impl<'a> Drawn<'a> {
             self.blind(STORAGE, "");
             return;
         }
-        self.looked.concerns.push(Concern {
-            cause: Cause::new(STORAGE, "failing"),
-            about: String::new(),
+        self.looked.conditions.push(AlertCondition {
+            key: AlertKey::new(STORAGE, "failing"),
+            subject: String::new(),
             severity: Severity::Critical,
             message: format!(
                 "{} cannot store what is fetched; {first}: {}",
@@ -222,11 +222,11 @@ impl<'a> Drawn<'a> {
 
     /// One concern per provider, as bad as the worst that points to it.
     fn providers(&mut self) {
-        let mut worst: BTreeMap<String, Concern> = BTreeMap::new();
-        let mut note = |concern: Concern| {
-            let known = worst.get(&concern.about).map(|known| known.severity);
+        let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
+        let mut note = |concern: AlertCondition| {
+            let known = worst.get(&concern.subject).map(|known| known.severity);
             if known < Some(concern.severity) {
-                worst.insert(concern.about.clone(), concern);
+                worst.insert(concern.subject.clone(), concern);
             }
         };
         match &self.facts.breakers {
@@ -236,11 +236,13 @@ impl<'a> Drawn<'a> {
                         self.facts.sources.iter().any(|source| source.provider == breaker.name);
                     // The breakers of ledger and archive.
                     let follows = !is_provider && self.storage_is_ill;
-                    self.looked.spells.extend(breakers::spells(breaker, follows));
+                    self.looked.episodes.extend(breakers::spells(breaker, follows));
                     match breaker.phase {
                         BreakerState::Closed => {}
                         BreakerState::Open | BreakerState::HalfOpen if follows => {
-                            self.looked.blind.insert((PROVIDER.to_owned(), breaker.name.clone()));
+                            self.looked
+                                .unobserved
+                                .insert((PROVIDER.to_owned(), breaker.name.clone()));
                         }
                         BreakerState::Open | BreakerState::HalfOpen => {
                             note(breakers::concern(breaker))
@@ -248,7 +250,7 @@ impl<'a> Drawn<'a> {
                     }
                 }
             }
-            Err(_) => self.looked.blind.extend([(PROVIDER.to_owned(), String::new())]),
+            Err(_) => self.looked.unobserved.extend([(PROVIDER.to_owned(), String::new())]),
         }
         let areas = [Area::Execution, Area::Sources, Area::Clients];
         let checks = areas.into_iter().flat_map(|area| self.amiss(area));
@@ -258,23 +260,23 @@ impl<'a> Drawn<'a> {
             if self.is_of_storage(&source.name) {
                 continue;
             }
-            note(Concern {
-                about: source.provider.clone(),
-                cause: unwell(),
+            note(AlertCondition {
+                subject: source.provider.clone(),
+                key: unwell(),
                 message: format!("{}: {}", source.name, told(check)),
                 ..concern(check, &check.finding)
             });
         }
         let is_unseen = |source: &&SourceSeen| source.state.is_none() || source.counts.is_err();
         for source in self.facts.sources.iter().filter(is_unseen) {
-            self.looked.blind.insert((PROVIDER.to_owned(), source.provider.clone()));
+            self.looked.unobserved.insert((PROVIDER.to_owned(), source.provider.clone()));
         }
-        self.looked.concerns.extend(worst.into_values());
+        self.looked.conditions.extend(worst.into_values());
     }
 
     /// Its own concern only where nothing else is: what is amiss is complained of there too.
     fn journal(&mut self) {
-        let is_all = self.looked.concerns.is_empty();
+        let is_all = self.looked.conditions.is_empty();
         for check in self.amiss(Area::Journal) {
             if check.level == Level::Unknown {
                 // One look is at the journals of all units.
@@ -304,16 +306,16 @@ impl<'a> Drawn<'a> {
         if check.level == Level::Unknown {
             self.blind(check.name.name(), &check.about);
         }
-        self.looked.concerns.push(concern(check, finding));
+        self.looked.conditions.push(concern(check, finding));
     }
 
     fn blind(&mut self, by: &str, about: &str) {
-        self.looked.blind.insert((by.to_owned(), about.to_owned()));
+        self.looked.unobserved.insert((by.to_owned(), about.to_owned()));
     }
 }
 
-pub(super) fn unwell() -> Cause {
-    Cause::new(PROVIDER, "unwell")
+pub(super) fn unwell() -> AlertKey {
+    AlertKey::new(PROVIDER, "unwell")
 }
 
 /// Whether it could not be made.
@@ -332,15 +334,15 @@ fn points_to_the_provider(check: &Check) -> bool {
     }
 }
 
-fn concern(check: &Check, finding: &str) -> Concern {
+fn concern(check: &Check, finding: &str) -> AlertCondition {
     let severity = match check.level {
         Level::Healthy => Severity::Info,
         Level::Warning | Level::Unknown => Severity::Warning,
         Level::Critical => Severity::Critical,
     };
-    Concern {
-        cause: Cause::new(check.name.name(), finding),
-        about: check.about.clone(),
+    AlertCondition {
+        key: AlertKey::new(check.name.name(), finding),
+        subject: check.about.clone(),
         severity,
         message: told(check),
         advice: check.advice.clone(),

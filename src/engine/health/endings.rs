@@ -5,28 +5,28 @@ use std::time::Duration;
 use super::tests::{HOUR, LIMITS, NOW, UNIT, disk, errors, finding, of, of_unit, well};
 use super::*;
 use crate::engine::Status;
-use crate::engine::alert::{Alerts, News};
+use crate::engine::alert::{AlertStore, NotificationKind};
 use crate::engine::watch::{Level, What};
 
 const INSTANCE: &str = "cynosure@work.service";
 
 /// What there is to be told of one look.
-fn note(alerts: &mut Alerts, facts: &Facts) -> Vec<String> {
+fn note(alerts: &mut AlertStore, facts: &Facts) -> Vec<String> {
     let looked = concerns(facts, &judge(facts, &LIMITS, NOW));
-    let notices = alerts.note(&looked, NOW);
-    let line = |notice: &crate::engine::alert::Notice| {
-        let (news, alert) = (notice.news.name(), &notice.alert);
-        format!("{news} {} {}", alert.cause, alert.about).trim_end().to_owned()
+    let notices = alerts.evaluate(&looked, NOW);
+    let line = |notice: &crate::engine::alert::Notification| {
+        let (news, alert) = (notice.kind.name(), &notice.alert);
+        format!("{news} {} {}", alert.key, alert.subject).trim_end().to_owned()
     };
     notices.iter().map(line).collect()
 }
 
 /// Of the alerts that `ill` raises, those that end with this look.
 fn ended(ill: &Facts, then: &Facts) -> Vec<String> {
-    let mut alerts = Alerts::default();
+    let mut alerts = AlertStore::default();
     assert_ne!(note(&mut alerts, ill), [""; 0], "there is something to end");
     let mut told = note(&mut alerts, then);
-    told.retain(|line| line.starts_with(News::Ended.name()));
+    told.retain(|line| line.starts_with(NotificationKind::Resolved.name()));
     told
 }
 
@@ -71,7 +71,7 @@ pub(super) fn unseen(facts: &Facts) -> Facts {
 
 #[test]
 fn a_look_that_fails_ends_nothing_and_is_told_once() {
-    let mut alerts = Alerts::default();
+    let mut alerts = AlertStore::default();
     assert_eq!(
         note(&mut alerts, &ill()),
         [
@@ -115,8 +115,8 @@ fn figures_that_cannot_be_read_leave_their_source_unknown_and_its_provider_as_it
         assert_eq!(found[0].about, "home");
         assert_eq!(found[0].message, "cannot be told: figures.json cannot be read: EOF");
     }
-    assert_eq!(note(&mut Alerts::default(), &then), ["raised sources.not_known home"]);
-    let mut alerts = Alerts::default();
+    assert_eq!(note(&mut AlertStore::default(), &then), ["raised sources.not_known home"]);
+    let mut alerts = AlertStore::default();
     note(&mut alerts, &ill());
     let told = note(&mut alerts, &Facts { loops: ill().loops, ..then });
     assert!(told.contains(&"raised sources.not_known home".to_owned()), "{told:?}");
@@ -248,7 +248,7 @@ fn a_folder_that_cannot_be_measured_hides_no_other() {
         ..well()
     };
 
-    let mut alerts = Alerts::default();
+    let mut alerts = AlertStore::default();
     assert_eq!(note(&mut alerts, &ill).len(), 3);
     assert_eq!(note(&mut alerts, &then), ["raised system.not_known /state"]);
     let report = judge(&then, &LIMITS, NOW);
@@ -283,7 +283,7 @@ fn a_unit_that_is_down_takes_only_its_own_sources_along() {
     facts.findings[3] = finding("work", Level::Critical, What::Died { pid: 2 });
 
     assert_eq!(
-        note(&mut Alerts::default(), &facts),
+        note(&mut AlertStore::default(), &facts),
         ["raised service.unit_failed cynosure@work.service", "raised execution.died home"]
     );
 }

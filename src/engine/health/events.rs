@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{LIMITS, NOW, well};
 use super::*;
-use crate::engine::alert::{Alerts, News, Notice, Severity};
+use crate::engine::alert::{AlertStore, Notification, NotificationKind, Severity};
 use crate::engine::breaker::{
     Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, CallSubject, ManualCommand,
     PersistedBreaker,
@@ -21,7 +21,7 @@ const DAY: i64 = 86_400_000;
 struct Scene {
     breaker: Breaker,
     now: Timestamp,
-    alerts: Alerts,
+    alerts: AlertStore,
     /// When it opened, and closed.
     openings: Vec<(Timestamp, Option<Timestamp>)>,
 }
@@ -43,12 +43,13 @@ impl Scene {
     /// Where somebody has looked once.
     fn new() -> Self {
         let breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, NOW);
-        let mut scene = Self { breaker, now: NOW, alerts: Alerts::default(), openings: Vec::new() };
+        let mut scene =
+            Self { breaker, now: NOW, alerts: AlertStore::default(), openings: Vec::new() };
         assert_eq!(scene.look(), []);
         scene
     }
 
-    fn look(&mut self) -> Vec<Notice> {
+    fn look(&mut self) -> Vec<Notification> {
         let memory: PersistedBreaker = self.breaker.to_persisted();
         let seen = BreakerSeen {
             name: NAME.to_owned(),
@@ -58,7 +59,7 @@ impl Scene {
         };
         let facts = Facts { breakers: Ok(vec![seen]), ..well() };
         let looked = concerns(&facts, &judge(&facts, &LIMITS, NOW));
-        self.alerts.note(&looked, self.now)
+        self.alerts.evaluate(&looked, self.now)
     }
 
     fn restart(&mut self) {
@@ -122,12 +123,12 @@ impl Scene {
     }
 }
 
-fn lines(notices: &[Notice]) -> Vec<String> {
-    let line = |notice: &Notice| {
-        let (news, severity, alert) = (notice.news.name(), notice.severity(), &notice.alert);
-        let since = alert.ended_since.as_ref().map(|since| format!("; over, since {since}"));
+fn lines(notices: &[Notification]) -> Vec<String> {
+    let line = |notice: &Notification| {
+        let (news, severity, alert) = (notice.kind.name(), notice.severity(), &notice.alert);
+        let since = alert.resolved_reason.as_ref().map(|since| format!("; over, since {since}"));
         let (severity, since) = (severity.name(), since.unwrap_or_default());
-        format!("{news} {severity} {}: {}{since}", alert.about, alert.message)
+        format!("{news} {severity} {}: {}{since}", alert.subject, alert.message)
     };
     notices.iter().map(line).collect()
 }
@@ -147,8 +148,8 @@ fn an_opening_between_two_looks_is_told_with_its_reason() {
         ["passed info example: left alone by its breaker: 5 failures in a row: 503 from example"]
     );
     let (began, ended) = scene.openings[0];
-    assert_eq!((passed[0].alert.raised_at, passed[0].alert.ended_at), (began, ended));
-    assert_eq!(passed[0].alert.worst, Severity::Critical);
+    assert_eq!((passed[0].alert.started_at, passed[0].alert.resolved_at), (began, ended));
+    assert_eq!(passed[0].alert.max_severity, Severity::Critical);
     scene.restart();
     scene.pass(2 * HOUR);
     assert_eq!(scene.look(), []);
@@ -182,7 +183,7 @@ fn what_a_person_did_is_told_in_other_words() {
 fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
     let mut facts = well();
     let mut breaker = Breaker::new("archive", BreakerPolicy::DEFAULT, NOW);
-    let mut alerts = Alerts::default();
+    let mut alerts = AlertStore::default();
     let mut look = |facts: &Facts, breaker: &Breaker| {
         let seen = BreakerSeen {
             name: "archive".to_owned(),
@@ -191,7 +192,7 @@ fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
             openings: breaker.to_persisted().open_periods(),
         };
         let facts = Facts { breakers: Ok(vec![seen]), ..facts.clone() };
-        lines(&alerts.note(&concerns(&facts, &judge(&facts, &LIMITS, NOW)), NOW))
+        lines(&alerts.evaluate(&concerns(&facts, &judge(&facts, &LIMITS, NOW)), NOW))
     };
     assert_eq!(look(&facts, &breaker), [""; 0]);
     let state = facts.sources[0].state.as_mut().unwrap();
@@ -248,19 +249,19 @@ proptest! {
                     let is_open = scene.breaker.state() != BreakerState::Closed;
                     let has_missed = scene.openings.iter().any(|(began, _)| *began > looked_at);
                     for notice in &notices {
-                        let (News::Raised | News::Passed) = notice.news else { continue };
-                        prop_assert_eq!(notice.news == News::Raised, is_open);
+                        let (NotificationKind::Firing | NotificationKind::ResolvedUnnotified) = notice.kind else { continue };
+                        prop_assert_eq!(notice.kind == NotificationKind::Firing, is_open);
                         let newest = scene.openings.last().unwrap().0;
                         prop_assert!(newest > told, "{newest} was told already");
-                        if notice.news == News::Passed {
-                            prop_assert!(notice.alert.raised_at > told);
-                            prop_assert!(notice.alert.raised_at > looked_at);
+                        if notice.kind == NotificationKind::ResolvedUnnotified {
+                            prop_assert!(notice.alert.started_at > told);
+                            prop_assert!(notice.alert.started_at > looked_at);
                             prop_assert!(!is_within_the_hour);
                         }
                         (told, told_at) = (newest, scene.now);
                     }
                     if let Some(last) = notices.last() {
-                        is_known_to_be_open = last.news == News::Raised;
+                        is_known_to_be_open = last.kind == NotificationKind::Firing;
                     }
                     prop_assert!(is_open || !is_known_to_be_open);
                     if !is_within_the_hour {
@@ -296,9 +297,9 @@ proptest! {
         for step in steps {
             scene.now = Timestamp(scene.now.0 + step);
             scene.restart();
-            then.extend(scene.look().iter().map(|notice| notice.news));
+            then.extend(scene.look().iter().map(|notice| notice.kind));
         }
         // One that is still open may have had to wait for its hour.
-        prop_assert!(then.is_empty() || (is_open && then == [News::Raised]), "{then:?}");
+        prop_assert!(then.is_empty() || (is_open && then == [NotificationKind::Firing]), "{then:?}");
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::endings::unseen;
 use super::tests::{LIMITS, errors, well};
 use super::*;
-use crate::engine::alert::{Alerts, News};
+use crate::engine::alert::{AlertStore, NotificationKind};
 use crate::engine::watch::Level;
 
 fn shares() -> impl Strategy<Value = f64> {
@@ -77,42 +77,42 @@ proptest! {
         let looked = concerns(&facts, &report);
 
         let mut causes: Vec<_> =
-            looked.concerns.iter().map(|concern| (&concern.cause, &concern.about)).collect();
+            looked.conditions.iter().map(|concern| (&concern.key, &concern.subject)).collect();
         let all = causes.len();
         causes.sort();
         causes.dedup();
         prop_assert_eq!(causes.len(), all);
-        let is_known = |about: &String| about.is_empty() || looked.subjects.contains(about);
-        prop_assert!(looked.concerns.iter().all(|concern| is_known(&concern.about)));
+        let is_known = |about: &String| about.is_empty() || looked.known_subjects.contains(about);
+        prop_assert!(looked.conditions.iter().all(|concern| is_known(&concern.subject)));
         let is_quiet = facts.sources.iter().all(|source| {
             source.state.as_ref().is_some_and(|state| state.quarantined == 0)
         });
         if report.level == Level::Healthy && is_quiet {
-            prop_assert!(looked.concerns.is_empty());
+            prop_assert!(looked.conditions.is_empty());
         }
     }
 
     #[test]
     fn a_look_that_fails_ends_nothing(facts in facts(), now in 0..4_000_000_000_000_i64) {
-        let mut alerts = Alerts::default();
+        let mut alerts = AlertStore::default();
         let mut note = |facts: &Facts| {
-            alerts.note(&concerns(facts, &judge(facts, &LIMITS, Timestamp(now))), Timestamp(now))
+            alerts.evaluate(&concerns(facts, &judge(facts, &LIMITS, Timestamp(now))), Timestamp(now))
         };
-        prop_assert!(note(&facts).iter().all(|notice| notice.news == News::Raised));
+        prop_assert!(note(&facts).iter().all(|notice| notice.kind == NotificationKind::Firing));
 
         let failed = note(&unseen(&facts));
 
-        prop_assert!(failed.iter().all(|notice| notice.news != News::Ended), "{failed:?}");
+        prop_assert!(failed.iter().all(|notice| notice.kind != NotificationKind::Resolved), "{failed:?}");
     }
 
     #[test]
     fn looking_twice_at_the_same_tells_nothing_new(facts in facts(), now in 0..4_000_000_000_000_i64) {
         let looked = concerns(&facts, &judge(&facts, &LIMITS, Timestamp(now)));
-        let mut alerts = Alerts::default();
+        let mut alerts = AlertStore::default();
 
-        let first = alerts.note(&looked, Timestamp(now));
+        let first = alerts.evaluate(&looked, Timestamp(now));
 
-        prop_assert_eq!(first.len(), looked.concerns.len());
-        prop_assert_eq!(alerts.note(&looked, Timestamp(now)), []);
+        prop_assert_eq!(first.len(), looked.conditions.len());
+        prop_assert_eq!(alerts.evaluate(&looked, Timestamp(now)), []);
     }
 }

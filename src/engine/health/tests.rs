@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::engine::Status;
-use crate::engine::alert::Looked;
+use crate::engine::alert::Observation;
 use crate::engine::breaker::BreakerState;
 use crate::engine::watch::{Cure, Finding, Lately, Level, Subject, What};
 
@@ -110,10 +110,10 @@ fn amiss(facts: &Facts) -> Vec<String> {
 }
 
 fn told(facts: &Facts) -> Vec<String> {
-    let Looked { concerns, .. } = concerns(facts, &judge(facts, &LIMITS, NOW));
-    let line = |concern: &crate::engine::alert::Concern| {
-        let (severity, cause) = (concern.severity.name(), &concern.cause);
-        format!("{severity} {cause} {}: {}", concern.about, concern.message)
+    let Observation { conditions: concerns, .. } = concerns(facts, &judge(facts, &LIMITS, NOW));
+    let line = |concern: &crate::engine::alert::AlertCondition| {
+        let (severity, cause) = (concern.severity.name(), &concern.key);
+        format!("{severity} {cause} {}: {}", concern.subject, concern.message)
     };
     concerns.iter().map(line).collect()
 }
