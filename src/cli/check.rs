@@ -17,8 +17,8 @@ use crate::cli::table::table;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{look, post, powers, told, watcher};
 use crate::engine::degradation::ProviderHealth;
-use crate::engine::health::Check;
-use crate::engine::watch::Level;
+use crate::engine::health::HealthCheck;
+use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 use crate::monitor::{Gatherers, Judged, Look, Outcome, Powers, Record, Restarted, Seen};
 use crate::words::{NOTHING, clock, format_duration, many};
@@ -33,21 +33,21 @@ pub(super) fn check(common: &Common, args: &CheckArgs) -> ExitCode {
         // What cannot be judged may be anything.
         Err(trouble) => {
             let _: Exit = told_trouble(Err(trouble));
-            ExitCode::from(number(Level::Unknown))
+            ExitCode::from(number(HealthLevel::Unknown))
         }
     }
 }
 
-fn number(level: Level) -> u8 {
+fn number(level: HealthLevel) -> u8 {
     match level {
-        Level::Healthy => 0,
-        Level::Warning => 1,
-        Level::Critical => 2,
-        Level::Unknown => 3,
+        HealthLevel::Healthy => 0,
+        HealthLevel::Warning => 1,
+        HealthLevel::Critical => 2,
+        HealthLevel::Unknown => 3,
     }
 }
 
-fn checked(common: &Common, args: &CheckArgs) -> Result<Level, Trouble> {
+fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
     let ground = ground(common)?;
     let now = RealWorld.now();
     let powers = if args.restart { powers(&ground.loaded.settings) } else { Powers::default() };
@@ -153,10 +153,10 @@ impl Checked {
     }
 }
 
-fn row(check: &Check) -> Vec<String> {
+fn row(check: &HealthCheck) -> Vec<String> {
     let mut sentence = sanitize_line(&check.message);
-    match (&check.figure, &check.threshold) {
-        (Some(figure), Some(threshold)) if check.level > Level::Healthy => {
+    match (&check.value, &check.threshold) {
+        (Some(figure), Some(threshold)) if check.level > HealthLevel::Healthy => {
             sentence.push_str(&format!(" ({figure}; amiss: {threshold})"));
         }
         (Some(figure), _) => sentence.push_str(&format!(" ({figure})")),
@@ -164,14 +164,14 @@ fn row(check: &Check) -> Vec<String> {
     }
     sentence.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
     let about =
-        if check.about.is_empty() { NOTHING.to_owned() } else { sanitize_line(&check.about) };
-    vec![check.level.name().to_owned(), check.name.name().to_owned(), about, sentence]
+        if check.subject.is_empty() { NOTHING.to_owned() } else { sanitize_line(&check.subject) };
+    vec![check.level.name().to_owned(), check.kind.name().to_owned(), about, sentence]
 }
 
 fn provider(health: &ProviderHealth) -> Vec<String> {
     vec![
         sanitize_line(&health.provider),
-        health.band.name().to_owned(),
+        health.level.name().to_owned(),
         format!("{:.2}", health.score),
         health.p95_latency.map_or_else(|| NOTHING.to_owned(), format_duration),
         health.status.clone(),

@@ -12,7 +12,7 @@ use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::cli::watching::{look, post};
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
-use crate::engine::watch::{Finding, Level};
+use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
 use crate::worker::{RealWorld, World};
@@ -27,7 +27,7 @@ pub(super) struct Health {
     postman: Postman,
     last: Option<Timestamp>,
     /// What was found of unit and sources at the last look.
-    known: Vec<(String, Level, &'static str)>,
+    known: Vec<(String, HealthLevel, &'static str)>,
     muteness: Arc<Muteness>,
 }
 
@@ -153,9 +153,9 @@ fn cry(post: Post, failure: &Failure, now: Timestamp) {
     });
 }
 
-fn known(round: &Round) -> Vec<(String, Level, &'static str)> {
+fn known(round: &Round) -> Vec<(String, HealthLevel, &'static str)> {
     let known =
-        |finding: &Finding| (finding.about.name().to_owned(), finding.level, finding.what.name());
+        |finding: &Finding| (finding.subject.name().to_owned(), finding.level, finding.kind.name());
     Judged::findings(&round.units).map(known).collect()
 }
 

@@ -21,7 +21,7 @@ use crate::cli::signals::Hangup;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
-use crate::engine::watch::{Finding, Level};
+use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp};
 use crate::monitor::{Act, Judged, Round};
 use crate::systemd::{Notifier, Word, watchdog_interval};
@@ -141,10 +141,11 @@ fn status(round: &Round, sources: usize) -> String {
     let told = Judged::findings(&round.units).filter(|finding| finding.level == worst);
     let plural = if sources == 1 { "" } else { "s" };
     let sentence = match worst {
-        Level::Healthy => "all healthy".to_owned(),
-        Level::Warning | Level::Unknown | Level::Critical => {
-            let told: Vec<String> =
-                told.map(|finding| format!("{}: {}", finding.about.name(), finding.what)).collect();
+        HealthLevel::Healthy => "all healthy".to_owned(),
+        HealthLevel::Warning | HealthLevel::Unknown | HealthLevel::Critical => {
+            let told: Vec<String> = told
+                .map(|finding| format!("{}: {}", finding.subject.name(), finding.kind))
+                .collect();
             format!("{}: {}", worst.name(), told.join("; "))
         }
     };
@@ -154,7 +155,7 @@ fn status(round: &Round, sources: usize) -> String {
 /// What was told already, so that a log has each thing once.
 #[derive(Default)]
 struct Seen {
-    levels: BTreeMap<String, (Level, &'static str)>,
+    levels: BTreeMap<String, (HealthLevel, &'static str)>,
     /// What was done about each unit.
     acts: BTreeMap<String, String>,
     has_complained: bool,
@@ -164,8 +165,8 @@ impl Seen {
     fn tell(&mut self, round: &Round, now: Timestamp) {
         let mut levels = BTreeMap::new();
         for finding in Judged::findings(&round.units) {
-            let key = (finding.level, finding.what.name());
-            let name = finding.about.name().to_owned();
+            let key = (finding.level, finding.kind.name());
+            let name = finding.subject.name().to_owned();
             if self.levels.get(&name) != Some(&key) {
                 tell(finding, !self.levels.contains_key(&name));
             }
@@ -203,9 +204,9 @@ impl Seen {
 
 /// What needs a person is told as an alert.
 fn tell(finding: &Finding, is_first: bool) {
-    let (about, message) = (finding.about.name(), finding.what.to_string());
-    let (level, figure) = (finding.level.name(), finding.figure().unwrap_or_default());
-    if finding.level == Level::Healthy && !is_first {
+    let (about, message) = (finding.subject.name(), finding.kind.to_string());
+    let (level, figure) = (finding.level.name(), finding.value().unwrap_or_default());
+    if finding.level == HealthLevel::Healthy && !is_first {
         info!(about, level, figure, "well again: {message}");
     } else {
         info!(about, level, figure, "{message}");

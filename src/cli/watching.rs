@@ -9,8 +9,8 @@ use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
 use crate::config::{Health, Settings, SourceName};
 use crate::disk::RealDisk;
-use crate::engine::health::Bounds;
-use crate::engine::watch::Limits;
+use crate::engine::health::HealthLimits;
+use crate::engine::watch::WatchLimits;
 use crate::engine::{CrashLoop, Timestamp};
 use crate::monitor::{
     Act, Judged, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name,
@@ -35,13 +35,13 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
         unit: unit(settings)?,
         bus: bus(ground),
     };
-    let limits = Limits {
+    let limits = WatchLimits {
         grace: settings.monitor.grace,
         stuck_threshold: settings.restart.stuck_threshold,
         max_consecutive_errors: settings.restart.max_consecutive_errors,
-        max_turn: TURN_MAX,
+        max_transition: TURN_MAX,
         max_starts: settings.health.thresholds.restarts,
-        clock_kept: Duration::MAX,
+        clock_stable_for: Duration::MAX,
     };
     Ok(Monitor::new(lookout, limits, powers))
 }
@@ -66,13 +66,13 @@ pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<Look, Troubl
         journal_window: thresholds.journal_window,
         timeout,
     };
-    let bounds = Bounds {
+    let bounds = HealthLimits {
         thresholds,
-        session: settings.restart.max_execution_time,
+        max_session_age: settings.restart.max_execution_time,
         grace: settings.monitor.grace,
-        clock_kept,
-        stuck: settings.restart.stuck_threshold,
-        turn: TURN_MAX,
+        clock_stable_for: clock_kept,
+        stuck_threshold: settings.restart.stuck_threshold,
+        max_transition: TURN_MAX,
     };
     Ok(Look { scope, bounds })
 }

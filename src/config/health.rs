@@ -34,7 +34,7 @@ pub(super) fn health(table: &mut Section<'_, '_>) -> Health {
         memory: table.share("memory", usual.memory),
         disk_warning: table.share("disk_warning", usual.disk_warning),
         disk_critical: table.share("disk_critical", usual.disk_critical),
-        disk_free: table.size("disk_free", usual.disk_free, DISK),
+        disk_free_bytes: table.size("disk_free", usual.disk_free_bytes, DISK),
         inodes: table.share("inodes", usual.inodes),
         journal_errors: table.count("journal_errors", usual.journal_errors, AT_LEAST_ONE),
         journal_window: table.duration("journal_window", usual.journal_window, SOME_TIME),

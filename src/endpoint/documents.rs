@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::endpoint::view::{Alert, Snapshot, Trend};
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::degradation::{Band, SLOT};
+use crate::engine::degradation::{DegradationLevel, SLOT_DURATION};
 use crate::engine::time_series::TimeSeries;
 
 const OPENAPI: &str = include_str!("openapi.json");
@@ -37,9 +37,9 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
     for source in &snapshot.sources {
         *states.entry(&source.state).or_default() += 1;
     }
-    let bands = Band::ALL.map(|band| {
+    let bands = DegradationLevel::ALL.map(|band| {
         let number =
-            snapshot.providers.iter().filter(|provider| provider.health.band == band).count();
+            snapshot.providers.iter().filter(|provider| provider.health.level == band).count();
         (band.name(), number)
     });
     let standing = snapshot.alerts.iter().filter(|alert| alert.ended_at.is_none());
@@ -91,8 +91,8 @@ pub(super) fn alerts(snapshot: &Snapshot, limit: usize, severity: Option<Severit
 pub(super) fn degradation(snapshot: &Snapshot) -> Value {
     json!({
         "at": snapshot.at,
-        "first": snapshot.degradation.first,
-        "slot_seconds": SLOT.as_secs(),
+        "first": snapshot.degradation.starts_at,
+        "slot_seconds": SLOT_DURATION.as_secs(),
         "scores": snapshot.degradation.scores,
         "untold": snapshot.degradation_untold,
     })

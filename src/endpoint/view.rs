@@ -7,22 +7,22 @@ use serde::Serialize;
 
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
-use crate::engine::degradation::{History, ProviderHealth};
-use crate::engine::health::Check;
+use crate::engine::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::HealthCheck;
 use crate::engine::time_series::TimeSeries;
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub at: Timestamp,
     /// The worst of what was found when it was last looked.
-    pub level: Level,
+    pub level: HealthLevel,
     /// The same in one sentence.
     pub sentence: String,
     /// When it was last looked; `None` before the first time.
     pub looked_at: Option<Timestamp>,
-    pub checks: Vec<Check>,
+    pub checks: Vec<HealthCheck>,
     pub sources: Vec<Source>,
     pub providers: Vec<Provider>,
     pub quotas: Vec<Quota>,
@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// Why they are missing.
     pub alerts_untold: Option<String>,
     /// The degradation of each provider over a day.
-    pub degradation: History,
+    pub degradation: DegradationHistory,
     /// Why it is missing.
     pub degradation_untold: Option<String>,
     pub trends: Trends,
@@ -48,7 +48,7 @@ pub struct Source {
     /// Whether its worker is there.
     pub running: bool,
     /// The worst of what was last found about it; null where nothing was.
-    pub level: Option<Level>,
+    pub level: Option<HealthLevel>,
     /// What it does, why, and what happens next, for a person.
     pub sentence: String,
     /// When the present state ends or is looked into, for a person.
@@ -219,8 +219,8 @@ impl Snapshot {
     #[must_use]
     pub fn is_well(&self) -> bool {
         match self.level {
-            Level::Healthy | Level::Warning => true,
-            Level::Unknown | Level::Critical => false,
+            HealthLevel::Healthy | HealthLevel::Warning => true,
+            HealthLevel::Unknown | HealthLevel::Critical => false,
         }
     }
 }

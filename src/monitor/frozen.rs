@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::disk::Lasts;
 use crate::engine::alert::{AlertStore, Outbox};
-use crate::engine::degradation::History;
+use crate::engine::degradation::DegradationHistory;
 
 #[path = "../../tests/fixtures/frozen.rs"]
 #[expect(clippy::duplicate_mod, reason = "the tests of each layer have it to themselves")]
@@ -67,7 +67,9 @@ fn alerts_of_the_first_format_are_kept() {
 
 #[test]
 fn degradation_of_the_first_format_is_kept() {
-    keep(DEGRADATION_FILE, DEGRADATION_ADDED, |history: &History| *history != History::default());
+    keep(DEGRADATION_FILE, DEGRADATION_ADDED, |history: &DegradationHistory| {
+        *history != DegradationHistory::default()
+    });
 }
 
 #[test]

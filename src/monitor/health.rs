@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::Lasts;
 use crate::engine::alert::{AlertStore, Notification, Observation};
-use crate::engine::degradation::{History, ProviderHealth};
-use crate::engine::health::{Report, System};
+use crate::engine::degradation::{DegradationHistory, ProviderHealth};
+use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::kept::Kept;
 
@@ -24,11 +24,11 @@ pub const DEGRADATION_FILE: &str = "degradation.json";
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Health {
     /// Absent before the first look.
-    pub report: Option<Report>,
+    pub report: Option<HealthCheckReport>,
     pub providers: Vec<ProviderHealth>,
     /// The machine in numbers, for metrics; absent where it could not be looked at.
     #[serde(default)]
-    pub system: Option<System>,
+    pub system: Option<HostMetrics>,
 }
 
 /// The three files, and the ways to read and change them.
@@ -36,7 +36,7 @@ pub struct Health {
 pub struct HealthFiles {
     pub health: Kept<Health>,
     pub alerts: Kept<AlertStore>,
-    pub degradation: Kept<History>,
+    pub degradation: Kept<DegradationHistory>,
 }
 
 impl HealthFiles {
@@ -56,13 +56,13 @@ impl HealthFiles {
     /// A storage failure.
     pub fn publish(
         &self,
-        report: Report,
+        report: HealthCheckReport,
         providers: Vec<ProviderHealth>,
-        system: Option<System>,
+        system: Option<HostMetrics>,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.degradation.change(Lasts::Process, |history| {
-            history.note(&providers, now);
+            history.record(&providers, now);
             Ok(())
         })?;
         let health = Health { report: Some(report), providers, system };

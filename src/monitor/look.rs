@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::engine::alert::{Notification, Observation};
-use crate::engine::degradation::{self, ProviderHealth, Shared};
+use crate::engine::degradation::{self, ProviderHealth, ProviderInputs};
 use crate::engine::health::{
-    Bounds, Facts, Report, SourceSeen, System, concerns, judge, standings,
+    HealthCheckReport, HealthInputs, HealthLimits, HostMetrics, SourceObservation, correlate,
+    degradation_inputs, evaluate,
 };
 use crate::engine::watch::Finding;
 use crate::engine::{Failure, Timestamp};
@@ -18,16 +19,16 @@ use crate::notify::journal;
 #[derive(Debug)]
 pub struct Look {
     pub scope: Scope,
-    pub bounds: Bounds,
+    pub bounds: HealthLimits,
 }
 
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub report: Report,
+    pub report: HealthCheckReport,
     pub providers: Vec<ProviderHealth>,
     /// What was seen of the machine, where it could be seen.
-    pub system: Option<System>,
+    pub system: Option<HostMetrics>,
     looked: Observation,
     /// The sessions that each source has completed.
     completed: BTreeMap<String, u64>,
@@ -38,14 +39,15 @@ impl Look {
     #[must_use]
     pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Timestamp) -> Seen {
         let facts = gatherers.gather(&self.scope, findings, now);
-        let report = judge(&facts, &self.bounds, now);
-        let providers = degradation::judge(&standings(&report, &facts.sources), &shared(&facts));
+        let report = evaluate(&facts, &self.bounds, now);
+        let providers =
+            degradation::evaluate(&degradation_inputs(&report, &facts.sources), &shared(&facts));
         let completed = facts
             .sources
             .iter()
             .filter_map(|source| Some((source.name.clone(), completed(source)?)));
         Seen {
-            looked: concerns(&facts, &report),
+            looked: correlate(&facts, &report),
             completed: completed.collect(),
             system: facts.system.clone().ok(),
             report,
@@ -86,17 +88,19 @@ impl Look {
 
 /// None where it is not known. Who has counted nothing yet has completed nothing, so that the first
 /// completed session is news.
-fn completed(source: &SourceSeen) -> Option<u64> {
-    let counts = source.counts.as_ref().ok()?;
+fn completed(source: &SourceObservation) -> Option<u64> {
+    let counts = source.counters.as_ref().ok()?;
     Some(counts.map(|counts| counts.sessions_completed).unwrap_or_default())
 }
 
 /// What is known of providers themselves.
-fn shared(facts: &Facts) -> Shared {
+fn shared(facts: &HealthInputs) -> ProviderInputs {
     let breakers = facts.breakers.iter().flatten();
-    let p95 = |source: &SourceSeen| Some((source.provider.clone(), source.counted()?.p95?));
-    Shared {
-        breakers: breakers.map(|breaker| (breaker.name.clone(), breaker.phase)).collect(),
+    let p95 = |source: &SourceObservation| {
+        Some((source.provider.clone(), source.known_counters()?.p95_latency?))
+    };
+    ProviderInputs {
+        breaker_states: breakers.map(|breaker| (breaker.name.clone(), breaker.state)).collect(),
         p95_latencies: facts.sources.iter().filter_map(p95).collect(),
     }
 }
@@ -107,15 +111,15 @@ mod tests {
 
     #[test]
     fn who_has_counted_nothing_has_completed_nothing_and_who_cannot_be_read_may_have() {
-        use crate::engine::health::CountsSeen;
+        use crate::engine::health::CounterObservation;
 
-        let source = |counts| SourceSeen {
+        let source = |counts| SourceObservation {
             name: "work".to_owned(),
             provider: "example".to_owned(),
             state: None,
-            counts,
+            counters: counts,
         };
-        let counts = CountsSeen { sessions_completed: 7, ..CountsSeen::default() };
+        let counts = CounterObservation { sessions_completed: 7, ..CounterObservation::default() };
 
         assert_eq!(completed(&source(Ok(Some(counts)))), Some(7));
         assert_eq!(completed(&source(Ok(None))), Some(0));

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, is_alive};
-use crate::engine::watch::{Course, Lately, Process, Told, UnitSeen, UnitStatus, Watched};
+use crate::engine::watch::{
+    ProcessStatus, RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource,
+    WorkerStatus,
+};
 use crate::engine::{Cause, Timestamp};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine, worker_pid};
 use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
@@ -32,8 +35,8 @@ pub(super) struct Earlier {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) unit: UnitName,
-    pub(super) seen: UnitSeen,
-    pub(super) sources: Vec<Watched>,
+    pub(super) seen: UnitObservation,
+    pub(super) sources: Vec<WatchedSource>,
 }
 
 impl Lookout {
@@ -55,8 +58,10 @@ impl Lookout {
             let instance = self.unit.instance(name).filter(|_| answers);
             let seen = instance.map(|unit| (self.bus.unit_status(&unit), unit));
             answers &= !matches!(seen, Some((Err(_), _)));
-            let source =
-                Watched { name: name.clone(), told: self.told(&self.state_dir.join(name)) };
+            let source = WatchedSource {
+                name: name.clone(),
+                state_file: self.told(&self.state_dir.join(name)),
+            };
             match seen {
                 Some((Ok(status), unit)) if status.is_in_use() => {
                     let seen = known(status, &earlier, now);
@@ -77,14 +82,14 @@ impl Lookout {
         }
     }
 
-    fn told(&self, dir: &Path) -> Told {
-        let nothing = |why: String| Told::Nothing { why };
+    fn told(&self, dir: &Path) -> StateFileContent {
+        let nothing = |why: String| StateFileContent::Unreadable { reason: why };
         match examine(&*self.disk, &dir.join(STATE_FILE)) {
             Ok(Found::Read(state)) => {
                 let pid = worker_pid(dir, state.pid);
-                Told::Course(course(*state, pid))
+                StateFileContent::Status(course(*state, pid))
             }
-            Ok(Found::Absent) => Told::NeverRun,
+            Ok(Found::Absent) => StateFileContent::NeverRun,
             Ok(Found::Unreadable { why }) => nothing(format!("the file is damaged ({why})")),
             Ok(Found::Newer { schema }) => nothing(format!(
                 "a newer cynosure wrote the file (schema {schema}, this one knows {SCHEMA})"
@@ -98,21 +103,21 @@ fn known(
     unit: UnitStatus,
     earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
     now: Timestamp,
-) -> UnitSeen {
-    let lately = earlier(&unit).map(|earlier| Lately {
+) -> UnitObservation {
+    let lately = earlier(&unit).map(|earlier| RecentStarts {
         starts: unit.restarts.saturating_sub(earlier.restarts),
-        within: now.since(earlier.at),
+        window: now.since(earlier.at),
     });
-    UnitSeen::Known { unit, lately }
+    UnitObservation::Observed { unit, recent_starts: lately }
 }
 
-fn course(state: ExecutionState, pid: Option<u32>) -> Course {
+fn course(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
     let process = match pid {
-        None => Process::Left,
-        Some(pid) if is_alive(pid) => Process::Running { pid },
-        Some(pid) => Process::Died { pid },
+        None => ProcessStatus::Exited,
+        Some(pid) if is_alive(pid) => ProcessStatus::Running { pid },
+        Some(pid) => ProcessStatus::Died { pid },
     };
-    Course {
+    WorkerStatus {
         status: state.status,
         state_since: state.state_since,
         until: state.until,
@@ -126,17 +131,17 @@ fn course(state: ExecutionState, pid: Option<u32>) -> Course {
 }
 
 /// Where there is no systemd at all, nothing is amiss; where it does not answer, something is.
-fn unseen(error: &BusError) -> UnitSeen {
+fn unseen(error: &BusError) -> UnitObservation {
     match &error.trouble {
         BusTrouble::NoBus { .. } | BusTrouble::NoService { .. } => {
-            UnitSeen::NoSystemd { why: error.trouble.to_string() }
+            UnitObservation::NoSystemd { reason: error.trouble.to_string() }
         }
         BusTrouble::BrokeOff { .. }
         | BusTrouble::NotAuthorised { .. }
         | BusTrouble::UnknownUnit { .. }
         | BusTrouble::NoAnswer { .. }
         | BusTrouble::Failed { .. } => {
-            UnitSeen::Untold { why: error.to_string(), remedy: error.remedy() }
+            UnitObservation::Unavailable { reason: error.to_string(), advice: error.remedy() }
         }
     }
 }

@@ -133,14 +133,14 @@ fn is_active(finding: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::watch::{Activity, Load, What};
+    use crate::engine::watch::{ActiveState, FindingKind, LoadState};
     use crate::monitor::record::Count;
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
 
-    fn entry(about: &str, what: &What) -> Entry {
+    fn entry(about: &str, what: &FindingKind) -> Entry {
         Entry {
             level: "WARNING".to_owned(),
             about: about.to_owned(),
@@ -155,8 +155,8 @@ mod tests {
         Count { at: NOW, unit: unit.to_owned(), restarts }
     }
 
-    fn seen(what: &What) -> Option<bool> {
-        let findings = vec![entry(UNIT, what), entry("work", &What::NeverRun)];
+    fn seen(what: &FindingKind) -> Option<bool> {
+        let findings = vec![entry(UNIT, what), entry("work", &FindingKind::NeverRun)];
         let record = Record { findings, counts: vec![count(UNIT, 3)], ..Record::default() };
         let units = units(&record);
         assert!(units.iter().all(|unit| unit.name == UNIT && unit.restarts == Some(3)));
@@ -168,15 +168,24 @@ mod tests {
         let why = || "why".to_owned();
         let since = Duration::from_secs(600);
         for (what, is_active) in [
-            (What::UnitRuns { since: None, restarts: 3 }, Some(true)),
-            (What::UnitTurns, Some(true)),
-            (What::NotRunning, Some(false)),
-            (What::CannotLoad { load: Load::Masked }, Some(false)),
-            (What::UnitFailed { result: why(), exit_status: 1, limit: None }, Some(false)),
-            (What::Turning { activity: Activity::Activating, since }, Some(false)),
-            (What::NotInstalled, None),
-            (What::NoSystemd { why: why() }, None),
-            (What::UnitUntold { why: why(), remedy: why() }, None),
+            (FindingKind::UnitRunning { uptime: None, restarts: 3 }, Some(true)),
+            (FindingKind::UnitTransitioning, Some(true)),
+            (FindingKind::UnitNotRunning, Some(false)),
+            (FindingKind::UnitNotLoaded { load_state: LoadState::Masked }, Some(false)),
+            (
+                FindingKind::UnitFailed { result: why(), exit_status: 1, start_limit: None },
+                Some(false),
+            ),
+            (
+                FindingKind::UnitStuckTransitioning {
+                    active_state: ActiveState::Activating,
+                    duration: since,
+                },
+                Some(false),
+            ),
+            (FindingKind::UnitNotInstalled, None),
+            (FindingKind::NoSystemd { reason: why() }, None),
+            (FindingKind::UnitStateUnknown { reason: why(), advice: why() }, None),
         ] {
             assert_eq!(seen(&what), is_active, "{}", what.name());
         }
@@ -185,9 +194,9 @@ mod tests {
     #[test]
     fn each_unit_has_its_own_count() {
         let instance = "cynosure@home.service";
-        let runs = What::UnitRuns { since: None, restarts: 0 };
+        let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };
         let record = Record {
-            findings: vec![entry(UNIT, &What::NotRunning), entry(instance, &runs)],
+            findings: vec![entry(UNIT, &FindingKind::UnitNotRunning), entry(instance, &runs)],
             counts: vec![count(UNIT, 7), count(instance, 1)],
             ..Record::default()
         };

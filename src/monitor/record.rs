@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Lasts, SharedFile, Standing};
-use crate::engine::watch::{Finding, Level, installed};
+use crate::engine::watch::{Finding, HealthLevel, installed_unit};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 use crate::monitor::round::Judged;
 use crate::state::words;
@@ -124,25 +124,25 @@ impl Record {
 
     /// The worst that was found, where this program knows the word.
     #[must_use]
-    pub fn level(&self) -> Option<Level> {
-        Level::from_name(self.level.as_deref()?)
+    pub fn level(&self) -> Option<HealthLevel> {
+        HealthLevel::from_name(self.level.as_deref()?)
     }
 }
 
 impl Entry {
     /// All findings about a unit and its sources.
     pub fn all(judged: &Judged) -> impl Iterator<Item = Self> {
-        let unit = installed(judged.unit.as_str(), &judged.findings);
+        let unit = installed_unit(judged.unit.as_str(), &judged.findings);
         judged.findings.iter().map(move |finding| Self::of(finding, unit))
     }
 
     fn of(finding: &Finding, unit: Option<&str>) -> Self {
         Self {
             level: finding.level.name().to_owned(),
-            about: finding.about.name().to_owned(),
-            finding: finding.what.name().to_owned(),
-            message: finding.what.to_string(),
-            figure: finding.figure(),
+            about: finding.subject.name().to_owned(),
+            finding: finding.kind.name().to_owned(),
+            message: finding.kind.to_string(),
+            figure: finding.value(),
             advice: finding.advice(unit),
         }
     }

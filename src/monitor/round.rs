@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::engine::watch::{
-    Cure, Finding, Level, Limits, Subject, Told, UnitSeen, UnitStatus, Watched, judge, worst,
+    Finding, HealthLevel, Remedy, StateFileContent, Subject, UnitObservation, UnitStatus,
+    WatchLimits, WatchedSource, evaluate, worst_level,
 };
 use crate::engine::{Failure, RestartPermit, Timestamp};
 use crate::monitor::lookout::{Earlier, Group, Lookout};
@@ -18,7 +19,7 @@ const LOOP_WINDOW: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Monitor {
     lookout: Lookout,
-    limits: Limits,
+    limits: WatchLimits,
     powers: Powers,
     record: RecordFile,
     budget: RestartsFile,
@@ -76,7 +77,7 @@ pub enum Act {
 
 impl Monitor {
     #[must_use]
-    pub fn new(lookout: Lookout, limits: Limits, powers: Powers) -> Self {
+    pub fn new(lookout: Lookout, limits: WatchLimits, powers: Powers) -> Self {
         let record = RecordFile::new(&lookout.state_dir);
         let budget = RestartsFile::new(&lookout.state_dir);
         Self { lookout, limits, powers, record, budget }
@@ -103,7 +104,7 @@ impl Monitor {
     pub fn round(&self, now: Timestamp, clock_kept: impl FnOnce() -> Duration) -> Round {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
         let groups = self.groups(now);
-        let limits = Limits { clock_kept: clock_kept(), ..self.limits };
+        let limits = WatchLimits { clock_stable_for: clock_kept(), ..self.limits };
         for group in groups {
             let act = |findings: &[Finding], group: &Group| self.act(findings, group, now);
             let (judged, count) = judged(group, &limits, now, act);
@@ -121,17 +122,17 @@ impl Monitor {
     }
 
     fn act(&self, findings: &[Finding], group: &Group, now: Timestamp) -> Act {
-        let Some(ill) = findings.iter().find(|finding| finding.cure == Cure::Restart) else {
+        let Some(ill) = findings.iter().find(|finding| finding.remedy == Remedy::Restart) else {
             return Act::None;
         };
-        let permit = match ill.about {
+        let permit = match ill.subject {
             Subject::Source(_) => self.powers.stuck,
             Subject::Unit(_) => self.powers.down,
         };
         if permit == Permit::Withheld {
             return Act::Withheld;
         }
-        let why = format!("{}: {}", ill.about.name(), ill.what);
+        let why = format!("{}: {}", ill.subject.name(), ill.kind);
         let (unit, progress) = (&group.unit, last_progress(&group.sources));
         let ready = self.ready(unit, progress, now);
         if ready > now {
@@ -196,25 +197,25 @@ impl Judged {
 
     /// The worst of all units.
     #[must_use]
-    pub fn worst(units: &[Self]) -> Level {
-        let levels = units.iter().map(|judged| worst(&judged.findings));
-        levels.max().unwrap_or(Level::Unknown)
+    pub fn worst(units: &[Self]) -> HealthLevel {
+        let levels = units.iter().map(|judged| worst_level(&judged.findings));
+        levels.max().unwrap_or(HealthLevel::Unknown)
     }
 }
 
 fn judged(
     group: Group,
-    limits: &Limits,
+    limits: &WatchLimits,
     now: Timestamp,
     act: impl FnOnce(&[Finding], &Group) -> Act,
 ) -> (Judged, Option<Count>) {
-    let findings = judge(group.unit.as_str(), &group.seen, &group.sources, limits, now);
+    let findings = evaluate(group.unit.as_str(), &group.seen, &group.sources, limits, now);
     let act = act(&findings, &group);
     let count = match group.seen {
-        UnitSeen::Known { unit, .. } => {
+        UnitObservation::Observed { unit, .. } => {
             Some(Count { at: now, unit: unit.name, restarts: unit.restarts })
         }
-        UnitSeen::NoSystemd { .. } | UnitSeen::Untold { .. } => None,
+        UnitObservation::NoSystemd { .. } | UnitObservation::Unavailable { .. } => None,
     };
     (Judged { unit: group.unit, findings, act }, count)
 }
@@ -231,10 +232,10 @@ fn earlier(record: &Record, unit: &UnitStatus, now: Timestamp) -> Option<Earlier
 }
 
 /// The newest progress of all: what any source achieved shows that its unit worked.
-fn last_progress(sources: &[Watched]) -> Timestamp {
-    let progress = sources.iter().filter_map(|source| match &source.told {
-        Told::Course(course) => Some(course.last_progress),
-        Told::NeverRun | Told::Nothing { .. } => None,
+fn last_progress(sources: &[WatchedSource]) -> Timestamp {
+    let progress = sources.iter().filter_map(|source| match &source.state_file {
+        StateFileContent::Status(course) => Some(course.last_progress),
+        StateFileContent::NeverRun | StateFileContent::Unreadable { .. } => None,
     });
     progress.max().unwrap_or_default()
 }

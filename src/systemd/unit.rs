@@ -8,7 +8,7 @@ use std::time::Duration;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use crate::engine::Timestamp;
-use crate::engine::watch::{Activity, Load, StartLimit, UnitStatus};
+use crate::engine::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
 use crate::systemd::bus::{Bus, Call};
 use crate::systemd::error::{BusError, SYSTEMD};
 
@@ -103,7 +103,7 @@ impl Bus {
         })
     }
 
-    /// Asks what a unit is doing. One that is not installed is [`Load::NotFound`], and no error.
+    /// Asks what a unit is doing. One that is not installed is [`LoadState::NotFound`], and no error.
     ///
     /// # Errors
     /// Why it was not told.
@@ -197,17 +197,17 @@ impl Known {
 fn status(unit: &UnitName, known: &mut Known) -> UnitStatus {
     UnitStatus {
         name: unit.to_string(),
-        load: Load::from_name(&known.text("LoadState")),
-        activity: Activity::from_name(&known.text("ActiveState")),
+        load_state: LoadState::from_name(&known.text("LoadState")),
+        active_state: ActiveState::from_name(&known.text("ActiveState")),
         sub_state: known.text("SubState"),
         result: known.text("Result"),
         main_pid: known.take("MainPID").filter(|pid: &u32| *pid != 0),
         restarts: known.take("NRestarts").unwrap_or_default(),
         exit_status: known.take("ExecMainStatus").unwrap_or_default(),
         active_since: known.moment("ActiveEnterTimestamp"),
-        changed: known.moment("StateChangeTimestamp"),
+        state_changed_at: known.moment("StateChangeTimestamp"),
         status_text: known.text("StatusText"),
-        watchdog: known.span("WatchdogUSec"),
+        watchdog_timeout: known.span("WatchdogUSec"),
         start_limit: StartLimit {
             interval: known.span("StartLimitIntervalUSec").unwrap_or_default(),
             burst: known.take("StartLimitBurst").unwrap_or_default(),

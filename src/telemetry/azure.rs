@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use serde_json::{Map, Value as Json, json};
 use url::{Host, Url};
 
-use crate::engine::health::Report;
+use crate::engine::health::HealthCheckReport;
 use crate::engine::sanitize_line;
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::telemetry::{Delivery, Input};
 
 /// Where telemetry goes when a connection string does not say.
@@ -34,7 +34,7 @@ const EVENTS_MAX: usize = 32;
 /// Follows the level of health, so that each change is told once, and until it is taken.
 #[derive(Clone, Debug, Default)]
 pub struct Azure {
-    level: Option<Level>,
+    level: Option<HealthLevel>,
     /// Events that nobody took yet, the oldest first.
     untold: VecDeque<Json>,
     /// How many of them are on their way.
@@ -142,9 +142,9 @@ impl Azure {
             return None;
         }
         let name = match report.level {
-            Level::Critical => "health_critical",
-            Level::Warning => "health_warning",
-            Level::Healthy | Level::Unknown => return None,
+            HealthLevel::Critical => "health_critical",
+            HealthLevel::Warning => "health_warning",
+            HealthLevel::Healthy | HealthLevel::Unknown => return None,
         };
         let data = json!({ "ver": 2, "name": name, "properties": amiss(report) });
         Some(envelope(input, connection, "Event", "EventData", &data))
@@ -155,13 +155,16 @@ impl Azure {
 #[expect(clippy::cast_precision_loss, reason = "counts of restarts are small")]
 fn metrics(input: &Input) -> [(&'static str, Option<f64>); 5] {
     let system = input.system.as_ref();
-    let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used * 100.0);
+    let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used_ratio * 100.0);
     // Of several units, the one that is down is the one to be told of.
     let active = input.units.iter().map(|unit| unit.is_active).reduce(|all, is| all && is);
     let restarts = input.units.iter().filter_map(|unit| unit.restarts).reduce(u64::saturating_add);
     [
         ("health.disk_usage", disks.reduce(f64::max)),
-        ("health.memory_usage", system.and_then(|system| system.memory).map(|used| used * 100.0)),
+        (
+            "health.memory_usage",
+            system.and_then(|system| system.memory_ratio).map(|used| used * 100.0),
+        ),
         ("health.heartbeat_age", heartbeat_age(input)),
         ("health.crash_count", restarts.map(|restarts| restarts as f64)),
         ("health.service_active", active.map(|is| f64::from(u8::from(is)))),
@@ -176,12 +179,12 @@ fn heartbeat_age(input: &Input) -> Option<f64> {
 }
 
 /// What is amiss, a property for each.
-fn amiss(report: &Report) -> Map<String, Json> {
+fn amiss(report: &HealthCheckReport) -> Map<String, Json> {
     let mut checks: Vec<_> =
-        report.checks.iter().filter(|check| check.level != Level::Healthy).collect();
+        report.checks.iter().filter(|check| check.level != HealthLevel::Healthy).collect();
     checks.sort_by_key(|check| std::cmp::Reverse(check.level));
     let told = checks.into_iter().take(CHECKS_MAX).map(|check| {
-        let key = format!("{} {}", check.name.name(), check.about);
+        let key = format!("{} {}", check.kind.name(), check.subject);
         (sanitize_line(key.trim_end()), Json::from(sanitize_line(&check.message)))
     });
     told.collect()

@@ -3,7 +3,7 @@
 use crate::engine::alert::Severity;
 use crate::engine::breaker::{BreakerState, BreakerStatistics};
 use crate::engine::degradation::ProviderHealth;
-use crate::engine::health::{Report, System};
+use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::metrics::SourceMetrics;
 use crate::engine::{Status, Timestamp, quota};
 
@@ -19,10 +19,10 @@ pub struct Input {
     pub breakers: Vec<Breaker>,
     pub quotas: Vec<Quota>,
     /// What the checks last found; `None` before the first time.
-    pub report: Option<Report>,
+    pub report: Option<HealthCheckReport>,
     pub alerts: Vec<AlertCount>,
     /// `None` where the machine could not be looked at.
-    pub system: Option<System>,
+    pub system: Option<HostMetrics>,
     /// Those of which systemd tells: none without it.
     pub units: Vec<Unit>,
 }

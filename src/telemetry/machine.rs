@@ -1,8 +1,8 @@
 //! What is told of the program, its unit, its health, and the machine.
 
 use crate::engine::alert::Severity;
-use crate::engine::health::{Area, Check, Report, System};
-use crate::engine::watch::Level;
+use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport, HostMetrics};
+use crate::engine::watch::HealthLevel;
 use crate::telemetry::{Family, Input, Unit, Value};
 
 pub(super) fn families(input: &Input) -> Vec<Family> {
@@ -25,8 +25,8 @@ fn alerts(input: &Input) -> Family {
     active
 }
 
-fn health(report: &Report) -> [Family; 3] {
-    let words = || Level::ALL.into_iter().map(word);
+fn health(report: &HealthCheckReport) -> [Family; 3] {
+    let words = || HealthLevel::ALL.into_iter().map(word);
     let mut overall = Family::gauge(
         "cynosure_health_level",
         "1 for the worst that a check found, 0 for the other levels.",
@@ -36,8 +36,8 @@ fn health(report: &Report) -> [Family; 3] {
         "cynosure_health_check_level",
         "1 for the worst that was found in one area, 0 for the other levels.",
     );
-    for area in Area::ALL {
-        let of = |check: &&Check| check.name == area;
+    for area in CheckKind::ALL {
+        let of = |check: &&HealthCheck| check.kind == area;
         let Some(worst) = report.checks.iter().filter(of).map(|check| check.level).max() else {
             continue;
         };
@@ -47,7 +47,7 @@ fn health(report: &Report) -> [Family; 3] {
         "cynosure_health_looked_timestamp_seconds",
         "When the monitor last looked at everything, as Unix time.",
     );
-    looked.push(&[], report.looked_at.into());
+    looked.push(&[], report.checked_at.into());
     [overall, level, looked]
 }
 
@@ -66,7 +66,7 @@ fn units(units: &[Unit]) -> [Family; 2] {
     [active, restarts]
 }
 
-fn system(system: &System) -> Vec<Family> {
+fn system(system: &HostMetrics) -> Vec<Family> {
     let one = |name, help, value: Option<f64>| {
         let mut family = Family::gauge(name, help);
         value.into_iter().for_each(|value| family.push(&[], value.into()));
@@ -84,20 +84,20 @@ fn system(system: &System) -> Vec<Family> {
         Family::gauge("cynosure_disk_inode_usage_ratio", "Share of its inodes that is used.");
     for disk in &system.disks {
         let path = [("path", disk.path.as_str())];
-        used.push(&path, disk.used.into());
-        free.push(&path, disk.free.into());
-        disk.inodes.into_iter().for_each(|share| inodes.push(&path, Value::from(share)));
+        used.push(&path, disk.used_ratio.into());
+        free.push(&path, disk.free_bytes.into());
+        disk.inode_ratio.into_iter().for_each(|share| inodes.push(&path, Value::from(share)));
     }
     vec![
         one(
             "cynosure_cpu_usage_ratio",
             "Share of the time of all processors that was spent lately.",
-            system.cpu,
+            system.cpu_ratio,
         ),
         one(
             "cynosure_memory_usage_ratio",
             "Share of the memory of the machine that cannot be had.",
-            system.memory,
+            system.memory_ratio,
         ),
         used,
         free,
@@ -105,11 +105,11 @@ fn system(system: &System) -> Vec<Family> {
     ]
 }
 
-fn word(level: Level) -> &'static str {
+fn word(level: HealthLevel) -> &'static str {
     match level {
-        Level::Healthy => "healthy",
-        Level::Warning => "warning",
-        Level::Unknown => "unknown",
-        Level::Critical => "critical",
+        HealthLevel::Healthy => "healthy",
+        HealthLevel::Warning => "warning",
+        HealthLevel::Unknown => "unknown",
+        HealthLevel::Critical => "critical",
     }
 }

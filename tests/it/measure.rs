@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cynosure::config::{Environment, load};
-use cynosure::engine::health::{Report, System};
+use cynosure::engine::health::{HealthCheckReport, HostMetrics};
 use cynosure::engine::{Status, Timestamp};
 use cynosure::monitor::{HealthFiles, measure};
 use cynosure::telemetry::text;
@@ -23,8 +23,10 @@ fn a_run_is_seen_in_the_metrics() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
 
     let files = HealthFiles::new(&home.path("state"));
-    let system = System { cpu: None, memory: Some(0.5), disks: Vec::new() };
-    files.publish(Report::new(Vec::new(), LATER), Vec::new(), Some(system), LATER).unwrap();
+    let system = HostMetrics { cpu_ratio: None, memory_ratio: Some(0.5), disks: Vec::new() };
+    files
+        .publish(HealthCheckReport::new(Vec::new(), LATER), Vec::new(), Some(system), LATER)
+        .unwrap();
 
     let input = measured(&home);
 

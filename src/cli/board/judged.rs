@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cli::place::Ground;
-use crate::engine::health::{Area, Check, Report};
-use crate::engine::watch::Level;
+use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
+use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 use crate::monitor::{Entry, Record, RecordFile};
 use crate::words::many;
@@ -19,10 +19,10 @@ const ROUND_MAX: Duration = Duration::from_secs(60);
 /// The last judgement of all.
 #[derive(Debug)]
 pub(super) struct Judged {
-    pub(super) level: Level,
+    pub(super) level: HealthLevel,
     pub(super) looked_at: Option<Timestamp>,
-    pub(super) checks: Vec<Check>,
-    levels: BTreeMap<String, Level>,
+    pub(super) checks: Vec<HealthCheck>,
+    levels: BTreeMap<String, HealthLevel>,
     /// Why nothing of it counts any more.
     stale: Option<String>,
 }
@@ -32,7 +32,7 @@ impl Judged {
     /// the latter is not known.
     pub(super) fn new(
         ground: &Ground,
-        report: Result<Option<Report>, String>,
+        report: Result<Option<HealthCheckReport>, String>,
         now: Timestamp,
     ) -> Self {
         let record = RecordFile::new(&ground.state_dir).look().unwrap_or_default();
@@ -47,42 +47,47 @@ impl Judged {
 
     fn of(
         record: &Record,
-        report: Result<Option<Report>, String>,
+        report: Result<Option<HealthCheckReport>, String>,
         longest: Duration,
         now: Timestamp,
     ) -> Self {
         let mut levels = BTreeMap::new();
-        let mut worsen = |about: &str, level: Level| {
+        let mut worsen = |about: &str, level: HealthLevel| {
             let known = levels.entry(about.to_owned()).or_insert(level);
             *known = level.max(*known);
         };
         for entry in &record.findings {
             worsen(&entry.about, level(entry));
         }
-        let mut worst = record.level().unwrap_or(Level::Unknown);
+        let mut worst = record.level().unwrap_or(HealthLevel::Unknown);
         let found = || record.findings.iter().map(check);
         let checks = match report {
             Ok(Some(report)) => {
                 worst = worst.max(report.level);
-                report.checks.iter().for_each(|check| worsen(&check.about, check.level));
+                report.checks.iter().for_each(|check| worsen(&check.subject, check.level));
                 report.checks.into_iter().map(shown).collect()
             }
             Ok(None) => found().collect(),
             Err(why) => {
-                worst = worst.max(Level::Unknown);
+                worst = worst.max(HealthLevel::Unknown);
                 found()
-                    .chain([Check::new(Area::System, "not_known", Level::Unknown, why)])
+                    .chain([HealthCheck::new(
+                        CheckKind::System,
+                        "not_known",
+                        HealthLevel::Unknown,
+                        why,
+                    )])
                     .collect()
             }
         };
         let stale = stale(record.looked_at, longest, now);
         if stale.is_some() {
-            worst = worst.max(Level::Unknown);
+            worst = worst.max(HealthLevel::Unknown);
         }
         Self { level: worst, looked_at: record.looked_at, checks, levels, stale }
     }
 
-    pub(super) fn level_of(&self, source: &str) -> Option<Level> {
+    pub(super) fn level_of(&self, source: &str) -> Option<HealthLevel> {
         self.levels.get(source).copied()
     }
 
@@ -92,9 +97,9 @@ impl Judged {
             return stale.clone();
         }
         let ill = self.checks.iter().filter(|check| check.level == self.level);
-        let ill: Vec<&Check> = ill.collect();
+        let ill: Vec<&HealthCheck> = ill.collect();
         match (self.level, ill.as_slice()) {
-            (Level::Healthy, _) => {
+            (HealthLevel::Healthy, _) => {
                 let sources = many(u64::try_from(sources).unwrap_or(u64::MAX), "source");
                 format!("all is well with {sources}")
             }
@@ -104,7 +109,8 @@ impl Judged {
                 } else {
                     format!("; and {} more", rest.len())
                 };
-                let about = if first.about.is_empty() { first.name.name() } else { &first.about };
+                let about =
+                    if first.subject.is_empty() { first.kind.name() } else { &first.subject };
                 format!("{about}: {}{more}", first.message)
             }
             (_, []) => "something was amiss when it was last looked".to_owned(),
@@ -124,31 +130,31 @@ fn stale(looked_at: Option<Timestamp>, longest: Duration, now: Timestamp) -> Opt
     }
 }
 
-fn level(entry: &Entry) -> Level {
-    Level::from_name(&entry.level).unwrap_or(Level::Unknown)
+fn level(entry: &Entry) -> HealthLevel {
+    HealthLevel::from_name(&entry.level).unwrap_or(HealthLevel::Unknown)
 }
 
-fn check(entry: &Entry) -> Check {
+fn check(entry: &Entry) -> HealthCheck {
     let is_unit = entry.about.ends_with(".service");
-    let area = if is_unit { Area::Service } else { Area::Execution };
-    let mut check = Check::new(
+    let area = if is_unit { CheckKind::Service } else { CheckKind::Execution };
+    let mut check = HealthCheck::new(
         area,
         &sanitize_line(&entry.finding),
         level(entry),
         sanitize_line(&entry.message),
     )
-    .about(sanitize_line(&entry.about));
-    check.figure = entry.figure.as_deref().map(sanitize_line);
+    .with_subject(sanitize_line(&entry.about));
+    check.value = entry.figure.as_deref().map(sanitize_line);
     check.advice = entry.advice.as_deref().map(sanitize_line);
     check
 }
 
 /// The file may say anything.
-fn shown(mut check: Check) -> Check {
-    for text in [&mut check.finding, &mut check.about, &mut check.message] {
+fn shown(mut check: HealthCheck) -> HealthCheck {
+    for text in [&mut check.finding, &mut check.subject, &mut check.message] {
         *text = sanitize_line(text);
     }
-    for text in [&mut check.figure, &mut check.threshold, &mut check.advice] {
+    for text in [&mut check.value, &mut check.threshold, &mut check.advice] {
         *text = text.as_deref().map(sanitize_line);
     }
     check
@@ -161,7 +167,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const LONGEST: Duration = Duration::from_secs(240);
 
-    fn record(level: Level, looked: Duration) -> Record {
+    fn record(level: HealthLevel, looked: Duration) -> Record {
         let entry = Entry {
             level: level.name().to_owned(),
             about: "work".to_owned(),
@@ -180,15 +186,15 @@ mod tests {
 
     #[test]
     fn what_was_found_long_ago_is_not_known_now() {
-        let fresh = Judged::of(&record(Level::Healthy, LONGEST), Ok(None), LONGEST, NOW);
+        let fresh = Judged::of(&record(HealthLevel::Healthy, LONGEST), Ok(None), LONGEST, NOW);
         assert_eq!(
             (fresh.level, fresh.sentence(2)),
-            (Level::Healthy, "all is well with 2 sources".to_owned())
+            (HealthLevel::Healthy, "all is well with 2 sources".to_owned())
         );
 
-        let late = record(Level::Healthy, LONGEST + Duration::from_secs(1));
+        let late = record(HealthLevel::Healthy, LONGEST + Duration::from_secs(1));
         let stale = Judged::of(&late, Ok(None), LONGEST, NOW);
-        assert_eq!(stale.level, Level::Unknown);
+        assert_eq!(stale.level, HealthLevel::Unknown);
         assert!(
             stale.sentence(2).starts_with("the monitor last looked 4 min 1 s ago"),
             "{}",
@@ -198,15 +204,19 @@ mod tests {
         let never = Judged::nothing();
         assert_eq!(
             (never.level, never.sentence(0).as_str()),
-            (Level::Unknown, "the monitor has not looked yet")
+            (HealthLevel::Unknown, "the monitor has not looked yet")
         );
     }
 
     #[test]
     fn what_cannot_be_read_is_not_known_beside_what_can() {
         for (level, shown, sentence) in [
-            (Level::Healthy, Level::Unknown, "system: health.json cannot be read: it is cut short"),
-            (Level::Critical, Level::Critical, "work: stuck"),
+            (
+                HealthLevel::Healthy,
+                HealthLevel::Unknown,
+                "system: health.json cannot be read: it is cut short",
+            ),
+            (HealthLevel::Critical, HealthLevel::Critical, "work: stuck"),
         ] {
             let why = "health.json cannot be read: it is cut short".to_owned();
 
@@ -218,22 +228,27 @@ mod tests {
 
     #[test]
     fn the_worst_of_both_judgements_stands_and_is_told() {
-        let mut report = Report::new(
+        let mut report = HealthCheckReport::new(
             vec![
-                Check::new(Area::System, "disk_full", Level::Critical, "the disk is full")
-                    .about("/mail"),
+                HealthCheck::new(
+                    CheckKind::System,
+                    "disk_full",
+                    HealthLevel::Critical,
+                    "the disk is full",
+                )
+                .with_subject("/mail"),
             ],
             NOW,
         );
         let judged = Judged::of(
-            &record(Level::Warning, Duration::ZERO),
+            &record(HealthLevel::Warning, Duration::ZERO),
             Ok(Some(report.clone())),
             LONGEST,
             NOW,
         );
-        assert_eq!(judged.level, Level::Critical);
+        assert_eq!(judged.level, HealthLevel::Critical);
         assert_eq!(judged.sentence(1), "/mail: the disk is full");
-        assert_eq!(judged.level_of("work"), Some(Level::Warning));
+        assert_eq!(judged.level_of("work"), Some(HealthLevel::Warning));
 
         report.checks.push(report.checks[0].clone());
         let judged = Judged::of(&Record::default(), Ok(Some(report)), LONGEST, NOW);

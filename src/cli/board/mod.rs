@@ -20,9 +20,9 @@ use crate::cli::trouble::Trouble;
 use crate::endpoint::view::{
     Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
 };
-use crate::engine::degradation::{History, ProviderHealth};
+use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::time_series::TimeSeries;
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::ledger::FailureFilter;
 use crate::monitor::{
@@ -297,7 +297,7 @@ fn alert(alert: &alert::Alert) -> Alert {
 fn blind(why: &str, now: Timestamp) -> Snapshot {
     Snapshot {
         at: now,
-        level: Level::Unknown,
+        level: HealthLevel::Unknown,
         sentence: format!("nothing can be told: {}", sanitize_line(why)),
         looked_at: None,
         checks: Vec::new(),
@@ -306,7 +306,7 @@ fn blind(why: &str, now: Timestamp) -> Snapshot {
         quotas: Vec::new(),
         alerts: Vec::new(),
         alerts_untold: None,
-        degradation: History::default(),
+        degradation: DegradationHistory::default(),
         degradation_untold: None,
         trends: Trends::default(),
     }

@@ -5,7 +5,7 @@ use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
 use crate::config::Kind;
 use crate::endpoint::view::{LastError, Source};
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
 use crate::state::ExecutionState;
 use crate::words::{NOTHING, clock, remaining};
@@ -13,7 +13,7 @@ use crate::words::{NOTHING, clock, remaining};
 pub(super) fn seen(
     standing: &Standing<'_>,
     circuits: &Remarks,
-    level: Option<Level>,
+    level: Option<HealthLevel>,
     now: Timestamp,
 ) -> Source {
     let told = status::told(standing, circuits, now);
@@ -64,7 +64,7 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
 }
 
 /// What is known of a source that says nothing.
-fn blank(standing: &Standing<'_>, level: Option<Level>) -> Source {
+fn blank(standing: &Standing<'_>, level: Option<HealthLevel>) -> Source {
     let settings = standing.source.settings.as_ref();
     let kind = settings.map(|settings| match settings.kind {
         Kind::Jmap => "jmap",

@@ -6,7 +6,7 @@ use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::cli::watching::{bus, unit};
 use crate::engine::Timestamp;
-use crate::engine::watch::{Load, UnitStatus};
+use crate::engine::watch::{LoadState, UnitStatus};
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusTrouble, Permission, UnitName};
 use crate::words::{format_duration, stamp};
@@ -68,19 +68,19 @@ fn of_unit(bus: &Bus, name: &UnitName) -> Vec<Found> {
         Ok(status) => status,
         Err(error) => return vec![absent(name.as_str(), &error)],
     };
-    match status.load {
-        Load::Loaded => {}
-        Load::NotFound => return vec![Found::note(name.as_str(), "not installed")],
-        Load::Masked => {
+    match status.load_state {
+        LoadState::Loaded => {}
+        LoadState::NotFound => return vec![Found::note(name.as_str(), "not installed")],
+        LoadState::Masked => {
             let remedy = format!("unmask it with `systemctl unmask {name}`");
             return vec![Found::wrong(name.as_str(), "masked", remedy)];
         }
-        Load::Broken => {
+        LoadState::Invalid => {
             let remedy = format!("see `systemd-analyze verify {name}`");
             return vec![Found::wrong(name.as_str(), "systemd cannot read it", remedy)];
         }
     }
-    let doing = format!("{} ({})", status.activity.name(), status.sub_state);
+    let doing = format!("{} ({})", status.active_state.name(), status.sub_state);
     vec![
         Found::sound(name.as_str(), format!("installed, {}, {doing}", status.unit_file_state)),
         permission(bus, name),
@@ -115,7 +115,7 @@ fn start_limit(status: &UnitStatus) -> Found {
 
 fn watchdog(status: &UnitStatus) -> Found {
     const WHAT: &str = "watchdog";
-    match status.watchdog {
+    match status.watchdog_timeout {
         Some(limit) => {
             Found::sound(WHAT, format!("ends it after {} of silence", format_duration(limit)))
         }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{chart, mark};
 use crate::endpoint::view::{Snapshot, Source};
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::words::{count, format_duration, rate};
 
 /// So many cards have room for a chart each.
@@ -43,9 +43,9 @@ pub(super) fn state(source: &Source) -> Markup {
     let at_work = source.running || matches!(source.state.as_str(), "completed" | "never_run");
     let word = if at_work { word } else { format!("{word}, not running") };
     let (class, sign) = match (source.level, source.state.as_str()) {
-        (Some(Level::Critical), _) => ("bad", "✕"),
-        (Some(Level::Warning), _) => ("fair", "!"),
-        (Some(Level::Unknown), _) | (_, "unknown") => ("dim", "?"),
+        (Some(HealthLevel::Critical), _) => ("bad", "✕"),
+        (Some(HealthLevel::Warning), _) => ("fair", "!"),
+        (Some(HealthLevel::Unknown), _) | (_, "unknown") => ("dim", "?"),
         (_, "auth_failed") => ("bad", "✕"),
         (_, "error" | "rate_limited") => ("fair", "◷"),
         (_, "collecting" | "downloading") => ("info", "↓"),

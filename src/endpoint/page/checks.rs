@@ -4,12 +4,12 @@ use maud::{Markup, html};
 
 use super::mark;
 use crate::endpoint::view::Snapshot;
-use crate::engine::health::Check;
-use crate::engine::watch::Level;
+use crate::engine::health::HealthCheck;
+use crate::engine::watch::HealthLevel;
 
 pub(super) fn checks(snapshot: &Snapshot) -> Markup {
-    let (well, mut ill): (Vec<&Check>, Vec<&Check>) =
-        snapshot.checks.iter().partition(|check| check.level == Level::Healthy);
+    let (well, mut ill): (Vec<&HealthCheck>, Vec<&HealthCheck>) =
+        snapshot.checks.iter().partition(|check| check.level == HealthLevel::Healthy);
     ill.sort_by_key(|check| std::cmp::Reverse(check.level));
     html! {
         section #checks aria-labelledby="checks-title" {
@@ -30,13 +30,13 @@ pub(super) fn checks(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn item(check: &Check) -> Markup {
+fn item(check: &HealthCheck) -> Markup {
     html! {
         li {
             (mark::level(check.level)) " "
-            strong { @if check.about.is_empty() { (check.name.name()) } @else { (check.about) } }
+            strong { @if check.subject.is_empty() { (check.kind.name()) } @else { (check.subject) } }
             ": " (check.message)
-            @match (&check.figure, &check.threshold) {
+            @match (&check.value, &check.threshold) {
                 (Some(figure), Some(threshold)) => { span .dim { " (" (figure) "; limit " (threshold) ")" } },
                 (Some(figure), None) => { span .dim { " (" (figure) ")" } },
                 (None, _) => {},

@@ -5,17 +5,17 @@ use maud::{Markup, html};
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::breaker::BreakerState;
-use crate::engine::degradation::Band;
-use crate::engine::watch::Level;
+use crate::engine::degradation::DegradationLevel;
+use crate::engine::watch::HealthLevel;
 use crate::words::{NOTHING, clock, format_duration, stamp, utc};
 
 /// A level as a badge.
-pub(super) fn level(level: Level) -> Markup {
+pub(super) fn level(level: HealthLevel) -> Markup {
     let (class, sign) = match level {
-        Level::Healthy => ("good", "✓"),
-        Level::Warning => ("fair", "!"),
-        Level::Unknown => ("dim", "?"),
-        Level::Critical => ("bad", "✕"),
+        HealthLevel::Healthy => ("good", "✓"),
+        HealthLevel::Warning => ("fair", "!"),
+        HealthLevel::Unknown => ("dim", "?"),
+        HealthLevel::Critical => ("bad", "✕"),
     };
     badge(class, sign, &level.name().to_lowercase())
 }
@@ -46,12 +46,12 @@ pub(super) fn advice(text: &str) -> Markup {
 }
 
 /// The class and the sign of a band of degradation.
-pub(super) fn band(band: Band) -> (&'static str, &'static str) {
+pub(super) fn band(band: DegradationLevel) -> (&'static str, &'static str) {
     match band {
-        Band::Healthy => ("band-healthy", "·"),
-        Band::Minor => ("band-minor", "◔"),
-        Band::Moderate => ("band-moderate", "◑"),
-        Band::Severe => ("band-severe", "●"),
+        DegradationLevel::Healthy => ("band-healthy", "·"),
+        DegradationLevel::Minor => ("band-minor", "◔"),
+        DegradationLevel::Moderate => ("band-moderate", "◑"),
+        DegradationLevel::Severe => ("band-severe", "●"),
     }
 }
 

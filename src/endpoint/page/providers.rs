@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::mark;
 use crate::endpoint::view::{Provider, Snapshot};
 use crate::engine::Timestamp;
-use crate::engine::degradation::{Band, History, SLOT};
+use crate::engine::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
 use crate::words::{clock, format_duration};
 
 /// The hours of the map.
@@ -27,13 +27,13 @@ pub(super) fn grid(snapshot: &Snapshot) -> Markup {
 
 fn tile(provider: &Provider) -> Markup {
     let health = &provider.health;
-    let (class, sign) = mark::band(health.band);
+    let (class, sign) = mark::band(health.level);
     html! {
         li class={ "tile " (class) } {
             p .tile-head {
                 strong { (health.provider) }
                 span .score {
-                    span aria-hidden="true" { (sign) } " " (health.band.name()) " " (format!("{:.2}", health.score))
+                    span aria-hidden="true" { (sign) } " " (health.level.name()) " " (format!("{:.2}", health.score))
                 }
             }
             p { (health.status) }
@@ -92,8 +92,8 @@ fn cell(score: Option<f64>, from: Timestamp, now: Timestamp) -> Markup {
         @match score {
             None => td .band-none title={ "from " (hour) ": nothing known" } { span .unseen { "nothing known" } },
             Some(score) => {
-                @let (class, sign) = mark::band(Band::of(score));
-                @let told = format!("{score:.2}, {}", Band::of(score).name());
+                @let (class, sign) = mark::band(DegradationLevel::from_score(score));
+                @let told = format!("{score:.2}, {}", DegradationLevel::from_score(score).name());
                 td class=(class) title={ "from " (hour) ": " (told) } {
                     span aria-hidden="true" { (sign) }
                     span .unseen { (told) }
@@ -106,7 +106,7 @@ fn cell(score: Option<f64>, from: Timestamp, now: Timestamp) -> Markup {
 fn legend() -> Markup {
     html! {
         ul .legend aria-label="What the signs mean" {
-            @for band in Band::ALL {
+            @for band in DegradationLevel::ALL {
                 @let (class, sign) = mark::band(band);
                 li { span class={ "swatch " (class) } aria-hidden="true" { (sign) } " " (band.name()) }
             }
@@ -123,11 +123,11 @@ fn hours(now: Timestamp) -> Vec<Timestamp> {
 }
 
 /// The worst score of the hour that begins then.
-fn worst(history: &History, scores: &[Option<f64>], from: Timestamp) -> Option<f64> {
-    let slot = i64::try_from(SLOT.as_millis()).unwrap_or(i64::MAX);
+fn worst(history: &DegradationHistory, scores: &[Option<f64>], from: Timestamp) -> Option<f64> {
+    let slot = i64::try_from(SLOT_DURATION.as_millis()).unwrap_or(i64::MAX);
     let of_hour = scores.iter().enumerate().filter(|(at, _)| {
         let at = i64::try_from(*at).unwrap_or(i64::MAX);
-        let begins = Timestamp(history.first.0.saturating_add(at.saturating_mul(slot)));
+        let begins = Timestamp(history.starts_at.0.saturating_add(at.saturating_mul(slot)));
         from <= begins && begins < from.after(HOUR)
     });
     of_hour.filter_map(|(_, score)| *score).reduce(f64::max)
@@ -152,7 +152,7 @@ mod tests {
         let hours = hours(NOW);
         assert_eq!(hours.len(), 24);
         assert!(hours[23] <= NOW && NOW < hours[23].after(HOUR));
-        let history = History { first: hours[22], ..History::default() };
+        let history = DegradationHistory { starts_at: hours[22], ..DegradationHistory::default() };
         let scores = [Some(0.1), Some(0.7), None, Some(0.2)];
 
         assert_eq!(worst(&history, &scores, hours[22]), Some(0.7));

@@ -4,15 +4,15 @@ use maud::{Markup, html};
 
 use super::mark;
 use crate::endpoint::view::Snapshot;
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::words::many;
 
 pub(super) fn summary(snapshot: &Snapshot) -> Markup {
     let class = match snapshot.level {
-        Level::Healthy => "good",
-        Level::Warning => "fair",
-        Level::Unknown => "dim",
-        Level::Critical => "bad",
+        HealthLevel::Healthy => "good",
+        HealthLevel::Warning => "fair",
+        HealthLevel::Unknown => "dim",
+        HealthLevel::Critical => "bad",
     };
     let running = snapshot.sources.iter().filter(|source| source.running).count();
     html! {

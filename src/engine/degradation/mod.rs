@@ -10,9 +10,9 @@
 mod history;
 
 #[cfg(test)]
-mod laws;
+mod proptests;
 
-pub use self::history::{History, SLOT, SLOTS};
+pub use self::history::{DegradationHistory, SLOT_DURATION, SLOTS_PER_DAY};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,28 +21,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::BreakerState;
 
-const FAILED_WEIGHT: f64 = 0.5;
-const DEGRADED_WEIGHT: f64 = 0.3;
+const FAILED_SOURCES_WEIGHT: f64 = 0.5;
+const DEGRADED_SOURCES_WEIGHT: f64 = 0.3;
 const BREAKER_WEIGHT: f64 = 0.2;
-const SUCCESS_WEIGHT: f64 = 0.1;
+const FAILED_ATTEMPTS_WEIGHT: f64 = 0.1;
 
-const MINOR_FROM: f64 = 0.1;
-const MODERATE_FROM: f64 = 0.3;
-const SEVERE_FROM: f64 = 0.6;
+const MINOR_SCORE_MIN: f64 = 0.1;
+const MODERATE_SCORE_MIN: f64 = 0.3;
+const SEVERE_SCORE_MIN: f64 = 0.6;
 
 /// What is known of one source of a provider.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SourceFacts {
+pub struct SourceInput {
     pub provider: String,
-    pub standing: Standing,
+    pub health: SourceHealth,
     /// The share of its last attempts that succeeded, from 0 to 1, once there were any.
     pub success_rate: Option<f64>,
 }
 
 /// How a source is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
-    Well,
+pub enum SourceHealth {
+    Healthy,
     /// It goes on, worse than it should.
     Degraded,
     /// It does not go on by itself, or not soon.
@@ -55,22 +55,23 @@ pub struct ProviderHealth {
     pub provider: String,
     /// From 0, all well, to 1.
     pub score: f64,
-    pub band: Band,
+    #[serde(rename = "band")]
+    pub level: DegradationLevel,
     /// One sentence.
     pub status: String,
     /// Of its requests, in milliseconds where it is written, once there were any: 95 of 100 took no longer.
-    #[serde(rename = "p95_latency_ms", with = "millis")]
+    #[serde(rename = "p95_latency_ms", with = "optional_millis")]
     pub p95_latency: Option<Duration>,
     /// The mean of its sources' success rates, from 0 to 1, once there were any attempts.
     pub success_rate: Option<f64>,
     /// Absent where there is none yet.
     pub breaker: Option<BreakerState>,
-    pub sources: Counts,
+    pub sources: SourceCounts,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Band {
+pub enum DegradationLevel {
     Healthy,
     Minor,
     Moderate,
@@ -79,7 +80,7 @@ pub enum Band {
 
 /// The sources of a provider.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Counts {
+pub struct SourceCounts {
     pub total: u32,
     pub degraded: u32,
     pub failed: u32,
@@ -87,31 +88,35 @@ pub struct Counts {
 
 /// What is known of providers themselves, by their names.
 #[derive(Clone, Debug, Default)]
-pub struct Shared {
-    pub breakers: BTreeMap<String, BreakerState>,
+pub struct ProviderInputs {
+    pub breaker_states: BTreeMap<String, BreakerState>,
     pub p95_latencies: BTreeMap<String, Duration>,
 }
 
 /// Judges every provider that has a source, by name.
 #[must_use]
-pub fn judge(sources: &[SourceFacts], shared: &Shared) -> Vec<ProviderHealth> {
-    let mut providers: BTreeMap<&str, Vec<&SourceFacts>> = BTreeMap::new();
+pub fn evaluate(sources: &[SourceInput], shared: &ProviderInputs) -> Vec<ProviderHealth> {
+    let mut providers: BTreeMap<&str, Vec<&SourceInput>> = BTreeMap::new();
     for source in sources {
         providers.entry(&source.provider).or_default().push(source);
     }
-    providers.into_iter().map(|(name, sources)| health(name, &sources, shared)).collect()
+    providers.into_iter().map(|(name, sources)| evaluate_provider(name, &sources, shared)).collect()
 }
 
-fn health(provider: &str, sources: &[&SourceFacts], shared: &Shared) -> ProviderHealth {
-    let counts = count(sources);
+fn evaluate_provider(
+    provider: &str,
+    sources: &[&SourceInput],
+    shared: &ProviderInputs,
+) -> ProviderHealth {
+    let counts = count_sources(sources);
     let success_rate = mean(sources.iter().filter_map(|source| source.success_rate));
-    let breaker = shared.breakers.get(provider).copied();
+    let breaker = shared.breaker_states.get(provider).copied();
     let score = score(counts, success_rate, breaker);
     ProviderHealth {
         provider: provider.to_owned(),
         score,
-        band: Band::of(score),
-        status: status(counts, breaker),
+        level: DegradationLevel::from_score(score),
+        status: describe_status(counts, breaker),
         p95_latency: shared.p95_latencies.get(provider).copied(),
         success_rate,
         breaker,
@@ -121,7 +126,11 @@ fn health(provider: &str, sources: &[&SourceFacts], shared: &Shared) -> Provider
 
 /// The score; a provider without sources has nothing to suffer.
 #[must_use]
-pub fn score(counts: Counts, success_rate: Option<f64>, breaker: Option<BreakerState>) -> f64 {
+pub fn score(
+    counts: SourceCounts,
+    success_rate: Option<f64>,
+    breaker: Option<BreakerState>,
+) -> f64 {
     let share = |of: u32| f64::from(of) / f64::from(counts.total.max(1));
     let breaker = match breaker {
         Some(BreakerState::Open) => 1.0,
@@ -129,19 +138,19 @@ pub fn score(counts: Counts, success_rate: Option<f64>, breaker: Option<BreakerS
         Some(BreakerState::Closed) | None => 0.0,
     };
     let failing = success_rate.map_or(0.0, |rate| 1.0 - rate.clamp(0.0, 1.0));
-    let sum = FAILED_WEIGHT * share(counts.failed)
-        + DEGRADED_WEIGHT * share(counts.degraded)
+    let sum = FAILED_SOURCES_WEIGHT * share(counts.failed)
+        + DEGRADED_SOURCES_WEIGHT * share(counts.degraded)
         + BREAKER_WEIGHT * breaker
-        + SUCCESS_WEIGHT * failing;
+        + FAILED_ATTEMPTS_WEIGHT * failing;
     sum.clamp(0.0, 1.0)
 }
 
-fn count(sources: &[&SourceFacts]) -> Counts {
-    let mut counts = Counts::default();
+fn count_sources(sources: &[&SourceInput]) -> SourceCounts {
+    let mut counts = SourceCounts::default();
     for source in sources {
         counts.total += 1;
-        counts.degraded += u32::from(source.standing == Standing::Degraded);
-        counts.failed += u32::from(source.standing == Standing::Failed);
+        counts.degraded += u32::from(source.health == SourceHealth::Degraded);
+        counts.failed += u32::from(source.health == SourceHealth::Failed);
     }
     counts
 }
@@ -151,8 +160,8 @@ fn mean(rates: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-fn status(counts: Counts, breaker: Option<BreakerState>) -> String {
-    let Counts { total, degraded, failed } = counts;
+fn describe_status(counts: SourceCounts, breaker: Option<BreakerState>) -> String {
+    let SourceCounts { total, degraded, failed } = counts;
     let mut told = Vec::new();
     if failed > 0 {
         told.push(format!("{failed} of {total} failed"));
@@ -171,17 +180,17 @@ fn status(counts: Counts, breaker: Option<BreakerState>) -> String {
     told.join(", ")
 }
 
-impl Band {
+impl DegradationLevel {
     pub const ALL: [Self; 4] = [Self::Healthy, Self::Minor, Self::Moderate, Self::Severe];
 
     /// The band of a score.
     #[must_use]
-    pub fn of(score: f64) -> Self {
-        if score < MINOR_FROM {
+    pub fn from_score(score: f64) -> Self {
+        if score < MINOR_SCORE_MIN {
             Self::Healthy
-        } else if score < MODERATE_FROM {
+        } else if score < MODERATE_SCORE_MIN {
             Self::Minor
-        } else if score < SEVERE_FROM {
+        } else if score < SEVERE_SCORE_MIN {
             Self::Moderate
         } else {
             Self::Severe
@@ -200,7 +209,7 @@ impl Band {
 }
 
 /// A time span as a whole number of milliseconds, or null.
-mod millis {
+mod optional_millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -2,16 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 
 /// What is found by a check that could not be made.
-pub(super) const NOT_KNOWN: &str = "not_known";
+pub(super) const UNKNOWN_FINDING: &str = "not_known";
 
 /// What a check looks at.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Area {
+pub enum CheckKind {
     /// The unit.
     Service,
     /// The work of each source.
@@ -32,17 +32,20 @@ pub enum Area {
 
 /// One check, and what came of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Check {
-    pub name: Area,
+pub struct HealthCheck {
+    #[serde(rename = "name")]
+    pub kind: CheckKind,
     /// What was found, in one stable word of its own: `overdue`, `disk_full` and so on.
     pub finding: String,
     /// The source, unit, provider or folder it is about; empty where it is about all there are.
-    pub about: String,
-    pub level: Level,
+    #[serde(rename = "about")]
+    pub subject: String,
+    pub level: HealthLevel,
     /// One sentence, without its subject.
     pub message: String,
     /// The figure that decided, with its unit.
-    pub figure: Option<String>,
+    #[serde(rename = "figure")]
+    pub value: Option<String>,
     /// From where on it is too much, or too little.
     pub threshold: Option<String>,
     /// What to do.
@@ -51,14 +54,15 @@ pub struct Check {
 
 /// All checks of one moment.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Report {
-    pub looked_at: Timestamp,
+pub struct HealthCheckReport {
+    #[serde(rename = "looked_at")]
+    pub checked_at: Timestamp,
     /// The worst of all; unknown where nothing was looked at.
-    pub level: Level,
-    pub checks: Vec<Check>,
+    pub level: HealthLevel,
+    pub checks: Vec<HealthCheck>,
 }
 
-impl Area {
+impl CheckKind {
     pub const ALL: [Self; 8] = [
         Self::Service,
         Self::Execution,
@@ -86,17 +90,22 @@ impl Area {
     }
 }
 
-impl Check {
+impl HealthCheck {
     /// A check with nothing but its sentence.
     #[must_use]
-    pub fn new(name: Area, finding: &str, level: Level, message: impl Into<String>) -> Self {
+    pub fn new(
+        name: CheckKind,
+        finding: &str,
+        level: HealthLevel,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
-            name,
+            kind: name,
             finding: finding.to_owned(),
-            about: String::new(),
+            subject: String::new(),
             level,
             message: message.into(),
-            figure: None,
+            value: None,
             threshold: None,
             advice: None,
         }
@@ -104,39 +113,43 @@ impl Check {
 
     /// One that could not be made.
     #[must_use]
-    pub fn unknown(name: Area, why: &str) -> Self {
+    pub fn unknown(name: CheckKind, why: &str) -> Self {
         Self::new(
             name,
-            NOT_KNOWN,
-            Level::Unknown,
+            UNKNOWN_FINDING,
+            HealthLevel::Unknown,
             format!("cannot be told: {}", sanitize_line(why)),
         )
     }
 
     #[must_use]
-    pub fn about(mut self, about: impl Into<String>) -> Self {
-        self.about = about.into();
+    pub fn with_subject(mut self, about: impl Into<String>) -> Self {
+        self.subject = about.into();
         self
     }
 
     /// What was measured, and against what.
     #[must_use]
-    pub fn measured(mut self, figure: impl Into<String>, threshold: impl Into<String>) -> Self {
-        (self.figure, self.threshold) = (Some(figure.into()), Some(threshold.into()));
+    pub fn with_measurement(
+        mut self,
+        figure: impl Into<String>,
+        threshold: impl Into<String>,
+    ) -> Self {
+        (self.value, self.threshold) = (Some(figure.into()), Some(threshold.into()));
         self
     }
 
     #[must_use]
-    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+    pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
     }
 }
 
-impl Report {
+impl HealthCheckReport {
     #[must_use]
-    pub fn new(checks: Vec<Check>, looked_at: Timestamp) -> Self {
-        let level = checks.iter().map(|check| check.level).max().unwrap_or(Level::Unknown);
-        Self { looked_at, level, checks }
+    pub fn new(checks: Vec<HealthCheck>, looked_at: Timestamp) -> Self {
+        let level = checks.iter().map(|check| check.level).max().unwrap_or(HealthLevel::Unknown);
+        Self { checked_at: looked_at, level, checks }
     }
 }

@@ -10,49 +10,50 @@
 
 mod breakers;
 mod check;
-mod concerns;
-mod execution;
-mod facts;
-mod local;
+mod conditions;
+mod host;
+mod inputs;
 mod sources;
+mod workers;
 
 #[cfg(test)]
-mod endings;
+mod breaker_episode_tests;
 #[cfg(test)]
-mod events;
+mod proptests;
 #[cfg(test)]
-mod laws;
+mod resolution_tests;
 #[cfg(test)]
 mod tests;
 
-pub use self::check::{Area, Check, Report};
-pub use self::concerns::concerns;
-pub use self::facts::{
-    Bounds, BreakerSeen, CountsSeen, DiskSeen, Errors, Facts, Known, Pool, SourceSeen, StateSeen,
-    System, Thresholds, by_unit,
+pub use self::check::{CheckKind, HealthCheck, HealthCheckReport};
+pub use self::conditions::correlate;
+pub use self::inputs::{
+    BreakerObservation, CollectResult, CounterObservation, DiskUsage, HealthInputs, HealthLimits,
+    HostMetrics, JournalErrors, ProxyPoolStatus, SourceObservation, StateObservation, Thresholds,
+    findings_by_unit,
 };
-pub use self::sources::standings;
+pub use self::sources::degradation_inputs;
 
 use crate::engine::Timestamp;
 
 /// Judges everything.
 #[must_use]
-pub fn judge(facts: &Facts, bounds: &Bounds, now: Timestamp) -> Report {
+pub fn evaluate(facts: &HealthInputs, bounds: &HealthLimits, now: Timestamp) -> HealthCheckReport {
     let thresholds = &bounds.thresholds;
     let checks = [
-        execution::service(facts, bounds),
-        execution::execution(facts, bounds, now),
-        sources::sources(facts, bounds, now),
-        local::proxies(facts.pool.as_ref(), thresholds),
-        local::system(facts, thresholds),
-        local::archives(facts),
-        local::journal(facts, thresholds),
+        workers::check_units(facts, bounds),
+        workers::check_workers(facts, bounds, now),
+        sources::check_sources(facts, bounds, now),
+        host::check_proxies(facts.proxy_pool.as_ref(), thresholds),
+        host::check_system(facts, thresholds),
+        host::check_archives(facts),
+        host::check_journal(facts, thresholds),
     ];
-    Report::new(checks.into_iter().flatten().collect(), now)
+    HealthCheckReport::new(checks.into_iter().flatten().collect(), now)
 }
 
 /// What is amiss, or else that all is well.
-fn or_well(amiss: Vec<Check>, well: impl FnOnce() -> Check) -> Vec<Check> {
+fn or_healthy(amiss: Vec<HealthCheck>, well: impl FnOnce() -> HealthCheck) -> Vec<HealthCheck> {
     if amiss.is_empty() { vec![well()] } else { amiss }
 }
 
@@ -63,7 +64,7 @@ fn percent(share: f64) -> String {
 }
 
 /// `1 source`, `3 sources`.
-fn many(number: usize, noun: &str) -> String {
+fn pluralize(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::watch::{Activity, Lately, Load, StartLimit};
+use crate::engine::watch::{ActiveState, LoadState, RecentStarts, StartLimit};
 use crate::engine::{Status, format_duration, sanitize_line};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    pub level: Level,
-    pub about: Subject,
-    pub what: What,
-    pub cure: Cure,
+    pub level: HealthLevel,
+    pub subject: Subject,
+    pub kind: FindingKind,
+    pub remedy: Remedy,
 }
 
 /// How bad it is, the worst last: what is not known may be bad, what is critical is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Level {
+pub enum HealthLevel {
     Healthy,
     Warning,
     Unknown,
@@ -35,41 +35,41 @@ pub enum Subject {
 
 /// Whether a restart of the unit is likely to help.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cure {
+pub enum Remedy {
     Restart,
     /// It goes on by itself, or a person is needed.
     None,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum FindingKind {
     /// At work, or at rest as it should be.
-    InOrder {
+    Healthy {
         status: Status,
     },
     /// Waiting before its deadline.
     Waiting {
         status: Status,
-        left: Duration,
+        remaining: Duration,
         reason: String,
     },
     NeverRun,
     /// Its unit is about to start its worker, or has only just done so.
     Starting,
     /// The state file does not tell.
-    Untold {
-        why: String,
+    StateUnreadable {
+        reason: String,
     },
     /// The deadline has passed, and nothing was decided.
     Overdue {
         status: Status,
-        by: Duration,
+        late_by: Duration,
         pid: u32,
     },
     /// Without progress, although its worker keeps its deadlines.
     Stalled {
         status: Status,
-        still: Duration,
+        stalled_for: Duration,
     },
     /// The worker is gone without a word.
     Died {
@@ -80,12 +80,12 @@ pub enum What {
         status: Status,
     },
     CredentialRefused {
-        since: Duration,
+        duration: Duration,
         reason: String,
     },
     /// Another account is behind the source than its ledger belongs to.
     AccountChanged {
-        since: Duration,
+        duration: Duration,
         reason: String,
     },
     Failing {
@@ -94,44 +94,44 @@ pub enum What {
         reason: String,
     },
     /// Written later than now.
-    FromTheFuture {
-        by: Duration,
+    ClockSkew {
+        ahead_by: Duration,
     },
 
     /// The unit runs.
-    UnitRuns {
-        since: Option<Duration>,
+    UnitRunning {
+        uptime: Option<Duration>,
         restarts: u32,
     },
     /// Between two runs, or just on its way up or down.
-    UnitTurns,
-    NotInstalled,
-    CannotLoad {
-        load: Load,
+    UnitTransitioning,
+    UnitNotInstalled,
+    UnitNotLoaded {
+        load_state: LoadState,
     },
     UnitFailed {
         result: String,
         exit_status: i32,
         /// Where systemd gives up after so many starts.
-        limit: Option<StartLimit>,
+        start_limit: Option<StartLimit>,
     },
-    NotRunning,
+    UnitNotRunning,
     /// It has been starting or stopping for too long.
-    Turning {
-        activity: Activity,
-        since: Duration,
+    UnitStuckTransitioning {
+        active_state: ActiveState,
+        duration: Duration,
     },
-    CrashLoop(Lately),
+    CrashLoop(RecentStarts),
     NoSystemd {
-        why: String,
+        reason: String,
     },
-    UnitUntold {
-        why: String,
-        remedy: String,
+    UnitStateUnknown {
+        reason: String,
+        advice: String,
     },
 }
 
-impl Level {
+impl HealthLevel {
     pub const ALL: [Self; 4] = [Self::Healthy, Self::Warning, Self::Unknown, Self::Critical];
 
     #[must_use]
@@ -160,15 +160,15 @@ impl Subject {
 }
 
 /// What a finding is called where a program reads it.
-impl What {
+impl FindingKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::InOrder { .. } => "in_order",
+            Self::Healthy { .. } => "in_order",
             Self::Waiting { .. } => "waiting",
             Self::NeverRun => "never_run",
             Self::Starting => "starting",
-            Self::Untold { .. } => "state_untold",
+            Self::StateUnreadable { .. } => "state_untold",
             Self::Overdue { .. } => "overdue",
             Self::Stalled { .. } => "stalled",
             Self::Died { .. } => "died",
@@ -176,17 +176,17 @@ impl What {
             Self::CredentialRefused { .. } => "credential_refused",
             Self::AccountChanged { .. } => "account_changed",
             Self::Failing { .. } => "failing",
-            Self::FromTheFuture { .. } => "from_the_future",
-            Self::UnitRuns { .. } => "unit_runs",
-            Self::UnitTurns => "unit_turns",
-            Self::NotInstalled => "unit_not_installed",
-            Self::CannotLoad { .. } => "unit_not_loaded",
+            Self::ClockSkew { .. } => "from_the_future",
+            Self::UnitRunning { .. } => "unit_runs",
+            Self::UnitTransitioning => "unit_turns",
+            Self::UnitNotInstalled => "unit_not_installed",
+            Self::UnitNotLoaded { .. } => "unit_not_loaded",
             Self::UnitFailed { .. } => "unit_failed",
-            Self::NotRunning => "unit_not_running",
-            Self::Turning { .. } => "unit_turning",
+            Self::UnitNotRunning => "unit_not_running",
+            Self::UnitStuckTransitioning { .. } => "unit_turning",
             Self::CrashLoop(_) => "crash_loop",
             Self::NoSystemd { .. } => "no_systemd",
-            Self::UnitUntold { .. } => "unit_untold",
+            Self::UnitStateUnknown { .. } => "unit_untold",
         }
     }
 }
@@ -194,120 +194,142 @@ impl What {
 impl Finding {
     /// The figure that decided, where there is one.
     #[must_use]
-    pub fn figure(&self) -> Option<String> {
-        match &self.what {
-            What::Waiting { left, .. } => Some(format!("{} left", format_duration(*left))),
-            What::Overdue { by, .. } => Some(format!("{} late", format_duration(*by))),
-            What::Stalled { still, .. } => Some(format_duration(*still)),
-            What::CredentialRefused { since, .. }
-            | What::AccountChanged { since, .. }
-            | What::Turning { since, .. } => Some(format!("for {}", format_duration(*since))),
-            What::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
-            What::FromTheFuture { by } => Some(format!("{} ahead", format_duration(*by))),
-            What::UnitRuns { since, .. } => {
+    pub fn value(&self) -> Option<String> {
+        match &self.kind {
+            FindingKind::Waiting { remaining: left, .. } => {
+                Some(format!("{} left", format_duration(*left)))
+            }
+            FindingKind::Overdue { late_by: by, .. } => {
+                Some(format!("{} late", format_duration(*by)))
+            }
+            FindingKind::Stalled { stalled_for: still, .. } => Some(format_duration(*still)),
+            FindingKind::CredentialRefused { duration: since, .. }
+            | FindingKind::AccountChanged { duration: since, .. }
+            | FindingKind::UnitStuckTransitioning { duration: since, .. } => {
+                Some(format!("for {}", format_duration(*since)))
+            }
+            FindingKind::Failing { errors, limit, .. } => Some(format!("{errors} of {limit}")),
+            FindingKind::ClockSkew { ahead_by: by } => {
+                Some(format!("{} ahead", format_duration(*by)))
+            }
+            FindingKind::UnitRunning { uptime: since, .. } => {
                 since.map(|since| format!("for {}", format_duration(since)))
             }
-            What::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
-            What::CrashLoop(Lately { starts, within }) => {
+            FindingKind::UnitFailed { exit_status, .. } => Some(format!("status {exit_status}")),
+            FindingKind::CrashLoop(RecentStarts { starts, window: within }) => {
                 Some(format!("{starts} in {}", format_duration(*within)))
             }
-            What::InOrder { .. }
-            | What::NeverRun
-            | What::Starting
-            | What::Untold { .. }
-            | What::Died { .. }
-            | What::Stopped { .. }
-            | What::UnitTurns
-            | What::NotInstalled
-            | What::CannotLoad { .. }
-            | What::NotRunning
-            | What::NoSystemd { .. }
-            | What::UnitUntold { .. } => None,
+            FindingKind::Healthy { .. }
+            | FindingKind::NeverRun
+            | FindingKind::Starting
+            | FindingKind::StateUnreadable { .. }
+            | FindingKind::Died { .. }
+            | FindingKind::Stopped { .. }
+            | FindingKind::UnitTransitioning
+            | FindingKind::UnitNotInstalled
+            | FindingKind::UnitNotLoaded { .. }
+            | FindingKind::UnitNotRunning
+            | FindingKind::NoSystemd { .. }
+            | FindingKind::UnitStateUnknown { .. } => None,
         }
     }
 
     /// What to do, where there is anything. `unit` is the one that runs the source, where there is such.
     #[must_use]
     pub fn advice(&self, unit: Option<&str>) -> Option<String> {
-        let name = self.about.name();
-        match &self.what {
-            What::InOrder { .. }
-            | What::Waiting { .. }
-            | What::Starting
-            | What::UnitRuns { .. }
-            | What::UnitTurns => None,
-            What::NeverRun | What::Stopped { .. } | What::NotRunning => Some(match unit {
-                Some(unit) => format!("start it with `systemctl start {unit}` or `cynosure run`"),
-                None => "start it with `cynosure run`".to_owned(),
-            }),
-            What::Untold { .. } => Some(format!(
+        let name = self.subject.name();
+        match &self.kind {
+            FindingKind::Healthy { .. }
+            | FindingKind::Waiting { .. }
+            | FindingKind::Starting
+            | FindingKind::UnitRunning { .. }
+            | FindingKind::UnitTransitioning => None,
+            FindingKind::NeverRun | FindingKind::Stopped { .. } | FindingKind::UnitNotRunning => {
+                Some(match unit {
+                    Some(unit) => {
+                        format!("start it with `systemctl start {unit}` or `cynosure run`")
+                    }
+                    None => "start it with `cynosure run`".to_owned(),
+                })
+            }
+            FindingKind::StateUnreadable { .. } => Some(format!(
                 "the next start rebuilds it from the ledger; a newer one needs its own version: \
                  `cynosure status` shows {name}"
             )),
-            What::Overdue { pid, .. } => Some(match unit.filter(|_| self.cure != Cure::None) {
-                Some(unit) => format!("restart it with `systemctl restart {unit}`"),
-                None => format!("end process {pid} and start it anew"),
-            }),
-            What::Turning { .. } => Some(format!("restart it with `systemctl restart {name}`")),
-            What::Stalled { .. } if self.level < Level::Critical => {
+            FindingKind::Overdue { pid, .. } => {
+                Some(match unit.filter(|_| self.remedy != Remedy::None) {
+                    Some(unit) => format!("restart it with `systemctl restart {unit}`"),
+                    None => format!("end process {pid} and start it anew"),
+                })
+            }
+            FindingKind::UnitStuckTransitioning { .. } => {
+                Some(format!("restart it with `systemctl restart {name}`"))
+            }
+            FindingKind::Stalled { .. } if self.level < HealthLevel::Critical => {
                 Some("wait: its worker begins the stage anew, then restarts by itself".to_owned())
             }
-            What::Stalled { .. } => Some(format!(
+            FindingKind::Stalled { .. } => Some(format!(
                 "its worker has started anew by itself, in vain: {}, and `cynosure history {name}`",
-                see_why(unit)
+                log_advice(unit)
             )),
-            What::Died { .. } => Some(see_why(unit)),
-            What::CredentialRefused { .. } => {
+            FindingKind::Died { .. } => Some(log_advice(unit)),
+            FindingKind::CredentialRefused { .. } => {
                 Some("put a fresh credential in its place: `cynosure status` names it".to_owned())
             }
-            What::AccountChanged { .. } => Some(format!(
+            FindingKind::AccountChanged { .. } => Some(format!(
                 "give the other account a source name of its own, put a credential of the first in \
                  place, or forget the first with `cynosure reset {name}`"
             )),
-            What::Failing { .. } => Some(format!("see what fails with `cynosure history {name}`")),
-            What::FromTheFuture { .. } => Some("set the clock: `timedatectl`".to_owned()),
-            What::NotInstalled => {
+            FindingKind::Failing { .. } => {
+                Some(format!("see what fails with `cynosure history {name}`"))
+            }
+            FindingKind::ClockSkew { .. } => Some("set the clock: `timedatectl`".to_owned()),
+            FindingKind::UnitNotInstalled => {
                 Some("install the unit, or set service.service_name to its name".to_owned())
             }
-            What::CannotLoad { load: Load::Masked } => {
+            FindingKind::UnitNotLoaded { load_state: LoadState::Masked } => {
                 Some(format!("unmask it with `systemctl unmask {name}`"))
             }
-            What::CannotLoad { .. } => Some(format!("see `systemd-analyze verify {name}`")),
-            What::UnitFailed { exit_status: 78, .. } => {
+            FindingKind::UnitNotLoaded { .. } => {
+                Some(format!("see `systemd-analyze verify {name}`"))
+            }
+            FindingKind::UnitFailed { exit_status: 78, .. } => {
                 Some("correct the configuration: `cynosure config check`".to_owned())
             }
-            What::UnitFailed { exit_status: 77, .. } => {
+            FindingKind::UnitFailed { exit_status: 77, .. } => {
                 Some(format!("renew the credential, then `systemctl start {name}`"))
             }
-            What::UnitFailed { limit: Some(limit), .. } => Some(format!(
+            FindingKind::UnitFailed { start_limit: Some(limit), .. } => Some(format!(
                 "{}; systemd gives up after {} starts in {}: \
                  `systemctl reset-failed {name}`, then `systemctl start {name}`, and \
                  StartLimitIntervalSec=0 for good",
-                see_why(Some(name)),
+                log_advice(Some(name)),
                 limit.burst,
                 format_duration(limit.interval)
             )),
-            What::UnitFailed { .. } | What::CrashLoop(_) => Some(see_why(Some(name))),
-            What::NoSystemd { .. } => {
+            FindingKind::UnitFailed { .. } | FindingKind::CrashLoop(_) => {
+                Some(log_advice(Some(name)))
+            }
+            FindingKind::NoSystemd { .. } => {
                 Some("nothing, if you started the worker by other means".to_owned())
             }
-            What::UnitUntold { remedy, .. } => Some(remedy.clone()),
+            FindingKind::UnitStateUnknown { advice: remedy, .. } => Some(remedy.clone()),
         }
     }
 }
 
 /// The unit, where systemd has it. What was started by other means has no journal and knows no `systemctl`.
 #[must_use]
-pub fn installed<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str> {
+pub fn installed_unit<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str> {
     let is_missing = |finding: &Finding| {
-        matches!(&finding.about, Subject::Unit(name) if name == unit)
-            && matches!(finding.what, What::NoSystemd { .. } | What::NotInstalled)
+        matches!(&finding.subject, Subject::Unit(name) if name == unit)
+            && matches!(finding.kind, FindingKind::NoSystemd { .. } | FindingKind::UnitNotInstalled)
     };
     (!findings.iter().any(is_missing)).then_some(unit)
 }
 
 /// Where a worker's last words are.
-pub(in crate::engine) fn see_why(unit: Option<&str>) -> String {
+pub(in crate::engine) fn log_advice(unit: Option<&str>) -> String {
     match unit {
         Some(unit) => format!("see why with `journalctl -u {unit} -n 50`"),
         None => "see why in its log".to_owned(),
@@ -315,25 +337,27 @@ pub(in crate::engine) fn see_why(unit: Option<&str>) -> String {
 }
 
 /// One sentence, without its subject.
-impl fmt::Display for What {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InOrder { status } => f.write_str(word(*status)),
+            Self::Healthy { status } => f.write_str(status_label(*status)),
             Self::Waiting { status, reason, .. } => {
-                write!(f, "{}: {}", word(*status), sanitize_line(reason))
+                write!(f, "{}: {}", status_label(*status), sanitize_line(reason))
             }
             Self::NeverRun => f.write_str("it has never run"),
             Self::Starting => f.write_str("its unit is starting it"),
-            Self::Untold { why } => write!(f, "its state is not known: {}", sanitize_line(why)),
+            Self::StateUnreadable { reason: why } => {
+                write!(f, "its state is not known: {}", sanitize_line(why))
+            }
             Self::Overdue { status, pid, .. } => write!(
                 f,
                 "stuck: {}, its deadline has passed, and process {pid} decides nothing",
-                word(*status)
+                status_label(*status)
             ),
-            Self::Stalled { status, .. } => write!(f, "{} without progress", word(*status)),
+            Self::Stalled { status, .. } => write!(f, "{} without progress", status_label(*status)),
             Self::Died { pid } => write!(f, "its worker, process {pid}, is gone without a word"),
             Self::Stopped { status } => {
-                write!(f, "stopped while {}, and nothing goes on with it", word(*status))
+                write!(f, "stopped while {}, and nothing goes on with it", status_label(*status))
             }
             Self::CredentialRefused { reason, .. } => {
                 write!(f, "its credential is refused: {}", sanitize_line(reason))
@@ -348,34 +372,36 @@ impl fmt::Display for What {
                     sanitize_line(reason)
                 )
             }
-            Self::FromTheFuture { .. } => {
+            Self::ClockSkew { .. } => {
                 f.write_str("its state was written later than now: the clock was set")
             }
-            Self::UnitRuns { restarts: 0, .. } => f.write_str("it runs"),
-            Self::UnitRuns { restarts, .. } => {
+            Self::UnitRunning { restarts: 0, .. } => f.write_str("it runs"),
+            Self::UnitRunning { restarts, .. } => {
                 write!(f, "it runs, started anew by systemd {restarts} times")
             }
-            Self::UnitTurns => f.write_str("it is about to start again, or to stop"),
-            Self::NotInstalled => f.write_str("there is no such unit here"),
-            Self::CannotLoad { load: Load::Masked } => f.write_str("it is masked"),
-            Self::CannotLoad { .. } => f.write_str("systemd cannot read it"),
+            Self::UnitTransitioning => f.write_str("it is about to start again, or to stop"),
+            Self::UnitNotInstalled => f.write_str("there is no such unit here"),
+            Self::UnitNotLoaded { load_state: LoadState::Masked } => f.write_str("it is masked"),
+            Self::UnitNotLoaded { .. } => f.write_str("systemd cannot read it"),
             Self::UnitFailed { result, .. } => {
                 write!(f, "it has failed and stays down ({})", sanitize_line(result))
             }
-            Self::NotRunning => f.write_str("it was stopped, or never started"),
-            Self::Turning { activity, .. } => write!(f, "it is {} too long", activity.name()),
+            Self::UnitNotRunning => f.write_str("it was stopped, or never started"),
+            Self::UnitStuckTransitioning { active_state: activity, .. } => {
+                write!(f, "it is {} too long", activity.name())
+            }
             Self::CrashLoop(_) => f.write_str("it is started again and again: a crash loop"),
-            Self::NoSystemd { why } => write!(
+            Self::NoSystemd { reason: why } => write!(
                 f,
                 "it can neither be seen nor restarted: systemd is not here ({})",
                 sanitize_line(why)
             ),
-            Self::UnitUntold { why, .. } => f.write_str(&sanitize_line(why)),
+            Self::UnitStateUnknown { reason: why, .. } => f.write_str(&sanitize_line(why)),
         }
     }
 }
 
-fn word(status: Status) -> &'static str {
+fn status_label(status: Status) -> &'static str {
     match status {
         Status::Idle => "idle",
         Status::Collecting => "collecting",

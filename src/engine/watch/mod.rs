@@ -4,18 +4,21 @@
 //! started anew. What is looked for here is the worker that no longer does, so a deadline it has let
 //! pass counts, and a wait before its deadline never does.
 
-mod facts;
+mod evaluation;
 mod finding;
-mod judge;
+mod inputs;
 mod unit;
 
 #[cfg(test)]
-mod laws;
+mod proptests;
 #[cfg(test)]
 mod tests;
 
-pub use self::facts::{Course, Lately, Limits, Process, Told, UnitSeen, Watched};
-pub(in crate::engine) use self::finding::see_why;
-pub use self::finding::{Cure, Finding, Level, Subject, What, installed};
-pub use self::judge::{judge, worst};
-pub use self::unit::{Activity, Load, StartLimit, UnitStatus};
+pub use self::evaluation::{evaluate, worst_level};
+pub(in crate::engine) use self::finding::log_advice;
+pub use self::finding::{Finding, FindingKind, HealthLevel, Remedy, Subject, installed_unit};
+pub use self::inputs::{
+    ProcessStatus, RecentStarts, StateFileContent, UnitObservation, WatchLimits, WatchedSource,
+    WorkerStatus,
+};
+pub use self::unit::{ActiveState, LoadState, StartLimit, UnitStatus};

@@ -9,12 +9,12 @@ const NOW: Timestamp = Timestamp(1_772_874_303_000);
 const UNIT: &str = "cynosure.service";
 const PID: u32 = 4711;
 
-pub(super) const LIMITS: Limits = Limits {
+pub(super) const LIMITS: WatchLimits = WatchLimits {
     grace: Duration::from_secs(360),
-    clock_kept: Duration::MAX,
+    clock_stable_for: Duration::MAX,
     stuck_threshold: Duration::from_secs(1800),
     max_consecutive_errors: 5,
-    max_turn: Duration::from_secs(300),
+    max_transition: Duration::from_secs(300),
     max_starts: 5,
 };
 
@@ -23,8 +23,8 @@ fn minutes(minutes: i64) -> i64 {
 }
 
 /// Progress a minute ago, and half an hour to go.
-pub(super) fn course(status: Status, now: Timestamp) -> Course {
-    Course {
+pub(super) fn worker_status(status: Status, now: Timestamp) -> WorkerStatus {
+    WorkerStatus {
         status,
         state_since: Timestamp(now.0 - minutes(10)),
         until: Some(Timestamp(now.0 + minutes(29))),
@@ -33,65 +33,65 @@ pub(super) fn course(status: Status, now: Timestamp) -> Course {
         last_updated: Timestamp(now.0 - minutes(1)),
         consecutive_errors: 0,
         last_cause: None,
-        process: Process::Running { pid: PID },
+        process: ProcessStatus::Running { pid: PID },
     }
 }
 
-pub(super) fn unit(activity: Activity, now: Timestamp) -> UnitStatus {
+pub(super) fn unit_status(activity: ActiveState, now: Timestamp) -> UnitStatus {
     UnitStatus {
         name: UNIT.to_owned(),
-        load: Load::Loaded,
-        activity,
+        load_state: LoadState::Loaded,
+        active_state: activity,
         sub_state: "running".to_owned(),
         result: "success".to_owned(),
         main_pid: Some(PID),
         restarts: 0,
         exit_status: 0,
         active_since: Some(Timestamp(now.0 - minutes(180))),
-        changed: Some(Timestamp(now.0 - minutes(180))),
+        state_changed_at: Some(Timestamp(now.0 - minutes(180))),
         status_text: String::new(),
-        watchdog: Some(Duration::from_secs(60)),
+        watchdog_timeout: Some(Duration::from_secs(60)),
         start_limit: StartLimit { interval: Duration::ZERO, burst: 5 },
         unit_file_state: "enabled".to_owned(),
     }
 }
 
-fn known(unit: UnitStatus) -> UnitSeen {
-    UnitSeen::Known { unit, lately: None }
+fn observed_unit(unit: UnitStatus) -> UnitObservation {
+    UnitObservation::Observed { unit, recent_starts: None }
 }
 
-fn running() -> UnitSeen {
-    known(unit(Activity::Active, NOW))
+fn running_unit() -> UnitObservation {
+    observed_unit(unit_status(ActiveState::Active, NOW))
 }
 
-fn line(finding: &Finding) -> String {
-    let figure = finding.figure().map(|figure| format!(" ({figure})")).unwrap_or_default();
+fn finding_line(finding: &Finding) -> String {
+    let figure = finding.value().map(|figure| format!(" ({figure})")).unwrap_or_default();
     let advice = finding.advice(Some(UNIT)).map(|advice| format!("; {advice}")).unwrap_or_default();
-    let cure = match finding.cure {
-        Cure::Restart => "restart, ",
-        Cure::None => "",
+    let cure = match finding.remedy {
+        Remedy::Restart => "restart, ",
+        Remedy::None => "",
     };
-    format!("{cure}{}: {}{figure}{advice}", finding.level.name(), finding.what)
+    format!("{cure}{}: {}{figure}{advice}", finding.level.name(), finding.kind)
 }
 
 /// The finding about a source.
-fn source(told: Told, unit: &UnitSeen) -> String {
-    let watched = Watched { name: "work".to_owned(), told };
-    line(&judge(UNIT, unit, &[watched], &LIMITS, NOW)[1])
+fn source_line(told: StateFileContent, unit: &UnitObservation) -> String {
+    let watched = WatchedSource { name: "work".to_owned(), state_file: told };
+    finding_line(&evaluate(UNIT, unit, &[watched], &LIMITS, NOW)[1])
 }
 
-fn source_in(course: Course) -> String {
-    source(Told::Course(course), &running())
+fn worker_line(course: WorkerStatus) -> String {
+    source_line(StateFileContent::Status(course), &running_unit())
 }
 
 /// The finding about the unit.
-fn unit_line(seen: &UnitSeen) -> String {
-    line(&judge(UNIT, seen, &[], &LIMITS, NOW)[0])
+fn unit_line(seen: &UnitObservation) -> String {
+    finding_line(&evaluate(UNIT, seen, &[], &LIMITS, NOW)[0])
 }
 
 #[test]
-fn a_worker_before_its_deadline_is_in_order_whatever_it_waits_for() {
-    let lines = Status::ALL.map(|status| source_in(course(status, NOW))).join("\n");
+fn a_worker_before_its_deadline_is_healthy() {
+    let lines = Status::ALL.map(|status| worker_line(worker_status(status, NOW))).join("\n");
 
     insta::assert_snapshot!(lines, @r"
     HEALTHY: idle
@@ -105,93 +105,101 @@ fn a_worker_before_its_deadline_is_in_order_whatever_it_waits_for() {
 }
 
 #[test]
-fn a_legal_wait_of_six_hours_is_never_stuck() {
-    let mut waiting = course(Status::RateLimited, NOW);
+fn a_six_hour_wait_is_never_stuck() {
+    let mut waiting = worker_status(Status::RateLimited, NOW);
     waiting.state_since = Timestamp(NOW.0 - minutes(355));
     waiting.last_progress = waiting.state_since;
     waiting.last_updated = waiting.state_since;
     waiting.until = Some(Timestamp(NOW.0 + minutes(5)));
 
-    let found = source_in(waiting);
+    let found = worker_line(waiting);
 
     assert_eq!(found, "HEALTHY: rate limited: 503 from api.example.com (5 min left)");
 }
 
 #[test]
-fn a_deadline_that_has_passed_means_a_worker_that_decides_nothing() {
-    let mut late = course(Status::RateLimited, NOW);
+fn a_missed_deadline_means_a_stuck_worker() {
+    let mut late = worker_status(Status::RateLimited, NOW);
     late.until = Some(Timestamp(NOW.0 - minutes(5)));
-    let within_the_grace = source_in(late.clone());
+    let within_the_grace = worker_line(late.clone());
     late.until = Some(Timestamp(NOW.0 - minutes(7)));
 
     assert!(within_the_grace.starts_with("HEALTHY"), "{within_the_grace}");
-    insta::assert_snapshot!(source_in(late), @"restart, CRITICAL: stuck: rate limited, its deadline has passed, and process 4711 decides nothing (7 min late); restart it with `systemctl restart cynosure.service`");
+    insta::assert_snapshot!(worker_line(late), @"restart, CRITICAL: stuck: rate limited, its deadline has passed, and process 4711 decides nothing (7 min late); restart it with `systemctl restart cynosure.service`");
 }
 
 #[test]
-fn a_worker_that_a_person_started_is_not_cured_by_restarting_the_unit() {
-    let mut late = course(Status::Downloading, NOW);
+fn a_manually_started_worker_causes_no_unit_restart() {
+    let mut late = worker_status(Status::Downloading, NOW);
     late.until = Some(Timestamp(NOW.0 - minutes(60)));
-    let mut other = unit(Activity::Active, NOW);
+    let mut other = unit_status(ActiveState::Active, NOW);
     other.main_pid = Some(1234);
 
-    insta::assert_snapshot!(source(Told::Course(late), &known(other)), @"CRITICAL: stuck: downloading, its deadline has passed, and process 4711 decides nothing (1 h late); end process 4711 and start it anew");
+    insta::assert_snapshot!(source_line(StateFileContent::Status(late), &observed_unit(other)), @"CRITICAL: stuck: downloading, its deadline has passed, and process 4711 decides nothing (1 h late); end process 4711 and start it anew");
 }
 
 #[test]
-fn missing_progress_is_first_the_workers_own_business_and_then_a_persons() {
-    let mut still = course(Status::Downloading, NOW);
+fn a_stall_warns_first_and_then_needs_intervention() {
+    let mut still = worker_status(Status::Downloading, NOW);
     still.state_since = Timestamp(NOW.0 - minutes(500));
     // It has begun the stage anew ten minutes ago.
     still.until = Some(Timestamp(NOW.0 + minutes(20)));
     still.last_progress = Timestamp(NOW.0 - minutes(40));
-    let first = source_in(still.clone());
+    let first = worker_line(still.clone());
     still.last_progress = Timestamp(NOW.0 - minutes(80));
 
     insta::assert_snapshot!(first, @"WARNING: downloading without progress (40 min); wait: its worker begins the stage anew, then restarts by itself");
-    insta::assert_snapshot!(source_in(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
+    insta::assert_snapshot!(worker_line(still), @"CRITICAL: downloading without progress (1 h 20 min); its worker has started anew by itself, in vain: see why with `journalctl -u cynosure.service -n 50`, and `cynosure history work`");
 }
 
 #[test]
-fn work_that_has_only_just_begun_and_work_that_rests_are_not_without_progress() {
-    let mut begun = course(Status::Downloading, NOW);
+fn new_or_idle_work_is_not_stalled() {
+    let mut begun = worker_status(Status::Downloading, NOW);
     begun.state_since = Timestamp(NOW.0 - minutes(500));
     begun.last_progress = Timestamp(NOW.0 - minutes(400));
     begun.until = Some(Timestamp(NOW.0 + minutes(25)));
     let mut resting = begun.clone();
     resting.until = Some(Timestamp(NOW.0 + minutes(120)));
 
-    assert_eq!([begun, resting].map(source_in), ["HEALTHY: downloading"; 2]);
+    assert_eq!([begun, resting].map(worker_line), ["HEALTHY: downloading"; 2]);
 }
 
 #[test]
 fn errors_in_a_row_are_counted_against_the_limit() {
-    let failing = Course { consecutive_errors: 6, ..course(Status::Error, NOW) };
+    let failing = WorkerStatus { consecutive_errors: 6, ..worker_status(Status::Error, NOW) };
 
-    insta::assert_snapshot!(source_in(failing), @"CRITICAL: errors in a row, without progress between them: 503 from api.example.com (6 of 5); see what fails with `cynosure history work`");
+    insta::assert_snapshot!(worker_line(failing), @"CRITICAL: errors in a row, without progress between them: 503 from api.example.com (6 of 5); see what fails with `cynosure history work`");
 }
 
 #[test]
-fn a_state_from_the_future_is_a_clock_that_was_set_and_nothing_stuck() {
-    let mut ahead = course(Status::Downloading, NOW);
+fn a_state_ahead_of_the_clock_is_clock_skew() {
+    let mut ahead = worker_status(Status::Downloading, NOW);
     ahead.last_updated = Timestamp(NOW.0 + minutes(1440));
     ahead.until = Some(Timestamp(NOW.0 - minutes(60)));
 
-    insta::assert_snapshot!(source_in(ahead), @"WARNING: its state was written later than now: the clock was set (1 d ahead); set the clock: `timedatectl`");
+    insta::assert_snapshot!(worker_line(ahead), @"WARNING: its state was written later than now: the clock was set (1 d ahead); set the clock: `timedatectl`");
 }
 
 #[test]
-fn a_worker_that_is_gone_is_told_unless_its_unit_is_starting_it() {
-    let gone = |process| Told::Course(Course { process, ..course(Status::Downloading, NOW) });
-    let down = known(unit(Activity::Inactive, NOW));
-    let mut starting = unit(Activity::Activating, NOW);
+fn a_dead_worker_is_reported_unless_its_unit_is_starting() {
+    let gone = |process| {
+        StateFileContent::Status(WorkerStatus {
+            process,
+            ..worker_status(Status::Downloading, NOW)
+        })
+    };
+    let down = observed_unit(unit_status(ActiveState::Inactive, NOW));
+    let mut starting = unit_status(ActiveState::Activating, NOW);
     starting.sub_state = "auto-restart".to_owned();
     let lines = [
-        source(gone(Process::Died { pid: PID }), &down),
-        source(gone(Process::Left), &down),
-        source(gone(Process::Left), &known(starting)),
-        source(Told::NeverRun, &down),
-        source(Told::Nothing { why: "the file is damaged".to_owned() }, &running()),
+        source_line(gone(ProcessStatus::Died { pid: PID }), &down),
+        source_line(gone(ProcessStatus::Exited), &down),
+        source_line(gone(ProcessStatus::Exited), &observed_unit(starting)),
+        source_line(StateFileContent::NeverRun, &down),
+        source_line(
+            StateFileContent::Unreadable { reason: "the file is damaged".to_owned() },
+            &running_unit(),
+        ),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
@@ -204,29 +212,29 @@ fn a_worker_that_is_gone_is_told_unless_its_unit_is_starting_it() {
 }
 
 #[test]
-fn a_unit_is_judged_by_what_it_does_and_for_how_long() {
+fn a_unit_is_evaluated_by_state_and_duration() {
     let with = |activity, change: fn(&mut UnitStatus)| {
-        let mut unit = unit(activity, NOW);
+        let mut unit = unit_status(activity, NOW);
         change(&mut unit);
-        unit_line(&known(unit))
+        unit_line(&observed_unit(unit))
     };
     let lines = [
-        with(Activity::Active, |unit| unit.restarts = 3),
-        with(Activity::Inactive, |_| {}),
-        with(Activity::Inactive, |unit| unit.unit_file_state = "disabled".to_owned()),
-        with(Activity::Failed, |unit| {
+        with(ActiveState::Active, |unit| unit.restarts = 3),
+        with(ActiveState::Inactive, |_| {}),
+        with(ActiveState::Inactive, |unit| unit.unit_file_state = "disabled".to_owned()),
+        with(ActiveState::Failed, |unit| {
             unit.result = "watchdog".to_owned();
             unit.exit_status = 6;
         }),
-        with(Activity::Failed, |unit| {
+        with(ActiveState::Failed, |unit| {
             unit.result = "exit-code".to_owned();
             unit.exit_status = 78;
         }),
-        with(Activity::Activating, |_| {}),
-        with(Activity::Activating, |unit| unit.sub_state = "auto-restart".to_owned()),
-        with(Activity::Deactivating, |_| {}),
-        with(Activity::Active, |unit| unit.load = Load::Masked),
-        with(Activity::Inactive, |unit| unit.load = Load::NotFound),
+        with(ActiveState::Activating, |_| {}),
+        with(ActiveState::Activating, |unit| unit.sub_state = "auto-restart".to_owned()),
+        with(ActiveState::Deactivating, |_| {}),
+        with(ActiveState::Active, |unit| unit.load_state = LoadState::Masked),
+        with(ActiveState::Inactive, |unit| unit.load_state = LoadState::NotFound),
     ];
 
     insta::assert_snapshot!(lines.join("\n"), @r"
@@ -244,10 +252,10 @@ fn a_unit_is_judged_by_what_it_does_and_for_how_long() {
 }
 
 #[test]
-fn starts_without_end_are_a_crash_loop() {
-    let looping = |starts| UnitSeen::Known {
-        unit: unit(Activity::Active, NOW),
-        lately: Some(Lately { starts, within: Duration::from_secs(540) }),
+fn repeated_starts_are_a_crash_loop() {
+    let looping = |starts| UnitObservation::Observed {
+        unit: unit_status(ActiveState::Active, NOW),
+        recent_starts: Some(RecentStarts { starts, window: Duration::from_secs(540) }),
     };
 
     assert!(unit_line(&looping(5)).starts_with("HEALTHY"));
@@ -255,12 +263,13 @@ fn starts_without_end_are_a_crash_loop() {
 }
 
 #[test]
-fn without_systemd_nothing_is_amiss_and_with_a_silent_one_something_is() {
+fn absent_systemd_is_healthy_and_unresponsive_is_unknown() {
     let lines = [
-        unit_line(&UnitSeen::NoSystemd { why: "there is no D-Bus".to_owned() }),
-        unit_line(&UnitSeen::Untold {
-            why: "cannot ask for the state of cynosure.service: no answer within 10 s".to_owned(),
-            remedy: "see whether it is alive".to_owned(),
+        unit_line(&UnitObservation::NoSystemd { reason: "there is no D-Bus".to_owned() }),
+        unit_line(&UnitObservation::Unavailable {
+            reason: "cannot ask for the state of cynosure.service: no answer within 10 s"
+                .to_owned(),
+            advice: "see whether it is alive".to_owned(),
         }),
     ];
 

@@ -9,8 +9,8 @@ use crate::engine::Timestamp;
 pub struct UnitStatus {
     /// Its full name, with `.service`.
     pub name: String,
-    pub load: Load,
-    pub activity: Activity,
+    pub load_state: LoadState,
+    pub active_state: ActiveState,
     /// The finer state: `running`, `auto-restart`, `dead` and so on.
     pub sub_state: String,
     /// Why it last stopped: `success`, `exit-code`, `watchdog`, `start-limit-hit` and so on.
@@ -23,11 +23,11 @@ pub struct UnitStatus {
     /// When it last became active.
     pub active_since: Option<Timestamp>,
     /// When its state last changed.
-    pub changed: Option<Timestamp>,
+    pub state_changed_at: Option<Timestamp>,
     /// What it told of itself.
     pub status_text: String,
     /// The silence after which systemd ends it; `None` when it is not watched.
-    pub watchdog: Option<Duration>,
+    pub watchdog_timeout: Option<Duration>,
     pub start_limit: StartLimit,
     /// Whether it starts with the machine: `enabled`, `disabled`, `static` and so on.
     pub unit_file_state: String,
@@ -38,24 +38,25 @@ impl UnitStatus {
     /// the machine.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        let is_meant = self.activity != Activity::Inactive || self.unit_file_state == "enabled";
-        self.load == Load::Loaded && is_meant
+        let is_meant =
+            self.active_state != ActiveState::Inactive || self.unit_file_state == "enabled";
+        self.load_state == LoadState::Loaded && is_meant
     }
 }
 
 /// Whether systemd could read the unit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Load {
+pub enum LoadState {
     Loaded,
     NotFound,
     Masked,
     /// Its file is wrong.
-    Broken,
+    Invalid,
 }
 
 /// What a unit is doing, as systemd names it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Activity {
+pub enum ActiveState {
     Active,
     Reloading,
     Inactive,
@@ -73,7 +74,7 @@ pub struct StartLimit {
     pub burst: u32,
 }
 
-impl Load {
+impl LoadState {
     /// Reads the word of the property `LoadState`.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
@@ -81,12 +82,12 @@ impl Load {
             "loaded" | "stub" | "merged" => Self::Loaded,
             "not-found" => Self::NotFound,
             "masked" => Self::Masked,
-            _ => Self::Broken,
+            _ => Self::Invalid,
         }
     }
 }
 
-impl Activity {
+impl ActiveState {
     pub const ALL: [Self; 7] = [
         Self::Active,
         Self::Reloading,

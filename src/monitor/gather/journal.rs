@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::engine::health::{Errors, Known};
+use crate::engine::health::{CollectResult, JournalErrors};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 const PROGRAM: &str = "journalctl";
@@ -54,7 +54,7 @@ pub(super) fn errors(
     window: Duration,
     timeout: Duration,
     now: Timestamp,
-) -> Known<Vec<Errors>> {
+) -> CollectResult<Vec<JournalErrors>> {
     let mut command = Command::new(PROGRAM);
     command.args(["--priority=err", "--output=json", "--no-pager", "--reverse"]);
     command.arg(format!("--output-fields={FIELDS}"));
@@ -64,7 +64,11 @@ pub(super) fn errors(
     run(command, units, timeout)
 }
 
-fn run(mut command: Command, units: &[String], timeout: Duration) -> Known<Vec<Errors>> {
+fn run(
+    mut command: Command,
+    units: &[String],
+    timeout: Duration,
+) -> CollectResult<Vec<JournalErrors>> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
@@ -92,7 +96,11 @@ fn run(mut command: Command, units: &[String], timeout: Duration) -> Known<Vec<E
 }
 
 /// Reads on threads of their own, since pipes cannot be read with a time limit; they end with the program.
-fn read(child: &mut Child, units: &[String], timeout: Duration) -> Known<(Vec<Errors>, String)> {
+fn read(
+    child: &mut Child,
+    units: &[String],
+    timeout: Duration,
+) -> CollectResult<(Vec<JournalErrors>, String)> {
     let (Some(output), Some(complaints)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(format!("{PROGRAM} has no output"));
     };
@@ -112,9 +120,9 @@ fn read(child: &mut Child, units: &[String], timeout: Duration) -> Known<(Vec<Er
 }
 
 /// Each of the units, in their order; the newest entries come first.
-fn count(lines: impl BufRead, units: &[String]) -> io::Result<Vec<Errors>> {
-    let none = |unit: &String| Errors { unit: unit.clone(), count: 0, newest: None };
-    let mut errors: Vec<Errors> = units.iter().map(none).collect();
+fn count(lines: impl BufRead, units: &[String]) -> io::Result<Vec<JournalErrors>> {
+    let none = |unit: &String| JournalErrors { unit: unit.clone(), count: 0, newest: None };
+    let mut errors: Vec<JournalErrors> = units.iter().map(none).collect();
     for line in lines.lines() {
         let Ok(entry) = serde_json::from_str::<Entry>(&line?) else { continue };
         let Some(of_unit) = errors.iter_mut().find(|of_unit| entry.is_of(&of_unit.unit)) else {
@@ -156,7 +164,7 @@ mod tests {
         [UNIT, INSTANCE].map(str::to_owned).to_vec()
     }
 
-    fn shell(script: &str) -> Known<Vec<Errors>> {
+    fn shell(script: &str) -> CollectResult<Vec<JournalErrors>> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         run(command, &units(), Duration::from_secs(30))
@@ -179,7 +187,7 @@ mod tests {
 
         let errors = shell(&script.concat()).unwrap();
 
-        let of = |unit: &str, count, newest: &str| Errors {
+        let of = |unit: &str, count, newest: &str| JournalErrors {
             unit: unit.to_owned(),
             count,
             newest: Some(newest.to_owned()),

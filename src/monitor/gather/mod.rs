@@ -20,8 +20,8 @@ use self::system::Meter;
 use crate::disk::Room;
 use crate::engine::Timestamp;
 use crate::engine::format_duration;
-use crate::engine::health::{Facts, Known, System};
-use crate::engine::watch::{Finding, Subject, What};
+use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
+use crate::engine::watch::{Finding, FindingKind, Subject};
 
 /// A source of the configuration, and who is behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,7 +67,7 @@ type Busy = Arc<AtomicBool>;
 impl Gatherers {
     /// Looks at everything that the watch, which made `findings`, does not look at itself.
     #[must_use]
-    pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Timestamp) -> Facts {
+    pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Timestamp) -> HealthInputs {
         let sources = start(&self.sources, {
             let (scope, units) = (scope.clone(), sources::units(&scope.unit, &findings));
             move || Ok(sources::gather(&scope, &units, now))
@@ -86,27 +86,27 @@ impl Gatherers {
             let (window, timeout) = (scope.journal_window, scope.timeout);
             start(&self.journal, move || journal::errors(&units, window, timeout, now))
         });
-        let gathered: Known<Gathered> = sources.wait(scope.timeout);
+        let gathered: CollectResult<Gathered> = sources.wait(scope.timeout);
         // A disk that hangs is told where its folder is measured.
         let archives = archives.wait(scope.timeout).unwrap_or_default();
-        let system: Known<System> = system.wait(scope.timeout);
+        let system: CollectResult<HostMetrics> = system.wait(scope.timeout);
         let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
         let (disks, unmeasured) = system::disks(rooms);
         let journal = journal.map(|journal| journal.wait(scope.timeout));
         let Gathered { sources, unseen, breakers, loops, pool } =
             gathered.unwrap_or_else(|why| Gathered::unknown(scope, &why));
-        Facts {
+        HealthInputs {
             unit: scope.unit.clone(),
             findings,
             sources,
-            unseen,
+            uncollected_reason: unseen,
             breakers,
-            loops,
-            pool,
-            system: system.map(|system| System { disks, ..system }),
-            unmeasured,
-            archives,
-            journal,
+            crash_loops: loops,
+            proxy_pool: pool,
+            system: system.map(|system| HostMetrics { disks, ..system }),
+            unmeasured_folders: unmeasured,
+            archive_mismatches: archives,
+            journal_errors: journal,
         }
     }
 
@@ -141,10 +141,12 @@ impl Scope {
 
 /// The units that systemd knows, so that they have a journal.
 fn with_a_journal(findings: &[Finding]) -> Vec<String> {
-    let of_unit = |finding: &Finding| match (&finding.about, &finding.what) {
+    let of_unit = |finding: &Finding| match (&finding.subject, &finding.kind) {
         (
             Subject::Unit(_),
-            What::NoSystemd { .. } | What::NotInstalled | What::UnitUntold { .. },
+            FindingKind::NoSystemd { .. }
+            | FindingKind::UnitNotInstalled
+            | FindingKind::UnitStateUnknown { .. },
         )
         | (Subject::Source(_), _) => None,
         (Subject::Unit(name), _) => Some(name.clone()),
@@ -154,14 +156,14 @@ fn with_a_journal(findings: &[Finding]) -> Vec<String> {
 
 /// One who looks.
 enum Looking<T> {
-    Begun(Receiver<Known<T>>),
+    Begun(Receiver<CollectResult<T>>),
     /// The one before is still at it.
     Hangs,
 }
 
 fn start<T: Send + 'static>(
     busy: &Busy,
-    look: impl FnOnce() -> Known<T> + Send + 'static,
+    look: impl FnOnce() -> CollectResult<T> + Send + 'static,
 ) -> Looking<T> {
     if busy.swap(true, Ordering::AcqRel) {
         return Looking::Hangs;
@@ -188,7 +190,7 @@ impl Drop for AtWork {
 
 impl<T> Looking<T> {
     /// They wait one after the other, while all of them look: the last may get more time than it should.
-    fn wait(self, timeout: Duration) -> Known<T> {
+    fn wait(self, timeout: Duration) -> CollectResult<T> {
         let Self::Begun(receiver) = self else {
             return Err("the look before this one has not ended yet".to_owned());
         };

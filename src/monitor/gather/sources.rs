@@ -5,7 +5,10 @@ use std::path::Path;
 
 use crate::disk::{RealDisk, is_alive};
 use crate::engine::breaker::BreakerState;
-use crate::engine::health::{BreakerSeen, CountsSeen, Known, Pool, SourceSeen, StateSeen, by_unit};
+use crate::engine::health::{
+    BreakerObservation, CollectResult, CounterObservation, ProxyPoolStatus, SourceObservation,
+    StateObservation, findings_by_unit,
+};
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
@@ -18,12 +21,12 @@ use crate::systemd::RestartsFile;
 
 /// All of it.
 pub(super) struct Gathered {
-    pub sources: Vec<SourceSeen>,
+    pub sources: Vec<SourceObservation>,
     /// Why there is nothing of it.
     pub unseen: Option<String>,
-    pub breakers: Known<Vec<BreakerSeen>>,
-    pub loops: Known<Vec<(String, u32)>>,
-    pub pool: Option<Known<Option<Pool>>>,
+    pub breakers: CollectResult<Vec<BreakerObservation>>,
+    pub loops: CollectResult<Vec<(String, u32)>>,
+    pub pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
 }
 
 /// The units that were found, and the sources of each.
@@ -33,7 +36,7 @@ pub(super) type Units = BTreeMap<String, BTreeSet<String>>;
 struct Left {
     state: Option<ExecutionState>,
     /// None before anything was counted.
-    figures: Known<Option<SourceMetrics>>,
+    figures: CollectResult<Option<SourceMetrics>>,
 }
 
 impl Gathered {
@@ -54,9 +57,9 @@ impl Gathered {
 pub(super) fn units(unit: &str, findings: &[Finding]) -> Units {
     // Restarts of the one unit are counted also where it is not found.
     let mut units = Units::from([(unit.to_owned(), BTreeSet::new())]);
-    for (unit, finding) in by_unit(unit, findings) {
+    for (unit, finding) in findings_by_unit(unit, findings) {
         let sources = units.entry(unit.to_owned()).or_default();
-        if let Subject::Source(name) = &finding.about {
+        if let Subject::Source(name) = &finding.subject {
             sources.insert(name.clone());
         }
     }
@@ -107,21 +110,21 @@ fn unreadable(path: &Path, why: &str) -> String {
 fn seen(
     named: &Named,
     state: Option<&ExecutionState>,
-    counts: Known<Option<CountsSeen>>,
-) -> SourceSeen {
+    counts: CollectResult<Option<CounterObservation>>,
+) -> SourceObservation {
     let Named { name, provider } = named.clone();
-    SourceSeen { name, provider, state: state.map(state_seen), counts }
+    SourceObservation { name, provider, state: state.map(state_seen), counters: counts }
 }
 
-fn state_seen(state: &ExecutionState) -> StateSeen {
+fn state_seen(state: &ExecutionState) -> StateObservation {
     let of_storage =
         |cause: &str| matches!(Cause::from_name(cause), Some(Cause::Storage | Cause::Ledger));
     let error = state.last_error.as_ref().filter(|error| of_storage(&error.cause));
-    StateSeen {
+    StateObservation {
         status: state.status,
         until: state.until,
         last_updated: state.last_updated,
-        session_since: state.start_time.filter(|_| state.completion_time.is_none()),
+        session_started_at: state.start_time.filter(|_| state.completion_time.is_none()),
         is_running: is_running(state),
         quarantined: state.quarantined,
         storage_error: error
@@ -134,13 +137,13 @@ fn is_running(state: &ExecutionState) -> bool {
     state.pid.is_some_and(is_alive)
 }
 
-fn counts(figures: &SourceMetrics, recent: Option<&Histogram>) -> CountsSeen {
-    CountsSeen {
+fn counts(figures: &SourceMetrics, recent: Option<&Histogram>) -> CounterObservation {
+    CounterObservation {
         attempts: figures.recent_outcomes.count(),
         success_rate: figures.success_rate(),
         connection_failures: figures.connection.consecutive_failures,
-        clients_rebuilt: figures.connection.reconnects,
-        p95: recent.and_then(|recent| recent.quantile(0.95)),
+        client_rebuilds: figures.connection.reconnects,
+        p95_latency: recent.and_then(|recent| recent.quantile(0.95)),
         sessions_completed: figures.lifecycle.sessions_completed,
     }
 }
@@ -157,25 +160,25 @@ fn recent<'a>(scope: &'a Scope, left: &[Left], now: Timestamp) -> BTreeMap<&'a s
     recent
 }
 
-fn breakers(scope: &Scope) -> Known<Vec<BreakerSeen>> {
+fn breakers(scope: &Scope) -> CollectResult<Vec<BreakerObservation>> {
     let file = BreakersFile::new(&scope.state_dir);
     let memories = readable(file.path(), file.examine())?;
-    let seen = memories.into_iter().map(|(name, memory)| BreakerSeen {
+    let seen = memories.into_iter().map(|(name, memory)| BreakerObservation {
         name,
         openings: memory.open_periods(),
-        phase: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
-        why: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
+        state: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
+        reason: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
     });
     Ok(seen.collect())
 }
 
-fn readable<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> Known<T> {
+fn readable<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> CollectResult<T> {
     examined.map_err(|failure| failure.message)?.map_err(|why| unreadable(path, &why))
 }
 
 /// The restarts that have become a loop, of the units and of sources that are still configured. A
 /// unit is as far as the furthest of its sources, or of all where none is its own.
-fn loops(scope: &Scope, units: &Units, left: &[Left]) -> Known<Vec<(String, u32)>> {
+fn loops(scope: &Scope, units: &Units, left: &[Left]) -> CollectResult<Vec<(String, u32)>> {
     let file = RestartsFile::new(&scope.state_dir);
     let restarts = readable(file.path(), file.examine())?;
     let progress = |left: &Left| left.state.as_ref().map(|state| state.last_progress);
@@ -197,7 +200,7 @@ fn loops(scope: &Scope, units: &Units, left: &[Left]) -> Known<Vec<(String, u32)
 }
 
 /// What a worker that has left knew of the proxies says nothing of them now.
-fn pool(scope: &Scope, left: &[Left]) -> Option<Known<Option<Pool>>> {
+fn pool(scope: &Scope, left: &[Left]) -> Option<CollectResult<Option<ProxyPoolStatus>>> {
     let running = || left.iter().filter(|left| left.state.as_ref().is_some_and(is_running));
     if !scope.has_pool {
         return None;
@@ -210,13 +213,13 @@ fn pool(scope: &Scope, left: &[Left]) -> Option<Known<Option<Pool>>> {
     Some(worst.map(Some).ok_or_else(|| "no worker has told yet".to_owned()))
 }
 
-fn pool_seen(figures: ProxyMetrics) -> Pool {
-    Pool {
+fn pool_seen(figures: ProxyMetrics) -> ProxyPoolStatus {
+    ProxyPoolStatus {
         total: figures.total(),
         healthy: figures.healthy,
-        doubted: figures.failing,
+        suspect: figures.failing,
         dead: figures.dead,
-        cooling: figures.cooling_down,
+        cooling_down: figures.cooling_down,
         mean_latency: figures.mean_latency_millis.map(std::time::Duration::from_millis),
     }
 }
@@ -227,7 +230,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::watch::{Cure, Level, What};
+    use crate::engine::watch::{FindingKind, HealthLevel, Remedy};
     use crate::state::save_figures;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
@@ -249,10 +252,15 @@ mod tests {
     }
 
     fn found() -> Vec<Finding> {
-        let finding =
-            |about, what| Finding { level: Level::Healthy, about, what, cure: Cure::None };
-        let unit = |name: &str| finding(Subject::Unit(name.to_owned()), What::UnitTurns);
-        let source = |name: &str| finding(Subject::Source(name.to_owned()), What::NeverRun);
+        let finding = |about, what| Finding {
+            level: HealthLevel::Healthy,
+            subject: about,
+            kind: what,
+            remedy: Remedy::None,
+        };
+        let unit =
+            |name: &str| finding(Subject::Unit(name.to_owned()), FindingKind::UnitTransitioning);
+        let source = |name: &str| finding(Subject::Source(name.to_owned()), FindingKind::NeverRun);
         vec![unit(UNIT), source("home"), unit(INSTANCE), source("work")]
     }
 
@@ -277,7 +285,7 @@ mod tests {
         let dir = home.path();
         let all = || gather(&scope(dir.to_owned()), &units(UNIT, &found()), NOW);
         let before = all();
-        assert!(before.sources.iter().all(|source| matches!(source.counts, Ok(None))));
+        assert!(before.sources.iter().all(|source| matches!(source.counters, Ok(None))));
         assert_eq!((before.loops, before.breakers.unwrap().len()), (Ok(Vec::new()), 0));
         assert!(matches!(before.pool, Some(Ok(None))), "no worker runs that could tell");
 
@@ -293,8 +301,8 @@ mod tests {
         let after = all();
 
         let [broken, whole] = &after.sources[..] else { panic!("two sources") };
-        assert!(broken.counts.as_ref().unwrap_err().contains("figures.json cannot be read: EOF"));
-        assert!(whole.counted().is_some());
+        assert!(broken.counters.as_ref().unwrap_err().contains("figures.json cannot be read: EOF"));
+        assert!(whole.known_counters().is_some());
         assert!(after.loops.unwrap_err().contains("restarts.json cannot be read: expected"));
         assert!(after.breakers.unwrap_err().contains("breakers.json cannot be read: expected"));
     }

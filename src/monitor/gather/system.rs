@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::disk::{Room, room};
-use crate::engine::health::{DiskSeen, Known, System};
+use crate::engine::health::{CollectResult, DiskUsage, HostMetrics};
 
 const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";
@@ -34,10 +34,10 @@ struct Ticks {
 
 impl Meter {
     /// Looks at processors and memory. It blocks for a moment the first time.
-    pub(super) fn look(&mut self) -> System {
+    pub(super) fn look(&mut self) -> HostMetrics {
         let memory = fs_err::read_to_string(MEMORY_FILE).ok();
         let memory = memory.as_deref().and_then(memory_used);
-        System { cpu: self.cpu(), memory, disks: Vec::new() }
+        HostMetrics { cpu_ratio: self.cpu(), memory_ratio: memory, disks: Vec::new() }
     }
 
     fn cpu(&mut self) -> Option<f64> {
@@ -111,7 +111,7 @@ fn memory_used(text: &str) -> Option<f64> {
 
 /// Measures the filesystem under a folder. One that is not there yet will be made in the nearest one
 /// that is.
-pub(super) fn room_under(folder: &Path) -> Known<Room> {
+pub(super) fn room_under(folder: &Path) -> CollectResult<Room> {
     let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
     let found = standing
         .map(room)
@@ -122,8 +122,8 @@ pub(super) fn room_under(folder: &Path) -> Known<Room> {
 /// The filesystems under the folders, each once, and the folders under which there is none that could
 /// be measured.
 pub(super) fn disks(
-    rooms: impl Iterator<Item = (PathBuf, Known<Room>)>,
-) -> (Vec<DiskSeen>, Vec<(String, String)>) {
+    rooms: impl Iterator<Item = (PathBuf, CollectResult<Room>)>,
+) -> (Vec<DiskUsage>, Vec<(String, String)>) {
     let (mut seen, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for (folder, room) in rooms {
         let path = folder.display().to_string();
@@ -131,11 +131,11 @@ pub(super) fn disks(
             Ok(room) if ids.contains(&room.id) => {}
             Ok(room) => {
                 ids.push(room.id);
-                seen.push(DiskSeen {
+                seen.push(DiskUsage {
                     path,
-                    used: room.share_used(),
-                    free: room.free,
-                    inodes: room.share_of_inodes(),
+                    used_ratio: room.share_used(),
+                    free_bytes: room.free,
+                    inode_ratio: room.share_of_inodes(),
                 });
             }
             Err(why) => unmeasured.push((path, why)),
@@ -201,7 +201,7 @@ mod tests {
     fn this_machine_is_measured() {
         let system = Meter::default().look();
 
-        let share = system.memory.unwrap();
+        let share = system.memory_ratio.unwrap();
         assert!((0.0..=1.0).contains(&share), "{system:?}");
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let (disks, unmeasured) = disks(rooms);
 
         assert_eq!(disks.len(), 1);
-        assert!((0.0..=1.0).contains(&disks[0].used), "{disks:?}");
+        assert!((0.0..=1.0).contains(&disks[0].used_ratio), "{disks:?}");
         assert_eq!(unmeasured.len(), 1, "{unmeasured:?}");
         assert_eq!(unmeasured[0].0, broken);
         assert!(unmeasured[0].1.contains("Not a directory"), "{unmeasured:?}");

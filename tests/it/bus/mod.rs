@@ -5,7 +5,7 @@ mod systemd;
 
 use std::time::Duration;
 
-use cynosure::engine::watch::{Activity, Load};
+use cynosure::engine::watch::{ActiveState, LoadState};
 use cynosure::retry::{Policy, Shape};
 use cynosure::systemd::{Bus, BusTrouble, Permission, UnitName};
 
@@ -32,12 +32,12 @@ fn a_unit_tells_what_it_is_doing() {
     let status = bus(daemon.address(), PATIENT).unit_status(&unit("cynosure")).unwrap();
 
     assert_eq!(status.name, "cynosure.service");
-    assert_eq!((status.load, status.activity), (Load::Loaded, Activity::Active));
+    assert_eq!((status.load_state, status.active_state), (LoadState::Loaded, ActiveState::Active));
     assert_eq!((status.main_pid, status.restarts), (Some(4711), 3));
-    assert_eq!(status.watchdog, Some(Duration::from_secs(60)));
+    assert_eq!(status.watchdog_timeout, Some(Duration::from_secs(60)));
     assert_eq!(status.start_limit.interval, Duration::from_secs(10));
     assert_eq!(status.active_since.map(|at| at.0), Some(1_772_874_303_456));
-    assert_eq!(status.changed, None);
+    assert_eq!(status.state_changed_at, None);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_unit_that_is_not_installed_is_told_as_such() {
 
     let status = bus(daemon.address(), PATIENT).unit_status(&unit("other")).unwrap();
 
-    assert_eq!(status.load, Load::NotFound);
+    assert_eq!(status.load_state, LoadState::NotFound);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Each route, and what is said where there is none.
 
 use cynosure::endpoint::view::Quota;
-use cynosure::engine::watch::Level;
+use cynosure::engine::watch::HealthLevel;
 
 use super::Stage;
 use super::client::ask;
@@ -63,10 +63,10 @@ fn every_route_answers_and_guards_its_answer() {
 #[test]
 fn health_is_one_line_and_its_status_tells_whether_all_is_well() {
     for (level, status) in [
-        (Level::Healthy, 200),
-        (Level::Warning, 200),
-        (Level::Unknown, 503),
-        (Level::Critical, 503),
+        (HealthLevel::Healthy, 200),
+        (HealthLevel::Warning, 200),
+        (HealthLevel::Unknown, 503),
+        (HealthLevel::Critical, 503),
     ] {
         let mut snapshot = calm();
         snapshot.level = level;

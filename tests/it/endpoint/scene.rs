@@ -10,10 +10,13 @@ use cynosure::endpoint::view::{
 use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
 use cynosure::engine::breaker::BreakerState;
-use cynosure::engine::degradation::{Band, Counts, History, ProviderHealth, SLOT, SLOTS};
-use cynosure::engine::health::{Area, Check};
+use cynosure::engine::degradation::{
+    DegradationHistory, DegradationLevel, ProviderHealth, SLOT_DURATION, SLOTS_PER_DAY,
+    SourceCounts,
+};
+use cynosure::engine::health::{CheckKind, HealthCheck};
 use cynosure::engine::time_series::{Aggregation, TimeSeries};
-use cynosure::engine::watch::Level;
+use cynosure::engine::watch::HealthLevel;
 use serde_json::{Value, json};
 
 /// What would do harm where it is not escaped.
@@ -86,17 +89,18 @@ impl Lookout for Scene {
 pub(crate) fn calm() -> Snapshot {
     Snapshot {
         at: NOW,
-        level: Level::Healthy,
+        level: HealthLevel::Healthy,
         sentence: "all is well with 1 source".to_owned(),
         looked_at: Some(NOW.before(Duration::from_secs(12))),
         checks: vec![
-            Check::new(Area::Execution, "in_order", Level::Healthy, "downloading").about("work"),
+            HealthCheck::new(CheckKind::Execution, "in_order", HealthLevel::Healthy, "downloading")
+                .with_subject("work"),
         ],
         sources: vec![source("work", "downloading")],
         providers: vec![provider("example.com", 0.0, BreakerState::Closed, "well")],
         quotas: Vec::new(),
         alerts: Vec::new(),
-        degradation: History::default(),
+        degradation: DegradationHistory::default(),
         degradation_untold: None,
         alerts_untold: None,
         trends: cynosure::endpoint::view::Trends::default(),
@@ -122,7 +126,7 @@ pub(crate) fn storm() -> Snapshot {
         held_until: None,
     };
     let mut storm = Snapshot {
-        level: Level::Critical,
+        level: HealthLevel::Critical,
         sentence: "old: the credential is refused; and 1 more".to_owned(),
         checks: checks(),
         sources: sources(),
@@ -170,7 +174,7 @@ pub(crate) fn source(name: &str, state: &str) -> Source {
         kind: "jmap".to_owned(),
         state: state.to_owned(),
         running: true,
-        level: Some(Level::Healthy),
+        level: Some(HealthLevel::Healthy),
         sentence: "fetches and stores what was listed".to_owned(),
         deadline: Some("14:35 (in 30 min)".to_owned()),
         until: Some(NOW.after(Duration::from_secs(1800))),
@@ -194,7 +198,7 @@ pub(crate) fn source(name: &str, state: &str) -> Source {
 fn sources() -> Vec<Source> {
     let waiting = Source {
         provider: "mail.example.net".to_owned(),
-        level: Some(Level::Healthy),
+        level: Some(HealthLevel::Healthy),
         sentence: "the server said: retry after 300 s".to_owned(),
         deadline: Some("14:09 (in 4 min)".to_owned()),
         until: Some(NOW.after(Duration::from_secs(240))),
@@ -205,7 +209,7 @@ fn sources() -> Vec<Source> {
     };
     let refused = Source {
         provider: "old-mail.example.org".to_owned(),
-        level: Some(Level::Critical),
+        level: Some(HealthLevel::Critical),
         sentence: "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
             .to_owned(),
         deadline: Some("14:10 or new token".to_owned()),
@@ -256,46 +260,46 @@ fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Prov
         health: ProviderHealth {
             provider: name.to_owned(),
             score,
-            band: Band::of(score),
+            level: DegradationLevel::from_score(score),
             status: status.to_owned(),
             p95_latency: Some(Duration::from_millis(240)),
             success_rate: Some(1.0 - score / 2.0),
             breaker: Some(breaker),
-            sources: Counts { total: 2, degraded: 0, failed: 0 },
+            sources: SourceCounts { total: 2, degraded: 0, failed: 0 },
         },
         breaker_says: None,
     }
 }
 
-fn checks() -> Vec<Check> {
+fn checks() -> Vec<HealthCheck> {
     let well = |area, about: &str, message: &str| {
-        Check::new(area, "well", Level::Healthy, message).about(about)
+        HealthCheck::new(area, "well", HealthLevel::Healthy, message).with_subject(about)
     };
     vec![
-        well(Area::Service, "cynosure.service", "it runs").measured("2 restarts", "5"),
-        well(Area::Execution, "work", "downloading"),
-        Check::new(
-            Area::Execution,
+        well(CheckKind::Service, "cynosure.service", "it runs").with_measurement("2 restarts", "5"),
+        well(CheckKind::Execution, "work", "downloading"),
+        HealthCheck::new(
+            CheckKind::Execution,
             "credential_refused",
-            Level::Critical,
+            HealthLevel::Critical,
             "the credential is refused",
         )
-        .about("old")
-        .measured("for 12 min", "0 s")
-        .advise("put a fresh token into /etc/cynosure/old.token"),
-        Check::new(
-            Area::System,
+        .with_subject("old")
+        .with_measurement("for 12 min", "0 s")
+        .with_advice("put a fresh token into /etc/cynosure/old.token"),
+        HealthCheck::new(
+            CheckKind::System,
             "disk_low",
-            Level::Warning,
+            HealthLevel::Warning,
             "the disk of the archive is filling up",
         )
-        .about("/var/lib/cynosure")
-        .measured("84 % used", "80 %")
-        .advise("make room, or move the archive"),
-        Check::new(
-            Area::Journal,
+        .with_subject("/var/lib/cynosure")
+        .with_measurement("84 % used", "80 %")
+        .with_advice("make room, or move the archive"),
+        HealthCheck::new(
+            CheckKind::Journal,
             "unreadable",
-            Level::Unknown,
+            HealthLevel::Unknown,
             "cannot be told: journalctl is not allowed",
         ),
     ]
@@ -355,17 +359,18 @@ fn alerts() -> Vec<Alert> {
 }
 
 /// A day with a bad morning.
-fn degradation() -> History {
+fn degradation() -> DegradationHistory {
     let day = |bad: std::ops::Range<i32>, worst: f64| -> Vec<Option<f64>> {
         let score = |slot: i32| {
             let wave = f64::from(slot % 24) / 24.0 * 0.08;
             if bad.contains(&slot) { worst * (0.6 + wave * 5.0) } else { wave }
         };
-        (0..SLOTS).map(|slot| (slot > 30).then(|| score(slot))).collect()
+        (0..SLOTS_PER_DAY).map(|slot| (slot > 30).then(|| score(slot))).collect()
     };
-    let first = NOW.before(SLOT * u32::try_from(SLOTS - 1).expect("a day has slots"));
-    History {
-        first: Timestamp(first.0.div_euclid(300_000) * 300_000),
+    let first =
+        NOW.before(SLOT_DURATION * u32::try_from(SLOTS_PER_DAY - 1).expect("a day has slots"));
+    DegradationHistory {
+        starts_at: Timestamp(first.0.div_euclid(300_000) * 300_000),
         scores: [
             ("example.com".to_owned(), day(90..100, 0.2)),
             ("mail.example.net".to_owned(), day(150..230, 0.5)),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cynosure::engine::health::{Area, Check, Report};
-use cynosure::engine::watch::Level;
+use cynosure::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
+use cynosure::engine::watch::HealthLevel;
 use cynosure::telemetry::{Azure, Connection, Delivery, Input, Unit};
 use serde_json::Value;
 
@@ -16,12 +16,13 @@ fn connection() -> Connection {
     Connection::parse(&text).unwrap()
 }
 
-fn with_level(level: Level) -> Input {
+fn with_level(level: HealthLevel) -> Input {
     let checks = vec![
-        Check::new(Area::Heartbeat, "silent", level, "has not written its state").about("work"),
-        Check::new(Area::Service, "active", Level::Healthy, "runs"),
+        HealthCheck::new(CheckKind::Heartbeat, "silent", level, "has not written its state")
+            .with_subject("work"),
+        HealthCheck::new(CheckKind::Service, "active", HealthLevel::Healthy, "runs"),
     ];
-    Input { report: Some(Report::new(checks, NOW)), ..input(2) }
+    Input { report: Some(HealthCheckReport::new(checks, NOW)), ..input(2) }
 }
 
 fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
@@ -86,15 +87,15 @@ fn each_turn_to_the_worse_is_one_event() {
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
 
-    assert_eq!(events(Level::Healthy), [""; 0]);
-    assert_eq!(events(Level::Warning), ["health_warning"]);
-    assert_eq!(events(Level::Warning), [""; 0]);
-    assert_eq!(events(Level::Critical), ["health_critical"]);
-    assert_eq!(events(Level::Critical), [""; 0]);
-    assert_eq!(events(Level::Unknown), [""; 0]);
-    assert_eq!(events(Level::Warning), ["health_warning"]);
+    assert_eq!(events(HealthLevel::Healthy), [""; 0]);
+    assert_eq!(events(HealthLevel::Warning), ["health_warning"]);
+    assert_eq!(events(HealthLevel::Warning), [""; 0]);
+    assert_eq!(events(HealthLevel::Critical), ["health_critical"]);
+    assert_eq!(events(HealthLevel::Critical), [""; 0]);
+    assert_eq!(events(HealthLevel::Unknown), [""; 0]);
+    assert_eq!(events(HealthLevel::Warning), ["health_warning"]);
 
-    let envelopes = Azure::default().envelopes(&with_level(Level::Critical), &connection);
+    let envelopes = Azure::default().envelopes(&with_level(HealthLevel::Critical), &connection);
     let properties = &of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
     let told = properties.as_object().unwrap();
     assert_eq!(told.len(), 1, "what is well is not told");
@@ -112,18 +113,18 @@ fn an_event_is_told_until_it_is_taken() {
     };
 
     let all = ["health_critical", "health_warning"];
-    assert_eq!(events(Level::Critical, Delivery::Done), all[..1]);
-    assert_eq!(events(Level::Critical, Delivery::UnderWay), [""; 0], "it is not sent twice");
-    assert_eq!(events(Level::Critical, Delivery::Dropped), all[..1]);
-    assert_eq!(events(Level::Warning, Delivery::Dropped), all);
-    assert_eq!(events(Level::Healthy, Delivery::Done), [""; 0]);
+    assert_eq!(events(HealthLevel::Critical, Delivery::Done), all[..1]);
+    assert_eq!(events(HealthLevel::Critical, Delivery::UnderWay), [""; 0], "it is not sent twice");
+    assert_eq!(events(HealthLevel::Critical, Delivery::Dropped), all[..1]);
+    assert_eq!(events(HealthLevel::Warning, Delivery::Dropped), all);
+    assert_eq!(events(HealthLevel::Healthy, Delivery::Done), [""; 0]);
 }
 
 #[test]
 fn of_many_events_that_nobody_takes_the_newest_are_kept() {
     let (mut azure, connection) = (Azure::default(), connection());
     let mut last = Vec::new();
-    for level in [Level::Critical, Level::Warning].into_iter().cycle().take(100) {
+    for level in [HealthLevel::Critical, HealthLevel::Warning].into_iter().cycle().take(100) {
         azure.settle(Delivery::Dropped);
         last = azure.envelopes(&with_level(level), &connection);
     }

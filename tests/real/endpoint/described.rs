@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cynosure::endpoint::view::Snapshot;
-use cynosure::engine::watch::Level;
+use cynosure::engine::watch::HealthLevel;
 
 use super::Stage;
 use super::scene::storm;
@@ -17,7 +17,7 @@ fn the_description_holds_for_whatever_schemathesis_tries() {
     if !program.exists() {
         return skip("schemathesis, which `make setup` fetches").unwrap_or(());
     }
-    let well = Stage::show(Snapshot { level: Level::Warning, ..storm() });
+    let well = Stage::show(Snapshot { level: HealthLevel::Warning, ..storm() });
     let said = tried(&program, &well, &[]);
     // All but the one it has read the description from.
     assert!(said.contains("11 selected / 11 total"), "{said}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cynosure::engine::watch::Level;
+use cynosure::engine::watch::HealthLevel;
 
 use super::Stage;
 use super::browser::{Browser, Look};
@@ -96,7 +96,7 @@ fn it_lives_and_keeps_what_a_person_did() {
         let work = snapshot.sources.iter_mut().find(|source| source.name == "work");
         work.expect("it is there").settled = 10_300;
         snapshot.checks.pop();
-        snapshot.level = Level::Warning;
+        snapshot.level = HealthLevel::Warning;
         snapshot.sentence = "it gets better".to_owned();
     });
 

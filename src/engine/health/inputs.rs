@@ -5,95 +5,96 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::breaker::{BreakerState, OpenPeriod};
-use crate::engine::watch::{Finding, Subject, What};
+use crate::engine::watch::{Finding, FindingKind, Subject};
 use crate::engine::{Status, Timestamp};
 
 /// Facts, or why there are none.
-pub type Known<T> = Result<T, String>;
+pub type CollectResult<T> = Result<T, String>;
 
 /// Everything that was gathered at one moment.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct HealthInputs {
     /// The name of the unit.
     pub unit: String,
     /// What the watch over units and sources found, each unit before its sources.
     pub findings: Vec<Finding>,
     /// The sources of the configuration.
-    pub sources: Vec<SourceSeen>,
+    pub sources: Vec<SourceObservation>,
     /// Why nothing of what the workers wrote was seen, where the look at all of it failed.
-    pub unseen: Option<String>,
-    pub breakers: Known<Vec<BreakerSeen>>,
+    pub uncollected_reason: Option<String>,
+    pub breakers: CollectResult<Vec<BreakerObservation>>,
     /// What the restart budget calls a crash loop: names of sources or units, and restarts in a row.
-    pub loops: Known<Vec<(String, u32)>>,
+    pub crash_loops: CollectResult<Vec<(String, u32)>>,
     /// Of the running workers' pools the one with the fewest healthy proxies, or none where no worker
     /// runs; absent where nothing goes out by a pool.
-    pub pool: Option<Known<Option<Pool>>>,
-    pub system: Known<System>,
+    pub proxy_pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
+    pub system: CollectResult<HostMetrics>,
     /// Folders whose disk could not be measured, and why.
-    pub unmeasured: Vec<(String, String)>,
+    pub unmeasured_folders: Vec<(String, String)>,
     /// Sources whose archive is not there or belongs to another ledger, and why.
-    pub archives: Vec<(String, String)>,
+    pub archive_mismatches: Vec<(String, String)>,
     /// What each unit wrote; absent without a unit.
-    pub journal: Option<Known<Vec<Errors>>>,
+    pub journal_errors: Option<CollectResult<Vec<JournalErrors>>>,
 }
 
 /// Each finding with the unit in whose group it stands.
-pub fn by_unit<'a>(
+pub fn findings_by_unit<'a>(
     unit: &'a str,
     findings: &'a [Finding],
 ) -> impl Iterator<Item = (&'a str, &'a Finding)> {
     findings.iter().scan(unit, |unit, finding| {
-        if let Subject::Unit(name) = &finding.about {
+        if let Subject::Unit(name) = &finding.subject {
             *unit = name;
         }
         Some((*unit, finding))
     })
 }
 
-impl Facts {
+impl HealthInputs {
     /// Each finding with the unit in whose group it stands.
-    pub fn by_unit(&self) -> impl Iterator<Item = (&str, &Finding)> {
-        by_unit(&self.unit, &self.findings)
+    pub fn findings_by_unit(&self) -> impl Iterator<Item = (&str, &Finding)> {
+        findings_by_unit(&self.unit, &self.findings)
     }
 
     /// The unit that runs a source.
     #[must_use]
-    pub fn unit_of(&self, source: &str) -> &str {
-        self.of_source(source).map_or(&self.unit, |(unit, _)| unit)
+    pub fn unit_of_source(&self, source: &str) -> &str {
+        self.find_source_finding(source).map_or(&self.unit, |(unit, _)| unit)
     }
 
     /// Whether the unit of a source is starting it, or has only just done so.
     #[must_use]
     pub fn is_starting(&self, source: &str) -> bool {
-        self.of_source(source).is_some_and(|(_, finding)| finding.what == What::Starting)
+        self.find_source_finding(source)
+            .is_some_and(|(_, finding)| finding.kind == FindingKind::Starting)
     }
 
-    fn of_source(&self, source: &str) -> Option<(&str, &Finding)> {
+    fn find_source_finding(&self, source: &str) -> Option<(&str, &Finding)> {
         let is_it =
-            |finding: &Finding| matches!(&finding.about, Subject::Source(name) if name == source);
-        self.by_unit().find(|(_, finding)| is_it(finding))
+            |finding: &Finding| matches!(&finding.subject, Subject::Source(name) if name == source);
+        self.findings_by_unit().find(|(_, finding)| is_it(finding))
     }
 }
 
 /// One source.
 #[derive(Clone, Debug)]
-pub struct SourceSeen {
+pub struct SourceObservation {
     pub name: String,
     pub provider: String,
     /// What its worker last wrote; `None` where it has not.
-    pub state: Option<StateSeen>,
+    pub state: Option<StateObservation>,
     /// What its worker counts; `None` before it has counted anything.
-    pub counts: Known<Option<CountsSeen>>,
+    pub counters: CollectResult<Option<CounterObservation>>,
 }
 
 /// A state, as its worker last wrote it.
 #[derive(Clone, Debug)]
-pub struct StateSeen {
+pub struct StateObservation {
     pub status: Status,
     pub until: Option<Timestamp>,
     pub last_updated: Timestamp,
     /// When the session began that is under way.
-    pub session_since: Option<Timestamp>,
+    pub session_started_at: Option<Timestamp>,
     pub is_running: bool,
     pub quarantined: u64,
     /// What its last error was, where that was of this machine's storage and is waited for.
@@ -102,7 +103,7 @@ pub struct StateSeen {
 
 /// Counts of a source.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct CountsSeen {
+pub struct CounterObservation {
     /// Attempts that are remembered.
     pub attempts: u32,
     /// The share of them that succeeded, from 0 to 1.
@@ -110,62 +111,67 @@ pub struct CountsSeen {
     /// Requests in a row that got no reply.
     pub connection_failures: u32,
     /// How often its client was made anew.
-    pub clients_rebuilt: u64,
+    pub client_rebuilds: u64,
     /// Of the requests to its provider in the last minutes, 95 of 100 took no longer.
-    pub p95: Option<Duration>,
+    pub p95_latency: Option<Duration>,
     pub sessions_completed: u64,
 }
 
 #[derive(Clone, Debug)]
-pub struct BreakerSeen {
+pub struct BreakerObservation {
     /// A provider, or what every source shares.
     pub name: String,
-    pub phase: BreakerState,
+    pub state: BreakerState,
     /// Why it is so.
-    pub why: String,
+    pub reason: String,
     /// The times that it was not closed, as far as it remembers them, the newest last.
     pub openings: Vec<OpenPeriod>,
 }
 
 /// The proxies of the pool.
 #[derive(Clone, Copy, Debug)]
-pub struct Pool {
+pub struct ProxyPoolStatus {
     pub total: u32,
     pub healthy: u32,
     /// Alive, and failed the last time.
-    pub doubted: u32,
+    pub suspect: u32,
     pub dead: u32,
     /// Of the dead, those that are left alone for a while.
-    pub cooling: u32,
+    pub cooling_down: u32,
     pub mean_latency: Option<Duration>,
 }
 
 /// The machine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct System {
+pub struct HostMetrics {
     /// The share of the processors' time that was spent, from 0 to 1; `None` where it could not be measured.
-    pub cpu: Option<f64>,
+    #[serde(rename = "cpu")]
+    pub cpu_ratio: Option<f64>,
     /// The share of memory that cannot be had, from 0 to 1.
-    pub memory: Option<f64>,
+    #[serde(rename = "memory")]
+    pub memory_ratio: Option<f64>,
     /// The filesystems that we write to, each once.
-    pub disks: Vec<DiskSeen>,
+    pub disks: Vec<DiskUsage>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct DiskSeen {
+pub struct DiskUsage {
     /// The folder of ours that is on it.
     pub path: String,
     /// As `df` has it, from 0 to 1.
-    pub used: f64,
+    #[serde(rename = "used")]
+    pub used_ratio: f64,
     /// Bytes that may still be written.
-    pub free: u64,
+    #[serde(rename = "free")]
+    pub free_bytes: u64,
     /// The share of inodes; `None` where there is no such number.
-    pub inodes: Option<f64>,
+    #[serde(rename = "inodes")]
+    pub inode_ratio: Option<f64>,
 }
 
 /// Errors that a unit wrote to the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Errors {
+pub struct JournalErrors {
     pub unit: String,
     pub count: u32,
     pub newest: Option<String>,
@@ -190,7 +196,7 @@ pub struct Thresholds {
     pub disk_warning: f64,
     pub disk_critical: f64,
     /// Bytes.
-    pub disk_free: u64,
+    pub disk_free_bytes: u64,
     pub inodes: f64,
     /// Errors in the journal, within `journal_window`.
     pub journal_errors: u32,
@@ -209,7 +215,7 @@ impl Thresholds {
         memory: 0.9,
         disk_warning: 0.8,
         disk_critical: 0.9,
-        disk_free: 2_000_000_000,
+        disk_free_bytes: 2_000_000_000,
         inodes: 0.9,
         journal_errors: 10,
         journal_window: Duration::from_secs(900),
@@ -218,16 +224,16 @@ impl Thresholds {
 
 /// All that is judged against: the thresholds, and the limits that workers and units have anyway.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bounds {
+pub struct HealthLimits {
     pub thresholds: Thresholds,
     /// How old a session may grow.
-    pub session: Duration,
+    pub max_session_age: Duration,
     /// How long after its deadline a worker may still be about to act.
     pub grace: Duration,
     /// For how long the clock was not set, and the machine not asleep, as far as is known.
-    pub clock_kept: Duration,
+    pub clock_stable_for: Duration,
     /// How long work may go on without progress.
-    pub stuck: Duration,
+    pub stuck_threshold: Duration,
     /// How long a start or a stop of a unit may take.
-    pub turn: Duration,
+    pub max_transition: Duration,
 }

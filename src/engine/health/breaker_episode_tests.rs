@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::tests::{LIMITS, NOW, well};
+use super::tests::{LIMITS, NOW, healthy_inputs};
 use super::*;
 use crate::engine::alert::{AlertStore, Notification, NotificationKind, Severity};
 use crate::engine::breaker::{
@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: i64 = 86_400_000;
 
 /// A breaker, its file, and whoever looks at it.
-struct Scene {
+struct BreakerScenario {
     breaker: Breaker,
     now: Timestamp,
     alerts: AlertStore,
@@ -27,63 +27,63 @@ struct Scene {
 }
 
 #[derive(Clone, Debug)]
-enum Fact {
+enum ScenarioEvent {
     /// Calls fail, or succeed, for as long as they may be made.
     Fail,
     Succeed,
-    Obey(ManualCommand),
-    Look,
+    Command(ManualCommand),
+    Evaluate,
     /// The monitor starts anew.
-    Restart,
+    RestartMonitor,
     /// The file is removed.
-    Lose,
+    DeleteFile,
 }
 
-impl Scene {
+impl BreakerScenario {
     /// Where somebody has looked once.
     fn new() -> Self {
         let breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, NOW);
         let mut scene =
             Self { breaker, now: NOW, alerts: AlertStore::default(), openings: Vec::new() };
-        assert_eq!(scene.look(), []);
+        assert_eq!(scene.evaluate(), []);
         scene
     }
 
-    fn look(&mut self) -> Vec<Notification> {
+    fn evaluate(&mut self) -> Vec<Notification> {
         let memory: PersistedBreaker = self.breaker.to_persisted();
-        let seen = BreakerSeen {
+        let seen = BreakerObservation {
             name: NAME.to_owned(),
-            phase: self.breaker.state(),
+            state: self.breaker.state(),
             openings: memory.open_periods(),
-            why: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
+            reason: memory.last_transition.map(|change| change.reason).unwrap_or_default(),
         };
-        let facts = Facts { breakers: Ok(vec![seen]), ..well() };
-        let looked = concerns(&facts, &judge(&facts, &LIMITS, NOW));
+        let facts = HealthInputs { breakers: Ok(vec![seen]), ..healthy_inputs() };
+        let looked = correlate(&facts, &evaluate(&facts, &LIMITS, NOW));
         self.alerts.evaluate(&looked, self.now)
     }
 
-    fn restart(&mut self) {
+    fn restart_monitor(&mut self) {
         let json = serde_json::to_string(&self.alerts).unwrap();
         self.alerts = serde_json::from_str(&json).unwrap();
     }
 
-    fn pass(&mut self, pause: Duration) {
+    fn advance(&mut self, pause: Duration) {
         self.now = self.now.after(pause);
     }
 
-    fn fail(&mut self) {
+    fn fail_calls(&mut self) {
         let failure = Failure::new(Cause::Server, "503 from example");
-        self.call(|breaker, permit, now| {
+        self.make_calls(|breaker, permit, now| {
             breaker.record_failure(permit, &CallSubject::Service, &failure, now)
         });
     }
 
-    fn succeed(&mut self) {
-        self.call(Breaker::record_success);
+    fn succeed_calls(&mut self) {
+        self.make_calls(Breaker::record_success);
     }
 
     /// Five calls, as far as they may be made.
-    fn call(
+    fn make_calls(
         &mut self,
         end: impl Fn(
             &mut Breaker,
@@ -92,29 +92,32 @@ impl Scene {
         ) -> Option<crate::engine::breaker::BreakerTransition>,
     ) {
         for _ in 0..5 {
-            self.pass(Duration::from_millis(1));
+            self.advance(Duration::from_millis(1));
             let (admission, tried) = self.breaker.admit(self.now);
             let ended = match admission {
                 Admission::Admitted(permit) => end(&mut self.breaker, permit, self.now),
                 Admission::ProbeInFlight | Admission::Rejected { .. } => None,
             };
-            tried.into_iter().chain(ended).for_each(|change| self.happened(change.from, change.to));
+            tried
+                .into_iter()
+                .chain(ended)
+                .for_each(|change| self.record_transition(change.from, change.to));
         }
     }
 
-    fn obey(&mut self, order: ManualCommand) {
-        self.pass(Duration::from_millis(1));
+    fn apply_command(&mut self, order: ManualCommand) {
+        self.advance(Duration::from_millis(1));
         if let Some(change) = self.breaker.apply_command(order, self.now) {
-            self.happened(change.from, change.to);
+            self.record_transition(change.from, change.to);
         }
     }
 
-    fn lose(&mut self) {
+    fn delete_file(&mut self) {
         self.breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, self.now);
         self.openings.clear();
     }
 
-    fn happened(&mut self, from: BreakerState, to: BreakerState) {
+    fn record_transition(&mut self, from: BreakerState, to: BreakerState) {
         if from == BreakerState::Closed {
             self.openings.push((self.now, None));
         } else if to == BreakerState::Closed {
@@ -123,7 +126,7 @@ impl Scene {
     }
 }
 
-fn lines(notices: &[Notification]) -> Vec<String> {
+fn notification_lines(notices: &[Notification]) -> Vec<String> {
     let line = |notice: &Notification| {
         let (news, severity, alert) = (notice.kind.name(), notice.severity(), &notice.alert);
         let since = alert.resolved_reason.as_ref().map(|since| format!("; over, since {since}"));
@@ -134,44 +137,44 @@ fn lines(notices: &[Notification]) -> Vec<String> {
 }
 
 #[test]
-fn an_opening_between_two_looks_is_told_with_its_reason() {
-    let mut scene = Scene::new();
-    scene.fail();
-    scene.pass(Duration::from_secs(60));
-    scene.succeed();
+fn a_missed_opening_is_notified_with_its_reason() {
+    let mut scene = BreakerScenario::new();
+    scene.fail_calls();
+    scene.advance(Duration::from_secs(60));
+    scene.succeed_calls();
     assert_eq!(scene.breaker.state(), BreakerState::Closed);
 
-    let passed = scene.look();
+    let passed = scene.evaluate();
 
     assert_eq!(
-        lines(&passed),
+        notification_lines(&passed),
         ["passed info example: left alone by its breaker: 5 failures in a row: 503 from example"]
     );
     let (began, ended) = scene.openings[0];
     assert_eq!((passed[0].alert.started_at, passed[0].alert.resolved_at), (began, ended));
     assert_eq!(passed[0].alert.max_severity, Severity::Critical);
-    scene.restart();
-    scene.pass(2 * HOUR);
-    assert_eq!(scene.look(), []);
+    scene.restart_monitor();
+    scene.advance(2 * HOUR);
+    assert_eq!(scene.evaluate(), []);
 }
 
 #[test]
-fn what_a_person_did_is_told_in_other_words() {
-    let mut scene = Scene::new();
-    scene.obey(ManualCommand::Open { until: None });
-    let mut all = scene.look();
-    scene.obey(ManualCommand::Close);
-    all.extend(scene.look());
-    scene.pass(HOUR);
-    scene.obey(ManualCommand::Open { until: None });
-    scene.obey(ManualCommand::Reset);
-    all.extend(scene.look());
-    scene.pass(HOUR);
-    scene.fail();
-    scene.obey(ManualCommand::Close);
-    all.extend(scene.look());
+fn manual_breaker_commands_have_their_own_wording() {
+    let mut scene = BreakerScenario::new();
+    scene.apply_command(ManualCommand::Open { until: None });
+    let mut all = scene.evaluate();
+    scene.apply_command(ManualCommand::Close);
+    all.extend(scene.evaluate());
+    scene.advance(HOUR);
+    scene.apply_command(ManualCommand::Open { until: None });
+    scene.apply_command(ManualCommand::Reset);
+    all.extend(scene.evaluate());
+    scene.advance(HOUR);
+    scene.fail_calls();
+    scene.apply_command(ManualCommand::Close);
+    all.extend(scene.evaluate());
 
-    insta::assert_snapshot!(lines(&all).join("\n"), @"
+    insta::assert_snapshot!(notification_lines(&all).join("\n"), @"
     raised critical example: left alone, since a person opened its breaker
     ended info example: left alone, since a person opened its breaker; over, since a person closed its breaker
     passed info example: left alone, since a person opened its breaker; over, since a person closed its breaker
@@ -180,19 +183,21 @@ fn what_a_person_did_is_told_in_other_words() {
 }
 
 #[test]
-fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
-    let mut facts = well();
+fn a_storage_alert_inhibits_the_archive_breaker() {
+    let mut facts = healthy_inputs();
     let mut breaker = Breaker::new("archive", BreakerPolicy::DEFAULT, NOW);
     let mut alerts = AlertStore::default();
-    let mut look = |facts: &Facts, breaker: &Breaker| {
-        let seen = BreakerSeen {
+    let mut look = |facts: &HealthInputs, breaker: &Breaker| {
+        let seen = BreakerObservation {
             name: "archive".to_owned(),
-            phase: breaker.state(),
-            why: String::new(),
+            state: breaker.state(),
+            reason: String::new(),
             openings: breaker.to_persisted().open_periods(),
         };
-        let facts = Facts { breakers: Ok(vec![seen]), ..facts.clone() };
-        lines(&alerts.evaluate(&concerns(&facts, &judge(&facts, &LIMITS, NOW)), NOW))
+        let facts = HealthInputs { breakers: Ok(vec![seen]), ..facts.clone() };
+        notification_lines(
+            &alerts.evaluate(&correlate(&facts, &evaluate(&facts, &LIMITS, NOW)), NOW),
+        )
     };
     assert_eq!(look(&facts, &breaker), [""; 0]);
     let state = facts.sources[0].state.as_mut().unwrap();
@@ -203,48 +208,48 @@ fn the_breaker_of_the_archive_follows_from_a_storage_that_is_told() {
         assert!(breaker.apply_command(order, NOW).is_some());
     }
     assert_eq!(look(&facts, &breaker).len(), 1, "the storage itself");
-    let then = look(&well(), &breaker);
+    let then = look(&healthy_inputs(), &breaker);
 
     assert_eq!(then.len(), 1, "{then:?}");
     assert!(then[0].starts_with("ended"), "{then:?}");
 }
 
-fn fact() -> impl Strategy<Value = Fact> {
+fn any_event() -> impl Strategy<Value = ScenarioEvent> {
     prop_oneof![
-        4 => Just(Fact::Fail),
-        4 => Just(Fact::Succeed),
+        4 => Just(ScenarioEvent::Fail),
+        4 => Just(ScenarioEvent::Succeed),
         1 => prop::sample::select(vec![
             ManualCommand::Close,
             ManualCommand::Reset,
             ManualCommand::TryNow,
             ManualCommand::Open { until: None },
-        ]).prop_map(Fact::Obey),
-        4 => Just(Fact::Look),
-        1 => Just(Fact::Restart),
-        1 => Just(Fact::Lose),
+        ]).prop_map(ScenarioEvent::Command),
+        4 => Just(ScenarioEvent::Evaluate),
+        1 => Just(ScenarioEvent::RestartMonitor),
+        1 => Just(ScenarioEvent::DeleteFile),
     ]
 }
 
 proptest! {
     #[test]
-    fn each_opening_is_told_at_most_once_and_what_was_told_last_is_how_it_is(
-        facts in prop::collection::vec((fact(), 0..1_000_u64), 0..200)
+    fn each_opening_is_notified_once_and_the_last_state_is_true(
+        facts in prop::collection::vec((any_event(), 0..1_000_u64), 0..200)
     ) {
-        let mut scene = Scene::new();
+        let mut scene = BreakerScenario::new();
         // The last opening that was told, and when something was told last.
         let (mut told, mut told_at) = (NOW, NOW.before(HOUR));
         let (mut is_known_to_be_open, mut looked_at) = (false, NOW);
         for (fact, pause) in facts {
-            scene.pass(Duration::from_secs(pause));
+            scene.advance(Duration::from_secs(pause));
             match fact {
-                Fact::Fail => scene.fail(),
-                Fact::Succeed => scene.succeed(),
-                Fact::Obey(order) => scene.obey(order),
-                Fact::Restart => scene.restart(),
-                Fact::Lose => scene.lose(),
-                Fact::Look => {
+                ScenarioEvent::Fail => scene.fail_calls(),
+                ScenarioEvent::Succeed => scene.succeed_calls(),
+                ScenarioEvent::Command(order) => scene.apply_command(order),
+                ScenarioEvent::RestartMonitor => scene.restart_monitor(),
+                ScenarioEvent::DeleteFile => scene.delete_file(),
+                ScenarioEvent::Evaluate => {
                     let is_within_the_hour = scene.now.since(told_at) < HOUR;
-                    let notices = scene.look();
+                    let notices = scene.evaluate();
                     prop_assert!(notices.len() <= 1, "{notices:?}");
                     let is_open = scene.breaker.state() != BreakerState::Closed;
                     let has_missed = scene.openings.iter().any(|(began, _)| *began > looked_at);
@@ -275,29 +280,29 @@ proptest! {
     }
 
     #[test]
-    fn once_nothing_happens_any_more_nothing_is_told_twice_whatever_the_clock_does(
-        facts in prop::collection::vec((fact(), -DAY..DAY), 0..60),
+    fn clock_steps_without_events_repeat_no_notification(
+        facts in prop::collection::vec((any_event(), -DAY..DAY), 0..60),
         steps in prop::collection::vec(-DAY..DAY, 1..20),
     ) {
-        let mut scene = Scene::new();
+        let mut scene = BreakerScenario::new();
         for (fact, step) in facts {
             scene.now = Timestamp(scene.now.0 + step);
             match fact {
-                Fact::Fail => scene.fail(),
-                Fact::Succeed => scene.succeed(),
-                Fact::Obey(order) => scene.obey(order),
-                Fact::Restart => scene.restart(),
-                Fact::Lose => scene.lose(),
-                Fact::Look => drop(scene.look()),
+                ScenarioEvent::Fail => scene.fail_calls(),
+                ScenarioEvent::Succeed => scene.succeed_calls(),
+                ScenarioEvent::Command(order) => scene.apply_command(order),
+                ScenarioEvent::RestartMonitor => scene.restart_monitor(),
+                ScenarioEvent::DeleteFile => scene.delete_file(),
+                ScenarioEvent::Evaluate => drop(scene.evaluate()),
             }
         }
         let is_open = scene.breaker.state() != BreakerState::Closed;
-        drop(scene.look());
+        drop(scene.evaluate());
         let mut then = Vec::new();
         for step in steps {
             scene.now = Timestamp(scene.now.0 + step);
-            scene.restart();
-            then.extend(scene.look().iter().map(|notice| notice.kind));
+            scene.restart_monitor();
+            then.extend(scene.evaluate().iter().map(|notice| notice.kind));
         }
         // One that is still open may have had to wait for its hour.
         prop_assert!(then.is_empty() || (is_open && then == [NotificationKind::Firing]), "{then:?}");

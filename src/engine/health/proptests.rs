@@ -2,69 +2,75 @@
 
 use proptest::prelude::*;
 
-use super::endings::unseen;
-use super::tests::{LIMITS, errors, well};
+use super::resolution_tests::without_worker_files;
+use super::tests::{LIMITS, healthy_inputs, journal_errors};
 use super::*;
 use crate::engine::alert::{AlertStore, NotificationKind};
-use crate::engine::watch::Level;
+use crate::engine::watch::HealthLevel;
 
-fn shares() -> impl Strategy<Value = f64> {
+fn any_ratio() -> impl Strategy<Value = f64> {
     0.0..=1.0_f64
 }
 
-fn counts() -> impl Strategy<Value = CountsSeen> {
-    (0..20_u32, prop::option::of(shares()), any::<u32>(), any::<u64>()).prop_map(
-        |(attempts, success_rate, connection_failures, clients_rebuilt)| CountsSeen {
+fn any_counters() -> impl Strategy<Value = CounterObservation> {
+    (0..20_u32, prop::option::of(any_ratio()), any::<u32>(), any::<u64>()).prop_map(
+        |(attempts, success_rate, connection_failures, clients_rebuilt)| CounterObservation {
             attempts,
             success_rate,
             connection_failures,
-            clients_rebuilt,
-            ..CountsSeen::default()
+            client_rebuilds: clients_rebuilt,
+            ..CounterObservation::default()
         },
     )
 }
 
-fn facts() -> impl Strategy<Value = Facts> {
-    let counts = prop::result::maybe_err(prop::option::of(counts()), any::<String>());
+fn any_inputs() -> impl Strategy<Value = HealthInputs> {
+    let counts = prop::result::maybe_err(prop::option::of(any_counters()), any::<String>());
     let source = (any::<bool>(), any::<[i64; 3]>(), counts, any::<u64>());
-    let disk = (shares(), any::<u64>(), prop::option::of(shares()));
-    let system = (prop::option::of(shares()), prop::option::of(shares()), disk);
+    let disk = (any_ratio(), any::<u64>(), prop::option::of(any_ratio()));
+    let system = (prop::option::of(any_ratio()), prop::option::of(any_ratio()), disk);
     let sources = prop::collection::vec(source, 0..4);
     let unseen = prop::option::of(any::<String>());
     (sources, prop::result::maybe_err(system, any::<String>()), any::<Option<u32>>(), unseen)
         .prop_map(|(sources, system, count, unseen)| {
-            let mut facts = Facts { unseen, ..well() };
+            let mut facts = HealthInputs { uncollected_reason: unseen, ..healthy_inputs() };
             let example = facts.sources[0].clone();
             facts.sources = sources
                 .into_iter()
                 .enumerate()
-                .map(|(no, (has_state, times, counts, quarantined))| SourceSeen {
+                .map(|(no, (has_state, times, counts, quarantined))| SourceObservation {
                     name: format!("s{no}"),
-                    state: has_state.then(|| StateSeen {
+                    state: has_state.then(|| StateObservation {
                         until: Some(Timestamp(times[0])),
                         last_updated: Timestamp(times[1]),
-                        session_since: Some(Timestamp(times[2])),
+                        session_started_at: Some(Timestamp(times[2])),
                         quarantined,
                         ..example.state.clone().unwrap()
                     }),
-                    counts,
+                    counters: counts,
                     ..example.clone()
                 })
                 .collect();
-            facts.system = system.map(|(cpu, memory, (used, free, inodes))| System {
-                cpu,
-                memory,
-                disks: vec![DiskSeen { path: "/".to_owned(), used, free, inodes }],
+            facts.system = system.map(|(cpu, memory, (used, free, inodes))| HostMetrics {
+                cpu_ratio: cpu,
+                memory_ratio: memory,
+                disks: vec![DiskUsage {
+                    path: "/".to_owned(),
+                    used_ratio: used,
+                    free_bytes: free,
+                    inode_ratio: inodes,
+                }],
             });
-            facts.journal = count.map(|count| Ok(vec![errors("cynosure.service", count)]));
+            facts.journal_errors =
+                count.map(|count| Ok(vec![journal_errors("cynosure.service", count)]));
             facts
         })
 }
 
 proptest! {
     #[test]
-    fn nothing_that_is_seen_upsets_the_judge(facts in facts(), now: i64) {
-        let report = judge(&facts, &LIMITS, Timestamp(now));
+    fn evaluation_never_panics(facts in any_inputs(), now: i64) {
+        let report = evaluate(&facts, &LIMITS, Timestamp(now));
 
         prop_assert!(report.checks.iter().all(|check| !check.message.is_empty()));
         let worst = report.checks.iter().map(|check| check.level).max();
@@ -72,9 +78,9 @@ proptest! {
     }
 
     #[test]
-    fn each_cause_is_told_once_and_only_what_is_amiss(facts in facts(), now: i64) {
-        let report = judge(&facts, &LIMITS, Timestamp(now));
-        let looked = concerns(&facts, &report);
+    fn conditions_are_unique_and_raised_only_for_problems(facts in any_inputs(), now: i64) {
+        let report = evaluate(&facts, &LIMITS, Timestamp(now));
+        let looked = correlate(&facts, &report);
 
         let mut causes: Vec<_> =
             looked.conditions.iter().map(|concern| (&concern.key, &concern.subject)).collect();
@@ -87,27 +93,27 @@ proptest! {
         let is_quiet = facts.sources.iter().all(|source| {
             source.state.as_ref().is_some_and(|state| state.quarantined == 0)
         });
-        if report.level == Level::Healthy && is_quiet {
+        if report.level == HealthLevel::Healthy && is_quiet {
             prop_assert!(looked.conditions.is_empty());
         }
     }
 
     #[test]
-    fn a_look_that_fails_ends_nothing(facts in facts(), now in 0..4_000_000_000_000_i64) {
+    fn a_failed_collection_resolves_nothing(facts in any_inputs(), now in 0..4_000_000_000_000_i64) {
         let mut alerts = AlertStore::default();
-        let mut note = |facts: &Facts| {
-            alerts.evaluate(&concerns(facts, &judge(facts, &LIMITS, Timestamp(now))), Timestamp(now))
+        let mut note = |facts: &HealthInputs| {
+            alerts.evaluate(&correlate(facts, &evaluate(facts, &LIMITS, Timestamp(now))), Timestamp(now))
         };
         prop_assert!(note(&facts).iter().all(|notice| notice.kind == NotificationKind::Firing));
 
-        let failed = note(&unseen(&facts));
+        let failed = note(&without_worker_files(&facts));
 
         prop_assert!(failed.iter().all(|notice| notice.kind != NotificationKind::Resolved), "{failed:?}");
     }
 
     #[test]
-    fn looking_twice_at_the_same_tells_nothing_new(facts in facts(), now in 0..4_000_000_000_000_i64) {
-        let looked = concerns(&facts, &judge(&facts, &LIMITS, Timestamp(now)));
+    fn evaluating_twice_notifies_once(facts in any_inputs(), now in 0..4_000_000_000_000_i64) {
+        let looked = correlate(&facts, &evaluate(&facts, &LIMITS, Timestamp(now)));
         let mut alerts = AlertStore::default();
 
         let first = alerts.evaluate(&looked, Timestamp(now));

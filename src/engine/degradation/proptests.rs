@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn phases() -> impl Strategy<Value = Option<BreakerState>> {
+fn any_breaker_state() -> impl Strategy<Value = Option<BreakerState>> {
     prop::option::of(prop::sample::select(BreakerState::ALL.to_vec()))
 }
 
-fn counts() -> impl Strategy<Value = Counts> {
-    (0..300_u32, 0..300_u32, 0..300_u32).prop_map(|(well, degraded, failed)| Counts {
+fn any_counts() -> impl Strategy<Value = SourceCounts> {
+    (0..300_u32, 0..300_u32, 0..300_u32).prop_map(|(well, degraded, failed)| SourceCounts {
         total: well + degraded + failed,
         degraded,
         failed,
@@ -18,7 +18,7 @@ fn counts() -> impl Strategy<Value = Counts> {
 
 #[test]
 fn the_score_is_the_sum_of_its_four_parts() {
-    let counts = |failed, degraded| Counts { total: 4, degraded, failed };
+    let counts = |failed, degraded| SourceCounts { total: 4, degraded, failed };
     let close = |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score}");
 
     close(score(counts(0, 0), Some(1.0), Some(BreakerState::Closed)), 0.0);
@@ -29,8 +29,9 @@ fn the_score_is_the_sum_of_its_four_parts() {
 }
 
 #[test]
-fn the_bands_begin_where_they_are_said_to() {
-    let bands = [0.0, 0.099, 0.1, 0.299, 0.3, 0.599, 0.6, 1.0].map(|score| Band::of(score).name());
+fn degradation_levels_start_at_their_thresholds() {
+    let bands = [0.0, 0.099, 0.1, 0.299, 0.3, 0.599, 0.6, 1.0]
+        .map(|score| DegradationLevel::from_score(score).name());
 
     assert_eq!(
         bands,
@@ -39,27 +40,30 @@ fn the_bands_begin_where_they_are_said_to() {
 }
 
 #[test]
-fn sources_are_judged_by_the_provider_they_share() {
-    let source = |provider: &str, standing, success_rate| SourceFacts {
+fn sources_are_scored_per_provider() {
+    let source = |provider: &str, standing, success_rate| SourceInput {
         provider: provider.to_owned(),
-        standing,
+        health: standing,
         success_rate,
     };
     let sources = [
-        source("one", Standing::Well, Some(1.0)),
-        source("one", Standing::Failed, Some(0.5)),
-        source("two", Standing::Well, None),
+        source("one", SourceHealth::Healthy, Some(1.0)),
+        source("one", SourceHealth::Failed, Some(0.5)),
+        source("two", SourceHealth::Healthy, None),
     ];
-    let shared = Shared {
-        breakers: BTreeMap::from([("one".to_owned(), BreakerState::Open)]),
+    let shared = ProviderInputs {
+        breaker_states: BTreeMap::from([("one".to_owned(), BreakerState::Open)]),
         p95_latencies: BTreeMap::from([("two".to_owned(), Duration::from_millis(1500))]),
     };
 
-    let [one, two] = &judge(&sources, &shared)[..] else { panic!("two providers") };
+    let [one, two] = &evaluate(&sources, &shared)[..] else { panic!("two providers") };
 
-    assert_eq!((one.band, one.success_rate), (Band::Moderate, Some(0.75)));
+    assert_eq!((one.level, one.success_rate), (DegradationLevel::Moderate, Some(0.75)));
     assert_eq!(one.status, "1 of 2 failed, left alone by its breaker");
-    assert_eq!((two.band, two.status.as_str(), two.breaker), (Band::Healthy, "well", None));
+    assert_eq!(
+        (two.level, two.status.as_str(), two.breaker),
+        (DegradationLevel::Healthy, "well", None)
+    );
     let json = serde_json::to_value(two).unwrap();
     assert_eq!(json["p95_latency_ms"], 1500);
     assert_eq!(serde_json::from_value::<ProviderHealth>(json).unwrap(), *two);
@@ -67,10 +71,10 @@ fn sources_are_judged_by_the_provider_they_share() {
 
 proptest! {
     #[test]
-    fn the_score_stays_between_nothing_and_all(
-        counts in counts(),
+    fn the_score_stays_between_zero_and_one(
+        counts in any_counts(),
         rate: Option<f64>,
-        breaker in phases(),
+        breaker in any_breaker_state(),
     ) {
         let score = score(counts, rate, breaker);
 
@@ -78,20 +82,20 @@ proptest! {
     }
 
     #[test]
-    fn what_gets_worse_never_lowers_the_score(
-        counts in counts(),
+    fn a_worse_input_never_lowers_the_score(
+        counts in any_counts(),
         rate in 0.0..=1.0_f64,
         less in 0.0..=1.0_f64,
-        breaker in phases(),
+        breaker in any_breaker_state(),
     ) {
         let before = score(counts, Some(rate), breaker);
 
-        let failed = Counts { failed: counts.failed + 1, total: counts.total + 1, ..counts };
+        let failed = SourceCounts { failed: counts.failed + 1, total: counts.total + 1, ..counts };
         prop_assert!(score(counts, Some(rate * less), breaker) >= before - 1e-9);
         prop_assert!(score(counts, Some(rate), Some(BreakerState::Open)) >= before - 1e-9);
         // Of those there are, one more fails.
         if counts.total > counts.failed + counts.degraded {
-            let failed = Counts { total: counts.total, ..failed };
+            let failed = SourceCounts { total: counts.total, ..failed };
             prop_assert!(score(failed, Some(rate), breaker) >= before - 1e-9);
         }
     }
@@ -104,12 +108,12 @@ mod history {
     const SLOT_MS: i64 = 300_000;
     const START: i64 = 5_909_581 * SLOT_MS;
 
-    fn provider(score: f64) -> Vec<ProviderHealth> {
-        let counts = Counts { total: 1, ..Counts::default() };
+    fn provider_with_score(score: f64) -> Vec<ProviderHealth> {
+        let counts = SourceCounts { total: 1, ..SourceCounts::default() };
         let health = ProviderHealth {
             provider: "one".to_owned(),
             score,
-            band: Band::of(score),
+            level: DegradationLevel::from_score(score),
             status: String::new(),
             p95_latency: None,
             success_rate: None,
@@ -119,50 +123,50 @@ mod history {
         vec![health]
     }
 
-    fn ends(history: &History) -> Vec<Option<f64>> {
+    fn latest_slots(history: &DegradationHistory) -> Vec<Option<f64>> {
         history.scores["one"].iter().rev().take(4).copied().collect()
     }
 
     #[test]
-    fn a_slot_keeps_its_worst_and_a_pause_is_a_gap() {
-        let mut history = History::default();
+    fn a_slot_keeps_its_worst_score_and_gaps_stay_empty() {
+        let mut history = DegradationHistory::default();
         for (at, score) in [(0, 0.1), (60_000, 0.7004), (120_000, 0.2), (2 * SLOT_MS, 0.3)] {
-            history.note(&provider(score), Timestamp(START + at));
+            history.record(&provider_with_score(score), Timestamp(START + at));
         }
 
-        assert_eq!(ends(&history), [Some(0.3), None, Some(0.7), None]);
+        assert_eq!(latest_slots(&history), [Some(0.3), None, Some(0.7), None]);
         assert_eq!(history.scores["one"].len(), 288);
-        assert_eq!(history.first, Timestamp(START - 285 * SLOT_MS));
+        assert_eq!(history.starts_at, Timestamp(START - 285 * SLOT_MS));
     }
 
     #[test]
-    fn a_clock_set_back_drops_what_has_not_been_yet() {
-        let mut history = History::default();
+    fn a_clock_set_back_drops_future_slots() {
+        let mut history = DegradationHistory::default();
         for (at, score) in [(0, 0.1), (1, 0.2), (2, 0.3), (1, 0.1)] {
-            history.note(&provider(score), Timestamp(START + at * SLOT_MS));
+            history.record(&provider_with_score(score), Timestamp(START + at * SLOT_MS));
         }
 
-        assert_eq!(ends(&history), [Some(0.2), Some(0.1), None, None]);
+        assert_eq!(latest_slots(&history), [Some(0.2), Some(0.1), None, None]);
     }
 
     #[test]
-    fn what_was_not_seen_for_a_day_is_forgotten() {
-        let mut history = History::default();
-        history.note(&provider(0.5), Timestamp(START));
-        history.note(&[], Timestamp(START + 287 * SLOT_MS));
+    fn a_provider_unseen_for_a_day_is_removed() {
+        let mut history = DegradationHistory::default();
+        history.record(&provider_with_score(0.5), Timestamp(START));
+        history.record(&[], Timestamp(START + 287 * SLOT_MS));
         assert_eq!(history.scores["one"].first().copied(), Some(Some(0.5)));
-        history.note(&[], Timestamp(START + 288 * SLOT_MS));
+        history.record(&[], Timestamp(START + 288 * SLOT_MS));
 
         assert!(history.scores.is_empty());
     }
 
     proptest! {
         #[test]
-        fn whatever_the_clock_says_a_day_is_a_day(times: Vec<i64>) {
-            let mut history = History::default();
+        fn the_history_always_spans_one_day(times: Vec<i64>) {
+            let mut history = DegradationHistory::default();
             for at in times {
-                history.note(&provider(0.5), Timestamp(at));
-                prop_assert_eq!(history.scores["one"].len(), usize::try_from(SLOTS).unwrap());
+                history.record(&provider_with_score(0.5), Timestamp(at));
+                prop_assert_eq!(history.scores["one"].len(), usize::try_from(SLOTS_PER_DAY).unwrap());
                 prop_assert_eq!(history.scores["one"].last().copied(), Some(Some(0.5)));
             }
         }

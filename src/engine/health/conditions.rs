@@ -1,0 +1,381 @@
+//! What a person is to be told of all that was seen: one concern per cause.
+//!
+//! A provider that is down shows in its breaker, in the attempts and connections of its sources, and
+//! in their errors: one concern, about the provider. A unit that is down takes its sources with it,
+//! and a full disk is why nothing can be stored. What only follows from something else neither
+//! raises an alert nor ends one. What a breaker went through between two looks it tells itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::alert::{AlertCondition, AlertKey, Observation, Severity};
+use crate::engine::breaker::BreakerState;
+use crate::engine::health::breakers;
+use crate::engine::health::check::UNKNOWN_FINDING;
+use crate::engine::health::sources::SESSION_TOO_LONG;
+use crate::engine::health::workers::CRASH_LOOP;
+use crate::engine::health::{
+    CheckKind, HealthCheck, HealthCheckReport, HealthInputs, SourceObservation, pluralize,
+};
+use crate::engine::watch::{Finding, FindingKind, HealthLevel};
+use crate::engine::{Status, sanitize_line};
+
+/// Who finds what no check is about.
+const PROVIDER: &str = "provider";
+const STORAGE: &str = "storage";
+const QUARANTINE: &str = "quarantine";
+
+/// Findings on a source that follow from a unit that is down.
+const UNIT_DOWN_FINDINGS: [&str; 3] = ["died", "stopped", "never_run"];
+
+/// Turns what was seen into what there is to be concerned about.
+#[must_use]
+pub fn correlate(facts: &HealthInputs, report: &HealthCheckReport) -> Observation {
+    let mut drawn = ConditionBuilder {
+        inputs: facts,
+        report,
+        observation: Observation::default(),
+        is_storage_failing: false,
+    };
+    drawn.collect_subjects();
+    drawn.mark_uncollected();
+    drawn.add_host();
+    drawn.add_sources();
+    drawn.add_providers();
+    drawn.add_journal();
+    drawn.observation
+}
+
+struct ConditionBuilder<'a> {
+    inputs: &'a HealthInputs,
+    report: &'a HealthCheckReport,
+    observation: Observation,
+    /// Nothing can be stored, for a reason that is told.
+    is_storage_failing: bool,
+}
+
+impl<'a> ConditionBuilder<'a> {
+    fn collect_subjects(&mut self) {
+        let sources = self.inputs.sources.iter();
+        let named = sources.flat_map(|source| [source.name.clone(), source.provider.clone()]);
+        let checked = self.report.checks.iter().map(|check| check.subject.clone());
+        let breakers = self.inputs.breakers.iter().flatten().map(|breaker| breaker.name.clone());
+        self.observation.known_subjects = named.chain(checked).chain(breakers).collect();
+    }
+
+    /// What could not be looked at at all: whether that has ended, nobody knows.
+    fn mark_uncollected(&mut self) {
+        if self.inputs.crash_loops.is_err() {
+            for area in [CheckKind::Service, CheckKind::Execution] {
+                self.mark_unobserved(AlertKey::new(area.name(), CRASH_LOOP).as_str(), "");
+            }
+        }
+        let is_untold =
+            |finding: &Finding| matches!(finding.kind, FindingKind::UnitStateUnknown { .. });
+        if self.inputs.findings.iter().any(is_untold) {
+            // Units of single sources are not asked for any more, either.
+            self.mark_unobserved(CheckKind::Service.name(), "");
+            self.mark_unobserved(CheckKind::Journal.name(), "");
+        }
+        if matches!(self.inputs.proxy_pool, Some(Ok(None))) {
+            self.mark_unobserved(CheckKind::Proxies.name(), "");
+        }
+    }
+
+    /// The units, the machine, the ways out.
+    fn add_host(&mut self) {
+        for check in self.failing_checks(CheckKind::Service) {
+            // The count of restarts could not be read, while the units themselves were seen.
+            if !is_unknown(check) {
+                self.raise(check, &check.finding);
+            } else if self.inputs.uncollected_reason.is_none() {
+                self.observation.conditions.push(to_condition(check, &check.finding));
+            } else {
+                self.mark_unobserved(
+                    AlertKey::new(CheckKind::Service.name(), UNKNOWN_FINDING).as_str(),
+                    "",
+                );
+            }
+        }
+        for check in self.failing_checks(CheckKind::System) {
+            self.raise(check, &check.finding);
+        }
+        for check in self.failing_checks(CheckKind::Proxies) {
+            if self.inputs.uncollected_reason.is_some() {
+                self.mark_unobserved(CheckKind::Proxies.name(), "");
+            } else {
+                self.raise(check, &check.finding);
+            }
+        }
+    }
+
+    fn add_sources(&mut self) {
+        let critical = |check: &&&HealthCheck| check.level == HealthLevel::Critical;
+        let down: BTreeSet<&str> = self
+            .failing_checks(CheckKind::Service)
+            .iter()
+            .filter(critical)
+            .map(|check| check.subject.as_str())
+            .collect();
+        for check in self.failing_checks(CheckKind::Execution) {
+            let finding = check.finding.as_str();
+            if finding != SESSION_TOO_LONG && finding != CRASH_LOOP {
+                // What else is found of a source covers how long its session takes.
+                let too_long = AlertKey::new(CheckKind::Execution.name(), SESSION_TOO_LONG);
+                self.mark_unobserved(too_long.as_str(), &check.subject);
+            }
+            if finding == "waiting" || finding == "failing" {
+                // The first is waited for, the second is the provider's.
+                continue;
+            }
+            let is_down = down.contains(self.inputs.unit_of_source(&check.subject));
+            if is_down && UNIT_DOWN_FINDINGS.contains(&finding) {
+                self.mark_unobserved(CheckKind::Execution.name(), &check.subject);
+                continue;
+            }
+            let cause =
+                if finding == "stalled" || finding == "overdue" { "stuck" } else { finding };
+            self.raise(check, cause);
+        }
+        let told: BTreeSet<&str> = self
+            .failing_checks(CheckKind::Execution)
+            .iter()
+            .map(|check| check.subject.as_str())
+            .collect();
+        for check in self.failing_checks(CheckKind::Heartbeat) {
+            if is_unknown(check) || told.contains(check.subject.as_str()) {
+                self.mark_unobserved(CheckKind::Heartbeat.name(), &check.subject);
+            } else {
+                self.raise(check, &check.finding);
+            }
+        }
+        for check in
+            self.failing_checks(CheckKind::Sources).into_iter().filter(|check| is_unknown(check))
+        {
+            self.raise(check, &check.finding);
+        }
+        for check in
+            self.failing_checks(CheckKind::Clients).into_iter().filter(|check| is_unknown(check))
+        {
+            // What keeps the connections from being known keeps the attempts, but for the breakers.
+            if check.subject.is_empty() && self.inputs.uncollected_reason.is_none() {
+                self.raise(check, &check.finding);
+            } else {
+                self.mark_unobserved(CheckKind::Clients.name(), &check.subject);
+            }
+        }
+        self.mark_starting_sources();
+        self.add_states();
+    }
+
+    /// What was amiss with a worker has not ended since its unit starts it: it has not said anything yet.
+    fn mark_starting_sources(&mut self) {
+        for source in &self.inputs.sources {
+            if self.inputs.is_starting(&source.name) {
+                self.mark_unobserved(CheckKind::Execution.name(), &source.name);
+                self.mark_unobserved(CheckKind::Heartbeat.name(), &source.name);
+                self.mark_unobserved(PROVIDER, &source.provider);
+            }
+        }
+    }
+
+    /// What the states themselves tell.
+    fn add_states(&mut self) {
+        let disk_is_full = self
+            .failing_checks(CheckKind::System)
+            .iter()
+            .any(|check| matches!(check.finding.as_str(), "disk_full" | "inodes_low"));
+        let mut failing = Vec::new();
+        for source in &self.inputs.sources {
+            let Some(state) = &source.state else {
+                for by in [CheckKind::Execution.name(), STORAGE, QUARANTINE] {
+                    self.mark_unobserved(by, &source.name);
+                }
+                // What they all share cannot be said to have ended without it.
+                self.mark_unobserved(STORAGE, "");
+                continue;
+            };
+            if let Some(error) = &state.storage_error {
+                failing.push((source.name.as_str(), error.as_str()));
+            }
+            if state.quarantined > 0 {
+                let items = usize::try_from(state.quarantined).unwrap_or(usize::MAX);
+                self.observation.conditions.push(AlertCondition {
+                    key: AlertKey::new(QUARANTINE, "items"),
+                    subject: source.name.clone(),
+                    severity: Severity::Warning,
+                    message: format!(
+                        "{} of its last session could not be fetched: quarantined",
+                        pluralize(items, "item")
+                    ),
+                    advice: Some(format!("see why: `cynosure failures {}`", source.name)),
+                });
+            } else if state.session_started_at.is_some() {
+                // Whether the session that is under way will do better, its end tells.
+                self.mark_unobserved(QUARANTINE, &source.name);
+            }
+        }
+        for (source, why) in &self.inputs.archive_mismatches {
+            if !failing.iter().any(|(known, _)| known == source) {
+                failing.push((source.as_str(), why.as_str()));
+            }
+        }
+        self.is_storage_failing = disk_is_full || !failing.is_empty();
+        let Some((first, error)) = failing.first() else { return };
+        if disk_is_full {
+            self.mark_unobserved(STORAGE, "");
+            return;
+        }
+        self.observation.conditions.push(AlertCondition {
+            key: AlertKey::new(STORAGE, "failing"),
+            subject: String::new(),
+            severity: Severity::Critical,
+            message: format!(
+                "{} cannot store what is fetched; {first}: {}",
+                pluralize(failing.len(), "source"),
+                sanitize_line(error)
+            ),
+            advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
+        });
+    }
+
+    /// One concern per provider, as bad as the worst that points to it.
+    fn add_providers(&mut self) {
+        let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
+        let mut note = |concern: AlertCondition| {
+            let known = worst.get(&concern.subject).map(|known| known.severity);
+            if known < Some(concern.severity) {
+                worst.insert(concern.subject.clone(), concern);
+            }
+        };
+        match &self.inputs.breakers {
+            Ok(breakers) => {
+                for breaker in breakers {
+                    let is_provider =
+                        self.inputs.sources.iter().any(|source| source.provider == breaker.name);
+                    // The breakers of ledger and archive.
+                    let follows = !is_provider && self.is_storage_failing;
+                    self.observation.episodes.extend(breakers::breaker_episodes(breaker, follows));
+                    match breaker.state {
+                        BreakerState::Closed => {}
+                        BreakerState::Open | BreakerState::HalfOpen if follows => {
+                            self.observation
+                                .unobserved
+                                .insert((PROVIDER.to_owned(), breaker.name.clone()));
+                        }
+                        BreakerState::Open | BreakerState::HalfOpen => {
+                            note(breakers::breaker_condition(breaker))
+                        }
+                    }
+                }
+            }
+            Err(_) => self.observation.unobserved.extend([(PROVIDER.to_owned(), String::new())]),
+        }
+        let areas = [CheckKind::Execution, CheckKind::Sources, CheckKind::Clients];
+        let checks = areas.into_iter().flat_map(|area| self.failing_checks(area));
+        for check in checks.filter(|check| indicates_provider_failure(check)) {
+            let source = self.inputs.sources.iter().find(|source| source.name == check.subject);
+            let Some(source) = source else { continue };
+            if self.has_storage_error(&source.name) {
+                continue;
+            }
+            note(AlertCondition {
+                subject: source.provider.clone(),
+                key: provider_degraded_key(),
+                message: format!("{}: {}", source.name, message_with_value(check)),
+                ..to_condition(check, &check.finding)
+            });
+        }
+        let is_unseen =
+            |source: &&SourceObservation| source.state.is_none() || source.counters.is_err();
+        for source in self.inputs.sources.iter().filter(is_unseen) {
+            self.observation.unobserved.insert((PROVIDER.to_owned(), source.provider.clone()));
+        }
+        self.observation.conditions.extend(worst.into_values());
+    }
+
+    /// Its own concern only where nothing else is: what is amiss is complained of there too.
+    fn add_journal(&mut self) {
+        let is_all = self.observation.conditions.is_empty();
+        for check in self.failing_checks(CheckKind::Journal) {
+            if check.level == HealthLevel::Unknown {
+                // One look is at the journals of all units.
+                self.mark_unobserved(CheckKind::Journal.name(), "");
+            }
+            if is_all || check.level == HealthLevel::Unknown {
+                self.raise(check, &check.finding);
+            } else {
+                self.mark_unobserved(CheckKind::Journal.name(), &check.subject);
+            }
+        }
+    }
+
+    /// Whether the errors of a source are this machine's.
+    fn has_storage_error(&self, name: &str) -> bool {
+        let source = self.inputs.sources.iter().find(|source| source.name == name);
+        let state = source.and_then(|source| source.state.as_ref());
+        state.is_some_and(|state| state.status == Status::Error && state.storage_error.is_some())
+    }
+
+    fn failing_checks(&self, area: CheckKind) -> Vec<&'a HealthCheck> {
+        let of_area =
+            |check: &&'a HealthCheck| check.kind == area && check.level > HealthLevel::Healthy;
+        self.report.checks.iter().filter(of_area).collect()
+    }
+
+    fn raise(&mut self, check: &HealthCheck, finding: &str) {
+        if check.level == HealthLevel::Unknown {
+            self.mark_unobserved(check.kind.name(), &check.subject);
+        }
+        self.observation.conditions.push(to_condition(check, finding));
+    }
+
+    fn mark_unobserved(&mut self, by: &str, about: &str) {
+        self.observation.unobserved.insert((by.to_owned(), about.to_owned()));
+    }
+}
+
+pub(super) fn provider_degraded_key() -> AlertKey {
+    AlertKey::new(PROVIDER, "unwell")
+}
+
+/// Whether it could not be made.
+fn is_unknown(check: &HealthCheck) -> bool {
+    check.finding == UNKNOWN_FINDING
+}
+
+fn indicates_provider_failure(check: &HealthCheck) -> bool {
+    if check.level == HealthLevel::Unknown {
+        return false;
+    }
+    match check.kind {
+        CheckKind::Execution => check.finding == "failing",
+        CheckKind::Sources | CheckKind::Clients => true,
+        CheckKind::Service
+        | CheckKind::Heartbeat
+        | CheckKind::Proxies
+        | CheckKind::System
+        | CheckKind::Journal => false,
+    }
+}
+
+fn to_condition(check: &HealthCheck, finding: &str) -> AlertCondition {
+    let severity = match check.level {
+        HealthLevel::Healthy => Severity::Info,
+        HealthLevel::Warning | HealthLevel::Unknown => Severity::Warning,
+        HealthLevel::Critical => Severity::Critical,
+    };
+    AlertCondition {
+        key: AlertKey::new(check.kind.name(), finding),
+        subject: check.subject.clone(),
+        severity,
+        message: message_with_value(check),
+        advice: check.advice.clone(),
+    }
+}
+
+fn message_with_value(check: &HealthCheck) -> String {
+    match &check.value {
+        Some(figure) => format!("{} ({figure})", check.message),
+        None => check.message.clone(),
+    }
+}

@@ -1,0 +1,175 @@
+//! What is around the sources: the ways out, the machine, and what the unit complains of.
+
+use crate::engine::health::{
+    CheckKind, CollectResult, DiskUsage, HealthCheck, HealthInputs, JournalErrors, ProxyPoolStatus,
+    Thresholds, or_healthy, percent, pluralize,
+};
+use crate::engine::watch::HealthLevel;
+use crate::engine::{format_bytes, format_duration, sanitize_line};
+
+/// The pool of proxies; nothing where there is none, or nobody who uses it.
+pub(super) fn check_proxies(
+    pool: Option<&CollectResult<Option<ProxyPoolStatus>>>,
+    thresholds: &Thresholds,
+) -> Vec<HealthCheck> {
+    let pool = match pool {
+        None | Some(Ok(None)) => return Vec::new(),
+        Some(Ok(Some(pool))) => *pool,
+        Some(Err(why)) => return vec![HealthCheck::unknown(CheckKind::Proxies, why)],
+    };
+    let ProxyPoolStatus {
+        total,
+        healthy,
+        suspect: doubted,
+        dead,
+        cooling_down: cooling,
+        mean_latency,
+    } = pool;
+    // A pool that has no more than that is as well as it can be.
+    let wanted = thresholds.proxies.min(total).max(1);
+    let latency = mean_latency.map(|mean| format!(", {} on average", format_duration(mean)));
+    let latency = latency.unwrap_or_default();
+    let figure = format!("{healthy} of {total}");
+    let threshold = format!("fewer than {wanted}");
+    let message = format!(
+        "{healthy} of {total} healthy, {doubted} in doubt, {dead} dead, {cooling} of them in \
+         cooldown{latency}"
+    );
+    let check = if healthy == 0 {
+        HealthCheck::new(CheckKind::Proxies, "none_healthy", HealthLevel::Critical, message)
+    } else if healthy < wanted {
+        HealthCheck::new(CheckKind::Proxies, "too_few_healthy", HealthLevel::Critical, message)
+    } else {
+        HealthCheck::new(CheckKind::Proxies, "enough", HealthLevel::Healthy, message)
+    };
+    let check = check.with_measurement(figure, threshold);
+    vec![if healthy < wanted {
+        check.with_advice("see which fail: `cynosure doctor`; repair them, or change `proxy.pool`")
+    } else {
+        check
+    }]
+}
+
+/// Processor, memory, and each disk that we write to. One that cannot be measured hides no other.
+pub(super) fn check_system(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+    let unmeasured = facts.unmeasured_folders.iter();
+    let unmeasured = unmeasured
+        .map(|(folder, why)| HealthCheck::unknown(CheckKind::System, why).with_subject(folder));
+    let system = match &facts.system {
+        Ok(system) => system,
+        Err(why) => {
+            return std::iter::once(HealthCheck::unknown(CheckKind::System, why))
+                .chain(unmeasured)
+                .collect();
+        }
+    };
+    let cpu = check_usage("processor", system.cpu_ratio, thresholds.cpu, "cpu_busy");
+    let memory = check_usage("memory", system.memory_ratio, thresholds.memory, "memory_low");
+    let mut checks = vec![cpu, memory];
+    checks.extend(system.disks.iter().flat_map(|disk| check_disk(disk, thresholds)));
+    checks.extend(unmeasured);
+    checks
+}
+
+/// Each archive that a source cannot use. Nothing where all are as they should be.
+pub(super) fn check_archives(facts: &HealthInputs) -> Vec<HealthCheck> {
+    let check = |(source, why): &(String, String)| {
+        HealthCheck::new(
+            CheckKind::System,
+            "archive_mismatch",
+            HealthLevel::Critical,
+            sanitize_line(why),
+        )
+        .with_subject(format!("archive of {source}"))
+        .with_advice("mount it, or do what the message says; nothing is written until then")
+    };
+    facts.archive_mismatches.iter().map(check).collect()
+}
+
+fn check_usage(what: &str, used: Option<f64>, limit: f64, finding: &str) -> HealthCheck {
+    let Some(used) = used else {
+        let why = "the kernel does not say how much is used";
+        return HealthCheck::unknown(CheckKind::System, why).with_subject(what);
+    };
+    let check = if used > limit {
+        HealthCheck::new(CheckKind::System, finding, HealthLevel::Warning, "hardly any is left")
+            .with_advice("see what takes it: `top`")
+    } else {
+        HealthCheck::new(CheckKind::System, "enough", HealthLevel::Healthy, "there is enough")
+    };
+    let figure = format!("{} used", percent(used));
+    check.with_subject(what).with_measurement(figure, format!("more than {}", percent(limit)))
+}
+
+fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
+    let advice = "make room, or move `archive.dir` to a larger disk";
+    let figure =
+        format!("{} used, {} free", percent(disk.used_ratio), format_bytes(disk.free_bytes));
+    let (critical, warning) = (thresholds.disk_critical, thresholds.disk_warning);
+    let urgent = format!(
+        "more than {}, or less than {} free",
+        percent(critical),
+        format_bytes(thresholds.disk_free_bytes)
+    );
+    let new = |finding, level, message: &str| {
+        HealthCheck::new(CheckKind::System, finding, level, message).with_subject(&disk.path)
+    };
+    let check = if disk.used_ratio > critical || disk.free_bytes < thresholds.disk_free_bytes {
+        new("disk_full", HealthLevel::Critical, "its disk is nearly full")
+            .with_measurement(figure, urgent)
+            .with_advice(advice)
+    } else if disk.used_ratio > warning {
+        new("disk_full", HealthLevel::Warning, "its disk is filling up")
+            .with_measurement(figure, format!("more than {}", percent(warning)))
+            .with_advice(advice)
+    } else {
+        new("enough", HealthLevel::Healthy, "its disk has room")
+            .with_measurement(figure, format!("more than {}", percent(warning)))
+    };
+    let inodes = disk.inode_ratio.filter(|used| *used > thresholds.inodes).map(|used| {
+        new("inodes_low", HealthLevel::Critical, "its disk can hold few more files")
+            .with_measurement(
+                format!("{} of its inodes used", percent(used)),
+                format!("more than {}", percent(thresholds.inodes)),
+            )
+            .with_advice("remove small files, or make a filesystem with more inodes")
+    });
+    std::iter::once(check).chain(inodes).collect()
+}
+
+/// What each unit complained of lately; nothing where there is no unit.
+pub(super) fn check_journal(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
+    let units = match &facts.journal_errors {
+        None => return Vec::new(),
+        Some(Ok(units)) => units,
+        Some(Err(why)) => {
+            return vec![HealthCheck::unknown(CheckKind::Journal, why).with_subject(&facts.unit)];
+        }
+    };
+    let complains = |of_unit: &&JournalErrors| of_unit.count >= thresholds.journal_errors;
+    let amiss = units.iter().filter(complains).map(|JournalErrors { unit, count, newest }| {
+        let newest = newest.as_deref().map(|text| format!(", the last: {}", sanitize_line(text)));
+        let message = format!("it complains{}", newest.unwrap_or_default());
+        HealthCheck::new(CheckKind::Journal, "errors", HealthLevel::Warning, message)
+            .with_subject(unit)
+            .with_measurement(errors_in_window(*count, thresholds), error_threshold(thresholds))
+            .with_advice(format!("read them: `journalctl -u {unit} -p err -n 50`"))
+    });
+    or_healthy(amiss.collect(), || {
+        let message = "it has little to complain of";
+        let most = units.iter().max_by_key(|of_unit| of_unit.count);
+        let (unit, count) = most.map_or((&facts.unit, 0), |of_unit| (&of_unit.unit, of_unit.count));
+        HealthCheck::new(CheckKind::Journal, "quiet", HealthLevel::Healthy, message)
+            .with_subject(unit)
+            .with_measurement(errors_in_window(count, thresholds), error_threshold(thresholds))
+    })
+}
+
+fn errors_in_window(count: u32, thresholds: &Thresholds) -> String {
+    let errors = pluralize(usize::try_from(count).unwrap_or(usize::MAX), "error");
+    format!("{errors} in {}", format_duration(thresholds.journal_window))
+}
+
+fn error_threshold(thresholds: &Thresholds) -> String {
+    format!("{} or more", thresholds.journal_errors)
+}

@@ -1,0 +1,158 @@
+//! The units and the work of each source, as the watch over them found it.
+
+use crate::engine::health::sources::SESSION_TOO_LONG;
+use crate::engine::health::{CheckKind, HealthCheck, HealthInputs, HealthLimits, or_healthy};
+use crate::engine::watch::{
+    Finding, FindingKind, HealthLevel, Subject, installed_unit, log_advice,
+};
+use crate::engine::{Timestamp, format_duration};
+
+/// What is found of whatever is started again and again.
+pub(super) const CRASH_LOOP: &str = "crash_loop";
+
+/// The units: active, running, and not started again and again.
+pub(super) fn check_units(facts: &HealthInputs, bounds: &HealthLimits) -> Vec<HealthCheck> {
+    let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.subject, Subject::Unit(_));
+    let of_units = facts.findings_by_unit().filter(of_unit);
+    let mut checks: Vec<HealthCheck> = of_units
+        .map(|(unit, finding)| to_check(CheckKind::Service, finding, Some(unit), bounds))
+        .collect();
+    match &facts.crash_loops {
+        Ok(loops) => {
+            for (name, count) in loops.iter().filter(|(name, _)| is_unit_name(facts, name)) {
+                let is_told =
+                    |check: &HealthCheck| check.finding == CRASH_LOOP && check.subject == *name;
+                if !checks.iter().any(is_told) {
+                    checks.push(crash_loop_check(
+                        CheckKind::Service,
+                        name,
+                        Some(name),
+                        *count,
+                        bounds,
+                    ));
+                }
+            }
+        }
+        Err(why) => checks.push(HealthCheck::unknown(CheckKind::Service, why)),
+    }
+    checks
+}
+
+/// The work of each source, one check for each.
+pub(super) fn check_workers(
+    facts: &HealthInputs,
+    bounds: &HealthLimits,
+    now: Timestamp,
+) -> Vec<HealthCheck> {
+    let mut checks = Vec::new();
+    for (unit, finding) in facts.findings_by_unit() {
+        let Subject::Source(name) = &finding.subject else { continue };
+        let long = check_session_age(facts, name, bounds, now);
+        let long = long.filter(|_| finding.level == HealthLevel::Healthy);
+        let unit = installed_unit(unit, &facts.findings);
+        checks.push(long.unwrap_or_else(|| to_check(CheckKind::Execution, finding, unit, bounds)));
+    }
+    let loops = facts.crash_loops.iter().flatten().filter(|(name, _)| !is_unit_name(facts, name));
+    checks.extend(loops.map(|(name, count)| {
+        let unit = installed_unit(facts.unit_of_source(name), &facts.findings);
+        crash_loop_check(CheckKind::Execution, name, unit, *count, bounds)
+    }));
+    or_healthy(checks, || {
+        let message = "there is no source in the configuration";
+        HealthCheck::new(CheckKind::Execution, "no_source", HealthLevel::Healthy, message)
+    })
+}
+
+/// Whether restarts are counted under the name of a unit, not of a source.
+fn is_unit_name(facts: &HealthInputs, name: &str) -> bool {
+    name == facts.unit || facts.findings_by_unit().any(|(unit, _)| unit == name)
+}
+
+fn check_session_age(
+    facts: &HealthInputs,
+    name: &str,
+    bounds: &HealthLimits,
+    now: Timestamp,
+) -> Option<HealthCheck> {
+    let source = facts.sources.iter().find(|source| source.name == name)?;
+    let age = now.since(source.state.as_ref()?.session_started_at?).min(bounds.clock_stable_for);
+    let is_long = age > bounds.max_session_age;
+    is_long.then(|| {
+        HealthCheck::new(
+            CheckKind::Execution,
+            SESSION_TOO_LONG,
+            HealthLevel::Warning,
+            "its session takes very long",
+        )
+        .with_subject(name)
+        .with_measurement(
+            format_duration(age),
+            format!("more than {}", format_duration(bounds.max_session_age)),
+        )
+        .with_advice(format!("see what holds it up: `cynosure history {name}`"))
+    })
+}
+
+fn to_check(
+    area: CheckKind,
+    finding: &Finding,
+    unit: Option<&str>,
+    bounds: &HealthLimits,
+) -> HealthCheck {
+    HealthCheck {
+        kind: area,
+        finding: finding.kind.name().to_owned(),
+        subject: finding.subject.name().to_owned(),
+        level: finding.level,
+        message: finding.kind.to_string(),
+        value: finding.value(),
+        threshold: threshold_for(&finding.kind, bounds),
+        advice: finding.advice(unit),
+    }
+}
+
+/// From where on the figure of a finding is too much, where it has a limit.
+fn threshold_for(what: &FindingKind, bounds: &HealthLimits) -> Option<String> {
+    let more_than = |limit| Some(format!("more than {}", format_duration(limit)));
+    match what {
+        FindingKind::Overdue { .. } | FindingKind::ClockSkew { .. } => more_than(bounds.grace),
+        FindingKind::Stalled { .. } => more_than(bounds.stuck_threshold),
+        FindingKind::UnitStuckTransitioning { .. } => more_than(bounds.max_transition),
+        FindingKind::Failing { limit, .. } => Some(format!("{limit} or more")),
+        FindingKind::CrashLoop(_) => Some(format!("more than {}", bounds.thresholds.restarts)),
+        FindingKind::Healthy { .. }
+        | FindingKind::Waiting { .. }
+        | FindingKind::NeverRun
+        | FindingKind::Starting
+        | FindingKind::StateUnreadable { .. }
+        | FindingKind::Died { .. }
+        | FindingKind::Stopped { .. }
+        | FindingKind::CredentialRefused { .. }
+        | FindingKind::AccountChanged { .. }
+        | FindingKind::UnitRunning { .. }
+        | FindingKind::UnitTransitioning
+        | FindingKind::UnitNotInstalled
+        | FindingKind::UnitNotLoaded { .. }
+        | FindingKind::UnitFailed { .. }
+        | FindingKind::UnitNotRunning
+        | FindingKind::NoSystemd { .. }
+        | FindingKind::UnitStateUnknown { .. } => None,
+    }
+}
+
+fn crash_loop_check(
+    area: CheckKind,
+    name: &str,
+    unit: Option<&str>,
+    restarts: u32,
+    bounds: &HealthLimits,
+) -> HealthCheck {
+    let message = "it is started again and again: a crash loop";
+    HealthCheck::new(area, CRASH_LOOP, HealthLevel::Warning, message)
+        .with_subject(name)
+        .with_measurement(
+            format!("{restarts} restarts in a row"),
+            format!("more than {}", bounds.thresholds.restarts),
+        )
+        .with_advice(log_advice(unit))
+}

@@ -1,0 +1,108 @@
+//! What holds for whatever is seen.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::tests::{LIMITS, unit_status, worker_status};
+use super::*;
+use crate::engine::{Status, Timestamp};
+
+fn any_process() -> impl Strategy<Value = ProcessStatus> {
+    prop::sample::select(vec![
+        ProcessStatus::Running { pid: 4711 },
+        ProcessStatus::Exited,
+        ProcessStatus::Died { pid: 4711 },
+    ])
+}
+
+fn any_worker_status() -> impl Strategy<Value = WorkerStatus> {
+    let status = prop::sample::select(Status::ALL.to_vec());
+    (status, any::<[i64; 4]>(), any::<Option<i64>>(), any::<u32>(), any_process()).prop_map(
+        |(status, times, until, consecutive_errors, process)| WorkerStatus {
+            state_since: Timestamp(times[0]),
+            last_progress: Timestamp(times[1]),
+            last_updated: Timestamp(times[2]),
+            until: until.map(Timestamp),
+            consecutive_errors,
+            process,
+            ..worker_status(status, Timestamp(times[3]))
+        },
+    )
+}
+
+fn any_unit() -> impl Strategy<Value = UnitObservation> {
+    let activity = prop::sample::select(ActiveState::ALL.to_vec());
+    (activity, any::<i64>(), any::<Option<u32>>()).prop_map(|(activity, at, starts)| {
+        UnitObservation::Observed {
+            unit: unit_status(activity, Timestamp(at)),
+            recent_starts: starts
+                .map(|starts| RecentStarts { starts, window: Duration::from_secs(600) }),
+        }
+    })
+}
+
+fn evaluate_worker(course: WorkerStatus, unit: &UnitObservation, now: Timestamp) -> Finding {
+    let watched =
+        WatchedSource { name: "work".to_owned(), state_file: StateFileContent::Status(course) };
+    evaluate("cynosure.service", unit, &[watched], &LIMITS, now).remove(1)
+}
+
+proptest! {
+    #[test]
+    fn evaluation_never_panics(course in any_worker_status(), unit in any_unit(), now: i64) {
+        let finding = evaluate_worker(course, &unit, Timestamp(now));
+
+        let told = (finding.kind.to_string(), finding.value(), finding.advice(Some("a.service")));
+        prop_assert!(!told.0.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_restarted_before_its_deadline(
+        course in any_worker_status(),
+        unit in any_unit(),
+        now in 0..4_000_000_000_000_i64,
+        left in 0..4_000_000_000_000_i64,
+    ) {
+        let course = WorkerStatus { until: Some(Timestamp(now + left)), ..course };
+
+        prop_assert_eq!(evaluate_worker(course, &unit, Timestamp(now)).remedy, Remedy::None);
+    }
+
+    #[test]
+    fn nothing_is_overdue_right_after_a_clock_step(
+        course in any_worker_status(),
+        unit in any_unit(),
+        now: i64,
+        kept in 0..=LIMITS.grace.as_secs(),
+    ) {
+        let watched = WatchedSource { name: "work".to_owned(), state_file: StateFileContent::Status(course) };
+        let limits = WatchLimits { clock_stable_for: Duration::from_secs(kept), max_transition: LIMITS.grace, ..LIMITS };
+        let findings = evaluate("cynosure.service", &unit, &[watched], &limits, Timestamp(now));
+        for finding in findings {
+            let is_failure = matches!(finding.kind, FindingKind::UnitFailed { .. });
+            prop_assert!(is_failure || finding.remedy == Remedy::None, "{finding:?}");
+            let is_of_time = matches!(
+                finding.kind,
+                FindingKind::Overdue { .. } | FindingKind::Stalled { .. } | FindingKind::ClockSkew { .. }
+            );
+            prop_assert!(!is_of_time, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_running_worker_of_the_unit_causes_a_restart(
+        course in any_worker_status(),
+        unit in any_unit(),
+        now: i64,
+    ) {
+        let process = course.process;
+        let finding = evaluate_worker(course, &unit, Timestamp(now));
+
+        if finding.remedy == Remedy::Restart {
+            let is_there = matches!(process, ProcessStatus::Running { .. });
+            prop_assert!(is_there);
+            prop_assert_eq!(finding.level, HealthLevel::Critical);
+        }
+    }
+}
