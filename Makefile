@@ -1,7 +1,7 @@
-# Everything a developer or a machine runs. `make help` lists the targets.
+# Every command for development and CI. `make help` lists the targets.
 .PHONY: help quick test soak setup lint docs bench install deb
 
-# What is installed or packed; without it, a release build.
+# The binary to install or to package; by default the release build.
 BINARY ?= target/release/cynosure
 PREFIX ?= /usr/local
 DEB ?= target/deb/
@@ -10,17 +10,17 @@ DEB ?= target/deb/
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-quick: lint ## checks format, lints, and every test that needs neither sockets nor other programs, in less than five minutes once built
+quick: lint ## checks format and lints, and runs every test that needs no sockets or other programs; less than five minutes once built
 	@if cargo nextest --version >/dev/null 2>&1; then run="nextest run"; else run=test; fi; cargo $$run --lib --test simulation --test tidy
 
-test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs what they need
+test: setup lint docs ## runs every check and test, and counts the tests by kind; as root on Debian it installs the programs they need
 	@tests/setup/run
 
-soak: ## simulates months of weather and crashes, a thousand cases of ten days; about an hour on two cores
+soak: ## runs the long simulation of faults and crashes, a thousand cases of ten days; about an hour on two cores
 	SIMULATION_CASES=1000 cargo test --release --test simulation weeks_of_weather
 
-# What can't be fetched is gone past: the tests that need it say so, and fail where none may be skipped.
-setup: ## fetches what the tests of kind real need, or says what is missing
+# What cannot be fetched is skipped: the tests that need it report that, and fail where no test may be skipped.
+setup: ## fetches what the tests of kind real need, or reports what is missing
 	-@tests/setup/packages
 	-@tests/setup/newer
 	-@tests/setup/corpus
@@ -36,10 +36,10 @@ docs: ## builds the documentation, private items included, warnings denied
 bench: ## runs the benchmarks
 	cargo bench
 
-install: $(BINARY) ## installs program, units, manual pages and completions below PREFIX (/usr/local); DESTDIR is put before it
+install: $(BINARY) ## installs program, units, manual pages and completions below PREFIX (/usr/local); DESTDIR is prepended to it
 	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) packaging/install $(BINARY)
 
-deb: $(BINARY) ## makes the Debian package, DEB (target/deb/); cargo installs cargo-deb for it if it is missing
+deb: $(BINARY) ## builds the Debian package into DEB (target/deb/); installs cargo-deb with cargo if it is missing
 	command -v cargo-deb >/dev/null || cargo install cargo-deb --locked
 	rm -rf target/deb/root
 	DESTDIR=target/deb/root PREFIX=/usr STRIP=1 packaging/install $(BINARY)
