@@ -28,9 +28,9 @@ pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Tro
 fn test(common: &Common) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
     logging::start(common, &ground.environment, &Screen::new(Wanted::No));
-    journal::test();
+    journal::log_test();
     let post = post(&ground);
-    let tried = in_runtime(post.test(RealWorld.now()))?;
+    let tried = in_runtime(post.send_test(RealWorld.now()))?;
     let mut rows = vec![row("journal", "ok", "a line was logged")];
     for tried in &tried {
         rows.push(match &tried.outcome {
@@ -53,7 +53,7 @@ fn row(channel: &str, result: &str, why: &str) -> Vec<String> {
 fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
     let now = RealWorld.now();
-    let found = HealthFiles::new(&ground.state_dir).alerts.look()?;
+    let found = HealthFiles::new(&ground.state_dir).alerts.read()?;
     let alerts = found.transpose().map_err(|why| {
         Trouble::new(
             Exit::Other,

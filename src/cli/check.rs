@@ -20,7 +20,10 @@ use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
-use crate::monitor::{Gatherers, Judged, Look, Outcome, Powers, Record, Restarted, Seen};
+use crate::monitor::{
+    Collectors, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome, RestartPolicy,
+    RestartRecord, UnitEvaluation,
+};
 use crate::words::{NOTHING, clock, format_duration, many};
 use crate::worker::{RealWorld, World};
 
@@ -50,22 +53,27 @@ fn number(level: HealthLevel) -> u8 {
 fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
     let ground = ground(common)?;
     let now = RealWorld.now();
-    let powers = if args.restart { powers(&ground.loaded.settings) } else { Powers::default() };
+    let powers =
+        if args.restart { powers(&ground.loaded.settings) } else { RestartPolicy::default() };
     let monitor = watcher(&ground, powers)?;
     let units = if args.restart {
-        let round = monitor.round(now, || Duration::MAX);
-        if let Some(failure) = round.unrecorded {
+        let round = monitor.run_cycle(now, || Duration::MAX);
+        if let Some(failure) = round.record_failure {
             return Err(failure.into());
         }
         round.units
     } else {
-        monitor.judge(now)
+        monitor.evaluate(now)
     };
     let restart = told(&units, now);
     let look = look(&ground, Duration::MAX)?;
-    let seen = look.look(&Gatherers::default(), Judged::findings(&units).cloned().collect(), now);
+    let seen = look.evaluate(
+        &Collectors::default(),
+        UnitEvaluation::all_findings(&units).cloned().collect(),
+        now,
+    );
     let told = if args.alert { alerted(common, &ground, &look, &seen, now)? } else { Vec::new() };
-    let checked = Checked { seen, restart, record: monitor.recorded()?, told, now };
+    let checked = Checked { seen, restart, record: monitor.read_record()?, told, now };
     if args.json {
         out(escaped_json(&checked.as_json()));
     } else {
@@ -78,13 +86,13 @@ fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
 fn alerted(
     common: &Common,
     ground: &Ground,
-    look: &Look,
-    seen: &Seen,
+    look: &HealthEvaluator,
+    seen: &HealthSnapshot,
     now: Timestamp,
 ) -> Result<Vec<String>, Trouble> {
     logging::start(common, &ground.environment, &Screen::new(Wanted::No));
     let post = post(ground);
-    let notices = look.tell(seen, &post, now)?;
+    let notices = look.notify(seen, &post, now)?;
     let mut told = vec![match notices.len() {
         0 => "there is nothing new to tell".to_owned(),
         count => format!("{} told", many(count as u64, "alert")),
@@ -103,10 +111,10 @@ fn alerted(
 
 /// All there is to show.
 struct Checked {
-    seen: Seen,
+    seen: HealthSnapshot,
     /// What was done about it.
     restart: Option<String>,
-    record: Record,
+    record: MonitorRecord,
     told: Vec<String>,
     now: Timestamp,
 }
@@ -120,7 +128,7 @@ impl Checked {
             "restart": self.restart,
             "alerts": self.told,
             "monitor": {
-                "looked_at": self.record.looked_at.map(|at| at.to_string()),
+                "looked_at": self.record.checked_at.map(|at| at.to_string()),
                 "level": self.record.level,
                 "restarts": self.record.restarts,
             },
@@ -143,7 +151,7 @@ impl Checked {
         for restarted in &self.record.restarts[shown..] {
             text.push_str(&line(restarted, now));
         }
-        if let Some(at) = self.record.looked_at {
+        if let Some(at) = self.record.checked_at {
             text.push_str(&format!(
                 "the monitor last looked {} ago\n",
                 format_duration(now.since(at))
@@ -178,10 +186,10 @@ fn provider(health: &ProviderHealth) -> Vec<String> {
     ]
 }
 
-fn line(restarted: &Restarted, now: Timestamp) -> String {
-    let (at, why) = (clock(restarted.at, now), sanitize_line(&restarted.why));
+fn line(restarted: &RestartRecord, now: Timestamp) -> String {
+    let (at, why) = (clock(restarted.at, now), sanitize_line(&restarted.reason));
     match restarted.outcome {
-        Outcome::Accepted => format!("{at}: restarted, since {why}\n"),
-        Outcome::Refused => format!("{at}: a restart was refused, wanted since {why}\n"),
+        RestartOutcome::Accepted => format!("{at}: restarted, since {why}\n"),
+        RestartOutcome::Rejected => format!("{at}: a restart was refused, wanted since {why}\n"),
     }
 }

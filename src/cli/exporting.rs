@@ -11,9 +11,10 @@ use tracing::{info, warn};
 
 use crate::cli::place::Ground;
 use crate::config::{self, Environment, Telemetry};
-use crate::monitor::{host_name, measure};
+use crate::monitor::{collect_metrics, host_name};
 use crate::telemetry::{
-    Azure, Collector, Connection, Delivery, Exporter, Headers, Receipt, Resource, otlp,
+    AzureConnection, AzureExporter, Collector, DeliveryHandle, DeliveryStatus, ExportHeaders,
+    Exporter, TelemetryResource, otlp,
 };
 use crate::worker::{RealWorld, Tracer, World};
 
@@ -53,7 +54,7 @@ impl Traces {
 
     pub(super) fn of(&self, source: &str) -> Tracer {
         match &self.exporter {
-            Some(exporter) => Tracer::new(exporter.outbox(), source, self.share),
+            Some(exporter) => Tracer::new(exporter.queue(), source, self.share),
             None => Tracer::default(),
         }
     }
@@ -69,7 +70,7 @@ impl Metrics {
     pub(super) fn open(ground: &Ground) -> Self {
         let (followed, following) = watch::channel(Arc::new(ground.clone()));
         let collector = collector(ground);
-        let azure = connection(&ground.environment).map(|to| (Azure::default(), to));
+        let azure = connection(&ground.environment).map(|to| (AzureExporter::default(), to));
         if (collector.is_some() || azure.is_some())
             && let Some(exporter) = started(None)
         {
@@ -87,33 +88,40 @@ impl Metrics {
 async fn keep_sending(
     exporter: Exporter,
     collector: Option<Collector>,
-    mut azure: Option<(Azure, Connection)>,
+    mut azure: Option<(AzureExporter, AzureConnection)>,
     following: watch::Receiver<Arc<Ground>>,
 ) {
-    let outbox = exporter.outbox();
-    let mut receipt: Option<Receipt> = None;
+    let outbox = exporter.queue();
+    let mut receipt: Option<DeliveryHandle> = None;
     loop {
         let (ground, now) = (Arc::clone(&following.borrow()), RealWorld.now());
         let interval = ground.loaded.settings.telemetry.interval;
-        let measuring = move || measure(&ground.loaded.settings, &ground.state_dir, now);
+        let measuring = move || collect_metrics(&ground.loaded.settings, &ground.state_dir, now);
         let input = RealWorld.offload(measuring).await;
         if let Some(to) = &collector {
-            let url = to.at(otlp::METRICS_PATH);
+            let url = to.url_for(otlp::METRICS_PATH);
             // What is lost of it is in the next one.
-            let _receipt =
-                outbox.post(url, to.headers.clone(), &otlp::metrics(&input, &to.resource));
+            let _receipt = outbox.send_json(
+                url,
+                to.headers.clone(),
+                &otlp::encode_metrics(&input, &to.resource),
+            );
         }
         if let Some((azure, to)) = &mut azure {
-            if let Some(delivery) = receipt.as_mut().map(Receipt::delivery)
-                && delivery != Delivery::UnderWay
+            if let Some(delivery) = receipt.as_mut().map(DeliveryHandle::status)
+                && delivery != DeliveryStatus::Pending
             {
-                azure.settle(delivery);
+                azure.acknowledge(delivery);
                 receipt = None;
             }
-            let envelopes = azure.envelopes(&input, to);
-            let posted = outbox.post(to.track.clone(), Headers::default(), &Value::from(envelopes));
+            let envelopes = azure.build_envelopes(&input, to);
+            let posted = outbox.send_json(
+                to.track_url.clone(),
+                ExportHeaders::default(),
+                &Value::from(envelopes),
+            );
             // One for the events: what follows before it is known has none in it.
-            if azure.has_events_under_way() {
+            if azure.has_events_in_flight() {
                 receipt.get_or_insert(posted);
             }
         }
@@ -147,8 +155,8 @@ fn collector(ground: &Ground) -> Option<Collector> {
             // The folder may not be there yet, and its name must be the same before and after.
             let folder = std::path::absolute(&ground.state_dir);
             let folder = folder.unwrap_or_else(|_| ground.state_dir.clone());
-            let resource = Resource::new(env!("CARGO_PKG_VERSION"), &host_name(), &folder);
-            Some(Collector { base, headers, resource })
+            let resource = TelemetryResource::new(env!("CARGO_PKG_VERSION"), &host_name(), &folder);
+            Some(Collector { base_url: base, headers, resource })
         }
         Err(why) => {
             warn!("no telemetry is sent: {why}");
@@ -157,8 +165,8 @@ fn collector(ground: &Ground) -> Option<Collector> {
     }
 }
 
-fn headers(telemetry: &Telemetry, environment: &Environment) -> Result<Headers, String> {
-    let mut headers = Headers::default();
+fn headers(telemetry: &Telemetry, environment: &Environment) -> Result<ExportHeaders, String> {
+    let mut headers = ExportHeaders::default();
     let given = environment.get(HEADERS).and_then(|text| text.to_str()).unwrap_or_default();
     for pair in given.split(',').filter(|pair| !pair.trim().is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
@@ -174,11 +182,11 @@ fn headers(telemetry: &Telemetry, environment: &Environment) -> Result<Headers, 
     Ok(headers)
 }
 
-fn connection(environment: &Environment) -> Option<Connection> {
+fn connection(environment: &Environment) -> Option<AzureConnection> {
     let text = environment.get(CONNECTION)?.to_str().filter(|text| !text.is_empty())?;
-    match Connection::parse(text) {
+    match AzureConnection::parse(text) {
         Ok(connection) => {
-            let host = connection.track.host_str().unwrap_or_default();
+            let host = connection.track_url.host_str().unwrap_or_default();
             info!(host, "health goes to Azure Monitor");
             Some(connection)
         }
@@ -225,8 +233,8 @@ mod tests {
                 }
             }
         });
-        let resource = Resource::new("1.2.3", "host", std::path::Path::new("/state"));
-        (Collector { base, headers: Headers::default(), resource }, posted)
+        let resource = TelemetryResource::new("1.2.3", "host", std::path::Path::new("/state"));
+        (Collector { base_url: base, headers: ExportHeaders::default(), resource }, posted)
     }
 
     /// Whoever closes before everything is read is asked again.

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::watching::bus_within;
-use crate::systemd::{NotAUnit, Notifier, UnitName, own_unit, watchdog_interval};
+use crate::systemd::{InvalidUnitName, Notifier, UnitName, own_unit, watchdog_interval};
 use crate::worker::{AskRestart, Board, Watch, beat, watch};
 
 /// Who keeps time for the runtime itself.
@@ -55,8 +55,8 @@ pub(super) fn unit(ground: &Ground) -> String {
 pub(super) fn ask_restart(ground: &Ground) -> Option<AskRestart> {
     let (bus, unit) = (bus_within(ground, BUS_TIMEOUT), unit(ground));
     let ask = move || {
-        let unit: UnitName = unit.parse().map_err(|wrong: NotAUnit| wrong.to_string())?;
-        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.remedy()))
+        let unit: UnitName = unit.parse().map_err(|wrong: InvalidUnitName| wrong.to_string())?;
+        bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.advice()))
     };
     ground.loaded.settings.service.enable_auto_restart.then(|| AskRestart::new(ask))
 }

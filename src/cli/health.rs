@@ -14,7 +14,9 @@ use crate::cli::watching::{look, post};
 use crate::engine::alert::{AlertCondition, AlertKey, Severity};
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::{Gatherers, Judged, Post, Postman, Round, Tried};
+use crate::monitor::{
+    AlertDelivery, AlertDispatcher, Collectors, CycleResult, DeliveryAttempt, UnitEvaluation,
+};
 use crate::worker::{RealWorld, World};
 
 /// How often people are told that nothing can be written down.
@@ -23,8 +25,8 @@ const CRY_AGAIN: Duration = Duration::from_secs(3_600);
 /// Looks at the health of everything, less often than at unit and sources.
 #[derive(Debug)]
 pub(super) struct Health {
-    gatherers: Arc<Gatherers>,
-    postman: Postman,
+    gatherers: Arc<Collectors>,
+    postman: AlertDispatcher,
     last: Option<Timestamp>,
     /// What was found of unit and sources at the last look.
     known: Vec<(String, HealthLevel, &'static str)>,
@@ -61,7 +63,7 @@ impl Health {
     /// # Errors
     /// When no thread can be had for it.
     pub(super) fn start(ground: &Ground) -> Result<Self, Trouble> {
-        let postman = Postman::start(post(ground), || RealWorld.now());
+        let postman = AlertDispatcher::start(post(ground), || RealWorld.now());
         let postman = postman.map_err(|error| {
             Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
         })?;
@@ -70,7 +72,7 @@ impl Health {
     }
 
     /// When its time has come, and when something about unit or sources is new.
-    pub(super) fn is_due(&self, round: &Round, ground: &Ground, now: Timestamp) -> bool {
+    pub(super) fn is_due(&self, round: &CycleResult, ground: &Ground, now: Timestamp) -> bool {
         let interval = ground.loaded.settings.restart.health_check_interval;
         let is_time = self.last.is_none_or(|last| now < last || now >= last.after(interval));
         is_time || self.known != known(round)
@@ -83,20 +85,22 @@ impl Health {
     pub(super) fn look(
         &mut self,
         ground: &Ground,
-        round: &Round,
+        round: &CycleResult,
         clock_kept: Duration,
         now: Timestamp,
     ) -> Result<impl Future<Output = ()> + use<>, Trouble> {
         (self.last, self.known) = (Some(now), known(round));
         let (look, post) = (look(ground, clock_kept)?, post(ground));
-        let (gatherers, findings) =
-            (Arc::clone(&self.gatherers), Judged::findings(&round.units).cloned().collect());
+        let (gatherers, findings) = (
+            Arc::clone(&self.gatherers),
+            UnitEvaluation::all_findings(&round.units).cloned().collect(),
+        );
         let muteness = Arc::clone(&self.muteness);
         Ok(RealWorld.offload(move || {
-            let seen = look.look(&gatherers, findings, now);
+            let seen = look.evaluate(&gatherers, findings, now);
             let published = look.publish(&seen, now);
             // People are told even where it cannot be published.
-            let told = look.tell(&seen, &post, now).map(drop);
+            let told = look.notify(&seen, &post, now).map(drop);
             let written = published.and(told);
             match (muteness.note(written.is_ok(), now), written) {
                 (Say::Cry, Err(failure)) => cry(post, &failure, now),
@@ -111,7 +115,7 @@ impl Health {
 
     /// Delivers what there is now, as the configuration now says.
     pub(super) fn deliver(&mut self, ground: &Ground) {
-        self.postman.deliver(post(ground));
+        self.postman.dispatch(post(ground));
     }
 }
 
@@ -135,7 +139,7 @@ impl Muteness {
 }
 
 /// Tells that nothing can be written down, on a thread of its own, since nobody is to wait for it.
-fn cry(post: Post, failure: &Failure, now: Timestamp) {
+fn cry(post: AlertDelivery, failure: &Failure, now: Timestamp) {
     let concern = AlertCondition {
         key: AlertKey::new("monitor", "cannot_write"),
         subject: post.state_dir.display().to_string(),
@@ -144,8 +148,8 @@ fn cry(post: Post, failure: &Failure, now: Timestamp) {
         advice: Some("see whether the disk is full, read-only or failing: `dmesg`".to_owned()),
     };
     thread::spawn(move || {
-        let tried = in_runtime(post.tell_at_once(concern, now)).unwrap_or_default();
-        for Tried { channel, outcome } in tried {
+        let tried = in_runtime(post.send_immediately(concern, now)).unwrap_or_default();
+        for DeliveryAttempt { channel, outcome } in tried {
             if let Err(why) = outcome {
                 warn!(channel, "alert not delivered, and not tried again: {why}");
             }
@@ -153,10 +157,10 @@ fn cry(post: Post, failure: &Failure, now: Timestamp) {
     });
 }
 
-fn known(round: &Round) -> Vec<(String, HealthLevel, &'static str)> {
+fn known(round: &CycleResult) -> Vec<(String, HealthLevel, &'static str)> {
     let known =
         |finding: &Finding| (finding.subject.name().to_owned(), finding.level, finding.kind.name());
-    Judged::findings(&round.units).map(known).collect()
+    UnitEvaluation::all_findings(&round.units).map(known).collect()
 }
 
 #[cfg(test)]

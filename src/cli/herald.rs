@@ -8,7 +8,7 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 
 use crate::cli::sentence::sentence;
-use crate::systemd::{Notifier, Word};
+use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{Reading, RealWorld, Stop, View, World};
 
 /// How often the status may change: quick enough to look alive, slow enough to cost nothing.
@@ -57,12 +57,12 @@ pub(super) async fn herald(
         if is_open(&sources, awaited) {
             (awaited, extensions) = (Awaited::Nothing, 0);
             told = status(&sources);
-            notifier.tell(&[Word::Ready, Word::Status(&told)]);
+            notifier.notify(&[NotifyState::Ready, NotifyState::Status(&told)]);
         }
         if awaited == Awaited::Nothing {
             let text = status(&sources);
             if text != told {
-                notifier.tell(&[Word::Status(&text)]);
+                notifier.notify(&[NotifyState::Status(&text)]);
                 told = text;
             }
         }
@@ -71,7 +71,7 @@ pub(super) async fn herald(
             biased;
             Ok(_) = stop.wait_for(|stop| *stop == Stop::Asked), if !is_stopping => {
                 awaited = Awaited::End;
-                notifier.tell(&[Word::Stopping, Word::Status("stopping: what is in flight may end")]);
+                notifier.notify(&[NotifyState::Stopping, NotifyState::Status("stopping: what is in flight may end")]);
             }
             Ok(()) = readings.changed(), if !is_stopping => {
                 awaited = Awaited::Opened(readings.borrow_and_update().number);
@@ -81,7 +81,7 @@ pub(super) async fn herald(
                 if awaited != Awaited::Nothing && extensions < EXTENSIONS_MAX =>
             {
                 extensions += 1;
-                notifier.tell(&[Word::Extend(EXTENSION)]);
+                notifier.notify(&[NotifyState::ExtendTimeout(EXTENSION)]);
             }
         }
     }

@@ -23,8 +23,8 @@ use crate::cli::watching::{powers, told_of, watcher};
 use crate::config::Environment;
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp};
-use crate::monitor::{Act, Judged, Round};
-use crate::systemd::{Notifier, Word, watchdog_interval};
+use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
+use crate::systemd::{Notifier, NotifyState, watchdog_interval};
 use crate::worker::{RealWorld, World};
 
 pub(super) fn monitor(common: &Common) -> ExitCode {
@@ -73,14 +73,14 @@ async fn watch(
         drop(tokio::spawn(RealWorld.offload(serving.beside(&ground, now))));
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let watch = clock.clone();
-        let looking = RealWorld.offload(move || monitor.round(now, || watch.kept()));
+        let looking = RealWorld.offload(move || monitor.run_cycle(now, || watch.kept()));
         let round = tokio::select! {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
         };
         seen.tell(&round, now);
         let status = status(&round, ground.loaded.settings.sources.len());
-        notifier.tell(&[Word::Ready, Word::Status(&status), Word::Alive]);
+        notifier.notify(&[NotifyState::Ready, NotifyState::Status(&status), NotifyState::Watchdog]);
         if health.is_due(&round, &ground, now) {
             let looking = health.look(&ground, &round, clock.kept(), now)?;
             tokio::select! {
@@ -91,7 +91,7 @@ async fn watch(
         }
         let mut wait = ground.loaded.settings.monitor.interval;
         for judged in &round.units {
-            if let Act::Later { at, .. } = judged.act {
+            if let RestartAction::Delayed { not_before: at, .. } = judged.action {
                 wait = wait.min(at.since(now).max(Duration::from_secs(1)));
             }
         }
@@ -102,7 +102,7 @@ async fn watch(
             let nap =
                 ClockReading { wall: fed.map_or(next.wall, |fed| fed.min(next.wall)), ..next };
             tokio::select! {
-                () = RealWorld.sleep_until(nap) => notifier.tell(&[Word::Alive]),
+                () = RealWorld.sleep_until(nap) => notifier.notify(&[NotifyState::Watchdog]),
                 // The configuration is read before each look.
                 () = hangup.heard() => break,
                 exit = signals.heard() => return Ok(stopping(&notifier, exit)),
@@ -119,9 +119,9 @@ fn feeding(environment: &Environment) -> Option<Duration> {
 
 fn stopping(notifier: &Notifier, exit: Exit) -> Exit {
     info!("stopping");
-    notifier.tell(&[Word::Stopping]);
+    notifier.notify(&[NotifyState::Stopping]);
     // Under systemd whoever stops it by `systemctl` wants it down, and any other signal does not.
-    if notifier.has_listener() { Exit::StartAgain } else { exit }
+    if notifier.is_connected() { Exit::StartAgain } else { exit }
 }
 
 /// Reads the configuration again; a broken one is reported and the last good one kept.
@@ -136,9 +136,9 @@ fn reread(common: &Common, ground: Ground) -> Ground {
 }
 
 /// `watching 2 sources: all healthy`, or the worst of what is not.
-fn status(round: &Round, sources: usize) -> String {
-    let worst = Judged::worst(&round.units);
-    let told = Judged::findings(&round.units).filter(|finding| finding.level == worst);
+fn status(round: &CycleResult, sources: usize) -> String {
+    let worst = UnitEvaluation::worst_level(&round.units);
+    let told = UnitEvaluation::all_findings(&round.units).filter(|finding| finding.level == worst);
     let plural = if sources == 1 { "" } else { "s" };
     let sentence = match worst {
         HealthLevel::Healthy => "all healthy".to_owned(),
@@ -162,9 +162,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn tell(&mut self, round: &Round, now: Timestamp) {
+    fn tell(&mut self, round: &CycleResult, now: Timestamp) {
         let mut levels = BTreeMap::new();
-        for finding in Judged::findings(&round.units) {
+        for finding in UnitEvaluation::all_findings(&round.units) {
             let key = (finding.level, finding.kind.name());
             let name = finding.subject.name().to_owned();
             if self.levels.get(&name) != Some(&key) {
@@ -173,30 +173,36 @@ impl Seen {
             levels.insert(name, key);
         }
         self.levels = levels;
-        for Judged { unit, act, .. } in &round.units {
+        for UnitEvaluation { unit, action: act, .. } in &round.units {
             self.tell_act(unit.as_str(), act, now);
         }
-        if let Some(failure) = round.unrecorded.as_ref().filter(|_| !self.has_complained) {
+        if let Some(failure) = round.record_failure.as_ref().filter(|_| !self.has_complained) {
             error!("cannot write down what was done: {failure}");
         }
-        self.has_complained = round.unrecorded.is_some();
+        self.has_complained = round.record_failure.is_some();
     }
 
-    fn tell_act(&mut self, unit: &str, act: &Act, now: Timestamp) {
+    fn tell_act(&mut self, unit: &str, act: &RestartAction, now: Timestamp) {
         let Some(told) = told_of(act, now) else {
             self.acts.remove(unit);
             return;
         };
         let is_new = self.acts.get(unit) != Some(&told);
         match act {
-            Act::Asked { .. } => warn!(unit, "{told}"),
-            Act::None | Act::Withheld | Act::Later { .. } if is_new => info!(unit, "{told}"),
-            Act::Uncounted { .. } | Act::Refused { .. } if is_new => error!(unit, "{told}"),
-            Act::None
-            | Act::Withheld
-            | Act::Later { .. }
-            | Act::Uncounted { .. }
-            | Act::Refused { .. } => {}
+            RestartAction::Requested { .. } => warn!(unit, "{told}"),
+            RestartAction::None | RestartAction::Denied | RestartAction::Delayed { .. }
+                if is_new =>
+            {
+                info!(unit, "{told}")
+            }
+            RestartAction::BudgetUnavailable { .. } | RestartAction::Rejected { .. } if is_new => {
+                error!(unit, "{told}")
+            }
+            RestartAction::None
+            | RestartAction::Denied
+            | RestartAction::Delayed { .. }
+            | RestartAction::BudgetUnavailable { .. }
+            | RestartAction::Rejected { .. } => {}
         }
         self.acts.insert(unit.to_owned(), told);
     }

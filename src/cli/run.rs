@@ -30,7 +30,7 @@ use crate::cli::trouble::{Trouble, end};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
 use crate::source::Recorder;
-use crate::systemd::{Notifier, Word};
+use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
     self, AskRestart, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet,
     QUOTA_FILE, Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy,
@@ -194,7 +194,7 @@ async fn all(
     let exit = company.ends(sources, &stop).await;
     signals.abort();
     telling.abort();
-    notifier.tell(&[Word::Stopping]);
+    notifier.notify(&[NotifyState::Stopping]);
     company.traces.close();
     match *was_asked.borrow() {
         Some(Asked::OtherSources) => Exit::StartAgain,

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::cli::exit::Exit;
 use crate::cli::run::Chosen;
 use crate::config::{Environment, Settings, SourceName, load};
-use crate::systemd::{Notifier, Word};
+use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{Reading, RealWorld, Stop, World};
 
 /// What asked to stop.
@@ -116,7 +116,7 @@ pub(super) async fn listen(mut ears: Ears) {
 /// is reported, and the last good one kept; credentials are read again all the same.
 async fn reread(ears: &Ears) {
     info!("reading configuration and credentials again");
-    ears.notifier.tell(&[Word::Reloading { uptime: RealWorld::uptime() }]);
+    ears.notifier.notify(&[NotifyState::Reloading { uptime: RealWorld::uptime() }]);
     let (file, environment) = (ears.config_file.clone(), ears.environment.clone());
     let loaded = RealWorld.offload(move || load(&file, &environment)).await;
     let before = ears.readings.borrow().clone();

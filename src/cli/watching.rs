@@ -13,7 +13,8 @@ use crate::engine::health::HealthLimits;
 use crate::engine::watch::WatchLimits;
 use crate::engine::{CrashLoop, Timestamp};
 use crate::monitor::{
-    Act, Judged, Look, Lookout, Monitor, Named, Permit, Post, Powers, Scope, host_name,
+    AlertDelivery, CollectConfig, HealthEvaluator, Monitor, RestartAction, RestartPolicy,
+    RestartRule, SourceIdentity, StatusCollector, UnitEvaluation, host_name,
 };
 use crate::retry::Policy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
@@ -26,9 +27,9 @@ const TURN_MAX: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// When the unit's name cannot be one.
-pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Trouble> {
+pub(super) fn watcher(ground: &Ground, powers: RestartPolicy) -> Result<Monitor, Trouble> {
     let settings = &ground.loaded.settings;
-    let lookout = Lookout {
+    let lookout = StatusCollector {
         disk: Arc::new(RealDisk),
         state_dir: ground.state_dir.clone(),
         sources: enabled(settings),
@@ -50,19 +51,21 @@ pub(super) fn watcher(ground: &Ground, powers: Powers) -> Result<Monitor, Troubl
 ///
 /// # Errors
 /// When the unit's name cannot be one.
-pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<Look, Trouble> {
+pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<HealthEvaluator, Trouble> {
     let settings = &ground.loaded.settings;
     let Health { thresholds, timeout } = settings.health.clone();
     let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-    let named = enabled
-        .map(|(name, source)| Named { name: name.to_string(), provider: source.provider.clone() });
-    let scope = Scope {
+    let named = enabled.map(|(name, source)| SourceIdentity {
+        name: name.to_string(),
+        provider: source.provider.clone(),
+    });
+    let scope = CollectConfig {
         state_dir: ground.state_dir.clone(),
         archive_dir: settings.archive.dir.clone(),
         sources: named.collect(),
         archive_mismatch: mismatch,
         unit: unit(settings)?.as_str().to_owned(),
-        has_pool: !settings.proxy.pool.is_empty(),
+        has_proxy_pool: !settings.proxy.pool.is_empty(),
         journal_window: thresholds.journal_window,
         timeout,
     };
@@ -74,36 +77,36 @@ pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<Look, Troubl
         stuck_threshold: settings.restart.stuck_threshold,
         max_transition: TURN_MAX,
     };
-    Ok(Look { scope, bounds })
+    Ok(HealthEvaluator { config: scope, limits: bounds })
 }
 
 /// Those who are told.
 #[must_use]
-pub(super) fn post(ground: &Ground) -> Post {
+pub(super) fn post(ground: &Ground) -> AlertDelivery {
     let settings = &ground.loaded.settings;
-    Post {
+    AlertDelivery {
         disk: Arc::new(RealDisk),
         state_dir: ground.state_dir.clone(),
-        alert: Arc::new(settings.alert.clone()),
+        alert_config: Arc::new(settings.alert.clone()),
         environment: Arc::new(ground.environment.clone()),
-        host: host_name(),
+        host_name: host_name(),
         sources: enabled(settings).into_iter().collect(),
     }
 }
 
 /// What the configuration lets a watcher do.
 #[must_use]
-pub(super) fn powers(settings: &Settings) -> Powers {
+pub(super) fn powers(settings: &Settings) -> RestartPolicy {
     let permit = |switch: bool| {
         if switch && settings.service.enable_auto_restart {
-            Permit::Granted
+            RestartRule::Allowed
         } else {
-            Permit::Withheld
+            RestartRule::Denied
         }
     };
-    Powers {
-        stuck: permit(settings.monitor.restart_stuck),
-        down: permit(settings.monitor.restart_down),
+    RestartPolicy {
+        stuck_worker: permit(settings.monitor.restart_stuck),
+        failed_unit: permit(settings.monitor.restart_down),
     }
 }
 
@@ -113,7 +116,7 @@ pub(super) fn powers(settings: &Settings) -> Powers {
 /// When its name cannot be one.
 pub(super) fn unit(settings: &Settings) -> Result<UnitName, Trouble> {
     let name = &settings.service.service_name;
-    name.parse().map_err(|wrong: crate::systemd::NotAUnit| {
+    name.parse().map_err(|wrong: crate::systemd::InvalidUnitName| {
         Trouble::new(Exit::Configuration, format!("service.service_name: {wrong}"))
     })
 }
@@ -135,23 +138,24 @@ pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
 
 /// What was done about the findings, in a sentence for each unit; `None` where nothing was called for.
 #[must_use]
-pub(super) fn told(units: &[Judged], now: Timestamp) -> Option<String> {
-    let told: Vec<String> = units.iter().filter_map(|judged| told_of(&judged.act, now)).collect();
+pub(super) fn told(units: &[UnitEvaluation], now: Timestamp) -> Option<String> {
+    let told: Vec<String> =
+        units.iter().filter_map(|judged| told_of(&judged.action, now)).collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// What was done about one unit.
 #[must_use]
-pub(super) fn told_of(act: &Act, now: Timestamp) -> Option<String> {
+pub(super) fn told_of(act: &RestartAction, now: Timestamp) -> Option<String> {
     Some(match act {
-        Act::None => return None,
-        Act::Withheld => "a restart would help, and is switched off".to_owned(),
-        Act::Uncounted { failure } => {
+        RestartAction::None => return None,
+        RestartAction::Denied => "a restart would help, and is switched off".to_owned(),
+        RestartAction::BudgetUnavailable { failure } => {
             format!(
                 "a restart would help, and cannot be counted, so that it is left out: {failure}"
             )
         }
-        Act::Asked { grant, why } => {
+        RestartAction::Requested { grant, reason: why } => {
             let count = match grant.crash_loop {
                 CrashLoop::NotDetected => {
                     format!("restart {} in a row", grant.consecutive_restarts)
@@ -162,10 +166,10 @@ pub(super) fn told_of(act: &Act, now: Timestamp) -> Option<String> {
             };
             format!("asked systemd for a restart ({count}), since {why}")
         }
-        Act::Later { at, why } => {
+        RestartAction::Delayed { not_before: at, reason: why } => {
             format!("the next restart is allowed at {}: {why}", clock_and_wait(*at, now))
         }
-        Act::Refused { error, .. } => format!("{error}; {}", error.remedy()),
+        RestartAction::Rejected { error, .. } => format!("{error}; {}", error.advice()),
     })
 }
 

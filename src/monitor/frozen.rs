@@ -26,16 +26,16 @@ const TRENDS_ADDED: &[&str] = &[];
 const MONITOR_ADDED: &[&str] = &[];
 
 /// Reads a file with what reads it in the monitor, and writes it again unchanged.
-fn keep<C: Default + DeserializeOwned + Serialize>(
+fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     name: &str,
     added: &[&str],
     looks_whole: impl FnOnce(&C) -> bool,
 ) {
     let home = tempfile::tempdir().unwrap();
-    let (frozen, path) = copy(name, home.path());
+    let (frozen, path) = copy_fixture(name, home.path());
     let mut is_whole = false;
 
-    let kept = Kept::<C>::new(home.path(), name).change(Lasts::Process, |content| {
+    let kept = VersionedFile::<C>::new(home.path(), name).change(Lasts::Process, |content| {
         is_whole = looks_whole(content);
         Ok(())
     });
@@ -46,7 +46,7 @@ fn keep<C: Default + DeserializeOwned + Serialize>(
 }
 
 /// Puts a frozen file in its place below `home`.
-fn copy(name: &str, home: &Path) -> (Vec<u8>, PathBuf) {
+fn copy_fixture(name: &str, home: &Path) -> (Vec<u8>, PathBuf) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-1");
     let frozen = fs_err::read(fixtures.join(name)).unwrap();
     let path = home.join(name);
@@ -55,41 +55,44 @@ fn copy(name: &str, home: &Path) -> (Vec<u8>, PathBuf) {
 }
 
 #[test]
-fn reports_of_health_of_the_first_format_are_kept() {
-    let is_whole = |health: &Health| health.report.is_some() && !health.providers.is_empty();
-    keep(HEALTH_FILE, HEALTH_ADDED, is_whole);
+fn health_file_of_the_first_format_is_preserved() {
+    let is_whole =
+        |health: &HealthDocument| health.report.is_some() && !health.providers.is_empty();
+    assert_round_trip(HEALTH_FILE, HEALTH_ADDED, is_whole);
 }
 
 #[test]
-fn alerts_of_the_first_format_are_kept() {
-    keep(ALERTS_FILE, ALERTS_ADDED, |alerts: &AlertStore| *alerts != AlertStore::default());
+fn alerts_file_of_the_first_format_is_preserved() {
+    assert_round_trip(ALERTS_FILE, ALERTS_ADDED, |alerts: &AlertStore| {
+        *alerts != AlertStore::default()
+    });
 }
 
 #[test]
-fn degradation_of_the_first_format_is_kept() {
-    keep(DEGRADATION_FILE, DEGRADATION_ADDED, |history: &DegradationHistory| {
+fn degradation_file_of_the_first_format_is_preserved() {
+    assert_round_trip(DEGRADATION_FILE, DEGRADATION_ADDED, |history: &DegradationHistory| {
         *history != DegradationHistory::default()
     });
 }
 
 #[test]
-fn an_outbox_of_the_first_format_is_kept() {
-    keep(OUTBOX_FILE, OUTBOX_ADDED, |outbox: &Outbox| *outbox != Outbox::default());
+fn outbox_file_of_the_first_format_is_preserved() {
+    assert_round_trip(OUTBOX_FILE, OUTBOX_ADDED, |outbox: &Outbox| *outbox != Outbox::default());
 }
 
 #[test]
-fn trends_of_the_first_format_are_kept() {
-    let is_whole = |days: &Days| days.rates.len() == 4;
-    keep(TRENDS_FILE, TRENDS_ADDED, is_whole);
+fn trends_file_of_the_first_format_is_preserved() {
+    let is_whole = |days: &DailySeries| days.rates.len() == 4;
+    assert_round_trip(TRENDS_FILE, TRENDS_ADDED, is_whole);
 }
 
 #[test]
-fn a_record_of_the_first_format_is_kept() {
+fn monitor_file_of_the_first_format_is_preserved() {
     let home = tempfile::tempdir().unwrap();
-    let (frozen, path) = copy(MONITOR_FILE, home.path());
+    let (frozen, path) = copy_fixture(MONITOR_FILE, home.path());
     let mut restarts = 0;
 
-    let file = RecordFile::new(home.path());
+    let file = MonitorFile::new(home.path());
     file.change(|record| restarts = record.restarts.len()).unwrap();
 
     assert!(0 < restarts);

@@ -8,31 +8,39 @@
 //! writes into a file of its own. A round ends within the time limits of its calls over the bus, so
 //! that it can be fed to a watchdog.
 
-mod gather;
-mod health;
-mod kept;
-mod look;
-mod lookout;
-mod measure;
-mod post;
-mod postman;
-mod record;
-mod round;
+mod alert_delivery;
+mod alert_dispatcher;
+mod collect;
+mod collect_metrics;
+mod cycle;
+mod health_evaluator;
+mod health_files;
+mod monitor_file;
+mod status_collector;
 mod trends;
+mod versioned_file;
 
-pub use self::gather::{Gatherers, Named, Scope};
-pub use self::health::{ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, Health, HealthFiles};
-pub use self::kept::Kept;
-pub use self::look::{Look, Seen};
-pub use self::lookout::Lookout;
-pub use self::measure::measure;
-pub use self::post::{OUTBOX_FILE, Post, Tried, host_name};
-pub use self::postman::Postman;
-pub use self::record::{Count, Entry, MONITOR_FILE, Outcome, Record, RecordFile, Restarted};
-pub use self::round::{Act, Judged, Monitor, Permit, Powers, Round};
-pub use self::trends::{
-    DAY_STEP, DAY_STEPS, Days, Measured, NAMES_MAX, TRENDS_FILE, TrendsFile, add,
+pub use self::alert_delivery::{AlertDelivery, DeliveryAttempt, OUTBOX_FILE, host_name};
+pub use self::alert_dispatcher::AlertDispatcher;
+pub use self::collect::{CollectConfig, Collectors, SourceIdentity};
+pub use self::collect_metrics::collect_metrics;
+pub use self::cycle::{
+    CycleResult, Monitor, RestartAction, RestartPolicy, RestartRule, UnitEvaluation,
 };
+pub use self::health_evaluator::{HealthEvaluator, HealthSnapshot};
+pub use self::health_files::{
+    ALERTS_FILE, DEGRADATION_FILE, HEALTH_FILE, HealthDocument, HealthFiles,
+};
+pub use self::monitor_file::{
+    FindingRecord, MONITOR_FILE, MonitorFile, MonitorRecord, RestartCountSample, RestartOutcome,
+    RestartRecord,
+};
+pub use self::status_collector::StatusCollector;
+pub use self::trends::{
+    DailySeries, TREND_SERIES_MAX, TREND_STEP, TREND_STEPS_PER_DAY, TRENDS_FILE, TrendSamples,
+    TrendsFile, add_samples,
+};
+pub use self::versioned_file::VersionedFile;
 
 #[cfg(test)]
 mod frozen;

@@ -9,73 +9,74 @@ use serde::{Deserialize, Serialize};
 use crate::disk::Lasts;
 use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::kept::Kept;
+use crate::monitor::versioned_file::VersionedFile;
 
 /// The file, in the state folder.
 pub const TRENDS_FILE: &str = "trends.json";
 
 /// The time of one value, and how many there are: a day in steps of ten minutes.
-pub const DAY_STEP: Duration = Duration::from_secs(600);
-pub const DAY_STEPS: usize = 144;
+pub const TREND_STEP: Duration = Duration::from_secs(600);
+pub const TREND_STEPS_PER_DAY: usize = 144;
 
 /// Names of each kind that are kept, so that all of it stays within what is read of a file.
-pub const NAMES_MAX: usize = 256;
+pub const TREND_SERIES_MAX: usize = 256;
 
 /// What is measured at one moment, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Measured {
+pub struct TrendSamples {
     /// Items per second of each source.
     pub rates: BTreeMap<String, f32>,
     /// Requests that are left of each quota.
-    pub quotas: BTreeMap<String, f32>,
+    pub rate_limits: BTreeMap<String, f32>,
 }
 
 /// The last day of all that was measured.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Days {
+pub struct DailySeries {
     #[serde(default)]
     pub rates: BTreeMap<String, TimeSeries>,
     #[serde(default)]
-    pub quotas: BTreeMap<String, TimeSeries>,
+    #[serde(rename = "quotas")]
+    pub rate_limits: BTreeMap<String, TimeSeries>,
 }
 
 /// The file, and the way to add to it.
 #[derive(Debug)]
 pub struct TrendsFile {
-    kept: Kept<Days>,
+    file: VersionedFile<DailySeries>,
 }
 
 impl TrendsFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { kept: Kept::new(state_dir, TRENDS_FILE) }
+        Self { file: VersionedFile::new(state_dir, TRENDS_FILE) }
     }
 
     /// Reads what it says, which is nothing where there is none yet.
     ///
     /// # Errors
     /// Why that is not known, in a sentence.
-    pub fn told(&self) -> Result<Days, String> {
-        self.kept.told()
+    pub fn read_or_default(&self) -> Result<DailySeries, String> {
+        self.file.read_or_default()
     }
 
     /// Adds what was measured, and forgets what was last measured more than a day ago.
     ///
     /// # Errors
     /// A storage failure.
-    pub fn note(&self, measured: &Measured, now: Timestamp) -> Result<(), Failure> {
-        let fresh = || TimeSeries::new(DAY_STEP, DAY_STEPS);
-        self.kept.change(Lasts::Process, |days| {
-            add(&mut days.rates, &measured.rates, fresh, now);
-            add(&mut days.quotas, &measured.quotas, fresh, now);
+    pub fn record(&self, measured: &TrendSamples, now: Timestamp) -> Result<(), Failure> {
+        let fresh = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
+        self.file.change(Lasts::Process, |days| {
+            add_samples(&mut days.rates, &measured.rates, fresh, now);
+            add_samples(&mut days.rate_limits, &measured.rate_limits, fresh, now);
             Ok(())
         })
     }
 }
 
 /// Adds figures to their series, begins those there are none of yet, and drops what is too old to be seen.
-pub fn add(
+pub fn add_samples(
     all: &mut BTreeMap<String, TimeSeries>,
     figures: &BTreeMap<String, f32>,
     fresh: impl Fn() -> TimeSeries,
@@ -87,7 +88,7 @@ pub fn add(
             && now.since(series.last_recorded_at()) < series.covered_duration()
     });
     for (name, figure) in figures {
-        if all.len() < NAMES_MAX || all.contains_key(name) {
+        if all.len() < TREND_SERIES_MAX || all.contains_key(name) {
             let series = all.entry(name.clone()).or_insert_with(&fresh);
             series.record(*figure, Aggregation::Mean, now);
         }
@@ -100,50 +101,57 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn measured(names: usize) -> Measured {
+    fn samples_of(names: usize) -> TrendSamples {
         let figures = |kind: &str| (0..names).map(|at| (format!("{kind}-{at}"), 123.456)).collect();
-        Measured { rates: figures("a-source-with-a-name"), quotas: figures("a-quota-of-a-host") }
+        TrendSamples {
+            rates: figures("a-source-with-a-name"),
+            rate_limits: figures("a-quota-of-a-host"),
+        }
     }
 
     #[test]
-    fn a_day_of_more_names_than_are_kept_is_still_read() {
+    fn a_day_with_too_many_series_is_still_readable() {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
         for step in 0..150 {
-            file.note(&measured(300), NOW.after(DAY_STEP * step)).unwrap();
+            file.record(&samples_of(300), NOW.after(TREND_STEP * step)).unwrap();
         }
 
-        let days = file.told().unwrap();
+        let days = file.read_or_default().unwrap();
 
-        assert_eq!((days.rates.len(), days.quotas.len()), (NAMES_MAX, NAMES_MAX));
-        let values = days.rates["a-source-with-a-name-0"].samples_until(NOW.after(DAY_STEP * 149));
+        assert_eq!(
+            (days.rates.len(), days.rate_limits.len()),
+            (TREND_SERIES_MAX, TREND_SERIES_MAX)
+        );
+        let values =
+            days.rates["a-source-with-a-name-0"].samples_until(NOW.after(TREND_STEP * 149));
         assert!(values.iter().all(Option::is_some), "{values:?}");
     }
 
     #[test]
-    fn what_is_a_day_old_or_of_another_shape_is_forgotten() {
-        let mut all = BTreeMap::from([("odd".to_owned(), TimeSeries::new(DAY_STEP, 7))]);
-        let fresh = || TimeSeries::new(DAY_STEP, DAY_STEPS);
+    fn series_a_day_old_or_of_another_step_are_dropped() {
+        let mut all = BTreeMap::from([("odd".to_owned(), TimeSeries::new(TREND_STEP, 7))]);
+        let fresh = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
         let one = |name: &str| BTreeMap::from([(name.to_owned(), 1.0)]);
-        add(&mut all, &one("old"), fresh, NOW);
-        add(&mut all, &one("new"), fresh, NOW.after(DAY_STEP * 143));
+        add_samples(&mut all, &one("old"), fresh, NOW);
+        add_samples(&mut all, &one("new"), fresh, NOW.after(TREND_STEP * 143));
         assert_eq!(all.keys().collect::<Vec<_>>(), ["new", "old"]);
 
-        add(&mut all, &one("new"), fresh, NOW.after(DAY_STEP * 145));
+        add_samples(&mut all, &one("new"), fresh, NOW.after(TREND_STEP * 145));
 
         assert_eq!(all.keys().collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]
-    fn a_file_that_is_cut_short_is_told_and_begun_anew() {
+    fn a_truncated_file_is_reported_and_recreated() {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
         fs_err::write(home.path().join(TRENDS_FILE), "{\"schema\":1,\"rates\":{").unwrap();
-        let why = file.told().unwrap_err();
+        let why = file.read_or_default().unwrap_err();
         assert!(why.contains("trends.json cannot be read: EOF"), "{why}");
 
-        file.note(&measured(1), NOW).unwrap();
+        file.record(&samples_of(1), NOW).unwrap();
 
-        assert_eq!(file.told().unwrap().rates.len(), 1);
+        assert_eq!(file.read_or_default().unwrap().rates.len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::engine::alert::{Severity, WebhookFormat};
-use crate::notify::{Message, Undelivered, Webhook};
+use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 
 /// What ntfy takes as a message and not as an attachment, in bytes.
 const NTFY_BYTES_MAX: usize = 4096;
@@ -16,33 +16,38 @@ const NTFY_BYTES_MAX: usize = 4096;
 /// What Slack shows of a text, in bytes.
 const SLACK_BYTES_MAX: usize = 40_000;
 
-pub(super) async fn post(webhook: &Webhook, message: &Message) -> Result<(), Undelivered> {
-    let url = address(&webhook.url)?;
-    let request = client(&url)?.post(url);
-    let request = match webhook.shape {
-        WebhookFormat::Json => json_body(request, message.json().to_string()),
-        WebhookFormat::Slack => json_body(request, json!({ "text": slack(message) }).to_string()),
+pub(super) async fn send_webhook(
+    webhook: &WebhookChannel,
+    message: &AlertMessage,
+) -> Result<(), DeliveryError> {
+    let url = parse_address(&webhook.url)?;
+    let request = build_client(&url)?.post(url);
+    let request = match webhook.format {
+        WebhookFormat::Json => json_body(request, message.to_json().to_string()),
+        WebhookFormat::Slack => {
+            json_body(request, json!({ "text": slack_text(message) }).to_string())
+        }
         WebhookFormat::Ntfy => request
-            .header("title", ascii(&format!("cynosure on {}", message.host)))
-            .header("priority", priority(message))
-            .header("tags", tag(message))
+            .header("title", to_ascii(&format!("cynosure on {}", message.host)))
+            .header("priority", ntfy_priority(message))
+            .header("tags", ntfy_tags(message))
             .header(CONTENT_TYPE, "text/plain; charset=utf-8")
-            .body(cut(message.text(), NTFY_BYTES_MAX)),
+            .body(truncate_text(message.to_text(), NTFY_BYTES_MAX)),
     };
     let request = match &webhook.token {
-        Some(token) => request.header(AUTHORIZATION, bearer(token)?),
+        Some(token) => request.header(AUTHORIZATION, bearer_header(token)?),
         None => request,
     };
-    send(request).await
+    send_request(request).await
 }
 
-pub(super) async fn ping(url: &SecretString) -> Result<(), Undelivered> {
-    let url = address(url)?;
-    send(client(&url)?.get(url)).await
+pub(super) async fn send_ping(url: &SecretString) -> Result<(), DeliveryError> {
+    let url = parse_address(url)?;
+    send_request(build_client(&url)?.get(url)).await
 }
 
-async fn send(request: RequestBuilder) -> Result<(), Undelivered> {
-    let response = request.send().await.map_err(|error| unreached(&error))?;
+async fn send_request(request: RequestBuilder) -> Result<(), DeliveryError> {
+    let response = request.send().await.map_err(|error| connection_error(&error))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -54,11 +59,11 @@ async fn send(request: RequestBuilder) -> Result<(), Undelivered> {
         429 => "it has had enough for now",
         _ => "it did not take it",
     };
-    Err(Undelivered::new(format!("the answer was {}: {why}", status.as_u16())))
+    Err(DeliveryError::new(format!("the answer was {}: {why}", status.as_u16())))
 }
 
 /// Without the address, which may be a secret.
-fn unreached(error: &reqwest::Error) -> Undelivered {
+fn connection_error(error: &reqwest::Error) -> DeliveryError {
     let what = if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {
@@ -68,12 +73,12 @@ fn unreached(error: &reqwest::Error) -> Undelivered {
     };
     let causes = std::iter::successors(std::error::Error::source(error), |link| link.source());
     match causes.last() {
-        Some(cause) => Undelivered::new(format!("{what}: {cause}")),
-        None => Undelivered::new(what),
+        Some(cause) => DeliveryError::new(format!("{what}: {cause}")),
+        None => DeliveryError::new(what),
     }
 }
 
-fn client(url: &Url) -> Result<Client, Undelivered> {
+fn build_client(url: &Url) -> Result<Client, DeliveryError> {
     // Fails when there is one already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -86,13 +91,13 @@ fn client(url: &Url) -> Result<Client, Undelivered> {
         // To this machine itself, past any proxy of the environment.
         builder = builder.tls_certs_only([]).no_proxy();
     }
-    builder.build().map_err(|_error| Undelivered::new("no secure connections can be made here"))
+    builder.build().map_err(|_error| DeliveryError::new("no secure connections can be made here"))
 }
 
 /// A secret address is read only now, so that it is also judged only now.
-fn address(url: &SecretString) -> Result<Url, Undelivered> {
+fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
     let wrong = |why: &str| {
-        Undelivered::new(format!("the address {why}; correct the credential that holds it"))
+        DeliveryError::new(format!("the address {why}; correct the credential that holds it"))
     };
     let url = Url::parse(url.expose_secret()).map_err(|_error| wrong("is none"))?;
     let is_here = match url.host() {
@@ -108,10 +113,10 @@ fn address(url: &SecretString) -> Result<Url, Undelivered> {
     }
 }
 
-fn bearer(token: &SecretString) -> Result<HeaderValue, Undelivered> {
+fn bearer_header(token: &SecretString) -> Result<HeaderValue, DeliveryError> {
     let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
     let mut value = value.map_err(|_error| {
-        Undelivered::new("the token has characters that no HTTP header can carry")
+        DeliveryError::new("the token has characters that no HTTP header can carry")
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -122,14 +127,14 @@ fn json_body(request: RequestBuilder, json: String) -> RequestBuilder {
 }
 
 /// The three characters that Slack takes for its own are written as it wants them.
-fn slack(message: &Message) -> String {
-    let text = format!("*{}*\n{}", message.subject(), message.text());
+fn slack_text(message: &AlertMessage) -> String {
+    let text = format!("*{}*\n{}", message.subject(), message.to_text());
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    cut(text, SLACK_BYTES_MAX)
+    truncate_text(text, SLACK_BYTES_MAX)
 }
 
 /// As ntfy counts: 5 rings, 3 does not.
-fn priority(message: &Message) -> &'static str {
+fn ntfy_priority(message: &AlertMessage) -> &'static str {
     match message.severity() {
         Severity::Critical => "5",
         Severity::Warning => "4",
@@ -138,7 +143,7 @@ fn priority(message: &Message) -> &'static str {
 }
 
 /// Names of emoji, which ntfy shows before the title.
-fn tag(message: &Message) -> &'static str {
+fn ntfy_tags(message: &AlertMessage) -> &'static str {
     match message.severity() {
         Severity::Critical => "rotating_light",
         Severity::Warning => "warning",
@@ -147,11 +152,11 @@ fn tag(message: &Message) -> &'static str {
 }
 
 /// What a header can carry.
-fn ascii(text: &str) -> String {
+fn to_ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }
 
-fn cut(mut text: String, bytes: usize) -> String {
+fn truncate_text(mut text: String, bytes: usize) -> String {
     const MORE: &str = "\n…";
     if text.len() > bytes {
         let end =
@@ -167,22 +172,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("ééé".to_owned(), 6), "ééé");
-        assert_eq!(cut("ééééé".to_owned(), 9), "éé\n…");
-        assert_eq!(cut("é".repeat(5000), NTFY_BYTES_MAX).len(), NTFY_BYTES_MAX);
+    fn text_is_truncated_at_character_boundaries() {
+        assert_eq!(truncate_text("ééé".to_owned(), 6), "ééé");
+        assert_eq!(truncate_text("ééééé".to_owned(), 9), "éé\n…");
+        assert_eq!(truncate_text("é".repeat(5000), NTFY_BYTES_MAX).len(), NTFY_BYTES_MAX);
     }
 
     #[test]
-    fn an_address_that_cannot_be_is_refused_without_being_told() {
+    fn an_invalid_address_is_rejected_without_being_quoted() {
         for text in ["hunter2", "ftp://hunter2.example/", "http://hunter2.example/"] {
-            let refused = address(&SecretString::from(text)).unwrap_err().to_string();
+            let refused = parse_address(&SecretString::from(text)).unwrap_err().to_string();
             assert!(!refused.contains("hunter2"), "{refused}");
         }
         for text in
             ["https://a.example/x", "http://127.0.0.1:1/", "http://[::1]/", "http://localhost/"]
         {
-            assert!(address(&SecretString::from(text)).is_ok(), "{text}");
+            assert!(parse_address(&SecretString::from(text)).is_ok(), "{text}");
         }
     }
 }

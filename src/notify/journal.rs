@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use crate::engine::alert::{Notification, NotificationKind, Severity};
 
 /// Writes a notice down.
-pub fn tell(notice: &Notification) {
+pub fn log_notification(notice: &Notification) {
     let alert = &notice.alert;
     let (cause, about, severity) = (alert.key.as_str(), &alert.subject, notice.severity().name());
     let advice = alert.advice.as_deref().unwrap_or_default();
@@ -39,6 +39,6 @@ pub fn tell(notice: &Notification) {
 }
 
 /// Writes down that this is a test.
-pub fn test() {
+pub fn log_test() {
     info!("a test of alerts, asked for by a person");
 }

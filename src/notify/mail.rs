@@ -10,7 +10,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::engine::alert::{MailChannel, SmtpTls};
-use crate::notify::{Message, Undelivered};
+use crate::notify::{AlertMessage, DeliveryError};
 
 /// RFC 3834 §5: nobody's holiday message is to answer.
 #[derive(Clone)]
@@ -30,23 +30,26 @@ impl Header for AutoSubmitted {
     }
 }
 
-pub(super) async fn send(
+pub(super) async fn send_mail(
     mail: &MailChannel<SecretString>,
-    message: &Message,
+    message: &AlertMessage,
     limit: Duration,
-) -> Result<(), Undelivered> {
+) -> Result<(), DeliveryError> {
     // Fails when there is one already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let letter = letter(mail, message)?;
-    let transport = transport(mail, limit).map_err(|error| refused(&error))?;
-    transport.send(letter).await.map_err(|error| refused(&error))?;
+    let letter = build_email(mail, message)?;
+    let transport = build_transport(mail, limit).map_err(|error| smtp_error(&error))?;
+    transport.send(letter).await.map_err(|error| smtp_error(&error))?;
     Ok(())
 }
 
-fn letter(mail: &MailChannel<SecretString>, message: &Message) -> Result<Letter, Undelivered> {
+fn build_email(
+    mail: &MailChannel<SecretString>,
+    message: &AlertMessage,
+) -> Result<Letter, DeliveryError> {
     let mailbox = |text: &String| {
         text.parse::<Mailbox>().map_err(|error| {
-            Undelivered::new(format!("{text:?} is no address to write to ({error})"))
+            DeliveryError::new(format!("{text:?} is no address to write to ({error})"))
         })
     };
     let mut letter = Letter::builder()
@@ -59,11 +62,11 @@ fn letter(mail: &MailChannel<SecretString>, message: &Message) -> Result<Letter,
     }
     letter
         .message_id(None)
-        .body(format!("{}\n", message.text()))
-        .map_err(|error| Undelivered::new(format!("it cannot be written as a mail: {error}")))
+        .body(format!("{}\n", message.to_text()))
+        .map_err(|error| DeliveryError::new(format!("it cannot be written as a mail: {error}")))
 }
 
-fn transport(
+fn build_transport(
     mail: &MailChannel<SecretString>,
     limit: Duration,
 ) -> Result<AsyncSmtpTransport<Tokio1Executor>, Error> {
@@ -83,13 +86,13 @@ fn transport(
 }
 
 /// What the server said, or what kept us from it.
-fn refused(error: &Error) -> Undelivered {
+fn smtp_error(error: &Error) -> DeliveryError {
     let innermost =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| {
             link.source()
         });
     let why = innermost.last().map(ToString::to_string).unwrap_or_default();
-    Undelivered::new(match error.status() {
+    DeliveryError::new(match error.status() {
         Some(code) => format!("the server refused it with {code}: {why}"),
         None if error.is_timeout() => "no answer in time".to_owned(),
         None if error.is_tls() => format!("no safe connection: {why}"),

@@ -7,14 +7,14 @@
 mod http;
 pub mod journal;
 mod mail;
-mod text;
+mod message;
 
 use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub use self::text::Message;
+pub use self::message::AlertMessage;
 
 use crate::engine::alert::{MailChannel, WebhookFormat};
 use crate::engine::{format_duration, sanitize_line};
@@ -22,7 +22,7 @@ use crate::engine::{format_duration, sanitize_line};
 /// One way to somebody.
 #[derive(Clone, Debug)]
 pub enum Channel {
-    Webhook(Webhook),
+    Webhook(WebhookChannel),
     Mail(MailChannel<SecretString>),
     /// An address that is only asked for, to show that we are there.
     Ping(SecretString),
@@ -30,46 +30,50 @@ pub enum Channel {
 
 /// Somebody who is told by HTTP.
 #[derive(Clone, Debug)]
-pub struct Webhook {
+pub struct WebhookChannel {
     /// Anyone who knows it may speak there.
     pub url: SecretString,
-    pub shape: WebhookFormat,
+    pub format: WebhookFormat,
     /// Sent as a bearer token.
     pub token: Option<SecretString>,
 }
 
 /// Why somebody was not told: one line without secrets.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Undelivered(String);
+pub struct DeliveryError(String);
 
-impl Undelivered {
+impl DeliveryError {
     pub(crate) fn new(why: impl AsRef<str>) -> Self {
         Self(sanitize_line(why.as_ref()))
     }
 }
 
-impl fmt::Display for Undelivered {
+impl fmt::Display for DeliveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Undelivered {}
+impl std::error::Error for DeliveryError {}
 
 impl Channel {
     /// Delivers a message, within `limit` from beginning to end.
     ///
     /// # Errors
     /// When whoever is at the other end did not take it.
-    pub async fn deliver(&self, message: &Message, limit: Duration) -> Result<(), Undelivered> {
+    pub async fn deliver(
+        &self,
+        message: &AlertMessage,
+        limit: Duration,
+    ) -> Result<(), DeliveryError> {
         let delivery = async {
             match self {
-                Self::Webhook(webhook) => http::post(webhook, message).await,
-                Self::Mail(mail) => mail::send(mail, message, limit).await,
-                Self::Ping(url) => http::ping(url).await,
+                Self::Webhook(webhook) => http::send_webhook(webhook, message).await,
+                Self::Mail(mail) => mail::send_mail(mail, message, limit).await,
+                Self::Ping(url) => http::send_ping(url).await,
             }
         };
-        let late = || Undelivered::new(format!("not done within {}", format_duration(limit)));
+        let late = || DeliveryError::new(format!("not done within {}", format_duration(limit)));
         tokio::time::timeout(limit, delivery).await.unwrap_or_else(|_late| Err(late()))
     }
 }

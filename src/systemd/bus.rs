@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use zbus::{Connection, connection};
 
 use crate::retry::{GaveUp, Policy};
-use crate::systemd::error::{BusError, BusTrouble};
+use crate::systemd::error::{BusError, BusErrorKind};
 
 /// Where the system bus is, unless the environment says otherwise (D-Bus specification, "System message bus").
 pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
@@ -17,13 +17,13 @@ pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 pub struct Bus {
     address: String,
     timeout: Duration,
-    again: Policy,
+    retry: Policy,
 }
 
 /// What is asked, and whom, for the error.
-pub(super) struct Call<'a> {
+pub(super) struct MethodCall<'a> {
     /// `restart cynosure.service`
-    pub what: String,
+    pub operation: String,
     pub service: &'a str,
     pub unit: Option<&'a str>,
 }
@@ -33,58 +33,61 @@ impl Bus {
     /// one is made that finds the bus broken off.
     #[must_use]
     pub fn new(address: impl Into<String>, timeout: Duration, again: Policy) -> Self {
-        Self { address: address.into(), timeout, again }
+        Self { address: address.into(), timeout, retry: again }
     }
 
     /// Carries out a call on a connection and a runtime of its own.
     pub(super) fn call<T>(
         &self,
-        call: &Call<'_>,
+        call: &MethodCall<'_>,
         mut ask: impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
     ) -> Result<T, BusError> {
-        let broke_off = |error: &BusError| matches!(error.trouble, BusTrouble::BrokeOff { .. });
-        let outcome = self.again.when(broke_off).run_blocking(|| {
-            let asked = self.attempt(call, &mut ask);
-            asked.map_err(|trouble| BusError { call: call.what.clone(), trouble })
+        let broke_off = |error: &BusError| matches!(error.kind, BusErrorKind::Disconnected { .. });
+        let outcome = self.retry.when(broke_off).run_blocking(|| {
+            let asked = self.call_once(call, &mut ask);
+            asked.map_err(|trouble| BusError { operation: call.operation.clone(), kind: trouble })
         });
         outcome.map_err(|gave_up| match gave_up {
             GaveUp::Failed { failure, .. } => failure,
             GaveUp::Refused { guard } => {
-                let trouble = BusTrouble::Failed { why: format!("the breaker {guard} is open") };
-                BusError { call: call.what.clone(), trouble }
+                let trouble =
+                    BusErrorKind::Failed { reason: format!("the breaker {guard} is open") };
+                BusError { operation: call.operation.clone(), kind: trouble }
             }
         })
     }
 
-    fn attempt<T>(
+    fn call_once<T>(
         &self,
-        call: &Call<'_>,
+        call: &MethodCall<'_>,
         ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
-    ) -> Result<T, BusTrouble> {
-        let runtime = self.runtime()?;
+    ) -> Result<T, BusErrorKind> {
+        let runtime = self.build_runtime()?;
         let asked = runtime.block_on(async {
-            let answer = tokio::time::timeout(self.timeout, self.ask(call, ask)).await;
-            answer.unwrap_or(Err(BusTrouble::NoAnswer { after: self.timeout }))
+            let answer = tokio::time::timeout(self.timeout, self.connect_and_call(call, ask)).await;
+            answer.unwrap_or(Err(BusErrorKind::Timeout { after: self.timeout }))
         });
         // What hangs must not hold up whoever asked.
         runtime.shutdown_background();
         asked
     }
 
-    async fn ask<T>(
+    async fn connect_and_call<T>(
         &self,
-        call: &Call<'_>,
+        call: &MethodCall<'_>,
         ask: &mut impl AsyncFnMut(&Connection) -> Result<T, zbus::Error>,
-    ) -> Result<T, BusTrouble> {
+    ) -> Result<T, BusErrorKind> {
         let connection = connection::Builder::address(self.address.as_str())
             .build()
             .await
-            .map_err(|error| BusTrouble::at(&self.address, &error))?;
-        ask(&connection).await.map_err(|error| BusTrouble::of(&error, call.service, call.unit))
+            .map_err(|error| BusErrorKind::from_connect_error(&self.address, &error))?;
+        ask(&connection)
+            .await
+            .map_err(|error| BusErrorKind::from_call_error(&error, call.service, call.unit))
     }
 
-    fn runtime(&self) -> Result<Runtime, BusTrouble> {
+    fn build_runtime(&self) -> Result<Runtime, BusErrorKind> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| BusTrouble::Failed { why: error.to_string() })
+        runtime.map_err(|error| BusErrorKind::Failed { reason: error.to_string() })
     }
 }

@@ -5,16 +5,16 @@
 
 mod bus;
 mod error;
-mod machine;
+mod host;
 mod notify;
-mod own;
-mod restarts;
+mod own_unit;
+mod restart_budget;
 mod unit;
 
 pub use self::bus::{Bus, SYSTEM_BUS};
-pub use self::error::{BusError, BusTrouble};
-pub use self::machine::Permission;
-pub use self::notify::{Notifier, Word, watchdog_interval};
-pub use self::own::own_unit;
-pub use self::restarts::{RESTARTS_FILE, RestartsFile};
-pub use self::unit::{NotAUnit, UnitName};
+pub use self::error::{BusError, BusErrorKind};
+pub use self::host::RestartPermission;
+pub use self::notify::{Notifier, NotifyState, watchdog_interval};
+pub use self::own_unit::own_unit;
+pub use self::restart_budget::{RESTARTS_FILE, RestartBudgetFile};
+pub use self::unit::{InvalidUnitName, UnitName};

@@ -15,14 +15,14 @@ use tracing::{debug, warn};
 use crate::engine::sanitize_line;
 
 /// How long one telling may take: a manager that does not read must not hold up the work.
-const SEND_LIMIT: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest status, in characters: what one line of `systemctl status` can show.
 const STATUS_CHARS_MAX: usize = 500;
 
 /// One thing to tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Word<'a> {
+pub enum NotifyState<'a> {
     /// The start, or the reload, is over.
     Ready,
     /// What the service does, for `systemctl status`.
@@ -33,16 +33,16 @@ pub enum Word<'a> {
     },
     Stopping,
     /// It is alive: what the watchdog waits for.
-    Alive,
+    Watchdog,
     /// The start or the stop needs this much longer, from now on.
-    Extend(Duration),
+    ExtendTimeout(Duration),
 }
 
 /// The way to the service manager, if there is one.
 #[derive(Debug)]
 pub struct Notifier {
-    way: Option<(UnixDatagram, SocketAddr)>,
-    has_complained: AtomicBool,
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    has_warned: AtomicBool,
 }
 
 impl Notifier {
@@ -50,7 +50,7 @@ impl Notifier {
     /// everything is told to nobody.
     #[must_use]
     pub fn new(socket: Option<&OsStr>) -> Self {
-        let way = match socket.filter(|name| !name.is_empty()).map(open).transpose() {
+        let way = match socket.filter(|name| !name.is_empty()).map(open_socket).transpose() {
             Ok(way) => way,
             Err(error) => {
                 warn!("NOTIFY_SOCKET cannot be used ({error}); going on without telling systemd");
@@ -60,22 +60,22 @@ impl Notifier {
         if way.is_none() {
             debug!("there is no service manager to tell");
         }
-        Self { way, has_complained: AtomicBool::new(false) }
+        Self { socket: way, has_warned: AtomicBool::new(false) }
     }
 
     /// Whether there is somebody to tell.
     #[must_use]
-    pub fn has_listener(&self) -> bool {
-        self.way.is_some()
+    pub fn is_connected(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// Tells all of this at once. What cannot be told is not worth stopping for: it is logged,
     /// the first time for a person.
-    pub fn tell(&self, words: &[Word<'_>]) {
-        let Some((socket, to)) = &self.way else { return };
+    pub fn notify(&self, words: &[NotifyState<'_>]) {
+        let Some((socket, to)) = &self.socket else { return };
         let message = words.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let Err(error) = socket.send_to_addr(message.as_bytes(), to) else { return };
-        if self.has_complained.swap(true, Ordering::Relaxed) {
+        if self.has_warned.swap(true, Ordering::Relaxed) {
             debug!("cannot tell systemd: {error}");
         } else {
             warn!("cannot tell systemd how the service is ({error}); going on without");
@@ -83,7 +83,7 @@ impl Notifier {
     }
 }
 
-impl fmt::Display for Word<'_> {
+impl fmt::Display for NotifyState<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => f.write_str("READY=1"),
@@ -95,8 +95,8 @@ impl fmt::Display for Word<'_> {
                 write!(f, "RELOADING=1\nMONOTONIC_USEC={}", uptime.as_micros())
             }
             Self::Stopping => f.write_str("STOPPING=1"),
-            Self::Alive => f.write_str("WATCHDOG=1"),
-            Self::Extend(by) => write!(f, "EXTEND_TIMEOUT_USEC={}", by.as_micros()),
+            Self::Watchdog => f.write_str("WATCHDOG=1"),
+            Self::ExtendTimeout(by) => write!(f, "EXTEND_TIMEOUT_USEC={}", by.as_micros()),
         }
     }
 }
@@ -112,7 +112,7 @@ pub fn watchdog_interval(usec: Option<&OsStr>, of: Option<&OsStr>, pid: u32) -> 
     usec.and_then(number).filter(|usec| *usec > 0).map(Duration::from_micros)
 }
 
-fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+fn open_socket(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     let to = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         [b'/', ..] => SocketAddr::from_pathname(name)?,
@@ -122,7 +122,7 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
         }
     };
     let socket = UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(SEND_LIMIT))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok((socket, to))
 }
 
@@ -130,7 +130,7 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 mod tests {
     use super::*;
 
-    fn received(socket: &UnixDatagram) -> String {
+    fn receive(socket: &UnixDatagram) -> String {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut bytes = [0; 4096];
         let length = socket.recv(&mut bytes).unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn words_arrive_at_a_socket_with_a_path_and_at_an_abstract_one() {
+    fn notifications_reach_path_and_abstract_sockets() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("notify");
         let name = format!("@{}", path.display());
@@ -148,34 +148,35 @@ mod tests {
             (name.into(), UnixDatagram::bind_addr(&abstract_name).unwrap()),
         ];
         for (name, socket) in sockets {
-            Notifier::new(Some(&name)).tell(&[Word::Ready, Word::Status("all\nis well")]);
+            Notifier::new(Some(&name))
+                .notify(&[NotifyState::Ready, NotifyState::Status("all\nis well")]);
 
-            assert_eq!(received(&socket), "READY=1\nSTATUS=all\\u{a}is well", "{name:?}");
+            assert_eq!(receive(&socket), "READY=1\nSTATUS=all\\u{a}is well", "{name:?}");
         }
     }
 
     #[test]
-    fn a_socket_that_is_absent_wrong_or_full_stops_nobody() {
+    fn an_absent_invalid_or_full_socket_does_not_block() {
         let home = tempfile::tempdir().unwrap();
         let full = home.path().join("full");
         let _nobody_reads = UnixDatagram::bind(&full).unwrap();
         for place in [None, Some(""), Some("notify"), Some("/nowhere/notify")] {
-            Notifier::new(place.map(OsStr::new)).tell(&[Word::Alive]);
+            Notifier::new(place.map(OsStr::new)).notify(&[NotifyState::Watchdog]);
         }
 
         // A queue takes some hundred datagrams at most; then each telling would wait for ever.
         let notifier = Notifier::new(Some(full.as_os_str()));
-        if let Some((socket, _)) = &notifier.way {
+        if let Some((socket, _)) = &notifier.socket {
             socket.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
         }
         for _ in 0..1000 {
-            notifier.tell(&[Word::Alive]);
+            notifier.notify(&[NotifyState::Watchdog]);
         }
-        assert!(notifier.has_complained.load(Ordering::Relaxed));
+        assert!(notifier.has_warned.load(Ordering::Relaxed));
     }
 
     #[test]
-    fn a_watchdog_is_fed_only_by_the_process_it_means() {
+    fn the_watchdog_applies_only_to_its_process() {
         let interval = |usec: &str, of: Option<&str>| {
             watchdog_interval(Some(usec.as_ref()), of.map(OsStr::new), 4711)
         };
@@ -189,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn each_word_is_spelt_as_systemd_expects_it() {
+    fn each_state_is_written_as_sd_notify_expects() {
         let words = [
-            Word::Reloading { uptime: Duration::from_secs(2) },
-            Word::Stopping,
-            Word::Alive,
-            Word::Extend(Duration::from_secs(60)),
+            NotifyState::Reloading { uptime: Duration::from_secs(2) },
+            NotifyState::Stopping,
+            NotifyState::Watchdog,
+            NotifyState::ExtendTimeout(Duration::from_secs(60)),
         ];
 
         let told = words.map(|word| word.to_string()).join("; ");

@@ -9,22 +9,22 @@ use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant};
 
 use crate::engine::Timestamp;
 use crate::engine::watch::{ActiveState, LoadState, StartLimit, UnitStatus};
-use crate::systemd::bus::{Bus, Call};
-use crate::systemd::error::{BusError, SYSTEMD};
+use crate::systemd::bus::{Bus, MethodCall};
+use crate::systemd::error::{BusError, SYSTEMD_SERVICE};
 
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const SERVICE: &str = "org.freedesktop.systemd1.Service";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+const UNIT_INTERFACE: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE_INTERFACE: &str = "org.freedesktop.systemd1.Service";
+const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
 
-const SUFFIX: &str = ".service";
+const SERVICE_SUFFIX: &str = ".service";
 
 /// systemd.unit(5): the longest name of a unit, its suffix included.
 const NAME_BYTES_MAX: usize = 255;
 
 /// A time that is not set is written as the largest number.
-const UNSET: u64 = u64::MAX;
+const USEC_INFINITY: u64 = u64::MAX;
 
 /// The name of a service, with its suffix.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -32,7 +32,7 @@ pub struct UnitName(String);
 
 /// A text that is no name of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NotAUnit(String);
+pub struct InvalidUnitName(String);
 
 impl UnitName {
     #[must_use]
@@ -44,23 +44,23 @@ impl UnitName {
     /// where this is an instance itself, or the name grows too long.
     #[must_use]
     pub fn instance(&self, source: &str) -> Option<Self> {
-        let stem = self.0.strip_suffix(SUFFIX).filter(|stem| !stem.contains('@'))?;
+        let stem = self.0.strip_suffix(SERVICE_SUFFIX).filter(|stem| !stem.contains('@'))?;
         format!("{stem}@{source}").parse().ok()
     }
 }
 
 impl FromStr for UnitName {
-    type Err = NotAUnit;
+    type Err = InvalidUnitName;
 
     /// Reads a name with or without `.service`.
-    fn from_str(text: &str) -> Result<Self, NotAUnit> {
-        let stem = text.strip_suffix(SUFFIX).unwrap_or(text);
+    fn from_str(text: &str) -> Result<Self, InvalidUnitName> {
+        let stem = text.strip_suffix(SERVICE_SUFFIX).unwrap_or(text);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-        let fits = !stem.is_empty() && stem.len() + SUFFIX.len() <= NAME_BYTES_MAX;
+        let fits = !stem.is_empty() && stem.len() + SERVICE_SUFFIX.len() <= NAME_BYTES_MAX;
         if fits && stem.chars().all(is_allowed) {
-            Ok(Self(format!("{stem}{SUFFIX}")))
+            Ok(Self(format!("{stem}{SERVICE_SUFFIX}")))
         } else {
-            Err(NotAUnit(text.to_owned()))
+            Err(InvalidUnitName(text.to_owned()))
         }
     }
 }
@@ -71,13 +71,13 @@ impl fmt::Display for UnitName {
     }
 }
 
-impl fmt::Display for NotAUnit {
+impl fmt::Display for InvalidUnitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} is no name of a service; write it in letters, digits and :-_.\\@", self.0)
     }
 }
 
-impl std::error::Error for NotAUnit {}
+impl std::error::Error for InvalidUnitName {}
 
 impl Bus {
     /// Has systemd start a unit anew, whatever it is doing. Returns when that is accepted, not when it is done.
@@ -94,11 +94,14 @@ impl Bus {
         mode: &str,
         what: String,
     ) -> Result<(), BusError> {
-        let call = Call { what, service: SYSTEMD, unit: Some(unit.as_str()) };
+        let call =
+            MethodCall { operation: what, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
         self.call(&call, async |connection| {
             let body = (unit.as_str(), mode);
-            let (path, interface) = (MANAGER_PATH, Some(MANAGER));
-            connection.call_method(Some(SYSTEMD), path, interface, "RestartUnit", &body).await?;
+            let (path, interface) = (MANAGER_PATH, Some(MANAGER_INTERFACE));
+            connection
+                .call_method(Some(SYSTEMD_SERVICE), path, interface, "RestartUnit", &body)
+                .await?;
             Ok(())
         })
     }
@@ -109,17 +112,19 @@ impl Bus {
     /// Why it was not told.
     pub fn unit_status(&self, unit: &UnitName) -> Result<UnitStatus, BusError> {
         let what = format!("ask for the state of {unit}");
-        let call = Call { what, service: SYSTEMD, unit: Some(unit.as_str()) };
+        let call =
+            MethodCall { operation: what, service: SYSTEMD_SERVICE, unit: Some(unit.as_str()) };
         self.call(&call, async |connection| {
             let body = unit.as_str();
-            let (path, interface) = (MANAGER_PATH, Some(MANAGER));
-            let loaded =
-                connection.call_method(Some(SYSTEMD), path, interface, "LoadUnit", &body).await?;
+            let (path, interface) = (MANAGER_PATH, Some(MANAGER_INTERFACE));
+            let loaded = connection
+                .call_method(Some(SYSTEMD_SERVICE), path, interface, "LoadUnit", &body)
+                .await?;
             let loaded = loaded.body();
             let path: OwnedObjectPath = loaded.deserialize()?;
-            let mut known = properties(connection, &path, UNIT).await?;
-            known.extend(properties(connection, &path, SERVICE).await?);
-            Ok(status(unit, &mut Known(known)))
+            let mut known = get_all_properties(connection, &path, UNIT_INTERFACE).await?;
+            known.extend(get_all_properties(connection, &path, SERVICE_INTERFACE).await?);
+            Ok(to_unit_status(unit, &mut UnitProperties(known)))
         })
     }
 
@@ -128,18 +133,18 @@ impl Bus {
     /// # Errors
     /// Why it was not told.
     pub fn systemd_version(&self) -> Result<String, BusError> {
-        let call = Call {
-            what: "ask for the version of systemd".to_owned(),
-            service: SYSTEMD,
+        let call = MethodCall {
+            operation: "ask for the version of systemd".to_owned(),
+            service: SYSTEMD_SERVICE,
             unit: None,
         };
-        self.property(&call, MANAGER_PATH, MANAGER, "Version")
+        self.get_property(&call, MANAGER_PATH, MANAGER_INTERFACE, "Version")
     }
 
     /// Asks for one property.
-    pub(super) fn property<T>(
+    pub(super) fn get_property<T>(
         &self,
-        call: &Call<'_>,
+        call: &MethodCall<'_>,
         path: &str,
         interface: &str,
         name: &str,
@@ -151,83 +156,87 @@ impl Bus {
         let service = call.service;
         self.call(call, async |connection| {
             let body = (interface, name);
-            let told =
-                connection.call_method(Some(service), path, Some(PROPERTIES), "Get", &body).await?;
+            let told = connection
+                .call_method(Some(service), path, Some(PROPERTIES_INTERFACE), "Get", &body)
+                .await?;
             let value: OwnedVariant = told.body().deserialize()?;
             T::try_from(value).map_err(Into::into)
         })
     }
 }
 
-async fn properties(
+async fn get_all_properties(
     connection: &Connection,
     path: &ObjectPath<'_>,
     interface: &str,
 ) -> Result<BTreeMap<String, OwnedVariant>, zbus::Error> {
-    let told =
-        connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "GetAll", &interface).await?;
+    let told = connection
+        .call_method(Some(SYSTEMD_SERVICE), path, Some(PROPERTIES_INTERFACE), "GetAll", &interface)
+        .await?;
     told.body().deserialize()
 }
 
 /// Properties by name. What is missing or of another type reads as nothing: versions of systemd differ.
-struct Known(BTreeMap<String, OwnedVariant>);
+struct UnitProperties(BTreeMap<String, OwnedVariant>);
 
-impl Known {
+impl UnitProperties {
     fn take<T: TryFrom<OwnedVariant>>(&mut self, name: &str) -> Option<T> {
         T::try_from(self.0.remove(name)?).ok()
     }
 
-    fn text(&mut self, name: &str) -> String {
+    fn string(&mut self, name: &str) -> String {
         self.take(name).unwrap_or_default()
     }
 
     /// A point in time, in microseconds since the epoch; zero is none.
-    fn moment(&mut self, name: &str) -> Option<Timestamp> {
-        let micros = self.take(name).filter(|micros: &u64| *micros != 0 && *micros != UNSET)?;
+    fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
+        let micros =
+            self.take(name).filter(|micros: &u64| *micros != 0 && *micros != USEC_INFINITY)?;
         i64::try_from(micros / 1000).ok().map(Timestamp)
     }
 
     /// A time span in microseconds; zero and "infinity" are none.
-    fn span(&mut self, name: &str) -> Option<Duration> {
-        let micros = self.take(name).filter(|micros: &u64| *micros != 0 && *micros != UNSET);
+    fn duration(&mut self, name: &str) -> Option<Duration> {
+        let micros =
+            self.take(name).filter(|micros: &u64| *micros != 0 && *micros != USEC_INFINITY);
         micros.map(Duration::from_micros)
     }
 }
 
-fn status(unit: &UnitName, known: &mut Known) -> UnitStatus {
+fn to_unit_status(unit: &UnitName, known: &mut UnitProperties) -> UnitStatus {
     UnitStatus {
         name: unit.to_string(),
-        load_state: LoadState::from_name(&known.text("LoadState")),
-        active_state: ActiveState::from_name(&known.text("ActiveState")),
-        sub_state: known.text("SubState"),
-        result: known.text("Result"),
+        load_state: LoadState::from_name(&known.string("LoadState")),
+        active_state: ActiveState::from_name(&known.string("ActiveState")),
+        sub_state: known.string("SubState"),
+        result: known.string("Result"),
         main_pid: known.take("MainPID").filter(|pid: &u32| *pid != 0),
         restarts: known.take("NRestarts").unwrap_or_default(),
         exit_status: known.take("ExecMainStatus").unwrap_or_default(),
-        active_since: known.moment("ActiveEnterTimestamp"),
-        state_changed_at: known.moment("StateChangeTimestamp"),
-        status_text: known.text("StatusText"),
-        watchdog_timeout: known.span("WatchdogUSec"),
+        active_since: known.timestamp("ActiveEnterTimestamp"),
+        state_changed_at: known.timestamp("StateChangeTimestamp"),
+        status_text: known.string("StatusText"),
+        watchdog_timeout: known.duration("WatchdogUSec"),
         start_limit: StartLimit {
-            interval: known.span("StartLimitIntervalUSec").unwrap_or_default(),
+            interval: known.duration("StartLimitIntervalUSec").unwrap_or_default(),
             burst: known.take("StartLimitBurst").unwrap_or_default(),
         },
-        unit_file_state: known.text("UnitFileState"),
+        unit_file_state: known.string("UnitFileState"),
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn a_name_that_is_read_is_one_that_systemd_takes(text in "\\PC{0,300}|[a-z@.\\-]{1,260}") {
+        fn a_parsed_name_is_valid_for_systemd(text in "\\PC{0,300}|[a-z@.\\-]{1,260}") {
             if let Ok(name) = text.parse::<UnitName>() {
                 prop_assert!(name.as_str().len() <= NAME_BYTES_MAX);
-                prop_assert!(name.as_str().ends_with(SUFFIX));
+                prop_assert!(name.as_str().ends_with(SERVICE_SUFFIX));
                 prop_assert_eq!(name.as_str().parse::<UnitName>(), Ok(name));
             }
         }

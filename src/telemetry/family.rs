@@ -5,15 +5,15 @@ use crate::engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
 
 /// A metric: its name, what it means, and a series for each thing it is known of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Family {
+pub struct MetricFamily {
     pub name: &'static str,
     pub help: &'static str,
-    pub kind: Kind,
-    pub series: Vec<Series>,
+    pub kind: MetricKind,
+    pub series: Vec<MetricSeries>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows, but for a start from zero.
     Counter,
     Gauge,
@@ -22,44 +22,44 @@ pub enum Kind {
 
 /// One value, and what it is of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct MetricSeries {
     pub labels: Vec<(&'static str, String)>,
-    pub value: Value,
+    pub value: MetricValue,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum MetricValue {
     Number(f64),
     Histogram {
         /// Upper bounds in seconds, and how many lie between each and the one before.
         buckets: Vec<(f64, u64)>,
         /// How many lie beyond the last bound.
-        beyond: u64,
+        overflow: u64,
         /// In seconds.
         sum: f64,
     },
 }
 
-impl Family {
-    pub(super) fn new(kind: Kind, name: &'static str, help: &'static str) -> Self {
+impl MetricFamily {
+    pub(super) fn new(kind: MetricKind, name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind, series: Vec::new() }
     }
 
     pub(super) fn counter(name: &'static str, help: &'static str) -> Self {
-        Self::new(Kind::Counter, name, help)
+        Self::new(MetricKind::Counter, name, help)
     }
 
     pub(super) fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self::new(Kind::Gauge, name, help)
+        Self::new(MetricKind::Gauge, name, help)
     }
 
-    pub(super) fn push(&mut self, labels: &[(&'static str, &str)], value: Value) {
+    pub(super) fn push(&mut self, labels: &[(&'static str, &str)], value: MetricValue) {
         let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.series.push(Series { labels, value });
+        self.series.push(MetricSeries { labels, value });
     }
 
     /// One of the words is true, and the series of the others say so too.
-    pub(super) fn push_one_of<'a>(
+    pub(super) fn push_state_set<'a>(
         &mut self,
         labels: &[(&'static str, &str)],
         label: &'static str,
@@ -69,12 +69,12 @@ impl Family {
         for word in words {
             let mut labels = labels.to_vec();
             labels.push((label, word));
-            self.push(&labels, Value::from(word == is));
+            self.push(&labels, MetricValue::from(word == is));
         }
     }
 }
 
-impl Kind {
+impl MetricKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -85,13 +85,13 @@ impl Kind {
     }
 }
 
-impl Value {
+impl MetricValue {
     /// How many lie in a histogram; `None` of a number.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         match self {
             Self::Number(_) => None,
-            Self::Histogram { buckets, beyond, .. } => {
+            Self::Histogram { buckets, overflow: beyond, .. } => {
                 let within =
                     buckets.iter().fold(0_u64, |all, (_, count)| all.saturating_add(*count));
                 Some(within.saturating_add(*beyond))
@@ -100,13 +100,13 @@ impl Value {
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for MetricValue {
     fn from(value: f64) -> Self {
         Self::Number(value)
     }
 }
 
-impl From<u64> for Value {
+impl From<u64> for MetricValue {
     #[expect(
         clippy::cast_precision_loss,
         reason = "Prometheus counts in doubles, exact up to 2^53"
@@ -116,19 +116,19 @@ impl From<u64> for Value {
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for MetricValue {
     fn from(value: u32) -> Self {
         Self::Number(value.into())
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for MetricValue {
     fn from(value: bool) -> Self {
         Self::Number(f64::from(u8::from(value)))
     }
 }
 
-impl From<Timestamp> for Value {
+impl From<Timestamp> for MetricValue {
     /// In seconds since the epoch.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
     fn from(at: Timestamp) -> Self {
@@ -136,13 +136,13 @@ impl From<Timestamp> for Value {
     }
 }
 
-impl From<&Histogram> for Value {
+impl From<&Histogram> for MetricValue {
     #[expect(clippy::cast_precision_loss, reason = "bounds are small, and sums are sums of times")]
     fn from(histogram: &Histogram) -> Self {
         let bounds = BUCKET_BOUNDS_MILLIS.iter().map(|bound| *bound as f64 / 1_000.0);
         Self::Histogram {
             buckets: bounds.zip(histogram.buckets).collect(),
-            beyond: histogram.buckets[BUCKET_BOUNDS_MILLIS.len()],
+            overflow: histogram.buckets[BUCKET_BOUNDS_MILLIS.len()],
             sum: histogram.sum_micros as f64 / 1_000_000.0,
         }
     }

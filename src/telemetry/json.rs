@@ -2,29 +2,29 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::telemetry::{Family, Input, Series, Value, families};
+use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot, families};
 
 /// Writes all metrics: a member for each, with its type, what it means, and its series.
 #[must_use]
-pub fn json(input: &Input) -> Json {
-    let metrics: Map<String, Json> = families(input).iter().map(member).collect();
-    json!({ "at": input.at.to_string(), "metrics": metrics })
+pub fn to_json(input: &MetricsSnapshot) -> Json {
+    let metrics: Map<String, Json> = families(input).iter().map(family_to_json).collect();
+    json!({ "at": input.taken_at.to_string(), "metrics": metrics })
 }
 
-fn member(family: &Family) -> (String, Json) {
-    let series: Vec<Json> = family.series.iter().map(one).collect();
+fn family_to_json(family: &MetricFamily) -> (String, Json) {
+    let series: Vec<Json> = family.series.iter().map(series_to_json).collect();
     let json = json!({ "type": family.kind.name(), "help": family.help, "series": series });
     (family.name.to_owned(), json)
 }
 
-fn one(Series { labels, value }: &Series) -> Json {
+fn series_to_json(MetricSeries { labels, value }: &MetricSeries) -> Json {
     let labels: Map<String, Json> = labels
         .iter()
         .map(|(name, value)| ((*name).to_owned(), Json::from(value.as_str())))
         .collect();
     match value {
-        Value::Number(number) => json!({ "labels": labels, "value": number }),
-        Value::Histogram { buckets, beyond, sum } => json!({
+        MetricValue::Number(number) => json!({ "labels": labels, "value": number }),
+        MetricValue::Histogram { buckets, overflow: beyond, sum } => json!({
             "labels": labels,
             "count": value.count(),
             "sum": sum,

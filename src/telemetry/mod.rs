@@ -13,34 +13,39 @@
 //! ours are kept in files that outlive the process which shows them.
 
 mod azure;
+mod exporter;
 mod family;
-mod input;
+mod host;
 mod json;
-mod machine;
 pub mod otlp;
-mod post;
+mod prometheus;
 mod providers;
 mod resource;
+mod snapshot;
 mod sources;
 mod span;
-mod text;
 
-pub use self::azure::{Azure, Connection};
-pub use self::family::{Family, Kind, Series, Value};
-pub use self::input::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
-pub use self::json::json;
-pub use self::post::{Collector, Delivery, Exporter, Headers, Outbox, Receipt};
-pub use self::resource::Resource;
+pub use self::azure::{AzureConnection, AzureExporter};
+pub use self::exporter::{
+    Collector, DeliveryHandle, DeliveryStatus, ExportHeaders, ExportQueue, Exporter,
+};
+pub use self::family::{MetricFamily, MetricKind, MetricSeries, MetricValue};
+pub use self::json::to_json;
+pub use self::prometheus::{CONTENT_TYPE, to_prometheus};
+pub use self::resource::TelemetryResource;
+pub use self::snapshot::{
+    AlertCount, BreakerSnapshot, MetricsSnapshot, RateLimitSnapshot, SourceSnapshot,
+    SourceStateSnapshot, UnitSnapshot,
+};
 pub use self::span::{Span, SpanId, TraceId, is_sampled};
-pub use self::text::{CONTENT_TYPE, text};
 
 /// All metrics there are, in the order in which they are shown. What is not known has no series,
 /// and a metric without series is left out.
 #[must_use]
-pub fn families(input: &Input) -> Vec<Family> {
+pub fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
     let mut families = sources::families(input);
     families.extend(providers::families(input));
-    families.extend(machine::families(input));
+    families.extend(host::families(input));
     families.retain(|family| !family.series.is_empty());
     families
 }

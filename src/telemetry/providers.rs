@@ -3,27 +3,29 @@
 use crate::engine::Timestamp;
 use crate::engine::breaker::BreakerState;
 use crate::engine::quota::{Hold, HoldReason, Limit};
-use crate::telemetry::{Breaker, Family, Input, Quota, Value};
+use crate::telemetry::{
+    BreakerSnapshot, MetricFamily, MetricValue, MetricsSnapshot, RateLimitSnapshot,
+};
 
-pub(super) fn families(input: &Input) -> Vec<Family> {
+pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
     let mut families = degradation(input);
     families.extend(breakers(&input.breakers));
-    families.extend(gates(&input.quotas, input.at));
-    families.extend(quotas(&input.quotas));
+    families.extend(rate_limit_blocks(&input.rate_limits, input.taken_at));
+    families.extend(rate_limits(&input.rate_limits));
     families
 }
 
-fn degradation(input: &Input) -> Vec<Family> {
-    let mut score = Family::gauge(
+fn degradation(input: &MetricsSnapshot) -> Vec<MetricFamily> {
+    let mut score = MetricFamily::gauge(
         "cynosure_provider_degradation_score",
         "How degraded a provider is, from 0, all well, to 1.",
     );
-    let mut rate = Family::gauge(
+    let mut rate = MetricFamily::gauge(
         "cynosure_provider_success_ratio",
         "Mean share of the last attempts that succeeded, over the sources of a provider.",
     );
     let mut sources =
-        Family::gauge("cynosure_provider_sources", "Sources of a provider, by how they are.");
+        MetricFamily::gauge("cynosure_provider_sources", "Sources of a provider, by how they are.");
     for health in &input.providers {
         let provider = ("provider", health.provider.as_str());
         score.push(&[provider], health.score.into());
@@ -40,18 +42,18 @@ fn degradation(input: &Input) -> Vec<Family> {
     vec![score, rate, sources]
 }
 
-fn breakers(breakers: &[Breaker]) -> [Family; 4] {
-    let mut state = Family::gauge(
+fn breakers(breakers: &[BreakerSnapshot]) -> [MetricFamily; 4] {
+    let mut state = MetricFamily::gauge(
         "cynosure_breaker_state",
         "1 for the state that a circuit breaker is in, 0 for the others.",
     );
-    let mut until = Family::gauge(
+    let mut until = MetricFamily::gauge(
         "cynosure_breaker_until_timestamp_seconds",
         "When an open breaker lets a call try, as Unix time; absent where a person must close it.",
     );
     let mut opened =
-        Family::counter("cynosure_breaker_opened_total", "Times that a breaker has opened.");
-    let mut rejected = Family::counter(
+        MetricFamily::counter("cynosure_breaker_opened_total", "Times that a breaker has opened.");
+    let mut rejected = MetricFamily::counter(
         "cynosure_breaker_rejected_total",
         "Calls that a breaker has not let through.",
     );
@@ -60,8 +62,8 @@ fn breakers(breakers: &[Breaker]) -> [Family; 4] {
         let words = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen]
             .into_iter()
             .map(BreakerState::name);
-        state.push_one_of(&[name], "state", words, breaker.phase.name());
-        if let (BreakerState::Open, Some(at)) = (breaker.phase, breaker.until) {
+        state.push_state_set(&[name], "state", words, breaker.state.name());
+        if let (BreakerState::Open, Some(at)) = (breaker.state, breaker.until) {
             until.push(&[name], at.into());
         }
         opened.push(&[name], breaker.statistics.times_opened.into());
@@ -70,42 +72,44 @@ fn breakers(breakers: &[Breaker]) -> [Family; 4] {
     [state, until, opened, rejected]
 }
 
-fn gates(quotas: &[Quota], now: Timestamp) -> [Family; 2] {
-    let mut closed = Family::gauge(
+fn rate_limit_blocks(quotas: &[RateLimitSnapshot], now: Timestamp) -> [MetricFamily; 2] {
+    let mut closed = MetricFamily::gauge(
         "cynosure_gate_closed",
         "1 while no request may go out to a provider, since it said so or its quota is used up.",
     );
-    let mut until = Family::gauge(
+    let mut until = MetricFamily::gauge(
         "cynosure_gate_closed_until_timestamp_seconds",
         "Until when a gate is closed, as Unix time, and why.",
     );
-    for Quota { scope, standing } in quotas {
+    for RateLimitSnapshot { scope, status: standing } in quotas {
         let scope = ("scope", scope.as_str());
         let hold = standing.hold.as_ref().filter(|hold| now < hold.until);
         closed.push(&[scope], hold.is_some().into());
         if let Some(hold) = hold {
-            until.push(&[scope, ("reason", reason(hold))], hold.until.into());
+            until.push(&[scope, ("reason", block_reason(hold))], hold.until.into());
         }
     }
     [closed, until]
 }
 
-fn quotas(quotas: &[Quota]) -> Vec<Family> {
-    let mut rate = Family::gauge(
+fn rate_limits(quotas: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
+    let mut rate = MetricFamily::gauge(
         "cynosure_quota_rate_per_second",
         "Requests per second that are made at most; absent where nothing limits them.",
     );
-    let mut estimate = Family::gauge(
+    let mut estimate = MetricFamily::gauge(
         "cynosure_quota_estimate_per_second",
         "What a server allows per second, as learned from its refusals.",
     );
-    let mut granted = Family::gauge(
+    let mut granted = MetricFamily::gauge(
         "cynosure_quota_limit",
         "Units that a server grants in each window, as it told last.",
     );
-    let mut remaining =
-        Family::gauge("cynosure_quota_remaining", "Units that are left, as the server told last.");
-    for Quota { scope, standing } in quotas {
+    let mut remaining = MetricFamily::gauge(
+        "cynosure_quota_remaining",
+        "Units that are left, as the server told last.",
+    );
+    for RateLimitSnapshot { scope, status: standing } in quotas {
         let scope = ("scope", scope.as_str());
         if let Some(in_force) = standing.rate {
             rate.push(&[scope], in_force.get().into());
@@ -113,13 +117,13 @@ fn quotas(quotas: &[Quota]) -> Vec<Family> {
         if let Some(learned) = standing.estimate {
             estimate.push(&[scope], learned.get().into());
         }
-        for (name, limit) in named(&standing.limits) {
+        for (name, limit) in numbered_limits(&standing.limits) {
             let labels = [scope, ("limit", name.as_str())];
             if let Some(quota) = limit.quota {
-                granted.push(&labels, Value::Number(quota));
+                granted.push(&labels, MetricValue::Number(quota));
             }
             if let Some(left) = limit.remaining {
-                remaining.push(&labels, Value::Number(left));
+                remaining.push(&labels, MetricValue::Number(left));
             }
         }
     }
@@ -128,11 +132,11 @@ fn quotas(quotas: &[Quota]) -> Vec<Family> {
 
 /// The limits by their place in what the server says. A server could make up a name for each reply,
 /// and each would be a series for ever. The engine follows sixteen of a scope at most.
-fn named(limits: &[Limit]) -> impl Iterator<Item = (String, &Limit)> {
+fn numbered_limits(limits: &[Limit]) -> impl Iterator<Item = (String, &Limit)> {
     limits.iter().enumerate().map(|(no, limit)| ((no + 1).to_string(), limit))
 }
 
-fn reason(hold: &Hold) -> &'static str {
+fn block_reason(hold: &Hold) -> &'static str {
     match hold.reason {
         HoldReason::Told(_) => "told",
         HoldReason::Exhausted { .. } => "used_up",

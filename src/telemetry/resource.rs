@@ -8,16 +8,16 @@ use sha2::{Digest as _, Sha256};
 /// A state folder on a machine: workers and monitor of one folder are one instance, whatever their
 /// processes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Resource {
+pub struct TelemetryResource {
     /// The version of this program.
     pub version: &'static str,
     /// The name of the machine.
     pub host: String,
     /// The same in every life, and another for every folder. It tells nothing of the folder.
-    pub instance: String,
+    pub instance_id: String,
 }
 
-impl Resource {
+impl TelemetryResource {
     /// Names the instance after machine and folder, in the form of a UUID of version 8 (RFC 9562,
     /// section 5.8): a hash in which nothing is random.
     #[must_use]
@@ -31,7 +31,7 @@ impl Resource {
         let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0b11 << 62);
         let hex = format!("{:032x}", bits | (8 << 76) | (0b10 << 62));
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
-        Self { version, host: host.to_owned(), instance: parts.join("-") }
+        Self { version, host: host.to_owned(), instance_id: parts.join("-") }
     }
 }
 
@@ -39,22 +39,22 @@ impl Resource {
 mod tests {
     use super::*;
 
-    fn instance(host: &str, folder: &str) -> String {
-        Resource::new("1.2.3", host, Path::new(folder)).instance
+    fn instance_id(host: &str, folder: &str) -> String {
+        TelemetryResource::new("1.2.3", host, Path::new(folder)).instance_id
     }
 
     #[test]
-    fn an_instance_is_a_folder_of_a_machine() {
-        let here = instance("host", "/var/lib/cynosure");
+    fn an_instance_is_one_state_folder_of_one_host() {
+        let here = instance_id("host", "/var/lib/cynosure");
 
-        assert_eq!(here, instance("host", "/var/lib/cynosure"));
-        assert_ne!(here, instance("host", "/srv/cynosure"));
-        assert_ne!(here, instance("other", "/var/lib/cynosure"));
+        assert_eq!(here, instance_id("host", "/var/lib/cynosure"));
+        assert_ne!(here, instance_id("host", "/srv/cynosure"));
+        assert_ne!(here, instance_id("other", "/var/lib/cynosure"));
     }
 
     #[test]
-    fn its_name_is_a_uuid_of_version_8() {
-        let name = instance("host", "/var/lib/cynosure");
+    fn the_instance_id_is_a_version_8_uuid() {
+        let name = instance_id("host", "/var/lib/cynosure");
         let parts: Vec<&str> = name.split('-').collect();
 
         assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);

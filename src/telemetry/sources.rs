@@ -4,32 +4,34 @@ use std::time::Duration;
 
 use crate::engine::Status;
 use crate::engine::metrics::{RequestOutcome, SourceMetrics};
-use crate::telemetry::{Family, Input, Kind, Source, Standing, Value};
+use crate::telemetry::{
+    MetricFamily, MetricKind, MetricValue, MetricsSnapshot, SourceSnapshot, SourceStateSnapshot,
+};
 
 /// The state of a source whose state file says nothing.
 const UNKNOWN: &str = "unknown";
 
-pub(super) fn families(input: &Input) -> Vec<Family> {
+pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
     let mut families = Vec::from(states(&input.sources));
-    families.extend(moments(&input.sources));
+    families.extend(timestamps(&input.sources));
     families.extend(session(&input.sources));
     families.extend(items(&input.sources));
     families.extend(requests(&input.sources));
-    families.extend(course(&input.sources));
+    families.extend(lifecycle(&input.sources));
     families.extend(proxies(&input.sources));
     families
 }
 
-fn states(sources: &[Source]) -> [Family; 3] {
-    let mut info = Family::gauge(
+fn states(sources: &[SourceSnapshot]) -> [MetricFamily; 3] {
+    let mut info = MetricFamily::gauge(
         "cynosure_source_info",
         "Always 1: the provider of a source, and how it is spoken to.",
     );
-    let mut state = Family::gauge(
+    let mut state = MetricFamily::gauge(
         "cynosure_source_state",
         "1 for the state that a source is in, 0 for the others.",
     );
-    let mut running = Family::gauge(
+    let mut running = MetricFamily::gauge(
         "cynosure_source_running",
         "1 if the process is there that works on a source, 0 if not.",
     );
@@ -38,36 +40,36 @@ fn states(sources: &[Source]) -> [Family; 3] {
         let facts = [("source", name), ("provider", &source.provider), ("kind", &source.kind)];
         info.push(&facts, 1.0.into());
         let words = Status::ALL.into_iter().map(Status::name).chain([UNKNOWN]);
-        let standing = source.standing.as_ref();
+        let standing = source.state.as_ref();
         let is = standing.map_or(UNKNOWN, |standing| standing.status.name());
-        state.push_one_of(&[("source", name)], "state", words, is);
+        state.push_state_set(&[("source", name)], "state", words, is);
         let is_running = standing.is_some_and(|standing| standing.is_running);
         running.push(&[("source", name)], is_running.into());
     }
     [info, state, running]
 }
 
-fn moments(sources: &[Source]) -> [Family; 4] {
+fn timestamps(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
     [
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_state_since_timestamp_seconds",
             "When a source came into its state, as Unix time.",
             |standing| Some(standing.state_since.into()),
         ),
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_deadline_timestamp_seconds",
             "When the state of a source ends or is looked into at the latest, as Unix time.",
-            |standing| standing.until.map(Value::from),
+            |standing| standing.until.map(MetricValue::from),
         ),
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_last_progress_timestamp_seconds",
             "When the work of a source last went on, as Unix time.",
             |standing| Some(standing.last_progress.into()),
         ),
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_last_update_timestamp_seconds",
             "When the worker of a source last wrote its state, as Unix time.",
@@ -76,12 +78,12 @@ fn moments(sources: &[Source]) -> [Family; 4] {
     ]
 }
 
-fn session(sources: &[Source]) -> [Family; 4] {
-    let mut items = Family::gauge(
+fn session(sources: &[SourceSnapshot]) -> [MetricFamily; 4] {
+    let mut items = MetricFamily::gauge(
         "cynosure_session_items",
         "Items of the present session that are settled, or wait for a retry, by what became of them.",
     );
-    for Source { name, standing, .. } in sources {
+    for SourceSnapshot { name, state: standing, .. } in sources {
         let Some(standing) = standing else { continue };
         let counts = [
             ("stored", standing.stored),
@@ -95,19 +97,19 @@ fn session(sources: &[Source]) -> [Family; 4] {
     }
     [
         items,
-        standing(
+        state_gauge(
             sources,
             "cynosure_session_items_listed",
             "Items that the present session has listed so far.",
             |standing| Some(standing.listed.into()),
         ),
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_items_per_second",
             "Items settled per second, over the last half minute.",
-            |standing| standing.items_per_second.map(Value::from),
+            |standing| standing.items_per_second.map(MetricValue::from),
         ),
-        standing(
+        state_gauge(
             sources,
             "cynosure_source_consecutive_errors",
             "Errors of the session of a source since its last progress.",
@@ -116,59 +118,59 @@ fn session(sources: &[Source]) -> [Family; 4] {
     ]
 }
 
-fn items(sources: &[Source]) -> Vec<Family> {
+fn items(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
     vec![
-        counter(sources, "cynosure_items_listed_total", "Items listed.", |figures| {
+        source_counter(sources, "cynosure_items_listed_total", "Items listed.", |figures| {
             figures.items.listed
         }),
-        counter(
+        source_counter(
             sources,
             "cynosure_items_stored_total",
             "Items stored, durably and whole.",
             |figures| figures.items.stored,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_items_gone_total",
             "Items that were deleted before they were fetched.",
             |figures| figures.items.gone,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_items_quarantined_total",
             "Items set aside for a person.",
             |figures| figures.items.quarantined,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_item_attempts_failed_total",
             "Attempts at items that failed.",
             |figures| figures.items.failed_attempts,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_documents_stored_total",
             "Documents stored, of which an item has one or more.",
             |figures| figures.items.documents_stored,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_stored_bytes_total",
             "Bytes of the documents stored.",
             |figures| figures.items.bytes_stored,
         ),
-        figure(
-            Family::new(
-                Kind::Histogram,
+        source_family(
+            MetricFamily::new(
+                MetricKind::Histogram,
                 "cynosure_item_duration_seconds",
                 "Time from the first request for an item to the last answer.",
             ),
             sources,
             |figures| Some((&figures.items.fetch_duration).into()),
         ),
-        figure(
-            Family::new(
-                Kind::Histogram,
+        source_family(
+            MetricFamily::new(
+                MetricKind::Histogram,
                 "cynosure_commit_duration_seconds",
                 "Time to make a group of documents durable.",
             ),
@@ -178,10 +180,12 @@ fn items(sources: &[Source]) -> Vec<Family> {
     ]
 }
 
-fn requests(sources: &[Source]) -> Vec<Family> {
-    let mut requests =
-        Family::counter("cynosure_requests_total", "HTTP requests, one by one, by how they ended.");
-    for Source { name, figures, .. } in sources {
+fn requests(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
+    let mut requests = MetricFamily::counter(
+        "cynosure_requests_total",
+        "HTTP requests, one by one, by how they ended.",
+    );
+    for SourceSnapshot { name, metrics: figures, .. } in sources {
         let Some(figures) = figures else { continue };
         for class in RequestOutcome::ALL {
             let labels = [("source", name.as_str()), ("outcome", class.name())];
@@ -190,44 +194,44 @@ fn requests(sources: &[Source]) -> Vec<Family> {
     }
     vec![
         requests,
-        counter(
+        source_counter(
             sources,
             "cynosure_request_retries_total",
             "HTTP requests that repeated one which had just failed.",
             |figures| figures.requests.retries,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_received_bytes_total",
             "Bytes of the bodies of replies that were complete.",
             |figures| figures.requests.bytes_received,
         ),
-        figure(
-            Family::new(
-                Kind::Histogram,
+        source_family(
+            MetricFamily::new(
+                MetricKind::Histogram,
                 "cynosure_request_duration_seconds",
                 "Time from sending a request to the head of its reply.",
             ),
             sources,
             |figures| Some((&figures.requests.latency).into()),
         ),
-        figure(
-            Family::gauge(
+        source_family(
+            MetricFamily::gauge(
                 "cynosure_attempts_success_ratio",
                 "Share of the last ten attempts to get something that succeeded.",
             ),
             sources,
-            |figures| figures.success_rate().map(Value::from),
+            |figures| figures.success_rate().map(MetricValue::from),
         ),
-        figure(
-            Family::gauge(
+        source_family(
+            MetricFamily::gauge(
                 "cynosure_client_connection_failures",
                 "Requests in a row that got no reply.",
             ),
             sources,
             |figures| Some(figures.connection.consecutive_failures.into()),
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_client_rebuilds_total",
             "Times that the HTTP client was made anew, since nobody answered.",
@@ -236,9 +240,10 @@ fn requests(sources: &[Source]) -> Vec<Family> {
     ]
 }
 
-fn course(sources: &[Source]) -> Vec<Family> {
-    let mut waits = Family::counter("cynosure_waits_total", "Waits begun, by what they are for.");
-    for Source { name, figures, .. } in sources {
+fn lifecycle(sources: &[SourceSnapshot]) -> Vec<MetricFamily> {
+    let mut waits =
+        MetricFamily::counter("cynosure_waits_total", "Waits begun, by what they are for.");
+    for SourceSnapshot { name, metrics: figures, .. } in sources {
         let Some(figures) = figures else { continue };
         let course = &figures.lifecycle;
         let counts = [
@@ -252,25 +257,25 @@ fn course(sources: &[Source]) -> Vec<Family> {
     }
     vec![
         waits,
-        counter(
+        source_counter(
             sources,
             "cynosure_source_starts_total",
             "Times that a worker began with a source.",
             |figures| figures.lifecycle.starts,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_source_restarts_total",
             "Restarts that the worker of a source asked for.",
             |figures| figures.lifecycle.restarts,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_sessions_completed_total",
             "Sessions of a source that were completed.",
             |figures| figures.lifecycle.sessions_completed,
         ),
-        counter(
+        source_counter(
             sources,
             "cynosure_source_errors_total",
             "Failures of sessions, not of items.",
@@ -279,18 +284,20 @@ fn course(sources: &[Source]) -> Vec<Family> {
     ]
 }
 
-fn proxies(sources: &[Source]) -> [Family; 2] {
-    let mut proxies =
-        Family::gauge("cynosure_proxies", "Proxies that a source goes out by, by how they are.");
-    for Source { name, figures, .. } in sources {
+fn proxies(sources: &[SourceSnapshot]) -> [MetricFamily; 2] {
+    let mut proxies = MetricFamily::gauge(
+        "cynosure_proxies",
+        "Proxies that a source goes out by, by how they are.",
+    );
+    for SourceSnapshot { name, metrics: figures, .. } in sources {
         let Some(pool) = figures.as_ref().and_then(|figures| figures.proxies) else { continue };
         let counts = [("healthy", pool.healthy), ("doubted", pool.failing), ("dead", pool.dead)];
         for (state, count) in counts {
             proxies.push(&[("source", name), ("state", state)], count.into());
         }
     }
-    let latency = figure(
-        Family::gauge(
+    let latency = source_family(
+        MetricFamily::gauge(
             "cynosure_proxy_latency_seconds",
             "Mean time from sending to the head of the reply, over the proxies that are alive.",
         ),
@@ -304,15 +311,15 @@ fn proxies(sources: &[Source]) -> [Family; 2] {
 }
 
 /// One number of each state.
-fn standing(
-    sources: &[Source],
+fn state_gauge(
+    sources: &[SourceSnapshot],
     name: &'static str,
     help: &'static str,
-    value: impl Fn(&Standing) -> Option<Value>,
-) -> Family {
-    let mut family = Family::gauge(name, help);
+    value: impl Fn(&SourceStateSnapshot) -> Option<MetricValue>,
+) -> MetricFamily {
+    let mut family = MetricFamily::gauge(name, help);
     for source in sources {
-        if let Some(value) = source.standing.as_ref().and_then(&value) {
+        if let Some(value) = source.state.as_ref().and_then(&value) {
             family.push(&[("source", &source.name)], value);
         }
     }
@@ -320,23 +327,23 @@ fn standing(
 }
 
 /// One count of each source.
-fn counter(
-    sources: &[Source],
+fn source_counter(
+    sources: &[SourceSnapshot],
     name: &'static str,
     help: &'static str,
     count: impl Fn(&SourceMetrics) -> u64,
-) -> Family {
-    figure(Family::counter(name, help), sources, |figures| Some(count(figures).into()))
+) -> MetricFamily {
+    source_family(MetricFamily::counter(name, help), sources, |figures| Some(count(figures).into()))
 }
 
 /// One figure of each source.
-fn figure(
-    mut family: Family,
-    sources: &[Source],
-    value: impl Fn(&SourceMetrics) -> Option<Value>,
-) -> Family {
+fn source_family(
+    mut family: MetricFamily,
+    sources: &[SourceSnapshot],
+    value: impl Fn(&SourceMetrics) -> Option<MetricValue>,
+) -> MetricFamily {
     for source in sources {
-        if let Some(value) = source.figures.as_deref().and_then(&value) {
+        if let Some(value) = source.metrics.as_deref().and_then(&value) {
             family.push(&[("source", &source.name)], value);
         }
     }

@@ -12,14 +12,14 @@ use crate::engine::{SessionId, Status, Timestamp};
 /// What is over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    pub trace: TraceId,
+    pub trace_id: TraceId,
     pub id: SpanId,
     pub parent: Option<SpanId>,
     pub name: &'static str,
     /// A question to the server, and no work of our own.
     pub is_request: bool,
-    pub from: Timestamp,
-    pub to: Timestamp,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
     /// Nothing secret, and of the server's words only names.
     pub attributes: Vec<(&'static str, String)>,
     /// Why it did not lead to what was wanted.
@@ -35,8 +35,8 @@ pub struct SpanId([u8; 8]);
 
 impl TraceId {
     #[must_use]
-    pub fn of(source: &str, session: &SessionId) -> Self {
-        Self(shortened(&[b"session", source.as_bytes(), session.as_str().as_bytes()]))
+    pub fn of_session(source: &str, session: &SessionId) -> Self {
+        Self(hash_parts(&[b"session", source.as_bytes(), session.as_str().as_bytes()]))
     }
 }
 
@@ -44,24 +44,24 @@ impl SpanId {
     /// The whole session.
     #[must_use]
     pub fn of_session(trace: TraceId) -> Self {
-        Self(shortened(&[b"root", &trace.0]))
+        Self(hash_parts(&[b"root", &trace.0]))
     }
 
     /// The time that the session was in a state.
     #[must_use]
     pub fn of_stage(trace: TraceId, status: Status, since: Timestamp) -> Self {
-        Self(shortened(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
+        Self(hash_parts(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
     }
 
     /// One request within it, of what was asked for.
     #[must_use]
     pub fn of_request(stage: Self, what: &str, from: Timestamp) -> Self {
-        Self(shortened(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
+        Self(hash_parts(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
     }
 }
 
 /// A hash of the parts, no two lists of which run together.
-fn shortened<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+fn hash_parts<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -75,7 +75,7 @@ fn shortened<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
 /// same every time, so that an item is traced through all its attempts.
 #[must_use]
 pub fn is_sampled(name: &str, share: f64) -> bool {
-    let draw = u32::from_be_bytes(shortened(&[b"sample", name.as_bytes()]));
+    let draw = u32::from_be_bytes(hash_parts(&[b"sample", name.as_bytes()]));
     f64::from(draw) < share * (f64::from(u32::MAX) + 1.0)
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sampled_is_about_its_share_and_always_the_same() {
+    fn sampling_is_deterministic_and_matches_its_ratio() {
         let sampled =
             |share| (0..10_000).filter(|no| is_sampled(&format!("item{no}"), share)).count();
 
@@ -106,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn a_session_has_one_name_and_its_stages_have_others() {
-        let trace = |source, session| TraceId::of(source, &SessionId::new(session));
+    fn a_session_has_one_trace_id_and_distinct_span_ids() {
+        let trace = |source, session| TraceId::of_session(source, &SessionId::new(session));
         assert_eq!(trace("work", "session_1"), trace("work", "session_1"));
         assert_ne!(trace("work", "session_1"), trace("work", "session_2"));
         assert_ne!(trace("ab", "c"), trace("a", "bc"), "names do not run together");

@@ -14,7 +14,7 @@ use crate::source::credential::Credential;
 use crate::source::http::{Egress, Limits};
 use crate::source::jmap::{self, Jmap};
 use crate::source::{Meter, Recorder};
-use crate::systemd::RestartsFile;
+use crate::systemd::RestartBudgetFile;
 use crate::worker::breakers::Circuits;
 use crate::worker::driver::{Ended, Opening, Parts, Stop, drive};
 use crate::worker::gate::Gates;
@@ -174,9 +174,9 @@ async fn egress(task: &Task, settings: &Settings) -> Result<Egress, Refusal> {
 /// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
 /// stuck could not write it down.
 async fn restarted_from_outside(task: &Task) -> Option<Timestamp> {
-    let (unit, file) = (task.unit.clone()?, RestartsFile::new(&task.state_dir));
+    let (unit, file) = (task.unit.clone()?, RestartBudgetFile::new(&task.state_dir));
     // What cannot be read is told when the next restart is to be counted.
-    let counts = RealWorld.offload(move || file.look()).await.unwrap_or_default();
+    let counts = RealWorld.offload(move || file.read_or_default()).await.unwrap_or_default();
     counts.get(&unit)?.last_restart_ms.map(Timestamp)
 }
 

@@ -13,7 +13,7 @@ use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
 use crate::source::Recorder;
-use crate::systemd::RestartsFile;
+use crate::systemd::RestartBudgetFile;
 use crate::worker::binding;
 use crate::worker::breakers::Breakers;
 use crate::worker::driver::{Ended, Exit, Mode, Stop, stopped};
@@ -271,9 +271,9 @@ async fn try_again(task: &mut Task, ended: &Ended, stop: &mut watch::Receiver<St
 
 /// When the budget lets a source that was stuck start anew.
 async fn granted(task: &Task, last_progress: Timestamp) -> RestartPermit {
-    let (file, now) = (RestartsFile::new(&task.state_dir), RealWorld.now());
+    let (file, now) = (RestartBudgetFile::new(&task.state_dir), RealWorld.now());
     let name = task.name.to_string();
-    match RealWorld.offload(move || file.ask(&name, last_progress, now)).await {
+    match RealWorld.offload(move || file.request_restart(&name, last_progress, now)).await {
         Ok(grant) => {
             if grant.crash_loop == CrashLoop::Detected {
                 error!(

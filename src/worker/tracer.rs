@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use crate::engine::{Failure, Session, State, StateMachine, Status, Timestamp, sanitize_line};
-use crate::telemetry::{Outbox, Span, SpanId, TraceId, is_sampled};
+use crate::telemetry::{ExportQueue, Span, SpanId, TraceId, is_sampled};
 
 /// Writes spans for one source. By default nobody wants them.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer {
-    to: Option<Outbox>,
+    to: Option<ExportQueue>,
     source: Rc<str>,
     /// Of the items whose requests are told.
     share: f64,
@@ -27,7 +27,7 @@ pub(super) struct Asked<'a> {
 impl Tracer {
     /// Tells a collector of a `share` of the items, in `0.0..=1.0`, and of all else.
     #[must_use]
-    pub fn new(to: Outbox, source: &str, share: f64) -> Self {
+    pub fn new(to: ExportQueue, source: &str, share: f64) -> Self {
         Self { to: Some(to), source: Rc::from(source), share }
     }
 
@@ -37,10 +37,10 @@ impl Tracer {
         if before.status() == after.status() {
             return;
         }
-        let trace = TraceId::of(&self.source, &session.id);
-        to.span(self.stage(trace, before, now));
+        let trace = TraceId::of_session(&self.source, &session.id);
+        to.send_span(self.stage(trace, before, now));
         if after.status() == Status::Completed {
-            to.span(self.session(trace, session, now));
+            to.send_span(self.session(trace, session, now));
         }
     }
 
@@ -50,19 +50,19 @@ impl Tracer {
         if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
             return;
         }
-        let trace = TraceId::of(&self.source, &session.id);
+        let trace = TraceId::of_session(&self.source, &session.id);
         let stage = SpanId::of_stage(trace, machine.status(), machine.state_since);
         // Of one item, several documents may be asked for in the same millisecond.
         let what = asked.item.map_or(asked.name, |(_, document)| document);
         let item = asked.item.map(|(item, _)| ("item", sanitize_line(item)));
-        to.span(Span {
-            trace,
+        to.send_span(Span {
+            trace_id: trace,
             id: SpanId::of_request(stage, what, asked.from),
             parent: Some(stage),
             name: asked.name,
             is_request: true,
-            from: asked.from,
-            to: now,
+            started_at: asked.from,
+            ended_at: now,
             attributes: [self.of_source()].into_iter().chain(item).collect(),
             failure: asked.failure.map(|failure| failure.cause.name().to_owned()),
         });
@@ -70,13 +70,13 @@ impl Tracer {
 
     fn session(&self, trace: TraceId, session: &Session, now: Timestamp) -> Span {
         Span {
-            trace,
+            trace_id: trace,
             id: SpanId::of_session(trace),
             parent: None,
             name: "session",
             is_request: false,
-            from: session.started_at,
-            to: now,
+            started_at: session.started_at,
+            ended_at: now,
             attributes: vec![self.of_source(), ("session", session.id.to_string())],
             failure: None,
         }
@@ -94,13 +94,13 @@ impl Tracer {
             | State::RateLimited { .. } => None,
         };
         Span {
-            trace,
+            trace_id: trace,
             id: SpanId::of_stage(trace, status, machine.state_since),
             parent: Some(SpanId::of_session(trace)),
             name: status.name(),
             is_request: false,
-            from: machine.state_since,
-            to: now,
+            started_at: machine.state_since,
+            ended_at: now,
             attributes: vec![self.of_source(), ("reason", machine.reason.clone())],
             failure: cause,
         }

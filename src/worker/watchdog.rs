@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
-use crate::systemd::{Notifier, RestartsFile, Word};
+use crate::systemd::{Notifier, NotifyState, RestartBudgetFile};
 use crate::worker::liveness::{Board, Seat};
 use crate::worker::world::{RealWorld, World};
 
@@ -74,7 +74,7 @@ fn look(watch: &Watch, keeper: &mut WatchdogState) {
     let uptime = RealWorld::uptime();
     let keep = keeper.evaluate(watch.board.overdue(), uptime);
     if keep != WatchdogAction::WithholdKeepAlive && watch.interval.is_some() {
-        watch.notifier.tell(&[Word::Alive]);
+        watch.notifier.notify(&[NotifyState::Watchdog]);
     }
     match keep {
         WatchdogAction::SendKeepAlive | WatchdogAction::WithholdKeepAlive => {}
@@ -95,7 +95,7 @@ fn look(watch: &Watch, keeper: &mut WatchdogState) {
 /// How long the budget has the request for a restart wait.
 fn granted(watch: &Watch) -> Duration {
     let (now, progress) = (RealWorld.now(), watch.board.last_progress());
-    match RestartsFile::new(&watch.state_dir).ask(&watch.unit, progress, now) {
+    match RestartBudgetFile::new(&watch.state_dir).request_restart(&watch.unit, progress, now) {
         Ok(grant) => {
             if grant.crash_loop == CrashLoop::Detected {
                 error!(

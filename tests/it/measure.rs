@@ -5,16 +5,16 @@ use std::path::Path;
 use cynosure::config::{Environment, load};
 use cynosure::engine::health::{HealthCheckReport, HostMetrics};
 use cynosure::engine::{Status, Timestamp};
-use cynosure::monitor::{HealthFiles, measure};
-use cynosure::telemetry::text;
+use cynosure::monitor::{HealthFiles, collect_metrics};
+use cynosure::telemetry::to_prometheus;
 
 use crate::commands::home::Home;
 
 const LATER: Timestamp = Timestamp(4_102_444_800_000);
 
-fn measured(home: &Home) -> cynosure::telemetry::Input {
+fn measured(home: &Home) -> cynosure::telemetry::MetricsSnapshot {
     let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
-    measure(&loaded.settings, &home.path("state"), LATER)
+    collect_metrics(&loaded.settings, &home.path("state"), LATER)
 }
 
 #[test]
@@ -31,14 +31,14 @@ fn a_run_is_seen_in_the_metrics() {
     let input = measured(&home);
 
     let source = &input.sources[0];
-    let standing = source.standing.as_ref().unwrap();
+    let standing = source.state.as_ref().unwrap();
     assert_eq!((source.name.as_str(), source.kind.as_str()), ("demo", "jmap"));
     assert_eq!(
         (standing.status, standing.stored, standing.is_running),
         (Status::Completed, 30, false)
     );
     assert!(input.breakers.iter().any(|breaker| breaker.statistics.calls > 30));
-    let text = text(&input);
+    let text = to_prometheus(&input);
     for line in [
         r#"cynosure_items_stored_total{source="demo"} 30"#,
         r#"cynosure_item_duration_seconds_count{source="demo"} 30"#,
@@ -60,11 +60,11 @@ fn what_is_damaged_or_gone_leaves_out_its_figures_and_nothing_else() {
 
     let input = measured(&home);
 
-    assert!(input.sources[0].standing.is_none());
-    assert_eq!(input.sources[0].figures.as_ref().unwrap().items.stored, 3);
-    assert!(input.breakers.is_empty() && input.quotas.is_empty() && input.report.is_none());
+    assert!(input.sources[0].state.is_none());
+    assert_eq!(input.sources[0].metrics.as_ref().unwrap().items.stored, 3);
+    assert!(input.breakers.is_empty() && input.rate_limits.is_empty() && input.report.is_none());
     fs_err::remove_dir_all(Path::new(&home.path("state"))).unwrap();
-    assert!(text(&measured(&home)).contains("state=\"unknown\"} 1"));
+    assert!(to_prometheus(&measured(&home)).contains("state=\"unknown\"} 1"));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_source_that_left_the_configuration_has_no_metrics() {
     assert_eq!(home.cynosure(&["run", "--once"]).code, Some(0));
     home.configure("[source.demo]", "[source.other]");
 
-    let text = text(&measured(&home));
+    let text = to_prometheus(&measured(&home));
 
     assert!(!text.contains("source=\"demo\""), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cynosure::telemetry::{Family, Kind, families, json, text};
+use cynosure::telemetry::{MetricFamily, MetricKind, families, to_json, to_prometheus};
 
 use crate::metrics::{figures, input};
 use crate::shapes::assert_kept;
@@ -16,7 +16,7 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn each_state_but_the_one_it_is_in_is_zero() {
-    let text = text(&input(1));
+    let text = to_prometheus(&input(1));
 
     let states = lines(&text, "cynosure_source_state");
     assert_eq!(states.len(), 8, "{states:?}");
@@ -29,7 +29,7 @@ fn each_state_but_the_one_it_is_in_is_zero() {
 
 #[test]
 fn a_histogram_counts_all_that_lies_below_each_bound() {
-    let text = text(&input(1));
+    let text = to_prometheus(&input(1));
 
     let buckets = lines(&text, "cynosure_request_duration_seconds_bucket");
     let count = |bound: &str| {
@@ -49,7 +49,7 @@ fn a_histogram_counts_all_that_lies_below_each_bound() {
 
 #[test]
 fn what_a_label_says_is_one_value_whatever_is_in_it() {
-    let text = text(&input(1));
+    let text = to_prometheus(&input(1));
 
     let closed = lines(&text, "cynosure_gate_closed");
     assert_eq!(closed, [r#"cynosure_gate_closed{scope="example.com me\"@\\home\nline"} 1"#]);
@@ -65,7 +65,7 @@ fn names_follow_the_conventions() {
     for family in families {
         let name = family.name;
         assert!(name.starts_with("cynosure_"), "{name}");
-        assert_eq!(family.kind == Kind::Counter, name.ends_with("_total"), "{name}");
+        assert_eq!(family.kind == MetricKind::Counter, name.ends_with("_total"), "{name}");
         assert!(family.help.ends_with('.') && !family.help.contains('\n'), "{name}");
         let names: BTreeSet<_> = family.series[0].labels.iter().map(|(name, _)| name).collect();
         for series in &family.series {
@@ -78,11 +78,11 @@ fn names_follow_the_conventions() {
 #[test]
 fn what_is_not_known_has_no_series() {
     let mut input = input(1);
-    input.sources[0].standing = None;
-    input.sources[0].figures = None;
+    input.sources[0].state = None;
+    input.sources[0].metrics = None;
     (input.report, input.system, input.units) = (None, None, Vec::new());
 
-    let text = text(&input);
+    let text = to_prometheus(&input);
 
     let unknown = r#"cynosure_source_state{source="source0",state="unknown"} 1"#;
     assert!(text.lines().any(|line| line == unknown), "{text}");
@@ -94,7 +94,7 @@ fn what_is_not_known_has_no_series() {
 
 #[test]
 fn two_hundred_sources_stay_within_bounds() {
-    let text = text(&input(200));
+    let text = to_prometheus(&input(200));
 
     let series = text.lines().filter(|line| !line.starts_with('#')).count();
     assert!(series < 200 * 120, "{series} series");
@@ -103,7 +103,7 @@ fn two_hundred_sources_stay_within_bounds() {
 
 #[test]
 fn json_has_the_same_figures() {
-    let json = json(&input(1));
+    let json = to_json(&input(1));
 
     let metrics = json["metrics"].as_object().unwrap();
     let names: Vec<_> = families(&input(1)).iter().map(|family| family.name).collect();
@@ -122,7 +122,7 @@ fn json_has_the_same_figures() {
 fn the_name_and_the_labels_of_each_metric_are_kept() {
     let families = families(&input(3));
 
-    let line = |family: &Family| {
+    let line = |family: &MetricFamily| {
         let labels = family.series.iter().flat_map(|series| &series.labels);
         let names: BTreeSet<&str> = labels.map(|(name, _)| &**name).collect();
         let names: Vec<&str> = names.into_iter().collect();

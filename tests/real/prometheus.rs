@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use cynosure::demo::{self, Options};
-use cynosure::telemetry::{CONTENT_TYPE, families, text};
+use cynosure::telemetry::{CONTENT_TYPE, families, to_prometheus};
 use fs_err as fs;
 use reqwest::Url;
 use serde_json::Value;
@@ -53,7 +53,7 @@ fn approved(promtool: &mut Child, stdin: Option<&str>) {
 
 #[test]
 fn promtool_has_nothing_to_say_about_the_metrics() {
-    promtool(&["check", "metrics"], Some(&text(&input(3))));
+    promtool(&["check", "metrics"], Some(&to_prometheus(&input(3))));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn each_alert_fires_when_it_should_and_says_so() {
 
 #[test]
 fn rules_and_dashboard_ask_only_for_metrics_that_there_are() {
-    let known: BTreeSet<String> = text(&input(1))
+    let known: BTreeSet<String> = to_prometheus(&input(1))
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
@@ -130,7 +130,7 @@ fn serve() -> SocketAddr {
                     Ok(0) | Err(_) => break,
                 }
             }
-            let body = text(&input(2));
+            let body = to_prometheus(&input(2));
             let length = body.len();
             let reply = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\

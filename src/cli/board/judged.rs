@@ -7,7 +7,7 @@ use crate::cli::place::Ground;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
-use crate::monitor::{Entry, Record, RecordFile};
+use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::words::many;
 
 /// How many rounds may be missing before what was found counts for nothing.
@@ -35,18 +35,18 @@ impl Judged {
         report: Result<Option<HealthCheckReport>, String>,
         now: Timestamp,
     ) -> Self {
-        let record = RecordFile::new(&ground.state_dir).look().unwrap_or_default();
+        let record = MonitorFile::new(&ground.state_dir).read_or_default().unwrap_or_default();
         let longest = ground.loaded.settings.monitor.interval * ROUNDS_MISSED_MAX + ROUND_MAX;
         Self::of(&record, report, longest, now)
     }
 
     /// What is known before anything was looked at.
     pub(super) fn nothing() -> Self {
-        Self::of(&Record::default(), Ok(None), Duration::ZERO, Timestamp::default())
+        Self::of(&MonitorRecord::default(), Ok(None), Duration::ZERO, Timestamp::default())
     }
 
     fn of(
-        record: &Record,
+        record: &MonitorRecord,
         report: Result<Option<HealthCheckReport>, String>,
         longest: Duration,
         now: Timestamp,
@@ -57,9 +57,9 @@ impl Judged {
             *known = level.max(*known);
         };
         for entry in &record.findings {
-            worsen(&entry.about, level(entry));
+            worsen(&entry.subject, level(entry));
         }
-        let mut worst = record.level().unwrap_or(HealthLevel::Unknown);
+        let mut worst = record.parse_level().unwrap_or(HealthLevel::Unknown);
         let found = || record.findings.iter().map(check);
         let checks = match report {
             Ok(Some(report)) => {
@@ -80,11 +80,11 @@ impl Judged {
                     .collect()
             }
         };
-        let stale = stale(record.looked_at, longest, now);
+        let stale = stale(record.checked_at, longest, now);
         if stale.is_some() {
             worst = worst.max(HealthLevel::Unknown);
         }
-        Self { level: worst, looked_at: record.looked_at, checks, levels, stale }
+        Self { level: worst, looked_at: record.checked_at, checks, levels, stale }
     }
 
     pub(super) fn level_of(&self, source: &str) -> Option<HealthLevel> {
@@ -130,12 +130,12 @@ fn stale(looked_at: Option<Timestamp>, longest: Duration, now: Timestamp) -> Opt
     }
 }
 
-fn level(entry: &Entry) -> HealthLevel {
+fn level(entry: &FindingRecord) -> HealthLevel {
     HealthLevel::from_name(&entry.level).unwrap_or(HealthLevel::Unknown)
 }
 
-fn check(entry: &Entry) -> HealthCheck {
-    let is_unit = entry.about.ends_with(".service");
+fn check(entry: &FindingRecord) -> HealthCheck {
+    let is_unit = entry.subject.ends_with(".service");
     let area = if is_unit { CheckKind::Service } else { CheckKind::Execution };
     let mut check = HealthCheck::new(
         area,
@@ -143,8 +143,8 @@ fn check(entry: &Entry) -> HealthCheck {
         level(entry),
         sanitize_line(&entry.message),
     )
-    .with_subject(sanitize_line(&entry.about));
-    check.value = entry.figure.as_deref().map(sanitize_line);
+    .with_subject(sanitize_line(&entry.subject));
+    check.value = entry.value.as_deref().map(sanitize_line);
     check.advice = entry.advice.as_deref().map(sanitize_line);
     check
 }
@@ -167,20 +167,20 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const LONGEST: Duration = Duration::from_secs(240);
 
-    fn record(level: HealthLevel, looked: Duration) -> Record {
-        let entry = Entry {
+    fn record(level: HealthLevel, looked: Duration) -> MonitorRecord {
+        let entry = FindingRecord {
             level: level.name().to_owned(),
-            about: "work".to_owned(),
+            subject: "work".to_owned(),
             finding: "overdue".to_owned(),
             message: "stuck".to_owned(),
-            figure: None,
+            value: None,
             advice: None,
         };
-        Record {
-            looked_at: Some(NOW.before(looked)),
+        MonitorRecord {
+            checked_at: Some(NOW.before(looked)),
             level: Some(level.name().to_owned()),
             findings: vec![entry],
-            ..Record::default()
+            ..MonitorRecord::default()
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(judged.level_of("work"), Some(HealthLevel::Warning));
 
         report.checks.push(report.checks[0].clone());
-        let judged = Judged::of(&Record::default(), Ok(Some(report)), LONGEST, NOW);
+        let judged = Judged::of(&MonitorRecord::default(), Ok(Some(report)), LONGEST, NOW);
         assert_eq!(judged.sentence(1), "the monitor has not looked yet");
     }
 }

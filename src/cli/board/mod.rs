@@ -26,9 +26,10 @@ use crate::engine::watch::HealthLevel;
 use crate::engine::{Cause, SessionId, Timestamp, alert, sanitize_line};
 use crate::ledger::FailureFilter;
 use crate::monitor::{
-    DAY_STEP, DAY_STEPS, Days, Health, HealthFiles, Measured, TrendsFile, add, measure,
+    DailySeries, HealthDocument, HealthFiles, TREND_STEP, TREND_STEPS_PER_DAY, TrendSamples,
+    TrendsFile, add_samples, collect_metrics,
 };
-use crate::telemetry::{self, Input};
+use crate::telemetry::{self, MetricsSnapshot};
 use crate::worker::{RealWorld, World};
 
 /// The steps in which the last half hour is remembered, and how many there are.
@@ -39,7 +40,7 @@ const RECENT_STEPS: usize = 180;
 #[derive(Debug)]
 pub(super) struct Board {
     ground: Mutex<Arc<Ground>>,
-    recent: Mutex<Days>,
+    recent: Mutex<DailySeries>,
 }
 
 impl Board {
@@ -64,7 +65,7 @@ impl Board {
         let Figures { sources, quotas } =
             Figures::look(&ground, &circuits, &Judged::nothing(), now)?;
         let measured = measured(&sources, &quotas);
-        Ok(TrendsFile::new(&ground.state_dir).note(&measured, now)?)
+        Ok(TrendsFile::new(&ground.state_dir).record(&measured, now)?)
     }
 
     fn ground(&self) -> Arc<Ground> {
@@ -74,11 +75,11 @@ impl Board {
     fn gather(&self, now: Timestamp) -> Result<Snapshot, Trouble> {
         let ground = self.ground();
         let files = HealthFiles::new(&ground.state_dir);
-        let health = files.health.told();
-        let (alerts, alerts_untold) = or_why(files.alerts.told());
-        let (degradation, degradation_untold) = or_why(files.degradation.told());
+        let health = files.health.read_or_default();
+        let (alerts, alerts_untold) = or_why(files.alerts.read_or_default());
+        let (degradation, degradation_untold) = or_why(files.degradation.read_or_default());
         let (providers, report) = match health {
-            Ok(Health { providers, report, .. }) => (providers, Ok(report)),
+            Ok(HealthDocument { providers, report, .. }) => (providers, Ok(report)),
             Err(why) => (Vec::new(), Err(why)),
         };
         let judged = Judged::new(&ground, report, now);
@@ -106,15 +107,15 @@ impl Board {
         })
     }
 
-    fn trends(&self, ground: &Ground, measured: &Measured, now: Timestamp) -> Trends {
+    fn trends(&self, ground: &Ground, measured: &TrendSamples, now: Timestamp) -> Trends {
         let day = day(&TrendsFile::new(&ground.state_dir), now);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         trends(&mut recent, day, measured, now)
     }
 
-    fn measured(&self) -> Input {
+    fn measured(&self) -> MetricsSnapshot {
         let ground = self.ground();
-        measure(&ground.loaded.settings, &ground.state_dir, RealWorld.now())
+        collect_metrics(&ground.loaded.settings, &ground.state_dir, RealWorld.now())
     }
 
     fn of_source<T>(
@@ -167,11 +168,11 @@ impl Lookout for Board {
     }
 
     fn metrics(&self) -> Result<String, Untold> {
-        Ok(telemetry::text(&self.measured()))
+        Ok(telemetry::to_prometheus(&self.measured()))
     }
 
     fn metrics_json(&self) -> Result<Value, Untold> {
-        Ok(telemetry::json(&self.measured()))
+        Ok(telemetry::to_json(&self.measured()))
     }
 }
 
@@ -208,13 +209,13 @@ fn configured(ground: &Ground) -> Result<Vec<Known>, Trouble> {
 }
 
 /// Rates of what is there, zero where nothing moves; and what is left of the quotas that tell.
-fn measured(sources: &[Source], quotas: &[Quota]) -> Measured {
+fn measured(sources: &[Source], quotas: &[Quota]) -> TrendSamples {
     let told = sources.iter().filter(|source| source.state_since.is_some());
     let rate = |source: &Source| source.rate_per_second.unwrap_or_default();
     let left = |quota: &Quota| Some((quota.scope.clone(), figure(quota.remaining?)));
-    Measured {
+    TrendSamples {
         rates: told.map(|source| (source.name.clone(), figure(rate(source)))).collect(),
-        quotas: quotas.iter().filter_map(left).collect(),
+        rate_limits: quotas.iter().filter_map(left).collect(),
     }
 }
 
@@ -237,33 +238,33 @@ fn or_why<T: Default>(told: Result<T, String>) -> (T, Option<String>) {
 
 /// The lines of everything that is measured now. Those of the day may be missing, for a reason that is told.
 fn trends(
-    recent: &mut Days,
-    day: Result<Days, String>,
-    measured: &Measured,
+    recent: &mut DailySeries,
+    day: Result<DailySeries, String>,
+    measured: &TrendSamples,
     now: Timestamp,
 ) -> Trends {
     let fresh = || TimeSeries::new(RECENT_STEP, RECENT_STEPS);
-    add(&mut recent.rates, &measured.rates, fresh, now);
-    add(&mut recent.quotas, &measured.quotas, fresh, now);
+    add_samples(&mut recent.rates, &measured.rates, fresh, now);
+    add_samples(&mut recent.rate_limits, &measured.rate_limits, fresh, now);
     let (day, untold) = or_why(day);
     Trends {
         rates: joined(&recent.rates, day.rates),
-        quotas: joined(&recent.quotas, day.quotas),
+        quotas: joined(&recent.rate_limits, day.rate_limits),
         untold,
     }
 }
 
 /// The lines of the last day, without those that cannot be of it: the file may say anything.
-fn day(file: &TrendsFile, now: Timestamp) -> Result<Days, String> {
-    let mut days = file.told()?;
+fn day(file: &TrendsFile, now: Timestamp) -> Result<DailySeries, String> {
+    let mut days = file.read_or_default()?;
     let nothing = BTreeMap::new();
-    add(&mut days.rates, &nothing, empty_day, now);
-    add(&mut days.quotas, &nothing, empty_day, now);
+    add_samples(&mut days.rates, &nothing, empty_day, now);
+    add_samples(&mut days.rate_limits, &nothing, empty_day, now);
     Ok(days)
 }
 
 fn empty_day() -> TimeSeries {
-    TimeSeries::new(DAY_STEP, DAY_STEPS)
+    TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY)
 }
 
 fn joined(
@@ -326,14 +327,14 @@ mod tests {
     #[test]
     fn a_day_that_cannot_be_read_hides_nothing_else_and_says_why() {
         let measured =
-            Measured { rates: [("work".to_owned(), 1.5)].into(), quotas: BTreeMap::new() };
+            TrendSamples { rates: [("work".to_owned(), 1.5)].into(), rate_limits: BTreeMap::new() };
         let told = "cannot read trends.json: input/output error";
 
-        let trends = trends(&mut Days::default(), Err(told.to_owned()), &measured, NOW);
+        let trends = trends(&mut DailySeries::default(), Err(told.to_owned()), &measured, NOW);
 
         let work = &trends.rates["work"];
         assert_eq!(work.recent.samples_until(NOW).last(), Some(&Some(1.5)));
-        assert_eq!(work.day.samples_until(NOW), vec![None; DAY_STEPS]);
+        assert_eq!(work.day.samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
         assert_eq!(trends.untold.as_deref(), Some(told));
     }
 
@@ -342,8 +343,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = TrendsFile::new(home.path());
         let measured =
-            Measured { rates: [("good".to_owned(), 1.5)].into(), quotas: BTreeMap::new() };
-        file.note(&measured, NOW).unwrap();
+            TrendSamples { rates: [("good".to_owned(), 1.5)].into(), rate_limits: BTreeMap::new() };
+        file.record(&measured, NOW).unwrap();
         let path = home.path().join(TRENDS_FILE);
         let mut content: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
         let good = content["rates"]["good"].clone();
@@ -363,9 +364,9 @@ mod tests {
         let days = day(&file, NOW).unwrap();
 
         assert_eq!(days.rates.keys().collect::<Vec<_>>(), ["good", "of-ever-after"]);
-        assert_eq!(days.quotas.keys().collect::<Vec<_>>(), ["of-ever-after"]);
+        assert_eq!(days.rate_limits.keys().collect::<Vec<_>>(), ["of-ever-after"]);
         // What is of the future is not seen now, and does no harm.
-        assert_eq!(days.rates["of-ever-after"].samples_until(NOW), vec![None; DAY_STEPS]);
+        assert_eq!(days.rates["of-ever-after"].samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
         assert_eq!(days.rates["good"].samples_until(NOW).last(), Some(&Some(1.5)));
     }
 }

@@ -8,7 +8,7 @@ use crate::cli::watching::{bus, unit};
 use crate::engine::Timestamp;
 use crate::engine::watch::{LoadState, UnitStatus};
 use crate::ledger::sqlite_version;
-use crate::systemd::{Bus, BusError, BusTrouble, Permission, UnitName};
+use crate::systemd::{Bus, BusError, BusErrorKind, RestartPermission, UnitName};
 use crate::words::{format_duration, stamp};
 use crate::worker::{RealWorld, World};
 
@@ -51,15 +51,15 @@ fn systemd(ground: &Ground, bus: &Bus) -> Vec<Found> {
 
 /// What is not here is no fault; what is here and silent is one.
 fn absent(what: &str, error: &BusError) -> Found {
-    match &error.trouble {
-        BusTrouble::NoBus { .. } | BusTrouble::NoService { .. } => {
-            Found::note(what, format!("not here: {}", error.trouble))
+    match &error.kind {
+        BusErrorKind::BusUnavailable { .. } | BusErrorKind::ServiceNotFound { .. } => {
+            Found::note(what, format!("not here: {}", error.kind))
         }
-        BusTrouble::BrokeOff { .. }
-        | BusTrouble::NotAuthorised { .. }
-        | BusTrouble::UnknownUnit { .. }
-        | BusTrouble::NoAnswer { .. }
-        | BusTrouble::Failed { .. } => Found::wrong(what, error.to_string(), error.remedy()),
+        BusErrorKind::Disconnected { .. }
+        | BusErrorKind::NotAuthorised { .. }
+        | BusErrorKind::UnknownUnit { .. }
+        | BusErrorKind::Timeout { .. }
+        | BusErrorKind::Failed { .. } => Found::wrong(what, error.to_string(), error.advice()),
     }
 }
 
@@ -91,10 +91,12 @@ fn of_unit(bus: &Bus, name: &UnitName) -> Vec<Found> {
 
 fn permission(bus: &Bus, name: &UnitName) -> Found {
     const WHAT: &str = "restart over D-Bus";
-    match bus.may_restart(name) {
-        Ok(Permission::Granted) => Found::sound(WHAT, format!("this user may restart {name}")),
-        Ok(Permission::Denied(error)) | Err(error) => {
-            Found::wrong(WHAT, error.to_string(), error.remedy())
+    match bus.check_restart_permission(name) {
+        Ok(RestartPermission::Granted) => {
+            Found::sound(WHAT, format!("this user may restart {name}"))
+        }
+        Ok(RestartPermission::Denied(error)) | Err(error) => {
+            Found::wrong(WHAT, error.to_string(), error.advice())
         }
     }
 }
@@ -134,7 +136,7 @@ fn clock(bus: &Bus) -> Found {
     if now < CLOCK_MIN {
         return Found::wrong(WHAT, format!("it says {}", stamp(now)), REMEDY);
     }
-    match bus.clock_is_synchronised() {
+    match bus.is_clock_synchronised() {
         Ok(true) => Found::sound(WHAT, format!("{}, synchronised", stamp(now))),
         Ok(false) => Found::wrong(WHAT, format!("{}, follows no server", stamp(now)), REMEDY),
         Err(_) => {

@@ -5,38 +5,43 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use crate::engine::Timestamp;
-use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
-use crate::telemetry::{Family, Input, Kind, Resource, Series, Source, Value, families};
+use crate::telemetry::otlp::{encode_attribute, encode_resource, encode_scope, to_unix_nanos};
+use crate::telemetry::{
+    MetricFamily, MetricKind, MetricSeries, MetricValue, MetricsSnapshot, SourceSnapshot,
+    TelemetryResource, families,
+};
 
 /// Counts and histograms hold everything since counting began, which may be lives ago. Where nobody
 /// wrote down when that was, `startTimeUnixNano` is left out, and collectors find a beginning from
 /// zero by the values themselves.
-const CUMULATIVE: u8 = 2;
+const TEMPORALITY_CUMULATIVE: u8 = 2;
 
 /// Writes an `ExportMetricsServiceRequest` with all metrics.
 #[must_use]
-pub fn metrics(input: &Input, resource: &Resource) -> Json {
-    let at = nanoseconds(input.at);
-    let began = beginnings(input);
+pub fn encode_metrics(input: &MetricsSnapshot, resource: &TelemetryResource) -> Json {
+    let at = to_unix_nanos(input.taken_at);
+    let began = counting_starts(input);
     let metrics = families(input);
-    let metrics: Vec<Json> = metrics.iter().map(|family| metric(family, &began, &at)).collect();
+    let metrics: Vec<Json> =
+        metrics.iter().map(|family| encode_metric(family, &began, &at)).collect();
     json!({ "resourceMetrics": [{
-        "resource": whose(resource),
-        "scopeMetrics": [{ "scope": scope(resource.version), "metrics": metrics }],
+        "resource": encode_resource(resource),
+        "scopeMetrics": [{ "scope": encode_scope(resource.version), "metrics": metrics }],
     }] })
 }
 
 /// Since when each source is counted. A clock that was set back makes no time of it that is to come.
-fn beginnings(input: &Input) -> BTreeMap<&str, String> {
-    let began = |source: &'_ Source| source.figures.as_ref()?.counting_since.map(Timestamp);
+fn counting_starts(input: &MetricsSnapshot) -> BTreeMap<&str, String> {
+    let began = |source: &'_ SourceSnapshot| source.metrics.as_ref()?.counting_since.map(Timestamp);
     let sources = input.sources.iter();
     let known = sources.filter_map(|source| Some((source.name.as_str(), began(source)?)));
-    known.map(|(name, began)| (name, nanoseconds(began.min(input.at)))).collect()
+    known.map(|(name, began)| (name, to_unix_nanos(began.min(input.taken_at)))).collect()
 }
 
-fn metric(family: &Family, began: &BTreeMap<&str, String>, at: &str) -> Json {
-    let mut points: Vec<Json> = family.series.iter().map(|series| point(series, at)).collect();
-    if family.kind != Kind::Gauge {
+fn encode_metric(family: &MetricFamily, began: &BTreeMap<&str, String>, at: &str) -> Json {
+    let mut points: Vec<Json> =
+        family.series.iter().map(|series| encode_point(series, at)).collect();
+    if family.kind != MetricKind::Gauge {
         for (point, series) in points.iter_mut().zip(&family.series) {
             let source = series.labels.iter().find(|(label, _)| *label == "source");
             if let Some(began) = source.and_then(|(_, name)| began.get(name.as_str())) {
@@ -46,33 +51,34 @@ fn metric(family: &Family, began: &BTreeMap<&str, String>, at: &str) -> Json {
     }
     let (name, description) = (family.name, family.help);
     match family.kind {
-        Kind::Gauge => {
+        MetricKind::Gauge => {
             json!({ "name": name, "description": description, "gauge": { "dataPoints": points } })
         }
-        Kind::Counter => json!({
+        MetricKind::Counter => json!({
             "name": name,
             "description": description,
             "sum": {
                 "dataPoints": points,
-                "aggregationTemporality": CUMULATIVE,
+                "aggregationTemporality": TEMPORALITY_CUMULATIVE,
                 "isMonotonic": true,
             },
         }),
-        Kind::Histogram => json!({
+        MetricKind::Histogram => json!({
             "name": name,
             "description": description,
-            "histogram": { "dataPoints": points, "aggregationTemporality": CUMULATIVE },
+            "histogram": { "dataPoints": points, "aggregationTemporality": TEMPORALITY_CUMULATIVE },
         }),
     }
 }
 
-fn point(Series { labels, value }: &Series, at: &str) -> Json {
-    let attributes: Vec<Json> = labels.iter().map(|(key, value)| attribute(key, value)).collect();
+fn encode_point(MetricSeries { labels, value }: &MetricSeries, at: &str) -> Json {
+    let attributes: Vec<Json> =
+        labels.iter().map(|(key, value)| encode_attribute(key, value)).collect();
     match value {
-        Value::Number(number) => {
+        MetricValue::Number(number) => {
             json!({ "attributes": attributes, "timeUnixNano": at, "asDouble": number })
         }
-        Value::Histogram { buckets, beyond, sum } => {
+        MetricValue::Histogram { buckets, overflow: beyond, sum } => {
             let counts = buckets.iter().map(|(_, count)| count).chain([beyond]);
             json!({
                 "attributes": attributes,

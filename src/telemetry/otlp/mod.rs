@@ -9,13 +9,13 @@
 mod metrics;
 mod spans;
 
-pub use self::metrics::metrics;
-pub use self::spans::spans;
+pub use self::metrics::encode_metrics;
+pub use self::spans::encode_spans;
 
 use serde_json::{Value as Json, json};
 
 use crate::engine::Timestamp;
-use crate::telemetry::Resource;
+use crate::telemetry::TelemetryResource;
 
 /// Below the address of a collector, where metrics go.
 pub const METRICS_PATH: &str = "v1/metrics";
@@ -24,24 +24,24 @@ pub const METRICS_PATH: &str = "v1/metrics";
 pub const TRACES_PATH: &str = "v1/traces";
 
 /// Whose telemetry it is.
-fn whose(resource: &Resource) -> Json {
+fn encode_resource(resource: &TelemetryResource) -> Json {
     json!({ "attributes": [
-        attribute("service.name", "cynosure"),
-        attribute("service.version", resource.version),
-        attribute("service.instance.id", &resource.instance),
-        attribute("host.name", &resource.host),
+        encode_attribute("service.name", "cynosure"),
+        encode_attribute("service.version", resource.version),
+        encode_attribute("service.instance.id", &resource.instance_id),
+        encode_attribute("host.name", &resource.host),
     ] })
 }
 
-fn scope(version: &str) -> Json {
+fn encode_scope(version: &str) -> Json {
     json!({ "name": "cynosure", "version": version })
 }
 
-fn attribute(key: &str, value: &str) -> Json {
+fn encode_attribute(key: &str, value: &str) -> Json {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
 /// 64 bits are written as text, since many readers of JSON have 53.
-fn nanoseconds(at: Timestamp) -> String {
+fn to_unix_nanos(at: Timestamp) -> String {
     (i128::from(at.0.max(0)) * 1_000_000).to_string()
 }

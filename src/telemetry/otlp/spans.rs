@@ -2,41 +2,41 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::telemetry::otlp::{attribute, nanoseconds, scope, whose};
-use crate::telemetry::{Resource, Span};
+use crate::telemetry::otlp::{encode_attribute, encode_resource, encode_scope, to_unix_nanos};
+use crate::telemetry::{Span, TelemetryResource};
 
 /// What a span is: work of our own, or a question to someone else.
-const INTERNAL: u8 = 1;
-const CLIENT: u8 = 3;
+const SPAN_KIND_INTERNAL: u8 = 1;
+const SPAN_KIND_CLIENT: u8 = 3;
 
 /// How a span ended that failed.
-const ERROR: u8 = 2;
+const STATUS_CODE_ERROR: u8 = 2;
 
 /// Writes an `ExportTraceServiceRequest` with these spans.
 #[must_use]
-pub fn spans(spans: &[Span], resource: &Resource) -> Json {
-    let spans: Vec<Json> = spans.iter().map(span).collect();
+pub fn encode_spans(spans: &[Span], resource: &TelemetryResource) -> Json {
+    let spans: Vec<Json> = spans.iter().map(encode_span).collect();
     json!({ "resourceSpans": [{
-        "resource": whose(resource),
-        "scopeSpans": [{ "scope": scope(resource.version), "spans": spans }],
+        "resource": encode_resource(resource),
+        "scopeSpans": [{ "scope": encode_scope(resource.version), "spans": spans }],
     }] })
 }
 
-fn span(span: &Span) -> Json {
+fn encode_span(span: &Span) -> Json {
     let attributes: Vec<Json> =
-        span.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
+        span.attributes.iter().map(|(key, value)| encode_attribute(key, value)).collect();
     let status = match &span.failure {
-        Some(failure) => json!({ "code": ERROR, "message": failure }),
+        Some(failure) => json!({ "code": STATUS_CODE_ERROR, "message": failure }),
         None => json!({}),
     };
     json!({
-        "traceId": span.trace.to_string(),
+        "traceId": span.trace_id.to_string(),
         "spanId": span.id.to_string(),
         "parentSpanId": span.parent.map(|parent| parent.to_string()).unwrap_or_default(),
         "name": span.name,
-        "kind": if span.is_request { CLIENT } else { INTERNAL },
-        "startTimeUnixNano": nanoseconds(span.from),
-        "endTimeUnixNano": nanoseconds(span.to.max(span.from)),
+        "kind": if span.is_request { SPAN_KIND_CLIENT } else { SPAN_KIND_INTERNAL },
+        "startTimeUnixNano": to_unix_nanos(span.started_at),
+        "endTimeUnixNano": to_unix_nanos(span.ended_at.max(span.started_at)),
         "attributes": attributes,
         "status": status,
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cynosure::engine::watch::{ActiveState, LoadState};
 use cynosure::retry::{Policy, Shape};
-use cynosure::systemd::{Bus, BusTrouble, Permission, UnitName};
+use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
 
 pub(crate) use self::daemon::Daemon;
 pub(crate) use self::systemd::{Manner, Systemd};
@@ -56,7 +56,10 @@ fn a_restart_is_asked_for_once_and_a_question_restarts_nothing() {
     let systemd = Systemd::start(daemon.address(), Manner::Obliging);
     let bus = bus(daemon.address(), PATIENT);
 
-    assert_eq!(bus.may_restart(&unit("cynosure")).unwrap(), Permission::Granted);
+    assert_eq!(
+        bus.check_restart_permission(&unit("cynosure")).unwrap(),
+        RestartPermission::Granted
+    );
     assert_eq!(systemd.restarts(), Vec::<String>::new());
     bus.restart_unit(&unit("cynosure")).unwrap();
 
@@ -71,10 +74,10 @@ fn who_is_not_authorised_is_told_which_rule_is_missing() {
 
     let error = bus.restart_unit(&unit("cynosure")).unwrap_err();
 
-    assert!(matches!(error.trouble, BusTrouble::NotAuthorised { .. }), "{error}");
-    assert!(error.remedy().contains("rules.d"), "{}", error.remedy());
-    let denied = bus.may_restart(&unit("cynosure")).unwrap();
-    assert!(matches!(denied, Permission::Denied(_)), "{denied:?}");
+    assert!(matches!(error.kind, BusErrorKind::NotAuthorised { .. }), "{error}");
+    assert!(error.advice().contains("rules.d"), "{}", error.advice());
+    let denied = bus.check_restart_permission(&unit("cynosure")).unwrap();
+    assert!(matches!(denied, RestartPermission::Denied(_)), "{denied:?}");
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }
 
@@ -96,7 +99,7 @@ fn a_systemd_that_never_answers_holds_nobody_up() {
     let error = bus(daemon.address(), Duration::from_millis(300)).restart_unit(&unit("cynosure"));
 
     let error = error.unwrap_err();
-    assert!(matches!(error.trouble, BusTrouble::NoAnswer { .. }), "{error}");
+    assert!(matches!(error.kind, BusErrorKind::Timeout { .. }), "{error}");
     assert_eq!(systemd.restarts(), Vec::<String>::new());
 }
 
@@ -109,7 +112,7 @@ fn a_bus_that_takes_connections_and_says_nothing_holds_nobody_up() {
 
     let error = bus(&address, Duration::from_millis(300)).systemd_version().unwrap_err();
 
-    assert!(matches!(error.trouble, BusTrouble::NoAnswer { .. }), "{error}");
+    assert!(matches!(error.kind, BusErrorKind::Timeout { .. }), "{error}");
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn a_bus_without_systemd_says_so() {
 fn where_there_is_no_bus_its_place_is_named() {
     let error = bus("unix:path=/nowhere/bus", PATIENT).systemd_version().unwrap_err();
 
-    assert!(matches!(error.trouble, BusTrouble::NoBus { .. }), "{error}");
+    assert!(matches!(error.kind, BusErrorKind::BusUnavailable { .. }), "{error}");
     assert_eq!(error.to_string().matches("/nowhere/bus").count(), 1, "{error}");
 }
 
@@ -141,7 +144,7 @@ fn a_bus_that_broke_off_is_tried_again_and_told() {
 
     let error = bus(&address, PATIENT).systemd_version().unwrap_err();
 
-    assert!(matches!(error.trouble, BusTrouble::BrokeOff { .. }), "{error}");
+    assert!(matches!(error.kind, BusErrorKind::Disconnected { .. }), "{error}");
 }
 
 #[test]

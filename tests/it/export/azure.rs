@@ -4,25 +4,27 @@ use std::collections::BTreeMap;
 
 use cynosure::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
 use cynosure::engine::watch::HealthLevel;
-use cynosure::telemetry::{Azure, Connection, Delivery, Input, Unit};
+use cynosure::telemetry::{
+    AzureConnection, AzureExporter, DeliveryStatus, MetricsSnapshot, UnitSnapshot,
+};
 use serde_json::Value;
 
 use crate::metrics::{NOW, input};
 
 const KEY: &str = "00000000-1111-2222-3333-444444444444";
 
-fn connection() -> Connection {
+fn connection() -> AzureConnection {
     let text = format!("InstrumentationKey={KEY};IngestionEndpoint=https://in.example.com/");
-    Connection::parse(&text).unwrap()
+    AzureConnection::parse(&text).unwrap()
 }
 
-fn with_level(level: HealthLevel) -> Input {
+fn with_level(level: HealthLevel) -> MetricsSnapshot {
     let checks = vec![
         HealthCheck::new(CheckKind::Heartbeat, "silent", level, "has not written its state")
             .with_subject("work"),
         HealthCheck::new(CheckKind::Service, "active", HealthLevel::Healthy, "runs"),
     ];
-    Input { report: Some(HealthCheckReport::new(checks, NOW)), ..input(2) }
+    MetricsSnapshot { report: Some(HealthCheckReport::new(checks, NOW)), ..input(2) }
 }
 
 fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
@@ -31,7 +33,7 @@ fn of_type<'a>(envelopes: &'a [Value], base_type: &str) -> Vec<&'a Value> {
 
 #[test]
 fn the_metrics_of_health_are_those_that_are_promised() {
-    let envelopes = Azure::default().envelopes(&input(2), &connection());
+    let envelopes = AzureExporter::default().build_envelopes(&input(2), &connection());
 
     let metrics: BTreeMap<_, _> = of_type(&envelopes, "MetricData")
         .iter()
@@ -62,10 +64,10 @@ fn the_metrics_of_health_are_those_that_are_promised() {
 #[test]
 fn of_two_units_the_one_that_is_down_is_told_of() {
     let mut input = input(1);
-    let down = Unit { is_active: false, restarts: Some(2), ..input.units[0].clone() };
+    let down = UnitSnapshot { is_active: false, restarts: Some(2), ..input.units[0].clone() };
     input.units.push(down);
 
-    let envelopes = Azure::default().envelopes(&input, &connection());
+    let envelopes = AzureExporter::default().build_envelopes(&input, &connection());
 
     let metrics = of_type(&envelopes, "MetricData").into_iter();
     let metrics: Vec<_> =
@@ -79,10 +81,10 @@ fn of_two_units_the_one_that_is_down_is_told_of() {
 
 #[test]
 fn each_turn_to_the_worse_is_one_event() {
-    let (mut azure, connection) = (Azure::default(), connection());
+    let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level| -> Vec<String> {
-        let envelopes = azure.envelopes(&with_level(level), &connection);
-        azure.settle(Delivery::Done);
+        let envelopes = azure.build_envelopes(&with_level(level), &connection);
+        azure.acknowledge(DeliveryStatus::Delivered);
         let events = of_type(&envelopes, "EventData").into_iter();
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
@@ -95,7 +97,8 @@ fn each_turn_to_the_worse_is_one_event() {
     assert_eq!(events(HealthLevel::Unknown), [""; 0]);
     assert_eq!(events(HealthLevel::Warning), ["health_warning"]);
 
-    let envelopes = Azure::default().envelopes(&with_level(HealthLevel::Critical), &connection);
+    let envelopes =
+        AzureExporter::default().build_envelopes(&with_level(HealthLevel::Critical), &connection);
     let properties = &of_type(&envelopes, "EventData")[0]["data"]["baseData"]["properties"];
     let told = properties.as_object().unwrap();
     assert_eq!(told.len(), 1, "what is well is not told");
@@ -104,29 +107,33 @@ fn each_turn_to_the_worse_is_one_event() {
 
 #[test]
 fn an_event_is_told_until_it_is_taken() {
-    let (mut azure, connection) = (Azure::default(), connection());
+    let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut events = |level, delivery| -> Vec<String> {
-        azure.settle(delivery);
-        let envelopes = azure.envelopes(&with_level(level), &connection);
+        azure.acknowledge(delivery);
+        let envelopes = azure.build_envelopes(&with_level(level), &connection);
         let events = of_type(&envelopes, "EventData").into_iter();
         events.map(|event| event["data"]["baseData"]["name"].as_str().unwrap().to_owned()).collect()
     };
 
     let all = ["health_critical", "health_warning"];
-    assert_eq!(events(HealthLevel::Critical, Delivery::Done), all[..1]);
-    assert_eq!(events(HealthLevel::Critical, Delivery::UnderWay), [""; 0], "it is not sent twice");
-    assert_eq!(events(HealthLevel::Critical, Delivery::Dropped), all[..1]);
-    assert_eq!(events(HealthLevel::Warning, Delivery::Dropped), all);
-    assert_eq!(events(HealthLevel::Healthy, Delivery::Done), [""; 0]);
+    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Delivered), all[..1]);
+    assert_eq!(
+        events(HealthLevel::Critical, DeliveryStatus::Pending),
+        [""; 0],
+        "it is not sent twice"
+    );
+    assert_eq!(events(HealthLevel::Critical, DeliveryStatus::Dropped), all[..1]);
+    assert_eq!(events(HealthLevel::Warning, DeliveryStatus::Dropped), all);
+    assert_eq!(events(HealthLevel::Healthy, DeliveryStatus::Delivered), [""; 0]);
 }
 
 #[test]
 fn of_many_events_that_nobody_takes_the_newest_are_kept() {
-    let (mut azure, connection) = (Azure::default(), connection());
+    let (mut azure, connection) = (AzureExporter::default(), connection());
     let mut last = Vec::new();
     for level in [HealthLevel::Critical, HealthLevel::Warning].into_iter().cycle().take(100) {
-        azure.settle(Delivery::Dropped);
-        last = azure.envelopes(&with_level(level), &connection);
+        azure.acknowledge(DeliveryStatus::Dropped);
+        last = azure.build_envelopes(&with_level(level), &connection);
     }
     let events = of_type(&last, "EventData");
     assert_eq!(events.len(), 32);
@@ -135,7 +142,12 @@ fn of_many_events_that_nobody_takes_the_newest_are_kept() {
 
 #[test]
 fn what_is_not_known_is_not_sent() {
-    let bare =
-        Input { system: None, units: Vec::new(), report: None, sources: Vec::new(), ..input(0) };
-    assert_eq!(Azure::default().envelopes(&bare, &connection()), [Value::Null; 0]);
+    let bare = MetricsSnapshot {
+        system: None,
+        units: Vec::new(),
+        report: None,
+        sources: Vec::new(),
+        ..input(0)
+    };
+    assert_eq!(AzureExporter::default().build_envelopes(&bare, &connection()), [Value::Null; 0]);
 }

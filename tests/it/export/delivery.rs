@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::telemetry::{Collector, Delivery, Exporter, Headers, Receipt};
+use cynosure::telemetry::{Collector, DeliveryHandle, DeliveryStatus, ExportHeaders, Exporter};
 use serde_json::json;
 use tokio::time::Instant;
 use url::Url;
@@ -14,9 +14,9 @@ use crate::receiver::Receiver;
 const LONG: Duration = Duration::from_secs(20);
 
 fn collector(url: &str) -> Collector {
-    let mut headers = Headers::default();
+    let mut headers = ExportHeaders::default();
     headers.add("authorization", "Bearer s3cret").unwrap();
-    Collector { base: url.parse().unwrap(), headers, resource: resource() }
+    Collector { base_url: url.parse().unwrap(), headers, resource: resource() }
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn spans_are_sent_together_to_where_a_collector_takes_them() {
     let receiver = Receiver::answering(&[]);
     let exporter = Exporter::start(Some(collector(&format!("{}/otel/", receiver.url())))).unwrap();
 
-    spans().into_iter().for_each(|span| exporter.outbox().span(span));
+    spans().into_iter().for_each(|span| exporter.queue().send_span(span));
     exporter.close(LONG);
 
     let posted = receiver.next();
@@ -37,11 +37,11 @@ fn spans_are_sent_together_to_where_a_collector_takes_them() {
 }
 
 /// What became of it, once that is known.
-fn settled(mut receipt: Receipt) -> Delivery {
+fn settled(mut receipt: DeliveryHandle) -> DeliveryStatus {
     loop {
-        match receipt.delivery() {
-            Delivery::UnderWay => std::thread::yield_now(),
-            known @ (Delivery::Done | Delivery::Dropped) => return known,
+        match receipt.status() {
+            DeliveryStatus::Pending => std::thread::yield_now(),
+            known @ (DeliveryStatus::Delivered | DeliveryStatus::Dropped) => return known,
         }
     }
 }
@@ -52,14 +52,14 @@ fn what_is_refused_for_now_is_tried_again_and_nothing_else() {
     let exporter = Exporter::start(None).unwrap();
     let url: Url = receiver.url().parse().unwrap();
     let post = |name: &str| {
-        exporter.outbox().post(url.clone(), Headers::default(), &json!({ "name": name }))
+        exporter.queue().send_json(url.clone(), ExportHeaders::default(), &json!({ "name": name }))
     };
 
     let receipts = ["first", "second", "third", "fourth"].map(post);
 
     let names: Vec<_> = (0..5).map(|_| receiver.next().json["name"].clone()).collect();
     assert_eq!(names, ["first", "first", "second", "third", "fourth"]);
-    let (done, dropped) = (Delivery::Done, Delivery::Dropped);
+    let (done, dropped) = (DeliveryStatus::Delivered, DeliveryStatus::Dropped);
     assert_eq!(receipts.map(settled), [done, dropped, dropped, done]);
     exporter.close(LONG);
     assert!(receiver.is_empty());
@@ -71,15 +71,15 @@ async fn a_receiver_that_never_answers_holds_up_nobody() {
     let listener = silent();
     let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let exporter = Exporter::start(Some(collector(url.as_str()))).unwrap();
-    let outbox = exporter.outbox();
+    let outbox = exporter.queue();
     let large = json!({ "filling": "x".repeat(1 << 20) });
 
     let began = Instant::now();
     for _ in 0..100 {
-        let _receipt = outbox.post(url.clone(), Headers::default(), &large);
+        let _receipt = outbox.send_json(url.clone(), ExportHeaders::default(), &large);
     }
     for _ in 0..33_000 {
-        spans().into_iter().for_each(|span| outbox.span(span));
+        spans().into_iter().for_each(|span| outbox.send_span(span));
     }
     let queued = began.elapsed();
     drop(outbox);
@@ -93,7 +93,7 @@ async fn a_receiver_that_never_answers_holds_up_nobody() {
 #[test]
 fn a_header_that_none_can_carry_is_not_quoted() {
     for (name, value) in [("x", "s3cret\n"), ("s3cret\n", "x"), ("", "s3cret")] {
-        let why = Headers::default().add(name, value).unwrap_err();
+        let why = ExportHeaders::default().add(name, value).unwrap_err();
         assert!(!why.contains("s3cret"), "{why}");
     }
     let shown = format!("{:?}", collector("http://127.0.0.1/"));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cynosure::engine::Timestamp;
-use cynosure::telemetry::{Input, Kind, families, otlp};
+use cynosure::telemetry::{MetricKind, MetricsSnapshot, families, otlp};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -18,7 +18,7 @@ const NOW_NANOS: u64 = 1_772_874_303_456_000_000;
 
 #[test]
 fn every_metric_arrives_as_what_it_is() {
-    let json = otlp::metrics(&input(2), &resource()).to_string();
+    let json = otlp::encode_metrics(&input(2), &resource()).to_string();
 
     let request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
 
@@ -35,13 +35,13 @@ fn every_metric_arrives_as_what_it_is() {
     assert_eq!(data.len(), families.len());
     for family in &families {
         let count = match (family.kind, data[family.name]) {
-            (Kind::Gauge, Data::Gauge(gauge)) => gauge.data_points.len(),
-            (Kind::Counter, Data::Sum(sum)) => {
+            (MetricKind::Gauge, Data::Gauge(gauge)) => gauge.data_points.len(),
+            (MetricKind::Counter, Data::Sum(sum)) => {
                 assert!(sum.is_monotonic);
                 assert_eq!(sum.aggregation_temporality(), AggregationTemporality::Cumulative);
                 sum.data_points.len()
             }
-            (Kind::Histogram, Data::Histogram(histogram)) => histogram.data_points.len(),
+            (MetricKind::Histogram, Data::Histogram(histogram)) => histogram.data_points.len(),
             (kind, data) => panic!("{}: {kind:?} came as {data:?}", family.name),
         };
         assert_eq!(count, family.series.len(), "{}", family.name);
@@ -61,8 +61,8 @@ fn every_metric_arrives_as_what_it_is() {
 }
 
 /// Since when everything counts that only grows, by its name; nothing else says so.
-fn beginnings(input: &Input) -> BTreeMap<String, u64> {
-    let json = otlp::metrics(input, &resource()).to_string();
+fn beginnings(input: &MetricsSnapshot) -> BTreeMap<String, u64> {
+    let json = otlp::encode_metrics(input, &resource()).to_string();
     let mut request: ExportMetricsServiceRequest = serde_json::from_str(&json).unwrap();
     let metrics = std::mem::take(&mut request.resource_metrics[0].scope_metrics[0].metrics);
     let began = metrics.into_iter().filter_map(|metric| {
@@ -84,7 +84,7 @@ fn beginnings(input: &Input) -> BTreeMap<String, u64> {
 fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
     let mut input = input(1);
     let mut of = |since: Option<Timestamp>| {
-        let figures = input.sources[0].figures.as_mut().unwrap();
+        let figures = input.sources[0].metrics.as_mut().unwrap();
         figures.counting_since = since.map(|since| since.0);
         beginnings(&input)
     };
@@ -103,7 +103,7 @@ fn what_is_counted_of_a_source_says_since_when_where_that_is_known() {
 
 #[test]
 fn spans_arrive_with_their_place_in_the_session() {
-    let json = otlp::spans(&spans(), &resource()).to_string();
+    let json = otlp::encode_spans(&spans(), &resource()).to_string();
 
     let request: ExportTraceServiceRequest = serde_json::from_str(&json).unwrap();
 
@@ -124,7 +124,7 @@ fn spans_arrive_with_their_place_in_the_session() {
 
 #[test]
 fn a_time_before_the_epoch_is_no_reason_to_send_nothing() {
-    let early = Input { at: Timestamp(-NOW.0), ..input(1) };
-    let json = otlp::metrics(&early, &resource()).to_string();
+    let early = MetricsSnapshot { taken_at: Timestamp(-NOW.0), ..input(1) };
+    let json = otlp::encode_metrics(&early, &resource()).to_string();
     serde_json::from_str::<ExportMetricsServiceRequest>(&json).unwrap();
 }

@@ -4,26 +4,26 @@
 
 use std::fmt::Display;
 
-use crate::telemetry::{Family, Input, Series, Value, families};
+use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot, families};
 
 /// What the text is called in a reply.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Writes all metrics.
 #[must_use]
-pub fn text(input: &Input) -> String {
+pub fn to_prometheus(input: &MetricsSnapshot) -> String {
     let mut out = String::new();
-    for Family { name, help, kind, series } in families(input) {
+    for MetricFamily { name, help, kind, series } in families(input) {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.name()));
         series.iter().for_each(|series| write_series(&mut out, name, series));
     }
     out
 }
 
-fn write_series(out: &mut String, name: &str, Series { labels, value }: &Series) {
+fn write_series(out: &mut String, name: &str, MetricSeries { labels, value }: &MetricSeries) {
     match value {
-        Value::Number(number) => write_line(out, name, "", labels, None, number),
-        Value::Histogram { buckets, sum, .. } => {
+        MetricValue::Number(number) => write_line(out, name, "", labels, None, number),
+        MetricValue::Histogram { buckets, sum, .. } => {
             let mut below = 0_u64;
             for (bound, count) in buckets {
                 below = below.saturating_add(*count);

@@ -13,8 +13,8 @@ use crate::engine::alert::{
     AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::kept::Kept;
-use crate::notify::{Channel, Message, Undelivered, Webhook, journal};
+use crate::monitor::versioned_file::VersionedFile;
+use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 
 /// What waits, in the state folder.
 pub const OUTBOX_FILE: &str = "outbox.json";
@@ -23,49 +23,49 @@ pub const OUTBOX_FILE: &str = "outbox.json";
 const DELIVERY_LOCK: &str = "delivery.lock";
 
 /// The channel for what only has to be asked for.
-pub(super) const PING: &str = "ping";
+pub(super) const PING_CHANNEL: &str = "ping";
 
 /// The channel for mail.
-const MAIL: &str = "mail";
+const MAIL_CHANNEL: &str = "mail";
 
 /// All that is needed to tell somebody.
 #[derive(Clone, Debug)]
-pub struct Post {
+pub struct AlertDelivery {
     /// Where the outbox is kept.
     pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
-    pub alert: Arc<Alert>,
+    pub alert_config: Arc<Alert>,
     pub environment: Arc<Environment>,
     /// The name of this machine.
-    pub host: String,
+    pub host_name: String,
     /// The sources whose sessions count.
     pub sources: BTreeSet<String>,
 }
 
 /// What came of trying one channel.
 #[derive(Debug)]
-pub struct Tried {
+pub struct DeliveryAttempt {
     pub channel: String,
-    pub outcome: Result<(), Undelivered>,
+    pub outcome: Result<(), DeliveryError>,
 }
 
-impl Post {
+impl AlertDelivery {
     /// The names of the channels there are, besides the journal.
     #[must_use]
-    pub fn channels(&self) -> BTreeSet<String> {
-        let Alert { ping, webhooks, mail, .. } = &*self.alert;
+    pub fn channel_names(&self) -> BTreeSet<String> {
+        let Alert { ping, webhooks, mail, .. } = &*self.alert_config;
         let webhooks = webhooks.keys().map(|name| format!("webhook {name}"));
-        let mail = mail.iter().map(|_| MAIL.to_owned());
-        webhooks.chain(mail).chain(ping.iter().map(|_| PING.to_owned())).collect()
+        let mail = mail.iter().map(|_| MAIL_CHANNEL.to_owned());
+        webhooks.chain(mail).chain(ping.iter().map(|_| PING_CHANNEL.to_owned())).collect()
     }
 
     /// What there is to be told of the channels themselves.
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn concerns(&self, now: Timestamp) -> Result<Vec<AlertCondition>, Failure> {
-        let outbox = self.outbox().look()?.and_then(Result::ok).unwrap_or_default();
-        let channels = self.channels();
+    pub(super) fn alert_conditions(&self, now: Timestamp) -> Result<Vec<AlertCondition>, Failure> {
+        let outbox = self.outbox_file().read()?.and_then(Result::ok).unwrap_or_default();
+        let channels = self.channel_names();
         let concerns = outbox.alert_conditions(now).into_iter();
         Ok(concerns.filter(|concern| channels.contains(&concern.subject)).collect())
     }
@@ -74,25 +74,25 @@ impl Post {
     ///
     /// # Errors
     /// A storage failure; then none of it is queued.
-    pub(super) fn queue(
+    pub(super) fn enqueue(
         &self,
         notices: &[Notification],
         completed: &BTreeMap<String, u64>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let channels = self.channels();
+        let channels = self.channel_names();
         if channels.is_empty() {
             return Ok(());
         }
         let wanted: Vec<&Notification> = notices
             .iter()
-            .filter(|notice| notice.alert.max_severity >= self.alert.severity)
+            .filter(|notice| notice.alert.max_severity >= self.alert_config.severity)
             .collect();
-        self.outbox().change(Lasts::PowerCut, |outbox| {
+        self.outbox_file().change(Lasts::PowerCut, |outbox| {
             outbox.retain_configured(&channels, &self.sources);
             for notice in &wanted {
                 let wants = |channel: &&String| {
-                    *channel != PING && !Outbox::is_about_channel(channel, notice)
+                    *channel != PING_CHANNEL && !Outbox::is_about_channel(channel, notice)
                 };
                 let to = channels.iter().filter(wants).cloned().collect();
                 outbox.enqueue(to, MessagePayload::Notification(Box::new((*notice).clone())), now);
@@ -101,8 +101,12 @@ impl Post {
             for (source, completed) in completed {
                 is_news |= outbox.record_completed(source, *completed);
             }
-            if is_news && channels.contains(PING) {
-                outbox.enqueue([PING.to_owned()].into(), MessagePayload::SessionCompleted, now);
+            if is_news && channels.contains(PING_CHANNEL) {
+                outbox.enqueue(
+                    [PING_CHANNEL.to_owned()].into(),
+                    MessagePayload::SessionCompleted,
+                    now,
+                );
             }
             Ok(())
         })
@@ -112,23 +116,30 @@ impl Post {
     ///
     /// # Errors
     /// A storage failure.
-    pub async fn deliver_once(&self, now: Timestamp) -> Result<Option<Vec<Tried>>, Failure> {
-        let Some(_delivering) = self.right_to_deliver()? else { return Ok(None) };
-        let deliveries = self.due(now)?.into_iter().map(|(channel, words)| async move {
+    pub async fn deliver_once(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<Vec<DeliveryAttempt>>, Failure> {
+        let Some(_delivering) = self.acquire_delivery_lock()? else { return Ok(None) };
+        let deliveries = self.due_messages(now)?.into_iter().map(|(channel, words)| async move {
             let outcome = self.deliver(&channel, &words, now).await;
             (channel, words, outcome)
         });
         let mut tried = Vec::new();
         for (channel, words, outcome) in join_all(deliveries).await {
-            self.note(&channel, &words, &outcome, now)?;
-            tried.push(Tried { channel, outcome });
+            self.record_result(&channel, &words, &outcome, now)?;
+            tried.push(DeliveryAttempt { channel, outcome });
         }
         Ok(Some(tried))
     }
 
     /// Tells at once, past the outbox, what keeps everything else from being told. Each channel is
     /// tried once.
-    pub async fn tell_at_once(&self, concern: AlertCondition, now: Timestamp) -> Vec<Tried> {
+    pub async fn send_immediately(
+        &self,
+        concern: AlertCondition,
+        now: Timestamp,
+    ) -> Vec<DeliveryAttempt> {
         let subjects = [concern.subject.clone()].into();
         let looked = Observation {
             conditions: vec![concern],
@@ -136,33 +147,33 @@ impl Post {
             ..Observation::default()
         };
         let notices = AlertStore::default().evaluate(&looked, now);
-        notices.iter().for_each(journal::tell);
-        let channels = self.channels().into_iter().filter(|channel| channel != PING);
+        notices.iter().for_each(journal::log_notification);
+        let channels = self.channel_names().into_iter().filter(|channel| channel != PING_CHANNEL);
         let tries = channels.map(|channel| {
-            let message = Message::new(&self.host, notices.clone(), now);
+            let message = AlertMessage::new(&self.host_name, notices.clone(), now);
             async move {
                 let outcome = self.send(&channel, &message).await;
-                Tried { channel, outcome }
+                DeliveryAttempt { channel, outcome }
             }
         });
         join_all(tries).await
     }
 
     /// Tries every channel with a message that says only that it came.
-    pub async fn test(&self, now: Timestamp) -> Vec<Tried> {
-        let trials = self.channels().into_iter().map(|channel| async move {
-            let outcome = self.send(&channel, &Message::test(&self.host, now)).await;
-            Tried { channel, outcome }
+    pub async fn send_test(&self, now: Timestamp) -> Vec<DeliveryAttempt> {
+        let trials = self.channel_names().into_iter().map(|channel| async move {
+            let outcome = self.send(&channel, &AlertMessage::new_test(&self.host_name, now)).await;
+            DeliveryAttempt { channel, outcome }
         });
         join_all(trials).await
     }
 
-    pub(super) fn outbox(&self) -> Kept<Outbox> {
-        Kept::on(Arc::clone(&self.disk), &self.state_dir, OUTBOX_FILE)
+    pub(super) fn outbox_file(&self) -> VersionedFile<Outbox> {
+        VersionedFile::with_disk(Arc::clone(&self.disk), &self.state_dir, OUTBOX_FILE)
     }
 
     /// Only one process delivers at a time, or everything would come twice.
-    pub(super) fn right_to_deliver(&self) -> Result<Option<Lock>, Failure> {
+    pub(super) fn acquire_delivery_lock(&self) -> Result<Option<Lock>, Failure> {
         let made = ensure_folder(&RealDisk, &self.state_dir);
         made.map_err(|error| storage_failure("make the folder", &self.state_dir, &error))?;
         match Lock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
@@ -173,17 +184,17 @@ impl Post {
     }
 
     /// What may be tried now, once what is too old is given up.
-    pub(super) fn due(
+    pub(super) fn due_messages(
         &self,
         now: Timestamp,
     ) -> Result<BTreeMap<String, Vec<QueuedMessage>>, Failure> {
-        let outbox = self.outbox();
-        if outbox.look()?.is_none() {
+        let outbox = self.outbox_file();
+        if outbox.read()?.is_none() {
             return Ok(BTreeMap::new());
         }
         outbox.change(Lasts::Process, |outbox| {
-            outbox.retain_configured(&self.channels(), &self.sources);
-            outbox.drop_expired(self.alert.expire, now);
+            outbox.retain_configured(&self.channel_names(), &self.sources);
+            outbox.drop_expired(self.alert_config.expire, now);
             Ok(outbox.due_messages(now))
         })
     }
@@ -193,22 +204,22 @@ impl Post {
         channel: &str,
         words: &[QueuedMessage],
         now: Timestamp,
-    ) -> Result<(), Undelivered> {
+    ) -> Result<(), DeliveryError> {
         let notices = words.iter().filter_map(|word| match &word.payload {
             MessagePayload::Notification(notice) => Some(Notification::clone(notice)),
             MessagePayload::SessionCompleted => None,
         });
-        self.send(channel, &Message::new(&self.host, notices.collect(), now)).await
+        self.send(channel, &AlertMessage::new(&self.host_name, notices.collect(), now)).await
     }
 
-    pub(super) fn note(
+    pub(super) fn record_result(
         &self,
         channel: &str,
         words: &[QueuedMessage],
-        outcome: &Result<(), Undelivered>,
+        outcome: &Result<(), DeliveryError>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.outbox().change(Lasts::PowerCut, |outbox| {
+        self.outbox_file().change(Lasts::PowerCut, |outbox| {
             match outcome {
                 Ok(()) => outbox.on_delivered(channel, words, now),
                 Err(why) => outbox.on_failed(channel, &why.to_string(), now),
@@ -217,45 +228,46 @@ impl Post {
         })
     }
 
-    async fn send(&self, name: &str, message: &Message) -> Result<(), Undelivered> {
+    async fn send(&self, name: &str, message: &AlertMessage) -> Result<(), DeliveryError> {
         // Reading a credential may run a program, and another channel must not wait for it.
         let (post, of) = (self.clone(), name.to_owned());
-        let read = tokio::task::spawn_blocking(move || post.channel(&of)).await;
-        let broke_off = |_panic| Undelivered::new("reading its credential broke off");
-        read.map_err(broke_off)??.deliver(message, self.alert.timeout).await
+        let read = tokio::task::spawn_blocking(move || post.resolve_channel(&of)).await;
+        let broke_off = |_panic| DeliveryError::new("reading its credential broke off");
+        read.map_err(broke_off)??.deliver(message, self.alert_config.timeout).await
     }
 
     /// The way to a channel, its secrets read just now.
-    fn channel(&self, name: &str) -> Result<Channel, Undelivered> {
-        let unknown = || Undelivered::new("it is not in the configuration");
+    fn resolve_channel(&self, name: &str) -> Result<Channel, DeliveryError> {
+        let unknown = || DeliveryError::new("it is not in the configuration");
         match name {
             PING => {
-                let address = self.alert.ping.as_ref().ok_or_else(unknown)?;
-                Ok(Channel::Ping(self.address(address)?))
+                let address = self.alert_config.ping.as_ref().ok_or_else(unknown)?;
+                Ok(Channel::Ping(self.resolve_address(address)?))
             }
             MAIL => {
-                let mail = self.alert.mail.as_ref().ok_or_else(unknown)?;
-                Ok(Channel::Mail(mail.try_map_password(|password| self.secret(password))?))
+                let mail = self.alert_config.mail.as_ref().ok_or_else(unknown)?;
+                Ok(Channel::Mail(mail.try_map_password(|password| self.read_secret(password))?))
             }
             _ => {
                 let name = name.strip_prefix("webhook ").unwrap_or(name);
-                let webhook = self.alert.webhooks.get(name).ok_or_else(unknown)?;
-                let token = webhook.token.as_ref().map(|token| self.secret(token)).transpose()?;
-                let url = self.address(&webhook.url)?;
-                Ok(Channel::Webhook(Webhook { url, shape: webhook.shape, token }))
+                let webhook = self.alert_config.webhooks.get(name).ok_or_else(unknown)?;
+                let token =
+                    webhook.token.as_ref().map(|token| self.read_secret(token)).transpose()?;
+                let url = self.resolve_address(&webhook.url)?;
+                Ok(Channel::Webhook(WebhookChannel { url, format: webhook.shape, token }))
             }
         }
     }
 
-    fn address(&self, address: &Address) -> Result<SecretString, Undelivered> {
+    fn resolve_address(&self, address: &Address) -> Result<SecretString, DeliveryError> {
         match address {
             Address::Known(url) => Ok(SecretString::from(url.as_str())),
-            Address::Secret(credential) => self.secret(credential),
+            Address::Secret(credential) => self.read_secret(credential),
         }
     }
 
-    fn secret(&self, credential: &CredentialRef) -> Result<SecretString, Undelivered> {
-        credential.read(&self.environment).map_err(|error| Undelivered::new(error.to_string()))
+    fn read_secret(&self, credential: &CredentialRef) -> Result<SecretString, DeliveryError> {
+        credential.read(&self.environment).map_err(|error| DeliveryError::new(error.to_string()))
     }
 }
 

@@ -1,19 +1,19 @@
 //! What else the machine tells over the bus: whether we may restart a unit, polkit, and its clock.
 
-use crate::systemd::bus::{Bus, Call};
-use crate::systemd::error::{BusError, BusTrouble};
+use crate::systemd::bus::{Bus, MethodCall};
+use crate::systemd::error::{BusError, BusErrorKind};
 use crate::systemd::unit::UnitName;
 
-const POLKIT: &str = "org.freedesktop.PolicyKit1";
+const POLKIT_SERVICE: &str = "org.freedesktop.PolicyKit1";
 const POLKIT_PATH: &str = "/org/freedesktop/PolicyKit1/Authority";
-const AUTHORITY: &str = "org.freedesktop.PolicyKit1.Authority";
+const POLKIT_INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
 
-const CLOCK: &str = "org.freedesktop.timedate1";
-const CLOCK_PATH: &str = "/org/freedesktop/timedate1";
+const TIMEDATE_SERVICE: &str = "org.freedesktop.timedate1";
+const TIMEDATE_PATH: &str = "/org/freedesktop/timedate1";
 
 /// Whether a restart would be granted.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Permission {
+pub enum RestartPermission {
     Granted,
     Denied(BusError),
 }
@@ -27,17 +27,17 @@ impl Bus {
     ///
     /// # Errors
     /// Why that is not known.
-    pub fn may_restart(&self, unit: &UnitName) -> Result<Permission, BusError> {
+    pub fn check_restart_permission(&self, unit: &UnitName) -> Result<RestartPermission, BusError> {
         let what = format!("ask whether {unit} may be restarted");
         match self.restart_in_mode(unit, "isolate", what) {
-            Err(BusError { trouble: BusTrouble::Failed { why }, .. })
+            Err(BusError { kind: BusErrorKind::Failed { reason: why }, .. })
                 if why.contains("(InvalidArgs)") =>
             {
-                Ok(Permission::Granted)
+                Ok(RestartPermission::Granted)
             }
-            Ok(()) => Ok(Permission::Granted),
-            Err(denied @ BusError { trouble: BusTrouble::NotAuthorised { .. }, .. }) => {
-                Ok(Permission::Denied(denied))
+            Ok(()) => Ok(RestartPermission::Granted),
+            Err(denied @ BusError { kind: BusErrorKind::NotAuthorised { .. }, .. }) => {
+                Ok(RestartPermission::Denied(denied))
             }
             Err(error) => Err(error),
         }
@@ -49,17 +49,17 @@ impl Bus {
     /// Why it was not told: mostly that there is none.
     pub fn polkit_version(&self) -> Result<String, BusError> {
         let what = "ask for the version of polkit".to_owned();
-        let call = Call { what, service: POLKIT, unit: None };
-        self.property(&call, POLKIT_PATH, AUTHORITY, "BackendVersion")
+        let call = MethodCall { operation: what, service: POLKIT_SERVICE, unit: None };
+        self.get_property(&call, POLKIT_PATH, POLKIT_INTERFACE, "BackendVersion")
     }
 
     /// Asks whether the kernel's clock follows a server.
     ///
     /// # Errors
     /// Why it was not told.
-    pub fn clock_is_synchronised(&self) -> Result<bool, BusError> {
+    pub fn is_clock_synchronised(&self) -> Result<bool, BusError> {
         let what = "ask whether the clock is synchronised".to_owned();
-        let call = Call { what, service: CLOCK, unit: None };
-        self.property(&call, CLOCK_PATH, CLOCK, "NTPSynchronized")
+        let call = MethodCall { operation: what, service: TIMEDATE_SERVICE, unit: None };
+        self.get_property(&call, TIMEDATE_PATH, TIMEDATE_SERVICE, "NTPSynchronized")
     }
 }

@@ -9,36 +9,46 @@ use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
 use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
-use crate::monitor::health::HealthFiles;
-use crate::monitor::record::{Entry, Record, RecordFile};
+use crate::monitor::health_files::HealthFiles;
+use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, Found, QUOTA_FILE, STATE_FILE, examine,
     examine_figures, read_quotas, worker_pid,
 };
-use crate::telemetry::{AlertCount, Breaker, Input, Quota, Source, Standing, Unit};
+use crate::telemetry::{
+    AlertCount, BreakerSnapshot, MetricsSnapshot, RateLimitSnapshot, SourceSnapshot,
+    SourceStateSnapshot, UnitSnapshot,
+};
 
 /// Reads it all. It blocks for as long as reading a few small files takes.
 #[must_use]
-pub fn measure(settings: &Settings, state_dir: &Path, now: Timestamp) -> Input {
+pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) -> MetricsSnapshot {
     let files = HealthFiles::new(state_dir);
-    let health = files.health.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
-    let alerts = files.alerts.look().ok().flatten().and_then(Result::ok).unwrap_or_default();
+    let health = files.health.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
+    let alerts = files.alerts.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
     let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
-    Input {
-        at: now,
+    MetricsSnapshot {
+        taken_at: now,
         version: env!("CARGO_PKG_VERSION"),
-        sources: enabled.map(|(name, of)| source(&RealDisk, state_dir, name, of)).collect(),
+        sources: enabled
+            .map(|(name, of)| source_snapshot(&RealDisk, state_dir, name, of))
+            .collect(),
         providers: health.providers,
-        breakers: breakers(state_dir),
-        quotas: quotas(settings, state_dir, now),
-        alerts: counts(alerts.all()),
-        units: units(&RecordFile::new(state_dir).look().unwrap_or_default()),
+        breakers: breaker_snapshots(state_dir),
+        rate_limits: rate_limit_snapshots(settings, state_dir, now),
+        alerts: count_alerts(alerts.all()),
+        units: unit_snapshots(&MonitorFile::new(state_dir).read_or_default().unwrap_or_default()),
         report: health.report,
         system: health.system,
     }
 }
 
-fn source(disk: &dyn Disk, state_dir: &Path, name: &SourceName, of: &Configured) -> Source {
+fn source_snapshot(
+    disk: &dyn Disk,
+    state_dir: &Path,
+    name: &SourceName,
+    of: &Configured,
+) -> SourceSnapshot {
     let dir = state_dir.join(name.as_str());
     let state = match examine(disk, &dir.join(STATE_FILE)) {
         Ok(Found::Read(state)) => {
@@ -47,17 +57,17 @@ fn source(disk: &dyn Disk, state_dir: &Path, name: &SourceName, of: &Configured)
         Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
     };
     let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());
-    Source {
+    SourceSnapshot {
         name: name.to_string(),
         provider: of.provider.clone(),
         kind,
-        standing: state.as_ref().map(standing),
-        figures: examine_figures(disk, &dir.join(FIGURES_FILE)).read().map(Box::new),
+        state: state.as_ref().map(source_state),
+        metrics: examine_figures(disk, &dir.join(FIGURES_FILE)).read().map(Box::new),
     }
 }
 
-fn standing(state: &ExecutionState) -> Standing {
-    Standing {
+fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
+    SourceStateSnapshot {
         status: state.status,
         state_since: state.state_since,
         until: state.until,
@@ -74,11 +84,11 @@ fn standing(state: &ExecutionState) -> Standing {
     }
 }
 
-fn breakers(state_dir: &Path) -> Vec<Breaker> {
+fn breaker_snapshots(state_dir: &Path) -> Vec<BreakerSnapshot> {
     let memories = BreakersFile::new(state_dir).examine().ok().and_then(Result::ok);
-    let breaker = |(name, memory): (String, PersistedBreaker)| Breaker {
+    let breaker = |(name, memory): (String, PersistedBreaker)| BreakerSnapshot {
         name,
-        phase: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
+        state: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
         until: memory.open_until.map(Timestamp),
         statistics: memory.statistics,
     };
@@ -86,23 +96,27 @@ fn breakers(state_dir: &Path) -> Vec<Breaker> {
 }
 
 /// The quotas that were met; one of which nothing is known is none.
-fn quotas(settings: &Settings, state_dir: &Path, now: Timestamp) -> Vec<Quota> {
+fn rate_limit_snapshots(
+    settings: &Settings,
+    state_dir: &Path,
+    now: Timestamp,
+) -> Vec<RateLimitSnapshot> {
     let file = SharedFile::new(state_dir.join(QUOTA_FILE));
     let remembered = file.look(read_quotas).ok().flatten().and_then(Result::ok);
     let scopes = remembered.unwrap_or_default().scopes.into_iter();
     let known = scopes.map(|(scope, memory)| {
         let policy = settings.quota_policy(&memory.provider);
         let standing = quota::Quota::recall(policy, &memory.quota, now).standing(now);
-        Quota { scope: scope.to_string(), standing }
+        RateLimitSnapshot { scope: scope.to_string(), status: standing }
     });
-    known.filter(|quota| is_met(&quota.standing)).collect()
+    known.filter(|quota| has_data(&quota.status)).collect()
 }
 
-fn is_met(QuotaStanding { hold, limits, basis, .. }: &QuotaStanding) -> bool {
+fn has_data(QuotaStanding { hold, limits, basis, .. }: &QuotaStanding) -> bool {
     hold.is_some() || !limits.is_empty() || !matches!(basis, Basis::Nothing | Basis::SlowStart)
 }
 
-fn counts(alerts: &[Alert]) -> Vec<AlertCount> {
+fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {
     let count = |severity| {
         let active = alerts.iter().filter(|alert| alert.is_firing() && alert.severity == severity);
         AlertCount { severity, active: u64::try_from(active.count()).unwrap_or(u64::MAX) }
@@ -111,18 +125,18 @@ fn counts(alerts: &[Alert]) -> Vec<AlertCount> {
 }
 
 /// The units as they were when the monitor last looked: none before, and none without systemd.
-fn units(record: &Record) -> Vec<Unit> {
-    let unit = |entry: &Entry| {
-        let is_active = is_active(&entry.finding)?;
-        let counts = record.counts.iter().filter(|count| count.unit == entry.about);
+fn unit_snapshots(record: &MonitorRecord) -> Vec<UnitSnapshot> {
+    let unit = |entry: &FindingRecord| {
+        let is_active = unit_is_active(&entry.finding)?;
+        let counts = record.restart_counts.iter().filter(|count| count.unit == entry.subject);
         let restarts = counts.max_by_key(|count| count.at).map(|count| count.restarts.into());
-        Some(Unit { name: entry.about.clone(), is_active, restarts })
+        Some(UnitSnapshot { name: entry.subject.clone(), is_active, restarts })
     };
     record.findings.iter().filter_map(unit).collect()
 }
 
 /// What a finding says of a unit; `None` where it is about a source, or nobody knows.
-fn is_active(finding: &str) -> Option<bool> {
+fn unit_is_active(finding: &str) -> Option<bool> {
     match finding {
         "unit_runs" | "unit_turns" | "crash_loop" => Some(true),
         "unit_not_loaded" | "unit_failed" | "unit_not_running" | "unit_turning" => Some(false),
@@ -134,37 +148,42 @@ fn is_active(finding: &str) -> Option<bool> {
 mod tests {
     use super::*;
     use crate::engine::watch::{ActiveState, FindingKind, LoadState};
-    use crate::monitor::record::Count;
+    use crate::monitor::monitor_file::RestartCountSample;
     use std::time::Duration;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
 
-    fn entry(about: &str, what: &FindingKind) -> Entry {
-        Entry {
+    fn finding_record(about: &str, what: &FindingKind) -> FindingRecord {
+        FindingRecord {
             level: "WARNING".to_owned(),
-            about: about.to_owned(),
+            subject: about.to_owned(),
             finding: what.name().to_owned(),
             message: what.to_string(),
-            figure: None,
+            value: None,
             advice: None,
         }
     }
 
-    fn count(unit: &str, restarts: u32) -> Count {
-        Count { at: NOW, unit: unit.to_owned(), restarts }
+    fn restart_count(unit: &str, restarts: u32) -> RestartCountSample {
+        RestartCountSample { at: NOW, unit: unit.to_owned(), restarts }
     }
 
-    fn seen(what: &FindingKind) -> Option<bool> {
-        let findings = vec![entry(UNIT, what), entry("work", &FindingKind::NeverRun)];
-        let record = Record { findings, counts: vec![count(UNIT, 3)], ..Record::default() };
-        let units = units(&record);
+    fn snapshot_is_active(what: &FindingKind) -> Option<bool> {
+        let findings =
+            vec![finding_record(UNIT, what), finding_record("work", &FindingKind::NeverRun)];
+        let record = MonitorRecord {
+            findings,
+            restart_counts: vec![restart_count(UNIT, 3)],
+            ..MonitorRecord::default()
+        };
+        let units = unit_snapshots(&record);
         assert!(units.iter().all(|unit| unit.name == UNIT && unit.restarts == Some(3)));
         units.first().map(|unit| unit.is_active)
     }
 
     #[test]
-    fn a_unit_is_active_if_it_was_found_to_be() {
+    fn a_unit_is_active_according_to_its_finding() {
         let why = || "why".to_owned();
         let since = Duration::from_secs(600);
         for (what, is_active) in [
@@ -187,21 +206,24 @@ mod tests {
             (FindingKind::NoSystemd { reason: why() }, None),
             (FindingKind::UnitStateUnknown { reason: why(), advice: why() }, None),
         ] {
-            assert_eq!(seen(&what), is_active, "{}", what.name());
+            assert_eq!(snapshot_is_active(&what), is_active, "{}", what.name());
         }
     }
 
     #[test]
-    fn each_unit_has_its_own_count() {
+    fn each_unit_has_its_own_restart_count() {
         let instance = "cynosure@home.service";
         let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };
-        let record = Record {
-            findings: vec![entry(UNIT, &FindingKind::UnitNotRunning), entry(instance, &runs)],
-            counts: vec![count(UNIT, 7), count(instance, 1)],
-            ..Record::default()
+        let record = MonitorRecord {
+            findings: vec![
+                finding_record(UNIT, &FindingKind::UnitNotRunning),
+                finding_record(instance, &runs),
+            ],
+            restart_counts: vec![restart_count(UNIT, 7), restart_count(instance, 1)],
+            ..MonitorRecord::default()
         };
 
-        let units = units(&record);
+        let units = unit_snapshots(&record);
 
         let told: Vec<_> =
             units.iter().map(|unit| (unit.name.as_str(), unit.is_active, unit.restarts)).collect();
@@ -209,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_the_first_look() {
-        assert!(units(&Record::default()).is_empty());
+    fn no_units_before_the_first_cycle() {
+        assert!(unit_snapshots(&MonitorRecord::default()).is_empty());
     }
 }

@@ -6,11 +6,11 @@ const CGROUP_FILE: &str = "/proc/self/cgroup";
 /// Returns the name of the service that this process runs in, such as `cynosure@work.service`.
 #[must_use]
 pub fn own_unit() -> Option<String> {
-    unit_of(&fs_err::read_to_string(CGROUP_FILE).ok()?)
+    parse_unit(&fs_err::read_to_string(CGROUP_FILE).ok()?)
 }
 
 /// Of the unified hierarchy, which systemd gives a folder per unit; a service may have folders in its own.
-fn unit_of(cgroups: &str) -> Option<String> {
+fn parse_unit(cgroups: &str) -> Option<String> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)
 }
@@ -21,7 +21,7 @@ mod tests {
 
     #[test]
     fn the_unit_is_the_innermost_service_of_the_control_group() {
-        let unit = |text: &str| unit_of(text);
+        let unit = |text: &str| parse_unit(text);
 
         assert_eq!(
             unit("0::/system.slice/system-cynosure.slice/cynosure@work.service\n").as_deref(),

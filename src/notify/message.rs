@@ -13,42 +13,46 @@ const PARAGRAPHS_MAX: usize = 50;
 
 /// Something to tell.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct AlertMessage {
     /// Where it comes from: the name of this machine.
     pub host: String,
-    pub notices: Vec<Notification>,
+    pub notifications: Vec<Notification>,
     /// It tells only that telling works.
     pub is_test: bool,
     pub now: Timestamp,
 }
 
-impl Message {
+impl AlertMessage {
     /// Notices of this machine.
     #[must_use]
     pub fn new(host: impl Into<String>, notices: Vec<Notification>, now: Timestamp) -> Self {
-        Self { host: sanitize_line(&host.into()), notices, is_test: false, now }
+        Self { host: sanitize_line(&host.into()), notifications: notices, is_test: false, now }
     }
 
     /// One that says nothing but that it came.
     #[must_use]
-    pub fn test(host: impl Into<String>, now: Timestamp) -> Self {
+    pub fn new_test(host: impl Into<String>, now: Timestamp) -> Self {
         Self { is_test: true, ..Self::new(host, Vec::new(), now) }
     }
 
     /// One line: `cynosure on mars: CRITICAL: work: its credential is refused`.
     #[must_use]
     pub fn subject(&self) -> String {
-        let what = match &self.notices[..] {
+        let what = match &self.notifications[..] {
             [] => "a test".to_owned(),
-            [one] => format!("{}: {}", word(one), sentence(&one.alert)),
+            [one] => format!("{}: {}", status_label(one), alert_summary(&one.alert)),
             many => {
                 let begun = many.iter().filter(|notice| notice.kind != NotificationKind::Resolved);
                 let begun: Vec<&Notification> = begun.collect();
-                let worst = severity(self.severity());
+                let worst = severity_label(self.severity());
                 match (&begun[..], many.len() - begun.len()) {
                     ([], over) => format!("OVER: {over} alerts"),
                     ([one], over) => {
-                        format!("{}: {}, and {over} over", word(one), sentence(&one.alert))
+                        format!(
+                            "{}: {}, and {over} over",
+                            status_label(one),
+                            alert_summary(&one.alert)
+                        )
                     }
                     (begun, 0) => format!("{worst}: {} alerts", begun.len()),
                     (begun, over) => format!("{worst}: {} alerts, and {over} over", begun.len()),
@@ -60,14 +64,14 @@ impl Message {
 
     /// All of it, for a person.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn to_text(&self) -> String {
         if self.is_test {
             return "This is a test, asked for with `cynosure alert test`. Alerts come this way."
                 .to_owned();
         }
-        let shown = self.notices.iter().take(PARAGRAPHS_MAX);
+        let shown = self.notifications.iter().take(PARAGRAPHS_MAX);
         let mut paragraphs: Vec<String> = shown.map(|notice| paragraph(notice, self.now)).collect();
-        match self.notices.len().saturating_sub(PARAGRAPHS_MAX) {
+        match self.notifications.len().saturating_sub(PARAGRAPHS_MAX) {
             0 => {}
             more => paragraphs.push(format!("And {more} more: see `cynosure alert list`.")),
         }
@@ -76,8 +80,8 @@ impl Message {
 
     /// All of it, for a program.
     #[must_use]
-    pub fn json(&self) -> Value {
-        let alerts: Vec<Value> = self.notices.iter().map(as_json).collect();
+    pub fn to_json(&self) -> Value {
+        let alerts: Vec<Value> = self.notifications.iter().map(notification_json).collect();
         json!({
             "schema": SCHEMA,
             "host": self.host,
@@ -92,11 +96,11 @@ impl Message {
     /// The worst of what has begun; what is over is worth a look at most.
     #[must_use]
     pub fn severity(&self) -> Severity {
-        self.notices.iter().map(Notification::severity).max().unwrap_or(Severity::Info)
+        self.notifications.iter().map(Notification::severity).max().unwrap_or(Severity::Info)
     }
 }
 
-fn as_json(notice: &Notification) -> Value {
+fn notification_json(notice: &Notification) -> Value {
     let alert = &notice.alert;
     json!({
         "news": notice.kind,
@@ -115,7 +119,7 @@ fn as_json(notice: &Notification) -> Value {
 
 fn paragraph(notice: &Notification, now: Timestamp) -> String {
     let alert = &notice.alert;
-    let mut lines = vec![format!("{}: {}", word(notice), sentence(alert))];
+    let mut lines = vec![format!("{}: {}", status_label(notice), alert_summary(alert))];
     let lasted = alert.resolved_at.unwrap_or(now).since(alert.started_at);
     match notice.kind {
         NotificationKind::Resolved => {
@@ -130,7 +134,7 @@ fn paragraph(notice: &Notification, now: Timestamp) -> String {
         NotificationKind::ResolvedUnnotified => {
             let (from, to) = (alert.started_at, alert.resolved_at.unwrap_or(now));
             let is = alert.resolved_reason.as_deref().unwrap_or("it is well again");
-            let worst = severity(alert.max_severity);
+            let worst = severity_label(alert.max_severity);
             lines.push(format!(
                 "It was {worst} from {from} to {to} ({}), and is over: {}.",
                 format_duration(lasted),
@@ -158,7 +162,7 @@ fn paragraph(notice: &Notification, now: Timestamp) -> String {
     lines.join("\n")
 }
 
-fn sentence(alert: &Alert) -> String {
+fn alert_summary(alert: &Alert) -> String {
     let message = sanitize_line(&alert.message);
     if alert.subject.is_empty() {
         message
@@ -167,8 +171,8 @@ fn sentence(alert: &Alert) -> String {
     }
 }
 
-fn word(notice: &Notification) -> String {
-    let severity = severity(notice.severity());
+fn status_label(notice: &Notification) -> String {
+    let severity = severity_label(notice.severity());
     match notice.kind {
         NotificationKind::Resolved => "OVER".to_owned(),
         NotificationKind::ResolvedUnnotified => format!("{severity}, OVER"),
@@ -176,7 +180,7 @@ fn word(notice: &Notification) -> String {
     }
 }
 
-fn severity(severity: Severity) -> &'static str {
+fn severity_label(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "INFO",
         Severity::Warning => "WARNING",
@@ -193,7 +197,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
 
-    fn looked(sources: &[&str]) -> Observation {
+    fn observe(sources: &[&str]) -> Observation {
         let concern = |name: &&str| AlertCondition {
             key: AlertKey::new("execution", "credential_refused"),
             subject: (*name).to_owned(),
@@ -209,25 +213,25 @@ mod tests {
         }
     }
 
-    fn told(message: &Message) -> String {
-        format!("{}\n\n{}", message.subject(), message.text())
+    fn render(message: &AlertMessage) -> String {
+        format!("{}\n\n{}", message.subject(), message.to_text())
     }
 
     #[test]
-    fn an_alert_says_what_since_when_and_what_to_do_and_then_that_it_is_over() {
+    fn firing_and_resolved_alerts_are_rendered() {
         let mut alerts = AlertStore::default();
-        let raised = alerts.evaluate(&looked(&["work"]), NOW);
+        let raised = alerts.evaluate(&observe(&["work"]), NOW);
         let later = Timestamp(NOW.0 + 11_100_000);
-        let ended = alerts.evaluate(&looked(&[]), later);
+        let ended = alerts.evaluate(&observe(&[]), later);
 
-        insta::assert_snapshot!(told(&Message::new("mars", raised, NOW)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", raised, NOW)), @r"
         cynosure on mars: CRITICAL: work: its credential is refused: 401 \u{1b}[31m
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
         It began at 2026-03-07T09:05:03.000Z.
         What to do: put a fresh credential in its place.
         ");
-        insta::assert_snapshot!(told(&Message::new("mars", ended, later)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", ended, later)), @r"
         cynosure on mars: OVER: work: its credential is refused: 401 \u{1b}[31m
 
         OVER: work: its credential is refused: 401 \u{1b}[31m
@@ -236,15 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn several_are_one_message() {
+    fn several_notifications_share_one_message() {
         let mut alerts = AlertStore::default();
-        let raised = alerts.evaluate(&looked(&["work", "home"]), NOW);
+        let raised = alerts.evaluate(&observe(&["work", "home"]), NOW);
         let mixed = alerts.evaluate(
-            &Observation { known_subjects: ["home".to_owned()].into(), ..looked(&[]) },
+            &Observation { known_subjects: ["home".to_owned()].into(), ..observe(&[]) },
             NOW,
         );
 
-        insta::assert_snapshot!(told(&Message::new("mars", raised.clone(), NOW)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", raised.clone(), NOW)), @r"
         cynosure on mars: CRITICAL: 2 alerts
 
         CRITICAL: work: its credential is refused: 401 \u{1b}[31m
@@ -255,7 +259,7 @@ mod tests {
         It began at 2026-03-07T09:05:03.000Z.
         What to do: put a fresh credential in its place.
         ");
-        insta::assert_snapshot!(told(&Message::new("mars", mixed.clone(), NOW)), @r"
+        insta::assert_snapshot!(render(&AlertMessage::new("mars", mixed.clone(), NOW)), @r"
         cynosure on mars: OVER: 2 alerts
 
         OVER: work: its credential is refused: 401 \u{1b}[31m
@@ -266,23 +270,23 @@ mod tests {
         It began at 2026-03-07T09:05:03.000Z and lasted 0 s.
         ");
         assert_eq!(
-            Message::new("mars", [&raised[..1], &mixed[..1]].concat(), NOW).subject(),
+            AlertMessage::new("mars", [&raised[..1], &mixed[..1]].concat(), NOW).subject(),
             "cynosure on mars: CRITICAL: work: its credential is refused: 401 \\u{1b}[31m, and 1 over"
         );
         let both = [raised, mixed].concat();
         assert_eq!(
-            Message::new("mars", both, NOW).subject(),
+            AlertMessage::new("mars", both, NOW).subject(),
             "cynosure on mars: CRITICAL: 2 alerts, and 2 over"
         );
     }
 
     #[test]
-    fn what_passed_says_from_when_to_when_how_bad_it_was_and_that_it_is_over() {
+    fn a_missed_episode_shows_its_period_and_severity() {
         let mut alerts = AlertStore::default();
         let spell = |no: u64, began: i64, since: Option<&str>| Episode {
             condition: AlertCondition {
                 subject: "example".to_owned(),
-                ..looked(&["work"]).conditions.remove(0)
+                ..observe(&["work"]).conditions.remove(0)
             },
             sequence: no,
             started_at: Timestamp(NOW.0 + began),
@@ -294,16 +298,16 @@ mod tests {
             is_inhibited: false,
         };
         let mut look = |spells: &[Episode], ms: i64| {
-            let looked = Observation { episodes: spells.to_vec(), ..looked(&[]) };
+            let looked = Observation { episodes: spells.to_vec(), ..observe(&[]) };
             let now = Timestamp(NOW.0 + ms);
-            Message::new("mars", alerts.evaluate(&looked, now), now)
+            AlertMessage::new("mars", alerts.evaluate(&looked, now), now)
         };
         look(&[], 0);
         let one = look(&[spell(1, 60_000, None)], 600_000);
         let by_hand = Some("a person closed its breaker");
         let two = look(&[spell(4, 7_200_000, None), spell(7, 7_320_000, by_hand)], 9_000_000);
 
-        insta::assert_snapshot!([told(&one), told(&two)].join("\n\n"), @r"
+        insta::assert_snapshot!([render(&one), render(&two)].join("\n\n"), @r"
         cynosure on mars: INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
 
         INFO, OVER: example: its credential is refused: 401 \u{1b}[31m
@@ -315,18 +319,18 @@ mod tests {
         It was CRITICAL from 2026-03-07T11:05:03.000Z to 2026-03-07T11:08:10.000Z (3 min 7 s), and is over: a person closed its breaker.
         It came 2 times meanwhile.
         ");
-        let json = one.json();
+        let json = one.to_json();
         let alert = &json["alerts"][0];
         assert_eq!((&json["severity"], &alert["severity"]), (&"info".into(), &"info".into()));
         assert_eq!((&alert["news"], &alert["worst"]), (&"passed".into(), &"critical".into()));
     }
 
     #[test]
-    fn programs_see_that_what_is_over_was_critical() {
+    fn json_shows_the_severity_of_resolved_alerts() {
         let mut alerts = AlertStore::default();
-        assert_eq!(alerts.evaluate(&looked(&["work"]), NOW).len(), 1);
+        assert_eq!(alerts.evaluate(&observe(&["work"]), NOW).len(), 1);
 
-        let json = Message::new("mars", alerts.evaluate(&looked(&[]), NOW), NOW).json();
+        let json = AlertMessage::new("mars", alerts.evaluate(&observe(&[]), NOW), NOW).to_json();
 
         let alert = &json["alerts"][0];
         assert_eq!((&alert["news"], &alert["worst"]), (&"ended".into(), &"critical".into()));
@@ -334,10 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_all_there_is() {
-        let raised = AlertStore::default().evaluate(&looked(&["work"]), NOW);
+    fn json_contains_every_field() {
+        let raised = AlertStore::default().evaluate(&observe(&["work"]), NOW);
 
-        let json = Message::new("mars", raised, NOW).json();
+        let json = AlertMessage::new("mars", raised, NOW).to_json();
 
         insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
         {
@@ -364,6 +368,6 @@ mod tests {
           "test": false
         }
         "#);
-        assert_eq!(Message::test("mars", NOW).json()["test"], true);
+        assert_eq!(AlertMessage::new_test("mars", NOW).to_json()["test"], true);
     }
 }

@@ -16,23 +16,23 @@ const SCHEMA: u64 = 1;
 
 /// The file, and the way to change it in turn with other processes.
 #[derive(Debug)]
-pub struct RestartsFile {
+pub struct RestartBudgetFile {
     shared: SharedFile,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Format {
+struct RestartBudgetDocument {
     schema: u64,
     restarts: BTreeMap<String, RestartBudget>,
 }
 
 /// The one key that every version has.
 #[derive(Deserialize)]
-struct Versioned {
+struct RestartBudgetSchema {
     schema: u64,
 }
 
-impl RestartsFile {
+impl RestartBudgetFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
@@ -44,7 +44,7 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn ask(
+    pub fn request_restart(
         &self,
         what: &str,
         last_progress: Timestamp,
@@ -56,7 +56,7 @@ impl RestartsFile {
                 Standing::Nothing | Standing::PutAside { .. } => BTreeMap::new(),
             };
             let grant = all.entry(what.to_owned()).or_default().request_restart(last_progress, now);
-            (Some(write(all)), grant)
+            (Some(serialize(all)), grant)
         })
     }
 
@@ -70,7 +70,7 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn examine(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
+    pub fn read(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
         Ok(self.shared.look(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
     }
 
@@ -79,24 +79,24 @@ impl RestartsFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn look(&self) -> Result<BTreeMap<String, RestartBudget>, Failure> {
-        Ok(self.examine()?.unwrap_or_default())
+    pub fn read_or_default(&self) -> Result<BTreeMap<String, RestartBudget>, Failure> {
+        Ok(self.read()?.unwrap_or_default())
     }
 }
 
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
     let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let RestartBudgetSchema { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let Format { restarts, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let RestartBudgetDocument { restarts, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
     Ok(restarts)
 }
 
-fn write(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
+fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
     // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
-    let format = Format { schema: SCHEMA, restarts };
+    let format = RestartBudgetDocument { schema: SCHEMA, restarts };
     let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
     json.push(b'\n');
     json
@@ -117,35 +117,40 @@ mod tests {
     const ADDED: &[&str] = &[];
 
     #[test]
-    fn restarts_of_the_first_format_are_kept() {
+    fn restarts_of_the_first_format_are_preserved() {
         let json = include_bytes!("../../tests/fixtures/state-1/restarts.json");
 
         let restarts = parse(json).unwrap();
 
         assert_eq!(restarts["cynosure.service"].consecutive_restarts, 3);
-        fixture::assert_kept(json, &write(restarts), ADDED);
+        fixture::assert_kept(json, &serialize(restarts), ADDED);
     }
 
     #[test]
-    fn the_count_outlives_the_process_and_is_kept_per_name() {
+    fn the_count_is_persisted_per_name() {
         let home = tempfile::tempdir().unwrap();
-        let ask = |what| RestartsFile::new(home.path()).ask(what, Timestamp(0), NOW).unwrap();
+        let ask = |what| {
+            RestartBudgetFile::new(home.path()).request_restart(what, Timestamp(0), NOW).unwrap()
+        };
 
         assert_eq!(ask("cynosure.service").not_before, NOW);
         assert_eq!(ask("cynosure.service").not_before.since(NOW).as_secs(), 10);
         assert_eq!(ask("work").not_before, NOW);
-        let counts = RestartsFile::new(home.path()).look().unwrap();
+        let counts = RestartBudgetFile::new(home.path()).read_or_default().unwrap();
         assert_eq!(counts["cynosure.service"].consecutive_restarts, 2);
     }
 
     #[test]
-    fn a_broken_file_does_not_keep_a_restart_back() {
+    fn an_unreadable_file_does_not_delay_a_restart() {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join(RESTARTS_FILE), "rot").unwrap();
-        let file = RestartsFile::new(home.path());
+        let file = RestartBudgetFile::new(home.path());
 
-        assert!(file.look().unwrap().is_empty());
-        assert_eq!(file.examine().unwrap(), Err("expected value at line 1 column 1".to_owned()));
-        assert_eq!(file.ask("work", Timestamp(0), NOW).unwrap().consecutive_restarts, 1);
+        assert!(file.read_or_default().unwrap().is_empty());
+        assert_eq!(file.read().unwrap(), Err("expected value at line 1 column 1".to_owned()));
+        assert_eq!(
+            file.request_restart("work", Timestamp(0), NOW).unwrap().consecutive_restarts,
+            1
+        );
     }
 }

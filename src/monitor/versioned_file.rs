@@ -16,13 +16,13 @@ use crate::engine::{Failure, sanitize_line};
 const SCHEMA: u64 = 1;
 
 /// A file whose content is a `C`.
-pub struct Kept<C> {
+pub struct VersionedFile<C> {
     shared: SharedFile,
     content: PhantomData<fn() -> C>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Format<C> {
+struct VersionedDocument<C> {
     schema: u64,
     #[serde(flatten)]
     content: C,
@@ -30,20 +30,20 @@ struct Format<C> {
 
 /// The one key that every version has.
 #[derive(Deserialize)]
-struct Versioned {
+struct DocumentSchema {
     schema: u64,
 }
 
-impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
+impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     /// The file of that name in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path, name: &str) -> Self {
-        Self::on(Arc::new(RealDisk), state_dir, name)
+        Self::with_disk(Arc::new(RealDisk), state_dir, name)
     }
 
     /// The same, of a disk that stands between us and the machine.
     #[must_use]
-    pub fn on(disk: Arc<dyn Disk>, state_dir: &Path, name: &str) -> Self {
+    pub fn with_disk(disk: Arc<dyn Disk>, state_dir: &Path, name: &str) -> Self {
         Self { shared: SharedFile::on(disk, state_dir.join(name)), content: PhantomData }
     }
 
@@ -52,7 +52,7 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn look(&self) -> Result<Option<Result<C, String>>, Failure> {
+    pub fn read(&self) -> Result<Option<Result<C, String>>, Failure> {
         self.shared.look(parse)
     }
 
@@ -60,8 +60,8 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
     ///
     /// # Errors
     /// Why that is not known, in a sentence.
-    pub fn told(&self) -> Result<C, String> {
-        match self.look() {
+    pub fn read_or_default(&self) -> Result<C, String> {
+        match self.read() {
             Ok(content) => content
                 .unwrap_or_else(|| Ok(C::default()))
                 .map_err(|why| format!("{} cannot be read: {why}", self.shared.path().display())),
@@ -90,13 +90,13 @@ impl<C: Default + DeserializeOwned + Serialize> Kept<C> {
                 }
             };
             let changed = change(&mut content);
-            (changed.is_ok().then(|| write(content)), changed)
+            (changed.is_ok().then(|| serialize(content)), changed)
         });
         changed?
     }
 }
 
-impl<C> fmt::Debug for Kept<C> {
+impl<C> fmt::Debug for VersionedFile<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("path", &self.shared.path()).finish_non_exhaustive()
     }
@@ -104,18 +104,19 @@ impl<C> fmt::Debug for Kept<C> {
 
 fn parse<C: DeserializeOwned>(bytes: &[u8]) -> Result<C, String> {
     let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let DocumentSchema { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let Format { content, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let VersionedDocument { content, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
     Ok(content)
 }
 
 /// On one line: lists of numbers would have a line for each.
-fn write<C: Serialize>(content: C) -> Vec<u8> {
+fn serialize<C: Serialize>(content: C) -> Vec<u8> {
     // Nothing in it can fail to be written: its keys are texts, and its numbers finite.
-    let mut json = serde_json::to_vec(&Format { schema: SCHEMA, content }).unwrap_or_default();
+    let mut json =
+        serde_json::to_vec(&VersionedDocument { schema: SCHEMA, content }).unwrap_or_default();
     json.push(b'\n');
     json
 }

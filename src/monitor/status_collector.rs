@@ -10,11 +10,11 @@ use crate::engine::watch::{
 };
 use crate::engine::{Cause, Timestamp};
 use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine, worker_pid};
-use crate::systemd::{Bus, BusError, BusTrouble, UnitName};
+use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 
 /// What is watched, and the ways to it.
 #[derive(Clone, Debug)]
-pub struct Lookout {
+pub struct StatusCollector {
     pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
     /// The enabled sources of the configuration. What others left behind is nobody's work any more.
@@ -26,29 +26,29 @@ pub struct Lookout {
 
 /// A count of starts, seen earlier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Earlier {
+pub(super) struct PreviousRestartCount {
     pub(super) at: Timestamp,
     pub(super) restarts: u32,
 }
 
 /// A unit, and the sources that it runs.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct MonitoredUnit {
     pub(super) unit: UnitName,
-    pub(super) seen: UnitObservation,
+    pub(super) observation: UnitObservation,
     pub(super) sources: Vec<WatchedSource>,
 }
 
-impl Lookout {
+impl StatusCollector {
     /// Looks at all units and their sources; `earlier` finds the count of starts to compare with.
     ///
     /// A source that runs in an instance of its own, `cynosure@work.service`, is that one's; the
     /// unit of all is left out where nobody uses it beside them.
-    pub(super) fn look(
+    pub(super) fn collect_units(
         &self,
-        earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
+        earlier: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
         now: Timestamp,
-    ) -> Vec<Group> {
+    ) -> Vec<MonitoredUnit> {
         let asked = self.bus.unit_status(&self.unit);
         let mut instances = Vec::new();
         let mut rest = Vec::new();
@@ -60,12 +60,16 @@ impl Lookout {
             answers &= !matches!(seen, Some((Err(_), _)));
             let source = WatchedSource {
                 name: name.clone(),
-                state_file: self.told(&self.state_dir.join(name)),
+                state_file: self.read_state_file(&self.state_dir.join(name)),
             };
             match seen {
                 Some((Ok(status), unit)) if status.is_in_use() => {
-                    let seen = known(status, &earlier, now);
-                    instances.push(Group { unit, seen, sources: vec![source] });
+                    let seen = with_recent_starts(status, &earlier, now);
+                    instances.push(MonitoredUnit {
+                        unit,
+                        observation: seen,
+                        sources: vec![source],
+                    });
                 }
                 Some(_) | None => rest.push(source),
             }
@@ -73,8 +77,11 @@ impl Lookout {
         let is_beside_the_point = !instances.is_empty()
             && rest.is_empty()
             && asked.as_ref().is_ok_and(|status| !status.is_in_use());
-        let seen = asked.map_or_else(|error| unseen(&error), |status| known(status, &earlier, now));
-        let all = Group { unit: self.unit.clone(), seen, sources: rest };
+        let seen = asked.map_or_else(
+            |error| to_unit_observation(&error),
+            |status| with_recent_starts(status, &earlier, now),
+        );
+        let all = MonitoredUnit { unit: self.unit.clone(), observation: seen, sources: rest };
         if is_beside_the_point {
             instances
         } else {
@@ -82,12 +89,12 @@ impl Lookout {
         }
     }
 
-    fn told(&self, dir: &Path) -> StateFileContent {
+    fn read_state_file(&self, dir: &Path) -> StateFileContent {
         let nothing = |why: String| StateFileContent::Unreadable { reason: why };
         match examine(&*self.disk, &dir.join(STATE_FILE)) {
             Ok(Found::Read(state)) => {
                 let pid = worker_pid(dir, state.pid);
-                StateFileContent::Status(course(*state, pid))
+                StateFileContent::Status(to_worker_status(*state, pid))
             }
             Ok(Found::Absent) => StateFileContent::NeverRun,
             Ok(Found::Unreadable { why }) => nothing(format!("the file is damaged ({why})")),
@@ -99,9 +106,9 @@ impl Lookout {
     }
 }
 
-fn known(
+fn with_recent_starts(
     unit: UnitStatus,
-    earlier: impl Fn(&UnitStatus) -> Option<Earlier>,
+    earlier: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
     now: Timestamp,
 ) -> UnitObservation {
     let lately = earlier(&unit).map(|earlier| RecentStarts {
@@ -111,7 +118,7 @@ fn known(
     UnitObservation::Observed { unit, recent_starts: lately }
 }
 
-fn course(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
+fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
     let process = match pid {
         None => ProcessStatus::Exited,
         Some(pid) if is_alive(pid) => ProcessStatus::Running { pid },
@@ -131,17 +138,17 @@ fn course(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
 }
 
 /// Where there is no systemd at all, nothing is amiss; where it does not answer, something is.
-fn unseen(error: &BusError) -> UnitObservation {
-    match &error.trouble {
-        BusTrouble::NoBus { .. } | BusTrouble::NoService { .. } => {
-            UnitObservation::NoSystemd { reason: error.trouble.to_string() }
+fn to_unit_observation(error: &BusError) -> UnitObservation {
+    match &error.kind {
+        BusErrorKind::BusUnavailable { .. } | BusErrorKind::ServiceNotFound { .. } => {
+            UnitObservation::NoSystemd { reason: error.kind.to_string() }
         }
-        BusTrouble::BrokeOff { .. }
-        | BusTrouble::NotAuthorised { .. }
-        | BusTrouble::UnknownUnit { .. }
-        | BusTrouble::NoAnswer { .. }
-        | BusTrouble::Failed { .. } => {
-            UnitObservation::Unavailable { reason: error.to_string(), advice: error.remedy() }
+        BusErrorKind::Disconnected { .. }
+        | BusErrorKind::NotAuthorised { .. }
+        | BusErrorKind::UnknownUnit { .. }
+        | BusErrorKind::Timeout { .. }
+        | BusErrorKind::Failed { .. } => {
+            UnitObservation::Unavailable { reason: error.to_string(), advice: error.advice() }
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::engine::alert::Severity;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport, HostMetrics};
 use crate::engine::watch::HealthLevel;
-use crate::telemetry::{Family, Input, Unit, Value};
+use crate::telemetry::{MetricFamily, MetricValue, MetricsSnapshot, UnitSnapshot};
 
-pub(super) fn families(input: &Input) -> Vec<Family> {
-    let mut build = Family::gauge("cynosure_build_info", "Always 1: the version that runs.");
+pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
+    let mut build = MetricFamily::gauge("cynosure_build_info", "Always 1: the version that runs.");
     build.push(&[("version", input.version)], 1.0.into());
     let mut families = vec![build, alerts(input)];
     families.extend(input.report.iter().flat_map(health));
@@ -15,8 +15,9 @@ pub(super) fn families(input: &Input) -> Vec<Family> {
     families
 }
 
-fn alerts(input: &Input) -> Family {
-    let mut active = Family::gauge("cynosure_alerts_active", "Alerts that last, by severity.");
+fn alerts(input: &MetricsSnapshot) -> MetricFamily {
+    let mut active =
+        MetricFamily::gauge("cynosure_alerts_active", "Alerts that last, by severity.");
     for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
         let of = input.alerts.iter().filter(|count| count.severity == severity);
         let count = of.fold(0_u64, |all, count| all.saturating_add(count.active));
@@ -25,14 +26,14 @@ fn alerts(input: &Input) -> Family {
     active
 }
 
-fn health(report: &HealthCheckReport) -> [Family; 3] {
-    let words = || HealthLevel::ALL.into_iter().map(word);
-    let mut overall = Family::gauge(
+fn health(report: &HealthCheckReport) -> [MetricFamily; 3] {
+    let words = || HealthLevel::ALL.into_iter().map(level_label);
+    let mut overall = MetricFamily::gauge(
         "cynosure_health_level",
         "1 for the worst that a check found, 0 for the other levels.",
     );
-    overall.push_one_of(&[], "level", words(), word(report.level));
-    let mut level = Family::gauge(
+    overall.push_state_set(&[], "level", words(), level_label(report.level));
+    let mut level = MetricFamily::gauge(
         "cynosure_health_check_level",
         "1 for the worst that was found in one area, 0 for the other levels.",
     );
@@ -41,9 +42,9 @@ fn health(report: &HealthCheckReport) -> [Family; 3] {
         let Some(worst) = report.checks.iter().filter(of).map(|check| check.level).max() else {
             continue;
         };
-        level.push_one_of(&[("check", area.name())], "level", words(), word(worst));
+        level.push_state_set(&[("check", area.name())], "level", words(), level_label(worst));
     }
-    let mut looked = Family::gauge(
+    let mut looked = MetricFamily::gauge(
         "cynosure_health_looked_timestamp_seconds",
         "When the monitor last looked at everything, as Unix time.",
     );
@@ -51,10 +52,12 @@ fn health(report: &HealthCheckReport) -> [Family; 3] {
     [overall, level, looked]
 }
 
-fn units(units: &[Unit]) -> [Family; 2] {
-    let mut active =
-        Family::gauge("cynosure_unit_active", "1 if a unit of workers is active, 0 if it is not.");
-    let mut restarts = Family::counter(
+fn units(units: &[UnitSnapshot]) -> [MetricFamily; 2] {
+    let mut active = MetricFamily::gauge(
+        "cynosure_unit_active",
+        "1 if a unit of workers is active, 0 if it is not.",
+    );
+    let mut restarts = MetricFamily::counter(
         "cynosure_unit_restarts_total",
         "Starts of a unit by systemd, since somebody last started it by hand.",
     );
@@ -66,27 +69,27 @@ fn units(units: &[Unit]) -> [Family; 2] {
     [active, restarts]
 }
 
-fn system(system: &HostMetrics) -> Vec<Family> {
+fn system(system: &HostMetrics) -> Vec<MetricFamily> {
     let one = |name, help, value: Option<f64>| {
-        let mut family = Family::gauge(name, help);
+        let mut family = MetricFamily::gauge(name, help);
         value.into_iter().for_each(|value| family.push(&[], value.into()));
         family
     };
-    let mut used = Family::gauge(
+    let mut used = MetricFamily::gauge(
         "cynosure_disk_usage_ratio",
         "Share of a filesystem that we write to which is used.",
     );
-    let mut free = Family::gauge(
+    let mut free = MetricFamily::gauge(
         "cynosure_disk_free_bytes",
         "Bytes that may still be written to a filesystem.",
     );
     let mut inodes =
-        Family::gauge("cynosure_disk_inode_usage_ratio", "Share of its inodes that is used.");
+        MetricFamily::gauge("cynosure_disk_inode_usage_ratio", "Share of its inodes that is used.");
     for disk in &system.disks {
         let path = [("path", disk.path.as_str())];
         used.push(&path, disk.used_ratio.into());
         free.push(&path, disk.free_bytes.into());
-        disk.inode_ratio.into_iter().for_each(|share| inodes.push(&path, Value::from(share)));
+        disk.inode_ratio.into_iter().for_each(|share| inodes.push(&path, MetricValue::from(share)));
     }
     vec![
         one(
@@ -105,7 +108,7 @@ fn system(system: &HostMetrics) -> Vec<Family> {
     ]
 }
 
-fn word(level: HealthLevel) -> &'static str {
+fn level_label(level: HealthLevel) -> &'static str {
     match level {
         HealthLevel::Healthy => "healthy",
         HealthLevel::Warning => "warning",

@@ -9,39 +9,39 @@ use crate::engine::{Status, Timestamp, quota};
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
-pub struct Input {
-    pub at: Timestamp,
+pub struct MetricsSnapshot {
+    pub taken_at: Timestamp,
     /// The version of this program.
     pub version: &'static str,
     /// The sources of the configuration, and no others: what left it has no series any more.
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceSnapshot>,
     pub providers: Vec<ProviderHealth>,
-    pub breakers: Vec<Breaker>,
-    pub quotas: Vec<Quota>,
+    pub breakers: Vec<BreakerSnapshot>,
+    pub rate_limits: Vec<RateLimitSnapshot>,
     /// What the checks last found; `None` before the first time.
     pub report: Option<HealthCheckReport>,
     pub alerts: Vec<AlertCount>,
     /// `None` where the machine could not be looked at.
     pub system: Option<HostMetrics>,
     /// Those of which systemd tells: none without it.
-    pub units: Vec<Unit>,
+    pub units: Vec<UnitSnapshot>,
 }
 
 /// One source.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceSnapshot {
     pub name: String,
     pub provider: String,
     pub kind: String,
     /// `None` where its state file says nothing.
-    pub standing: Option<Standing>,
+    pub state: Option<SourceStateSnapshot>,
     /// `None` where nothing was counted yet.
-    pub figures: Option<Box<SourceMetrics>>,
+    pub metrics: Option<Box<SourceMetrics>>,
 }
 
 /// What the state file of a source says. Counts of items are of its session.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct SourceStateSnapshot {
     pub status: Status,
     pub state_since: Timestamp,
     pub until: Option<Timestamp>,
@@ -59,10 +59,10 @@ pub struct Standing {
 
 /// One breaker.
 #[derive(Clone, Debug)]
-pub struct Breaker {
+pub struct BreakerSnapshot {
     /// Its provider, or what every source shares.
     pub name: String,
-    pub phase: BreakerState,
+    pub state: BreakerState,
     /// When an open one lets a call try; `None` also where a person must close it.
     pub until: Option<Timestamp>,
     pub statistics: BreakerStatistics,
@@ -70,10 +70,10 @@ pub struct Breaker {
 
 /// What is known of one quota.
 #[derive(Clone, Debug)]
-pub struct Quota {
+pub struct RateLimitSnapshot {
     /// The provider, and the host, account or route where that has one of its own.
     pub scope: String,
-    pub standing: quota::Standing,
+    pub status: quota::Standing,
 }
 
 /// How many alerts of one severity last.
@@ -85,7 +85,7 @@ pub struct AlertCount {
 
 /// What systemd says of a unit of workers.
 #[derive(Clone, Debug)]
-pub struct Unit {
+pub struct UnitSnapshot {
     pub name: String,
     /// It runs, or is between two runs.
     pub is_active: bool,

@@ -9,7 +9,7 @@ use crate::engine::alert::{AlertStore, Notification, Observation};
 use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::kept::Kept;
+use crate::monitor::versioned_file::VersionedFile;
 
 /// The last report, in the state folder.
 pub const HEALTH_FILE: &str = "health.json";
@@ -22,7 +22,7 @@ pub const DEGRADATION_FILE: &str = "degradation.json";
 
 /// How everything was when the monitor last looked.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Health {
+pub struct HealthDocument {
     /// Absent before the first look.
     pub report: Option<HealthCheckReport>,
     pub providers: Vec<ProviderHealth>,
@@ -34,9 +34,9 @@ pub struct Health {
 /// The three files, and the ways to read and change them.
 #[derive(Debug)]
 pub struct HealthFiles {
-    pub health: Kept<Health>,
-    pub alerts: Kept<AlertStore>,
-    pub degradation: Kept<DegradationHistory>,
+    pub health: VersionedFile<HealthDocument>,
+    pub alerts: VersionedFile<AlertStore>,
+    pub degradation: VersionedFile<DegradationHistory>,
 }
 
 impl HealthFiles {
@@ -44,9 +44,9 @@ impl HealthFiles {
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
-            health: Kept::new(state_dir, HEALTH_FILE),
-            alerts: Kept::new(state_dir, ALERTS_FILE),
-            degradation: Kept::new(state_dir, DEGRADATION_FILE),
+            health: VersionedFile::new(state_dir, HEALTH_FILE),
+            alerts: VersionedFile::new(state_dir, ALERTS_FILE),
+            degradation: VersionedFile::new(state_dir, DEGRADATION_FILE),
         }
     }
 
@@ -65,7 +65,7 @@ impl HealthFiles {
             history.record(&providers, now);
             Ok(())
         })?;
-        let health = Health { report: Some(report), providers, system };
+        let health = HealthDocument { report: Some(report), providers, system };
         self.health.change(Lasts::Process, |kept| {
             *kept = health;
             Ok(())
@@ -77,7 +77,7 @@ impl HealthFiles {
     ///
     /// # Errors
     /// A storage failure, or that of `queue`.
-    pub(super) fn note(
+    pub(super) fn update_alerts(
         &self,
         looked: &Observation,
         queue: impl FnOnce(&[Notification]) -> Result<(), Failure>,

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use self::sources::Gathered;
-use self::system::Meter;
+use self::sources::SourceData;
+use self::system::CpuSampler;
 use crate::disk::Room;
 use crate::engine::Timestamp;
 use crate::engine::format_duration;
@@ -25,24 +25,24 @@ use crate::engine::watch::{Finding, FindingKind, Subject};
 
 /// A source of the configuration, and who is behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Named {
+pub struct SourceIdentity {
     pub name: String,
     pub provider: String,
 }
 
 /// What is looked at.
 #[derive(Clone, Debug)]
-pub struct Scope {
+pub struct CollectConfig {
     pub state_dir: PathBuf,
     pub archive_dir: PathBuf,
     /// The enabled ones.
-    pub sources: Vec<Named>,
+    pub sources: Vec<SourceIdentity>,
     pub unit: String,
     /// Says why a source cannot use its archive, if it cannot: by the folder of states, the
     /// archive and the name of the source.
     pub archive_mismatch: fn(&Path, &Path, &str) -> Option<String>,
     /// Requests go out by a pool of proxies.
-    pub has_pool: bool,
+    pub has_proxy_pool: bool,
     /// How far back the journal is read.
     pub journal_window: Duration,
     /// The longest that one of those who look may take.
@@ -51,50 +51,63 @@ pub struct Scope {
 
 /// Those who look, and what they remember between two looks.
 #[derive(Debug, Default)]
-pub struct Gatherers {
-    meter: Arc<Mutex<Meter>>,
-    sources: Busy,
-    archives: Busy,
-    system: Busy,
+pub struct Collectors {
+    cpu_sampler: Arc<Mutex<CpuSampler>>,
+    sources: BusyFlag,
+    archives: BusyFlag,
+    system: BusyFlag,
     /// By folder: what hangs on one disk does not keep another from being measured.
-    folders: Mutex<BTreeMap<PathBuf, Busy>>,
-    journal: Busy,
+    folders: Mutex<BTreeMap<PathBuf, BusyFlag>>,
+    journal: BusyFlag,
 }
 
 /// Whether one of them is still at it.
-type Busy = Arc<AtomicBool>;
+type BusyFlag = Arc<AtomicBool>;
 
-impl Gatherers {
+impl Collectors {
     /// Looks at everything that the watch, which made `findings`, does not look at itself.
     #[must_use]
-    pub fn gather(&self, scope: &Scope, findings: Vec<Finding>, now: Timestamp) -> HealthInputs {
-        let sources = start(&self.sources, {
-            let (scope, units) = (scope.clone(), sources::units(&scope.unit, &findings));
-            move || Ok(sources::gather(&scope, &units, now))
+    pub fn collect_all(
+        &self,
+        scope: &CollectConfig,
+        findings: Vec<Finding>,
+        now: Timestamp,
+    ) -> HealthInputs {
+        let sources = start_collector(&self.sources, {
+            let (scope, units) =
+                (scope.clone(), sources::group_sources_by_unit(&scope.unit, &findings));
+            move || Ok(sources::collect_sources(&scope, &units, now))
         });
-        let archives = start(&self.archives, {
+        let archives = start_collector(&self.archives, {
             let scope = scope.clone();
-            move || Ok(scope.archive_mismatches())
+            move || Ok(scope.find_archive_mismatches())
         });
-        let system = start(&self.system, {
-            let meter = Arc::clone(&self.meter);
-            move || Ok(meter.lock().unwrap_or_else(PoisonError::into_inner).look())
+        let system = start_collector(&self.system, {
+            let meter = Arc::clone(&self.cpu_sampler);
+            move || Ok(meter.lock().unwrap_or_else(PoisonError::into_inner).sample())
         });
-        let rooms = self.measure(scope);
-        let units = with_a_journal(&findings);
+        let rooms = self.start_disk_measurements(scope);
+        let units = units_with_journal(&findings);
         let journal = (!units.is_empty()).then(|| {
             let (window, timeout) = (scope.journal_window, scope.timeout);
-            start(&self.journal, move || journal::errors(&units, window, timeout, now))
+            start_collector(&self.journal, move || {
+                journal::count_errors(&units, window, timeout, now)
+            })
         });
-        let gathered: CollectResult<Gathered> = sources.wait(scope.timeout);
+        let gathered: CollectResult<SourceData> = sources.wait(scope.timeout);
         // A disk that hangs is told where its folder is measured.
         let archives = archives.wait(scope.timeout).unwrap_or_default();
         let system: CollectResult<HostMetrics> = system.wait(scope.timeout);
         let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
-        let (disks, unmeasured) = system::disks(rooms);
+        let (disks, unmeasured) = system::collect_disks(rooms);
         let journal = journal.map(|journal| journal.wait(scope.timeout));
-        let Gathered { sources, unseen, breakers, loops, pool } =
-            gathered.unwrap_or_else(|why| Gathered::unknown(scope, &why));
+        let SourceData {
+            sources,
+            uncollected_reason: unseen,
+            breakers,
+            crash_loops: loops,
+            proxy_pool: pool,
+        } = gathered.unwrap_or_else(|why| SourceData::unknown(scope, &why));
         HealthInputs {
             unit: scope.unit.clone(),
             findings,
@@ -111,22 +124,25 @@ impl Gatherers {
     }
 
     /// Begins to measure the disk under each folder.
-    fn measure(&self, scope: &Scope) -> Vec<(PathBuf, Looking<Room>)> {
+    fn start_disk_measurements(
+        &self,
+        scope: &CollectConfig,
+    ) -> Vec<(PathBuf, CollectorTask<Room>)> {
         let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        let folders = scope.folders();
+        let folders = scope.data_folders();
         known.retain(|folder, _| folders.contains(folder));
         let begin = |folder: PathBuf| {
             let busy = known.entry(folder.clone()).or_default();
             let measured = folder.clone();
-            (folder, start(busy, move || system::room_under(&measured)))
+            (folder, start_collector(busy, move || system::measure_filesystem(&measured)))
         };
         folders.into_iter().map(begin).collect()
     }
 }
 
-impl Scope {
-    fn archive_mismatches(&self) -> Vec<(String, String)> {
-        let mismatch = |named: &Named| {
+impl CollectConfig {
+    fn find_archive_mismatches(&self) -> Vec<(String, String)> {
+        let mismatch = |named: &SourceIdentity| {
             let why = (self.archive_mismatch)(&self.state_dir, &self.archive_dir, &named.name)?;
             Some((named.name.clone(), why))
         };
@@ -134,13 +150,13 @@ impl Scope {
     }
 
     /// What we write to.
-    fn folders(&self) -> Vec<PathBuf> {
+    fn data_folders(&self) -> Vec<PathBuf> {
         vec![self.state_dir.clone(), self.archive_dir.clone()]
     }
 }
 
 /// The units that systemd knows, so that they have a journal.
-fn with_a_journal(findings: &[Finding]) -> Vec<String> {
+fn units_with_journal(findings: &[Finding]) -> Vec<String> {
     let of_unit = |finding: &Finding| match (&finding.subject, &finding.kind) {
         (
             Subject::Unit(_),
@@ -155,43 +171,43 @@ fn with_a_journal(findings: &[Finding]) -> Vec<String> {
 }
 
 /// One who looks.
-enum Looking<T> {
-    Begun(Receiver<CollectResult<T>>),
+enum CollectorTask<T> {
+    Started(Receiver<CollectResult<T>>),
     /// The one before is still at it.
-    Hangs,
+    StillRunning,
 }
 
-fn start<T: Send + 'static>(
-    busy: &Busy,
+fn start_collector<T: Send + 'static>(
+    busy: &BusyFlag,
     look: impl FnOnce() -> CollectResult<T> + Send + 'static,
-) -> Looking<T> {
+) -> CollectorTask<T> {
     if busy.swap(true, Ordering::AcqRel) {
-        return Looking::Hangs;
+        return CollectorTask::StillRunning;
     }
     let (sender, receiver) = mpsc::sync_channel(1);
-    let at_work = AtWork(Arc::clone(busy));
+    let at_work = RunningGuard(Arc::clone(busy));
     thread::spawn(move || {
         let seen = look();
         drop(at_work);
         // Whoever waited may have given up.
         drop(sender.send(seen));
     });
-    Looking::Begun(receiver)
+    CollectorTask::Started(receiver)
 }
 
 /// Also where it panics, it has ended.
-struct AtWork(Busy);
+struct RunningGuard(BusyFlag);
 
-impl Drop for AtWork {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
 }
 
-impl<T> Looking<T> {
+impl<T> CollectorTask<T> {
     /// They wait one after the other, while all of them look: the last may get more time than it should.
     fn wait(self, timeout: Duration) -> CollectResult<T> {
-        let Self::Begun(receiver) = self else {
+        let Self::Started(receiver) = self else {
             return Err("the look before this one has not ended yet".to_owned());
         };
         match receiver.recv_timeout(timeout) {
@@ -209,14 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_hangs_is_told_and_not_begun_again_until_it_has_ended() {
-        let busy = Busy::default();
+    fn a_hanging_collector_is_reported_and_not_restarted() {
+        let busy = BusyFlag::default();
         let (go, wait) = mpsc::channel::<()>();
         let short = Duration::from_millis(20);
 
-        let first = start(&busy, move || wait.recv().map_err(|gone| gone.to_string()));
+        let first = start_collector(&busy, move || wait.recv().map_err(|gone| gone.to_string()));
         assert_eq!(first.wait(short), Err("no answer within 20 ms".to_owned()));
-        let second = start(&busy, || Ok(()));
+        let second = start_collector(&busy, || Ok(()));
         assert_eq!(
             second.wait(short),
             Err("the look before this one has not ended yet".to_owned())
@@ -226,14 +242,14 @@ mod tests {
         while busy.load(Ordering::Acquire) {
             thread::yield_now();
         }
-        assert_eq!(start(&busy, || Ok(7)).wait(Duration::from_secs(30)), Ok(7));
+        assert_eq!(start_collector(&busy, || Ok(7)).wait(Duration::from_secs(30)), Ok(7));
     }
 
     #[test]
-    fn one_that_panics_is_told_and_may_look_again() {
-        let busy = Busy::default();
+    fn a_panicking_collector_is_reported_and_may_run_again() {
+        let busy = BusyFlag::default();
 
-        let broken: Looking<()> = start(&busy, || panic!("a test"));
+        let broken: CollectorTask<()> = start_collector(&busy, || panic!("a test"));
         assert_eq!(broken.wait(Duration::from_secs(30)), Err("the look broke off".to_owned()));
         assert!(!busy.load(Ordering::Acquire));
     }

@@ -12,51 +12,54 @@ use crate::engine::health::{
 use crate::engine::metrics::{Histogram, ProxyMetrics, SourceMetrics};
 use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
-use crate::monitor::gather::{Named, Scope};
+use crate::monitor::collect::{CollectConfig, SourceIdentity};
 use crate::state::{
     BreakersFile, ExecutionState, FIGURES_FILE, FiguresFound, Found, STATE_FILE, examine,
     examine_figures, worker_pid,
 };
-use crate::systemd::RestartsFile;
+use crate::systemd::RestartBudgetFile;
 
 /// All of it.
-pub(super) struct Gathered {
+pub(super) struct SourceData {
     pub sources: Vec<SourceObservation>,
     /// Why there is nothing of it.
-    pub unseen: Option<String>,
+    pub uncollected_reason: Option<String>,
     pub breakers: CollectResult<Vec<BreakerObservation>>,
-    pub loops: CollectResult<Vec<(String, u32)>>,
-    pub pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
+    pub crash_loops: CollectResult<Vec<(String, u32)>>,
+    pub proxy_pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
 }
 
 /// The units that were found, and the sources of each.
-pub(super) type Units = BTreeMap<String, BTreeSet<String>>;
+pub(super) type SourcesByUnit = BTreeMap<String, BTreeSet<String>>;
 
 /// What one source left.
-struct Left {
+struct SourceFiles {
     state: Option<ExecutionState>,
     /// None before anything was counted.
-    figures: CollectResult<Option<SourceMetrics>>,
+    metrics: CollectResult<Option<SourceMetrics>>,
 }
 
-impl Gathered {
+impl SourceData {
     /// Where nothing could be read.
-    pub(super) fn unknown(scope: &Scope, why: &str) -> Self {
-        let sources = scope.sources.iter().map(|named| seen(named, None, Err(why.to_owned())));
+    pub(super) fn unknown(scope: &CollectConfig, why: &str) -> Self {
+        let sources = scope
+            .sources
+            .iter()
+            .map(|named| to_source_observation(named, None, Err(why.to_owned())));
         Self {
             sources: sources.collect(),
-            unseen: Some(why.to_owned()),
+            uncollected_reason: Some(why.to_owned()),
             breakers: Err(why.to_owned()),
-            loops: Err(why.to_owned()),
-            pool: scope.has_pool.then(|| Err(why.to_owned())),
+            crash_loops: Err(why.to_owned()),
+            proxy_pool: scope.has_proxy_pool.then(|| Err(why.to_owned())),
         }
     }
 }
 
 /// Which unit runs which sources, as the watch found it.
-pub(super) fn units(unit: &str, findings: &[Finding]) -> Units {
+pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> SourcesByUnit {
     // Restarts of the one unit are counted also where it is not found.
-    let mut units = Units::from([(unit.to_owned(), BTreeSet::new())]);
+    let mut units = SourcesByUnit::from([(unit.to_owned(), BTreeSet::new())]);
     for (unit, finding) in findings_by_unit(unit, findings) {
         let sources = units.entry(unit.to_owned()).or_default();
         if let Subject::Source(name) = &finding.subject {
@@ -67,25 +70,31 @@ pub(super) fn units(unit: &str, findings: &[Finding]) -> Units {
 }
 
 /// Reads everything, and changes nothing.
-pub(super) fn gather(scope: &Scope, units: &Units, now: Timestamp) -> Gathered {
-    let left: Vec<Left> = scope.sources.iter().map(|named| left(scope, named)).collect();
-    let recent = recent(scope, &left, now);
+pub(super) fn collect_sources(
+    scope: &CollectConfig,
+    units: &SourcesByUnit,
+    now: Timestamp,
+) -> SourceData {
+    let left: Vec<SourceFiles> =
+        scope.sources.iter().map(|named| read_source_files(scope, named)).collect();
+    let recent = recent_requests(scope, &left, now);
     let sources = scope.sources.iter().zip(&left).map(|(named, left)| {
         let recent = recent.get(named.provider.as_str());
-        let figures = left.figures.as_ref().map_err(String::clone);
-        let counts = figures.map(|figures| figures.as_ref().map(|figures| counts(figures, recent)));
-        seen(named, left.state.as_ref(), counts)
+        let figures = left.metrics.as_ref().map_err(String::clone);
+        let counts = figures
+            .map(|figures| figures.as_ref().map(|figures| to_counter_observation(figures, recent)));
+        to_source_observation(named, left.state.as_ref(), counts)
     });
-    Gathered {
+    SourceData {
         sources: sources.collect(),
-        unseen: None,
-        breakers: breakers(scope),
-        loops: loops(scope, units, &left),
-        pool: pool(scope, &left),
+        uncollected_reason: None,
+        breakers: collect_breakers(scope),
+        crash_loops: find_crash_loops(scope, units, &left),
+        proxy_pool: collect_proxy_pool(scope, &left),
     }
 }
 
-fn left(scope: &Scope, named: &Named) -> Left {
+fn read_source_files(scope: &CollectConfig, named: &SourceIdentity) -> SourceFiles {
     let dir = scope.state_dir.join(&named.name);
     let state = match examine(&RealDisk, &dir.join(STATE_FILE)) {
         Ok(Found::Read(state)) => {
@@ -98,25 +107,25 @@ fn left(scope: &Scope, named: &Named) -> Left {
     let figures = match examine_figures(&RealDisk, &path) {
         FiguresFound::Absent => Ok(None),
         FiguresFound::Read(figures) => Ok(Some(*figures)),
-        FiguresFound::Unusable { why } => Err(unreadable(&path, &why)),
+        FiguresFound::Unusable { why } => Err(unreadable_reason(&path, &why)),
     };
-    Left { state, figures }
+    SourceFiles { state, metrics: figures }
 }
 
-fn unreadable(path: &Path, why: &str) -> String {
+fn unreadable_reason(path: &Path, why: &str) -> String {
     format!("{} cannot be read: {why}", path.display())
 }
 
-fn seen(
-    named: &Named,
+fn to_source_observation(
+    named: &SourceIdentity,
     state: Option<&ExecutionState>,
     counts: CollectResult<Option<CounterObservation>>,
 ) -> SourceObservation {
-    let Named { name, provider } = named.clone();
-    SourceObservation { name, provider, state: state.map(state_seen), counters: counts }
+    let SourceIdentity { name, provider } = named.clone();
+    SourceObservation { name, provider, state: state.map(to_state_observation), counters: counts }
 }
 
-fn state_seen(state: &ExecutionState) -> StateObservation {
+fn to_state_observation(state: &ExecutionState) -> StateObservation {
     let of_storage =
         |cause: &str| matches!(Cause::from_name(cause), Some(Cause::Storage | Cause::Ledger));
     let error = state.last_error.as_ref().filter(|error| of_storage(&error.cause));
@@ -137,7 +146,10 @@ fn is_running(state: &ExecutionState) -> bool {
     state.pid.is_some_and(is_alive)
 }
 
-fn counts(figures: &SourceMetrics, recent: Option<&Histogram>) -> CounterObservation {
+fn to_counter_observation(
+    figures: &SourceMetrics,
+    recent: Option<&Histogram>,
+) -> CounterObservation {
     CounterObservation {
         attempts: figures.recent_outcomes.count(),
         success_rate: figures.success_rate(),
@@ -149,10 +161,14 @@ fn counts(figures: &SourceMetrics, recent: Option<&Histogram>) -> CounterObserva
 }
 
 /// The requests of the last minutes, by provider.
-fn recent<'a>(scope: &'a Scope, left: &[Left], now: Timestamp) -> BTreeMap<&'a str, Histogram> {
+fn recent_requests<'a>(
+    scope: &'a CollectConfig,
+    left: &[SourceFiles],
+    now: Timestamp,
+) -> BTreeMap<&'a str, Histogram> {
     let mut recent: BTreeMap<&str, Histogram> = BTreeMap::new();
     for (named, left) in scope.sources.iter().zip(left) {
-        if let Ok(Some(figures)) = &left.figures {
+        if let Ok(Some(figures)) = &left.metrics {
             let of_provider = recent.entry(&named.provider).or_default();
             of_provider.merge(&figures.requests.recent_latency.merged(now));
         }
@@ -160,9 +176,9 @@ fn recent<'a>(scope: &'a Scope, left: &[Left], now: Timestamp) -> BTreeMap<&'a s
     recent
 }
 
-fn breakers(scope: &Scope) -> CollectResult<Vec<BreakerObservation>> {
+fn collect_breakers(scope: &CollectConfig) -> CollectResult<Vec<BreakerObservation>> {
     let file = BreakersFile::new(&scope.state_dir);
-    let memories = readable(file.path(), file.examine())?;
+    let memories = flatten_read(file.path(), file.examine())?;
     let seen = memories.into_iter().map(|(name, memory)| BreakerObservation {
         name,
         openings: memory.open_periods(),
@@ -172,16 +188,20 @@ fn breakers(scope: &Scope) -> CollectResult<Vec<BreakerObservation>> {
     Ok(seen.collect())
 }
 
-fn readable<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> CollectResult<T> {
-    examined.map_err(|failure| failure.message)?.map_err(|why| unreadable(path, &why))
+fn flatten_read<T>(path: &Path, examined: Result<Result<T, String>, Failure>) -> CollectResult<T> {
+    examined.map_err(|failure| failure.message)?.map_err(|why| unreadable_reason(path, &why))
 }
 
 /// The restarts that have become a loop, of the units and of sources that are still configured. A
 /// unit is as far as the furthest of its sources, or of all where none is its own.
-fn loops(scope: &Scope, units: &Units, left: &[Left]) -> CollectResult<Vec<(String, u32)>> {
-    let file = RestartsFile::new(&scope.state_dir);
-    let restarts = readable(file.path(), file.examine())?;
-    let progress = |left: &Left| left.state.as_ref().map(|state| state.last_progress);
+fn find_crash_loops(
+    scope: &CollectConfig,
+    units: &SourcesByUnit,
+    left: &[SourceFiles],
+) -> CollectResult<Vec<(String, u32)>> {
+    let file = RestartBudgetFile::new(&scope.state_dir);
+    let restarts = flatten_read(file.path(), file.read())?;
+    let progress = |left: &SourceFiles| left.state.as_ref().map(|state| state.last_progress);
     let of_sources = scope.sources.iter().zip(left);
     let of_sources: Vec<(&str, Option<Timestamp>)> =
         of_sources.map(|(named, left)| (named.name.as_str(), progress(left))).collect();
@@ -200,20 +220,23 @@ fn loops(scope: &Scope, units: &Units, left: &[Left]) -> CollectResult<Vec<(Stri
 }
 
 /// What a worker that has left knew of the proxies says nothing of them now.
-fn pool(scope: &Scope, left: &[Left]) -> Option<CollectResult<Option<ProxyPoolStatus>>> {
+fn collect_proxy_pool(
+    scope: &CollectConfig,
+    left: &[SourceFiles],
+) -> Option<CollectResult<Option<ProxyPoolStatus>>> {
     let running = || left.iter().filter(|left| left.state.as_ref().is_some_and(is_running));
-    if !scope.has_pool {
+    if !scope.has_proxy_pool {
         return None;
     }
     if running().next().is_none() {
         return Some(Ok(None));
     }
-    let told = running().filter_map(|left| left.figures.as_ref().ok()?.as_ref()?.proxies);
-    let worst = told.min_by_key(|proxies| proxies.healthy).map(pool_seen);
+    let told = running().filter_map(|left| left.metrics.as_ref().ok()?.as_ref()?.proxies);
+    let worst = told.min_by_key(|proxies| proxies.healthy).map(to_proxy_pool_status);
     Some(worst.map(Some).ok_or_else(|| "no worker has told yet".to_owned()))
 }
 
-fn pool_seen(figures: ProxyMetrics) -> ProxyPoolStatus {
+fn to_proxy_pool_status(figures: ProxyMetrics) -> ProxyPoolStatus {
     ProxyPoolStatus {
         total: figures.total(),
         healthy: figures.healthy,
@@ -237,21 +260,22 @@ mod tests {
     const UNIT: &str = "cynosure.service";
     const INSTANCE: &str = "cynosure@work.service";
 
-    fn scope(state_dir: PathBuf) -> Scope {
-        let named = |name: &str| Named { name: name.to_owned(), provider: "example".to_owned() };
-        Scope {
+    fn collect_config(state_dir: PathBuf) -> CollectConfig {
+        let named =
+            |name: &str| SourceIdentity { name: name.to_owned(), provider: "example".to_owned() };
+        CollectConfig {
             archive_dir: state_dir.clone(),
             state_dir,
             sources: vec![named("home"), named("work")],
             archive_mismatch: |_, _, _| None,
             unit: UNIT.to_owned(),
-            has_pool: true,
+            has_proxy_pool: true,
             journal_window: Duration::from_secs(900),
             timeout: Duration::from_secs(10),
         }
     }
 
-    fn found() -> Vec<Finding> {
+    fn sample_findings() -> Vec<Finding> {
         let finding = |about, what| Finding {
             level: HealthLevel::Healthy,
             subject: about,
@@ -265,29 +289,35 @@ mod tests {
     }
 
     #[test]
-    fn restarts_are_looked_for_under_every_unit_that_was_found() {
+    fn restarts_are_read_for_every_unit_found() {
         let home = tempfile::tempdir().unwrap();
-        let file = RestartsFile::new(home.path());
+        let file = RestartBudgetFile::new(home.path());
         for _ in 0..9 {
-            file.ask(INSTANCE, Timestamp(0), NOW).unwrap();
+            file.request_restart(INSTANCE, Timestamp(0), NOW).unwrap();
         }
 
-        let units = units(UNIT, &found());
-        let gathered = gather(&scope(home.path().to_owned()), &units, NOW);
+        let units = group_sources_by_unit(UNIT, &sample_findings());
+        let gathered = collect_sources(&collect_config(home.path().to_owned()), &units, NOW);
 
-        assert_eq!(gathered.loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
+        assert_eq!(gathered.crash_loops, Ok(vec![(INSTANCE.to_owned(), 9)]));
         assert_eq!(units[INSTANCE], ["work".to_owned()].into());
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_known_and_what_is_absent_is_nothing_yet() {
+    fn unreadable_files_are_errors_and_absent_ones_are_empty() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path();
-        let all = || gather(&scope(dir.to_owned()), &units(UNIT, &found()), NOW);
+        let all = || {
+            collect_sources(
+                &collect_config(dir.to_owned()),
+                &group_sources_by_unit(UNIT, &sample_findings()),
+                NOW,
+            )
+        };
         let before = all();
         assert!(before.sources.iter().all(|source| matches!(source.counters, Ok(None))));
-        assert_eq!((before.loops, before.breakers.unwrap().len()), (Ok(Vec::new()), 0));
-        assert!(matches!(before.pool, Some(Ok(None))), "no worker runs that could tell");
+        assert_eq!((before.crash_loops, before.breakers.unwrap().len()), (Ok(Vec::new()), 0));
+        assert!(matches!(before.proxy_pool, Some(Ok(None))), "no worker runs that could tell");
 
         for name in ["home", "work"] {
             fs_err::create_dir(dir.join(name)).unwrap();
@@ -295,7 +325,7 @@ mod tests {
         fs_err::write(dir.join("home").join(FIGURES_FILE), "{\"schema\":").unwrap();
         let path = dir.join("work").join(FIGURES_FILE);
         save_figures(&RealDisk, &path, &SourceMetrics::default(), NOW).unwrap();
-        for file in [BreakersFile::new(dir).path(), RestartsFile::new(dir).path()] {
+        for file in [BreakersFile::new(dir).path(), RestartBudgetFile::new(dir).path()] {
             fs_err::write(file, "rot").unwrap();
         }
         let after = all();
@@ -303,7 +333,7 @@ mod tests {
         let [broken, whole] = &after.sources[..] else { panic!("two sources") };
         assert!(broken.counters.as_ref().unwrap_err().contains("figures.json cannot be read: EOF"));
         assert!(whole.known_counters().is_some());
-        assert!(after.loops.unwrap_err().contains("restarts.json cannot be read: expected"));
+        assert!(after.crash_loops.unwrap_err().contains("restarts.json cannot be read: expected"));
         assert!(after.breakers.unwrap_err().contains("breakers.json cannot be read: expected"));
     }
 }

@@ -10,45 +10,52 @@ use crate::engine::health::{
 };
 use crate::engine::watch::Finding;
 use crate::engine::{Failure, Timestamp};
-use crate::monitor::gather::{Gatherers, Scope};
-use crate::monitor::health::HealthFiles;
-use crate::monitor::post::Post;
+use crate::monitor::alert_delivery::AlertDelivery;
+use crate::monitor::collect::{CollectConfig, Collectors};
+use crate::monitor::health_files::HealthFiles;
 use crate::notify::journal;
 
 /// What is looked at, against what.
 #[derive(Debug)]
-pub struct Look {
-    pub scope: Scope,
-    pub bounds: HealthLimits,
+pub struct HealthEvaluator {
+    pub config: CollectConfig,
+    pub limits: HealthLimits,
 }
 
 /// What was seen.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct HealthSnapshot {
     pub report: HealthCheckReport,
     pub providers: Vec<ProviderHealth>,
     /// What was seen of the machine, where it could be seen.
     pub system: Option<HostMetrics>,
-    looked: Observation,
+    observation: Observation,
     /// The sessions that each source has completed.
-    completed: BTreeMap<String, u64>,
+    sessions_completed: BTreeMap<String, u64>,
 }
 
-impl Look {
+impl HealthEvaluator {
     /// Gathers and judges, and changes nothing. It blocks, for a few times the scope's time limit at most.
     #[must_use]
-    pub fn look(&self, gatherers: &Gatherers, findings: Vec<Finding>, now: Timestamp) -> Seen {
-        let facts = gatherers.gather(&self.scope, findings, now);
-        let report = evaluate(&facts, &self.bounds, now);
-        let providers =
-            degradation::evaluate(&degradation_inputs(&report, &facts.sources), &shared(&facts));
+    pub fn evaluate(
+        &self,
+        gatherers: &Collectors,
+        findings: Vec<Finding>,
+        now: Timestamp,
+    ) -> HealthSnapshot {
+        let facts = gatherers.collect_all(&self.config, findings, now);
+        let report = evaluate(&facts, &self.limits, now);
+        let providers = degradation::evaluate(
+            &degradation_inputs(&report, &facts.sources),
+            &provider_inputs(&facts),
+        );
         let completed = facts
             .sources
             .iter()
-            .filter_map(|source| Some((source.name.clone(), completed(source)?)));
-        Seen {
-            looked: correlate(&facts, &report),
-            completed: completed.collect(),
+            .filter_map(|source| Some((source.name.clone(), sessions_completed(source)?)));
+        HealthSnapshot {
+            observation: correlate(&facts, &report),
+            sessions_completed: completed.collect(),
             system: facts.system.clone().ok(),
             report,
             providers,
@@ -59,8 +66,8 @@ impl Look {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn publish(&self, seen: &Seen, now: Timestamp) -> Result<(), Failure> {
-        let files = HealthFiles::new(&self.scope.state_dir);
+    pub fn publish(&self, seen: &HealthSnapshot, now: Timestamp) -> Result<(), Failure> {
+        let files = HealthFiles::new(&self.config.state_dir);
         files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
     }
 
@@ -69,32 +76,32 @@ impl Look {
     ///
     /// # Errors
     /// A storage failure; then nothing counts as told, and the next look tells it.
-    pub fn tell(
+    pub fn notify(
         &self,
-        seen: &Seen,
-        post: &Post,
+        seen: &HealthSnapshot,
+        post: &AlertDelivery,
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
-        let mut looked = seen.looked.clone();
-        post.concerns(now)?.into_iter().for_each(|concern| looked.conditions.push(concern));
-        looked.known_subjects.extend(post.channels());
-        let files = HealthFiles::new(&self.scope.state_dir);
-        let queue = |notices: &[Notification]| post.queue(notices, &seen.completed, now);
-        let notices = files.note(&looked, queue, now)?;
-        notices.iter().for_each(journal::tell);
+        let mut looked = seen.observation.clone();
+        post.alert_conditions(now)?.into_iter().for_each(|concern| looked.conditions.push(concern));
+        looked.known_subjects.extend(post.channel_names());
+        let files = HealthFiles::new(&self.config.state_dir);
+        let queue = |notices: &[Notification]| post.enqueue(notices, &seen.sessions_completed, now);
+        let notices = files.update_alerts(&looked, queue, now)?;
+        notices.iter().for_each(journal::log_notification);
         Ok(notices)
     }
 }
 
 /// None where it is not known. Who has counted nothing yet has completed nothing, so that the first
 /// completed session is news.
-fn completed(source: &SourceObservation) -> Option<u64> {
+fn sessions_completed(source: &SourceObservation) -> Option<u64> {
     let counts = source.counters.as_ref().ok()?;
     Some(counts.map(|counts| counts.sessions_completed).unwrap_or_default())
 }
 
 /// What is known of providers themselves.
-fn shared(facts: &HealthInputs) -> ProviderInputs {
+fn provider_inputs(facts: &HealthInputs) -> ProviderInputs {
     let breakers = facts.breakers.iter().flatten();
     let p95 = |source: &SourceObservation| {
         Some((source.provider.clone(), source.known_counters()?.p95_latency?))
@@ -110,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_counted_nothing_has_completed_nothing_and_who_cannot_be_read_may_have() {
+    fn unreadable_counters_differ_from_zero_sessions() {
         use crate::engine::health::CounterObservation;
 
         let source = |counts| SourceObservation {
@@ -121,8 +128,8 @@ mod tests {
         };
         let counts = CounterObservation { sessions_completed: 7, ..CounterObservation::default() };
 
-        assert_eq!(completed(&source(Ok(Some(counts)))), Some(7));
-        assert_eq!(completed(&source(Ok(None))), Some(0));
-        assert_eq!(completed(&source(Err("EOF".to_owned()))), None);
+        assert_eq!(sessions_completed(&source(Ok(Some(counts)))), Some(7));
+        assert_eq!(sessions_completed(&source(Ok(None))), Some(0));
+        assert_eq!(sessions_completed(&source(Err("EOF".to_owned()))), None);
     }
 }

@@ -13,94 +13,98 @@ const MEMORY_FILE: &str = "/proc/meminfo";
 const LOAD_FILE: &str = "/proc/loadavg";
 
 /// How long the processors are watched where there was no look before: a shorter burst is no load.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+const FIRST_SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Ticks of all processors below which a share of them says nothing: half a second of one processor.
 const TICKS_MIN: u64 = 50;
 
 /// Remembers what the processors had done when it last looked, and the share that came of it.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    before: Option<Ticks>,
-    share: Option<f64>,
+pub(super) struct CpuSampler {
+    previous: Option<CpuTicks>,
+    last_ratio: Option<f64>,
 }
 
 /// The processors' time since the machine started.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Ticks {
+struct CpuTicks {
     busy: u64,
-    all: u64,
+    total: u64,
 }
 
-impl Meter {
+impl CpuSampler {
     /// Looks at processors and memory. It blocks for a moment the first time.
-    pub(super) fn look(&mut self) -> HostMetrics {
+    pub(super) fn sample(&mut self) -> HostMetrics {
         let memory = fs_err::read_to_string(MEMORY_FILE).ok();
-        let memory = memory.as_deref().and_then(memory_used);
-        HostMetrics { cpu_ratio: self.cpu(), memory_ratio: memory, disks: Vec::new() }
+        let memory = memory.as_deref().and_then(parse_memory_ratio);
+        HostMetrics { cpu_ratio: self.sample_cpu(), memory_ratio: memory, disks: Vec::new() }
     }
 
-    fn cpu(&mut self) -> Option<f64> {
-        if self.before.is_some() {
-            return self.note(ticks()?);
+    fn sample_cpu(&mut self) -> Option<f64> {
+        if self.previous.is_some() {
+            return self.update(read_cpu_ticks()?);
         }
-        self.before = ticks();
-        thread::park_timeout(FIRST_LOOK);
-        let brief = self.note(ticks()?)?;
+        self.previous = read_cpu_ticks();
+        thread::park_timeout(FIRST_SAMPLE_PERIOD);
+        let brief = self.update(read_cpu_ticks()?)?;
         // A second may be busy by chance; a minute is not.
         let load = fs_err::read_to_string(LOAD_FILE).ok();
-        let load = load.as_deref().and_then(|load| share_of_load(load, processors()));
+        let load = load.as_deref().and_then(|load| load_ratio(load, processor_count()));
         Some(load.map_or(brief, |load| brief.min(load)))
     }
 
     /// Takes in what the processors have done by now. What was counted too short a time ago, or is less
     /// than before since a processor has gone, says nothing new.
-    fn note(&mut self, now: Ticks) -> Option<f64> {
-        match self.before.map(|before| (now.share_since(before), now.all.checked_sub(before.all))) {
+    fn update(&mut self, now: CpuTicks) -> Option<f64> {
+        match self
+            .previous
+            .map(|before| (now.busy_ratio_since(before), now.total.checked_sub(before.total)))
+        {
             Some((_, Some(passed))) if passed < TICKS_MIN => {}
-            Some((share @ Some(_), _)) => (self.before, self.share) = (Some(now), share),
-            Some((None, _)) | None => self.before = Some(now),
+            Some((share @ Some(_), _)) => (self.previous, self.last_ratio) = (Some(now), share),
+            Some((None, _)) | None => self.previous = Some(now),
         }
-        self.share
+        self.last_ratio
     }
 }
 
-impl Ticks {
+impl CpuTicks {
     /// The share of the time since `before` that was spent, over all processors.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
-    fn share_since(self, before: Self) -> Option<f64> {
-        let (busy, all) = (self.busy.checked_sub(before.busy)?, self.all.checked_sub(before.all)?);
+    fn busy_ratio_since(self, before: Self) -> Option<f64> {
+        let (busy, all) =
+            (self.busy.checked_sub(before.busy)?, self.total.checked_sub(before.total)?);
         (all > 0).then(|| busy as f64 / all as f64)
     }
 }
 
-fn ticks() -> Option<Ticks> {
-    read_ticks(&fs_err::read_to_string(STAT_FILE).ok()?)
+fn read_cpu_ticks() -> Option<CpuTicks> {
+    parse_cpu_ticks(&fs_err::read_to_string(STAT_FILE).ok()?)
 }
 
-fn processors() -> Option<u32> {
+fn processor_count() -> Option<u32> {
     let count = thread::available_parallelism().ok()?;
     u32::try_from(count.get()).ok()
 }
 
 /// The programs that wanted a processor over the last minute, as a share of the processors there are.
-fn share_of_load(text: &str, processors: Option<u32>) -> Option<f64> {
+fn load_ratio(text: &str, processors: Option<u32>) -> Option<f64> {
     let load: f64 = text.split_whitespace().next()?.parse().ok()?;
     Some((load / f64::from(processors?.max(1))).clamp(0.0, 1.0))
 }
 
 /// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and more that is in user already.
-fn read_ticks(text: &str) -> Option<Ticks> {
+fn parse_cpu_ticks(text: &str) -> Option<CpuTicks> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let times: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
     let all = times.iter().fold(0_u64, |sum, time| sum.saturating_add(*time));
     let [_, _, _, idle, waiting, ..] = times[..] else { return None };
-    Some(Ticks { busy: all.saturating_sub(idle).saturating_sub(waiting), all })
+    Some(CpuTicks { busy: all.saturating_sub(idle).saturating_sub(waiting), total: all })
 }
 
 /// The share of memory that cannot be had any more.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn memory_used(text: &str) -> Option<f64> {
+fn parse_memory_ratio(text: &str) -> Option<f64> {
     let field = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -111,7 +115,7 @@ fn memory_used(text: &str) -> Option<f64> {
 
 /// Measures the filesystem under a folder. One that is not there yet will be made in the nearest one
 /// that is.
-pub(super) fn room_under(folder: &Path) -> CollectResult<Room> {
+pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<Room> {
     let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
     let found = standing
         .map(room)
@@ -121,7 +125,7 @@ pub(super) fn room_under(folder: &Path) -> CollectResult<Room> {
 
 /// The filesystems under the folders, each once, and the folders under which there is none that could
 /// be measured.
-pub(super) fn disks(
+pub(super) fn collect_disks(
     rooms: impl Iterator<Item = (PathBuf, CollectResult<Room>)>,
 ) -> (Vec<DiskUsage>, Vec<(String, String)>) {
     let (mut seen, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
@@ -149,22 +153,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processors_time_is_read_without_what_counts_twice() {
+    fn cpu_time_excludes_guest_time_counted_twice() {
         let text = "cpu  100 10 40 800 50 0 0 0 70 5\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
 
-        let ticks = read_ticks(text).unwrap();
+        let ticks = parse_cpu_ticks(text).unwrap();
 
-        assert_eq!(ticks, Ticks { busy: 150, all: 1000 });
-        let later = Ticks { busy: 240, all: 1100 };
-        assert_eq!(later.share_since(ticks), Some(0.9));
-        assert_eq!(ticks.share_since(ticks), None);
-        assert_eq!(ticks.share_since(later), None);
+        assert_eq!(ticks, CpuTicks { busy: 150, total: 1000 });
+        let later = CpuTicks { busy: 240, total: 1100 };
+        assert_eq!(later.busy_ratio_since(ticks), Some(0.9));
+        assert_eq!(ticks.busy_ratio_since(ticks), None);
+        assert_eq!(ticks.busy_ratio_since(later), None);
     }
 
     #[test]
-    fn looks_that_follow_one_another_closely_share_their_figure() {
-        let mut meter = Meter { before: Some(Ticks { busy: 0, all: 1000 }), share: None };
-        let mut note = |busy, all| meter.note(Ticks { busy, all });
+    fn samples_taken_too_soon_repeat_the_last_ratio() {
+        let mut meter =
+            CpuSampler { previous: Some(CpuTicks { busy: 0, total: 1000 }), last_ratio: None };
+        let mut note = |busy, all| meter.update(CpuTicks { busy, total: all });
 
         assert_eq!(note(90, 1100), Some(0.9));
         assert_eq!(note(90, 1100), Some(0.9));
@@ -175,45 +180,45 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_a_share_of_the_processors() {
-        assert_eq!(share_of_load("1.00 0.50 0.25 1/100 4711\n", Some(2)), Some(0.5));
-        assert_eq!(share_of_load("9.00 0.50 0.25 1/100 4711\n", Some(2)), Some(1.0));
-        assert_eq!(share_of_load("", Some(2)), None);
+    fn load_is_a_ratio_of_the_processors() {
+        assert_eq!(load_ratio("1.00 0.50 0.25 1/100 4711\n", Some(2)), Some(0.5));
+        assert_eq!(load_ratio("9.00 0.50 0.25 1/100 4711\n", Some(2)), Some(1.0));
+        assert_eq!(load_ratio("", Some(2)), None);
     }
 
     #[test]
-    fn memory_that_can_be_had_counts_as_free() {
+    fn available_memory_counts_as_free() {
         let text = "MemTotal:        1000 kB\nMemFree:   10 kB\nMemAvailable:     250 kB\n";
 
-        assert_eq!(memory_used(text), Some(0.75));
+        assert_eq!(parse_memory_ratio(text), Some(0.75));
     }
 
     #[test]
-    fn what_the_kernel_does_not_say_is_not_known() {
+    fn malformed_proc_files_yield_none() {
         for text in
             ["", "cpu", "cpu  1 2\n", "MemTotal: 10 kB\n", "MemTotal: x\nMemAvailable: 1 kB"]
         {
-            assert_eq!((read_ticks(text), memory_used(text)), (None, None), "{text}");
+            assert_eq!((parse_cpu_ticks(text), parse_memory_ratio(text)), (None, None), "{text}");
         }
     }
 
     #[test]
-    fn this_machine_is_measured() {
-        let system = Meter::default().look();
+    fn the_local_host_is_sampled() {
+        let system = CpuSampler::default().sample();
 
         let share = system.memory_ratio.unwrap();
         assert!((0.0..=1.0).contains(&share), "{system:?}");
     }
 
     #[test]
-    fn a_disk_of_two_folders_is_measured_once_and_one_that_cannot_be_hides_no_other() {
+    fn shared_disks_count_once_and_failures_hide_no_other() {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join("file"), "").unwrap();
         let folders = ["state", "file/in/it", "not/there/yet"].map(|name| home.path().join(name));
         let broken = folders[1].display().to_string();
 
-        let rooms = folders.into_iter().map(|folder| (folder.clone(), room_under(&folder)));
-        let (disks, unmeasured) = disks(rooms);
+        let rooms = folders.into_iter().map(|folder| (folder.clone(), measure_filesystem(&folder)));
+        let (disks, unmeasured) = collect_disks(rooms);
 
         assert_eq!(disks.len(), 1);
         assert!((0.0..=1.0).contains(&disks[0].used_ratio), "{disks:?}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Lasts, SharedFile, Standing};
 use crate::engine::watch::{Finding, HealthLevel, installed_unit};
 use crate::engine::{Failure, Timestamp, sanitize_line};
-use crate::monitor::round::Judged;
+use crate::monitor::cycle::UnitEvaluation;
 use crate::state::words;
 
 /// The file, in the state folder.
@@ -18,49 +18,54 @@ pub const MONITOR_FILE: &str = "monitor.json";
 const SCHEMA: u32 = 1;
 
 /// Restarts that are remembered: the last days of a bad week.
-const RESTARTS_KEPT: usize = 100;
+const RESTARTS_MAX: usize = 100;
 
 /// Counts of starts that are remembered of each unit: more than there are minutes in which they mean
 /// anything.
-const COUNTS_KEPT: usize = 30;
+const COUNTS_PER_UNIT_MAX: usize = 30;
 
 /// All of the file.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Record {
+pub struct MonitorRecord {
     pub schema: u32,
     /// When the monitor last looked; null before its first round.
     #[serde(with = "words::optional_moment")]
-    pub looked_at: Option<Timestamp>,
+    #[serde(rename = "looked_at")]
+    pub checked_at: Option<Timestamp>,
     /// The worst of what it then found: `HEALTHY` and so on.
     pub level: Option<String>,
-    pub findings: Vec<Entry>,
+    pub findings: Vec<FindingRecord>,
     /// The newest last.
-    pub restarts: Vec<Restarted>,
+    pub restarts: Vec<RestartRecord>,
     /// How often systemd had started the unit, as it was counted lately.
-    pub counts: Vec<Count>,
+    #[serde(rename = "counts")]
+    pub restart_counts: Vec<RestartCountSample>,
 }
 
 /// A finding, as others read it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Entry {
+pub struct FindingRecord {
     pub level: String,
     /// The source or the unit that it is about.
-    pub about: String,
+    #[serde(rename = "about")]
+    pub subject: String,
     pub finding: String,
     pub message: String,
-    pub figure: Option<String>,
+    #[serde(rename = "figure")]
+    pub value: Option<String>,
     pub advice: Option<String>,
 }
 
 /// A restart that was asked for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Restarted {
+pub struct RestartRecord {
     #[serde(with = "words::moment")]
     pub at: Timestamp,
     pub unit: String,
     /// What it was to cure.
-    pub why: String,
-    pub outcome: Outcome,
+    #[serde(rename = "why")]
+    pub reason: String,
+    pub outcome: RestartOutcome,
     /// Why it was refused.
     pub error: Option<String>,
 }
@@ -68,13 +73,14 @@ pub struct Restarted {
 /// What systemd made of it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RestartOutcome {
     Accepted,
-    Refused,
+    #[serde(rename = "refused")]
+    Rejected,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Count {
+pub struct RestartCountSample {
     #[serde(with = "words::moment")]
     pub at: Timestamp,
     pub unit: String,
@@ -83,72 +89,73 @@ pub struct Count {
 
 /// The file, and the way to change it in turn with others who check.
 #[derive(Debug)]
-pub struct RecordFile {
+pub struct MonitorFile {
     shared: SharedFile,
 }
 
-impl Default for Record {
+impl Default for MonitorRecord {
     fn default() -> Self {
         Self {
             schema: SCHEMA,
-            looked_at: None,
+            checked_at: None,
             level: None,
             findings: Vec::new(),
             restarts: Vec::new(),
-            counts: Vec::new(),
+            restart_counts: Vec::new(),
         }
     }
 }
 
-impl Record {
+impl MonitorRecord {
     /// Takes in what a round found.
-    pub(super) fn note(&mut self, units: &[Judged], now: Timestamp) {
-        self.looked_at = Some(now);
-        self.level = Some(Judged::worst(units).name().to_owned());
-        self.findings = units.iter().flat_map(Entry::all).collect();
+    pub(super) fn record_cycle(&mut self, units: &[UnitEvaluation], now: Timestamp) {
+        self.checked_at = Some(now);
+        self.level = Some(UnitEvaluation::worst_level(units).name().to_owned());
+        self.findings = units.iter().flat_map(FindingRecord::from_evaluation).collect();
     }
 
-    pub(super) fn note_restart(&mut self, restarted: Restarted) {
+    pub(super) fn record_restart(&mut self, restarted: RestartRecord) {
         self.restarts.push(restarted);
-        keep_last(&mut self.restarts, RESTARTS_KEPT);
+        keep_last(&mut self.restarts, RESTARTS_MAX);
     }
 
-    pub(super) fn note_count(&mut self, count: Count) {
+    pub(super) fn record_restart_count(&mut self, count: RestartCountSample) {
         // What was counted in a future that the clock has left says nothing.
-        self.counts.retain(|earlier| earlier.at <= count.at);
-        self.counts.push(count);
-        let units: BTreeSet<&str> = self.counts.iter().map(|count| count.unit.as_str()).collect();
-        let kept = COUNTS_KEPT * units.len();
-        keep_last(&mut self.counts, kept);
+        self.restart_counts.retain(|earlier| earlier.at <= count.at);
+        self.restart_counts.push(count);
+        let units: BTreeSet<&str> =
+            self.restart_counts.iter().map(|count| count.unit.as_str()).collect();
+        let kept = COUNTS_PER_UNIT_MAX * units.len();
+        keep_last(&mut self.restart_counts, kept);
     }
 
     /// The worst that was found, where this program knows the word.
     #[must_use]
-    pub fn level(&self) -> Option<HealthLevel> {
+    pub fn parse_level(&self) -> Option<HealthLevel> {
         HealthLevel::from_name(self.level.as_deref()?)
     }
 }
 
-impl Entry {
+impl FindingRecord {
     /// All findings about a unit and its sources.
-    pub fn all(judged: &Judged) -> impl Iterator<Item = Self> {
+    pub fn from_evaluation(judged: &UnitEvaluation) -> impl Iterator<Item = Self> {
         let unit = installed_unit(judged.unit.as_str(), &judged.findings);
-        judged.findings.iter().map(move |finding| Self::of(finding, unit))
+        judged.findings.iter().map(move |finding| Self::from_finding(finding, unit))
     }
 
-    fn of(finding: &Finding, unit: Option<&str>) -> Self {
+    fn from_finding(finding: &Finding, unit: Option<&str>) -> Self {
         Self {
             level: finding.level.name().to_owned(),
-            about: finding.subject.name().to_owned(),
+            subject: finding.subject.name().to_owned(),
             finding: finding.kind.name().to_owned(),
             message: finding.kind.to_string(),
-            figure: finding.value(),
+            value: finding.value(),
             advice: finding.advice(unit),
         }
     }
 }
 
-impl RecordFile {
+impl MonitorFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
@@ -159,7 +166,7 @@ impl RecordFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn look(&self) -> Result<Record, Failure> {
+    pub fn read_or_default(&self) -> Result<MonitorRecord, Failure> {
         Ok(self.shared.look(parse)?.and_then(Result::ok).unwrap_or_default())
     }
 
@@ -167,20 +174,20 @@ impl RecordFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Record)) -> Result<(), Failure> {
+    pub(super) fn change(&self, change: impl FnOnce(&mut MonitorRecord)) -> Result<(), Failure> {
         self.shared.change(Lasts::Process, parse, |standing| {
             let mut record = match standing {
                 Standing::Content(record) => record,
-                Standing::Nothing | Standing::PutAside { .. } => Record::default(),
+                Standing::Nothing | Standing::PutAside { .. } => MonitorRecord::default(),
             };
             change(&mut record);
-            (Some(write(&record)), ())
+            (Some(serialize(&record)), ())
         })
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Record, String> {
-    let record: Record =
+fn parse(bytes: &[u8]) -> Result<MonitorRecord, String> {
+    let record: MonitorRecord =
         serde_json::from_slice(bytes).map_err(|error| sanitize_line(&error.to_string()))?;
     if record.schema > SCHEMA {
         let schema = record.schema;
@@ -189,7 +196,7 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     Ok(record)
 }
 
-fn write(record: &Record) -> Vec<u8> {
+fn serialize(record: &MonitorRecord) -> Vec<u8> {
     // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
     let mut json = serde_json::to_vec_pretty(record).unwrap_or_default();
     json.push(b'\n');

@@ -23,7 +23,7 @@ use url::Url;
 
 use crate::retry::{Fault, Policy, Shape};
 use crate::telemetry::azure::is_loopback;
-use crate::telemetry::{Resource, Span, otlp};
+use crate::telemetry::{Span, TelemetryResource, otlp};
 
 /// How much waits to be sent, at most: of spans and metrics together, and in bytes of metrics.
 const QUEUE_MAX: usize = 1_024;
@@ -39,39 +39,39 @@ const BATCH_AGE_MAX: Duration = Duration::from_secs(5);
 const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// However long a receiver wants to be left alone.
-const TOLD_MAX: Duration = Duration::from_secs(60);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// Where spans go, and with which headers.
 #[derive(Clone, Debug)]
 pub struct Collector {
     /// The address below which a collector takes what it is sent.
-    pub base: Url,
-    pub headers: Headers,
-    pub resource: Resource,
+    pub base_url: Url,
+    pub headers: ExportHeaders,
+    pub resource: TelemetryResource,
 }
 
 /// Headers that may hold a secret.
 #[derive(Clone, Default)]
-pub struct Headers(HeaderMap);
+pub struct ExportHeaders(HeaderMap);
 
 /// The way to the thread. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Outbox {
-    sender: Sender<Parcel>,
+pub struct ExportQueue {
+    sender: Sender<ExportItem>,
     /// Bytes that wait.
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 /// What becomes of something that was posted.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<()>);
+pub struct DeliveryHandle(oneshot::Receiver<()>);
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Delivery {
+pub enum DeliveryStatus {
     /// It waits, or is being tried.
-    UnderWay,
-    Done,
+    Pending,
+    Delivered,
     /// It was dropped.
     Dropped,
 }
@@ -79,25 +79,25 @@ pub enum Delivery {
 /// The thread, which ends when all ways to it are gone.
 #[derive(Debug)]
 pub struct Exporter {
-    outbox: Outbox,
+    queue: ExportQueue,
     done: mpsc::Receiver<()>,
 }
 
 #[derive(Debug)]
-enum Parcel {
-    Post { url: Url, headers: Box<Headers>, json: Vec<u8>, delivered: oneshot::Sender<()> },
+enum ExportItem {
+    Post { url: Url, headers: Box<ExportHeaders>, json: Vec<u8>, ack: oneshot::Sender<()> },
     Span(Box<Span>),
 }
 
 /// What came of an attempt, in words without secrets.
 #[derive(Debug)]
-struct Undelivered {
-    why: String,
+struct ExportError {
+    reason: String,
     is_retryable: bool,
-    told: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
-impl Parcel {
+impl ExportItem {
     /// Those that are counted while they wait.
     fn bytes(&self) -> usize {
         match self {
@@ -107,7 +107,7 @@ impl Parcel {
     }
 }
 
-impl Headers {
+impl ExportHeaders {
     /// Adds one.
     ///
     /// # Errors
@@ -130,9 +130,9 @@ impl Headers {
 impl Collector {
     /// Below the address, with or without a stroke at its end.
     #[must_use]
-    pub fn at(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+    pub fn url_for(&self, path: &str) -> Url {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}/{path}", self.base_url.path().trim_end_matches('/')));
         url
     }
 }
@@ -145,19 +145,20 @@ impl Exporter {
     pub fn start(collector: Option<Collector>) -> Result<Self, String> {
         let (sender, receiver) = channel(QUEUE_MAX);
         let (ended, done) = mpsc::channel();
-        let made = client(Proxies::None).and_then(|near| Ok((near, client(Proxies::Usual)?)));
+        let made = build_client(ProxyUse::None)
+            .and_then(|near| Ok((near, build_client(ProxyUse::Environment)?)));
         let (near, far) = made.map_err(|error| format!("no connections can be made: {error}"))?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("it cannot start: {error}"))?;
-        let carrier = Carrier {
-            near,
-            far,
+        let carrier = ExportWorker {
+            local_client: near,
+            remote_client: far,
             collector,
-            waiting: Arc::clone(&waiting),
-            shape: Shape::FAST,
+            queued_bytes: Arc::clone(&waiting),
+            backoff: Shape::FAST,
             spans: Vec::new(),
-            has_complained: false,
+            has_warned: false,
         };
         let run = move || {
             runtime.block_on(carrier.run(receiver));
@@ -165,79 +166,84 @@ impl Exporter {
         };
         let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(run);
         thread.map_err(|error| format!("it cannot start: {error}"))?;
-        Ok(Self { outbox: Outbox { sender, waiting }, done })
+        Ok(Self { queue: ExportQueue { sender, queued_bytes: waiting }, done })
     }
 
     #[must_use]
-    pub fn outbox(&self) -> Outbox {
-        self.outbox.clone()
+    pub fn queue(&self) -> ExportQueue {
+        self.queue.clone()
     }
 
     /// Lets what is queued be delivered, for so long at most. Other outboxes must be gone.
     pub fn close(self, limit: Duration) {
-        drop(self.outbox);
+        drop(self.queue);
         if self.done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             debug!("telemetry that is not delivered yet is given up");
         }
     }
 }
 
-impl Receipt {
+impl DeliveryHandle {
     #[must_use]
-    pub fn delivery(&mut self) -> Delivery {
+    pub fn status(&mut self) -> DeliveryStatus {
         match self.0.try_recv() {
-            Ok(()) => Delivery::Done,
-            Err(TryRecvError::Empty) => Delivery::UnderWay,
-            Err(TryRecvError::Closed) => Delivery::Dropped,
+            Ok(()) => DeliveryStatus::Delivered,
+            Err(TryRecvError::Empty) => DeliveryStatus::Pending,
+            Err(TryRecvError::Closed) => DeliveryStatus::Dropped,
         }
     }
 }
 
-impl Outbox {
+impl ExportQueue {
     /// Sends JSON, or drops it where too much waits already.
-    pub fn post(&self, url: Url, headers: Headers, json: &serde_json::Value) -> Receipt {
+    pub fn send_json(
+        &self,
+        url: Url,
+        headers: ExportHeaders,
+        json: &serde_json::Value,
+    ) -> DeliveryHandle {
         let (delivered, receipt) = oneshot::channel();
-        let receipt = Receipt(receipt);
+        let receipt = DeliveryHandle(receipt);
         let json = serde_json::to_vec(json).unwrap_or_default();
         let bytes = json.len();
-        if self.waiting.load(Ordering::Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX {
+        if self.queued_bytes.load(Ordering::Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX {
             debug!("telemetry dropped: too much of it waits");
             return receipt;
         }
-        self.waiting.fetch_add(bytes, Ordering::Relaxed);
-        self.put(Parcel::Post { url, headers: Box::new(headers), json, delivered });
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.enqueue(ExportItem::Post { url, headers: Box::new(headers), json, ack: delivered });
         receipt
     }
 
     /// Sends a span with others, or drops it where too much waits already.
-    pub fn span(&self, span: Span) {
-        self.put(Parcel::Span(Box::new(span)));
+    pub fn send_span(&self, span: Span) {
+        self.enqueue(ExportItem::Span(Box::new(span)));
     }
 
-    fn put(&self, parcel: Parcel) {
+    fn enqueue(&self, parcel: ExportItem) {
         let Err(TrySendError::Full(parcel) | TrySendError::Closed(parcel)) =
             self.sender.try_send(parcel)
         else {
             return;
         };
-        self.waiting.fetch_sub(parcel.bytes(), Ordering::Relaxed);
+        self.queued_bytes.fetch_sub(parcel.bytes(), Ordering::Relaxed);
         debug!("telemetry dropped: too much of it waits");
     }
 }
 
 /// Whether the environment says by which proxies it goes out.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Proxies {
-    Usual,
+enum ProxyUse {
+    Environment,
     None,
 }
 
-fn client(proxies: Proxies) -> reqwest::Result<Client> {
+fn build_client(proxies: ProxyUse) -> reqwest::Result<Client> {
     // Fails when there is one already, which is as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let builder = match proxies {
-        Proxies::Usual => Client::builder(),
-        Proxies::None => Client::builder().no_proxy(),
+        ProxyUse::Environment => Client::builder(),
+        ProxyUse::None => Client::builder().no_proxy(),
     };
     builder
         .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
@@ -246,20 +252,20 @@ fn client(proxies: Proxies) -> reqwest::Result<Client> {
         .build()
 }
 
-struct Carrier {
+struct ExportWorker {
     /// For receivers on this machine.
-    near: Client,
-    far: Client,
+    local_client: Client,
+    remote_client: Client,
     collector: Option<Collector>,
-    waiting: Arc<AtomicUsize>,
-    shape: Shape,
+    queued_bytes: Arc<AtomicUsize>,
+    backoff: Shape,
     /// Gathered to be sent together.
     spans: Vec<Span>,
-    has_complained: bool,
+    has_warned: bool,
 }
 
-impl Carrier {
-    async fn run(mut self, mut parcels: Receiver<Parcel>) {
+impl ExportWorker {
+    async fn run(mut self, mut parcels: Receiver<ExportItem>) {
         let mut due = Instant::now();
         loop {
             let is_waiting = !self.spans.is_empty();
@@ -271,16 +277,16 @@ impl Carrier {
                 }
             };
             if let Some(parcel) = &parcel {
-                self.waiting.fetch_sub(parcel.bytes(), Ordering::Relaxed);
+                self.queued_bytes.fetch_sub(parcel.bytes(), Ordering::Relaxed);
             }
             match parcel {
-                Some(Parcel::Post { url, headers, json, delivered }) => {
-                    if self.send(&url, &headers, json).await == Delivery::Done {
+                Some(ExportItem::Post { url, headers, json, ack: delivered }) => {
+                    if self.send(&url, &headers, json).await == DeliveryStatus::Delivered {
                         // Hardly anybody wants to know.
                         delivered.send(()).ok();
                     }
                 }
-                Some(Parcel::Span(span)) => {
+                Some(ExportItem::Span(span)) => {
                     if self.spans.is_empty() {
                         due = Instant::now() + BATCH_AGE_MAX;
                     }
@@ -291,7 +297,7 @@ impl Carrier {
                 }
                 None => {
                     // Whoever ends does not wait for a second attempt.
-                    self.shape.max_attempts = 1;
+                    self.backoff.max_attempts = 1;
                     return self.send_spans().await;
                 }
             }
@@ -301,51 +307,52 @@ impl Carrier {
     async fn send_spans(&mut self) {
         let spans = std::mem::take(&mut self.spans);
         let Some(collector) = self.collector.clone().filter(|_| !spans.is_empty()) else { return };
-        let json = otlp::spans(&spans, &collector.resource);
+        let json = otlp::encode_spans(&spans, &collector.resource);
         let json = serde_json::to_vec(&json).unwrap_or_default();
         // Spans are a sample: those that are lost are not made up for.
-        let _delivery = self.send(&collector.at(otlp::TRACES_PATH), &collector.headers, json).await;
+        let _delivery =
+            self.send(&collector.url_for(otlp::TRACES_PATH), &collector.headers, json).await;
     }
 
     /// Delivers it, or says once that it could not.
-    async fn send(&mut self, url: &Url, headers: &Headers, json: Vec<u8>) -> Delivery {
+    async fn send(&mut self, url: &Url, headers: &ExportHeaders, json: Vec<u8>) -> DeliveryStatus {
         let json = bytes::Bytes::from(json);
-        let policy = Policy::new("telemetry", self.shape);
-        let client = if is_loopback(url) { &self.near } else { &self.far };
-        let sent = policy.run(async || attempt(client, url, headers, json.clone()).await);
+        let policy = Policy::new("telemetry", self.backoff);
+        let client = if is_loopback(url) { &self.local_client } else { &self.remote_client };
+        let sent = policy.run(async || post_once(client, url, headers, json.clone()).await);
         let host = url.host_str().unwrap_or_default();
         match sent.await {
             Ok(()) => {
-                self.has_complained = false;
-                return Delivery::Done;
+                self.has_warned = false;
+                return DeliveryStatus::Delivered;
             }
-            Err(gave_up) if self.has_complained => debug!(host, "telemetry dropped: {gave_up}"),
+            Err(gave_up) if self.has_warned => debug!(host, "telemetry dropped: {gave_up}"),
             Err(gave_up) => {
                 warn!(host, "telemetry is not delivered, and dropped until it is: {gave_up}");
-                self.has_complained = true;
+                self.has_warned = true;
             }
         }
-        Delivery::Dropped
+        DeliveryStatus::Dropped
     }
 }
 
-async fn attempt(
+async fn post_once(
     client: &Client,
     url: &Url,
-    headers: &Headers,
+    headers: &ExportHeaders,
     json: bytes::Bytes,
-) -> Result<(), Undelivered> {
+) -> Result<(), ExportError> {
     let request = client.post(url.clone()).headers(headers.0.clone());
     let sent = request.header(CONTENT_TYPE, "application/json").body(json).send().await;
-    let response = sent.map_err(|error| unreached(&error))?;
+    let response = sent.map_err(|error| connection_error(&error))?;
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
     let told = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let told = told.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    Err(Undelivered {
-        why: format!("the receiver says {status}"),
+    Err(ExportError {
+        reason: format!("the receiver says {status}"),
         // Those that the specification names.
         is_retryable: matches!(
             status,
@@ -354,35 +361,35 @@ async fn attempt(
                 | StatusCode::SERVICE_UNAVAILABLE
                 | StatusCode::GATEWAY_TIMEOUT
         ),
-        told: told.map(|told| told.min(TOLD_MAX)),
+        retry_after: told.map(|told| told.min(RETRY_AFTER_MAX)),
     })
 }
 
 /// Without the address, which only the innermost cause never has.
-fn unreached(error: &reqwest::Error) -> Undelivered {
+fn connection_error(error: &reqwest::Error) -> ExportError {
     let causes = std::iter::successors(Error::source(error), |&link| link.source());
     let why = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
     let what = if error.is_timeout() { "no answer in time" } else { "no connection" };
-    Undelivered { why: format!("{what}: {why}"), is_retryable: true, told: None }
+    ExportError { reason: format!("{what}: {why}"), is_retryable: true, retry_after: None }
 }
 
-impl Fault for Undelivered {
+impl Fault for ExportError {
     fn is_retryable(&self) -> bool {
         self.is_retryable
     }
 
     fn told(&self) -> Option<Duration> {
-        self.told
+        self.retry_after
     }
 }
 
-impl fmt::Display for Undelivered {
+impl fmt::Display for ExportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
+        f.write_str(&self.reason)
     }
 }
 
-impl fmt::Debug for Headers {
+impl fmt::Debug for ExportHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Headers").field("count", &self.0.len()).finish()
     }

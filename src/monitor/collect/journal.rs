@@ -14,34 +14,34 @@ use serde_json::Value;
 use crate::engine::health::{CollectResult, JournalErrors};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
-const PROGRAM: &str = "journalctl";
+const JOURNALCTL: &str = "journalctl";
 
 /// The newest errors that are read: more only say the same.
 const ERRORS_MAX: u32 = 1000;
 
 /// What is read of it, in bytes: that many errors with long stories.
-const OUTPUT_BYTES_MAX: u64 = 4 << 20;
+const STDOUT_BYTES_MAX: u64 = 4 << 20;
 
 /// What is read of its complaints, in bytes.
-const COMPLAINT_BYTES_MAX: u64 = 4 << 10;
+const STDERR_BYTES_MAX: u64 = 4 << 10;
 
 /// What is asked of each entry.
-const FIELDS: &str = "MESSAGE,_SYSTEMD_UNIT,UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT";
+const OUTPUT_FIELDS: &str = "MESSAGE,_SYSTEMD_UNIT,UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT";
 
 /// One entry. A message that is not UTF-8 comes as a list of bytes.
 #[derive(Deserialize)]
-struct Entry {
+struct JournalEntry {
     #[serde(rename = "MESSAGE", default)]
     message: Value,
     /// Whoever wrote it, or the unit that it is about (systemd.journal-fields(7)).
     #[serde(rename = "_SYSTEMD_UNIT", default)]
-    by: Value,
+    systemd_unit: Value,
     #[serde(rename = "UNIT", default)]
-    about: Value,
+    unit: Value,
     #[serde(rename = "COREDUMP_UNIT", default)]
-    dumped: Value,
+    coredump_unit: Value,
     #[serde(rename = "OBJECT_SYSTEMD_UNIT", default)]
-    object: Value,
+    object_unit: Value,
 }
 
 /// Counts the errors of each of the units within `window`. It blocks, until the program is ended after
@@ -49,22 +49,22 @@ struct Entry {
 ///
 /// # Errors
 /// Why they are not known, and what to do.
-pub(super) fn errors(
+pub(super) fn count_errors(
     units: &[String],
     window: Duration,
     timeout: Duration,
     now: Timestamp,
 ) -> CollectResult<Vec<JournalErrors>> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(JOURNALCTL);
     command.args(["--priority=err", "--output=json", "--no-pager", "--reverse"]);
-    command.arg(format!("--output-fields={FIELDS}"));
+    command.arg(format!("--output-fields={OUTPUT_FIELDS}"));
     command.arg(format!("--lines={ERRORS_MAX}"));
     command.args(units.iter().map(|unit| format!("--unit={unit}")));
     command.arg(format!("--since=@{}", now.before(window).unix_seconds()));
-    run(command, units, timeout)
+    run_journalctl(command, units, timeout)
 }
 
-fn run(
+fn run_journalctl(
     mut command: Command,
     units: &[String],
     timeout: Duration,
@@ -72,11 +72,11 @@ fn run(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
-            return format!("{PROGRAM} is not here");
+            return format!("{JOURNALCTL} is not here");
         }
-        format!("{PROGRAM} cannot be started: {error}")
+        format!("{JOURNALCTL} cannot be started: {error}")
     })?;
-    let read = read(&mut child, units, timeout);
+    let read = read_output(&mut child, units, timeout);
     // Also where all is read: it may not have ended.
     child.kill().ok();
     let ended = child.wait();
@@ -86,61 +86,64 @@ fn run(
     match complaint.lines().next() {
         Some(complaint) if failed || errors.iter().all(|of_unit| of_unit.count == 0) => {
             Err(format!(
-                "{PROGRAM}: {}; let this user read the journal, as members of the group systemd-journal may",
+                "{JOURNALCTL}: {}; let this user read the journal, as members of the group systemd-journal may",
                 sanitize_line(complaint)
             ))
         }
-        Some(_) | None if failed => Err(format!("{PROGRAM} failed")),
+        Some(_) | None if failed => Err(format!("{JOURNALCTL} failed")),
         Some(_) | None => Ok(errors),
     }
 }
 
 /// Reads on threads of their own, since pipes cannot be read with a time limit; they end with the program.
-fn read(
+fn read_output(
     child: &mut Child,
     units: &[String],
     timeout: Duration,
 ) -> CollectResult<(Vec<JournalErrors>, String)> {
     let (Some(output), Some(complaints)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(format!("{PROGRAM} has no output"));
+        return Err(format!("{JOURNALCTL} has no output"));
     };
     let (sender, receiver) = mpsc::sync_channel(1);
     let units = units.to_vec();
     thread::spawn(move || {
-        let errors = count(BufReader::new(output.take(OUTPUT_BYTES_MAX)), &units);
+        let errors = count_by_unit(BufReader::new(output.take(STDOUT_BYTES_MAX)), &units);
         let mut complaint = Vec::new();
-        let read = complaints.take(COMPLAINT_BYTES_MAX).read_to_end(&mut complaint);
+        let read = complaints.take(STDERR_BYTES_MAX).read_to_end(&mut complaint);
         let complaint = read.map(|_length| String::from_utf8_lossy(&complaint).into_owned());
         drop(sender.send((errors, complaint.unwrap_or_default())));
     });
     let read = receiver.recv_timeout(timeout);
-    let (errors, complaint) =
-        read.map_err(|_late| format!("{PROGRAM}: no answer within {}", format_duration(timeout)))?;
-    Ok((errors.map_err(|error| format!("{PROGRAM}: {error}"))?, complaint))
+    let (errors, complaint) = read
+        .map_err(|_late| format!("{JOURNALCTL}: no answer within {}", format_duration(timeout)))?;
+    Ok((errors.map_err(|error| format!("{JOURNALCTL}: {error}"))?, complaint))
 }
 
 /// Each of the units, in their order; the newest entries come first.
-fn count(lines: impl BufRead, units: &[String]) -> io::Result<Vec<JournalErrors>> {
+fn count_by_unit(lines: impl BufRead, units: &[String]) -> io::Result<Vec<JournalErrors>> {
     let none = |unit: &String| JournalErrors { unit: unit.clone(), count: 0, newest: None };
     let mut errors: Vec<JournalErrors> = units.iter().map(none).collect();
     for line in lines.lines() {
-        let Ok(entry) = serde_json::from_str::<Entry>(&line?) else { continue };
-        let Some(of_unit) = errors.iter_mut().find(|of_unit| entry.is_of(&of_unit.unit)) else {
+        let Ok(entry) = serde_json::from_str::<JournalEntry>(&line?) else { continue };
+        let Some(of_unit) = errors.iter_mut().find(|of_unit| entry.is_from_unit(&of_unit.unit))
+        else {
             continue;
         };
         of_unit.count += 1;
-        of_unit.newest = of_unit.newest.take().or_else(|| message(&entry.message));
+        of_unit.newest = of_unit.newest.take().or_else(|| message_text(&entry.message));
     }
     Ok(errors)
 }
 
-impl Entry {
-    fn is_of(&self, unit: &str) -> bool {
-        [&self.by, &self.about, &self.dumped, &self.object].into_iter().any(|name| name == unit)
+impl JournalEntry {
+    fn is_from_unit(&self, unit: &str) -> bool {
+        [&self.systemd_unit, &self.unit, &self.coredump_unit, &self.object_unit]
+            .into_iter()
+            .any(|name| name == unit)
     }
 }
 
-fn message(value: &Value) -> Option<String> {
+fn message_text(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Array(bytes) => {
@@ -164,28 +167,28 @@ mod tests {
         [UNIT, INSTANCE].map(str::to_owned).to_vec()
     }
 
-    fn shell(script: &str) -> CollectResult<Vec<JournalErrors>> {
+    fn run_shell(script: &str) -> CollectResult<Vec<JournalErrors>> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, &units(), Duration::from_secs(30))
+        run_journalctl(command, &units(), Duration::from_secs(30))
     }
 
-    fn entry(field: &str, unit: &str, message: &str) -> String {
+    fn echo_entry(field: &str, unit: &str, message: &str) -> String {
         format!("echo '{{\"MESSAGE\":{message},\"{field}\":\"{unit}\"}}';")
     }
 
     #[test]
-    fn errors_are_counted_for_each_unit_and_the_newest_comes_first() {
+    fn errors_are_counted_per_unit_newest_first() {
         let script = [
-            entry("_SYSTEMD_UNIT", UNIT, "[104,105,27]"),
+            echo_entry("_SYSTEMD_UNIT", UNIT, "[104,105,27]"),
             "echo junk;".to_owned(),
-            entry("_SYSTEMD_UNIT", UNIT, "\"before\""),
-            entry("UNIT", INSTANCE, "null"),
-            entry("COREDUMP_UNIT", INSTANCE, "\"dumped\""),
-            entry("_SYSTEMD_UNIT", "other.service", "\"no\""),
+            echo_entry("_SYSTEMD_UNIT", UNIT, "\"before\""),
+            echo_entry("UNIT", INSTANCE, "null"),
+            echo_entry("COREDUMP_UNIT", INSTANCE, "\"dumped\""),
+            echo_entry("_SYSTEMD_UNIT", "other.service", "\"no\""),
         ];
 
-        let errors = shell(&script.concat()).unwrap();
+        let errors = run_shell(&script.concat()).unwrap();
 
         let of = |unit: &str, count, newest: &str| JournalErrors {
             unit: unit.to_owned(),
@@ -193,25 +196,25 @@ mod tests {
             newest: Some(newest.to_owned()),
         };
         assert_eq!(errors, [of(UNIT, 2, "hi\\u{1b}"), of(INSTANCE, 2, "dumped")]);
-        assert!(shell("true").unwrap().iter().all(|of_unit| of_unit.count == 0));
+        assert!(run_shell("true").unwrap().iter().all(|of_unit| of_unit.count == 0));
     }
 
     #[test]
-    fn what_is_beyond_the_limit_is_old() {
+    fn output_beyond_the_limit_is_older() {
         let script = format!(
             "{} {} exec tr '\\0' x < /dev/zero",
-            entry("_SYSTEMD_UNIT", UNIT, "\"newest\""),
-            entry("_SYSTEMD_UNIT", UNIT, "\"older\"")
+            echo_entry("_SYSTEMD_UNIT", UNIT, "\"newest\""),
+            echo_entry("_SYSTEMD_UNIT", UNIT, "\"older\"")
         );
 
-        let errors = shell(&script).unwrap();
+        let errors = run_shell(&script).unwrap();
 
         assert_eq!((errors[0].count, errors[0].newest.as_deref()), (2, Some("newest")));
     }
 
     #[test]
-    fn whatever_keeps_it_from_us_is_told() {
-        let told = |script: &str| shell(script).unwrap_err();
+    fn journalctl_failures_are_reported() {
+        let told = |script: &str| run_shell(script).unwrap_err();
 
         assert!(
             told("echo 'No journal files were opened' >&2; exit 1")
@@ -219,16 +222,17 @@ mod tests {
         );
         assert!(told("echo 'Hint: You are currently not seeing messages' >&2").contains("Hint"));
         assert_eq!(told("exit 1"), "journalctl failed");
-        let absent = run(Command::new("/nowhere/journalctl"), &units(), Duration::from_secs(1));
+        let absent =
+            run_journalctl(Command::new("/nowhere/journalctl"), &units(), Duration::from_secs(1));
         assert_eq!(absent.unwrap_err(), "journalctl is not here");
     }
 
     #[test]
-    fn one_that_hangs_is_ended() {
+    fn a_hanging_journalctl_is_killed() {
         let mut command = Command::new("sleep");
         command.arg("600");
 
-        let told = run(command, &units(), Duration::from_millis(20)).unwrap_err();
+        let told = run_journalctl(command, &units(), Duration::from_millis(20)).unwrap_err();
 
         assert_eq!(told, "journalctl: no answer within 20 ms");
     }
