@@ -9,8 +9,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use cynosure::engine::quota::{
-    Admission, HeaderNames, Outcome, Quota, QuotaPolicy, Reply, Signals, read,
+use cynosure::engine::rate_limit::{
+    HeaderNames, RateLimitHeaders, RateLimitPolicy, RateLimitReply, RateLimiter, ReplyOutcome,
+    SendDecision, parse_headers,
 };
 use cynosure::engine::{RandomSample, Timestamp};
 
@@ -53,11 +54,11 @@ fn main() {
         ("X-RateLimit-*", [&PLAIN[..], &OLDER[..]].concat()),
     ] {
         let names = HeaderNames::default();
-        let signals = read(&headers, &names, START);
+        let signals = parse_headers(&headers, &names, START);
         let decide = best(|| decide(&signals));
         let read = best(|| {
             for _ in 0..REQUESTS {
-                black_box(read(black_box(&headers), &names, START));
+                black_box(parse_headers(black_box(&headers), &names, START));
             }
         });
         println!("{name:<28} {decide:>8.0} {read:>8.0}");
@@ -65,18 +66,18 @@ fn main() {
 }
 
 /// Sends as fast as it may, in the middle of its virtual time.
-fn decide(signals: &Signals) {
-    let mut quota = Quota::new(QuotaPolicy::default(), START);
+fn decide(signals: &RateLimitHeaders) {
+    let mut quota = RateLimiter::new(RateLimitPolicy::default(), START);
     let mut now = START;
-    let reply = Reply { outcome: Outcome::Accepted, signals };
+    let reply = RateLimitReply { outcome: ReplyOutcome::Accepted, headers: signals };
     let mut sent = 0;
     while sent < REQUESTS {
         match quota.admit(1, now) {
-            Admission::Go(ticket) => {
+            SendDecision::Admitted(ticket) => {
                 sent += 1;
-                black_box(quota.answered(ticket, &reply, now, RandomSample(sent)));
+                black_box(quota.record_reply(ticket, &reply, now, RandomSample(sent)));
             }
-            Admission::Wait { until, .. } => now = until,
+            SendDecision::Wait { until, .. } => now = until,
         }
     }
     black_box(quota);

@@ -20,7 +20,7 @@ use crate::disk::{Disk, Lock, RealDisk, ensure_folder, folder_of, put_aside, sto
 use crate::engine::{Failure, LedgerId, Timestamp};
 use crate::ledger::{AdoptedDocument, Adoption, Ledger, OpenError, Reader};
 use crate::words::{count, format_bytes, many};
-use crate::worker::{RealWorld, new_ledger_id};
+use crate::worker::{RealEnv, new_ledger_id};
 
 /// The ending of the new ledger's name until it is whole.
 const UNFINISHED: &str = ".adopted";
@@ -202,7 +202,7 @@ fn carry_out(
     for suffix in ["", "-wal", "-shm"] {
         remove_if_there(&named(&unfinished, suffix))?;
     }
-    let id = new_ledger_id(&RealWorld);
+    let id = new_ledger_id(&RealEnv);
     let adoption = write_ledger(&unfinished, archive, &id, folders)?;
     if old == OldLedger::Useless {
         for file in [named(&path, "-wal"), named(&path, "-shm"), path.clone()] {

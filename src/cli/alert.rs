@@ -16,7 +16,7 @@ use crate::engine::{Timestamp, sanitize_line};
 use crate::monitor::HealthFiles;
 use crate::notify::journal;
 use crate::words::{NOTHING, clock, format_duration};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Trouble> {
     match command {
@@ -30,7 +30,7 @@ fn test(common: &Common) -> Result<Exit, Trouble> {
     logging::start(common, &ground.environment, &Screen::new(Wanted::No));
     journal::log_test();
     let post = post(&ground);
-    let tried = in_runtime(post.send_test(RealWorld.now()))?;
+    let tried = in_runtime(post.send_test(RealEnv.now()))?;
     let mut rows = vec![row("journal", "ok", "a line was logged")];
     for tried in &tried {
         rows.push(match &tried.outcome {
@@ -52,7 +52,7 @@ fn row(channel: &str, result: &str, why: &str) -> Vec<String> {
 
 fn list(common: &Common, args: &AlertListArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let found = HealthFiles::new(&ground.state_dir).alerts.read()?;
     let alerts = found.transpose().map_err(|why| {
         Trouble::new(

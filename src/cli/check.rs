@@ -25,7 +25,7 @@ use crate::monitor::{
     RestartRecord, UnitEvaluation,
 };
 use crate::words::{NOTHING, clock, format_duration, many};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// Restarts that are shown: enough to see a loop.
 const RESTARTS_SHOWN: usize = 5;
@@ -52,7 +52,7 @@ fn number(level: HealthLevel) -> u8 {
 
 fn checked(common: &Common, args: &CheckArgs) -> Result<HealthLevel, Trouble> {
     let ground = ground(common)?;
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let powers =
         if args.restart { powers(&ground.loaded.settings) } else { RestartPolicy::default() };
     let monitor = watcher(&ground, powers)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::engine::{ClockStep, Timestamp};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// Shared by all who judge by the clock.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl ClockWatch {
     pub(super) fn kept(&self) -> Duration {
         // It is whole, whoever panicked while holding it.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (origin, uptime) = (origin(), RealWorld::uptime());
+        let (origin, uptime) = (origin(), RealEnv::uptime());
         if let Some(step) = ClockStep::between(last.origin, origin) {
             warn!(%step, "the clock was set, or the machine was asleep: nothing is late by it");
             *last = Last { origin, broke_at: Some(uptime) };
@@ -41,5 +41,5 @@ impl ClockWatch {
 }
 
 fn origin() -> Timestamp {
-    RealWorld.now().before(RealWorld::uptime())
+    RealEnv.now().before(RealEnv::uptime())
 }

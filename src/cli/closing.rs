@@ -4,34 +4,34 @@ use crate::cli::exit::Exit;
 use crate::engine::{Cause, State, StateMachine, Status};
 use crate::ledger::Tally;
 use crate::words::{count, format_bytes, format_duration, many, rate};
-use crate::worker::{self, End, Ended, Refusal};
+use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
 /// How a source ended: the code it deserves, and the sentence.
 #[must_use]
-pub(super) fn closing(source: &str, end: &End) -> (Exit, String) {
+pub(super) fn closing(source: &str, end: &SourceOutcome) -> (Exit, String) {
     match end {
-        End::Refused(refusal) => refused(refusal),
-        End::Ended(ended) => match ended.exit {
-            worker::Exit::Completed => (settled(&ended.tally), account(source, &ended.tally)),
-            worker::Exit::NothingNew => {
-                (settled(&ended.tally), format!("nothing new: {}", account(source, &ended.tally)))
+        SourceOutcome::NotStarted(refusal) => refused(refusal),
+        SourceOutcome::Finished(ended) => match ended.exit {
+            worker::LoopExit::Completed => (settled(&ended.counts), account(source, &ended.counts)),
+            worker::LoopExit::NothingToDo => {
+                (settled(&ended.counts), format!("nothing new: {}", account(source, &ended.counts)))
             }
             // The code says who asked; the run decides by the signal.
-            worker::Exit::Stopped => (Exit::Done, format!("stopped: {}", so_far(ended))),
-            worker::Exit::Restart(cause) => {
+            worker::LoopExit::Stopped => (Exit::Done, format!("stopped: {}", so_far(ended))),
+            worker::LoopExit::Restart(cause) => {
                 (Exit::StartAgain, format!("{}: {}", cause.reason(), so_far(ended)))
             }
-            worker::Exit::GaveUp => gave_up(ended),
+            worker::LoopExit::GaveUp => gave_up(ended),
         },
-        End::StayedDown(ended) => match ended.exit {
-            worker::Exit::Restart(crate::engine::RestartCause::Completed) => {
-                (settled(&ended.tally), account(source, &ended.tally))
+        SourceOutcome::RestartDisabled(ended) => match ended.exit {
+            worker::LoopExit::Restart(crate::engine::RestartCause::Completed) => {
+                (settled(&ended.counts), account(source, &ended.counts))
             }
-            worker::Exit::Completed
-            | worker::Exit::NothingNew
-            | worker::Exit::Stopped
-            | worker::Exit::GaveUp
-            | worker::Exit::Restart(_) => {
+            worker::LoopExit::Completed
+            | worker::LoopExit::NothingToDo
+            | worker::LoopExit::Stopped
+            | worker::LoopExit::GaveUp
+            | worker::LoopExit::Restart(_) => {
                 let (exit, why) = gave_up(ended);
                 (exit, format!("{why}; it stays down, since enable_auto_restart is false"))
             }
@@ -71,8 +71,14 @@ fn beside(tally: &Tally) -> String {
 /// for a session that was not completed, or fetched nothing.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-pub(super) fn speed(end: &End) -> Option<String> {
-    let End::Ended(Ended { exit: worker::Exit::Completed, machine, tally, .. }) = end else {
+pub(super) fn speed(end: &SourceOutcome) -> Option<String> {
+    let SourceOutcome::Finished(LoopResult {
+        exit: worker::LoopExit::Completed,
+        machine,
+        counts: tally,
+        ..
+    }) = end
+    else {
         return None;
     };
     let session = machine.session.as_ref()?;
@@ -91,8 +97,8 @@ fn settled(tally: &Tally) -> Exit {
     if tally.quarantined > 0 { Exit::SomeQuarantined } else { Exit::Done }
 }
 
-fn so_far(ended: &Ended) -> String {
-    let tally = &ended.tally;
+fn so_far(ended: &LoopResult) -> String {
+    let tally = &ended.counts;
     let state = ended.machine.status().name().replace('_', " ");
     format!(
         "{state} at {} of {}; the next run goes on from here",
@@ -101,14 +107,14 @@ fn so_far(ended: &Ended) -> String {
     )
 }
 
-fn gave_up(ended: &Ended) -> (Exit, String) {
+fn gave_up(ended: &LoopResult) -> (Exit, String) {
     let machine = &ended.machine;
     // An error from before the present state is not what it waits for.
     let error = machine.last_error.as_ref().filter(|error| error.at >= machine.state_since);
     if let (State::Error { .. }, None) = (&machine.state, error) {
         return (Exit::Other, format!("{}; the next run goes on from here", machine.reason));
     }
-    let (exit, remedy) = remedy(machine, ended.never_worked);
+    let (exit, remedy) = remedy(machine, ended.has_never_worked);
     let what = error.map_or(&machine.reason, |error| &error.message);
     (exit, format!("{what}; {remedy}"))
 }
@@ -135,11 +141,11 @@ fn remedy(machine: &StateMachine, never_worked: bool) -> (Exit, &'static str) {
     }
 }
 
-fn refused(refusal: &Refusal) -> (Exit, String) {
+fn refused(refusal: &StartError) -> (Exit, String) {
     let exit = match refusal {
-        Refusal::Held { .. } => Exit::Other,
-        Refusal::Newer(_) | Refusal::Configuration(_) => Exit::Configuration,
-        Refusal::Unusable(_) | Refusal::Failed(_) => Exit::Storage,
+        StartError::Locked { .. } => Exit::Other,
+        StartError::NewerFormat(_) | StartError::Configuration(_) => Exit::Configuration,
+        StartError::StorageUnusable(_) | StartError::Failed(_) => Exit::Storage,
     };
     (exit, refusal.to_string())
 }

@@ -16,7 +16,7 @@ use crate::cli::run::{Chosen, Process};
 use crate::config::{Environment, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_atomic};
-use crate::worker::Mode;
+use crate::worker::RunMode;
 
 /// The one source of the demo's configuration.
 const SOURCE: &str = "demo";
@@ -50,7 +50,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
     let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };
-    let (chosen, mode) = (Chosen::Named(vec![name]), Mode::UntilDone);
+    let (chosen, mode) = (Chosen::Named(vec![name]), RunMode::UntilComplete);
     let exit = match Process::begin() {
         Ok(process) => process.run_all(ground, chosen, mode, recording, &screen),
         Err(exit) => exit,

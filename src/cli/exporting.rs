@@ -16,7 +16,7 @@ use crate::telemetry::{
     AzureConnection, AzureExporter, Collector, DeliveryHandle, DeliveryStatus, ExportHeaders,
     Exporter, TelemetryResource, otlp,
 };
-use crate::worker::{RealWorld, Tracer, World};
+use crate::worker::{Env, RealEnv, Tracer};
 
 /// What OpenTelemetry's own programs go by.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -94,10 +94,10 @@ async fn keep_sending(
     let outbox = exporter.queue();
     let mut receipt: Option<DeliveryHandle> = None;
     loop {
-        let (ground, now) = (Arc::clone(&following.borrow()), RealWorld.now());
+        let (ground, now) = (Arc::clone(&following.borrow()), RealEnv.now());
         let interval = ground.loaded.settings.telemetry.interval;
         let measuring = move || collect_metrics(&ground.loaded.settings, &ground.state_dir, now);
-        let input = RealWorld.offload(measuring).await;
+        let input = RealEnv.spawn_blocking(measuring).await;
         if let Some(to) = &collector {
             let url = to.url_for(otlp::METRICS_PATH);
             // What is lost of it is in the next one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config::Environment;
-use crate::worker::{RealWorld, Stop, World};
+use crate::worker::{Env, RealEnv, StopSignal};
 
 /// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`; or what
 /// is to be slow: `slow_start`, `slow_stop`.
@@ -61,17 +61,17 @@ pub(super) async fn breakable<T>(
 
 /// Hands on the request to stop: at once, or slowly if that is named.
 pub(super) fn slow_to_stop(
-    mut stop: watch::Receiver<Stop>,
+    mut stop: watch::Receiver<StopSignal>,
     environment: &Environment,
-) -> watch::Receiver<Stop> {
+) -> watch::Receiver<StopSignal> {
     if named(environment) != Some("slow_stop") {
         return stop;
     }
-    let (late, heard) = watch::channel(Stop::No);
+    let (late, heard) = watch::channel(StopSignal::Running);
     tokio::task::spawn_local(async move {
-        if stop.wait_for(|stop| *stop == Stop::Asked).await.is_ok() {
+        if stop.wait_for(|stop| *stop == StopSignal::Requested).await.is_ok() {
             tokio::time::sleep(SLOW).await;
-            late.send_replace(Stop::Asked);
+            late.send_replace(StopSignal::Requested);
         }
     });
     heard
@@ -83,5 +83,5 @@ fn named(environment: &Environment) -> Option<&str> {
 
 async fn begun(mut opened: watch::Receiver<u64>) {
     opened.wait_for(|number| *number > 0).await.ok();
-    RealWorld.sleep_until(RealWorld.time().after(Duration::from_secs(1))).await;
+    RealEnv.sleep_until(RealEnv.time().after(Duration::from_secs(1))).await;
 }

@@ -9,7 +9,9 @@ use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::watching::bus_within;
 use crate::systemd::{InvalidUnitName, Notifier, UnitName, own_unit, watchdog_interval};
-use crate::worker::{AskRestart, Board, Watch, beat, watch};
+use crate::worker::{
+    HeartbeatRegistry, RestartRequester, WatchdogConfig, run_runtime_heartbeat, watch,
+};
 
 /// Who keeps time for the runtime itself.
 const RUNTIME_SEAT: &str = "runtime";
@@ -21,28 +23,29 @@ const BUS_TIMEOUT: Duration = Duration::from_secs(5);
 /// not be started anew.
 pub(super) fn guard(
     ground: &Ground,
-    board: &Board,
+    board: &HeartbeatRegistry,
     notifier: &Arc<Notifier>,
-    ask: Option<AskRestart>,
+    ask: Option<RestartRequester>,
 ) {
     let service = &ground.loaded.settings.service;
     let interval = interval(ground);
     // Without judgement, what is fed is the mere presence of the process.
-    let judged = if service.enable_health_monitoring { board.clone() } else { Board::default() };
-    let keeper = Watch {
-        board: judged,
+    let judged =
+        if service.enable_health_monitoring { board.clone() } else { HeartbeatRegistry::default() };
+    let keeper = WatchdogConfig {
+        heartbeats: judged,
         notifier: Arc::clone(notifier),
         interval,
-        ask,
+        restart_requester: ask,
         state_dir: ground.state_dir.clone(),
         unit: unit(ground),
-        leave,
+        exit_process: leave,
     };
     if let Err(error) = watch(keeper) {
         warn!("cannot watch over the work: there can be no thread for it ({error})");
         return;
     }
-    tokio::task::spawn_local(beat(board.seat(RUNTIME_SEAT), interval));
+    tokio::task::spawn_local(run_runtime_heartbeat(board.register(RUNTIME_SEAT), interval));
 }
 
 /// The unit that the process runs in, by the kernel's word or else by the configuration's.
@@ -52,13 +55,13 @@ pub(super) fn unit(ground: &Ground) -> String {
 }
 
 /// How to have systemd restart the unit, where that is allowed.
-pub(super) fn ask_restart(ground: &Ground) -> Option<AskRestart> {
+pub(super) fn ask_restart(ground: &Ground) -> Option<RestartRequester> {
     let (bus, unit) = (bus_within(ground, BUS_TIMEOUT), unit(ground));
     let ask = move || {
         let unit: UnitName = unit.parse().map_err(|wrong: InvalidUnitName| wrong.to_string())?;
         bus.restart_unit(&unit).map_err(|error| format!("{error}; {}", error.advice()))
     };
-    ground.loaded.settings.service.enable_auto_restart.then(|| AskRestart::new(ask))
+    ground.loaded.settings.service.enable_auto_restart.then(|| RestartRequester::new(ask))
 }
 
 fn interval(ground: &Ground) -> Option<Duration> {

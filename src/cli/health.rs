@@ -17,7 +17,7 @@ use crate::engine::{Failure, Timestamp};
 use crate::monitor::{
     AlertDelivery, AlertDispatcher, Collectors, CycleResult, DeliveryAttempt, UnitEvaluation,
 };
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// How often people are told that nothing can be written down.
 const CRY_AGAIN: Duration = Duration::from_secs(3_600);
@@ -63,7 +63,7 @@ impl Health {
     /// # Errors
     /// When no thread can be had for it.
     pub(super) fn start(ground: &Ground) -> Result<Self, Trouble> {
-        let postman = AlertDispatcher::start(post(ground), || RealWorld.now());
+        let postman = AlertDispatcher::start(post(ground), || RealEnv.now());
         let postman = postman.map_err(|error| {
             Trouble::new(Exit::Other, format!("cannot start to deliver alerts: {error}"))
         })?;
@@ -96,7 +96,7 @@ impl Health {
             UnitEvaluation::all_findings(&round.units).cloned().collect(),
         );
         let muteness = Arc::clone(&self.muteness);
-        Ok(RealWorld.offload(move || {
+        Ok(RealEnv.spawn_blocking(move || {
             let seen = look.evaluate(&gatherers, findings, now);
             let published = look.publish(&seen, now);
             // People are told even where it cannot be published.

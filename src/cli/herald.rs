@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::cli::sentence::sentence;
 use crate::systemd::{Notifier, NotifyState};
-use crate::worker::{Reading, RealWorld, Stop, View, World};
+use crate::worker::{ConfigVersion, Env, RealEnv, SourceProgress, StopSignal};
 
 /// How often the status may change: quick enough to look alive, slow enough to cost nothing.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const EXTENSIONS_MAX: u32 = 180;
 /// One source, as the herald sees it.
 #[derive(Debug)]
 pub(super) struct Followed {
-    pub views: watch::Receiver<View>,
+    pub views: watch::Receiver<SourceProgress>,
     /// The number of the reading that it lives by; 0 before it has begun.
     pub opened: watch::Receiver<u64>,
 }
@@ -43,8 +43,8 @@ enum Awaited {
 pub(super) async fn herald(
     notifier: Arc<Notifier>,
     mut sources: Vec<Followed>,
-    mut readings: watch::Receiver<Reading>,
-    mut stop: watch::Receiver<Stop>,
+    mut readings: watch::Receiver<ConfigVersion>,
+    mut stop: watch::Receiver<StopSignal>,
 ) {
     let mut awaited = Awaited::Opened(readings.borrow_and_update().number);
     let mut told = String::new();
@@ -69,7 +69,7 @@ pub(super) async fn herald(
         let is_stopping = awaited == Awaited::End;
         tokio::select! {
             biased;
-            Ok(_) = stop.wait_for(|stop| *stop == Stop::Asked), if !is_stopping => {
+            Ok(_) = stop.wait_for(|stop| *stop == StopSignal::Requested), if !is_stopping => {
                 awaited = Awaited::End;
                 notifier.notify(&[NotifyState::Stopping, NotifyState::Status("stopping: what is in flight may end")]);
             }
@@ -89,8 +89,9 @@ pub(super) async fn herald(
 
 /// The sentence for what all of them do.
 fn status(sources: &[Followed]) -> String {
-    let views: Vec<View> = sources.iter().map(|source| source.views.borrow().clone()).collect();
-    sentence(&views, RealWorld.now())
+    let views: Vec<SourceProgress> =
+        sources.iter().map(|source| source.views.borrow().clone()).collect();
+    sentence(&views, RealEnv.now())
 }
 
 fn is_open(sources: &[Followed], awaited: Awaited) -> bool {
@@ -131,9 +132,9 @@ mod tests {
     struct Scene {
         told: UnixDatagram,
         _dir: tempfile::TempDir,
-        view: watch::Sender<View>,
+        view: watch::Sender<SourceProgress>,
         opened: watch::Sender<u64>,
-        stop: watch::Sender<Stop>,
+        stop: watch::Sender<StopSignal>,
     }
 
     impl Scene {
@@ -143,11 +144,11 @@ mod tests {
             let told = UnixDatagram::bind(&path).unwrap();
             told.set_nonblocking(true).unwrap();
             let settings = defaults(&Environment::default()).unwrap().settings;
-            let first = Reading { number: 1, settings: Rc::new(settings) };
+            let first = ConfigVersion { number: 1, settings: Rc::new(settings) };
             let (_, readings) = watch::channel(first);
             let ((view, views), (opened, opening)) =
-                (watch::channel(View::unknown()), watch::channel(0));
-            let (stop, stopping) = watch::channel(Stop::No);
+                (watch::channel(SourceProgress::unknown()), watch::channel(0));
+            let (stop, stopping) = watch::channel(StopSignal::Running);
             let notifier = Arc::new(Notifier::new(Some(path.as_os_str())));
             let followed = Followed { views, opened: opening };
             let herald = herald(notifier, vec![followed], readings, stopping);
@@ -181,7 +182,7 @@ mod tests {
         goes_on(herald.as_mut()).await;
         assert_eq!(scene.told(), ["READY=1\nSTATUS=looking for something new"]);
 
-        scene.stop.send_replace(Stop::Asked);
+        scene.stop.send_replace(StopSignal::Requested);
         goes_on(herald.as_mut()).await;
         let told = scene.told();
         assert_eq!(told[0], "STOPPING=1\nSTATUS=stopping: what is in flight may end");
@@ -197,7 +198,7 @@ mod tests {
             for done in [1, 2, 2, 2] {
                 scene.view.send_modify(|view| {
                     view.status = crate::engine::Status::Completed;
-                    view.done = done;
+                    view.settled_items = done;
                 });
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }

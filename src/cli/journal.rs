@@ -17,7 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::worker::RealWorld;
+use crate::worker::RealEnv;
 
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -67,7 +67,7 @@ impl Journal {
 
     fn send(&self, fields: &Fields) {
         let again_at = Duration::from_millis(self.again_at.load(Ordering::Relaxed));
-        let now = RealWorld::uptime();
+        let now = RealEnv::uptime();
         if now < again_at || self.socket.send_to(&fields.bytes(), &self.path).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             if again_at <= now {

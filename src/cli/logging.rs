@@ -13,7 +13,7 @@ use crate::cli::args::{Common, LogFormat};
 use crate::cli::journal::Journal;
 use crate::cli::progress::Screen;
 use crate::config::Environment;
-use crate::worker::TURN_SPAN;
+use crate::worker::ITERATION_SPAN;
 
 /// Starts logging to standard error, above the progress lines of `screen` where there are any.
 ///
@@ -45,7 +45,7 @@ pub(super) fn start(common: &Common, environment: &Environment, screen: &Screen)
 
 /// Lines for people name the source they are about; session and state are fields for programs.
 fn text(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + Send + Sync> {
-    layer.with_filter(filter_fn(|metadata| metadata.name() != TURN_SPAN)).boxed()
+    layer.with_filter(filter_fn(|metadata| metadata.name() != ITERATION_SPAN)).boxed()
 }
 
 fn filter(common: &Common, environment: &Environment, screen: &Screen) -> EnvFilter {

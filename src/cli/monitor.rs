@@ -25,7 +25,7 @@ use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
 use crate::systemd::{Notifier, NotifyState, watchdog_interval};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 pub(super) fn monitor(common: &Common) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -67,13 +67,13 @@ async fn watch(
     loop {
         ground = reread(&common, ground);
         metrics.follow(&ground);
-        let time = RealWorld.time();
+        let time = RealEnv.time();
         let now = time.wall;
         // Neither a look nor a restart waits for those who only want to see.
-        drop(tokio::spawn(RealWorld.offload(serving.beside(&ground, now))));
+        drop(tokio::spawn(RealEnv.spawn_blocking(serving.beside(&ground, now))));
         let monitor = watcher(&ground, powers(&ground.loaded.settings))?;
         let watch = clock.clone();
-        let looking = RealWorld.offload(move || monitor.run_cycle(now, || watch.kept()));
+        let looking = RealEnv.spawn_blocking(move || monitor.run_cycle(now, || watch.kept()));
         let round = tokio::select! {
             round = looking => round,
             exit = signals.heard() => return Ok(stopping(&notifier, exit)),
@@ -97,12 +97,12 @@ async fn watch(
         }
         let next = time.after(wait);
         // Where the clock is set, what was waited for is looked for at once.
-        while next.remaining(RealWorld.time()).is_some() {
-            let fed = feeding.map(|feeding| RealWorld.now().after(feeding));
+        while next.remaining(RealEnv.time()).is_some() {
+            let fed = feeding.map(|feeding| RealEnv.now().after(feeding));
             let nap =
                 ClockReading { wall: fed.map_or(next.wall, |fed| fed.min(next.wall)), ..next };
             tokio::select! {
-                () = RealWorld.sleep_until(nap) => notifier.notify(&[NotifyState::Watchdog]),
+                () = RealEnv.sleep_until(nap) => notifier.notify(&[NotifyState::Watchdog]),
                 // The configuration is read before each look.
                 () = hangup.heard() => break,
                 exit = signals.heard() => return Ok(stopping(&notifier, exit)),

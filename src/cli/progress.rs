@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Status, Timestamp};
 use crate::words::{clock_and_wait, count, format_duration, rate, remaining};
-use crate::worker::{RealWorld, View, World};
+use crate::worker::{Env, RealEnv, SourceProgress};
 
 /// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
@@ -52,14 +52,14 @@ impl Screen {
     }
 
     /// Draws one source's line until the sender of its views is gone.
-    pub(super) async fn follow(&self, name: String, views: watch::Receiver<View>) {
+    pub(super) async fn follow(&self, name: String, views: watch::Receiver<SourceProgress>) {
         let Some(lines) = &self.lines else { return };
         let bar = lines.add(ProgressBar::no_length());
         // A template that is a constant is right or wrong for ever; a plain line is still a line.
         let style = ProgressStyle::with_template("{wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
         while views.has_changed().is_ok() {
-            let line = line(&name, &views.borrow(), RealWorld.now());
+            let line = line(&name, &views.borrow(), RealEnv.now());
             bar.set_message(line);
             tokio::time::sleep(DRAW_INTERVAL).await;
         }
@@ -76,34 +76,36 @@ pub(super) enum Wanted {
 
 /// One source in one line.
 #[must_use]
-pub(super) fn line(name: &str, view: &View, now: Timestamp) -> String {
+pub(super) fn line(name: &str, view: &SourceProgress, now: Timestamp) -> String {
     let status = view.status.name().replace('_', " ");
     let mut parts = match view.status {
         Status::Downloading => downloading(view),
-        Status::Collecting => vec![format!("{} listed", count(view.total))],
+        Status::Collecting => vec![format!("{} listed", count(view.listed_items))],
         Status::Idle if view.until <= now => vec!["looking for something new".to_owned()],
         Status::Idle => vec![format!("next look {}", clock_and_wait(view.until, now))],
-        Status::Completed => vec![format!("{} settled", count(view.done))],
+        Status::Completed => vec![format!("{} settled", count(view.settled_items))],
         Status::Error | Status::RateLimited | Status::AuthFailed => vec![
-            format!("{}/{}", count(view.done), count(view.total)),
+            format!("{}/{}", count(view.settled_items), count(view.listed_items)),
             format!("until {}", clock_and_wait(view.until, now)),
             view.reason.clone(),
         ],
     };
-    if view.waiting > 0 {
-        parts.push(format!("{} waiting for a retry", count(view.waiting)));
+    if view.waiting_items > 0 {
+        parts.push(format!("{} waiting for a retry", count(view.waiting_items)));
     }
     format!("{name}  {status}  {}", parts.join("  "))
 }
 
-fn downloading(view: &View) -> Vec<String> {
-    let mut parts =
-        vec![bar(view.done, view.total), format!("{}/{}", count(view.done), count(view.total))];
-    if let Some(per_second) = view.rate_per_second {
+fn downloading(view: &SourceProgress) -> Vec<String> {
+    let mut parts = vec![
+        bar(view.settled_items, view.listed_items),
+        format!("{}/{}", count(view.settled_items), count(view.listed_items)),
+    ];
+    if let Some(per_second) = view.items_per_second {
         parts.push(rate(per_second));
     }
-    let left = view.total.saturating_sub(view.done);
-    if let Some(left) = remaining(left, view.rate_per_second) {
+    let left = view.listed_items.saturating_sub(view.settled_items);
+    if let Some(left) = remaining(left, view.items_per_second) {
         parts.push(format!("{} left", format_duration(left)));
     }
     parts
@@ -121,13 +123,13 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn view(status: Status) -> View {
-        View {
+    fn view(status: Status) -> SourceProgress {
+        SourceProgress {
             status,
-            done: 812,
-            total: 2000,
-            waiting: 0,
-            rate_per_second: Some(14.2),
+            settled_items: 812,
+            listed_items: 2000,
+            waiting_items: 0,
+            items_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
             until: Timestamp(NOW.0 + 240_000),
         }
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_download_shows_how_far_it_is_and_how_long_it_takes() {
-        let view = View { waiting: 3, ..view(Status::Downloading) };
+        let view = SourceProgress { waiting_items: 3, ..view(Status::Downloading) };
 
         assert_eq!(
             line("work", &view, NOW),

@@ -8,7 +8,9 @@ use crate::cli::trouble::Trouble;
 use crate::config::Settings;
 use crate::disk::SharedFile;
 use crate::endpoint::view;
-use crate::engine::quota::{Basis, Limit, Quota, QuotaMode, Standing};
+use crate::engine::rate_limit::{
+    AdvertisedLimit, RateLimitMode, RateLimitStatus, RateLimiter, RateSource,
+};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
 use crate::words::{NOTHING, clock_and_wait, format_duration, many, utc};
@@ -18,7 +20,7 @@ const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 /// One scope and what is known of it.
 pub(super) struct Known {
     key: ScopeKey,
-    standing: Standing,
+    standing: RateLimitStatus,
     now: Timestamp,
 }
 
@@ -34,9 +36,9 @@ pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trou
     Ok(known.filter(Known::is_worth_telling).collect())
 }
 
-fn standing(settings: &Settings, memory: &ScopeMemory, now: Timestamp) -> Standing {
+fn standing(settings: &Settings, memory: &ScopeMemory, now: Timestamp) -> RateLimitStatus {
     let policy = settings.quota_policy(&memory.provider);
-    Quota::recall(policy, &memory.quota, now).standing(now)
+    RateLimiter::restore(policy, &memory.quota, now).status(now)
 }
 
 /// The table of all that is known; `None` where there is nothing to tell.
@@ -48,8 +50,10 @@ pub(super) fn as_table(known: &[Known]) -> Option<String> {
 impl Known {
     /// A quota that was never met is none.
     fn is_worth_telling(&self) -> bool {
-        let Standing { hold, limits, basis, .. } = &self.standing;
-        hold.is_some() || !limits.is_empty() || !matches!(basis, Basis::Nothing | Basis::SlowStart)
+        let RateLimitStatus { block: hold, limits, rate_source: basis, .. } = &self.standing;
+        hold.is_some()
+            || !limits.is_empty()
+            || !matches!(basis, RateSource::Unlimited | RateSource::SlowStart)
     }
 
     fn row(&self) -> Vec<String> {
@@ -65,29 +69,37 @@ impl Known {
 
     /// Where the rate comes from.
     fn source_of_rate(&self) -> String {
-        let Standing { mode, limits, basis, estimate, cycles, next_probe, .. } = &self.standing;
+        let RateLimitStatus {
+            mode,
+            limits,
+            rate_source: basis,
+            estimated_rate: estimate,
+            estimate_cycles: cycles,
+            next_probe_at: next_probe,
+            ..
+        } = &self.standing;
         let probe = next_probe.filter(|at| self.now < *at).map_or_else(String::new, |at| {
             format!("; a faster one is tried at {}", clock_and_wait(at, self.now))
         });
         match basis {
-            Basis::Nothing if *mode == QuotaMode::Off => "not followed".to_owned(),
-            Basis::Nothing => NOTHING.to_owned(),
-            Basis::Cap => "the configured cap".to_owned(),
-            Basis::Headers => {
+            RateSource::Unlimited if *mode == RateLimitMode::Off => "not followed".to_owned(),
+            RateSource::Unlimited => NOTHING.to_owned(),
+            RateSource::Cap => "the configured cap".to_owned(),
+            RateSource::Headers => {
                 let told: Vec<String> = limits.iter().map(policy_of).collect();
                 format!("the server says: {}", told.join(", "))
             }
-            Basis::SlowStart => "no limit met yet".to_owned(),
-            Basis::Learned => {
+            RateSource::SlowStart => "no limit met yet".to_owned(),
+            RateSource::Learned => {
                 let estimate = estimate.map_or_else(String::new, |rate| format!("about {rate}, "));
                 format!("learned: {estimate}from {}{probe}", many((*cycles).into(), "throttle"))
             }
-            Basis::Probe => "trying whether more is allowed".to_owned(),
+            RateSource::Probe => "trying whether more is allowed".to_owned(),
         }
     }
 
     fn gate(&self) -> String {
-        match &self.standing.hold {
+        match &self.standing.block {
             Some(hold) if self.now < hold.until => {
                 format!("closed until {}: {hold}", clock_and_wait(hold.until, self.now))
             }
@@ -103,22 +115,30 @@ impl Known {
             basis: self.source_of_rate(),
             remaining: self.left(),
             gate: self.gate(),
-            held_until: self.standing.hold.as_ref().map(|hold| hold.until),
+            held_until: self.standing.block.as_ref().map(|hold| hold.until),
         }
     }
 
     /// What is left of the tightest limit.
     fn left(&self) -> Option<f64> {
         let tightest = self.standing.limits.iter().min_by(|a, b| {
-            let left = |limit: &Limit| limit.remaining.unwrap_or(f64::INFINITY);
+            let left = |limit: &AdvertisedLimit| limit.remaining.unwrap_or(f64::INFINITY);
             left(a).total_cmp(&left(b))
         });
         tightest.and_then(|limit| limit.remaining)
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let Standing { mode, hold, limits, rate, basis, estimate, cycles, next_probe } =
-            &self.standing;
+        let RateLimitStatus {
+            mode,
+            block: hold,
+            limits,
+            rate,
+            rate_source: basis,
+            estimated_rate: estimate,
+            estimate_cycles: cycles,
+            next_probe_at: next_probe,
+        } = &self.standing;
         json!({
             "scope": self.key,
             "mode": word_of_mode(*mode),
@@ -131,14 +151,14 @@ impl Known {
             "held_because": hold.as_ref().map(ToString::to_string),
             "limits": limits.iter().map(|limit| json!({
                 "name": limit.name,
-                "from": limit.family.to_string(),
+                "from": limit.dialect.to_string(),
                 "quota": limit.quota,
                 "window_seconds": limit.window.map(|window| window.as_secs_f64()),
                 "remaining": limit.remaining,
                 "reset": limit.reset.map(|reset| json!({
-                    "as_written": reset.figure,
+                    "as_written": reset.value,
                     "read_as": reset.meaning.to_string(),
-                    "seconds_from_reply": reset.after.as_secs_f64(),
+                    "seconds_from_reply": reset.delay.as_secs_f64(),
                 })),
             })).collect::<Vec<_>>(),
         })
@@ -146,31 +166,31 @@ impl Known {
 }
 
 /// `600 in 1 min`, as far as the server tells.
-fn policy_of(limit: &Limit) -> String {
+fn policy_of(limit: &AdvertisedLimit) -> String {
     let unit = limit.unit.as_deref().map(|unit| format!(" {}", sanitize_line(unit)));
     let unit = unit.unwrap_or_default();
     match (limit.quota, limit.window) {
         (Some(quota), Some(window)) => format!("{quota}{unit} in {}", format_duration(window)),
         (Some(quota), None) => format!("{quota}{unit}"),
-        (None, _) => limit.family.to_string(),
+        (None, _) => limit.dialect.to_string(),
     }
 }
 
-fn word_of_mode(mode: QuotaMode) -> &'static str {
+fn word_of_mode(mode: RateLimitMode) -> &'static str {
     match mode {
-        QuotaMode::Follow => "follow",
-        QuotaMode::Fixed => "fixed",
-        QuotaMode::Off => "off",
+        RateLimitMode::Adaptive => "follow",
+        RateLimitMode::Fixed => "fixed",
+        RateLimitMode::Off => "off",
     }
 }
 
-fn word_of_basis(basis: Basis) -> &'static str {
+fn word_of_basis(basis: RateSource) -> &'static str {
     match basis {
-        Basis::Nothing => "nothing",
-        Basis::Cap => "cap",
-        Basis::Headers => "headers",
-        Basis::SlowStart => "slow_start",
-        Basis::Learned => "learned",
-        Basis::Probe => "probe",
+        RateSource::Unlimited => "nothing",
+        RateSource::Cap => "cap",
+        RateSource::Headers => "headers",
+        RateSource::SlowStart => "slow_start",
+        RateSource::Learned => "learned",
+        RateSource::Probe => "probe",
     }
 }

@@ -18,7 +18,7 @@ use tracing::error;
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{Heard, Recorder};
 use crate::words::{count, format_bytes};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// Lines that wait to be written, in bytes: some twenty thousand answers, for a disk that is busy.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -83,9 +83,9 @@ impl Recording {
 
     /// What hears the answers.
     pub(super) fn recorder(&self) -> Recorder {
-        let (desk, began) = (Arc::clone(&self.desk), RealWorld.time());
+        let (desk, began) = (Arc::clone(&self.desk), RealEnv.time());
         Recorder::new(move |Heard { status, took, headers }| {
-            let now = RealWorld.time();
+            let now = RealEnv.time();
             // By the clock as it was: one that is set must neither stretch nor fold the trace.
             let at = began.booted_at.after(now.wall.since(now.booted_at));
             desk.put(&Trace::line(at, status, took, headers));

@@ -16,7 +16,7 @@ use crate::cli::trouble::Trouble;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
 use crate::ledger::{FailureFilter, Ledger, Requeue};
 use crate::words::many;
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
@@ -34,9 +34,9 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     }
     let mut ledger = Ledger::open(&ledger_file(&source.dir))?;
     if args.damaged {
-        return requeue_damaged(source, archive, &mut ledger, &outlook(source), RealWorld.now());
+        return requeue_damaged(source, archive, &mut ledger, &outlook(source), RealEnv.now());
     }
-    let (due, missed) = make_due(&mut ledger, args, RealWorld.now())?;
+    let (due, missed) = make_due(&mut ledger, args, RealEnv.now())?;
 
     if due > 0 {
         show(format!("{} of {}: {}", many(due, "item"), source.name, outlook(source)))?;

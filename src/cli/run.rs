@@ -32,9 +32,10 @@ use crate::disk::SharedFile;
 use crate::source::Recorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
-    self, AskRestart, Board, Breakers, BreakersFile, End, Ended, Gates, LastSecret, Mode, Outlet,
-    QUOTA_FILE, Reading, RealWorld, Stop, Supervision, Task, View, World, breaker_policy,
-    run as run_source,
+    self, Breakers, BreakersFile, ConfigVersion, Env, HeartbeatRegistry, LastCredential,
+    LoopResult, ProxyPoolProvider, QUOTA_FILE, RateLimiters, RealEnv, RestartRequester, RunMode,
+    SourceContext, SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy,
+    run_source,
 };
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
@@ -57,7 +58,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> ExitCode {
     };
     let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
     logging::start(common, &ground.environment, &screen);
-    let mode = if args.once { Mode::Once } else { Mode::Keep };
+    let mode = if args.once { RunMode::Once } else { RunMode::Continuous };
     process.run_all(ground, chosen, mode, recording, &screen).into()
 }
 
@@ -127,7 +128,7 @@ impl Process {
         self,
         ground: Ground,
         chosen: Chosen,
-        mode: Mode,
+        mode: RunMode,
         recording: Option<Recording>,
         screen: &Screen,
     ) -> Exit {
@@ -148,7 +149,7 @@ impl Process {
 async fn all(
     ground: Ground,
     chosen: Chosen,
-    mode: Mode,
+    mode: RunMode,
     supervised: bool,
     recorder: Recorder,
     hangup: Hangup,
@@ -156,9 +157,9 @@ async fn all(
 ) -> Exit {
     let names = chosen.names();
     let notifier = Arc::new(Notifier::new(ground.environment.get("NOTIFY_SOCKET")));
-    let (stop, stopping) = watch::channel(Stop::No);
+    let (stop, stopping) = watch::channel(StopSignal::Running);
     let (asked, was_asked) = watch::channel(None);
-    let first = Reading { number: 1, settings: Rc::new(ground.loaded.settings.clone()) };
+    let first = ConfigVersion { number: 1, settings: Rc::new(ground.loaded.settings.clone()) };
     let (readings, reading) = watch::channel(first);
     let signals = tokio::task::spawn_local(listen(Ears {
         stop: stop.clone(),
@@ -171,7 +172,7 @@ async fn all(
         notifier: Arc::clone(&notifier),
         hangup,
     }));
-    let board = Board::default();
+    let board = HeartbeatRegistry::default();
     let ask = if supervised { ask_restart(&ground) } else { None };
     if supervised {
         guard(&ground, &board, &notifier, ask.clone());
@@ -208,12 +209,12 @@ async fn all(
 /// What all sources of the process share.
 struct Company<'a> {
     ground: &'a Ground,
-    mode: Mode,
+    mode: RunMode,
     supervision: Supervision,
-    ask: Option<AskRestart>,
-    gates: Rc<Gates<RealWorld>>,
+    ask: Option<RestartRequester>,
+    gates: Rc<RateLimiters<RealEnv>>,
     /// The sources go out by the same proxies, and learn from one another which of them work.
-    outlet: Outlet,
+    outlet: ProxyPoolProvider,
     breakers: Rc<Breakers>,
     traces: Traces,
     recorder: Recorder,
@@ -225,21 +226,21 @@ impl<'a> Company<'a> {
     fn new(
         ground: &'a Ground,
         names: &[SourceName],
-        mode: Mode,
+        mode: RunMode,
         supervised: bool,
-        ask: Option<AskRestart>,
+        ask: Option<RestartRequester>,
         recorder: Recorder,
         screen: &'a Screen,
     ) -> Self {
         let is_alone = names.len() == 1;
         let supervision = match (supervised, is_alone) {
-            (false, _) => Supervision::None,
-            (true, true) => Supervision::Alone,
-            (true, false) => Supervision::Shared,
+            (false, _) => Supervision::InPlace,
+            (true, true) => Supervision::SoleSource,
+            (true, false) => Supervision::SharedProcess,
         };
         let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
-        let gates = Rc::new(Gates::new(Rc::new(RealWorld), quotas));
-        let (outlet, breakers) = (Outlet::default(), breakers(ground));
+        let gates = Rc::new(RateLimiters::new(Rc::new(RealEnv), quotas));
+        let (outlet, breakers) = (ProxyPoolProvider::default(), breakers(ground));
         let traces = Traces::open(ground);
         Self {
             ground,
@@ -259,31 +260,31 @@ impl<'a> Company<'a> {
     fn start(
         &self,
         name: &SourceName,
-        board: &Board,
-        readings: &watch::Receiver<Reading>,
-        stopping: &watch::Receiver<Stop>,
-    ) -> (JoinHandle<End>, Followed) {
+        board: &HeartbeatRegistry,
+        readings: &watch::Receiver<ConfigVersion>,
+        stopping: &watch::Receiver<StopSignal>,
+    ) -> (JoinHandle<SourceOutcome>, Followed) {
         let (opened, opening) = watch::channel(0);
-        let task = Task {
+        let task = SourceContext {
             name: name.clone(),
             config_file: self.ground.config_file.clone(),
             state_dir: self.ground.state_dir.clone(),
-            unit: (self.supervision != Supervision::None).then(|| unit(self.ground)),
+            unit: (self.supervision != Supervision::InPlace).then(|| unit(self.ground)),
             environment: self.ground.environment.clone(),
             mode: self.mode,
             supervision: self.supervision,
-            ask: self.ask.clone(),
-            gates: Rc::clone(&self.gates),
-            outlet: self.outlet.clone(),
+            restart_requester: self.ask.clone(),
+            rate_limiters: Rc::clone(&self.gates),
+            proxy_pools: self.outlet.clone(),
             breakers: Rc::clone(&self.breakers),
-            readings: readings.clone(),
-            opened,
-            seat: board.seat(name.as_str()),
-            secret: LastSecret::default(),
+            config_versions: readings.clone(),
+            opened_version: opened,
+            heartbeat: board.register(name.as_str()),
+            last_credential: LastCredential::default(),
             tracer: self.traces.of(name.as_str()),
             recorder: self.recorder.clone(),
         };
-        let (view, views) = watch::channel(View::unknown());
+        let (view, views) = watch::channel(SourceProgress::unknown());
         let (lines, shown, seen) = (self.screen.clone(), name.to_string(), views.clone());
         tokio::task::spawn_local(async move { lines.follow(shown, seen).await });
         let span = error_span!("worker", source = %name);
@@ -304,12 +305,12 @@ impl<'a> Company<'a> {
     async fn ends<'n, F>(
         &self,
         mut sources: FuturesUnordered<F>,
-        stop: &watch::Sender<Stop>,
+        stop: &watch::Sender<StopSignal>,
     ) -> Exit
     where
-        F: Future<Output = (&'n SourceName, Result<End, JoinError>)>,
+        F: Future<Output = (&'n SourceName, Result<SourceOutcome, JoinError>)>,
     {
-        let supervised = self.supervision != Supervision::None;
+        let supervised = self.supervision != Supervision::InPlace;
         let (mut exits, mut again) = (Vec::new(), false);
         while let Some((name, end)) = sources.next().await {
             let end = match end {
@@ -319,16 +320,18 @@ impl<'a> Company<'a> {
                     exits.push(Exit::Other);
                     if supervised {
                         // A source must not go missing beside others that work for weeks.
-                        stop.send_replace(Stop::Asked);
+                        stop.send_replace(StopSignal::Requested);
                     }
                     continue;
                 }
             };
-            if let (true, End::Ended(Ended { exit: worker::Exit::Restart(_), .. })) =
-                (supervised, &end)
+            if let (
+                true,
+                SourceOutcome::Finished(LoopResult { exit: worker::LoopExit::Restart(_), .. }),
+            ) = (supervised, &end)
             {
                 again = true;
-                stop.send_replace(Stop::Asked);
+                stop.send_replace(StopSignal::Requested);
             }
             let label = if self.is_alone { None } else { Some(name.as_str()) };
             exits.push(tell(self.screen, label, name, &end));
@@ -341,7 +344,7 @@ impl<'a> Company<'a> {
 fn breakers(ground: &Ground) -> Rc<Breakers> {
     let file = BreakersFile::new(&ground.state_dir);
     let policy = breaker_policy(&ground.loaded.settings);
-    let (breakers, note) = Breakers::open(file, policy, || RealWorld.now());
+    let (breakers, note) = Breakers::open(file, policy, || RealEnv.now());
     if let Some(note) = note {
         warn!("{note}");
     }
@@ -349,7 +352,7 @@ fn breakers(ground: &Ground) -> Rc<Breakers> {
 }
 
 /// Says how a source ended, in one honest sentence.
-fn tell(screen: &Screen, label: Option<&str>, name: &SourceName, end: &End) -> Exit {
+fn tell(screen: &Screen, label: Option<&str>, name: &SourceName, end: &SourceOutcome) -> Exit {
     let (exit, sentence) = closing::closing(name.as_str(), end);
     let sentence = match label {
         Some(label) => format!("{label}: {sentence}"),

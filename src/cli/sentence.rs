@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::engine::{Status, Timestamp};
 use crate::words::{clock, count, format_duration, many, rate, remaining};
-use crate::worker::View;
+use crate::worker::SourceProgress;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// One source tells its own story; several are summed up.
 #[must_use]
-pub(super) fn sentence(views: &[View], now: Timestamp) -> String {
+pub(super) fn sentence(views: &[SourceProgress], now: Timestamp) -> String {
     match views {
         [] => "no source is at work".to_owned(),
         [view] => one(view, now),
@@ -19,46 +19,49 @@ pub(super) fn sentence(views: &[View], now: Timestamp) -> String {
     }
 }
 
-fn one(view: &View, now: Timestamp) -> String {
+fn one(view: &SourceProgress, now: Timestamp) -> String {
     let until = time(view.until, now);
     let mut text = match view.status {
         Status::Idle if view.until <= now => "looking for something new".to_owned(),
         Status::Idle => format!("idle, next look at {until}"),
-        Status::Collecting => format!("collecting, {} listed", count(view.total)),
+        Status::Collecting => format!("collecting, {} listed", count(view.listed_items)),
         Status::Downloading => downloading(view),
-        Status::Completed => format!("completed, {} settled", count(view.done)),
+        Status::Completed => format!("completed, {} settled", count(view.settled_items)),
         Status::Error => format!("error, going on at {until} ({})", view.reason),
         Status::RateLimited => format!("rate limited until {until} ({})", view.reason),
         Status::AuthFailed => {
             format!("auth failed until {until} or a new credential ({})", view.reason)
         }
     };
-    if view.waiting > 0 {
-        text.push_str(&format!(", {} waiting for a retry", count(view.waiting)));
+    if view.waiting_items > 0 {
+        text.push_str(&format!(", {} waiting for a retry", count(view.waiting_items)));
     }
     text
 }
 
-fn downloading(view: &View) -> String {
-    let mut text = format!("downloading {}/{}", count(view.done), count(view.total));
-    if let Some(per_second) = view.rate_per_second {
+fn downloading(view: &SourceProgress) -> String {
+    let mut text =
+        format!("downloading {}/{}", count(view.settled_items), count(view.listed_items));
+    if let Some(per_second) = view.items_per_second {
         text.push_str(&format!(", {}", rate(per_second)));
     }
-    let left = view.total.saturating_sub(view.done);
-    if let Some(left) = remaining(left, view.rate_per_second) {
+    let left = view.listed_items.saturating_sub(view.settled_items);
+    if let Some(left) = remaining(left, view.items_per_second) {
         text.push_str(&format!(", about {} left", format_duration(roughly(left))));
     }
     text
 }
 
 /// How many sources are in each state, and for how long at least, or how far.
-fn groups(views: &[View], now: Timestamp) -> String {
+fn groups(views: &[SourceProgress], now: Timestamp) -> String {
     let mut parts = Vec::new();
     for status in Status::ALL {
-        let group: Vec<&View> = views.iter().filter(|view| view.status == status).collect();
+        let group: Vec<&SourceProgress> =
+            views.iter().filter(|view| view.status == status).collect();
         let Some(next) = group.iter().map(|view| view.until).min() else { continue };
-        let (done, total) =
-            group.iter().fold((0, 0), |(done, total), view| (done + view.done, total + view.total));
+        let (done, total) = group.iter().fold((0, 0), |(done, total), view| {
+            (done + view.settled_items, total + view.listed_items)
+        });
         let word = status.name().replace('_', " ");
         let head = format!("{} {word}", group.len());
         parts.push(match status {
@@ -104,20 +107,20 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn view(status: Status) -> View {
-        View {
+    fn view(status: Status) -> SourceProgress {
+        SourceProgress {
             status,
-            done: 812,
-            total: 2000,
-            waiting: 0,
-            rate_per_second: Some(14.2),
+            settled_items: 812,
+            listed_items: 2000,
+            waiting_items: 0,
+            items_per_second: Some(14.2),
             reason: "the server said: retry after 300 s".to_owned(),
             until: Timestamp(NOW.0 + 300_000),
         }
     }
 
     /// In every place of the world alike.
-    fn told(views: &[View]) -> String {
+    fn told(views: &[SourceProgress]) -> String {
         let text = sentence(views, NOW);
         let at = time(Timestamp(NOW.0 + 300_000), NOW);
         text.replace(&at, "TIME")
@@ -142,7 +145,7 @@ mod tests {
     fn several_sources_are_summed_up() {
         let views = [
             view(Status::Downloading),
-            View { waiting: 3, ..view(Status::Downloading) },
+            SourceProgress { waiting_items: 3, ..view(Status::Downloading) },
             view(Status::RateLimited),
             view(Status::Idle),
         ];

@@ -15,7 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::run::Chosen;
 use crate::config::{Environment, Settings, SourceName, load};
 use crate::systemd::{Notifier, NotifyState};
-use crate::worker::{Reading, RealWorld, Stop, World};
+use crate::worker::{ConfigVersion, Env, RealEnv, StopSignal};
 
 /// What asked to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,9 +38,9 @@ pub(super) enum Renewal {
 /// What a signal sets in motion.
 #[derive(Debug)]
 pub(super) struct Ears {
-    pub stop: watch::Sender<Stop>,
+    pub stop: watch::Sender<StopSignal>,
     pub asked: watch::Sender<Option<Asked>>,
-    pub readings: watch::Sender<Reading>,
+    pub readings: watch::Sender<ConfigVersion>,
     pub config_file: PathBuf,
     pub environment: Environment,
     pub chosen: Chosen,
@@ -108,7 +108,7 @@ pub(super) async fn listen(mut ears: Ears) {
         }
         info!("stopping: what is in flight may end; a second signal leaves at once");
         ears.asked.send_replace(Some(signal));
-        ears.stop.send_replace(Stop::Asked);
+        ears.stop.send_replace(StopSignal::Requested);
     }
 }
 
@@ -116,14 +116,14 @@ pub(super) async fn listen(mut ears: Ears) {
 /// is reported, and the last good one kept; credentials are read again all the same.
 async fn reread(ears: &Ears) {
     info!("reading configuration and credentials again");
-    ears.notifier.notify(&[NotifyState::Reloading { uptime: RealWorld::uptime() }]);
+    ears.notifier.notify(&[NotifyState::Reloading { uptime: RealEnv::uptime() }]);
     let (file, environment) = (ears.config_file.clone(), ears.environment.clone());
-    let loaded = RealWorld.offload(move || load(&file, &environment)).await;
+    let loaded = RealEnv.spawn_blocking(move || load(&file, &environment)).await;
     let before = ears.readings.borrow().clone();
     let settings = match loaded {
         Ok(loaded) if starts_anew(ears, &loaded.settings) => {
             ears.asked.send_replace(Some(Asked::OtherSources));
-            ears.stop.send_replace(Stop::Asked);
+            ears.stop.send_replace(StopSignal::Requested);
             return;
         }
         Ok(loaded) => Rc::new(loaded.settings),
@@ -132,7 +132,7 @@ async fn reread(ears: &Ears) {
             before.settings
         }
     };
-    ears.readings.send_replace(Reading { number: before.number + 1, settings });
+    ears.readings.send_replace(ConfigVersion { number: before.number + 1, settings });
 }
 
 /// Whether the process is to be started anew, since all sources are to run and they are others now.

@@ -20,7 +20,7 @@ use crate::config::{CredentialRef, Mistakes};
 use crate::engine::{Cause, RestartCause, Status, Timestamp, sanitize_line};
 use crate::state::ExecutionState;
 use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, rate, remaining};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// How often it is shown anew: on a terminal, and where every showing is kept.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(super) fn status(common: &Common, args: &StatusArgs) -> Result<Exit, Trouble
     if args.json {
         show(format!("{:#}", as_json(&ground)?))?;
     } else {
-        show(as_table(&ground, RealWorld.now())?)?;
+        show(as_table(&ground, RealEnv.now())?)?;
     }
     Ok(Exit::Done)
 }
@@ -73,7 +73,7 @@ fn watch(ground: &Ground, args: &StatusArgs) -> Result<Exit, Trouble> {
                 // A line each time, so that a program can tell one from the next.
                 show(as_json(ground)?)?;
             } else {
-                let text = as_table(ground, RealWorld.now())?;
+                let text = as_table(ground, RealEnv.now())?;
                 show(if redraw { over_the_last(&text) } else { text })?;
             }
             let interval = if redraw { REDRAW_INTERVAL } else { REPRINT_INTERVAL };
@@ -98,7 +98,7 @@ fn over_the_last(text: &str) -> String {
 fn as_json(ground: &Ground) -> Result<Value, Trouble> {
     let sources = all(ground)?;
     let states: Vec<Value> = sources.iter().map(|source| look(source).to_json()).collect();
-    let quotas = quotas::quotas(ground, RealWorld.now())?;
+    let quotas = quotas::quotas(ground, RealEnv.now())?;
     let quotas: Vec<Value> = quotas.iter().map(Known::to_json).collect();
     let mistakes: Vec<String> =
         ground.mistakes.iter().flat_map(Mistakes::iter).map(ToString::to_string).collect();

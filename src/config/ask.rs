@@ -13,7 +13,7 @@ use super::reader::Section;
 use super::show::{quote, quote_list};
 use super::suggest::nearest;
 use super::units::{parse_duration, parse_size, write_duration, write_size};
-use crate::engine::quota::Rate;
+use crate::engine::rate_limit::Rate;
 
 /// The longest text of a setting, in bytes: no name or address is longer.
 const TEXT_BYTES_MAX: usize = 1024;

@@ -13,7 +13,7 @@ use super::settings::Request;
 use super::show::{quote, quote_key};
 use super::suggest::nearest;
 use crate::engine::ErrorRule;
-use crate::engine::quota::{HeaderNames, QuotaMode, Rate, ResetMeaning};
+use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, ResetMeaning};
 
 /// Requests in flight: a document of each is in memory in part, and no mail server allows more.
 pub(super) const CONCURRENCY: RangeInclusive<u32> = 1..=64;
@@ -27,8 +27,11 @@ const MAX_WAIT: RangeInclusive<Duration> =
 /// Units that one request may cost.
 const WEIGHT: RangeInclusive<i64> = 1..=1_000_000;
 
-const MODES: [(&str, QuotaMode); 3] =
-    [("follow", QuotaMode::Follow), ("fixed", QuotaMode::Fixed), ("off", QuotaMode::Off)];
+const MODES: [(&str, RateLimitMode); 3] = [
+    ("follow", RateLimitMode::Adaptive),
+    ("fixed", RateLimitMode::Fixed),
+    ("off", RateLimitMode::Off),
+];
 
 const SHARES: [(&str, SharedBy); 2] =
     [("provider", SharedBy::Provider), ("account", SharedBy::Account)];
@@ -51,7 +54,7 @@ const ROUTE_HELP: &str = "write { path = \"/v1/messages/*\", weight = 20 }, and 
 pub struct Provider {
     /// Requests in flight at once.
     pub concurrency: u32,
-    pub mode: QuotaMode,
+    pub mode: RateLimitMode,
     /// In units per second; always there when the mode is fixed.
     pub cap: Option<Rate>,
     /// The share of the quota that is left to others, from 0.0 to 0.9.
@@ -90,7 +93,7 @@ impl Provider {
     pub fn unnamed(request: &Request) -> Self {
         Self {
             concurrency: request.concurrency,
-            mode: QuotaMode::Follow,
+            mode: RateLimitMode::Adaptive,
             cap: None,
             reserve: 0.0,
             max_wait: Duration::from_secs(3600),
@@ -146,14 +149,14 @@ fn provider(table: &mut Section<'_, '_>, request: &Request) -> Provider {
     let reset_means = table.choice("reset_means", "auto", &MEANINGS);
     let routes = routes(table);
     let error_rules = error_rules::read(table);
-    if mode == QuotaMode::Fixed && cap.is_none() {
+    if mode == RateLimitMode::Fixed && cap.is_none() {
         let what = format!(
             "`{}` is \"fixed\", which needs a rate; write cap = \"600/min\" beside it",
             table.key("mode")
         );
         table.refuse_entry("mode", what);
     }
-    let headers = HeaderNames { limit, remaining, reset, reset_means };
+    let headers = HeaderNames { limit, remaining, reset, reset_meaning: reset_means };
     Provider { concurrency, mode, cap, reserve, max_wait, shared_by, headers, routes, error_rules }
 }
 

@@ -16,7 +16,7 @@ use super::source::{Source, SourceName};
 use super::suggest::nearest;
 use super::telemetry::Telemetry;
 use crate::engine::ErrorRule;
-use crate::engine::quota::QuotaPolicy;
+use crate::engine::rate_limit::RateLimitPolicy;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,14 +182,14 @@ impl Settings {
 
     /// Returns how the quota of a provider is followed.
     #[must_use]
-    pub fn quota_policy(&self, provider: &str) -> QuotaPolicy {
+    pub fn quota_policy(&self, provider: &str) -> RateLimitPolicy {
         let provider = self.provider(provider);
-        QuotaPolicy {
+        RateLimitPolicy {
             mode: provider.mode,
             cap: provider.cap,
             reserve: provider.reserve,
             max_wait: provider.max_wait,
-            hold: self.restart.rate_limit_duration,
+            initial_block: self.restart.rate_limit_duration,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::quota::Signals;
+use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{
     BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ResponseView,
 };
@@ -31,13 +31,13 @@ pub enum MatchedRule<'r> {
 #[must_use]
 pub fn classify_response<'r>(
     reply: &ResponseView<'_>,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
     scope: RequestScope,
     rules: &'r [ErrorRule],
 ) -> Classification<'r> {
     let answer = ResponseFacts {
         status: reply.status,
-        retry_after: signals.told,
+        retry_after: signals.retry_after,
         is_quota_exhausted: signals.is_exhausted(),
         body_hint: BodyHint::from_body(reply.status, reply.body),
     };
@@ -49,7 +49,7 @@ pub fn classify_response<'r>(
     Classification {
         matched_rule: matched,
         cause,
-        retry_after: signals.told.max(wait),
+        retry_after: signals.retry_after.max(wait),
         facts: answer,
     }
 }
@@ -78,7 +78,7 @@ mod tests {
         wait: Option<Duration>,
     ) -> (Cause, Option<Duration>) {
         let reply = ResponseView { status: 403, headers: &[], body: "" };
-        let signals = Signals { told, ..Signals::default() };
+        let signals = RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() };
         let rules = [user_rule(wait)];
         let judgement = classify_response(&reply, &signals, scope, &rules);
         (judgement.cause, judgement.retry_after)
@@ -105,7 +105,7 @@ mod proptests {
     use super::*;
     use crate::engine::Timestamp;
     use crate::engine::error_rules::proptests::rule;
-    use crate::engine::quota::{HeaderNames, read};
+    use crate::engine::rate_limit::{HeaderNames, parse_headers};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -121,7 +121,7 @@ mod proptests {
             status: u16, headers in headers(), body in "\\PC{0,60}", rules in vec(rule(), 0..3), now: i64,
         ) {
             let pairs: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-            let signals = read(&pairs, &HeaderNames::default(), Timestamp(now));
+            let signals = parse_headers(&pairs, &HeaderNames::default(), Timestamp(now));
             let reply = ResponseView { status, headers: &pairs, body: &body };
             for scope in [RequestScope::Item, RequestScope::Listing, RequestScope::Session] {
                 let judgement = classify_response(&reply, &signals, scope, &rules);
@@ -137,7 +137,7 @@ mod proptests {
                         prop_assert_eq!(judgement.cause, rule.cause);
                     }
                 }
-                prop_assert!(judgement.retry_after >= signals.told, "a server's word is never cut short");
+                prop_assert!(judgement.retry_after >= signals.retry_after, "a server's word is never cut short");
             }
         }
     }

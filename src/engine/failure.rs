@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::quota::Outcome;
+use crate::engine::rate_limit::ReplyOutcome;
 use crate::engine::{AccountId, RecordedResponse, ThrottleStrikes, Timestamp, sanitize_line};
 
 /// The part of an account's id that a sentence quotes, in characters: the remedy behind it must not be cut.
@@ -300,9 +300,9 @@ impl Cause {
 
     /// What a reply that is judged so says of the quota.
     #[must_use]
-    pub fn rate_limit_signal(self) -> Outcome {
+    pub fn rate_limit_signal(self) -> ReplyOutcome {
         match self {
-            Self::RateLimit => Outcome::Throttled,
+            Self::RateLimit => ReplyOutcome::Throttled,
             Self::Server
             | Self::Connection
             | Self::Tls
@@ -311,7 +311,7 @@ impl Cause {
             | Self::Proxy
             | Self::LocalNetwork
             | Self::Storage
-            | Self::Ledger => Outcome::Failed,
+            | Self::Ledger => ReplyOutcome::Failed,
             // The server let it in and answered; that it said no is another matter.
             Self::Unauthorized
             | Self::Forbidden
@@ -321,7 +321,7 @@ impl Cause {
             | Self::AccountChanged
             | Self::ListingIncomplete
             | Self::TooLarge
-            | Self::Unknown => Outcome::Accepted,
+            | Self::Unknown => ReplyOutcome::Accepted,
         }
     }
 

@@ -25,7 +25,7 @@ mod machine;
 mod mask;
 pub mod metrics;
 mod proxy_pool;
-pub mod quota;
+pub mod rate_limit;
 mod recent_successes;
 mod recorded_response;
 mod restart_budget;

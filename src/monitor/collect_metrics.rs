@@ -8,7 +8,7 @@ use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
-use crate::engine::quota::{self, Basis, Standing as QuotaStanding};
+use crate::engine::rate_limit::{self, RateLimitStatus as QuotaStanding, RateSource};
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{
@@ -106,14 +106,16 @@ fn rate_limit_snapshots(
     let scopes = remembered.unwrap_or_default().scopes.into_iter();
     let known = scopes.map(|(scope, memory)| {
         let policy = settings.quota_policy(&memory.provider);
-        let standing = quota::Quota::recall(policy, &memory.quota, now).standing(now);
+        let standing = rate_limit::RateLimiter::restore(policy, &memory.quota, now).status(now);
         RateLimitSnapshot { scope: scope.to_string(), status: standing }
     });
     known.filter(|quota| has_data(&quota.status)).collect()
 }
 
-fn has_data(QuotaStanding { hold, limits, basis, .. }: &QuotaStanding) -> bool {
-    hold.is_some() || !limits.is_empty() || !matches!(basis, Basis::Nothing | Basis::SlowStart)
+fn has_data(QuotaStanding { block: hold, limits, rate_source: basis, .. }: &QuotaStanding) -> bool {
+    hold.is_some()
+        || !limits.is_empty()
+        || !matches!(basis, RateSource::Unlimited | RateSource::SlowStart)
 }
 
 fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::engine::quota::{QuotaPolicy, Rate, ResetMeaning};
+use crate::engine::rate_limit::{Rate, RateLimitPolicy, ResetMeaning};
 use crate::simulate::{
     Latency, Neighbour, Outage, Outcome, Renewal, Restart, Server, Shape, Speech, Strategy, Trial,
     run,
@@ -50,7 +50,7 @@ fn trial(shape: &Shape, speech: Speech, seed: u64) -> Trial {
             neighbour: None,
             outages: Vec::new(),
         },
-        strategy: Strategy::Quota(QuotaPolicy::default()),
+        strategy: Strategy::Quota(RateLimitPolicy::default()),
         workers: 8,
         weight: 1,
         lasts: 4 * HOUR,
@@ -109,7 +109,7 @@ fn a_window_of_seconds_is_used_up_without_a_refusal_where_headers_tell_it() {
         for shape in [
             Shape::FixedWindow { quota, window, phase: Duration::ZERO },
             Shape::SlidingLog { quota, window },
-            Shape::TokenBucket { rate: Rate::of(f64::from(quota), window), burst: quota },
+            Shape::TokenBucket { rate: Rate::from_units(f64::from(quota), window), burst: quota },
             Shape::LockOut { quota, window, lock: MINUTE, restart: Restart::ByAnyRequest },
         ] {
             let mut trial = Trial { lasts: 10 * MINUTE, ..trial(&shape, Speech::RateLimit, 1) };
@@ -344,7 +344,7 @@ mod laws {
                 0 => Shape::FixedWindow { quota, window, phase },
                 1 => Shape::SlidingLog { quota, window },
                 2 => Shape::LockOut { quota, window, lock: MINUTE, restart: Restart::ByAnyRequest },
-                _ => Shape::TokenBucket { rate: Rate::of(f64::from(quota), window), burst: quota },
+                _ => Shape::TokenBucket { rate: Rate::from_units(f64::from(quota), window), burst: quota },
             };
             let mut trial = Trial { workers, lasts: HOUR / 4, ..trial(&shape, speech, seed) };
             trial.server.renewal = renewal;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::engine::breaker::{self, Breaker, BreakerPermit, BreakerPolicy, CallSubject};
-use crate::engine::quota::{self, Admission, HeaderNames, Quota, Reply, Ticket};
+use crate::engine::rate_limit::{
+    self, HeaderNames, RateLimitReply, RateLimiter, RequestToken, SendDecision,
+};
 use crate::engine::{Cause, Failure, RandomSample, Timestamp};
 use crate::simulate::{Limiter, Neighbour, Outcome, Ruling, Sample, Strategy, Trial};
 
@@ -65,7 +67,7 @@ enum Event {
 /// What a worker knows of its request.
 #[derive(Clone, Debug, Default)]
 struct Worker {
-    ticket: Option<Ticket>,
+    ticket: Option<RequestToken>,
     permit: Option<BreakerPermit>,
     reply: Option<Answer>,
     /// Refusals and failures in a row.
@@ -86,7 +88,7 @@ struct Client<'a> {
     planned: u64,
     rng: Rng,
     limiter: Limiter,
-    quota: Option<Quota>,
+    quota: Option<RateLimiter>,
     breaker: Option<Breaker>,
     workers: Vec<Worker>,
     waiting: Vec<u32>,
@@ -100,7 +102,7 @@ struct Client<'a> {
 impl<'a> Client<'a> {
     fn new(trial: &'a Trial) -> Self {
         let quota = match &trial.strategy {
-            Strategy::Quota(policy) => Some(Quota::new(policy.clone(), START)),
+            Strategy::Quota(policy) => Some(RateLimiter::new(policy.clone(), START)),
             Strategy::Backoff { .. } => None,
         };
         let breaker =
@@ -195,11 +197,11 @@ impl<'a> Client<'a> {
     fn pass_quota(&mut self, worker: u32) -> bool {
         let Some(quota) = &mut self.quota else { return true };
         match quota.admit(self.trial.weight, self.now) {
-            Admission::Go(ticket) => {
+            SendDecision::Admitted(ticket) => {
                 self.workers[worker as usize].ticket = Some(ticket);
                 true
             }
-            Admission::Wait { until, .. } => {
+            SendDecision::Wait { until, .. } => {
                 if let (Some(breaker), Some(permit)) =
                     (&mut self.breaker, self.workers[worker as usize].permit.take())
                 {
@@ -220,16 +222,16 @@ impl<'a> Client<'a> {
     }
 
     /// Tells the breaker how a request ended. Each is of another item.
-    fn tell_breaker(&mut self, index: usize, outcome: quota::Outcome) {
+    fn tell_breaker(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) {
         let permit = self.workers[index].permit.take();
         let (Some(breaker), Some(permit)) = (&mut self.breaker, permit) else { return };
         let _change: Option<breaker::BreakerTransition> = match outcome {
-            quota::Outcome::Accepted => breaker.record_success(permit, self.now),
-            quota::Outcome::Failed => {
+            rate_limit::ReplyOutcome::Accepted => breaker.record_success(permit, self.now),
+            rate_limit::ReplyOutcome::Failed => {
                 let item = CallSubject::Item(self.planned.to_string());
                 breaker.record_failure(permit, &item, &Failure::new(Cause::Server, "503"), self.now)
             }
-            quota::Outcome::Throttled => {
+            rate_limit::ReplyOutcome::Throttled => {
                 breaker.record_neutral(permit);
                 None
             }
@@ -256,17 +258,21 @@ impl<'a> Client<'a> {
         let Some(reply) = self.workers[index].reply.take() else { return };
         let (outcome, headers) = match reply {
             Answer::Ruled(ruling) if ruling.is_accepted => {
-                (quota::Outcome::Accepted, ruling.headers)
+                (rate_limit::ReplyOutcome::Accepted, ruling.headers)
             }
-            Answer::Ruled(ruling) => (quota::Outcome::Throttled, ruling.headers),
-            Answer::Down => (quota::Outcome::Failed, Vec::new()),
+            Answer::Ruled(ruling) => (rate_limit::ReplyOutcome::Throttled, ruling.headers),
+            Answer::Down => (rate_limit::ReplyOutcome::Failed, Vec::new()),
         };
         if let (Some(quota), Some(ticket)) = (&mut self.quota, self.workers[index].ticket.take()) {
             let headers: Vec<_> = headers.iter().map(|(name, text)| (*name, &**text)).collect();
-            let signals = quota::read(&headers, &HeaderNames::default(), self.now);
+            let signals = rate_limit::parse_headers(&headers, &HeaderNames::default(), self.now);
             let draw = RandomSample(self.rng.u32(..));
-            let _moved: Option<quota::Hold> =
-                quota.answered(ticket, &Reply { outcome, signals: &signals }, self.now, draw);
+            let _moved: Option<rate_limit::Block> = quota.record_reply(
+                ticket,
+                &RateLimitReply { outcome, headers: &signals },
+                self.now,
+                draw,
+            );
         }
         self.tell_breaker(index, outcome);
         self.count(outcome);
@@ -280,25 +286,25 @@ impl<'a> Client<'a> {
     }
 
     /// Returns how long the worker waits by itself before it asks to send again.
-    fn delay(&mut self, index: usize, outcome: quota::Outcome) -> Duration {
+    fn delay(&mut self, index: usize, outcome: rate_limit::ReplyOutcome) -> Duration {
         let doublings = self.workers[index].in_a_row.min(16);
         self.workers[index].in_a_row = match outcome {
-            quota::Outcome::Accepted => 0,
-            quota::Outcome::Throttled | quota::Outcome::Failed => doublings + 1,
+            rate_limit::ReplyOutcome::Accepted => 0,
+            rate_limit::ReplyOutcome::Throttled | rate_limit::ReplyOutcome::Failed => doublings + 1,
         };
         match (outcome, &self.trial.strategy) {
-            (quota::Outcome::Accepted, _) => Duration::ZERO,
-            (quota::Outcome::Throttled, Strategy::Quota(_)) => Duration::ZERO,
-            (quota::Outcome::Throttled, Strategy::Backoff { first, longest }) => {
+            (rate_limit::ReplyOutcome::Accepted, _) => Duration::ZERO,
+            (rate_limit::ReplyOutcome::Throttled, Strategy::Quota(_)) => Duration::ZERO,
+            (rate_limit::ReplyOutcome::Throttled, Strategy::Backoff { first, longest }) => {
                 (*first * (1 << doublings)).min(*longest).mul_f64(self.rng.f64())
             }
-            (quota::Outcome::Failed, _) => {
+            (rate_limit::ReplyOutcome::Failed, _) => {
                 (FAILURE_DELAY * (1 << doublings)).min(FAILURE_DELAY_MAX)
             }
         }
     }
 
-    fn count(&mut self, outcome: quota::Outcome) {
+    fn count(&mut self, outcome: rate_limit::ReplyOutcome) {
         let sample = self.trial.sample.max(Duration::from_millis(1));
         let since = self.now.since(START);
         let index = usize::try_from(since.as_millis() / sample.as_millis()).unwrap_or(usize::MAX);
@@ -309,15 +315,15 @@ impl<'a> Client<'a> {
         let weight = u64::from(self.trial.weight);
         let sample = &mut self.outcome.samples[index];
         match outcome {
-            quota::Outcome::Accepted => {
+            rate_limit::ReplyOutcome::Accepted => {
                 sample.accepted += weight;
                 self.outcome.accepted += weight;
             }
-            quota::Outcome::Throttled => {
+            rate_limit::ReplyOutcome::Throttled => {
                 sample.throttled += 1;
                 self.outcome.throttled += 1;
             }
-            quota::Outcome::Failed => {
+            rate_limit::ReplyOutcome::Failed => {
                 sample.failed += 1;
                 self.outcome.failed += 1;
             }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::Timestamp;
-use crate::engine::quota::{Rate, ResetMeaning};
+use crate::engine::rate_limit::{Rate, ResetMeaning};
 
 /// How a server counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +26,7 @@ impl Shape {
         match *self {
             Self::FixedWindow { quota, window, .. }
             | Self::SlidingLog { quota, window }
-            | Self::LockOut { quota, window, .. } => Rate::of(f64::from(quota), window),
+            | Self::LockOut { quota, window, .. } => Rate::from_units(f64::from(quota), window),
             Self::TokenBucket { rate, .. } => rate,
         }
     }
@@ -208,7 +208,7 @@ impl Limiter {
             }
             Shape::TokenBucket { rate, burst } => {
                 let lacking = |units: f64| {
-                    Rate::of(rate.get(), Duration::from_secs(1))
+                    Rate::from_units(rate.get(), Duration::from_secs(1))
                         .interval()
                         .mul_f64((units - self.tokens).max(0.0))
                 };

@@ -10,7 +10,7 @@ mod trace;
 
 use std::time::Duration;
 
-use crate::engine::quota::{QuotaPolicy, Rate};
+use crate::engine::rate_limit::{Rate, RateLimitPolicy};
 
 pub use self::client::run;
 pub use self::limiter::{Limiter, Renewal, Restart, Ruling, Shape, Speech};
@@ -76,7 +76,7 @@ pub struct Outage {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Strategy {
     /// By the quota, in any of its modes.
-    Quota(QuotaPolicy),
+    Quota(RateLimitPolicy),
     /// Each worker on its own: at once, and after each 429 a delay that doubles, with full jitter.
     Backoff { first: Duration, longest: Duration },
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::Secrets;
-use crate::engine::quota::{HeaderNames, public};
+use crate::engine::rate_limit::{HeaderNames, redact_headers};
 
 /// How much of an answer's headers is recorded, in bytes. What servers say of limits takes two
 /// hundred; one that says more must not fill the memory and the disk with it.
@@ -55,12 +55,13 @@ impl Recorder {
         let Some(to) = &self.to else { return };
         let secrets = secrets();
         let mut left = HEADER_BYTES_MAX;
-        let headers = public(headers, &self.names).into_iter().filter_map(|(name, text)| {
-            let text = secrets.mask(&text);
-            // Left out rather than cut: half a figure is another figure.
-            left = left.checked_sub(name.len() + text.len())?;
-            Some((name, text))
-        });
+        let headers =
+            redact_headers(headers, &self.names).into_iter().filter_map(|(name, text)| {
+                let text = secrets.mask(&text);
+                // Left out rather than cut: half a figure is another figure.
+                left = left.checked_sub(name.len() + text.len())?;
+                Some((name, text))
+            });
         to(Heard { status, took: Some(took), headers: headers.collect() });
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::quota::Memory;
+use crate::engine::rate_limit::RateLimiterState;
 use crate::engine::{ConcurrencyState, RetryBudgetState};
 
 /// The name of the file in the state folder.
@@ -29,7 +29,7 @@ pub struct ScopeMemory {
     pub(crate) revision: u64,
     /// By whose rules it goes.
     pub provider: String,
-    pub quota: Memory,
+    pub quota: RateLimiterState,
     pub concurrency: ConcurrencyState,
     pub budget: RetryBudgetState,
 }

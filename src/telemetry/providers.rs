@@ -2,7 +2,7 @@
 
 use crate::engine::Timestamp;
 use crate::engine::breaker::BreakerState;
-use crate::engine::quota::{Hold, HoldReason, Limit};
+use crate::engine::rate_limit::{AdvertisedLimit, Block, BlockReason};
 use crate::telemetry::{
     BreakerSnapshot, MetricFamily, MetricValue, MetricsSnapshot, RateLimitSnapshot,
 };
@@ -83,7 +83,7 @@ fn rate_limit_blocks(quotas: &[RateLimitSnapshot], now: Timestamp) -> [MetricFam
     );
     for RateLimitSnapshot { scope, status: standing } in quotas {
         let scope = ("scope", scope.as_str());
-        let hold = standing.hold.as_ref().filter(|hold| now < hold.until);
+        let hold = standing.block.as_ref().filter(|hold| now < hold.until);
         closed.push(&[scope], hold.is_some().into());
         if let Some(hold) = hold {
             until.push(&[scope, ("reason", block_reason(hold))], hold.until.into());
@@ -114,7 +114,7 @@ fn rate_limits(quotas: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
         if let Some(in_force) = standing.rate {
             rate.push(&[scope], in_force.get().into());
         }
-        if let Some(learned) = standing.estimate {
+        if let Some(learned) = standing.estimated_rate {
             estimate.push(&[scope], learned.get().into());
         }
         for (name, limit) in numbered_limits(&standing.limits) {
@@ -132,14 +132,14 @@ fn rate_limits(quotas: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
 
 /// The limits by their place in what the server says. A server could make up a name for each reply,
 /// and each would be a series for ever. The engine follows sixteen of a scope at most.
-fn numbered_limits(limits: &[Limit]) -> impl Iterator<Item = (String, &Limit)> {
+fn numbered_limits(limits: &[AdvertisedLimit]) -> impl Iterator<Item = (String, &AdvertisedLimit)> {
     limits.iter().enumerate().map(|(no, limit)| ((no + 1).to_string(), limit))
 }
 
-fn block_reason(hold: &Hold) -> &'static str {
+fn block_reason(hold: &Block) -> &'static str {
     match hold.reason {
-        HoldReason::Told(_) => "told",
-        HoldReason::Exhausted { .. } => "used_up",
-        HoldReason::Unexplained { .. } => "unexplained",
+        BlockReason::RetryAfter(_) => "told",
+        BlockReason::Exhausted { .. } => "used_up",
+        BlockReason::NoTimeGiven { .. } => "unexplained",
     }
 }

@@ -5,7 +5,7 @@ use crate::engine::breaker::{BreakerState, BreakerStatistics};
 use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::metrics::SourceMetrics;
-use crate::engine::{Status, Timestamp, quota};
+use crate::engine::{Status, Timestamp, rate_limit};
 
 /// Everything at one moment.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct BreakerSnapshot {
 pub struct RateLimitSnapshot {
     /// The provider, and the host, account or route where that has one of its own.
     pub scope: String,
-    pub status: quota::Standing,
+    pub status: rate_limit::RateLimitStatus,
 }
 
 /// How many alerts of one severity last.

@@ -5,51 +5,56 @@
 //! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
 //! ledger behind [`Store`].
 
-mod binding;
+mod archive_binding;
 mod breakers;
+mod commit_batch;
 mod downloads;
-mod driver;
-mod egress;
-mod gate;
-mod group;
-mod jobs;
-mod life;
-mod liveness;
+mod env;
+mod event_loop;
+mod heartbeat;
+mod ledger_updates;
+mod load;
+mod policies;
 mod probe;
-mod rate;
+mod proxy_pool;
+mod rate_limit;
 mod reconcile;
-mod refusal;
-mod retries;
-mod rows;
-mod rules;
-mod run;
-mod saved;
-mod snapshot;
+mod retry_policies;
+mod source_progress;
+mod source_run;
+mod start_error;
+mod state_mapping;
 mod store;
+mod supervisor;
+mod tasks;
+mod throughput;
 mod tracer;
-mod view;
 mod watchdog;
-mod world;
 
-pub use self::binding::claim;
+pub use self::archive_binding::claim;
 pub use self::breakers::{
-    ARCHIVE, Breakers, BreakersFile, Circuits, LEDGER, Memories, Ordered, order,
+    ARCHIVE, Breakers, BreakersFile, CommandResult, LEDGER, Memories, SourceBreakers, apply_command,
 };
-pub use self::downloads::Policies;
-pub use self::driver::{Ended, Exit, Mode, Opening, Parts, Stop, TURN_SPAN, drive};
-pub use self::egress::Outlet;
-pub use self::gate::{Door, GateRules, Gates};
-pub use self::jobs::Shared;
-pub use self::life::{LastSecret, new_ledger_id};
-pub use self::liveness::{Board, Seat};
+pub use self::downloads::DownloadPolicies;
+pub use self::env::{Env, RealEnv};
+pub use self::event_loop::{
+    EventLoopConfig, ITERATION_SPAN, LoopExit, LoopResult, RunMode, StartMode, StopSignal,
+    run_event_loop,
+};
+pub use self::heartbeat::{Heartbeat, HeartbeatRegistry};
+pub use self::policies::{
+    breaker_policy, download_policies, machine_rules, rate_limit_config, session_backoff,
+};
 pub use self::probe::probe;
-pub use self::refusal::Refusal;
-pub use self::retries::Retries;
-pub use self::rules::{backoff, breaker_policy, gate_rules, policies, rules};
-pub use self::run::{End, Reading, Supervision, Task, run};
-pub use self::store::{Facts, LEDGER_FILE, LOCK_FILE, Opened, STATE_FILE, Store};
+pub use self::proxy_pool::ProxyPoolProvider;
+pub use self::rate_limit::{LimiterHandle, RateLimitConfig, RateLimiters};
+pub use self::retry_policies::RetryPolicies;
+pub use self::source_progress::SourceProgress;
+pub use self::source_run::{LastCredential, new_ledger_id};
+pub use self::start_error::StartError;
+pub use self::store::{LEDGER_FILE, LOCK_FILE, OpenedStore, STATE_FILE, SourceInfo, Store};
+pub use self::supervisor::{ConfigVersion, SourceContext, SourceOutcome, Supervision, run_source};
+pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
-pub use self::view::View;
-pub use self::watchdog::{AskRestart, Watch, beat, start as watch};
-pub use self::world::{RealWorld, World};
+pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, start as watch};
 pub use crate::state::QUOTA_FILE;

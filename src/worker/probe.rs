@@ -9,11 +9,11 @@ use crate::config::{Environment, Settings, Source as Configured, SourceName};
 use crate::disk::{MemoryDisk, SharedFile};
 use crate::engine::{AccountId, Cause, Failure};
 use crate::source::{Meter, Recorder, Source};
-use crate::worker::egress::Outlet;
-use crate::worker::gate::Gates;
-use crate::worker::life::{Access, Identity, LastSecret, jmap_source};
-use crate::worker::retries::Retries;
-use crate::worker::world::RealWorld;
+use crate::worker::env::RealEnv;
+use crate::worker::proxy_pool::ProxyPoolProvider;
+use crate::worker::rate_limit::RateLimiters;
+use crate::worker::retry_policies::RetryPolicies;
+use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build_jmap_source};
 
 /// Finds the service and asks where its changes stand: two requests, which change nothing. `account`
 /// is the one that the ledger belongs to, where that is known: another is a failure.
@@ -27,17 +27,29 @@ pub async fn probe(
     environment: &Environment,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let outlet = Outlet::default();
-    let egress = outlet.open(&settings.proxy, environment)?;
+    let outlet = ProxyPoolProvider::default();
+    let egress = outlet.transport(&settings.proxy, environment)?;
     // What the worker knows of quotas is not ours to change.
     let quotas = SharedFile::alone_on(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
-    let gates = Gates::new(Rc::new(RealWorld), quotas);
-    let secret = LastSecret::default();
+    let gates = RateLimiters::new(Rc::new(RealEnv), quotas);
+    let secret = LastCredential::default();
     let (meter, recorder) = (Meter::default(), Recorder::default());
-    let access =
-        Access { environment, secret: &secret, gates: &gates, meter: &meter, recorder: &recorder };
-    let identity = Identity { name: name.as_str(), account };
-    let client = jmap_source(identity, access, settings, source, &Retries::new(settings), egress);
+    let access = SourceDeps {
+        environment,
+        secret: &secret,
+        rate_limiters: &gates,
+        metrics: &meter,
+        recorder: &recorder,
+    };
+    let identity = SourceAccount { name: name.as_str(), account };
+    let client = build_jmap_source(
+        identity,
+        access,
+        settings,
+        source,
+        &RetryPolicies::new(settings),
+        egress,
+    );
     let client = client.map_err(|refusal| Failure::new(Cause::Unknown, refusal.to_string()))?;
     match tokio::time::timeout(limit, client.pin()).await {
         Ok(pinned) => pinned.map(drop),

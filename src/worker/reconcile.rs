@@ -7,7 +7,7 @@ use crate::engine::{Session, State, StateMachine, SyncPhase, Timestamp};
 use crate::ledger;
 
 /// Returns the machine as the ledger allows it, given its newest session.
-pub(super) fn reconciled(
+pub(super) fn reconcile(
     mut machine: StateMachine,
     newest: Option<&ledger::Session>,
     now: Timestamp,

@@ -21,21 +21,21 @@ use crate::retry::Policy;
 use crate::source::{Listing, Next, Page, Wanted};
 use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
 pub use crate::state::{LOCK_FILE, STATE_FILE};
-use crate::worker::binding;
-use crate::worker::downloads::Wish;
-use crate::worker::group::{Group, Outcome};
-use crate::worker::reconcile::reconciled;
-use crate::worker::refusal::Refusal;
-use crate::worker::rows::{FetchedDocument, Rows};
-use crate::worker::saved::{counted, remembered};
-use crate::worker::snapshot;
+use crate::worker::archive_binding;
+use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
+use crate::worker::downloads::RefillRequest;
+use crate::worker::ledger_updates::{FetchedDocument, LedgerUpdates};
+use crate::worker::load::{load_metrics, load_state};
+use crate::worker::reconcile::reconcile;
+use crate::worker::start_error::StartError;
+use crate::worker::state_mapping;
 
 /// What it remembers.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
 
 /// What is told about a source wherever its state is shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Facts {
+pub struct SourceInfo {
     pub source: String,
     pub kind: &'static str,
     pub account: String,
@@ -44,74 +44,74 @@ pub struct Facts {
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Progress {
-    pub tally: Tally,
+pub(super) struct SessionProgress {
+    pub counts: Tally,
     /// Items that wait for a retry of their own.
-    pub waiting: u64,
+    pub waiting_items: u64,
     /// Documents there are in all, where the server says so.
     pub expected_documents: Option<u64>,
-    pub rate_per_second: Option<f64>,
+    pub items_per_second: Option<f64>,
     /// When the newest request for an item that succeeded was sent.
-    pub succeeded_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
 }
 
 /// What the machine wants of a collection, beside what the ledger says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wants {
+pub(super) struct ListingNeeds {
     /// Everything is to be listed, since the place in the changes was lost.
-    pub relist: bool,
+    pub should_relist: bool,
     /// Where all was listed, what has come since is to be listed too.
-    pub news: bool,
+    pub should_list_changes: bool,
 }
 
 /// Where a session's collection stands.
 #[derive(Debug)]
-pub(super) enum Collection {
-    NotBegun { kind: SessionKind, listing: Listing },
-    Open { listing: Listing, place: Option<PageToken> },
-    Listed { tally: Tally },
+pub(super) enum ListingState {
+    NotStarted { kind: SessionKind, listing: Listing },
+    Open { listing: Listing, page_token: Option<PageToken> },
+    Complete { counts: Tally },
 }
 
 /// What recording a page led to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PageRecorded {
-    pub tally: Tally,
+pub(super) struct RecordedPage {
+    pub counts: Tally,
     pub total: Option<u64>,
-    pub listed_all: bool,
+    pub is_listing_complete: bool,
     /// What a listing of everything once more found, when it has ended.
     pub reconciled: Option<Tally>,
 }
 
 /// What is due.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub work: Vec<Work>,
+pub(super) struct DueItems {
+    pub items: Vec<Work>,
     /// When the next item is due.
-    pub next_due: Option<Timestamp>,
-    pub waiting: u64,
+    pub next_due_at: Option<Timestamp>,
+    pub waiting_items: u64,
 }
 
 /// A store that is ready, and what it remembers.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedStore {
     pub store: Store,
     pub machine: StateMachine,
-    pub tally: Tally,
+    pub counts: Tally,
     /// The account that the ledger belongs to; `None` before it was given one.
     pub account: Option<AccountId>,
     /// When the newest request for an item that succeeded was sent.
-    pub succeeded_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
     /// Nothing of the source was ever listed to its end.
     pub is_new: bool,
     /// What was counted so far.
-    pub figures: Box<SourceMetrics>,
+    pub metrics: Box<SourceMetrics>,
     /// What a person should know about how it was found.
-    pub notes: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Takes this process's number out of a source's state file: nobody works on it now. Where another
 /// worker holds it already, its own number stays.
-pub(super) fn sign_off(dir: &Path) -> Result<(), Failure> {
+pub(super) fn clear_pid(dir: &Path) -> Result<(), Failure> {
     let (disk, file) = (RealDisk, dir.join(STATE_FILE));
     let Found::Read(state) = state::examine(&disk, &file)? else { return Ok(()) };
     if state.pid != Some(std::process::id()) {
@@ -131,8 +131,8 @@ pub struct Store {
     ledger: Ledger,
     archive: Arc<Archive>,
     state_file: PathBuf,
-    figures_file: PathBuf,
-    facts: Facts,
+    metrics_file: PathBuf,
+    source_info: SourceInfo,
     /// How often everything is listed once more; never where that is not set.
     reconcile_interval: Option<Duration>,
     pid: Option<u32>,
@@ -149,17 +149,17 @@ impl Store {
     pub fn open(
         dir: &Path,
         archive_dir: &Path,
-        facts: Facts,
+        facts: SourceInfo,
         retry: &Policy,
         new_id: &LedgerId,
         now: Timestamp,
-    ) -> Result<Opened, Refusal> {
+    ) -> Result<OpenedStore, StartError> {
         let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
         ensure_folder(&*disk, dir)
-            .map_err(|error| Refusal::Failed(storage_failure("make the folder", dir, &error)))?;
+            .map_err(|error| StartError::Failed(storage_failure("make the folder", dir, &error)))?;
         let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
         let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.patient(retry.clone());
-        let of_archive = binding::lock(&disk, archive_dir, &facts.source, &ledger)?;
+        let of_archive = archive_binding::lock_archive(&disk, archive_dir, &facts.source, &ledger)?;
         let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, new_id, now)?;
         opened.store._locks = Some([lock, of_archive]);
         opened.store.pid = Some(std::process::id());
@@ -175,13 +175,13 @@ impl Store {
         mut ledger: Ledger,
         dir: &Path,
         archive_dir: &Path,
-        facts: Facts,
+        facts: SourceInfo,
         new_id: &LedgerId,
         now: Timestamp,
-    ) -> Result<Opened, Refusal> {
+    ) -> Result<OpenedStore, StartError> {
         let mut notes = Vec::new();
         let (archive, recovered) =
-            binding::open_archive(&disk, archive_dir, &facts.source, &mut ledger, new_id)?;
+            archive_binding::open_archive(&disk, archive_dir, &facts.source, &mut ledger, new_id)?;
         if recovered.documents > 0 {
             notes.push(format!(
                 "{} documents were not yet in the ledger; they are fetched again",
@@ -189,18 +189,18 @@ impl Store {
             ));
         }
         let state_file = dir.join(STATE_FILE);
-        let state = remembered(&*disk, &state_file, &ledger, &mut notes)?;
+        let state = load_state(&*disk, &state_file, &ledger, &mut notes)?;
         let succeeded_at = state.as_ref().and_then(|state| state.last_success);
         let written = state.as_ref().map_or(now, |state| state.last_updated);
-        let mut saved =
-            state.map_or_else(|| StateMachine::new(now), |state| snapshot::read(&state, now));
+        let mut saved = state
+            .map_or_else(|| StateMachine::new(now), |state| state_mapping::to_machine(&state, now));
         // How far nobody saw. A wait is at least as long as it then had to go.
         if let Some(step) = ClockStep::inferred_backward(written, now) {
             notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
             saved = saved.shifted_by(step);
             ledger.move_by(step)?;
         }
-        let machine = reconciled(saved.clone(), ledger.newest_session()?.as_ref(), now);
+        let machine = reconcile(saved.clone(), ledger.newest_session()?.as_ref(), now);
         if machine != saved {
             notes.push("the state did not agree with the ledger, which is followed".to_owned());
         }
@@ -208,20 +208,29 @@ impl Store {
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
         let figures_file = dir.join(FIGURES_FILE);
-        let figures = counted(&*disk, &figures_file, now, &mut notes);
+        let figures = load_metrics(&*disk, &figures_file, now, &mut notes);
         let (pid, locks) = (None, None);
         let store = Self {
             disk,
             ledger,
             archive,
             state_file,
-            figures_file,
-            facts,
+            metrics_file: figures_file,
+            source_info: facts,
             reconcile_interval: None,
             pid,
             _locks: locks,
         };
-        Ok(Opened { store, machine, tally, account, succeeded_at, is_new, figures, notes })
+        Ok(OpenedStore {
+            store,
+            machine,
+            counts: tally,
+            account,
+            last_success_at: succeeded_at,
+            is_new,
+            metrics: figures,
+            warnings: notes,
+        })
     }
 
     /// The archive, which takes drafts and groups without waiting for the store.
@@ -236,10 +245,17 @@ impl Store {
         left: Option<Status>,
         machine: &StateMachine,
         until: Option<Timestamp>,
-        progress: &Progress,
+        progress: &SessionProgress,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        let state = snapshot::write(machine, until, progress, &self.facts, self.pid, now);
+        let state = state_mapping::to_execution_state(
+            machine,
+            until,
+            progress,
+            &self.source_info,
+            self.pid,
+            now,
+        );
         if let Some(before) = left {
             let transition = Transition {
                 at: now,
@@ -254,23 +270,31 @@ impl Store {
     }
 
     /// Tells whoever watches what was counted so far.
-    pub(super) fn publish(&self, figures: &SourceMetrics, now: Timestamp) -> Result<(), Failure> {
-        state::save_figures(&*self.disk, &self.figures_file, figures, now)
+    pub(super) fn save_metrics(
+        &self,
+        figures: &SourceMetrics,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        state::save_figures(&*self.disk, &self.metrics_file, figures, now)
     }
 
     /// Keeps what the server replied when the listing or the session failed.
-    pub(super) fn keep_reply(&mut self, failure: &Failure, now: Timestamp) -> Result<(), Failure> {
+    pub(super) fn save_error_reply(
+        &mut self,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         self.ledger.record_reply(failure, now)
     }
 
     /// What can be known without asking the source: whether quarantined items are due
     /// for another look, and from which point changes are asked for.
-    pub(super) fn known_news(&self, now: Timestamp) -> Result<(bool, Option<Cursor>), Failure> {
+    pub(super) fn local_changes(&self, now: Timestamp) -> Result<(bool, Option<Cursor>), Failure> {
         Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
     }
 
     /// Has everything listed once more so often.
-    pub fn reconcile_every(&mut self, interval: Duration) {
+    pub fn set_reconcile_interval(&mut self, interval: Duration) {
         self.reconcile_interval = Some(interval);
     }
 
@@ -294,17 +318,17 @@ impl Store {
         if was == *is {
             return Ok(());
         }
-        Err(Failure::account_changed(&self.facts.source, &was, is))
+        Err(Failure::account_changed(&self.source_info.source, &was, is))
     }
 
     /// Finds where the collection of a session stands.
-    pub(super) fn collection(
+    pub(super) fn listing_state(
         &mut self,
         id: &SessionId,
-        wants: Wants,
+        wants: ListingNeeds,
         now: Timestamp,
-    ) -> Result<Collection, Failure> {
-        let relist = wants.relist;
+    ) -> Result<ListingState, Failure> {
+        let relist = wants.should_relist;
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
         else {
             let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
@@ -314,19 +338,20 @@ impl Store {
                 }
                 Some(cursor) => (SessionKind::Changes, Listing::Since(cursor)),
             };
-            return Ok(Collection::NotBegun { kind, listing });
+            return Ok(ListingState::NotStarted { kind, listing });
         };
         if session.is_listed {
-            if !wants.news {
-                return Ok(Collection::Listed { tally: self.ledger.tally()? });
+            if !wants.should_list_changes {
+                return Ok(ListingState::Complete { counts: self.ledger.tally()? });
             }
             return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
-                None => {
-                    Collection::NotBegun { kind: SessionKind::Full, listing: Listing::Everything }
-                }
+                None => ListingState::NotStarted {
+                    kind: SessionKind::Full,
+                    listing: Listing::Everything,
+                },
                 Some(cursor) => {
                     let listing = Listing::Since(cursor);
-                    Collection::NotBegun { kind: SessionKind::Changes, listing }
+                    ListingState::NotStarted { kind: SessionKind::Changes, listing }
                 }
             });
         }
@@ -334,18 +359,18 @@ impl Store {
             ListingKind::Everything | ListingKind::Reconcile => Listing::Everything,
             ListingKind::Changes | ListingKind::Nothing if relist => {
                 let (kind, listing) = (SessionKind::Full, Listing::Everything);
-                return Ok(Collection::NotBegun { kind, listing });
+                return Ok(ListingState::NotStarted { kind, listing });
             }
             ListingKind::Changes | ListingKind::Nothing => match self.ledger.cursor()? {
                 Some(cursor) => Listing::Since(cursor),
                 None => Listing::Everything,
             },
         };
-        Ok(Collection::Open { listing, place: session.place })
+        Ok(ListingState::Open { listing, page_token: session.place })
     }
 
     /// Begins the collection of a session, or another listing in the one that is open.
-    pub(super) fn begin(
+    pub(super) fn begin_listing(
         &mut self,
         session: &Session,
         kind: SessionKind,
@@ -365,7 +390,7 @@ impl Store {
     }
 
     /// Has the listing of the open session begin at its first page again.
-    pub(super) fn begin_listing_again(&mut self) -> Result<(), Failure> {
+    pub(super) fn restart_listing(&mut self) -> Result<(), Failure> {
         self.ledger.forget_place()
     }
 
@@ -373,7 +398,7 @@ impl Store {
         &mut self,
         page: &Page,
         now: Timestamp,
-    ) -> Result<PageRecorded, Failure> {
+    ) -> Result<RecordedPage, Failure> {
         let listed: Vec<Listed> = page
             .entries
             .iter()
@@ -400,19 +425,32 @@ impl Store {
             .newest_session()?
             .filter(|session| listed_all && session.listing == ListingKind::Reconcile);
         let reconciled = session.map(|session| session.tally);
-        Ok(PageRecorded { tally: self.ledger.tally()?, total: page.total, listed_all, reconciled })
+        Ok(RecordedPage {
+            counts: self.ledger.tally()?,
+            total: page.total,
+            is_listing_complete: listed_all,
+            reconciled,
+        })
     }
 
-    pub(super) fn due(&self, wish: Wish, now: Timestamp) -> Result<Batch, Failure> {
+    pub(super) fn due_items(
+        &self,
+        wish: RefillRequest,
+        now: Timestamp,
+    ) -> Result<DueItems, Failure> {
         let work = self.ledger.due(now, wish.limits, &wish.skip)?;
         let mut taken = wish.skip;
         taken.extend(work.iter().map(|work| work.no));
         let next_due = self.ledger.next_due(&taken)?;
-        Ok(Batch { work, next_due, waiting: self.ledger.waiting_for_retry()? })
+        Ok(DueItems {
+            items: work,
+            next_due_at: next_due,
+            waiting_items: self.ledger.waiting_for_retry()?,
+        })
     }
 
     /// Returns documents that the provider has served before, up to `limit`.
-    pub(super) fn known_good(&self, limit: usize) -> Result<Vec<Wanted>, Failure> {
+    pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<Wanted>, Failure> {
         let known = self.ledger.known_good(limit)?;
         let wanted =
             |document: WantedDocument| Wanted::new(document.id, document.blob, document.size);
@@ -420,20 +458,29 @@ impl Store {
     }
 
     /// The clock was set: what waits for its time is as far away from it as it was.
-    pub(super) fn move_by(&mut self, step: ClockStep) -> Result<(), Failure> {
+    pub(super) fn shift_by(&mut self, step: ClockStep) -> Result<(), Failure> {
         self.ledger.move_by(step)
     }
 
     /// Tells what of a group goes into the archive from what only goes into the ledger.
-    pub(super) fn sort(&mut self, group: Group) -> Result<(Option<archive::Group>, Rows), Failure> {
-        let (mut papers, mut rows) = (None, Rows::default());
+    pub(super) fn split_batch(
+        &mut self,
+        group: CommitBatch,
+    ) -> Result<(Option<archive::Group>, LedgerUpdates), Failure> {
+        let (mut papers, mut rows) = (None, LedgerUpdates::default());
         for outcome in group.outcomes {
             match outcome {
-                Outcome::Stored { document, item_id, listed, wanted, draft } => {
+                DownloadOutcome::Stored {
+                    document,
+                    item_id,
+                    expected_blob: listed,
+                    fetched: wanted,
+                    spooled: draft,
+                } => {
                     let version = self.ledger.next_version(document)?;
                     let papers = match &mut papers {
                         Some(papers) => papers,
-                        None => papers.insert(archive::Group::new(self.folder()?)),
+                        None => papers.insert(archive::Group::new(self.session_folder()?)),
                     };
                     let Wanted { document: document_id, blob, size, .. } = wanted;
                     papers.push(Paper {
@@ -444,28 +491,33 @@ impl Store {
                         version,
                         draft,
                     });
-                    rows.push_document(FetchedDocument { document, listed, blob, size });
+                    rows.push_document(FetchedDocument {
+                        document,
+                        expected_blob: listed,
+                        blob,
+                        size,
+                    });
                 }
-                outcome @ (Outcome::Gone { .. }
-                | Outcome::Refused { .. }
-                | Outcome::Answered { .. }
-                | Outcome::Retry { .. }
-                | Outcome::Quarantined { .. }) => rows.push(outcome),
+                outcome @ (DownloadOutcome::Gone { .. }
+                | DownloadOutcome::Failed { .. }
+                | DownloadOutcome::Completed { .. }
+                | DownloadOutcome::Retry { .. }
+                | DownloadOutcome::Quarantined { .. }) => rows.push(outcome),
             }
         }
         Ok((papers, rows))
     }
 
     /// Records a group, whose documents are in the archive by now.
-    pub(super) fn record(
+    pub(super) fn record_batch(
         &mut self,
-        rows: Rows,
+        rows: LedgerUpdates,
         placed: Option<(Vec<Result<Kept, Failure>>, Intent)>,
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<Tally, Failure> {
         let (kept, intent) = placed.unzip();
-        self.ledger.commit(&rows.outcomes(kept.unwrap_or_default()), recheck, now)?;
+        self.ledger.commit(&rows.into_outcomes(kept.unwrap_or_default()), recheck, now)?;
         if let Some(intent) = intent {
             self.archive.forget(intent);
         }
@@ -473,19 +525,23 @@ impl Store {
     }
 
     /// The folder of the open session, made with its first document.
-    fn folder(&mut self) -> Result<FolderName, Failure> {
+    fn session_folder(&mut self) -> Result<FolderName, Failure> {
         let Some(session) = self.ledger.open_session()? else {
             return Err(Failure::new(Cause::Ledger, "no session is open in the ledger"));
         };
         if let Some(folder) = session.folder.as_deref().and_then(FolderName::parse) {
             return Ok(folder);
         }
-        let folder = self.archive.create_folder(session.started, &self.facts.account)?;
+        let folder = self.archive.create_folder(session.started, &self.source_info.account)?;
         self.ledger.set_folder(folder.as_str())?;
         Ok(folder)
     }
 
-    pub(super) fn finish(&mut self, id: &SessionId, now: Timestamp) -> Result<Tally, Failure> {
+    pub(super) fn finish_session(
+        &mut self,
+        id: &SessionId,
+        now: Timestamp,
+    ) -> Result<Tally, Failure> {
         self.ledger.finish(id, now)
     }
 }

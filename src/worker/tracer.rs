@@ -8,19 +8,19 @@ use crate::telemetry::{ExportQueue, Span, SpanId, TraceId, is_sampled};
 /// Writes spans for one source. By default nobody wants them.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer {
-    to: Option<ExportQueue>,
+    exporter: Option<ExportQueue>,
     source: Rc<str>,
     /// Of the items whose requests are told.
-    share: f64,
+    sample_share: f64,
 }
 
 /// A question to the server that has been answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct FinishedRequest<'a> {
     pub(super) name: &'static str,
     /// The item and its document, where it was about one.
     pub(super) item: Option<(&'a str, &'a str)>,
-    pub(super) from: Timestamp,
+    pub(super) started_at: Timestamp,
     pub(super) failure: Option<&'a Failure>,
 }
 
@@ -28,26 +28,36 @@ impl Tracer {
     /// Tells a collector of a `share` of the items, in `0.0..=1.0`, and of all else.
     #[must_use]
     pub fn new(to: ExportQueue, source: &str, share: f64) -> Self {
-        Self { to: Some(to), source: Rc::from(source), share }
+        Self { exporter: Some(to), source: Rc::from(source), sample_share: share }
     }
 
     /// Notes that the source came from one state into another.
-    pub(super) fn moved(&self, before: &StateMachine, after: &StateMachine, now: Timestamp) {
-        let (Some(to), Some(session)) = (&self.to, under_way(before)) else { return };
+    pub(super) fn on_transition(
+        &self,
+        before: &StateMachine,
+        after: &StateMachine,
+        now: Timestamp,
+    ) {
+        let (Some(to), Some(session)) = (&self.exporter, open_session(before)) else { return };
         if before.status() == after.status() {
             return;
         }
         let trace = TraceId::of_session(&self.source, &session.id);
-        to.send_span(self.stage(trace, before, now));
+        to.send_span(self.state_span(trace, before, now));
         if after.status() == Status::Completed {
-            to.send_span(self.session(trace, session, now));
+            to.send_span(self.session_span(trace, session, now));
         }
     }
 
     /// Notes a request that was answered.
-    pub(super) fn answered(&self, machine: &StateMachine, asked: Asked<'_>, now: Timestamp) {
-        let (Some(to), Some(session)) = (&self.to, under_way(machine)) else { return };
-        if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.share)) {
+    pub(super) fn record_request(
+        &self,
+        machine: &StateMachine,
+        asked: FinishedRequest<'_>,
+        now: Timestamp,
+    ) {
+        let (Some(to), Some(session)) = (&self.exporter, open_session(machine)) else { return };
+        if asked.item.is_some_and(|(item, _)| !is_sampled(item, self.sample_share)) {
             return;
         }
         let trace = TraceId::of_session(&self.source, &session.id);
@@ -57,18 +67,18 @@ impl Tracer {
         let item = asked.item.map(|(item, _)| ("item", sanitize_line(item)));
         to.send_span(Span {
             trace_id: trace,
-            id: SpanId::of_request(stage, what, asked.from),
+            id: SpanId::of_request(stage, what, asked.started_at),
             parent: Some(stage),
             name: asked.name,
             is_request: true,
-            started_at: asked.from,
+            started_at: asked.started_at,
             ended_at: now,
-            attributes: [self.of_source()].into_iter().chain(item).collect(),
+            attributes: [self.source_attribute()].into_iter().chain(item).collect(),
             failure: asked.failure.map(|failure| failure.cause.name().to_owned()),
         });
     }
 
-    fn session(&self, trace: TraceId, session: &Session, now: Timestamp) -> Span {
+    fn session_span(&self, trace: TraceId, session: &Session, now: Timestamp) -> Span {
         Span {
             trace_id: trace,
             id: SpanId::of_session(trace),
@@ -77,12 +87,12 @@ impl Tracer {
             is_request: false,
             started_at: session.started_at,
             ended_at: now,
-            attributes: vec![self.of_source(), ("session", session.id.to_string())],
+            attributes: vec![self.source_attribute(), ("session", session.id.to_string())],
             failure: None,
         }
     }
 
-    fn stage(&self, trace: TraceId, machine: &StateMachine, now: Timestamp) -> Span {
+    fn state_span(&self, trace: TraceId, machine: &StateMachine, now: Timestamp) -> Span {
         let status = machine.status();
         let cause = match machine.state {
             State::Error { .. } | State::AuthFailed { .. } => {
@@ -101,17 +111,17 @@ impl Tracer {
             is_request: false,
             started_at: machine.state_since,
             ended_at: now,
-            attributes: vec![self.of_source(), ("reason", machine.reason.clone())],
+            attributes: vec![self.source_attribute(), ("reason", machine.reason.clone())],
             failure: cause,
         }
     }
 
-    fn of_source(&self) -> (&'static str, String) {
+    fn source_attribute(&self) -> (&'static str, String) {
         ("source", self.source.to_string())
     }
 }
 
 /// The session that what happens now is a part of. One that is completed is remembered, and over.
-fn under_way(machine: &StateMachine) -> Option<&Session> {
+fn open_session(machine: &StateMachine) -> Option<&Session> {
     machine.session.as_ref().filter(|session| session.completed_at.is_none())
 }

@@ -10,69 +10,69 @@ use tracing::{debug, error, info, warn};
 
 use crate::engine::{CrashLoop, MissedHeartbeat, WatchdogAction, WatchdogState};
 use crate::systemd::{Notifier, NotifyState, RestartBudgetFile};
-use crate::worker::liveness::{Board, Seat};
-use crate::worker::world::{RealWorld, World};
+use crate::worker::env::{Env, RealEnv};
+use crate::worker::heartbeat::{Heartbeat, HeartbeatRegistry};
 
 /// How often the thread looks where no watchdog waits to be fed, and the longest it may sleep.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Feedings in each interval that systemd grants: one may be lost or late.
-const FEEDS_PER_INTERVAL: u32 = 4;
+const KEEPALIVES_PER_INTERVAL: u32 = 4;
 
 /// Pauses of the beat that the runtime may take for one: a machine under load is slow.
-const PAUSES_MAX: u32 = 2;
+const BEAT_INTERVALS_MAX: u32 = 2;
 
 /// Asks systemd to restart the unit; it blocks, and the error is a sentence.
 #[derive(Clone)]
-pub struct AskRestart(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+pub struct RestartRequester(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
 /// Who is watched, and what is done about it.
-pub struct Watch {
-    pub board: Board,
+pub struct WatchdogConfig {
+    pub heartbeats: HeartbeatRegistry,
     pub notifier: Arc<Notifier>,
     /// How often systemd wants to be fed; `None` where it does not.
     pub interval: Option<Duration>,
     /// Absent where the worker may not start itself anew.
-    pub ask: Option<AskRestart>,
+    pub restart_requester: Option<RestartRequester>,
     /// What is asked for is counted here, under the unit's name.
     pub state_dir: PathBuf,
     pub unit: String,
     /// Leaves the process at once, with the code that has it started again.
-    pub leave: fn() -> !,
+    pub exit_process: fn() -> !,
 }
 
 /// Starts the thread. It ends with the process.
 ///
 /// # Errors
 /// When there can be no more threads.
-pub fn start(watch: Watch) -> std::io::Result<()> {
-    thread::Builder::new().name("watchdog".to_owned()).spawn(move || keep(&watch)).map(drop)
+pub fn start(watch: WatchdogConfig) -> std::io::Result<()> {
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || run_watchdog(&watch)).map(drop)
 }
 
 /// Beats on the runtime, by way of its pool of blocking threads, so that a runtime that is
 /// blocked and a pool that is dead are both missed.
-pub async fn beat(seat: Seat, interval: Option<Duration>) {
-    let pause = look_interval(interval);
+pub async fn run_runtime_heartbeat(seat: Heartbeat, interval: Option<Duration>) {
+    let pause = check_interval(interval);
     loop {
-        seat.beat(pause.saturating_mul(PAUSES_MAX));
+        seat.runtime_beat(pause.saturating_mul(BEAT_INTERVALS_MAX));
         tokio::time::sleep(pause).await;
-        RealWorld.offload(|| ()).await;
+        RealEnv.spawn_blocking(|| ()).await;
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own may sleep")]
-fn keep(watch: &Watch) {
-    let pause = look_interval(watch.interval);
+fn run_watchdog(watch: &WatchdogConfig) {
+    let pause = check_interval(watch.interval);
     let mut keeper = WatchdogState::default();
     loop {
-        look(watch, &mut keeper);
+        check(watch, &mut keeper);
         thread::sleep(pause);
     }
 }
 
-fn look(watch: &Watch, keeper: &mut WatchdogState) {
-    let uptime = RealWorld::uptime();
-    let keep = keeper.evaluate(watch.board.overdue(), uptime);
+fn check(watch: &WatchdogConfig, keeper: &mut WatchdogState) {
+    let uptime = RealEnv::uptime();
+    let keep = keeper.evaluate(watch.heartbeats.most_overdue(), uptime);
     if keep != WatchdogAction::WithholdKeepAlive && watch.interval.is_some() {
         watch.notifier.notify(&[NotifyState::Watchdog]);
     }
@@ -86,15 +86,15 @@ fn look(watch: &Watch, keeper: &mut WatchdogState) {
                 late_s = overdue.overdue_by.as_secs(),
                 "stuck: the work does not come back to its loop"
             );
-            keeper.wait_to_restart(granted(watch), uptime);
+            keeper.wait_to_restart(restart_delay(watch), uptime);
         }
-        WatchdogAction::RequestRestart(overdue) => ask(watch, keeper, &overdue),
+        WatchdogAction::RequestRestart(overdue) => request_restart(watch, keeper, &overdue),
     }
 }
 
 /// How long the budget has the request for a restart wait.
-fn granted(watch: &Watch) -> Duration {
-    let (now, progress) = (RealWorld.now(), watch.board.last_progress());
+fn restart_delay(watch: &WatchdogConfig) -> Duration {
+    let (now, progress) = (RealEnv.now(), watch.heartbeats.last_progress_at());
     match RestartBudgetFile::new(&watch.state_dir).request_restart(&watch.unit, progress, now) {
         Ok(grant) => {
             if grant.crash_loop == CrashLoop::Detected {
@@ -112,8 +112,8 @@ fn granted(watch: &Watch) -> Duration {
     }
 }
 
-fn ask(watch: &Watch, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
-    let Some(ask) = &watch.ask else {
+fn request_restart(watch: &WatchdogConfig, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
+    let Some(ask) = &watch.restart_requester else {
         error!(
             source = overdue.loop_name,
             "stuck: not asking for a restart, since auto-restart is off"
@@ -125,11 +125,11 @@ fn ask(watch: &Watch, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
         unit = watch.unit,
         "stuck: asking systemd to restart the unit"
     );
-    match ask.ask() {
+    match ask.request() {
         Ok(()) => {
             // It would only wait for us to leave, which nothing here can do any more.
             debug!("the restart is granted");
-            (watch.leave)()
+            (watch.exit_process)()
         }
         Err(why) if watch.interval.is_some() => {
             error!("stuck: systemd does not restart the unit ({why}); leaving it to the watchdog");
@@ -139,32 +139,33 @@ fn ask(watch: &Watch, keeper: &mut WatchdogState, overdue: &MissedHeartbeat) {
             error!(
                 "stuck: systemd does not restart the unit ({why}), and no watchdog is set; leaving"
             );
-            (watch.leave)()
+            (watch.exit_process)()
         }
     }
 }
 
-fn look_interval(interval: Option<Duration>) -> Duration {
-    interval.map_or(LOOK_INTERVAL, |interval| (interval / FEEDS_PER_INTERVAL).min(LOOK_INTERVAL))
+fn check_interval(interval: Option<Duration>) -> Duration {
+    interval
+        .map_or(CHECK_INTERVAL, |interval| (interval / KEEPALIVES_PER_INTERVAL).min(CHECK_INTERVAL))
 }
 
-impl AskRestart {
+impl RestartRequester {
     pub fn new(ask: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 
-    pub(super) fn ask(&self) -> Result<(), String> {
+    pub(super) fn request(&self) -> Result<(), String> {
         (self.0)()
     }
 }
 
-impl std::fmt::Debug for AskRestart {
+impl std::fmt::Debug for RestartRequester {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("AskRestart").finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for WatchdogConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch").field("unit", &self.unit).finish_non_exhaustive()
     }

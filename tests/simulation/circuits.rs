@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cynosure::engine::breaker::{BreakerPolicy, BreakerState, ManualCommand, PersistedBreaker};
 use cynosure::engine::{Status, Timestamp};
-use cynosure::worker::{Circuits, Exit, Mode, World, order};
+use cynosure::worker::{Env, LoopExit, RunMode, SourceBreakers, apply_command};
 use tokio::time::{sleep, timeout};
 
 use crate::life::{Stage, play};
@@ -29,17 +29,17 @@ impl Stage {
 
     fn order(&self, wanted: ManualCommand) {
         let (file, now) = (self.breakers_file(), self.world.now());
-        order(&file, "example", wanted, BreakerPolicy::DEFAULT, now).unwrap();
+        apply_command(&file, "example", wanted, BreakerPolicy::DEFAULT, now).unwrap();
     }
 
     /// Lives until the session is over, started anew whenever that is due.
     async fn live_on(&self) {
         loop {
-            let ended = self.live(Mode::UntilDone).await.unwrap();
+            let ended = self.live(RunMode::UntilComplete).await.unwrap();
             match ended.exit {
-                Exit::Completed | Exit::NothingNew => return,
-                Exit::Restart(_) => {}
-                Exit::Stopped | Exit::GaveUp => panic!("{ended:?}"),
+                LoopExit::Completed | LoopExit::NothingToDo => return,
+                LoopExit::Restart(_) => {}
+                LoopExit::Stopped | LoopExit::GaveUp => panic!("{ended:?}"),
             }
         }
     }
@@ -56,7 +56,7 @@ fn a_breaker_that_is_open_stays_open_over_a_kill_until_its_own_time() {
             stage.until_circuit(BreakerState::Open).await;
             stage.world.kill_now();
         };
-        let (ended, ()) = tokio::join!(stage.live(Mode::Keep), outage);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Continuous), outage);
         assert!(ended.is_none());
 
         // The machine forgets that it waits; the breaker does not.
@@ -68,7 +68,7 @@ fn a_breaker_that_is_open_stays_open_over_a_kill_until_its_own_time() {
         let asked = server.borrow().requests;
         let left = until.since(stage.world.now());
         assert!(Duration::from_secs(50) < left, "{left:?}");
-        timeout(left.checked_sub(Duration::from_secs(1)).unwrap(), stage.live(Mode::Keep))
+        timeout(left.checked_sub(Duration::from_secs(1)).unwrap(), stage.live(RunMode::Continuous))
             .await
             .unwrap_err();
         assert_eq!(server.borrow().requests, asked);
@@ -90,8 +90,8 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
     play(async |stage| {
         let mut other = Stage::another();
         let breakers = stage.breakers();
-        stage.circuits = Some(Circuits::new(&breakers, "example", "sim"));
-        other.circuits = Some(Circuits::new(&breakers, "example", "other"));
+        stage.circuits = Some(SourceBreakers::new(&breakers, "example", "sim"));
+        other.circuits = Some(SourceBreakers::new(&breakers, "example", "other"));
         let servers = [&stage.server, &other.server].map(Rc::clone);
         servers[0].borrow_mut().deliver(500, &stage.world);
         servers[1].borrow_mut().deliver(500, &other.world);
@@ -120,11 +120,11 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
             assert!(waiting.reason.starts_with("the circuit of example is open until "));
 
             servers[0].borrow_mut().mood = Mood::Well;
-            while breakers.phase("example") == BreakerState::Open {
+            while breakers.state("example") == BreakerState::Open {
                 assert_eq!(servers[1].borrow().requests, asked);
                 sleep(Duration::from_millis(50)).await;
             }
-            while breakers.phase("example") == BreakerState::HalfOpen {
+            while breakers.state("example") == BreakerState::HalfOpen {
                 assert!(in_flight() <= 1, "{} at once", in_flight());
                 sleep(Duration::from_millis(5)).await;
             }
@@ -132,7 +132,7 @@ fn when_one_source_opens_it_the_others_of_the_provider_wait_too_and_share_the_on
 
         tokio::join!(stage.live_on(), other.live_on(), outage);
 
-        assert_eq!(breakers.phase("example"), BreakerState::Closed);
+        assert_eq!(breakers.state("example"), BreakerState::Closed);
         stage.check();
         other.check();
     });
@@ -248,12 +248,15 @@ fn asked_for_one_session_it_does_not_sit_out_what_a_person_keeps_open() {
     play(async |stage| {
         stage.order(ManualCommand::Open { until: None });
 
-        let ended = stage.live(Mode::Once).await.unwrap();
+        let ended = stage.live(RunMode::Once).await.unwrap();
 
-        assert_eq!(ended.exit, Exit::GaveUp);
+        assert_eq!(ended.exit, LoopExit::GaveUp);
         assert_eq!(stage.server.borrow().requests, 0);
         assert!(ended.machine.reason.contains("cynosure breaker close example"), "{ended:?}");
         stage.order(ManualCommand::Close);
-        assert_eq!(stage.live(Mode::Once).await.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(
+            stage.live(RunMode::Once).await.map(|ended| ended.exit),
+            Some(LoopExit::Completed)
+        );
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cynosure::engine::{Cause, RestartCause, Status};
 use cynosure::ledger::Tally;
-use cynosure::worker::{Exit, Mode};
+use cynosure::worker::{LoopExit, RunMode};
 use tokio::time::sleep;
 
 use crate::ears::Ears;
@@ -17,14 +17,14 @@ use crate::world::Fuse;
 #[test]
 fn account_changed_between_two_runs_stops_the_source() {
     play(async |stage| {
-        stage.live(Mode::Once).await.unwrap();
+        stage.live(RunMode::Once).await.unwrap();
         stage.server.borrow_mut().account = "bob";
         stage.server.borrow_mut().deliver(10, &stage.world);
 
         for _ in 0..2 {
-            let ended = stage.live(Mode::Once).await.unwrap();
+            let ended = stage.live(RunMode::Once).await.unwrap();
 
-            assert_eq!(ended.exit, Exit::GaveUp);
+            assert_eq!(ended.exit, LoopExit::GaveUp);
             let machine = &ended.machine;
             assert_eq!(machine.status(), Status::AuthFailed);
             assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::AccountChanged);
@@ -36,7 +36,7 @@ fn account_changed_between_two_runs_stops_the_source() {
             assert_eq!(stage.server.borrow().informed.get("bob"), None);
         }
         stage.server.borrow_mut().account = "alice";
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::Completed);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::Completed);
         stage.check();
     });
 }
@@ -59,11 +59,11 @@ fn account_changed_in_mid_run_stops_it_until_the_credential_does() {
                 (server.credential, server.credential_file) = (2, 2);
             };
 
-            let (ended, ()) = tokio::join!(stage.live(Mode::Keep), change);
+            let (ended, ()) = tokio::join!(stage.live(RunMode::Continuous), change);
 
-            assert_eq!(ended.unwrap().exit, Exit::Restart(RestartCause::Authentication));
-            let ended = stage.live(Mode::UntilDone).await.unwrap();
-            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.unwrap().exit, LoopExit::Restart(RestartCause::Authentication));
+            let ended = stage.live(RunMode::UntilComplete).await.unwrap();
+            assert_eq!(ended.exit, LoopExit::Completed);
             stage.check();
         });
     });
@@ -74,14 +74,14 @@ fn account_changed_in_mid_run_stops_it_until_the_credential_does() {
 #[test]
 fn a_ledger_of_no_account_takes_the_first() {
     play(async |stage| {
-        stage.live(Mode::Once).await.unwrap();
+        stage.live(RunMode::Once).await.unwrap();
         stage.forget_account();
         stage.server.borrow_mut().deliver(5, &stage.world);
 
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::Completed);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::Completed);
 
         stage.server.borrow_mut().account = "bob";
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::GaveUp);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::GaveUp);
     });
 }
 
@@ -91,9 +91,9 @@ fn an_empty_page_is_asked_for_again_and_nothing_is_lost() {
     for (empty_pages, failures) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
         play(async |stage| {
             stage.server.borrow_mut().empty_pages = empty_pages;
-            let ended = stage.live(Mode::UntilDone).await.unwrap();
+            let ended = stage.live(RunMode::UntilComplete).await.unwrap();
 
-            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.exit, LoopExit::Completed);
             assert_eq!(ended.machine.error_count, failures, "{empty_pages} empty pages");
             assert_eq!(ended.machine.incomplete_listings, 0);
             stage.check();
@@ -109,17 +109,17 @@ fn a_list_that_always_ends_early_completes_nothing_and_is_told() {
         play(async |stage| {
             let server = Rc::clone(&stage.server);
             server.borrow_mut().empty_pages = u32::MAX;
-            let ended = stage.live(Mode::Keep).await.unwrap();
+            let ended = stage.live(RunMode::Continuous).await.unwrap();
 
             // The retries are used up, as for any other failure of the session.
-            assert_eq!(ended.exit, Exit::Restart(RestartCause::Errors));
+            assert_eq!(ended.exit, LoopExit::Restart(RestartCause::Errors));
             let machine = &ended.machine;
             assert_eq!(machine.last_error.as_ref().unwrap().cause, Cause::ListingIncomplete);
             assert!(machine.session.as_ref().unwrap().completed_at.is_none());
             assert_eq!(machine.incomplete_listings, stage.rules.max_retries + 1);
 
             server.borrow_mut().empty_pages = 0;
-            assert_eq!(stage.live(Mode::UntilDone).await.unwrap().exit, Exit::Completed);
+            assert_eq!(stage.live(RunMode::UntilComplete).await.unwrap().exit, LoopExit::Completed);
             stage.check();
         });
     });
@@ -135,11 +135,11 @@ fn vanishing_ids_are_rows_that_say_gone() {
             stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.vanished = true);
         }
 
-        let ended = stage.live(Mode::Once).await.unwrap();
+        let ended = stage.live(RunMode::Once).await.unwrap();
 
-        assert_eq!(ended.exit, Exit::Completed);
-        assert_eq!(ended.tally.gone, 4);
-        let Tally { listed, stored, gone, quarantined, .. } = ended.tally;
+        assert_eq!(ended.exit, LoopExit::Completed);
+        assert_eq!(ended.counts.gone, 4);
+        let Tally { listed, stored, gone, quarantined, .. } = ended.counts;
         assert_eq!(listed, stored + gone + quarantined);
         stage.check();
     });
@@ -152,13 +152,16 @@ fn vanishing_ids_count_once_however_often_it_crashes() {
         play(async |stage| {
             stage.server.borrow_mut().mail.entry(59).and_modify(|mail| mail.vanished = true);
             stage.world.revive(Some(Fuse::Step(step)));
-            stage.live(Mode::Once).await;
+            stage.live(RunMode::Once).await;
             stage.world.revive(None);
 
-            let ended = stage.live(Mode::Once).await.unwrap();
+            let ended = stage.live(RunMode::Once).await.unwrap();
 
-            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{step} steps");
-            assert_eq!(ended.tally.gone, 1, "after {step} steps");
+            assert!(
+                matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo),
+                "{step} steps"
+            );
+            assert_eq!(ended.counts.gone, 1, "after {step} steps");
             stage.check();
         });
     }
@@ -171,25 +174,29 @@ const ALMOST_A_MONTH: Duration = Duration::from_secs(30 * 86_400 - 3600);
 fn a_reconcile_that_finds_nothing_leaves_all_as_it_was() {
     play(async |stage| {
         stage.reconcile_interval = Some(MONTH);
-        stage.live(Mode::Once).await.unwrap();
+        stage.live(RunMode::Once).await.unwrap();
         let before = stage.saved().unwrap();
         let folders = "SELECT count(folder) FROM sessions";
         let fetched = |server: &Server| server.mail.values().map(|mail| mail.asked).sum::<u32>();
         let (had, asked) = (stage.asked::<i64>(folders), fetched(&stage.server.borrow()));
 
         sleep(ALMOST_A_MONTH).await;
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::NothingToDo);
         sleep(Duration::from_secs(3600)).await;
-        let ended = stage.live(Mode::Once).await.unwrap();
+        let ended = stage.live(RunMode::Once).await.unwrap();
 
-        assert_eq!(ended.exit, Exit::Completed, "everything was listed once more");
+        assert_eq!(ended.exit, LoopExit::Completed, "everything was listed once more");
         assert_eq!(stage.asked::<i64>("SELECT kind FROM sessions ORDER BY no DESC"), 3);
         assert_eq!(stage.asked::<i64>(folders), had, "no folder");
         assert_eq!(fetched(&stage.server.borrow()), asked, "nothing is fetched twice");
         let after = stage.saved().unwrap();
         assert_eq!(after.total_threads, before.total_threads);
         assert_eq!(after.downloaded_threads, before.downloaded_threads);
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew, "once a month");
+        assert_eq!(
+            stage.live(RunMode::Once).await.unwrap().exit,
+            LoopExit::NothingToDo,
+            "once a month"
+        );
         stage.check();
     });
 }
@@ -202,22 +209,22 @@ fn a_reconcile_finds_what_the_changes_did_not_tell() {
             for no in [3, 40] {
                 stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.deleted = true);
             }
-            stage.live(Mode::Once).await.unwrap();
+            stage.live(RunMode::Once).await.unwrap();
             for no in [3, 40] {
                 stage.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.deleted = false);
             }
-            assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+            assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::NothingToDo);
             sleep(MONTH).await;
 
             if let Some(step) = step {
                 stage.world.revive(Some(Fuse::Step(step)));
-                stage.live(Mode::Once).await;
+                stage.live(RunMode::Once).await;
                 stage.world.revive(None);
             }
-            let ended = stage.live(Mode::Once).await.unwrap();
+            let ended = stage.live(RunMode::Once).await.unwrap();
 
-            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{step:?}");
-            assert_eq!((ended.tally.listed, ended.tally.stored), (2, 2), "{step:?}");
+            assert!(matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo), "{step:?}");
+            assert_eq!((ended.counts.listed, ended.counts.stored), (2, 2), "{step:?}");
             stage.check();
         });
     }
@@ -226,13 +233,13 @@ fn a_reconcile_finds_what_the_changes_did_not_tell() {
 #[test]
 fn a_ledger_of_an_earlier_version_is_reconciled_a_month_from_now() {
     play(async |stage| {
-        stage.live(Mode::Once).await.unwrap();
+        stage.live(RunMode::Once).await.unwrap();
         stage.forget_account();
         stage.reconcile_interval = Some(MONTH);
 
         sleep(MONTH).await;
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::NothingNew);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::NothingToDo);
         sleep(MONTH).await;
-        assert_eq!(stage.live(Mode::Once).await.unwrap().exit, Exit::Completed);
+        assert_eq!(stage.live(RunMode::Once).await.unwrap().exit, LoopExit::Completed);
     });
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use cynosure::worker::{Exit, Mode};
+use cynosure::worker::{LoopExit, RunMode};
 
 use crate::life::{Stage, play};
 use crate::server::Server;
@@ -10,8 +10,8 @@ use crate::truth::all_stored;
 
 /// Lists everything once, until all of it is settled.
 async fn complete(stage: &Stage) {
-    let ended = stage.live(Mode::Once).await.unwrap();
-    assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
+    let ended = stage.live(RunMode::Once).await.unwrap();
+    assert_eq!(ended.exit, LoopExit::Completed, "{ended:?}");
     stage.check();
 }
 
@@ -60,8 +60,8 @@ fn a_server_restored_in_mid_download_loses_no_content() {
             Server::until_served(&server, 20).await;
             server.borrow_mut().restore(&world);
         };
-        let (ended, ()) = tokio::join!(stage.live(Mode::Once), restoring);
-        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Once), restoring);
+        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
 
         complete(stage).await;
 
@@ -85,9 +85,9 @@ fn a_blob_that_changes_before_its_download_is_followed() {
             }
         };
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::Once), changing);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Once), changing);
 
-        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
         stage.check();
         let tally = stage.reader().tally().unwrap();
         assert_eq!((tally.stored, tally.versions), (tally.listed, 0));

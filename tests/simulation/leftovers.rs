@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cynosure::retry::Shape;
-use cynosure::worker::Mode;
+use cynosure::worker::RunMode;
 use tokio::time::{sleep, timeout};
 
 use crate::life::{DOWNLOADS_AT_ONCE, Stage, play};
@@ -91,7 +91,7 @@ impl Stage {
         let (good, bound) = (leftovers.of - leftovers.bad, leftovers.bound());
         let living = async {
             loop {
-                self.live(Mode::Keep).await;
+                self.live(RunMode::Continuous).await;
                 sleep(Duration::from_secs(1)).await;
             }
         };

@@ -16,8 +16,9 @@ use cynosure::retry::{Policy, Registry, Shape};
 use cynosure::source::Meter;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
-    Breakers, BreakersFile, Circuits, Ended, Exit, Facts, GateRules, Gates, Mode, Opened, Opening,
-    Parts, Refusal, Seat, Shared, Stop, Store, Tracer, View, World, drive,
+    Breakers, BreakersFile, Env, EventLoopConfig, Heartbeat, LoopExit, LoopResult, OpenedStore,
+    RateLimitConfig, RateLimiters, RunMode, SourceBreakers, SourceInfo, SourceProgress, StartError,
+    StartMode, StopSignal, Store, StoreHandle, Tracer, run_event_loop,
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::io::Errno;
@@ -193,14 +194,14 @@ pub(crate) struct Stage {
     pub(crate) disk: MemoryDisk,
     pub(crate) server: Rc<RefCell<Server>>,
     /// Breakers that are shared with another source; else each life has its own.
-    pub(crate) circuits: Option<Circuits>,
+    pub(crate) circuits: Option<SourceBreakers>,
     /// Gates that are shared with another source; else each life has its own.
-    pub(crate) gates: Option<Rc<Gates<SimWorld>>>,
+    pub(crate) gates: Option<Rc<RateLimiters<SimWorld>>>,
     database: String,
     /// Keeps the database alive while no worker has it open.
     anchor: Connection,
     pub(crate) rules: MachineConfig,
-    pub(crate) gate_rules: GateRules,
+    pub(crate) gate_rules: RateLimitConfig,
     /// How often everything is listed once more; never by itself.
     pub(crate) reconcile_interval: Option<Duration>,
     /// How a document is asked for again at once.
@@ -291,11 +292,15 @@ impl Stage {
                 self.disk.fail(Fault { at, lasting: Lasting::Once, errno });
                 self.server.borrow_mut().disk_faults += 1;
             }
-            let ended = self.live(Mode::Once).await;
+            let ended = self.live(RunMode::Once).await;
             match ended {
-                Some(ended) if matches!(ended.exit, Exit::Completed | Exit::NothingNew) => return,
+                Some(ended)
+                    if matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo) =>
+                {
+                    return;
+                }
                 Some(ended) => assert!(
-                    matches!(ended.exit, Exit::Restart(_) | Exit::GaveUp),
+                    matches!(ended.exit, LoopExit::Restart(_) | LoopExit::GaveUp),
                     "an end for no reason: {ended:?}"
                 ),
                 None => self.crash(fuse.map_or(Ending::Killed, |(_, ending)| ending)),
@@ -331,7 +336,7 @@ impl Stage {
             let ended = tokio::select! {
                 biased;
                 () = &mut plot => return,
-                ended = self.live(Mode::Keep) => ended,
+                ended = self.live(RunMode::Continuous) => ended,
             };
             if ended.is_none() {
                 let ending = if self.world.one_in(2) { Ending::Killed } else { Ending::PowerCut };
@@ -346,17 +351,17 @@ impl Stage {
     }
 
     /// One life of the process; `None` if it was killed.
-    pub(crate) async fn live(&self, mode: Mode) -> Option<Ended> {
-        let (_stop, stopping) = watch::channel(Stop::No);
+    pub(crate) async fn live(&self, mode: RunMode) -> Option<LoopResult> {
+        let (_stop, stopping) = watch::channel(StopSignal::Running);
         self.live_until(mode, stopping).await
     }
 
     /// One life of the process, in which it may be asked to stop.
     pub(crate) async fn live_until(
         &self,
-        mode: Mode,
-        stop: watch::Receiver<Stop>,
-    ) -> Option<Ended> {
+        mode: RunMode,
+        stop: watch::Receiver<StopSignal>,
+    ) -> Option<LoopResult> {
         let booted = self.world.time().booted_at;
         let opened = match self.open() {
             Ok(opened) => opened,
@@ -369,44 +374,52 @@ impl Stage {
                 return None;
             }
         };
-        let Opened { mut store, machine, tally, account, succeeded_at, is_new, figures, notes } =
-            opened;
+        let OpenedStore {
+            mut store,
+            machine,
+            counts: tally,
+            account,
+            last_success_at: succeeded_at,
+            is_new,
+            metrics: figures,
+            warnings: notes,
+        } = opened;
         if let Some(interval) = self.reconcile_interval {
-            store.reconcile_every(interval);
+            store.set_reconcile_interval(interval);
         }
         if self.has_lost_nothing {
             let agree = !notes.iter().any(|note| note.contains("did not agree"));
             assert!(agree, "no crash comes between state and ledger: {notes:?}");
         }
-        let (view, _views) = watch::channel(View::unknown());
+        let (view, _views) = watch::channel(SourceProgress::unknown());
         let circuits = self.circuits.clone();
         let circuits =
-            circuits.unwrap_or_else(|| Circuits::new(&self.breakers(), "example", "sim"));
+            circuits.unwrap_or_else(|| SourceBreakers::new(&self.breakers(), "example", "sim"));
         let world = Rc::new(self.world.clone());
         let gates = self.gates.clone().unwrap_or_else(|| self.gates());
-        let gate = gates.of("sim", "me@example.com", self.gate_rules.clone());
-        let parts = Parts {
+        let gate = gates.handle_for("sim", "me@example.com", self.gate_rules.clone());
+        let parts = EventLoopConfig {
             source: SimSource::new(&self.server, &self.world, account, gate, self.request_policy()),
-            shared: Shared::new(Rc::clone(&world), store),
-            world,
+            store: StoreHandle::new(Rc::clone(&world), store),
+            env: world,
             machine,
-            booted,
-            tally,
-            succeeded_at,
+            booted_at: booted,
+            counts: tally,
+            last_success_at: succeeded_at,
             is_new,
             rules: self.rules.clone(),
             policies: policies(),
-            collect: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
-            meter: Meter::new(figures),
+            listing_retry: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
+            metrics: Meter::new(figures),
             tracer: Tracer::default(),
             proxies: None,
-            circuits,
+            breakers: circuits,
             concurrency: DOWNLOADS_AT_ONCE,
             mode,
             stop,
-            view,
-            seat: Seat::unwatched(),
-            opening: Opening::AsLeft,
+            source_progress: view,
+            heartbeat: Heartbeat::noop(),
+            start_mode: StartMode::Resume,
         };
         let ended = tokio::select! {
             biased;
@@ -415,9 +428,9 @@ impl Stage {
                 std::mem::forget(gates);
                 return None;
             }
-            ended = drive(parts) => ended,
+            ended = run_event_loop(parts) => ended,
         };
-        if let Exit::Restart(cause) = ended.exit {
+        if let LoopExit::Restart(cause) = ended.exit {
             let saved = self.saved_status();
             assert_eq!(saved, Some(ended.machine.status()), "{cause:?} would happen again");
             let hangs = self.server.borrow().slowness > self.rules.stuck_threshold;
@@ -427,10 +440,10 @@ impl Stage {
     }
 
     /// The gates of a process that has just started.
-    pub(crate) fn gates(&self) -> Rc<Gates<SimWorld>> {
+    pub(crate) fn gates(&self) -> Rc<RateLimiters<SimWorld>> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
-        Rc::new(Gates::new(Rc::new(self.world.clone()), quotas))
+        Rc::new(RateLimiters::new(Rc::new(self.world.clone()), quotas))
     }
 
     /// The breakers of a process that has just started.
@@ -459,11 +472,11 @@ impl Stage {
         Some(serde_json::from_slice(&json).expect("it is whole"))
     }
 
-    fn open(&self) -> Result<Opened, Refusal> {
+    fn open(&self) -> Result<OpenedStore, StartError> {
         let storage = policy("storage", Shape::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
         let ledger = ledger.patient(storage.clone());
-        let facts = Facts {
+        let facts = SourceInfo {
             source: "sim".to_owned(),
             kind: "simulated",
             account: "me@example.com".to_owned(),
@@ -485,7 +498,7 @@ impl Stage {
         let Some(marker) = self.disk.files().remove(Path::new(MARKER)) else { return };
         if String::from_utf8_lossy(&marker).contains("\"holds_documents\": true") {
             let refused = self.open().expect_err("the archive is of another ledger");
-            assert!(matches!(refused, Refusal::Unusable(_)), "{refused}");
+            assert!(matches!(refused, StartError::StorageUnusable(_)), "{refused}");
         }
         self.disk.remove_file(Path::new(MARKER)).unwrap();
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::worker::{Exit, Mode};
+use cynosure::worker::{LoopExit, RunMode};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -25,7 +25,7 @@ impl Stage {
     /// Lives on, started anew whenever that is due.
     async fn keep_living(&self) {
         loop {
-            self.live(Mode::Keep).await;
+            self.live(RunMode::Continuous).await;
             sleep(Duration::from_secs(10)).await;
         }
     }
@@ -47,7 +47,7 @@ impl Stage {
 }
 
 /// FAULTS 50.
-fn one_mail_is_throttled_for_ever(retry_after: Option<Duration>, mode: Mode) {
+fn one_mail_is_throttled_for_ever(retry_after: Option<Duration>, mode: RunMode) {
     play(async |stage| {
         stage.spare_all_but_throttled(3);
         stage.server.borrow_mut().retry_after = retry_after;
@@ -55,8 +55,8 @@ fn one_mail_is_throttled_for_ever(retry_after: Option<Duration>, mode: Mode) {
         let ended = timeout(Duration::from_secs(3600), stage.live(mode)).await;
 
         let ended = ended.expect("it comes to an end").expect("nobody killed it");
-        assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
-        assert_eq!(ended.tally.quarantined, 1, "{ended:?}");
+        assert_eq!(ended.exit, LoopExit::Completed, "{ended:?}");
+        assert_eq!(ended.counts.quarantined, 1, "{ended:?}");
         let asked = stage.server.borrow().mail[&3].asked;
         assert!((5..=8).contains(&asked), "{asked} times");
         let twice = stage.server.borrow().mail.values().filter(|mail| mail.served > 1).count();
@@ -67,7 +67,7 @@ fn one_mail_is_throttled_for_ever(retry_after: Option<Duration>, mode: Mode) {
 #[test]
 fn one_mail_that_is_throttled_for_ever_is_quarantined() {
     for retry_after in [None, Some(2), Some(30)] {
-        one_mail_is_throttled_for_ever(retry_after.map(Duration::from_secs), Mode::Once);
+        one_mail_is_throttled_for_ever(retry_after.map(Duration::from_secs), RunMode::Once);
     }
 }
 

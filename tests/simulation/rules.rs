@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cynosure::config::{Environment, Settings, defaults};
 use cynosure::engine::{Backoff, MachineConfig};
-use cynosure::worker::{self, GateRules, Policies};
+use cynosure::worker::{self, DownloadPolicies, RateLimitConfig};
 
 pub(crate) fn rules() -> MachineConfig {
     let seconds = Duration::from_secs;
@@ -34,12 +34,12 @@ pub(crate) fn rules() -> MachineConfig {
     }
 }
 
-pub(crate) fn gate_rules() -> GateRules {
-    worker::gate_rules(&settings(), "sim")
+pub(crate) fn gate_rules() -> RateLimitConfig {
+    worker::rate_limit_config(&settings(), "sim")
 }
 
-pub(crate) fn policies() -> Policies {
-    worker::policies(&settings())
+pub(crate) fn policies() -> DownloadPolicies {
+    worker::download_policies(&settings())
 }
 
 fn settings() -> Settings {

@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::disk::{Fault, Lasting};
-use cynosure::engine::quota::Rate;
+use cynosure::engine::rate_limit::Rate;
 use cynosure::engine::{RestartCause, Status};
 use cynosure::retry::Shape;
-use cynosure::worker::{Exit, Mode, Stop, World};
+use cynosure::worker::{Env, LoopExit, RunMode, StopSignal};
 use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -23,12 +23,12 @@ fn asked_for_one_session_it_tries_again_whatever_it_gave_up_on_before() {
     for mood in [Mood::Walled, Mood::Down, Mood::Unreachable] {
         play(async |stage| {
             stage.server.borrow_mut().mood = mood;
-            let ended = stage.live(Mode::Once).await.unwrap();
-            assert_eq!(ended.exit, Exit::GaveUp, "{mood:?}");
+            let ended = stage.live(RunMode::Once).await.unwrap();
+            assert_eq!(ended.exit, LoopExit::GaveUp, "{mood:?}");
 
             stage.server.borrow_mut().mood = Mood::Well;
-            let ended = stage.live(Mode::Once).await.unwrap();
-            assert_eq!(ended.exit, Exit::Completed, "{mood:?}: {ended:?}");
+            let ended = stage.live(RunMode::Once).await.unwrap();
+            assert_eq!(ended.exit, LoopExit::Completed, "{mood:?}: {ended:?}");
         });
     }
 }
@@ -37,12 +37,12 @@ fn asked_for_one_session_it_tries_again_whatever_it_gave_up_on_before() {
 fn asked_for_one_session_it_tries_a_credential_that_was_refused_before() {
     play(async |stage| {
         stage.server.borrow_mut().credential = 2;
-        let ended = stage.live(Mode::Once).await.unwrap();
-        assert_eq!(ended.exit, Exit::GaveUp);
+        let ended = stage.live(RunMode::Once).await.unwrap();
+        assert_eq!(ended.exit, LoopExit::GaveUp);
 
         stage.server.borrow_mut().credential_file = 2;
-        let ended = stage.live(Mode::Once).await.unwrap();
-        assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
+        let ended = stage.live(RunMode::Once).await.unwrap();
+        assert_eq!(ended.exit, LoopExit::Completed, "{ended:?}");
     });
 }
 
@@ -65,14 +65,14 @@ fn after_losing(what: &str, lose: fn(&mut Stage)) {
     for step in (10..400).step_by(13) {
         play(async |stage| {
             stage.world.revive(Some(Fuse::Step(step)));
-            stage.live(Mode::Once).await;
+            stage.live(RunMode::Once).await;
             stage.world.revive(None);
             lose(stage);
 
-            let ended = stage.live(Mode::Once).await.unwrap();
+            let ended = stage.live(RunMode::Once).await.unwrap();
 
             assert!(
-                matches!(ended.exit, Exit::Completed | Exit::NothingNew),
+                matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo),
                 "without {what}, after {step} steps: {ended:?}"
             );
             stage.check();
@@ -84,13 +84,13 @@ fn after_losing(what: &str, lose: fn(&mut Stage)) {
 fn a_restart_that_cannot_be_written_down_is_not_made() {
     for calls in 0..40 {
         play(async |stage| {
-            stage.live(Mode::UntilDone).await;
+            stage.live(RunMode::UntilComplete).await;
             let at = stage.disk.operations() + calls;
             stage.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
             stage.server.borrow_mut().disk_faults += 1;
 
             // It either could write it down, or works on; `live` sees to that.
-            timeout(Duration::from_secs(3600), stage.live(Mode::Keep)).await.ok();
+            timeout(Duration::from_secs(3600), stage.live(RunMode::Continuous)).await.ok();
         });
     }
 }
@@ -107,9 +107,9 @@ fn nothing_is_asked_while_the_credential_is_read_again() {
             (server.credential, server.credential_file) = (2, 2);
         };
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::Once), expiry);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Once), expiry);
 
-        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
         let unauthorized = stage.server.borrow().unauthorized;
         assert!((1..=8).contains(&unauthorized), "{unauthorized} requests were refused");
     });
@@ -121,9 +121,9 @@ fn a_quota_of_a_quarter_of_a_day_is_waited_for_and_never_called_stuck() {
         let server = Rc::clone(&stage.server);
         server.borrow_mut().mood = Mood::Throttling { requests: 50, window: 6 * 3600 };
 
-        let ended = stage.live(Mode::Once).await.unwrap();
+        let ended = stage.live(RunMode::Once).await.unwrap();
 
-        assert_eq!(ended.exit, Exit::Completed);
+        assert_eq!(ended.exit, LoopExit::Completed);
         assert_eq!(ended.machine.restart_count, 0);
         let server = server.borrow();
         assert!(server.throttled > 0, "the quota was never used up");
@@ -145,10 +145,14 @@ fn waits_for_a_quota_though_the_clock_is_set(seconds: i64) {
         };
         let began = stage.world.true_now();
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::Once), setting);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Once), setting);
 
         let ended = ended.unwrap();
-        assert_eq!((ended.exit, ended.machine.restart_count), (Exit::Completed, 0), "{seconds}");
+        assert_eq!(
+            (ended.exit, ended.machine.restart_count),
+            (LoopExit::Completed, 0),
+            "{seconds}"
+        );
         assert_eq!(stage.server.borrow().requests_while_closed, 0, "{seconds}");
         let took = stage.world.true_now().since(began);
         assert!(took < Duration::from_secs(16 * 3600), "{seconds}: it took {took:?}");
@@ -177,9 +181,9 @@ fn items_that_wait_for_a_retry_wait_no_day_longer_for_a_clock_that_is_set_back()
         };
         let began = stage.world.true_now();
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::UntilDone), setting);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::UntilComplete), setting);
 
-        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
         let took = stage.world.true_now().since(began);
         assert!(took < Duration::from_secs(7200), "it took {took:?}");
     });
@@ -190,14 +194,14 @@ fn a_clock_that_was_set_back_between_two_lives_makes_no_wait_much_longer() {
     play(async |stage| {
         let server = Rc::clone(&stage.server);
         server.borrow_mut().mood = Mood::Throttling { requests: 50, window: 3600 };
-        let waiting = timeout(Duration::from_secs(600), stage.live(Mode::Keep)).await;
+        let waiting = timeout(Duration::from_secs(600), stage.live(RunMode::Continuous)).await;
         assert!(waiting.is_err(), "it waits");
         stage.world.step_clock(-30 * 86_400);
         let began = stage.world.true_now();
 
-        let ended = stage.live(Mode::UntilDone).await.unwrap();
+        let ended = stage.live(RunMode::UntilComplete).await.unwrap();
 
-        assert_eq!(ended.exit, Exit::Completed);
+        assert_eq!(ended.exit, LoopExit::Completed);
         assert_eq!(stage.server.borrow().requests_while_closed, 0);
         let took = stage.world.true_now().since(began);
         assert!(took < Duration::from_secs(6 * 3600), "it took {took:?}");
@@ -210,11 +214,11 @@ fn a_turn_in_the_quota_that_comes_late_is_waited_for_and_never_called_stuck() {
     tracing::subscriber::with_default(ears.clone(), || {
         play(async |stage| {
             stage.rules.stuck_threshold = Duration::from_secs(10);
-            stage.gate_rules.policy.cap = Some(Rate::of(1.0, Duration::from_secs(40)));
+            stage.gate_rules.policy.cap = Some(Rate::from_units(1.0, Duration::from_secs(40)));
 
-            let ended = stage.live(Mode::Once).await.unwrap();
+            let ended = stage.live(RunMode::Once).await.unwrap();
 
-            assert_eq!(ended.exit, Exit::Completed);
+            assert_eq!(ended.exit, LoopExit::Completed);
             assert_eq!(ended.machine.restart_count, 0);
         });
     });
@@ -225,15 +229,15 @@ fn a_turn_in_the_quota_that_comes_late_is_waited_for_and_never_called_stuck() {
 #[test]
 fn a_look_that_takes_long_has_a_deadline_that_others_see() {
     play(async |stage| {
-        let ended = stage.live(Mode::Keep).await.unwrap();
-        assert_eq!(ended.exit, Exit::Restart(RestartCause::Completed));
+        let ended = stage.live(RunMode::Continuous).await.unwrap();
+        assert_eq!(ended.exit, LoopExit::Restart(RestartCause::Completed));
         stage.server.borrow_mut().slowness = Duration::from_secs(600);
         let last_look = stage.saved().and_then(|state| state.last_look).unwrap();
 
         // A minute into the next look.
         let next_look = last_look.after(stage.rules.poll_interval);
         let until = next_look.after(Duration::from_secs(60)).since(stage.world.now());
-        timeout(until, stage.live(Mode::Keep)).await.unwrap_err();
+        timeout(until, stage.live(RunMode::Continuous)).await.unwrap_err();
 
         let state = stage.saved().unwrap();
         assert_eq!(state.status, Status::Idle);
@@ -247,12 +251,12 @@ fn a_source_that_never_answers_climbs_each_rung_once_and_then_goes_on() {
     tracing::subscriber::with_default(ears.clone(), || {
         play(async |stage| {
             stage.server.borrow_mut().slowness = Duration::from_secs(30 * 86_400);
-            let ended = stage.live(Mode::Keep).await.unwrap();
-            assert_eq!(ended.exit, Exit::Restart(RestartCause::Stuck));
+            let ended = stage.live(RunMode::Continuous).await.unwrap();
+            assert_eq!(ended.exit, LoopExit::Restart(RestartCause::Stuck));
 
             stage.server.borrow_mut().slowness = Duration::ZERO;
-            let ended = stage.live(Mode::UntilDone).await.unwrap();
-            assert_eq!(ended.exit, Exit::Completed, "{ended:?}");
+            let ended = stage.live(RunMode::UntilComplete).await.unwrap();
+            assert_eq!(ended.exit, LoopExit::Completed, "{ended:?}");
             let restart = ended.machine.last_restart.map(|restart| restart.cause);
             assert_eq!(
                 (ended.machine.restart_count, restart),
@@ -284,9 +288,9 @@ fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
             disk.heal();
         };
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::UntilDone), full);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::UntilComplete), full);
 
-        assert_eq!(ended.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
         stage.check();
     });
 }
@@ -295,21 +299,22 @@ fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
 fn asked_to_stop_it_keeps_what_was_in_flight_and_goes_on_from_there() {
     for millis in (0..6000).step_by(150) {
         play(async |stage| {
-            let (stop, stopping) = watch::channel(Stop::No);
+            let (stop, stopping) = watch::channel(StopSignal::Running);
             let asked = async {
                 sleep(Duration::from_millis(millis)).await;
-                stop.send_replace(Stop::Asked);
+                stop.send_replace(StopSignal::Requested);
                 stage.world.now()
             };
 
-            let (ended, asked) = tokio::join!(stage.live_until(Mode::UntilDone, stopping), asked);
+            let (ended, asked) =
+                tokio::join!(stage.live_until(RunMode::UntilComplete, stopping), asked);
 
             let took = stage.world.now().since(asked);
             assert!(took < Duration::from_secs(2), "it took {took:?} to stop");
             let ended = ended.unwrap();
-            assert!(matches!(ended.exit, Exit::Stopped | Exit::Completed), "{ended:?}");
-            let ended = stage.live(Mode::Once).await.unwrap();
-            assert!(matches!(ended.exit, Exit::Completed | Exit::NothingNew), "{ended:?}");
+            assert!(matches!(ended.exit, LoopExit::Stopped | LoopExit::Completed), "{ended:?}");
+            let ended = stage.live(RunMode::Once).await.unwrap();
+            assert!(matches!(ended.exit, LoopExit::Completed | LoopExit::NothingToDo), "{ended:?}");
             stage.check();
             let twice = stage.server.borrow().mail.values().filter(|mail| mail.asked > 1).count();
             assert_eq!(twice, 0, "stopped after {millis} ms, it asked again for what it had");
@@ -328,16 +333,19 @@ fn a_new_credential_is_noticed_at_once_while_the_old_one_is_refused() {
             server.borrow_mut().credential_file = 2;
         };
 
-        let (ended, ()) = tokio::join!(stage.live(Mode::Keep), repair);
+        let (ended, ()) = tokio::join!(stage.live(RunMode::Continuous), repair);
 
         assert_eq!(
             ended.map(|ended| ended.exit),
-            Some(Exit::Restart(RestartCause::Authentication))
+            Some(LoopExit::Restart(RestartCause::Authentication))
         );
         let took = stage.world.now().since(began);
         assert!(took < Duration::from_secs(66), "noticed after {took:?}");
         assert!(server.borrow().unauthorized <= 2, "a refused credential is not tried on and on");
-        assert_eq!(stage.live(Mode::Once).await.map(|ended| ended.exit), Some(Exit::Completed));
+        assert_eq!(
+            stage.live(RunMode::Once).await.map(|ended| ended.exit),
+            Some(LoopExit::Completed)
+        );
     });
 }
 
@@ -356,7 +364,7 @@ fn random_errors_cost_few_requests_and_leave_nothing_out() {
         server.borrow_mut().mood = Mood::Flaky;
         let living = async {
             loop {
-                stage.live(Mode::Keep).await;
+                stage.live(RunMode::Continuous).await;
                 sleep(Duration::from_secs(10)).await;
             }
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::quota::{Outcome, Signals};
+use cynosure::engine::rate_limit::{RateLimitHeaders, ReplyOutcome};
 use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes,
     Timestamp,
@@ -407,11 +407,12 @@ impl SimSource {
             None => Ok(()),
         });
         let told = answer.as_ref().err().and_then(|failure| failure.retry_after);
-        passage.head(Signals { told, ..Signals::default() }, latency);
+        passage
+            .head(RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() }, latency);
         let held_until = passage.judge(match &answer {
-            Ok(()) => Outcome::Accepted,
-            Err(failure) if failure.cause == Cause::RateLimit => Outcome::Throttled,
-            Err(_) => Outcome::Failed,
+            Ok(()) => ReplyOutcome::Accepted,
+            Err(failure) if failure.cause == Cause::RateLimit => ReplyOutcome::Throttled,
+            Err(_) => ReplyOutcome::Failed,
         });
         let strikes = passage.strikes();
         drop(passage);

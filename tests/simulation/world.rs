@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cynosure::disk::{Fault, MemoryDisk};
 use cynosure::engine::{ClockReading, RandomSample, Timestamp};
-use cynosure::worker::World;
+use cynosure::worker::Env;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -171,7 +171,7 @@ pub(crate) enum Fuse {
     DiskCall(u64),
 }
 
-impl World for SimWorld {
+impl Env for SimWorld {
     fn time(&self) -> ClockReading {
         let ahead = self.inner.clock_ahead.get();
         ClockReading {
@@ -180,7 +180,7 @@ impl World for SimWorld {
         }
     }
 
-    fn draw(&self) -> RandomSample {
+    fn random_sample(&self) -> RandomSample {
         RandomSample(self.inner.chance.borrow_mut().u32(..))
     }
 
@@ -190,7 +190,10 @@ impl World for SimWorld {
         }
     }
 
-    async fn offload<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    async fn spawn_blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
         self.step().await;
         let done = job();
         let max = self.inner.disk_takes_max.get();

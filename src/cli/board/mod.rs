@@ -30,7 +30,7 @@ use crate::monitor::{
     TrendsFile, add_samples, collect_metrics,
 };
 use crate::telemetry::{self, MetricsSnapshot};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// The steps in which the last half hour is remembered, and how many there are.
 const RECENT_STEP: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Board {
 
     fn measured(&self) -> MetricsSnapshot {
         let ground = self.ground();
-        collect_metrics(&ground.loaded.settings, &ground.state_dir, RealWorld.now())
+        collect_metrics(&ground.loaded.settings, &ground.state_dir, RealEnv.now())
     }
 
     fn of_source<T>(
@@ -131,7 +131,7 @@ impl Board {
 
 impl Lookout for Board {
     fn snapshot(&self) -> Snapshot {
-        let now = RealWorld.now();
+        let now = RealEnv.now();
         self.gather(now).unwrap_or_else(|trouble| blind(&trouble.why(), now))
     }
 

@@ -18,14 +18,14 @@ use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
 use crate::words::clock_and_wait;
 use crate::worker::{
-    ARCHIVE, BreakersFile, LEDGER, Memories, RealWorld, World, breaker_policy, order,
+    ARCHIVE, BreakersFile, Env, LEDGER, Memories, RealEnv, apply_command, breaker_policy,
 };
 
 pub(super) use self::remark::Remarks;
 
 pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit, Trouble> {
     let ground = ground(common)?;
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     match command {
         BreakerCommand::List { json } => list::list(&ground, *json, now),
         BreakerCommand::Reset { name } => {
@@ -70,8 +70,8 @@ fn carry_out(
     let memories = file.examine()?.unwrap_or_default();
     refuse_unknown(&names(ground, &memories)?, name)?;
     let policy = breaker_policy(&ground.loaded.settings);
-    let ordered = order(&file, name, wanted, policy, now)?;
-    if let Some(found) = ordered.note {
+    let ordered = apply_command(&file, name, wanted, policy, now)?;
+    if let Some(found) = ordered.warning {
         note(found);
     }
     Ok(ordered.breaker)

@@ -10,7 +10,7 @@ use crate::engine::watch::{LoadState, UnitStatus};
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusErrorKind, RestartPermission, UnitName};
 use crate::words::{format_duration, stamp};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// The first day of the year in which this was written: an earlier clock is not set.
 const CLOCK_MIN: Timestamp = Timestamp(1_767_225_600_000);
@@ -132,7 +132,7 @@ fn watchdog(status: &UnitStatus) -> Found {
 fn clock(bus: &Bus) -> Found {
     const WHAT: &str = "clock";
     const REMEDY: &str = "have it follow a server: `timedatectl set-ntp true`";
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     if now < CLOCK_MIN {
         return Found::wrong(WHAT, format!("it says {}", stamp(now)), REMEDY);
     }

@@ -10,7 +10,7 @@ use crate::cli::place::Ground;
 use crate::config::{CredentialRef, Problem};
 use crate::disk::{Disk, RealDisk, Room, room, write_atomic};
 use crate::words::format_bytes;
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// Less free space than this fills up before a person notices.
 const FREE_MIN: u64 = 1_000_000_000;
@@ -92,9 +92,9 @@ fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
 /// Writes a small file durably a few times.
 fn timed_write(what: &str, path: &Path) -> Found {
     let probe = path.join(PROBE);
-    let began = RealWorld.now();
+    let began = RealEnv.now();
     let written = (0..WRITES).try_for_each(|_| write_atomic(&RealDisk, &probe, b"x"));
-    let each = RealWorld.now().since(began) / WRITES;
+    let each = RealEnv.now().since(began) / WRITES;
     let removed = RealDisk.remove_file(&probe);
     match written.and(removed) {
         Err(error) => Found::wrong(

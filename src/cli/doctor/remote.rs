@@ -9,7 +9,7 @@ use crate::disk::RealDisk;
 use crate::engine::{Cause, ErrorCategory, Status};
 use crate::ledger::Reader;
 use crate::state::{Found as Standing, examine};
-use crate::worker::{RealWorld, World, probe};
+use crate::worker::{Env, RealEnv, probe};
 
 /// How long one source may take: a server that needs longer is not one that works well.
 const PROBE_LIMIT: Duration = Duration::from_secs(15);
@@ -37,14 +37,14 @@ async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
     {
         return Found::note(what, "rate limited: it is not asked while the worker waits");
     }
-    let began = RealWorld.now();
+    let began = RealEnv.now();
     let settings = &ground.loaded.settings;
     // A ledger that cannot be read is another check's to complain of.
     let ledger = Reader::open(&ledger_file(&dir)).ok().flatten();
     let account = ledger.and_then(|ledger| ledger.account().ok().flatten());
     match probe(settings, (name, source), account, &ground.environment, PROBE_LIMIT).await {
         Ok(()) => {
-            let took = RealWorld.now().since(began).as_millis();
+            let took = RealEnv.now().since(began).as_millis();
             Found::sound(what, format!("{} lets us in, in {took} ms", source.provider))
         }
         Err(failure) => {

@@ -9,13 +9,13 @@ use crate::cli::place::{Ground, config_file};
 use crate::cli::sources::{Known, chosen};
 use crate::cli::trouble::Trouble;
 use crate::config::{self, Environment, Settings};
-use crate::engine::quota::{HeaderNames, QuotaPolicy, Signals, read};
+use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, RateLimitPolicy, parse_headers};
 use crate::engine::{
     Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
     is_unsafe_for_terminal, sanitize_line,
 };
 use crate::ledger::Replied;
-use crate::worker::{backoff, gate_rules, policies};
+use crate::worker::{download_policies, rate_limit_config, session_backoff};
 
 /// How much of a body is read, in bytes: as much as the worker reads of a refusal.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -62,7 +62,7 @@ pub(super) struct Basis {
     pub rules: Vec<ErrorRule>,
     pub backoff: Backoff,
     pub item: ItemRetryPolicy,
-    pub quota: QuotaPolicy,
+    pub quota: RateLimitPolicy,
     pub names: HeaderNames,
 }
 
@@ -72,8 +72,8 @@ impl Asked {
     }
 
     /// What the headers say about limits.
-    pub(super) fn signals(&self, basis: &Basis) -> Signals {
-        read(&self.header_pairs(), &basis.names, self.at)
+    pub(super) fn signals(&self, basis: &Basis) -> RateLimitHeaders {
+        parse_headers(&self.header_pairs(), &basis.names, self.at)
     }
 }
 
@@ -302,12 +302,12 @@ fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
 impl Basis {
     pub(super) fn new(settings: Settings, provider: Option<String>) -> Self {
         let rules = provider.as_deref().map_or(&[][..], |provider| settings.error_rules(provider));
-        let gate = gate_rules(&settings, provider.as_deref().unwrap_or_default());
+        let gate = rate_limit_config(&settings, provider.as_deref().unwrap_or_default());
         Self {
             is_undecided: false,
             rules: rules.to_vec(),
-            backoff: backoff(&settings),
-            item: policies(&settings).item,
+            backoff: session_backoff(&settings),
+            item: download_policies(&settings).item,
             quota: gate.policy,
             names: gate.provider.headers,
             provider,

@@ -16,13 +16,13 @@ use crate::cli::args::{Common, ExplainArgs};
 use crate::cli::exit::Exit;
 use crate::cli::print::{escaped_json, show};
 use crate::cli::trouble::Trouble;
-use crate::engine::quota::Signals;
+use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
     classify_response,
 };
 use crate::words::utc;
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 use self::asked::{Asked, Basis};
 use self::outlook::{Delay, Outlook, hold, outlook};
@@ -37,7 +37,7 @@ struct Judged<'r> {
 }
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<Exit, Trouble> {
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let (asked, basis) = asked::gather(common, args, now)?;
     let signals = asked.signals(&basis);
     let judged = judged(&asked, &basis, &signals);
@@ -50,7 +50,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<Exit, Troub
 }
 
 /// Judges the reply for each scope; scopes that are judged alike stand together.
-fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &Signals) -> Vec<Judged<'r>> {
+fn judged<'r>(asked: &Asked, basis: &'r Basis, signals: &RateLimitHeaders) -> Vec<Judged<'r>> {
     let headers = asked.header_pairs();
     let reply = ResponseView { status: asked.status, headers: &headers, body: &asked.body };
     let mut all: Vec<Judged<'r>> = Vec::new();
@@ -97,7 +97,12 @@ fn rule_json(matched: &MatchedRule<'_>) -> Value {
     }
 }
 
-fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>]) -> Value {
+fn as_json(
+    asked: &Asked,
+    basis: &Basis,
+    signals: &RateLimitHeaders,
+    judged: &[Judged<'_>],
+) -> Value {
     let names =
         |scopes: &[RequestScope]| scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>();
     let judged = judged.iter().map(|judged| {
@@ -129,7 +134,7 @@ fn as_json(asked: &Asked, basis: &Basis, signals: &Signals, judged: &[Judged<'_>
         "provider": basis.provider,
         "user_rules": basis.rules.len(),
         "judged": judged.collect::<Vec<_>>(),
-        "retry_after_seconds": signals.told.map(|told| told.as_secs_f64()),
+        "retry_after_seconds": signals.retry_after.map(|told| told.as_secs_f64()),
         "limits": signals.limits.iter().map(|limit| quota::json(limit, asked.at)).collect::<Vec<_>>(),
     })
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::asked::{Asked, Basis};
-use crate::engine::quota::{
-    Admission, Hold, HoldReason, Quota, QuotaMode, QuotaPolicy, Reply, Signals,
+use crate::engine::rate_limit::{
+    Block, BlockReason, RateLimitHeaders, RateLimitMode, RateLimitPolicy, RateLimitReply,
+    RateLimiter, SendDecision,
 };
 use crate::engine::{
     Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
@@ -67,7 +68,7 @@ pub(super) fn outlook(
     scope: RequestScope,
     asked: &Asked,
     basis: &Basis,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
 ) -> Outlook {
     let verdict = judgement.cause.action(scope);
     let delay = match verdict {
@@ -164,14 +165,15 @@ pub(super) fn hold(
     judgement: &Classification<'_>,
     asked: &Asked,
     basis: &Basis,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
 ) -> Option<Delay> {
-    let signals = Signals { told: judgement.retry_after, ..signals.clone() };
+    let signals = RateLimitHeaders { retry_after: judgement.retry_after, ..signals.clone() };
     let held = |draw| {
-        let mut quota = Quota::new(basis.quota.clone(), asked.at);
-        let Admission::Go(ticket) = quota.admit(1, asked.at) else { return None };
-        let reply = Reply { outcome: judgement.cause.rate_limit_signal(), signals: &signals };
-        quota.answered(ticket, &reply, asked.at, draw)
+        let mut quota = RateLimiter::new(basis.quota.clone(), asked.at);
+        let SendDecision::Admitted(ticket) = quota.admit(1, asked.at) else { return None };
+        let reply =
+            RateLimitReply { outcome: judgement.cause.rate_limit_signal(), headers: &signals };
+        quota.record_reply(ticket, &reply, asked.at, draw)
     };
     let (soonest, latest) = (held(SOONEST)?, held(LATEST)?);
     Some(Delay {
@@ -183,9 +185,9 @@ pub(super) fn hold(
 }
 
 fn hold_words(
-    hold: &Hold,
+    hold: &Block,
     judgement: &Classification<'_>,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
     at: Timestamp,
     basis: &Basis,
 ) -> Vec<String> {
@@ -193,43 +195,43 @@ fn hold_words(
     let max = format_duration(basis.quota.max_wait);
     let mut lines = Vec::new();
     match &hold.reason {
-        HoldReason::Told(told) => {
+        BlockReason::RetryAfter(told) => {
             lines.push(format!("{}, {late}", told_words(*told, judgement)));
             if hold.exceeds_max_wait {
                 lines.push(format!("longer than max_wait, {max}: a person is told"));
             }
         }
-        HoldReason::Exhausted { resets, .. } if hold.exceeds_max_wait => {
+        BlockReason::Exhausted { reset_at: resets, .. } if hold.exceeds_max_wait => {
             let ahead = format_duration(resets.since(at));
             lines.push(format!("not the {ahead} to the reset, but max_wait, {max}, {late}"));
             lines.push("one request then tries, and a person is told".to_owned());
         }
-        HoldReason::Exhausted { resets, .. } => {
+        BlockReason::Exhausted { reset_at: resets, .. } => {
             lines.push(format!(
                 "nothing remains until the reset in {}, {late}",
                 format_duration(resets.since(at))
             ));
         }
-        HoldReason::Unexplained { .. } => lines.extend(unexplained_words(signals, &basis.quota)),
+        BlockReason::NoTimeGiven { .. } => lines.extend(unexplained_words(signals, &basis.quota)),
     }
     lines
 }
 
 /// Why a wait is as long as it is where the server names none that could be kept.
-fn unexplained_words(signals: &Signals, quota: &QuotaPolicy) -> [String; 2] {
+fn unexplained_words(signals: &RateLimitHeaders, quota: &RateLimitPolicy) -> [String; 2] {
     let is_far = signals.limits.iter().any(|limit| limit.reset.is_some_and(|it| it.is_too_far()));
     let why = if is_far { "the reset is too far off to count" } else { "no time is told" };
-    let longest = format_duration(quota.max_wait.max(quota.hold.unwrap_or_default()));
-    match (quota.hold, quota.mode) {
+    let longest = format_duration(quota.max_wait.max(quota.initial_block.unwrap_or_default()));
+    match (quota.initial_block, quota.mode) {
         (Some(_), _) => [
             format!("{why}: restart.rate_limit_duration"),
             format!("doubling while it says so again, up to {longest}"),
         ],
-        (None, QuotaMode::Follow) => [
+        (None, RateLimitMode::Adaptive) => [
             format!("{why}: a first try soon, since most limits end soon"),
             format!("longer holds follow while it says so again, up to {longest}"),
         ],
-        (None, QuotaMode::Fixed | QuotaMode::Off) => [
+        (None, RateLimitMode::Fixed | RateLimitMode::Off) => [
             format!("{why}: a first hold"),
             format!("doubling while it says so again, up to {longest}"),
         ],

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::asked::Asked;
 use super::moment;
-use crate::engine::quota::{Limit, Reset, ResetMeaning, Signals};
+use crate::engine::rate_limit::{AdvertisedLimit, RateLimitHeaders, Reset, ResetMeaning};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::words::{count, format_duration, utc};
 
@@ -12,10 +12,10 @@ use crate::words::{count, format_duration, utc};
 const LAST_MOMENT: i64 = 253_402_300_799_999;
 
 /// Says what the limits are, a line or two for each.
-pub(super) fn lines(asked: &Asked, signals: &Signals, now: Timestamp) -> Vec<String> {
+pub(super) fn lines(asked: &Asked, signals: &RateLimitHeaders, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     let retry_after = asked.headers.iter().find(|(name, _)| name == "retry-after");
-    match (signals.told, retry_after) {
+    match (signals.retry_after, retry_after) {
         (Some(told), _) => lines.push(format!("Retry-After: {}", format_duration(told))),
         (None, Some((_, value))) => {
             lines.push(format!(
@@ -38,13 +38,13 @@ pub(super) fn lines(asked: &Asked, signals: &Signals, now: Timestamp) -> Vec<Str
     lines
 }
 
-fn figures(limit: &Limit) -> String {
+fn figures(limit: &AdvertisedLimit) -> String {
     let units = |figure: f64| match (&limit.unit, written(figure).as_str()) {
         (Some(unit), _) => sanitize_line(unit),
         (None, "1") => "request".to_owned(),
         (None, _) => "requests".to_owned(),
     };
-    let mut line = limit.family.to_string();
+    let mut line = limit.dialect.to_string();
     if !limit.name.is_empty() {
         line.push_str(&format!(" \"{}\"", sanitize_line(&limit.name)));
     }
@@ -80,7 +80,7 @@ fn written(figure: f64) -> String {
 
 fn reset_words(reset: &Reset, at: Timestamp, now: Timestamp) -> String {
     let certainty = if reset.is_certain { "" } else { ", by its size" };
-    let read = format!("reset {}, read as {}{certainty}", reset.figure, reset.meaning);
+    let read = format!("reset {}, read as {}{certainty}", reset.value, reset.meaning);
     match resets_at(reset, at) {
         None => format!("{read}: a moment that no calendar has"),
         Some(resets) if resets <= now => format!("{read}: {}, which is past", moment(resets)),
@@ -94,18 +94,16 @@ fn reset_words(reset: &Reset, at: Timestamp, now: Timestamp) -> String {
 fn resets_at(reset: &Reset, at: Timestamp) -> Option<Timestamp> {
     #[expect(clippy::cast_possible_truncation, reason = "what does not fit is out of the calendar")]
     let moment = match reset.meaning {
-        ResetMeaning::DeltaSeconds | ResetMeaning::DeltaMillis => at.after(reset.after),
-        ResetMeaning::EpochSeconds | ResetMeaning::Date => {
-            Timestamp((reset.figure * 1000.0) as i64)
-        }
-        ResetMeaning::EpochMillis => Timestamp(reset.figure as i64),
+        ResetMeaning::DeltaSeconds | ResetMeaning::DeltaMillis => at.after(reset.delay),
+        ResetMeaning::EpochSeconds | ResetMeaning::Date => Timestamp((reset.value * 1000.0) as i64),
+        ResetMeaning::EpochMillis => Timestamp(reset.value as i64),
     };
     (-LAST_MOMENT..=LAST_MOMENT).contains(&moment.0).then_some(moment)
 }
 
-pub(super) fn json(limit: &Limit, at: Timestamp) -> Value {
+pub(super) fn json(limit: &AdvertisedLimit, at: Timestamp) -> Value {
     json!({
-        "family": limit.family.to_string(),
+        "family": limit.dialect.to_string(),
         "name": limit.name,
         "quota": limit.quota,
         "window_seconds": limit.window.map(|window| window.as_secs_f64()),
@@ -113,7 +111,7 @@ pub(super) fn json(limit: &Limit, at: Timestamp) -> Value {
         "unit": limit.unit,
         "partition": limit.partition,
         "reset": limit.reset.map(|reset| json!({
-            "figure": reset.figure,
+            "figure": reset.value,
             "meaning": reset.meaning.to_string(),
             "is_certain": reset.is_certain,
             "at": resets_at(&reset, at).map(utc),

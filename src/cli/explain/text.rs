@@ -4,14 +4,14 @@ use super::asked::{Asked, Basis};
 use super::outlook::Delay;
 use super::{Judged, moment, quota};
 use crate::cli::facts::Facts;
-use crate::engine::quota::Signals;
+use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
 use crate::words::{format_duration, many};
 
 pub(super) fn text(
     asked: &Asked,
     basis: &Basis,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
     judged: &[Judged<'_>],
     now: Timestamp,
 ) -> String {

@@ -15,7 +15,7 @@ use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, Replied};
 use crate::words::{NOTHING, clock_and_wait, count, utc};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
 
@@ -28,7 +28,7 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
     if let Some(item) = &args.item {
         return one::show_one(&sources, item, args.json);
     }
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
     let filter = FailureFilter { cause: args.cause, since };
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);

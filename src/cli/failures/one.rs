@@ -9,7 +9,7 @@ use crate::config::SourceName;
 use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
 use crate::ledger::{FailureRow, ItemStatus, Replied};
 use crate::words::{clock_and_wait, many, stamp};
-use crate::worker::{RealWorld, World};
+use crate::worker::{Env, RealEnv};
 
 /// Shows how the item stands in each source that knows it.
 pub(super) fn show_one(sources: &[Known], item: &str, json: bool) -> Result<Exit, Trouble> {
@@ -27,7 +27,7 @@ pub(super) fn show_one(sources: &[Known], item: &str, json: bool) -> Result<Exit
             if exit == Exit::Done {
                 show("")?;
             }
-            show(facts(&source.name, &row, RealWorld.now()).text())?;
+            show(facts(&source.name, &row, RealEnv.now()).text())?;
         }
         exit = Exit::Done;
     }

@@ -10,7 +10,7 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::engine::quota::Rate;
+use crate::engine::rate_limit::Rate;
 use crate::simulate::Sample;
 
 pub(super) use self::svg::svg;

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
 use crate::config::nearest;
-use crate::engine::quota::HeaderNames;
+use crate::engine::rate_limit::HeaderNames;
 use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
 use crate::words::format_bytes;
 

@@ -8,9 +8,9 @@ use crate::cli::exit::Exit;
 use crate::cli::sources::ground;
 use crate::cli::trouble::Trouble;
 use crate::config::Settings;
-use crate::engine::quota::{HeaderNames, QuotaMode, QuotaPolicy, Rate};
+use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, RateLimitPolicy};
 use crate::simulate::Strategy;
-use crate::worker::gate_rules;
+use crate::worker::rate_limit_config;
 
 /// The plain exponential back-off that others do.
 const BACKOFF: Strategy =
@@ -41,19 +41,19 @@ impl Policy {
 /// What can be typed instead.
 pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
     let (word, rest) = text.split_at(text.find([',', '=']).unwrap_or(text.len()));
-    let mut quota = QuotaPolicy::default();
+    let mut quota = RateLimitPolicy::default();
     let options = match (word, rest.strip_prefix('=')) {
         ("backoff", None) if rest.is_empty() => {
             return Ok(Policy::new(text, BACKOFF));
         }
         ("follow", None) => rest,
         ("off", None) => {
-            quota.mode = QuotaMode::Off;
+            quota.mode = RateLimitMode::Off;
             rest
         }
         ("fixed", Some(rest)) => {
             let (rate, options) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
-            quota.mode = QuotaMode::Fixed;
+            quota.mode = RateLimitMode::Fixed;
             quota.cap = Some(rate_of(rate)?);
             options
         }
@@ -64,10 +64,10 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
     };
     for option in options.split(',').skip(1) {
         match option.split_once('=') {
-            Some(("cap", rate)) if quota.mode == QuotaMode::Follow => {
+            Some(("cap", rate)) if quota.mode == RateLimitMode::Adaptive => {
                 quota.cap = Some(rate_of(rate)?);
             }
-            Some(("reserve", share)) if quota.mode == QuotaMode::Follow => {
+            Some(("reserve", share)) if quota.mode == RateLimitMode::Adaptive => {
                 quota.reserve = reserve_of(share)?;
             }
             _ => {
@@ -91,7 +91,7 @@ pub(super) fn chosen(
         return Ok((policy.clone(), HeaderNames::default()));
     }
     let Some(name) = &args.provider else {
-        let follow = Policy::new("follow", Strategy::Quota(QuotaPolicy::default()));
+        let follow = Policy::new("follow", Strategy::Quota(RateLimitPolicy::default()));
         return Ok((follow, HeaderNames::default()));
     };
     let ground = ground(common)?;
@@ -114,7 +114,7 @@ pub(super) fn chosen(
 
 /// What the configuration says for a provider.
 fn configured(settings: &Settings, name: &str) -> (Policy, HeaderNames) {
-    let rules = gate_rules(settings, name);
+    let rules = rate_limit_config(settings, name);
     let workers = Some(rules.provider.concurrency);
     let strategy = Strategy::Quota(rules.policy);
     (Policy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
@@ -135,20 +135,25 @@ mod tests {
 
     #[test]
     fn every_policy_is_read_and_keeps_its_name() {
-        let (minute, default) = (Duration::from_secs(60), QuotaPolicy::default());
-        let (cap, fixed) = (Rate::of(500.0, minute), Some(Rate::of(5000.0, minute * 60)));
+        let (minute, default) = (Duration::from_secs(60), RateLimitPolicy::default());
+        let (cap, fixed) =
+            (Rate::from_units(500.0, minute), Some(Rate::from_units(5000.0, minute * 60)));
         let quota = |policy| Strategy::Quota(policy);
         for (typed, strategy) in [
             ("follow", quota(default.clone())),
             (
                 "follow,cap=500/min,reserve=0.1",
-                quota(QuotaPolicy { cap: Some(cap), reserve: 0.1, ..default.clone() }),
+                quota(RateLimitPolicy { cap: Some(cap), reserve: 0.1, ..default.clone() }),
             ),
             (
                 "fixed=5000/h",
-                quota(QuotaPolicy { mode: QuotaMode::Fixed, cap: fixed, ..default.clone() }),
+                quota(RateLimitPolicy {
+                    mode: RateLimitMode::Fixed,
+                    cap: fixed,
+                    ..default.clone()
+                }),
             ),
-            ("off", quota(QuotaPolicy { mode: QuotaMode::Off, ..default })),
+            ("off", quota(RateLimitPolicy { mode: RateLimitMode::Off, ..default })),
             ("backoff", BACKOFF),
         ] {
             assert_eq!(policy(typed), Ok(Policy::new(typed, strategy)));

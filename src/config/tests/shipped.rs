@@ -1,7 +1,7 @@
 //! The `config.toml` that is shipped says exactly what the code does.
 
 use super::*;
-use crate::engine::quota::HeaderNames;
+use crate::engine::rate_limit::HeaderNames;
 
 const SHIPPED: &str = include_str!("../../../config.toml");
 

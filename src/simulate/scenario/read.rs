@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Mistake, Place, Table};
-use crate::engine::quota::ResetMeaning;
+use crate::engine::rate_limit::ResetMeaning;
 use crate::simulate::scenario::fields::Fields;
 use crate::simulate::{
     Bound, Latency, Neighbour, Outage, Renewal, Restart, Scenario, Server, Shape, Speech,

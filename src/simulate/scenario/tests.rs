@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::quota::{Rate, ResetMeaning};
+use crate::engine::rate_limit::{Rate, ResetMeaning};
 use crate::simulate::{Renewal, Restart, Shape, Speech};
 
 const GOOD: &str = "

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::config::write_duration;
 use crate::engine::Timestamp;
-use crate::engine::quota::{Family, HeaderNames, Rate, ResetMeaning, Signals, read};
+use crate::engine::rate_limit::{
+    HeaderDialect, HeaderNames, Rate, RateLimitHeaders, ResetMeaning, parse_headers,
+};
 use crate::simulate::{
     Answer, Bound, Latency, Outage, Renewal, Scenario, Served, Server, Shape, Speech, Trace,
 };
@@ -48,7 +50,8 @@ impl Trace {
     #[must_use]
     pub fn model(&self, names: &HeaderNames) -> Traced {
         let answers = self.answers();
-        let signals: Vec<Signals> = answers.iter().map(|answer| signals(answer, names)).collect();
+        let signals: Vec<RateLimitHeaders> =
+            answers.iter().map(|answer| signals(answer, names)).collect();
         let outages = outages(answers);
         let count = |served| answers.iter().filter(|answer| answer.served() == served).count();
         let accepted = count(Served::Accepted);
@@ -89,10 +92,10 @@ impl Trace {
     }
 }
 
-fn signals(answer: &Answer, names: &HeaderNames) -> Signals {
+fn signals(answer: &Answer, names: &HeaderNames) -> RateLimitHeaders {
     let headers: Vec<(&str, &str)> =
         answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    read(&headers, names, moment(answer))
+    parse_headers(&headers, names, moment(answer))
 }
 
 /// When an answer came, in a count that any other answer of the trace shares.
@@ -101,7 +104,7 @@ fn moment(answer: &Answer) -> Timestamp {
 }
 
 /// The limit that the headers tell of, the tightest if there are several.
-fn by_headers(answers: &[Answer], signals: &[Signals]) -> Option<Found> {
+fn by_headers(answers: &[Answer], signals: &[RateLimitHeaders]) -> Option<Found> {
     let limits = signals.iter().flat_map(|signals| &signals.limits);
     let tightest = limits
         .filter_map(|limit| {
@@ -111,11 +114,14 @@ fn by_headers(answers: &[Answer], signals: &[Signals]) -> Option<Found> {
             Some((quota, window, limit))
         })
         .min_by(|one, other| {
-            Rate::of(one.0, one.1).get().total_cmp(&Rate::of(other.0, other.1).get())
+            Rate::from_units(one.0, one.1)
+                .get()
+                .total_cmp(&Rate::from_units(other.0, other.1).get())
         })?;
     let (quota, window, limit) = tightest;
     let quota = whole(quota);
-    let told = format!("Its limit is taken from {}: {quota} in {}.", limit.family, seconds(window));
+    let told =
+        format!("Its limit is taken from {}: {quota} in {}.", limit.dialect, seconds(window));
     let shape = if stands_still(answers, signals, &limit.name) {
         Shape::FixedWindow { quota, window, phase: Duration::ZERO }
     } else {
@@ -125,20 +131,20 @@ fn by_headers(answers: &[Answer], signals: &[Signals]) -> Option<Found> {
 }
 
 /// The longest time to a reset that was told, as the next window that servers have.
-fn longest_reset(signals: &[Signals], name: &str) -> Option<Duration> {
+fn longest_reset(signals: &[RateLimitHeaders], name: &str) -> Option<Duration> {
     let limits = signals.iter().flat_map(|signals| &signals.limits);
     let resets = limits.filter(|limit| limit.name == name).filter_map(|limit| limit.reset);
-    resets.map(|reset| reset.after).max().map(window_like)
+    resets.map(|reset| reset.delay).max().map(window_like)
 }
 
 /// Whether the reset is the same moment for several answers, as with a window, rather than moving along.
-fn stands_still(answers: &[Answer], signals: &[Signals], name: &str) -> bool {
+fn stands_still(answers: &[Answer], signals: &[RateLimitHeaders], name: &str) -> bool {
     let resets: Vec<Timestamp> = answers
         .iter()
         .zip(signals)
         .filter_map(|(answer, signals)| {
             let limit = signals.limits.iter().find(|limit| limit.name == name)?;
-            Some(moment(answer).after(limit.reset?.after))
+            Some(moment(answer).after(limit.reset?.delay))
         })
         .collect();
     let is_same = |pair: &[Timestamp]| {
@@ -213,15 +219,15 @@ fn by_busiest(answers: &[Answer]) -> Found {
 }
 
 /// The family of headers that the answers have, by the first that has any.
-fn speech(answers: &[Answer], signals: &[Signals]) -> Speech {
+fn speech(answers: &[Answer], signals: &[RateLimitHeaders]) -> Speech {
     let limit = signals.iter().find_map(|signals| signals.limits.first());
     let meaning = limit
         .and_then(|limit| limit.reset)
         .map_or(ResetMeaning::DeltaSeconds, |reset| reset.meaning);
-    match limit.map(|limit| limit.family) {
-        Some(Family::RateLimit) => Speech::RateLimit,
-        Some(Family::RateLimitOld) => Speech::RateLimitOld,
-        Some(Family::XRateLimit | Family::Named) => Speech::XRateLimit(meaning),
+    match limit.map(|limit| limit.dialect) {
+        Some(HeaderDialect::RateLimit) => Speech::RateLimit,
+        Some(HeaderDialect::RateLimitLegacy) => Speech::RateLimitOld,
+        Some(HeaderDialect::XRateLimit | HeaderDialect::Custom) => Speech::XRateLimit(meaning),
         None if answers.iter().any(|answer| answer.header("retry-after").is_some()) => {
             Speech::RetryAfter
         }
@@ -230,10 +236,10 @@ fn speech(answers: &[Answer], signals: &[Signals]) -> Speech {
 }
 
 /// What the resets name: the next unit is most often near, everything always far away.
-fn renewal(shape: &Shape, signals: &[Signals]) -> Renewal {
+fn renewal(shape: &Shape, signals: &[RateLimitHeaders]) -> Renewal {
     let Shape::SlidingLog { window, .. } = *shape else { return Renewal::All };
     let limits = signals.iter().flat_map(|signals| &signals.limits);
-    let resets: Vec<Duration> = limits.filter_map(|limit| Some(limit.reset?.after)).collect();
+    let resets: Vec<Duration> = limits.filter_map(|limit| Some(limit.reset?.delay)).collect();
     let near = resets.iter().filter(|after| **after * 2 < window).count();
     if near * 2 > resets.len() { Renewal::Next } else { Renewal::All }
 }

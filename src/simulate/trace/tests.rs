@@ -5,7 +5,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::quota::{HeaderNames, ResetMeaning};
+use crate::engine::rate_limit::{HeaderNames, ResetMeaning};
 use crate::simulate::{Bound, Limiter, Outage, Renewal, Shape, Speech};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -129,7 +129,7 @@ fn a_silent_limit_is_guessed_from_the_recoveries() {
 #[test]
 fn where_nothing_is_refused_the_busiest_minute_is_all_that_is_known() {
     let shape =
-        Shape::TokenBucket { rate: crate::engine::quota::Rate::per_second(1e6), burst: 1000 };
+        Shape::TokenBucket { rate: crate::engine::rate_limit::Rate::per_second(1e6), burst: 1000 };
     let traced = trace(&shape, Speech::Nothing, (0..600).map(|number| number * 500))
         .model(&HeaderNames::default());
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
 
-use crate::engine::quota::{HeaderNames, Outcome, Signals, read};
+use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, parse_headers};
 use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
 /// Lets requests to one provider out, one by one, and learns from the replies.
@@ -34,7 +34,7 @@ pub trait Gate: fmt::Debug {
     fn may_retry(&self, request: Outgoing<'_>) -> bool;
 
     /// Reads what the headers of a reply say about limits. Names in lower case.
-    fn understand(&self, headers: &[(&str, &str)]) -> Signals;
+    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders;
 }
 
 /// A request about to be sent.
@@ -64,7 +64,7 @@ pub trait Passage: fmt::Debug {
     /// Notes the head of the reply, which came after `latency`.
     ///
     /// Unless it is judged before it is dropped, it was what was asked for.
-    fn head(&mut self, signals: Signals, latency: Duration);
+    fn head(&mut self, signals: RateLimitHeaders, latency: Duration);
 
     /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
     fn told(&mut self, wait: Duration);
@@ -74,7 +74,7 @@ pub trait Passage: fmt::Debug {
     ///
     /// Returns until when the gate is closed, where the reply closed it or says "too many": a
     /// moment that has passed where that was said of requests from before the last wait.
-    fn judge(&mut self, outcome: Outcome) -> Option<Timestamp>;
+    fn judge(&mut self, outcome: ReplyOutcome) -> Option<Timestamp>;
 
     /// Returns how the document was throttled, this reply included, once that is judged.
     fn strikes(&self) -> Option<ThrottleStrikes> {
@@ -101,18 +101,18 @@ impl Gate for OpenGate {
         true
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
         // A reset counts from the reply's own date, and nobody waits here.
-        read(headers, &HeaderNames::default(), Timestamp::default())
+        parse_headers(headers, &HeaderNames::default(), Timestamp::default())
     }
 }
 
 impl Passage for Unwatched {
-    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+    fn head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
     fn told(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: Outcome) -> Option<Timestamp> {
+    fn judge(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
         None
     }
 }

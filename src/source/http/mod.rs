@@ -37,7 +37,7 @@ pub use self::tries::Tries;
 use self::body::Pace;
 use self::line::Line;
 use self::refusal::Reading;
-use crate::engine::quota::Outcome;
+use crate::engine::rate_limit::ReplyOutcome;
 use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
 use crate::retry::{Fault as _, Policy};
 use crate::source::{Meter, Recorder, Sink};
@@ -239,7 +239,7 @@ impl Client {
             let opened = self.open(ask, Some(strikes), attempt, &mut pace).await?;
             let Opened { response, mut passage, latency } = opened;
             // A body may take minutes: what the head says of the quota is of now.
-            passage.judge(Outcome::Accepted);
+            passage.judge(ReplyOutcome::Accepted);
             let poured = body::pour(response, size, &mut pace, sink).await;
             self.line.ended(latency, poured.as_ref().copied());
             match poured {
@@ -466,7 +466,7 @@ fn user_pass(username: &str, password: &SecretString) -> String {
 /// server's health, though not of its quota.
 fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
     if reached_the_server(&failure) {
-        passage.judge(Outcome::Failed);
+        passage.judge(ReplyOutcome::Failed);
     }
     failure
 }

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use crate::engine::quota::Signals;
+use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{
     ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
 };
@@ -82,7 +82,7 @@ pub(super) struct Reading<'a> {
 /// Reads why an answer is not what was asked for.
 pub(super) async fn read(
     mut response: Response,
-    signals: &Signals,
+    signals: &RateLimitHeaders,
     pace: &mut Pace<'_>,
     reading: &Reading<'_>,
 ) -> Refusal {

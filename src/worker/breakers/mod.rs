@@ -4,10 +4,10 @@
 //! changes its state, and now and then for what they count. Others may change them there, a
 //! person by a command above all; that is noticed within seconds.
 
-mod circuits;
-mod kept;
-mod orders;
+mod commands;
+mod source_breakers;
 mod sync;
+mod synced;
 #[cfg(test)]
 mod tests;
 
@@ -21,19 +21,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use self::circuits::Circuits;
-pub(super) use self::circuits::{Entry, Halt, Pass, Shut};
-pub use self::orders::{Ordered, order};
+pub use self::commands::{CommandResult, apply_command};
+pub use self::source_breakers::SourceBreakers;
+pub(super) use self::source_breakers::{CallDecision, CallError, CallPermit, OpenBreaker};
 pub use crate::state::{BreakersFile, Memories};
 
-use self::kept::Kept;
-use self::sync::{Brought, Errand, Task};
+use self::sync::{SyncJob, SyncKind, SyncResult};
+use self::synced::SyncedBreaker;
 use crate::engine::breaker::{
     Admission, Breaker, BreakerPermit, BreakerPolicy, BreakerState, BreakerTransition, CallSubject,
     HealthSignal, ManualCommand, Severity,
 };
 use crate::engine::{Failure, RequestScope, Timestamp};
-use crate::worker::world::World;
+use crate::worker::env::Env;
 
 /// The breaker of what is remembered.
 pub const LEDGER: &str = "ledger";
@@ -43,13 +43,13 @@ pub const ARCHIVE: &str = "archive";
 
 /// How often it is looked whether others have changed a breaker. A person who has just typed a
 /// command waits for it; reading a small file costs nothing.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often what is only counted is saved.
-const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+const COUNTS_SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// When whoever may not call because another call is under way asks again.
-const BUSY_WAIT: Duration = Duration::from_secs(1);
+const PROBE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// All breakers of a process.
 pub struct Breakers {
@@ -63,13 +63,13 @@ pub struct Breakers {
 #[derive(Debug)]
 struct Inner {
     policy: BreakerPolicy,
-    kept: BTreeMap<String, Kept>,
-    looked_at: Timestamp,
+    breakers: BTreeMap<String, SyncedBreaker>,
+    checked_at: Timestamp,
     saved_at: Timestamp,
     /// The file is being read or written.
-    is_away: bool,
+    is_syncing: bool,
     /// What went wrong with the file, so that it is told once.
-    trouble: Option<Failure>,
+    last_error: Option<Failure>,
 }
 
 impl Breakers {
@@ -91,11 +91,17 @@ impl Breakers {
         };
         let recall = |(name, memory): (String, _)| {
             let breaker = Breaker::restore(&name, policy, &memory, now);
-            (name, Kept::saved(breaker))
+            (name, SyncedBreaker::from_saved(breaker))
         };
         let kept = memories.into_iter().map(recall).collect();
-        let inner =
-            Inner { policy, kept, looked_at: now, saved_at: now, is_away: false, trouble: None };
+        let inner = Inner {
+            policy,
+            breakers: kept,
+            checked_at: now,
+            saved_at: now,
+            is_syncing: false,
+            last_error: None,
+        };
         let breakers = Self {
             file: Arc::new(file),
             clock: Box::new(clock),
@@ -109,69 +115,69 @@ impl Breakers {
     pub fn set_policy(&self, policy: BreakerPolicy) {
         let mut inner = self.inner.borrow_mut();
         inner.policy = policy;
-        inner.kept.values_mut().for_each(|kept| kept.breaker.set_policy(policy));
+        inner.breakers.values_mut().for_each(|kept| kept.breaker.set_policy(policy));
     }
 
     /// Whether a call may be made by whoever tells its end by name; else when to ask again.
     ///
     /// # Errors
     /// The moment before which it is of no use to ask.
-    pub fn permits(&self, name: &str) -> Result<(), Timestamp> {
+    pub fn try_acquire(&self, name: &str) -> Result<(), Timestamp> {
         let now = (self.clock)();
         match self.admit(name) {
             Admission::Admitted(permit) => {
-                self.with(name, |kept, _| (kept.named.replace(permit), None));
+                self.update(name, |kept, _| (kept.named_permit.replace(permit), None));
                 Ok(())
             }
-            Admission::ProbeInFlight => Err(now.after(BUSY_WAIT)),
-            Admission::Rejected { until } => Err(until.unwrap_or_else(|| now.after(LOOK_INTERVAL))),
+            Admission::ProbeInFlight => Err(now.after(PROBE_RETRY_DELAY)),
+            Admission::Rejected { until } => Err(until.unwrap_or_else(|| now.after(SYNC_INTERVAL))),
         }
     }
 
     /// Notes that a call that was permitted by name ended well.
-    pub fn succeeded(&self, name: &str) {
-        self.note(name, None);
+    pub fn record_success(&self, name: &str) {
+        self.record_named(name, None);
     }
 
     /// Notes that the one called is well after all, by a call that did not ask.
-    pub fn absolved(&self, name: &str) {
-        let permit = self.with(name, |kept, now| kept.breaker.admit_unconditionally(now));
-        self.with(name, |kept, now| ((), kept.breaker.clear_and_record_success(permit, now)));
-        self.let_the_next_try(name);
+    pub fn clear_and_record_success(&self, name: &str) {
+        let permit = self.update(name, |kept, now| kept.breaker.admit_unconditionally(now));
+        self.update(name, |kept, now| ((), kept.breaker.clear_and_record_success(permit, now)));
+        self.notify_half_open(name);
     }
 
     /// Notes that a call that was permitted by name failed. What does not speak against the one
     /// called does not count.
-    pub fn failed(&self, name: &str, failure: &Failure) {
-        self.note(name, Some(failure));
+    pub fn record_failure(&self, name: &str, failure: &Failure) {
+        self.record_named(name, Some(failure));
     }
 
     /// Notes that a call that was permitted by name was given up, or says nothing.
-    pub fn abandoned(&self, name: &str) {
-        if let Some(permit) = self.with(name, |kept, _| (kept.named.take(), None)) {
-            self.dropped(name, permit);
+    pub fn record_abandoned(&self, name: &str) {
+        if let Some(permit) = self.update(name, |kept, _| (kept.named_permit.take(), None)) {
+            self.record_cancelled(name, permit);
         }
     }
 
     /// Carries out what a person wants.
-    pub fn obey(&self, name: &str, order: ManualCommand) {
+    pub fn apply_command(&self, name: &str, order: ManualCommand) {
         // A breaker that nobody has used has nothing to end.
-        if self.inner.borrow().kept.contains_key(name) {
-            self.with(name, |kept, now| ((), kept.breaker.apply_command(order, now)));
+        if self.inner.borrow().breakers.contains_key(name) {
+            self.update(name, |kept, now| ((), kept.breaker.apply_command(order, now)));
         }
     }
 
     #[must_use]
-    pub fn phase(&self, name: &str) -> BreakerState {
+    pub fn state(&self, name: &str) -> BreakerState {
         let inner = self.inner.borrow();
-        inner.kept.get(name).map_or(BreakerState::Closed, |kept| kept.breaker.state())
+        inner.breakers.get(name).map_or(BreakerState::Closed, |kept| kept.breaker.state())
     }
 
     /// Until when it lets nothing through, if so; `Some(None)` until a person closes it.
     #[must_use]
-    pub fn shut(&self, name: &str) -> Option<Option<Timestamp>> {
+    pub fn open_until(&self, name: &str) -> Option<Option<Timestamp>> {
         let inner = self.inner.borrow();
-        let breaker = &inner.kept.get(name)?.breaker;
+        let breaker = &inner.breakers.get(name)?.breaker;
         match breaker.state() {
             // Asked before every step of the work: then not even the clock.
             BreakerState::Closed | BreakerState::HalfOpen => None,
@@ -186,25 +192,25 @@ impl Breakers {
     }
 
     /// Saves what changed, and sees what others have changed, when it is time.
-    pub async fn sync<W: World>(&self, world: &W) {
-        let errand = self.errand((self.clock)());
-        self.carry_out(errand, world).await;
+    pub async fn sync<W: Env>(&self, world: &W) {
+        let errand = self.next_job((self.clock)());
+        self.run_job(errand, world).await;
     }
 
     /// Saves whatever is not saved.
-    pub async fn save<W: World>(&self, world: &W) {
-        let errand = self.inner.borrow_mut().everything(&self.file);
-        self.carry_out(errand, world).await;
+    pub async fn save<W: Env>(&self, world: &W) {
+        let errand = self.inner.borrow_mut().pending_write(&self.file);
+        self.run_job(errand, world).await;
     }
 }
 
 impl Breakers {
     fn admit(&self, name: &str) -> Admission {
-        self.with(name, |kept, now| kept.breaker.admit(now))
+        self.update(name, |kept, now| kept.breaker.admit(now))
     }
 
     /// Notes the end of a call by its permit.
-    fn ended(
+    fn record_result(
         &self,
         name: &str,
         permit: BreakerPermit,
@@ -215,7 +221,7 @@ impl Breakers {
         let bearing = failure.map_or(HealthSignal::Success, |failure| {
             HealthSignal::for_provider(failure.cause, scope)
         });
-        self.judged(name, permit, subject, bearing, failure);
+        self.record_signal(name, permit, subject, bearing, failure);
     }
 
     /// Tells beforehand whether a failure of the call would open a breaker.
@@ -228,14 +234,14 @@ impl Breakers {
         failure: &Failure,
     ) -> bool {
         HealthSignal::for_provider(failure.cause, scope) == HealthSignal::Failure
-            && self.with(name, |kept, now| {
+            && self.update(name, |kept, now| {
                 (kept.breaker.would_open(permit, subject, failure, now), None)
             })
     }
 
     /// Notes the end of a call that asked by name, or not at all.
-    fn note(&self, name: &str, failure: Option<&Failure>) {
-        let permit = self.with(name, |kept, now| match kept.named.take() {
+    fn record_named(&self, name: &str, failure: Option<&Failure>) {
+        let permit = self.update(name, |kept, now| match kept.named_permit.take() {
             Some(permit) => (permit, None),
             None => kept.breaker.admit_unconditionally(now),
         });
@@ -244,10 +250,10 @@ impl Breakers {
             (Some(failure), LEDGER | ARCHIVE) => HealthSignal::for_storage(failure.cause),
             (Some(failure), _) => HealthSignal::for_provider(failure.cause, RequestScope::Session),
         };
-        self.judged(name, permit, &CallSubject::Service, bearing, failure);
+        self.record_signal(name, permit, &CallSubject::Service, bearing, failure);
     }
 
-    fn judged(
+    fn record_signal(
         &self,
         name: &str,
         permit: BreakerPermit,
@@ -255,7 +261,7 @@ impl Breakers {
         bearing: HealthSignal,
         failure: Option<&Failure>,
     ) {
-        self.with(name, |Kept { breaker, .. }, now| {
+        self.update(name, |SyncedBreaker { breaker, .. }, now| {
             let change = match (bearing, failure) {
                 (HealthSignal::Failure, Some(failure)) => {
                     breaker.record_failure(permit, subject, failure, now)
@@ -270,55 +276,55 @@ impl Breakers {
             };
             ((), change)
         });
-        self.let_the_next_try(name);
+        self.notify_half_open(name);
     }
 
-    fn said_nothing(&self, name: &str, permit: BreakerPermit) {
-        self.with(name, |kept, _| {
+    fn record_neutral(&self, name: &str, permit: BreakerPermit) {
+        self.update(name, |kept, _| {
             kept.breaker.record_neutral(permit);
             ((), None)
         });
-        self.let_the_next_try(name);
+        self.notify_half_open(name);
     }
 
-    fn dropped(&self, name: &str, permit: BreakerPermit) {
-        self.with(name, |kept, _| (kept.breaker.record_cancelled(permit), None));
-        self.let_the_next_try(name);
+    fn record_cancelled(&self, name: &str, permit: BreakerPermit) {
+        self.update(name, |kept, _| (kept.breaker.record_cancelled(permit), None));
+        self.notify_half_open(name);
     }
 
-    fn let_the_next_try(&self, name: &str) {
-        if self.phase(name) == BreakerState::HalfOpen {
+    fn notify_half_open(&self, name: &str) {
+        if self.state(name) == BreakerState::HalfOpen {
             self.version.send_modify(|version| *version += 1);
         }
     }
 
     /// Has a breaker take in a fact, and tells what it became.
-    fn with<T>(
+    fn update<T>(
         &self,
         name: &str,
-        fact: impl FnOnce(&mut Kept, Timestamp) -> (T, Option<BreakerTransition>),
+        fact: impl FnOnce(&mut SyncedBreaker, Timestamp) -> (T, Option<BreakerTransition>),
     ) -> T {
         let now = (self.clock)();
         let (told, change) = {
             let mut inner = self.inner.borrow_mut();
             let policy = inner.policy;
-            if !inner.kept.contains_key(name) {
+            if !inner.breakers.contains_key(name) {
                 let breaker = Breaker::new(name, policy, now);
-                inner.kept.insert(name.to_owned(), Kept::new(breaker));
+                inner.breakers.insert(name.to_owned(), SyncedBreaker::new(breaker));
             }
-            match inner.kept.get_mut(name) {
+            match inner.breakers.get_mut(name) {
                 Some(kept) => fact(kept, now),
-                None => fact(&mut Kept::new(Breaker::new(name, policy, now)), now),
+                None => fact(&mut SyncedBreaker::new(Breaker::new(name, policy, now)), now),
             }
         };
         if let Some(change) = change {
-            self.announce(&change);
+            self.publish_change(&change);
         }
         told
     }
 
     /// Logs a change, and wakes those who wait.
-    fn announce(&self, change: &BreakerTransition) {
+    fn publish_change(&self, change: &BreakerTransition) {
         let BreakerTransition {
             breaker: name,
             generation: _,
@@ -344,22 +350,22 @@ impl Breakers {
 /// The file.
 impl Breakers {
     /// When it is time to look at the file again.
-    fn next_look(&self) -> Timestamp {
-        let (now, looked_at) = ((self.clock)(), self.inner.borrow().looked_at);
+    fn next_sync_at(&self) -> Timestamp {
+        let (now, looked_at) = ((self.clock)(), self.inner.borrow().checked_at);
         // A clock that was set back must not put it off.
-        looked_at.min(now).after(LOOK_INTERVAL)
+        looked_at.min(now).after(SYNC_INTERVAL)
     }
 
-    fn errand(&self, now: Timestamp) -> Option<Errand> {
+    fn next_job(&self, now: Timestamp) -> Option<SyncJob> {
         let mut inner = self.inner.borrow_mut();
         let is_past = |at: Timestamp, interval| now < at || now.since(at) >= interval;
-        let is_look = is_past(inner.looked_at, LOOK_INTERVAL);
-        let has_changed = inner.kept.values().any(Kept::has_changed);
-        let has_counted = is_past(inner.saved_at, COUNT_INTERVAL);
+        let is_look = is_past(inner.checked_at, SYNC_INTERVAL);
+        let has_changed = inner.breakers.values().any(SyncedBreaker::has_changed);
+        let has_counted = is_past(inner.saved_at, COUNTS_SAVE_INTERVAL);
         // While the file cannot be written, it is tried as often as it is looked at.
-        if (has_changed && (is_look || inner.trouble.is_none())) || (is_look && has_counted) {
-            inner.looked_at = now;
-            if let Some(errand) = inner.everything(&self.file) {
+        if (has_changed && (is_look || inner.last_error.is_none())) || (is_look && has_counted) {
+            inner.checked_at = now;
+            if let Some(errand) = inner.pending_write(&self.file) {
                 inner.saved_at = now;
                 return Some(errand);
             }
@@ -368,33 +374,36 @@ impl Breakers {
             return None;
         }
         // Also where another source is just looking: whoever waits must not ask again at once.
-        inner.looked_at = now;
-        if inner.is_away {
+        inner.checked_at = now;
+        if inner.is_syncing {
             return None;
         }
-        inner.kept.values_mut().for_each(Kept::send_nothing);
-        Some(Errand { file: Arc::clone(&self.file), task: Task::Read })
+        inner.breakers.values_mut().for_each(SyncedBreaker::mark_nothing_sent);
+        Some(SyncJob { file: Arc::clone(&self.file), kind: SyncKind::Read })
     }
 
-    async fn carry_out<W: World>(&self, errand: Option<Errand>, world: &W) {
+    async fn run_job<W: Env>(&self, errand: Option<SyncJob>, world: &W) {
         let Some(errand) = errand else { return };
-        self.inner.borrow_mut().is_away = true;
-        let away = Away(self);
-        let brought = world.offload(move || errand.carry_out()).await;
+        self.inner.borrow_mut().is_syncing = true;
+        let away = SyncGuard(self);
+        let brought = world.spawn_blocking(move || errand.run()).await;
         drop(away);
         match brought {
-            Ok(brought) => self.take_in(brought),
+            Ok(brought) => self.apply_sync_result(brought),
             Err(failure) => {
                 let mut inner = self.inner.borrow_mut();
-                if inner.trouble.as_ref() != Some(&failure) {
+                if inner.last_error.as_ref() != Some(&failure) {
                     warn!(cause = %failure.cause, "cannot share the breakers: {failure}");
-                    inner.trouble = Some(failure);
+                    inner.last_error = Some(failure);
                 }
             }
         }
     }
 
-    fn take_in(&self, Brought { memories, taken, note }: Brought) {
+    fn apply_sync_result(
+        &self,
+        SyncResult { states: memories, accepted: taken, warning: note }: SyncResult,
+    ) {
         if let Some(note) = note {
             warn!("{note}");
         }
@@ -402,45 +411,49 @@ impl Breakers {
         let mut changes = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
-            inner.trouble = None;
+            inner.last_error = None;
             let policy = inner.policy;
             for (name, memory) in memories {
                 let theirs = || Breaker::restore(&name, policy, &memory, now);
-                match inner.kept.get_mut(&name) {
+                match inner.breakers.get_mut(&name) {
                     None => {
-                        let kept = Kept::saved(theirs());
-                        inner.kept.insert(name, kept);
+                        let kept = SyncedBreaker::from_saved(theirs());
+                        inner.breakers.insert(name, kept);
                     }
-                    Some(kept) if taken.contains(&name) => kept.was_saved(&memory),
-                    Some(kept) if kept.is_behind(&memory) => changes.extend(kept.adopt(theirs())),
+                    Some(kept) if taken.contains(&name) => kept.on_saved(&memory),
+                    Some(kept) if kept.is_behind(&memory) => {
+                        changes.extend(kept.merge_from_peer(theirs()))
+                    }
                     Some(_) => {}
                 }
             }
         }
         for change in &changes {
-            self.announce(change);
+            self.publish_change(change);
         }
     }
 }
 
 /// The end of an errand, also where it was given up.
-struct Away<'a>(&'a Breakers);
+struct SyncGuard<'a>(&'a Breakers);
 
-impl Drop for Away<'_> {
+impl Drop for SyncGuard<'_> {
     fn drop(&mut self) {
-        self.0.inner.borrow_mut().is_away = false;
+        self.0.inner.borrow_mut().is_syncing = false;
     }
 }
 
 impl Inner {
     /// All that is not saved, if there is any and nothing is under way.
-    fn everything(&mut self, file: &Arc<BreakersFile>) -> Option<Errand> {
-        if self.is_away || !self.kept.values().any(|kept| kept.has_changed() || kept.has_counted())
+    fn pending_write(&mut self, file: &Arc<BreakersFile>) -> Option<SyncJob> {
+        if self.is_syncing
+            || !self.breakers.values().any(|kept| kept.has_changed() || kept.has_new_counts())
         {
             return None;
         }
-        let ours = self.kept.iter_mut().map(|(name, kept)| (name.clone(), kept.send()));
-        Some(Errand { file: Arc::clone(file), task: Task::Write(ours.collect()) })
+        let ours =
+            self.breakers.iter_mut().map(|(name, kept)| (name.clone(), kept.take_local_state()));
+        Some(SyncJob { file: Arc::clone(file), kind: SyncKind::Write(ours.collect()) })
     }
 }
 

@@ -12,61 +12,61 @@ use crate::state::{BreakersFile, Memories};
 
 /// What is to be done with the file.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct SyncJob {
     pub(super) file: Arc<BreakersFile>,
-    pub(super) task: Task,
+    pub(super) kind: SyncKind,
 }
 
 #[derive(Debug)]
-pub(super) enum Task {
+pub(super) enum SyncKind {
     /// See whether others have changed anything.
     Read,
-    Write(BTreeMap<String, Ours>),
+    Write(BTreeMap<String, LocalState>),
 }
 
 /// A breaker of this process.
 #[derive(Debug)]
-pub(super) struct Ours {
-    pub(super) memory: PersistedBreaker,
+pub(super) struct LocalState {
+    pub(super) state: PersistedBreaker,
     /// The change that the file was last seen at.
-    pub(super) known: u64,
+    pub(super) known_generation: u64,
     /// What was counted since.
-    pub(super) news: BreakerStatistics,
+    pub(super) new_counts: BreakerStatistics,
 }
 
 /// The file as it is now.
 #[derive(Debug)]
-pub(super) struct Brought {
-    pub(super) memories: Memories,
+pub(super) struct SyncResult {
+    pub(super) states: Memories,
     /// The breakers whose state in the file is ours.
-    pub(super) taken: BTreeSet<String>,
+    pub(super) accepted: BTreeSet<String>,
     /// What a person should know.
-    pub(super) note: Option<String>,
+    pub(super) warning: Option<String>,
 }
 
-impl Errand {
-    pub(super) fn carry_out(self) -> Result<Brought, Failure> {
-        match self.task {
-            Task::Read => {
+impl SyncJob {
+    pub(super) fn run(self) -> Result<SyncResult, Failure> {
+        match self.kind {
+            SyncKind::Read => {
                 // What cannot be read is put aside by the next write.
                 let memories = self.file.examine()?.unwrap_or_default();
-                Ok(Brought { memories, taken: BTreeSet::new(), note: None })
+                Ok(SyncResult { states: memories, accepted: BTreeSet::new(), warning: None })
             }
-            Task::Write(ours) => {
+            SyncKind::Write(ours) => {
                 let ((memories, taken), note) = self.file.change(|memories| {
-                    let taken = merge(memories, ours);
+                    let taken = merge_local(memories, ours);
                     (memories.clone(), taken)
                 })?;
-                Ok(Brought { memories, taken, note })
+                Ok(SyncResult { states: memories, accepted: taken, warning: note })
             }
         }
     }
 }
 
 /// Puts ours among the others; returns those whose state is now ours.
-fn merge(memories: &mut Memories, ours: BTreeMap<String, Ours>) -> BTreeSet<String> {
+fn merge_local(memories: &mut Memories, ours: BTreeMap<String, LocalState>) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
-    for (name, Ours { memory, known, news }) in ours {
+    for (name, LocalState { state: memory, known_generation: known, new_counts: news }) in ours {
         match memories.get_mut(&name) {
             Some(theirs) if theirs.generation != known => {
                 // After a reset what was counted before it is not wanted any more.

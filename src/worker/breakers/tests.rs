@@ -6,18 +6,18 @@ use std::path::Path;
 use super::*;
 use crate::disk::{Disk, Fault, MemoryDisk, ensure_folder};
 use crate::engine::Cause;
-use crate::worker::world::RealWorld;
+use crate::worker::env::RealEnv;
 
 const NOW: Timestamp = Timestamp(1_750_000_000_000);
 const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
 /// A disk, a clock, and as many processes as one likes.
-struct Scene {
+struct BreakersFixture {
     disk: MemoryDisk,
     clock: Rc<Cell<Timestamp>>,
 }
 
-impl Scene {
+impl BreakersFixture {
     fn new() -> Self {
         let disk = MemoryDisk::default();
         ensure_folder(&disk, Path::new("/state")).unwrap();
@@ -36,67 +36,67 @@ impl Scene {
         breakers
     }
 
-    fn pass(&self, seconds: u64) {
+    fn advance(&self, seconds: u64) {
         self.clock.set(self.clock.get().after(Duration::from_secs(seconds)));
     }
 
-    fn order(&self, name: &str, wanted: ManualCommand) {
-        order(&self.file(), name, wanted, POLICY, self.clock.get()).unwrap();
+    fn apply(&self, name: &str, wanted: ManualCommand) {
+        apply_command(&self.file(), name, wanted, POLICY, self.clock.get()).unwrap();
     }
 
     /// What the file says of the example.
-    fn saved(&self) -> crate::engine::breaker::PersistedBreaker {
+    fn saved_state(&self) -> crate::engine::breaker::PersistedBreaker {
         self.file().examine().unwrap().unwrap()["example"].clone()
     }
 }
 
-fn down() -> Failure {
+fn provider_down() -> Failure {
     Failure::new(Cause::Server, "503 from example")
 }
 
-fn open(breakers: &Breakers) {
+fn open_breaker(breakers: &Breakers) {
     for _ in 0..5 {
-        breakers.failed("example", &down());
+        breakers.record_failure("example", &provider_down());
     }
-    assert_eq!(breakers.phase("example"), BreakerState::Open);
+    assert_eq!(breakers.state("example"), BreakerState::Open);
 }
 
 #[tokio::test]
-async fn one_that_opened_is_open_for_the_next_process_and_for_its_others() {
-    let scene = Scene::new();
+async fn an_open_breaker_is_open_for_later_and_other_processes() {
+    let scene = BreakersFixture::new();
     let (first, beside) = (scene.process(), scene.process());
-    open(&first);
-    first.sync(&RealWorld).await;
-    scene.pass(5);
-    beside.sync(&RealWorld).await;
+    open_breaker(&first);
+    first.sync(&RealEnv).await;
+    scene.advance(5);
+    beside.sync(&RealEnv).await;
     let next = scene.process();
 
     let until = NOW.after(POLICY.recovery_timeout);
     for process in [&first, &beside, &next] {
-        assert_eq!(process.permits("example"), Err(until));
+        assert_eq!(process.try_acquire("example"), Err(until));
     }
-    scene.pass(55);
-    assert_eq!(next.permits("example"), Ok(()));
-    assert_eq!(next.permits("example"), Err(scene.clock.get().after(BUSY_WAIT)));
+    scene.advance(55);
+    assert_eq!(next.try_acquire("example"), Ok(()));
+    assert_eq!(next.try_acquire("example"), Err(scene.clock.get().after(PROBE_RETRY_DELAY)));
 }
 
 #[tokio::test]
-async fn what_opened_and_closed_before_it_was_written_down_is_in_the_file() {
-    let scene = Scene::new();
+async fn changes_before_the_first_save_are_in_the_file() {
+    let scene = BreakersFixture::new();
     let (worker, beside) = (scene.process(), scene.process());
-    open(&worker);
-    scene.pass(60);
+    open_breaker(&worker);
+    scene.advance(60);
     for _ in 0..3 {
-        assert_eq!(worker.permits("example"), Ok(()));
-        worker.succeeded("example");
+        assert_eq!(worker.try_acquire("example"), Ok(()));
+        worker.record_success("example");
     }
-    worker.sync(&RealWorld).await;
-    scene.pass(5);
-    beside.sync(&RealWorld).await;
-    open(&beside);
-    beside.sync(&RealWorld).await;
+    worker.sync(&RealEnv).await;
+    scene.advance(5);
+    beside.sync(&RealEnv).await;
+    open_breaker(&beside);
+    beside.sync(&RealEnv).await;
 
-    let openings = scene.saved().open_periods();
+    let openings = scene.saved_state().open_periods();
 
     let (first, second) = (&openings[0], &openings[1]);
     assert_eq!(
@@ -109,171 +109,174 @@ async fn what_opened_and_closed_before_it_was_written_down_is_in_the_file() {
 }
 
 #[tokio::test]
-async fn an_order_is_seen_within_five_seconds() {
-    let scene = Scene::new();
+async fn a_command_is_seen_within_five_seconds() {
+    let scene = BreakersFixture::new();
     let worker = scene.process();
-    open(&worker);
-    worker.sync(&RealWorld).await;
+    open_breaker(&worker);
+    worker.sync(&RealEnv).await;
 
-    scene.order("example", ManualCommand::Reset);
-    scene.pass(5);
-    worker.sync(&RealWorld).await;
-    assert_eq!(worker.phase("example"), BreakerState::Closed);
-    assert_eq!(scene.saved().statistics, Default::default());
+    scene.apply("example", ManualCommand::Reset);
+    scene.advance(5);
+    worker.sync(&RealEnv).await;
+    assert_eq!(worker.state("example"), BreakerState::Closed);
+    assert_eq!(scene.saved_state().statistics, Default::default());
 
-    scene.order("example", ManualCommand::Open { until: None });
-    scene.pass(5);
-    worker.sync(&RealWorld).await;
-    assert_eq!(worker.shut("example"), Some(None));
-    worker.save(&RealWorld).await;
-    assert_eq!(scene.saved().open_until, None);
-    assert_eq!(scene.saved().state, "open", "the worker does not undo it");
+    scene.apply("example", ManualCommand::Open { until: None });
+    scene.advance(5);
+    worker.sync(&RealEnv).await;
+    assert_eq!(worker.open_until("example"), Some(None));
+    worker.save(&RealEnv).await;
+    assert_eq!(scene.saved_state().open_until, None);
+    assert_eq!(scene.saved_state().state, "open", "the worker does not undo it");
 }
 
 #[tokio::test]
-async fn an_order_that_comes_while_a_worker_counts_is_not_lost() {
-    let scene = Scene::new();
+async fn a_command_during_counting_is_not_lost() {
+    let scene = BreakersFixture::new();
     let worker = scene.process();
-    worker.failed("example", &down());
-    worker.save(&RealWorld).await;
-    scene.order("example", ManualCommand::Open { until: None });
+    worker.record_failure("example", &provider_down());
+    worker.save(&RealEnv).await;
+    scene.apply("example", ManualCommand::Open { until: None });
 
-    worker.failed("example", &down());
-    worker.save(&RealWorld).await;
+    worker.record_failure("example", &provider_down());
+    worker.save(&RealEnv).await;
 
-    assert_eq!(worker.shut("example"), Some(None));
-    assert_eq!((scene.saved().state.as_str(), scene.saved().statistics.failures), ("open", 2));
+    assert_eq!(worker.open_until("example"), Some(None));
+    assert_eq!(
+        (scene.saved_state().state.as_str(), scene.saved_state().statistics.failures),
+        ("open", 2)
+    );
 }
 
 #[tokio::test]
-async fn two_processes_count_together() {
-    let scene = Scene::new();
+async fn counts_of_two_processes_are_added() {
+    let scene = BreakersFixture::new();
     let (one, two) = (scene.process(), scene.process());
     for round in 1..=3 {
-        one.succeeded("example");
-        two.succeeded("example");
-        one.save(&RealWorld).await;
-        two.save(&RealWorld).await;
-        assert_eq!(scene.saved().statistics.successes, 2 * round);
+        one.record_success("example");
+        two.record_success("example");
+        one.save(&RealEnv).await;
+        two.save(&RealEnv).await;
+        assert_eq!(scene.saved_state().statistics.successes, 2 * round);
     }
-    one.save(&RealWorld).await;
-    assert_eq!(scene.saved().statistics.calls, 6, "nothing is counted twice");
+    one.save(&RealEnv).await;
+    assert_eq!(scene.saved_state().statistics.calls, 6, "nothing is counted twice");
 }
 
 #[tokio::test]
-async fn what_is_only_counted_is_saved_once_a_minute() {
-    let scene = Scene::new();
+async fn counts_without_state_change_are_saved_once_a_minute() {
+    let scene = BreakersFixture::new();
     let worker = scene.process();
-    worker.succeeded("example");
+    worker.record_success("example");
     for seconds in [1, 4, 50] {
-        scene.pass(seconds);
-        worker.sync(&RealWorld).await;
+        scene.advance(seconds);
+        worker.sync(&RealEnv).await;
         assert!(scene.file().examine().unwrap().unwrap().is_empty());
     }
 
-    scene.pass(5);
-    worker.sync(&RealWorld).await;
+    scene.advance(5);
+    worker.sync(&RealEnv).await;
 
-    assert_eq!(scene.saved().statistics.successes, 1);
+    assert_eq!(scene.saved_state().statistics.successes, 1);
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_takes_nothing_from_the_breakers_and_is_tried_again() {
-    let scene = Scene::new();
+async fn breakers_survive_disk_failure_and_retry_the_save() {
+    let scene = BreakersFixture::new();
     let worker = scene.process();
     scene.disk.fail(Fault::stop(scene.disk.operations()));
-    open(&worker);
-    worker.sync(&RealWorld).await;
-    assert!(worker.shut("example").is_some());
+    open_breaker(&worker);
+    worker.sync(&RealEnv).await;
+    assert!(worker.open_until("example").is_some());
 
     scene.disk.heal();
-    scene.pass(5);
-    worker.sync(&RealWorld).await;
+    scene.advance(5);
+    worker.sync(&RealEnv).await;
 
-    assert_eq!(scene.saved().state, "open");
+    assert_eq!(scene.saved_state().state, "open");
 }
 
 #[test]
-fn the_ledger_and_the_archive_have_their_own() {
-    let scene = Scene::new();
+fn ledger_and_archive_have_their_own_breakers() {
+    let scene = BreakersFixture::new();
     let breakers = scene.process();
-    let circuits = Circuits::new(&breakers, "example", "work");
+    let circuits = SourceBreakers::new(&breakers, "example", "work");
     for _ in 0..5 {
-        circuits.not_stored(&Failure::new(Cause::Storage, "the disk is full"));
+        circuits.record_storage_failure(&Failure::new(Cause::Storage, "the disk is full"));
     }
 
-    assert_eq!(breakers.phase(ARCHIVE), BreakerState::Open);
-    assert_eq!([breakers.phase(LEDGER), breakers.phase("example")], [BreakerState::Closed; 2]);
-    let shut = circuits.shut().unwrap();
+    assert_eq!(breakers.state(ARCHIVE), BreakerState::Open);
+    assert_eq!([breakers.state(LEDGER), breakers.state("example")], [BreakerState::Closed; 2]);
+    let shut = circuits.open_breaker().unwrap();
     assert_eq!(shut.to_string(), "the circuit of archive is open until 2025-06-15 15:07:40 UTC");
-    assert_eq!(circuits.shut_for(Cause::Storage, RequestScope::Item), Some(shut));
-    assert_eq!(circuits.shut_for(Cause::Server, RequestScope::Item), None);
-    scene.pass(60);
-    assert_eq!(circuits.shut(), None);
+    assert_eq!(circuits.open_breaker_for(Cause::Storage, RequestScope::Item), Some(shut));
+    assert_eq!(circuits.open_breaker_for(Cause::Server, RequestScope::Item), None);
+    scene.advance(60);
+    assert_eq!(circuits.open_breaker(), None);
     for _ in 0..3 {
-        circuits.stored();
+        circuits.record_storage_success();
     }
-    assert_eq!(breakers.phase(ARCHIVE), BreakerState::Closed);
+    assert_eq!(breakers.state(ARCHIVE), BreakerState::Closed);
 }
 
 #[test]
-fn what_is_not_the_providers_fault_opens_nothing() {
-    let scene = Scene::new();
+fn failures_of_ours_do_not_open_the_provider_breaker() {
+    let scene = BreakersFixture::new();
     let breakers = scene.process();
     for cause in [Cause::RateLimit, Cause::Unauthorized, Cause::LocalNetwork, Cause::Storage] {
         for _ in 0..50 {
-            breakers.failed("example", &Failure::new(cause, "x"));
+            breakers.record_failure("example", &Failure::new(cause, "x"));
         }
-        assert_eq!(breakers.phase("example"), BreakerState::Closed, "{cause}");
+        assert_eq!(breakers.state("example"), BreakerState::Closed, "{cause}");
     }
 }
 
 #[tokio::test]
-async fn whoever_waits_for_the_probe_of_another_goes_next() {
-    let scene = Scene::new();
+async fn a_waiter_proceeds_after_the_probe_of_another() {
+    let scene = BreakersFixture::new();
     let breakers = scene.process();
-    let [one, two] = ["one", "two"].map(|source| Circuits::new(&breakers, "example", source));
-    open(&breakers);
-    scene.pass(60);
-    let Entry::Go(probe) = one.try_enter() else { panic!("it may try") };
-    assert!(matches!(two.try_enter(), Entry::Busy));
+    let [one, two] = ["one", "two"].map(|source| SourceBreakers::new(&breakers, "example", source));
+    open_breaker(&breakers);
+    scene.advance(60);
+    let CallDecision::Admitted(probe) = one.try_acquire() else { panic!("it may try") };
+    assert!(matches!(two.try_acquire(), CallDecision::ProbeInFlight));
 
     let waiting = two.call(RequestScope::Session, async { Ok(()) });
     let (gone, ()) = tokio::join!(waiting, async { drop(probe) });
 
     assert!(gone.is_ok());
-    assert_eq!(breakers.phase("example"), BreakerState::HalfOpen);
+    assert_eq!(breakers.state("example"), BreakerState::HalfOpen);
 }
 
 #[test]
-fn items_of_one_number_in_two_sources_are_two_items() {
-    let scene = Scene::new();
+fn same_item_number_in_two_sources_counts_as_two_items() {
+    let scene = BreakersFixture::new();
     let breakers = scene.process();
     for source in ["a", "b", "c", "d", "e"] {
-        let circuits = Circuits::new(&breakers, "example", source);
-        let Entry::Go(pass) = circuits.try_enter() else { panic!("it is closed") };
-        pass.ended(7, Some(&down()));
+        let circuits = SourceBreakers::new(&breakers, "example", source);
+        let CallDecision::Admitted(pass) = circuits.try_acquire() else { panic!("it is closed") };
+        pass.record_item_result(7, Some(&provider_down()));
     }
 
-    assert_eq!(breakers.phase("example"), BreakerState::Open);
+    assert_eq!(breakers.state("example"), BreakerState::Open);
 }
 
 #[tokio::test]
-async fn each_change_is_kept_whoever_made_it() {
-    let scene = Scene::new();
+async fn changes_of_all_processes_are_kept() {
+    let scene = BreakersFixture::new();
     let breakers = scene.process();
 
-    open(&breakers);
-    breakers.sync(&RealWorld).await;
-    scene.pass(60);
-    assert_eq!(breakers.permits("example"), Ok(()));
-    breakers.failed("example", &down());
-    breakers.sync(&RealWorld).await;
-    scene.order("example", ManualCommand::Close);
-    scene.pass(5);
-    breakers.sync(&RealWorld).await;
+    open_breaker(&breakers);
+    breakers.sync(&RealEnv).await;
+    scene.advance(60);
+    assert_eq!(breakers.try_acquire("example"), Ok(()));
+    breakers.record_failure("example", &provider_down());
+    breakers.sync(&RealEnv).await;
+    scene.apply("example", ManualCommand::Close);
+    scene.advance(5);
+    breakers.sync(&RealEnv).await;
 
-    let changes = scene.saved().transitions;
+    let changes = scene.saved_state().transitions;
     let steps: Vec<_> = changes.iter().map(|change| (&*change.from, &*change.to)).collect();
     let expected =
         [("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("open", "closed")];

@@ -4,9 +4,9 @@
 //! of it is committed there. Whatever is dropped on the way stays unsettled in the
 //! ledger and is taken again: nothing here needs to survive.
 
-mod blame;
-mod errand;
-mod open;
+mod attribution;
+mod fetch_task;
+mod item_in_progress;
 mod queue;
 mod refill;
 
@@ -20,163 +20,167 @@ use crate::engine::{
 };
 use crate::ledger::{ItemNo, Work};
 use crate::source::Meter;
-use crate::worker::group::{Group, Outcome};
+use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 
-use self::errand::Throttles;
-pub(super) use self::errand::{Control, Errand};
-use self::open::{Flaw, Open, worse};
-use self::queue::Queue;
-pub(super) use self::queue::Wish;
-pub(super) use self::refill::Lull;
-use self::refill::Refill;
+use self::fetch_task::ThrottledDocuments;
+pub(super) use self::fetch_task::{ControlRequest, FetchTask};
+use self::item_in_progress::{DocumentResult, ItemInProgress, worse_failure};
+use self::queue::FetchQueue;
+pub(super) use self::queue::RefillRequest;
+pub(super) use self::refill::IdleReason;
+use self::refill::RefillState;
 
 /// Groups that are made durable at a time: one is written while another is placed and recorded.
-const COMMITTING_MAX: usize = 2;
+const CONCURRENT_COMMITS_MAX: usize = 2;
 
 /// How items are judged.
 #[derive(Clone, Debug)]
-pub struct Policies {
+pub struct DownloadPolicies {
     pub item: ItemRetryPolicy,
-    pub bridge: EscalationPolicy,
+    pub escalation: EscalationPolicy,
 }
 
 #[derive(Debug)]
-pub(super) struct Downloads {
-    policies: Policies,
-    bridge: FailureEscalator,
+pub(super) struct DownloadScheduler {
+    policies: DownloadPolicies,
+    escalator: FailureEscalator,
     successes: RecentSuccesses,
-    queue: Queue,
-    open: BTreeMap<ItemNo, Open>,
-    busy: BTreeSet<ItemNo>,
-    throttles: Throttles,
-    flying: usize,
-    group: Group,
+    queue: FetchQueue,
+    items_in_progress: BTreeMap<ItemNo, ItemInProgress>,
+    busy_items: BTreeSet<ItemNo>,
+    throttled_documents: ThrottledDocuments,
+    in_flight_count: usize,
+    batch: CommitBatch,
     /// The items of each group that is being made durable, in the order in which they become so.
     committing: VecDeque<Vec<ItemNo>>,
     /// Forbidden items, held back until it is known whether they or the credential are to blame.
-    withheld: Vec<Outcome>,
-    refill: Refill,
+    pending_forbidden: Vec<DownloadOutcome>,
+    refill: RefillState,
     /// The ledger may know more by now than when it was asked: it passed over items that
     /// were busy, or something was settled since.
-    is_outdated: bool,
-    meter: Meter,
+    is_ledger_view_stale: bool,
+    metrics: Meter,
 }
 
-impl Downloads {
+impl DownloadScheduler {
     /// Goes on with the newest success of an earlier life.
-    pub(super) fn new(policies: Policies, succeeded_at: Option<Timestamp>, meter: Meter) -> Self {
+    pub(super) fn new(
+        policies: DownloadPolicies,
+        succeeded_at: Option<Timestamp>,
+        meter: Meter,
+    ) -> Self {
         Self {
             policies,
-            bridge: FailureEscalator::default(),
+            escalator: FailureEscalator::default(),
             successes: RecentSuccesses::restore(succeeded_at),
-            queue: Queue::new(),
-            open: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            throttles: Throttles::default(),
-            flying: 0,
-            group: Group::default(),
+            queue: FetchQueue::new(),
+            items_in_progress: BTreeMap::new(),
+            busy_items: BTreeSet::new(),
+            throttled_documents: ThrottledDocuments::default(),
+            in_flight_count: 0,
+            batch: CommitBatch::default(),
             committing: VecDeque::new(),
-            withheld: Vec::new(),
-            refill: Refill::Now,
-            is_outdated: false,
-            meter,
+            pending_forbidden: Vec::new(),
+            refill: RefillState::Now,
+            is_ledger_view_stale: false,
+            metrics: meter,
         }
     }
 
     /// Forgets what is queued and in flight. What is answered stays, to be committed.
     pub(super) fn drop_in_flight(&mut self) {
         self.queue.clear();
-        self.open.clear();
-        self.flying = 0;
-        self.refill = Refill::Now;
-        let answered = self.group.outcomes.iter().chain(&self.withheld);
-        let mut kept: BTreeSet<_> = answered.filter_map(Outcome::item).collect();
+        self.items_in_progress.clear();
+        self.in_flight_count = 0;
+        self.refill = RefillState::Now;
+        let answered = self.batch.outcomes.iter().chain(&self.pending_forbidden);
+        let mut kept: BTreeSet<_> = answered.filter_map(DownloadOutcome::item).collect();
         kept.extend(self.committing.iter().flatten());
-        self.busy = kept;
+        self.busy_items = kept;
     }
 
     /// Asks for nothing more; what is in flight may end and be kept.
-    pub(super) fn drop_queue(&mut self, now: Timestamp) {
+    pub(super) fn cancel_queued(&mut self, now: Timestamp) {
         for errand in self.queue.drain() {
-            self.abandon(errand.item, now);
+            self.cancel(errand.item, now);
         }
     }
 
-    pub(super) fn half_open(&mut self) {
-        self.bridge.enter_half_open(self.policies.bridge);
+    pub(super) fn enter_half_open(&mut self) {
+        self.escalator.enter_half_open(self.policies.escalation);
     }
 
     /// Whether there is a document to fetch, and `concurrency` allows one more.
-    pub(super) fn may_take(&self, concurrency: usize) -> bool {
-        let limit = self.slots(concurrency);
-        self.flying < limit && !self.group.is_full() && self.queue.may_take(limit)
+    pub(super) fn has_next_task(&self, concurrency: usize) -> bool {
+        let limit = self.slot_limit(concurrency);
+        self.in_flight_count < limit && !self.batch.is_full() && self.queue.has_next(limit)
     }
 
-    fn slots(&self, concurrency: usize) -> usize {
-        if self.bridge.is_half_open() { 1 } else { concurrency }
+    fn slot_limit(&self, concurrency: usize) -> usize {
+        if self.escalator.is_half_open() { 1 } else { concurrency }
     }
 
     /// Takes the next document to fetch, if it may be taken.
-    pub(super) fn take(&mut self, concurrency: usize, now: Timestamp) -> Option<Errand> {
-        if !self.may_take(concurrency) {
+    pub(super) fn take_task(&mut self, concurrency: usize, now: Timestamp) -> Option<FetchTask> {
+        if !self.has_next_task(concurrency) {
             return None;
         }
-        let mut errand = self.queue.take(self.slots(concurrency))?;
-        errand.asked_at = now;
-        if self.throttles.wants_control(errand.no) && self.flying == 0 {
-            errand.control = Control::Needed;
+        let mut errand = self.queue.pop(self.slot_limit(concurrency))?;
+        errand.started_at = now;
+        if self.throttled_documents.needs_control(errand.document_no) && self.in_flight_count == 0 {
+            errand.control = ControlRequest::Needed;
         }
-        errand.wanted.is_suspect =
+        errand.document_ref.is_suspect =
             self.successes.is_item_specific_failure(errand.item.0, errand.failing_since);
-        if let Some(open) = self.open.get_mut(&errand.item) {
-            open.began.get_or_insert(now);
+        if let Some(open) = self.items_in_progress.get_mut(&errand.item) {
+            open.started_at.get_or_insert(now);
         }
-        self.flying += 1;
+        self.in_flight_count += 1;
         Some(errand)
     }
 
     /// Returns what must be taken from the ledger now, if anything.
-    pub(super) fn wants_more(&mut self, now: Timestamp) -> Option<Wish> {
-        let may_have_untried = self.is_outdated && !self.queue.has_untried();
+    pub(super) fn take_refill_request(&mut self, now: Timestamp) -> Option<RefillRequest> {
+        let may_have_untried = self.is_ledger_view_stale && !self.queue.has_untried();
         let due = match self.refill {
-            Refill::Now => self.queue.has_room() || may_have_untried,
-            Refill::At(at) => at <= now || may_have_untried,
-            Refill::Never => may_have_untried,
-            Refill::Running => false,
+            RefillState::Now => self.queue.has_room() || may_have_untried,
+            RefillState::At(at) => at <= now || may_have_untried,
+            RefillState::Exhausted => may_have_untried,
+            RefillState::Running => false,
         };
         due.then(|| {
-            self.refill = Refill::Running;
-            self.is_outdated = false;
-            Wish { limits: self.queue.ask(), skip: self.busy.clone() }
+            self.refill = RefillState::Running;
+            self.is_ledger_view_stale = false;
+            RefillRequest { limits: self.queue.request_limits(), skip: self.busy_items.clone() }
         })
     }
 
     /// Takes in what is due, and when the next item is.
-    pub(super) fn admit(&mut self, work: Vec<Work>, next_due: Option<Timestamp>, now: Timestamp) {
+    pub(super) fn enqueue(&mut self, work: Vec<Work>, next_due: Option<Timestamp>, now: Timestamp) {
         let retries = work.iter().filter(|work| work.is_retry).count();
-        self.refill = match (self.queue.came(work.len() - retries, retries), next_due) {
-            (true, _) => Refill::Now,
-            (false, Some(at)) => Refill::At(at),
-            (false, None) => Refill::Never,
+        self.refill = match (self.queue.record_loaded(work.len() - retries, retries), next_due) {
+            (true, _) => RefillState::Now,
+            (false, Some(at)) => RefillState::At(at),
+            (false, None) => RefillState::Exhausted,
         };
         for mut work in work {
-            self.busy.insert(work.no);
+            self.busy_items.insert(work.no);
             if work.documents.is_empty() {
-                self.group.push(Outcome::Answered { item: work.no }, now);
+                self.batch.push(DownloadOutcome::Completed { item: work.no }, now);
                 continue;
             }
-            let open = Open {
-                trial: work.trial,
-                began: None,
-                unanswered: work.documents.len(),
-                refused: Vec::new(),
-                fault: None,
-                abandoned: false,
+            let open = ItemInProgress {
+                failure_counts: work.trial,
+                started_at: None,
+                outstanding: work.documents.len(),
+                failed_documents: Vec::new(),
+                worst_failure: None,
+                is_cancelled: false,
             };
-            self.open.insert(work.no, open);
+            self.items_in_progress.insert(work.no, open);
             for document in std::mem::take(&mut work.documents) {
-                let strikes = self.throttles.strikes(document.no, work.trial.strikes);
-                let errand = Errand::new(&work, document, strikes, now);
+                let strikes = self.throttled_documents.strikes(document.no, work.trial.strikes);
+                let errand = FetchTask::new(&work, document, strikes, now);
                 // A throttled document is not what finds out whether the quota is back.
                 if strikes.count() == 0 {
                     self.queue.push(errand);
@@ -188,283 +192,306 @@ impl Downloads {
     }
 
     /// Notes the answer to an errand; returns the failure of the session it amounts to.
-    pub(super) fn answered(
+    pub(super) fn on_downloaded(
         &mut self,
-        errand: Errand,
+        errand: FetchTask,
         answer: Result<Draft, Failure>,
         now: Timestamp,
         draw: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (errand.item, errand.no);
-        self.flying = self.flying.saturating_sub(1);
-        self.queue.answered(&errand);
+        let (item, document) = (errand.item, errand.document_no);
+        self.in_flight_count = self.in_flight_count.saturating_sub(1);
+        self.queue.record_completed(&errand);
         match answer.as_ref().map_err(|failure| failure.strikes) {
-            Ok(_) => self.throttles.succeeded(document),
-            Err(Some(strikes)) => self.throttles.throttled(document, strikes),
-            Err(None) => self.throttles.failed(document, errand.control),
+            Ok(_) => self.throttled_documents.record_success(document),
+            Err(Some(strikes)) => self.throttled_documents.record_throttle(document, strikes),
+            Err(None) => self.throttled_documents.record_failure(document, errand.control),
         }
         match answer {
             Ok(draft) => {
-                self.successes.record(Some(item.0), errand.asked_at);
-                self.succeeded(now);
-                let Errand { item_id, listed, wanted, .. } = errand;
-                self.group.push(Outcome::Stored { document, item_id, listed, wanted, draft }, now);
-                self.close(item, Flaw::None, now);
+                self.successes.record(Some(item.0), errand.started_at);
+                self.record_success(now);
+                let FetchTask { item_id, expected_blob: listed, document_ref: wanted, .. } = errand;
+                self.batch.push(
+                    DownloadOutcome::Stored {
+                        document,
+                        item_id,
+                        expected_blob: listed,
+                        fetched: wanted,
+                        spooled: draft,
+                    },
+                    now,
+                );
+                self.close_document(item, DocumentResult::Settled, now);
                 None
             }
-            Err(failure) => self.failed(&errand, failure, now, draw),
+            Err(failure) => self.on_failed(&errand, failure, now, draw),
         }
     }
 
-    fn failed(
+    fn on_failed(
         &mut self,
-        errand: &Errand,
+        errand: &FetchTask,
         failure: Failure,
         now: Timestamp,
         draw: RandomSample,
     ) -> Option<Failure> {
-        let (item, document) = (errand.item, errand.no);
-        let escalated = if self.is_own_failure(errand, &failure, now) {
+        let (item, document) = (errand.item, errand.document_no);
+        let escalated = if self.is_item_specific_failure(errand, &failure, now) {
             None
         } else {
-            self.bridge.record_failure(self.policies.bridge, item.0, &failure)
+            self.escalator.record_failure(self.policies.escalation, item.0, &failure)
         };
         let is_refused = failure.cause.action(RequestScope::Item) == ErrorAction::Quarantine;
-        let mut trial =
-            self.open.get(&item).map_or_else(ItemFailureCounts::default, |open| open.trial);
+        let mut trial = self
+            .items_in_progress
+            .get(&item)
+            .map_or_else(ItemFailureCounts::default, |open| open.failure_counts);
         // From its first failed request on: what is sent while it is tried again quickly, and
         // succeeds, speaks for the provider.
         trial.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
         match self.policies.item.on_failure(&failure, trial, now, draw) {
             ItemDecision::Gone => {
-                self.flush_withheld(now);
-                self.throttles.forget(document);
-                let listed = errand.listed.clone();
-                self.group.push(Outcome::Gone { document, listed }, now);
-                self.close(item, Flaw::None, now);
+                self.commit_forbidden(now);
+                self.throttled_documents.remove(document);
+                let listed = errand.expected_blob.clone();
+                self.batch.push(DownloadOutcome::Gone { document, expected_blob: listed }, now);
+                self.close_document(item, DocumentResult::Settled, now);
             }
-            ItemDecision::NotCharged => self.abandon(item, now),
+            ItemDecision::NotCharged => self.cancel(item, now),
             ItemDecision::Retry { .. } | ItemDecision::Quarantine if is_refused => {
-                self.close(item, Flaw::Refused(document, failure), now);
+                self.close_document(item, DocumentResult::DocumentFailed(document, failure), now);
             }
             step @ (ItemDecision::Retry { .. } | ItemDecision::Quarantine) => {
                 if step == ItemDecision::Quarantine {
-                    self.throttles.forget(document);
+                    self.throttled_documents.remove(document);
                 }
-                self.close(item, Flaw::Failed(step, failure), now);
+                self.close_document(item, DocumentResult::ItemFailed(step, failure), now);
             }
         }
         if escalated.is_some() {
-            self.release_withheld();
+            self.release_forbidden();
         }
         escalated
     }
 
     /// Takes the group if it is time to make it durable, or if nothing else is left to do.
-    pub(super) fn take_group(&mut self, now: Timestamp) -> Option<Group> {
-        if self.committing.len() >= COMMITTING_MAX {
+    pub(super) fn take_due_batch(&mut self, now: Timestamp) -> Option<CommitBatch> {
+        if self.committing.len() >= CONCURRENT_COMMITS_MAX {
             return None;
         }
-        if self.flying == 0 && self.queue.is_empty() {
-            self.flush_withheld(now);
+        if self.in_flight_count == 0 && self.queue.is_empty() {
+            self.commit_forbidden(now);
         }
-        let ripe = self.group_closes_at().is_some_and(|at| at <= now);
-        let idle = self.flying == 0 && self.queue.is_empty() && self.refill != Refill::Running;
-        if self.group.is_empty() || !(ripe || idle || self.group.is_full()) {
+        let ripe = self.batch_due_at().is_some_and(|at| at <= now);
+        let idle = self.in_flight_count == 0
+            && self.queue.is_empty()
+            && self.refill != RefillState::Running;
+        if self.batch.is_empty() || !(ripe || idle || self.batch.is_full()) {
             return None;
         }
-        self.take_last_group()
+        self.take_batch()
     }
 
     /// Takes the group as it is.
-    pub(super) fn take_last_group(&mut self) -> Option<Group> {
-        if self.group.is_empty() {
+    pub(super) fn take_batch(&mut self) -> Option<CommitBatch> {
+        if self.batch.is_empty() {
             return None;
         }
-        let group = std::mem::take(&mut self.group);
+        let group = std::mem::take(&mut self.batch);
         self.committing.push_back(group.items());
         Some(group)
     }
 
     /// Notes that the group taken first is durable, or that it is lost; its items are free to be
     /// taken again.
-    pub(super) fn committed(&mut self, items: &[ItemNo], retry_at: Option<Timestamp>) {
+    pub(super) fn on_committed(&mut self, items: &[ItemNo], retry_at: Option<Timestamp>) {
         self.committing.pop_front();
-        self.is_outdated = true;
+        self.is_ledger_view_stale = true;
         for item in items {
-            self.busy.remove(item);
+            self.busy_items.remove(item);
         }
         self.refill = match (self.refill, retry_at) {
-            (Refill::At(at), Some(retry)) => Refill::At(at.min(retry)),
-            (Refill::Never, Some(retry)) => Refill::At(retry),
+            (RefillState::At(at), Some(retry)) => RefillState::At(at.min(retry)),
+            (RefillState::Exhausted, Some(retry)) => RefillState::At(retry),
             (refill, _) => refill,
         };
     }
 
     /// The clock was set: what is not durable yet is due as far away as it was.
-    pub(super) fn moved(&mut self, step: ClockStep) {
-        self.group.moved(step);
-        self.withheld.iter_mut().for_each(|outcome| outcome.moved(step));
-        for open in self.open.values_mut() {
-            if let Some((ItemDecision::Retry { at, .. }, _)) = &mut open.fault {
+    pub(super) fn shift_by(&mut self, step: ClockStep) {
+        self.batch.shift_by(step);
+        self.pending_forbidden.iter_mut().for_each(|outcome| outcome.shift_by(step));
+        for open in self.items_in_progress.values_mut() {
+            if let Some((ItemDecision::Retry { at, .. }, _)) = &mut open.worst_failure {
                 *at = at.shifted_by(step);
             }
         }
     }
 
     /// The ledger has other times by now, or other items.
-    pub(super) fn ask_again(&mut self) {
-        self.is_outdated = true;
-        self.queue.may_be_more();
+    pub(super) fn request_refill(&mut self) {
+        self.is_ledger_view_stale = true;
+        self.queue.reset_backlog();
         match self.refill {
-            Refill::At(_) | Refill::Never => self.refill = Refill::Now,
-            Refill::Now | Refill::Running => {}
+            RefillState::At(_) | RefillState::Exhausted => self.refill = RefillState::Now,
+            RefillState::Now | RefillState::Running => {}
         }
     }
 
     /// When what is quarantined is looked at again.
-    pub(super) fn recheck(&self) -> RecheckPolicy {
+    pub(super) fn recheck_policy(&self) -> RecheckPolicy {
         self.policies.item.recheck
     }
 
     /// When the newest request for an item that succeeded was sent.
-    pub(super) fn succeeded_at(&self) -> Option<Timestamp> {
+    pub(super) fn last_success_at(&self) -> Option<Timestamp> {
         self.successes.newest_sent_at()
     }
 
     /// Whether nothing is left to be begun but items that failed.
     pub(super) fn has_only_retries(&self) -> bool {
-        let is_known = !self.is_outdated && self.refill != Refill::Running;
-        let is_settled = self.is_quiet() && self.refill == Refill::Never;
+        let is_known = !self.is_ledger_view_stale && self.refill != RefillState::Running;
+        let is_settled = self.is_drained() && self.refill == RefillState::Exhausted;
         is_known && !is_settled && !self.queue.has_untried()
     }
 
     /// Whether everything that was taken is answered and durable.
-    fn is_quiet(&self) -> bool {
-        self.busy.is_empty()
-            && self.flying == 0
+    fn is_drained(&self) -> bool {
+        self.busy_items.is_empty()
+            && self.in_flight_count == 0
             && self.committing.is_empty()
-            && self.group.is_empty()
+            && self.batch.is_empty()
     }
 
     /// What there is to do when nothing is in flight and nothing is due.
-    pub(super) fn lull(&self) -> Option<Lull> {
-        if self.is_outdated || !self.is_quiet() {
+    pub(super) fn idle_reason(&self) -> Option<IdleReason> {
+        if self.is_ledger_view_stale || !self.is_drained() {
             return None;
         }
         match self.refill {
-            Refill::Never => Some(Lull::AllSettled),
-            Refill::At(until) => Some(Lull::Resting(until)),
-            Refill::Now | Refill::Running => None,
+            RefillState::Exhausted => Some(IdleReason::AllSettled),
+            RefillState::At(until) => Some(IdleReason::AwaitingRetry(until)),
+            RefillState::Now | RefillState::Running => None,
         }
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.flying
+        self.in_flight_count
     }
 
     /// When more is due in the ledger.
-    pub(super) fn refills_at(&self) -> Option<Timestamp> {
+    pub(super) fn next_refill_at(&self) -> Option<Timestamp> {
         match self.refill {
-            Refill::At(at) => Some(at),
-            Refill::Now | Refill::Running | Refill::Never => None,
+            RefillState::At(at) => Some(at),
+            RefillState::Now | RefillState::Running | RefillState::Exhausted => None,
         }
     }
 
     /// When the group is to be made durable, unless as many as may be are being made so already.
-    pub(super) fn group_closes_at(&self) -> Option<Timestamp> {
-        self.group.closes_at().filter(|_| self.committing.len() < COMMITTING_MAX)
+    pub(super) fn batch_due_at(&self) -> Option<Timestamp> {
+        self.batch.commit_due_at().filter(|_| self.committing.len() < CONCURRENT_COMMITS_MAX)
     }
 
     /// One document of the item is answered; with the last one, the item is.
-    fn close(&mut self, item: ItemNo, flaw: Flaw, now: Timestamp) {
-        let Some(open) = self.open.get_mut(&item) else { return };
-        open.unanswered -= 1;
+    fn close_document(&mut self, item: ItemNo, flaw: DocumentResult, now: Timestamp) {
+        let Some(open) = self.items_in_progress.get_mut(&item) else { return };
+        open.outstanding -= 1;
         match flaw {
-            Flaw::None => {}
-            Flaw::Refused(document, failure) => open.refused.push((document, failure)),
-            Flaw::Failed(step, failure) => {
-                open.fault = Some(worse(open.fault.take(), (step, failure)));
+            DocumentResult::Settled => {}
+            DocumentResult::DocumentFailed(document, failure) => {
+                open.failed_documents.push((document, failure))
+            }
+            DocumentResult::ItemFailed(step, failure) => {
+                open.worst_failure =
+                    Some(worse_failure(open.worst_failure.take(), (step, failure)));
             }
         }
-        self.finish_if_answered(item, now);
+        self.finish_item_if_complete(item, now);
     }
 
-    fn finish_if_answered(&mut self, item: ItemNo, now: Timestamp) {
-        if self.open.get(&item).is_none_or(|open| open.unanswered > 0) {
+    fn finish_item_if_complete(&mut self, item: ItemNo, now: Timestamp) {
+        if self.items_in_progress.get(&item).is_none_or(|open| open.outstanding > 0) {
             return;
         }
-        let Some(open) = self.open.remove(&item) else { return };
+        let Some(open) = self.items_in_progress.remove(&item) else { return };
         let is_forbidden =
-            open.refused.iter().any(|(_, failure)| failure.cause == Cause::Forbidden);
+            open.failed_documents.iter().any(|(_, failure)| failure.cause == Cause::Forbidden);
         let refused = open
-            .refused
+            .failed_documents
             .into_iter()
-            .map(|(document, failure)| Outcome::Refused { document, failure });
-        let mut outcomes: Vec<Outcome> = refused.collect();
-        match open.fault {
+            .map(|(document, failure)| DownloadOutcome::Failed { document, failure });
+        let mut outcomes: Vec<DownloadOutcome> = refused.collect();
+        match open.worst_failure {
             // What it lacks is asked for again; its failures meanwhile still count.
-            None if open.abandoned && outcomes.is_empty() => {
-                self.release(item);
+            None if open.is_cancelled && outcomes.is_empty() => {
+                self.release_item(item);
                 return;
             }
             Some((ItemDecision::Retry { failures: trial, at }, failure)) => {
-                outcomes.push(Outcome::Retry { item, trial, at, failure });
+                outcomes.push(DownloadOutcome::Retry {
+                    item,
+                    failure_counts: trial,
+                    retry_at: at,
+                    failure,
+                });
             }
             Some((ItemDecision::Quarantine, failure)) => {
-                outcomes.push(Outcome::Quarantined { item, failure });
+                outcomes.push(DownloadOutcome::Quarantined { item, failure });
             }
             None | Some((ItemDecision::Gone | ItemDecision::NotCharged, _)) => {
-                if let Some(began) = open.began {
-                    self.meter
+                if let Some(began) = open.started_at {
+                    self.metrics
                         .note(|figures| figures.items.fetch_duration.record(now.since(began)));
                 }
-                outcomes.push(Outcome::Answered { item });
+                outcomes.push(DownloadOutcome::Completed { item });
             }
         }
         if is_forbidden {
-            self.withheld.extend(outcomes);
+            self.pending_forbidden.extend(outcomes);
             return;
         }
         for outcome in outcomes {
-            self.group.push(outcome, now);
+            self.batch.push(outcome, now);
         }
     }
 
     /// A document of the item stays unanswered, through no fault of the item.
-    fn abandon(&mut self, item: ItemNo, now: Timestamp) {
-        let Some(open) = self.open.get_mut(&item) else { return };
-        open.unanswered -= 1;
-        open.abandoned = true;
-        self.finish_if_answered(item, now);
+    fn cancel(&mut self, item: ItemNo, now: Timestamp) {
+        let Some(open) = self.items_in_progress.get_mut(&item) else { return };
+        open.outstanding -= 1;
+        open.is_cancelled = true;
+        self.finish_item_if_complete(item, now);
     }
 
-    fn release(&mut self, item: ItemNo) {
-        self.busy.remove(&item);
-        self.queue.may_be_more();
+    fn release_item(&mut self, item: ItemNo) {
+        self.busy_items.remove(&item);
+        self.queue.reset_backlog();
         match self.refill {
             // Its answer passes over the item.
-            Refill::Running => self.is_outdated = true,
-            Refill::Now | Refill::At(_) | Refill::Never => self.refill = Refill::Now,
+            RefillState::Running => self.is_ledger_view_stale = true,
+            RefillState::Now | RefillState::At(_) | RefillState::Exhausted => {
+                self.refill = RefillState::Now
+            }
         }
     }
 
-    fn succeeded(&mut self, now: Timestamp) {
-        self.bridge.record_success();
-        self.flush_withheld(now);
+    fn record_success(&mut self, now: Timestamp) {
+        self.escalator.record_success();
+        self.commit_forbidden(now);
     }
 
-    fn flush_withheld(&mut self, now: Timestamp) {
-        for outcome in std::mem::take(&mut self.withheld) {
-            self.group.push(outcome, now);
+    fn commit_forbidden(&mut self, now: Timestamp) {
+        for outcome in std::mem::take(&mut self.pending_forbidden) {
+            self.batch.push(outcome, now);
         }
     }
 
     /// The credential is to blame: the forbidden items were never at fault.
-    fn release_withheld(&mut self) {
-        for outcome in std::mem::take(&mut self.withheld) {
+    fn release_forbidden(&mut self) {
+        for outcome in std::mem::take(&mut self.pending_forbidden) {
             if let Some(item) = outcome.item() {
-                self.release(item);
+                self.release_item(item);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cynosure::engine::{Status, Timestamp};
 use cynosure::state::ExecutionState;
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -18,12 +18,12 @@ const SECRET: &str = "hunter2";
 
 /// A worker whose credential is refused.
 fn refused() -> ExecutionState {
-    let until = Some(Timestamp(RealWorld.now().0 + 300_000));
+    let until = Some(Timestamp(RealEnv.now().0 + 300_000));
     ExecutionState { status: Status::AuthFailed, until, reason: "401".to_owned(), ..well() }
 }
 
 fn well() -> ExecutionState {
-    ExecutionState { last_updated: RealWorld.now(), ..fresh() }
+    ExecutionState { last_updated: RealEnv.now(), ..fresh() }
 }
 
 /// A receiver that takes everything.
@@ -397,7 +397,7 @@ fn a_worker_is_untouched_by_receivers_that_take_nothing_and_what_they_never_take
     let mut outbox: Value = serde_json::from_str(&home.read("state/outbox.json")).unwrap();
     let words = outbox["words"].as_array_mut().unwrap();
     assert!(!words.is_empty());
-    let then = Timestamp(RealWorld.now().0 - 2 * 86_400_000).to_string();
+    let then = Timestamp(RealEnv.now().0 - 2 * 86_400_000).to_string();
     words.iter_mut().for_each(|word| word["queued_at"] = then.clone().into());
     home.write("state/outbox.json", &outbox.to_string());
     let mut monitor = home.start(&["monitor"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const NAME: &str = "127.0.0.1";
 
 /// A file in which a worker has left a breaker open for another ten minutes.
 fn open(home: &Home) {
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let until = now.after(Duration::from_secs(600));
     let memory = json!({
         "state": "open", "generation": 7, "since": now.0, "until": until.0, "openings": 1,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use chrono::{DateTime, TimeDelta};
-use cynosure::worker::{RealWorld, World as _};
+use cynosure::worker::{Env as _, RealEnv};
 use serde_json::Value;
 
 use crate::commands::home::{Home, Ran, answering};
@@ -130,7 +130,7 @@ fn a_retry_after_that_is_none_is_told_as_such() {
 
 #[test]
 fn a_retry_after_that_is_a_date_counts_from_now_where_the_reply_has_none() {
-    let soon = DateTime::from_timestamp_millis(RealWorld.now().0).unwrap() + TimeDelta::minutes(90);
+    let soon = DateTime::from_timestamp_millis(RealEnv.now().0).unwrap() + TimeDelta::minutes(90);
     let header = format!("Retry-After: {}", soon.format("%a, %d %b %Y %H:%M:%S GMT"));
 
     let out = explained(&["--status", "429", "--header", &header]).out;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cynosure::engine::breaker::{Admission, Breaker, BreakerPolicy, BreakerState, CallSubject};
 use cynosure::engine::{Cause, Failure, Timestamp};
 use cynosure::state::{BreakersFile, ExecutionState};
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn home(receiver: &Receiver) -> Home {
     let monitor = "[monitor]\ninterval = \"10ms\"";
     home.configure("[restart]", &format!("{webhook}\n{monitor}\n[restart]"));
     home.configure("max_retries = 0", "max_retries = 0\nhealth_check_interval = \"10ms\"");
-    publish(&home, "work", &ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    publish(&home, "work", &ExecutionState { last_updated: RealEnv.now(), ..fresh() });
     home
 }
 
@@ -50,7 +50,7 @@ fn open_and_close(home: &Home) {
         assert_eq!(breaker.state(), BreakerState::Closed);
     };
     let changed = file.change(|memories| {
-        let now = RealWorld.now();
+        let now = RealEnv.now();
         let mut breaker = match memories.get(NAME) {
             Some(memory) => Breaker::restore(NAME, POLICY, memory, now),
             None => Breaker::new(NAME, POLICY, now),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cynosure::engine::Timestamp;
-use cynosure::engine::quota::ResetMeaning;
+use cynosure::engine::rate_limit::ResetMeaning;
 use cynosure::simulate::{Limiter, Renewal, Shape, Speech, TRACE_BYTES_MAX};
-use cynosure::worker::{RealWorld, World as _};
+use cynosure::worker::{Env as _, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -23,13 +23,13 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// A mailbox behind a limit that its headers tell of, by these names in place of the usual ones.
 async fn limited(speech: Speech, names: &'static [(&'static str, &'static str)]) -> Hostile {
     // In the middle of a window, whatever the time: a reset soon to come looks like that of a shorter one.
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let phase = now.before(WINDOW / 3).since(Timestamp(0));
     let shape = Shape::FixedWindow { quota: QUOTA, window: WINDOW, phase };
     let limiter = Mutex::new(Limiter::new(shape, speech, Renewal::All, now));
     let mailbox = Arc::new(Mutex::new(Mailbox::of(30)));
     Hostile::start(move |_, asked| {
-        let ruling = limiter.lock().unwrap().ask(1, RealWorld.now());
+        let ruling = limiter.lock().unwrap().ask(1, RealEnv.now());
         let headers = ruling.headers.iter().map(|(name, text)| {
             let renamed = names.iter().find(|(usual, _)| usual == name);
             format!("{}: {text}\r\n", renamed.map_or(*name, |(_, own)| own))

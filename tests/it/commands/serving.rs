@@ -4,7 +4,7 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use cynosure::state::ExecutionState;
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, Running};
@@ -15,7 +15,7 @@ use crate::endpoint::client::{ask, connect, head, request};
 /// A monitor with a watched source, that looks often.
 fn home(endpoint: &str) -> Home {
     let home = Home::of_work();
-    publish(&home, "work", &ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    publish(&home, "work", &ExecutionState { last_updated: RealEnv.now(), ..fresh() });
     let settings = format!("[monitor]\ninterval = \"200ms\"\n{endpoint}\n[restart]");
     home.configure("[restart]", &settings);
     home

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cynosure::disk::RealDisk;
 use cynosure::engine::{Status, Timestamp};
 use cynosure::state::{ExecutionState, LastRestart, save};
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use serde_json::Value;
 
 use crate::commands::home::{Home, Ran, dead_pid};
@@ -46,7 +46,7 @@ const KEYS: [&str; 29] = [
 
 /// A state that a worker that is alive, this test, might have written.
 pub(super) fn state() -> ExecutionState {
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let state = serde_json::json!({
         "schema": 1, "source": "work", "account": "me@example.com", "provider": "example.com",
         "kind": "jmap", "status": "downloading", "state_since": "2026-03-07T09:05:03Z",
@@ -89,7 +89,7 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
         with(Status::Collecting),
         with(Status::Downloading),
         ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
-        ExecutionState { last_restart: Some(stuck(RealWorld.now())), ..with(Status::Downloading) },
+        ExecutionState { last_restart: Some(stuck(RealEnv.now())), ..with(Status::Downloading) },
         ExecutionState { last_restart: Some(stuck(Timestamp(0))), ..with(Status::Downloading) },
         ExecutionState { until: Some(Timestamp(0)), ..with(Status::Downloading) },
         with(Status::Idle),
@@ -97,7 +97,7 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
         ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..with(Status::Error) },
         ExecutionState { reason: "retry after 300 s".to_owned(), ..with(Status::RateLimited) },
         ExecutionState { reason: "401 from a\u{1b}[2J".to_owned(), ..with(Status::AuthFailed) },
-        ExecutionState { completion_time: Some(RealWorld.now()), ..with(Status::Completed) },
+        ExecutionState { completion_time: Some(RealEnv.now()), ..with(Status::Completed) },
     ];
 
     let lines: Vec<String> = states.iter().map(line).collect();

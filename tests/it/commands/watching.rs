@@ -5,7 +5,7 @@ use std::time::Duration;
 use cynosure::disk::{Lock, RealDisk};
 use cynosure::engine::{Status, Timestamp};
 use cynosure::state::{ExecutionState, save};
-use cynosure::worker::{RealWorld, World};
+use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 
 use crate::bus::{Daemon, Manner, Systemd};
@@ -14,7 +14,7 @@ use crate::commands::standing::state;
 
 /// A worker, this test, that let its deadline pass an hour ago.
 fn stuck() -> ExecutionState {
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     let late = Timestamp(now.0 - 3_600_000);
     ExecutionState {
         until: Some(late),
@@ -51,7 +51,7 @@ fn supervised(manner: Manner) -> (Daemon, Systemd) {
 
 #[test]
 fn without_systemd_the_states_are_judged_and_the_rest_is_told() {
-    let home = home_of(&ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh() });
 
     let ran = home.cynosure(&["check"]);
 
@@ -61,7 +61,7 @@ fn without_systemd_the_states_are_judged_and_the_rest_is_told() {
 }
 
 pub(super) fn fresh() -> ExecutionState {
-    let now = RealWorld.now();
+    let now = RealEnv.now();
     ExecutionState { last_progress: now, state_since: now, start_time: Some(now), ..state() }
 }
 
@@ -106,11 +106,8 @@ fn a_worker_that_died_is_critical() {
 
 #[test]
 fn a_worker_that_cannot_write_its_state_is_alive_by_its_lock() {
-    let home = home_of(&ExecutionState {
-        pid: Some(dead_pid()),
-        last_updated: RealWorld.now(),
-        ..fresh()
-    });
+    let home =
+        home_of(&ExecutionState { pid: Some(dead_pid()), last_updated: RealEnv.now(), ..fresh() });
     let _held = Lock::acquire(&home.path("state/work/lock")).unwrap();
 
     let ran = home.cynosure(&["check"]);
@@ -155,7 +152,7 @@ fn a_restart_that_is_not_authorised_says_which_rule_is_missing() {
 #[test]
 fn a_systemd_that_does_not_answer_is_unknown() {
     let (daemon, _systemd) = supervised(Manner::Silent);
-    let home = home_of(&ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh() });
     home.configure("[restart]", "[monitor]\nbus_timeout = \"300ms\"\n[restart]");
 
     let ran = check(&home, &daemon, &["check"]);
@@ -180,7 +177,7 @@ fn switches_withhold_restarts() {
 
 #[test]
 fn what_is_no_longer_configured_is_nobodys_trouble() {
-    let home = home_of(&ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh() });
     publish(&home, "old", &stuck());
 
     let ran = home.cynosure(&["check"]);
@@ -227,7 +224,7 @@ fn the_monitor_has_what_is_stuck_restarted_and_leaves_when_asked() {
 
 #[test]
 fn the_monitor_goes_on_without_systemd_and_sees_what_changes() {
-    let home = home_of(&ExecutionState { last_updated: RealWorld.now(), ..fresh() });
+    let home = home_of(&ExecutionState { last_updated: RealEnv.now(), ..fresh() });
     home.configure("[restart]", "[monitor]\ninterval = \"50ms\"\n[restart]");
     let mut monitor = home.start(&["monitor"]);
 
@@ -246,14 +243,14 @@ fn the_monitor_goes_on_without_systemd_and_sees_what_changes() {
 #[test]
 fn a_wait_of_hours_is_no_reason_to_restart_anything() {
     let (daemon, systemd) = supervised(Manner::Obliging);
-    let since = Timestamp(RealWorld.now().0 - 6 * 3_600_000);
+    let since = Timestamp(RealEnv.now().0 - 6 * 3_600_000);
     let home = home_of(&ExecutionState {
         status: Status::RateLimited,
         state_since: since,
         last_progress: since,
         last_updated: since,
         start_time: Some(since),
-        until: Some(RealWorld.now().after(Duration::from_secs(60))),
+        until: Some(RealEnv.now().after(Duration::from_secs(60))),
         ..state()
     });
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD as BASE64, BASE64_URL_SAFE as URL_SAFE};
-use cynosure::engine::quota::{HeaderNames, Outcome, Signals, read};
+use cynosure::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, parse_headers};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
@@ -218,19 +218,19 @@ impl Gate for Listening {
         true
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
-        read(headers, &HeaderNames::default(), Timestamp::default())
+    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
+        parse_headers(headers, &HeaderNames::default(), Timestamp::default())
     }
 }
 
 impl Passage for Listening {
-    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+    fn head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
     fn told(&mut self, wait: Duration) {
         self.0.borrow_mut().push(format!("{wait:?}"));
     }
 
-    fn judge(&mut self, outcome: Outcome) -> Option<Timestamp> {
+    fn judge(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
         self.0.borrow_mut().push(format!("{outcome:?}"));
         None
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cynosure::engine::quota::HeaderNames;
+use cynosure::engine::rate_limit::HeaderNames;
 use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Wants};
 use cynosure::source::{Heard, Meter, Recorder};
 use url::Url;

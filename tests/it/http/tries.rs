@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::engine::quota::Signals;
+use cynosure::engine::rate_limit::RateLimitHeaders;
 use cynosure::engine::{Cause, Failure, ThrottleStrikes};
 use cynosure::source::Meter;
 use cynosure::source::http::{
@@ -34,7 +34,7 @@ impl Gate for Budget {
         left.is_some()
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> Signals {
+    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
         OpenGate.understand(headers)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cynosure::engine::quota::{Outcome, Signals};
+use cynosure::engine::rate_limit::{RateLimitHeaders, ReplyOutcome};
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
 };
@@ -194,17 +194,17 @@ impl Gate for OnePlace {
         true
     }
 
-    fn understand(&self, _headers: &[(&str, &str)]) -> Signals {
-        Signals::default()
+    fn understand(&self, _headers: &[(&str, &str)]) -> RateLimitHeaders {
+        RateLimitHeaders::default()
     }
 }
 
 impl Passage for PageToken {
-    fn head(&mut self, _signals: Signals, _latency: Duration) {}
+    fn head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
     fn told(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: Outcome) -> Option<Timestamp> {
+    fn judge(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
         None
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::worker::{RealWorld, World as _};
+use cynosure::worker::{Env as _, RealEnv};
 use fs_err as fs;
 
 use crate::requirement::skip;
@@ -46,7 +46,7 @@ impl Clock {
 
 /// The right time, in seconds since the epoch.
 pub(crate) fn now() -> i64 {
-    RealWorld.now().unix_seconds()
+    RealEnv.now().unix_seconds()
 }
 
 /// How far behind a clock is that has just begun to count.

@@ -1,0 +1,150 @@
+//! Windows as people choose them: minutes, hours, days. A burst and one of them make a likely rate.
+
+use std::time::Duration;
+
+use crate::engine::rate_limit::Rate;
+
+/// What is taken of an estimate.
+pub(super) const SAFETY_FACTOR: f64 = 0.985;
+
+/// In seconds.
+const COMMON_WINDOWS_SECS: [f64; 11] =
+    [1.0, 10.0, 30.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 43_200.0, 86_400.0];
+
+/// Those that are tried at once, in this order. Most limits are by the minute; five of them take so long to
+/// try that they come last; and few limits by the second lock anyone out.
+const SEARCH_WINDOWS_SECS: [f64; 4] = [60.0, 30.0, 10.0, 300.0];
+
+/// The share by which what ended is found off its window at most.
+const WINDOW_TOLERANCE: f64 = 0.005;
+
+/// Replies come by this many seconds sooner or later than others, which matters the less the longer the window.
+const REPLY_JITTER_SECS: f64 = 0.6;
+
+/// Returns the usual window that ended between the two, if the doubt is worth it.
+pub(super) fn window_between(earliest: Duration, latest: Duration) -> Option<Duration> {
+    let (earliest, latest) = (earliest.as_secs_f64(), latest.as_secs_f64());
+    let found =
+        COMMON_WINDOWS_SECS.iter().find(|span| **span > earliest * 0.999 && **span <= latest)?;
+    (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
+}
+
+/// Whether a usual window may have ended between the two, or next to them.
+pub(super) fn is_near_common_window(earliest: Duration, latest: Duration) -> bool {
+    let near = earliest.as_secs_f64() * (1.0 - WINDOW_TOLERANCE)
+        ..=latest.as_secs_f64() * (1.0 + WINDOW_TOLERANCE);
+    COMMON_WINDOWS_SECS.iter().any(|span| near.contains(span))
+}
+
+/// Returns the multiple of a usual window that ended between the two, if any did.
+pub(super) fn window_multiple(
+    window: Duration,
+    earliest: Duration,
+    latest: Duration,
+) -> Option<Duration> {
+    let window = window.as_secs_f64();
+    let multiple = (latest.as_secs_f64() / window).floor() * window;
+    let is_between = multiple > earliest.as_secs_f64() && COMMON_WINDOWS_SECS.contains(&window);
+    is_between.then(|| Duration::from_secs_f64(multiple))
+}
+
+/// Returns the share of an estimate to take when the window it rests on is known.
+pub(in crate::engine::rate_limit) fn safety_factor(window: Duration) -> f64 {
+    1.0 - (REPLY_JITTER_SECS / window.as_secs_f64()).clamp(0.005, 1.0 - SAFETY_FACTOR)
+}
+
+/// Returns the slowest rate between two that `burst` units would have in one of the usual windows.
+pub(super) fn next_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
+    let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
+    COMMON_WINDOWS_SECS.iter().rev().map(|span| rate_for_window(burst, *span)).find(is_between)
+}
+
+/// Returns the likeliest rate between two that `burst` units would have in a usual window, if one is worth
+/// a try at once.
+pub(super) fn search_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
+    let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
+    SEARCH_WINDOWS_SECS.iter().map(|span| rate_for_window(burst, *span)).find(is_between)
+}
+
+fn is_rate_between(rate: Rate, good: Rate, bad: Rate) -> bool {
+    rate.get() > good.get() * 1.1 && rate.get() < bad.get() * 0.95
+}
+
+/// Returns the usual window in which `burst` units have this rate.
+pub(super) fn window_for_rate(burst: f64, rate: Rate) -> Option<Duration> {
+    let is_it =
+        |span: &&f64| (rate_for_window(burst, **span).get() / rate.get() - 1.0).abs() < 1e-9;
+    COMMON_WINDOWS_SECS.iter().find(is_it).map(|span| Duration::from_secs_f64(*span))
+}
+
+fn rate_for_window(burst: f64, span: f64) -> Rate {
+    Rate::per_second(burst / span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_window_within_the_bounds_is_chosen() {
+        let seconds = Duration::from_secs;
+        assert_eq!(window_between(seconds(3450), seconds(3750)), Some(seconds(3600)));
+        assert_eq!(window_between(seconds(3610), seconds(3750)), None, "none lies in it");
+        assert_eq!(window_between(seconds(50), seconds(60)), None, "no doubt is left");
+    }
+
+    #[test]
+    fn a_lock_out_matches_no_common_window() {
+        let seconds = Duration::from_secs;
+        assert!(is_near_common_window(seconds(3450), seconds(3750)));
+        assert!(is_near_common_window(seconds(3601), seconds(3602)), "a reply came late");
+        assert!(
+            !is_near_common_window(seconds(1831), seconds(1831)),
+            "half an hour after the first refusal"
+        );
+        assert!(!is_near_common_window(seconds(3700), seconds(4630)));
+    }
+
+    #[test]
+    fn several_common_windows_may_fit_the_bounds() {
+        let seconds = Duration::from_secs;
+        assert_eq!(window_multiple(seconds(10), seconds(35), seconds(42)), Some(seconds(40)));
+        assert_eq!(
+            window_multiple(seconds(10), seconds(31), seconds(38)),
+            None,
+            "none ended in it"
+        );
+        assert_eq!(
+            window_multiple(seconds(11), seconds(30), seconds(38)),
+            None,
+            "nobody has such a window"
+        );
+    }
+
+    #[test]
+    fn a_minute_is_tried_first_and_longer_windows_last() {
+        let (good, bad) = (Rate::per_second(0.03), Rate::per_second(100.0));
+        let windows = |bad| {
+            search_candidate_rate(19.0, good, bad)
+                .and_then(|rate| window_for_rate(19.0, rate))
+                .map(|w| w.as_secs())
+        };
+
+        assert_eq!(windows(bad), Some(60));
+        assert_eq!(windows(rate_for_window(19.0, 60.0)), Some(300));
+        assert_eq!(windows(rate_for_window(19.0, 300.0)), None);
+        let good = rate_for_window(19.0, 60.0);
+        assert_eq!(search_candidate_rate(19.0, good, bad), Some(rate_for_window(19.0, 30.0)));
+    }
+
+    #[test]
+    fn candidate_rates_stay_below_the_throttled_one() {
+        let (good, bad) = (Rate::per_second(0.06), Rate::per_second(100.0));
+
+        let next = next_candidate_rate(19.0, good, bad).unwrap();
+
+        assert_eq!(next.to_string(), "19/min");
+        assert_eq!(window_for_rate(19.0, next), Some(Duration::from_secs(60)));
+        assert_eq!(next_candidate_rate(19.0, good, next), None);
+    }
+}

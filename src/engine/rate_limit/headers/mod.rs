@@ -1,0 +1,299 @@
+//! Reads what a reply's headers say about a quota.
+//!
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), its older form of three
+//! headers, and everything of the shape `X-RateLimit-*`, by rule rather than by a list of names.
+
+mod names;
+mod redact;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use chrono::DateTime;
+
+use crate::engine::rate_limit::limit_headers::{
+    AdvertisedLimit, HeaderDialect, RateLimitHeaders, Reset, ResetMeaning,
+};
+use crate::engine::rate_limit::structured::{item_value, parameter, parse_count, split};
+use crate::engine::{Timestamp, retry_after};
+
+use self::names::{HeaderRole, classify_name, parse_duration_secs, window_from_name};
+
+pub use self::redact::redact_headers;
+
+/// A figure at least this large is no span but a moment in seconds (1973 and later).
+const EPOCH_SECONDS_MIN: f64 = 1e8;
+
+/// A figure at least this large is a moment in milliseconds.
+const EPOCH_MILLIS_MIN: f64 = 1e11;
+
+/// Without a window to compare with, a span above this is rather ten seconds in milliseconds than three hours.
+const DELTA_SECONDS_MAX: f64 = 10_000.0;
+
+/// No reply names more limits that matter.
+const LIMITS_MAX: usize = 16;
+
+/// The names a user gives where a server has its own, and what its reset means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderNames {
+    /// Lower-case, like the two below. With any of the three set, the known families are not read.
+    pub limit: Option<String>,
+    pub remaining: Option<String>,
+    pub reset: Option<String>,
+    /// What a reset means, in any family.
+    pub reset_meaning: Option<ResetMeaning>,
+}
+
+/// Returns what `headers` say. Names are lower-case; what is malformed says nothing.
+#[must_use]
+pub fn parse_headers(
+    headers: &[(&str, &str)],
+    names: &HeaderNames,
+    now: Timestamp,
+) -> RateLimitHeaders {
+    let mut reader = HeaderReader { headers, names, now, limits: Vec::new() };
+    let mut signals = RateLimitHeaders::default();
+    for &(name, text) in headers {
+        match name {
+            "retry-after" => signals.retry_after = retry_after::parse(text, reader.server_time()),
+            "age" => signals.is_cached |= parse_count(text).is_some_and(|age| age > 0.0),
+            _ => {
+                if let Some((family, group, part)) = reader.classify(name) {
+                    reader.read_header(family, group, part, text);
+                }
+            }
+        }
+    }
+    signals.limits = reader.limits;
+    signals
+}
+
+struct HeaderReader<'a> {
+    headers: &'a [(&'a str, &'a str)],
+    names: &'a HeaderNames,
+    now: Timestamp,
+    limits: Vec<AdvertisedLimit>,
+}
+
+impl<'a> HeaderReader<'a> {
+    fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1)
+    }
+
+    /// Returns the family, group and part that a header's name stands for.
+    fn classify<'n>(&self, name: &'n str) -> Option<(HeaderDialect, &'n str, HeaderRole)> {
+        let HeaderNames { limit, remaining, reset, .. } = self.names;
+        if limit.is_none() && remaining.is_none() && reset.is_none() {
+            return classify_name(name);
+        }
+        [(limit, HeaderRole::Limit), (remaining, HeaderRole::Remaining), (reset, HeaderRole::Reset)]
+            .into_iter()
+            .find(|(given, _)| given.as_deref() == Some(name))
+            .map(|(_, part)| (HeaderDialect::Custom, "", part))
+    }
+
+    fn read_header(&mut self, family: HeaderDialect, group: &str, part: HeaderRole, text: &str) {
+        match part {
+            HeaderRole::RateLimit => self.read_current(text),
+            HeaderRole::Policy => self.read_policies(text),
+            HeaderRole::Limit => self.read_limits(family, group, text),
+            HeaderRole::Remaining => {
+                let remaining = parse_count(item_value(text));
+                if let Some(limit) = remaining.and_then(|_| self.limit_entry(family, group)) {
+                    limit.remaining = remaining;
+                }
+            }
+            HeaderRole::Used => self.read_used(family, group, text),
+            HeaderRole::Reset | HeaderRole::ResetAfter => {
+                let window = self.limit_entry(family, group).and_then(|limit| limit.window);
+                let reset = self.parse_reset(family, part, text, window);
+                if let Some(limit) = self.limit_entry(family, group) {
+                    limit.reset = reset;
+                }
+            }
+        }
+    }
+
+    /// `"default";r=50;t=30, "daily";r=9000`; older: `limit=100, remaining=50, reset=30`.
+    fn read_current(&mut self, text: &str) {
+        for item in split(text, b',') {
+            if let Some((key, figure)) = item.split_once('=').filter(|(key, _)| !key.contains(';'))
+            {
+                let part = match key.trim() {
+                    "limit" => HeaderRole::Limit,
+                    "remaining" => HeaderRole::Remaining,
+                    "reset" => HeaderRole::ResetAfter,
+                    _ => continue,
+                };
+                self.read_header(HeaderDialect::RateLimit, "", part, figure);
+                continue;
+            }
+            let remaining = parameter(item, "r").and_then(parse_count);
+            let reset = parameter(item, "t").and_then(parse_count).map(|t| self.delta_reset(t));
+            let partition = parameter(item, "pk").map(str::to_owned);
+            if let Some(limit) = self.limit_entry(HeaderDialect::RateLimit, item_value(item)) {
+                limit.remaining = remaining.or(limit.remaining);
+                limit.reset = reset.or(limit.reset);
+                limit.partition = partition.or_else(|| limit.partition.take());
+            }
+        }
+    }
+
+    /// `"default";q=100;w=60;qu="requests";pk=:dXNlcg==:`; older: `100;w=60`.
+    fn read_policies(&mut self, text: &str) {
+        for item in split(text, b',') {
+            let own = parse_count(item_value(item));
+            let quota = parameter(item, "q").and_then(parse_count).or(own);
+            let name = if own.is_some() { "" } else { item_value(item) };
+            let window = parameter(item, "w").and_then(parse_count).and_then(duration_from_secs);
+            let unit = parameter(item, "qu").map(str::to_owned);
+            let partition = parameter(item, "pk").map(str::to_owned);
+            if let Some(limit) = self.limit_entry(HeaderDialect::RateLimit, name) {
+                limit.quota = quota.or(limit.quota);
+                limit.window = window.or(limit.window);
+                limit.unit = unit;
+                limit.partition = partition;
+            }
+        }
+    }
+
+    /// `100`, and with the policies it comes from: `100, 100;w=60, 5000;w=3600`.
+    fn read_limits(&mut self, family: HeaderDialect, group: &str, text: &str) {
+        let mut in_force = None;
+        for item in split(text, b',') {
+            let Some(quota) = parse_count(item_value(item)) else { continue };
+            let window = parameter(item, "w").and_then(parse_count).and_then(duration_from_secs);
+            let first = *in_force.get_or_insert(quota);
+            #[expect(clippy::float_cmp, reason = "the same figure, written twice")]
+            let is_first = first == quota;
+            let name = if is_first { group } else { item };
+            if let Some(limit) = self.limit_entry(family, name) {
+                limit.quota = Some(quota);
+                limit.window = window.or(limit.window);
+            }
+        }
+    }
+
+    /// What is used says what remains, unless that is said too.
+    fn read_used(&mut self, family: HeaderDialect, group: &str, text: &str) {
+        let Some(used) = parse_count(item_value(text)) else { return };
+        let total = self.headers.iter().find_map(|(name, text)| {
+            (classify_name(name)? == (family, group, HeaderRole::Limit))
+                .then(|| parse_count(item_value(text)))?
+        });
+        if let (Some(total), Some(limit)) = (total, self.limit_entry(family, group)) {
+            let left = (total - used).max(0.0);
+            limit.remaining = limit.remaining.or(Some(left));
+        }
+    }
+
+    /// Returns the limit of that name, made if there is none yet; none if there are too many.
+    fn limit_entry(&mut self, family: HeaderDialect, name: &str) -> Option<&mut AdvertisedLimit> {
+        let is_it = |limit: &AdvertisedLimit| limit.dialect == family && limit.name == name;
+        if let Some(at) = self.limits.iter().position(is_it) {
+            return self.limits.get_mut(at);
+        }
+        if self.limits.len() == LIMITS_MAX {
+            return None;
+        }
+        let window = window_from_name(name);
+        self.limits.push(AdvertisedLimit {
+            name: name.to_owned(),
+            dialect: family,
+            quota: None,
+            window,
+            remaining: None,
+            reset: None,
+            unit: (window.is_none() && family == HeaderDialect::XRateLimit && !name.is_empty())
+                .then(|| name.to_owned()),
+            partition: None,
+        });
+        self.limits.last_mut()
+    }
+
+    fn parse_reset(
+        &self,
+        family: HeaderDialect,
+        part: HeaderRole,
+        text: &str,
+        window: Option<Duration>,
+    ) -> Option<Reset> {
+        let text = text.trim();
+        let Some(figure) = parse_count(text) else {
+            return parse_duration_secs(text)
+                .map(|span| self.delta_reset(span))
+                .or_else(|| self.date_reset(text));
+        };
+        let given = match part {
+            HeaderRole::ResetAfter => Some(ResetMeaning::DeltaSeconds),
+            HeaderRole::Limit
+            | HeaderRole::Remaining
+            | HeaderRole::Used
+            | HeaderRole::Reset
+            | HeaderRole::RateLimit
+            | HeaderRole::Policy => self.names.reset_meaning,
+        };
+        let meaning = given.unwrap_or_else(|| guess_meaning(figure, family, window));
+        let is_certain = given.is_some()
+            || figure >= EPOCH_SECONDS_MIN
+            || family == HeaderDialect::RateLimit
+            || family == HeaderDialect::RateLimitLegacy;
+        let after = meaning.delay_from(figure, self.server_time());
+        Some(Reset { value: figure, meaning, is_certain, delay: after })
+    }
+
+    fn delta_reset(&self, seconds: f64) -> Reset {
+        let meaning = ResetMeaning::DeltaSeconds;
+        Reset {
+            value: seconds,
+            meaning,
+            is_certain: true,
+            delay: meaning.delay_from(seconds, self.now),
+        }
+    }
+
+    fn date_reset(&self, text: &str) -> Option<Reset> {
+        let date = DateTime::parse_from_rfc2822(text)
+            .or_else(|_| DateTime::parse_from_rfc3339(text))
+            .ok()?;
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit in 53 bits")]
+        let figure = date.timestamp_millis() as f64 / 1000.0;
+        let meaning = ResetMeaning::Date;
+        Some(Reset {
+            value: figure,
+            meaning,
+            is_certain: true,
+            delay: meaning.delay_from(figure, self.server_time()),
+        })
+    }
+
+    /// When the server's clock read the reply, since ours may be wrong.
+    fn server_time(&self) -> Timestamp {
+        self.header("date")
+            .and_then(|date| DateTime::parse_from_rfc2822(date.trim()).ok())
+            .map_or(self.now, |date| Timestamp(date.timestamp_millis()))
+    }
+}
+
+fn guess_meaning(figure: f64, family: HeaderDialect, window: Option<Duration>) -> ResetMeaning {
+    let longest = match family {
+        HeaderDialect::RateLimit | HeaderDialect::RateLimitLegacy => EPOCH_SECONDS_MIN,
+        HeaderDialect::XRateLimit | HeaderDialect::Custom => {
+            window.map_or(DELTA_SECONDS_MAX, |window| window.as_secs_f64() * 1.5)
+        }
+    };
+    if figure >= EPOCH_MILLIS_MIN {
+        ResetMeaning::EpochMillis
+    } else if figure >= EPOCH_SECONDS_MIN {
+        ResetMeaning::EpochSeconds
+    } else if figure <= longest {
+        ResetMeaning::DeltaSeconds
+    } else {
+        ResetMeaning::DeltaMillis
+    }
+}
+
+fn duration_from_secs(figure: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(figure).ok().filter(|span| !span.is_zero())
+}

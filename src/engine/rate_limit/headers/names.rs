@@ -1,0 +1,96 @@
+//! Headers' names and their words, by rule.
+
+use std::time::Duration;
+
+use crate::engine::rate_limit::HeaderDialect;
+use crate::engine::rate_limit::structured::parse_count;
+
+/// What one header says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HeaderRole {
+    Limit,
+    Remaining,
+    Used,
+    Reset,
+    /// A reset that is a span by its name.
+    ResetAfter,
+    /// `RateLimit` itself.
+    RateLimit,
+    /// `RateLimit-Policy`.
+    Policy,
+}
+
+/// Takes a name apart: `x-ratelimit-remaining-minute`, `anthropic-ratelimit-requests-reset`.
+pub(super) fn classify_name(name: &str) -> Option<(HeaderDialect, &str, HeaderRole)> {
+    let at = name.find("rate")?;
+    let (vendor, rest) = name.split_at(at);
+    let rest = rest.strip_prefix("ratelimit").or_else(|| rest.strip_prefix("rate-limit"))?;
+    let family =
+        if vendor.is_empty() { HeaderDialect::RateLimitLegacy } else { HeaderDialect::XRateLimit };
+    let Some(tail) = rest.strip_prefix('-') else {
+        return match (rest, family) {
+            ("", HeaderDialect::RateLimitLegacy) => {
+                Some((HeaderDialect::RateLimit, "", HeaderRole::RateLimit))
+            }
+            ("", _) => Some((family, "", HeaderRole::Limit)),
+            _ => None,
+        };
+    };
+    if tail == "policy" && family == HeaderDialect::RateLimitLegacy {
+        return Some((HeaderDialect::RateLimit, "", HeaderRole::Policy));
+    }
+    if tail == "reset-after" {
+        return Some((family, "", HeaderRole::ResetAfter));
+    }
+    let (first, after) = tail.split_once('-').unwrap_or((tail, ""));
+    let (before, last) = tail.rsplit_once('-').unwrap_or(("", tail));
+    role(first)
+        .map(|part| (family, after, part))
+        .or_else(|| role(last).map(|part| (family, before, part)))
+}
+
+fn role(word: &str) -> Option<HeaderRole> {
+    match word {
+        "limit" => Some(HeaderRole::Limit),
+        "remaining" => Some(HeaderRole::Remaining),
+        "used" => Some(HeaderRole::Used),
+        "reset" => Some(HeaderRole::Reset),
+        _ => None,
+    }
+}
+
+/// Returns the window that a group's name gives away.
+pub(super) fn window_from_name(name: &str) -> Option<Duration> {
+    let seconds = match name {
+        "second" | "sec" => 1,
+        "minute" | "min" => 60,
+        "hour" | "hourly" => 3600,
+        "day" | "daily" => 86_400,
+        "month" | "monthly" => 30 * 86_400,
+        _ => return None,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+/// Reads a span as some servers write it: `6m0s`, `1.5s`, `20ms`.
+pub(super) fn parse_duration_secs(text: &str) -> Option<f64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (figure, after) = rest.split_at(digits);
+        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let scale = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        total += parse_count(figure)? * scale;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}

@@ -1,0 +1,94 @@
+//! All limits that a server describes: the tightest one counts.
+
+use crate::engine::rate_limit::tracked_limit::{ReplyContext, TrackedLimit};
+use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, RateLimitHeaders};
+use crate::engine::{ClockStep, Timestamp};
+
+/// More than this are not followed: the least recently named gives way.
+const TRACKED_MAX: usize = 16;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct TrackedLimits {
+    limits: Vec<TrackedLimit>,
+}
+
+impl TrackedLimits {
+    /// Takes in what one reply says.
+    pub(super) fn update(&mut self, limits: &[AdvertisedLimit], context: &ReplyContext) {
+        for limit in limits {
+            if let Some(tracked) = self.limits.iter_mut().find(|tracked| tracked.matches(limit)) {
+                tracked.update(limit, context);
+                continue;
+            }
+            if self.limits.len() == TRACKED_MAX {
+                self.limits.remove(0);
+            }
+            self.limits.push(TrackedLimit::new(limit, context));
+        }
+    }
+
+    pub(super) fn advance(&mut self, weight: f64, now: Timestamp) {
+        for tracked in &mut self.limits {
+            tracked.advance(weight, now);
+        }
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift_by(&mut self, step: ClockStep) {
+        for tracked in &mut self.limits {
+            tracked.shift_by(step);
+        }
+    }
+
+    /// Nothing ran for a while.
+    pub(super) fn exclude_idle(&mut self) {
+        for tracked in &mut self.limits {
+            tracked.exclude_idle();
+        }
+    }
+
+    pub(super) fn spend(&mut self, units: f64) {
+        for tracked in &mut self.limits {
+            tracked.spend(units);
+        }
+    }
+
+    /// Returns the rate of the tightest limit that says enough.
+    pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
+        self.limits.iter().filter_map(|tracked| tracked.rate(reserve, now)).reduce(Rate::min)
+    }
+
+    /// Returns until when a request of `weight` must wait for some limit.
+    pub(super) fn wait_until(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        self.limits.iter().filter_map(|tracked| tracked.wait_until(weight, in_flight, now)).max()
+    }
+
+    /// Returns the reset of a limit that this reply says is used up: the last, if of several.
+    ///
+    /// What trickles back is never gone for long, unless the request was refused.
+    pub(super) fn exhausted_until(
+        &self,
+        signals: &RateLimitHeaders,
+        is_throttled: bool,
+        now: Timestamp,
+    ) -> Option<(Timestamp, HeaderDialect)> {
+        let limits = if signals.is_cached { &[][..] } else { &signals.limits[..] };
+        limits
+            .iter()
+            .filter(|limit| limit.remaining == Some(0.0))
+            .filter_map(|limit| self.limits.iter().find(|tracked| tracked.matches(limit)))
+            .filter(|tracked| is_throttled || !tracked.is_continuous())
+            .filter_map(|tracked| Some((tracked.exhausted_until(now)?, tracked.limit.dialect)))
+            .max()
+    }
+
+    /// Returns the limits as last read.
+    pub(super) fn iter_last_read(&self) -> impl Iterator<Item = &AdvertisedLimit> {
+        self.limits.iter().map(|tracked| &tracked.limit)
+    }
+}

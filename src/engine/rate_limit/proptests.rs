@@ -1,0 +1,206 @@
+//! Whatever a server answers.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const START: Timestamp = Timestamp(1_800_000_000_000);
+
+fn header_number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (0..100_u32).prop_map(|n| n.to_string()),
+        (0..10_000_000_u32).prop_map(|n| n.to_string()),
+        (1_799_999_000_u64..1_800_100_000).prop_map(|n| n.to_string()),
+        (1_799_999_000_000_u64..1_800_100_000_000).prop_map(|n| n.to_string()),
+        prop::sample::select(vec![
+            "-5",
+            "NaN",
+            "inf",
+            "1e300",
+            "",
+            "0",
+            "0.0001",
+            "99999999999999999999",
+            "soon",
+            "Fri, 15 Jan 2027 08:00:30 GMT",
+            "Thu, 01 Jan 3027 00:00:00 GMT",
+            "1970-01-01T00:00:00Z",
+        ])
+        .prop_map(str::to_owned),
+    ]
+}
+
+fn header() -> impl Strategy<Value = (&'static str, String)> {
+    let name = prop::sample::select(vec![
+        "retry-after",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "x-rate-limit-used",
+        "age",
+        "date",
+    ]);
+    let structured = prop_oneof![
+        (header_number(), header_number())
+            .prop_map(|(r, t)| ("ratelimit", format!("\"a\";r={r};t={t}"))),
+        (header_number(), header_number())
+            .prop_map(|(q, w)| ("ratelimit-policy", format!("\"a\";q={q};w={w}"))),
+        ".{0,40}".prop_map(|junk| ("ratelimit", junk)),
+    ];
+    prop_oneof![3 => (name, header_number()), 1 => structured]
+}
+
+#[derive(Clone, Debug)]
+struct GeneratedExchange {
+    outcome: ReplyOutcome,
+    headers: Vec<(&'static str, String)>,
+    latency_millis: u64,
+    is_dropped: bool,
+    sample: u32,
+}
+
+fn exchange() -> impl Strategy<Value = GeneratedExchange> {
+    let outcome = prop_oneof![
+        4 => Just(ReplyOutcome::Accepted), 2 => Just(ReplyOutcome::Throttled), 1 => Just(ReplyOutcome::Failed)
+    ];
+    let headers = prop::collection::vec(header(), 0..5);
+    (outcome, headers, 0..3_000_u64, prop::bool::weighted(0.05), any::<u32>()).prop_map(
+        |(outcome, headers, takes, is_dropped, draw)| GeneratedExchange {
+            outcome,
+            headers,
+            latency_millis: takes,
+            is_dropped,
+            sample: draw,
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = RateLimitPolicy> {
+    let mode = prop::sample::select(vec![
+        RateLimitMode::Adaptive,
+        RateLimitMode::Fixed,
+        RateLimitMode::Off,
+    ]);
+    let cap = prop::option::of((0.01..5_000.0_f64).prop_map(Rate::per_second));
+    (mode, cap, 0.0..=0.9_f64, 1..100_000_u64).prop_map(|(mode, cap, reserve, wait)| {
+        RateLimitPolicy {
+            mode,
+            cap,
+            reserve,
+            max_wait: Duration::from_secs(wait),
+            ..RateLimitPolicy::default()
+        }
+    })
+}
+
+/// Asks until a request may go. Returns its ticket and when.
+fn admit_eventually(
+    quota: &mut RateLimiter,
+    mut now: Timestamp,
+) -> Result<(RequestToken, Timestamp), TestCaseError> {
+    for _ in 0..100 {
+        let held = quota.current_block(now).map(|hold| hold.until);
+        match quota.admit(1, now) {
+            SendDecision::Admitted(ticket) => {
+                prop_assert_eq!(held, None, "admitted in a hold");
+                return Ok((ticket, now));
+            }
+            SendDecision::Wait { until, reason: why } => {
+                prop_assert!(until > now, "a wait that does not lie ahead: {:?}", why);
+                now = until;
+            }
+        }
+    }
+    Err(TestCaseError::fail("a hundred waits in a row are a busy loop, or a stall"))
+}
+
+fn record_reply(
+    quota: &mut RateLimiter,
+    ticket: RequestToken,
+    exchange: &GeneratedExchange,
+    now: Timestamp,
+) -> Option<Block> {
+    let headers: Vec<_> = exchange.headers.iter().map(|(name, text)| (*name, &**text)).collect();
+    let signals = parse_headers(&headers, &HeaderNames::default(), now);
+    let reply = RateLimitReply { outcome: exchange.outcome, headers: &signals };
+    quota.record_reply(ticket, &reply, now, RandomSample(exchange.sample))
+}
+
+proptest! {
+    #[test]
+    fn no_request_is_sent_while_blocked_and_waits_lie_ahead(
+        policy in policy(), exchanges in prop::collection::vec(exchange(), 1..60)
+    ) {
+        let mut quota = RateLimiter::new(policy, START);
+        let mut now = START;
+        for exchange in &exchanges {
+            let (ticket, sent) = admit_eventually(&mut quota, now)?;
+            now = sent.after(Duration::from_millis(exchange.latency_millis));
+            if exchange.is_dropped {
+                quota.record_cancelled(ticket, now);
+                continue;
+            }
+            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
+            if exchange.outcome == ReplyOutcome::Throttled {
+                prop_assert!(quota.current_block(now).is_some(), "a throttle that holds nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn every_wait_within_max_wait_or_flagged(
+        policy in policy(), exchanges in prop::collection::vec(exchange(), 1..60)
+    ) {
+        let mut quota = RateLimiter::new(policy.clone(), START);
+        let mut now = START;
+        // The margin with its jitter, and one interval of the slowest cap.
+        let most = policy.max_block() + Duration::from_secs(102);
+        let most = most.mul_f64(1.11);
+        for exchange in &exchanges {
+            let asked = now;
+            let long = quota.current_block(now).is_some_and(|hold| hold.exceeds_max_wait);
+            let (ticket, sent) = admit_eventually(&mut quota, now)?;
+            prop_assert!(long || sent.since(asked) <= most, "{:?}", sent.since(asked));
+            now = sent.after(Duration::from_millis(exchange.latency_millis));
+            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
+        }
+    }
+
+    #[test]
+    fn state_survives_json_and_restart_never_ends_a_block(
+        policy in policy(), exchanges in prop::collection::vec(exchange(), 1..40)
+    ) {
+        let mut quota = RateLimiter::new(policy.clone(), START);
+        let mut now = START;
+        for exchange in &exchanges {
+            let (ticket, sent) = admit_eventually(&mut quota, now)?;
+            now = sent.after(Duration::from_millis(exchange.latency_millis));
+            let _moved: Option<Block> = record_reply(&mut quota, ticket, exchange, now);
+            let text = serde_json::to_string(&quota.to_state(now)).expect("it is plain data");
+            let memory: RateLimiterState = serde_json::from_str(&text).expect("it reads what it wrote");
+            let until = quota.current_block(now).map(|hold| hold.until);
+            quota = RateLimiter::restore(policy.clone(), &memory, now);
+            prop_assert_eq!(quota.current_block(now).map(|hold| hold.until), until);
+        }
+    }
+
+    #[test]
+    fn redacted_headers_parse_to_the_same_limits(headers in prop::collection::vec(header(), 0..6)) {
+        // Each once: of what stands there twice, the lists go together and the last of the others counts.
+        let headers: BTreeMap<&str, &str> =
+            headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers.into_iter().collect();
+        let names = HeaderNames::default();
+        let kept = redact_headers(&headers, &names);
+        let kept: Vec<(&str, &str)> =
+            kept.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let mut whole = parse_headers(&headers, &names, START);
+        whole.limits.iter_mut().for_each(|limit| limit.partition = None);
+        prop_assert_eq!(parse_headers(&kept, &names, START), whole);
+    }
+}

@@ -1,0 +1,133 @@
+//! What a scope remembers over a restart of the process.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Timestamp;
+use crate::engine::rate_limit::block::{Block, BlockReason};
+use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, RateEstimatorState};
+
+/// The persisted form of a quota. Every field has a default: an older or newer file still reads.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct RateLimiterState {
+    /// When this was written, in milliseconds since the Unix epoch, like every time here.
+    pub written_at: i64,
+    #[serde(rename = "hold")]
+    pub block: Option<BlockState>,
+    /// When the one try after the hold went out, if it is not answered.
+    #[serde(rename = "proving")]
+    pub probe_sent_at: Option<i64>,
+    /// When the next unit is due.
+    #[serde(rename = "paced_until")]
+    pub next_due_at: Option<i64>,
+    /// Units per second, as the last headers had it.
+    #[serde(rename = "told")]
+    pub advertised_rate: Option<f64>,
+    /// The step at which holds without a word begin, and how many came in this series.
+    #[serde(rename = "ladder_from")]
+    pub backoff_first_step: u32,
+    #[serde(rename = "ladder_tries")]
+    pub backoff_attempts: u32,
+    /// The hold longer than all steps that last succeeded, in milliseconds.
+    #[serde(rename = "ladder_longer")]
+    pub backoff_last_long_delay_millis: Option<u64>,
+    #[serde(rename = "learned")]
+    pub estimator: RateEstimatorState,
+    /// The limits as last read, for people: the next reply tells what is in force.
+    pub limits: Vec<LimitState>,
+}
+
+/// A limit as a server told it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LimitState {
+    pub name: String,
+    #[serde(rename = "family")]
+    pub dialect: String,
+    pub quota: Option<f64>,
+    pub window_seconds: Option<f64>,
+    pub remaining: Option<f64>,
+    pub unit: Option<String>,
+}
+
+/// A closed gate.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct BlockState {
+    pub until: i64,
+    /// Retry-After, if it said so, in milliseconds.
+    #[serde(rename = "told")]
+    pub retry_after_millis: Option<u64>,
+    /// The reset, if nothing remained.
+    #[serde(rename = "resets")]
+    pub reset_at: Option<i64>,
+    /// How many throttles named no time.
+    #[serde(rename = "times")]
+    pub throttles: u32,
+    pub exceeds_max_wait: bool,
+}
+
+impl From<&AdvertisedLimit> for LimitState {
+    fn from(limit: &AdvertisedLimit) -> Self {
+        Self {
+            name: limit.name.clone(),
+            dialect: limit.dialect.to_string(),
+            quota: limit.quota,
+            window_seconds: limit.window.map(|window| window.as_secs_f64()),
+            remaining: limit.remaining,
+            unit: limit.unit.clone(),
+        }
+    }
+}
+
+impl From<&LimitState> for AdvertisedLimit {
+    fn from(memory: &LimitState) -> Self {
+        let family =
+            HeaderDialect::ALL.into_iter().find(|family| family.to_string() == memory.dialect);
+        let window = memory.window_seconds.and_then(|span| Duration::try_from_secs_f64(span).ok());
+        Self {
+            name: memory.name.clone(),
+            dialect: family.unwrap_or(HeaderDialect::RateLimit),
+            quota: memory.quota,
+            window,
+            remaining: memory.remaining,
+            reset: None,
+            unit: memory.unit.clone(),
+            partition: None,
+        }
+    }
+}
+
+impl From<&Block> for BlockState {
+    fn from(hold: &Block) -> Self {
+        let mut memory = Self {
+            until: hold.until.0,
+            exceeds_max_wait: hold.exceeds_max_wait,
+            ..Self::default()
+        };
+        match hold.reason {
+            BlockReason::RetryAfter(told) => {
+                memory.retry_after_millis = u64::try_from(told.as_millis()).ok()
+            }
+            BlockReason::Exhausted { reset_at: resets, .. } => memory.reset_at = Some(resets.0),
+            BlockReason::NoTimeGiven { throttles: times } => memory.throttles = times,
+        }
+        memory
+    }
+}
+
+impl From<&BlockState> for Block {
+    fn from(memory: &BlockState) -> Self {
+        let reason = match (memory.retry_after_millis, memory.reset_at) {
+            (Some(told), _) => BlockReason::RetryAfter(Duration::from_millis(told)),
+            (None, Some(resets)) => BlockReason::Exhausted {
+                reset_at: Timestamp(resets),
+                dialect: HeaderDialect::RateLimit,
+            },
+            (None, None) => BlockReason::NoTimeGiven { throttles: memory.throttles },
+        };
+        Self { until: Timestamp(memory.until), reason, exceeds_max_wait: memory.exceeds_max_wait }
+    }
+}

@@ -1,0 +1,225 @@
+//! How long to hold after a throttle that names no time.
+
+use std::time::Duration;
+
+use crate::engine::{ClockStep, RandomSample, Timestamp};
+
+/// The first holds, in seconds. The first is short, since most limiters accept the next request very
+/// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
+/// the windows that people give their limits: 10 s, 30 s, one minute and two.
+const STEPS_SECS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, LAST_STEP_SECS];
+
+const STEPS_COUNT: u32 = 8;
+
+const LAST_STEP_SECS: u64 = 300;
+const LAST_STEP_DELAY: Duration = Duration::from_secs(LAST_STEP_SECS);
+
+/// So many short holds come first: next to a hold of minutes they cost little.
+const SHORT_STEPS: u32 = 2;
+
+/// Series without a short hold at their beginning, once such holds were in vain again and again.
+const SHORT_SKIPS_MAX: u32 = 64;
+
+/// No hold after the steps is shorter.
+const DELAY_AFTER_STEPS_MIN: Duration = Duration::from_secs(60);
+
+/// For so long after the steps the cause is probably a window of an hour, to whose end many
+/// short holds are closer than few long ones.
+const HOURLY_WINDOW_PROBABLE: Duration = Duration::from_secs(3700);
+
+/// The share of the time already waited that each hold then adds.
+const WAITED_DIVISOR_IN_WINDOW: u32 = 10;
+
+/// Later a lock-out is more probable, which every try may begin anew: only longer holds end it.
+const WAITED_DIVISOR_LATER: u32 = 4;
+
+/// Added to a hold, as a share: those who were throttled together should not return together.
+const JITTER: (f64, f64) = (0.02, 0.08);
+
+/// Holds that grow while they fail. Short ones come first, then the one that last succeeded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ThrottleBackoff {
+    /// Throttles since the last success.
+    pub(super) attempts: u32,
+    /// The step that last succeeded.
+    pub(super) first_step: u32,
+    /// The hold that last succeeded, where it was longer than all steps.
+    pub(super) last_long_delay: Option<Duration>,
+    /// The hold that is being tried, without jitter.
+    current_delay: Option<Duration>,
+    /// Series that are to begin with that step, since a short hold is probably in vain.
+    short_skips_left: u32,
+    /// How many such series a short hold in vain leads to.
+    short_skips_next: u32,
+    started_at: Option<Timestamp>,
+}
+
+impl ThrottleBackoff {
+    /// Returns the next hold, jitter included.
+    pub(super) fn next_delay(
+        &mut self,
+        longest: Duration,
+        now: Timestamp,
+        draw: RandomSample,
+    ) -> Duration {
+        let waited = now.since(*self.started_at.get_or_insert(now));
+        let step = self.step_index(self.attempts);
+        self.attempts = self.attempts.saturating_add(1);
+        let is_known = self.first_step + 1 >= STEPS_COUNT;
+        let hold = match STEPS_SECS.get(step as usize) {
+            // What ended a lock-out before will probably end it again.
+            None | Some(&LAST_STEP_SECS) if is_known => {
+                self.last_long_delay.unwrap_or(LAST_STEP_DELAY).max(waited / WAITED_DIVISOR_LATER)
+            }
+            Some(&seconds) => Duration::from_secs(seconds),
+            None if waited < HOURLY_WINDOW_PROBABLE => {
+                (waited / WAITED_DIVISOR_IN_WINDOW).max(DELAY_AFTER_STEPS_MIN)
+            }
+            None => LAST_STEP_DELAY.max(waited / WAITED_DIVISOR_LATER),
+        };
+        let hold = hold.min(longest);
+        self.current_delay = Some(hold);
+        hold.mul_f64(1.0 + JITTER.0 + JITTER.1 * draw.fraction())
+    }
+
+    /// Takes up a series where another process left it.
+    pub(super) fn merge_from_peer(
+        &mut self,
+        from: u32,
+        longer: Option<Duration>,
+        tries: u32,
+        now: Timestamp,
+    ) {
+        self.first_step = from.min(STEPS_COUNT - 1);
+        self.last_long_delay = longer;
+        if self.attempts != tries {
+            self.current_delay = None;
+        }
+        self.attempts = tries;
+        self.started_at = self.started_at.or(Some(now)).filter(|_| tries > 0);
+    }
+
+    /// Nothing ran for so long: it is no part of what was waited.
+    pub(super) fn exclude_idle(&mut self, rest: Duration) {
+        self.started_at = self.started_at.map(|began| began.after(rest));
+    }
+
+    /// The clock was set by so much.
+    pub(super) fn shift_by(&mut self, step: ClockStep) {
+        self.started_at = self.started_at.map(|began| began.shifted_by(step));
+    }
+
+    /// A request after the hold was accepted.
+    pub(super) fn record_success(&mut self) {
+        if self.attempts == 0 {
+            return;
+        }
+        let last = self.step_index(self.attempts - 1).min(STEPS_COUNT - 1);
+        // One that another process tried is not known.
+        if let Some(hold) = self.current_delay.take() {
+            self.last_long_delay = Some(hold).filter(|hold| *hold > LAST_STEP_DELAY);
+        }
+        match (self.starts_short(), self.attempts) {
+            (true, tries) if tries <= SHORT_STEPS => {
+                self.first_step = self.first_step.saturating_sub(2)
+            }
+            (true, _) => {
+                // It was in vain, which is costly where every try begins a lock-out anew.
+                self.short_skips_next =
+                    self.short_skips_next.saturating_mul(2).clamp(1, SHORT_SKIPS_MAX);
+                self.short_skips_left = self.short_skips_next;
+                self.first_step = last;
+            }
+            (false, _) => {
+                self.short_skips_left = self.short_skips_left.saturating_sub(1);
+                self.first_step = last;
+            }
+        }
+        self.attempts = 0;
+        self.started_at = None;
+    }
+
+    fn step_index(&self, tries: u32) -> u32 {
+        if !self.starts_short() {
+            self.first_step.saturating_add(tries)
+        } else if tries < SHORT_STEPS {
+            tries
+        } else {
+            self.first_step.saturating_add(tries - SHORT_STEPS).max(tries)
+        }
+    }
+
+    fn starts_short(&self) -> bool {
+        self.short_skips_left == 0 && self.first_step > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Returns the holds, in whole seconds, of a series that so many holds end.
+    fn run_series(ladder: &mut ThrottleBackoff, holds: u32) -> Vec<u64> {
+        let found = (0..holds)
+            .map(|_| ladder.next_delay(HOUR, Timestamp(0), RandomSample(0)).as_secs())
+            .collect();
+        ladder.record_success();
+        found
+    }
+
+    #[test]
+    fn two_short_delays_come_before_the_last_successful_one() {
+        let mut ladder = ThrottleBackoff::default();
+
+        assert_eq!(run_series(&mut ladder, 5), [1, 2, 7, 20, 30]);
+        assert_eq!(run_series(&mut ladder, 3), [1, 2, 30]);
+    }
+
+    #[test]
+    fn futile_short_delays_are_skipped_for_ever_longer() {
+        let mut ladder = ThrottleBackoff::default();
+        run_series(&mut ladder, 5);
+
+        let begins: Vec<u64> = (0..9)
+            .map(|_| {
+                let is_short = ladder.starts_short();
+                run_series(&mut ladder, if is_short { 3 } else { 1 })[0]
+            })
+            .collect();
+
+        assert_eq!(begins, [1, 30, 1, 30, 30, 1, 30, 30, 30]);
+    }
+
+    #[test]
+    fn a_delay_beyond_all_steps_starts_the_next_long_series() {
+        let mut ladder = ThrottleBackoff::default();
+        let mut now = Timestamp(0);
+        let mut hold = |ladder: &mut ThrottleBackoff| {
+            let hold = ladder.next_delay(HOUR, now, RandomSample(0));
+            now = now.after(hold);
+            hold.as_secs()
+        };
+        // A lock-out of a quarter of an hour, which every try begins anew.
+        while hold(&mut ladder) < 900 {}
+        ladder.record_success();
+
+        assert_eq!([hold(&mut ladder), hold(&mut ladder)], [1, 2]);
+        let known = hold(&mut ladder);
+
+        assert!((900..1200).contains(&known), "{known}");
+        let mut restarted = ThrottleBackoff::default();
+        restarted.merge_from_peer(ladder.first_step, ladder.last_long_delay, ladder.attempts, now);
+        assert!(restarted.next_delay(HOUR, now, RandomSample(0)).as_secs() >= known);
+    }
+
+    #[test]
+    fn a_short_delay_that_succeeds_shortens_the_next_ones() {
+        let mut ladder = ThrottleBackoff::default();
+        run_series(&mut ladder, 5);
+        run_series(&mut ladder, 1);
+
+        assert_eq!(run_series(&mut ladder, 3), [1, 2, 7]);
+    }
+}

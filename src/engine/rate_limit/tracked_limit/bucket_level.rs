@@ -1,0 +1,89 @@
+//! What a bucket of a limit's would hold, by what was used and what replies say.
+
+use crate::engine::Timestamp;
+use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::tracked_limit::ReplyContext;
+
+/// Units at a moment. They come back evenly, so that a late reply takes none away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct BucketLevel {
+    units: f64,
+    measured_at: Timestamp,
+}
+
+impl BucketLevel {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self { units: 0.0, measured_at: now }
+    }
+
+    pub(super) fn spend(&mut self, units: f64) {
+        self.units -= units;
+    }
+
+    /// Returns when it is up to `units`, of at most `full`.
+    pub(super) fn reaches_at(self, units: f64, rate: Rate, full: f64, now: Timestamp) -> Timestamp {
+        let lacking = units - self.level_at(rate, full, now);
+        if lacking <= 1e-6 {
+            return now;
+        }
+        now.after(Rate::per_second(rate.get() / lacking).interval())
+    }
+
+    /// Takes in that a reply leaves `left`, what is in flight taken off: a whole number, from some
+    /// moment between request and reply, with what was in flight counted or not.
+    pub(super) fn update(&mut self, left: f64, rate: Rate, full: f64, context: &ReplyContext) {
+        let came_back = rate.get() * context.now.since(context.sent_at).as_secs_f64();
+        let most = left + context.in_flight + 1.0 + came_back;
+        let units = self.level_at(rate, full, context.now).clamp(left, most);
+        *self = Self { units, measured_at: context.now };
+    }
+
+    fn level_at(self, rate: Rate, full: f64, now: Timestamp) -> f64 {
+        (self.units + rate.get() * now.since(self.measured_at).as_secs_f64()).min(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: f64 = 5.0;
+
+    fn reply_context(sent: i64, now: i64) -> ReplyContext {
+        ReplyContext {
+            sent_at: Timestamp(sent),
+            in_flight: 0.0,
+            accepted_units: 1.0,
+            is_accepted: true,
+            reserve: 0.0,
+            now: Timestamp(now),
+        }
+    }
+
+    #[test]
+    fn late_reply_does_not_remove_refilled_units() {
+        let rate = Rate::per_second(1.0);
+        let mut credit = BucketLevel::new(Timestamp(0));
+        credit.update(1.0, rate, FULL, &reply_context(0, 0));
+        credit.spend(1.0);
+
+        credit.update(0.0, rate, FULL, &reply_context(0, 600));
+
+        assert_eq!(credit.reaches_at(1.0, rate, FULL, Timestamp(600)), Timestamp(1_000));
+    }
+
+    #[test]
+    fn a_lower_reported_level_is_taken_over() {
+        let rate = Rate::per_second(1.0);
+        let mut credit = BucketLevel::new(Timestamp(0));
+        credit.update(4.0, rate, FULL, &reply_context(0, 0));
+
+        credit.update(0.0, rate, FULL, &reply_context(1_000, 1_000));
+
+        assert_eq!(
+            credit.reaches_at(2.0, rate, FULL, Timestamp(1_000)),
+            Timestamp(2_000),
+            "one more at most"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Follows a limit of which the units come back one by one, as those of sliding logs and buckets do.
+
+use std::time::Duration;
+
+use crate::engine::Timestamp;
+use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::tracked_limit::{RenewalKind, TrackedLimit};
+
+/// A window as short as this is a rate: its reset in whole seconds says nothing.
+pub(super) const SHORT_WINDOW_MAX: Duration = Duration::from_secs(5);
+
+/// A reply that is under way is looked for again after this.
+const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+impl TrackedLimit {
+    pub(in crate::engine::rate_limit) fn is_continuous(&self) -> bool {
+        self.renewal == RenewalKind::Continuous || self.has_short_window()
+    }
+
+    /// A window this short is over before its reset in whole seconds says anything.
+    fn has_short_window(&self) -> bool {
+        self.window.is_some_and(|window| window <= SHORT_WINDOW_MAX)
+    }
+
+    /// Returns the rate that keeps what remains near a small target: what is left over is wasted.
+    pub(super) fn continuous_rate(&self, even: Option<Rate>, now: Timestamp) -> Option<Rate> {
+        if !self.is_continuous() {
+            return None;
+        }
+        let quota = self.limit.quota.unwrap_or(100.0);
+        let target = if self.window.is_some() {
+            // It may run out, since our own use tells when more is back.
+            0.0
+        } else {
+            // Who runs out might be refused. What is left comes and goes by about the root of the quota.
+            (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0)
+        };
+        let refill = match (even, self.refill.rate()) {
+            (Some(even), Some(seen)) if self.available < 0.5 * target => {
+                seen.min(even).max(even.scaled(0.1))
+            }
+            (Some(even), _) => even,
+            (None, Some(seen)) => seen,
+            (None, None) => return None,
+        };
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
+        let above = 2.0 * (self.available + gained - target) / quota;
+        // With most of it left, what was seen to come back is no more than what was used.
+        let most = if even.is_none() && self.available > 0.5 * quota { 2.0 } else { 1.05 };
+        Some(refill.scaled((1.0 + above).clamp(0.3, most)))
+    }
+
+    /// Returns until when too little is left for `weight`.
+    pub(super) fn continuous_wait_until(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if self.available >= weight {
+            return None;
+        }
+        let refill = self.refill_rate()?;
+        let gained = refill.get() * now.since(self.read_at).as_secs_f64();
+        let lacking = weight - (self.available + gained);
+        let by_rate = if lacking > 1e-6 {
+            now.after(Rate::per_second(refill.get() / lacking).interval())
+        } else {
+            now
+        };
+        if let Some(back_at) =
+            self.window.and_then(|window| self.replenished_at(weight, in_flight, window, now))
+        {
+            return (back_at > now).then_some(back_at);
+        }
+        if in_flight > 0 && !self.has_short_window() {
+            // Some reply is under way, and knows better than the clock.
+            return Some(by_rate.max(now.after(REPLY_POLL_INTERVAL)));
+        }
+        let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
+        let told = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
+        match told.map(|at| at.after(self.reset_rounding())) {
+            Some(at) if at > now => Some(at),
+            // Then there is one for certain, and of more only the reply can tell.
+            Some(_) if self.spent_since_read == 0.0 => None,
+            Some(_) | None => (lacking > 1e-6).then_some(by_rate),
+        }
+    }
+
+    /// Returns when enough for `weight` is back, of what the last reply had as used.
+    ///
+    /// Into a sliding log it comes back as unevenly as it was used, what we used a window later; into
+    /// a bucket evenly, as our credit has it. What others used is back at the reset that the server
+    /// names, whether it means the next unit or all of them.
+    fn replenished_at(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        window: Duration,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let lacking = weight - self.available;
+        let told = self.reset_at.map(|at| at.after(self.reset_rounding()));
+        let ours = self.spent_window.units_expired_at(lacking, window, self.read_at);
+        // A window that began anew meanwhile counts less than we used within so long a time.
+        #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
+        let room = self.capacity - weight - in_flight as f64;
+        let ours = ours
+            .zip(self.spent_window.drained_to_at(room, window, now))
+            .map(|(told, old)| told.max(old));
+        let rate = self.refill_rate()?;
+        let ours =
+            ours.map(|at| at.max(self.bucket_level.reaches_at(weight, rate, self.capacity, now)));
+        told.filter(|_| lacking <= weight && !self.has_short_window()).into_iter().chain(ours).min()
+    }
+
+    pub(super) fn refill_rate(&self) -> Option<Rate> {
+        let even = self
+            .limit
+            .quota
+            .zip(self.window)
+            .map(|(quota, window)| Rate::from_units(quota, window));
+        even.or_else(|| self.refill.rate())
+    }
+}

@@ -1,0 +1,412 @@
+//! One limit that a server describes, followed from reply to reply.
+
+mod bucket_level;
+mod continuous;
+mod refill;
+mod reset_unit;
+
+use std::time::Duration;
+
+use crate::engine::rate_limit::limit_headers::RESET_DELAY_MAX;
+use crate::engine::rate_limit::spent_window::SpentWindow;
+use crate::engine::rate_limit::{AdvertisedLimit, Rate, Reset, ResetMeaning};
+use crate::engine::{ClockStep, Timestamp};
+
+use self::bucket_level::BucketLevel;
+use self::continuous::SHORT_WINDOW_MAX;
+use self::refill::RefillRate;
+use self::reset_unit::ResetUnitDetector;
+
+/// Resets come in whole seconds, and replies take their time.
+const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
+
+/// How long a doubtful reset is watched before the first guess counts.
+const UNIT_DETECTION_TIME: Duration = Duration::from_secs(2);
+
+/// How much faster than evenly a window that was left unused may be used up.
+const CATCH_UP_FACTOR: f64 = 4.0;
+
+/// If the one request after a reset finds nothing out, another goes after this.
+const RESET_PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// So many units were used of which nothing came back, although the reset moved: then it does not name the next unit.
+const UNITS_WITHOUT_REFILL_MAX: f64 = 5.0;
+
+/// Replies in a row that contradict themselves before a limit is not believed.
+const CONTRADICTIONS_MAX: u32 = 2;
+
+/// How a limit is renewed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RenewalKind {
+    /// Not seen for long enough. Followed as if it were a window.
+    Unknown,
+    /// All at once: the reset stands still, then what remains jumps back.
+    FixedWindow,
+    /// Bit by bit, as sliding logs and buckets do.
+    Continuous,
+}
+
+/// A limit, and what was seen of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TrackedLimit {
+    /// As last read.
+    pub(super) limit: AdvertisedLimit,
+    pub(super) renewal: RenewalKind,
+    /// Told, or seen from one roll-over to the next.
+    window: Option<Duration>,
+    /// When the request was sent whose reply was read last.
+    newest_sent_at: Timestamp,
+    read_at: Timestamp,
+    /// Units that may still be sent, by the last reply and what was sent since.
+    available: f64,
+    /// Units that a whole window leaves us; a request that needs more goes when all of them are there.
+    capacity: f64,
+    /// Units sent since the last reply was read.
+    spent_since_read: f64,
+    reset_at: Option<Timestamp>,
+    /// The earliest of the resets that agree: by then a window should be used up, while the next
+    /// is not counted on before the latest.
+    earliest_reset_at: Timestamp,
+    /// The reset that has passed, if no reply has said yet what came after it.
+    unconfirmed_reset: Option<Timestamp>,
+    /// The reset first seen of those that stand still, and when.
+    reset_stable_since: Timestamp,
+    /// How far away resets are told to be that move along with the clock, and since when.
+    reset_distance: (Duration, Timestamp),
+    /// The last two figures of a doubtful reset.
+    unit_detector: ResetUnitDetector,
+    /// Units per second that come back, for a limit that trickles.
+    refill: RefillRate,
+    bucket_level: BucketLevel,
+    spent_window: SpentWindow,
+    /// Units accepted since the start, as far as they are in `used`.
+    accepted_units: f64,
+    contradictions: u32,
+}
+
+/// What surrounds a reply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplyContext {
+    /// When its request was sent.
+    pub(super) sent_at: Timestamp,
+    /// Units of other requests that are out.
+    pub(super) in_flight: f64,
+    /// Units accepted by the server since the start.
+    pub(super) accepted_units: f64,
+    pub(super) is_accepted: bool,
+    /// The share of the quota left to others.
+    pub(super) reserve: f64,
+    pub(super) now: Timestamp,
+}
+
+impl TrackedLimit {
+    pub(super) fn new(limit: &AdvertisedLimit, context: &ReplyContext) -> Self {
+        let mut tracked = Self {
+            limit: limit.clone(),
+            renewal: RenewalKind::Unknown,
+            window: limit.window,
+            newest_sent_at: context.sent_at,
+            read_at: context.now,
+            available: f64::INFINITY,
+            capacity: f64::INFINITY,
+            spent_since_read: 0.0,
+            reset_at: None,
+            earliest_reset_at: context.now,
+            unconfirmed_reset: None,
+            reset_stable_since: context.now,
+            reset_distance: (Duration::ZERO, context.now),
+            unit_detector: ResetUnitDetector::new(
+                limit.reset.map_or(0.0, |reset| reset.value),
+                context.now,
+            ),
+            refill: RefillRate::new(limit.remaining.unwrap_or(0.0), context),
+            bucket_level: BucketLevel::new(context.now),
+            spent_window: SpentWindow::default(),
+            accepted_units: 0.0,
+            contradictions: 0,
+        };
+        tracked.update(limit, context);
+        tracked
+    }
+
+    pub(super) fn matches(&self, limit: &AdvertisedLimit) -> bool {
+        self.limit.dialect == limit.dialect
+            && self.limit.name == limit.name
+            && self.limit.partition == limit.partition
+    }
+
+    /// Takes in what a later reply says. What is older than the newest changes nothing.
+    pub(super) fn update(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+        self.record_spent(limit, context);
+        if context.sent_at < self.newest_sent_at {
+            return;
+        }
+        self.newest_sent_at = context.sent_at;
+        self.read_at = context.now;
+        self.spent_since_read = 0.0;
+        self.window = limit.window.or(self.window);
+        self.check_consistency(limit, context);
+        self.update_reset(limit, context);
+        if let Some(quota) = limit.quota {
+            self.capacity = quota * (1.0 - context.reserve);
+        }
+        if let Some(remaining) = limit.remaining {
+            let reserved = limit.quota.unwrap_or(0.0) * context.reserve;
+            self.available = remaining - reserved - context.in_flight;
+            let trickles = self.renewal != RenewalKind::FixedWindow;
+            self.refill.measure(remaining, limit.quota, trickles, context);
+            if let Some(rate) = self.refill_rate() {
+                self.bucket_level.update(self.available, rate, self.capacity, context);
+            }
+        }
+        self.limit.clone_from(limit);
+    }
+
+    /// The clock was set by so much: what was used is as old as it was.
+    /// Nothing ran for a while: what came back meanwhile says little of how fast it comes.
+    pub(super) fn exclude_idle(&mut self) {
+        self.refill.exclude_idle();
+    }
+
+    pub(super) fn shift_by(&mut self, step: ClockStep) {
+        self.spent_window.shift_by(step);
+    }
+
+    /// Notes that units are sent.
+    pub(super) fn spend(&mut self, units: f64) {
+        self.available -= units;
+        self.bucket_level.spend(units);
+        self.spent_since_read += units;
+    }
+
+    /// Returns the rate this limit allows at `now`; none if it does not say enough.
+    pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
+        if !self.counts_requests() || self.contradictions >= CONTRADICTIONS_MAX {
+            return None;
+        }
+        let quota = self.limit.quota.map(|quota| quota * (1.0 - reserve));
+        let even = quota.zip(self.window).map(|(quota, window)| Rate::from_units(quota, window));
+        if let Some(rate) = self.continuous_rate(even, now) {
+            return Some(rate);
+        }
+        let ahead = self.reset_at.filter(|at| *at > now).map(|_| self.earliest_reset_at.since(now));
+        let (Some(ahead), false) = (ahead, self.available.is_infinite()) else { return even };
+        if self.is_reset_unit_unknown(now) {
+            return even;
+        }
+        let rate = Rate::from_units(
+            (self.available + 0.5).max(0.01),
+            ahead.max(Duration::from_millis(500)),
+        );
+        Some(even.map_or(rate, |even| rate.min(even.scaled(CATCH_UP_FACTOR))))
+    }
+
+    /// Returns until when a request of `weight` must wait, since too little is left.
+    pub(super) fn wait_until(
+        &self,
+        weight: f64,
+        in_flight: u64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if !self.counts_requests() || self.contradictions >= CONTRADICTIONS_MAX {
+            return None;
+        }
+        let weight = weight.min(self.capacity);
+        if self.is_continuous() {
+            return self.continuous_wait_until(weight, in_flight, now);
+        }
+        let until = self.reset_at?.after(self.reset_rounding());
+        if self.available >= weight || now >= until {
+            return None;
+        }
+        let settled = self.unit_detector.started_at.after(UNIT_DETECTION_TIME);
+        Some(if self.is_reset_unit_unknown(now) { until.min(settled) } else { until })
+    }
+
+    /// Lets a window begin anew when its reset has passed without a word.
+    ///
+    /// Where it is not certain what begins then, one request of `weight` finds out.
+    pub(super) fn advance(&mut self, weight: f64, now: Timestamp) {
+        let Some(reset_at) = self.reset_at else { return };
+        if self.is_continuous() || now < reset_at.after(self.reset_rounding()) {
+            return;
+        }
+        self.unconfirmed_reset.get_or_insert(reset_at);
+        let next = match self.window {
+            Some(window)
+                if self.capacity.is_finite() && self.renewal == RenewalKind::FixedWindow =>
+            {
+                self.available = self.capacity;
+                // A window may have passed unused; its end still lies on the same grid.
+                let late = now.since(reset_at).as_millis();
+                let passed = u32::try_from(late / window.as_millis().max(1)).unwrap_or(u32::MAX);
+                reset_at.after(window.saturating_mul(passed.saturating_add(1)))
+            }
+            Some(_) | None => {
+                self.available = weight;
+                now.after(RESET_PROBE_INTERVAL)
+            }
+        };
+        self.earliest_reset_at = next;
+        self.reset_at = Some(next);
+    }
+
+    /// Returns the reset if nothing remains, and it is far enough away to close the gate for.
+    pub(super) fn exhausted_until(&self, now: Timestamp) -> Option<Timestamp> {
+        // A reset whose unit is not known yet may be a thousand times too far away.
+        let is_known = self.limit.reset.is_some_and(|reset| reset.is_certain)
+            || self.unit_detector.detected.is_some()
+            || self.window.is_some();
+        let is_used_up = self.limit.remaining == Some(0.0)
+            && self.contradictions < CONTRADICTIONS_MAX
+            && is_known;
+        self.reset_at.filter(|at| is_used_up && *at > now)
+    }
+
+    /// A limit on bytes or tokens says nothing of how many requests may go.
+    fn counts_requests(&self) -> bool {
+        self.limit.unit.as_deref().is_none_or(|unit| {
+            unit.eq_ignore_ascii_case("request") || unit.eq_ignore_ascii_case("requests")
+        })
+    }
+
+    /// A reset in whole seconds may be up to one second early.
+    fn reset_rounding(&self) -> Duration {
+        let is_whole = self.limit.reset.is_none_or(|reset| reset.value.fract() == 0.0);
+        let in_millis = matches!(
+            self.reset_meaning(),
+            Some(ResetMeaning::DeltaMillis | ResetMeaning::EpochMillis)
+        );
+        if is_whole && !in_millis { Duration::from_secs(1) } else { Duration::from_millis(50) }
+    }
+
+    fn reset_meaning(&self) -> Option<ResetMeaning> {
+        let written = self.limit.reset.map(|reset| reset.meaning);
+        self.unit_detector.detected.or(written)
+    }
+
+    /// A success that leaves nothing is a contradiction when a window has just begun: unless one
+    /// request is all that it grants, the server does not mean what it says.
+    fn check_consistency(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+        let was_used_up = self.limit.remaining == Some(0.0) && self.available < 1.0;
+        let is_used_up = limit.remaining == Some(0.0);
+        let grants_one = limit.quota == Some(1.0);
+        let is_past = limit.reset.is_some_and(|reset| reset.delay.is_zero());
+        let contradicts = was_used_up && !grants_one && (is_past || !self.is_continuous());
+        if !is_used_up || !context.is_accepted {
+            self.contradictions = 0;
+        } else if contradicts {
+            self.contradictions = self.contradictions.saturating_add(1);
+        }
+    }
+
+    /// Takes in what was accepted up to a reply. What was before the window was known is as new as it,
+    /// as far as the server counts it.
+    fn record_spent(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+        self.spent_window.record_latency(context.now.since(context.sent_at));
+        let Some(window) = self.window else { return };
+        let counted = limit.quota.zip(limit.remaining).map(|(quota, remaining)| quota - remaining);
+        let units =
+            (context.accepted_units - self.accepted_units).min(counted.unwrap_or(f64::INFINITY));
+        self.accepted_units = context.accepted_units;
+        if units > 0.0 {
+            self.spent_window.record(units, context.sent_at, context.now, window);
+        }
+    }
+
+    fn update_reset(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
+        let Some(reset) = limit.reset else { return };
+        let now = context.now;
+        let meaning =
+            if reset.is_certain { reset.meaning } else { self.detect_reset_unit(reset, now) };
+        let after = if meaning == reset.meaning {
+            reset.delay
+        } else {
+            meaning.delay_from(reset.value, now)
+        };
+        if after > RESET_DELAY_MAX {
+            self.reset_at = None;
+            return;
+        }
+        let seen = now.after(after);
+        let Some(known) = self.reset_at else {
+            self.set_reset(seen, now);
+            return;
+        };
+        let moved = seen.since(known);
+        // One that creeps on with the clock never stands, however small its steps.
+        let creeps = seen.since(self.earliest_reset_at) > RESET_TOLERANCE * 2;
+        if moved <= RESET_TOLERANCE && known.since(seen) <= RESET_TOLERANCE && !creeps {
+            if now.since(self.reset_stable_since) > RESET_TOLERANCE * 4 {
+                self.renewal = RenewalKind::FixedWindow;
+            }
+            // The latest of those that agree, since late is better than early.
+            self.reset_at = Some(known.max(seen));
+            self.earliest_reset_at = self.earliest_reset_at.min(seen);
+            self.unconfirmed_reset = None;
+            return;
+        }
+        let is_full = match (limit.remaining, limit.quota) {
+            (Some(remaining), Some(quota)) => remaining + context.in_flight + 2.0 >= quota * 0.7,
+            (Some(remaining), None) => remaining > self.available,
+            (None, _) => true,
+        };
+        let known = self.unconfirmed_reset.unwrap_or(known);
+        let is_due = now.after(RESET_TOLERANCE) >= known;
+        if is_due && is_full {
+            if self.renewal != RenewalKind::Continuous {
+                self.refill.reset();
+                self.window = limit
+                    .window
+                    .or_else(|| Some(seen.since(known)).filter(|span| *span > SHORT_WINDOW_MAX));
+            }
+        } else if seen > known {
+            self.renewal = RenewalKind::Continuous;
+            self.infer_window(after, now);
+        }
+        self.set_reset(seen, now);
+    }
+
+    /// Finds the window out where it is not told: a reset that is always as far ahead names the
+    /// moment when everything is back, which is a window away.
+    fn infer_window(&mut self, after: Duration, now: Timestamp) {
+        let (before, since) = self.reset_distance;
+        if after.abs_diff(before) > RESET_TOLERANCE {
+            self.reset_distance = (after, now);
+            return;
+        }
+        let is_all = match self.limit.quota.zip(self.refill.rate()) {
+            Some((quota, refill)) => {
+                now.since(since) > after && after.as_secs_f64() * refill.get() > quota / 2.0
+            }
+            None => self.refill.units_without_refill >= UNITS_WITHOUT_REFILL_MAX,
+        };
+        if is_all && after > SHORT_WINDOW_MAX && self.limit.window.is_none() {
+            self.window = Some(after);
+        }
+    }
+
+    fn set_reset(&mut self, reset_at: Timestamp, now: Timestamp) {
+        self.unconfirmed_reset = None;
+        self.reset_at = Some(reset_at);
+        self.earliest_reset_at = reset_at;
+        self.reset_stable_since = now;
+    }
+
+    fn detect_reset_unit(&mut self, reset: Reset, now: Timestamp) -> ResetMeaning {
+        let is_due = self.reset_at.is_none_or(|at| now.after(RESET_TOLERANCE) >= at);
+        self.unit_detector.observe(reset.value, is_due, now);
+        let refill = self.refill.rate().filter(|_| self.renewal == RenewalKind::Continuous);
+        if let Some((quota, refill)) = self.limit.quota.zip(refill) {
+            self.unit_detector.compare_with_full_refill(reset.value, quota / refill.get());
+        }
+        self.unit_detector.detected.unwrap_or(reset.meaning)
+    }
+
+    fn is_reset_unit_unknown(&self, now: Timestamp) -> bool {
+        self.limit.reset.is_some_and(|reset| !reset.is_certain)
+            && self.unit_detector.detected.is_none()
+            && self.window.is_none()
+            && now.since(self.unit_detector.started_at) < UNIT_DETECTION_TIME
+    }
+}

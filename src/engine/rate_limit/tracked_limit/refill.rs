@@ -1,0 +1,124 @@
+//! Measures how fast a limit that trickles comes back.
+
+use std::time::Duration;
+
+use crate::engine::Timestamp;
+use crate::engine::rate_limit::Rate;
+use crate::engine::rate_limit::tracked_limit::ReplyContext;
+
+/// A refill is measured over spans at least this long.
+const MEASURE_SPAN_MIN: Duration = Duration::from_secs(5);
+
+/// The first measurement is wanted soon, and may be rough.
+const FIRST_MEASURE_SPAN_MIN: Duration = Duration::from_secs(1);
+
+/// How much a later measurement counts.
+const SMOOTHING_FACTOR: f64 = 0.3;
+
+/// With more than this share left, what came back is no more than what was used.
+const NEARLY_FULL_SHARE: f64 = 0.5;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RefillRate {
+    rate: Option<Rate>,
+    /// Where the measurement begins.
+    measured_since: Timestamp,
+    remaining: f64,
+    accepted_units: f64,
+    /// Units that were used, of which nothing came back.
+    pub(super) units_without_refill: f64,
+    /// The measurement is of no use: nothing ran for a part of it.
+    is_invalid: bool,
+}
+
+impl RefillRate {
+    pub(super) fn new(remaining: f64, context: &ReplyContext) -> Self {
+        Self {
+            rate: None,
+            measured_since: context.now,
+            remaining,
+            accepted_units: context.accepted_units,
+            units_without_refill: 0.0,
+            is_invalid: false,
+        }
+    }
+
+    pub(super) fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// Nothing ran for a while: a limit that was full long ago seems to come back slowly.
+    pub(super) fn exclude_idle(&mut self) {
+        self.is_invalid = true;
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.rate = None;
+    }
+
+    /// Takes in what remains: what was granted and what more there is has come back meanwhile.
+    pub(super) fn measure(
+        &mut self,
+        remaining: f64,
+        quota: Option<f64>,
+        trickles: bool,
+        context: &ReplyContext,
+    ) {
+        let again = Self { rate: self.rate, ..Self::new(remaining, context) };
+        if !context.is_accepted || !trickles || self.is_invalid {
+            *self = again;
+            return;
+        }
+        let passed = context.now.since(self.measured_since);
+        if passed < if self.rate.is_none() { FIRST_MEASURE_SPAN_MIN } else { MEASURE_SPAN_MIN } {
+            return;
+        }
+        let used = context.accepted_units - self.accepted_units;
+        let came_back = used + remaining - self.remaining;
+        let barren = self.units_without_refill + used;
+        *self = again;
+        if came_back <= 0.0 {
+            self.units_without_refill = barren;
+            return;
+        }
+        let seen = Rate::from_units(came_back, passed);
+        let is_nearly_full = quota.is_some_and(|quota| remaining > NEARLY_FULL_SHARE * quota);
+        self.rate = Some(match self.rate {
+            Some(rate) if is_nearly_full => rate.max(seen),
+            Some(rate) => Rate::per_second(
+                rate.get() * (1.0 - SMOOTHING_FACTOR) + seen.get() * SMOOTHING_FACTOR,
+            ),
+            None => seen,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context_after(seconds: u64, accepted: f64) -> ReplyContext {
+        let now = Timestamp(0).after(Duration::from_secs(seconds));
+        ReplyContext {
+            sent_at: now,
+            in_flight: 0.0,
+            accepted_units: accepted,
+            is_accepted: true,
+            reserve: 0.0,
+            now,
+        }
+    }
+
+    /// FAULTS 52.
+    #[test]
+    fn a_limit_full_all_night_is_not_measured_as_slow() {
+        let mut refill = RefillRate::new(50.0, &context_after(0, 0.0));
+
+        refill.exclude_idle();
+        refill.measure(99.0, Some(100.0), true, &context_after(8 * 3600, 1.0));
+        assert_eq!(refill.rate(), None);
+
+        refill.measure(99.0, Some(100.0), true, &context_after(8 * 3600 + 10, 101.0));
+        assert_eq!(refill.rate(), Some(Rate::per_second(10.0)));
+    }
+}

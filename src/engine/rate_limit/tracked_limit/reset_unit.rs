@@ -1,0 +1,82 @@
+//! Finds out what a small figure counts, seconds or milliseconds, where nothing but the figure says so.
+
+use crate::engine::Timestamp;
+use crate::engine::rate_limit::ResetMeaning;
+
+/// Milliseconds fall by about a thousand a second, and requests between move the reset a little.
+const MILLIS_SLOPE: std::ops::RangeInclusive<f64> = 500.0..=2000.0;
+
+/// Whole seconds fall by one a second, give or take the rounding. What stands still says nothing.
+const SECONDS_SLOPE: std::ops::RangeInclusive<f64> = 0.3..=3.0;
+
+/// A slope is looked at after this many seconds, as milliseconds and as whole seconds.
+const SLOPE_SPANS_SECS: (f64, f64) = (0.1, 2.0);
+
+/// After so many seconds the measurement begins anew.
+const SLOPE_SPAN_MAX_SECS: f64 = 30.0;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ResetUnitDetector {
+    pub(super) started_at: Timestamp,
+    first_value: f64,
+    pub(super) detected: Option<ResetMeaning>,
+}
+
+impl ResetUnitDetector {
+    pub(super) fn new(figure: f64, now: Timestamp) -> Self {
+        Self { started_at: now, first_value: figure, detected: None }
+    }
+
+    /// Looks at a later figure. `is_due`: the reset has come, so that a leap is no wonder.
+    pub(super) fn observe(&mut self, figure: f64, is_due: bool, now: Timestamp) {
+        let fallen = self.first_value - figure;
+        let passed = now.since(self.started_at).as_secs_f64();
+        let slope = fallen / passed.max(0.001);
+        if fallen < 0.0 || passed > SLOPE_SPAN_MAX_SECS {
+            let leapt = figure > (self.first_value * 100.0).max(1000.0);
+            let settled = self.detected.filter(|_| !leapt || is_due);
+            *self = Self { detected: settled, ..Self::new(figure, now) };
+        } else if passed >= SLOPE_SPANS_SECS.0 && MILLIS_SLOPE.contains(&slope) {
+            self.detected = Some(ResetMeaning::DeltaMillis);
+        } else if passed >= SLOPE_SPANS_SECS.1 && SECONDS_SLOPE.contains(&slope) {
+            self.detected = Some(ResetMeaning::DeltaSeconds);
+        }
+    }
+
+    /// Compares a figure with the seconds in which everything comes back.
+    pub(super) fn compare_with_full_refill(&mut self, figure: f64, whole: f64) {
+        if self.detected.is_none() && figure > 10.0 * whole.max(1.0) {
+            self.detected = Some(ResetMeaning::DeltaMillis);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_tells_milliseconds_from_seconds() {
+        for (figures, meaning) in [
+            ([60_000.0, 59_500.0, 58_000.0], ResetMeaning::DeltaMillis),
+            ([60.0, 60.0, 58.0], ResetMeaning::DeltaSeconds),
+        ] {
+            let mut doubt = ResetUnitDetector::new(figures[0], Timestamp(0));
+            doubt.observe(figures[1], false, Timestamp(500));
+            doubt.observe(figures[2], false, Timestamp(2_000));
+            assert_eq!(doubt.detected, Some(meaning));
+        }
+    }
+
+    #[test]
+    fn a_unit_that_changes_is_detected_again() {
+        let mut doubt = ResetUnitDetector::new(60.0, Timestamp(0));
+        doubt.observe(57.0, false, Timestamp(3_000));
+        assert_eq!(doubt.detected, Some(ResetMeaning::DeltaSeconds));
+
+        doubt.observe(56_900.0, false, Timestamp(3_100));
+        assert_eq!(doubt.detected, None);
+        doubt.observe(56_700.0, false, Timestamp(3_300));
+        assert_eq!(doubt.detected, Some(ResetMeaning::DeltaMillis));
+    }
+}

@@ -1,0 +1,56 @@
+//! Waits where a breaker lets nothing through, and goes on when it does.
+
+use super::EventLoop;
+use crate::engine::{Event, State, SyncPhase, Timestamp};
+use crate::source::Source;
+use crate::worker::breakers::OpenBreaker;
+use crate::worker::env::Env;
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    /// Sees to the breakers: what others have made of them, and whether the work may go on.
+    pub(super) async fn check_breakers(&mut self) {
+        self.breakers.sync(&*self.env).await;
+        match self.machine.state {
+            State::Working(_) => {
+                self.open_breaker = None;
+                if let Some(shut) = self.breakers.open_breaker() {
+                    self.wait_for_breaker(shut).await;
+                }
+            }
+            State::Error { .. } => {
+                if self.open_breaker.take_if(|shut| self.breakers.is_closed(&shut.name)).is_some() {
+                    self.handle_event(Event::CircuitClosed).await;
+                }
+            }
+            State::Idle { .. }
+            | State::Completed
+            | State::RateLimited { .. }
+            | State::AuthFailed { .. } => self.open_breaker = None,
+        }
+    }
+
+    /// Waits for a breaker, whoever opened it.
+    pub(super) async fn wait_for_breaker(&mut self, shut: OpenBreaker) {
+        // A look or a page on its way would go on beside the next one.
+        if let State::Working(SyncPhase::Polling | SyncPhase::Collecting) = self.machine.state {
+            self.cancel_tasks();
+        }
+        let (until, reason) = (shut.wait_until(self.env.now()), shut.to_string());
+        self.open_breaker = Some(shut);
+        self.handle_event(Event::CircuitOpen { until, reason }).await;
+    }
+
+    /// When it is time to see what others have made of the breakers: often where that ends a
+    /// wait, or stops what is under way.
+    pub(super) fn next_breaker_check(&self) -> Option<Timestamp> {
+        let matters = match self.machine.state {
+            State::Error { .. } => self.open_breaker.is_some(),
+            State::Working(_) => self.downloads.in_flight() > 0,
+            State::Idle { .. }
+            | State::Completed
+            | State::RateLimited { .. }
+            | State::AuthFailed { .. } => false,
+        };
+        matters.then(|| self.breakers.next_sync_at())
+    }
+}

@@ -1,0 +1,130 @@
+//! The known-good document: tells items that fail in a row from a provider that is down.
+//!
+//! Before one more failure calls the provider down, a document that it served before is asked for
+//! again. If it is served, the provider is well, and the items fail by themselves.
+
+use std::collections::VecDeque;
+
+use tracing::info;
+
+use super::EventLoop;
+use crate::archive::Draft;
+use crate::engine::{Failure, Timestamp};
+use crate::source::{Source, Wanted};
+use crate::worker::breakers::CallPermit;
+use crate::worker::downloads::FetchTask;
+use crate::worker::env::Env;
+use crate::worker::tasks;
+
+/// The failures that wait for a known-good document to be served, or not.
+#[derive(Debug, Default)]
+pub(super) struct KnownGoodCheck {
+    pending_failures: Vec<FailedFetch>,
+    /// The newest documents that were served in this life: the ledger has them only once their
+    /// group is durable.
+    served_documents: VecDeque<Wanted>,
+}
+
+/// A call for an item that failed.
+#[derive(Debug)]
+pub(super) struct FailedFetch {
+    pub task: FetchTask,
+    pub permit: CallPermit,
+    pub failure: Failure,
+    pub failed_at: Timestamp,
+}
+
+/// The one at fault for a failure.
+#[derive(Debug)]
+pub(super) enum FailureOrigin {
+    /// The item's own: neither the provider's breaker nor its figures hear of it.
+    Item,
+    /// The provider's, if more of them follow.
+    Provider,
+    /// The session's, which fails with it.
+    Session(Failure),
+}
+
+impl KnownGoodCheck {
+    /// Notes a document that was served.
+    fn record_served(&mut self, wanted: &Wanted) {
+        if self.served_documents.len() >= tasks::KNOWN_GOOD_CANDIDATES_MAX {
+            self.served_documents.pop_front();
+        }
+        let Wanted { document, blob, size, .. } = wanted.clone();
+        self.served_documents.push_back(Wanted::new(document, blob, size));
+    }
+
+    /// Forgets what waits: it is asked for again.
+    pub(super) fn clear(&mut self) {
+        self.pending_failures.clear();
+    }
+}
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    /// Keeps a failure back that would be one too many, until a known-good document was asked for;
+    /// returns any other.
+    pub(super) fn defer_for_known_good(&mut self, failed: FailedFetch) -> Option<FailedFetch> {
+        let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = &failed;
+        let is_one_too_many = !self.downloads.is_item_specific_failure(errand, failure, *at)
+            && (self.downloads.would_escalate(errand, failure)
+                || pass.would_open(errand.item.0, failure));
+        if !is_one_too_many {
+            return Some(failed);
+        }
+        if self.known_good_check.pending_failures.is_empty() {
+            self.tasks.push(tasks::fetch_known_good(
+                &self.source,
+                &self.store,
+                self.known_good_check.served_documents.iter().cloned().collect(),
+            ));
+        }
+        self.known_good_check.pending_failures.push(failed);
+        None
+    }
+
+    /// Takes in that a known-good document was served, which was asked for at the time given, or
+    /// was not served. Returns the failures that waited for it.
+    pub(super) fn on_known_good_result(&mut self, served: Option<Timestamp>) -> Vec<FailedFetch> {
+        if let Some(sent) = served {
+            info!(
+                "a stored document can still be fetched: the items that fail are at fault, not the provider"
+            );
+            self.downloads.record_known_good(sent, self.env.now());
+            self.breakers.clear_provider_failures();
+        }
+        std::mem::take(&mut self.known_good_check.pending_failures)
+    }
+
+    /// Notes that a document was served.
+    pub(super) fn on_document_fetched(
+        &mut self,
+        errand: FetchTask,
+        pass: CallPermit,
+        draft: Draft,
+    ) {
+        self.metrics.note(|figures| figures.record_attempt(None));
+        pass.record_item_result(errand.item.0, None);
+        self.known_good_check.record_served(&errand.document_ref);
+        let (now, draw) = (self.env.now(), self.env.random_sample());
+        self.downloads.on_downloaded(errand, Ok(draft), now, draw);
+    }
+
+    /// Tells whoever must hear of it that an item failed.
+    pub(super) fn attribute_failure(&mut self, failed: FailedFetch) -> FailureOrigin {
+        let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = failed;
+        let is_own = self.downloads.is_item_specific_failure(&errand, &failure, at);
+        if is_own {
+            pass.record_neutral();
+        } else {
+            self.metrics.note(|figures| figures.record_attempt(Some(failure.cause)));
+            pass.record_item_result(errand.item.0, Some(&failure));
+        }
+        let draw = self.env.random_sample();
+        match self.downloads.on_downloaded(errand, Err(failure), at, draw) {
+            Some(failure) => FailureOrigin::Session(failure),
+            None if is_own => FailureOrigin::Item,
+            None => FailureOrigin::Provider,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Counts what the loop does, for whoever watches. Nothing here decides anything.
+
+use std::time::Duration;
+
+use super::EventLoop;
+use crate::engine::metrics::{ItemTotals, add_saturating};
+use crate::engine::{Cause, Effect, Failure, StateMachine, Step, Timestamp};
+use crate::ledger::Tally;
+use crate::source::{News, Source};
+use crate::worker::commit_batch::BatchStats;
+use crate::worker::env::Env;
+use crate::worker::tasks::TaskResult;
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    /// Counts what a decision changes.
+    pub(super) fn record_step(&self, before: &StateMachine, step: &Step, now: Timestamp) {
+        let next = &step.machine;
+        let errors = next.error_count.saturating_sub(before.error_count);
+        let has_changed = before.status() != next.status();
+        let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
+        self.metrics.note(|figures| {
+            figures.advance_to(now);
+            add_saturating(&mut figures.lifecycle.errors, u64::from(errors));
+            add_saturating(&mut figures.lifecycle.sessions_completed, u64::from(has_finished));
+            if has_changed {
+                figures.record_status(next.status());
+            }
+        });
+    }
+
+    /// Takes over what the ledger counts, and counts what was added.
+    pub(super) fn update_counts(&mut self, tally: Tally) {
+        // Fewer than before: another session has found something to show.
+        let is_another = tally.listed < self.counts.listed;
+        let before = if is_another { Tally::default() } else { self.counts };
+        let (before, now) = (item_totals(before), item_totals(tally));
+        self.counts = tally;
+        self.metrics.note(|figures| figures.record_item_totals(before, now));
+    }
+
+    /// Counts a group that is durable.
+    pub(super) fn record_batch(&self, weight: BatchStats, took: Duration) {
+        self.metrics.note(|figures| {
+            let items = &mut figures.items;
+            add_saturating(&mut items.documents_stored, weight.documents);
+            add_saturating(&mut items.bytes_stored, weight.bytes);
+            add_saturating(&mut items.failed_attempts, weight.failed_items);
+            items.commit_duration.record(took);
+        });
+    }
+
+    /// Notes how an attempt to get something of the source ended.
+    pub(super) fn record_attempt(&self, done: &TaskResult) {
+        let cause = |failure: &Failure| failure.cause;
+        let end: Option<Cause> = match done {
+            // What is new may be known without asking anyone.
+            TaskResult::Polled(Ok(News::Something)) => return,
+            TaskResult::Polled(end) => end.as_ref().err().map(cause),
+            TaskResult::PageListed(end) => end.as_ref().err().map(cause),
+            TaskResult::Probed(end) => end.as_ref().err().map(cause),
+            // Counted where it is known whose failure it is.
+            TaskResult::Fetched { .. } => return,
+            TaskResult::KnownGoodFetched(_)
+            | TaskResult::DueItemsLoaded(_)
+            | TaskResult::Committed { .. }
+            | TaskResult::SessionFinished(_)
+            | TaskResult::ReconcileDue
+            | TaskResult::CredentialRefreshed(_)
+            | TaskResult::BreakerOpen(_) => return,
+        };
+        self.metrics.note(|figures| figures.record_attempt(end));
+    }
+}
+
+fn item_totals(tally: Tally) -> ItemTotals {
+    let Tally { listed, stored, gone, quarantined, .. } = tally;
+    ItemTotals { listed, stored, gone, quarantined }
+}

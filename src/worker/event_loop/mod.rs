@@ -1,0 +1,413 @@
+//! The loop of one source: wait, decide, perform.
+//!
+//! Whatever runs beside the loop is a job whose answer comes back as a [`Done`].
+//! Jobs may be dropped at any time; only a commit is always waited for.
+
+mod breakers;
+mod clock;
+mod known_good;
+mod metrics;
+mod on_result;
+mod perform;
+mod publish;
+mod shutdown;
+mod trace;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+use tracing::{Instrument, Span, error};
+
+use crate::engine::metrics::SourceMetrics;
+use crate::engine::{
+    CredentialState, Effect, Event, Failure, MachineConfig, RequestScope, RestartCause, SessionId,
+    State, StateMachine, Status, SyncPhase, Timestamp,
+};
+use crate::ledger::Tally;
+use crate::retry::Policy;
+use crate::source::http::PoolHealth;
+use crate::source::{Meter, Source};
+use crate::worker::breakers::{OpenBreaker, SourceBreakers};
+use crate::worker::downloads::{DownloadPolicies, DownloadScheduler};
+use crate::worker::env::Env;
+use crate::worker::heartbeat::Heartbeat;
+use crate::worker::source_progress::SourceProgress;
+use crate::worker::tasks::{StoreHandle, TaskResult};
+use crate::worker::throughput::Throughput;
+use crate::worker::tracer::Tracer;
+
+use self::known_good::KnownGoodCheck;
+use self::publish::{MetricsPublication, PUBLISH_INTERVAL};
+
+/// What one turn of the loop is called in the log. Its fields are `session` and `state`.
+pub const ITERATION_SPAN: &str = "turn";
+
+/// How long the worker keeps going.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RunMode {
+    /// For ever.
+    Continuous,
+    /// One session, through whatever waits it takes.
+    UntilComplete,
+    /// One session, asked for now: waits that only we chose are passed over, and what needs
+    /// a person ends it.
+    Once,
+}
+
+/// How a life begins.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StartMode {
+    /// Where the last one ended.
+    Resume,
+    /// A person has changed what the last one waited for: that wait is over.
+    RunNow,
+}
+
+/// Whether the worker is asked to stop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StopSignal {
+    Running,
+    Requested,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LoopExit {
+    /// The session is completed.
+    Completed,
+    /// There was nothing to do.
+    NothingToDo,
+    Stopped,
+    /// Only a person, or time, can help; asked for one session, it does not wait for them.
+    GaveUp,
+    Restart(RestartCause),
+}
+
+/// The loop's last word.
+#[derive(Clone, Debug)]
+pub struct LoopResult {
+    pub exit: LoopExit,
+    /// The source has never answered as one.
+    pub has_never_worked: bool,
+    pub machine: StateMachine,
+    pub counts: Tally,
+}
+
+/// What a loop is made of.
+#[derive(Debug)]
+pub struct EventLoopConfig<S, W> {
+    pub source: S,
+    pub env: Rc<W>,
+    pub store: StoreHandle<W>,
+    pub machine: StateMachine,
+    /// When the machine under it was started, by the clock that it was read by.
+    pub booted_at: Timestamp,
+    pub counts: Tally,
+    /// When the newest request for an item that succeeded was sent.
+    pub last_success_at: Option<Timestamp>,
+    /// Nothing of the source was ever listed to its end.
+    pub is_new: bool,
+    pub rules: MachineConfig,
+    pub policies: DownloadPolicies,
+    /// How a page of the listing is tried again before its failure is the session's.
+    pub listing_retry: Policy,
+    /// Counts what the loop does, beside what the source counts.
+    pub metrics: Meter,
+    pub tracer: Tracer,
+    /// The proxies that the source goes out by.
+    pub proxies: Option<Arc<PoolHealth>>,
+    pub breakers: SourceBreakers,
+    pub concurrency: usize,
+    pub mode: RunMode,
+    pub stop: watch::Receiver<StopSignal>,
+    pub source_progress: watch::Sender<SourceProgress>,
+    pub heartbeat: Heartbeat,
+    pub start_mode: StartMode,
+}
+
+type TaskSet = FuturesUnordered<LocalBoxFuture<'static, TaskResult>>;
+
+#[expect(clippy::struct_excessive_bools, reason = "each stands for something of its own")]
+struct EventLoop<S, W> {
+    source: Rc<S>,
+    env: Rc<W>,
+    store: StoreHandle<W>,
+    rules: MachineConfig,
+    listing_retry: Policy,
+    metrics: Meter,
+    tracer: Tracer,
+    proxies: Option<Arc<PoolHealth>>,
+    breakers: SourceBreakers,
+    /// Wakes the loop when a breaker has changed.
+    breaker_changes: watch::Receiver<u64>,
+    /// The breaker that is waited for.
+    open_breaker: Option<OpenBreaker>,
+    concurrency: usize,
+    mode: RunMode,
+    stop: watch::Receiver<StopSignal>,
+    source_progress: watch::Sender<SourceProgress>,
+    heartbeat: Heartbeat,
+    start_mode: StartMode,
+    machine: StateMachine,
+    counts: Tally,
+    is_new: bool,
+    waiting_items: u64,
+    expected_documents: Option<u64>,
+    throughput: Throughput,
+    downloads: DownloadScheduler,
+    known_good_check: KnownGoodCheck,
+    /// What may be dropped.
+    tasks: TaskSet,
+    /// What must be waited for.
+    commits: TaskSet,
+    probe: ProbeState,
+    is_finishing: bool,
+    /// Asked for one session, it found one open: before that ends, it looks for news once.
+    needs_final_poll: bool,
+    is_polling: bool,
+    /// When the machine was started, by the clock that all moments here are of.
+    booted_at: Timestamp,
+    /// Likewise, by the clock that the moments in the ledger are of.
+    ledger_booted_at: Timestamp,
+    /// The last failure with a reply, until that is kept.
+    unsaved_error_reply: Option<Failure>,
+    /// When the listing, or something about the service as a whole, was last asked for.
+    last_request_at: Timestamp,
+    state_saved_at: Timestamp,
+    metrics_publication: MetricsPublication,
+    progress_logged_at: Timestamp,
+    has_unsaved_changes: bool,
+    /// What log lines say of the state they are written in.
+    log_span: Option<(Status, Option<SessionId>, Span)>,
+    exit: Option<LoopExit>,
+}
+
+/// Whether the source must answer one harmless request before downloads go on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ProbeState {
+    NotNeeded,
+    Needed,
+    InFlight,
+}
+
+enum Wakeup {
+    StopRequested,
+    TaskDone(Box<TaskResult>),
+    Tick,
+}
+
+/// Runs the loop of one source until it ends.
+pub async fn run_event_loop<S: Source + 'static, W: Env>(
+    parts: EventLoopConfig<S, W>,
+) -> LoopResult {
+    let now = parts.env.now();
+    let owes_look = parts.mode == RunMode::Once && has_open_session(&parts.machine);
+    let mut driver = EventLoop {
+        source: Rc::new(parts.source),
+        env: parts.env,
+        store: parts.store,
+        rules: parts.rules,
+        listing_retry: parts.listing_retry,
+        tracer: parts.tracer,
+        proxies: parts.proxies,
+        breaker_changes: parts.breakers.subscribe(),
+        breakers: parts.breakers,
+        open_breaker: None,
+        concurrency: parts.concurrency,
+        mode: parts.mode,
+        stop: parts.stop,
+        source_progress: parts.source_progress,
+        heartbeat: parts.heartbeat,
+        start_mode: parts.start_mode,
+        machine: parts.machine,
+        counts: parts.counts,
+        is_new: parts.is_new,
+        waiting_items: 0,
+        expected_documents: None,
+        throughput: Throughput::default(),
+        downloads: DownloadScheduler::new(
+            parts.policies,
+            parts.last_success_at,
+            parts.metrics.clone(),
+        ),
+        metrics: parts.metrics,
+        tasks: TaskSet::new(),
+        commits: TaskSet::new(),
+        known_good_check: KnownGoodCheck::default(),
+        probe: ProbeState::NotNeeded,
+        is_finishing: false,
+        needs_final_poll: owes_look,
+        is_polling: false,
+        booted_at: parts.booted_at,
+        ledger_booted_at: parts.booted_at,
+        unsaved_error_reply: None,
+        last_request_at: now,
+        // At once: whoever looks sees that there is a worker again.
+        state_saved_at: Timestamp::default(),
+        metrics_publication: MetricsPublication::default(),
+        progress_logged_at: now,
+        has_unsaved_changes: true,
+        log_span: None,
+        exit: None,
+    };
+    driver.run().await
+}
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    async fn run(&mut self) -> LoopResult {
+        self.open_breaker = self.breakers.open_breaker();
+        self.metrics.note(SourceMetrics::record_start);
+        self.handle_event(Event::Started).await;
+        if self.mode == RunMode::Once {
+            self.breakers.half_open_now();
+        }
+        if self.mode == RunMode::Once || self.start_mode == StartMode::RunNow {
+            self.handle_event(Event::RunRequested).await;
+        }
+        self.watch_credential();
+        while self.exit.is_none() {
+            let span = self.iteration_span();
+            self.run_iteration().instrument(span).await;
+        }
+        self.shut_down().await;
+        LoopResult {
+            exit: self.exit.unwrap_or(LoopExit::Stopped),
+            has_never_worked: self.has_never_worked(),
+            machine: self.machine.clone(),
+            counts: self.counts,
+        }
+    }
+
+    async fn run_iteration(&mut self) {
+        self.schedule().await;
+        let fact = self.wait_for_wakeup().await;
+        // Before anything is made of what has happened.
+        self.sync_clock();
+        match fact {
+            Wakeup::StopRequested => self.exit = Some(LoopExit::Stopped),
+            Wakeup::TaskDone(done) => self.on_task_result(*done).await,
+            Wakeup::Tick => {}
+        }
+        self.check_deadline().await;
+        self.exit_if_once_and_blocked();
+        self.shift_ledger_deadlines().await;
+        self.publish_progress().await;
+    }
+
+    /// Waits for an answer, a deadline, or the request to stop.
+    async fn wait_for_wakeup(&mut self) -> Wakeup {
+        let wake = self.as_clock_reading(self.next_wakeup_at());
+        self.heartbeat.beat_within(wake.wall.since(self.env.now()), self.machine.status().name());
+        let fact = tokio::select! {
+            biased;
+            () = wait_for_stop(&mut self.stop) => Wakeup::StopRequested,
+            Some(done) = self.commits.next(), if !self.commits.is_empty() => Wakeup::TaskDone(Box::new(done)),
+            Some(done) = self.tasks.next(), if !self.tasks.is_empty() => Wakeup::TaskDone(Box::new(done)),
+            Ok(()) = self.breaker_changes.changed() => Wakeup::Tick,
+            () = self.env.sleep_until(wake) => Wakeup::Tick,
+        };
+        // What it does now is short, however long it might have waited.
+        self.heartbeat.beat_within(Duration::ZERO, self.machine.status().name());
+        fact
+    }
+
+    fn next_wakeup_at(&self) -> Timestamp {
+        let publish = self.has_unsaved_changes.then(|| self.state_saved_at.after(PUBLISH_INTERVAL));
+        let download = if self.can_fetch() {
+            self.machine.active_throttle(self.env.now()).or_else(|| {
+                // What is due is not asked for before the source has proved itself.
+                self.downloads.next_refill_at().filter(|_| self.probe == ProbeState::NotNeeded)
+            })
+        } else {
+            None
+        };
+        let look = (self.can_fetch() && !self.is_polling && self.downloads.has_only_retries())
+            .then(|| self.machine.next_poll_at(&self.rules, self.env.now()));
+        let wakes =
+            [publish, download, self.downloads.batch_due_at(), self.next_breaker_check(), look];
+        wakes.into_iter().flatten().fold(self.machine.deadline(&self.rules), Timestamp::min)
+    }
+
+    fn is_downloading(&self) -> bool {
+        self.machine.state == State::Working(SyncPhase::Downloading)
+    }
+
+    /// Whether documents may be asked for: not while the credential is read again.
+    fn can_fetch(&self) -> bool {
+        self.is_downloading() && self.machine.credential != CredentialState::Refreshing
+    }
+
+    async fn check_deadline(&mut self) {
+        let now = self.env.now();
+        if self.exit.is_some() || now < self.machine.deadline(&self.rules) {
+            return;
+        }
+        // A request that may not be sent yet is a wait with a known end, and nothing is stuck.
+        if let Some(until) = self.source.waits_until().filter(|until| now < *until) {
+            self.handle_event(Event::IdleUntil { until }).await;
+        }
+        if self.machine.deadline(&self.rules) <= now {
+            self.handle_event(Event::DeadlineReached).await;
+        }
+    }
+
+    /// Tells the machine a fact, saves what it became, and carries out what it wants.
+    async fn handle_event(&mut self, event: Event) {
+        let now = self.sync_clock();
+        let mut step = self.machine.step(&self.rules, &event, now);
+        // Before it is saved, since the figures are written with it: the next ones may come in hours.
+        self.record_step(&self.machine, &step, now);
+        if self.should_save(&step.machine) {
+            if !step.effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+                self.log_transition(&step.machine);
+            }
+            if let Err(failure) = self.save_state(&step.machine).await {
+                error!(cause = %failure.cause, "cannot save the state: {failure}");
+                self.has_unsaved_changes = true;
+                // The next life would begin from what was saved before, and come here again at once.
+                step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
+                // What is not saved must not begin; what waits may go on waiting.
+                if let State::Working(_) = step.machine.state {
+                    let failed = Event::Failed {
+                        scope: RequestScope::Session,
+                        failure,
+                        sample: self.env.random_sample(),
+                    };
+                    let unsaved = step.machine;
+                    step = unsaved.step(&self.rules, &failed, now);
+                    self.record_step(&unsaved, &step, now);
+                }
+            }
+        } else {
+            self.has_unsaved_changes |= step.machine != self.machine;
+        }
+        self.tracer.on_transition(&self.machine, &step.machine, now);
+        self.machine = step.machine;
+        self.heartbeat.update_from_machine(&self.machine);
+        for effect in step.effects {
+            self.perform(effect);
+        }
+    }
+
+    /// Whether the source has never answered as one: then it is the configuration that is wrong.
+    fn has_never_worked(&self) -> bool {
+        self.is_new && self.counts.listed == 0
+    }
+}
+
+fn has_open_session(machine: &StateMachine) -> bool {
+    machine.session.as_ref().is_some_and(|session| session.completed_at.is_none())
+}
+
+/// Returns when the worker is asked to stop.
+pub(super) async fn wait_for_stop(stop: &mut watch::Receiver<StopSignal>) {
+    // A closed channel means that nobody is left who could ask.
+    if stop.wait_for(|stop| *stop == StopSignal::Requested).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

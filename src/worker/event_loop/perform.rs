@@ -1,0 +1,204 @@
+//! Carries out what the machine wants, and starts what its state allows.
+
+use tracing::{debug, error, info, warn};
+
+use super::{EventLoop, LoopExit, ProbeState, RunMode};
+use crate::engine::metrics::add_saturating;
+use crate::engine::{Effect, Event, State, SyncScope, Timestamp};
+use crate::ledger::Tally;
+use crate::source::Source;
+use crate::worker::breakers::CallDecision;
+use crate::worker::commit_batch::CommitBatch;
+use crate::worker::downloads::IdleReason;
+use crate::worker::env::Env;
+use crate::worker::store::ListingNeeds;
+use crate::worker::tasks;
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        let now = self.env.now();
+        match effect {
+            Effect::Poll => {
+                self.is_polling = true;
+                self.last_request_at = self.blocked_until(now);
+                self.tasks.push(tasks::poll_changes(
+                    &self.source,
+                    &self.store,
+                    &self.breakers,
+                    self.as_clock_reading(self.last_request_at),
+                ));
+            }
+            Effect::OpenSession { session, sync_scope: extent } => {
+                // What lists everything once more leaves the account as it is until it finds something.
+                if extent != SyncScope::Reconcile {
+                    self.counts = Tally::default();
+                }
+                info!(%session, "started execution session");
+            }
+            Effect::RestartListing => info!("listing everything again"),
+            Effect::ContinueListing => self.start_listing(),
+            // What may be fetched is fetched as long as the state allows it; the rate of
+            // what came before a wait says nothing about what comes after.
+            Effect::Download => {
+                self.throughput.reset(self.counts.settled(), now);
+                self.downloads.request_refill();
+            }
+            Effect::Probe => {
+                self.downloads.enter_half_open();
+                self.probe = ProbeState::Needed;
+            }
+            // What is asked for next is held back by its own job, or by the loop.
+            Effect::Throttle { until } => info!(%until, "holding requests, as the server asked"),
+            Effect::Pause => {
+                self.downloads.cancel_queued(now);
+                self.watch_credential();
+            }
+            Effect::RefreshCredential => {
+                self.cancel_tasks();
+                self.tasks.push(tasks::refresh_credential(&self.source));
+            }
+            Effect::RestartPhase => {
+                warn!("no progress: beginning the stage anew");
+                self.cancel_tasks();
+            }
+            Effect::CloseSession => self.on_session_completed(),
+            Effect::BecomeIdle => {
+                debug!("nothing new");
+                if self.mode != RunMode::Continuous {
+                    self.exit = Some(LoopExit::NothingToDo);
+                }
+            }
+            Effect::Alert { message } => error!("a person is needed: {message}"),
+            Effect::Restart { cause } => {
+                info!(why = cause.reason(), "scheduling restart");
+                self.metrics.note(|figures| add_saturating(&mut figures.lifecycle.restarts, 1));
+                self.exit = Some(LoopExit::Restart(cause));
+            }
+        }
+    }
+
+    pub(super) fn start_listing(&mut self) {
+        self.last_request_at = self.blocked_until(self.env.now());
+        let Some(session) = &self.machine.session else { return };
+        self.tasks.push(tasks::list_page(
+            &self.source,
+            &self.store,
+            &self.breakers,
+            session,
+            ListingNeeds {
+                should_relist: self.machine.is_full_resync,
+                should_list_changes: self.machine.is_listing_changes,
+            },
+            self.as_clock_reading(self.last_request_at),
+            &self.listing_retry,
+        ));
+    }
+
+    /// Before when nothing may be sent.
+    fn blocked_until(&self, now: Timestamp) -> Timestamp {
+        self.machine.active_throttle(now).unwrap_or(now)
+    }
+
+    pub(super) fn start_commit(&mut self, group: CommitBatch, now: Timestamp) {
+        let recheck = self.downloads.recheck_policy();
+        self.commits.push(tasks::commit_batch(&self.store, group, recheck, now));
+    }
+
+    pub(super) fn cancel_tasks(&mut self) {
+        self.tasks.clear();
+        self.downloads.drop_in_flight();
+        self.known_good_check.clear();
+        (self.is_finishing, self.is_polling) = (false, false);
+        if self.probe == ProbeState::InFlight {
+            self.probe = ProbeState::Needed;
+        }
+        self.watch_credential();
+    }
+
+    /// While the credential is refused, looks now and then whether there is another.
+    pub(super) fn watch_credential(&mut self) {
+        if let State::AuthFailed { .. } = self.machine.state {
+            self.tasks.push(tasks::watch_credential(&self.source, &self.env));
+        }
+    }
+
+    /// Starts what the state allows.
+    pub(super) async fn schedule(&mut self) {
+        self.check_breakers().await;
+        let now = self.env.now();
+        if self.can_fetch() && self.machine.active_throttle(now).is_none() {
+            self.schedule_downloads(now).await;
+        }
+        self.commit_if_due(now);
+    }
+
+    fn commit_if_due(&mut self, now: Timestamp) {
+        // Its times are right already, and must not be moved once more with the ledger.
+        if self.is_ledger_clock_behind() {
+            return;
+        }
+        if let Some(group) = self.downloads.take_due_batch(now) {
+            self.start_commit(group, now);
+        }
+    }
+
+    pub(super) async fn schedule_downloads(&mut self, now: Timestamp) {
+        match self.probe {
+            ProbeState::Needed => {
+                self.probe = ProbeState::InFlight;
+                self.last_request_at = now;
+                self.tasks.push(tasks::probe_source(&self.source, &self.breakers));
+                return;
+            }
+            ProbeState::InFlight => return,
+            ProbeState::NotNeeded => {}
+        }
+        if let Some(wish) = self.downloads.take_refill_request(now) {
+            self.tasks.push(tasks::load_due_items(&self.store, wish, now));
+        }
+        // First, since while a full group waits, nothing is fetched.
+        self.commit_if_due(now);
+        self.start_fetches().await;
+        if self.is_poll_due(now) {
+            self.handle_event(Event::OnlyRetriesLeft).await;
+        }
+        match self.downloads.idle_reason() {
+            // What it finds belongs to the same session.
+            Some(IdleReason::AllSettled) if self.is_polling => {}
+            Some(IdleReason::AllSettled) if self.needs_final_poll => {
+                self.handle_event(Event::PollRequested).await
+            }
+            Some(IdleReason::AllSettled) if !self.is_finishing => {
+                self.is_finishing = true;
+                if let Some(session) = &self.machine.session {
+                    self.tasks.push(tasks::finish_session(&self.store, &session.id, now));
+                }
+            }
+            Some(IdleReason::AwaitingRetry(until)) => {
+                self.handle_event(Event::IdleUntil { until }).await
+            }
+            Some(IdleReason::AllSettled) | None => {}
+        }
+    }
+
+    /// Whether only leftovers keep the session open, and it is time to look for news beside them.
+    fn is_poll_due(&self, now: Timestamp) -> bool {
+        !self.is_polling
+            && self.downloads.has_only_retries()
+            && self.machine.next_poll_at(&self.rules, now) <= now
+    }
+
+    async fn start_fetches(&mut self) {
+        while self.downloads.has_next_task(self.concurrency) {
+            let pass = match self.breakers.try_acquire() {
+                CallDecision::Admitted(pass) => pass,
+                // Its end wakes us.
+                CallDecision::ProbeInFlight => return,
+                CallDecision::Rejected(shut) => return self.wait_for_breaker(shut).await,
+            };
+            let now = self.env.now();
+            let Some(errand) = self.downloads.take_task(self.concurrency, now) else { return };
+            self.tasks.push(tasks::fetch_document(&self.source, &self.store, pass, errand));
+        }
+    }
+}

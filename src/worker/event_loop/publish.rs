@@ -1,0 +1,189 @@
+//! Saves what the machine became, and tells everyone who watches.
+
+use std::time::Duration;
+
+use tracing::{Span, error_span, info, warn};
+
+use super::{EventLoop, ITERATION_SPAN, LoopExit, RunMode};
+use crate::engine::metrics::SourceMetrics;
+use crate::engine::{Failure, SessionId, State, StateMachine, Status, SyncPhase, Timestamp};
+use crate::source::Source;
+use crate::worker::env::Env;
+use crate::worker::source_progress::SourceProgress;
+use crate::worker::store::SessionProgress;
+
+/// How often progress is written to the state file and shown, between transitions.
+pub(super) const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often progress is logged: a week of downloading is ten thousand lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often figures are written, between changes of state: whoever reads them looks no oftener.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When the figures were last written.
+#[derive(Debug, Default)]
+pub(super) struct MetricsPublication {
+    published_at: Timestamp,
+    /// They are written with the next state, whatever the time.
+    pub(super) is_forced: bool,
+    /// It did not work the last time.
+    has_failed: bool,
+}
+
+impl<S: Source + 'static, W: Env> EventLoop<S, W> {
+    pub(super) fn should_save(&self, next: &StateMachine) -> bool {
+        let is_look = next.state == State::Working(SyncPhase::Polling);
+        self.machine.status() != next.status()
+            || (self.machine.state != next.state && !is_look)
+            || self.machine.session != next.session
+            || self.machine.error_count != next.error_count
+            || self.machine.restart_count != next.restart_count
+    }
+
+    pub(super) async fn save_state(&mut self, machine: &StateMachine) -> Result<(), Failure> {
+        let (before, after) = (self.machine.status(), machine.clone());
+        let has_left =
+            before != machine.status() || self.machine.restart_count != machine.restart_count;
+        let left = has_left.then_some(before);
+        let (progress, now) = (self.progress(), self.env.now());
+        let until = match machine.state {
+            State::Completed => None,
+            State::Idle { .. }
+            | State::Working(_)
+            | State::Error { .. }
+            | State::RateLimited { .. }
+            | State::AuthFailed { .. } => Some(machine.deadline(&self.rules)),
+        };
+        let refused = self.unsaved_error_reply.take();
+        let figures = self.take_due_metrics(has_left, now);
+        let (kept, saved, published) = self
+            .store
+            .with_store(move |store| {
+                let kept = refused.map_or(Ok(()), |failure| store.save_error_reply(&failure, now));
+                let saved = store.save(left, &after, until, &progress, now);
+                (kept, saved, figures.map(|figures| store.save_metrics(&figures, now)))
+            })
+            .await;
+        self.record_metrics_result(published);
+        if let Err(failure) = kept {
+            // It would have told a person more; the work does not hang on it.
+            warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
+        }
+        if saved.is_ok() {
+            self.has_unsaved_changes = false;
+            self.state_saved_at = now;
+        }
+        self.publish_source_progress(machine);
+        saved
+    }
+
+    /// Writes progress down now and then, between transitions.
+    pub(super) async fn publish_progress(&mut self) {
+        if !self.has_unsaved_changes || self.env.now() < self.state_saved_at.after(PUBLISH_INTERVAL)
+        {
+            return;
+        }
+        let machine = self.machine.clone();
+        self.state_saved_at = self.env.now();
+        if let Err(failure) = self.save_state(&machine).await {
+            warn!(cause = %failure.cause, "cannot save progress: {failure}");
+        }
+        let now = self.env.now();
+        if self.is_downloading() && self.progress_logged_at.after(LOG_INTERVAL) <= now {
+            self.progress_logged_at = now;
+            info!(done = self.counts.settled(), total = self.counts.listed, "download progress");
+        }
+    }
+
+    /// The figures, if it is time to write them down.
+    fn take_due_metrics(&mut self, has_left: bool, now: Timestamp) -> Option<Box<SourceMetrics>> {
+        let published = &mut self.metrics_publication;
+        let is_old =
+            published.published_at.after(METRICS_INTERVAL) <= now || now < published.published_at;
+        if !(has_left || is_old || published.is_forced) {
+            return None;
+        }
+        (published.published_at, published.is_forced) = (now, false);
+        let proxies = self.proxies.as_ref().map(|proxies| proxies.figures());
+        self.metrics.note(|figures| figures.proxies = proxies);
+        Some(self.metrics.figures())
+    }
+
+    /// Complains of figures that could not be written, once: no work hangs on them.
+    fn record_metrics_result(&mut self, published: Option<Result<(), Failure>>) {
+        match published {
+            Some(Err(failure)) if !self.metrics_publication.has_failed => {
+                warn!(cause = %failure.cause, "nobody sees what is counted: {failure}");
+                self.metrics_publication.has_failed = true;
+            }
+            Some(Ok(())) => self.metrics_publication.has_failed = false,
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    /// The span of the next turn, made anew when what it says has changed.
+    pub(super) fn iteration_span(&mut self) -> Span {
+        let (status, session) = (self.machine.status(), self.machine.session.as_ref());
+        let id = session.map(|session| &session.id);
+        match &self.log_span {
+            Some((of, with, span)) if *of == status && with.as_ref() == id => span.clone(),
+            Some(_) | None => {
+                let name = id.map(SessionId::as_str);
+                let span = error_span!(ITERATION_SPAN, session = name, state = status.name());
+                self.log_span = Some((status, id.cloned(), span.clone()));
+                span
+            }
+        }
+    }
+
+    pub(super) fn publish_source_progress(&self, machine: &StateMachine) {
+        let view = SourceProgress::new(machine, &self.rules, &self.progress());
+        self.source_progress.send_replace(view);
+    }
+
+    pub(super) fn progress(&self) -> SessionProgress {
+        SessionProgress {
+            counts: self.counts,
+            waiting_items: self.waiting_items,
+            expected_documents: self.expected_documents,
+            items_per_second: self.throughput.per_second(self.env.now()),
+            last_success_at: self.downloads.last_success_at(),
+        }
+    }
+
+    pub(super) fn log_transition(&self, next: &StateMachine) {
+        if next.status() == self.machine.status() {
+            return;
+        }
+        let until = next.deadline(&self.rules);
+        let (state, why) = (next.status().name(), next.reason.as_str());
+        match next.status() {
+            Status::RateLimited => info!(state, %until, why, "rate limited"),
+            Status::Error => info!(state, %until, why, "scheduling retry"),
+            Status::AuthFailed => warn!(state, %until, why, "authentication failed"),
+            Status::Downloading => {
+                info!(state, total = self.counts.listed, why, "started downloading");
+            }
+            Status::Idle | Status::Collecting | Status::Completed => {
+                info!(state, why, "entered state");
+            }
+        }
+    }
+
+    pub(super) fn on_session_completed(&mut self) {
+        let tally = self.counts;
+        info!(
+            listed = tally.listed,
+            stored = tally.stored,
+            gone = tally.gone,
+            quarantined = tally.quarantined,
+            versions = tally.versions,
+            copies = tally.copies,
+            "execution completed"
+        );
+        if self.mode != RunMode::Continuous {
+            self.exit = Some(LoopExit::Completed);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where every loop of the process says when it looks again, for the watchdog to see.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::engine::{
+    AfterWait, DualTimestamp, HeartbeatDeadline, MissedHeartbeat, State, StateMachine, Timestamp,
+    find_missed_heartbeat,
+};
+use crate::worker::env::{Env, RealEnv};
+
+/// How long a loop may be busy between two waits: the slowest disk that still works, with
+/// every retry, and much less than a night without anybody noticing.
+const ITERATION_MAX: Duration = Duration::from_secs(120);
+
+/// The promises of all loops. It is shared with a thread that no loop can block.
+#[derive(Clone, Debug, Default)]
+pub struct HeartbeatRegistry {
+    heartbeats: Arc<Mutex<BTreeMap<String, HeartbeatEntry>>>,
+}
+
+/// One loop's place at the board. What it promised stands until it [leaves](Self::leave) or
+/// promises anew: a loop that breaks leaves its promise behind, to be missed.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Absent where nobody watches.
+    registry: Option<HeartbeatRegistry>,
+    name: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HeartbeatEntry {
+    deadline: HeartbeatDeadline,
+    last_progress_at: Timestamp,
+    restart_impact: RestartImpact,
+}
+
+/// What starting the process anew would disturb.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum RestartImpact {
+    InterruptsWork,
+    /// It waits for a restart itself.
+    AwaitingRestart,
+    /// It is no source, and has nothing to lose.
+    RuntimeOnly,
+}
+
+impl HeartbeatRegistry {
+    #[must_use]
+    pub fn register(&self, name: &str) -> Heartbeat {
+        Heartbeat { registry: Some(self.clone()), name: name.to_owned() }
+    }
+
+    /// The promise that has been broken for longest, if any is.
+    #[must_use]
+    pub fn most_overdue(&self) -> Option<MissedHeartbeat> {
+        let seats = self.lock();
+        find_missed_heartbeat(
+            seats.iter().map(|(name, entry)| (name.as_str(), entry.deadline)),
+            read_clocks(),
+        )
+    }
+
+    /// When anything of the process last made progress.
+    #[must_use]
+    pub fn last_progress_at(&self) -> Timestamp {
+        self.lock().values().map(|entry| entry.last_progress_at).max().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, HeartbeatEntry>> {
+        // Every entry is whole, whoever broke while holding it.
+        self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Heartbeat {
+    /// A place that nobody looks at.
+    #[must_use]
+    pub fn noop() -> Self {
+        Self { registry: None, name: String::new() }
+    }
+
+    /// Promises to look again within `wait`, and then to be done with what it finds.
+    pub fn beat_within(&self, wait: Duration, doing: &'static str) {
+        let by = read_clocks().after(wait.saturating_add(ITERATION_MAX));
+        self.set_deadline(
+            HeartbeatDeadline { at: by, activity: doing },
+            RestartImpact::InterruptsWork,
+        );
+    }
+
+    /// Promises for the runtime itself to look again within exactly this time.
+    pub(super) fn runtime_beat(&self, wait: Duration) {
+        let promise = HeartbeatDeadline { at: read_clocks().after(wait), activity: "keeping time" };
+        self.set_deadline(promise, RestartImpact::RuntimeOnly);
+    }
+
+    /// Shows what the machine has come to.
+    pub(super) fn update_from_machine(&self, machine: &StateMachine) {
+        let Some(board) = &self.registry else { return };
+        if let Some(entry) = board.lock().get_mut(&self.name) {
+            entry.last_progress_at = machine.last_progress;
+            entry.restart_impact = match machine.state {
+                State::Error { after_wait: AfterWait::Restart, .. }
+                | State::AuthFailed { .. }
+                | State::Completed => RestartImpact::AwaitingRestart,
+                State::Idle { .. }
+                | State::Working(_)
+                | State::Error { after_wait: AfterWait::Resume, .. }
+                | State::RateLimited { .. } => RestartImpact::InterruptsWork,
+            };
+        }
+    }
+
+    /// Whether every other loop waits for a restart, so that one of the process disturbs nobody.
+    #[must_use]
+    pub(super) fn is_last_active(&self) -> bool {
+        let Some(board) = &self.registry else { return false };
+        let others_at_work = board.lock().iter().any(|(name, entry)| {
+            *name != self.name && entry.restart_impact == RestartImpact::InterruptsWork
+        });
+        !others_at_work
+    }
+
+    /// There is nothing more to expect of this loop.
+    pub fn unregister(&self) {
+        if let Some(board) = &self.registry {
+            board.lock().remove(&self.name);
+        }
+    }
+
+    /// Renews the promise; the standing is that of a first one, and later shown by the machine.
+    fn set_deadline(&self, promise: HeartbeatDeadline, standing: RestartImpact) {
+        let Some(board) = &self.registry else { return };
+        let mut seats = board.lock();
+        match seats.get_mut(&self.name) {
+            Some(entry) => entry.deadline = promise,
+            None => {
+                let new = HeartbeatEntry {
+                    deadline: promise,
+                    last_progress_at: Timestamp::default(),
+                    restart_impact: standing,
+                };
+                seats.insert(self.name.clone(), new);
+            }
+        }
+    }
+}
+
+fn read_clocks() -> DualTimestamp {
+    DualTimestamp { wall: RealEnv.now(), uptime: RealEnv::uptime() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_panics_leaves_its_heartbeat_overdue() {
+        let board = HeartbeatRegistry::default();
+        {
+            let lost = board.register("lost");
+            lost.runtime_beat(Duration::ZERO);
+            board.register("kept").beat_within(Duration::from_secs(6 * 3600), "rate_limited");
+        }
+        let before = RealEnv::uptime();
+        while RealEnv::uptime() < before + Duration::from_millis(5) {
+            std::hint::spin_loop();
+        }
+
+        assert_eq!(board.most_overdue().map(|overdue| overdue.loop_name), Some("lost".to_owned()));
+
+        board.register("lost").unregister();
+        assert_eq!(board.most_overdue(), None);
+    }
+
+    #[test]
+    fn process_may_restart_once_all_other_sources_await_it() {
+        let board = HeartbeatRegistry::default();
+        let [one, other] = ["one", "other"].map(|name| board.register(name));
+        board.register("runtime").runtime_beat(Duration::from_secs(60));
+        let mut machine = StateMachine::new(Timestamp(0));
+        for seat in [&one, &other] {
+            seat.beat_within(Duration::from_secs(60), "idle");
+            seat.update_from_machine(&machine);
+        }
+
+        assert!(!one.is_last_active());
+        machine.state = State::Completed;
+        other.update_from_machine(&machine);
+        assert!(one.is_last_active());
+        assert!(!Heartbeat::noop().is_last_active());
+    }
+}

@@ -1,0 +1,74 @@
+//! Reads what an earlier start saved: the state, and what was counted.
+
+use std::path::Path;
+
+use crate::disk::{Disk, put_aside};
+use crate::engine::Timestamp;
+use crate::engine::metrics::SourceMetrics;
+use crate::ledger::Ledger;
+use crate::state::{self, ExecutionState, FiguresFound};
+use crate::worker::start_error::StartError;
+
+/// Finds the state as it was saved: in the state file, else in the ledger.
+pub(super) fn load_state(
+    disk: &dyn Disk,
+    state_file: &Path,
+    ledger: &Ledger,
+    notes: &mut Vec<String>,
+) -> Result<Option<ExecutionState>, StartError> {
+    let read = state::load(disk, state_file)?;
+    let (state, trouble) = match read {
+        state::Loaded::Read(state) => (Some(*state), None),
+        state::Loaded::Fresh => (None, None),
+        state::Loaded::Unreadable { kept_as, why } => {
+            (None, Some(format!("cannot be read ({why}) and is kept as {}", kept_as.display())))
+        }
+        state::Loaded::Newer { kept_as, schema } => (
+            None,
+            Some(format!(
+                "was written by a newer cynosure (schema {schema}) and is kept as {}",
+                kept_as.display()
+            )),
+        ),
+    };
+    if state.is_some() {
+        return Ok(state);
+    }
+    let rebuilt = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
+    match (trouble, &rebuilt) {
+        (Some(trouble), Some(_)) => {
+            notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
+        }
+        (Some(trouble), None) => {
+            notes.push(format!("{} {trouble}; going on from the ledger", state_file.display()));
+        }
+        (None, Some(_)) => {
+            notes.push(format!("{} is missing; rebuilt from the ledger", state_file.display()));
+        }
+        (None, None) => {}
+    }
+    Ok(rebuilt)
+}
+
+/// Finds what was counted so far, or begins anew: no work hangs on it.
+pub(super) fn load_metrics(
+    disk: &dyn Disk,
+    file: &Path,
+    now: Timestamp,
+    notes: &mut Vec<String>,
+) -> Box<SourceMetrics> {
+    let why = match state::examine_figures(disk, file) {
+        FiguresFound::Read(figures) => return figures,
+        FiguresFound::Absent => return Box::new(SourceMetrics::counting_from(now)),
+        FiguresFound::Unusable { why } => why,
+    };
+    let told = match put_aside(disk, file) {
+        Ok(kept_as) => format!("is kept as {}", kept_as.display()),
+        Err(failure) => format!("cannot be put aside ({failure})"),
+    };
+    notes.push(format!(
+        "counting begins at zero: {} cannot be used ({why}), and {told}",
+        file.display()
+    ));
+    Box::new(SourceMetrics::counting_from(now))
+}

@@ -1,0 +1,109 @@
+//! From settings, as people write them, to the rules that the engine decides by.
+
+use std::time::Duration;
+
+use crate::config::{Settings, Source};
+use crate::engine::breaker::BreakerPolicy;
+use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, RecheckPolicy};
+use crate::worker::downloads::DownloadPolicies;
+use crate::worker::rate_limit::RateLimitConfig;
+
+/// The longest wait after a rate limit when neither the server nor a person names one.
+const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// The rules of one source.
+#[must_use]
+pub fn machine_rules(settings: &Settings, source: &Source) -> MachineConfig {
+    let restart = &settings.restart;
+    MachineConfig {
+        backoff: session_backoff(settings),
+        max_retries: if settings.service.enable_retry_logic { restart.max_retries } else { 0 },
+        max_consecutive_errors: restart.max_consecutive_errors,
+        rate_limit_duration: restart.rate_limit_duration.unwrap_or(RATE_LIMIT_WAIT_MAX),
+        stuck_threshold: restart.stuck_threshold,
+        max_execution_time: restart.max_execution_time,
+        restart_delay_success: restart.restart_delay_success,
+        restart_delay_auth: restart.restart_delay_auth,
+        restart_delay_errors: restart.restart_delay_errors,
+        recovery_timeout: settings.breaker.recovery_timeout,
+        poll_interval: source.poll_interval,
+    }
+}
+
+/// How waits between retries of a session grow.
+#[must_use]
+pub fn session_backoff(settings: &Settings) -> Backoff {
+    let (restart, base) = (&settings.restart, &settings.backoff.base);
+    Backoff {
+        transient: base.transient,
+        rate_limit: base.rate_limit,
+        proxy: base.proxy,
+        challenge: base.challenge,
+        source_down: base.source_down,
+        unknown: base.unknown,
+        multiplier: f64::from(restart.retry_delay_multiplier),
+        max_delay: restart.max_retry_delay,
+        jitter: settings.backoff.jitter,
+        max_doublings: settings.backoff.max_doublings,
+    }
+}
+
+/// When breakers open, and how they close.
+#[must_use]
+pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
+    let breaker = &settings.breaker;
+    BreakerPolicy {
+        failure_threshold: breaker.failure_threshold,
+        window: breaker.window,
+        failure_rate: breaker.failure_rate,
+        min_calls: breaker.min_calls,
+        recovery_timeout: breaker.recovery_timeout,
+        max_recovery_timeout: breaker.max_recovery_timeout,
+        success_threshold: breaker.success_threshold,
+    }
+}
+
+/// How items are judged.
+#[must_use]
+pub fn download_policies(settings: &Settings) -> DownloadPolicies {
+    DownloadPolicies {
+        item: ItemRetryPolicy {
+            max_attempts: settings.item.max_attempts,
+            max_requests: (settings.item.max_attempts)
+                .saturating_mul(settings.retry.request.max_attempts),
+            retry_delay: settings.item.retry_delay,
+            max_retry_delay: settings.item.max_retry_delay,
+            recheck: RecheckPolicy {
+                interval: settings.item.recheck,
+                max_interval: settings.item.max_recheck,
+            },
+        },
+        escalation: EscalationPolicy {
+            failure_threshold: usize::try_from(settings.breaker.failure_threshold)
+                .unwrap_or(usize::MAX),
+            success_threshold: settings.breaker.success_threshold,
+        },
+    }
+}
+
+/// How the quota of a provider is followed.
+#[must_use]
+pub fn rate_limit_config(settings: &Settings, provider: &str) -> RateLimitConfig {
+    RateLimitConfig {
+        policy: settings.quota_policy(provider),
+        provider: settings.provider(provider),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, defaults};
+
+    #[test]
+    fn breaker_defaults_match_the_rehearsed_ones() {
+        let settings = defaults(&Environment::default()).unwrap().settings;
+
+        assert_eq!(breaker_policy(&settings), BreakerPolicy::DEFAULT);
+    }
+}

@@ -1,0 +1,68 @@
+//! The ways out of all sources: made from the configuration, with the health of the proxies kept.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::{self, Environment, PoolProxy};
+use crate::engine::{Cause, Failure, ProxyPolicy};
+use crate::source::http::{Egress, PoolHealth, Proxy};
+
+/// Knows the health of the proxies for as long as they stay configured. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ProxyPoolProvider {
+    cached: Arc<Mutex<Option<CachedPool>>>,
+}
+
+/// A pool as it is configured, and how its proxies are.
+type CachedPool = (config::Proxy, Arc<PoolHealth>);
+
+impl ProxyPoolProvider {
+    /// Finds the ways out, and reads the proxies' credentials. It blocks.
+    ///
+    /// # Errors
+    /// [`Cause::Proxy`] when a credential cannot be read; without it nothing goes out.
+    pub(super) fn transport(
+        &self,
+        settings: &config::Proxy,
+        environment: &Environment,
+    ) -> Result<Egress, Failure> {
+        if settings.pool.is_empty() {
+            return Ok(Egress::Direct);
+        }
+        let proxies = settings.pool.iter().map(|proxy| with_credentials(proxy, environment));
+        Ok(Egress::Pool {
+            proxies: proxies.collect::<Result<_, _>>()?,
+            health: self.pool_for(settings),
+        })
+    }
+
+    fn pool_for(&self, settings: &config::Proxy) -> Arc<PoolHealth> {
+        let mut known = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, health)) = &*known
+            && of == settings
+        {
+            return Arc::clone(health);
+        }
+        let policy = ProxyPolicy {
+            failure_threshold: settings.failures,
+            cooldown: settings.cooldown,
+            max_cooldown: settings.max_cooldown,
+        };
+        let urls: Vec<_> = settings.pool.iter().map(|proxy| proxy.url.clone()).collect();
+        let health = Arc::new(PoolHealth::new(policy, &urls));
+        *known = Some((settings.clone(), Arc::clone(&health)));
+        health
+    }
+}
+
+fn with_credentials(proxy: &PoolProxy, environment: &Environment) -> Result<Proxy, Failure> {
+    let login = match &proxy.login {
+        None => None,
+        Some((username, password)) => {
+            let secret = password.read(environment).map_err(|error| {
+                Failure::new(Cause::Proxy, format!("a proxy has no login: {error}"))
+            })?;
+            Some((username.clone(), secret))
+        }
+    };
+    Ok(Proxy { url: proxy.url.clone(), login })
+}

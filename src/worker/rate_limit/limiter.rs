@@ -1,0 +1,506 @@
+//! One provider's gate, and the doors through which its accounts pass it.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::disk::Lasts;
+use crate::engine::rate_limit::{Block, RateLimitHeaders, ReplyOutcome, WaitReason, parse_headers};
+use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
+use crate::source::http::{Attempt, Gate, Outgoing, Passage};
+use crate::state::{ScopeKey, ScopeMemory};
+use crate::worker::env::Env;
+use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, reply_health};
+use crate::worker::rate_limit::store::LimiterStore;
+use crate::worker::rate_limit::{BLOCKED_WAIT_MAX, PACED_WAIT_MAX, RateLimitConfig};
+
+/// How often what a gate has learned is written down while nobody else uses the file. A process
+/// that dies in between loses the memory of as little.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether other processes have come.
+const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The gate of one provider.
+pub(super) struct ProviderLimiter<W: Env> {
+    provider: String,
+    env: Rc<W>,
+    store: Rc<RefCell<LimiterStore>>,
+    config: RefCell<RateLimitConfig>,
+    scopes: RefCell<BTreeMap<ScopeKey, ScopeLimiter>>,
+    peers: Cell<PeerPresence>,
+    /// How many requests were sent.
+    sent_count: Cell<u64>,
+    /// When the machine was started, by the clock that the scopes go by.
+    booted_at: Cell<Timestamp>,
+}
+
+/// Whether other processes ask the same provider.
+#[derive(Clone, Copy, Debug)]
+struct PeerPresence {
+    is_alone: bool,
+    checked_at: Timestamp,
+}
+
+/// The gate as one account passes it.
+pub struct LimiterHandle<W: Env> {
+    limiter: Rc<ProviderLimiter<W>>,
+    /// Named where the accounts of the provider have quotas of their own.
+    account: Option<String>,
+    /// The scopes that its requests wait to pass, each as often as there are requests.
+    waiting: Rc<RefCell<Vec<ScopeKey>>>,
+}
+
+/// A request in the queue, also where it is given up.
+struct WaitGuard {
+    waiting: Rc<RefCell<Vec<ScopeKey>>>,
+    key: ScopeKey,
+}
+
+/// Under which quota a request falls, and what it costs there.
+struct RequestCost {
+    scope_key: ScopeKey,
+    weight: u32,
+    /// The path of the route, where that has a budget of its own.
+    route: Option<String>,
+}
+
+/// A request on its way.
+struct RequestPermit<W: Env> {
+    limiter: Rc<ProviderLimiter<W>>,
+    scope_key: ScopeKey,
+    in_flight: InFlight,
+    attempt: Attempt,
+    headers: RateLimitHeaders,
+    first_byte: Option<Duration>,
+    outcome: Option<ReplyOutcome>,
+    /// Of a document.
+    strikes: Option<ThrottleStrikes>,
+}
+
+impl<W: Env> LimiterHandle<W> {
+    pub(super) fn new(keeper: Rc<ProviderLimiter<W>>, account: Option<String>) -> Self {
+        Self { limiter: keeper, account, waiting: Rc::default() }
+    }
+
+    fn request_cost(&self, request: Outgoing<'_>) -> RequestCost {
+        let rules = self.limiter.config.borrow();
+        let route = rules.provider.route(request.path);
+        let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
+        let (provider, account) = (&self.limiter.provider, self.account.as_deref());
+        let key = ScopeKey::new(provider, request.host, account, apart.as_deref());
+        RequestCost { scope_key: key, weight: route.map_or(1, |route| route.weight), route: apart }
+    }
+}
+
+impl<W: Env> Gate for LimiterHandle<W> {
+    fn enter<'a>(
+        &'a self,
+        request: Outgoing<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        let fare = self.request_cost(request);
+        Box::pin(async move {
+            let queued = WaitGuard::enqueue(&self.waiting, &fare.scope_key);
+            let sent = self.limiter.acquire(&fare, request.attempt).await?;
+            drop(queued);
+            Ok(Box::new(RequestPermit {
+                limiter: Rc::clone(&self.limiter),
+                scope_key: fare.scope_key,
+                in_flight: sent,
+                attempt: request.attempt,
+                headers: RateLimitHeaders::default(),
+                first_byte: None,
+                outcome: None,
+                strikes: request.strikes,
+            }) as Box<dyn Passage>)
+        })
+    }
+
+    fn waits_until(&self) -> Option<Timestamp> {
+        let (queue, scopes) = (self.waiting.borrow(), self.limiter.scopes.borrow());
+        queue.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
+    }
+
+    fn may_retry(&self, request: Outgoing<'_>) -> bool {
+        let fare = self.request_cost(request);
+        let now = self.limiter.now();
+        let mut scopes = self.limiter.scopes_including(&fare, now);
+        scopes.get_mut(&fare.scope_key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
+    }
+
+    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
+        parse_headers(headers, &self.limiter.config.borrow().provider.headers, self.limiter.now())
+    }
+}
+
+impl<W: Env> ProviderLimiter<W> {
+    pub(super) fn new(
+        provider: &str,
+        world: Rc<W>,
+        file: Rc<RefCell<LimiterStore>>,
+        rules: &RateLimitConfig,
+    ) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            booted_at: Cell::new(world.time().booted_at),
+            env: world,
+            store: file,
+            config: RefCell::new(rules.clone()),
+            scopes: RefCell::default(),
+            sent_count: Cell::new(0),
+            peers: Cell::new(PeerPresence { is_alone: false, checked_at: Timestamp::default() }),
+        }
+    }
+
+    /// The time, once every scope goes by the clock as it is set now.
+    fn now(&self) -> Timestamp {
+        let ClockReading { wall: now, booted_at: booted } = self.env.time();
+        if let Some(step) = ClockStep::between(self.booted_at.get(), booted) {
+            self.booted_at.set(booted);
+            for (key, scope) in self.scopes.borrow_mut().iter_mut() {
+                scope.rate_limiter.shift_by(step);
+                scope.next_admission_at = scope.next_admission_at.map(|at| at.shifted_by(step));
+                // What others have written goes by another clock.
+                let memory = scope.to_state(&self.provider, now);
+                let moved = |_: Option<&ScopeMemory>| (Some(memory), ());
+                let written = self.store.borrow_mut().update(key, Lasts::PowerCut, now, moved);
+                self.warn_once(written);
+            }
+        }
+        now
+    }
+
+    /// Takes up rules, which may have changed; what was learned stays.
+    pub(super) fn reconfigure(&self, rules: RateLimitConfig) {
+        if *self.config.borrow() == rules {
+            return;
+        }
+        let now = self.now();
+        for scope in self.scopes.borrow_mut().values_mut() {
+            let policy = rules.policy_for(scope.route.as_deref());
+            scope.reconfigure(policy, rules.provider.concurrency, now);
+        }
+        *self.config.borrow_mut() = rules;
+    }
+
+    async fn acquire(&self, fare: &RequestCost, attempt: Attempt) -> Result<InFlight, Failure> {
+        let mut now = self.now();
+        let turnstile = {
+            let mut scopes = self.scopes_including(fare, now);
+            let scope = scopes.get_mut(&fare.scope_key).ok_or_else(scope_missing)?;
+            if attempt != Attempt::Again {
+                scope.retry_budget.record_first_attempt();
+            }
+            Rc::clone(&scope.waiters)
+        };
+        let _turn = match turnstile.try_lock() {
+            Ok(turn) => turn,
+            Err(_taken) => {
+                let turn = turnstile.lock().await;
+                now = self.now();
+                turn
+            }
+        };
+        loop {
+            let (may, news) = self.try_admit(fare, now)?;
+            let news = news.notified();
+            match may {
+                ScopeDecision::Admitted(sent) => {
+                    self.sent_count.set(sent.number + 1);
+                    return Ok(sent);
+                }
+                ScopeDecision::WaitForSlot => news.await,
+                ScopeDecision::Wait { until, reason: why } => {
+                    self.persist_before_wait(&fare.scope_key, until, now);
+                    self.reject_long_waits(&fare.scope_key, until, why, now)?;
+                    let look = match why {
+                        // What another process proves is not told here.
+                        WaitReason::Probing => until.min(now.after(PEER_CHECK_INTERVAL)),
+                        WaitReason::Blocked | WaitReason::Pacing => until,
+                    };
+                    tokio::select! {
+                        () = self.env.sleep_until(ClockReading { wall: look, booted_at: self.booted_at.get() }) => {}
+                        () = news => {}
+                    }
+                }
+            }
+            now = self.now();
+        }
+    }
+
+    /// Asks for one request, with what other processes know if there are any.
+    fn try_admit(
+        &self,
+        fare: &RequestCost,
+        now: Timestamp,
+    ) -> Result<(ScopeDecision, Rc<Notify>), Failure> {
+        let mut scopes = self.scopes_including(fare, now);
+        let scope = scopes.get_mut(&fare.scope_key).ok_or_else(scope_missing)?;
+        let news = Rc::clone(&scope.changed);
+        if self.is_alone(now) {
+            return Ok((scope.admit(fare.weight, self.sent_count.get(), now), news));
+        }
+        let mut may = None;
+        let shared =
+            self.store.borrow_mut().update(&fare.scope_key, Lasts::Process, now, |theirs| {
+                scope.merge_from_peer(theirs, now);
+                let asked = may.insert(scope.admit(fare.weight, self.sent_count.get(), now));
+                (
+                    matches!(asked, ScopeDecision::Admitted(_))
+                        .then(|| scope.to_state(&self.provider, now)),
+                    (),
+                )
+            });
+        self.warn_once(shared);
+        Ok((may.unwrap_or_else(|| scope.admit(fare.weight, self.sent_count.get(), now)), news))
+    }
+
+    /// A request waits for its turn, and not for hours: that is for the source to know.
+    fn reject_long_waits(
+        &self,
+        key: &ScopeKey,
+        until: Timestamp,
+        why: WaitReason,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let patience = match why {
+            WaitReason::Blocked => BLOCKED_WAIT_MAX,
+            WaitReason::Pacing => PACED_WAIT_MAX,
+            WaitReason::Probing => Duration::MAX,
+        };
+        if until.since(now) < patience {
+            return Ok(());
+        }
+        let scopes = self.scopes.borrow();
+        let standing = scopes.get(key).map(|scope| scope.rate_limiter.status(now));
+        let rate = standing.as_ref().and_then(|standing| standing.rate);
+        let why = match (why, standing.and_then(|standing| standing.block), rate) {
+            (WaitReason::Blocked, Some(hold), _) => hold.to_string(),
+            (_, _, Some(rate)) => format!("the quota of {key} lets {rate} through"),
+            (_, _, None) => format!("the gate of {key} is closed"),
+        };
+        Err(Failure::new(Cause::RateLimit, why).with_blocked_until(Some(until)))
+    }
+
+    /// Returns the scopes, with that of the fare among them, as it was left by whoever used it last.
+    fn scopes_including(
+        &self,
+        fare: &RequestCost,
+        now: Timestamp,
+    ) -> RefMut<'_, BTreeMap<ScopeKey, ScopeLimiter>> {
+        let mut scopes = self.scopes.borrow_mut();
+        if !scopes.contains_key(&fare.scope_key) {
+            let mut memory = ScopeMemory::default();
+            let known =
+                self.store.borrow_mut().update(&fare.scope_key, Lasts::Process, now, |theirs| {
+                    memory = theirs.cloned().unwrap_or_default();
+                    (None, ())
+                });
+            self.warn_once(known);
+            let rules = self.config.borrow();
+            let policy = rules.policy_for(fare.route.as_deref());
+            let places = rules.provider.concurrency;
+            let scope = ScopeLimiter::new(policy, places, fare.route.clone(), &memory, now);
+            scopes.insert(fare.scope_key.clone(), scope);
+        }
+        scopes
+    }
+
+    /// Notes the reply to a request; whoever waits, here or elsewhere, goes by it.
+    fn record_reply(
+        &self,
+        key: &ScopeKey,
+        sent: &InFlight,
+        outcome: ReplyOutcome,
+        signals: &RateLimitHeaders,
+    ) -> Option<Timestamp> {
+        let (now, draw) = (self.now(), self.env.random_sample());
+        let mut scopes = self.scopes.borrow_mut();
+        let scope = scopes.get_mut(key)?;
+        let hold = scope.record_reply(sent, outcome, signals, now, draw);
+        if let Some(hold) = &hold {
+            log_block(key, hold);
+        }
+        // What a server asks for outlives the process, and the power.
+        let lasts = if hold.is_some() { Lasts::PowerCut } else { Lasts::Process };
+        let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
+        if hold.is_some() || is_due || !self.is_alone(now) {
+            self.persist(key, scope, lasts, now);
+        }
+        scope.changed.notify_waiters();
+        match (hold, outcome) {
+            (Some(hold), _) => Some(hold.until),
+            // Refused with others of its time: there is nothing to wait for but what they led to.
+            (None, ReplyOutcome::Throttled) => {
+                Some(scope.rate_limiter.current_block(now).map_or(now, |hold| hold.until))
+            }
+            (None, ReplyOutcome::Accepted | ReplyOutcome::Failed) => None,
+        }
+    }
+
+    /// The latest request of a scope that was accepted.
+    fn latest_accepted(&self, key: &ScopeKey) -> Option<u64> {
+        self.scopes.borrow().get(key)?.latest_accepted
+    }
+
+    fn persist(&self, key: &ScopeKey, scope: &mut ScopeLimiter, lasts: Lasts, now: Timestamp) {
+        let written = self.store.borrow_mut().update(key, lasts, now, |theirs| {
+            scope.merge_from_peer(theirs, now);
+            (Some(scope.to_state(&self.provider, now)), ())
+        });
+        (scope.persisted_at, scope.has_unsaved_changes) = (now, false);
+        self.warn_once(written);
+    }
+
+    /// Whoever ends in a long wait has left the next process all that it knew.
+    fn persist_before_wait(&self, key: &ScopeKey, until: Timestamp, now: Timestamp) {
+        let mut scopes = self.scopes.borrow_mut();
+        let unwritten = scopes.get_mut(key).filter(|scope| scope.has_unsaved_changes);
+        if let Some(scope) = unwritten.filter(|_| now.after(WRITE_INTERVAL) <= until) {
+            self.persist(key, scope, Lasts::Process, now);
+        }
+    }
+
+    /// Writes everything down: the process or the rules come to an end.
+    fn flush(&self) {
+        let now = self.now();
+        for (key, scope) in self.scopes.borrow_mut().iter_mut() {
+            self.persist(key, scope, Lasts::Process, now);
+        }
+    }
+
+    fn is_alone(&self, now: Timestamp) -> bool {
+        let known = self.peers.get();
+        if now < known.checked_at.after(PEER_CHECK_INTERVAL) && known.checked_at <= now {
+            return known.is_alone;
+        }
+        let is_alone = self.store.borrow().is_only_process();
+        self.peers.set(PeerPresence { is_alone, checked_at: now });
+        is_alone
+    }
+
+    fn warn_once(&self, outcome: Result<(), Failure>) {
+        if let Err(failure) = outcome
+            && self.store.borrow_mut().should_warn()
+        {
+            let cause = failure.cause;
+            warn!(%cause, "what is learned of quotas is neither kept nor shared: {failure}");
+        }
+    }
+}
+
+impl WaitGuard {
+    fn enqueue(queue: &Rc<RefCell<Vec<ScopeKey>>>, key: &ScopeKey) -> Self {
+        queue.borrow_mut().push(key.clone());
+        Self { waiting: Rc::clone(queue), key: key.clone() }
+    }
+}
+
+impl Drop for WaitGuard {
+    fn drop(&mut self) {
+        let mut queue = self.waiting.borrow_mut();
+        if let Some(place) = queue.iter().position(|key| *key == self.key) {
+            queue.swap_remove(place);
+        }
+    }
+}
+
+fn log_block(key: &ScopeKey, hold: &Block) {
+    let until = hold.until;
+    if hold.exceeds_max_wait {
+        error!(scope = %key, %until, "a person is needed: a wait longer than `max_wait`: {hold}");
+    } else {
+        info!(scope = %key, %until, "gate closed: {hold}");
+    }
+}
+
+fn scope_missing() -> Failure {
+    Failure::new(Cause::Unknown, "a quota was let go while it was asked")
+}
+
+impl<W: Env> fmt::Debug for ProviderLimiter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl<W: Env> Drop for ProviderLimiter<W> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl<W: Env> fmt::Debug for LimiterHandle<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("provider", &self.limiter.provider).finish_non_exhaustive()
+    }
+}
+
+impl<W: Env> Passage for RequestPermit<W> {
+    fn head(&mut self, signals: RateLimitHeaders, latency: Duration) {
+        self.headers = signals;
+        self.first_byte = Some(latency);
+    }
+
+    fn told(&mut self, wait: Duration) {
+        self.headers.retry_after = self.headers.retry_after.max(Some(wait));
+    }
+
+    fn judge(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
+        if self.outcome.replace(outcome).is_some() {
+            return None;
+        }
+        if outcome == ReplyOutcome::Throttled
+            && let Some(strikes) = &mut self.strikes
+        {
+            *strikes = strikes.with_throttle(
+                self.in_flight.number,
+                self.limiter.latest_accepted(&self.scope_key),
+            );
+            if strikes.is_item_specific() {
+                // Others are let through: neither the refusal nor its headers are about the quota.
+                let signals = RateLimitHeaders::default();
+                return self.limiter.record_reply(
+                    &self.scope_key,
+                    &self.in_flight,
+                    ReplyOutcome::Failed,
+                    &signals,
+                );
+            }
+        }
+        self.limiter.record_reply(&self.scope_key, &self.in_flight, outcome, &self.headers)
+    }
+
+    fn strikes(&self) -> Option<ThrottleStrikes> {
+        self.strikes.filter(|_| self.outcome == Some(ReplyOutcome::Throttled))
+    }
+}
+
+impl<W: Env> Drop for RequestPermit<W> {
+    fn drop(&mut self) {
+        if self.outcome.is_none() && self.first_byte.is_some() {
+            self.judge(ReplyOutcome::Accepted);
+        }
+        let now = self.limiter.now();
+        let mut scopes = self.limiter.scopes.borrow_mut();
+        let Some(scope) = scopes.get_mut(&self.scope_key) else { return };
+        if self.outcome.is_none() {
+            scope.rate_limiter.record_cancelled(self.in_flight.token, now);
+        }
+        let health =
+            reply_health(self.outcome, self.attempt, self.first_byte, &self.in_flight, now);
+        scope.release(&self.in_flight, health, now);
+    }
+}
+
+impl<W: Env> fmt::Debug for RequestPermit<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traveller").field("scope", &self.scope_key).finish_non_exhaustive()
+    }
+}

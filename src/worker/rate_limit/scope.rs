@@ -1,0 +1,203 @@
+//! One quota with everything that bounds the requests under it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify};
+
+use crate::engine::rate_limit::{
+    Block, Rate, RateLimitHeaders, RateLimitPolicy, RateLimitReply, RateLimiter, ReplyOutcome,
+    RequestToken, SendDecision, WaitReason,
+};
+use crate::engine::{
+    ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
+    Timestamp,
+};
+use crate::source::http::Attempt;
+use crate::state::ScopeMemory;
+
+/// The bounds of one scope, as this process knows them.
+#[derive(Debug)]
+pub(super) struct ScopeLimiter {
+    pub(super) rate_limiter: RateLimiter,
+    pub(super) concurrency: ConcurrencyLimiter,
+    pub(super) retry_budget: RetryBudget,
+    pub(super) in_flight: u32,
+    /// The number of the latest request that was accepted.
+    pub(super) latest_accepted: Option<u64>,
+    /// The path of the route that it is for, if it is for one.
+    pub(super) route: Option<String>,
+    /// Units that one request costs, for the rate in requests.
+    request_weight: u32,
+    /// Those who wait pass one after the other, in the order in which they came.
+    pub(super) waiters: Rc<Mutex<()>>,
+    /// Something changed for whoever waits.
+    pub(super) changed: Rc<Notify>,
+    /// Until when whoever is first of them waits, where that is known.
+    pub(super) next_admission_at: Option<Timestamp>,
+    /// When all of this was last written down.
+    pub(super) persisted_at: Timestamp,
+    /// Something was sent or answered since.
+    pub(super) has_unsaved_changes: bool,
+}
+
+/// What a request carries that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) token: RequestToken,
+    pub(super) sent_at: Timestamp,
+    pub(super) concurrent: u32,
+    /// Numbers follow the order in which requests are sent.
+    pub(super) number: u64,
+}
+
+/// Whether a request may go.
+pub(super) enum ScopeDecision {
+    Admitted(InFlight),
+    Wait {
+        until: Timestamp,
+        reason: WaitReason,
+    },
+    /// As many are in flight as may be.
+    WaitForSlot,
+}
+
+impl ScopeLimiter {
+    pub(super) fn new(
+        policy: RateLimitPolicy,
+        concurrency: u32,
+        route: Option<String>,
+        memory: &ScopeMemory,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            rate_limiter: RateLimiter::restore(policy, &memory.quota, now),
+            concurrency: ConcurrencyLimiter::restore(concurrency, &memory.concurrency, now),
+            retry_budget: RetryBudget::restore(RetryBudgetPolicy::default(), &memory.budget, now),
+            in_flight: 0,
+            latest_accepted: None,
+            route,
+            request_weight: 1,
+            waiters: Rc::default(),
+            changed: Rc::default(),
+            next_admission_at: None,
+            persisted_at: now,
+            has_unsaved_changes: false,
+        }
+    }
+
+    /// Goes on from what another process wrote, if one did.
+    pub(super) fn merge_from_peer(&mut self, theirs: Option<&ScopeMemory>, now: Timestamp) {
+        if let Some(theirs) = theirs {
+            self.rate_limiter.merge_from_peer(&theirs.quota, now);
+        }
+    }
+
+    /// Goes on by other rules.
+    pub(super) fn reconfigure(
+        &mut self,
+        policy: RateLimitPolicy,
+        concurrency: u32,
+        now: Timestamp,
+    ) {
+        self.rate_limiter = RateLimiter::restore(policy, &self.rate_limiter.to_state(now), now);
+        self.concurrency =
+            ConcurrencyLimiter::restore(concurrency, &self.concurrency.to_state(now), now);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn to_state(&self, provider: &str, now: Timestamp) -> ScopeMemory {
+        ScopeMemory {
+            provider: provider.to_owned(),
+            quota: self.rate_limiter.to_state(now),
+            concurrency: self.concurrency.to_state(now),
+            budget: self.retry_budget.to_state(),
+            ..ScopeMemory::default()
+        }
+    }
+
+    /// Asks for one request, which is to have the number `no`.
+    pub(super) fn admit(&mut self, weight: u32, no: u64, now: Timestamp) -> ScopeDecision {
+        self.request_weight = weight;
+        self.next_admission_at = None;
+        if self.in_flight >= self.concurrency.limit(self.requests_per_second(now)) {
+            return ScopeDecision::WaitForSlot;
+        }
+        match self.rate_limiter.admit(weight, now) {
+            SendDecision::Admitted(ticket) => {
+                self.in_flight += 1;
+                self.has_unsaved_changes = true;
+                ScopeDecision::Admitted(InFlight {
+                    token: ticket,
+                    sent_at: now,
+                    concurrent: self.in_flight,
+                    number: no,
+                })
+            }
+            SendDecision::Wait { until, reason: why } => {
+                self.next_admission_at = Some(until);
+                ScopeDecision::Wait { until, reason: why }
+            }
+        }
+    }
+
+    pub(super) fn record_reply(
+        &mut self,
+        sent: &InFlight,
+        outcome: ReplyOutcome,
+        signals: &RateLimitHeaders,
+        now: Timestamp,
+        draw: RandomSample,
+    ) -> Option<Block> {
+        self.has_unsaved_changes = true;
+        if outcome == ReplyOutcome::Accepted {
+            self.latest_accepted = self.latest_accepted.max(Some(sent.number));
+        }
+        self.rate_limiter.record_reply(
+            sent.token,
+            &RateLimitReply { outcome, headers: signals },
+            now,
+            draw,
+        )
+    }
+
+    /// The place of a request is free again.
+    pub(super) fn release(&mut self, sent: &InFlight, health: LoadSignal, now: Timestamp) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.concurrency.record_result(sent.sent_at, health, now);
+        self.changed.notify_waiters();
+    }
+
+    /// The rate in force; `None` where nothing is paced.
+    pub(super) fn current_rate(&self, now: Timestamp) -> Option<Rate> {
+        self.rate_limiter.current_rate(now)
+    }
+
+    fn requests_per_second(&self, now: Timestamp) -> Option<f64> {
+        self.current_rate(now).map(|rate| rate.get() / f64::from(self.request_weight))
+    }
+}
+
+/// What the end of a request says of the server's health.
+pub(super) fn reply_health(
+    outcome: Option<ReplyOutcome>,
+    attempt: Attempt,
+    first_byte: Option<Duration>,
+    sent: &InFlight,
+    now: Timestamp,
+) -> LoadSignal {
+    match (outcome, first_byte) {
+        (Some(ReplyOutcome::Failed), _) => match attempt {
+            Attempt::First => LoadSignal::Overloaded,
+            Attempt::Suspect => LoadSignal::ItemSpecificFailure,
+            // Its first attempt has said so already.
+            Attempt::Again => LoadSignal::Neutral,
+        },
+        (Some(ReplyOutcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {
+            time_to_first_byte: first_byte,
+            total: now.since(sent.sent_at).max(first_byte),
+            in_flight: sent.concurrent,
+        }),
+        (Some(ReplyOutcome::Accepted | ReplyOutcome::Throttled) | None, _) => LoadSignal::Neutral,
+    }
+}

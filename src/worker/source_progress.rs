@@ -1,0 +1,60 @@
+//! What a person who watches sees at the moment.
+
+use crate::engine::{MachineConfig, State, StateMachine, Status, SyncPhase, Timestamp};
+use crate::worker::store::SessionProgress;
+
+/// One source, right now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceProgress {
+    pub status: Status,
+    /// Items settled in this session.
+    pub settled_items: u64,
+    /// Items listed in this session.
+    pub listed_items: u64,
+    /// Items that wait for a retry of their own.
+    pub waiting_items: u64,
+    pub items_per_second: Option<f64>,
+    pub reason: String,
+    pub until: Timestamp,
+}
+
+impl SourceProgress {
+    /// What is seen before the worker has said anything.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            status: Status::Idle,
+            settled_items: 0,
+            listed_items: 0,
+            waiting_items: 0,
+            items_per_second: None,
+            reason: String::new(),
+            until: Timestamp::default(),
+        }
+    }
+
+    pub(super) fn new(
+        machine: &StateMachine,
+        rules: &MachineConfig,
+        progress: &SessionProgress,
+    ) -> Self {
+        Self {
+            status: machine.status(),
+            settled_items: progress.counts.settled(),
+            listed_items: progress.counts.listed,
+            waiting_items: progress.waiting_items,
+            items_per_second: progress.items_per_second,
+            reason: machine.reason.clone(),
+            until: match machine.state {
+                // A look goes on since then, or waits for its turn until then.
+                State::Working(SyncPhase::Polling) => machine.progress_expected_since,
+                State::Idle { .. }
+                | State::Working(SyncPhase::Collecting | SyncPhase::Downloading)
+                | State::Completed
+                | State::Error { .. }
+                | State::RateLimited { .. }
+                | State::AuthFailed { .. } => machine.deadline(rules),
+            },
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The machine in the state file: written for people and for the next start, read back by it.
+
+use crate::engine::{
+    AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
+    SyncPhase, Timestamp,
+};
+use crate::state::{self, ExecutionState, SCHEMA};
+use crate::worker::store::{SessionProgress, SourceInfo};
+
+/// Writes down everything that the next start, or a person, must know.
+pub(super) fn to_execution_state(
+    machine: &StateMachine,
+    until: Option<Timestamp>,
+    progress: &SessionProgress,
+    facts: &SourceInfo,
+    pid: Option<u32>,
+    now: Timestamp,
+) -> ExecutionState {
+    let session = machine.session.as_ref();
+    let tally = progress.counts;
+    let rate_limited = machine.status() == Status::RateLimited;
+    ExecutionState {
+        schema: SCHEMA,
+        source: facts.source.clone(),
+        account: facts.account.clone(),
+        provider: facts.provider.clone(),
+        kind: facts.kind.to_owned(),
+        status: machine.status(),
+        state_since: machine.state_since,
+        until,
+        reason: machine.reason.clone(),
+        resume_to: resumable_work(&machine.state).map(status_for_work),
+        restart_when_due: matches!(
+            machine.state,
+            State::Error { after_wait: AfterWait::Restart, .. }
+        ),
+        session_id: session.map(|session| session.id.clone()),
+        start_time: session.map(|session| session.started_at),
+        completion_time: session.and_then(|session| session.completed_at),
+        last_look: machine.last_poll,
+        listing_everything: machine.is_full_resync,
+        listing_news: machine.is_listing_changes,
+        total_threads: tally.listed,
+        downloaded_threads: tally.stored,
+        gone: tally.gone,
+        quarantined: tally.quarantined,
+        versions: tally.versions,
+        copies: tally.copies,
+        waiting_for_retry: progress.waiting_items,
+        expected_documents: progress.expected_documents,
+        rate_per_second: progress.items_per_second,
+        last_progress: machine.last_progress,
+        last_success: progress.last_success_at,
+        error_count: machine.error_count,
+        consecutive_errors: machine.consecutive_errors,
+        retry_count: machine.retry_count,
+        restart_count: machine.restart_count,
+        last_restart: machine.last_restart.map(|restart| state::LastRestart {
+            cause: restart.cause.name().to_owned(),
+            at: restart.at,
+        }),
+        last_error: machine.last_error.as_ref().map(|error| state::LastError {
+            kind: error.cause.category().name().to_owned(),
+            cause: error.cause.name().to_owned(),
+            message: error.message.clone(),
+            at: error.at,
+        }),
+        rate_limited,
+        rate_limit_until: until.filter(|_| rate_limited),
+        rate_limits_in_a_row: machine.consecutive_rate_limits,
+        incomplete_listings_in_a_row: machine.incomplete_listings,
+        last_updated: now,
+        pid,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Reads the machine back as it was. A state without the deadline it needs is due at once.
+pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine {
+    let new = StateMachine::new(now);
+    let session = state.session_id.clone().map(|id| Session {
+        id,
+        started_at: state.start_time.unwrap_or(state.state_since),
+        completed_at: state.completion_time,
+    });
+    let last_error = state.last_error.as_ref().map(|error| LastError {
+        cause: Cause::from_name(&error.cause).unwrap_or(Cause::Unknown),
+        message: error.message.clone(),
+        at: error.at,
+    });
+    StateMachine {
+        state: to_machine_state(state, now),
+        reason: state.reason.clone(),
+        state_since: state.state_since,
+        session,
+        last_poll: state.last_look,
+        last_progress: state.last_progress,
+        last_error,
+        error_count: state.error_count,
+        consecutive_errors: state.consecutive_errors,
+        retry_count: state.retry_count,
+        consecutive_rate_limits: state.rate_limits_in_a_row,
+        restart_count: state.restart_count,
+        last_restart: state.last_restart.as_ref().and_then(|restart| {
+            let cause = RestartCause::from_name(&restart.cause)?;
+            Some(LastRestart { cause, at: restart.at })
+        }),
+        incomplete_listings: state.incomplete_listings_in_a_row,
+        is_full_resync: state.listing_everything,
+        is_listing_changes: state.listing_news,
+        ..new
+    }
+}
+
+fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
+    let until = state.until.unwrap_or(now);
+    let resume = state.resume_to.map_or(SyncPhase::Polling, work_for_status);
+    match state.status {
+        // A look that was under way is begun anew, at once.
+        Status::Idle => State::Idle { until },
+        Status::Collecting => State::Working(SyncPhase::Collecting),
+        Status::Downloading => State::Working(SyncPhase::Downloading),
+        Status::Completed => State::Completed,
+        Status::Error => {
+            let then = if state.restart_when_due { AfterWait::Restart } else { AfterWait::Resume };
+            State::Error { until, resume_phase: resume, after_wait: then }
+        }
+        Status::RateLimited => State::RateLimited { until, resume_phase: resume },
+        Status::AuthFailed => State::AuthFailed { until, resume_phase: resume },
+    }
+}
+
+fn resumable_work(state: &State) -> Option<SyncPhase> {
+    match state {
+        State::Error { resume_phase: resume, .. }
+        | State::RateLimited { resume_phase: resume, .. }
+        | State::AuthFailed { resume_phase: resume, .. } => Some(*resume),
+        State::Idle { .. } | State::Working(_) | State::Completed => None,
+    }
+}
+
+fn status_for_work(work: SyncPhase) -> Status {
+    State::Working(work).status()
+}
+
+fn work_for_status(status: Status) -> SyncPhase {
+    match status {
+        Status::Collecting => SyncPhase::Collecting,
+        Status::Downloading => SyncPhase::Downloading,
+        Status::Idle
+        | Status::Completed
+        | Status::Error
+        | Status::RateLimited
+        | Status::AuthFailed => SyncPhase::Polling,
+    }
+}

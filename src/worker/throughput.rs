@@ -1,0 +1,63 @@
+//! How fast it goes: items settled per second, over the last half minute.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::engine::Timestamp;
+
+/// Over which the rate is taken: long enough to be steady, short enough to show a change.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// The shortest time a rate is told for; over less, it is noise.
+const MEASURED_SPAN_MIN: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Default)]
+pub(super) struct Throughput {
+    /// When, and how many were settled by then. Oldest first.
+    samples: VecDeque<(Timestamp, u64)>,
+}
+
+impl Throughput {
+    pub(super) fn record(&mut self, settled: u64, now: Timestamp) {
+        while self.samples.len() > 1
+            && self.samples.front().is_some_and(|(at, _)| now.since(*at) > WINDOW)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, settled));
+    }
+
+    /// Begins anew from what is settled now.
+    pub(super) fn reset(&mut self, settled: u64, now: Timestamp) {
+        self.samples.clear();
+        self.record(settled, now);
+    }
+
+    /// Items per second; `None` while it cannot be told.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub(super) fn per_second(&self, now: Timestamp) -> Option<f64> {
+        let (first_at, first) = *self.samples.front()?;
+        let (_, last) = *self.samples.back()?;
+        let span = now.since(first_at);
+        (span >= MEASURED_SPAN_MIN).then(|| last.saturating_sub(first) as f64 / span.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throughput_covers_the_last_half_minute() {
+        let mut rate = Throughput::default();
+        rate.record(0, Timestamp(0));
+        assert_eq!(rate.per_second(Timestamp(100)), None);
+
+        for second in 1..=100_i64 {
+            rate.record(second.unsigned_abs() * 10, Timestamp(second * 1000));
+        }
+
+        let rate = rate.per_second(Timestamp(100_000)).expect("there is a rate");
+        assert!((rate - 10.0).abs() < 0.5, "{rate}");
+    }
+}
