@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::error;
 
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
-use crate::source::{Heard, Recorder};
+use crate::source::{ResponseRecord, ResponseRecorder};
 use crate::words::{count, format_bytes};
 use crate::worker::{Env, RealEnv};
 
@@ -82,9 +82,9 @@ impl Recording {
     }
 
     /// What hears the answers.
-    pub(super) fn recorder(&self) -> Recorder {
+    pub(super) fn recorder(&self) -> ResponseRecorder {
         let (desk, began) = (Arc::clone(&self.desk), RealEnv.time());
-        Recorder::new(move |Heard { status, took, headers }| {
+        ResponseRecorder::new(move |ResponseRecord { status, latency: took, headers }| {
             let now = RealEnv.time();
             // By the clock as it was: one that is set must neither stretch nor fold the trace.
             let at = began.booted_at.after(now.wall.since(now.booted_at));

@@ -29,7 +29,7 @@ use crate::cli::signals::{Asked, Ears, Hangup, Renewal, listen};
 use crate::cli::trouble::{Trouble, end};
 use crate::config::{Settings, SourceName};
 use crate::disk::SharedFile;
-use crate::source::Recorder;
+use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
     self, Breakers, BreakersFile, ConfigVersion, Env, HeartbeatRegistry, LastCredential,
@@ -151,7 +151,7 @@ async fn all(
     chosen: Chosen,
     mode: RunMode,
     supervised: bool,
-    recorder: Recorder,
+    recorder: ResponseRecorder,
     hangup: Hangup,
     screen: &Screen,
 ) -> Exit {
@@ -217,7 +217,7 @@ struct Company<'a> {
     outlet: ProxyPoolProvider,
     breakers: Rc<Breakers>,
     traces: Traces,
-    recorder: Recorder,
+    recorder: ResponseRecorder,
     screen: &'a Screen,
     is_alone: bool,
 }
@@ -229,7 +229,7 @@ impl<'a> Company<'a> {
         mode: RunMode,
         supervised: bool,
         ask: Option<RestartRequester>,
-        recorder: Recorder,
+        recorder: ResponseRecorder,
         screen: &'a Screen,
     ) -> Self {
         let is_alone = names.len() == 1;

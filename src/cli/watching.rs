@@ -16,7 +16,7 @@ use crate::monitor::{
     AlertDelivery, CollectConfig, HealthEvaluator, Monitor, RestartAction, RestartPolicy,
     RestartRule, SourceIdentity, StatusCollector, UnitEvaluation, host_name,
 };
-use crate::retry::Policy;
+use crate::retry::RetryPolicy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
 use crate::words::clock_and_wait;
 
@@ -132,7 +132,7 @@ pub(super) fn bus(ground: &Ground) -> Bus {
 pub(super) fn bus_within(ground: &Ground, timeout: Duration) -> Bus {
     let address = ground.environment.get("DBUS_SYSTEM_BUS_ADDRESS");
     let address = address.and_then(|address| address.to_str()).filter(|text| !text.is_empty());
-    let again = Policy::new("bus", ground.loaded.settings.retry.bus);
+    let again = RetryPolicy::new("bus", ground.loaded.settings.retry.bus);
     Bus::new(address.unwrap_or(SYSTEM_BUS), timeout, again)
 }
 

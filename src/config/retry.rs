@@ -11,12 +11,15 @@ use super::reader::{Reader, Section};
 use super::settings::Request;
 use super::show::{quote, quote_key};
 use super::suggest::nearest;
-use crate::retry::{Jitter, Shape};
+use crate::retry::{BackoffConfig, Jitter};
 
 const NAMES: [&str; 4] = ["request", "storage", "collect", "bus"];
 
-const PRESETS: [(&str, Shape); 3] =
-    [("fast", Shape::FAST), ("moderate", Shape::MODERATE), ("strict", Shape::STRICT)];
+const PRESETS: [(&str, BackoffConfig); 3] = [
+    ("fast", BackoffConfig::FAST),
+    ("moderate", BackoffConfig::MODERATE),
+    ("strict", BackoffConfig::STRICT),
+];
 
 /// Below 1 the waits would shrink, above 10 the second one is the longest already.
 const MULTIPLIER: RangeInclusive<f64> = 1.0..=10.0;
@@ -30,13 +33,13 @@ const JITTER: &str = "\"none\", \"full\" or a share from 0.0 to 1.0";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
     /// An HTTP request.
-    pub request: Shape,
+    pub request: BackoffConfig,
     /// A call on the ledger or the archive.
-    pub storage: Shape,
+    pub storage: BackoffConfig,
     /// A page of the listing.
-    pub collect: Shape,
+    pub collect: BackoffConfig,
     /// A call over D-Bus.
-    pub bus: Shape,
+    pub bus: BackoffConfig,
 }
 
 /// Reads the four tables; `request` begins from `[request]` where no preset is named.
@@ -52,17 +55,17 @@ pub(super) fn retry(reader: &mut Reader<'_>, request: &Request) -> Retry {
         let what = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
         reader.refuse(node.place, what);
     }
-    let asked = Shape {
+    let asked = BackoffConfig {
         max_attempts: request.attempts,
         base_delay: request.delay,
         max_delay: request.max_delay,
-        ..Shape::FAST
+        ..BackoffConfig::FAST
     };
     Retry {
         request: shape(reader, "request", of_request, ("fast", asked)),
-        storage: shape(reader, "storage", of_storage, ("fast", Shape::FAST)),
-        collect: shape(reader, "collect", of_collect, ("strict", Shape::STRICT)),
-        bus: shape(reader, "bus", of_bus, ("fast", Shape::FAST)),
+        storage: shape(reader, "storage", of_storage, ("fast", BackoffConfig::FAST)),
+        collect: shape(reader, "collect", of_collect, ("strict", BackoffConfig::STRICT)),
+        bus: shape(reader, "bus", of_bus, ("fast", BackoffConfig::FAST)),
     }
 }
 
@@ -76,12 +79,12 @@ fn shape(
     reader: &mut Reader<'_>,
     name: &str,
     table: Table,
-    default: (&'static str, Shape),
-) -> Shape {
+    default: (&'static str, BackoffConfig),
+) -> BackoffConfig {
     reader.section(&format!("retry.{name}"), table, |table| {
         let given = table.given("preset", Variable::Text, read_preset);
         let (_, base) = table.settle("preset", given, default, |(name, _)| quote(name));
-        let shape = Shape {
+        let shape = BackoffConfig {
             max_attempts: table.count("max_attempts", base.max_attempts, AT_LEAST_ONE),
             base_delay: table.duration("base_delay", base.base_delay, SOME_TIME),
             max_delay: table.duration("max_delay", base.max_delay, SOME_TIME),
@@ -95,7 +98,7 @@ fn shape(
     })
 }
 
-fn read_preset(node: &Node) -> Result<(&'static str, Shape), String> {
+fn read_preset(node: &Node) -> Result<(&'static str, BackoffConfig), String> {
     let text = plain_text(&node.value)?;
     PRESETS
         .into_iter()
@@ -116,7 +119,7 @@ fn jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
             | Value::List(_)
             | Value::Table(_) => {
                 let share = node.value.number();
-                share.filter(|share| (0.0..=1.0).contains(share)).map(Jitter::Share)
+                share.filter(|share| (0.0..=1.0).contains(share)).map(Jitter::Proportional)
             }
         };
         read.ok_or_else(|| expected(&node.value, JITTER))
@@ -124,6 +127,6 @@ fn jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
     table.settle("jitter", given, default, |jitter| match jitter {
         Jitter::None => quote("none"),
         Jitter::Full => quote("full"),
-        Jitter::Share(share) => format!("{share:?}"),
+        Jitter::Proportional(share) => format!("{share:?}"),
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
-use crate::retry::{GaveUp, Policy};
+use crate::retry::{RetryError, RetryPolicy};
 
 /// A disk whose calls on names are tried again under a policy, on the thread that calls.
 ///
@@ -18,19 +18,19 @@ use crate::retry::{GaveUp, Policy};
 #[derive(Debug)]
 pub struct PatientDisk {
     inner: Arc<dyn Disk>,
-    policy: Policy,
+    policy: RetryPolicy,
 }
 
 impl PatientDisk {
     #[must_use]
-    pub fn new(inner: Arc<dyn Disk>, policy: Policy) -> Self {
+    pub fn new(inner: Arc<dyn Disk>, policy: RetryPolicy) -> Self {
         Self { inner, policy }
     }
 
     fn patiently<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         let outcome = self.policy.when(is_momentary).run_blocking(call);
-        outcome.map_err(|gave_up: GaveUp<io::Error>| {
-            gave_up.failure(|guard| io::Error::other(format!("the breaker {guard} is open")))
+        outcome.map_err(|gave_up: RetryError<io::Error>| {
+            gave_up.into_failure(|guard| io::Error::other(format!("the breaker {guard} is open")))
         })
     }
 }
@@ -98,27 +98,27 @@ mod tests {
     use super::*;
     use crate::disk::{Fault, Lasting, MemoryDisk};
     use crate::engine::RandomSample;
-    use crate::retry::{Pauses, Shape};
+    use crate::retry::{BackoffConfig, Timer};
 
     const PATH: &str = "/file";
 
     struct NoPauses;
 
-    impl Pauses for NoPauses {
-        fn draw(&self) -> RandomSample {
+    impl Timer for NoPauses {
+        fn random_sample(&self) -> RandomSample {
             RandomSample(0)
         }
 
-        fn pass(&self, _delay: Duration) -> BoxFuture<'static, ()> {
+        fn sleep(&self, _delay: Duration) -> BoxFuture<'static, ()> {
             Box::pin(std::future::ready(()))
         }
 
-        fn block(&self, _delay: Duration) {}
+        fn sleep_blocking(&self, _delay: Duration) {}
     }
 
     fn disks() -> (MemoryDisk, PatientDisk) {
         let memory = MemoryDisk::default();
-        let policy = Policy::new("storage", Shape::FAST).pausing_in(NoPauses);
+        let policy = RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(NoPauses);
         (memory.clone(), PatientDisk::new(Arc::new(memory), policy))
     }
 

@@ -16,7 +16,7 @@ use crate::disk::{
     storage_failure, write_atomic,
 };
 use crate::engine::Failure;
-use crate::retry::{GaveUp, Jitter, Policy, Shape};
+use crate::retry::{BackoffConfig, Jitter, RetryError, RetryPolicy};
 
 /// The largest file that is read, in bytes: what a thousand entries with long stories need.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -24,13 +24,13 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How often, and for about two seconds in all, a lock is asked for that another process has. A
 /// change takes milliseconds, on a slow disk perhaps a second; who takes longer is stopped or stuck,
 /// and whoever waited for it would be, too.
-const PATIENCE: Shape = Shape {
+const PATIENCE: BackoffConfig = BackoffConfig {
     max_attempts: 200,
     base_delay: Duration::from_millis(1),
     max_delay: Duration::from_millis(10),
     multiplier: 2.0,
     backoff_factor: 1.0,
-    jitter: Jitter::Share(0.3),
+    jitter: Jitter::Proportional(0.3),
 };
 
 /// What of a change must have happened when it is over.
@@ -189,11 +189,11 @@ impl SharedFile {
         let file = open_lock(path).map_err(failed)?;
         let mut had = lock(&file);
         if had == Err(Errno::WOULDBLOCK) && !self.is_stuck.load(Ordering::Relaxed) {
-            let patience = Policy::new("lock", PATIENCE);
+            let patience = RetryPolicy::new("lock", PATIENCE);
             let waited = patience.when(|error| *error == Errno::WOULDBLOCK);
-            had = waited.run_blocking(|| lock(&file)).map_err(|gave_up: GaveUp<Errno>| {
+            had = waited.run_blocking(|| lock(&file)).map_err(|gave_up: RetryError<Errno>| {
                 // It has no breaker that could refuse.
-                gave_up.failure(|_guard| Errno::WOULDBLOCK)
+                gave_up.into_failure(|_guard| Errno::WOULDBLOCK)
             });
         }
         self.is_stuck.store(had == Err(Errno::WOULDBLOCK), Ordering::Relaxed);

@@ -12,7 +12,7 @@ use crate::disk::{Disk, PathKind, RealDisk, folder_of, storage_failure};
 use crate::engine::Failure;
 use crate::ledger::failure::{DAMAGED, Trouble, is_damage, is_locked};
 use crate::ledger::schema::{APPLICATION_ID, VERSION, migrate};
-use crate::retry::{GaveUp, Policy};
+use crate::retry::{RetryError, RetryPolicy};
 
 /// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
 const CACHE_KIB: i64 = 8 * 1024;
@@ -35,7 +35,7 @@ const WAL_BYTES_KEPT: i64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Ledger {
     reader: Reader,
-    retry: Option<Policy>,
+    retry: Option<RetryPolicy>,
 }
 
 /// The ledger of one source, open for reading beside its writer.
@@ -85,7 +85,7 @@ impl Ledger {
 
     /// Has a transaction that finds the ledger locked begun again, on the thread that calls.
     #[must_use]
-    pub fn patient(mut self, policy: Policy) -> Self {
+    pub fn patient(mut self, policy: RetryPolicy) -> Self {
         // If it cannot be set, each attempt waits longer than it need.
         self.connection.busy_timeout(BUSY_WAIT_AGAIN).ok();
         self.retry = Some(policy);
@@ -166,13 +166,15 @@ impl std::error::Error for OpenError {}
 /// Begins a transaction as the one writer.
 fn begin<'c>(
     connection: &'c Connection,
-    retry: Option<&Policy>,
+    retry: Option<&RetryPolicy>,
 ) -> Result<Transaction<'c>, Trouble> {
     let once = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
     let Some(policy) = retry else { return Ok(once()?) };
     policy.when(is_locked).run_blocking(once).map_err(|gave_up| match gave_up {
-        GaveUp::Failed { failure, .. } => Trouble::Sql(failure),
-        GaveUp::Refused { guard } => Trouble::Unfit(format!("the breaker {guard} is open")),
+        RetryError::Failed { failure, .. } => Trouble::Sql(failure),
+        RetryError::Rejected { breaker: guard } => {
+            Trouble::Unfit(format!("the breaker {guard} is open"))
+        }
     })
 }
 
@@ -272,7 +274,7 @@ mod tests {
     use super::*;
     use crate::engine::{RandomSample, SessionId, Timestamp};
     use crate::ledger::{SessionKind, SessionStart};
-    use crate::retry::{Pauses, Shape};
+    use crate::retry::{BackoffConfig, Timer};
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
@@ -347,17 +349,17 @@ mod tests {
     /// Lets go of the lock in place of waiting, after so many waits.
     struct LetsGo(Mutex<(u32, Option<Connection>)>);
 
-    impl Pauses for LetsGo {
-        fn draw(&self) -> RandomSample {
+    impl Timer for LetsGo {
+        fn random_sample(&self) -> RandomSample {
             RandomSample(0)
         }
 
-        fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
-            self.block(delay);
+        fn sleep(&self, delay: Duration) -> BoxFuture<'static, ()> {
+            self.sleep_blocking(delay);
             Box::pin(std::future::ready(()))
         }
 
-        fn block(&self, _delay: Duration) {
+        fn sleep_blocking(&self, _delay: Duration) {
             let mut holder = self.0.lock().unwrap();
             holder.0 -= 1;
             if holder.0 == 0 {
@@ -373,7 +375,8 @@ mod tests {
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let pauses = LetsGo(Mutex::new((waits, Some(other))));
-        ledger = ledger.patient(Policy::new("storage", Shape::FAST).pausing_in(pauses));
+        ledger =
+            ledger.patient(RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(pauses));
         ledger.connection.busy_timeout(Duration::ZERO).unwrap();
         ledger.list_anew(None).unwrap_err().message
     }

@@ -50,24 +50,24 @@
 //! assert_eq!(delays, [(1, 1), (2, 2), (3, 3)]);
 //! ```
 //!
-//! Where the waiting is done, and where chance comes from, is a [`Pauses`]: real by default,
+//! Where the waiting is done, and where chance comes from, is a [`Timer`]: real by default,
 //! made up in tests. The names of the program's own policies, and their settings, are in
 //! `config.toml` under `[retry]`.
 
-mod course;
-mod fault;
-mod guard;
-mod pauses;
+mod backoff;
+mod error;
+mod execution;
+mod hooks;
 mod policy;
-mod shape;
 mod statistics;
+mod timer;
 
-pub use self::fault::{Fault, GaveUp, Why};
-pub use self::guard::{Budget, Guard};
-pub use self::pauses::{Pauses, RealPauses};
-pub use self::policy::{Attempts, Policy, Retry};
-pub use self::shape::{Jitter, Shape};
-pub use self::statistics::{Registry, Statistics};
+pub use self::backoff::{BackoffConfig, Jitter};
+pub use self::error::{RetryError, Retryable, StopReason};
+pub use self::hooks::{Budget, CircuitBreaker};
+pub use self::policy::{RetryBuilder, RetryEvent, RetryPolicy};
+pub use self::statistics::{RetryRegistry, RetryStatistics};
+pub use self::timer::{RealTimer, Timer};
 
 #[cfg(test)]
 mod tests;

@@ -4,27 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::retry::course::Course;
-use crate::retry::fault::{Fault, GaveUp};
-use crate::retry::guard::{Budget, Guard};
-use crate::retry::pauses::{Pauses, RealPauses};
-use crate::retry::shape::Shape;
-use crate::retry::statistics::{Registry, Statistics};
+use crate::retry::backoff::BackoffConfig;
+use crate::retry::error::{RetryError, Retryable};
+use crate::retry::execution::Execution;
+use crate::retry::hooks::{Budget, CircuitBreaker};
+use crate::retry::statistics::{RetryRegistry, RetryStatistics};
+use crate::retry::timer::{RealTimer, Timer};
 
 /// How calls of one kind are tried again. Cheap to clone; clones count together.
 #[derive(Clone)]
-pub struct Policy {
+pub struct RetryPolicy {
     name: Arc<str>,
-    shape: Shape,
-    guard: Option<Arc<dyn Guard>>,
+    backoff: BackoffConfig,
+    breaker: Option<Arc<dyn CircuitBreaker>>,
     budget: Option<Arc<dyn Budget>>,
-    pauses: Arc<dyn Pauses>,
-    registry: Registry,
+    timer: Arc<dyn Timer>,
+    registry: RetryRegistry,
 }
 
 /// A retry that is about to be waited for.
 #[derive(Debug)]
-pub struct Retry<'a, E> {
+pub struct RetryEvent<'a, E> {
     /// The policy's name.
     pub policy: &'a str,
     /// The attempt that failed, from 1.
@@ -35,55 +35,55 @@ pub struct Retry<'a, E> {
 }
 
 /// A call about to be made, with a judgement of its own.
-pub struct Attempts<'a, E> {
-    policy: &'a Policy,
-    pub(super) retryable: Reads<'a, E, bool>,
-    pub(super) told: Reads<'a, E, Option<Duration>>,
+pub struct RetryBuilder<'a, E> {
+    policy: &'a RetryPolicy,
+    pub(super) is_retryable: FailureReader<'a, E, bool>,
+    pub(super) retry_after: FailureReader<'a, E, Option<Duration>>,
     pub(super) on_retry: Option<OnRetry<'a, E>>,
 }
 
 /// What is read from a failure.
-type Reads<'a, E, T> = Box<dyn Fn(&E) -> T + Send + Sync + 'a>;
-type OnRetry<'a, E> = Box<dyn FnMut(&Retry<'_, E>) + Send + 'a>;
+type FailureReader<'a, E, T> = Box<dyn Fn(&E) -> T + Send + Sync + 'a>;
+type OnRetry<'a, E> = Box<dyn FnMut(&RetryEvent<'_, E>) + Send + 'a>;
 
-impl Policy {
+impl RetryPolicy {
     /// Makes a policy that waits in real time and counts for itself, without breaker and budget.
     #[must_use]
-    pub fn new(name: &str, shape: Shape) -> Self {
+    pub fn new(name: &str, shape: BackoffConfig) -> Self {
         Self {
             name: name.into(),
-            shape,
-            guard: None,
+            backoff: shape,
+            breaker: None,
             budget: None,
-            pauses: Arc::new(RealPauses),
-            registry: Registry::default(),
+            timer: Arc::new(RealTimer),
+            registry: RetryRegistry::default(),
         }
     }
 
     /// Has every attempt permitted by a breaker, which is told of its end.
     #[must_use]
-    pub fn guarded_by(mut self, guard: Arc<dyn Guard>) -> Self {
-        self.guard = Some(guard);
+    pub fn with_breaker(mut self, guard: Arc<dyn CircuitBreaker>) -> Self {
+        self.breaker = Some(guard);
         self
     }
 
     /// Has every retry permitted by a budget, which may be a closure.
     #[must_use]
-    pub fn within(mut self, budget: impl Budget + 'static) -> Self {
+    pub fn with_budget(mut self, budget: impl Budget + 'static) -> Self {
         self.budget = Some(Arc::new(budget));
         self
     }
 
     /// Waits there, and draws there, instead of in the real world.
     #[must_use]
-    pub fn pausing_in(mut self, pauses: impl Pauses + 'static) -> Self {
-        self.pauses = Arc::new(pauses);
+    pub fn with_timer(mut self, pauses: impl Timer + 'static) -> Self {
+        self.timer = Arc::new(pauses);
         self
     }
 
     /// Counts there, beside other policies.
     #[must_use]
-    pub fn counted_in(mut self, registry: &Registry) -> Self {
+    pub fn with_registry(mut self, registry: &RetryRegistry) -> Self {
         self.registry = registry.clone();
         self
     }
@@ -94,29 +94,34 @@ impl Policy {
     }
 
     #[must_use]
-    pub fn shape(&self) -> &Shape {
-        &self.shape
+    pub fn backoff(&self) -> &BackoffConfig {
+        &self.backoff
     }
 
     /// What the calls of this name came to so far.
     #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        self.registry.of(&self.name)
+    pub fn statistics(&self) -> RetryStatistics {
+        self.registry.get(&self.name)
     }
 
     /// Starts a call that judges for itself which failures are worth another attempt.
     pub fn when<'a, E: fmt::Display + 'a>(
         &'a self,
         retryable: impl Fn(&E) -> bool + Send + Sync + 'a,
-    ) -> Attempts<'a, E> {
+    ) -> RetryBuilder<'a, E> {
         let retryable = Box::new(retryable);
-        Attempts { policy: self, retryable, told: Box::new(|_| None), on_retry: None }
+        RetryBuilder {
+            policy: self,
+            is_retryable: retryable,
+            retry_after: Box::new(|_| None),
+            on_retry: None,
+        }
     }
 
     /// Starts a call whose failures tell themselves whether they are worth another attempt.
     #[must_use]
-    pub fn attempts<'a, E: Fault + 'a>(&'a self) -> Attempts<'a, E> {
-        self.when(E::is_retryable).told(E::told)
+    pub fn builder<'a, E: Retryable + 'a>(&'a self) -> RetryBuilder<'a, E> {
+        self.when(E::is_retryable).retry_after(E::retry_after)
     }
 
     /// Calls `once` until it succeeds or the policy gives up.
@@ -125,52 +130,52 @@ impl Policy {
     ///
     /// # Errors
     /// The last failure, or that the breaker let no attempt through.
-    pub async fn run<'a, T, E: Fault + 'a>(
+    pub async fn run<'a, T, E: Retryable + 'a>(
         &'a self,
         once: impl AsyncFnMut() -> Result<T, E>,
-    ) -> Result<T, GaveUp<E>> {
-        self.attempts().run(once).await
+    ) -> Result<T, RetryError<E>> {
+        self.builder().run(once).await
     }
 
     /// Calls `once` until it succeeds or the policy gives up, waiting on this thread.
     ///
     /// # Errors
     /// As of [`run`](Self::run).
-    pub fn run_blocking<'a, T, E: Fault + 'a>(
+    pub fn run_blocking<'a, T, E: Retryable + 'a>(
         &'a self,
         once: impl FnMut() -> Result<T, E>,
-    ) -> Result<T, GaveUp<E>> {
-        self.attempts().run_blocking(once)
+    ) -> Result<T, RetryError<E>> {
+        self.builder().run_blocking(once)
     }
 
-    pub(super) fn guard(&self) -> Option<&dyn Guard> {
-        self.guard.as_deref()
+    pub(super) fn breaker(&self) -> Option<&dyn CircuitBreaker> {
+        self.breaker.as_deref()
     }
 
-    pub(super) fn may_retry(&self) -> bool {
-        self.budget.as_ref().is_none_or(|budget| budget.may_retry())
+    pub(super) fn try_withdraw_retry(&self) -> bool {
+        self.budget.as_ref().is_none_or(|budget| budget.try_withdraw())
     }
 
     pub(super) fn delay(&self, retry: u32, told: Option<Duration>) -> Duration {
-        self.shape.delay(retry, told, self.pauses.draw())
+        self.backoff.delay(retry, told, self.timer.random_sample())
     }
 
-    pub(super) fn count(&self, count: impl FnOnce(&mut Statistics)) {
-        self.registry.count(&self.name, count);
+    pub(super) fn record(&self, count: impl FnOnce(&mut RetryStatistics)) {
+        self.registry.record(&self.name, count);
     }
 }
 
-impl<'a, E: fmt::Display> Attempts<'a, E> {
+impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
     /// Reads from a failure how long the other side told us to stay away.
     #[must_use]
-    pub fn told(mut self, told: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a) -> Self {
-        self.told = Box::new(told);
+    pub fn retry_after(mut self, told: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a) -> Self {
+        self.retry_after = Box::new(told);
         self
     }
 
     /// Calls back before each wait.
     #[must_use]
-    pub fn on_retry(mut self, call: impl FnMut(&Retry<'_, E>) + Send + 'a) -> Self {
+    pub fn on_retry(mut self, call: impl FnMut(&RetryEvent<'_, E>) + Send + 'a) -> Self {
         self.on_retry = Some(Box::new(call));
         self
     }
@@ -182,23 +187,23 @@ impl<'a, E: fmt::Display> Attempts<'a, E> {
     pub async fn run<T>(
         mut self,
         mut once: impl AsyncFnMut() -> Result<T, E>,
-    ) -> Result<T, GaveUp<E>> {
-        let mut course = Course::begin(self.policy)?;
+    ) -> Result<T, RetryError<E>> {
+        let mut course = Execution::start(self.policy)?;
         loop {
             let failure = match once().await {
                 Ok(value) => {
-                    course.succeeded();
+                    course.record_success();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
-            let delay = match course.failed(&mut self, &failure) {
+            let delay = match course.delay_after_failure(&mut self, &failure) {
                 Ok(delay) => delay,
-                Err(why) => return Err(course.gave_up(failure, why)),
+                Err(why) => return Err(course.into_error(failure, why)),
             };
-            self.policy.pauses.pass(delay).await;
-            if let Err(why) = course.again(delay) {
-                return Err(course.gave_up(failure, why));
+            self.policy.timer.sleep(delay).await;
+            if let Err(why) = course.start_next_attempt(delay) {
+                return Err(course.into_error(failure, why));
             }
         }
     }
@@ -210,38 +215,38 @@ impl<'a, E: fmt::Display> Attempts<'a, E> {
     pub fn run_blocking<T>(
         mut self,
         mut once: impl FnMut() -> Result<T, E>,
-    ) -> Result<T, GaveUp<E>> {
-        let mut course = Course::begin(self.policy)?;
+    ) -> Result<T, RetryError<E>> {
+        let mut course = Execution::start(self.policy)?;
         loop {
             let failure = match once() {
                 Ok(value) => {
-                    course.succeeded();
+                    course.record_success();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
-            let delay = match course.failed(&mut self, &failure) {
+            let delay = match course.delay_after_failure(&mut self, &failure) {
                 Ok(delay) => delay,
-                Err(why) => return Err(course.gave_up(failure, why)),
+                Err(why) => return Err(course.into_error(failure, why)),
             };
-            self.policy.pauses.block(delay);
-            if let Err(why) = course.again(delay) {
-                return Err(course.gave_up(failure, why));
+            self.policy.timer.sleep_blocking(delay);
+            if let Err(why) = course.start_next_attempt(delay) {
+                return Err(course.into_error(failure, why));
             }
         }
     }
 }
 
-impl fmt::Debug for Policy {
+impl fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Policy");
-        shown.field("name", &self.name).field("shape", &self.shape);
-        shown.field("guard", &self.guard.as_ref().map(|guard| guard.name()));
+        shown.field("name", &self.name).field("shape", &self.backoff);
+        shown.field("guard", &self.breaker.as_ref().map(|guard| guard.name()));
         shown.finish_non_exhaustive()
     }
 }
 
-impl<E> fmt::Debug for Attempts<'_, E> {
+impl<E> fmt::Debug for RetryBuilder<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attempts").field("policy", self.policy).finish_non_exhaustive()
     }

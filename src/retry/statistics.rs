@@ -9,43 +9,43 @@ use std::time::Duration;
 /// `calls = first_try + recovered + gave_up + refused`, but for calls that are under way
 /// or were dropped.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Statistics {
+pub struct RetryStatistics {
     pub calls: u64,
     /// Calls whose first attempt succeeded.
-    pub first_try: u64,
+    pub first_attempt_successes: u64,
     /// Attempts after the first, of all calls.
     pub retries: u64,
     /// Calls that succeeded after a retry.
-    pub recovered: u64,
+    pub successes_after_retry: u64,
     /// Calls that ended with a failure.
-    pub gave_up: u64,
+    pub failed_calls: u64,
     /// Calls that an open breaker let no attempt make.
-    pub refused: u64,
+    pub rejected_calls: u64,
     /// The last failure of any attempt: one line, escaped and cut.
     pub last_failure: Option<String>,
     /// The time spent waiting between attempts, as planned.
-    pub delay: Duration,
+    pub total_delay: Duration,
 }
 
 /// The statistics of several policies, by name. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Registry {
-    counted: Arc<Mutex<BTreeMap<String, Statistics>>>,
+pub struct RetryRegistry {
+    by_policy: Arc<Mutex<BTreeMap<String, RetryStatistics>>>,
 }
 
-impl Registry {
+impl RetryRegistry {
     /// Copies everything counted so far.
     #[must_use]
-    pub fn snapshot(&self) -> BTreeMap<String, Statistics> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn snapshot(&self) -> BTreeMap<String, RetryStatistics> {
+        self.by_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn of(&self, name: &str) -> Statistics {
+    pub(super) fn get(&self, name: &str) -> RetryStatistics {
         self.snapshot().remove(name).unwrap_or_default()
     }
 
-    pub(super) fn count(&self, name: &str, count: impl FnOnce(&mut Statistics)) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn record(&self, name: &str, count: impl FnOnce(&mut RetryStatistics)) {
+        let mut counted = self.by_policy.lock().unwrap_or_else(PoisonError::into_inner);
         match counted.get_mut(name) {
             Some(statistics) => count(statistics),
             None => count(counted.entry(name.to_owned()).or_default()),

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::engine::{Cause, Failure, RandomSample};
 
-const SHAPE: Shape = Shape { jitter: Jitter::None, ..Shape::FAST };
+const BACKOFF: BackoffConfig = BackoffConfig { jitter: Jitter::None, ..BackoffConfig::FAST };
 
-fn server() -> Failure {
+fn server_failure() -> Failure {
     Failure::new(Cause::Server, "500 from example.com")
 }
 
@@ -21,30 +21,30 @@ fn failing(times: u32) -> impl FnMut() -> Result<u32, Failure> {
     let mut made = 0;
     move || {
         made += 1;
-        if made <= times { Err(server()) } else { Ok(made) }
+        if made <= times { Err(server_failure()) } else { Ok(made) }
     }
 }
 
 /// Time that is only written down.
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<Duration>>>);
+struct RecordingTimer(Arc<Mutex<Vec<Duration>>>);
 
-impl Pauses for Noted {
-    fn draw(&self) -> RandomSample {
+impl Timer for RecordingTimer {
+    fn random_sample(&self) -> RandomSample {
         RandomSample(0)
     }
 
-    fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
-        self.block(delay);
+    fn sleep(&self, delay: Duration) -> BoxFuture<'static, ()> {
+        self.sleep_blocking(delay);
         async {}.boxed()
     }
 
-    fn block(&self, delay: Duration) {
+    fn sleep_blocking(&self, delay: Duration) {
         self.0.lock().unwrap().push(delay);
     }
 }
 
-impl Noted {
+impl RecordingTimer {
     fn millis(&self) -> Vec<u128> {
         self.0.lock().unwrap().iter().map(Duration::as_millis).collect()
     }
@@ -52,55 +52,55 @@ impl Noted {
 
 /// A breaker that notes what it is told.
 #[derive(Default)]
-struct Ward {
+struct RecordingBreaker {
     is_open: AtomicBool,
     /// Opens at this failure, from 1.
     opens_at: u32,
-    told: Mutex<Vec<&'static str>>,
+    events: Mutex<Vec<&'static str>>,
     failures: AtomicU32,
 }
 
-impl Ward {
-    fn note(&self, what: &'static str) {
-        self.told.lock().unwrap().push(what);
+impl RecordingBreaker {
+    fn record(&self, what: &'static str) {
+        self.events.lock().unwrap().push(what);
     }
 
-    fn told(&self) -> Vec<&'static str> {
-        self.told.lock().unwrap().clone()
+    fn events(&self) -> Vec<&'static str> {
+        self.events.lock().unwrap().clone()
     }
 }
 
-impl Guard for Ward {
+impl CircuitBreaker for RecordingBreaker {
     fn name(&self) -> &'static str {
         "ward"
     }
 
-    fn permits(&self) -> bool {
+    fn try_acquire(&self) -> bool {
         !self.is_open.load(Ordering::Relaxed)
     }
 
-    fn succeeded(&self) {
-        self.note("succeeded");
+    fn record_success(&self) {
+        self.record("succeeded");
     }
 
-    fn failed(&self) {
-        self.note("failed");
+    fn record_failure(&self) {
+        self.record("failed");
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 == self.opens_at {
             self.is_open.store(true, Ordering::Relaxed);
         }
     }
 
-    fn abandoned(&self) {
-        self.note("abandoned");
+    fn record_abandoned(&self) {
+        self.record("abandoned");
     }
 }
 
 #[test]
-fn both_ways_of_waiting_make_the_same_attempts() {
+fn async_and_blocking_calls_make_the_same_attempts() {
     for times in 0..5 {
-        let (noted, passed) = (Noted::default(), Noted::default());
-        let blocking = Policy::new("both", SHAPE).pausing_in(noted.clone());
-        let waiting = Policy::new("both", SHAPE).pausing_in(passed.clone());
+        let (noted, passed) = (RecordingTimer::default(), RecordingTimer::default());
+        let blocking = RetryPolicy::new("both", BACKOFF).with_timer(noted.clone());
+        let waiting = RetryPolicy::new("both", BACKOFF).with_timer(passed.clone());
         let mut call = failing(times);
 
         let blocked = blocking.run_blocking(failing(times));
@@ -112,8 +112,11 @@ fn both_ways_of_waiting_make_the_same_attempts() {
         match blocked {
             Ok(attempts) => assert_eq!(attempts, times + 1),
             Err(gave_up) => {
-                let why = Why::Attempts;
-                assert_eq!(gave_up, GaveUp::Failed { failure: server(), attempts: 3, why });
+                let why = StopReason::AttemptsExhausted;
+                assert_eq!(
+                    gave_up,
+                    RetryError::Failed { failure: server_failure(), attempts: 3, reason: why }
+                );
                 assert_eq!(noted.millis(), [500, 1000]);
             }
         }
@@ -121,24 +124,26 @@ fn both_ways_of_waiting_make_the_same_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_waits_of_async_calls_are_virtual_where_time_is() {
+async fn async_delays_use_virtual_time() {
     let began = Instant::now();
     let mut call = failing(2);
 
-    Policy::new("virtual", SHAPE).run(async || call()).await.unwrap();
+    RetryPolicy::new("virtual", BACKOFF).run(async || call()).await.unwrap();
 
     assert_eq!(began.elapsed(), Duration::from_millis(1500));
 }
 
 #[test]
-fn what_was_told_is_waited_for_in_full() {
-    let noted = Noted::default();
-    let policy = Policy::new("told", SHAPE).pausing_in(noted.clone());
+fn retry_after_is_waited_for_in_full() {
+    let noted = RecordingTimer::default();
+    let policy = RetryPolicy::new("told", BACKOFF).with_timer(noted.clone());
     let mut told = Some(Duration::from_secs(3600));
 
-    let outcome =
-        policy.when(|_: &Failure| true).told(|failure| failure.retry_after).run_blocking(|| {
-            told.take().map_or(Ok(()), |told| Err(server().with_retry_after(Some(told))))
+    let outcome = policy
+        .when(|_: &Failure| true)
+        .retry_after(|failure| failure.retry_after)
+        .run_blocking(|| {
+            told.take().map_or(Ok(()), |told| Err(server_failure().with_retry_after(Some(told))))
         });
 
     assert_eq!(outcome, Ok(()));
@@ -146,30 +151,31 @@ fn what_was_told_is_waited_for_in_full() {
 }
 
 #[test]
-fn what_stays_is_not_tried_again() {
-    let policy = Policy::new("stays", SHAPE).pausing_in(Noted::default());
+fn permanent_failures_are_not_retried() {
+    let policy = RetryPolicy::new("stays", BACKOFF).with_timer(RecordingTimer::default());
     let gone = || Failure::new(Cause::NotFound, "404");
 
     let outcome = policy.run_blocking(|| Err::<(), _>(gone()));
 
-    let why = Why::NotRetryable;
-    assert_eq!(outcome, Err(GaveUp::Failed { failure: gone(), attempts: 1, why }));
-    let told = policy
-        .run_blocking(|| Err::<(), _>(server().with_retry_after(Some(Duration::from_secs(1)))));
+    let why = StopReason::NotRetryable;
+    assert_eq!(outcome, Err(RetryError::Failed { failure: gone(), attempts: 1, reason: why }));
+    let told = policy.run_blocking(|| {
+        Err::<(), _>(server_failure().with_retry_after(Some(Duration::from_secs(1))))
+    });
     assert!(
-        matches!(told, Err(GaveUp::Failed { attempts: 1, .. })),
+        matches!(told, Err(RetryError::Failed { attempts: 1, .. })),
         "left to the engine: {told:?}"
     );
 }
 
 #[test]
-fn each_retry_is_called_back_with_attempt_delay_and_failure() {
-    let policy = Policy::new("seen", SHAPE).pausing_in(Noted::default());
+fn on_retry_receives_attempt_delay_and_failure() {
+    let policy = RetryPolicy::new("seen", BACKOFF).with_timer(RecordingTimer::default());
     let mut seen = Vec::new();
 
     let outcome = policy
-        .attempts()
-        .on_retry(|retry: &Retry<'_, Failure>| {
+        .builder()
+        .on_retry(|retry: &RetryEvent<'_, Failure>| {
             seen.push((retry.attempt, retry.delay.as_millis(), retry.failure.to_string()));
         })
         .run_blocking(failing(2));
@@ -180,39 +186,49 @@ fn each_retry_is_called_back_with_attempt_delay_and_failure() {
 }
 
 #[test]
-fn an_open_breaker_lets_no_attempt_through() {
-    let ward = Arc::new(Ward { is_open: AtomicBool::new(true), ..Ward::default() });
-    let policy = Policy::new("open", SHAPE).guarded_by(ward);
+fn an_open_breaker_rejects_every_attempt() {
+    let ward = Arc::new(RecordingBreaker {
+        is_open: AtomicBool::new(true),
+        ..RecordingBreaker::default()
+    });
+    let policy = RetryPolicy::new("open", BACKOFF).with_breaker(ward);
 
     let outcome = policy.run_blocking(|| -> Result<(), Failure> { panic!("it was called") });
 
-    assert_eq!(outcome, Err(GaveUp::Refused { guard: "ward".to_owned() }));
+    assert_eq!(outcome, Err(RetryError::Rejected { breaker: "ward".to_owned() }));
     assert_eq!(outcome.unwrap_err().to_string(), "the breaker ward is open");
-    assert_eq!((policy.statistics().calls, policy.statistics().refused), (1, 1));
+    assert_eq!((policy.statistics().calls, policy.statistics().rejected_calls), (1, 1));
 }
 
 #[test]
-fn a_breaker_that_opens_ends_the_call_and_hears_of_every_attempt() {
-    let ward = Arc::new(Ward { opens_at: 2, ..Ward::default() });
-    let policy = Policy::new("opens", SHAPE).guarded_by(ward.clone()).pausing_in(Noted::default());
+fn an_opening_breaker_ends_the_call_after_every_record() {
+    let ward = Arc::new(RecordingBreaker { opens_at: 2, ..RecordingBreaker::default() });
+    let policy = RetryPolicy::new("opens", BACKOFF)
+        .with_breaker(ward.clone())
+        .with_timer(RecordingTimer::default());
 
     let outcome = policy.run_blocking(failing(9));
 
-    let why = Why::Guard;
-    assert_eq!(outcome, Err(GaveUp::Failed { failure: server(), attempts: 2, why }));
-    assert_eq!(ward.told(), ["failed", "failed"]);
+    let why = StopReason::BreakerOpen;
+    assert_eq!(
+        outcome,
+        Err(RetryError::Failed { failure: server_failure(), attempts: 2, reason: why })
+    );
+    assert_eq!(ward.events(), ["failed", "failed"]);
 }
 
 #[test]
-fn a_breaker_hears_how_each_attempt_ends() {
-    let ward = Arc::new(Ward::default());
-    let policy = Policy::new("hears", SHAPE).guarded_by(ward.clone()).pausing_in(Noted::default());
+fn the_result_of_each_attempt_is_recorded_at_the_breaker() {
+    let ward = Arc::new(RecordingBreaker::default());
+    let policy = RetryPolicy::new("hears", BACKOFF)
+        .with_breaker(ward.clone())
+        .with_timer(RecordingTimer::default());
 
     policy.run_blocking(failing(1)).unwrap();
     policy.run_blocking(|| Err::<(), _>(Failure::new(Cause::Forbidden, "403"))).unwrap_err();
     drop(policy.run(async || std::future::pending::<Result<(), Failure>>().await).now_or_never());
 
-    assert_eq!(ward.told(), ["failed", "succeeded", "abandoned", "abandoned"]);
+    assert_eq!(ward.events(), ["failed", "succeeded", "abandoned", "abandoned"]);
 }
 
 #[test]
@@ -220,37 +236,45 @@ fn a_spent_budget_ends_the_call_after_its_first_failure() {
     let left = AtomicU32::new(1);
     let take =
         move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-    let policy =
-        Policy::new("spent", SHAPE).within(move || take().is_ok()).pausing_in(Noted::default());
+    let policy = RetryPolicy::new("spent", BACKOFF)
+        .with_budget(move || take().is_ok())
+        .with_timer(RecordingTimer::default());
 
     assert_eq!(policy.run_blocking(failing(1)), Ok(2));
     let outcome = policy.run_blocking(failing(1));
 
-    let why = Why::Budget;
-    assert_eq!(outcome, Err(GaveUp::Failed { failure: server(), attempts: 1, why }));
+    let why = StopReason::BudgetExhausted;
+    assert_eq!(
+        outcome,
+        Err(RetryError::Failed { failure: server_failure(), attempts: 1, reason: why })
+    );
 }
 
 #[test]
-fn a_registry_counts_each_name_apart() {
-    let registry = Registry::default();
-    let policy = |name| Policy::new(name, SHAPE).counted_in(&registry).pausing_in(Noted::default());
+fn the_registry_counts_each_policy_separately() {
+    let registry = RetryRegistry::default();
+    let policy = |name| {
+        RetryPolicy::new(name, BACKOFF)
+            .with_registry(&registry)
+            .with_timer(RecordingTimer::default())
+    };
 
     policy("one").run_blocking(failing(0)).unwrap();
     policy("one").run_blocking(failing(1)).unwrap();
     policy("two").run_blocking(failing(9)).unwrap_err();
 
     let snapshot = registry.snapshot();
-    let one = Statistics {
+    let one = RetryStatistics {
         calls: 2,
-        first_try: 1,
+        first_attempt_successes: 1,
         retries: 1,
-        recovered: 1,
+        successes_after_retry: 1,
         last_failure: Some("500 from example.com".to_owned()),
-        delay: Duration::from_millis(500),
-        ..Statistics::default()
+        total_delay: Duration::from_millis(500),
+        ..RetryStatistics::default()
     };
     assert_eq!(snapshot["one"], one);
-    assert_eq!((snapshot["two"].gave_up, snapshot["two"].retries), (1, 2));
+    assert_eq!((snapshot["two"].failed_calls, snapshot["two"].retries), (1, 2));
 }
 
 #[test]
@@ -258,14 +282,14 @@ fn a_call_may_move_to_another_thread() {
     fn movable<T: Send>(value: T) -> T {
         value
     }
-    let policy = Policy::new("moves", SHAPE);
+    let policy = RetryPolicy::new("moves", BACKOFF);
 
     let call = movable(policy.run(async || Ok::<_, Failure>(7)));
 
     assert_eq!(call.now_or_never(), Some(Ok(7)));
 }
 
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
@@ -279,9 +303,9 @@ mod laws {
             let take = move || {
                 left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
             };
-            let policy = Policy::new("law", Shape { max_attempts, ..SHAPE })
-                .within(take)
-                .pausing_in(Noted::default());
+            let policy = RetryPolicy::new("law", BackoffConfig { max_attempts, ..BACKOFF })
+                .with_budget(take)
+                .with_timer(RecordingTimer::default());
             let mut made = 0;
             let mut call = failing(failures);
 
@@ -296,7 +320,7 @@ mod laws {
             prop_assert_eq!(counted.retries, u64::from(made) - 1);
             prop_assert_eq!(
                 counted.calls,
-                counted.first_try + counted.recovered + counted.gave_up + counted.refused
+                counted.first_attempt_successes + counted.successes_after_retry + counted.failed_calls + counted.rejected_calls
             );
         }
     }

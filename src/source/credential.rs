@@ -7,21 +7,21 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Mutex;
 
 use crate::engine::{Cause, Failure};
-use crate::source::Renewal;
+use crate::source::CredentialChange;
 
 /// The secret, or one sentence for a person on why it cannot be read.
-pub type Reading = BoxFuture<'static, Result<SecretString, String>>;
+pub type SecretFuture = BoxFuture<'static, Result<SecretString, String>>;
 
 /// Where the secret comes from is the reader's business; a file may change under us at any time.
 pub struct Credential {
-    reader: Box<dyn Fn() -> Reading + Send + Sync>,
-    kept: Mutex<Option<SecretString>>,
+    read_secret: Box<dyn Fn() -> SecretFuture + Send + Sync>,
+    cached: Mutex<Option<SecretString>>,
 }
 
 impl Credential {
     /// Makes a credential that is read by `reader`, at its first use and not before.
-    pub fn new(reader: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
-        Self { reader: Box::new(reader), kept: Mutex::new(None) }
+    pub fn new(reader: impl Fn() -> SecretFuture + Send + Sync + 'static) -> Self {
+        Self { read_secret: Box::new(reader), cached: Mutex::new(None) }
     }
 
     /// Returns the secret, reading it if it was not read yet.
@@ -29,11 +29,11 @@ impl Credential {
     /// # Errors
     /// [`Cause::Unauthorized`] with the reader's sentence.
     pub async fn current(&self) -> Result<SecretString, Failure> {
-        let mut kept = self.kept.lock().await;
+        let mut kept = self.cached.lock().await;
         if let Some(secret) = &*kept {
             return Ok(secret.clone());
         }
-        let secret = self.read().await?;
+        let secret = self.read_from_source().await?;
         *kept = Some(secret.clone());
         Ok(secret)
     }
@@ -42,16 +42,16 @@ impl Credential {
     ///
     /// # Errors
     /// [`Cause::Unauthorized`] with the reader's sentence.
-    pub async fn renew(&self) -> Result<Renewal, Failure> {
-        let mut kept = self.kept.lock().await;
-        let secret = self.read().await?;
+    pub async fn refresh(&self) -> Result<CredentialChange, Failure> {
+        let mut kept = self.cached.lock().await;
+        let secret = self.read_from_source().await?;
         let same = kept.as_ref().is_some_and(|old| old.expose_secret() == secret.expose_secret());
         *kept = Some(secret);
-        Ok(if same { Renewal::Same } else { Renewal::Changed })
+        Ok(if same { CredentialChange::Unchanged } else { CredentialChange::Changed })
     }
 
-    async fn read(&self) -> Result<SecretString, Failure> {
-        (self.reader)().await.map_err(|why| Failure::new(Cause::Unauthorized, why))
+    async fn read_from_source(&self) -> Result<SecretString, Failure> {
+        (self.read_secret)().await.map_err(|why| Failure::new(Cause::Unauthorized, why))
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    fn rotating(secrets: &'static [Result<&'static str, &'static str>]) -> Credential {
+    fn rotating_credential(secrets: &'static [Result<&'static str, &'static str>]) -> Credential {
         let reads = Arc::new(AtomicUsize::new(0));
         Credential::new(move || {
             let read = secrets[reads.fetch_add(1, Ordering::Relaxed)];
@@ -77,19 +77,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_secret_is_read_once_until_it_is_renewed() {
-        let credential = rotating(&[Ok("old"), Ok("old"), Ok("new")]);
+    async fn the_secret_is_read_once_until_it_is_refreshed() {
+        let credential = rotating_credential(&[Ok("old"), Ok("old"), Ok("new")]);
 
         assert_eq!(credential.current().await.unwrap().expose_secret(), "old");
         assert_eq!(credential.current().await.unwrap().expose_secret(), "old");
-        assert_eq!(credential.renew().await, Ok(Renewal::Same));
-        assert_eq!(credential.renew().await, Ok(Renewal::Changed));
+        assert_eq!(credential.refresh().await, Ok(CredentialChange::Unchanged));
+        assert_eq!(credential.refresh().await, Ok(CredentialChange::Changed));
         assert_eq!(credential.current().await.unwrap().expose_secret(), "new");
     }
 
     #[tokio::test]
-    async fn a_secret_that_cannot_be_read_is_an_authentication_failure() {
-        let credential = rotating(&[Err("the file token is empty"), Ok("new")]);
+    async fn an_unreadable_secret_is_an_authentication_failure() {
+        let credential = rotating_credential(&[Err("the file token is empty"), Ok("new")]);
 
         let failure = credential.current().await.unwrap_err();
 

@@ -9,11 +9,11 @@
 pub mod credential;
 pub mod http;
 pub mod jmap;
-mod meter;
+mod metrics_handle;
 mod recorder;
 
-pub use self::meter::Meter;
-pub use self::recorder::{Heard, Recorder};
+pub use self::metrics_handle::MetricsHandle;
+pub use self::recorder::{ResponseRecord, ResponseRecorder};
 
 use crate::engine::{
     AccountId, BlobId, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes, Timestamp,
@@ -33,16 +33,16 @@ pub trait Source {
     fn account(&self) -> impl Future<Output = Result<AccountId, Failure>>;
 
     /// Asks whether there is anything new since `cursor`, without listing it.
-    fn look(&self, cursor: &Cursor) -> impl Future<Output = Result<News, Failure>>;
+    fn poll_changes(&self, cursor: &Cursor) -> impl Future<Output = Result<PollResult, Failure>>;
 
     /// Returns where the stream of changes stands now.
     ///
     /// Taken before a listing of everything begins, so that nothing which
     /// happens during the listing can fall between it and the next look.
-    fn pin(&self) -> impl Future<Output = Result<Cursor, Failure>>;
+    fn current_cursor(&self) -> impl Future<Output = Result<Cursor, Failure>>;
 
     /// Returns one page of the listing; `None` asks for the first.
-    fn page(
+    fn list_page(
         &self,
         listing: &Listing,
         place: Option<&PageToken>,
@@ -55,31 +55,31 @@ pub trait Source {
     /// what the server announced and with `size` where that is known.
     fn fetch(
         &self,
-        document: &Wanted,
+        document: &DocumentRef,
         sink: &mut impl Sink,
-    ) -> impl Future<Output = Result<Fetched, Failure>>;
+    ) -> impl Future<Output = Result<FetchOutcome, Failure>>;
 
     /// Reads the credential again, or has it refreshed, and says whether it is another one now.
-    fn renew(&self) -> impl Future<Output = Result<Renewal, Failure>>;
+    fn refresh_credential(&self) -> impl Future<Output = Result<CredentialChange, Failure>>;
 
     /// Returns until when a request waits that may not be sent yet; `None` where none does.
     ///
     /// Such a wait has an end that is known, and is no standstill.
-    fn waits_until(&self) -> Option<Timestamp>;
+    fn blocked_until(&self) -> Option<Timestamp>;
 }
 
 /// What a look found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum News {
-    Nothing,
-    Something,
+pub enum PollResult {
+    Unchanged,
+    Changed,
 }
 
 /// What is to be listed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Listing {
     /// Everything there is.
-    Everything,
+    Full,
     /// What has come since the cursor.
     Since(Cursor),
 }
@@ -87,32 +87,32 @@ pub enum Listing {
 /// One page of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ListedDocument>,
     /// Documents that the server named and then did not find, also when asked for once more.
-    pub missing: Vec<DocumentId>,
+    pub missing_documents: Vec<DocumentId>,
     /// How many documents there are in all, where the server says so. For progress only.
-    pub total: Option<u64>,
-    pub next: Next,
+    pub total_documents: Option<u64>,
+    pub next: NextPage,
 }
 
 /// How a listing goes on after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Next {
+pub enum NextPage {
     More(PageToken),
     /// That was all, and the server proved it. A listing of changes also says where the stream
     /// stands now.
     Done(Option<Cursor>),
     /// The server's list has ended, and what the server says of it contradicts that: why. The
     /// listing may go back to the place, which is before that end.
-    Unproved {
-        back: PageToken,
-        why: String,
+    Unverified {
+        resume_from: PageToken,
+        reason: String,
     },
 }
 
 /// One document, as listed. Several may belong to one item.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct ListedDocument {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: BlobId,
@@ -122,7 +122,7 @@ pub struct Entry {
 
 /// A document to be fetched.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wanted {
+pub struct DocumentRef {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
@@ -132,7 +132,7 @@ pub struct Wanted {
     pub is_suspect: bool,
 }
 
-impl Wanted {
+impl DocumentRef {
     /// One that never failed.
     #[must_use]
     pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
@@ -142,7 +142,7 @@ impl Wanted {
 
 /// The answer to a fetch.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Fetched {
+pub enum FetchOutcome {
     /// So many bytes are in the sink, and they are all.
     Complete(u64),
     /// The document is not under its blob any more, but under this one.
@@ -155,11 +155,11 @@ pub enum Fetched {
 
 /// Whether a renewal changed anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Renewal {
+pub enum CredentialChange {
     /// There is another credential than the one that was refused.
     Changed,
     /// It is still the same.
-    Same,
+    Unchanged,
 }
 
 /// Where the bytes of a document go.

@@ -15,66 +15,68 @@ const HEADER_BYTES_MAX: usize = 2048;
 
 /// The head of one answer, or that there was none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Heard {
+pub struct ResponseRecord {
     /// 0 where there was no answer.
     pub status: u16,
     /// From the request to the first byte.
-    pub took: Option<Duration>,
+    pub latency: Option<Duration>,
     /// What they say of limits. Names are lower-case.
     pub headers: Vec<(String, String)>,
 }
 
 /// Passes on what is heard. By default nobody wants it.
 #[derive(Clone, Default)]
-pub struct Recorder {
-    to: Option<Rc<dyn Fn(Heard)>>,
-    names: HeaderNames,
+pub struct ResponseRecorder {
+    callback: Option<Rc<dyn Fn(ResponseRecord)>>,
+    header_names: HeaderNames,
 }
 
-impl Recorder {
+impl ResponseRecorder {
     /// Passes it on to `to`, which must be quick.
-    pub fn new(to: impl Fn(Heard) + 'static) -> Self {
-        Self { to: Some(Rc::new(to)), names: HeaderNames::default() }
+    pub fn new(to: impl Fn(ResponseRecord) + 'static) -> Self {
+        Self { callback: Some(Rc::new(to)), header_names: HeaderNames::default() }
     }
 
     /// The same, of a server that has names of its own for some headers.
     #[must_use]
-    pub fn of(&self, names: &HeaderNames) -> Self {
-        Self { to: self.to.clone(), names: names.clone() }
+    pub fn with_header_names(&self, names: &HeaderNames) -> Self {
+        Self { callback: self.callback.clone(), header_names: names.clone() }
     }
 
     /// Notes the head of an answer. Names are lower-case; the `secrets` are masked in case the
     /// server repeats one.
-    pub(super) fn answered(
+    pub(super) fn record_response(
         &self,
         status: u16,
         took: Duration,
         headers: &[(&str, &str)],
         secrets: impl FnOnce() -> Secrets,
     ) {
-        let Some(to) = &self.to else { return };
+        let Some(to) = &self.callback else { return };
         let secrets = secrets();
         let mut left = HEADER_BYTES_MAX;
         let headers =
-            redact_headers(headers, &self.names).into_iter().filter_map(|(name, text)| {
+            redact_headers(headers, &self.header_names).into_iter().filter_map(|(name, text)| {
                 let text = secrets.mask(&text);
                 // Left out rather than cut: half a figure is another figure.
                 left = left.checked_sub(name.len() + text.len())?;
                 Some((name, text))
             });
-        to(Heard { status, took: Some(took), headers: headers.collect() });
+        to(ResponseRecord { status, latency: Some(took), headers: headers.collect() });
     }
 
     /// Notes that a request to the server got no answer.
-    pub(super) fn unanswered(&self) {
-        if let Some(to) = &self.to {
-            to(Heard::default());
+    pub(super) fn record_no_response(&self) {
+        if let Some(to) = &self.callback {
+            to(ResponseRecord::default());
         }
     }
 }
 
-impl fmt::Debug for Recorder {
+impl fmt::Debug for ResponseRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("is_wanted", &self.to.is_some()).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("is_wanted", &self.callback.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use zbus::{Connection, connection};
 
-use crate::retry::{GaveUp, Policy};
+use crate::retry::{RetryError, RetryPolicy};
 use crate::systemd::error::{BusError, BusErrorKind};
 
 /// Where the system bus is, unless the environment says otherwise (D-Bus specification, "System message bus").
@@ -17,7 +17,7 @@ pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 pub struct Bus {
     address: String,
     timeout: Duration,
-    retry: Policy,
+    retry: RetryPolicy,
 }
 
 /// What is asked, and whom, for the error.
@@ -32,7 +32,7 @@ impl Bus {
     /// The bus at an address. Each attempt of a call takes `timeout` at most; `again` says how often
     /// one is made that finds the bus broken off.
     #[must_use]
-    pub fn new(address: impl Into<String>, timeout: Duration, again: Policy) -> Self {
+    pub fn new(address: impl Into<String>, timeout: Duration, again: RetryPolicy) -> Self {
         Self { address: address.into(), timeout, retry: again }
     }
 
@@ -48,8 +48,8 @@ impl Bus {
             asked.map_err(|trouble| BusError { operation: call.operation.clone(), kind: trouble })
         });
         outcome.map_err(|gave_up| match gave_up {
-            GaveUp::Failed { failure, .. } => failure,
-            GaveUp::Refused { guard } => {
+            RetryError::Failed { failure, .. } => failure,
+            RetryError::Rejected { breaker: guard } => {
                 let trouble =
                     BusErrorKind::Failed { reason: format!("the breaker {guard} is open") };
                 BusError { operation: call.operation.clone(), kind: trouble }

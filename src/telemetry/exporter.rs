@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::retry::{Fault, Policy, Shape};
+use crate::retry::{BackoffConfig, RetryPolicy, Retryable};
 use crate::telemetry::azure::is_loopback;
 use crate::telemetry::{Span, TelemetryResource, otlp};
 
@@ -156,7 +156,7 @@ impl Exporter {
             remote_client: far,
             collector,
             queued_bytes: Arc::clone(&waiting),
-            backoff: Shape::FAST,
+            backoff: BackoffConfig::FAST,
             spans: Vec::new(),
             has_warned: false,
         };
@@ -258,7 +258,7 @@ struct ExportWorker {
     remote_client: Client,
     collector: Option<Collector>,
     queued_bytes: Arc<AtomicUsize>,
-    backoff: Shape,
+    backoff: BackoffConfig,
     /// Gathered to be sent together.
     spans: Vec<Span>,
     has_warned: bool,
@@ -317,7 +317,7 @@ impl ExportWorker {
     /// Delivers it, or says once that it could not.
     async fn send(&mut self, url: &Url, headers: &ExportHeaders, json: Vec<u8>) -> DeliveryStatus {
         let json = bytes::Bytes::from(json);
-        let policy = Policy::new("telemetry", self.backoff);
+        let policy = RetryPolicy::new("telemetry", self.backoff);
         let client = if is_loopback(url) { &self.local_client } else { &self.remote_client };
         let sent = policy.run(async || post_once(client, url, headers, json.clone()).await);
         let host = url.host_str().unwrap_or_default();
@@ -373,12 +373,12 @@ fn connection_error(error: &reqwest::Error) -> ExportError {
     ExportError { reason: format!("{what}: {why}"), is_retryable: true, retry_after: None }
 }
 
-impl Fault for ExportError {
+impl Retryable for ExportError {
     fn is_retryable(&self) -> bool {
         self.is_retryable
     }
 
-    fn told(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }

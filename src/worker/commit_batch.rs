@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
 use crate::engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
 use crate::ledger::{DocumentNo, ItemNo};
-use crate::source::Wanted;
+use crate::source::DocumentRef;
 
 /// A group closes after this long, so that little is fetched again after a crash.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ pub(super) enum DownloadOutcome {
         /// The blob by which the ledger knew it when it was taken.
         expected_blob: BlobId,
         /// The blob that was fetched.
-        fetched: Wanted,
+        fetched: DocumentRef,
         spooled: Draft,
     },
     Gone {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::{Environment, Settings, Source as Configured, SourceName};
 use crate::disk::{MemoryDisk, SharedFile};
 use crate::engine::{AccountId, Cause, Failure};
-use crate::source::{Meter, Recorder, Source};
+use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::env::RealEnv;
 use crate::worker::proxy_pool::ProxyPoolProvider;
 use crate::worker::rate_limit::RateLimiters;
@@ -33,7 +33,7 @@ pub async fn probe(
     let quotas = SharedFile::alone_on(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let gates = RateLimiters::new(Rc::new(RealEnv), quotas);
     let secret = LastCredential::default();
-    let (meter, recorder) = (Meter::default(), Recorder::default());
+    let (meter, recorder) = (MetricsHandle::default(), ResponseRecorder::default());
     let access = SourceDeps {
         environment,
         secret: &secret,
@@ -51,7 +51,7 @@ pub async fn probe(
         egress,
     );
     let client = client.map_err(|refusal| Failure::new(Cause::Unknown, refusal.to_string()))?;
-    match tokio::time::timeout(limit, client.pin()).await {
+    match tokio::time::timeout(limit, client.current_cursor()).await {
         Ok(pinned) => pinned.map(drop),
         Err(_) => {
             let why = format!("no answer within {} s", limit.as_secs());

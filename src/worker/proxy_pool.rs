@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{self, Environment, PoolProxy};
 use crate::engine::{Cause, Failure, ProxyPolicy};
-use crate::source::http::{Egress, PoolHealth, Proxy};
+use crate::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 
 /// Knows the health of the proxies for as long as they stay configured. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -13,7 +13,7 @@ pub struct ProxyPoolProvider {
 }
 
 /// A pool as it is configured, and how its proxies are.
-type CachedPool = (config::Proxy, Arc<PoolHealth>);
+type CachedPool = (config::Proxy, Arc<ProxyPoolHealth>);
 
 impl ProxyPoolProvider {
     /// Finds the ways out, and reads the proxies' credentials. It blocks.
@@ -24,18 +24,18 @@ impl ProxyPoolProvider {
         &self,
         settings: &config::Proxy,
         environment: &Environment,
-    ) -> Result<Egress, Failure> {
+    ) -> Result<ProxyMode, Failure> {
         if settings.pool.is_empty() {
-            return Ok(Egress::Direct);
+            return Ok(ProxyMode::Direct);
         }
         let proxies = settings.pool.iter().map(|proxy| with_credentials(proxy, environment));
-        Ok(Egress::Pool {
+        Ok(ProxyMode::Pool {
             proxies: proxies.collect::<Result<_, _>>()?,
             health: self.pool_for(settings),
         })
     }
 
-    fn pool_for(&self, settings: &config::Proxy) -> Arc<PoolHealth> {
+    fn pool_for(&self, settings: &config::Proxy) -> Arc<ProxyPoolHealth> {
         let mut known = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, health)) = &*known
             && of == settings
@@ -48,7 +48,7 @@ impl ProxyPoolProvider {
             max_cooldown: settings.max_cooldown,
         };
         let urls: Vec<_> = settings.pool.iter().map(|proxy| proxy.url.clone()).collect();
-        let health = Arc::new(PoolHealth::new(policy, &urls));
+        let health = Arc::new(ProxyPoolHealth::new(policy, &urls));
         *known = Some((settings.clone(), Arc::clone(&health)));
         health
     }

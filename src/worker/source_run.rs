@@ -11,9 +11,9 @@ use url::{Origin, Url};
 use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::source::credential::Credential;
-use crate::source::http::{Egress, Limits};
-use crate::source::jmap::{self, Jmap};
-use crate::source::{Meter, Recorder};
+use crate::source::http::{ProxyMode, RequestLimits};
+use crate::source::jmap::{self, JmapSource};
+use crate::source::{MetricsHandle, ResponseRecorder};
 use crate::systemd::RestartBudgetFile;
 use crate::worker::breakers::SourceBreakers;
 use crate::worker::env::{Env, RealEnv};
@@ -123,7 +123,7 @@ pub(super) async fn run_once(
     }
     let opening = start_mode(task, source, birth, &machine).await;
     let egress = open_transport(task, settings).await?;
-    let (meter, proxies) = (Meter::new(figures), egress.health());
+    let (meter, proxies) = (MetricsHandle::new(figures), egress.pool_health());
     let access = SourceDeps::from_context(task, &meter);
     let identity = SourceAccount { name: task.name.as_str(), account };
     let client = build_jmap_source(identity, access, settings, source, &retries, egress)?;
@@ -181,7 +181,10 @@ pub fn new_ledger_id(world: &impl Env) -> LedgerId {
 }
 
 /// The way out, by the proxies of the configuration where it has any.
-async fn open_transport(task: &SourceContext, settings: &Settings) -> Result<Egress, StartError> {
+async fn open_transport(
+    task: &SourceContext,
+    settings: &Settings,
+) -> Result<ProxyMode, StartError> {
     let (outlet, proxy) = (task.proxy_pools.clone(), settings.proxy.clone());
     let environment = task.environment.clone();
     let opened = RealEnv.spawn_blocking(move || outlet.transport(&proxy, &environment)).await;
@@ -247,12 +250,12 @@ pub(super) struct SourceDeps<'a> {
     pub(super) environment: &'a Environment,
     pub(super) secret: &'a LastCredential,
     pub(super) rate_limiters: &'a RateLimiters<RealEnv>,
-    pub(super) metrics: &'a Meter,
-    pub(super) recorder: &'a Recorder,
+    pub(super) metrics: &'a MetricsHandle,
+    pub(super) recorder: &'a ResponseRecorder,
 }
 
 impl<'a> SourceDeps<'a> {
-    fn from_context(task: &'a SourceContext, meter: &'a Meter) -> Self {
+    fn from_context(task: &'a SourceContext, meter: &'a MetricsHandle) -> Self {
         Self {
             environment: &task.environment,
             secret: &task.last_credential,
@@ -277,16 +280,16 @@ pub(super) fn build_jmap_source(
     settings: &Settings,
     source: &Source,
     retries: &RetryPolicies,
-    egress: Egress,
-) -> Result<Jmap, StartError> {
+    egress: ProxyMode,
+) -> Result<JmapSource, StartError> {
     let (request, provider) = (&settings.request, settings.provider(&source.provider));
     let (auth, secret) = match &source.auth {
         Auth::Basic { username, password } => {
-            (jmap::Auth::Basic { username: username.clone() }, password.clone())
+            (jmap::AuthScheme::Basic { username: username.clone() }, password.clone())
         }
-        Auth::Bearer { token } => (jmap::Auth::Bearer, token.clone()),
+        Auth::Bearer { token } => (jmap::AuthScheme::Bearer, token.clone()),
     };
-    let options = jmap::Options {
+    let options = jmap::JmapOptions {
         name: identity.name.to_owned(),
         account: identity.account,
         url: source.url.clone(),
@@ -296,19 +299,19 @@ pub(super) fn build_jmap_source(
         since: source.since,
         page_size_max: PAGE_SIZE_MAX,
         concurrency: provider.concurrency,
-        limits: Limits {
-            retry: retries.request.clone(),
+        request_limits: RequestLimits {
+            retry_policy: retries.request.clone(),
             connect_timeout: request.connect_timeout,
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,
             min_rate: request.min_rate,
-            max_answer: request.max_answer,
+            max_response: request.max_answer,
             max_document: request.max_document,
         },
         error_rules: settings.error_rules(&source.provider).to_vec(),
-        egress,
-        meter: access.metrics.clone(),
-        recorder: access.recorder.of(&provider.headers),
+        proxy_mode: egress,
+        metrics: access.metrics.clone(),
+        recorder: access.recorder.with_header_names(&provider.headers),
     };
     let (last, environment) = (access.secret.clone(), access.environment.clone());
     let credential = Credential::new(move || {
@@ -321,7 +324,7 @@ pub(super) fn build_jmap_source(
     });
     let rules = rate_limit_config(settings, &source.provider);
     let gate = access.rate_limiters.handle_for(&source.provider, &source.account, rules);
-    Jmap::new(options, credential, gate).map_err(StartError::Failed)
+    JmapSource::new(options, credential, gate).map_err(StartError::Failed)
 }
 
 fn allowed_origins(source: &Source) -> Vec<Origin> {

@@ -17,8 +17,8 @@ use crate::ledger::{
     Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
     WantedDocument, Work,
 };
-use crate::retry::Policy;
-use crate::source::{Listing, Next, Page, Wanted};
+use crate::retry::RetryPolicy;
+use crate::source::{DocumentRef, Listing, NextPage, Page};
 use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
 pub use crate::state::{LOCK_FILE, STATE_FILE};
 use crate::worker::archive_binding;
@@ -150,7 +150,7 @@ impl Store {
         dir: &Path,
         archive_dir: &Path,
         facts: SourceInfo,
-        retry: &Policy,
+        retry: &RetryPolicy,
         new_id: &LedgerId,
         now: Timestamp,
     ) -> Result<OpenedStore, StartError> {
@@ -332,10 +332,8 @@ impl Store {
         let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
         else {
             let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
-                None => (SessionKind::Full, Listing::Everything),
-                Some(_) if self.is_reconcile_due(now)? => {
-                    (SessionKind::Reconcile, Listing::Everything)
-                }
+                None => (SessionKind::Full, Listing::Full),
+                Some(_) if self.is_reconcile_due(now)? => (SessionKind::Reconcile, Listing::Full),
                 Some(cursor) => (SessionKind::Changes, Listing::Since(cursor)),
             };
             return Ok(ListingState::NotStarted { kind, listing });
@@ -345,10 +343,9 @@ impl Store {
                 return Ok(ListingState::Complete { counts: self.ledger.tally()? });
             }
             return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
-                None => ListingState::NotStarted {
-                    kind: SessionKind::Full,
-                    listing: Listing::Everything,
-                },
+                None => {
+                    ListingState::NotStarted { kind: SessionKind::Full, listing: Listing::Full }
+                }
                 Some(cursor) => {
                     let listing = Listing::Since(cursor);
                     ListingState::NotStarted { kind: SessionKind::Changes, listing }
@@ -356,14 +353,14 @@ impl Store {
             });
         }
         let listing = match session.listing {
-            ListingKind::Everything | ListingKind::Reconcile => Listing::Everything,
+            ListingKind::Everything | ListingKind::Reconcile => Listing::Full,
             ListingKind::Changes | ListingKind::Nothing if relist => {
-                let (kind, listing) = (SessionKind::Full, Listing::Everything);
+                let (kind, listing) = (SessionKind::Full, Listing::Full);
                 return Ok(ListingState::NotStarted { kind, listing });
             }
             ListingKind::Changes | ListingKind::Nothing => match self.ledger.cursor()? {
                 Some(cursor) => Listing::Since(cursor),
-                None => Listing::Everything,
+                None => Listing::Full,
             },
         };
         Ok(ListingState::Open { listing, page_token: session.place })
@@ -410,14 +407,14 @@ impl Store {
             })
             .collect();
         let next = match &page.next {
-            Next::More(place) => NextPlace::More(place.clone()),
-            Next::Done(cursor) => NextPlace::Done(cursor.clone()),
-            Next::Unproved { why, .. } => {
+            NextPage::More(place) => NextPlace::More(place.clone()),
+            NextPage::Done(cursor) => NextPlace::Done(cursor.clone()),
+            NextPage::Unverified { reason: why, .. } => {
                 return Err(Failure::new(Cause::ListingIncomplete, why));
             }
         };
         // First, since they belong to what is before the place.
-        self.ledger.record_missing(&page.missing, now)?;
+        self.ledger.record_missing(&page.missing_documents, now)?;
         self.ledger.record_page(&listed, &next, now)?;
         let listed_all = matches!(next, NextPlace::Done(_));
         let session = self
@@ -427,7 +424,7 @@ impl Store {
         let reconciled = session.map(|session| session.tally);
         Ok(RecordedPage {
             counts: self.ledger.tally()?,
-            total: page.total,
+            total: page.total_documents,
             is_listing_complete: listed_all,
             reconciled,
         })
@@ -450,10 +447,10 @@ impl Store {
     }
 
     /// Returns documents that the provider has served before, up to `limit`.
-    pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<Wanted>, Failure> {
+    pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRef>, Failure> {
         let known = self.ledger.known_good(limit)?;
         let wanted =
-            |document: WantedDocument| Wanted::new(document.id, document.blob, document.size);
+            |document: WantedDocument| DocumentRef::new(document.id, document.blob, document.size);
         Ok(known.into_iter().map(wanted).collect())
     }
 
@@ -482,7 +479,7 @@ impl Store {
                         Some(papers) => papers,
                         None => papers.insert(archive::Group::new(self.session_folder()?)),
                     };
-                    let Wanted { document: document_id, blob, size, .. } = wanted;
+                    let DocumentRef { document: document_id, blob, size, .. } = wanted;
                     papers.push(Paper {
                         item: item_id,
                         document: document_id,

@@ -12,7 +12,7 @@ use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceNa
 use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
-use crate::source::Recorder;
+use crate::source::ResponseRecorder;
 use crate::systemd::RestartBudgetFile;
 use crate::worker::archive_binding;
 use crate::worker::breakers::Breakers;
@@ -59,7 +59,7 @@ pub struct SourceContext {
     pub heartbeat: Heartbeat,
     pub last_credential: LastCredential,
     pub tracer: Tracer,
-    pub recorder: Recorder,
+    pub recorder: ResponseRecorder,
 }
 
 /// The configuration as it was read for all sources: at the start, and whenever a person asks.

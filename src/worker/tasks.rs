@@ -13,8 +13,10 @@ use crate::engine::{
     SessionId, Timestamp,
 };
 use crate::ledger::{ItemNo, Tally};
-use crate::retry::Policy;
-use crate::source::{Fetched, Listing, News, Next, Renewal, Sink, Source, Wanted};
+use crate::retry::RetryPolicy;
+use crate::source::{
+    CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, PollResult, Sink, Source,
+};
 use crate::worker::breakers::{CallError, CallPermit, OpenBreaker, SourceBreakers};
 use crate::worker::commit_batch::{BatchStats, CommitBatch};
 use crate::worker::downloads::{ControlRequest, FetchTask, RefillRequest};
@@ -40,7 +42,7 @@ pub(super) const KNOWN_GOOD_CANDIDATES_MAX: usize = 8;
 /// The answer of a job.
 #[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum TaskResult {
-    Polled(Result<News, Failure>),
+    Polled(Result<PollResult, Failure>),
     /// Nobody was asked: everything is to be listed once more.
     ReconcileDue,
     PageListed(Result<RecordedPage, Failure>),
@@ -62,7 +64,7 @@ pub(super) enum TaskResult {
         result: Result<Tally, Failure>,
     },
     SessionFinished(Result<Tally, Failure>),
-    CredentialRefreshed(Result<Renewal, Failure>),
+    CredentialRefreshed(Result<CredentialChange, Failure>),
     /// A breaker let nothing through.
     BreakerOpen(OpenBreaker),
 }
@@ -175,11 +177,11 @@ pub(super) fn poll_changes<S: Source + 'static, W: Env>(
         }
         let known = shared.with_store(move |store| store.local_changes(now)).await;
         let looked = match known {
-            Ok((true, _) | (false, None)) => Ok(News::Something),
+            Ok((true, _) | (false, None)) => Ok(PollResult::Changed),
             Ok((false, Some(cursor))) => {
                 let look = async {
                     shared.check_account(&*source).await?;
-                    source.look(&cursor).await
+                    source.poll_changes(&cursor).await
                 };
                 circuits.call(RequestScope::Listing, look).await
             }
@@ -197,7 +199,7 @@ pub(super) fn list_page<S: Source + 'static, W: Env>(
     session: &Session,
     wants: ListingNeeds,
     not_before: ClockReading,
-    retry: &Policy,
+    retry: &RetryPolicy,
 ) -> TaskFuture {
     let (source, shared, session) = (Rc::clone(source), shared.clone(), session.clone());
     let (circuits, retry) = (circuits.clone(), retry.clone());
@@ -215,7 +217,7 @@ async fn list_and_record_page<S: Source, W: Env>(
     circuits: &SourceBreakers,
     session: Session,
     wants: ListingNeeds,
-    retry: &Policy,
+    retry: &RetryPolicy,
 ) -> Result<RecordedPage, CallError> {
     let id = session.id.clone();
     let now = shared.env.now();
@@ -233,10 +235,10 @@ async fn list_and_record_page<S: Source, W: Env>(
         ListingState::NotStarted { kind, listing } => {
             // The point from which the next look counts is pinned before anything is listed.
             let pinned = match &listing {
-                Listing::Everything => {
+                Listing::Full => {
                     let pin = async {
                         shared.check_account(source).await?;
-                        source.pin().await
+                        source.current_cursor().await
                     };
                     Some(circuits.call(RequestScope::Listing, pin).await?)
                 }
@@ -253,21 +255,21 @@ async fn list_and_record_page<S: Source, W: Env>(
         let page = retry.when(should_retry_at_once).run(async || {
             let page = async {
                 shared.check_account(source).await?;
-                source.page(&listing, place).await
+                source.list_page(&listing, place).await
             };
             circuits.call(RequestScope::Listing, page).await
         });
         page.await.map_err(|gave_up| {
-            gave_up.failure(|guard| {
+            gave_up.into_failure(|guard| {
                 Failure::new(Cause::Server, format!("{guard} is left alone")).into()
             })
         })
     };
     let mut page = ask(place.as_ref()).await?;
-    if let Next::Unproved { back, .. } = &page.next {
+    if let NextPage::Unverified { resume_from: back, .. } = &page.next {
         page = ask(Some(back)).await?;
     }
-    if let Next::Unproved { why, .. } = &page.next {
+    if let NextPage::Unverified { reason: why, .. } = &page.next {
         // The next attempt counts, and asks for, everything once more.
         shared.with_store(|store| store.restart_listing()).await?;
         return Err(Failure::new(Cause::ListingIncomplete, why).into());
@@ -301,7 +303,7 @@ pub(super) fn probe_source<S: Source + 'static>(
 ) -> TaskFuture {
     let (source, circuits) = (Rc::clone(source), circuits.clone());
     Box::pin(async move {
-        let proved = circuits.call(RequestScope::Session, source.pin()).await.map(drop);
+        let proved = circuits.call(RequestScope::Session, source.current_cursor()).await.map(drop);
         split_rejected(proved).map_or_else(TaskResult::BreakerOpen, TaskResult::Probed)
     })
 }
@@ -345,7 +347,7 @@ pub(super) fn fetch_document<S: Source + 'static, W: Env>(
 pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     shared: &StoreHandle<W>,
-    served: Vec<Wanted>,
+    served: Vec<DocumentRef>,
 ) -> TaskFuture {
     let (source, shared) = (Rc::clone(source), shared.clone());
     Box::pin(async move {
@@ -363,9 +365,9 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
             // After whatever failed within the same millisecond.
             let sent = shared.env.now().after(Duration::from_millis(1));
             match source.fetch(&wanted, &mut DiscardSink).await {
-                Ok(Fetched::Complete(_)) => return TaskResult::KnownGoodFetched(Some(sent)),
+                Ok(FetchOutcome::Complete(_)) => return TaskResult::KnownGoodFetched(Some(sent)),
                 // It was deleted or changed meanwhile.
-                Ok(Fetched::Moved { .. }) => {}
+                Ok(FetchOutcome::Moved { .. }) => {}
                 Err(failure) if failure.cause == Cause::NotFound => {}
                 Err(_) => break,
             }
@@ -377,13 +379,13 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
 /// Brings a document into the sink. `wanted` names the blob that was brought in the end.
 async fn fetch_following_blob(
     source: &impl Source,
-    wanted: &mut Wanted,
+    wanted: &mut DocumentRef,
     sink: &mut impl Sink,
 ) -> Result<(), Failure> {
     for _ in 0..=BLOB_CHANGES_MAX {
         match source.fetch(wanted, sink).await? {
-            Fetched::Complete(_) => return Ok(()),
-            Fetched::Moved { blob, size } => (wanted.blob, wanted.size) = (blob, size),
+            FetchOutcome::Complete(_) => return Ok(()),
+            FetchOutcome::Moved { blob, size } => (wanted.blob, wanted.size) = (blob, size),
         }
         sink.rewind().await?;
     }
@@ -397,7 +399,7 @@ async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> R
     if errand.control != ControlRequest::Needed {
         return Ok(());
     }
-    match source.pin().await {
+    match source.current_cursor().await {
         Ok(_cursor) => {
             errand.control = ControlRequest::Succeeded;
             Ok(())
@@ -448,7 +450,7 @@ pub(super) fn finish_session<W: Env>(
 /// Reads the credential again.
 pub(super) fn refresh_credential<S: Source + 'static>(source: &Rc<S>) -> TaskFuture {
     let source = Rc::clone(source);
-    Box::pin(async move { TaskResult::CredentialRefreshed(source.renew().await) })
+    Box::pin(async move { TaskResult::CredentialRefreshed(source.refresh_credential().await) })
 }
 
 /// Waits until there is another credential.
@@ -461,8 +463,8 @@ pub(super) fn watch_credential<S: Source + 'static, W: Env>(
         loop {
             world.sleep_until(world.time().after(CREDENTIAL_CHECK_INTERVAL)).await;
             // What goes wrong here is seen again when the wait is over.
-            if let Ok(Renewal::Changed) = source.renew().await {
-                return TaskResult::CredentialRefreshed(Ok(Renewal::Changed));
+            if let Ok(CredentialChange::Changed) = source.refresh_credential().await {
+                return TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed));
             }
         }
     })

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use cynosure::source::credential::Credential;
-use cynosure::source::http::{Egress, OpenGate};
-use cynosure::source::jmap::{Auth, Jmap, Options};
-use cynosure::source::{Meter, Recorder};
+use cynosure::source::http::{ProxyMode, Unlimited};
+use cynosure::source::jmap::{AuthScheme, JmapOptions, JmapSource};
+use cynosure::source::{MetricsHandle, ResponseRecorder};
 use serde_json::{Value, json};
 
 use crate::hostile::{Act, Asked, Hostile, plain};
@@ -306,32 +306,32 @@ impl Mailbox {
 }
 
 impl Served {
-    pub(crate) fn options(&self) -> Options {
-        Options {
+    pub(crate) fn options(&self) -> JmapOptions {
+        JmapOptions {
             name: "work".to_owned(),
             account: None,
             url: self.server.url.clone(),
             allowed_origins: Vec::new(),
-            auth: Auth::Bearer,
+            auth: AuthScheme::Bearer,
             mailboxes: Vec::new(),
             since: None,
             page_size_max: 500,
             concurrency: 2,
-            limits: limits(),
+            request_limits: limits(),
             error_rules: Vec::new(),
-            egress: Egress::Direct,
-            meter: Meter::default(),
-            recorder: Recorder::default(),
+            proxy_mode: ProxyMode::Direct,
+            metrics: MetricsHandle::default(),
+            recorder: ResponseRecorder::default(),
         }
     }
 
-    pub(crate) fn source(&self) -> Jmap {
+    pub(crate) fn source(&self) -> JmapSource {
         self.source_with(self.options())
     }
 
-    pub(crate) fn source_with(&self, options: Options) -> Jmap {
+    pub(crate) fn source_with(&self, options: JmapOptions) -> JmapSource {
         let credential = Credential::new(|| Box::pin(async { Ok("secret".into()) }));
-        Jmap::new(options, credential, Rc::new(OpenGate)).unwrap()
+        JmapSource::new(options, credential, Rc::new(Unlimited)).unwrap()
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Mailbox)) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cynosure::engine::ProxyPolicy;
-use cynosure::source::http::{Egress, PoolHealth, Proxy};
+use cynosure::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
@@ -66,20 +66,20 @@ pub(crate) async fn nobody(scheme: &str) -> Url {
 }
 
 /// The pool of these proxies, and its health.
-pub(crate) fn pool(urls: &[&Url]) -> (Egress, Arc<PoolHealth>) {
+pub(crate) fn pool(urls: &[&Url]) -> (ProxyMode, Arc<ProxyPoolHealth>) {
     let policy = ProxyPolicy {
         failure_threshold: 2,
         cooldown: Duration::from_secs(3600),
         max_cooldown: Duration::from_secs(3600),
     };
     let urls: Vec<Url> = urls.iter().map(|url| (*url).clone()).collect();
-    let health = Arc::new(PoolHealth::new(policy, &urls));
+    let health = Arc::new(ProxyPoolHealth::new(policy, &urls));
     let proxies = urls.into_iter().map(|url| Proxy { url, login: None }).collect();
-    (Egress::Pool { proxies, health: Arc::clone(&health) }, health)
+    (ProxyMode::Pool { proxies, health: Arc::clone(&health) }, health)
 }
 
 /// How often each proxy was blamed.
-pub(crate) fn blamed(health: &PoolHealth) -> Vec<u64> {
+pub(crate) fn blamed(health: &ProxyPoolHealth) -> Vec<u64> {
     health.snapshot().into_iter().map(|(_, proxy)| proxy.total_failures).collect()
 }
 

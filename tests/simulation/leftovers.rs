@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::retry::Shape;
+use cynosure::retry::BackoffConfig;
 use cynosure::worker::RunMode;
 use tokio::time::{sleep, timeout};
 
@@ -129,7 +129,7 @@ impl Leftovers {
 
 fn holds_for(leftovers: Leftovers) {
     play(async |stage| {
-        stage.request = Shape::FAST;
+        stage.request = BackoffConfig::FAST;
         // Shorter than the delays of one item, so that it passes while leftovers wait.
         stage.rules.poll_interval = Duration::from_secs(20);
         stage.fill(leftovers);

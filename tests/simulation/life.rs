@@ -12,8 +12,8 @@ use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, 
 use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
 use cynosure::ledger::Ledger;
-use cynosure::retry::{Policy, Registry, Shape};
-use cynosure::source::Meter;
+use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry};
+use cynosure::source::MetricsHandle;
 use cynosure::state::ExecutionState;
 use cynosure::worker::{
     Breakers, BreakersFile, Env, EventLoopConfig, Heartbeat, LoopExit, LoopResult, OpenedStore,
@@ -205,9 +205,9 @@ pub(crate) struct Stage {
     /// How often everything is listed once more; never by itself.
     pub(crate) reconcile_interval: Option<Duration>,
     /// How a document is asked for again at once.
-    pub(crate) request: Shape,
+    pub(crate) request: BackoffConfig,
     has_lost_nothing: bool,
-    retries: Registry,
+    retries: RetryRegistry,
     report: Report,
 }
 
@@ -236,9 +236,9 @@ impl Stage {
             rules: rules(),
             gate_rules: gate_rules(),
             reconcile_interval: None,
-            request: Shape { max_attempts: 1, ..Shape::FAST },
+            request: BackoffConfig { max_attempts: 1, ..BackoffConfig::FAST },
             has_lost_nothing: true,
-            retries: Registry::default(),
+            retries: RetryRegistry::default(),
             report: Report::default(),
         }
     }
@@ -409,8 +409,8 @@ impl Stage {
             is_new,
             rules: self.rules.clone(),
             policies: policies(),
-            listing_retry: policy("collect", Shape::STRICT, self.case.seed, &self.retries),
-            metrics: Meter::new(figures),
+            listing_retry: policy("collect", BackoffConfig::STRICT, self.case.seed, &self.retries),
+            metrics: MetricsHandle::new(figures),
             tracer: Tracer::default(),
             proxies: None,
             breakers: circuits,
@@ -473,7 +473,7 @@ impl Stage {
     }
 
     fn open(&self) -> Result<OpenedStore, StartError> {
-        let storage = policy("storage", Shape::FAST, self.case.seed, &self.retries);
+        let storage = policy("storage", BackoffConfig::FAST, self.case.seed, &self.retries);
         let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
         let ledger = ledger.patient(storage.clone());
         let facts = SourceInfo {
@@ -532,7 +532,7 @@ impl Stage {
         truth::everything_is_settled(&reader, &server, 1);
     }
 
-    fn request_policy(&self) -> Policy {
+    fn request_policy(&self) -> RetryPolicy {
         policy("request", self.request, self.case.seed, &self.retries)
     }
 

@@ -4,26 +4,31 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use cynosure::engine::RandomSample;
-use cynosure::retry::{Pauses, Policy, Registry, Shape};
+use cynosure::retry::{BackoffConfig, RetryPolicy, RetryRegistry, Timer};
 use futures_util::future::BoxFuture;
 
 struct SimPauses(Mutex<fastrand::Rng>);
 
-impl Pauses for SimPauses {
-    fn draw(&self) -> RandomSample {
+impl Timer for SimPauses {
+    fn random_sample(&self) -> RandomSample {
         RandomSample(self.0.lock().unwrap().u32(..))
     }
 
-    fn pass(&self, delay: Duration) -> BoxFuture<'static, ()> {
+    fn sleep(&self, delay: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(delay))
     }
 
     /// A call that blocks takes no time here, and so does its waiting.
-    fn block(&self, _delay: Duration) {}
+    fn sleep_blocking(&self, _delay: Duration) {}
 }
 
 /// The policy of this name, as `config.toml` has it.
-pub(crate) fn policy(name: &str, shape: Shape, seed: u64, registry: &Registry) -> Policy {
+pub(crate) fn policy(
+    name: &str,
+    shape: BackoffConfig,
+    seed: u64,
+    registry: &RetryRegistry,
+) -> RetryPolicy {
     let pauses = SimPauses(Mutex::new(fastrand::Rng::with_seed(seed)));
-    Policy::new(name, shape).counted_in(registry).pausing_in(pauses)
+    RetryPolicy::new(name, shape).with_registry(registry).with_timer(pauses)
 }

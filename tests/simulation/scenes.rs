@@ -6,7 +6,7 @@ use std::time::Duration;
 use cynosure::disk::{Fault, Lasting};
 use cynosure::engine::rate_limit::Rate;
 use cynosure::engine::{RestartCause, Status};
-use cynosure::retry::Shape;
+use cynosure::retry::BackoffConfig;
 use cynosure::worker::{Env, LoopExit, RunMode, StopSignal};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -354,7 +354,7 @@ fn a_new_credential_is_noticed_at_once_while_the_old_one_is_refused() {
 fn random_errors_cost_few_requests_and_leave_nothing_out() {
     const ITEMS: u64 = 2000;
     play(async |stage| {
-        stage.request = Shape::FAST;
+        stage.request = BackoffConfig::FAST;
         let server = Rc::clone(&stage.server);
         server.borrow_mut().mail.clear();
         server.borrow_mut().deliver(ITEMS, &stage.world);

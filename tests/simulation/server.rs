@@ -10,9 +10,12 @@ use cynosure::engine::{
     AccountId, BlobId, Cause, Cursor, DocumentId, Failure, ItemId, PageToken, ThrottleStrikes,
     Timestamp,
 };
-use cynosure::retry::Policy;
-use cynosure::source::http::{Attempt, Gate, Outgoing, Tries};
-use cynosure::source::{Entry, Fetched, Listing, News, Next, Page, Renewal, Sink, Source, Wanted};
+use cynosure::retry::RetryPolicy;
+use cynosure::source::http::{AttemptKind, AttemptTracker, RequestInfo, RequestLimiter};
+use cynosure::source::{
+    CredentialChange, DocumentRef, FetchOutcome, ListedDocument, Listing, NextPage, Page,
+    PollResult, Sink, Source,
+};
 use sha2::{Digest, Sha256};
 
 use crate::world::SimWorld;
@@ -336,9 +339,9 @@ pub(crate) struct SimSource {
     pub(crate) known: std::cell::Cell<u32>,
     /// The one account that it speaks to.
     account: RefCell<Option<AccountId>>,
-    gate: Rc<dyn Gate>,
+    gate: Rc<dyn RequestLimiter>,
     /// How a document is asked for again at once.
-    retry: Policy,
+    retry: RetryPolicy,
 }
 
 impl SimSource {
@@ -346,8 +349,8 @@ impl SimSource {
         server: &Rc<RefCell<Server>>,
         world: &SimWorld,
         account: Option<AccountId>,
-        gate: Rc<dyn Gate>,
-        retry: Policy,
+        gate: Rc<dyn RequestLimiter>,
+        retry: RetryPolicy,
     ) -> Self {
         let known = std::cell::Cell::new(server.borrow().credential_file);
         let account = RefCell::new(account);
@@ -377,19 +380,19 @@ impl SimSource {
 
     /// One request for something that is as it should be.
     async fn request(&self) -> Result<(), Failure> {
-        self.send(Attempt::First, None).await
+        self.send(AttemptKind::First, None).await
     }
 
     /// One request, for a mail if one is given: it passes the gate, takes a while, and may be
     /// refused.
     async fn send(
         &self,
-        attempt: Attempt,
+        attempt: AttemptKind,
         mail: Option<(u64, ThrottleStrikes)>,
     ) -> Result<(), Failure> {
         let strikes = mail.map(|(_, strikes)| strikes);
         let bad = mail.and_then(|(no, _)| self.server.borrow().mail[&no].bad);
-        let mut passage = self.gate.enter(Outgoing { strikes, ..outgoing(attempt) }).await?;
+        let mut passage = self.gate.acquire(RequestInfo { strikes, ..outgoing(attempt) }).await?;
         self.world.step().await;
         let sent = self.world.true_now();
         let flight = Flight::begin(&self.server);
@@ -407,9 +410,11 @@ impl SimSource {
             None => Ok(()),
         });
         let told = answer.as_ref().err().and_then(|failure| failure.retry_after);
-        passage
-            .head(RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() }, latency);
-        let held_until = passage.judge(match &answer {
+        passage.record_head(
+            RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() },
+            latency,
+        );
+        let held_until = passage.record_outcome(match &answer {
             Ok(()) => ReplyOutcome::Accepted,
             Err(failure) if failure.cause == Cause::RateLimit => ReplyOutcome::Throttled,
             Err(_) => ReplyOutcome::Failed,
@@ -429,16 +434,20 @@ impl SimSource {
 
     /// Asks for a document, and at once again where that may help and the budget allows it: what
     /// the HTTP client does.
-    async fn ask_for(&self, mail: (u64, ThrottleStrikes), first: Attempt) -> Result<(), Failure> {
+    async fn ask_for(
+        &self,
+        mail: (u64, ThrottleStrikes),
+        first: AttemptKind,
+    ) -> Result<(), Failure> {
         let bad = self.server.borrow().mail[&mail.0].bad;
-        let mut tries = Tries::default();
-        let most = self.retry.shape().max_attempts;
+        let mut tries = AttemptTracker::default();
+        let most = self.retry.backoff().max_attempts;
         let outcome = self.retry.when(|failure: &Failure| failure.is_transient()).run(async || {
-            let attempt = tries.next(first);
+            let attempt = tries.start_attempt(first);
             self.server.borrow_mut().mail.entry(mail.0).and_modify(|mail| mail.asked += 1);
             let answer = self.send(attempt, Some(mail)).await;
             if let Err(failure) = &answer {
-                tries.failed(failure);
+                tries.record_failure(failure);
             }
             match answer {
                 // A client that asks for the message in another way finds that it is there.
@@ -448,8 +457,8 @@ impl SimSource {
                 }
                 Err(failure)
                     if failure.is_transient()
-                        && tries.sent() < most
-                        && !self.gate.may_retry(outgoing(Attempt::Again)) =>
+                        && tries.attempts() < most
+                        && !self.gate.try_take_retry(outgoing(AttemptKind::Retry)) =>
                 {
                     Err(Failure { is_retry_budget_exhausted: true, ..failure })
                 }
@@ -458,19 +467,19 @@ impl SimSource {
         });
         let outcome = outcome.await;
         outcome.map_err(|gave_up| {
-            let failure = gave_up.failure(|guard| Failure::new(Cause::Server, guard));
-            tries.note_in(failure)
+            let failure = gave_up.into_failure(|guard| Failure::new(Cause::Server, guard));
+            tries.annotate(failure)
         })
     }
 
-    fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
+    fn entries(&self, from: u64, to: u64) -> Vec<ListedDocument> {
         let server = self.server.borrow();
         let listed = server
             .mail
             .range(from + 1..to.max(from) + 1)
             .filter(|(_, mail)| !mail.deleted && !mail.vanished);
         listed
-            .map(|(no, mail)| Entry {
+            .map(|(no, mail)| ListedDocument {
                 item: ItemId::new(&*mail.item),
                 document: DocumentId::new(format!("D{no}")),
                 blob: mail.blob(),
@@ -485,23 +494,27 @@ impl Source for SimSource {
         self.discover()
     }
 
-    async fn look(&self, cursor: &Cursor) -> Result<News, Failure> {
+    async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {
         self.informed_request().await?;
         let server = self.server.borrow();
         let since = number(cursor.as_str());
         if since < server.forgotten {
             return Err(Failure::new(Cause::CursorExpired, "cannot calculate changes"));
         }
-        Ok(if since < server.newest() { News::Something } else { News::Nothing })
+        Ok(if since < server.newest() { PollResult::Changed } else { PollResult::Unchanged })
     }
 
-    async fn pin(&self) -> Result<Cursor, Failure> {
+    async fn current_cursor(&self) -> Result<Cursor, Failure> {
         self.discover()?;
         self.request().await?;
         Ok(Cursor::new(self.server.borrow().newest().to_string()))
     }
 
-    async fn page(&self, listing: &Listing, place: Option<&PageToken>) -> Result<Page, Failure> {
+    async fn list_page(
+        &self,
+        listing: &Listing,
+        place: Option<&PageToken>,
+    ) -> Result<Page, Failure> {
         self.informed_request().await?;
         // What comes after the first page is in no listing: it is found by the next look.
         let newest = self.server.borrow().newest();
@@ -510,7 +523,7 @@ impl Source for SimSource {
                 let (from, end) = place.as_str().split_once(" of ").expect("a place of ours");
                 (number(from), number(end))
             }
-            (None, Listing::Everything) => (0, newest),
+            (None, Listing::Full) => (0, newest),
             (None, Listing::Since(cursor)) => (number(cursor.as_str()), newest),
         };
         if matches!(listing, Listing::Since(_)) && from < self.server.borrow().forgotten {
@@ -521,30 +534,44 @@ impl Source for SimSource {
             self.server.borrow_mut().empty_pages = left;
             let back = PageToken::new(format!("{from} of {end}"));
             let why = format!("the list ended after {from} of {end} mails");
-            let next = Next::Unproved { back, why };
-            return Ok(Page { entries: Vec::new(), missing: Vec::new(), total: None, next });
+            let next = NextPage::Unverified { resume_from: back, reason: why };
+            return Ok(Page {
+                entries: Vec::new(),
+                missing_documents: Vec::new(),
+                total_documents: None,
+                next,
+            });
         }
         let to = end.min(from + u64::from(PAGE));
         let begin = match listing {
-            Listing::Everything => 0,
+            Listing::Full => 0,
             Listing::Since(cursor) => number(cursor.as_str()),
         };
         let missing = if to < end { Vec::new() } else { self.vanished(begin, end) };
         let next = if to < end {
-            Next::More(PageToken::new(format!("{to} of {end}")))
+            NextPage::More(PageToken::new(format!("{to} of {end}")))
         } else {
-            Next::Done(match listing {
-                Listing::Everything => None,
+            NextPage::Done(match listing {
+                Listing::Full => None,
                 Listing::Since(_) => Some(Cursor::new(to.to_string())),
             })
         };
-        Ok(Page { entries: self.entries(from, to), missing, total: None, next })
+        Ok(Page {
+            entries: self.entries(from, to),
+            missing_documents: missing,
+            total_documents: None,
+            next,
+        })
     }
 
-    async fn fetch(&self, wanted: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
+    async fn fetch(
+        &self,
+        wanted: &DocumentRef,
+        sink: &mut impl Sink,
+    ) -> Result<FetchOutcome, Failure> {
         let no = number(&wanted.document.as_str()[1..]);
         self.inform()?;
-        let first = if wanted.is_suspect { Attempt::Suspect } else { Attempt::First };
+        let first = if wanted.is_suspect { AttemptKind::Suspect } else { AttemptKind::First };
         self.ask_for((no, wanted.strikes), first).await?;
         let mail = self.server.borrow().mail[&no].clone();
         if mail.deleted {
@@ -558,26 +585,26 @@ impl Source for SimSource {
         }
         if mail.blob() != wanted.blob {
             let size = Some(mail.bytes.len() as u64);
-            return Ok(Fetched::Moved { blob: mail.blob(), size });
+            return Ok(FetchOutcome::Moved { blob: mail.blob(), size });
         }
         for chunk in mail.bytes.chunks(64 * 1024) {
             sink.write(chunk).await?;
         }
         self.server.borrow_mut().mail.entry(no).and_modify(|mail| mail.served += 1);
-        Ok(Fetched::Complete(mail.bytes.len() as u64))
+        Ok(FetchOutcome::Complete(mail.bytes.len() as u64))
     }
 
-    async fn renew(&self) -> Result<Renewal, Failure> {
+    async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {
         self.world.step().await;
         let takes = self.server.borrow().renewal_takes;
         tokio::time::sleep(takes).await;
         let file = self.server.borrow().credential_file;
         let changed = self.known.replace(file) != file;
-        Ok(if changed { Renewal::Changed } else { Renewal::Same })
+        Ok(if changed { CredentialChange::Changed } else { CredentialChange::Unchanged })
     }
 
-    fn waits_until(&self) -> Option<Timestamp> {
-        self.gate.waits_until()
+    fn blocked_until(&self) -> Option<Timestamp> {
+        self.gate.blocked_until()
     }
 }
 
@@ -597,8 +624,8 @@ impl Drop for Flight<'_> {
     }
 }
 
-fn outgoing(attempt: Attempt) -> Outgoing<'static> {
-    Outgoing { host: "sim", path: "/", attempt, strikes: None }
+fn outgoing(attempt: AttemptKind) -> RequestInfo<'static> {
+    RequestInfo { host: "sim", path: "/", attempt, strikes: None }
 }
 
 fn number(text: &str) -> u64 {

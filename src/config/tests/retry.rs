@@ -1,7 +1,7 @@
 //! The named policies of quick retries.
 
 use super::*;
-use crate::retry::{Jitter, Shape};
+use crate::retry::{BackoffConfig, Jitter};
 
 fn retry(text: &str) -> Retry {
     load_text(text).expect("it is valid").settings.retry
@@ -12,7 +12,10 @@ fn each_policy_has_a_preset_of_its_own() {
     let retry = retry("");
 
     let shapes = [retry.request, retry.storage, retry.collect, retry.bus];
-    assert_eq!(shapes, [Shape::FAST, Shape::FAST, Shape::STRICT, Shape::FAST]);
+    assert_eq!(
+        shapes,
+        [BackoffConfig::FAST, BackoffConfig::FAST, BackoffConfig::STRICT, BackoffConfig::FAST]
+    );
 }
 
 #[test]
@@ -21,28 +24,38 @@ fn a_policy_is_its_preset_and_what_differs() {
                 [retry.collect]\njitter = 0.1\n[retry.bus]\njitter = \"none\"\nmax_attempts = 1\n";
     let retry = retry(text);
 
-    let storage =
-        Shape { multiplier: 3.0, backoff_factor: 0.5, jitter: Jitter::Full, ..Shape::MODERATE };
+    let storage = BackoffConfig {
+        multiplier: 3.0,
+        backoff_factor: 0.5,
+        jitter: Jitter::Full,
+        ..BackoffConfig::MODERATE
+    };
     assert_eq!(retry.storage, storage);
-    assert_eq!(retry.collect, Shape { jitter: Jitter::Share(0.1), ..Shape::STRICT });
-    assert_eq!(retry.bus, Shape { jitter: Jitter::None, max_attempts: 1, ..Shape::FAST });
+    assert_eq!(
+        retry.collect,
+        BackoffConfig { jitter: Jitter::Proportional(0.1), ..BackoffConfig::STRICT }
+    );
+    assert_eq!(
+        retry.bus,
+        BackoffConfig { jitter: Jitter::None, max_attempts: 1, ..BackoffConfig::FAST }
+    );
 }
 
 #[test]
 fn requests_follow_the_older_settings_unless_they_have_their_own() {
     let older = "[request]\nattempts = 7\ndelay = \"2s\"\nmax_delay = \"20s\"\n";
-    let of_older = Shape {
+    let of_older = BackoffConfig {
         max_attempts: 7,
         base_delay: Duration::from_secs(2),
         max_delay: Duration::from_secs(20),
-        ..Shape::FAST
+        ..BackoffConfig::FAST
     };
 
     assert_eq!(retry(older).request, of_older);
     let newer = format!("{older}[retry.request]\nmax_attempts = 2\n");
-    assert_eq!(retry(&newer).request, Shape { max_attempts: 2, ..of_older });
+    assert_eq!(retry(&newer).request, BackoffConfig { max_attempts: 2, ..of_older });
     let preset = format!("{older}[retry.request]\npreset = \"strict\"\n");
-    assert_eq!(retry(&preset).request, Shape::STRICT);
+    assert_eq!(retry(&preset).request, BackoffConfig::STRICT);
 }
 
 #[test]
@@ -86,7 +99,7 @@ fn the_policies_can_be_set_by_variables() {
     ];
     let retry = folder.load_with(variables).expect("it is valid").settings.retry;
 
-    assert_eq!(retry.storage, Shape::STRICT);
+    assert_eq!(retry.storage, BackoffConfig::STRICT);
     assert_eq!(retry.bus.jitter, Jitter::Full);
     assert_eq!(retry.collect.max_attempts, 9);
 }

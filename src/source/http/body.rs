@@ -10,71 +10,71 @@ use url::Url;
 
 use crate::engine::{Cause, Failure};
 use crate::source::Sink;
-use crate::source::http::arrays::ArrayCutter;
-use crate::source::http::{Limits, Room, host, transport};
+use crate::source::http::array_truncator::ArrayTruncator;
+use crate::source::http::{BufferLimits, RequestLimits, host, transport};
 
 /// The time that one attempt has spent waiting for the server, and the bytes it got for it.
 ///
 /// Waiting for our own disk is not the server's slowness and does not count.
-pub(super) struct Pace<'a> {
-    limits: &'a Limits,
-    spent: Duration,
-    window: Duration,
+pub(super) struct TransferTimer<'a> {
+    limits: &'a RequestLimits,
+    elapsed: Duration,
+    window_elapsed: Duration,
     window_bytes: u64,
 }
 
-impl<'a> Pace<'a> {
-    pub(super) fn new(limits: &'a Limits) -> Self {
-        Self { limits, spent: Duration::ZERO, window: Duration::ZERO, window_bytes: 0 }
+impl<'a> TransferTimer<'a> {
+    pub(super) fn new(limits: &'a RequestLimits) -> Self {
+        Self { limits, elapsed: Duration::ZERO, window_elapsed: Duration::ZERO, window_bytes: 0 }
     }
 
     /// Waits for the head of an answer. Bytes that trickle in do not prolong it. The inner error
     /// is as it came, for who knows the way the request went.
-    pub(super) async fn head(
+    pub(super) async fn wait_for_head(
         &mut self,
         url: &Url,
         sending: impl Future<Output = reqwest::Result<Response>>,
     ) -> Result<reqwest::Result<Response>, Failure> {
         let patience = self.limits.connect_timeout.saturating_add(self.limits.idle_timeout);
-        self.within(patience, url, sending).await
+        self.with_timeout(patience, url, sending).await
     }
 
     /// Waits for the next piece of a body; `None` is its end.
-    pub(super) async fn chunk(
+    pub(super) async fn next_chunk(
         &mut self,
         response: &mut Response,
     ) -> Result<Option<Bytes>, Failure> {
         let url = response.url().clone();
-        let before = self.spent;
-        let chunk = self.within(self.limits.idle_timeout, &url, response.chunk()).await?;
-        let chunk = chunk.map_err(|error| transport::failure(&error, host(&url)))?;
+        let before = self.elapsed;
+        let chunk = self.with_timeout(self.limits.idle_timeout, &url, response.chunk()).await?;
+        let chunk = chunk.map_err(|error| transport::to_failure(&error, host(&url)))?;
 
-        self.window += self.spent.saturating_sub(before);
-        self.window_bytes += chunk.as_ref().map_or(0, length);
-        if self.limits.idle_timeout <= self.window {
+        self.window_elapsed += self.elapsed.saturating_sub(before);
+        self.window_bytes += chunk.as_ref().map_or(0, chunk_length);
+        if self.limits.idle_timeout <= self.window_elapsed {
             let rate = self.limits.min_rate;
-            let due = u128::from(rate).saturating_mul(self.window.as_millis()) / 1_000;
+            let due = u128::from(rate).saturating_mul(self.window_elapsed.as_millis()) / 1_000;
             if chunk.is_some() && u128::from(self.window_bytes) < due {
                 let why = format!("{} sends less than {rate} bytes a second", host(&url));
                 return Err(Failure::new(Cause::Timeout, why));
             }
-            self.window = Duration::ZERO;
+            self.window_elapsed = Duration::ZERO;
             self.window_bytes = 0;
         }
         Ok(chunk)
     }
 
-    async fn within<T>(
+    async fn with_timeout<T>(
         &mut self,
         patience: Duration,
         url: &Url,
         waiting: impl Future<Output = reqwest::Result<T>>,
     ) -> Result<reqwest::Result<T>, Failure> {
-        let left = self.limits.total_timeout.saturating_sub(self.spent);
+        let left = self.limits.total_timeout.saturating_sub(self.elapsed);
         let patience = patience.min(left);
         let began = Instant::now();
         let result = timeout(patience, waiting).await;
-        self.spent += began.elapsed();
+        self.elapsed += began.elapsed();
 
         match result {
             Ok(result) => Ok(result),
@@ -97,26 +97,26 @@ impl<'a> Pace<'a> {
 /// JSON that was cut short does not parse.
 pub(super) async fn collect(
     mut response: Response,
-    room: Option<Room>,
-    pace: &mut Pace<'_>,
+    room: Option<BufferLimits>,
+    pace: &mut TransferTimer<'_>,
 ) -> Result<(Bytes, u64), Failure> {
     let too_large = |host: &str, max: u64, what: &str| {
         Failure::new(Cause::TooLarge, format!("{host} answers with more than {max} bytes{what}"))
     };
-    let max = pace.limits.max_answer;
-    let mut cutter = room.map(ArrayCutter::new);
+    let max = pace.limits.max_response;
+    let mut cutter = room.map(ArrayTruncator::new);
     let (mut body, mut received) = (BytesMut::new(), 0_u64);
-    while let Some(chunk) = pace.chunk(&mut response).await? {
-        received = received.saturating_add(length(&chunk));
+    while let Some(chunk) = pace.next_chunk(&mut response).await? {
+        received = received.saturating_add(chunk_length(&chunk));
         if max < received {
             return Err(too_large(host(response.url()), max, ""));
         }
         match &mut cutter {
-            Some(cutter) => cutter.keep(&chunk, &mut body),
+            Some(cutter) => cutter.push_chunk(&chunk, &mut body),
             None => body.extend_from_slice(&chunk),
         }
-        if let Some(Room { elements, bytes }) = room
-            && bytes < length_of(body.len())
+        if let Some(BufferLimits { max_elements: elements, max_bytes: bytes }) = room
+            && bytes < to_u64(body.len())
         {
             let what = format!(" about {elements} entries");
             return Err(too_large(host(response.url()), bytes, &what));
@@ -126,44 +126,44 @@ pub(super) async fn collect(
 }
 
 /// Pours a document into `sink` and returns its length.
-pub(super) async fn pour(
+pub(super) async fn stream_to(
     mut response: Response,
     size: Option<u64>,
-    pace: &mut Pace<'_>,
+    pace: &mut TransferTimer<'_>,
     sink: &mut impl Sink,
 ) -> Result<u64, Failure> {
     let host = host(response.url()).to_owned();
     let max = pace.limits.max_document;
     let announced = response.content_length();
-    fits(&host, announced.unwrap_or(0), max)?;
+    check_document_size(&host, announced.unwrap_or(0), max)?;
     if let (Some(size), Some(announced)) = (size, announced)
         && size != announced
     {
-        return Err(wrong_length(&host, size, announced));
+        return Err(length_mismatch(&host, size, announced));
     }
-    if size.is_none() && !tells_its_end(&response) {
+    if size.is_none() && !has_framing(&response) {
         let why = format!("{host} does not say where its document ends");
         return Err(Failure::new(Cause::Truncated, why));
     }
 
     let mut received = 0_u64;
-    while let Some(chunk) = pace.chunk(&mut response).await? {
-        received += length(&chunk);
+    while let Some(chunk) = pace.next_chunk(&mut response).await? {
+        received += chunk_length(&chunk);
         match size {
-            Some(size) if size < received => return Err(wrong_length(&host, size, received)),
+            Some(size) if size < received => return Err(length_mismatch(&host, size, received)),
             Some(_) => {}
-            None => fits(&host, received, max)?,
+            None => check_document_size(&host, received, max)?,
         }
         sink.write(&chunk).await?;
     }
     match size.or(announced) {
-        Some(expected) if expected != received => Err(wrong_length(&host, expected, received)),
+        Some(expected) if expected != received => Err(length_mismatch(&host, expected, received)),
         Some(_) | None => Ok(received),
     }
 }
 
 /// Refuses a document that is larger than the configuration allows.
-pub(super) fn fits(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
+pub(super) fn check_document_size(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
     if bytes <= max {
         return Ok(());
     }
@@ -172,21 +172,21 @@ pub(super) fn fits(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
 
 /// A body of HTTP/1 without length and chunks ends with the connection,
 /// so that nobody can tell a whole one from one cut short (RFC 9112 §6.3).
-fn tells_its_end(response: &Response) -> bool {
+fn has_framing(response: &Response) -> bool {
     response.content_length().is_some()
         || response.headers().contains_key(TRANSFER_ENCODING)
         || Version::HTTP_2 <= response.version()
 }
 
-fn wrong_length(host: &str, expected: u64, got: u64) -> Failure {
+fn length_mismatch(host: &str, expected: u64, got: u64) -> Failure {
     let why = format!("{host} brought {got} bytes of a document that has {expected}");
     Failure::new(Cause::Truncated, why)
 }
 
-fn length(chunk: &Bytes) -> u64 {
-    length_of(chunk.len())
+fn chunk_length(chunk: &Bytes) -> u64 {
+    to_u64(chunk.len())
 }
 
-fn length_of(bytes: usize) -> u64 {
+fn to_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

@@ -4,14 +4,14 @@
 //! again quickly, and hands out either what was asked for, complete, or a
 //! [`Refusal`]. Nobody else sees a status code or a transport error.
 
-mod arrays;
+mod array_truncator;
+mod attempts;
 mod body;
-mod gate;
-mod line;
+mod error_response;
+mod limiter;
 mod proxies;
-mod refusal;
+mod reconnect;
 mod transport;
-mod tries;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,28 +28,28 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
-pub use self::arrays::Room;
-pub use self::gate::{Attempt, Gate, OpenGate, Outgoing, Passage};
-pub use self::proxies::{Egress, PoolHealth, Proxy};
-pub use self::refusal::Refusal;
-pub use self::tries::Tries;
+pub use self::array_truncator::BufferLimits;
+pub use self::attempts::AttemptTracker;
+pub use self::error_response::HttpError;
+pub use self::limiter::{AttemptKind, Permit, RequestInfo, RequestLimiter, Unlimited};
+pub use self::proxies::{Proxy, ProxyMode, ProxyPoolHealth};
 
-use self::body::Pace;
-use self::line::Line;
-use self::refusal::Reading;
+use self::body::TransferTimer;
+use self::error_response::ErrorContext;
+use self::reconnect::ReconnectingClient;
 use crate::engine::rate_limit::ReplyOutcome;
 use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleStrikes, Timestamp};
-use crate::retry::{Fault as _, Policy};
-use crate::source::{Meter, Recorder, Sink};
+use crate::retry::{RetryPolicy, Retryable as _};
+use crate::source::{MetricsHandle, ResponseRecorder, Sink};
 
 /// The most redirects of one request. A service moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
 
 /// What one request may cost.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// How a broken request is tried again before its failure is reported.
-    pub retry: Policy,
+    pub retry_policy: RetryPolicy,
     /// Name lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
     /// The longest silence, and the window over which the rate is measured.
@@ -59,31 +59,31 @@ pub struct Limits {
     /// Bytes per second of a body, below which a server counts as hanging.
     pub min_rate: u64,
     /// The largest answer that is held in memory, in bytes.
-    pub max_answer: u64,
+    pub max_response: u64,
     /// The largest document, in bytes.
     pub max_document: u64,
 }
 
 /// What proves who we are.
 #[derive(Clone, Debug)]
-pub enum Pass {
+pub enum Authorization {
     Basic { username: String, password: SecretString },
     Bearer { token: SecretString },
 }
 
 /// One question to a server.
 #[derive(Debug)]
-pub struct Ask<'a> {
+pub struct HttpRequest<'a> {
     pub url: &'a Url,
     /// JSON to be posted; `None` gets.
-    pub post: Option<Bytes>,
-    pub wants: Wants,
-    pub pass: &'a Pass,
+    pub json_body: Option<Bytes>,
+    pub expected: ExpectedContent,
+    pub authorization: &'a Authorization,
 }
 
 /// What counts as an answer to a question.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Wants {
+pub enum ExpectedContent {
     Json,
     /// Bytes of any type but a page or an error in their place.
     Document,
@@ -91,33 +91,33 @@ pub enum Wants {
 
 /// An answer held in memory.
 #[derive(Debug)]
-pub struct Answered {
+pub struct BufferedResponse {
     /// Where the answer came from in the end: the base of relative URLs in it.
     pub url: Url,
     pub body: Bytes,
     headers: HeaderMap,
-    passage: Box<dyn Passage>,
+    permit: Box<dyn Permit>,
 }
 
 /// The client of one account.
 #[derive(Debug)]
-pub struct Client {
-    line: Line,
-    limits: Limits,
-    trusted: Vec<Origin>,
-    gate: Rc<dyn Gate>,
-    rules: Vec<ErrorRule>,
-    recorder: Recorder,
+pub struct HttpClient {
+    inner: ReconnectingClient,
+    limits: RequestLimits,
+    allowed_origins: Vec<Origin>,
+    limiter: Rc<dyn RequestLimiter>,
+    error_rules: Vec<ErrorRule>,
+    recorder: ResponseRecorder,
 }
 
 /// The head of what was asked for.
-struct Opened {
+struct StreamingResponse {
     response: Response,
-    passage: Box<dyn Passage>,
+    permit: Box<dyn Permit>,
     latency: Duration,
 }
 
-impl Client {
+impl HttpClient {
     /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
     /// on the ways of `egress`. Its requests are counted by `meter`.
     ///
@@ -125,32 +125,39 @@ impl Client {
     /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
     /// what should be a proxy's address is none.
     pub fn new(
-        limits: Limits,
+        limits: RequestLimits,
         trusted: Vec<Origin>,
-        egress: &Egress,
-        gate: Rc<dyn Gate>,
-        meter: Meter,
+        egress: &ProxyMode,
+        gate: Rc<dyn RequestLimiter>,
+        meter: MetricsHandle,
     ) -> Result<Self, Failure> {
-        let line = Line::new(egress, &limits, &trusted, meter)?;
-        Ok(Self { line, limits, trusted, gate, rules: Vec::new(), recorder: Recorder::default() })
+        let line = ReconnectingClient::new(egress, &limits, &trusted, meter)?;
+        Ok(Self {
+            inner: line,
+            limits,
+            allowed_origins: trusted,
+            limiter: gate,
+            error_rules: Vec::new(),
+            recorder: ResponseRecorder::default(),
+        })
     }
 
     /// Returns until when a request waits at the gate; `None` where none does.
     #[must_use]
-    pub fn waits_until(&self) -> Option<Timestamp> {
-        self.gate.waits_until()
+    pub fn blocked_until(&self) -> Option<Timestamp> {
+        self.limiter.blocked_until()
     }
 
     /// Has refusals judged by the user's rules before the built-in ones.
     #[must_use]
-    pub fn judging_by(mut self, rules: Vec<ErrorRule>) -> Self {
-        self.rules = rules;
+    pub fn with_error_rules(mut self, rules: Vec<ErrorRule>) -> Self {
+        self.error_rules = rules;
         self
     }
 
     /// Has every answer noted, and every request that got none.
     #[must_use]
-    pub fn recorded_by(mut self, recorder: Recorder) -> Self {
+    pub fn with_recorder(mut self, recorder: ResponseRecorder) -> Self {
         self.recorder = recorder;
         self
     }
@@ -159,9 +166,9 @@ impl Client {
     ///
     /// # Errors
     /// [`Cause::Challenge`]: nothing is sent, and no document is blamed.
-    pub fn trust(&self, url: &Url) -> Result<(), Failure> {
+    pub fn check_origin(&self, url: &Url) -> Result<(), Failure> {
         let plain = url.username().is_empty() && url.password().is_none();
-        if plain && self.trusted.contains(&url.origin()) {
+        if plain && self.allowed_origins.contains(&url.origin()) {
             return Ok(());
         }
         let origin = url.origin().ascii_serialization();
@@ -178,29 +185,32 @@ impl Client {
     ///
     /// # Errors
     /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
-    pub async fn answer(&self, ask: &Ask<'_>) -> Result<Answered, Refusal> {
-        self.answer_within(ask, None).await
+    pub async fn fetch_buffered(
+        &self,
+        ask: &HttpRequest<'_>,
+    ) -> Result<BufferedResponse, HttpError> {
+        self.fetch_limited(ask, None).await
     }
 
     /// Asks for JSON of which no more than the `room` is held, however much comes.
     ///
     /// # Errors
     /// The same; [`Cause::TooLarge`] where the room does not suffice.
-    pub async fn answer_within(
+    pub async fn fetch_limited(
         &self,
-        ask: &Ask<'_>,
-        room: Option<Room>,
-    ) -> Result<Answered, Refusal> {
-        self.retried(ask, Attempt::First, async |attempt| {
-            let mut pace = Pace::new(&self.limits);
-            let opened = self.open(ask, None, attempt, &mut pace).await?;
-            let Opened { response, passage, latency } = opened;
+        ask: &HttpRequest<'_>,
+        room: Option<BufferLimits>,
+    ) -> Result<BufferedResponse, HttpError> {
+        self.with_retries(ask, AttemptKind::First, async |attempt| {
+            let mut pace = TransferTimer::new(&self.limits);
+            let opened = self.send_request(ask, None, attempt, &mut pace).await?;
+            let StreamingResponse { response, permit: passage, latency } = opened;
             let (url, headers) = (response.url().clone(), response.headers().clone());
             let collected = body::collect(response, room, &mut pace).await;
-            self.line.ended(latency, collected.as_ref().map(|(_, received)| *received));
+            self.inner.record_response(latency, collected.as_ref().map(|(_, received)| *received));
             match collected {
-                Ok((body, _)) => Ok(Answered { url, body, headers, passage }),
-                Err(failure) => Err(cut_short(passage, failure).into()),
+                Ok((body, _)) => Ok(BufferedResponse { url, body, headers, permit: passage }),
+                Err(failure) => Err(on_aborted(passage, failure).into()),
             }
         })
         .await
@@ -209,11 +219,17 @@ impl Client {
     /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
     /// rules may know better which, and what was replied is kept with it.
     #[must_use]
-    pub fn failed(&self, ask: &Ask<'_>, answered: &mut Answered, failure: Failure) -> Failure {
-        let reading = self.reading(ask);
-        let failure = refusal::read_again(&answered.headers, &answered.body, &reading, failure);
-        failure.retry_after.into_iter().for_each(|wait| answered.passage.told(wait));
-        let held_until = answered.passage.judge(failure.cause.rate_limit_signal());
+    pub fn report_body_error(
+        &self,
+        ask: &HttpRequest<'_>,
+        answered: &mut BufferedResponse,
+        failure: Failure,
+    ) -> Failure {
+        let reading = self.error_context(ask);
+        let failure =
+            error_response::reclassify(&answered.headers, &answered.body, &reading, failure);
+        failure.retry_after.into_iter().for_each(|wait| answered.permit.record_retry_after(wait));
+        let held_until = answered.permit.record_outcome(failure.cause.rate_limit_signal());
         failure.with_blocked_until(held_until)
     }
 
@@ -222,29 +238,29 @@ impl Client {
     ///
     /// # Errors
     /// Whatever went wrong at the last attempt, or the sink's own failure.
-    pub async fn document(
+    pub async fn fetch_streaming(
         &self,
-        ask: &Ask<'_>,
+        ask: &HttpRequest<'_>,
         size: Option<u64>,
         strikes: ThrottleStrikes,
-        first: Attempt,
+        first: AttemptKind,
         sink: &mut impl Sink,
     ) -> Result<u64, Failure> {
-        body::fits(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
-        let brought = self.retried(ask, first, async |attempt| {
-            if attempt == Attempt::Again {
+        body::check_document_size(host(ask.url), size.unwrap_or(0), self.limits.max_document)?;
+        let brought = self.with_retries(ask, first, async |attempt| {
+            if attempt == AttemptKind::Retry {
                 sink.rewind().await?;
             }
-            let mut pace = Pace::new(&self.limits);
-            let opened = self.open(ask, Some(strikes), attempt, &mut pace).await?;
-            let Opened { response, mut passage, latency } = opened;
+            let mut pace = TransferTimer::new(&self.limits);
+            let opened = self.send_request(ask, Some(strikes), attempt, &mut pace).await?;
+            let StreamingResponse { response, permit: mut passage, latency } = opened;
             // A body may take minutes: what the head says of the quota is of now.
-            passage.judge(ReplyOutcome::Accepted);
-            let poured = body::pour(response, size, &mut pace, sink).await;
-            self.line.ended(latency, poured.as_ref().copied());
+            passage.record_outcome(ReplyOutcome::Accepted);
+            let poured = body::stream_to(response, size, &mut pace, sink).await;
+            self.inner.record_response(latency, poured.as_ref().copied());
             match poured {
                 Ok(length) => Ok(length),
-                Err(failure) if failure.is_transient() => Err(cut_short(passage, failure).into()),
+                Err(failure) if failure.is_transient() => Err(on_aborted(passage, failure).into()),
                 Err(failure) => Err(failure.into()),
             }
         });
@@ -252,88 +268,96 @@ impl Client {
     }
 
     /// Tries again what may be gone in a second; everything else is for the engine to judge.
-    async fn retried<T>(
+    async fn with_retries<T>(
         &self,
-        ask: &Ask<'_>,
-        first: Attempt,
-        mut once: impl AsyncFnMut(Attempt) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let policy = &self.limits.retry;
-        let mut tries = Tries::default();
+        ask: &HttpRequest<'_>,
+        first: AttemptKind,
+        mut once: impl AsyncFnMut(AttemptKind) -> Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let policy = &self.limits.retry_policy;
+        let mut tries = AttemptTracker::default();
         let outcome = policy.run(async || {
-            let attempt = tries.next(first);
+            let attempt = tries.start_attempt(first);
             match once(attempt).await {
                 Ok(result) => Ok(result),
                 Err(refusal) => {
-                    tries.failed(&refusal.failure);
+                    tries.record_failure(&refusal.failure);
                     let is_cut_short = refusal.is_retryable()
-                        && tries.sent() < policy.shape().max_attempts
-                        && !self.gate.may_retry(outgoing(ask.url, Attempt::Again));
-                    Err(if is_cut_short { refusal.deferred() } else { refusal })
+                        && tries.attempts() < policy.backoff().max_attempts
+                        && !self.limiter.try_take_retry(request_info(ask.url, AttemptKind::Retry));
+                    Err(if is_cut_short { refusal.into_deferred() } else { refusal })
                 }
             }
         });
         let outcome = outcome.await;
         outcome.map_err(|gave_up| {
-            let refusal: Refusal = gave_up.failure(|guard| {
+            let refusal: HttpError = gave_up.into_failure(|guard| {
                 Failure::new(Cause::Server, format!("{guard} is left alone for a while")).into()
             });
-            Refusal { failure: tries.note_in(refusal.failure), ..refusal }
+            HttpError { failure: tries.annotate(refusal.failure), ..refusal }
         })
     }
 
     /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
-    async fn open(
+    async fn send_request(
         &self,
-        ask: &Ask<'_>,
+        ask: &HttpRequest<'_>,
         strikes: Option<ThrottleStrikes>,
-        attempt: Attempt,
-        pace: &mut Pace<'_>,
-    ) -> Result<Opened, Refusal> {
-        let authorization = ask.pass.authorization()?;
+        attempt: AttemptKind,
+        pace: &mut TransferTimer<'_>,
+    ) -> Result<StreamingResponse, HttpError> {
+        let authorization = ask.authorization.to_header_value()?;
         let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            self.trust(&url)?;
-            ask.wants.check_url(&url)?;
-            let request = self.request(ask, &url, authorization.clone())?;
-            let mut passage =
-                self.gate.enter(Outgoing { strikes, ..outgoing(&url, attempt) }).await?;
+            self.check_origin(&url)?;
+            ask.expected.check_url(&url)?;
+            let request = self.build_request(ask, &url, authorization.clone())?;
+            let mut passage = self
+                .limiter
+                .acquire(RequestInfo { strikes, ..request_info(&url, attempt) })
+                .await?;
             let sent_at = Instant::now();
-            let response = match self.line.send(request, attempt, pace).await {
+            let response = match self.inner.send(request, attempt, pace).await {
                 Ok(response) => response,
                 Err(failure) => {
-                    if reached_the_server(&failure) {
-                        self.recorder.unanswered();
+                    if has_reached_server(&failure) {
+                        self.recorder.record_no_response();
                     }
-                    return Err(cut_short(passage, failure).into());
+                    return Err(on_aborted(passage, failure).into());
                 }
             };
             let latency = sent_at.elapsed();
-            let headers = readable(response.headers());
+            let headers = text_headers(response.headers());
             let status = response.status().as_u16();
-            self.recorder.answered(status, latency, &headers, || ask.pass.secrets());
-            let signals = self.gate.understand(&headers);
-            passage.head(signals.clone(), latency);
-            match self.redirect(ask, &response) {
+            self.recorder
+                .record_response(status, latency, &headers, || ask.authorization.secrets());
+            let signals = self.limiter.parse_headers(&headers);
+            passage.record_head(signals.clone(), latency);
+            match self.redirect_target(ask, &response) {
                 Err(failure) => {
-                    self.line.ended(latency, Err(&failure));
+                    self.inner.record_response(latency, Err(&failure));
                     return Err(failure.into());
                 }
                 Ok(Some(next)) => {
-                    self.line.ended(latency, Ok(0));
+                    self.inner.record_response(latency, Ok(0));
                     url = next;
                 }
-                Ok(None) if refusal::is_wanted(&response, ask.wants) => {
-                    return Ok(Opened { response, passage, latency });
+                Ok(None) if error_response::is_expected(&response, ask.expected) => {
+                    return Ok(StreamingResponse { response, permit: passage, latency });
                 }
                 Ok(None) => {
-                    let reading = self.reading(ask);
-                    let mut refusal = refusal::read(response, &signals, pace, &reading).await;
-                    refusal.failure.retry_after.into_iter().for_each(|wait| passage.told(wait));
+                    let reading = self.error_context(ask);
+                    let mut refusal =
+                        error_response::read_error(response, &signals, pace, &reading).await;
+                    refusal
+                        .failure
+                        .retry_after
+                        .into_iter()
+                        .for_each(|wait| passage.record_retry_after(wait));
                     refusal.failure.blocked_until =
-                        passage.judge(refusal.failure.cause.rate_limit_signal());
+                        passage.record_outcome(refusal.failure.cause.rate_limit_signal());
                     refusal.failure = refusal.failure.with_strikes(passage.strikes());
-                    self.line.ended(latency, Err(&refusal.failure));
+                    self.inner.record_response(latency, Err(&refusal.failure));
                     return Err(refusal);
                 }
             }
@@ -343,37 +367,41 @@ impl Client {
     }
 
     /// What refusals are read by.
-    fn reading(&self, ask: &Ask<'_>) -> Reading<'_> {
-        let secrets = ask.pass.secrets();
-        Reading { rules: &self.rules, scope: ask.wants.scope(), secrets }
+    fn error_context(&self, ask: &HttpRequest<'_>) -> ErrorContext<'_> {
+        let secrets = ask.authorization.secrets();
+        ErrorContext { rules: &self.error_rules, scope: ask.expected.request_scope(), secrets }
     }
 
-    fn request(
+    fn build_request(
         &self,
-        ask: &Ask<'_>,
+        ask: &HttpRequest<'_>,
         url: &Url,
         authorization: HeaderValue,
     ) -> Result<Request, Failure> {
-        let accept = match ask.wants {
-            Wants::Json => "application/json",
-            Wants::Document => "*/*",
+        let accept = match ask.expected {
+            ExpectedContent::Json => "application/json",
+            ExpectedContent::Document => "*/*",
         };
-        let request = match &ask.post {
-            None => self.line.request(Method::GET, url),
+        let request = match &ask.json_body {
+            None => self.inner.request_builder(Method::GET, url),
             Some(json) => self
-                .line
-                .request(Method::POST, url)
+                .inner
+                .request_builder(Method::POST, url)
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };
         // A compressed body has no length to check, and a bomb in it is not ours to defuse.
         let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         let request = request.header(AUTHORIZATION, authorization);
-        request.build().map_err(|error| transport::failure(&error, host(url)))
+        request.build().map_err(|error| transport::to_failure(&error, host(url)))
     }
 
     /// Returns where a redirect leads, if the answer is one that may be followed.
-    fn redirect(&self, ask: &Ask<'_>, response: &Response) -> Result<Option<Url>, Failure> {
+    fn redirect_target(
+        &self,
+        ask: &HttpRequest<'_>,
+        response: &Response,
+    ) -> Result<Option<Url>, Failure> {
         let moved = matches!(
             response.status(),
             StatusCode::MOVED_PERMANENTLY
@@ -382,7 +410,7 @@ impl Client {
                 | StatusCode::TEMPORARY_REDIRECT
                 | StatusCode::PERMANENT_REDIRECT
         );
-        if !moved || ask.post.is_some() {
+        if !moved || ask.json_body.is_some() {
             return Ok(None);
         }
         let location = response.headers().get(LOCATION).map(HeaderValue::to_str);
@@ -390,20 +418,20 @@ impl Client {
         else {
             return Ok(None);
         };
-        self.trust(&next)?;
+        self.check_origin(&next)?;
         Ok(Some(next))
     }
 }
 
-impl Pass {
+impl Authorization {
     /// Returns the `Authorization` of a request.
     ///
     /// # Errors
     /// [`Cause::Unauthorized`]: the token has characters that no header can carry.
-    fn authorization(&self) -> Result<HeaderValue, Failure> {
+    fn to_header_value(&self) -> Result<HeaderValue, Failure> {
         let value = match self {
             Self::Basic { username, password } => {
-                format!("Basic {}", BASE64.encode(user_pass(username, password)))
+                format!("Basic {}", BASE64.encode(basic_credentials(username, password)))
             }
             Self::Bearer { token } => format!("Bearer {}", token.expose_secret()),
         };
@@ -419,7 +447,7 @@ impl Pass {
     pub(in crate::source) fn secrets(&self) -> Secrets {
         match self {
             Self::Basic { username, password } => {
-                let user_pass = user_pass(username, password);
+                let user_pass = basic_credentials(username, password);
                 let sent = BASE64.encode(&user_pass);
                 Secrets::new([password.expose_secret(), &user_pass, &sent])
             }
@@ -428,9 +456,9 @@ impl Pass {
     }
 }
 
-impl Wants {
+impl ExpectedContent {
     /// What is at stake: one document, or the listing of all.
-    fn scope(self) -> RequestScope {
+    fn request_scope(self) -> RequestScope {
         match self {
             Self::Json => RequestScope::Listing,
             Self::Document => RequestScope::Item,
@@ -445,7 +473,7 @@ impl Wants {
     fn check_url(self, url: &Url) -> Result<(), Failure> {
         let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
         let length = url.as_str().len();
-        let (cause, what) = match self.scope() {
+        let (cause, what) = match self.request_scope() {
             RequestScope::Item => (Cause::TooLarge, "a document"),
             RequestScope::Listing | RequestScope::Session => (Cause::Challenge, "a listing"),
         };
@@ -458,29 +486,29 @@ impl Wants {
 }
 
 /// What Basic encodes (RFC 7617 §2).
-fn user_pass(username: &str, password: &SecretString) -> String {
+fn basic_credentials(username: &str, password: &SecretString) -> String {
     format!("{username}:{}", password.expose_secret())
 }
 
 /// The request never got its whole reply. Where it reached the server, that says something of the
 /// server's health, though not of its quota.
-fn cut_short(mut passage: Box<dyn Passage>, failure: Failure) -> Failure {
-    if reached_the_server(&failure) {
-        passage.judge(ReplyOutcome::Failed);
+fn on_aborted(mut passage: Box<dyn Permit>, failure: Failure) -> Failure {
+    if has_reached_server(&failure) {
+        passage.record_outcome(ReplyOutcome::Failed);
     }
     failure
 }
 
-fn reached_the_server(failure: &Failure) -> bool {
+fn has_reached_server(failure: &Failure) -> bool {
     !matches!(failure.cause, Cause::Proxy | Cause::LocalNetwork)
 }
 
-fn outgoing(url: &Url, attempt: Attempt) -> Outgoing<'_> {
-    Outgoing { host: host(url), path: url.path(), attempt, strikes: None }
+fn request_info(url: &Url, attempt: AttemptKind) -> RequestInfo<'_> {
+    RequestInfo { host: host(url), path: url.path(), attempt, strikes: None }
 }
 
 /// The headers that are text, as a reader of limits wants them.
-fn readable(headers: &HeaderMap) -> Vec<(&str, &str)> {
+fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 

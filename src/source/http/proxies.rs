@@ -18,9 +18,9 @@ use crate::engine::metrics::ProxyMetrics;
 use crate::engine::{
     Cause, Failure, ProxyChange, ProxyHealth, ProxyIndex, ProxyPolicy, ProxyPool, Timestamp,
 };
-use crate::source::http::body::Pace;
-use crate::source::http::transport::{self, Blame};
-use crate::source::http::{Limits, host};
+use crate::source::http::body::TransferTimer;
+use crate::source::http::transport::{self, FaultCertainty};
+use crate::source::http::{RequestLimits, host};
 
 /// One proxy: `http`, or `socks5`, at a host and a port.
 #[derive(Clone, Debug)]
@@ -31,24 +31,24 @@ pub struct Proxy {
 
 /// How the requests of a client leave this machine.
 #[derive(Clone, Debug)]
-pub enum Egress {
+pub enum ProxyMode {
     /// Straight on, or as the environment's proxy variables say; never by a proxy to this machine itself.
     Direct,
     /// By one of these, whatever the environment says and wherever the server is.
-    Pool { proxies: Vec<Proxy>, health: Arc<PoolHealth> },
+    Pool { proxies: Vec<Proxy>, health: Arc<ProxyPoolHealth> },
 }
 
 /// The health of a pool, shared by all accounts that go out by it.
-pub struct PoolHealth {
+pub struct ProxyPoolHealth {
     names: Vec<String>,
-    began: Instant,
+    created_at: Instant,
     pool: Mutex<ProxyPool>,
 }
 
-impl Egress {
+impl ProxyMode {
     /// How the proxies are, where there is a pool.
     #[must_use]
-    pub fn health(&self) -> Option<Arc<PoolHealth>> {
+    pub fn pool_health(&self) -> Option<Arc<ProxyPoolHealth>> {
         match self {
             Self::Direct => None,
             Self::Pool { health, .. } => Some(Arc::clone(health)),
@@ -56,13 +56,13 @@ impl Egress {
     }
 }
 
-impl PoolHealth {
+impl ProxyPoolHealth {
     /// Of proxies that are addressed by these URLs.
     #[must_use]
     pub fn new(policy: ProxyPolicy, urls: &[Url]) -> Self {
         Self {
-            names: urls.iter().map(name).collect(),
-            began: Instant::now(),
+            names: urls.iter().map(display_name).collect(),
+            created_at: Instant::now(),
             pool: Mutex::new(ProxyPool::new(policy, urls.len())),
         }
     }
@@ -70,29 +70,30 @@ impl PoolHealth {
     /// How each proxy is, by its name, in the configured order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, ProxyHealth)> {
-        self.names.iter().cloned().zip(self.pool().health().iter().copied()).collect()
+        self.names.iter().cloned().zip(self.lock_pool().health().iter().copied()).collect()
     }
 
     /// How many of them are how.
     #[must_use]
-    pub fn figures(&self) -> ProxyMetrics {
-        ProxyMetrics::from_proxies(self.pool().health().iter(), self.now())
+    pub fn metrics(&self) -> ProxyMetrics {
+        ProxyMetrics::from_proxies(self.lock_pool().health().iter(), self.elapsed())
     }
 
-    fn choose(&self, tried: &BTreeSet<ProxyIndex>) -> Option<(ProxyIndex, Timestamp)> {
-        let now = self.now();
-        self.pool().choose(tried, now).map(|no| (no, now))
+    fn choose_proxy(&self, tried: &BTreeSet<ProxyIndex>) -> Option<(ProxyIndex, Timestamp)> {
+        let now = self.elapsed();
+        self.lock_pool().choose(tried, now).map(|no| (no, now))
     }
 
-    fn answered(&self, no: ProxyIndex, sent: Timestamp) {
-        let change = self.pool().record_success(no, sent, self.now());
+    fn record_success(&self, no: ProxyIndex, sent: Timestamp) {
+        let change = self.lock_pool().record_success(no, sent, self.elapsed());
         if let Some(ProxyChange::Recovered) = change {
-            info!(proxy = self.name(no), "proxy back");
+            info!(proxy = self.proxy_name(no), "proxy back");
         }
     }
 
-    fn failed(&self, no: ProxyIndex, sent: Timestamp, why: &Failure) {
-        let (change, proxy) = (self.pool().record_failure(no, sent, self.now()), self.name(no));
+    fn record_failure(&self, no: ProxyIndex, sent: Timestamp, why: &Failure) {
+        let (change, proxy) =
+            (self.lock_pool().record_failure(no, sent, self.elapsed()), self.proxy_name(no));
         match change {
             Some(ProxyChange::Dead { cooldown }) => warn!(proxy, ?cooldown, "proxy dead: {why}"),
             Some(ProxyChange::StillDead { cooldown }) => {
@@ -102,21 +103,21 @@ impl PoolHealth {
         }
     }
 
-    fn name(&self, no: ProxyIndex) -> &str {
+    fn proxy_name(&self, no: ProxyIndex) -> &str {
         self.names.get(no.0).map_or("", String::as_str)
     }
 
     /// Time since the pool was made: nothing here outlives the process.
-    fn now(&self) -> Timestamp {
-        Timestamp(0).after(self.began.elapsed())
+    fn elapsed(&self) -> Timestamp {
+        Timestamp(0).after(self.created_at.elapsed())
     }
 
-    fn pool(&self) -> MutexGuard<'_, ProxyPool> {
+    fn lock_pool(&self) -> MutexGuard<'_, ProxyPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for PoolHealth {
+impl fmt::Debug for ProxyPoolHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolHealth").field("names", &self.names).finish_non_exhaustive()
     }
@@ -124,53 +125,58 @@ impl fmt::Debug for PoolHealth {
 
 /// The clients of one account, one per way out.
 #[derive(Debug)]
-pub(super) enum Ways {
+pub(super) enum ProxyClients {
     Direct(reqwest::Client),
-    Pool { first: reqwest::Client, ways: Vec<Way>, health: Arc<PoolHealth> },
+    Pool {
+        request_builder: reqwest::Client,
+        clients: Vec<ProxyClient>,
+        health: Arc<ProxyPoolHealth>,
+    },
 }
 
 /// The way by one proxy.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct ProxyClient {
     client: reqwest::Client,
     /// It reads requests that are not for https, and may answer them itself.
-    speaks_http: bool,
+    is_http_proxy: bool,
 }
 
 /// A request that did not get through a proxy.
-struct Stopped {
-    no: ProxyIndex,
-    sent: Timestamp,
-    blame: Blame,
+struct ProxyError {
+    proxy: ProxyIndex,
+    sent_at: Timestamp,
+    certainty: FaultCertainty,
     failure: Failure,
 }
 
-impl Ways {
+impl ProxyClients {
     pub(super) fn new(
-        egress: &Egress,
-        limits: &Limits,
+        egress: &ProxyMode,
+        limits: &RequestLimits,
         trusted: &[Origin],
     ) -> Result<Self, Failure> {
         match egress {
-            Egress::Direct => transport::client(limits, trusted, None).map(Self::Direct),
-            Egress::Pool { proxies, health } => {
+            ProxyMode::Direct => transport::build_client(limits, trusted, None).map(Self::Direct),
+            ProxyMode::Pool { proxies, health } => {
                 let way = |proxy: &Proxy| {
-                    let client = transport::client(limits, trusted, Some(proxy))?;
-                    Ok(Way { client, speaks_http: proxy.url.scheme() == "http" })
+                    let client = transport::build_client(limits, trusted, Some(proxy))?;
+                    Ok(ProxyClient { client, is_http_proxy: proxy.url.scheme() == "http" })
                 };
-                let ways: Vec<Way> = proxies.iter().map(way).collect::<Result<_, Failure>>()?;
+                let ways: Vec<ProxyClient> =
+                    proxies.iter().map(way).collect::<Result<_, Failure>>()?;
                 let Some(first) = ways.first().map(|way| way.client.clone()) else {
                     return Err(Failure::new(Cause::Proxy, "there is no proxy in the pool"));
                 };
-                Ok(Self::Pool { first, ways, health: Arc::clone(health) })
+                Ok(Self::Pool { request_builder: first, clients: ways, health: Arc::clone(health) })
             }
         }
     }
 
     /// Begins a request, which is the same on every way.
-    pub(super) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
+    pub(super) fn request_builder(&self, method: Method, url: &Url) -> RequestBuilder {
         match self {
-            Self::Direct(client) | Self::Pool { first: client, .. } => {
+            Self::Direct(client) | Self::Pool { request_builder: client, .. } => {
                 client.request(method, url.clone())
             }
         }
@@ -181,82 +187,92 @@ impl Ways {
         &self,
         request: Request,
         url: &Url,
-        pace: &mut Pace<'_>,
+        pace: &mut TransferTimer<'_>,
     ) -> Result<Response, Failure> {
         match self {
             Self::Direct(client) => {
-                let sent = pace.head(url, client.execute(request)).await?;
-                sent.map_err(|error| transport::failure(&error, host(url)))
+                let sent = pace.wait_for_head(url, client.execute(request)).await?;
+                sent.map_err(|error| transport::to_failure(&error, host(url)))
             }
-            Self::Pool { ways, health, .. } => through(ways, health, &request, url, pace).await,
+            Self::Pool { clients: ways, health, .. } => {
+                send_with_failover(ways, health, &request, url, pace).await
+            }
         }
     }
 }
 
 /// Sends a request by one proxy after the other until one lets it through.
-async fn through(
-    ways: &[Way],
-    health: &PoolHealth,
+async fn send_with_failover(
+    ways: &[ProxyClient],
+    health: &ProxyPoolHealth,
     request: &Request,
     url: &Url,
-    pace: &mut Pace<'_>,
+    pace: &mut TransferTimer<'_>,
 ) -> Result<Response, Failure> {
-    let mut stopped: Vec<Stopped> = Vec::new();
+    let mut stopped: Vec<ProxyError> = Vec::new();
     let mut tried = BTreeSet::new();
-    while let Some((no, sent)) = health.choose(&tried) {
+    while let Some((no, sent)) = health.choose_proxy(&tried) {
         tried.insert(no);
         let (Some(way), Some(request)) = (ways.get(no.0), request.try_clone()) else { break };
-        match attempt(way, request, url, pace).await? {
+        match send_through(way, request, url, pace).await? {
             Ok(response) => {
-                health.answered(no, sent);
+                health.record_success(no, sent);
                 // Another proxy leads there, so that those which did not are to blame.
-                for Stopped { no, sent, failure, .. } in
-                    stopped.iter().filter(|stopped| stopped.blame == Blame::Doubtful)
+                for ProxyError { proxy: no, sent_at: sent, failure, .. } in
+                    stopped.iter().filter(|stopped| stopped.certainty == FaultCertainty::Possible)
                 {
-                    health.failed(*no, *sent, failure);
+                    health.record_failure(*no, *sent, failure);
                 }
                 return Ok(response);
             }
             Err((blame, failure)) => {
-                debug!(proxy = health.name(no), "passed over for the next: {failure}");
-                if blame == Blame::Certain {
-                    health.failed(no, sent, &failure);
+                debug!(proxy = health.proxy_name(no), "passed over for the next: {failure}");
+                if blame == FaultCertainty::Certain {
+                    health.record_failure(no, sent, &failure);
                 }
-                stopped.push(Stopped { no, sent, blame, failure });
+                stopped.push(ProxyError { proxy: no, sent_at: sent, certainty: blame, failure });
             }
         }
     }
-    Err(no_way(health, url, &stopped))
+    Err(all_proxies_failed(health, url, &stopped))
 }
 
 /// The outer error is the server's, or of the request; the inner one the proxy's.
-type Outcome = Result<Result<Response, (Blame, Failure)>, Failure>;
+type ProxyAttemptResult = Result<Result<Response, (FaultCertainty, Failure)>, Failure>;
 
-async fn attempt(way: &Way, request: Request, url: &Url, pace: &mut Pace<'_>) -> Outcome {
-    match pace.head(url, way.client.execute(request)).await? {
+async fn send_through(
+    way: &ProxyClient,
+    request: Request,
+    url: &Url,
+    pace: &mut TransferTimer<'_>,
+) -> ProxyAttemptResult {
+    match pace.wait_for_head(url, way.client.execute(request)).await? {
         // Out of a tunnel it would be the server's word, which no proxy is blamed for.
         Ok(response)
             if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-                && way.speaks_http
+                && way.is_http_proxy
                 && url.scheme() == "http" =>
         {
-            Ok(Err((Blame::Certain, Failure::new(Cause::Proxy, transport::WANTS_LOGIN))))
+            Ok(Err((
+                FaultCertainty::Certain,
+                Failure::new(Cause::Proxy, transport::PROXY_AUTH_REQUIRED),
+            )))
         }
         Ok(response) => Ok(Ok(response)),
-        Err(error) => match transport::stopped(&error, host(url)) {
+        Err(error) => match transport::proxy_failure(&error, host(url)) {
             Some(stopped) => Ok(Err(stopped)),
-            None => Err(transport::failure(&error, host(url))),
+            None => Err(transport::to_failure(&error, host(url))),
         },
     }
 }
 
-fn no_way(health: &PoolHealth, url: &Url, stopped: &[Stopped]) -> Failure {
+fn all_proxies_failed(health: &ProxyPoolHealth, url: &Url, stopped: &[ProxyError]) -> Failure {
     let host = host(url);
     let Some(last) = stopped.last() else {
         let why = format!("no way to {host}: all proxies of `proxy.pool` are dead for now");
         return Failure::new(Cause::Proxy, why);
     };
-    let name = health.name(last.no);
+    let name = health.proxy_name(last.proxy);
     let why = match stopped.len() {
         1 => format!("{}; {name} is the only proxy left", last.failure),
         count => format!("{}; so with {count} proxies, the last of them {name}", last.failure),
@@ -265,7 +281,7 @@ fn no_way(health: &PoolHealth, url: &Url, stopped: &[Stopped]) -> Failure {
 }
 
 /// What a proxy is called in logs.
-fn name(url: &Url) -> String {
+fn display_name(url: &Url) -> String {
     let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }

@@ -10,33 +10,33 @@ use secrecy::ExposeSecret as _;
 use url::{Host, Origin};
 
 use crate::engine::{Cause, Failure};
-use crate::source::http::Limits;
+use crate::source::http::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
 /// How the errors of proxies begin: their types cannot be named from outside of hyper-util.
-const TUNNEL_ERROR: &str = "tunnel error";
-const SOCKS_ERROR: &str = "SOCKS error";
+const TUNNEL_ERROR_PREFIX: &str = "tunnel error";
+const SOCKS_ERROR_PREFIX: &str = "SOCKS error";
 
 /// Said of a proxy that does not let us in.
-pub(super) const WANTS_LOGIN: &str =
+pub(super) const PROXY_AUTH_REQUIRED: &str =
     "the proxy wants a login, or another one (407): check its entry in `proxy.pool`";
 
 /// The port of SOCKS proxies that name none (RFC 1928 §3).
-const SOCKS_PORT: u16 = 1080;
+const SOCKS_DEFAULT_PORT: u16 = 1080;
 
 /// How sure it is that a request was stopped by the proxy, and not for the server's sake.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Blame {
+pub(super) enum FaultCertainty {
     Certain,
     /// Perhaps the server is not there: only another proxy that leads to it can tell.
-    Doubtful,
+    Possible,
 }
 
 /// Builds the client. What it does by itself is turned off: redirects, Referer, decompression, cookies.
 ///
 /// With a proxy there is no way but by it: neither what the environment says nor where the server is changes that.
-pub(super) fn client(
-    limits: &Limits,
+pub(super) fn build_client(
+    limits: &RequestLimits,
     trusted: &[Origin],
     proxy: Option<&Proxy>,
 ) -> Result<reqwest::Client, Failure> {
@@ -48,8 +48,8 @@ pub(super) fn client(
         .redirect(Policy::none())
         .referer(false)
         .connect_timeout(limits.connect_timeout)
-        .dns_resolver(SystemLookup);
-    if trusted.iter().all(is_plain) {
+        .dns_resolver(SystemResolver);
+    if trusted.iter().all(is_plain_http) {
         // Reading the machine's certificates takes longer than a whole demo request.
         builder = builder.tls_certs_only([]);
     }
@@ -58,10 +58,10 @@ pub(super) fn client(
         builder = builder.no_proxy();
     }
     if let Some(proxy) = proxy {
-        builder = builder.proxy(only_by(proxy)?);
+        builder = builder.proxy(to_reqwest_proxy(proxy)?);
     }
     builder.build().map_err(|error| {
-        let why = format!("no secure connections can be made here: {}", innermost(&error));
+        let why = format!("no secure connections can be made here: {}", root_cause(&error));
         Failure::new(Cause::Tls, why)
     })
 }
@@ -70,11 +70,11 @@ pub(super) fn client(
 ///
 /// The client would look up a name itself for `socks5`, and has the proxy do it for `socks5h`
 /// and for CONNECT: a lookup of ours would go past the proxy.
-fn only_by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
+fn to_reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
     let url = &proxy.url;
     let (scheme, port) = match url.scheme() {
         "http" => ("http", url.port_or_known_default().unwrap_or(80)),
-        _ => ("socks5h", url.port().unwrap_or(SOCKS_PORT)),
+        _ => ("socks5h", url.port().unwrap_or(SOCKS_DEFAULT_PORT)),
     };
     let address = format!("{scheme}://{}:{port}", url.host_str().unwrap_or_default());
     let made = reqwest::Proxy::all(&address).map_err(|_unusable| {
@@ -87,90 +87,97 @@ fn only_by(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
 }
 
 /// Finds out whether a request was stopped on its way through a proxy; else the server is to blame.
-pub(super) fn stopped(error: &reqwest::Error, host: &str) -> Option<(Blame, Failure)> {
-    let (blame, what) = read_stopped(error)?;
+pub(super) fn proxy_failure(
+    error: &reqwest::Error,
+    host: &str,
+) -> Option<(FaultCertainty, Failure)> {
+    let (blame, what) = classify_proxy_error(error)?;
     let why = match what {
-        Stop::NoLogin => WANTS_LOGIN.to_owned(),
-        Stop::Unreachable => format!("the proxy cannot be reached: {}", innermost(error)),
-        Stop::NoWay => format!("the proxy does not lead to {host}: {}", innermost(error)),
+        ProxyFailure::AuthRequired => PROXY_AUTH_REQUIRED.to_owned(),
+        ProxyFailure::Unreachable => format!("the proxy cannot be reached: {}", root_cause(error)),
+        ProxyFailure::NoRoute => {
+            format!("the proxy does not lead to {host}: {}", root_cause(error))
+        }
     };
     Some((blame, Failure::new(Cause::Proxy, why)))
 }
 
 /// What a proxy did not do.
-enum Stop {
+enum ProxyFailure {
     Unreachable,
-    NoLogin,
-    NoWay,
+    AuthRequired,
+    NoRoute,
 }
 
-fn read_stopped(error: &reqwest::Error) -> Option<(Blame, Stop)> {
-    for link in chain(error) {
-        if link.is::<rustls::Error>() || is_end_of_file(link) {
+fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, ProxyFailure)> {
+    for link in error_chain(error) {
+        if link.is::<rustls::Error>() || is_unexpected_eof(link) {
             return None;
         }
         let words = link.to_string();
-        if let Some(words) = words.strip_prefix(TUNNEL_ERROR) {
+        if let Some(words) = words.strip_prefix(TUNNEL_ERROR_PREFIX) {
             return Some(match words.trim_start_matches([':', ' ']) {
                 // Any other answer than 200 and 407, which may be a 502 for a server that is down.
-                "unsuccessful" => (Blame::Doubtful, Stop::NoWay),
-                "proxy authorization required" => (Blame::Certain, Stop::NoLogin),
-                _ => (Blame::Certain, Stop::Unreachable),
+                "unsuccessful" => (FaultCertainty::Possible, ProxyFailure::NoRoute),
+                "proxy authorization required" => {
+                    (FaultCertainty::Certain, ProxyFailure::AuthRequired)
+                }
+                _ => (FaultCertainty::Certain, ProxyFailure::Unreachable),
             });
         }
-        if let Some(words) = words.strip_prefix(SOCKS_ERROR) {
+        if let Some(words) = words.strip_prefix(SOCKS_ERROR_PREFIX) {
             return match words.trim_start_matches([':', ' ']) {
                 // The proxy asked the server, and tells what it got (RFC 1928 §6).
                 "connection refused" | "ttl expired" => None,
                 "network unreachable" | "host unreachable" | "general server failure" => {
-                    Some((Blame::Doubtful, Stop::NoWay))
+                    Some((FaultCertainty::Possible, ProxyFailure::NoRoute))
                 }
-                "connection not allowed" => Some((Blame::Certain, Stop::NoWay)),
+                "connection not allowed" => Some((FaultCertainty::Certain, ProxyFailure::NoRoute)),
                 "credentials not accepted" | "server does not support user/pass authentication" => {
-                    Some((Blame::Certain, Stop::NoLogin))
+                    Some((FaultCertainty::Certain, ProxyFailure::AuthRequired))
                 }
-                _ => Some((Blame::Certain, Stop::Unreachable)),
+                _ => Some((FaultCertainty::Certain, ProxyFailure::Unreachable)),
             };
         }
     }
     // With a pool every connection is one to a proxy. Time that runs out may run out behind it.
     match (error.is_connect(), error.is_timeout()) {
-        (true, true) => Some((Blame::Doubtful, Stop::NoWay)),
-        (true, false) => Some((Blame::Certain, Stop::Unreachable)),
+        (true, true) => Some((FaultCertainty::Possible, ProxyFailure::NoRoute)),
+        (true, false) => Some((FaultCertainty::Certain, ProxyFailure::Unreachable)),
         (false, _) => None,
     }
 }
 
 /// Names the cause of a transport error, in words without URL or secret.
-pub(super) fn failure(error: &reqwest::Error, host: &str) -> Failure {
+pub(super) fn to_failure(error: &reqwest::Error, host: &str) -> Failure {
     if error.is_builder() {
         // Credential and URL are proved before, and the rest is ours.
-        let why = format!("the request to {host} cannot be built: {}", innermost(error));
+        let why = format!("the request to {host} cannot be built: {}", root_cause(error));
         return Failure::new(Cause::Unknown, why);
     }
-    let (cause, what) = read(error);
-    Failure::new(cause, format!("{what} {host}: {}", innermost(error)))
+    let (cause, what) = classify_error(error);
+    Failure::new(cause, format!("{what} {host}: {}", root_cause(error)))
 }
 
-fn read(error: &reqwest::Error) -> (Cause, &'static str) {
+fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
     if error.is_timeout() {
         return (Cause::Timeout, "no connection in time to");
     }
-    let known = chain(error).find_map(|link| {
-        if link.is::<LookupFailed>() {
+    let known = error_chain(error).find_map(|link| {
+        if link.is::<DnsError>() {
             Some((Cause::LocalNetwork, "cannot find the address of"))
-        } else if link.to_string().starts_with(TUNNEL_ERROR) {
+        } else if link.to_string().starts_with(TUNNEL_ERROR_PREFIX) {
             Some((Cause::Proxy, "the proxy does not lead to"))
         } else if link.is::<rustls::Error>() {
             Some((Cause::Tls, "no safe connection to"))
         } else {
-            link.downcast_ref::<io::Error>().and_then(read_io)
+            link.downcast_ref::<io::Error>().and_then(classify_io_error)
         }
     });
     match known {
         Some(known) => known,
         // Before there is a request, the only one to hang up on is the handshake.
-        None if error.is_connect() && chain(error).any(is_end_of_file) => {
+        None if error.is_connect() && error_chain(error).any(is_unexpected_eof) => {
             (Cause::Tls, "the handshake was cut short by")
         }
         None if error.is_body() || error.is_decode() => {
@@ -181,7 +188,7 @@ fn read(error: &reqwest::Error) -> (Cause, &'static str) {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the list is open, and few of it are ours")]
-fn read_io(error: &io::Error) -> Option<(Cause, &'static str)> {
+fn classify_io_error(error: &io::Error) -> Option<(Cause, &'static str)> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some((Cause::Connection, "nobody listens at")),
         io::ErrorKind::ConnectionReset
@@ -196,14 +203,16 @@ fn read_io(error: &io::Error) -> Option<(Cause, &'static str)> {
     }
 }
 
-fn is_end_of_file(error: &(dyn Error + 'static)) -> bool {
+fn is_unexpected_eof(error: &(dyn Error + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// The error and all beneath it. An I/O error hides the one it wraps from `source`.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn error_chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&link| {
         let wrapped = link.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         match wrapped {
@@ -214,11 +223,14 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 }
 
 /// The words at the bottom of the chain: those above only say that something beneath failed.
-fn innermost(error: &reqwest::Error) -> String {
-    chain(error).skip(1).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
+fn root_cause(error: &reqwest::Error) -> String {
+    error_chain(error)
+        .skip(1)
+        .last()
+        .map_or_else(|| "no reason given".to_owned(), ToString::to_string)
 }
 
-fn is_plain(origin: &Origin) -> bool {
+fn is_plain_http(origin: &Origin) -> bool {
     matches!(origin, Origin::Tuple(scheme, ..) if scheme == "http")
 }
 
@@ -234,28 +246,28 @@ fn is_loopback(origin: &Origin) -> bool {
 /// Looks names up as the system does, with an error of our own:
 /// a failed lookup is told from a failed connection by type.
 #[derive(Debug)]
-struct SystemLookup;
+struct SystemResolver;
 
 #[derive(Debug)]
-struct LookupFailed(io::Error);
+struct DnsError(io::Error);
 
-impl Resolve for SystemLookup {
+impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(LookupFailed)?;
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(DnsError)?;
             let addresses: Vec<SocketAddr> = found.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
 
-impl std::fmt::Display for LookupFailed {
+impl std::fmt::Display for DnsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Error for LookupFailed {}
+impl Error for DnsError {}
 
 #[cfg(test)]
 mod tests {
@@ -265,7 +277,7 @@ mod tests {
     use super::*;
 
     /// The failure of a request through a proxy that answers with `answer` and closes.
-    async fn through_a_proxy(answer: &'static [u8]) -> Failure {
+    async fn failure_through_proxy(answer: &'static [u8]) -> Failure {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -280,13 +292,13 @@ mod tests {
             .build()
             .unwrap();
         let error = client.get("https://mail.example.com/").send().await.unwrap_err();
-        failure(&error, "mail.example.com")
+        to_failure(&error, "mail.example.com")
     }
 
     #[tokio::test]
-    async fn a_proxy_that_does_not_let_us_out_is_told_from_the_server() {
+    async fn a_proxy_error_is_not_blamed_on_the_server() {
         for answer in [&b"HTTP/1.1 407 Who\r\n\r\n"[..], b"HTTP/1.1 502 No\r\n\r\n", b""] {
-            assert_eq!(through_a_proxy(answer).await.cause, Cause::Proxy);
+            assert_eq!(failure_through_proxy(answer).await.cause, Cause::Proxy);
         }
     }
 }

@@ -9,51 +9,52 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure, Secrets};
-use crate::source::http::{Ask, Refusal, Room, Wants};
-use crate::source::jmap::Jmap;
-use crate::source::jmap::session::Session;
+use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest};
+use crate::source::jmap::JmapSource;
+use crate::source::jmap::session::JmapSession;
 
 /// Types of a method-level error that mean "too often", in any case. JMAP has none for methods; of
 /// its errors for single objects `rateLimit` is the one (RFC 8620 §5.3), which servers use for both,
 /// in these spellings. What a description says of too many is about what was asked for.
-const RATE_LIMITS: &[&str] = &["rateLimit", "rateLimited", "rateLimitExceeded", "tooManyRequests"];
+const RATE_LIMIT_ERROR_TYPES: &[&str] =
+    &["rateLimit", "rateLimited", "rateLimitExceeded", "tooManyRequests"];
 
 /// A call that was not answered, with the word that callers look for.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct MethodCallError {
     /// The type of a method-level error; of a request-level one its type without
     /// the URN, or the name of the limit; empty where there was no answer.
-    pub(super) word: Box<str>,
+    pub(super) error_type: Box<str>,
     pub(super) failure: Failure,
 }
 
 /// What a server answers to a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Response {
+struct JmapResponse {
     method_responses: Vec<(String, Box<RawValue>, Value)>,
     session_state: Option<String>,
 }
 
 /// A method-level error.
 #[derive(Deserialize)]
-struct MethodError {
+struct MethodErrorBody {
     #[serde(rename = "type")]
-    word: String,
+    error_type: String,
     description: Option<String>,
     arguments: Option<Value>,
 }
 
 /// A request-level error (RFC 7807, RFC 8620 §3.6.1).
 #[derive(Deserialize)]
-struct Problem {
+struct RequestProblem {
     #[serde(rename = "type")]
     urn: String,
     limit: Option<String>,
 }
 
 /// Bytes of a reply that are not about single objects, rounded up; a few absurd ids fit in as well.
-const REPLY_FRAME_BYTES: u64 = 1 << 20;
+const RESPONSE_OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// Bytes of an id in a reply: four times the longest that is allowed (RFC 8620 §1.2).
 const ID_BYTES_MAX: u64 = 1 << 10;
@@ -62,77 +63,85 @@ const ID_BYTES_MAX: u64 = 1 << 10;
 const OBJECT_BYTES_MAX: u64 = 8 << 10;
 
 /// The room for a reply that names so many ids; a server that names more is not asked for less.
-pub(super) fn room_for_ids(count: usize) -> Room {
-    room(count, ID_BYTES_MAX)
+pub(super) fn limits_for_ids(count: usize) -> BufferLimits {
+    buffer_limits(count, ID_BYTES_MAX)
 }
 
 /// The room for a reply of so many objects.
-pub(super) fn room_for_objects(count: usize) -> Room {
-    room(count, OBJECT_BYTES_MAX)
+pub(super) fn limits_for_objects(count: usize) -> BufferLimits {
+    buffer_limits(count, OBJECT_BYTES_MAX)
 }
 
-fn room(elements: usize, element_bytes: u64) -> Room {
+fn buffer_limits(elements: usize, element_bytes: u64) -> BufferLimits {
     let bytes = u64::try_from(elements).unwrap_or(u64::MAX).saturating_mul(element_bytes);
-    Room { elements, bytes: bytes.saturating_add(REPLY_FRAME_BYTES) }
+    BufferLimits {
+        max_elements: elements,
+        max_bytes: bytes.saturating_add(RESPONSE_OVERHEAD_BYTES),
+    }
 }
 
 /// Calls one method in a request of its own.
 pub(super) async fn call<T: DeserializeOwned>(
-    jmap: &Jmap,
-    session: &Arc<Session>,
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
     method: &str,
     arguments: Value,
-) -> Result<T, Refused> {
-    call_within(jmap, session, method, arguments, None).await
+) -> Result<T, MethodCallError> {
+    call_limited(jmap, session, method, arguments, None).await
 }
 
 /// Calls one method in a request of its own, and holds no more of the reply than there is `room` for.
-pub(super) async fn call_within<T: DeserializeOwned>(
-    jmap: &Jmap,
-    session: &Arc<Session>,
+pub(super) async fn call_limited<T: DeserializeOwned>(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
     method: &str,
     mut arguments: Value,
-    room: Option<Room>,
-) -> Result<T, Refused> {
+    room: Option<BufferLimits>,
+) -> Result<T, MethodCallError> {
     arguments["accountId"] = json!(session.account.as_str());
     let request = json!({
         "using": ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"],
         "methodCalls": [[method, arguments, "0"]],
     });
-    let pass = jmap.pass().await?;
+    let pass = jmap.authorization().await?;
     let post = Some(Bytes::from(request.to_string()));
-    let ask = Ask { url: &session.api, post, wants: Wants::Json, pass: &pass };
+    let ask = HttpRequest {
+        url: &session.api_url,
+        json_body: post,
+        expected: ExpectedContent::Json,
+        authorization: &pass,
+    };
 
     // The semaphore is never closed, and no permit would be no harm.
-    let permit = session.requests.acquire().await.ok();
-    let answered = jmap.client.answer_within(&ask, room).await;
+    let permit = session.request_permits.acquire().await.ok();
+    let answered = jmap.client.fetch_limited(&ask, room).await;
     drop(permit);
 
     let result = match answered {
         Ok(mut answered) => {
             let secrets = pass.secrets();
-            let parsed: Result<Response, Failure> = parse(method, &answered.body, &secrets);
+            let parsed: Result<JmapResponse, Failure> =
+                parse_json(method, &answered.body, &secrets);
             let response = match parsed {
                 Ok(response) => response,
                 Err(failure) => {
-                    return Err(jmap.client.failed(&ask, &mut answered, failure).into());
+                    return Err(jmap.client.report_body_error(&ask, &mut answered, failure).into());
                 }
             };
-            let result =
-                read(method, response.method_responses, &secrets).map_err(|refused: Refused| {
-                    Refused {
-                        failure: jmap.client.failed(&ask, &mut answered, refused.failure),
-                        ..refused
-                    }
-                });
+            let result = method_result(method, response.method_responses, &secrets).map_err(
+                |refused: MethodCallError| MethodCallError {
+                    failure: jmap.client.report_body_error(&ask, &mut answered, refused.failure),
+                    ..refused
+                },
+            );
             // Whoever looks for the session holds it while waiting at the gate: perhaps for this place.
             drop(answered);
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
-                jmap.forget(session, Some(state)).await;
+                jmap.invalidate_session(session, Some(state)).await;
             }
             result
         }
-        Err(refusal) => Err(request_refused(refusal)),
+        Err(refusal) => Err(request_error(refusal)),
     };
     if let Err(refused) = &result
         && matches!(
@@ -141,24 +150,24 @@ pub(super) async fn call_within<T: DeserializeOwned>(
         )
     {
         // Perhaps the service has moved, or the account: the next request looks for it again.
-        jmap.forget(session, None).await;
+        jmap.invalidate_session(session, None).await;
     }
     result
 }
 
-fn read<T: DeserializeOwned>(
+fn method_result<T: DeserializeOwned>(
     method: &str,
     responses: Vec<(String, Box<RawValue>, Value)>,
     secrets: &Secrets,
-) -> Result<T, Refused> {
+) -> Result<T, MethodCallError> {
     let mut responses = responses.into_iter();
     match responses.find(|(name, ..)| name == method || name == "error") {
         Some((name, body, _)) if name == method => {
-            Ok(parse(method, body.get().as_bytes(), secrets)?)
+            Ok(parse_json(method, body.get().as_bytes(), secrets)?)
         }
         Some((_, body, _)) => {
-            let error = parse(method, body.get().as_bytes(), secrets)?;
-            Err(method_refused(method, error, secrets))
+            let error = parse_json(method, body.get().as_bytes(), secrets)?;
+            Err(method_error(method, error, secrets))
         }
         None => Err(Failure::new(
             Cause::Challenge,
@@ -169,7 +178,11 @@ fn read<T: DeserializeOwned>(
 }
 
 /// Reads what a server answers. An error may quote it, and it may repeat the `secrets`.
-fn parse<T: DeserializeOwned>(method: &str, json: &[u8], secrets: &Secrets) -> Result<T, Failure> {
+fn parse_json<T: DeserializeOwned>(
+    method: &str,
+    json: &[u8],
+    secrets: &Secrets,
+) -> Result<T, Failure> {
     serde_json::from_slice(json).map_err(|error| {
         let cause = if error.is_eof() { Cause::Truncated } else { Cause::Challenge };
         let error = secrets.mask(&error.to_string());
@@ -178,8 +191,8 @@ fn parse<T: DeserializeOwned>(method: &str, json: &[u8], secrets: &Secrets) -> R
 }
 
 /// Says what a server refuses, in its own words without the `secrets` that it may repeat.
-fn method_refused(method: &str, error: MethodError, secrets: &Secrets) -> Refused {
-    let MethodError { word, description, arguments } = error;
+fn method_error(method: &str, error: MethodErrorBody, secrets: &Secrets) -> MethodCallError {
+    let MethodErrorBody { error_type: word, description, arguments } = error;
     let mut detail = format!("the server refuses {method}: {word}");
     if let Some(arguments) = arguments {
         detail.push_str(&format!(" {arguments}"));
@@ -193,31 +206,31 @@ fn method_refused(method: &str, error: MethodError, secrets: &Secrets) -> Refuse
         "cannotCalculateChanges" => Cause::CursorExpired,
         "forbidden" | "accountReadOnly" => Cause::Forbidden,
         "accountNotFound" | "accountNotSupportedByMethod" | "unknownMethod" => Cause::NotFound,
-        word if RATE_LIMITS.iter().any(|limit| word.eq_ignore_ascii_case(limit)) => {
+        word if RATE_LIMIT_ERROR_TYPES.iter().any(|limit| word.eq_ignore_ascii_case(limit)) => {
             Cause::RateLimit
         }
         _ => Cause::Unknown,
     };
-    Refused { word: word.into(), failure: Failure::new(cause, detail) }
+    MethodCallError { error_type: word.into(), failure: Failure::new(cause, detail) }
 }
 
-fn request_refused(refusal: Refusal) -> Refused {
-    let word = match serde_json::from_slice::<Problem>(&refusal.body) {
-        Ok(Problem { limit: Some(limit), .. }) => limit,
-        Ok(Problem { urn, .. }) => urn.rsplit(':').next().unwrap_or_default().to_owned(),
+fn request_error(refusal: HttpError) -> MethodCallError {
+    let word = match serde_json::from_slice::<RequestProblem>(&refusal.body) {
+        Ok(RequestProblem { limit: Some(limit), .. }) => limit,
+        Ok(RequestProblem { urn, .. }) => urn.rsplit(':').next().unwrap_or_default().to_owned(),
         Err(_not_a_problem) => String::new(),
     };
-    Refused { word: word.into(), failure: refusal.failure }
+    MethodCallError { error_type: word.into(), failure: refusal.failure }
 }
 
-impl From<Failure> for Refused {
+impl From<Failure> for MethodCallError {
     fn from(failure: Failure) -> Self {
-        Self { word: Box::default(), failure }
+        Self { error_type: Box::default(), failure }
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<MethodCallError> for Failure {
+    fn from(refused: MethodCallError) -> Self {
         refused.failure
     }
 }
@@ -226,14 +239,14 @@ impl From<Refused> for Failure {
 mod tests {
     use super::*;
 
-    fn refused(json: &str) -> Refused {
+    fn error_of_response(json: &str) -> MethodCallError {
         let responses = format!(r#"[["error", {json}, "0"]]"#);
         let responses = serde_json::from_str(&responses).unwrap();
-        read::<Value>("Email/get", responses, &Secrets::new(["hunter2"])).unwrap_err()
+        method_result::<Value>("Email/get", responses, &Secrets::new(["hunter2"])).unwrap_err()
     }
 
     #[test]
-    fn every_method_level_error_has_its_cause() {
+    fn every_method_level_error_has_a_cause() {
         for (word, cause) in [
             ("serverUnavailable", Cause::Server),
             ("serverFail", Cause::Server),
@@ -246,22 +259,24 @@ mod tests {
             ("tooManyRequests", Cause::RateLimit),
             ("tooManyChanges", Cause::Unknown),
         ] {
-            let refused = refused(&format!(r#"{{"type": "{word}"}}"#));
-            assert_eq!((&*refused.word, refused.failure.cause), (word, cause));
+            let refused = error_of_response(&format!(r#"{{"type": "{word}"}}"#));
+            assert_eq!((&*refused.error_type, refused.failure.cause), (word, cause));
         }
     }
 
     /// FAULTS 50.
     #[test]
-    fn what_a_method_level_error_describes_is_no_rate_limit() {
-        let refused = refused(r#"{"type": "invalidArguments", "description": "too many ids"}"#);
+    fn a_description_does_not_make_a_rate_limit() {
+        let refused =
+            error_of_response(r#"{"type": "invalidArguments", "description": "too many ids"}"#);
 
         assert_eq!(refused.failure.cause, Cause::Unknown);
     }
 
     #[test]
-    fn a_refusal_quotes_the_server() {
-        let refused = refused(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
+    fn a_method_error_quotes_the_server() {
+        let refused =
+            error_of_response(r#"{"type": "serverFail", "description": "disk\n on fire"}"#);
 
         assert_eq!(
             refused.failure.message,
@@ -270,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_a_server_repeats_is_not_quoted() {
-        let refused = refused(
+    fn a_secret_echoed_by_the_server_is_masked() {
+        let refused = error_of_response(
             r#"{"type": "serverFail", "description": "of hunter2", "arguments": ["\u0068unter2"]}"#,
         );
 
@@ -282,8 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_cut_short_is_told_from_one_that_is_something_else() {
-        let read = |json: &str| parse::<Response>("m", json.as_bytes(), &Secrets::default());
+    fn truncated_and_foreign_responses_are_distinguished() {
+        let read =
+            |json: &str| parse_json::<JmapResponse>("m", json.as_bytes(), &Secrets::default());
         let cause = |json: &str| read(json).err().unwrap().cause;
 
         assert_eq!(cause(r#"{"methodResponses": [["#), Cause::Truncated);

@@ -8,21 +8,21 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::engine::{Cause, Failure};
-use crate::source::jmap::Jmap;
+use crate::source::jmap::JmapSource;
 use crate::source::jmap::api::call;
 use crate::source::jmap::mail::{self, Email};
-use crate::source::jmap::session::Session;
+use crate::source::jmap::session::JmapSession;
 
 /// Which mails are wanted.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Filter {
+pub(super) struct MailFilter {
     /// Ids; every mailbox when empty.
     mailboxes: Vec<String>,
     since: Option<NaiveDate>,
 }
 
 #[derive(Deserialize)]
-struct Mailboxes {
+struct MailboxGetResponse {
     list: Vec<Mailbox>,
 }
 
@@ -36,27 +36,30 @@ struct Mailbox {
 }
 
 /// Returns the filter of the configuration, its mailboxes looked up once per session.
-pub(super) async fn resolved<'a>(
-    jmap: &Jmap,
-    session: &'a Arc<Session>,
-) -> Result<&'a Filter, Failure> {
-    session.filter.get_or_try_init(|| look_up(jmap, session)).await
+pub(super) async fn resolve<'a>(
+    jmap: &JmapSource,
+    session: &'a Arc<JmapSession>,
+) -> Result<&'a MailFilter, Failure> {
+    session.filter.get_or_try_init(|| resolve_mailboxes(jmap, session)).await
 }
 
-async fn look_up(jmap: &Jmap, session: &Arc<Session>) -> Result<Filter, Failure> {
+async fn resolve_mailboxes(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+) -> Result<MailFilter, Failure> {
     let since = jmap.options.since;
     let wanted = &jmap.options.mailboxes;
     if wanted.is_empty() {
-        return Ok(Filter { mailboxes: Vec::new(), since });
+        return Ok(MailFilter { mailboxes: Vec::new(), since });
     }
     let arguments = json!({"ids": null, "properties": ["id", "name", "parentId", "role"]});
-    let found: Mailboxes = call(jmap, session, "Mailbox/get", arguments).await?;
-    Ok(Filter { mailboxes: chosen(wanted, &found.list)?, since })
+    let found: MailboxGetResponse = call(jmap, session, "Mailbox/get", arguments).await?;
+    Ok(MailFilter { mailboxes: find_mailboxes(wanted, &found.list)?, since })
 }
 
 /// Finds the mailboxes by role, path or name. A name in several places means all of them.
-fn chosen(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
-    let paths = paths(mailboxes);
+fn find_mailboxes(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
+    let paths = mailbox_paths(mailboxes);
     let mut ids = Vec::new();
     for word in wanted {
         let before = ids.len();
@@ -77,7 +80,7 @@ fn chosen(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failu
     Ok(ids)
 }
 
-fn paths(mailboxes: &[Mailbox]) -> Vec<String> {
+fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
     let by_id: BTreeMap<&str, &Mailbox> =
         mailboxes.iter().map(|mailbox| (mailbox.id.as_str(), mailbox)).collect();
     let path = |mailbox: &Mailbox| {
@@ -93,19 +96,23 @@ fn paths(mailboxes: &[Mailbox]) -> Vec<String> {
     mailboxes.iter().map(path).collect()
 }
 
-impl Filter {
+impl MailFilter {
     /// Whether a mail that changes can come to be wanted.
-    pub(super) fn may_gain_by_moves(&self) -> bool {
+    pub(super) fn can_match_later(&self) -> bool {
         !self.mailboxes.is_empty()
     }
 
     /// The properties of a mail that it takes to judge it here.
-    pub(super) fn properties(&self) -> &'static [&'static str] {
-        if self.mailboxes.is_empty() && self.since.is_none() { mail::LISTED } else { mail::JUDGED }
+    pub(super) fn required_properties(&self) -> &'static [&'static str] {
+        if self.mailboxes.is_empty() && self.since.is_none() {
+            mail::LIST_PROPERTIES
+        } else {
+            mail::FILTER_PROPERTIES
+        }
     }
 
     /// Whether a mail is wanted, judged here.
-    pub(super) fn wants(&self, email: &Email) -> bool {
+    pub(super) fn matches(&self, email: &Email) -> bool {
         let place = self.mailboxes.is_empty() || email.is_in_any(&self.mailboxes);
         let time = match (self.since, email.received_at()) {
             (Some(since), Some(received)) => since <= received.date_naive(),
@@ -116,7 +123,7 @@ impl Filter {
     }
 
     /// The same as a condition for Email/query (RFC 8621 §4.4.1).
-    pub(super) fn condition(&self) -> Option<Value> {
+    pub(super) fn to_query_condition(&self) -> Option<Value> {
         let mut conditions: Vec<Value> =
             self.mailboxes.iter().map(|id| json!({"inMailbox": id})).collect();
         if 1 < conditions.len() {
@@ -148,21 +155,21 @@ mod tests {
         .unwrap()
     }
 
-    fn choose(words: &[&str]) -> Result<Vec<String>, Failure> {
+    fn find_by_names(words: &[&str]) -> Result<Vec<String>, Failure> {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        chosen(&words, &mailboxes())
+        find_mailboxes(&words, &mailboxes())
     }
 
     #[test]
     fn mailboxes_are_found_by_role_path_and_name() {
-        assert_eq!(choose(&["INBOX"]).unwrap(), ["1"]);
-        assert_eq!(choose(&["Work/2024"]).unwrap(), ["3"]);
-        assert_eq!(choose(&["2024", "inbox", "Eingang"]).unwrap(), ["1", "3", "4"]);
+        assert_eq!(find_by_names(&["INBOX"]).unwrap(), ["1"]);
+        assert_eq!(find_by_names(&["Work/2024"]).unwrap(), ["3"]);
+        assert_eq!(find_by_names(&["2024", "inbox", "Eingang"]).unwrap(), ["1", "3", "4"]);
     }
 
     #[test]
-    fn an_unknown_mailbox_is_answered_with_the_known_ones() {
-        let failure = choose(&["work"]).unwrap_err();
+    fn an_unknown_mailbox_error_lists_the_known_ones() {
+        let failure = find_by_names(&["work"]).unwrap_err();
 
         assert_eq!(failure.cause, Cause::NotFound);
         assert!(failure.message.contains("\"work\""), "{failure}");
@@ -170,18 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn the_condition_is_no_larger_than_it_must_be() {
+    fn the_query_condition_is_minimal() {
         let since = NaiveDate::from_ymd_opt(2020, 1, 2);
-        let filter = |ids: &[&str], since| Filter {
+        let filter = |ids: &[&str], since| MailFilter {
             mailboxes: ids.iter().map(|&id| id.to_owned()).collect(),
             since,
         };
 
-        assert_eq!(filter(&[], None).condition(), None);
-        assert_eq!(filter(&["a"], None).condition(), Some(json!({"inMailbox": "a"})));
-        assert_eq!(filter(&[], since).condition(), Some(json!({"after": "2020-01-02T00:00:00Z"})));
+        assert_eq!(filter(&[], None).to_query_condition(), None);
+        assert_eq!(filter(&["a"], None).to_query_condition(), Some(json!({"inMailbox": "a"})));
         assert_eq!(
-            filter(&["a", "b"], since).condition(),
+            filter(&[], since).to_query_condition(),
+            Some(json!({"after": "2020-01-02T00:00:00Z"}))
+        );
+        assert_eq!(
+            filter(&["a", "b"], since).to_query_condition(),
             Some(json!({"operator": "AND", "conditions": [
                 {"operator": "OR", "conditions": [{"inMailbox": "a"}, {"inMailbox": "b"}]},
                 {"after": "2020-01-02T00:00:00Z"},
@@ -190,13 +200,15 @@ mod tests {
     }
 
     #[test]
-    fn our_own_judgement_agrees_with_the_condition() {
-        let filter =
-            Filter { mailboxes: vec!["a".to_owned()], since: NaiveDate::from_ymd_opt(2020, 1, 2) };
+    fn local_matching_agrees_with_the_query_condition() {
+        let filter = MailFilter {
+            mailboxes: vec!["a".to_owned()],
+            since: NaiveDate::from_ymd_opt(2020, 1, 2),
+        };
         let wants = |mailbox: &str, received: &str| {
             let email = json!({"id": "", "blobId": "", "threadId": "", "size": 0,
                 "mailboxIds": {mailbox: true}, "receivedAt": received});
-            filter.wants(&serde_json::from_value(email).unwrap())
+            filter.matches(&serde_json::from_value(email).unwrap())
         };
 
         assert!(wants("a", "2020-01-02T00:00:00Z"));

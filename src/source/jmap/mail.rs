@@ -8,24 +8,24 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::engine::{BlobId, Cause, Cursor, DocumentId, Failure, ItemId};
-use crate::source::Entry;
-use crate::source::jmap::Jmap;
-use crate::source::jmap::api::{Refused, call, call_within, room_for_objects};
-use crate::source::jmap::session::Session;
+use crate::source::ListedDocument;
+use crate::source::jmap::JmapSource;
+use crate::source::jmap::api::{MethodCallError, call, call_limited, limits_for_objects};
+use crate::source::jmap::session::JmapSession;
 
 /// What of a request is not ids, in bytes, rounded up.
-const REQUEST_FRAME_BYTES: usize = 1_024;
+const REQUEST_OVERHEAD_BYTES: usize = 1_024;
 /// Quotes and comma around an id, in bytes.
-const ID_FRAME_BYTES: usize = 3;
+const ID_OVERHEAD_BYTES: usize = 3;
 
 /// The refusals that a smaller portion answers: by the name of the limit for the
 /// whole request (Cyrus), or by a type for the method (Stalwart).
-const TOO_LARGE: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
+const TOO_LARGE_ERROR_TYPES: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
 
 /// What an entry of a listing needs.
-pub(super) const LISTED: &[&str] = &["id", "blobId", "threadId", "size"];
+pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size"];
 /// The same, and what a filter judges.
-pub(super) const JUDGED: &[&str] =
+pub(super) const FILTER_PROPERTIES: &[&str] =
     &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
 
 /// A mail as far as listing needs it.
@@ -42,7 +42,7 @@ pub(super) struct Email {
 
 /// What reading mails by their ids has brought.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundEmails {
     pub(super) emails: Vec<Email>,
     /// Ids that the server says it does not find.
     pub(super) missing: Vec<String>,
@@ -52,14 +52,17 @@ pub(super) struct Found {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Got {
+struct EmailGetResponse {
     list: Vec<Email>,
     not_found: Option<Vec<String>>,
     state: Option<String>,
 }
 
 /// Returns where the stream of changes stands.
-pub(super) async fn state(jmap: &Jmap, session: &Arc<Session>) -> Result<Cursor, Failure> {
+pub(super) async fn fetch_state(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
+) -> Result<Cursor, Failure> {
     #[derive(Deserialize)]
     struct Stand {
         state: String,
@@ -69,27 +72,27 @@ pub(super) async fn state(jmap: &Jmap, session: &Arc<Session>) -> Result<Cursor,
 }
 
 /// Reads the mails of these ids; those that the server does not find are left out.
-pub(super) async fn emails(
-    jmap: &Jmap,
-    session: &Arc<Session>,
+pub(super) async fn fetch_emails(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
     ids: &[String],
     properties: &[&str],
 ) -> Result<Vec<Email>, Failure> {
-    Ok(find(jmap, session, ids, properties).await?.emails)
+    Ok(find_emails(jmap, session, ids, properties).await?.emails)
 }
 
 /// Reads the mails of these ids, and says which the server does not find.
-pub(super) async fn find(
-    jmap: &Jmap,
-    session: &Arc<Session>,
+pub(super) async fn find_emails(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
     ids: &[String],
     properties: &[&str],
-) -> Result<Found, Failure> {
-    let mut found = Found::default();
-    let mut portions = portions(session, ids);
+) -> Result<FoundEmails, Failure> {
+    let mut found = FoundEmails::default();
+    let mut portions = split_ids(session, ids);
     portions.reverse();
     while let Some(portion) = portions.pop() {
-        match get(jmap, session, portion, properties).await {
+        match get_emails(jmap, session, portion, properties).await {
             Ok(mut some) => {
                 found.emails.append(&mut some.emails);
                 found.missing.append(&mut some.missing);
@@ -105,15 +108,15 @@ pub(super) async fn find(
     Ok(found)
 }
 
-async fn get(
-    jmap: &Jmap,
-    session: &Arc<Session>,
+async fn get_emails(
+    jmap: &JmapSource,
+    session: &Arc<JmapSession>,
     ids: &[String],
     properties: &[&str],
-) -> Result<Found, Refused> {
+) -> Result<FoundEmails, MethodCallError> {
     let arguments = json!({"ids": ids, "properties": properties});
-    let room = Some(room_for_objects(ids.len()));
-    let got: Got = call_within(jmap, session, "Email/get", arguments, room).await?;
+    let room = Some(limits_for_objects(ids.len()));
+    let got: EmailGetResponse = call_limited(jmap, session, "Email/get", arguments, room).await?;
 
     let there: BTreeSet<&str> = got.list.iter().map(|email| email.id.as_str()).collect();
     let not_found: BTreeSet<&String> = got.not_found.iter().flatten().collect();
@@ -126,25 +129,25 @@ async fn get(
         return Err(Failure::new(Cause::Truncated, why).into());
     }
     let missing = missing.into_iter().cloned().collect();
-    Ok(Found { missing, state: got.state, emails: got.list })
+    Ok(FoundEmails { missing, state: got.state, emails: got.list })
 }
 
-impl Refused {
+impl MethodCallError {
     /// Whether fewer ids at once may be answered: so the server says, or its reply found no room.
     fn is_too_large(&self) -> bool {
-        TOO_LARGE.contains(&&*self.word) || self.failure.cause == Cause::TooLarge
+        TOO_LARGE_ERROR_TYPES.contains(&&*self.error_type) || self.failure.cause == Cause::TooLarge
     }
 }
 
 /// Cuts ids into portions within the limits that the server announces.
-fn portions<'a>(session: &Session, ids: &'a [String]) -> Vec<&'a [String]> {
-    let bytes_max = session.request_bytes.saturating_sub(REQUEST_FRAME_BYTES);
+fn split_ids<'a>(session: &JmapSession, ids: &'a [String]) -> Vec<&'a [String]> {
+    let bytes_max = session.max_request_bytes.saturating_sub(REQUEST_OVERHEAD_BYTES);
     let mut portions = Vec::new();
     let mut begin = 0;
     let mut bytes = 0;
     for (at, id) in ids.iter().enumerate() {
-        let more = id.len() + ID_FRAME_BYTES;
-        if begin < at && (session.objects_in_get <= at - begin || bytes_max < bytes + more) {
+        let more = id.len() + ID_OVERHEAD_BYTES;
+        if begin < at && (session.max_objects_in_get <= at - begin || bytes_max < bytes + more) {
             portions.push(&ids[begin..at]);
             begin = at;
             bytes = 0;
@@ -169,8 +172,8 @@ impl Email {
         self.received_at.as_ref()?.parse().ok()
     }
 
-    pub(super) fn into_entry(self) -> Entry {
-        Entry {
+    pub(super) fn into_listed_document(self) -> ListedDocument {
+        ListedDocument {
             item: ItemId::new(self.thread_id),
             document: DocumentId::new(self.id),
             blob: BlobId::new(self.blob_id),

@@ -7,13 +7,13 @@
 
 mod api;
 mod changes;
+mod completeness;
 mod download;
-mod everything;
 mod filter;
+mod full_list;
 mod mail;
 mod missing;
-mod place;
-mod proof;
+mod page_token;
 mod session;
 
 use std::fmt;
@@ -25,15 +25,18 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
 use url::{Origin, Url};
 
-use self::session::Session;
+use self::session::JmapSession;
 use crate::engine::{AccountId, Cursor, ErrorRule, Failure, PageToken, Timestamp};
 use crate::source::credential::Credential;
-use crate::source::http::{Client, Egress, Gate, Limits, Pass};
-use crate::source::{Fetched, Listing, Meter, News, Page, Recorder, Renewal, Sink, Source, Wanted};
+use crate::source::http::{Authorization, HttpClient, ProxyMode, RequestLimiter, RequestLimits};
+use crate::source::{
+    CredentialChange, DocumentRef, FetchOutcome, Listing, MetricsHandle, Page, PollResult,
+    ResponseRecorder, Sink, Source,
+};
 
 /// How one account is reached, and what of it is wanted.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct JmapOptions {
     /// The name of the source in the configuration, for sentences about it.
     pub name: String,
     /// The account that the ledger belongs to; the first one found where that is not known yet.
@@ -42,7 +45,7 @@ pub struct Options {
     pub url: Url,
     /// Other origins that the server may send us to. The one of `url` need not be named.
     pub allowed_origins: Vec<Origin>,
-    pub auth: Auth,
+    pub auth: AuthScheme,
     /// Names, roles or paths (`Parent/Child`) of the only mailboxes wanted; all when empty.
     pub mailboxes: Vec<String>,
     /// Only mail received on or after this day (UTC).
@@ -51,89 +54,89 @@ pub struct Options {
     pub page_size_max: u32,
     /// How many documents are fetched side by side.
     pub concurrency: u32,
-    pub limits: Limits,
+    pub request_limits: RequestLimits,
     /// What the user knows of the errors of this provider.
     pub error_rules: Vec<ErrorRule>,
     /// How its requests leave this machine.
-    pub egress: Egress,
+    pub proxy_mode: ProxyMode,
     /// By what they are counted.
-    pub meter: Meter,
+    pub metrics: MetricsHandle,
     /// By what its answers are noted.
-    pub recorder: Recorder,
+    pub recorder: ResponseRecorder,
 }
 
 /// How the credential is presented.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Auth {
+pub enum AuthScheme {
     Basic { username: String },
     Bearer,
 }
 
 /// One account on a JMAP server.
-pub struct Jmap {
-    options: Options,
-    client: Client,
+pub struct JmapSource {
+    options: JmapOptions,
+    client: HttpClient,
     credential: Credential,
-    known: Mutex<Known>,
+    session_cache: Mutex<SessionCache>,
     /// The one account that is spoken to.
     account: OnceLock<AccountId>,
-    downloads: Semaphore,
+    download_permits: Semaphore,
 }
 
 /// What is remembered between requests.
 #[derive(Default)]
-struct Known {
-    session: Option<Arc<Session>>,
+struct SessionCache {
+    session: Option<Arc<JmapSession>>,
     /// The session state that an answer told of before we looked for it.
-    announced: Option<String>,
+    announced_state: Option<String>,
 }
 
-impl Jmap {
+impl JmapSource {
     /// Makes the source. Nothing is sent or read before the first request.
     ///
     /// # Errors
     /// As of [`Client::new`].
     pub fn new(
-        options: Options,
+        options: JmapOptions,
         credential: Credential,
-        gate: Rc<dyn Gate>,
+        gate: Rc<dyn RequestLimiter>,
     ) -> Result<Self, Failure> {
         let mut trusted = options.allowed_origins.clone();
         trusted.push(options.url.origin());
-        let (limits, meter) = (options.limits.clone(), options.meter.clone());
-        let client = Client::new(limits, trusted, &options.egress, gate, meter)?
-            .judging_by(options.error_rules.clone())
-            .recorded_by(options.recorder.clone());
+        let (limits, meter) = (options.request_limits.clone(), options.metrics.clone());
+        let client = HttpClient::new(limits, trusted, &options.proxy_mode, gate, meter)?
+            .with_error_rules(options.error_rules.clone())
+            .with_recorder(options.recorder.clone());
         let at_once = usize::try_from(options.concurrency).unwrap_or(Semaphore::MAX_PERMITS).max(1);
         let account = options.account.clone().map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self {
             options,
             client,
             credential,
-            known: Mutex::default(),
+            session_cache: Mutex::default(),
             account,
-            downloads: Semaphore::new(at_once),
+            download_permits: Semaphore::new(at_once),
         })
     }
 
-    async fn pass(&self) -> Result<Pass, Failure> {
+    async fn authorization(&self) -> Result<Authorization, Failure> {
         let secret: SecretString = self.credential.current().await?;
         Ok(match &self.options.auth {
-            Auth::Basic { username } => {
-                Pass::Basic { username: username.clone(), password: secret }
+            AuthScheme::Basic { username } => {
+                Authorization::Basic { username: username.clone(), password: secret }
             }
-            Auth::Bearer => Pass::Bearer { token: secret },
+            AuthScheme::Bearer => Authorization::Bearer { token: secret },
         })
     }
 
     /// Returns the session, discovering it if it is not known. One discovery at a time.
-    async fn session(&self) -> Result<Arc<Session>, Failure> {
-        let mut known = self.known.lock().await;
+    async fn session(&self) -> Result<Arc<JmapSession>, Failure> {
+        let mut known = self.session_cache.lock().await;
         if let Some(session) = &known.session {
             return Ok(Arc::clone(session));
         }
-        let pass = self.pass().await?;
-        let announced = known.announced.take();
+        let pass = self.authorization().await?;
+        let announced = known.announced_state.take();
         let session = session::discover(&self.client, &self.options.url, &pass, announced).await?;
         let expected = self.account.get_or_init(|| session.account.clone());
         if *expected != session.account {
@@ -145,54 +148,62 @@ impl Jmap {
     }
 
     /// Forgets a session that has turned out stale, unless somebody was faster.
-    async fn forget(&self, stale: &Arc<Session>, announced: Option<String>) {
-        let mut known = self.known.lock().await;
+    async fn invalidate_session(&self, stale: &Arc<JmapSession>, announced: Option<String>) {
+        let mut known = self.session_cache.lock().await;
         if known.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, stale)) {
-            *known = Known { session: None, announced };
+            *known = SessionCache { session: None, announced_state: announced };
         }
     }
 }
 
-impl Source for Jmap {
+impl Source for JmapSource {
     async fn account(&self) -> Result<AccountId, Failure> {
         Ok(self.session().await?.account.clone())
     }
 
-    async fn look(&self, cursor: &Cursor) -> Result<News, Failure> {
-        changes::look(self, cursor).await
+    async fn poll_changes(&self, cursor: &Cursor) -> Result<PollResult, Failure> {
+        changes::poll_changes(self, cursor).await
     }
 
-    async fn pin(&self) -> Result<Cursor, Failure> {
+    async fn current_cursor(&self) -> Result<Cursor, Failure> {
         let session = self.session().await?;
-        mail::state(self, &session).await
+        mail::fetch_state(self, &session).await
     }
 
-    async fn page(&self, listing: &Listing, place: Option<&PageToken>) -> Result<Page, Failure> {
+    async fn list_page(
+        &self,
+        listing: &Listing,
+        place: Option<&PageToken>,
+    ) -> Result<Page, Failure> {
         match listing {
-            Listing::Everything => everything::page(self, place).await,
-            Listing::Since(cursor) => changes::page(self, cursor, place).await,
+            Listing::Full => full_list::list_page(self, place).await,
+            Listing::Since(cursor) => changes::list_page(self, cursor, place).await,
         }
     }
 
-    async fn fetch(&self, document: &Wanted, sink: &mut impl Sink) -> Result<Fetched, Failure> {
+    async fn fetch(
+        &self,
+        document: &DocumentRef,
+        sink: &mut impl Sink,
+    ) -> Result<FetchOutcome, Failure> {
         download::fetch(self, document, sink).await
     }
 
-    async fn renew(&self) -> Result<Renewal, Failure> {
-        let renewal = self.credential.renew().await?;
-        if renewal == Renewal::Changed {
+    async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {
+        let renewal = self.credential.refresh().await?;
+        if renewal == CredentialChange::Changed {
             // Another credential may see another account.
-            *self.known.lock().await = Known::default();
+            *self.session_cache.lock().await = SessionCache::default();
         }
         Ok(renewal)
     }
 
-    fn waits_until(&self) -> Option<Timestamp> {
-        self.client.waits_until()
+    fn blocked_until(&self) -> Option<Timestamp> {
+        self.client.blocked_until()
     }
 }
 
-impl fmt::Debug for Jmap {
+impl fmt::Debug for JmapSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jmap").field("options", &self.options).finish_non_exhaustive()
     }

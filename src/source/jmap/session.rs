@@ -9,19 +9,19 @@ use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
 use crate::engine::{AccountId, BlobId, Cause, Failure};
-use crate::source::http::{Ask, Client, Pass, Wants};
-use crate::source::jmap::filter::Filter;
+use crate::source::http::{Authorization, ExpectedContent, HttpClient, HttpRequest};
+use crate::source::jmap::filter::MailFilter;
 
-const CORE: &str = "urn:ietf:params:jmap:core";
-const MAIL: &str = "urn:ietf:params:jmap:mail";
+const CORE_CAPABILITY: &str = "urn:ietf:params:jmap:core";
+const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
 
 /// Where a bare origin keeps its session (RFC 8620 §2.2).
-const WELL_KNOWN: &str = "/.well-known/jmap";
+const WELL_KNOWN_PATH: &str = "/.well-known/jmap";
 
 // The least that a server must offer (RFC 8620 §2), for those that do not say.
-const CONCURRENT_REQUESTS: usize = 4;
-const OBJECTS_IN_GET: usize = 500;
-const SIZE_REQUEST_BYTES: usize = 10_000_000;
+const DEFAULT_CONCURRENT_REQUESTS: usize = 4;
+const DEFAULT_OBJECTS_IN_GET: usize = 500;
+const DEFAULT_REQUEST_BYTES: usize = 10_000_000;
 
 /// A type under which nothing on the way has a reason to touch the bytes.
 const DOWNLOAD_TYPE: &str = "application/octet-stream";
@@ -29,27 +29,28 @@ const DOWNLOAD_TYPE: &str = "application/octet-stream";
 const DOWNLOAD_NAME: &str = "message.eml";
 
 /// What a template value keeps as it is: the unreserved characters (RFC 6570 §3.2.2).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED_CHARS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What is known about the account and its server.
-pub(super) struct Session {
+pub(super) struct JmapSession {
     pub(super) account: AccountId,
-    pub(super) api: Url,
-    pub(super) objects_in_get: usize,
-    pub(super) request_bytes: usize,
+    pub(super) api_url: Url,
+    pub(super) max_objects_in_get: usize,
+    pub(super) max_request_bytes: usize,
     /// As many permits as the server takes requests at once.
-    pub(super) requests: Semaphore,
+    pub(super) request_permits: Semaphore,
     /// The wanted mailboxes, found out when first needed.
-    pub(super) filter: OnceCell<Filter>,
-    base: Url,
-    download: String,
-    states: Vec<String>,
+    pub(super) filter: OnceCell<MailFilter>,
+    base_url: Url,
+    download_template: String,
+    known_states: Vec<String>,
 }
 
 /// The session resource, of which servers leave out or null much that they must send.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Resource {
+struct SessionResource {
     capabilities: BTreeMap<String, Value>,
     accounts: BTreeMap<String, Value>,
     primary_accounts: Option<BTreeMap<String, Value>>,
@@ -63,19 +64,24 @@ struct Resource {
 /// `announced` is the state that an answer told of: the session belongs to it
 /// whatever it calls itself, or a server that mixes them up is asked for ever.
 pub(super) async fn discover(
-    client: &Client,
+    client: &HttpClient,
     configured: &Url,
-    pass: &Pass,
+    pass: &Authorization,
     announced: Option<String>,
-) -> Result<Session, Failure> {
+) -> Result<JmapSession, Failure> {
     let mut url = configured.clone();
     if url.path() == "/" {
-        url.set_path(WELL_KNOWN);
+        url.set_path(WELL_KNOWN_PATH);
     }
     let place = format!("{}{}", url.origin().ascii_serialization(), url.path());
-    let ask = Ask { url: &url, post: None, wants: Wants::Json, pass };
+    let ask = HttpRequest {
+        url: &url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: pass,
+    };
 
-    let answered = client.answer(&ask).await.map_err(|refusal| {
+    let answered = client.fetch_buffered(&ask).await.map_err(|refusal| {
         if refusal.failure.cause == Cause::NotFound {
             let why = format!("there is no JMAP service at {place} (404): check `url`");
             let reply = refusal.failure.response;
@@ -83,80 +89,83 @@ pub(super) async fn discover(
         }
         refusal.failure
     })?;
-    let session = parse(&answered.body, answered.url, announced).map_err(|why| {
+    let session = parse_session(&answered.body, answered.url, announced).map_err(|why| {
         let why = pass.secrets().mask(&why);
         Failure::new(Cause::NotFound, format!("{place} is no JMAP service ({why}): check `url`"))
     })?;
-    client.trust(&session.api)?;
-    client.trust(&session.download(&BlobId::new("blob"))?)?;
+    client.check_origin(&session.api_url)?;
+    client.check_origin(&session.download_url(&BlobId::new("blob"))?)?;
     Ok(session)
 }
 
-fn parse(body: &[u8], base: Url, announced: Option<String>) -> Result<Session, String> {
-    let resource: Resource = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if !resource.capabilities.contains_key(MAIL) {
+fn parse_session(body: &[u8], base: Url, announced: Option<String>) -> Result<JmapSession, String> {
+    let resource: SessionResource =
+        serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if !resource.capabilities.contains_key(MAIL_CAPABILITY) {
         return Err("it offers no mail".to_owned());
     }
-    let account = account(&resource)
+    let account = find_account(&resource)
         .map(AccountId::new)
         .ok_or("it names no mail account for this credential")?;
     let api = base.join(&resource.api_url).map_err(|_invalid| "its apiUrl is not a URL")?;
-    let core = resource.capabilities.get(CORE);
+    let core = resource.capabilities.get(CORE_CAPABILITY);
     let limit = |name: &str, otherwise: usize| {
         let told = core.and_then(|core| core.get(name)?.as_u64()).filter(|limit| 0 < *limit);
         told.map_or(otherwise, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
     };
-    let requests = limit("maxConcurrentRequests", CONCURRENT_REQUESTS);
+    let requests = limit("maxConcurrentRequests", DEFAULT_CONCURRENT_REQUESTS);
 
-    Ok(Session {
+    Ok(JmapSession {
         account,
-        api,
-        objects_in_get: limit("maxObjectsInGet", OBJECTS_IN_GET),
-        request_bytes: limit("maxSizeRequest", SIZE_REQUEST_BYTES),
-        requests: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
+        api_url: api,
+        max_objects_in_get: limit("maxObjectsInGet", DEFAULT_OBJECTS_IN_GET),
+        max_request_bytes: limit("maxSizeRequest", DEFAULT_REQUEST_BYTES),
+        request_permits: Semaphore::new(requests.min(Semaphore::MAX_PERMITS)),
         filter: OnceCell::new(),
-        base,
-        states: resource.state.into_iter().chain(announced).collect(),
-        download: resource.download_url,
+        base_url: base,
+        known_states: resource.state.into_iter().chain(announced).collect(),
+        download_template: resource.download_url,
     })
 }
 
 /// Returns the primary mail account, or the only one there is.
-fn account(resource: &Resource) -> Option<String> {
-    let primary =
-        resource.primary_accounts.as_ref().and_then(|primary| primary.get(MAIL)?.as_str());
+fn find_account(resource: &SessionResource) -> Option<String> {
+    let primary = resource
+        .primary_accounts
+        .as_ref()
+        .and_then(|primary| primary.get(MAIL_CAPABILITY)?.as_str());
     let only = || resource.accounts.keys().next().filter(|_| resource.accounts.len() == 1).cloned();
     primary.map(str::to_owned).or_else(only)
 }
 
-impl Session {
+impl JmapSession {
     /// Whether an answer that carries this session state belongs to this session.
     pub(super) fn is_current(&self, state: &str) -> bool {
-        self.states.iter().any(|known| known == state)
+        self.known_states.iter().any(|known| known == state)
     }
 
     /// How many mails to list at once: no more than can be read at once.
     pub(super) fn page_size(&self, max: u32) -> u32 {
-        u32::try_from(self.objects_in_get).unwrap_or(u32::MAX).min(max).max(1)
+        u32::try_from(self.max_objects_in_get).unwrap_or(u32::MAX).min(max).max(1)
     }
 
     /// Returns where the bytes of a blob are (RFC 8620 §6.2, a level 1 template of RFC 6570).
     ///
     /// # Errors
     /// The template gives no URL.
-    pub(super) fn download(&self, blob: &BlobId) -> Result<Url, Failure> {
+    pub(super) fn download_url(&self, blob: &BlobId) -> Result<Url, Failure> {
         let values = [
             ("{accountId}", self.account.as_str()),
             ("{blobId}", blob.as_str()),
             ("{type}", DOWNLOAD_TYPE),
             ("{name}", DOWNLOAD_NAME),
         ];
-        let mut text = self.download.clone();
+        let mut text = self.download_template.clone();
         for (name, value) in values {
             // Braces in a value are encoded, so that none is taken for another's name.
-            text = text.replace(name, &utf8_percent_encode(value, RESERVED).to_string());
+            text = text.replace(name, &utf8_percent_encode(value, ENCODED_CHARS).to_string());
         }
-        self.base.join(&text).map_err(|_invalid| {
+        self.base_url.join(&text).map_err(|_invalid| {
             Failure::new(Cause::Challenge, "the server's downloadUrl does not make a URL")
         })
     }
@@ -166,15 +175,15 @@ impl Session {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Session, String> {
+    fn parse_text(json: &str) -> Result<JmapSession, String> {
         let base =
             Url::parse("https://mail.example.com/jmap/session").map_err(|e| e.to_string())?;
-        parse(json.as_bytes(), base, Some("announced".to_owned()))
+        parse_session(json.as_bytes(), base, Some("announced".to_owned()))
     }
 
     #[test]
-    fn a_session_with_nulls_gaps_and_relative_urls_is_understood() {
-        let session = read(
+    fn a_session_with_nulls_gaps_and_relative_urls_is_parsed() {
+        let session = parse_text(
             r#"{"capabilities": {"urn:ietf:params:jmap:core": {"maxObjectsInGet": 4096},
                                  "urn:ietf:params:jmap:mail": {"emailsListSortOptions": []}},
                 "accounts": {"alice": {"accountCapabilities": null}},
@@ -185,23 +194,23 @@ mod tests {
         .unwrap();
 
         assert_eq!(session.account.as_str(), "alice");
-        assert_eq!(session.api.as_str(), "https://mail.example.com/jmap/");
-        assert_eq!(session.objects_in_get, 4096);
-        assert_eq!(session.requests.available_permits(), CONCURRENT_REQUESTS);
+        assert_eq!(session.api_url.as_str(), "https://mail.example.com/jmap/");
+        assert_eq!(session.max_objects_in_get, 4096);
+        assert_eq!(session.request_permits.available_permits(), DEFAULT_CONCURRENT_REQUESTS);
         assert!(session.is_current("0"));
         assert!(session.is_current("announced"));
         assert!(!session.is_current("1"));
     }
 
     #[test]
-    fn template_values_are_encoded_whatever_the_server_calls_its_blobs() {
-        let session = read(
+    fn template_values_are_percent_encoded() {
+        let session = parse_text(
             r#"{"capabilities": {"urn:ietf:params:jmap:mail": {}}, "accounts": {"a": {}},
                 "apiUrl": "api", "downloadUrl": "get/{accountId}/{blobId}?type={type}&name={name}"}"#,
         )
         .unwrap();
 
-        let url = session.download(&BlobId::new("../x?{name}#ü")).unwrap();
+        let url = session.download_url(&BlobId::new("../x?{name}#ü")).unwrap();
 
         assert_eq!(
             url.as_str(),
@@ -211,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_session_is_named() {
+    fn an_invalid_session_error_says_why() {
         for (json, why) in [
             ("[]", "invalid"),
             ("{}", "missing field"),
@@ -222,7 +231,7 @@ mod tests {
                 "no mail account",
             ),
         ] {
-            let error = read(json).err().unwrap();
+            let error = parse_text(json).err().unwrap();
             assert!(error.contains(why), "{error}");
         }
     }

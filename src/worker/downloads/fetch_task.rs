@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
 use crate::ledger::{DocumentNo, ItemNo, WantedDocument, Work};
-use crate::source::Wanted;
+use crate::source::DocumentRef;
 
 /// One document to fetch.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(in crate::worker) struct FetchTask {
     pub document_no: DocumentNo,
     /// The blob by which the ledger knew it when it was taken.
     pub expected_blob: BlobId,
-    pub document_ref: Wanted,
+    pub document_ref: DocumentRef,
     pub control: ControlRequest,
     /// Its item failed since it was taken on.
     pub is_retry: bool,
@@ -37,7 +37,7 @@ impl FetchTask {
             item_id: work.item.clone(),
             document_no: no,
             expected_blob: blob.clone(),
-            document_ref: Wanted { strikes, ..Wanted::new(id, blob, size) },
+            document_ref: DocumentRef { strikes, ..DocumentRef::new(id, blob, size) },
             control: ControlRequest::NotNeeded,
             is_retry: work.is_retry,
             failing_since: work.trial.failing_since,

@@ -19,7 +19,7 @@ use crate::engine::{
     Timestamp,
 };
 use crate::ledger::{ItemNo, Work};
-use crate::source::Meter;
+use crate::source::MetricsHandle;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 
 use self::fetch_task::ThrottledDocuments;
@@ -59,7 +59,7 @@ pub(super) struct DownloadScheduler {
     /// The ledger may know more by now than when it was asked: it passed over items that
     /// were busy, or something was settled since.
     is_ledger_view_stale: bool,
-    metrics: Meter,
+    metrics: MetricsHandle,
 }
 
 impl DownloadScheduler {
@@ -67,7 +67,7 @@ impl DownloadScheduler {
     pub(super) fn new(
         policies: DownloadPolicies,
         succeeded_at: Option<Timestamp>,
-        meter: Meter,
+        meter: MetricsHandle,
     ) -> Self {
         Self {
             policies,
@@ -442,7 +442,7 @@ impl DownloadScheduler {
             None | Some((ItemDecision::Gone | ItemDecision::NotCharged, _)) => {
                 if let Some(began) = open.started_at {
                     self.metrics
-                        .note(|figures| figures.items.fetch_duration.record(now.since(began)));
+                        .update(|figures| figures.items.fetch_duration.record(now.since(began)));
                 }
                 outcomes.push(DownloadOutcome::Completed { item });
             }

@@ -40,7 +40,7 @@ impl DownloadsFixture {
         let mut downloads = DownloadScheduler::new(
             DownloadPolicies { item, escalation: bridge },
             None,
-            Meter::default(),
+            MetricsHandle::default(),
         );
         assert_eq!(downloads.take_refill_request(NOW).map(|wish| wish.skip), Some(BTreeSet::new()));
         Self { downloads, archive }

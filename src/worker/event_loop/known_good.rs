@@ -10,7 +10,7 @@ use tracing::info;
 use super::EventLoop;
 use crate::archive::Draft;
 use crate::engine::{Failure, Timestamp};
-use crate::source::{Source, Wanted};
+use crate::source::{DocumentRef, Source};
 use crate::worker::breakers::CallPermit;
 use crate::worker::downloads::FetchTask;
 use crate::worker::env::Env;
@@ -22,7 +22,7 @@ pub(super) struct KnownGoodCheck {
     pending_failures: Vec<FailedFetch>,
     /// The newest documents that were served in this life: the ledger has them only once their
     /// group is durable.
-    served_documents: VecDeque<Wanted>,
+    served_documents: VecDeque<DocumentRef>,
 }
 
 /// A call for an item that failed.
@@ -47,12 +47,12 @@ pub(super) enum FailureOrigin {
 
 impl KnownGoodCheck {
     /// Notes a document that was served.
-    fn record_served(&mut self, wanted: &Wanted) {
+    fn record_served(&mut self, wanted: &DocumentRef) {
         if self.served_documents.len() >= tasks::KNOWN_GOOD_CANDIDATES_MAX {
             self.served_documents.pop_front();
         }
-        let Wanted { document, blob, size, .. } = wanted.clone();
-        self.served_documents.push_back(Wanted::new(document, blob, size));
+        let DocumentRef { document, blob, size, .. } = wanted.clone();
+        self.served_documents.push_back(DocumentRef::new(document, blob, size));
     }
 
     /// Forgets what waits: it is asked for again.
@@ -103,7 +103,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         pass: CallPermit,
         draft: Draft,
     ) {
-        self.metrics.note(|figures| figures.record_attempt(None));
+        self.metrics.update(|figures| figures.record_attempt(None));
         pass.record_item_result(errand.item.0, None);
         self.known_good_check.record_served(&errand.document_ref);
         let (now, draw) = (self.env.now(), self.env.random_sample());
@@ -117,7 +117,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if is_own {
             pass.record_neutral();
         } else {
-            self.metrics.note(|figures| figures.record_attempt(Some(failure.cause)));
+            self.metrics.update(|figures| figures.record_attempt(Some(failure.cause)));
             pass.record_item_result(errand.item.0, Some(&failure));
         }
         let draw = self.env.random_sample();

@@ -6,7 +6,7 @@ use super::EventLoop;
 use crate::engine::metrics::{ItemTotals, add_saturating};
 use crate::engine::{Cause, Effect, Failure, StateMachine, Step, Timestamp};
 use crate::ledger::Tally;
-use crate::source::{News, Source};
+use crate::source::{PollResult, Source};
 use crate::worker::commit_batch::BatchStats;
 use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
@@ -18,7 +18,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let errors = next.error_count.saturating_sub(before.error_count);
         let has_changed = before.status() != next.status();
         let has_finished = step.effects.iter().any(|effect| matches!(effect, Effect::CloseSession));
-        self.metrics.note(|figures| {
+        self.metrics.update(|figures| {
             figures.advance_to(now);
             add_saturating(&mut figures.lifecycle.errors, u64::from(errors));
             add_saturating(&mut figures.lifecycle.sessions_completed, u64::from(has_finished));
@@ -35,12 +35,12 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let before = if is_another { Tally::default() } else { self.counts };
         let (before, now) = (item_totals(before), item_totals(tally));
         self.counts = tally;
-        self.metrics.note(|figures| figures.record_item_totals(before, now));
+        self.metrics.update(|figures| figures.record_item_totals(before, now));
     }
 
     /// Counts a group that is durable.
     pub(super) fn record_batch(&self, weight: BatchStats, took: Duration) {
-        self.metrics.note(|figures| {
+        self.metrics.update(|figures| {
             let items = &mut figures.items;
             add_saturating(&mut items.documents_stored, weight.documents);
             add_saturating(&mut items.bytes_stored, weight.bytes);
@@ -54,7 +54,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let cause = |failure: &Failure| failure.cause;
         let end: Option<Cause> = match done {
             // What is new may be known without asking anyone.
-            TaskResult::Polled(Ok(News::Something)) => return,
+            TaskResult::Polled(Ok(PollResult::Changed)) => return,
             TaskResult::Polled(end) => end.as_ref().err().map(cause),
             TaskResult::PageListed(end) => end.as_ref().err().map(cause),
             TaskResult::Probed(end) => end.as_ref().err().map(cause),
@@ -68,7 +68,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | TaskResult::CredentialRefreshed(_)
             | TaskResult::BreakerOpen(_) => return,
         };
-        self.metrics.note(|figures| figures.record_attempt(end));
+        self.metrics.update(|figures| figures.record_attempt(end));
     }
 }
 

@@ -29,9 +29,9 @@ use crate::engine::{
     State, StateMachine, Status, SyncPhase, Timestamp,
 };
 use crate::ledger::Tally;
-use crate::retry::Policy;
-use crate::source::http::PoolHealth;
-use crate::source::{Meter, Source};
+use crate::retry::RetryPolicy;
+use crate::source::http::ProxyPoolHealth;
+use crate::source::{MetricsHandle, Source};
 use crate::worker::breakers::{OpenBreaker, SourceBreakers};
 use crate::worker::downloads::{DownloadPolicies, DownloadScheduler};
 use crate::worker::env::Env;
@@ -115,12 +115,12 @@ pub struct EventLoopConfig<S, W> {
     pub rules: MachineConfig,
     pub policies: DownloadPolicies,
     /// How a page of the listing is tried again before its failure is the session's.
-    pub listing_retry: Policy,
+    pub listing_retry: RetryPolicy,
     /// Counts what the loop does, beside what the source counts.
-    pub metrics: Meter,
+    pub metrics: MetricsHandle,
     pub tracer: Tracer,
     /// The proxies that the source goes out by.
-    pub proxies: Option<Arc<PoolHealth>>,
+    pub proxies: Option<Arc<ProxyPoolHealth>>,
     pub breakers: SourceBreakers,
     pub concurrency: usize,
     pub mode: RunMode,
@@ -138,10 +138,10 @@ struct EventLoop<S, W> {
     env: Rc<W>,
     store: StoreHandle<W>,
     rules: MachineConfig,
-    listing_retry: Policy,
-    metrics: Meter,
+    listing_retry: RetryPolicy,
+    metrics: MetricsHandle,
     tracer: Tracer,
-    proxies: Option<Arc<PoolHealth>>,
+    proxies: Option<Arc<ProxyPoolHealth>>,
     breakers: SourceBreakers,
     /// Wakes the loop when a breaker has changed.
     breaker_changes: watch::Receiver<u64>,
@@ -261,7 +261,7 @@ pub async fn run_event_loop<S: Source + 'static, W: Env>(
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     async fn run(&mut self) -> LoopResult {
         self.open_breaker = self.breakers.open_breaker();
-        self.metrics.note(SourceMetrics::record_start);
+        self.metrics.update(SourceMetrics::record_start);
         self.handle_event(Event::Started).await;
         if self.mode == RunMode::Once {
             self.breakers.half_open_now();
@@ -348,7 +348,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             return;
         }
         // A request that may not be sent yet is a wait with a known end, and nothing is stuck.
-        if let Some(until) = self.source.waits_until().filter(|until| now < *until) {
+        if let Some(until) = self.source.blocked_until().filter(|until| now < *until) {
             self.handle_event(Event::IdleUntil { until }).await;
         }
         if self.machine.deadline(&self.rules) <= now {

@@ -9,7 +9,7 @@ use crate::engine::{
     AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State, Timestamp,
 };
 use crate::ledger::{ItemNo, Tally};
-use crate::source::{News, Renewal, Source};
+use crate::source::{CredentialChange, PollResult, Source};
 use crate::worker::breakers::{CallPermit, OpenBreaker};
 use crate::worker::commit_batch::BatchStats;
 use crate::worker::downloads::FetchTask;
@@ -32,12 +32,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.is_polling = false;
                 self.wait_for_breaker(shut).await;
             }
-            TaskResult::Polled(Ok(News::Something)) => self.handle_event(Event::ChangesFound).await,
+            TaskResult::Polled(Ok(PollResult::Changed)) => {
+                self.handle_event(Event::ChangesFound).await
+            }
             TaskResult::ReconcileDue => {
                 self.is_polling = false;
                 self.handle_event(Event::ReconcileDue).await;
             }
-            TaskResult::Polled(Ok(News::Nothing)) => self.handle_event(Event::NoChanges).await,
+            TaskResult::Polled(Ok(PollResult::Unchanged)) => {
+                self.handle_event(Event::NoChanges).await
+            }
             TaskResult::PageListed(Ok(page)) => self.on_page_listed(page).await,
             TaskResult::Polled(Err(failure)) | TaskResult::PageListed(Err(failure)) => {
                 self.on_failure(RequestScope::Listing, failure).await;
@@ -76,10 +80,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.waiting_items = 0;
                 self.handle_event(Event::AllItemsSettled).await;
             }
-            TaskResult::CredentialRefreshed(Ok(Renewal::Changed)) => {
+            TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed)) => {
                 self.handle_event(Event::CredentialChanged).await
             }
-            TaskResult::CredentialRefreshed(Ok(Renewal::Same)) => {
+            TaskResult::CredentialRefreshed(Ok(CredentialChange::Unchanged)) => {
                 self.handle_event(Event::CredentialUnchanged).await
             }
             TaskResult::CredentialRefreshed(Err(failure))

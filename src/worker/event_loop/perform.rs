@@ -71,7 +71,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             Effect::Alert { message } => error!("a person is needed: {message}"),
             Effect::Restart { cause } => {
                 info!(why = cause.reason(), "scheduling restart");
-                self.metrics.note(|figures| add_saturating(&mut figures.lifecycle.restarts, 1));
+                self.metrics.update(|figures| add_saturating(&mut figures.lifecycle.restarts, 1));
                 self.exit = Some(LoopExit::Restart(cause));
             }
         }

@@ -105,9 +105,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             return None;
         }
         (published.published_at, published.is_forced) = (now, false);
-        let proxies = self.proxies.as_ref().map(|proxies| proxies.figures());
-        self.metrics.note(|figures| figures.proxies = proxies);
-        Some(self.metrics.figures())
+        let proxies = self.proxies.as_ref().map(|proxies| proxies.metrics());
+        self.metrics.update(|figures| figures.proxies = proxies);
+        Some(self.metrics.snapshot())
     }
 
     /// Complains of figures that could not be written, once: no work hangs on them.

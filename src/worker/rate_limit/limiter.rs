@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::disk::Lasts;
 use crate::engine::rate_limit::{Block, RateLimitHeaders, ReplyOutcome, WaitReason, parse_headers};
 use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
-use crate::source::http::{Attempt, Gate, Outgoing, Passage};
+use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter};
 use crate::state::{ScopeKey, ScopeMemory};
 use crate::worker::env::Env;
 use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, reply_health};
@@ -76,7 +76,7 @@ struct RequestPermit<W: Env> {
     limiter: Rc<ProviderLimiter<W>>,
     scope_key: ScopeKey,
     in_flight: InFlight,
-    attempt: Attempt,
+    attempt: AttemptKind,
     headers: RateLimitHeaders,
     first_byte: Option<Duration>,
     outcome: Option<ReplyOutcome>,
@@ -89,7 +89,7 @@ impl<W: Env> LimiterHandle<W> {
         Self { limiter: keeper, account, waiting: Rc::default() }
     }
 
-    fn request_cost(&self, request: Outgoing<'_>) -> RequestCost {
+    fn request_cost(&self, request: RequestInfo<'_>) -> RequestCost {
         let rules = self.limiter.config.borrow();
         let route = rules.provider.route(request.path);
         let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
@@ -99,11 +99,11 @@ impl<W: Env> LimiterHandle<W> {
     }
 }
 
-impl<W: Env> Gate for LimiterHandle<W> {
-    fn enter<'a>(
+impl<W: Env> RequestLimiter for LimiterHandle<W> {
+    fn acquire<'a>(
         &'a self,
-        request: Outgoing<'a>,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        request: RequestInfo<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         let fare = self.request_cost(request);
         Box::pin(async move {
             let queued = WaitGuard::enqueue(&self.waiting, &fare.scope_key);
@@ -118,23 +118,23 @@ impl<W: Env> Gate for LimiterHandle<W> {
                 first_byte: None,
                 outcome: None,
                 strikes: request.strikes,
-            }) as Box<dyn Passage>)
+            }) as Box<dyn Permit>)
         })
     }
 
-    fn waits_until(&self) -> Option<Timestamp> {
+    fn blocked_until(&self) -> Option<Timestamp> {
         let (queue, scopes) = (self.waiting.borrow(), self.limiter.scopes.borrow());
         queue.iter().filter_map(|key| scopes.get(key)?.next_admission_at).max()
     }
 
-    fn may_retry(&self, request: Outgoing<'_>) -> bool {
+    fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
         let fare = self.request_cost(request);
         let now = self.limiter.now();
         let mut scopes = self.limiter.scopes_including(&fare, now);
         scopes.get_mut(&fare.scope_key).is_none_or(|scope| scope.retry_budget.try_take_retry(now))
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
+    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
         parse_headers(headers, &self.limiter.config.borrow().provider.headers, self.limiter.now())
     }
 }
@@ -189,12 +189,12 @@ impl<W: Env> ProviderLimiter<W> {
         *self.config.borrow_mut() = rules;
     }
 
-    async fn acquire(&self, fare: &RequestCost, attempt: Attempt) -> Result<InFlight, Failure> {
+    async fn acquire(&self, fare: &RequestCost, attempt: AttemptKind) -> Result<InFlight, Failure> {
         let mut now = self.now();
         let turnstile = {
             let mut scopes = self.scopes_including(fare, now);
             let scope = scopes.get_mut(&fare.scope_key).ok_or_else(scope_missing)?;
-            if attempt != Attempt::Again {
+            if attempt != AttemptKind::Retry {
                 scope.retry_budget.record_first_attempt();
             }
             Rc::clone(&scope.waiters)
@@ -442,17 +442,17 @@ impl<W: Env> fmt::Debug for LimiterHandle<W> {
     }
 }
 
-impl<W: Env> Passage for RequestPermit<W> {
-    fn head(&mut self, signals: RateLimitHeaders, latency: Duration) {
+impl<W: Env> Permit for RequestPermit<W> {
+    fn record_head(&mut self, signals: RateLimitHeaders, latency: Duration) {
         self.headers = signals;
         self.first_byte = Some(latency);
     }
 
-    fn told(&mut self, wait: Duration) {
+    fn record_retry_after(&mut self, wait: Duration) {
         self.headers.retry_after = self.headers.retry_after.max(Some(wait));
     }
 
-    fn judge(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
         if self.outcome.replace(outcome).is_some() {
             return None;
         }
@@ -485,7 +485,7 @@ impl<W: Env> Passage for RequestPermit<W> {
 impl<W: Env> Drop for RequestPermit<W> {
     fn drop(&mut self) {
         if self.outcome.is_none() && self.first_byte.is_some() {
-            self.judge(ReplyOutcome::Accepted);
+            self.record_outcome(ReplyOutcome::Accepted);
         }
         let now = self.limiter.now();
         let mut scopes = self.limiter.scopes.borrow_mut();

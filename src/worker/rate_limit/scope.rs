@@ -13,7 +13,7 @@ use crate::engine::{
     ConcurrencyLimiter, LatencySample, LoadSignal, RandomSample, RetryBudget, RetryBudgetPolicy,
     Timestamp,
 };
-use crate::source::http::Attempt;
+use crate::source::http::AttemptKind;
 use crate::state::ScopeMemory;
 
 /// The bounds of one scope, as this process knows them.
@@ -181,17 +181,17 @@ impl ScopeLimiter {
 /// What the end of a request says of the server's health.
 pub(super) fn reply_health(
     outcome: Option<ReplyOutcome>,
-    attempt: Attempt,
+    attempt: AttemptKind,
     first_byte: Option<Duration>,
     sent: &InFlight,
     now: Timestamp,
 ) -> LoadSignal {
     match (outcome, first_byte) {
         (Some(ReplyOutcome::Failed), _) => match attempt {
-            Attempt::First => LoadSignal::Overloaded,
-            Attempt::Suspect => LoadSignal::ItemSpecificFailure,
+            AttemptKind::First => LoadSignal::Overloaded,
+            AttemptKind::Suspect => LoadSignal::ItemSpecificFailure,
             // Its first attempt has said so already.
-            Attempt::Again => LoadSignal::Neutral,
+            AttemptKind::Retry => LoadSignal::Neutral,
         },
         (Some(ReplyOutcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {
             time_to_first_byte: first_byte,

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::Route;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ReplyOutcome};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
-use crate::source::http::{Attempt, Gate as _, Outgoing, Passage};
+use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter as _};
 use crate::state::QUOTA_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ fn handle(
     gates.handle_for("example", "alice", config(provider))
 }
 
-async fn acquire(door: &LimiterHandle<PausedEnv>) -> Result<Box<dyn Passage>, Failure> {
+async fn acquire(door: &LimiterHandle<PausedEnv>) -> Result<Box<dyn Permit>, Failure> {
     acquire_for(door, None).await
 }
 
@@ -89,21 +89,22 @@ async fn acquire(door: &LimiterHandle<PausedEnv>) -> Result<Box<dyn Passage>, Fa
 async fn acquire_for(
     door: &LimiterHandle<PausedEnv>,
     strikes: Option<ThrottleStrikes>,
-) -> Result<Box<dyn Passage>, Failure> {
-    door.enter(Outgoing { host: "example", path: "/", attempt: Attempt::First, strikes }).await
+) -> Result<Box<dyn Permit>, Failure> {
+    door.acquire(RequestInfo { host: "example", path: "/", attempt: AttemptKind::First, strikes })
+        .await
 }
 
 /// "Too many", and when to come again if that is said.
-fn throttle(passage: &mut Box<dyn Passage>, told: Option<Duration>) -> Option<Timestamp> {
-    passage.head(
+fn throttle(passage: &mut Box<dyn Permit>, told: Option<Duration>) -> Option<Timestamp> {
+    passage.record_head(
         RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() },
         Duration::from_millis(1),
     );
-    passage.judge(ReplyOutcome::Throttled)
+    passage.record_outcome(ReplyOutcome::Throttled)
 }
 
-fn accept(mut passage: Box<dyn Passage>) {
-    passage.head(RateLimitHeaders::default(), Duration::from_millis(1));
+fn accept(mut passage: Box<dyn Permit>) {
+    passage.record_head(RateLimitHeaders::default(), Duration::from_millis(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,10 +226,10 @@ async fn aborted_bodies_reduce_concurrency_not_rate() {
     let door = handle(&world, home.path(), provider());
     for _ in 0..10 {
         let mut passage = acquire(&door).await.unwrap();
-        passage.head(RateLimitHeaders::default(), Duration::from_millis(1));
-        assert_eq!(passage.judge(ReplyOutcome::Accepted), None);
+        passage.record_head(RateLimitHeaders::default(), Duration::from_millis(1));
+        assert_eq!(passage.record_outcome(ReplyOutcome::Accepted), None);
         world.sleep_until(world.time().after(SECOND)).await;
-        assert_eq!(passage.judge(ReplyOutcome::Failed), None);
+        assert_eq!(passage.record_outcome(ReplyOutcome::Failed), None);
     }
 
     let only = acquire(&door).await.expect("the gate is open");
@@ -261,9 +262,14 @@ async fn ten_requests_duration(
     let began = world.now();
     for _ in 0..10 {
         accept(
-            door.enter(Outgoing { host: "example", path, attempt: Attempt::First, strikes: None })
-                .await
-                .unwrap(),
+            door.acquire(RequestInfo {
+                host: "example",
+                path,
+                attempt: AttemptKind::First,
+                strikes: None,
+            })
+            .await
+            .unwrap(),
         );
     }
     world.now().since(began)

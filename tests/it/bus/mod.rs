@@ -6,7 +6,7 @@ mod systemd;
 use std::time::Duration;
 
 use cynosure::engine::watch::{ActiveState, LoadState};
-use cynosure::retry::{Policy, Shape};
+use cynosure::retry::{BackoffConfig, RetryPolicy};
 use cynosure::systemd::{Bus, BusErrorKind, RestartPermission, UnitName};
 
 pub(crate) use self::daemon::Daemon;
@@ -20,8 +20,8 @@ fn unit(name: &str) -> UnitName {
 }
 
 fn bus(address: &str, timeout: Duration) -> Bus {
-    let again = Shape { base_delay: Duration::from_millis(1), ..Shape::FAST };
-    Bus::new(address, timeout, Policy::new("bus", again))
+    let again = BackoffConfig { base_delay: Duration::from_millis(1), ..BackoffConfig::FAST };
+    Bus::new(address, timeout, RetryPolicy::new("bus", again))
 }
 
 #[test]

@@ -10,9 +10,10 @@ use cynosure::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, 
 use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, ThrottleStrikes, Timestamp,
 };
-use cynosure::source::Meter;
+use cynosure::source::MetricsHandle;
 use cynosure::source::http::{
-    Ask, Attempt, Client, Egress, Gate, Limits, Outgoing, Pass, Passage, Wants,
+    AttemptKind, Authorization, ExpectedContent, HttpClient, HttpRequest, Permit, ProxyMode,
+    RequestInfo, RequestLimiter, RequestLimits,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -76,11 +77,22 @@ async fn a_url_that_cannot_be_sent_is_not_the_credentials_fault() {
 #[tokio::test]
 async fn a_credential_that_cannot_be_sent_is_refused_as_one() {
     let server = Hostile::saying(plain("200 OK", "", "{}")).await;
-    let pass = Pass::Bearer { token: "s3cret\ntoken".into() };
-    let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass };
+    let pass = Authorization::Bearer { token: "s3cret\ntoken".into() };
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: ExpectedContent::Document,
+        authorization: &pass,
+    };
 
     let failure = client(limits(), &server.url)
-        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
+        .fetch_streaming(
+            &ask,
+            None,
+            ThrottleStrikes::default(),
+            AttemptKind::First,
+            &mut Kept::default(),
+        )
         .await
         .unwrap_err();
 
@@ -179,21 +191,27 @@ fn soft_limit() -> ErrorRule {
 #[tokio::test]
 async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
     let server = Hostile::saying(plain("400 Bad", "Retry-After: 5\r\n", "a SOFT Limit")).await;
-    let client = client(limits(), &server.url).judging_by(vec![soft_limit()]);
+    let client = client(limits(), &server.url).with_error_rules(vec![soft_limit()]);
     let pass = pass();
-    let ask = |wants| Ask { url: &server.url, post: None, wants, pass: &pass };
+    let ask = |wants| HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: wants,
+        authorization: &pass,
+    };
 
     let item = client
-        .document(
-            &ask(Wants::Document),
+        .fetch_streaming(
+            &ask(ExpectedContent::Document),
             None,
             ThrottleStrikes::default(),
-            Attempt::First,
+            AttemptKind::First,
             &mut Kept::default(),
         )
         .await
         .unwrap_err();
-    let listing = Failure::from(client.answer(&ask(Wants::Json)).await.unwrap_err());
+    let listing =
+        Failure::from(client.fetch_buffered(&ask(ExpectedContent::Json)).await.unwrap_err());
 
     assert_eq!((item.cause, item.retry_after), (Cause::RateLimit, Some(Duration::from_secs(3600))));
     assert_eq!(
@@ -206,31 +224,31 @@ async fn the_users_rules_are_asked_first_and_only_where_they_reach() {
 #[derive(Clone, Debug, Default)]
 struct Listening(Rc<RefCell<Vec<String>>>);
 
-impl Gate for Listening {
-    fn enter<'a>(
+impl RequestLimiter for Listening {
+    fn acquire<'a>(
         &'a self,
-        _request: Outgoing<'a>,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
-        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Passage>) })
+        _request: RequestInfo<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
+        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Permit>) })
     }
 
-    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+    fn try_take_retry(&self, _request: RequestInfo<'_>) -> bool {
         true
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
+    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
         parse_headers(headers, &HeaderNames::default(), Timestamp::default())
     }
 }
 
-impl Passage for Listening {
-    fn head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
+impl Permit for Listening {
+    fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
-    fn told(&mut self, wait: Duration) {
+    fn record_retry_after(&mut self, wait: Duration) {
         self.0.borrow_mut().push(format!("{wait:?}"));
     }
 
-    fn judge(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp> {
         self.0.borrow_mut().push(format!("{outcome:?}"));
         None
     }
@@ -242,14 +260,31 @@ async fn the_gate_hears_how_long_a_rule_says_to_stay_away() {
     let server = Hostile::saying(plain("403 No", "Retry-After: 5\r\n", "a soft limit")).await;
     let url = &server.url;
     let gate = Rc::new(heard.clone());
-    let client =
-        Client::new(limits(), vec![url.origin()], &Egress::Direct, gate, Meter::default()).unwrap();
-    let client = client.judging_by(vec![soft_limit()]);
+    let client = HttpClient::new(
+        limits(),
+        vec![url.origin()],
+        &ProxyMode::Direct,
+        gate,
+        MetricsHandle::default(),
+    )
+    .unwrap();
+    let client = client.with_error_rules(vec![soft_limit()]);
     let pass = pass();
-    let ask = Ask { url, post: None, wants: Wants::Document, pass: &pass };
+    let ask = HttpRequest {
+        url,
+        json_body: None,
+        expected: ExpectedContent::Document,
+        authorization: &pass,
+    };
 
     client
-        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
+        .fetch_streaming(
+            &ask,
+            None,
+            ThrottleStrikes::default(),
+            AttemptKind::First,
+            &mut Kept::default(),
+        )
         .await
         .unwrap_err();
 
@@ -284,9 +319,14 @@ async fn a_secret_that_the_server_repeats_is_not_quoted() {
     // `bWU6czNjcmV0` is `me:s3cret` as Basic sends it.
     let server =
         Hostile::saying(plain("401 No", "Content-Type: text/plain\r\n", "bWU6czNjcmV0?")).await;
-    let pass = Pass::Basic { username: "me".to_owned(), password: "s3cret".into() };
-    let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
-    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+    let pass = Authorization::Basic { username: "me".to_owned(), password: "s3cret".into() };
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: &pass,
+    };
+    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
     assert_eq!(refusal.failure.message, "401 from 127.0.0.1: \"[secret]?\"");
 }
 
@@ -322,7 +362,9 @@ async fn what_is_refused_is_not_tried_again() {
         ("500 Oops", "Retry-After: 9\r\n"),
     ] {
         let server = Hostile::saying(plain(status, headers, "")).await;
-        get(&server.url, Limits { retry: attempts(3), ..limits() }).await.unwrap_err();
+        get(&server.url, RequestLimits { retry_policy: attempts(3), ..limits() })
+            .await
+            .unwrap_err();
         assert_eq!(server.asked().len(), 1, "{status}");
     }
 }

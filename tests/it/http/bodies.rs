@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cynosure::engine::Cause;
-use cynosure::source::http::Limits;
+use cynosure::source::http::RequestLimits;
 use tokio::time::timeout;
 
 use super::{attempts, cause_of_document, fetch, get, limits};
@@ -62,8 +62,9 @@ async fn what_breaks_is_tried_again_and_the_document_begins_anew() {
     })
     .await;
 
-    let kept =
-        fetch(&server.url, Limits { retry: attempts(3), ..limits() }, Some(5)).await.unwrap();
+    let kept = fetch(&server.url, RequestLimits { retry_policy: attempts(3), ..limits() }, Some(5))
+        .await
+        .unwrap();
 
     assert_eq!(kept.bytes, b"hello");
     assert_eq!(kept.rewound, 2);
@@ -71,7 +72,7 @@ async fn what_breaks_is_tried_again_and_the_document_begins_anew() {
 
 #[tokio::test]
 async fn a_server_that_hangs_or_drips_is_left() {
-    let quick = Limits { idle_timeout: Duration::from_millis(200), ..limits() };
+    let quick = RequestLimits { idle_timeout: Duration::from_millis(200), ..limits() };
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n".to_vec();
     let often = Duration::from_millis(10);
     for acts in [
@@ -106,7 +107,8 @@ async fn an_endless_body_meets_the_total_deadline_or_the_cap() {
         Act::Drip(vec![b'x'; 5000], Duration::from_millis(5)),
     ];
     let server = Hostile::start(move |_, _| slow.clone()).await;
-    let patient = Limits { min_rate: 0, total_timeout: Duration::from_millis(300), ..limits() };
+    let patient =
+        RequestLimits { min_rate: 0, total_timeout: Duration::from_millis(300), ..limits() };
     let failure = fetch(&server.url, patient, Some(5000)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.cause, Cause::Timeout);
     assert!(failure.message.contains("within 300ms"), "{failure}");

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::{Cause, ThrottleStrikes};
-use cynosure::source::Meter;
-use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Wants};
+use cynosure::source::MetricsHandle;
+use cynosure::source::http::{
+    AttemptKind, ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits, Unlimited,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;
@@ -15,15 +17,20 @@ use url::Url;
 use super::{Kept, attempts, limits, pass};
 use crate::hostile::{Act, Asked, Hostile, plain};
 
-fn counted(limits: Limits, trusted: &[&Url]) -> (Client, Meter) {
-    let (meter, gate) = (Meter::default(), Rc::new(OpenGate));
+fn counted(limits: RequestLimits, trusted: &[&Url]) -> (HttpClient, MetricsHandle) {
+    let (meter, gate) = (MetricsHandle::default(), Rc::new(Unlimited));
     let trusted = trusted.iter().map(|url| url.origin()).collect();
-    (Client::new(limits, trusted, &Egress::Direct, gate, meter.clone()).unwrap(), meter)
+    (HttpClient::new(limits, trusted, &ProxyMode::Direct, gate, meter.clone()).unwrap(), meter)
 }
 
-async fn ask(client: &Client, url: &Url) -> Result<(), Cause> {
-    let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
-    client.answer(&ask).await.map(drop).map_err(|refusal| refusal.failure.cause)
+async fn ask(client: &HttpClient, url: &Url) -> Result<(), Cause> {
+    let ask = HttpRequest {
+        url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: &pass(),
+    };
+    client.fetch_buffered(&ask).await.map(drop).map_err(|refusal| refusal.failure.cause)
 }
 
 #[tokio::test]
@@ -52,7 +59,7 @@ async fn each_request_is_counted_once_by_how_it_ended() {
         assert_eq!(is_ok, path == "ok" || path == "moved", "{path}");
     }
 
-    let figures = meter.figures();
+    let figures = meter.snapshot();
     let by = figures.requests.by_outcome;
     assert_eq!((by.success, by.rate_limited, by.unauthorized, by.refused), (3, 1, 1, 1), "{by:?}");
     assert_eq!((by.server_error, by.malformed, by.unreachable), (1, 3, 1), "{by:?}");
@@ -70,15 +77,27 @@ async fn a_document_counts_with_its_bytes_and_a_quick_retry_as_one() {
         vec![Act::Send(plain(status, "", [b'x'; 1_000])), Act::Close]
     })
     .await;
-    let (client, meter) = counted(Limits { retry: attempts(2), ..limits() }, &[&server.url]);
+    let (client, meter) =
+        counted(RequestLimits { retry_policy: attempts(2), ..limits() }, &[&server.url]);
 
-    let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: ExpectedContent::Document,
+        authorization: &pass(),
+    };
     client
-        .document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut Kept::default())
+        .fetch_streaming(
+            &ask,
+            None,
+            ThrottleStrikes::default(),
+            AttemptKind::First,
+            &mut Kept::default(),
+        )
         .await
         .unwrap();
 
-    let requests = meter.figures().requests;
+    let requests = meter.snapshot().requests;
     assert_eq!((requests.by_outcome.success, requests.by_outcome.server_error), (1, 1));
     assert_eq!((requests.retries, requests.bytes_received), (1, 1_000));
 }
@@ -110,7 +129,7 @@ async fn a_client_that_reaches_nobody_three_times_in_a_row_is_made_anew() {
     let dead: Url = format!("http://{nobody}/").parse().unwrap();
     let (client, meter) = counted(limits(), &[&well, &dead]);
     let seen = || {
-        let client = meter.figures().connection;
+        let client = meter.snapshot().connection;
         (client.consecutive_failures, client.reconnects, connections.load(Ordering::SeqCst))
     };
 

@@ -13,31 +13,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure, ThrottleStrikes};
-use cynosure::retry::{Policy, Shape};
-use cynosure::source::http::{Ask, Attempt, Client, Egress, Limits, OpenGate, Pass, Wants};
-use cynosure::source::{Meter, Sink};
+use cynosure::retry::{BackoffConfig, RetryPolicy};
+use cynosure::source::http::{
+    AttemptKind, Authorization, ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits,
+    Unlimited,
+};
+use cynosure::source::{MetricsHandle, Sink};
 use url::Url;
 
 use crate::hostile::Hostile;
 
 const SECRET: &str = "s3cret-t0ken";
 
-pub(crate) fn limits() -> Limits {
-    Limits {
-        retry: attempts(1),
+pub(crate) fn limits() -> RequestLimits {
+    RequestLimits {
+        retry_policy: attempts(1),
         connect_timeout: Duration::from_millis(500),
         idle_timeout: Duration::from_secs(1),
         total_timeout: Duration::from_secs(4),
         min_rate: 1_000,
-        max_answer: 100_000,
+        max_response: 100_000,
         max_document: 100_000,
     }
 }
 
 /// So many attempts, with next to no wait between.
-pub(crate) fn attempts(max_attempts: u32) -> Policy {
+pub(crate) fn attempts(max_attempts: u32) -> RetryPolicy {
     let (base_delay, max_delay) = (Duration::from_millis(1), Duration::from_millis(5));
-    Policy::new("request", Shape { max_attempts, base_delay, max_delay, ..Shape::FAST })
+    RetryPolicy::new(
+        "request",
+        BackoffConfig { max_attempts, base_delay, max_delay, ..BackoffConfig::FAST },
+    )
 }
 
 /// Keeps a document in memory.
@@ -60,28 +66,44 @@ impl Sink for Kept {
     }
 }
 
-fn client(limits: Limits, url: &Url) -> Client {
-    Client::new(limits, vec![url.origin()], &Egress::Direct, Rc::new(OpenGate), Meter::default())
-        .unwrap()
+fn client(limits: RequestLimits, url: &Url) -> HttpClient {
+    HttpClient::new(
+        limits,
+        vec![url.origin()],
+        &ProxyMode::Direct,
+        Rc::new(Unlimited),
+        MetricsHandle::default(),
+    )
+    .unwrap()
 }
 
-fn pass() -> Pass {
-    Pass::Bearer { token: SECRET.into() }
+fn pass() -> Authorization {
+    Authorization::Bearer { token: SECRET.into() }
 }
 
-async fn get(url: &Url, limits: Limits) -> Result<Bytes, Failure> {
+async fn get(url: &Url, limits: RequestLimits) -> Result<Bytes, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
-    let ask = Ask { url: &url, post: None, wants: Wants::Json, pass: &pass() };
-    let answered = client(limits, &url).answer(&ask).await;
+    let ask = HttpRequest {
+        url: &url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: &pass(),
+    };
+    let answered = client(limits, &url).fetch_buffered(&ask).await;
     answered.map(|answered| answered.body).map_err(|refusal| discreet(refusal.into()))
 }
 
-async fn fetch(url: &Url, limits: Limits, size: Option<u64>) -> Result<Kept, Failure> {
+async fn fetch(url: &Url, limits: RequestLimits, size: Option<u64>) -> Result<Kept, Failure> {
     let url = url.join("?query=s3cret-query").unwrap();
     let mut sink = Kept::default();
-    let ask = Ask { url: &url, post: None, wants: Wants::Document, pass: &pass() };
+    let ask = HttpRequest {
+        url: &url,
+        json_body: None,
+        expected: ExpectedContent::Document,
+        authorization: &pass(),
+    };
     let fetched = client(limits, &url)
-        .document(&ask, size, ThrottleStrikes::default(), Attempt::First, &mut sink)
+        .fetch_streaming(&ask, size, ThrottleStrikes::default(), AttemptKind::First, &mut sink)
         .await
         .map_err(discreet)?;
     assert_eq!(usize::try_from(fetched), Ok(sink.bytes.len()));

@@ -5,8 +5,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use cynosure::engine::{Cause, Failure, ThrottleStrikes};
-use cynosure::source::http::{Ask, Client, Egress, OpenGate, Proxy, Wants};
-use cynosure::source::{Entry, Listing, Meter, Source as _, Wanted};
+use cynosure::source::http::{
+    ExpectedContent, HttpClient, HttpRequest, Proxy, ProxyMode, Unlimited,
+};
+use cynosure::source::{DocumentRef, ListedDocument, Listing, MetricsHandle, Source as _};
 use url::Url;
 
 use super::{Kept, attempts, limits, pass};
@@ -19,11 +21,21 @@ const JSON: &str = "Content-Type: application/json\r\n";
 /// Whom nobody can look up (RFC 6761 §6.4).
 const NOWHERE: &str = "http://mail.invalid/";
 
-async fn ask(egress: &Egress, url: &Url) -> Result<Bytes, Failure> {
-    let client =
-        Client::new(limits(), vec![url.origin()], egress, Rc::new(OpenGate), Meter::default())?;
-    let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
-    client.answer(&ask).await.map(|answered| answered.body).map_err(Failure::from)
+async fn ask(egress: &ProxyMode, url: &Url) -> Result<Bytes, Failure> {
+    let client = HttpClient::new(
+        limits(),
+        vec![url.origin()],
+        egress,
+        Rc::new(Unlimited),
+        MetricsHandle::default(),
+    )?;
+    let ask = HttpRequest {
+        url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: &pass(),
+    };
+    client.fetch_buffered(&ask).await.map(|answered| answered.body).map_err(Failure::from)
 }
 
 async fn well() -> (Hostile, SocketAddr) {
@@ -60,7 +72,7 @@ async fn names_are_looked_up_by_the_proxy_alone() {
 
     assert!(http.asked()[0].starts_with("GET http://mail.invalid/ "), "{:?}", http.asked());
     assert_eq!(socks.asked(), ["mail.invalid:80"]);
-    let direct = ask(&Egress::Direct, &url).await.unwrap_err();
+    let direct = ask(&ProxyMode::Direct, &url).await.unwrap_err();
     assert_eq!(direct.cause, Cause::LocalNetwork, "nobody else knows it: {direct}");
 }
 
@@ -162,11 +174,11 @@ async fn a_login_is_told_to_its_proxy_and_to_no_server() {
     let (server, address) = well().await;
     let proxy = Tiny::http(Manner::Leads(address)).await;
     let (egress, _) = pool(&[&proxy.url]);
-    let Egress::Pool { health, .. } = egress else { panic!("a pool") };
+    let ProxyMode::Pool { health, .. } = egress else { panic!("a pool") };
     let login = Some(("me".to_owned(), "s3cret".into()));
     let proxies = vec![Proxy { url: proxy.url.clone(), login }];
 
-    ask(&Egress::Pool { proxies, health }, &server.url).await.unwrap();
+    ask(&ProxyMode::Pool { proxies, health }, &server.url).await.unwrap();
 
     // `me:s3cret` as Basic sends it.
     let head = proxy.asked()[0].to_ascii_lowercase();
@@ -179,14 +191,19 @@ async fn discovery_listing_and_download_all_go_by_the_proxy() {
     let proxy = Tiny::http(Manner::Leads(address(&served.server.url))).await;
     let (egress, _) = pool(&[&proxy.url]);
     let mut options = served.options();
-    options.egress = egress;
-    options.limits.retry = attempts(3);
+    options.proxy_mode = egress;
+    options.request_limits.retry_policy = attempts(3);
     let source = served.source_with(options);
 
-    let page = source.page(&Listing::Everything, None).await.unwrap();
-    let Entry { document, blob, size, .. } = page.entries[0].clone();
-    let wanted =
-        Wanted { document, blob, size, strikes: ThrottleStrikes::default(), is_suspect: false };
+    let page = source.list_page(&Listing::Full, None).await.unwrap();
+    let ListedDocument { document, blob, size, .. } = page.entries[0].clone();
+    let wanted = DocumentRef {
+        document,
+        blob,
+        size,
+        strikes: ThrottleStrikes::default(),
+        is_suspect: false,
+    };
     source.fetch(&wanted, &mut Kept::default()).await.unwrap();
 
     assert_eq!(page.entries.len(), 3);

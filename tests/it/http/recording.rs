@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use cynosure::engine::rate_limit::HeaderNames;
-use cynosure::source::http::{Ask, Client, Egress, Limits, OpenGate, Wants};
-use cynosure::source::{Heard, Meter, Recorder};
+use cynosure::source::http::{
+    ExpectedContent, HttpClient, HttpRequest, ProxyMode, RequestLimits, Unlimited,
+};
+use cynosure::source::{MetricsHandle, ResponseRecord, ResponseRecorder};
 use url::Url;
 
 use super::{SECRET, attempts, limits, pass};
@@ -15,23 +17,30 @@ use crate::outlet::{Manner, Tiny, nobody, pool};
 const JSON: &str = "Content-Type: application/json\r\n";
 
 /// What a client of so many attempts hears that asks for each of these once.
-async fn heard(urls: &[Url], egress: &Egress, max_attempts: u32) -> Vec<Heard> {
+async fn heard(urls: &[Url], egress: &ProxyMode, max_attempts: u32) -> Vec<ResponseRecord> {
     let all = Rc::new(RefCell::new(Vec::new()));
     let to = Rc::clone(&all);
     let names = HeaderNames { remaining: Some("x-left".to_owned()), ..HeaderNames::default() };
-    let recorder = Recorder::new(move |heard| to.borrow_mut().push(heard)).of(&names);
-    let limits = Limits { retry: attempts(max_attempts), ..limits() };
+    let recorder =
+        ResponseRecorder::new(move |heard| to.borrow_mut().push(heard)).with_header_names(&names);
+    let limits = RequestLimits { retry_policy: attempts(max_attempts), ..limits() };
     let trusted = urls.iter().map(Url::origin).collect();
-    let client = Client::new(limits, trusted, egress, Rc::new(OpenGate), Meter::default());
-    let client = client.unwrap().recorded_by(recorder);
+    let client =
+        HttpClient::new(limits, trusted, egress, Rc::new(Unlimited), MetricsHandle::default());
+    let client = client.unwrap().with_recorder(recorder);
     for url in urls {
-        let ask = Ask { url, post: None, wants: Wants::Json, pass: &pass() };
-        drop(client.answer(&ask).await);
+        let ask = HttpRequest {
+            url,
+            json_body: None,
+            expected: ExpectedContent::Json,
+            authorization: &pass(),
+        };
+        drop(client.fetch_buffered(&ask).await);
     }
     all.take()
 }
 
-fn statuses(heard: &[Heard]) -> Vec<u16> {
+fn statuses(heard: &[ResponseRecord]) -> Vec<u16> {
     heard.iter().map(|heard| heard.status).collect()
 }
 
@@ -51,11 +60,11 @@ async fn every_attempt_is_heard_also_quick_retries_redirects_and_those_without_a
     .await;
     let urls = ["ok", "moved", "odd", "cut"].map(|path| server.url.join(path).unwrap());
 
-    let heard = heard(&urls, &Egress::Direct, 3).await;
+    let heard = heard(&urls, &ProxyMode::Direct, 3).await;
 
     assert_eq!(statuses(&heard), [0, 503, 200, 307, 200, 777, 200, 200, 200]);
     assert_eq!(heard.len(), server.asked().len());
-    assert!(heard.iter().all(|heard| heard.took.is_some() == (heard.status != 0)), "{heard:?}");
+    assert!(heard.iter().all(|heard| heard.latency.is_some() == (heard.status != 0)), "{heard:?}");
 }
 
 #[tokio::test]
@@ -71,7 +80,7 @@ async fn what_a_proxy_stopped_is_no_answer_of_the_server() {
     let (by_none, _) = pool(&[&login.url]);
     assert_eq!(heard(&urls, &by_none, 1).await, []);
     let lost: [Url; 1] = ["http://mail.invalid/".parse().unwrap()];
-    assert_eq!(heard(&lost, &Egress::Direct, 1).await, [], "nobody could look it up");
+    assert_eq!(heard(&lost, &ProxyMode::Direct, 1).await, [], "nobody could look it up");
 }
 
 #[tokio::test]
@@ -86,10 +95,10 @@ async fn nothing_but_limits_is_heard_and_no_secret_in_them() {
     let server = Hostile::saying(plain("200 OK", &headers, "{\"s3cret\":1}")).await;
     let url = server.url.join("/s3cret?s3cret").unwrap();
 
-    let heard = heard(&[url], &Egress::Direct, 1).await;
+    let heard = heard(&[url], &ProxyMode::Direct, 1).await;
 
     assert!(!format!("{heard:?}").contains("s3cret"), "{heard:?}");
-    let [Heard { headers, .. }] = heard.as_slice() else { panic!("{heard:?}") };
+    let [ResponseRecord { headers, .. }] = heard.as_slice() else { panic!("{heard:?}") };
     let told: Vec<String> = headers.iter().map(|(name, text)| format!("{name}: {text}")).collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
     date: Fri, 15 Jan 2027 08:00:00 GMT

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use cynosure::engine::rate_limit::RateLimitHeaders;
 use cynosure::engine::{Cause, Failure, ThrottleStrikes};
-use cynosure::source::Meter;
+use cynosure::source::MetricsHandle;
 use cynosure::source::http::{
-    Ask, Attempt, Client, Egress, Gate, Limits, OpenGate, Outgoing, Passage, Wants,
+    AttemptKind, ExpectedContent, HttpClient, HttpRequest, Permit, ProxyMode, RequestInfo,
+    RequestLimiter, RequestLimits, Unlimited,
 };
 use futures_util::future::LocalBoxFuture;
 
@@ -19,34 +20,46 @@ use crate::hostile::{Act, Hostile, plain};
 #[derive(Debug)]
 struct Budget(Cell<u32>);
 
-impl Gate for Budget {
-    fn enter<'a>(
+impl RequestLimiter for Budget {
+    fn acquire<'a>(
         &'a self,
-        request: Outgoing<'a>,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
-        OpenGate.enter(request)
+        request: RequestInfo<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
+        Unlimited.acquire(request)
     }
 
-    fn may_retry(&self, request: Outgoing<'_>) -> bool {
-        assert_eq!(request.attempt, Attempt::Again);
+    fn try_take_retry(&self, request: RequestInfo<'_>) -> bool {
+        assert_eq!(request.attempt, AttemptKind::Retry);
         let left = self.0.get().checked_sub(1);
         self.0.set(left.unwrap_or_default());
         left.is_some()
     }
 
-    fn understand(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        OpenGate.understand(headers)
+    fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
+        Unlimited.parse_headers(headers)
     }
 }
 
 /// Asks for a document within a budget of retries, in vain.
-async fn failure(server: &Hostile, limits: Limits, retries: u32) -> Failure {
+async fn failure(server: &Hostile, limits: RequestLimits, retries: u32) -> Failure {
     let (trusted, gate) = (vec![server.url.origin()], Rc::new(Budget(Cell::new(retries))));
-    let client = Client::new(limits, trusted, &Egress::Direct, gate, Meter::default()).unwrap();
-    let ask = Ask { url: &server.url, post: None, wants: Wants::Document, pass: &pass() };
+    let client =
+        HttpClient::new(limits, trusted, &ProxyMode::Direct, gate, MetricsHandle::default())
+            .unwrap();
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: ExpectedContent::Document,
+        authorization: &pass(),
+    };
     let mut sink = Kept::default();
-    let fetched =
-        client.document(&ask, None, ThrottleStrikes::default(), Attempt::First, &mut sink);
+    let fetched = client.fetch_streaming(
+        &ask,
+        None,
+        ThrottleStrikes::default(),
+        AttemptKind::First,
+        &mut sink,
+    );
     discreet(fetched.await.unwrap_err())
 }
 
@@ -64,7 +77,7 @@ async fn a_failure_counts_all_requests_that_it_took() {
     let server =
         failing(|before| [refusing("500 Ill"), Act::Reset, refusing("503 Busy")][before].clone())
             .await;
-    let limits = Limits { retry: attempts(3), ..limits() };
+    let limits = RequestLimits { retry_policy: attempts(3), ..limits() };
 
     let failure = failure(&server, limits, 100).await;
 
@@ -79,7 +92,7 @@ async fn what_the_budget_cuts_short_is_deferred() {
         [(3, 0, 1, true), (3, 1, 2, true), (3, 2, 3, false), (1, 0, 1, false)]
     {
         let server = failing(|_| refusing("500 Ill")).await;
-        let limits = Limits { retry: attempts(attempts_max), ..limits() };
+        let limits = RequestLimits { retry_policy: attempts(attempts_max), ..limits() };
 
         let failure = failure(&server, limits, budget).await;
 
@@ -94,7 +107,8 @@ async fn what_is_not_tried_again_anyway_is_not_deferred() {
     for (status, cause) in [("404 Gone", Cause::NotFound), ("429 Slow", Cause::RateLimit)] {
         let server = failing(|_| refusing(status)).await;
 
-        let failure = failure(&server, Limits { retry: attempts(3), ..limits() }, 0).await;
+        let failure =
+            failure(&server, RequestLimits { retry_policy: attempts(3), ..limits() }, 0).await;
 
         assert_eq!(failure.cause, cause);
         assert_eq!(
@@ -113,7 +127,7 @@ async fn a_failure_says_for_how_long_it_failed() {
         let server =
             failing(move |before| if before == answered { refusing("500 Ill") } else { Act::Hang })
                 .await;
-        let limits = Limits { idle_timeout: SILENCE, retry: attempts(2), ..limits() };
+        let limits = RequestLimits { idle_timeout: SILENCE, retry_policy: attempts(2), ..limits() };
 
         let failure = failure(&server, limits, 1).await;
 

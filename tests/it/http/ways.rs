@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use cynosure::engine::Cause;
-use cynosure::source::http::{Ask, Pass, Wants};
+use cynosure::source::http::{Authorization, ExpectedContent, HttpRequest};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use url::Url;
@@ -69,9 +69,14 @@ async fn redirects_that_lead_nowhere_end() {
 #[tokio::test]
 async fn a_posted_question_is_never_redirected() {
     let server = Hostile::saying(plain("307 There", "Location: /found\r\n", "")).await;
-    let ask = Ask { url: &server.url, post: Some("{}".into()), wants: Wants::Json, pass: &pass() };
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: Some("{}".into()),
+        expected: ExpectedContent::Json,
+        authorization: &pass(),
+    };
 
-    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
 
     assert_eq!(refusal.failure.cause, Cause::Challenge);
     assert_eq!(server.asked().len(), 1);
@@ -143,10 +148,15 @@ async fn a_certificate_that_nobody_vouches_for_ends_the_connection() {
 #[tokio::test]
 async fn a_credential_that_no_header_can_carry_is_not_sent() {
     let server = Hostile::saying(plain("200 OK", "", "{}")).await;
-    let pass = Pass::Bearer { token: "s3cret\r\nX-Other: 1".into() };
-    let ask = Ask { url: &server.url, post: None, wants: Wants::Json, pass: &pass };
+    let pass = Authorization::Bearer { token: "s3cret\r\nX-Other: 1".into() };
+    let ask = HttpRequest {
+        url: &server.url,
+        json_body: None,
+        expected: ExpectedContent::Json,
+        authorization: &pass,
+    };
 
-    let refusal = client(limits(), &server.url).answer(&ask).await.unwrap_err();
+    let refusal = client(limits(), &server.url).fetch_buffered(&ask).await.unwrap_err();
 
     assert_eq!(refusal.failure.cause, Cause::Unauthorized);
     assert!(!refusal.failure.message.contains("s3cret"), "{}", refusal.failure);

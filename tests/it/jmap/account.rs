@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::{AccountId, Cause, Cursor, Failure};
 use cynosure::source::credential::Credential;
-use cynosure::source::http::OpenGate;
-use cynosure::source::jmap::{Jmap, Options};
+use cynosure::source::http::Unlimited;
+use cynosure::source::jmap::{JmapOptions, JmapSource};
 use cynosure::source::{Listing, Source as _};
 
 use super::{fetch, page};
@@ -28,14 +28,14 @@ async fn another_account_than_the_ledgers_is_refused() {
     mailbox.become_account("bob");
     let served = mailbox.serve().await;
     let account = Some(AccountId::new("alice"));
-    let source = served.source_with(Options { account, ..served.options() });
+    let source = served.source_with(JmapOptions { account, ..served.options() });
 
     let cursor = Cursor::new("0");
     assert_refused(&served, 0, &source.account().await.unwrap_err());
-    assert_refused(&served, 0, &source.look(&cursor).await.unwrap_err());
-    assert_refused(&served, 0, &source.pin().await.unwrap_err());
+    assert_refused(&served, 0, &source.poll_changes(&cursor).await.unwrap_err());
+    assert_refused(&served, 0, &source.current_cursor().await.unwrap_err());
     let since = Listing::Since(cursor);
-    assert_refused(&served, 0, &source.page(&since, None).await.unwrap_err());
+    assert_refused(&served, 0, &source.list_page(&since, None).await.unwrap_err());
     assert_refused(&served, 0, &fetch(&source, "M1").await.unwrap_err());
     let downloads =
         served.server.asked().iter().filter(|asked| asked.path().starts_with("/get/")).count();
@@ -48,17 +48,17 @@ async fn an_account_that_changes_in_mid_run_is_refused() {
     let served = Mailbox::of(9).serve().await;
     let source = served.source();
     assert_eq!(source.account().await.unwrap().as_str(), "alice");
-    page(&source, &Listing::Everything, None).await.unwrap();
+    page(&source, &Listing::Full, None).await.unwrap();
 
     served.change(|mailbox| mailbox.become_account("bob"));
     let before = served.mailbox.lock().unwrap().calls.len();
     // Asked for with the old account's id, the server no longer knows it.
-    assert_eq!(source.pin().await.unwrap_err().cause, Cause::NotFound);
-    assert_refused(&served, before, &source.pin().await.unwrap_err());
+    assert_eq!(source.current_cursor().await.unwrap_err().cause, Cause::NotFound);
+    assert_refused(&served, before, &source.current_cursor().await.unwrap_err());
     assert_refused(&served, before, &fetch(&source, "M1").await.unwrap_err());
 
     served.change(|mailbox| mailbox.become_account("alice"));
-    assert!(source.pin().await.is_ok());
+    assert!(source.current_cursor().await.is_ok());
 }
 
 /// FAULTS 45: a token of another account.
@@ -70,15 +70,15 @@ async fn a_credential_of_another_account_is_refused() {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "other" };
         Box::pin(async move { Ok(token.into()) })
     });
-    let source = Jmap::new(served.options(), credential, Rc::new(OpenGate)).unwrap();
-    source.pin().await.unwrap();
+    let source = JmapSource::new(served.options(), credential, Rc::new(Unlimited)).unwrap();
+    source.current_cursor().await.unwrap();
 
     served.change(|mailbox| {
         mailbox.token = "other";
         mailbox.become_account("bob");
     });
-    source.renew().await.unwrap();
+    source.refresh_credential().await.unwrap();
 
     let before = served.mailbox.lock().unwrap().calls.len();
-    assert_refused(&served, before, &source.pin().await.unwrap_err());
+    assert_refused(&served, before, &source.current_cursor().await.unwrap_err());
 }

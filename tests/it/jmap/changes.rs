@@ -2,8 +2,8 @@
 
 use chrono::NaiveDate;
 use cynosure::engine::{Cause, Cursor};
-use cynosure::source::jmap::Options;
-use cynosure::source::{Listing, News, Source as _};
+use cynosure::source::jmap::JmapOptions;
+use cynosure::source::{Listing, PollResult, Source as _};
 use serde_json::json;
 
 use super::{everything, list, page};
@@ -14,16 +14,16 @@ use crate::mailbox::Mailbox;
 async fn what_came_since_the_cursor_is_listed_and_nothing_else() {
     let served = Mailbox::of(3).serve().await;
     let source = served.source();
-    let cursor = source.pin().await.unwrap();
-    assert_eq!(source.look(&cursor).await, Ok(News::Nothing));
+    let cursor = source.current_cursor().await.unwrap();
+    assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Unchanged));
 
     served.change(|mailbox| (0..6).for_each(|n| mailbox.arrive(&format!("N{n}"))));
     served.change(|mailbox| mailbox.emails.retain(|id| id != "N2"));
-    assert_eq!(source.look(&cursor).await, Ok(News::Something));
+    assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed));
     let (listed, next) = list(&source, &Listing::Since(cursor), |_| {}).await.unwrap();
 
     assert_eq!(listed, ["N0", "N1", "N3", "N4", "N5"]);
-    assert_eq!(source.look(&next.unwrap()).await, Ok(News::Nothing));
+    assert_eq!(source.poll_changes(&next.unwrap()).await, Ok(PollResult::Unchanged));
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_cursor_that_the_server_forgot_or_cannot_read_has_expired() {
     let served = Mailbox::of(3).serve().await;
     let source = served.source();
     for cursor in ["99", "junk"] {
-        let failure = source.look(&Cursor::new(cursor)).await.unwrap_err();
+        let failure = source.poll_changes(&Cursor::new(cursor)).await.unwrap_err();
         assert_eq!(failure.cause, Cause::CursorExpired, "{failure}");
     }
     let problem = r#"{"type": "urn:ietf:params:jmap:error:notRequest", "detail": "trailing"}"#;
@@ -60,7 +60,7 @@ async fn changes_that_stand_still_are_noticed() {
 async fn only_the_wanted_mailboxes_and_days_are_listed() {
     let served = Mailbox::of(3).serve().await;
     let since = NaiveDate::from_ymd_opt(2020, 1, 1);
-    let options = |mailbox: &str, since| Options {
+    let options = |mailbox: &str, since| JmapOptions {
         mailboxes: vec![mailbox.to_owned()],
         since,
         ..served.options()
@@ -82,7 +82,7 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
         });
     });
     let cursor = Cursor::new("0");
-    assert_eq!(source.look(&cursor).await, Ok(News::Something), "it may have moved in");
+    assert_eq!(source.poll_changes(&cursor).await, Ok(PollResult::Changed), "it may have moved in");
     let since_cursor = Listing::Since(cursor);
     assert_eq!(page(&source, &since_cursor, None).await.unwrap().0, ["M1"]);
     let elsewhere = served.source_with(options("Inbox/Old", since));
@@ -100,10 +100,10 @@ async fn only_the_wanted_mailboxes_and_days_are_listed() {
 async fn far_more_changes_than_asked_for_are_listed_in_full() {
     let served = Mailbox { ignores_limits: true, ..Mailbox::of(0) }.serve().await;
     let source = served.source();
-    let cursor = source.pin().await.unwrap();
+    let cursor = source.current_cursor().await.unwrap();
     served.change(|mailbox| (0..10_000).for_each(|n| mailbox.arrive(&format!("N{n}"))));
 
-    let failure = source.page(&Listing::Since(cursor), None).await.unwrap_err();
+    let failure = source.list_page(&Listing::Since(cursor), None).await.unwrap_err();
 
     assert_eq!(failure.cause, Cause::CursorExpired);
     assert_eq!(failure.message, "the server names 10000 changes or more where 4 were asked for");

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::Cause;
-use cynosure::source::jmap::Options;
-use cynosure::source::{Listing, Next, Source as _};
+use cynosure::source::jmap::JmapOptions;
+use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::{Value, json};
 
 use super::{everything, list_whole, names};
@@ -164,7 +164,7 @@ async fn ids_not_found_are_asked_for_once_more_at_the_end() {
         mailbox.unfound = names(20, 70).into_iter().map(|id| (id, times)).collect();
         let served = mailbox.serve().await;
 
-        let outcome = list_whole(&served.source(), &Listing::Everything, |_| {}).await.unwrap();
+        let outcome = list_whole(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
         let late = names(20, 70);
         let mut listed = [names(0, 20), names(70, 100)].concat();
@@ -187,13 +187,13 @@ async fn ids_not_found_outlive_the_program() {
     let served = mailbox.serve().await;
     let (mut place, mut listed, mut missing) = (None, Vec::new(), Vec::new());
     loop {
-        let page = served.source().page(&Listing::Everything, place.as_ref()).await.unwrap();
+        let page = served.source().list_page(&Listing::Full, place.as_ref()).await.unwrap();
         listed.extend(page.entries.iter().map(|entry| entry.document.to_string()));
-        missing.extend(page.missing.iter().map(ToString::to_string));
+        missing.extend(page.missing_documents.iter().map(ToString::to_string));
         match page.next {
-            Next::More(more) => place = Some(more),
-            Next::Done(_) => break,
-            Next::Unproved { why, .. } => panic!("{why}"),
+            NextPage::More(more) => place = Some(more),
+            NextPage::Done(_) => break,
+            NextPage::Unverified { reason: why, .. } => panic!("{why}"),
         }
     }
 
@@ -208,7 +208,7 @@ async fn very_many_ids_not_found_are_asked_for_in_between() {
     mailbox.unfound = names(0, 610).into_iter().map(|id| (id, ALWAYS)).collect();
     let served = mailbox.serve().await;
 
-    let outcome = list_whole(&served.source(), &Listing::Everything, |_| {}).await.unwrap();
+    let outcome = list_whole(&served.source(), &Listing::Full, |_| {}).await.unwrap();
 
     let missing: BTreeSet<String> = outcome.missing.iter().cloned().collect();
     assert_eq!((missing.len(), outcome.missing.len()), (610, 610));
@@ -220,7 +220,7 @@ async fn very_many_ids_not_found_are_asked_for_in_between() {
 async fn changes_that_name_what_is_not_found_say_so() {
     let served = Mailbox::of(3).serve().await;
     let source = served.source();
-    let cursor = source.pin().await.unwrap();
+    let cursor = source.current_cursor().await.unwrap();
     served.change(|mailbox| {
         (0..9).for_each(|n| mailbox.arrive(&format!("N{n}")));
         mailbox.unfound = [("N1".to_owned(), 1), ("N2".to_owned(), ALWAYS)].into();
@@ -269,16 +269,16 @@ async fn a_mailbox_that_changes_while_it_is_listed_is_listed_whole() {
             });
         });
         let mailboxes = if is_filtered { vec!["Inbox".to_owned()] } else { Vec::new() };
-        let source = served.source_with(Options { mailboxes, ..served.options() });
+        let source = served.source_with(JmapOptions { mailboxes, ..served.options() });
         let wanted = || -> BTreeSet<String> {
             let mailbox = served.mailbox.lock().unwrap();
             let in_inbox = |id: &&String| !is_filtered || !mailbox.filed.contains(*id);
             mailbox.emails.iter().filter(in_inbox).cloned().collect()
         };
-        let cursor = source.pin().await.unwrap();
+        let cursor = source.current_cursor().await.unwrap();
         let mut no = 0;
 
-        let outcome = list_whole(&source, &Listing::Everything, |_| {
+        let outcome = list_whole(&source, &Listing::Full, |_| {
             served.change(|mailbox| happen(mailbox, &mut chance, &mut no));
         })
         .await;

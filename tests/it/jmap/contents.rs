@@ -1,7 +1,7 @@
 //! Mails whose blob id changes after they were listed.
 
 use cynosure::engine::{BlobId, Cause};
-use cynosure::source::{Fetched, Source as _, Wanted};
+use cynosure::source::{DocumentRef, FetchOutcome, Source as _};
 
 use super::wanted;
 use crate::hostile::plain;
@@ -19,9 +19,9 @@ async fn a_mail_under_another_blob_is_named_with_it() {
     let moved = source.fetch(&wanted("M1"), &mut sink).await.unwrap();
 
     let (blob, size) = (BlobId::new("other"), Some(15));
-    assert_eq!(moved, Fetched::Moved { blob: blob.clone(), size });
-    let now = Wanted { blob, size, ..wanted("M1") };
-    assert_eq!(source.fetch(&now, &mut sink).await.unwrap(), Fetched::Complete(15));
+    assert_eq!(moved, FetchOutcome::Moved { blob: blob.clone(), size });
+    let now = DocumentRef { blob, size, ..wanted("M1") };
+    assert_eq!(source.fetch(&now, &mut sink).await.unwrap(), FetchOutcome::Complete(15));
     assert_eq!(sink.bytes, b"another content");
     let sessions = served.server.asked();
     let sessions = sessions.iter().filter(|asked| asked.path() == "/jmap/session").count();

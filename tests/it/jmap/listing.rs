@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cynosure::engine::Cause;
-use cynosure::source::{Listing, Next, Source as _};
+use cynosure::source::{Listing, NextPage, Source as _};
 use serde_json::json;
 
 use super::{everything, fetch, list, names, page};
@@ -14,8 +14,8 @@ async fn everything_is_listed_page_by_page_and_fetched() {
     let served = Mailbox::of(10).serve().await;
     let source = served.source();
 
-    let first = source.page(&Listing::Everything, None).await.unwrap();
-    assert_eq!(first.total, Some(10));
+    let first = source.list_page(&Listing::Full, None).await.unwrap();
+    assert_eq!(first.total_documents, Some(10));
     assert_eq!(first.entries.len(), 4, "as many as the server lets us read at once");
     assert_eq!(first.entries[0].item.as_str(), "TM0");
     assert_eq!(first.entries[0].size, Some(2));
@@ -29,7 +29,7 @@ async fn a_page_is_cut_where_the_server_ignores_its_limit() {
     let served = Mailbox { ignores_limits: true, ..Mailbox::of(10) }.serve().await;
     let source = served.source();
 
-    let (first, _) = page(&source, &Listing::Everything, None).await.unwrap();
+    let (first, _) = page(&source, &Listing::Full, None).await.unwrap();
 
     assert_eq!(first, names(0, 4));
     assert_eq!(everything(&source).await.unwrap(), names(0, 10));
@@ -45,10 +45,10 @@ async fn an_empty_mailbox_is_listed_at_once() {
 #[tokio::test]
 async fn a_listing_outlives_the_program() {
     let served = Mailbox::of(10).serve().await;
-    let (_, next) = page(&served.source(), &Listing::Everything, None).await.unwrap();
-    let Next::More(place) = next else { panic!("there is more") };
+    let (_, next) = page(&served.source(), &Listing::Full, None).await.unwrap();
+    let NextPage::More(place) = next else { panic!("there is more") };
 
-    let (ids, _) = page(&served.source(), &Listing::Everything, Some(&place)).await.unwrap();
+    let (ids, _) = page(&served.source(), &Listing::Full, Some(&place)).await.unwrap();
 
     assert_eq!(ids, names(4, 8));
 }
@@ -56,7 +56,7 @@ async fn a_listing_outlives_the_program() {
 #[tokio::test]
 async fn mail_that_comes_and_goes_in_mid_listing_hides_nothing() {
     let served = Mailbox::of(12).serve().await;
-    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if 1 < pages {
             return;
         }
@@ -78,7 +78,7 @@ async fn mail_that_comes_and_goes_in_mid_listing_hides_nothing() {
 #[tokio::test]
 async fn a_listing_whose_whole_page_vanished_begins_anew() {
     let served = Mailbox::of(12).serve().await;
-    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 1 {
             served.change(|mailbox| {
                 mailbox.destroy(|id| names(4, 8).iter().any(|doomed| doomed == id));
@@ -114,7 +114,7 @@ async fn a_server_without_anchors_is_listed_by_position() {
             arguments.get("anchor").map(|_| json!({"type": "invalidArguments"}))
         });
     });
-    let (listed, _) = list(&served.source(), &Listing::Everything, |pages| {
+    let (listed, _) = list(&served.source(), &Listing::Full, |pages| {
         if pages == 2 {
             // Positions move forward by six under our feet.
             served.change(|mailbox| {

@@ -8,8 +8,8 @@ mod listing;
 mod service;
 
 use cynosure::engine::{BlobId, Cause, Cursor, DocumentId, Failure, PageToken, ThrottleStrikes};
-use cynosure::source::jmap::Jmap;
-use cynosure::source::{Listing, Next, Source as _, Wanted};
+use cynosure::source::jmap::JmapSource;
+use cynosure::source::{DocumentRef, Listing, NextPage, Source as _};
 
 use crate::http::Kept;
 
@@ -18,11 +18,11 @@ const PAGES_MAX: usize = 400;
 
 /// One page: the ids on it, and where it goes on.
 async fn page(
-    source: &Jmap,
+    source: &JmapSource,
     listing: &Listing,
     place: Option<&PageToken>,
-) -> Result<(Vec<String>, Next), Failure> {
-    let page = source.page(listing, place).await?;
+) -> Result<(Vec<String>, NextPage), Failure> {
+    let page = source.list_page(listing, place).await?;
     let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
     Ok((ids.collect(), page.next))
 }
@@ -37,7 +37,7 @@ struct Outcome {
 
 /// Lists to the end, with something done to the mailbox between the pages.
 async fn list(
-    source: &Jmap,
+    source: &JmapSource,
     listing: &Listing,
     between: impl FnMut(usize),
 ) -> Result<(Vec<String>, Option<Cursor>), Failure> {
@@ -47,25 +47,25 @@ async fn list(
 
 /// Likewise. An end that is not proved is gone back from once, as the worker does.
 async fn list_whole(
-    source: &Jmap,
+    source: &JmapSource,
     listing: &Listing,
     mut between: impl FnMut(usize),
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let (mut place, mut has_gone_back) = (None, false);
     for pages in 0..PAGES_MAX {
-        let page = source.page(listing, place.as_ref()).await?;
+        let page = source.list_page(listing, place.as_ref()).await?;
         let ids = page.entries.iter().map(|entry| entry.document.as_str().to_owned());
         outcome.listed.extend(ids);
-        outcome.missing.extend(page.missing.iter().map(|id| id.as_str().to_owned()));
-        let is_proved = !matches!(page.next, Next::Unproved { .. });
+        outcome.missing.extend(page.missing_documents.iter().map(|id| id.as_str().to_owned()));
+        let is_proved = !matches!(page.next, NextPage::Unverified { .. });
         match page.next {
-            Next::Done(cursor) => return Ok(Outcome { cursor, ..outcome }),
-            Next::More(more) => place = Some(more),
-            Next::Unproved { why, .. } if has_gone_back => {
+            NextPage::Done(cursor) => return Ok(Outcome { cursor, ..outcome }),
+            NextPage::More(more) => place = Some(more),
+            NextPage::Unverified { reason: why, .. } if has_gone_back => {
                 return Err(Failure::new(Cause::ListingIncomplete, why));
             }
-            Next::Unproved { back, .. } => place = Some(back),
+            NextPage::Unverified { resume_from: back, .. } => place = Some(back),
         }
         has_gone_back = !is_proved;
         between(pages);
@@ -73,17 +73,17 @@ async fn list_whole(
     panic!("the listing does not end");
 }
 
-async fn everything(source: &Jmap) -> Result<Vec<String>, Failure> {
-    Ok(list(source, &Listing::Everything, |_| {}).await?.0)
+async fn everything(source: &JmapSource) -> Result<Vec<String>, Failure> {
+    Ok(list(source, &Listing::Full, |_| {}).await?.0)
 }
 
 fn names(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("M{n}")).collect()
 }
 
-fn wanted(id: &str) -> Wanted {
+fn wanted(id: &str) -> DocumentRef {
     let size = u64::try_from(id.len()).ok();
-    Wanted {
+    DocumentRef {
         document: DocumentId::new(id),
         blob: BlobId::new(format!("B{id}")),
         size,
@@ -92,7 +92,7 @@ fn wanted(id: &str) -> Wanted {
     }
 }
 
-async fn fetch(source: &Jmap, id: &str) -> Result<Vec<u8>, Failure> {
+async fn fetch(source: &JmapSource, id: &str) -> Result<Vec<u8>, Failure> {
     let mut sink = Kept::default();
     source.fetch(&wanted(id), &mut sink).await?;
     Ok(sink.bytes)

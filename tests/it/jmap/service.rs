@@ -10,9 +10,9 @@ use cynosure::engine::{
     BodyCondition, Cause, ErrorRule, Failure, RuleScope, StatusRange, Timestamp,
 };
 use cynosure::source::credential::Credential;
-use cynosure::source::http::{Gate, OpenGate, Outgoing, Passage};
-use cynosure::source::jmap::{Jmap, Options};
-use cynosure::source::{Renewal, Source as _};
+use cynosure::source::http::{Permit, RequestInfo, RequestLimiter, Unlimited};
+use cynosure::source::jmap::{JmapOptions, JmapSource};
+use cynosure::source::{CredentialChange, Source as _};
 use futures_util::future::{LocalBoxFuture, join, join_all};
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -27,7 +27,7 @@ use crate::mailbox::{Mailbox, Served};
 async fn a_session_that_changed_is_asked_for_again_once() {
     let served = Mailbox::of(10).serve().await;
     let source = served.source();
-    source.pin().await.unwrap();
+    source.current_cursor().await.unwrap();
     // The answers tell of a state that the session itself never shows.
     served.change(|mailbox| mailbox.session_state = "1".to_owned());
 
@@ -46,12 +46,12 @@ async fn a_refused_credential_is_read_again() {
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 2 { "old" } else { "secret" };
         Box::pin(async move { Ok(token.into()) })
     });
-    let source = Jmap::new(served.options(), credential, Rc::new(OpenGate)).unwrap();
+    let source = JmapSource::new(served.options(), credential, Rc::new(Unlimited)).unwrap();
 
-    assert_eq!(source.pin().await.unwrap_err().cause, Cause::Unauthorized);
-    assert_eq!(source.renew().await, Ok(Renewal::Same));
-    assert_eq!(source.renew().await, Ok(Renewal::Changed));
-    assert!(source.pin().await.is_ok());
+    assert_eq!(source.current_cursor().await.unwrap_err().cause, Cause::Unauthorized);
+    assert_eq!(source.refresh_credential().await, Ok(CredentialChange::Unchanged));
+    assert_eq!(source.refresh_credential().await, Ok(CredentialChange::Changed));
+    assert!(source.current_cursor().await.is_ok());
 }
 
 #[tokio::test]
@@ -71,9 +71,9 @@ async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
         note: None,
         location: String::new(),
     };
-    let plain = served.source().pin().await.unwrap_err();
-    let options = Options { error_rules: vec![rule], ..served.options() };
-    let ruled = served.source_with(options).pin().await.unwrap_err();
+    let plain = served.source().current_cursor().await.unwrap_err();
+    let options = JmapOptions { error_rules: vec![rule], ..served.options() };
+    let ruled = served.source_with(options).current_cursor().await.unwrap_err();
 
     assert_eq!((plain.cause, plain.retry_after), (Cause::Server, None));
     assert_eq!(
@@ -89,7 +89,7 @@ async fn an_error_in_an_answer_is_judged_by_the_users_rules_and_kept() {
 async fn only_a_mail_that_was_deleted_is_gone() {
     let served = Mailbox::of(3).serve().await;
     let source = served.source();
-    source.pin().await.unwrap();
+    source.current_cursor().await.unwrap();
     assert_eq!(fetch(&source, "M9").await.unwrap_err().cause, Cause::NotFound);
 
     // Downloads have moved: every one of them is a 404.
@@ -108,14 +108,14 @@ async fn a_wrong_url_is_answered_with_what_to_check() {
     let nothing = Mailbox::of(0).serve().await;
     let with_path = |path: &str| {
         let url = nothing.server.url.join(path).unwrap();
-        nothing.source_with(Options { url, ..nothing.options() })
+        nothing.source_with(JmapOptions { url, ..nothing.options() })
     };
 
-    let missing = with_path("/wrong?key=s3cret").pin().await.unwrap_err();
+    let missing = with_path("/wrong?key=s3cret").current_cursor().await.unwrap_err();
     assert_eq!(missing.cause, Cause::NotFound);
     assert!(missing.message.ends_with("/wrong (404): check `url`"), "{missing}");
     nothing.change(|mailbox| mailbox.session = json!({"hello": "world"}));
-    let other = nothing.source().pin().await.unwrap_err();
+    let other = nothing.source().current_cursor().await.unwrap_err();
     assert_eq!(other.cause, Cause::NotFound);
     assert!(other.message.contains("/.well-known/jmap is no JMAP service"), "{other}");
 }
@@ -128,7 +128,7 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
         mailbox.session[name] = json!(other.url.join("x").unwrap().as_str());
         let served = mailbox.serve().await;
 
-        let failure = served.source().pin().await.unwrap_err();
+        let failure = served.source().current_cursor().await.unwrap_err();
         assert_eq!(failure.cause, Cause::Challenge);
         assert!(failure.message.contains(&other.url.origin().ascii_serialization()), "{failure}");
         assert!(failure.message.contains("allow_hosts"), "{failure}");
@@ -141,7 +141,7 @@ async fn urls_of_the_server_stay_where_the_configuration_points() {
         mailbox.serve().await
     };
     let allowed_origins = vec![Url::origin(&other.url)];
-    let source = served.source_with(Options { allowed_origins, ..served.options() });
+    let source = served.source_with(JmapOptions { allowed_origins, ..served.options() });
     assert_eq!(fetch(&source, "M1").await.unwrap(), b"M1");
 }
 
@@ -159,9 +159,9 @@ async fn no_more_is_asked_at_once_than_the_server_and_the_configuration_allow() 
     })
     .await;
     let url = server.url.join("/jmap/session").unwrap();
-    let source = served.source_with(Options { url, ..served.options() });
+    let source = served.source_with(JmapOptions { url, ..served.options() });
 
-    let pins = join_all((0..9).map(|_| source.pin()));
+    let pins = join_all((0..9).map(|_| source.current_cursor()));
     let fetches = join_all((0..9).map(|_| fetch(&source, "M0")));
     timeout(Duration::from_millis(300), join(pins, fetches)).await.unwrap_err();
 
@@ -179,32 +179,32 @@ struct OnePlace(Arc<Mutex<()>>);
 #[derive(Debug)]
 struct PageToken(#[expect(dead_code, reason = "free when this is dropped")] OwnedMutexGuard<()>);
 
-impl Gate for OnePlace {
-    fn enter<'a>(
+impl RequestLimiter for OnePlace {
+    fn acquire<'a>(
         &'a self,
-        _request: Outgoing<'a>,
-    ) -> LocalBoxFuture<'a, Result<Box<dyn Passage>, Failure>> {
+        _request: RequestInfo<'a>,
+    ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>> {
         let place = Arc::clone(&self.0);
         Box::pin(
-            async move { Ok(Box::new(PageToken(place.lock_owned().await)) as Box<dyn Passage>) },
+            async move { Ok(Box::new(PageToken(place.lock_owned().await)) as Box<dyn Permit>) },
         )
     }
 
-    fn may_retry(&self, _request: Outgoing<'_>) -> bool {
+    fn try_take_retry(&self, _request: RequestInfo<'_>) -> bool {
         true
     }
 
-    fn understand(&self, _headers: &[(&str, &str)]) -> RateLimitHeaders {
+    fn parse_headers(&self, _headers: &[(&str, &str)]) -> RateLimitHeaders {
         RateLimitHeaders::default()
     }
 }
 
-impl Passage for PageToken {
-    fn head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
+impl Permit for PageToken {
+    fn record_head(&mut self, _signals: RateLimitHeaders, _latency: Duration) {}
 
-    fn told(&mut self, _wait: Duration) {}
+    fn record_retry_after(&mut self, _wait: Duration) {}
 
-    fn judge(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
+    fn record_outcome(&mut self, _outcome: ReplyOutcome) -> Option<Timestamp> {
         None
     }
 }
@@ -217,16 +217,18 @@ async fn an_answer_gives_up_its_place_before_it_forgets_a_session_that_others_lo
         let token = if reads.fetch_add(1, Ordering::Relaxed) < 1 { "secret" } else { "Secret" };
         Box::pin(async move { Ok(token.into()) })
     });
-    let source = Jmap::new(served.options(), credential, Rc::new(OnePlace::default())).unwrap();
-    source.pin().await.unwrap();
+    let source =
+        JmapSource::new(served.options(), credential, Rc::new(OnePlace::default())).unwrap();
+    source.current_cursor().await.unwrap();
     served.change(|mailbox| mailbox.session_state = "1".to_owned());
 
     // The first is on its way when the second needs a session, and waits for its place.
     let looks_for_session = async {
-        source.renew().await.unwrap();
-        source.pin().await
+        source.refresh_credential().await.unwrap();
+        source.current_cursor().await
     };
-    let both = timeout(Duration::from_secs(20), join(source.pin(), looks_for_session)).await;
+    let both =
+        timeout(Duration::from_secs(20), join(source.current_cursor(), looks_for_session)).await;
 
     let (answered, _refused) = both.expect("neither waits for the other");
     assert!(answered.is_ok());

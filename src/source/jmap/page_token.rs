@@ -10,12 +10,12 @@ use crate::engine::{Cause, Failure, PageToken};
 const EMPTY_PAGES_MAX: u64 = 10_000;
 
 /// A place of ours. A text that another version wrote is no place, and the listing begins anew.
-pub(super) fn read<T: DeserializeOwned>(place: Option<&PageToken>) -> Option<T> {
+pub(super) fn decode<T: DeserializeOwned>(place: Option<&PageToken>) -> Option<T> {
     serde_json::from_str(place?.as_str()).ok()
 }
 
 /// Writes a place down.
-pub(super) fn write(place: &impl Serialize) -> PageToken {
+pub(super) fn encode(place: &impl Serialize) -> PageToken {
     // Strings and numbers always serialize; an empty place would begin anew, and lose nothing.
     PageToken::new(serde_json::to_string(place).unwrap_or_default())
 }
@@ -23,29 +23,32 @@ pub(super) fn write(place: &impl Serialize) -> PageToken {
 /// Notices a listing that goes round in a circle, however long, with one remembered stop:
 /// Brent's algorithm ("An improved Monte Carlo factorization algorithm", 1980, §2).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub(super) struct Trail {
-    mark: Option<String>,
+pub(super) struct CycleDetector {
+    #[serde(rename = "mark")]
+    checkpoint: Option<String>,
     steps: u64,
-    lap: u64,
-    empty: u64,
+    #[serde(rename = "lap")]
+    lap_length: u64,
+    #[serde(rename = "empty")]
+    empty_pages: u64,
 }
 
-impl Trail {
+impl CycleDetector {
     /// Takes one step to `stop`, with `entries` found on the way.
     ///
     /// # Errors
     /// We have been here before, or there has been nothing for too long.
     pub(super) fn step(&mut self, stop: &str, entries: usize) -> Result<(), Failure> {
-        if self.mark.as_deref() == Some(stop) {
-            return Err(lost("the server's list goes round in a circle"));
+        if self.checkpoint.as_deref() == Some(stop) {
+            return Err(listing_failure("the server's list goes round in a circle"));
         }
-        self.empty = if entries == 0 { self.empty + 1 } else { 0 };
-        if EMPTY_PAGES_MAX < self.empty {
-            return Err(lost("the server's list goes on without an entry"));
+        self.empty_pages = if entries == 0 { self.empty_pages + 1 } else { 0 };
+        if EMPTY_PAGES_MAX < self.empty_pages {
+            return Err(listing_failure("the server's list goes on without an entry"));
         }
-        if self.steps == self.lap {
-            self.mark = Some(stop.to_owned());
-            self.lap = (self.lap * 2).max(1);
+        if self.steps == self.lap_length {
+            self.checkpoint = Some(stop.to_owned());
+            self.lap_length = (self.lap_length * 2).max(1);
             self.steps = 0;
         }
         self.steps += 1;
@@ -53,7 +56,7 @@ impl Trail {
     }
 }
 
-fn lost(why: &str) -> Failure {
+fn listing_failure(why: &str) -> Failure {
     Failure::new(Cause::Unknown, why)
 }
 
@@ -65,8 +68,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_circle_is_noticed_soon(lead in 0_usize..50, circle in 1_usize..50) {
-            let mut trail = Trail::default();
+        fn every_cycle_is_detected_soon(lead in 0_usize..50, circle in 1_usize..50) {
+            let mut trail = CycleDetector::default();
             let stops = (0..lead + circle).chain((lead..lead + circle).cycle());
 
             let steps = stops.take_while(|stop| trail.step(&stop.to_string(), 1).is_ok()).count();
@@ -76,15 +79,15 @@ mod tests {
     }
 
     #[test]
-    fn a_straight_line_is_no_circle() {
-        let mut trail = Trail::default();
+    fn a_list_without_repeats_is_no_cycle() {
+        let mut trail = CycleDetector::default();
 
         assert!((0..1_000).all(|stop| trail.step(&stop.to_string(), 1).is_ok()));
     }
 
     #[test]
-    fn nothing_for_ever_is_noticed() {
-        let mut trail = Trail::default();
+    fn endless_empty_pages_are_detected() {
+        let mut trail = CycleDetector::default();
 
         let steps = (0..).take_while(|stop| trail.step(&stop.to_string(), 0).is_ok()).count();
 
@@ -92,11 +95,16 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_another_make_is_no_place() {
+    fn a_page_token_of_another_version_is_ignored() {
         for text in ["", "[]", "{\"other\": 1}", "{\"steps\": \"x\"}"] {
-            assert_eq!(read::<Trail>(Some(&PageToken::new(text))), None, "{text}");
+            assert_eq!(decode::<CycleDetector>(Some(&PageToken::new(text))), None, "{text}");
         }
-        let trail = Trail { mark: Some("m".to_owned()), steps: 1, lap: 2, empty: 3 };
-        assert_eq!(read(Some(&write(&trail))), Some(trail));
+        let trail = CycleDetector {
+            checkpoint: Some("m".to_owned()),
+            steps: 1,
+            lap_length: 2,
+            empty_pages: 3,
+        };
+        assert_eq!(decode(Some(&encode(&trail))), Some(trail));
     }
 }

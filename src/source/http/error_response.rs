@@ -12,66 +12,66 @@ use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{
     ErrorRule, Failure, RecordedResponse, RequestScope, ResponseView, Secrets, classify_response,
 };
-use crate::retry::Fault;
-use crate::source::http::body::Pace;
-use crate::source::http::{Wants, host};
+use crate::retry::Retryable;
+use crate::source::http::body::TransferTimer;
+use crate::source::http::{ExpectedContent, host};
 
 /// How much of a refusal is read for its words, in bytes. Problem details take one kilobyte.
-const WORDS_BYTES_MAX: usize = 64 * 1024;
+const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer that is not one, or none at all.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct HttpError {
     pub failure: Failure,
     /// What the server wrote about it, cut at a limit; often empty.
     pub body: Bytes,
 }
 
-impl Refusal {
+impl HttpError {
     /// It would be tried again at once, had there not been so many retries already.
-    pub(super) fn deferred(mut self) -> Self {
+    pub(super) fn into_deferred(mut self) -> Self {
         self.failure.is_retry_budget_exhausted = true;
         self
     }
 }
 
-impl Fault for Refusal {
+impl Retryable for HttpError {
     fn is_retryable(&self) -> bool {
         self.failure.is_retryable()
     }
 
-    fn told(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         self.failure.retry_after
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.failure.fmt(f)
     }
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for HttpError {
     fn from(failure: Failure) -> Self {
         Self { failure, body: Bytes::new() }
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<HttpError> for Failure {
+    fn from(refusal: HttpError) -> Self {
         refusal.failure
     }
 }
 
 /// Whether the answer, by its head, is of the wanted kind.
-pub(super) fn is_wanted(response: &Response, wants: Wants) -> bool {
+pub(super) fn is_expected(response: &Response, wants: ExpectedContent) -> bool {
     response.status() == StatusCode::OK
-        && !is_encoded(response.headers())
-        && is_type(&content_type(response.headers()), wants)
+        && !is_compressed(response.headers())
+        && is_expected_type(&media_type(response.headers()), wants)
 }
 
 /// What a refusal is read by.
-pub(super) struct Reading<'a> {
+pub(super) struct ErrorContext<'a> {
     /// The user's rules for this provider.
     pub rules: &'a [ErrorRule],
     pub scope: RequestScope,
@@ -80,24 +80,24 @@ pub(super) struct Reading<'a> {
 }
 
 /// Reads why an answer is not what was asked for.
-pub(super) async fn read(
+pub(super) async fn read_error(
     mut response: Response,
     signals: &RateLimitHeaders,
-    pace: &mut Pace<'_>,
-    reading: &Reading<'_>,
-) -> Refusal {
-    let body = words(&mut response, pace).await;
+    pace: &mut TransferTimer<'_>,
+    reading: &ErrorContext<'_>,
+) -> HttpError {
+    let body = read_error_body(&mut response, pace).await;
     let headers = response.headers();
     let status = response.status().as_u16();
     let text = String::from_utf8_lossy(&body);
-    let fields = Fields::of(headers);
-    let fields = fields.pairs();
+    let fields = HeaderPairs::from_headers(headers);
+    let fields = fields.as_pairs();
     let reply = ResponseView { status, headers: &fields, body: &text };
     let judgement = classify_response(&reply, signals, reading.scope, reading.rules);
 
-    let encoded = is_encoded(headers);
-    let media_type = content_type(headers);
-    let quote = if encoded { None } else { quote(&media_type, &text) };
+    let encoded = is_compressed(headers);
+    let media_type = media_type(headers);
+    let quote = if encoded { None } else { error_message(&media_type, &text) };
     let quote = quote.map(|quote| reading.secrets.mask(&quote));
 
     let mut detail = format!("{status} from {}", host(response.url()));
@@ -111,31 +111,31 @@ pub(super) async fn read(
     }
     let failure = Failure::new(judgement.cause, detail)
         .with_retry_after(judgement.retry_after)
-        .with_response(reading.keep(&reply));
-    Refusal { failure, body }
+        .with_response(reading.capture_response(&reply));
+    HttpError { failure, body }
 }
 
 /// Judges anew an answer that looked like what was asked for and says in its body that it is a
 /// `failure`: a rule of the user goes before what its protocol calls it.
-pub(super) fn read_again(
+pub(super) fn reclassify(
     headers: &HeaderMap,
     body: &[u8],
-    reading: &Reading<'_>,
+    reading: &ErrorContext<'_>,
     mut failure: Failure,
 ) -> Failure {
-    let text = String::from_utf8_lossy(&body[..body.len().min(WORDS_BYTES_MAX)]);
-    let fields = Fields::of(headers);
+    let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_BODY_BYTES_MAX)]);
+    let fields = HeaderPairs::from_headers(headers);
     let status = StatusCode::OK.as_u16();
-    let reply = ResponseView { status, headers: &fields.pairs(), body: &text };
+    let reply = ResponseView { status, headers: &fields.as_pairs(), body: &text };
     if let Some(rule) = reading.rules.iter().find(|rule| rule.matches(&reply, reading.scope)) {
         failure.cause = rule.cause;
         failure.retry_after = failure.retry_after.max(rule.wait);
     }
-    failure.with_response(reading.keep(&reply))
+    failure.with_response(reading.capture_response(&reply))
 }
 
-impl Reading<'_> {
-    fn keep(&self, reply: &ResponseView<'_>) -> RecordedResponse {
+impl ErrorContext<'_> {
+    fn capture_response(&self, reply: &ResponseView<'_>) -> RecordedResponse {
         let headers = self.rules.iter().filter_map(|rule| rule.header.as_ref());
         let named: Vec<&str> = headers.map(|header| header.name.as_str()).collect();
         RecordedResponse::capture(reply, &named, &self.secrets)
@@ -143,26 +143,26 @@ impl Reading<'_> {
 }
 
 /// Headers as text, names in lower case: the form that rules and quotas read.
-struct Fields<'h>(Vec<(&'h str, String)>);
+struct HeaderPairs<'h>(Vec<(&'h str, String)>);
 
-impl<'h> Fields<'h> {
-    fn of(headers: &'h HeaderMap) -> Self {
+impl<'h> HeaderPairs<'h> {
+    fn from_headers(headers: &'h HeaderMap) -> Self {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         Self(headers.iter().map(|(name, value)| (name.as_str(), text(value.as_bytes()))).collect())
     }
 
-    fn pairs(&self) -> Vec<(&str, &str)> {
+    fn as_pairs(&self) -> Vec<(&str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 }
 
-async fn words(response: &mut Response, pace: &mut Pace<'_>) -> Bytes {
+async fn read_error_body(response: &mut Response, pace: &mut TransferTimer<'_>) -> Bytes {
     let mut body = BytesMut::new();
     // The status is known; a body that breaks off takes nothing from it.
-    while let Ok(Some(chunk)) = pace.chunk(response).await {
-        let room = WORDS_BYTES_MAX - body.len();
+    while let Ok(Some(chunk)) = pace.next_chunk(response).await {
+        let room = ERROR_BODY_BYTES_MAX - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == WORDS_BYTES_MAX {
+        if body.len() == ERROR_BODY_BYTES_MAX {
             break;
         }
     }
@@ -171,7 +171,7 @@ async fn words(response: &mut Response, pace: &mut Pace<'_>) -> Bytes {
 
 /// Whether a body is compressed. Codings are named in any case and in lists, which may have empty
 /// elements (RFC 9110 §5.6.1, §8.4.1).
-fn is_encoded(headers: &HeaderMap) -> bool {
+fn is_compressed(headers: &HeaderMap) -> bool {
     let changes_nothing = |coding: &[u8]| {
         let coding = coding.trim_ascii();
         coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
@@ -181,21 +181,21 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 }
 
 /// The media type in lower case without parameters, empty where there is none.
-fn content_type(headers: &HeaderMap) -> String {
+fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn is_type(media_type: &str, wants: Wants) -> bool {
+fn is_expected_type(media_type: &str, wants: ExpectedContent) -> bool {
     let json = media_type == "application/json" || media_type.ends_with("+json");
     match wants {
-        Wants::Json => json || media_type.is_empty(),
-        Wants::Document => !json && !media_type.contains("html"),
+        ExpectedContent::Json => json || media_type.is_empty(),
+        ExpectedContent::Document => !json && !media_type.contains("html"),
     }
 }
 
 /// Returns what is worth quoting: a sentence of problem details (RFC 9457) or a plain line.
-fn quote(media_type: &str, text: &str) -> Option<String> {
+fn error_message(media_type: &str, text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Problem {
         detail: Option<String>,

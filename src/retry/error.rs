@@ -8,29 +8,29 @@ use std::time::Duration;
 use crate::engine::Failure;
 
 /// A failure that knows whether another attempt may help.
-pub trait Fault: fmt::Display {
+pub trait Retryable: fmt::Display {
     /// Whether it may be gone in a moment.
     fn is_retryable(&self) -> bool;
 
     /// How long the other side told us to stay away: no wait is shorter.
-    fn told(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         None
     }
 }
 
 /// A server that names a time, or refuses, is left to the engine.
-impl Fault for Failure {
+impl Retryable for Failure {
     fn is_retryable(&self) -> bool {
         self.is_transient()
     }
 
-    fn told(&self) -> Option<Duration> {
+    fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
 /// What is interrupted, in use or late may be free the next time.
-impl Fault for io::Error {
+impl Retryable for io::Error {
     fn is_retryable(&self) -> bool {
         matches!(
             self.kind(),
@@ -48,50 +48,50 @@ impl Fault for io::Error {
 
 /// A call that did not succeed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum GaveUp<E> {
+pub enum RetryError<E> {
     /// Not one attempt was made: the breaker of this name is open.
-    Refused { guard: String },
+    Rejected { breaker: String },
     /// The last failure, after so many attempts, and why there was no other.
-    Failed { failure: E, attempts: u32, why: Why },
+    Failed { failure: E, attempts: u32, reason: StopReason },
 }
 
 /// Why no further attempt was made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum StopReason {
     /// Another attempt would not help.
     NotRetryable,
     /// All attempts are used up.
-    Attempts,
+    AttemptsExhausted,
     /// Too many retries went out already, of whatever call.
-    Budget,
+    BudgetExhausted,
     /// The breaker opened meanwhile.
-    Guard,
+    BreakerOpen,
 }
 
-impl<E> GaveUp<E> {
+impl<E> RetryError<E> {
     /// Returns the last failure; `refused` makes one of the name of an open breaker.
-    pub fn failure(self, refused: impl FnOnce(&str) -> E) -> E {
+    pub fn into_failure(self, refused: impl FnOnce(&str) -> E) -> E {
         match self {
-            Self::Refused { guard } => refused(&guard),
+            Self::Rejected { breaker: guard } => refused(&guard),
             Self::Failed { failure, .. } => failure,
         }
     }
 }
 
-impl<E: fmt::Display> fmt::Display for GaveUp<E> {
+impl<E: fmt::Display> fmt::Display for RetryError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { guard } => write!(f, "the breaker {guard} is open"),
+            Self::Rejected { breaker: guard } => write!(f, "the breaker {guard} is open"),
             Self::Failed { failure, attempts: 1, .. } => failure.fmt(f),
             Self::Failed { failure, attempts, .. } => write!(f, "{failure} ({attempts} attempts)"),
         }
     }
 }
 
-impl<E: Error + 'static> Error for GaveUp<E> {
+impl<E: Error + 'static> Error for RetryError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Refused { .. } => None,
+            Self::Rejected { .. } => None,
             Self::Failed { failure, .. } => Some(failure),
         }
     }

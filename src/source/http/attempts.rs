@@ -3,41 +3,41 @@
 use tokio::time::Instant;
 
 use crate::engine::{Cause, Failure};
-use crate::source::http::Attempt;
+use crate::source::http::AttemptKind;
 
 /// How often a request was sent, and since when it fails.
 #[derive(Debug, Default)]
-pub struct Tries {
-    sent: u32,
-    sent_at: Option<Instant>,
+pub struct AttemptTracker {
+    attempts: u32,
+    last_sent_at: Option<Instant>,
     failing_since: Option<Instant>,
 }
 
-impl Tries {
+impl AttemptTracker {
     /// Counts one that is sent now; the first one is `first`.
-    pub fn next(&mut self, first: Attempt) -> Attempt {
-        self.sent += 1;
-        self.sent_at = Some(Instant::now());
-        if self.sent == 1 { first } else { Attempt::Again }
+    pub fn start_attempt(&mut self, first: AttemptKind) -> AttemptKind {
+        self.attempts += 1;
+        self.last_sent_at = Some(Instant::now());
+        if self.attempts == 1 { first } else { AttemptKind::Retry }
     }
 
     /// Notes that the last one failed.
-    pub fn failed(&mut self, failure: &Failure) {
-        let began = if failure.cause == Cause::Timeout { self.sent_at } else { None };
+    pub fn record_failure(&mut self, failure: &Failure) {
+        let began = if failure.cause == Cause::Timeout { self.last_sent_at } else { None };
         self.failing_since.get_or_insert_with(|| began.unwrap_or_else(Instant::now));
     }
 
     #[must_use]
-    pub fn sent(&self) -> u32 {
-        self.sent
+    pub fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// Says in the last failure how often it was tried, and since when in vain.
     #[must_use]
-    pub fn note_in(&self, failure: Failure) -> Failure {
+    pub fn annotate(&self, failure: Failure) -> Failure {
         let failing_for = self.failing_since.map(|since| since.elapsed()).unwrap_or_default();
         let failing_millis = u32::try_from(failing_for.as_millis()).unwrap_or(u32::MAX);
-        Failure { request_count: self.sent, failing_millis, ..failure }
+        Failure { request_count: self.attempts, failing_millis, ..failure }
     }
 }
 
@@ -51,37 +51,37 @@ mod tests {
 
     /// Fails with these causes, one after the other: each request takes a second, each pause before
     /// the next ten, and a minute has passed since the last.
-    async fn failed(causes: &[Cause]) -> Failure {
-        let mut tries = Tries::default();
+    async fn failure_after(causes: &[Cause]) -> Failure {
+        let mut tries = AttemptTracker::default();
         for cause in causes {
-            if tries.sent() > 0 {
+            if tries.attempts() > 0 {
                 advance(Duration::from_secs(10)).await;
             }
-            tries.next(Attempt::First);
+            tries.start_attempt(AttemptKind::First);
             advance(Duration::from_secs(1)).await;
-            tries.failed(&Failure::new(*cause, "x"));
+            tries.record_failure(&Failure::new(*cause, "x"));
         }
         advance(Duration::from_secs(60)).await;
-        tries.note_in(Failure::new(Cause::Unknown, "the last"))
+        tries.annotate(Failure::new(Cause::Unknown, "the last"))
     }
 
     #[test]
-    fn only_the_first_request_goes_out_as_that() {
-        let mut tries = Tries::default();
+    fn only_the_first_attempt_is_not_a_retry() {
+        let mut tries = AttemptTracker::default();
 
-        let attempts = [1, 2, 3].map(|_| tries.next(Attempt::Suspect));
+        let attempts = [1, 2, 3].map(|_| tries.start_attempt(AttemptKind::Suspect));
 
-        assert_eq!(attempts, [Attempt::Suspect, Attempt::Again, Attempt::Again]);
-        assert_eq!(tries.sent(), 3);
+        assert_eq!(attempts, [AttemptKind::Suspect, AttemptKind::Retry, AttemptKind::Retry]);
+        assert_eq!(tries.attempts(), 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_fails_from_its_first_failure_on() {
+    async fn failing_time_starts_at_the_first_failure() {
         use Cause::{Connection, Server, Timeout, Truncated};
         for (causes, seconds) in
             [(&[Server][..], 60), (&[Server, Truncated], 71), (&[Server, Timeout, Connection], 82)]
         {
-            let failure = failed(causes).await;
+            let failure = failure_after(causes).await;
 
             let expected = (causes.len(), Duration::from_secs(seconds));
             assert_eq!(
@@ -93,12 +93,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_never_answered_fails_from_its_start_on() {
+    async fn failing_time_of_a_timeout_starts_at_its_sending() {
         use Cause::{Server, Timeout};
         for (causes, seconds) in
             [(&[Timeout][..], 61), (&[Timeout, Server], 72), (&[Timeout, Timeout, Timeout], 83)]
         {
-            let failure = failed(causes).await;
+            let failure = failure_after(causes).await;
 
             assert_eq!(failure.failing_duration(), Duration::from_secs(seconds), "{causes:?}");
         }

@@ -33,20 +33,20 @@
 /// assert!(matches!(fails(), Err(GaveUp::Failed { failure: "down", .. })));
 /// assert_eq!(fails(), Err(GaveUp::Refused { guard: "strict".to_owned() }));
 /// ```
-pub trait Guard: Send + Sync {
+pub trait CircuitBreaker: Send + Sync {
     fn name(&self) -> &str;
 
     /// Whether an attempt may be made now.
-    fn permits(&self) -> bool;
+    fn try_acquire(&self) -> bool;
 
-    fn succeeded(&self);
+    fn record_success(&self);
 
     /// The attempt failed in a way that is worth another: the other side may be ill.
-    fn failed(&self);
+    fn record_failure(&self);
 
     /// The attempt says nothing of the other side's health: it was refused for a reason
     /// that stays, or dropped before its end.
-    fn abandoned(&self) {}
+    fn record_abandoned(&self) {}
 }
 
 /// A budget of retries that calls share, so that an outage is not answered with many times the requests.
@@ -65,11 +65,11 @@ pub trait Guard: Send + Sync {
 /// ```
 pub trait Budget: Send + Sync {
     /// Takes one retry out of the budget, if there is one.
-    fn may_retry(&self) -> bool;
+    fn try_withdraw(&self) -> bool;
 }
 
 impl<F: Fn() -> bool + Send + Sync> Budget for F {
-    fn may_retry(&self) -> bool {
+    fn try_withdraw(&self) -> bool {
         self()
     }
 }

@@ -6,7 +6,7 @@ use crate::engine::RandomSample;
 
 /// The numbers of a policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct BackoffConfig {
     /// Attempts in all, the first included; 0 counts as 1.
     pub max_attempts: u32,
     /// The first wait, before `backoff_factor` and jitter.
@@ -29,10 +29,10 @@ pub enum Jitter {
     /// (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     Full,
     /// Up to this share of the wait more or less, in `0.0..=1.0`.
-    Share(f64),
+    Proportional(f64),
 }
 
-impl Shape {
+impl BackoffConfig {
     /// For what is usually gone at once: three attempts, 0.5 s growing to 10 s.
     pub const FAST: Self = Self::preset(3, 500, 10);
 
@@ -49,7 +49,7 @@ impl Shape {
             max_delay: Duration::from_secs(max_seconds),
             multiplier: 2.0,
             backoff_factor: 1.0,
-            jitter: Jitter::Share(0.3),
+            jitter: Jitter::Proportional(0.3),
         }
     }
 
@@ -70,7 +70,7 @@ impl Shape {
         let spread = match self.jitter {
             Jitter::None => grown,
             Jitter::Full => grown * draw.fraction(),
-            Jitter::Share(share) => {
+            Jitter::Proportional(share) => {
                 grown * (1.0 + share.clamp(0.0, 1.0) * (2.0 * draw.fraction() - 1.0))
             }
         };
@@ -83,63 +83,74 @@ impl Shape {
 mod tests {
     use super::*;
 
-    const MIDDLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
+    const MID_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
 
-    fn millis(shape: &Shape, draw: RandomSample) -> Vec<u128> {
+    fn millis(shape: &BackoffConfig, draw: RandomSample) -> Vec<u128> {
         (1..=7).map(|retry| shape.delay(retry, None, draw).as_millis()).collect()
     }
 
     #[test]
     fn the_presets_grow_from_their_base_to_their_cap() {
-        assert_eq!(millis(&Shape::FAST, MIDDLE), [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
         assert_eq!(
-            millis(&Shape::MODERATE, MIDDLE),
+            millis(&BackoffConfig::FAST, MID_SAMPLE),
+            [500, 1000, 2000, 4000, 8000, 10_000, 10_000]
+        );
+        assert_eq!(
+            millis(&BackoffConfig::MODERATE, MID_SAMPLE),
             [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
         );
         assert_eq!(
-            millis(&Shape::STRICT, MIDDLE),
+            millis(&BackoffConfig::STRICT, MID_SAMPLE),
             [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
         );
-        let attempts = [Shape::FAST, Shape::MODERATE, Shape::STRICT].map(|it| it.max_attempts);
+        let attempts = [BackoffConfig::FAST, BackoffConfig::MODERATE, BackoffConfig::STRICT]
+            .map(|it| it.max_attempts);
         assert_eq!(attempts, [3, 4, 3]);
     }
 
     #[test]
-    fn the_backoff_factor_stretches_every_wait_alike() {
-        let shape = Shape { backoff_factor: 0.5, jitter: Jitter::None, ..Shape::FAST };
+    fn backoff_factor_scales_every_delay() {
+        let shape =
+            BackoffConfig { backoff_factor: 0.5, jitter: Jitter::None, ..BackoffConfig::FAST };
 
-        assert_eq!(millis(&shape, MIDDLE), [250, 500, 1000, 2000, 4000, 8000, 10_000]);
+        assert_eq!(millis(&shape, MID_SAMPLE), [250, 500, 1000, 2000, 4000, 8000, 10_000]);
     }
 
     #[test]
-    fn jitter_spreads_as_it_says() {
+    fn jitter_spreads_within_its_bounds() {
         let delay = |jitter, draw| {
-            Shape { jitter, ..Shape::FAST }.delay(2, None, RandomSample(draw)).as_millis()
+            BackoffConfig { jitter, ..BackoffConfig::FAST }
+                .delay(2, None, RandomSample(draw))
+                .as_millis()
         };
 
         assert_eq!((delay(Jitter::None, 0), delay(Jitter::None, u32::MAX)), (1000, 1000));
         assert_eq!((delay(Jitter::Full, 0), delay(Jitter::Full, u32::MAX)), (0, 1000));
         assert_eq!(
-            (delay(Jitter::Share(0.3), 0), delay(Jitter::Share(0.3), u32::MAX)),
+            (delay(Jitter::Proportional(0.3), 0), delay(Jitter::Proportional(0.3), u32::MAX)),
             (700, 1300)
         );
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
 
     fn jitter() -> impl Strategy<Value = Jitter> {
-        prop_oneof![Just(Jitter::None), Just(Jitter::Full), (0.0..=1.0_f64).prop_map(Jitter::Share)]
+        prop_oneof![
+            Just(Jitter::None),
+            Just(Jitter::Full),
+            (0.0..=1.0_f64).prop_map(Jitter::Proportional)
+        ]
     }
 
-    fn shape() -> impl Strategy<Value = Shape> {
+    fn backoff_config() -> impl Strategy<Value = BackoffConfig> {
         let number = prop::num::f64::ANY;
         (0..u64::MAX, 0..u64::MAX, number, number, jitter()).prop_map(
-            |(base, max, multiplier, backoff_factor, jitter)| Shape {
+            |(base, max, multiplier, backoff_factor, jitter)| BackoffConfig {
                 max_attempts: 3,
                 base_delay: Duration::from_millis(base),
                 max_delay: Duration::from_millis(max),
@@ -152,30 +163,30 @@ mod laws {
 
     proptest! {
         #[test]
-        fn a_wait_of_our_own_is_never_above_the_cap(shape in shape(), retry: u32, draw: u32) {
+        fn computed_delay_is_never_above_the_cap(shape in backoff_config(), retry: u32, draw: u32) {
             prop_assert!(shape.delay(retry, None, RandomSample(draw)) <= shape.max_delay);
         }
 
         #[test]
-        fn a_wait_is_never_below_what_was_told(
-            shape in shape(), retry: u32, draw: u32, told: u64
+        fn delay_is_never_below_retry_after(
+            shape in backoff_config(), retry: u32, draw: u32, told: u64
         ) {
             let told = Duration::from_millis(told);
             prop_assert!(shape.delay(retry, Some(told), RandomSample(draw)) >= told);
         }
 
         #[test]
-        fn a_later_wait_is_never_shorter(
-            shape in shape(), retry in 1..u32::MAX, draw: u32
+        fn later_delays_are_never_shorter(
+            shape in backoff_config(), retry in 1..u32::MAX, draw: u32
         ) {
             let delay = |retry| shape.delay(retry, None, RandomSample(draw));
             prop_assert!(delay(retry) <= delay(retry + 1));
         }
 
         #[test]
-        fn a_share_keeps_within_itself(share in 0.0..=1.0_f64, retry in 1..9_u32, draw: u32) {
-            let plain = Shape { jitter: Jitter::None, ..Shape::STRICT };
-            let spread = Shape { jitter: Jitter::Share(share), ..Shape::STRICT };
+        fn proportional_jitter_stays_within_its_share(share in 0.0..=1.0_f64, retry in 1..9_u32, draw: u32) {
+            let plain = BackoffConfig { jitter: Jitter::None, ..BackoffConfig::STRICT };
+            let spread = BackoffConfig { jitter: Jitter::Proportional(share), ..BackoffConfig::STRICT };
             let plain = plain.delay(retry, None, RandomSample(draw)).as_secs_f64();
             let spread = spread.delay(retry, None, RandomSample(draw)).as_secs_f64();
             prop_assert!((spread - plain).abs() <= plain * share + 1e-6);

@@ -1,0 +1,110 @@
+//! The course of one call: every decision between its attempts, for both ways of waiting.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::engine::sanitize_line;
+use crate::retry::error::{RetryError, StopReason};
+use crate::retry::policy::{RetryBuilder, RetryEvent, RetryPolicy};
+
+/// One call under way. Dropped in the middle of an attempt, it tells the breaker.
+pub(super) struct Execution<'a> {
+    policy: &'a RetryPolicy,
+    attempts: u32,
+    is_attempting: bool,
+}
+
+impl<'a> Execution<'a> {
+    /// Begins a call with its first attempt, unless the breaker forbids it.
+    pub(super) fn start<E>(policy: &'a RetryPolicy) -> Result<Self, RetryError<E>> {
+        let mut course = Self { policy, attempts: 0, is_attempting: false };
+        if course.try_start_attempt() {
+            policy.record(|statistics| statistics.calls += 1);
+            return Ok(course);
+        }
+        policy.record(|statistics| {
+            statistics.calls += 1;
+            statistics.rejected_calls += 1;
+        });
+        let guard = policy.breaker().map(|guard| guard.name().to_owned()).unwrap_or_default();
+        Err(RetryError::Rejected { breaker: guard })
+    }
+
+    pub(super) fn record_success(mut self) {
+        self.is_attempting = false;
+        if let Some(guard) = self.policy.breaker() {
+            guard.record_success();
+        }
+        let first = self.attempts == 1;
+        self.policy.record(|statistics| {
+            statistics.first_attempt_successes += u64::from(first);
+            statistics.successes_after_retry += u64::from(!first);
+        });
+    }
+
+    /// Judges a failure: how long to wait before the next attempt, or why there is none.
+    pub(super) fn delay_after_failure<E: Display>(
+        &mut self,
+        hooks: &mut RetryBuilder<'_, E>,
+        failure: &E,
+    ) -> Result<Duration, StopReason> {
+        let is_retryable = (hooks.is_retryable)(failure);
+        self.is_attempting = false;
+        if let Some(guard) = self.policy.breaker() {
+            if is_retryable { guard.record_failure() } else { guard.record_abandoned() }
+        }
+        let line = sanitize_line(&failure.to_string());
+        self.policy.record(|statistics| statistics.last_failure = Some(line));
+
+        if !is_retryable {
+            return Err(StopReason::NotRetryable);
+        }
+        if self.policy.backoff().max_attempts <= self.attempts {
+            return Err(StopReason::AttemptsExhausted);
+        }
+        if !self.policy.try_withdraw_retry() {
+            return Err(StopReason::BudgetExhausted);
+        }
+        let delay = self.policy.delay(self.attempts, (hooks.retry_after)(failure));
+        let name = self.policy.name();
+        debug!(policy = name, attempt = self.attempts, ?delay, "trying again: {failure}");
+        if let Some(on_retry) = &mut hooks.on_retry {
+            on_retry(&RetryEvent { policy: name, attempt: self.attempts, delay, failure });
+        }
+        Ok(delay)
+    }
+
+    /// Goes on with the next attempt after a wait, unless the breaker has opened meanwhile.
+    pub(super) fn start_next_attempt(&mut self, waited: Duration) -> Result<(), StopReason> {
+        self.policy.record(|statistics| statistics.total_delay += waited);
+        if !self.try_start_attempt() {
+            return Err(StopReason::BreakerOpen);
+        }
+        self.policy.record(|statistics| statistics.retries += 1);
+        Ok(())
+    }
+
+    pub(super) fn into_error<E>(self, failure: E, why: StopReason) -> RetryError<E> {
+        self.policy.record(|statistics| statistics.failed_calls += 1);
+        RetryError::Failed { failure, attempts: self.attempts, reason: why }
+    }
+
+    fn try_start_attempt(&mut self) -> bool {
+        let permitted = self.policy.breaker().is_none_or(|guard| guard.try_acquire());
+        self.is_attempting = permitted;
+        self.attempts += u32::from(permitted);
+        permitted
+    }
+}
+
+impl Drop for Execution<'_> {
+    fn drop(&mut self) {
+        if self.is_attempting
+            && let Some(guard) = self.policy.breaker()
+        {
+            guard.record_abandoned();
+        }
+    }
+}

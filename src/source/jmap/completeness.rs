@@ -1,0 +1,230 @@
+//! The proof that a listing of everything is complete.
+//!
+//! What the server says of its list at the end is compared with what was listed: its total, and the
+//! place of the last mail. A mailbox changes while it is listed, so that a difference proves nothing by
+//! itself: it counts only as far as the changes since the listing began cannot explain it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Cause, Failure};
+use crate::source::jmap::JmapSource;
+use crate::source::jmap::changes::{self, ChangesResponse};
+use crate::source::jmap::filter::MailFilter;
+use crate::source::jmap::mail;
+use crate::source::jmap::page_token::CycleDetector;
+use crate::source::jmap::session::JmapSession;
+
+/// What a listing remembers for its proof.
+#[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct CompletenessCheck {
+    /// Where the stream of changes stood before the first page.
+    #[serde(rename = "since")]
+    start_state: String,
+    /// How many there were then, where the server said so and nothing changed meanwhile.
+    #[serde(rename = "announced")]
+    total_at_start: Option<u64>,
+    /// Ids that were listed, each once.
+    #[serde(rename = "seen")]
+    listed: u64,
+    /// The server tells where a page is in its list, as one of them has shown.
+    has_positions: bool,
+}
+
+/// What the server says of its list where that ends, all in one answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct ListEnd {
+    pub(super) total: Option<u64>,
+    /// How many there are up to the last mail.
+    pub(super) index: Option<u64>,
+    /// How many of the mails listed last are not there any more.
+    pub(super) vanished: u64,
+}
+
+/// How many mails changes must account for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Shortfall {
+    /// That are there now, beyond those listed.
+    at_end: u64,
+    /// That were there when the listing began, beyond those listed.
+    at_start: u64,
+}
+
+impl CompletenessCheck {
+    pub(super) fn new(since: &str) -> Self {
+        Self { start_state: since.to_owned(), ..Self::default() }
+    }
+
+    /// Whether no page was noted yet.
+    pub(super) fn is_first_page(&self) -> bool {
+        self.listed == 0
+    }
+
+    /// Notes how many ids a page has, and where the server says that it begins.
+    pub(super) fn record_page(&mut self, count: u64, index: Option<u64>) {
+        self.has_positions |= 0 < self.listed && index == Some(self.listed);
+        self.listed = self.listed.saturating_add(count);
+    }
+
+    /// Notes how many there are when the listing begins. What comes or goes between the two questions
+    /// may be in no list of changes: then the total says nothing.
+    pub(super) fn record_initial_total(&mut self, total: Option<u64>, state: Option<&str>) {
+        self.total_at_start = total.filter(|_| state == Some(self.start_state.as_str()));
+    }
+
+    /// Notes that the last so many mails are listed once more.
+    pub(super) fn rewind(&mut self, count: u64) {
+        self.listed = self.listed.saturating_sub(count);
+    }
+
+    /// Says why the listing cannot have ended here; `None` where it can.
+    pub(super) async fn find_contradiction(
+        &self,
+        jmap: &JmapSource,
+        session: &Arc<JmapSession>,
+        filter: &MailFilter,
+        end: ListEnd,
+    ) -> Result<Option<String>, Failure> {
+        if let Some((index, total)) = self.find_early_end(end) {
+            return Ok(Some(early_end_message(index, total)));
+        }
+        let Some(shortfall) = self.shortfall(end) else { return Ok(None) };
+        let account = ShortfallCheck { jmap, session, filter };
+        if account.is_explained(&self.start_state, shortfall).await? {
+            return Ok(None);
+        }
+        let total = end.total.max(self.total_at_start).unwrap_or_default();
+        Ok(Some(early_end_message(self.listed.saturating_sub(end.vanished), total)))
+    }
+
+    /// Finds an end that one answer shows to be none, whatever changes.
+    fn find_early_end(&self, end: ListEnd) -> Option<(u64, u64)> {
+        let total = end.total?;
+        let index =
+            if self.is_first_page() { 0 } else { end.index.filter(|_| self.has_positions)? };
+        (index < total).then_some((index, total))
+    }
+
+    fn shortfall(&self, end: ListEnd) -> Option<Shortfall> {
+        let seen = self.listed.saturating_sub(end.vanished);
+        let beyond = |total: Option<u64>| total.unwrap_or_default().saturating_sub(seen);
+        let shortfall =
+            Shortfall { at_end: beyond(end.total), at_start: beyond(self.total_at_start) };
+        (shortfall != Shortfall { at_end: 0, at_start: 0 }).then_some(shortfall)
+    }
+}
+
+fn early_end_message(after: impl fmt::Display, total: u64) -> String {
+    format!("the server's list ended after {after} of {total} mails")
+}
+
+/// Accounts for a shortfall with what has changed.
+struct ShortfallCheck<'a> {
+    jmap: &'a JmapSource,
+    session: &'a Arc<JmapSession>,
+    filter: &'a MailFilter,
+}
+
+impl ShortfallCheck<'_> {
+    async fn is_explained(&self, since: &str, mut shortfall: Shortfall) -> Result<bool, Failure> {
+        let page_size = self.session.page_size(self.jmap.options.page_size_max);
+        let (mut state, mut trail) = (since.to_owned(), CycleDetector::default());
+        loop {
+            let asked = changes::fetch_changes(self.jmap, self.session, &state, page_size).await;
+            let changes = match asked {
+                Ok(changes) => changes,
+                // Nobody can tell what has changed.
+                Err(failure) if failure.cause == Cause::CursorExpired => return Ok(false),
+                Err(failure) => return Err(failure),
+            };
+            let (came, went) = self.count_changes(&changes).await?;
+            shortfall.at_end = shortfall.at_end.saturating_sub(came);
+            shortfall.at_start = shortfall.at_start.saturating_sub(went);
+            if shortfall == (Shortfall { at_end: 0, at_start: 0 }) {
+                return Ok(true);
+            }
+            let goes_on = changes.has_more_changes && changes.new_state != state;
+            let ids = usize::try_from(came.saturating_add(went)).unwrap_or(usize::MAX);
+            if !goes_on || trail.step(&changes.new_state, ids).is_err() {
+                return Ok(false);
+            }
+            state = changes.new_state;
+        }
+    }
+
+    /// How many mails may have come to the list, and how many have left it.
+    async fn count_changes(&self, changes: &ChangesResponse) -> Result<(u64, u64), Failure> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let came = count(changes.created.len());
+        let went = count(changes.destroyed.iter().flatten().count());
+        let moved: Vec<String> = changes.updated.iter().flatten().cloned().collect();
+        if !self.filter.can_match_later() || moved.is_empty() {
+            return Ok((came, went));
+        }
+        let properties = self.filter.required_properties();
+        let found = mail::find_emails(self.jmap, self.session, &moved, properties).await?;
+        let wanted = found.emails.iter().filter(|email| self.filter.matches(email)).count();
+        Ok((came + count(wanted), went + count(moved.len() - wanted)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_after(announced: Option<u64>, pages: &[(u64, Option<u64>)]) -> CompletenessCheck {
+        let mut proof = CompletenessCheck::new("s");
+        proof.record_initial_total(announced, Some("s"));
+        pages.iter().for_each(|(count, index)| proof.record_page(*count, *index));
+        proof
+    }
+
+    fn list_end(total: u64, index: u64) -> ListEnd {
+        ListEnd { total: Some(total), index: Some(index), vanished: 0 }
+    }
+
+    #[test]
+    fn a_reached_total_has_no_shortfall() {
+        let proof = check_after(Some(8), &[(4, Some(0)), (4, Some(4))]);
+
+        assert_eq!(proof.shortfall(list_end(8, 8)), None);
+        assert_eq!(proof.shortfall(list_end(7, 7)), None, "one was deleted after it was listed");
+        assert_eq!(proof.shortfall(ListEnd::default()), None);
+    }
+
+    #[test]
+    fn an_unreached_total_is_a_shortfall() {
+        let proof = check_after(Some(8), &[(4, Some(0))]);
+
+        let there =
+            |there_now, there_before| Some(Shortfall { at_end: there_now, at_start: there_before });
+        assert_eq!(proof.shortfall(list_end(9, 4)), there(5, 4));
+        // The total shrinks to what was listed.
+        assert_eq!(proof.shortfall(list_end(4, 4)), there(0, 4));
+    }
+
+    #[test]
+    fn an_early_position_contradicts_the_end_where_reported() {
+        let told = check_after(None, &[(4, Some(0)), (4, Some(4))]);
+        let not_told = check_after(None, &[(4, Some(0)), (4, Some(0))]);
+
+        assert_eq!(told.find_early_end(list_end(9, 8)), Some((8, 9)));
+        assert_eq!(told.find_early_end(list_end(8, 8)), None);
+        assert_eq!(not_told.find_early_end(list_end(9, 1)), None);
+        assert_eq!(
+            check_after(None, &[]).find_early_end(list_end(9, 0)),
+            Some((0, 9)),
+            "an empty first page"
+        );
+    }
+
+    #[test]
+    fn a_total_of_another_state_is_ignored() {
+        let mut proof = CompletenessCheck::new("s");
+        proof.record_initial_total(Some(8), Some("t"));
+
+        assert_eq!(proof.shortfall(list_end(0, 0)), None);
+    }
+}
