@@ -1,16 +1,16 @@
-//! How long to wait after a failure.
+//! Exponential backoff: the delay after a failure.
 
 use std::time::Duration;
 
 use crate::engine::{Cause, RandomSample};
 
-/// Added to what a server tells: clocks differ, and late is better than early.
+/// Safety margin added to a Retry-After: clocks differ, and late is better than early.
 pub const RETRY_AFTER_MARGIN: Duration = Duration::from_secs(1);
 
-/// The spread over which those told the same come back, so that they do not come together.
+/// Largest jitter added to a Retry-After, so that clients with the same one do not return together.
 pub const RETRY_AFTER_JITTER: Duration = Duration::from_secs(1);
 
-/// Growing delays, each cause with its own base.
+/// Backoff policy, with one base delay per kind of cause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backoff {
     pub transient: Duration,
@@ -19,13 +19,13 @@ pub struct Backoff {
     pub challenge: Duration,
     pub source_down: Duration,
     pub unknown: Duration,
-    /// How much longer each further delay is; at least 1.
+    /// Factor between consecutive delays; at least 1.
     pub multiplier: f64,
-    /// No delay of our own is longer.
+    /// Longest computed delay. A Retry-After may be longer.
     pub max_delay: Duration,
-    /// The jitter, as a share of the base, in `0.0..=1.0`.
+    /// Jitter as a fraction of the base delay, in `0.0..=1.0`.
     pub jitter: f64,
-    /// How many times a delay grows at most.
+    /// Maximum number of times that a delay grows.
     pub max_doublings: u32,
 }
 
@@ -34,7 +34,7 @@ impl Backoff {
     ///
     /// `min(base(cause) × multiplier^(attempt − 1), max_delay)`, growing at most
     /// `max_doublings` times, ± `jitter` of the base, never above `max_delay`; and
-    /// never below what the server told, however long.
+    /// never below the server's Retry-After (`told`), however long.
     #[must_use]
     pub fn delay(
         &self,
@@ -82,7 +82,7 @@ impl Backoff {
     }
 }
 
-/// Returns a server's word with the margin that keeps us from being early.
+/// Returns a Retry-After plus margin and jitter, so that the retry is not early.
 #[must_use]
 pub(super) fn retry_after_with_margin(told: Duration, draw: RandomSample) -> Duration {
     told.saturating_add(RETRY_AFTER_MARGIN)

@@ -1,4 +1,4 @@
-//! The one judgement of a reply: the user's rules first, then the built-in ones.
+//! Classification of error responses: the user's rules first, then the built-in ones.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use crate::engine::{
     BodyHint, BuiltinRule, Cause, ErrorRule, RequestScope, ResponseFacts, ResponseView,
 };
 
-/// What a reply was judged to be, and why.
+/// Cause of an error response, and the rule that determined it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification<'r> {
     pub matched_rule: MatchedRule<'r>,
     pub cause: Cause,
-    /// How long the server, or the user for it, says to stay away.
+    /// Longer of the server's Retry-After and the wait of the matched user rule.
     pub retry_after: Option<Duration>,
-    /// The facts that the built-in rules see.
+    /// Input of the built-in rules.
     pub facts: ResponseFacts,
 }
 
-/// The rule that decided.
+/// Rule that determined the cause.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MatchedRule<'r> {
     BuiltIn(BuiltinRule),
     UserDefined(&'r ErrorRule),
 }
 
-/// Judges a reply that is not what was asked for. Some rule always matches.
+/// Classifies a response other than the expected one. Some rule always matches.
 ///
-/// `signals` is what its headers say about limits.
+/// `signals` are the limits found in its headers.
 #[must_use]
 pub fn classify_response<'r>(
     reply: &ResponseView<'_>,
@@ -45,7 +45,7 @@ pub fn classify_response<'r>(
         Some(rule) => (MatchedRule::UserDefined(rule), rule.cause, rule.wait),
         None => (MatchedRule::BuiltIn(answer.rule()), answer.cause(), None),
     };
-    // The longer of the two: a server's word is never cut short.
+    // The longer of the two, because a Retry-After is never shortened.
     Classification {
         matched_rule: matched,
         cause,

@@ -1,4 +1,4 @@
-//! From an HTTP answer that is not what was asked for to the cause of it.
+//! Built-in classifier: determines the cause of an unexpected HTTP response.
 //!
 //! Statuses as in RFC 9110 §15; 429 in RFC 6585 §4.
 
@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use crate::engine::Cause;
 
-/// Words for "too often" in the body of a 403 or 503, in lower case. Other statuses say them of
-/// something else: a 500 of a message with too many parts, a 400 of a request with too many ids, a
-/// 200 of whatever it brings.
+/// Phrases for "too many requests" in the body of a 403 or 503, in lower case. With other statuses
+/// they concern something else: in a 500 a message with too many parts, in a 400 a request with
+/// too many ids, in a 200 the requested content.
 const RATE_LIMIT_PHRASES: &[&str] = &[
-    // The reason of a 429 (RFC 6585 §4), which proxies keep in a body when they change the status.
+    // Reason phrase of a 429 (RFC 6585 §4); proxies keep it in a body when they change the status.
     "too many requests",
-    // Gmail, of requests side by side.
+    // Gmail, for concurrent requests.
     "too many concurrent requests",
-    // Plain words and titles of problems; GitHub's 403 among them.
+    // Plain text and titles of problem documents; also GitHub's 403.
     "rate limit",
     // Gmail's reasons `rateLimitExceeded` and `userRateLimitExceeded`.
     "ratelimit",
@@ -24,20 +24,21 @@ const RATE_LIMIT_PHRASES: &[&str] = &[
     "quota exceeded",
 ];
 
-/// The same in a 401, which servers say of a wrong credential in all kinds of words: Cyrus behind a
-/// host that counts logins says "Already reached per-10 minute limit for logins".
+/// Phrases for "too many logins" in a 401, which otherwise reports a wrong credential in many
+/// wordings. Cyrus behind a host that counts logins says "Already reached per-10 minute limit for
+/// logins".
 const LOGIN_LIMIT_PHRASES: &[&str] = &["limit for logins"];
 
-/// Words for "this credential is wrong", in lower case. Nothing vaguer: a 401 alone
-/// may be a limit in disguise, and these stop the worker until a person comes.
+/// Phrases for a wrong credential, in lower case. Vaguer ones are left out: a 401 alone may be an
+/// undeclared limit, and these phrases stop the worker until manual intervention.
 const BAD_CREDENTIAL_PHRASES: &[&str] = &["authentication failed", "invalid credentials"];
 
-/// The type of JMAP's problem that names a limit (RFC 8620 §3.6.1), and those of its limits that are
-/// about how often, and not about how much, is asked.
+/// Type of the JMAP problem that names an exceeded limit (RFC 8620 §3.6.1).
 const JMAP_LIMIT_TYPE: &str = "urn:ietf:params:jmap:error:limit";
+/// JMAP limits on the number of requests, as opposed to their size.
 const JMAP_RATE_LIMIT_NAMES: &[&str] = &["maxConcurrentRequests", "maxConcurrentUpload"];
 
-/// Types of problems (RFC 9457 §3.1.1) that are limits of requests, registered by
+/// Problem types (RFC 9457 §3.1.1) that mean a request limit, registered by
 /// draft-ietf-httpapi-ratelimit-headers.
 const RATE_LIMIT_PROBLEM_TYPES: &[&str] = &[
     "https://iana.org/assignments/http-problem-types#quota-exceeded",
@@ -45,37 +46,37 @@ const RATE_LIMIT_PROBLEM_TYPES: &[&str] = &[
     "https://iana.org/assignments/http-problem-types#abnormal-usage-detected",
 ];
 
-/// What a body says beyond its status.
+/// Information in a response body beyond its status.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyHint {
-    /// Nothing that we understand.
+    /// Nothing recognized.
     NoHint,
-    /// Too many requests, in words.
+    /// Too many requests, by a phrase in the text.
     RateLimitPhrase,
     /// Too many requests, by the type of a problem document.
     RateLimitProblem,
-    /// The credential is wrong, expired or revoked, in plain words.
+    /// Wrong, expired or revoked credential, by a phrase in the text.
     BadCredential,
 }
 
-/// The facts of an answer that decide its cause.
+/// Facts about a response that determine its cause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ResponseFacts {
-    /// The status, 100 to 599, and beyond for servers that invent their own.
+    /// HTTP status, 100 to 599; larger for servers with non-standard statuses.
     pub status: u16,
-    /// The Retry-After of the answer, where sane.
+    /// Retry-After of the response, if plausible.
     pub retry_after: Option<Duration>,
-    /// The server says that nothing is left of a quota.
+    /// True if the server reports that nothing remains of a quota.
     pub is_quota_exhausted: bool,
     pub body_hint: BodyHint,
 }
 
-/// A line of the classifier. The first that fits an answer decides, in this order.
+/// Rule of the built-in classifier. The first match in this order determines the cause.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum BuiltinRule {
-    /// A problem document leaves no doubt, whatever the status: Stalwart says it with 400.
+    /// Problem document of a request limit, conclusive with any status: Stalwart sends it with 400.
     RateLimitProblem,
-    /// Hosted JMAP servers say it with 401, Gmail with 403.
+    /// Hosted JMAP servers send it with 401, Gmail with 403.
     RateLimitPhrase,
     BadCredentialPhrase,
     TooManyRequests,
@@ -85,16 +86,16 @@ pub enum BuiltinRule {
     NotFound,
     ProxyAuthRequired,
     ServerError,
-    /// An unasked 204, 206 or 304, a redirect to a login page: success that is not ours.
+    /// Success that was not requested: a 204, 206 or 304, or a redirect to a login page.
     UnexpectedSuccess,
     UnlistedStatus,
 }
 
 impl BodyHint {
-    /// Finds out what a body says, where its status leaves a doubt.
+    /// Reads the hint in a body, for statuses that are ambiguous.
     ///
-    /// Words count only where a known server means a limit, or a credential, by them. In a 400 they
-    /// are about the request itself, so that there only the type of a problem tells of a limit.
+    /// Phrases count only with statuses for which a known server means a limit or a credential. In
+    /// a 400 they concern the request itself, so that only a problem type identifies a limit.
     #[must_use]
     pub fn from_body(status: u16, text: &str) -> Self {
         if matches!(status, 400..=599) && is_rate_limit_problem(text) {
@@ -111,7 +112,7 @@ impl BodyHint {
     }
 }
 
-/// Whether a body is a problem document about a limit of requests.
+/// Returns true if a body is a problem document about a request limit.
 fn is_rate_limit_problem(text: &str) -> bool {
     #[derive(Deserialize)]
     struct Problem {
@@ -126,22 +127,22 @@ fn is_rate_limit_problem(text: &str) -> bool {
 }
 
 impl ResponseFacts {
-    /// An answer with a status and no hint.
+    /// Creates the facts of a response with a status and no hint.
     #[must_use]
     pub fn from_status(status: u16) -> Self {
         Self { status, retry_after: None, is_quota_exhausted: false, body_hint: BodyHint::NoHint }
     }
 
-    /// Names the cause of an answer that is not what was asked for.
+    /// Returns the cause of a response other than the expected one.
     ///
-    /// A success status with something else in it is a challenge. The scope does
-    /// not change the cause, only the [verdict](Cause::verdict).
+    /// A success status with other content is a challenge. The scope does not
+    /// change the cause, only the [action](Cause::action).
     #[must_use]
     pub fn cause(&self) -> Cause {
         self.rule().cause()
     }
 
-    /// Returns the rule that decides.
+    /// Returns the first matching rule.
     #[must_use]
     pub fn rule(&self) -> BuiltinRule {
         match self.body_hint {
@@ -198,7 +199,7 @@ impl BuiltinRule {
         }
     }
 
-    /// The word for it in what a person, or a program, reads.
+    /// Returns the name in output for people and programs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -217,7 +218,7 @@ impl BuiltinRule {
         }
     }
 
-    /// What it takes for the rule to match, in words.
+    /// Returns a description of the condition of the rule.
     #[must_use]
     pub fn condition(self) -> &'static str {
         match self {
@@ -271,7 +272,7 @@ mod tests {
         assert_eq!(answer.cause(), Cause::RateLimit);
     }
 
-    /// FAULTS 30, 50: said of one message, or of anything but a rate, words close no gate.
+    /// FAULTS 30, 50: phrases about one message, or about anything but a rate, are no rate limit.
     #[test]
     fn phrases_count_only_with_statuses_that_mean_a_limit() {
         let session =
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(names.len(), BuiltinRule::ALL.len());
     }
 
-    /// One line per run of statuses with the same verdict: the whole table.
+    /// Renders the whole table, one line per range of statuses with the same classification.
     fn classification_table() -> String {
         let hints = [
             ("no hint", ResponseFacts::from_status(0)),

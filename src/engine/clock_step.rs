@@ -1,33 +1,33 @@
-//! That the wall clock was set, and by how much.
+//! Detection of steps of the wall clock, and of their size.
 //!
-//! The moment at which the machine was started, reckoned by the wall clock and by a clock that
-//! nobody can set, is always the same one, unless the wall clock was set in between.
+//! The boot time of the machine, computed from the wall clock and from a clock that cannot be set,
+//! stays the same unless the wall clock was set in between.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::engine::{Timestamp, format_duration};
 
-/// Clocks are put right all the time by less than this; a leap second is half of it.
+/// Smallest step that counts. Smaller corrections are normal; a leap second is half of it.
 const STEP_MIN: Duration = Duration::from_secs(2);
 
-/// A moment, and the clock that it is of: another one than before where that was set.
+/// Reading of the wall clock, and the boot time by that clock, which changes when it is set.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ClockReading {
     pub wall: Timestamp,
-    /// When the machine was started, by that clock.
+    /// Boot time of the machine, by that clock.
     pub booted_at: Timestamp,
 }
 
 impl ClockReading {
-    /// Returns the time `wait` later, by the same clock.
+    /// Returns the reading `wait` later, by the same clock.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self { wall: self.wall.after(wait), ..self }
     }
 
-    /// How long it is until then; `None` where that is past, and where the clock was set, so that
-    /// nobody knows by this moment alone.
+    /// Returns the time remaining until this reading; `None` if it has passed, or if the clock was
+    /// set, because then the remaining time is unknown.
     #[must_use]
     pub fn remaining(self, now: Self) -> Option<Duration> {
         let left = self.wall.since(now.wall);
@@ -36,28 +36,30 @@ impl ClockReading {
     }
 }
 
-/// By how much the wall clock was set: what lies ahead is as far away as before, at another moment.
+/// Step of the wall clock. Waits keep their length; their deadlines move by the step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClockStep {
-    /// Forward; back where it is negative.
+    /// Positive is forward, negative is backward.
     millis: i64,
 }
 
 impl ClockStep {
-    /// Compares when the machine was started, by the clock as it was and as it is.
+    /// Returns the step between two boot times by the wall clock, earlier and current; `None` below
+    /// 2 s.
     #[must_use]
     pub fn between(before: Timestamp, now: Timestamp) -> Option<Self> {
         let step = Self { millis: now.0.saturating_sub(before.0) };
         (step.magnitude() >= STEP_MIN).then_some(step)
     }
 
-    /// What is known of a step that nobody saw: what is written was written later than now.
+    /// Returns the smallest backward step that explains a time written later than `now`, for a step
+    /// that was not observed.
     #[must_use]
     pub fn inferred_backward(written: Timestamp, now: Timestamp) -> Option<Self> {
         Self::between(written, now).filter(|step| step.millis < 0)
     }
 
-    /// In milliseconds; negative where it leads back.
+    /// Returns the step in milliseconds; negative is backward.
     #[must_use]
     pub fn millis(self) -> i64 {
         self.millis

@@ -1,8 +1,8 @@
-//! Everything that can go wrong, and what each cause deserves.
+//! Failures: the closed list of causes, and the action for each.
 //!
 //! Two levels: a failure of an **item** costs that item an attempt and never
-//! ends the session; a failure of the **listing** or the **session** moves the
-//! machine. the bridge leads from the first to the second.
+//! ends the session; a failure of the **listing** or the **session** changes the state of the
+//! machine. [`FailureEscalator`](crate::engine::FailureEscalator) turns the first into the second.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,64 +10,65 @@ use std::time::Duration;
 use crate::engine::rate_limit::ReplyOutcome;
 use crate::engine::{AccountId, RecordedResponse, ThrottleStrikes, Timestamp, sanitize_line};
 
-/// The part of an account's id that a sentence quotes, in characters: the remedy behind it must not be cut.
+/// Longest part of an account id quoted in a message, in characters, so that the remedy after it
+/// is not truncated.
 const ACCOUNT_CHARS_MAX: usize = 64;
 
-/// What was asked for when it went wrong.
+/// Purpose of the request that failed.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum RequestScope {
-    /// A page of the list of items, or of changes.
+    /// A page of the item listing or of the changes.
     Listing,
     /// One document of one item.
     Item,
-    /// Finding the service, and being let in.
+    /// Service discovery and authentication.
     Session,
 }
 
-/// Why something did not work. Closed: a new cause must be judged everywhere.
+/// Cause of a failure. The list is closed, so that a new cause must be handled everywhere.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Cause {
-    /// The source says that we ask too often.
+    /// Too many requests, according to the source.
     RateLimit,
-    /// Our credential is refused.
+    /// Refused credential.
     Unauthorized,
-    /// We are known, and may not have this.
+    /// Valid credential without permission for this resource.
     Forbidden,
-    /// There is no such thing, or no longer.
+    /// Resource that does not exist, or no longer.
     NotFound,
-    /// The source failed on its side.
+    /// Error on the side of the source.
     Server,
-    /// No connection to the source, or it broke.
+    /// No connection to the source, or a broken one.
     Connection,
-    /// The connection is not safe: certificate or handshake.
+    /// Insecure connection: certificate or handshake.
     Tls,
-    /// No answer, or too slow a one.
+    /// No response, or one that is too slow.
     Timeout,
     /// Fewer or more bytes than announced.
     Truncated,
-    /// A success that is not what was asked for: a login page, a challenge, another type.
+    /// Success with unexpected content: a login page, a challenge, another content type.
     Challenge,
-    /// The way out is closed: 407, or the proxy cannot be reached.
+    /// Proxy failure: 407, or an unreachable proxy.
     Proxy,
-    /// The source has forgotten the point from which we ask for changes.
+    /// Cursor that the source no longer accepts.
     CursorExpired,
-    /// Another account is behind the source than the one that the ledger belongs to.
+    /// Source whose account is not the one that the ledger belongs to.
     AccountChanged,
-    /// A listing ended before the server's own total, and no change explains it.
+    /// Listing that ended before the server's own total, with no change that explains it.
     ListingIncomplete,
-    /// Names or routes fail here, whoever is asked.
+    /// Name resolution or routing that fails on this machine for every destination.
     LocalNetwork,
-    /// The archive's disk is full, read-only or broken.
+    /// Archive disk that is full, read-only or broken.
     Storage,
-    /// The ledger cannot be read or written.
+    /// Ledger that cannot be read or written.
     Ledger,
-    /// The document is larger than the limit that the configuration sets.
+    /// Document larger than the configured limit.
     TooLarge,
-    /// No word we know.
+    /// Failure that is not recognized.
     Unknown,
 }
 
-/// The family of a cause, as logs and tables name it.
+/// Category of a cause, used in logs and tables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorCategory {
     Temporary,
@@ -77,61 +78,62 @@ pub enum ErrorCategory {
     Unknown,
 }
 
-/// What a failure deserves.
+/// Action for a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorAction {
-    /// Close the gate until the time told. Spends no attempt.
+    /// Send no requests until the rate limit ends. Spends no attempt.
     WaitForRateLimit,
-    /// Renew the credential once; refused again, stop asking until it changes.
+    /// Reload the credential once; if it is refused again, wait until it changes.
     RefreshCredential,
-    /// Set this item aside for a person; look again, ever more seldom.
+    /// Quarantine this item for manual review; recheck it at growing intervals.
     Quarantine,
-    /// It was deleted meanwhile: settled, nothing to keep.
+    /// Record the item as deleted at the source: settled, with nothing to store.
     MarkGone,
-    /// The source is not where it was: tell a person, wait long.
+    /// Send an alert and retry after a long delay, because the source is not at its address.
     RetryMuchLater,
-    /// Try again after a growing delay.
+    /// Retry with backoff.
     Retry,
-    /// Try again, and watch: several in a row mean that we are being kept out.
+    /// Retry and count: several in a row mean that the source blocks this client.
     RetryAsChallenge,
-    /// Go out by another proxy.
+    /// Use another proxy.
     SwitchProxy,
-    /// Not a failure: list everything once, pinning a new cursor first.
+    /// List everything once, after pinning a new cursor. Not a failure.
     FullResync,
-    /// Begin the listing again after a growing delay; several in a row are told to a person.
+    /// Restart the listing with backoff; several in a row send an alert.
     RestartListing,
-    /// Wait for the network of this machine; blame no one.
+    /// Wait for the network of this machine; neither source nor item is charged.
     WaitForNetwork,
-    /// Tell a person now; wait and try again; nothing counts as stored.
+    /// Send an alert at once, wait and retry; nothing counts as stored.
     WaitForStorage,
-    /// Try again, slowly: it is not understood.
+    /// Retry slowly, because the failure is not understood.
     RetryConservatively,
 }
 
-/// One thing that went wrong.
+/// Failure of one request or operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
     pub cause: Cause,
-    /// How long the source told us to stay away.
+    /// Retry-After duration given by the source.
     pub retry_after: Option<Duration>,
-    /// Until when the gate of the provider is closed: exact, margin included.
+    /// Time until which the provider's rate limiter blocks requests: exact, margin included.
     pub blocked_until: Option<Timestamp>,
-    /// Of a throttled document: how often that was so while others were let through.
+    /// For a throttled document, its throttles while other requests succeeded.
     pub strikes: Option<ThrottleStrikes>,
-    /// It was not tried to the end: so much fails that quick retries are saved up.
+    /// True if quick retries ended early, because so much fails that the retry budget is exhausted.
     pub is_retry_budget_exhausted: bool,
-    /// The requests that it took, quick retries included.
+    /// Number of requests sent, quick retries included.
     pub request_count: u32,
-    /// Milliseconds since the first of them failed. One that was never answered failed from the start.
+    /// Milliseconds since the first of them failed. A request without a response failed when it was
+    /// sent.
     pub failing_millis: u32,
-    /// One line for a person: what, where. Holds no secret and no URL with a query.
+    /// One-line message: what failed, and where. Contains no secret and no URL with a query.
     pub message: String,
-    /// What the server replied, where it did. Boxed: most failures have none.
+    /// Error response, if there is one. Boxed because most failures have none.
     pub response: Option<Box<RecordedResponse>>,
 }
 
 impl Failure {
-    /// Makes a failure; `detail` may quote untrusted text and is escaped and cut.
+    /// Creates a failure; `detail` may quote untrusted text and is escaped and truncated.
     #[must_use]
     pub fn new(cause: Cause, detail: impl AsRef<str>) -> Self {
         Self {
@@ -147,7 +149,7 @@ impl Failure {
         }
     }
 
-    /// Another account is behind `source` than the one that its ledger belongs to.
+    /// Creates the failure of a `source` whose account `is` not the one of its ledger (`was`).
     #[must_use]
     pub fn account_changed(source: &str, was: &AccountId, is: &AccountId) -> Self {
         let quoted = |account: &AccountId| {
@@ -163,7 +165,7 @@ impl Failure {
         )
     }
 
-    /// The time since the first of its requests failed.
+    /// Returns the time since the first of its requests failed.
     #[must_use]
     pub fn failing_duration(&self) -> Duration {
         Duration::from_millis(self.failing_millis.into())
@@ -181,7 +183,7 @@ impl Failure {
         self
     }
 
-    /// Notes the strikes of a document, and says so where its throttles are its own.
+    /// Sets the strikes of a document, and extends the message if the throttle is item-specific.
     #[must_use]
     pub fn with_strikes(mut self, strikes: Option<ThrottleStrikes>) -> Self {
         self.strikes = strikes;
@@ -191,7 +193,7 @@ impl Failure {
         self
     }
 
-    /// A throttle of one document, while others are let through.
+    /// True for a throttle of one document while other requests succeed.
     #[must_use]
     pub fn is_item_specific_throttle(&self) -> bool {
         self.cause == Cause::RateLimit
@@ -204,7 +206,8 @@ impl Failure {
         self
     }
 
-    /// Whether it may be gone within seconds. A server that names a time, or refuses, is obeyed.
+    /// True if the failure may pass within seconds. False if the server gave a Retry-After or
+    /// refused the request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         let fleeting = matches!(
@@ -246,7 +249,7 @@ impl Cause {
         Self::Unknown,
     ];
 
-    /// The word for it in the state file, the ledger, logs and commands.
+    /// Returns the name in the state file, the ledger, logs and commands.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -272,7 +275,7 @@ impl Cause {
         }
     }
 
-    /// Reads a cause back from its name.
+    /// Returns the cause with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
@@ -298,7 +301,7 @@ impl Cause {
         }
     }
 
-    /// What a reply that is judged so says of the quota.
+    /// Returns the outcome that a response with this cause has for the rate limiter.
     #[must_use]
     pub fn rate_limit_signal(self) -> ReplyOutcome {
         match self {
@@ -312,7 +315,7 @@ impl Cause {
             | Self::LocalNetwork
             | Self::Storage
             | Self::Ledger => ReplyOutcome::Failed,
-            // The server let it in and answered; that it said no is another matter.
+            // The server admitted the request and responded; its refusal is unrelated to the rate.
             Self::Unauthorized
             | Self::Forbidden
             | Self::NotFound
@@ -325,16 +328,17 @@ impl Cause {
         }
     }
 
-    /// Judges the cause. One arm each, so that a new one cannot be forgotten.
+    /// Returns the action for this cause. The match is exhaustive, so that a new cause cannot be
+    /// forgotten.
     #[must_use]
     pub fn action(self, scope: RequestScope) -> ErrorAction {
         match self {
             Self::RateLimit => ErrorAction::WaitForRateLimit,
-            // Another credential may be one of the right account.
+            // Another credential may belong to the right account.
             Self::Unauthorized | Self::AccountChanged => ErrorAction::RefreshCredential,
             Self::Forbidden => match scope {
                 RequestScope::Item => ErrorAction::Quarantine,
-                // Known, and shut out of everything: what a revoked consent looks like.
+                // Authenticated but forbidden everywhere: revoked consent has this effect.
                 RequestScope::Listing | RequestScope::Session => ErrorAction::RefreshCredential,
             },
             Self::NotFound => match scope {

@@ -1,40 +1,40 @@
-//! From failures of items to a failure of the session.
+//! Escalation of item failures to a session failure.
 //!
-//! One failing item is its own affair. When the items fail one after the other,
-//! it is not about them: the source is down, or shuts us out. The bridge watches
-//! the row of failures and says when it crosses over.
+//! A single failing item says nothing about the source. If different items fail in a row, the
+//! source is down or blocks this client. [`FailureEscalator`] counts consecutive failures and
+//! reports when they amount to a session failure.
 
 use std::collections::BTreeSet;
 
 use crate::engine::{Cause, ErrorAction, Failure, RequestScope};
 
-/// So many different items forbidden in a row are no accident: it is the credential.
+/// Different items forbidden in a row that mean a refused credential; so many are no coincidence.
 const FORBIDDEN_ITEMS_THRESHOLD: usize = 10;
 
-/// So many challenges in a row mean that we are being kept out.
+/// Consecutive challenges that mean that the source blocks this client.
 const CHALLENGES_THRESHOLD: u32 = 3;
 
-/// When failures of items become a failure of the session.
+/// Thresholds for the escalation of item failures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EscalationPolicy {
-    /// Different items that fail in a row before the source is called down; at least 1.
+    /// Different items that fail in a row before the source counts as down; at least 1.
     pub failure_threshold: usize,
-    /// Successes in a row after which the source counts as well again.
+    /// Consecutive successes after which the source counts as healthy again.
     pub success_threshold: u32,
 }
 
-/// The failures in a row, counted per meaning.
+/// Counters of consecutive failures, by kind.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FailureEscalator {
     failing_items: BTreeSet<i64>,
     forbidden_items: BTreeSet<i64>,
     consecutive_challenges: u32,
-    /// Successes still owed after a failure of the session: until then, one request at a time.
+    /// Successes still required after a session failure; until then, one request at a time.
     successes_required: u32,
 }
 
 impl FailureEscalator {
-    /// Notes a success: whatever failed before, failed on its own account.
+    /// Records a success, which shows that the earlier failures were specific to their items.
     pub fn record_success(&mut self) {
         *self = Self {
             successes_required: self.successes_required.saturating_sub(1),
@@ -42,19 +42,19 @@ impl FailureEscalator {
         };
     }
 
-    /// Notes that the session failed and is about to be tried again.
+    /// Enters half-open before the retry of a failed session.
     pub fn enter_half_open(&mut self, policy: EscalationPolicy) {
         *self = Self { successes_required: policy.success_threshold, ..Self::default() };
     }
 
-    /// Whether the source has still to prove itself, one request at a time.
+    /// True while successes are still required, one request at a time.
     #[must_use]
     pub fn is_half_open(&self) -> bool {
         self.successes_required > 0
     }
 
-    /// Tells beforehand whether [`failed`](Self::failed) would end a row of failures of items with a
-    /// failure of the session.
+    /// Returns true if with this failure [`record_failure`](Self::record_failure) would escalate
+    /// consecutive retryable failures or challenges.
     #[must_use]
     pub fn would_escalate(&self, policy: EscalationPolicy, item: i64, failure: &Failure) -> bool {
         let verdict = failure.cause.action(RequestScope::Item);
@@ -66,7 +66,7 @@ impl FailureEscalator {
             && failing >= policy.failure_threshold
     }
 
-    /// Notes the failure of an item; returns the failure of the session it amounts to.
+    /// Records an item failure; returns the session failure if it escalates.
     pub fn record_failure(
         &mut self,
         policy: EscalationPolicy,
@@ -74,7 +74,7 @@ impl FailureEscalator {
         failure: &Failure,
     ) -> Option<Failure> {
         match failure.cause.action(RequestScope::Item) {
-            // Others are let through.
+            // Other requests succeed.
             ErrorAction::WaitForRateLimit if failure.is_item_specific_throttle() => None,
             ErrorAction::WaitForRateLimit
             | ErrorAction::RefreshCredential
@@ -84,7 +84,7 @@ impl FailureEscalator {
             | ErrorAction::RestartListing
             | ErrorAction::WaitForNetwork
             | ErrorAction::WaitForStorage => Some(failure.clone()),
-            // The source answered, and knows its items.
+            // The source responded and knows its items.
             ErrorAction::MarkGone => {
                 self.record_success();
                 None
@@ -199,7 +199,7 @@ mod proptests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A success, or a failure of an item.
+    /// Generates a success (`None`) or an item failure.
     fn outcome() -> impl Strategy<Value = Option<(i64, Cause)>> {
         let is_counted = |cause: &Cause| {
             let verdict = cause.action(RequestScope::Item);

@@ -1,6 +1,6 @@
-//! Numbers of bytes in words, the same in every sentence.
+//! Formatting of byte counts for people.
 
-/// `812 bytes`, `12.3 MB`: powers of ten, as disks are sold.
+/// Formats a byte count with decimal units, as used for disks: `812 bytes`, `12.3 MB`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn format_bytes(bytes: u64) -> String {
@@ -8,7 +8,7 @@ pub fn format_bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     let mut unit = None;
     for larger in units {
-        // What would be shown as 1000.0 belongs to the next unit.
+        // A value that would be shown as 1000.0 belongs to the next unit.
         if size < 999.95 {
             break;
         }

@@ -1,8 +1,9 @@
-//! Time spans in words, the same in every sentence.
+//! Formatting of durations for people.
 
 use std::time::Duration;
 
-/// A time span in its two largest units: `500 ms`, `45 s`, `1 min 24 s`, `3 h 5 min`, `2 d 4 h`.
+/// Formats a duration in its two largest units: `500 ms`, `45 s`, `1 min 24 s`, `3 h 5 min`,
+/// `2 d 4 h`.
 #[must_use]
 pub fn format_duration(span: Duration) -> String {
     let seconds = span.as_secs();

@@ -1,64 +1,64 @@
-//! Whether every loop still keeps its word: what the watchdog is fed by.
+//! Watchdog decision: send a keep-alive while every heartbeat deadline lies ahead.
 //!
-//! A loop that waits knows when it looks again. It promises to, and as long as every
-//! promise lies ahead the process is alive, however long a wait is: six hours with a known
-//! end are as good as a second. What breaks a promise is a blocked thread, a dead pool of
-//! threads, or a loop that is gone.
+//! A waiting loop knows when it runs next, and sets that time as its heartbeat deadline. While all
+//! deadlines lie ahead the process is healthy, however long a wait is: a wait of six hours with a
+//! known end is as healthy as one of a second. A blocked thread, a dead thread pool or a loop that
+//! has ended misses its deadline.
 
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// One instant on two clocks: the one that deadlines are told in, which can be set and runs
-/// on through a suspend, and one that can't and doesn't.
+/// Instant on two clocks: the wall clock, which can be set and continues during a suspend, and
+/// the uptime, which can't be set and stops during a suspend.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DualTimestamp {
     pub wall: Timestamp,
     pub uptime: Duration,
 }
 
-/// When a loop looks again at the latest, and what it does until then.
+/// Latest time of the next heartbeat of a loop, and its activity until then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HeartbeatDeadline {
     pub at: DualTimestamp,
     pub activity: &'static str,
 }
 
-/// A broken promise.
+/// Heartbeat deadline that has passed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MissedHeartbeat {
-    /// Who gave it.
+    /// Name of the loop that missed it.
     pub loop_name: String,
     pub activity: &'static str,
-    /// For how long it is broken.
+    /// Time since the deadline.
     pub overdue_by: Duration,
 }
 
-/// What the keeper of the watchdog does at a look.
+/// Action of the watchdog after one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use = "a watchdog that is not fed bites"]
 pub enum WatchdogAction {
     SendKeepAlive,
-    /// Something is overdue for the first time: feed, and have the budget say when a restart
-    /// may be asked for.
+    /// First check with a missed heartbeat: send a keep-alive, and ask the restart budget when a
+    /// restart may be requested.
     ConsultRestartBudget(MissedHeartbeat),
-    /// Feed, and ask the service manager for a restart.
+    /// Send a keep-alive, and ask the service manager for a restart.
     RequestRestart(MissedHeartbeat),
-    /// What was overdue has moved again: feed, and say so.
+    /// No heartbeat is missed any more: send a keep-alive, and log the recovery.
     Recovered,
-    /// Asking was in vain: don't feed.
+    /// The restart was refused: send no keep-alive.
     WithholdKeepAlive,
 }
 
-/// The last rungs of the ladder for what is stuck, each climbed once: the ones that a blocked
-/// loop can't climb by itself.
+/// Last escalation steps for a stuck loop, each taken once: those that a blocked loop can't take
+/// itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum WatchdogState {
     #[default]
     Healthy,
-    /// A restart may be asked for from then on, by uptime.
+    /// A restart may be requested from this uptime on.
     WaitingToRestart(Duration),
-    /// It was asked for, in vain.
+    /// The restart was requested, without success.
     RestartRefused,
 }
 
@@ -69,16 +69,16 @@ impl DualTimestamp {
         Self { wall: self.wall.after(wait), uptime: self.uptime.saturating_add(wait) }
     }
 
-    /// Returns the time since `earlier` that both clocks agree on; zero if it lies ahead by either.
+    /// Returns the time since `earlier` on which both clocks agree; zero if it is ahead on either.
     ///
-    /// A clock that was set, or a night's suspend, makes only one of them run away.
+    /// A clock step, or a suspend over a night, moves only one of them.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.wall.since(earlier.wall).min(self.uptime.saturating_sub(earlier.uptime))
     }
 }
 
-/// Returns the promise that has been broken for longest, if any is.
+/// Returns the heartbeat that has been missed for longest, if any.
 #[must_use]
 pub fn find_missed_heartbeat<'a>(
     promises: impl IntoIterator<Item = (&'a str, HeartbeatDeadline)>,
@@ -95,7 +95,7 @@ pub fn find_missed_heartbeat<'a>(
 }
 
 impl WatchdogState {
-    /// Looks at what is overdue.
+    /// Returns the action for the longest missed heartbeat, if any.
     pub fn evaluate(
         &mut self,
         overdue: Option<MissedHeartbeat>,
@@ -119,12 +119,12 @@ impl WatchdogState {
         }
     }
 
-    /// The budget lets a restart be asked for after this long.
+    /// Sets the wait after which the restart budget permits a restart request.
     pub fn wait_to_restart(&mut self, wait: Duration, uptime: Duration) {
         *self = Self::WaitingToRestart(uptime.saturating_add(wait));
     }
 
-    /// The restart that was asked for won't happen.
+    /// Records that the requested restart won't happen.
     pub fn mark_restart_refused(&mut self) {
         *self = Self::RestartRefused;
     }

@@ -1,4 +1,4 @@
-//! Identities, each a type of its own. They are parsed or made at the edge.
+//! Identifiers, each with a distinct type. They are parsed or created at the boundary.
 
 use std::fmt;
 
@@ -31,40 +31,40 @@ macro_rules! identity {
 }
 
 identity! {
-    /// What the server calls the account. A cursor, a blob and an id are of one account. Untrusted text.
+    /// Server's id of an account. A cursor, a blob and an id belong to one account. Untrusted text.
     AccountId
 }
 identity! {
-    /// What the server calls an item (a thread, for mail). Untrusted text.
+    /// Server's id of an item (a thread, for mail). Untrusted text.
     ItemId
 }
 identity! {
-    /// What the server calls a document (a message, for mail). Untrusted text.
+    /// Server's id of a document (a message, for mail). Untrusted text.
     DocumentId
 }
 identity! {
-    /// What the server calls the bytes of a document. Equal blobs are equal bytes. Untrusted text.
+    /// Server's id of the bytes of a document. Equal blobs are equal bytes. Untrusted text.
     BlobId
 }
 identity! {
-    /// A point in a source's stream of changes, in the source's own words.
+    /// Position in a source's change stream, in the source's format.
     Cursor
 }
 identity! {
-    /// A place in a listing that is not finished, in the source's own words.
+    /// Position in an unfinished listing, in the source's format.
     PageToken
 }
 identity! {
-    /// The random id of a ledger. The marker in the archive names the ledger that it belongs to.
+    /// Random id of a ledger. The marker in the archive names the ledger that it belongs to.
     LedgerId
 }
 identity! {
-    /// One run from idle to completed, `session_<unix seconds>`.
+    /// Id of one run from idle to completed, `session_<unix seconds>`.
     SessionId
 }
 
 impl LedgerId {
-    /// Makes an id of 128 random bits.
+    /// Creates an id of 128 random bits.
     #[must_use]
     pub fn from_samples(samples: [RandomSample; 4]) -> Self {
         Self(samples.iter().map(|sample| format!("{:08x}", sample.0)).collect())
@@ -72,13 +72,13 @@ impl LedgerId {
 }
 
 impl SessionId {
-    /// Names a session after the second in which it starts.
+    /// Creates the id of a session from the second in which it starts.
     #[must_use]
     pub fn from_unix_seconds(unix_seconds: i64) -> Self {
         Self(format!("session_{unix_seconds}"))
     }
 
-    /// The second the session is named after; `None` for a name that is not ours.
+    /// Returns the second in the id; `None` for an id in another format.
     #[must_use]
     pub fn unix_seconds(&self) -> Option<i64> {
         self.0.strip_prefix("session_")?.parse().ok()

@@ -1,4 +1,4 @@
-//! What a failure means for the one item it happened to.
+//! Retry policy of a single item: the decision after each of its failures.
 
 use std::time::Duration;
 
@@ -6,56 +6,56 @@ use crate::engine::{
     Cause, ErrorAction, ErrorCategory, Failure, RandomSample, RequestScope, Timestamp,
 };
 
-/// How often, and how patiently, one item is tried.
+/// Limits and delays for the attempts at one item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ItemRetryPolicy {
-    /// Failed attempts before the item is set aside; at least 1.
+    /// Failed attempts before the item is quarantined; at least 1.
     pub max_attempts: u32,
-    /// Failed requests in a row before it is set aside, also where its attempts were cut short.
+    /// Consecutive failed requests before it is quarantined, also if its attempts were cut short.
     pub max_requests: u32,
     pub retry_delay: Duration,
     pub max_retry_delay: Duration,
     pub recheck: RecheckPolicy,
 }
 
-/// How long quarantined items rest before they are looked at again.
+/// Delays before quarantined items are rechecked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecheckPolicy {
-    /// The first rest, and every one of an item whose trouble may pass by itself.
+    /// First delay, and every delay of an item whose failure may pass by itself.
     pub interval: Duration,
-    /// The longest rest of an item whose trouble is permanent: its rests double up to this.
+    /// Longest delay of an item whose failure is permanent: its delays double up to this.
     pub max_interval: Duration,
 }
 
-/// What the failures of an item count for, since it was last taken on.
+/// Failure counts of an item since it last became pending.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ItemFailureCounts {
-    /// Whole attempts that failed.
+    /// Complete attempts that failed.
     pub failed_attempts: u32,
-    /// Requests that failed in a row, quick retries included.
+    /// Consecutive failed requests, quick retries included.
     pub failed_requests: u32,
-    /// Throttles of its own.
+    /// Throttles specific to this item.
     pub strikes: u32,
-    /// When the first request that failed was made, where that is known. Others that were made since
-    /// then and succeeded show that the failures are its own.
+    /// Time of the first failed request, if known. Requests for other items that were sent since
+    /// then and succeeded show that the failures are item-specific.
     pub failing_since: Option<Timestamp>,
 }
 
-/// What becomes of an item after a failure.
+/// Decision about an item after a failure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ItemDecision {
-    /// It was deleted at the source: settled.
+    /// Deleted at the source: settled.
     Gone,
-    /// It is tried again at the time given.
+    /// Retry at the given time.
     Retry { failures: ItemFailureCounts, at: Timestamp },
-    /// Set it aside until its [next look](Recheck::next_look).
+    /// Quarantine until its [next recheck](RecheckPolicy::next_recheck_at).
     Quarantine,
-    /// It is not the item's fault: it waits for the session, with its attempts untouched.
+    /// Not the item's fault: it waits for the session, and no attempt is charged.
     NotCharged,
 }
 
 impl ItemRetryPolicy {
-    /// Judges a failure of an item that has failed as `trial` says before.
+    /// Decides about an item after a failure; `trial` counts its earlier failures.
     #[must_use]
     pub fn on_failure(
         &self,
@@ -70,8 +70,8 @@ impl ItemRetryPolicy {
             ErrorAction::Retry
             | ErrorAction::RetryAsChallenge
             | ErrorAction::RetryConservatively => {
-                // One that was cut short says less of the item than a whole attempt, and still
-                // something: only its requests count, and it goes to the end of the queue.
+                // An attempt that was cut short says less about the item than a complete one:
+                // only its requests count, and the item goes to the end of the queue.
                 let attempts = trial
                     .failed_attempts
                     .saturating_add(u32::from(!failure.is_retry_budget_exhausted));
@@ -92,7 +92,7 @@ impl ItemRetryPolicy {
                     at: now.after(self.backoff_delay(doublings, failure, draw)),
                 }
             }
-            // It waits by itself, and is at the end of its attempts some time.
+            // Only this item waits, and its attempts run out eventually.
             ErrorAction::WaitForRateLimit if failure.is_item_specific_throttle() => {
                 let strikes = failure.strikes.unwrap_or_default();
                 let costs = strikes.costs_attempt();
@@ -119,7 +119,7 @@ impl ItemRetryPolicy {
         }
     }
 
-    /// Doubling, over the upper half of the delay by chance, never below the server's word.
+    /// Returns a doubling delay with jitter over its upper half, never below the Retry-After.
     fn backoff_delay(&self, attempts: u32, failure: &Failure, draw: RandomSample) -> Duration {
         let doubled = self.retry_delay.saturating_mul(2_u32.saturating_pow(attempts - 1));
         let capped = doubled.min(self.max_retry_delay);
@@ -128,18 +128,18 @@ impl ItemRetryPolicy {
 }
 
 impl RecheckPolicy {
-    /// No rest at all.
+    /// Recheck without delay.
     pub const IMMEDIATE: Self = Self { interval: Duration::ZERO, max_interval: Duration::ZERO };
 
-    /// When an item is looked at again that is quarantined now, for `cause`, after it was
-    /// quarantined `times` times before with no success between.
+    /// Returns the time of the recheck of an item that is quarantined now for `cause`, after
+    /// `times` earlier quarantines without a success in between.
     #[must_use]
     pub fn next_recheck_at(&self, cause: Cause, times: u32, now: Timestamp) -> Timestamp {
         now.after(self.delay(cause, times))
     }
 
-    /// What is forbidden or too large stays so until a person changes something; servers get
-    /// repaired within days.
+    /// Returns the delay before a recheck. It grows for a forbidden or too large item, which stays
+    /// so until a person changes something; servers are repaired within days.
     fn delay(&self, cause: Cause, times: u32) -> Duration {
         match cause.category() {
             ErrorCategory::Permanent => {

@@ -1,34 +1,32 @@
-//! Removes secrets from text, in every form in which a server may repeat what it was sent.
+//! Masking of secrets in text, in every form in which a server may echo a request.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-/// Stands in place of a secret.
+/// Replacement text for a secret.
 const MASK: &str = "[secret]";
 
-/// The shortest secret, in bytes, that is looked for in base64 and hex. Five bytes make six
+/// Shortest secret, in bytes, that is searched for in base64 and hex. Five bytes make six
 /// characters of base64 at any alignment, and ten of hex: text has those by chance once in two
-/// billion places. The four characters of a shorter one would mask words that have nothing to do
-/// with it.
+/// billion places. The four characters of a shorter secret would mask unrelated words.
 const ENCODED_SECRET_BYTES_MIN: usize = 5;
 
-/// The beginning of a secret at the end of a text that was cut is masked from this length on, in
-/// characters.
+/// Shortest beginning of a secret, in characters, that is masked at the end of a truncated text.
 const TRUNCATED_SECRET_CHARS_MIN: usize = 6;
 
-/// Bytes that base64 encodes together.
+/// Bytes in a group that base64 encodes together.
 const BASE64_GROUP_BYTES: usize = 3;
 const BASE64_CHAR_BITS: usize = 6;
 
-/// The secrets of a request, ready to be found in what the server says.
+/// Secrets of a request, prepared for the search in server responses.
 #[derive(Clone, Default)]
 pub struct Secrets {
     forms: Vec<SecretForm>,
 }
 
-/// One way to write a secret.
+/// Encoded form of a secret.
 #[derive(Clone, Eq, PartialEq)]
 struct SecretForm {
     text: String,
@@ -37,15 +35,15 @@ struct SecretForm {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Encoding {
-    /// As it is. Each character may be escaped as URLs, JSON and HTML do.
+    /// Not encoded. Each character may be escaped as in URLs, JSON and HTML.
     Plain,
-    /// The characters that no neighbour of the secret changes, in either alphabet and any case.
+    /// Characters that do not depend on text next to the secret, in either alphabet and any case.
     Base64,
     Hex,
 }
 
 impl Secrets {
-    /// Finds these secrets. Empty ones are left out.
+    /// Prepares the search for these secrets. Empty ones are left out.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
         let mut forms = Vec::new();
         for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
@@ -68,8 +66,8 @@ impl Secrets {
 
     /// Returns the text with a mask in place of each secret.
     ///
-    /// Of base64 the whole run is masked: its other characters hold a part of the secret's first
-    /// and last byte.
+    /// A run of base64 is masked as a whole, because its other characters hold a part of the
+    /// secret's first and last byte.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masked = String::with_capacity(text.len());
@@ -87,7 +85,7 @@ impl Secrets {
         masked
     }
 
-    /// Returns the range of the longest form that begins at `at`, extended to its run of base64.
+    /// Returns the range of the longest form that begins at `at`; base64 is extended to its run.
     fn find_at(&self, text: &str, at: usize) -> Option<(usize, usize)> {
         let found = self.forms.iter().filter_map(|form| {
             let end = at + form.match_length(&text[at..])?;
@@ -107,9 +105,10 @@ impl fmt::Debug for Secrets {
 }
 
 impl SecretForm {
-    /// Returns how many bytes the text takes for this form, if it begins with it.
+    /// Returns the number of bytes of this form at the start of the text, if the text begins with
+    /// it.
     fn match_length(&self, text: &str) -> Option<usize> {
-        // A secret may hold what looks like an escape.
+        // A secret may contain something that looks like an escape.
         if text.starts_with(&self.text) {
             return Some(self.text.len());
         }
@@ -127,7 +126,7 @@ impl SecretForm {
         Some(text.len() - rest.len())
     }
 
-    /// Returns how many bytes the text takes for its first character, if that is the wanted one.
+    /// Returns the number of bytes of the first character of the text, if it is the wanted one.
     fn char_length(&self, text: &str, wanted: char) -> Option<usize> {
         let is_wanted = |found: char| match self.encoding {
             Encoding::Plain => found == wanted,
@@ -141,8 +140,8 @@ impl SecretForm {
         first_char_candidates(text).find_map(|(found, length)| is_wanted(found).then_some(length))
     }
 
-    /// Returns the length of what stands between two characters and belongs to the encoding: the
-    /// line breaks of base64, the separators of hex.
+    /// Returns the length of the separators at the start of the text that the encoding permits
+    /// between characters: line breaks in base64, separators in hex.
     fn separator_length(&self, text: &str) -> Option<usize> {
         let is_gap = |found: char| match self.encoding {
             Encoding::Plain => false,
@@ -159,7 +158,7 @@ impl SecretForm {
     }
 }
 
-/// Returns the base64 of a secret that stands `offset` bytes after the beginning of a group: only
+/// Returns the base64 of a secret that begins `offset` bytes after the beginning of a group: only
 /// the characters that hold nothing but bits of the secret.
 fn base64_core(secret: &str, offset: usize) -> String {
     let mut bytes = vec![0; offset];
@@ -169,13 +168,13 @@ fn base64_core(secret: &str, offset: usize) -> String {
     STANDARD_NO_PAD.encode(&bytes)[first..end].to_owned()
 }
 
-/// Returns where the run of base64 begins that goes on at `at`.
+/// Returns the start of the run of base64 that continues at `at`.
 fn base64_run_start(text: &str, at: usize) -> usize {
     let run = text[..at].chars().rev().take_while(|c| is_base64_char(*c));
     at - run.map(char::len_utf8).sum::<usize>()
 }
 
-/// Returns where the run of base64 ends that comes as far as `at`, padding included.
+/// Returns the end of the run of base64 that reaches up to `at`, padding included.
 fn base64_run_end(text: &str, mut at: usize) -> usize {
     let belongs = |found: char| is_base64_char(found) || found == '=';
     while let Some((_, length)) =
@@ -190,8 +189,8 @@ fn is_base64_char(found: char) -> bool {
     found.is_ascii_alphanumeric() || matches!(found, '+' | '/' | '-' | '_')
 }
 
-/// Returns what the first character of a text may be, and the bytes it takes: itself, and what it
-/// begins the escape of in a URL, JSON or HTML.
+/// Returns the possible first characters of a text with their length in bytes: the literal one,
+/// and the one whose URL, JSON or HTML escape begins there.
 fn first_char_candidates(text: &str) -> impl Iterator<Item = (char, usize)> {
     let literal = text.chars().next().map(|c| (c, c.len_utf8()));
     let escaped = match text.as_bytes().first() {
@@ -200,11 +199,12 @@ fn first_char_candidates(text: &str) -> impl Iterator<Item = (char, usize)> {
         Some(b'&') => html_escaped(text),
         Some(_) | None => None,
     };
-    // The escape first: what it stands for is what the whole of it takes.
+    // The escape first, since the character that it stands for takes all of its bytes.
     escaped.into_iter().chain(literal)
 }
 
-/// A character as a URL writes it: each byte of its UTF-8 as `%` and two digits (RFC 3986 §2.1).
+/// Decodes a character as escaped in a URL: each byte of its UTF-8 as `%` and two digits
+/// (RFC 3986 §2.1).
 fn percent_encoded(text: &str) -> Option<(char, usize)> {
     let mut bytes = Vec::new();
     let mut at = 0;
@@ -218,7 +218,7 @@ fn percent_encoded(text: &str) -> Option<(char, usize)> {
     None
 }
 
-/// A character as JSON writes it (RFC 8259 §7).
+/// Decodes a character as escaped in JSON (RFC 8259 §7).
 fn json_escaped(text: &str) -> Option<(char, usize)> {
     let short = match text.as_bytes().get(1)? {
         b'u' => return json_unicode(text),
@@ -245,9 +245,9 @@ fn json_unicode(text: &str) -> Option<(char, usize)> {
     Some((found, 6 * found.len_utf16()))
 }
 
-/// A character as HTML writes those that it must escape, and any other by its number.
+/// Decodes an HTML escape: by name for the characters that must be escaped, else by number.
 fn html_escaped(text: &str) -> Option<(char, usize)> {
-    /// `&#x10ffff;` is the longest that means anything.
+    /// Length of `&#x10ffff;`, the longest valid escape.
     const LENGTH_MAX: usize = 10;
     let end = text.bytes().take(LENGTH_MAX).position(|byte| byte == b';')?;
     let decoded = match &text[1..end] {
@@ -335,8 +335,7 @@ mod proptests {
     use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
     use proptest::prelude::*;
 
-    /// The bytes that a reader would get from the runs of base64 in a text, in either alphabet and
-    /// at any alignment.
+    /// Decodes the runs of base64 in a text, in either alphabet and at any alignment.
     fn decode_base64_runs(text: &str) -> Vec<Vec<u8>> {
         let runs = text.split(|c: char| !is_base64_char(c));
         let skipped = runs.flat_map(|run| (0..4).filter_map(move |skip| run.get(skip..)));

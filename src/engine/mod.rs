@@ -1,8 +1,8 @@
-//! Decisions, and nothing else.
+//! Decision logic of the downloader, free of side effects.
 //!
 //! Nothing in this folder reads a clock, a file, a socket, the environment or a
-//! random number, and nothing is logged. Whatever it needs arrives as an argument;
-//! whatever it wants done leaves as a value. `tests/tidy.rs` keeps it that way.
+//! random number, and nothing is logged. Inputs arrive as arguments; actions to
+//! perform are returned as values. `tests/tidy.rs` checks this.
 
 pub mod alert;
 mod backoff;

@@ -1,85 +1,84 @@
-//! Which proxy to go out by: the health of each, from what became of the requests through it.
+//! Proxy selection, by the health that the requests through each proxy show.
 //!
-//! A proxy that works is kept to, since each change of the address we come from looks odd to a
-//! server. One that fails several times in a row is dead for a while, twice as long each time
-//! until it works again; when its time is over, one request tries it.
+//! A working proxy stays in use, because each change of the client address looks suspicious to a
+//! server. A proxy that fails several times in a row is dead for a cooldown, which doubles each
+//! time until the proxy works again; after the cooldown, one request probes it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// The weight of the newest latency in the average: the last ten or so requests count.
+/// Weight of the newest latency in the average: about the last ten requests count.
 const LATENCY_WEIGHT: f64 = 0.2;
 
-/// A proxy that works is left for one that takes less than this share of its time.
+/// Latency ratio below which another proxy replaces a working one.
 const MUCH_FASTER_RATIO: f64 = 0.5;
 
-/// A proxy this fast is not left for a faster one: nobody would notice.
+/// Latency up to which a proxy is not replaced by a faster one, since the gain is not noticeable.
 const FAST_ENOUGH_LATENCY: Duration = Duration::from_millis(50);
 
-/// When a proxy counts as dead, and for how long.
+/// Conditions under which a proxy counts as dead, and for how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProxyPolicy {
-    /// Failures in a row that make it so; 0 counts as 1.
+    /// Consecutive failures after which a proxy is dead; 0 counts as 1.
     pub failure_threshold: u32,
-    /// How long it is left alone the first time; doubles with each time in a row.
+    /// Time that a proxy is unused after its first death; doubles with each consecutive death.
     pub cooldown: Duration,
     pub max_cooldown: Duration,
 }
 
-/// A proxy by its place in the configured order.
+/// Index of a proxy in the configured order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ProxyIndex(pub usize);
 
-/// What a request showed of a proxy.
+/// Change of a proxy's state after a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyChange {
-    /// It is dead, and left alone for so long.
+    /// Dead from now on, and unused for the cooldown.
     Dead { cooldown: Duration },
-    /// It was tried, is dead as before, and left alone for so long.
+    /// Dead as before, since its probe failed, and unused for the cooldown.
     StillDead { cooldown: Duration },
-    /// It was dead and works.
+    /// Alive again after it was dead.
     Recovered,
 }
 
-/// How a proxy is.
+/// Health of a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProxyHealth {
     pub state: ProxyState,
-    /// The average time from sending a request to the head of its answer, once known.
+    /// Average time from sending a request to the head of its response, once known.
     pub latency: Option<Duration>,
-    /// Failures since it last worked.
+    /// Failures since the last success.
     pub consecutive_failures: u32,
-    /// Failures in all.
+    /// Failures in total.
     pub total_failures: u64,
-    /// When one that failed and is alive is tried again, though another is better.
+    /// Time of the retry of a proxy that failed but is alive, even if another is better.
     retry_at: Option<Timestamp>,
-    /// How often in a row it was found dead.
+    /// Number of deaths since the last success.
     consecutive_deaths: u32,
 }
 
-/// Whether a proxy is used.
+/// State of a proxy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProxyState {
     Alive,
     Dead {
         until: Timestamp,
     },
-    /// Out of those for the dead, one request tries it. One that is never heard of again
-    /// has failed `until` then.
+    /// Dead, with one probe in flight. A probe without a result has failed at `until`.
     Probing {
         since: Timestamp,
         until: Timestamp,
     },
 }
 
-/// All proxies there are.
+/// All configured proxies.
 #[derive(Clone, Debug)]
 pub struct ProxyPool {
     policy: ProxyPolicy,
     proxies: Vec<ProxyHealth>,
-    /// The one that is kept to.
+    /// Proxy that stays in use.
     current: Option<ProxyIndex>,
 }
 
@@ -97,11 +96,11 @@ impl ProxyPool {
         Self { policy, proxies: vec![proxy; count], current: None }
     }
 
-    /// Chooses the proxy for a request that those in `tried` did not let through.
+    /// Chooses the proxy for a request that failed with those in `tried`.
     ///
-    /// First one whose time to be tried again has come, dead or only in doubt; then one of which nothing is known,
-    /// then the one that is kept to, unless it fails or another is much faster; else the one
-    /// with the fewest failures in a row, and of these the fastest. `None` when the rest is dead.
+    /// First one whose retry is due, dead or only failing; then an untested one; then the current
+    /// one, unless it fails or another is much faster; else the one with the fewest consecutive
+    /// failures, and of these the fastest. `None` if all others are dead.
     pub fn choose(&mut self, tried: &BTreeSet<ProxyIndex>, now: Timestamp) -> Option<ProxyIndex> {
         let is_left = |no: &ProxyIndex| !tried.contains(no);
         let left: Vec<_> = (0..self.proxies.len()).map(ProxyIndex).filter(is_left).collect();
@@ -131,7 +130,7 @@ impl ProxyPool {
         Some(chosen)
     }
 
-    /// Notes that the answer to a request of `sent` came through a proxy.
+    /// Records that the response to a request sent at `sent` came through a proxy.
     pub fn record_success(
         &mut self,
         no: ProxyIndex,
@@ -142,7 +141,7 @@ impl ProxyPool {
         let change = match proxy.state {
             ProxyState::Alive => None,
             ProxyState::Probing { since, .. } if since <= sent => Some(ProxyChange::Recovered),
-            // On its way since before it died.
+            // Sent before the proxy died.
             ProxyState::Probing { .. } | ProxyState::Dead { .. } => return None,
         };
         let newest = now.since(sent);
@@ -154,7 +153,7 @@ impl ProxyPool {
         change
     }
 
-    /// Notes that a proxy did not let a request of `sent` through, and that it is its own fault.
+    /// Records that a request sent at `sent` failed through the fault of a proxy.
     pub fn record_failure(
         &mut self,
         no: ProxyIndex,
@@ -184,7 +183,7 @@ impl ProxyPool {
         })
     }
 
-    /// How each proxy is, in the configured order.
+    /// Returns the health of each proxy, in the configured order.
     #[must_use]
     pub fn health(&self) -> &[ProxyHealth] {
         &self.proxies
@@ -198,7 +197,7 @@ impl ProxyPool {
         }
     }
 
-    /// Whether a proxy that is kept to is given up for the best one.
+    /// Returns true if the best proxy should replace the current one.
     fn should_switch(&self, kept: ProxyIndex, best: ProxyIndex) -> bool {
         let (kept, best) = (&self.proxies[kept.0], &self.proxies[best.0]);
         let slow = kept.latency.unwrap_or(Duration::MAX);
@@ -209,7 +208,7 @@ impl ProxyPool {
                 }))
     }
 
-    /// How long a proxy that dies now is left alone.
+    /// Returns the cooldown of a proxy that dies now.
     fn next_cooldown(&self, no: ProxyIndex) -> Duration {
         let doubled = 2_u32.saturating_pow(self.proxies[no.0].consecutive_deaths);
         self.policy.cooldown.saturating_mul(doubled).min(self.policy.max_cooldown)
@@ -237,7 +236,7 @@ mod tests {
         Timestamp(seconds * 1000)
     }
 
-    /// A pool whose proxies have answered after so many milliseconds each.
+    /// Creates a pool whose proxies have responded with these latencies in milliseconds.
     fn pool(latencies: &[i64]) -> ProxyPool {
         let mut pool = ProxyPool::new(POLICY, latencies.len());
         for (no, latency) in latencies.iter().enumerate() {
@@ -359,7 +358,7 @@ mod tests {
 
         assert_eq!(choose_first(&mut pool, at(30)), Some(0));
         assert_eq!(choose_first(&mut pool, at(31)), None);
-        // It died once, and would be left alone for twice the time now.
+        // After one death the next cooldown is 60 s, so that the probe fails at 90 s.
         assert_eq!(choose_first(&mut pool, at(90)), Some(0));
     }
 }
@@ -437,7 +436,7 @@ mod proptests {
                     PoolEvent::TimePasses { seconds } => now = now.after(Duration::from_secs(seconds.unsigned_abs())),
                 }
             }
-            // Whatever happened, each comes back in the end.
+            // After the longest cooldown, every proxy is chosen again.
             let end = now.after(policy.max_cooldown);
             let mut tried = BTreeSet::new();
             while let Some(no) = pool.choose(&tried, end) {

@@ -1,27 +1,27 @@
-//! The newest successes of a source: they tell an item's own failure from one of its provider.
+//! Newest successes of a source, which distinguish item-specific failures from the provider's.
 
 use crate::engine::Timestamp;
 
-/// The newest successful request, and the newest of another item than that.
+/// Newest successful request, and the newest one for any other item.
 ///
-/// A failure counts as the item's own, and not against the provider, when the item failed before and
-/// another item's request that was sent after that succeeded.
+/// A failure is item-specific, and does not count against the provider, if the item failed before
+/// and a request for another item that was sent after that succeeded.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RecentSuccesses {
     newest: Option<SuccessfulRequest>,
     newest_of_other_item: Option<SuccessfulRequest>,
 }
 
-/// A request that succeeded.
+/// Successful request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct SuccessfulRequest {
-    /// `None` where it is none that is pending now.
+    /// Item of the request; `None` if it is not pending.
     item: Option<i64>,
     sent_at: Timestamp,
 }
 
 impl RecentSuccesses {
-    /// Goes on with the newest success of an earlier life.
+    /// Restores the newest success of an earlier process.
     #[must_use]
     pub fn restore(sent: Option<Timestamp>) -> Self {
         Self {
@@ -30,13 +30,14 @@ impl RecentSuccesses {
         }
     }
 
-    /// When the newest one was sent.
+    /// Returns the time at which the newest successful request was sent.
     #[must_use]
     pub fn newest_sent_at(&self) -> Option<Timestamp> {
         self.newest.map(|success| success.sent_at)
     }
 
-    /// Notes that a request for `item`, sent at `sent`, succeeded; `None` for one that is stored.
+    /// Records that a request for `item`, sent at `sent`, succeeded; `None` for an item that is
+    /// stored already.
     pub fn record(&mut self, item: Option<i64>, sent: Timestamp) {
         let new = SuccessfulRequest { item, sent_at: sent };
         match self.newest {
@@ -50,7 +51,7 @@ impl RecentSuccesses {
         }
     }
 
-    /// Whether the failure of an item that failed before, at `failed_at`, counts as its own.
+    /// Returns true if a failure of `item` is item-specific; `failed_at` is its earlier failure.
     #[must_use]
     pub fn is_item_specific_failure(&self, item: i64, failed_at: Option<Timestamp>) -> bool {
         let Some(failed_at) = failed_at else { return false };

@@ -1,17 +1,18 @@
-//! What is kept of a reply that was a failure, so that a person can look at it days later.
+//! Recorded part of an error response, for diagnosis days later.
 
 use crate::engine::{ResponseView, Secrets};
 
-/// How much of a body is kept, in bytes. Problem details and error pages say what they
-/// have to say in one kilobyte.
+/// Longest recorded part of a body, in bytes. One kilobyte of a problem document or an error page
+/// is enough to understand it.
 pub const RECORDED_BODY_BYTES_MAX: usize = 2048;
 
-/// How many headers are kept, and how much of each, in bytes: a dozen is usual, and a
-/// server may send thousands.
+/// Maximum number of recorded headers. A dozen is usual, but a server may send thousands.
 const RECORDED_HEADERS_MAX: usize = 32;
+/// Longest recorded part of a header value, in bytes.
 const RECORDED_HEADER_BYTES_MAX: usize = 256;
 
-/// Headers that say why, or who answered. Nothing else is kept: others hold cookies and tokens.
+/// Recorded headers: those that name the reason or the responding server. Others may hold cookies
+/// and tokens.
 const RECORDED_HEADERS: &[&str] = &[
     "retry-after",
     "content-type",
@@ -28,29 +29,29 @@ const RECORDED_HEADERS: &[&str] = &[
     "proxy-authenticate",
 ];
 
-/// How the names of quota headers begin.
+/// Prefixes of the names of rate limit headers.
 const RATE_LIMIT_HEADER_PREFIXES: &[&str] = &["ratelimit", "x-ratelimit", "x-rate-limit"];
 
-/// Never kept, even where a user's rule names them.
+/// Headers that are never recorded, even if a user's rule names them.
 const SECRET_HEADERS: &[&str] =
     &["set-cookie", "cookie", "authorization", "proxy-authorization", "authentication-info"];
 
-/// A reply as far as it is kept. Its text is the server's: not fit to be printed as it is.
+/// Recorded part of a response. Its text is untrusted and must be sanitized for printing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RecordedResponse {
     pub status: u16,
-    /// Names in lower case, in the order of the reply.
+    /// Names in lower case, in the order of the response.
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// There was more of the body.
+    /// True if the body was longer.
     pub is_truncated: bool,
 }
 
 impl RecordedResponse {
-    /// Keeps what may be kept of a reply.
+    /// Records the permitted part of a response.
     ///
-    /// `named` are further headers that rules look at. The `secrets` are masked before
-    /// anything is cut, so that no half of one is left.
+    /// `named` are further headers that rules test. The `secrets` are masked before
+    /// truncation, so that no part of one remains.
     #[must_use]
     pub fn capture(reply: &ResponseView<'_>, named: &[&str], secrets: &Secrets) -> Self {
         let may_keep = |name: &str| {
@@ -76,14 +77,14 @@ impl RecordedResponse {
     }
 }
 
-/// Whether a header, by its name in lower case, is never kept nor shown, whatever it is wanted for.
+/// Returns true if a header, by its name in lower case, must never be recorded or shown.
 #[must_use]
 pub fn is_secret_header(name: &str) -> bool {
     SECRET_HEADERS.contains(&name)
 }
 
-/// What of a header's value is kept: of a challenge its scheme, of a URL its host, since the
-/// rest may hold tokens.
+/// Returns the recorded part of a header value: the scheme of a challenge and the host of a URL,
+/// since the rest may hold tokens.
 fn redact_header_value<'v>(name: &str, value: &'v str) -> &'v str {
     match name {
         "www-authenticate" | "proxy-authenticate" => value.split(' ').next().unwrap_or_default(),
@@ -92,14 +93,14 @@ fn redact_header_value<'v>(name: &str, value: &'v str) -> &'v str {
     }
 }
 
-/// The host of a URL with one; nothing of a path.
+/// Returns the host of a URL; empty for a path without a host.
 fn url_host(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("//") else { return "" };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     authority.rsplit('@').next().unwrap_or_default()
 }
 
-/// The longest beginning of at most `max` bytes.
+/// Returns the longest prefix of whole characters with at most `max` bytes.
 fn truncate_to_bytes(text: &str, max: usize) -> &str {
     let boundaries = (0..=max.min(text.len())).rev();
     boundaries.into_iter().find_map(|end| text.get(..end)).unwrap_or_default()
@@ -176,7 +177,7 @@ mod proptests {
             let kept = RecordedResponse::capture(&reply, &[&name], &Secrets::new([secret]));
 
             let shown = format!("{kept:?}");
-            // No part of it either, which a cut in its middle would leave.
+            // Not even a part of it, which truncation in its middle would leave.
             prop_assert!(!shown.contains("s3cr3t"), "{shown}");
             prop_assert!(kept.body.len() <= RECORDED_BODY_BYTES_MAX);
         }

@@ -1,6 +1,6 @@
-//! How often a restart may be asked for: at once, then after 10 s, 20 s, and so on to 300 s.
+//! Rate limit of restart requests: at once, then after 10 s, 20 s, and so on to 300 s.
 //!
-//! The count outlives the process, since what is restarted forgets. Progress ends it.
+//! The count is persisted, since a restarted process loses its memory. Progress resets it.
 
 use std::time::Duration;
 
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
-/// The pause after the first restart: what a server or a disk needs to come back.
+/// Delay after the first restart: the time in which a server or a disk can recover.
 const RESTART_DELAY_INITIAL: Duration = Duration::from_secs(10);
 
-/// The longest pause: soon enough to go on within minutes when the trouble is over.
+/// Longest delay, short enough to resume within minutes of a recovery.
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(300);
 
-/// More restarts than this without progress between them are a crash loop.
+/// Restarts without progress in between; more are a crash loop.
 const RESTARTS_MAX: u32 = 5;
 
-/// The restarts of one thing that were asked for.
+/// Requested restarts of one unit or source.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RestartBudget {
-    /// Without progress between them.
+    /// Restarts without progress in between.
     #[serde(rename = "in_a_row")]
     pub consecutive_restarts: u32,
-    /// When the last was due, in milliseconds since the epoch.
+    /// Time from which the last restart was permitted, in milliseconds since the epoch.
     #[serde(rename = "last_ms")]
     pub last_restart_ms: Option<i64>,
 }
 
-/// A restart that may be had.
+/// Permission for one restart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RestartPermit {
-    /// Not before this.
+    /// Earliest time of the restart.
     pub not_before: Timestamp,
     pub consecutive_restarts: u32,
     pub crash_loop: CrashLoop,
 }
 
-/// Whether restarts have become a loop.
+/// Result of the crash loop detection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrashLoop {
     NotDetected,
-    /// With this one, which a person is to be told.
+    /// Detected with this restart, which should send an alert.
     Detected,
     Ongoing,
 }
 
 impl RestartBudget {
-    /// Counts one more, and says when it may happen.
+    /// Counts one more restart, and returns the time from which it is permitted.
     pub fn request_restart(&mut self, last_progress: Timestamp, now: Timestamp) -> RestartPermit {
         let last = self.last_restart_ms.map(Timestamp);
         if last.is_none_or(|last| last < last_progress) {
@@ -57,7 +57,7 @@ impl RestartBudget {
             Some(last) => Timestamp(last).after(restart_delay(self.consecutive_restarts)),
             None => now,
         };
-        // A clock that was set back must not make the pause longer.
+        // A backward clock step must not lengthen the delay.
         let at = ready.clamp(now, now.after(restart_delay(self.consecutive_restarts)));
         self.consecutive_restarts = self.consecutive_restarts.saturating_add(1);
         self.last_restart_ms = Some(at.0);
@@ -73,7 +73,7 @@ impl RestartBudget {
         }
     }
 
-    /// Whether the restarts have become a loop that no progress has ended since.
+    /// Returns true during a crash loop that no progress has ended since.
     #[must_use]
     pub fn is_crash_looping(&self, last_progress: Timestamp) -> bool {
         let is_since = self.last_restart_ms.is_some_and(|last| Timestamp(last) >= last_progress);
@@ -81,7 +81,7 @@ impl RestartBudget {
     }
 }
 
-/// The pause after so many restarts in a row.
+/// Returns the delay after this many consecutive restarts.
 fn restart_delay(in_a_row: u32) -> Duration {
     let doublings = in_a_row.saturating_sub(1).min(10);
     RESTART_DELAY_INITIAL.saturating_mul(1 << doublings).min(RESTART_DELAY_MAX)

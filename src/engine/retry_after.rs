@@ -1,4 +1,4 @@
-//! Reads Retry-After (RFC 9110 §10.2.3): seconds, or a date that counts from when the server said it.
+//! Parser for Retry-After (RFC 9110 §10.2.3): seconds, or a date relative to the response's own.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use chrono::DateTime;
 
 use crate::engine::Timestamp;
 
-/// The longest wait that is believed, in seconds: 31 days. No quota window known is
-/// longer than a month; beyond it the figure is junk and the default serves better.
+/// Longest accepted wait, in seconds: 31 days. No known quota window is longer than a month; a
+/// larger value is invalid, and the default is better.
 const RETRY_AFTER_SECONDS_MAX: u64 = 31 * 24 * 3600;
 
-/// Returns the wait a Retry-After asks for, if it is sane.
+/// Returns the wait that a Retry-After asks for, if it is plausible.
 ///
 /// Zero, negative, past, unreadable and absurd values are `None`: the caller's
 /// default applies, so that a broken server never causes a loop without a wait.
-/// `said_at` is the `Date` of the same answer where there is one, since our clock may be wrong.
+/// `said_at` is the `Date` of the same response if present, since our clock may be wrong.
 #[must_use]
 pub fn parse(value: &str, said_at: Timestamp) -> Option<Duration> {
     let value = value.trim();

@@ -1,9 +1,9 @@
-//! How many retries a scope may send: a share of its first attempts, so that a server in trouble is not
-//! given more work by its failing.
+//! Retry budget of a scope: a share of its first attempts, so that failures do not increase the
+//! load on a failing server.
 //!
-//! The client-side budget of "Site Reliability Engineering", chapter 21 ("Handling Overload"): retries
-//! are at most a tenth of the requests. A small reserve, refilled in time, lets a scope with little to do
-//! retry at all. What a 429 holds back is no retry and is not asked for here.
+//! Client-side budget of "Site Reliability Engineering", chapter 21 ("Handling Overload"): retries
+//! are at most a tenth of the requests. A small reserve, refilled over time, permits retries in a
+//! scope with few requests. A request delayed by a 429 is no retry and takes nothing from it.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
-/// How much may be retried.
+/// Limits of a retry budget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryBudgetPolicy {
     /// Retries earned by each first attempt, in `0.0..=1.0`.
     pub retry_ratio: f64,
-    /// Retries beside those earned, when nothing was retried for long.
+    /// Retries in addition to the earned ones, after a long time without retries.
     pub reserve: u32,
-    /// After so long one retry of the reserve is there again.
+    /// Time in which one retry is added to the reserve.
     pub refill_interval: Duration,
 }
 
@@ -28,42 +28,43 @@ impl Default for RetryBudgetPolicy {
     }
 }
 
-/// Retries that have been earned are kept for this many first attempts: what went well yesterday is no leave
-/// to flood today.
+/// Number of first attempts whose earned retries are kept: yesterday's successes must not permit a
+/// flood of retries today.
 const EARNED_ATTEMPTS_MAX: f64 = 1000.0;
 
-/// A tiny part of a retry: ten times a tenth is one, whatever the rounding.
+/// Tolerance for rounding errors, in retries: ten times a tenth must count as one.
 const ROUNDING_TOLERANCE: f64 = 1e-9;
 
-/// The retries left to one scope.
+/// Available retries of one scope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryBudget {
     policy: RetryBudgetPolicy,
     earned: f64,
     reserve: f64,
-    /// Up to when the reserve has been refilled.
+    /// Time up to which the reserve has been refilled.
     refilled_at: Timestamp,
 }
 
-/// What outlives the process.
+/// Persisted form of a [`RetryBudget`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct RetryBudgetState {
     pub earned: f64,
     pub reserve: f64,
-    /// When, in milliseconds since the Unix epoch.
+    /// Time of the last refill, in milliseconds since the Unix epoch.
     #[serde(rename = "at")]
     pub refilled_at: i64,
 }
 
 impl RetryBudget {
-    /// Starts with the whole reserve.
+    /// Creates a budget with a full reserve.
     #[must_use]
     pub fn new(policy: RetryBudgetPolicy, now: Timestamp) -> Self {
         Self { policy, earned: 0.0, reserve: f64::from(policy.reserve), refilled_at: now }
     }
 
-    /// Goes on with what another process left, so that a loop of crashes has one reserve and not one each.
+    /// Restores the budget of an earlier process, so that all processes of a crash loop share one
+    /// reserve.
     #[must_use]
     pub fn restore(policy: RetryBudgetPolicy, memory: &RetryBudgetState, now: Timestamp) -> Self {
         let mut budget = Self::new(policy, Timestamp(memory.refilled_at.min(now.0)));
@@ -82,12 +83,13 @@ impl RetryBudget {
         }
     }
 
-    /// Notes a request that is no retry.
+    /// Records a request that is no retry.
     pub fn record_first_attempt(&mut self) {
         self.earned = (self.earned + self.policy.retry_ratio).min(self.earned_max());
     }
 
-    /// Takes one retry out of the budget; `false` when none is left, and the item goes to the end of the queue.
+    /// Takes one retry out of the budget; `false` if none is left, and the item goes to the end of
+    /// the queue.
     #[must_use]
     pub fn try_take_retry(&mut self, now: Timestamp) -> bool {
         self.refill(now);
@@ -103,7 +105,7 @@ impl RetryBudget {
         is_enough
     }
 
-    /// Returns how many retries could be taken at once.
+    /// Returns the number of retries that could be taken at once.
     #[must_use]
     pub fn available_retries(&self, now: Timestamp) -> f64 {
         let mut then = self.clone();
@@ -115,7 +117,7 @@ impl RetryBudget {
         let passed = now.since(self.refilled_at).as_secs_f64();
         let refill = self.policy.refill_interval.as_secs_f64();
         let gained = if refill > 0.0 { passed / refill } else { f64::INFINITY };
-        // No time passed gains nothing, also where the refill takes none.
+        // Without elapsed time nothing is gained, even if the refill interval is zero.
         if passed > 0.0 {
             self.reserve = (self.reserve + gained).min(f64::from(self.policy.reserve));
             self.refilled_at = now;
@@ -127,7 +129,7 @@ impl RetryBudget {
     }
 }
 
-/// A figure from a file, as far as it can be.
+/// Clamps a number from a file to `0..=most`; 0 if it is not finite.
 fn clamp_or_zero(figure: f64, most: f64) -> f64 {
     if figure.is_finite() { figure.clamp(0.0, most) } else { 0.0 }
 }
@@ -140,7 +142,7 @@ mod tests {
         Timestamp(seconds * 1000)
     }
 
-    /// How many retries come through of `asked`.
+    /// Returns the number of granted retries out of `asked`.
     fn granted_retries(budget: &mut RetryBudget, asked: u32, now: Timestamp) -> usize {
         (0..asked).filter(|_| budget.try_take_retry(now)).count()
     }

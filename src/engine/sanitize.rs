@@ -1,7 +1,7 @@
-//! Untrusted text, made fit to be logged, kept and printed.
+//! Sanitizing of untrusted text for logs, files and terminals.
 
-/// The longest text of a failure that is kept, in characters.
-/// A person reads it in one table cell or log line.
+/// Longest failure message that is kept, in characters.
+/// It is shown in one table cell or log line.
 const MESSAGE_CHARS_MAX: usize = 300;
 
 /// Returns untrusted text as one printable line of bounded length.
@@ -18,7 +18,7 @@ pub fn sanitize_line(text: &str) -> String {
     line
 }
 
-/// Returns untrusted text as printable lines, none of it cut: where a reply is shown in full.
+/// Returns untrusted text as printable lines without truncation, to show a whole response.
 #[must_use]
 pub fn sanitize_lines(text: &str) -> Vec<String> {
     let escaped = |line: &str| {
@@ -37,7 +37,8 @@ fn push_escaped(line: &mut String, c: char) {
     }
 }
 
-/// Control characters forge log lines and colours; bidirectional ones reorder what a person reads.
+/// True for control characters, which can forge log lines and colours, and for bidirectional
+/// ones, which reorder the displayed text.
 #[must_use]
 pub fn is_unsafe_for_terminal(c: char) -> bool {
     c.is_control()

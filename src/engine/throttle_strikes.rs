@@ -1,34 +1,34 @@
-//! Throttles that are one document's own: it is refused again and again while others are let through.
+//! Detection of item-specific throttles: one document is throttled repeatedly while others are not.
 
-/// From so many on, a throttle says nothing of the quota.
+/// Number of strikes from which a throttle says nothing about the rate limit.
 const ITEM_SPECIFIC_MIN: u32 = 2;
 
-/// From so many on, each costs its item an attempt.
+/// Number of strikes from which each costs its item an attempt.
 const ATTEMPT_COST_MIN: u32 = 3;
 
-/// How often a document was throttled, as far as that says something of the document.
+/// Count of a document's throttles that are evidence about the document itself.
 ///
-/// Requests of a scope are numbered in the order in which they are sent. A first throttle may be about
-/// anything, and is obeyed. Another counts if a request sent after the one before it succeeded: a
-/// quota that is used up lets nobody through.
+/// Requests of a scope are numbered in the order in which they are sent. A first throttle may have
+/// any reason, and is respected. Another counts if a request sent after the previous one succeeded,
+/// because an exhausted rate limit admits no request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ThrottleStrikes {
     count: u32,
-    /// The request that was throttled last; none in an earlier process.
+    /// Number of the request that was throttled last; `None` if that was in an earlier process.
     last_throttled: Option<u64>,
-    /// The last throttle counted.
+    /// True if the last throttle counted.
     has_increased: bool,
 }
 
 impl ThrottleStrikes {
-    /// Goes on from what an earlier process counted.
+    /// Restores the count of an earlier process.
     #[must_use]
     pub fn restore(count: u32) -> Self {
         Self { count, ..Self::default() }
     }
 
-    /// Returns the strikes once the request `sent` was throttled as well. `succeeded` is the latest
-    /// request of its scope that succeeded in this process.
+    /// Returns the strikes after the request `sent` was throttled as well. `succeeded` is the
+    /// latest request of its scope that succeeded in this process.
     #[must_use]
     pub fn with_throttle(self, sent: u64, succeeded: Option<u64>) -> Self {
         let has_grown = match succeeded {
@@ -45,13 +45,14 @@ impl ThrottleStrikes {
         self.count
     }
 
-    /// The document's throttles are its own affair: they close no gate and teach no rate.
+    /// True if the throttles are specific to the document: they block no other requests and do not
+    /// change the estimated rate.
     #[must_use]
     pub fn is_item_specific(self) -> bool {
         self.count >= ITEM_SPECIFIC_MIN
     }
 
-    /// The last throttle costs the item an attempt.
+    /// True if the last throttle costs the item an attempt.
     #[must_use]
     pub fn costs_attempt(self) -> bool {
         self.has_increased && self.count >= ATTEMPT_COST_MIN
@@ -90,7 +91,7 @@ mod proptests {
         fn an_exhausted_rate_limit_adds_no_strike(
             documents in 1_usize..20, rounds in 1_usize..20, before in 0_u64..50
         ) {
-            // Everything sent before succeeded, nothing since.
+            // Every earlier request succeeded, and none since.
             let succeeded = before.checked_sub(1);
             let mut all = vec![ThrottleStrikes::default(); documents];
             for (sent, turn) in (before..).zip((0..documents).cycle()).take(documents * rounds) {

@@ -1,4 +1,5 @@
-//! One figure over time: a value for each of a fixed number of equal steps, so that any time takes the same room.
+//! Time series of one metric: a value for each of a fixed number of equal steps, so that its size
+//! does not depend on the period that it covers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,30 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
-/// The steps of a figure, the newest last. A step in which nothing was noted has no value.
+/// Values of a metric per step, the newest last. A step without samples has no value.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct TimeSeries {
     step_millis: i64,
     length: usize,
-    /// The step that the last value belongs to, counted from the Unix epoch.
+    /// Step of the last value, counted from the Unix epoch.
     #[serde(rename = "newest")]
     newest_step: i64,
-    /// What the newest value is made of.
+    /// Number of samples in the newest value.
     #[serde(rename = "noted")]
     newest_sample_count: u32,
     values: VecDeque<Option<f32>>,
 }
 
-/// What becomes of several figures in one step.
+/// Aggregation of several samples in one step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Aggregation {
     Mean,
-    /// The largest.
+    /// Largest sample.
     Max,
 }
 
 impl TimeSeries {
-    /// An empty series of `length` steps.
+    /// Creates an empty series of `length` steps.
     #[must_use]
     pub fn new(step: Duration, length: usize) -> Self {
         let step_millis = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
@@ -43,8 +44,8 @@ impl TimeSeries {
         }
     }
 
-    /// Notes a figure. A clock that was set back by more than a step begins the series anew: what it
-    /// then said of the future was wrong.
+    /// Records a sample. A clock that was set back by more than a step restarts the series, because
+    /// the values that now lie in the future have wrong times.
     pub fn record(&mut self, figure: f32, merge: Aggregation, now: Timestamp) {
         let step = now.0.div_euclid(self.step_millis);
         if !figure.is_finite() {
@@ -74,19 +75,19 @@ impl TimeSeries {
         }
     }
 
-    /// The time that one value is about.
+    /// Returns the duration that one value covers.
     #[must_use]
     pub fn step(&self) -> Duration {
         Duration::from_millis(self.step_millis.unsigned_abs())
     }
 
-    /// The time that all values together are about.
+    /// Returns the duration that all values together cover.
     #[must_use]
     pub fn covered_duration(&self) -> Duration {
         self.step().saturating_mul(u32::try_from(self.length).unwrap_or(u32::MAX))
     }
 
-    /// As many values as there are steps, the last of them that of `now`.
+    /// Returns one value per step, the last of them that of `now`.
     #[must_use]
     pub fn samples_until(&self, now: Timestamp) -> Vec<Option<f32>> {
         let step = now.0.div_euclid(self.step_millis);
@@ -99,14 +100,15 @@ impl TimeSeries {
         (0_i64..).take(self.length).map(|after| value(first + after)).collect()
     }
 
-    /// Whether it has steps of this size and number: a file may be of a program that had others.
+    /// Returns true if the size and number of steps are the same. A file may have been written by a
+    /// program version with others.
     #[must_use]
     pub fn has_same_shape(&self, other: &Self) -> bool {
         (self.step_millis, self.length) == (other.step_millis, other.length)
             && self.values.len() <= self.length
     }
 
-    /// When something was last noted, to the step.
+    /// Returns the time of the newest sample, rounded down to its step.
     #[must_use]
     pub fn last_recorded_at(&self) -> Timestamp {
         Timestamp(self.newest_step.saturating_mul(self.step_millis))
@@ -122,7 +124,7 @@ fn aggregate(before: Option<f32>, noted: u32, figure: f32, merge: Aggregation) -
     }
 }
 
-/// Three decimals are as much as anyone sees, and as a file should carry.
+/// Rounds to three decimals: more are not visible, and make the file larger.
 fn round_to_three_decimals(figure: f32) -> f32 {
     (figure * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! Time as the engine knows it: an argument, never read.
+//! Time and randomness in the engine: always arguments, never read from the system.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,29 +9,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::ClockStep;
 
-/// The years that RFC 3339 can write, in milliseconds since the epoch.
+/// Range of times that RFC 3339 can represent, in milliseconds since the epoch.
 const RFC3339_MILLIS_RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_300_799_999);
 
-/// A point in time, in milliseconds since the Unix epoch (UTC).
+/// Point in time, in milliseconds since the Unix epoch (UTC).
 ///
-/// Deadlines outlive the process, so the monotonic clock will not do.
+/// Deadlines outlive the process, so the monotonic clock cannot be used.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Returns the moment `wait` later, or the last one there is.
+    /// Returns the time `wait` later, at most the largest one.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns the moment `wait` earlier, or the first one there is.
+    /// Returns the time `wait` earlier, at least the smallest one.
     #[must_use]
     pub fn before(self, wait: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns the moment that this one is by a clock that was set since.
+    /// Returns the same instant by the wall clock after this step.
     #[must_use]
     pub fn shifted_by(self, by: ClockStep) -> Self {
         Self(self.0.saturating_add(by.millis()))
@@ -43,7 +43,7 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Returns the moment in whole seconds since the epoch, rounded down.
+    /// Returns the time in whole seconds since the epoch, rounded down.
     #[must_use]
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1000)
@@ -51,7 +51,8 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, with milliseconds. What cannot be written is written as the last that can.
+    /// Writes RFC 3339 in UTC, with milliseconds. A time outside its range is written as the
+    /// nearest one inside.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let writable = self.0.clamp(RFC3339_MILLIS_RANGE.0, RFC3339_MILLIS_RANGE.1);
         let time = DateTime::from_timestamp_millis(writable).unwrap_or_default();
@@ -59,14 +60,14 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// As it is displayed.
+/// Uses the displayed form.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
 }
 
-/// Any time of RFC 3339.
+/// Accepts any time in RFC 3339.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
@@ -75,18 +76,18 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A random draw, uniform over the whole range: chance as an argument.
+/// Random number, uniform over the whole range of `u32`, passed as an argument.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RandomSample(pub u32);
 
 impl RandomSample {
-    /// Returns the draw as a share in `0.0..=1.0`.
+    /// Returns the sample as a fraction in `0.0..=1.0`.
     #[must_use]
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / f64::from(u32::MAX)
     }
 
-    /// Returns a place among so many; 0 among none.
+    /// Returns an index below `count`; 0 if `count` is 0.
     #[must_use]
     pub fn index_below(self, count: usize) -> usize {
         (self.0 as usize).checked_rem(count).unwrap_or_default()

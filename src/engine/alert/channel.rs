@@ -1,31 +1,31 @@
-//! What channels are like.
+//! Types that describe alert channels.
 
-/// What a webhook understands.
+/// Payload format of a webhook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WebhookFormat {
-    /// All there is to know, as JSON of our own.
+    /// All fields, as JSON in our own format.
     Json,
-    /// `{"text": …}`, which other chats understand as well.
+    /// `{"text": …}`, which other chat services also accept.
     Slack,
     /// Plain text, with a title and a priority in the headers.
     Ntfy,
 }
 
-/// How a mail server is spoken to.
+/// TLS mode of an SMTP connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SmtpTls {
     /// TLS from the first byte.
     Implicit,
-    /// TLS after a word in the clear; never without.
+    /// TLS after the STARTTLS command; never without TLS.
     StartTls,
-    /// None, to this machine itself only.
+    /// No TLS; for a server on this host only.
     None,
 }
 
-/// Somebody who is told by mail. `S` is the password, or where it is kept.
+/// Mail channel. `S` is the password, or the place where it is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MailChannel<S> {
-    /// The server that takes it.
+    /// SMTP server.
     pub server: String,
     pub port: u16,
     pub tls: SmtpTls,
@@ -37,10 +37,10 @@ pub struct MailChannel<S> {
 }
 
 impl<S> MailChannel<S> {
-    /// The same, with what `read` makes of the password.
+    /// Returns the same channel with the password that `read` returns.
     ///
     /// # Errors
-    /// That of `read`.
+    /// Returns the error of `read`.
     pub fn try_map_password<T, E>(
         &self,
         read: impl FnOnce(&S) -> Result<T, E>,

@@ -1,4 +1,4 @@
-//! What is amiss at one moment.
+//! Alert conditions: problems that exist at one moment.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::alert::Severity;
 
-/// Why there is an alert: two stable words, as in `system.disk_full`.
+/// Identity of an alert's cause: component and finding, as in `system.disk_full`.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct AlertKey(String);
 
-/// Something that is amiss, about one thing.
+/// One problem of one subject.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AlertCondition {
     pub key: AlertKey,
     pub subject: String,
     pub severity: Severity,
-    /// One sentence, without its subject.
+    /// One sentence, without the subject.
     pub message: String,
     pub advice: Option<String>,
 }
 
 impl AlertCondition {
-    /// Whether the two have one cause.
+    /// Returns true if key and subject are equal.
     #[must_use]
     pub fn has_same_key(&self, other: &Self) -> bool {
         self.key == other.key && self.subject == other.subject
@@ -30,7 +30,7 @@ impl AlertCondition {
 }
 
 impl AlertKey {
-    /// What was found by whom: a check, or another that looks.
+    /// Creates a key from the component that detects the problem, such as a check, and the finding.
     #[must_use]
     pub fn new(by: &str, finding: &str) -> Self {
         Self(format!("{by}.{finding}"))
@@ -41,7 +41,7 @@ impl AlertKey {
         &self.0
     }
 
-    /// Who finds it.
+    /// Returns the component that detects the problem.
     #[must_use]
     pub fn component(&self) -> &str {
         self.0.split('.').next().unwrap_or_default()

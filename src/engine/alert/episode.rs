@@ -1,4 +1,4 @@
-//! What began and ended whoever looked when, as those tell it who were there.
+//! Episodes of a condition between two monitoring cycles, as recorded by the component concerned.
 
 use std::collections::BTreeMap;
 
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Timestamp;
 use crate::engine::alert::{AlertCondition, Severity};
 
-/// A time during which something was amiss.
+/// Period during which a condition held.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Episode {
-    /// What was amiss, and how bad that was.
+    /// Condition that held, with its severity.
     pub condition: AlertCondition,
-    /// The later of two about the same thing has the higher number.
+    /// Later episodes of the same subject have higher numbers.
     pub sequence: u64,
     pub started_at: Timestamp,
-    /// Absent while it lasts.
+    /// `None` while the episode lasts.
     pub resolution: Option<Resolution>,
-    /// It only follows from something else, which is told.
+    /// True if it only follows from another condition that is notified.
     pub is_inhibited: bool,
 }
 
-/// The end of it.
+/// End of an episode.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Resolution {
     pub resolved_at: Timestamp,
-    /// How much it matters to a person.
+    /// Severity of the resolution itself.
     pub severity: Severity,
-    /// Why it ended, where that is not simply that all is well again.
+    /// Reason of the resolution; `None` if the condition simply no longer holds.
     pub reason: Option<String>,
 }
 
-/// Which spells were taken in, so that each is taken in once.
+/// Watermark of the processed episodes, so that each is processed once.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct EpisodeWatermark {
-    /// When it was first listened at all: what began before is history.
+    /// Start of the tracking: episodes that started before are ignored.
     #[serde(rename = "since")]
     tracked_since: Option<Timestamp>,
-    /// By what the spells are about.
+    /// Last processed episode by subject.
     #[serde(rename = "newest")]
     last_episodes: BTreeMap<String, LastEpisode>,
 }
 
-/// The highest number, and the latest beginning, which is another's where numbers began anew or the
-/// clock was set back.
+/// Highest number and latest start of the processed episodes. They belong to different episodes if
+/// the numbering restarted or the clock was set back.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct LastEpisode {
     #[serde(rename = "no")]
@@ -54,7 +54,7 @@ struct LastEpisode {
 }
 
 impl EpisodeWatermark {
-    /// Takes in all of them, and returns those that are news.
+    /// Marks all episodes as processed and returns those that are new.
     pub(super) fn accept_new<'a>(
         &mut self,
         spells: &'a [Episode],

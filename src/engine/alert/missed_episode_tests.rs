@@ -1,4 +1,4 @@
-//! What is told of spells that nobody saw, by example.
+//! Tests of the notifications of missed episodes, by example.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn condition() -> AlertCondition {
     }
 }
 
-/// One that ended a minute after it began; `began` counts from NOW.
+/// Returns an episode that lasted one minute; `began` is in milliseconds after [`NOW`].
 fn ended_episode(no: u64, began: i64) -> Episode {
     let began = Timestamp(NOW.0 + began);
     let ending = Resolution {
@@ -38,7 +38,7 @@ fn ongoing_episode(no: u64, began: i64) -> Episode {
     Episode { resolution: None, ..ended_episode(no, began) }
 }
 
-/// Looks at these spells; the thing is amiss as long as the last of them lasts.
+/// Evaluates these episodes; the condition holds if the last of them is ongoing.
 fn evaluate(alerts: &mut AlertStore, spells: &[Episode], ms: i64) -> Vec<Notification> {
     let lasts = spells.last().is_some_and(|last| last.resolution.is_none());
     evaluate_with_condition(alerts, lasts.then(condition), spells, ms)
@@ -61,7 +61,7 @@ fn evaluate_with_condition(
     alerts.evaluate(&looked, Timestamp(NOW.0 + ms))
 }
 
-/// The same in words: `passed info`, and so on.
+/// Returns the same as lines such as `passed info`.
 fn evaluate_to_lines(alerts: &mut AlertStore, spells: &[Episode], ms: i64) -> Vec<String> {
     to_lines(&evaluate(alerts, spells, ms))
 }
@@ -72,14 +72,14 @@ fn to_lines(notices: &[Notification]) -> Vec<String> {
     notices.iter().map(word).collect()
 }
 
-/// A book that has listened since NOW.
+/// Returns a store whose watermark starts at [`NOW`].
 fn store_with_watermark() -> AlertStore {
     let mut alerts = AlertStore::default();
     assert_eq!(evaluate_to_lines(&mut alerts, &[], 0), [""; 0]);
     alerts
 }
 
-/// What a restart leaves of it.
+/// Writes a store to JSON and reads it back, like a restart.
 fn reloaded_store(alerts: &AlertStore) -> AlertStore {
     serde_json::from_value(serde_json::to_value(alerts).unwrap()).unwrap()
 }
@@ -154,7 +154,7 @@ fn a_notified_episode_resolves_and_is_not_reported_as_missed() {
     let over = [ended_episode(1, MINUTE), ended_episode(4, 5 * HOUR)];
 
     assert_eq!(at(&[ongoing_episode(1, MINUTE)], 2 * MINUTE), ["raised critical"]);
-    // Another began and ended before it was looked again.
+    // Another episode started and ended before the next evaluation.
     assert_eq!(at(&over, 6 * HOUR), ["ended info"]);
     assert_eq!(at(&over, 8 * HOUR), [""; 0]);
 }
@@ -232,7 +232,7 @@ fn episodes_before_the_watermark_are_ignored() {
     assert_eq!(evaluate_to_lines(&mut alerts, &history, 0), [""; 0]);
     assert_eq!(evaluate_to_lines(&mut alerts, &history, 2 * HOUR), [""; 0]);
 
-    // Its file could not be read until now.
+    // The breaker's file could not be read until now.
     let mut late = store_with_watermark();
     assert_eq!(evaluate_to_lines(&mut late, &[ended_episode(4, -5 * MINUTE)], HOUR), [""; 0]);
 
@@ -262,7 +262,7 @@ fn a_recreated_or_restored_breaker_file_is_accepted() {
         evaluate_to_lines(&mut alerts, &[ended_episode(1, 3 * HOUR)], 4 * HOUR),
         ["passed info"]
     );
-    // Somebody has put the old one back.
+    // The old file was restored.
     assert_eq!(evaluate_to_lines(&mut alerts, &old, 8 * HOUR), [""; 0]);
     assert_eq!(
         evaluate_to_lines(&mut alerts, &[ended_episode(41, 9 * HOUR)], 10 * HOUR),

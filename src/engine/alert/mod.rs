@@ -1,14 +1,15 @@
-//! Alerts: what a person is told, once per cause and not once per event.
+//! Alerts: one notification per cause, not one per event.
 //!
 //! ```text
-//! concerns of this moment ──▶ Alerts ──▶ notices: raised, worse, ended, passed
-//! spells since the last   ──▶
+//! conditions firing now         ──▶ AlertStore ──▶ notifications: firing, escalated, resolved,
+//! episodes since the last cycle ──▶                resolved unnotified
 //! ```
 //!
-//! A cause that lasts is told once, when it begins, and again when it has ended. One that comes and
-//! goes is told at most once an hour, at once where it is worse than what was told, and what stands
-//! when the hour is over is told then. A spell that was over before anybody looked is told in one
-//! notice, within the same hour. The clock may step: what was told in the future counts as told now.
+//! A lasting condition is notified once when it starts firing, and once when it resolves. A
+//! flapping one is notified at most once an hour: at once if its severity exceeds the notified one,
+//! otherwise when the hour is over, if it is firing then. Episodes that ended between two cycles
+//! share one notification, at most one an hour. After a backward clock step, times in the future
+//! count as now.
 
 mod channel;
 mod condition;
@@ -34,53 +35,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
-/// A cause that was or is there, and what was told of it.
+/// Firing or resolved alert, with its notification state.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alert {
     #[serde(rename = "cause")]
     pub key: AlertKey,
-    /// The source, unit, provider, folder or channel it is about; empty where it is about all there are.
+    /// Source, unit, provider, folder or channel concerned; empty: all of them.
     #[serde(rename = "about")]
     pub subject: String,
-    /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
+    /// Current severity, or the last one before it resolved. For an episode that ended before it
+    /// could be notified: the severity of its resolution.
     pub severity: Severity,
-    /// One sentence, without its subject.
+    /// One sentence, without the subject.
     pub message: String,
-    /// What to do.
+    /// Recommended action.
     pub advice: Option<String>,
     #[serde(rename = "raised_at")]
     pub started_at: Timestamp,
-    /// When it was last told that it is, or was, there.
+    /// Time of the last notification that it is, or was, firing.
     #[serde(rename = "last_told")]
     pub last_notified: Option<Timestamp>,
-    /// When it was last told that it came and went.
+    /// Time of the last notification of a missed episode.
     #[serde(default)]
     #[serde(rename = "last_passed")]
     last_missed_notified: Option<Timestamp>,
-    /// Absent while it is there.
+    /// `None` while it is firing.
     #[serde(rename = "ended_at")]
     pub resolved_at: Option<Timestamp>,
-    /// Why it ended, where that is not simply that all is well again.
+    /// Reason of the resolution; `None` if the condition simply no longer holds.
     #[serde(default)]
     #[serde(rename = "ended_since")]
     pub resolved_reason: Option<String>,
-    /// How often it began, within an hour of being told each time.
+    /// Times it started firing, each within an hour of the last notification.
     #[serde(rename = "times")]
     pub occurrences: u32,
-    /// The worst that it was since it last began.
+    /// Highest severity since it last started firing.
     #[serde(rename = "worst")]
     pub max_severity: Severity,
-    /// The worst that was told of it lately.
+    /// Highest severity notified recently; lowered to the current one once the hour is over.
     #[serde(default)]
     #[serde(rename = "told")]
     notified_severity: Option<Severity>,
-    /// Whether it is known to a person that it is there now.
+    /// True if a notification reported that it is firing now.
     #[serde(default)]
     #[serde(rename = "is_known")]
     is_notified: bool,
 }
 
-/// Something to tell.
+/// Notification of a change of an alert.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Notification {
     #[serde(rename = "news")]
@@ -93,18 +95,19 @@ pub struct Notification {
 pub enum NotificationKind {
     #[serde(rename = "raised")]
     Firing,
-    /// It was told before, as less bad than it is.
+    /// The severity exceeds the one notified before.
     #[serde(rename = "worse")]
     Escalated,
     #[serde(rename = "ended")]
     Resolved,
-    /// It came and went, and was not told before.
+    /// It started firing and resolved without a notification.
     #[serde(rename = "passed")]
     ResolvedUnnotified,
 }
 
 impl Notification {
-    /// How much it matters now. What is over is worth a look at most, however bad it was.
+    /// Returns the severity of the notification itself: `Info` once a notified alert has resolved,
+    /// whatever its severity was.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self.kind {

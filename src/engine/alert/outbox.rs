@@ -1,6 +1,6 @@
-//! What is still to be delivered, channel by channel: bounded, tried again, given up after a time.
+//! Outbox: messages to deliver, per channel, with a size limit, retries and expiry.
 //!
-//! All that waits for a channel goes out together when it answers again, so that an outage of it is
+//! All pending messages of a channel are delivered together, so that an outage of the channel is
 //! not followed by a flood.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,51 +11,52 @@ use serde::{Deserialize, Serialize};
 use crate::engine::alert::{AlertCondition, AlertKey, Notification, Severity};
 use crate::engine::{Timestamp, sanitize_line};
 
-/// What waits at most, in bytes as they are written: half of what a state file may hold.
+/// Limit of the outbox, in bytes as written: half of the limit of a state file.
 const BYTES_MAX: usize = 500_000;
 
-/// What a word takes besides its texts, in bytes.
+/// Size of a message without its texts, in bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 500;
 
-/// The first wait after a failure, which doubles with each up to the longest.
+/// First delay after a failure; doubles with each further failure up to the maximum.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(30);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1800);
 
-/// Failures in a row that are no chance: by then a channel was tried for minutes.
+/// Consecutive failures after which a channel is reported as unreachable, because it has been
+/// tried for minutes by then.
 const UNREACHABLE_FAILURES_MIN: u32 = 4;
 
-/// How long it is told that something was lost.
+/// Period during which a loss is reported.
 const LOSS_REPORT_PERIOD: Duration = Duration::from_secs(86_400);
 
-/// Who finds that a channel does not deliver.
+/// Component of the alert keys about channels.
 const CHANNEL_COMPONENT: &str = "channel";
 
-/// What waits, and for whom.
+/// Queued messages, and the delivery state of each channel.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Outbox {
-    /// The oldest first.
+    /// Oldest first.
     #[serde(rename = "words")]
     messages: VecDeque<QueuedMessage>,
     channels: BTreeMap<String, ChannelState>,
-    /// The sessions that each source had completed when they were last counted.
+    /// Completed sessions of each source at the last count.
     #[serde(rename = "completed")]
     sessions_completed: BTreeMap<String, u64>,
     #[serde(rename = "next_no")]
     next_id: u64,
 }
 
-/// How it goes with one channel.
+/// Delivery state of one channel.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ChannelState {
-    /// Failures in a row.
+    /// Consecutive failures.
     #[serde(rename = "failures")]
     pub consecutive_failures: u32,
-    /// Not tried before; absent where it may be tried at once.
+    /// Earliest time of the next attempt; `None`: at once.
     #[serde(rename = "next_at")]
     pub retry_at: Option<Timestamp>,
-    /// Why it failed last.
+    /// Reason of the last failure.
     #[serde(rename = "trouble")]
     pub last_error: Option<String>,
     pub last_delivered: Option<Timestamp>,
@@ -64,7 +65,7 @@ pub struct ChannelState {
     pub last_lost: Option<Timestamp>,
 }
 
-/// One thing to say.
+/// Message to deliver to one or more channels.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct QueuedMessage {
     #[serde(rename = "no")]
@@ -72,7 +73,7 @@ pub struct QueuedMessage {
     pub queued_at: Timestamp,
     #[serde(rename = "what")]
     pub payload: MessagePayload,
-    /// The channels that have not taken it yet.
+    /// Channels that it is not delivered to yet.
     #[serde(rename = "to")]
     pending_channels: BTreeSet<String>,
 }
@@ -82,26 +83,26 @@ pub struct QueuedMessage {
 pub enum MessagePayload {
     #[serde(rename = "notice")]
     Notification(Box<Notification>),
-    /// Sources have completed a session.
+    /// At least one source has completed a session.
     #[serde(rename = "completed")]
     SessionCompleted,
 }
 
 impl Outbox {
-    /// How it goes with a channel.
+    /// Returns the delivery state of a channel.
     #[must_use]
     pub fn channel_state(&self, channel: &str) -> Option<&ChannelState> {
         self.channels.get(channel)
     }
 
-    /// What waits for a channel, the oldest first.
+    /// Returns the pending messages of a channel, oldest first.
     pub fn pending(&self, channel: &str) -> impl Iterator<Item = &QueuedMessage> {
         self.messages.iter().filter(move |word| word.pending_channels.contains(channel))
     }
 
-    /// Adds something for some channels. The oldest goes where there is no room.
+    /// Queues a message for channels. At the size limit, the oldest messages are dropped.
     pub fn enqueue(&mut self, to: BTreeSet<String>, what: MessagePayload, now: Timestamp) {
-        // One session is as good as many.
+        // One message covers any number of completed sessions.
         let is_there = what == MessagePayload::SessionCompleted
             && self.messages.iter().any(|word| word.payload == what);
         if to.is_empty() || is_there {
@@ -126,14 +127,14 @@ impl Outbox {
         }
     }
 
-    /// Takes in how many sessions a source has completed, and tells whether there are more than before.
-    /// What was completed before it was ever counted is no news.
+    /// Stores the completed sessions of a source. Returns true if there are more than at the last
+    /// count; the first count of a source returns false.
     pub fn record_completed(&mut self, source: &str, completed: u64) -> bool {
         let before = self.sessions_completed.insert(source.to_owned(), completed);
         before.is_some_and(|before| completed > before)
     }
 
-    /// Forgets channels and sources that are no longer there.
+    /// Removes channels and sources that are no longer configured.
     pub fn retain_configured(&mut self, channels: &BTreeSet<String>, sources: &BTreeSet<String>) {
         self.channels.retain(|channel, _| channels.contains(channel));
         self.sessions_completed.retain(|source, _| sources.contains(source));
@@ -143,7 +144,7 @@ impl Outbox {
         self.remove_delivered();
     }
 
-    /// Gives up what has waited for longer than `expire`.
+    /// Drops messages that have been queued for `expire` or longer.
     pub fn drop_expired(&mut self, expire: Duration, now: Timestamp) {
         for word in &mut self.messages {
             word.queued_at = word.queued_at.min(now);
@@ -156,7 +157,7 @@ impl Outbox {
         }
     }
 
-    /// What may be tried now, by channel, the oldest first.
+    /// Returns the messages that may be delivered now, by channel, oldest first.
     #[must_use]
     pub fn due_messages(&self, now: Timestamp) -> BTreeMap<String, Vec<QueuedMessage>> {
         let ready = |tray: &ChannelState| tray.ready_at(now).is_none_or(|ready| ready <= now);
@@ -165,7 +166,8 @@ impl Outbox {
         due.filter(|(_, words): &(_, Vec<QueuedMessage>)| !words.is_empty()).collect()
     }
 
-    /// When the next of the other channels is to be tried that has something waiting.
+    /// Returns the earliest time of the next delivery, among the channels with pending messages
+    /// that are not `busy`.
     #[must_use]
     pub fn next_due_at(&self, busy: &BTreeSet<String>, now: Timestamp) -> Option<Timestamp> {
         let others = self.channels.iter().filter(|(name, _)| !busy.contains(*name));
@@ -173,7 +175,7 @@ impl Outbox {
         waiting.map(|(_, tray)| tray.ready_at(now).unwrap_or(now)).min()
     }
 
-    /// Notes that a channel took these words.
+    /// Records the delivery of messages to a channel.
     pub fn on_delivered(&mut self, channel: &str, words: &[QueuedMessage], now: Timestamp) {
         let Some(tray) = self.channels.get_mut(channel) else { return };
         (tray.consecutive_failures, tray.retry_at, tray.last_error) = (0, None, None);
@@ -185,7 +187,7 @@ impl Outbox {
         self.remove_delivered();
     }
 
-    /// Notes that a channel did not, and why.
+    /// Records a failed delivery and schedules the retry.
     pub fn on_failed(&mut self, channel: &str, why: &str, now: Timestamp) {
         let Some(tray) = self.channels.get_mut(channel) else { return };
         let doublings = tray.consecutive_failures.min(16);
@@ -195,7 +197,7 @@ impl Outbox {
         tray.last_error = Some(sanitize_line(why));
     }
 
-    /// What there is to be told of the channels themselves.
+    /// Returns the alert conditions of the channels: unreachable, or messages lost.
     #[must_use]
     pub fn alert_conditions(&self, now: Timestamp) -> Vec<AlertCondition> {
         let concern = |channel: &String, finding: &str, message: String| AlertCondition {
@@ -224,7 +226,8 @@ impl Outbox {
         concerns
     }
 
-    /// Whether a word is about the channel that it would go to: it would be read when it is over.
+    /// Returns true if a notification is about the channel that would deliver it. It could only
+    /// arrive after the problem is over.
     #[must_use]
     pub fn is_about_channel(channel: &str, notice: &Notification) -> bool {
         notice.alert.key.component() == CHANNEL_COMPONENT && notice.alert.subject == channel
@@ -249,7 +252,7 @@ impl Outbox {
 }
 
 impl QueuedMessage {
-    /// What it takes in the file, about.
+    /// Estimates the size in the file, in bytes.
     fn estimated_bytes(&self) -> usize {
         let texts = match &self.payload {
             MessagePayload::SessionCompleted => 0,
@@ -265,7 +268,7 @@ impl QueuedMessage {
 }
 
 impl ChannelState {
-    /// A clock that was set back must not make the wait longer.
+    /// Returns `retry_at`, limited because a backward clock step must not prolong the delay.
     fn ready_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.retry_at.map(|next| next.min(now.after(RETRY_DELAY_MAX)))
     }

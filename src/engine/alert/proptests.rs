@@ -1,4 +1,4 @@
-//! What holds for whatever comes and goes, on whatever clock.
+//! Property tests of the alert store, with clock steps.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn observe(seen: Option<Severity>) -> Observation {
     }
 }
 
-/// Looks, up to half an hour apart.
+/// Observations, up to half an hour apart.
 fn any_observations() -> impl Strategy<Value = Vec<(i64, Option<Severity>)>> {
     let seen = prop::option::of(prop::sample::select(Severity::ALL.to_vec()));
     prop::collection::vec((1..HOUR / 2, seen), 1..200)
@@ -54,7 +54,7 @@ proptest! {
         let mut steps = steps.into_iter();
         let mut stands: (i64, bool) = (0, false);
         for (at, (step, seen)) in looks.into_iter().enumerate() {
-            // Now and then the clock is set, by up to a day; what has passed is still `step`.
+            // Every 50th time the clock steps by up to a day; the elapsed time is still `step`.
             now += if at % 50 == 49 { step + steps.next().unwrap_or(0) } else { step };
             for notice in alerts.evaluate(&observe(seen), Timestamp(now)) {
                 is_known_to_be_there = notice.kind != NotificationKind::Resolved;

@@ -1,4 +1,4 @@
-//! The book of alerts: what is there, what was told of it, and what is to be told now.
+//! Alert store: keeps the alerts, deduplicates them, and decides which notifications are sent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,43 +11,43 @@ use crate::engine::alert::{
     Alert, AlertCondition, Episode, Notification, NotificationKind, Resolution, Severity,
 };
 
-/// Alerts that are over and kept, whatever is there besides: weeks of quiet, or a bad day.
+/// Most resolved alerts kept, besides the firing ones: those of quiet weeks, or of one bad day.
 pub const RESOLVED_ALERTS_MAX: usize = 100;
 
-/// How often one cause is told that comes and goes.
+/// Shortest interval between notifications of one flapping cause.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// All alerts, the newest last.
+/// All alerts, newest last.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct AlertStore {
     alerts: Vec<Alert>,
-    /// Kept with what was told of it, so that nothing is told twice or lost between the two.
+    /// In the same file as the notification state, so that no episode is notified twice or lost.
     #[serde(default)]
     #[serde(rename = "heard")]
     episode_watermark: EpisodeWatermark,
 }
 
-/// What was seen at one moment.
+/// Input of one evaluation.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
     pub conditions: Vec<AlertCondition>,
-    /// What those tell who were there when nobody looked, of each thing the newest last.
+    /// Recorded episodes, newest last for each subject.
     pub episodes: Vec<Episode>,
-    /// Who could not look, or which one cause could not be seen, and about what; about all there are
-    /// where that is empty. Their alerts stand as they were.
+    /// Component or full alert key that could not be observed, with the subject; an empty subject
+    /// means all of them. Their alerts stay unchanged.
     pub unobserved: BTreeSet<(String, String)>,
-    /// All there is to be concerned about. An alert about anything else has lost its subject.
+    /// All subjects that exist. An alert of any other subject resolves.
     pub known_subjects: BTreeSet<String>,
 }
 
 impl AlertStore {
-    /// All of them, the newest last.
+    /// Returns all alerts, newest last.
     #[must_use]
     pub fn all(&self) -> &[Alert] {
         &self.alerts
     }
 
-    /// Takes in what was seen, and returns what a person is to be told now.
+    /// Applies an observation and returns the notifications to send now.
     #[must_use = "a notice that is dropped is never told"]
     pub fn evaluate(&mut self, looked: &Observation, now: Timestamp) -> Vec<Notification> {
         self.alerts.iter_mut().for_each(|alert| alert.clamp_to_now(now));
@@ -75,7 +75,7 @@ impl AlertStore {
         }
     }
 
-    /// Takes in what began and ended since the last look. All of one cause is one notice at most.
+    /// Processes the episodes since the last evaluation; at most one notification per cause.
     fn record_missed_episodes(&mut self, spells: &[Episode], now: Timestamp) -> Vec<Notification> {
         let news = self.episode_watermark.accept_new(spells, now);
         let mut notices = Vec::new();
@@ -95,13 +95,14 @@ impl AlertStore {
         notices
     }
 
-    /// The alert of this cause that is there, or was told within the hour.
+    /// Finds the alert of this cause that is firing, or was notified within the hour.
     fn find_recent(&mut self, concern: &AlertCondition, now: Timestamp) -> Option<&mut Alert> {
         let is_it = |alert: &&mut Alert| alert.matches(concern) && !alert.is_expired(now);
         self.alerts.iter_mut().rev().find(is_it)
     }
 
-    /// What is there is kept, and what was told within the hour, or it would be told again.
+    /// Removes surplus resolved alerts. Alerts notified within the hour are kept, because otherwise
+    /// they would be notified again.
     fn prune(&mut self, now: Timestamp) {
         let over = self.alerts.iter().filter(|alert| !alert.is_firing()).count();
         let mut surplus = over.saturating_sub(RESOLVED_ALERTS_MAX);
@@ -133,7 +134,7 @@ impl Alert {
         }
     }
 
-    /// One that was over before it could be told, as often as it was.
+    /// Builds a resolved alert from episodes that ended before they could be notified.
     fn from_missed_episodes(spells: &[&Episode], now: Timestamp) -> Option<Self> {
         let over = spells.iter().filter_map(|spell| Some((spell, spell.resolution.as_ref()?)));
         let over: Vec<_> = over.filter(|(spell, _)| !spell.is_inhibited).collect();
@@ -151,8 +152,8 @@ impl Alert {
         })
     }
 
-    /// It came and went besides. That is told where it was worse than what was told, and where
-    /// nothing was told for an hour, though never more than once an hour.
+    /// Processes missed episodes of a known alert. They are notified if they were more severe than
+    /// what was notified, or if nothing was notified for an hour; at most once an hour.
     fn on_missed_episode(&mut self, passed: Self, now: Timestamp) -> Option<Notification> {
         self.occurrences = self.occurrences.saturating_add(passed.occurrences);
         self.max_severity = self.max_severity.max(passed.max_severity);
@@ -192,7 +193,7 @@ impl Alert {
         let is_worse = self.notified_severity.is_some_and(|told| self.severity > told);
         let hour_is_over = self.has_repeat_interval_elapsed(now);
         if hour_is_over {
-            // What was worse an hour ago is news when it is so again.
+            // An hour after the last notification, the same escalation is notified again.
             self.notified_severity = self.notified_severity.map(|told| told.min(self.severity));
         }
         let news =
@@ -215,7 +216,7 @@ impl Alert {
                 |who: &str| looked.unobserved.contains(&(who.to_owned(), about.to_owned()));
             is_blind(self.key.component()) || is_blind(self.key.as_str())
         };
-        // Whoever saw nothing at all cannot tell that something has gone, either.
+        // A component that observed nothing at all cannot know that a subject is gone, either.
         if is_seen || blind("") || (!is_gone && blind(&self.subject)) {
             return None;
         }
@@ -225,12 +226,12 @@ impl Alert {
         } else {
             self.find_resolution(&looked.episodes).and_then(|ending| ending.reason.clone())
         };
-        // What nobody heard of needs no end.
+        // Without a firing notification there is no resolved one.
         let notice = Notification { kind: NotificationKind::Resolved, alert: self.clone() };
         std::mem::take(&mut self.is_notified).then_some(notice)
     }
 
-    /// How the last spell of it ended that was there with it.
+    /// Finds the end of the last episode of this alert, if it ended after the alert started.
     fn find_resolution<'a>(&self, spells: &'a [Episode]) -> Option<&'a Resolution> {
         let last = spells.iter().rev().find(|spell| self.matches(&spell.condition));
         last?.resolution.as_ref().filter(|ending| ending.resolved_at >= self.started_at)
@@ -240,7 +241,7 @@ impl Alert {
         self.key == concern.key && self.subject == concern.subject
     }
 
-    /// Over, and nobody would be told of it too often if it came again.
+    /// Returns true if it is resolved and could be notified again without exceeding the rate.
     fn is_expired(&self, now: Timestamp) -> bool {
         !self.is_firing() && self.has_repeat_interval_elapsed(now)
     }

@@ -1,4 +1,4 @@
-//! What is told, by example.
+//! Tests of the notifications, by example.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn condition(severity: Severity) -> AlertCondition {
     }
 }
 
-/// What is told when this is seen: `raised warning`, and so on.
+/// Evaluates a condition of this severity, if any; returns lines such as `raised warning`.
 fn evaluate_to_lines(
     alerts: &mut AlertStore,
     seen: Option<Severity>,

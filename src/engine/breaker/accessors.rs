@@ -1,4 +1,4 @@
-//! What can be seen of a breaker.
+//! Read access to a breaker, and its statistics.
 
 use super::{
     Breaker, BreakerPolicy, BreakerState, BreakerStatistics, BreakerTransition, FailureRate,
@@ -22,8 +22,8 @@ impl Breaker {
         self.state.kind()
     }
 
-    /// Nothing goes through before then, or until a person closes it where that is `None`.
-    /// Absent where something may.
+    /// Returns the end of the open period, `Some(None)` if it lasts until a manual close.
+    /// `None` if a call may be admitted at `now`.
     #[must_use]
     pub fn rejecting_until(&self, now: Timestamp) -> Option<Option<Timestamp>> {
         match self.state {
@@ -33,7 +33,8 @@ impl Breaker {
         }
     }
 
-    /// When an open one lets a call try; `None` also where a person must close it.
+    /// Returns the time from which an open breaker admits a probe. `None` if it is not open, or is
+    /// open until a manual close.
     #[must_use]
     pub fn open_until(&self) -> Option<Timestamp> {
         match self.state {
@@ -42,7 +43,7 @@ impl Breaker {
         }
     }
 
-    /// Changes with each change of state.
+    /// Returns a number that changes with each change of state.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
@@ -53,7 +54,7 @@ impl Breaker {
         self.state_since
     }
 
-    /// Failures in a row while it is closed.
+    /// Returns the consecutive failures of a closed breaker; 0 in the other states.
     #[must_use]
     pub fn consecutive_failures(&self) -> u32 {
         match &self.state {
@@ -62,7 +63,7 @@ impl Breaker {
         }
     }
 
-    /// Successes in a row while it is half-open.
+    /// Returns the consecutive successes of a half-open breaker; 0 in the other states.
     #[must_use]
     pub fn consecutive_successes(&self) -> u32 {
         match self.state {
@@ -71,7 +72,7 @@ impl Breaker {
         }
     }
 
-    /// How many of the newest calls failed, while it is closed.
+    /// Returns the failure rate of a closed breaker over its window; empty in the other states.
     #[must_use]
     pub fn failure_rate(&self, now: Timestamp) -> FailureRate {
         match &self.state {
@@ -89,7 +90,7 @@ impl Breaker {
         self.statistics
     }
 
-    /// Counts what other processes have counted too.
+    /// Replaces the statistics by a total that includes the counts of other processes.
     pub fn set_statistics(&mut self, statistics: BreakerStatistics, counted_since: Timestamp) {
         self.statistics = statistics;
         self.statistics_since = counted_since;

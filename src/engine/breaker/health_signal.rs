@@ -1,21 +1,21 @@
-//! What the end of a call says about the one who was called.
+//! Effect of a call's result on the circuit breaker.
 
 use crate::engine::{Cause, RequestScope};
 
-/// What the end of a call says about the one who was called.
+/// Effect of a call's result on the circuit breaker of the called service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HealthSignal {
-    /// It works: also an item that it knows to be gone is an answer.
+    /// The service works; reporting an item as gone is an answer, too.
     Success,
-    /// It does not work.
+    /// The service does not work.
     Failure,
-    /// Nothing: someone else is to blame, or something else sees to it.
+    /// No effect: the cause lies elsewhere, or another mechanism handles it.
     Neutral,
 }
 
 impl HealthSignal {
-    /// Judges what a failed call says about the provider. One arm each, so that a new cause
-    /// cannot be forgotten.
+    /// Returns the effect of a failed call on the provider's breaker. Every cause is named, so that
+    /// a new one cannot be forgotten.
     #[must_use]
     pub fn for_provider(cause: Cause, scope: RequestScope) -> Self {
         match cause {
@@ -27,12 +27,12 @@ impl HealthSignal {
             | Cause::Unknown => Self::Failure,
             Cause::NotFound => match scope {
                 RequestScope::Item => Self::Success,
-                // The whole service is not where it was.
+                // The service itself is no longer at this address.
                 RequestScope::Listing | RequestScope::Session => Self::Failure,
             },
-            // It works, and asks us to come less often.
+            // The provider works, and asks for fewer requests.
             Cause::RateLimit => Self::Neutral,
-            // It works, and wants another credential, or not this item.
+            // The provider works, but rejects the credential or this request.
             Cause::Unauthorized
             | Cause::AccountChanged
             | Cause::Forbidden
@@ -41,12 +41,12 @@ impl HealthSignal {
             | Cause::ListingIncomplete => Self::Neutral,
             // Three in a row end the session, with a longer wait than any breaker's.
             Cause::Challenge => Self::Neutral,
-            // The trouble is on this side.
+            // The cause is on this side.
             Cause::Proxy | Cause::LocalNetwork | Cause::Storage | Cause::Ledger => Self::Neutral,
         }
     }
 
-    /// Judges what a failed call says about the ledger or the archive.
+    /// Returns the effect of a failed operation on the breakers of ledger and archive.
     #[must_use]
     pub fn for_storage(cause: Cause) -> Self {
         match cause {

@@ -1,46 +1,46 @@
-//! The times that a breaker was not closed, as its newest changes tell them.
+//! Open periods of a breaker, derived from its recorded transitions.
 
 use super::{BreakerState, BreakerTransition, PersistedBreaker, PersistedTransition};
 use crate::engine::Timestamp;
 
-/// How many changes are remembered, for whoever looks only now and then.
+/// Recorded transitions, for readers such as the monitor that read the state only occasionally.
 pub(super) const TRANSITIONS_MAX: usize = 16;
 
-/// What is remembered of a reason: the file holds all breakers, and has a limit.
+/// Characters kept of a reason, because one size-limited file holds all breakers.
 const REASON_CHARS_MAX: usize = 160;
 
-/// The reasons that only a person gives.
+/// Reasons of manual commands.
 pub(super) const OPENED_MANUALLY: &str = "opened by hand";
 pub(super) const CLOSED_MANUALLY: &str = "closed by hand";
 pub(super) const RESET_MANUALLY: &str = "reset by hand";
 
-/// One time that it was not closed.
+/// Period during which a breaker was not closed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OpenPeriod {
-    /// The number of the change that began it.
+    /// Generation of the transition that began it.
     pub generation: u64,
     pub opened_at: Timestamp,
-    /// One line for a person.
+    /// One line, for display.
     pub reason: String,
-    /// Absent while it lasts.
+    /// `None` while the period lasts.
     pub closed: Option<CloseEvent>,
 }
 
-/// The end of it.
+/// End of an open period.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CloseEvent {
     pub at: Timestamp,
     pub reason: String,
 }
 
-/// Whether a person wanted this, by the reason of a change.
+/// Returns true if `why` is the reason of a manual command.
 #[must_use]
 pub fn is_manual(why: &str) -> bool {
     [OPENED_MANUALLY, CLOSED_MANUALLY, RESET_MANUALLY].contains(&why)
 }
 
 impl PersistedBreaker {
-    /// The times that it was not closed, as far as it remembers them, the newest last.
+    /// Returns the open periods that the recorded transitions cover, newest last.
     #[must_use]
     pub fn open_periods(&self) -> Vec<OpenPeriod> {
         let mut openings: Vec<OpenPeriod> = Vec::new();
@@ -64,7 +64,8 @@ impl PersistedBreaker {
         openings
     }
 
-    /// The newest changes, the newest last. A program that does not know of them leaves only the last.
+    /// Returns the recorded transitions with their generations, newest last. A file of an older
+    /// version has only the last one.
     pub(super) fn numbered_transitions(&self) -> Vec<PersistedTransition> {
         if !self.transitions.is_empty() {
             return self.transitions.clone();
@@ -75,8 +76,8 @@ impl PersistedBreaker {
     }
 }
 
-/// Adds the newest change. Where there is no room, what lies between an opening and its end goes
-/// first, so that long ones are still told from their beginning.
+/// Appends a transition. At the limit, transitions within an open period are removed first, so
+/// that long open periods keep their start.
 pub(super) fn push_transition(changes: &mut Vec<BreakerTransition>, newest: &BreakerTransition) {
     while changes.len() >= TRANSITIONS_MAX {
         let is_between =

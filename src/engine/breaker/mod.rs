@@ -1,19 +1,18 @@
-//! A circuit breaker: leaves alone what keeps failing, and finds out with care when it is well.
+//! Circuit breaker with the states of M. Nygard, "Release It!" (2007), chapter 5.
 //!
 //! ```text
-//!           too many failures            its time is over
-//!   Closed ───────────────────▶ Open ─────────────────────▶ HalfOpen
-//!     ▲                          ▲                            │  │
-//!     │                          └──────── a failure ─────────┘  │
-//!     └──────────────────── enough successes in a row ───────────┘
+//!   Closed ── too many failures ──▶ Open ── recovery timeout over ──▶ HalfOpen
+//!     ▲                              ▲                                   │  │
+//!     │                              └────────── still failing ──────────┘  │
+//!     └───────────────────── enough successes in a row ─────────────────────┘
 //! ```
 //!
-//! Two counts open it. So many failures in a row, of *different* items, find an outage within
-//! seconds: one item that always fails is its own affair. A share of the newest calls finds a
-//! source that fails now and then, be it fast or slow. While it is tried, a failure of the service
-//! itself opens it again, and so do two items that had not failed before: one that fails in any
-//! weather must not keep the others waiting. Only what the one called is to blame for counts, see
-//! [`HealthSignal`]. The states are those of M. Nygard, "Release It!" (2007), chapter 5.
+//! Closed, it opens at `failure_threshold` consecutive failures of *different* items, which shows
+//! an outage within seconds, or at `failure_rate` over the newest calls, which shows a source that
+//! fails now and then, fast or slow. One item that always fails says nothing about the others, so
+//! it counts once. Half-open, one probe at a time is admitted; a failure of the service itself or
+//! of two items that had not failed before opens it again, so that an item that always fails
+//! blocks no others. Only failures caused by the called service count, see [`HealthSignal`].
 
 mod accessors;
 mod health_signal;
@@ -43,34 +42,32 @@ use self::history::{CLOSED_MANUALLY, OPENED_MANUALLY, RESET_MANUALLY};
 use self::window::{CallWindow, FailureStreak};
 use crate::engine::{Cause, Failure, Timestamp};
 
-/// A clock that was set back by no more than this only makes the wait longer.
+/// Backward clock step that only prolongs the open period; a larger one ends it.
 const CLOCK_STEP_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How many different ones must have failed before that means anything: one item that is asked for
-/// again and again says nothing about the others.
+/// Distinct failures needed as evidence, since one failing item says nothing about the others.
 const DISTINCT_FAILURES_MIN: u32 = 2;
 
-/// When a breaker opens, and how it closes again.
+/// Thresholds and timeouts of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerPolicy {
-    /// Failures in a row, of different items, that open it; at least 1.
+    /// Consecutive failures, of different items, that open it; at least 1.
     pub failure_threshold: u32,
-    /// Calls older than this say nothing any more.
+    /// Age from which a call no longer counts.
     pub window: Duration,
-    /// The share of failed calls in the window that opens it, in `0.0..=1.0`.
+    /// Failure rate over the window that opens it, in `0.0..=1.0`.
     pub failure_rate: f64,
-    /// Fewer calls than this have no share.
+    /// Calls that the window must hold before `failure_rate` applies.
     pub min_calls: u32,
-    /// How long it stays open the first time; twice as long after each call that failed to show
-    /// that all is well.
+    /// First open period; doubled each time that a probe fails.
     pub recovery_timeout: Duration,
-    /// It never stays open for longer by itself.
+    /// Longest open period that the breaker chooses itself.
     pub max_recovery_timeout: Duration,
-    /// Successes in a row that close it; at least 1.
+    /// Consecutive successes that close a half-open breaker; at least 1.
     pub success_threshold: u32,
 }
 
-/// One breaker. Whoever calls asks it first and tells it the end.
+/// One circuit breaker. A caller requests admission first and records the result afterwards.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     name: String,
@@ -79,13 +76,13 @@ pub struct Breaker {
     state_since: Timestamp,
     generation: u64,
     consecutive_opens: u32,
-    /// The items that have failed since it was last closed, before it opened or while it was tried.
+    /// Items that failed before it opened or while it was half-open; cleared when it closes.
     failed_items: FailureStreak,
     statistics: BreakerStatistics,
     statistics_since: Timestamp,
     last_failure: Option<LastFailure>,
     last_transition: Option<BreakerTransition>,
-    /// The newest ones, the newest last.
+    /// Recent transitions, newest last.
     transitions: Vec<BreakerTransition>,
 }
 
@@ -96,31 +93,28 @@ enum StateData {
         window: CallWindow,
     },
     Open {
-        /// `None` until a person closes it.
         until: Option<Timestamp>,
     },
     HalfOpen {
         successes: u32,
-        /// The failures since the last success.
         failure_streak: FailureStreak,
-        /// The one call that may try is under way.
         is_probe_in_flight: bool,
     },
 }
 
-/// The answer to whoever wants to call.
+/// Decision about a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Admission {
     Admitted(BreakerPermit),
-    /// One call is under way to see whether all is well: wait for its end.
+    /// The half-open breaker waits for the result of its one probe.
     ProbeInFlight,
-    /// Nothing goes through before then; `None` until a person closes it.
+    /// Open until this time; `None`: until a manual close.
     Rejected {
         until: Option<Timestamp>,
     },
 }
 
-/// A call that was let through. It tells a late end from a new one.
+/// Permit of an admitted call. Its generation shows whether the result arrives too late to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a permit whose end is not told keeps a half-open breaker waiting"]
 pub struct BreakerPermit {
@@ -131,24 +125,22 @@ pub struct BreakerPermit {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PermitKind {
     Conditional,
-    /// Did not ask for leave.
     Unconditional,
 }
 
-/// What a person wants of a breaker.
+/// Manual command to a breaker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ManualCommand {
-    /// Let nothing through, until then or until a person closes it.
+    /// Reject all calls until this time; `None`: until a manual close.
     Open { until: Option<Timestamp> },
-    /// Let everything through.
     Close,
-    /// The same, and forget what was counted.
+    /// Close, and clear the statistics and the last failure.
     Reset,
-    /// A person asks for the work now: end a wait that only the breaker chose.
+    /// End a timed open period now, because a person asks for the work; others stay open.
     TryNow,
 }
 
-/// The last failure that counted.
+/// Last failure that counted against the service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastFailure {
     pub cause: Cause,
@@ -157,7 +149,7 @@ pub struct LastFailure {
 }
 
 impl Breaker {
-    /// A closed breaker that has seen nothing.
+    /// Returns a closed breaker without history.
     #[must_use]
     pub fn new(name: &str, policy: BreakerPolicy, now: Timestamp) -> Self {
         Self {
@@ -176,7 +168,7 @@ impl Breaker {
         }
     }
 
-    /// The breaker as it was written down, by now.
+    /// Restores a breaker from its persisted form; old failures decay by their age at `now`.
     #[must_use]
     pub fn restore(
         name: &str,
@@ -192,12 +184,12 @@ impl Breaker {
         persisted::encode(self)
     }
 
-    /// Judges by another policy from now on; what it has come to stands.
+    /// Replaces the policy; state and counts are kept.
     pub fn set_policy(&mut self, policy: BreakerPolicy) {
         self.policy = policy;
     }
 
-    /// Lets a call through, or not. An open breaker whose time is over lets one try.
+    /// Admits or rejects a call. An open breaker whose time is over becomes half-open first.
     pub fn admit(&mut self, now: Timestamp) -> (Admission, Option<BreakerTransition>) {
         let change = self.half_open_if_due(now);
         let permit = BreakerPermit { generation: self.generation, kind: PermitKind::Conditional };
@@ -216,7 +208,7 @@ impl Breaker {
         (admission, change)
     }
 
-    /// Notes a call that goes out whatever the breaker says, so that its end counts.
+    /// Returns a permit for a call that is made in any state, so that its result counts.
     pub fn admit_unconditionally(
         &mut self,
         now: Timestamp,
@@ -225,7 +217,6 @@ impl Breaker {
         (BreakerPermit { generation: self.generation, kind: PermitKind::Unconditional }, change)
     }
 
-    /// Notes that a call ended well.
     pub fn record_success(
         &mut self,
         permit: BreakerPermit,
@@ -255,7 +246,7 @@ impl Breaker {
         }
     }
 
-    /// Notes that a call failed through the fault of the one called.
+    /// Records a failure for which the called service is responsible.
     pub fn record_failure(
         &mut self,
         permit: BreakerPermit,
@@ -272,7 +263,7 @@ impl Breaker {
         let why = match &mut self.state {
             StateData::Open { .. } => None,
             StateData::Closed { .. } | StateData::HalfOpen { .. } if is_late => None,
-            // It fails whatever the one called is like.
+            // This item failed before: it says nothing about the service.
             StateData::HalfOpen { .. } if self.failed_items.contains(subject) => None,
             StateData::HalfOpen { successes, failure_streak: row, .. } => {
                 *successes = 0;
@@ -298,7 +289,7 @@ impl Breaker {
         why.map(|why| self.trip(why, now))
     }
 
-    /// Tells beforehand whether [`failed`](Self::failed) would open it.
+    /// Returns true if [`record_failure`](Self::record_failure) would open the breaker.
     #[must_use]
     pub fn would_open(
         &self,
@@ -310,7 +301,7 @@ impl Breaker {
         self.clone().record_failure(permit, subject, failure, now).is_some()
     }
 
-    /// Notes that the one called is well after all: what failed before did so by itself.
+    /// Records a success that shows that earlier failures were not the service's: clears them.
     pub fn clear_and_record_success(
         &mut self,
         permit: BreakerPermit,
@@ -322,18 +313,17 @@ impl Breaker {
         self.record_success(permit, now)
     }
 
-    /// Notes that a call ended without a word about the one called.
+    /// Records a result that says nothing about the service.
     pub fn record_neutral(&mut self, permit: BreakerPermit) {
         self.statistics.increment(|count| &mut count.calls);
         self.finish_call(permit);
     }
 
-    /// Notes that a call was given up before its end.
     pub fn record_cancelled(&mut self, permit: BreakerPermit) {
         self.finish_call(permit);
     }
 
-    /// Does what a person wants. The word of a person stands until the next one, or its time.
+    /// Applies a manual command. It holds until the next command or its own end time.
     pub fn apply_command(
         &mut self,
         order: ManualCommand,
@@ -353,7 +343,7 @@ impl Breaker {
                 self.last_failure = None;
                 if let StateData::Closed { .. } = self.state {
                     self.state = StateData::closed();
-                    // Others must notice that the counts are gone.
+                    // Other processes notice the reset by the changed generation.
                     self.generation = self.generation.wrapping_add(1);
                 }
                 self.close_manually(RESET_MANUALLY, now)
@@ -386,13 +376,13 @@ impl Breaker {
         }
     }
 
-    /// A clock that was set back by a day must not keep it open for a day.
+    /// Returns true if the open period is over. A clock set back by a day must not keep it open.
     fn is_expired(&self, until: Timestamp, now: Timestamp) -> bool {
         let longest = until.since(self.state_since).saturating_add(CLOCK_STEP_TOLERANCE);
         until <= now || until.since(now) > longest
     }
 
-    /// Takes note that a call is back; tells whether it was let through in another state.
+    /// Ends a call. Returns true if it was admitted in an earlier state.
     fn finish_call(&mut self, permit: BreakerPermit) -> bool {
         let is_late = permit.generation != self.generation;
         if let StateData::HalfOpen { is_probe_in_flight: is_out, .. } = &mut self.state
@@ -460,7 +450,7 @@ impl Breaker {
 }
 
 impl BreakerPolicy {
-    /// The defaults of `[breaker]`.
+    /// Defaults of the configuration table `[breaker]`.
     pub const DEFAULT: Self = Self {
         failure_threshold: 5,
         window: Duration::from_secs(600),

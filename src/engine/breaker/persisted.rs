@@ -1,4 +1,4 @@
-//! What a breaker remembers over a restart of the process.
+//! Persisted form of a breaker.
 
 use std::collections::BTreeMap;
 
@@ -12,35 +12,37 @@ use super::{
 };
 use crate::engine::{Cause, Timestamp};
 
-/// Into how many slices of time the successes of the window are put together.
+/// Time buckets into which the successes of the window are grouped.
 const WINDOW_BUCKETS: i64 = 10;
 
-/// The persisted form of a breaker. Every field has a default: an older or newer file still reads.
+/// Persisted form of a breaker. Every field has a default, so that files of older and newer
+/// versions can be read.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct PersistedBreaker {
-    /// `closed`, `open` or `half_open`; a word that is not known is taken for `closed`.
+    /// `closed`, `open` or `half_open`; an unknown value is read as `closed`.
     pub state: String,
-    /// How often the state has changed: whoever finds another number was not the last to change it.
+    /// Number of the last change. A process that finds another number than its own knows that
+    /// another process has changed the state since.
     pub generation: u64,
-    /// In milliseconds since the Unix epoch, like every time here.
+    /// Milliseconds since the Unix epoch, like every time here.
     #[serde(rename = "since")]
     pub state_since: i64,
-    /// When an open one lets a call try; null until a person closes it.
+    /// Time from which an open breaker admits a probe; null: after a manual close only.
     #[serde(rename = "until")]
     pub open_until: Option<i64>,
-    /// Openings since it was last closed.
+    /// Times it opened since it was last closed.
     #[serde(rename = "openings")]
     pub consecutive_opens: u32,
-    /// Successes in a row of a half-open one.
+    /// Consecutive successes of a half-open breaker.
     pub successes: u32,
-    /// The items that failed before it opened or while it was tried.
+    /// Items that failed before it opened or while it was half-open.
     #[serde(rename = "ill")]
     pub failed_items: Vec<PersistedFailure>,
-    /// The failures in a row of a closed one.
+    /// Consecutive failures of a closed breaker.
     #[serde(rename = "row")]
     pub failure_streak: Vec<PersistedFailure>,
-    /// The newest calls of a closed one.
+    /// Newest calls of a closed breaker.
     pub window: PersistedWindow,
     pub statistics: BreakerStatistics,
     #[serde(rename = "counted_since")]
@@ -48,7 +50,8 @@ pub struct PersistedBreaker {
     pub last_failure: Option<PersistedLastFailure>,
     #[serde(rename = "last_change")]
     pub last_transition: Option<PersistedTransition>,
-    /// The newest ones with their numbers, the newest last, for whoever looks only now and then.
+    /// Recent transitions with their generations, newest last, for readers that read the file only
+    /// occasionally.
     #[serde(rename = "changes")]
     pub transitions: Vec<PersistedTransition>,
 }
@@ -56,7 +59,7 @@ pub struct PersistedBreaker {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct PersistedFailure {
-    /// The item, or null for the service as a whole.
+    /// Name of the item; null: the service as a whole.
     pub item: Option<String>,
     pub at: i64,
 }
@@ -68,7 +71,7 @@ pub struct PersistedWindow {
     pub failures: Vec<PersistedFailure>,
 }
 
-/// So many successes at about the same time.
+/// Successes within one time bucket.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct PersistedBucket {
@@ -87,7 +90,7 @@ pub struct PersistedLastFailure {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct PersistedTransition {
-    /// The generation that it led to.
+    /// Generation after the transition.
     #[serde(rename = "no")]
     pub generation: u64,
     pub from: String,
@@ -97,7 +100,7 @@ pub struct PersistedTransition {
     pub reason: String,
 }
 
-/// Writes a breaker down.
+/// Converts a breaker to its persisted form.
 pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
     let (state, until, successes, row, window) = match &breaker.state {
         StateData::Closed { failure_streak: row, window } => {
@@ -139,8 +142,8 @@ pub(super) fn encode(breaker: &Breaker) -> PersistedBreaker {
     }
 }
 
-/// Reads a breaker back. What is old counts for less, and what the window forgets not at all; an
-/// open one stays open until its own time.
+/// Restores a breaker. Old failures count less, calls older than the window not at all; an open
+/// breaker stays open until its own end time.
 pub(super) fn decode(
     name: &str,
     policy: BreakerPolicy,
@@ -210,7 +213,7 @@ fn decode_transitions(name: &str, memory: &PersistedBreaker) -> Vec<BreakerTrans
     changes.iter().skip(surplus).filter_map(|change| decode_transition(name, change)).collect()
 }
 
-/// The newest are enough: an old count counts for less anyhow.
+/// Converts the newest failures only, because old ones decay on restore anyway.
 fn encode_streak(row: &FailureStreak) -> Vec<PersistedFailure> {
     let surplus = row.failures.len().saturating_sub(WINDOW_CALLS_MAX);
     row.failures.iter().skip(surplus).map(PersistedFailure::from).collect()

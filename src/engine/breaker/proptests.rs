@@ -1,4 +1,4 @@
-//! What holds for every breaker, whatever happens to it.
+//! Property tests of the breaker.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum BreakerEvent {
     Admit,
-    /// The end of the oldest call that is out.
+    /// The oldest call in flight succeeds.
     Succeeded,
     Failed(u64),
     Cancelled,
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// A change in words that may or may not be known.
+/// Returns a transition whose state names may be unknown.
 fn persisted_transition(no: usize) -> PersistedTransition {
     let word = |no: usize| ["closed", "open", "half_open", "dreaming"][no % 4].to_owned();
     PersistedTransition { from: word(no), to: word(no / 3), ..PersistedTransition::default() }

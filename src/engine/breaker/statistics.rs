@@ -1,17 +1,17 @@
-//! What a breaker has counted, for people.
+//! Statistics of a breaker, for display.
 
 use serde::{Deserialize, Serialize};
 
-/// Counts since a breaker is there, or was reset.
+/// Counts since a breaker was created or reset.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct BreakerStatistics {
-    /// Calls that have ended, however they did.
+    /// Calls that ended, with any result.
     pub calls: u64,
     pub successes: u64,
-    /// Failures that count against the one called.
+    /// Failures for which the called service is responsible.
     pub failures: u64,
-    /// Calls that were not let through.
+    /// Calls that were not admitted.
     pub rejected: u64,
     #[serde(rename = "opened")]
     pub times_opened: u64,
@@ -40,7 +40,7 @@ impl BreakerStatistics {
         }
     }
 
-    /// Adds one. A count that a broken file brings to its end stays there.
+    /// Adds 1, saturating because a broken file can hold any number.
     pub(super) fn increment(&mut self, count: impl FnOnce(&mut Self) -> &mut u64) {
         let count = count(self);
         *count = count.saturating_add(1);

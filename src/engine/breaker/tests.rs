@@ -1,4 +1,4 @@
-//! The life of a breaker, fact by fact.
+//! Tests of the breaker, by example.
 
 use super::*;
 use crate::engine::RequestScope;
@@ -43,7 +43,7 @@ pub(super) fn succeed(breaker: &mut Breaker, now: Timestamp) -> Option<BreakerTr
     breaker.record_success(permit, now)
 }
 
-/// One that five failures have just opened.
+/// Returns a breaker that five failures have just opened.
 pub(super) fn open_breaker() -> Breaker {
     let mut breaker = breaker();
     let changes: Vec<_> = (0..5).filter_map(|no| fail(&mut breaker, &item(no), NOW)).collect();
@@ -372,7 +372,7 @@ fn a_backward_clock_step_does_not_keep_it_open() {
     assert!(matches!(breaker.admit(set_back(86_400)).0, Admission::Admitted(_)));
 }
 
-/// Lets a call fail; returns whether it was said beforehand that this would open the breaker.
+/// Records a failure; returns true if `would_open` predicted that it opens the breaker.
 fn fail_after_prediction(breaker: &mut Breaker, subject: &CallSubject, now: Timestamp) -> bool {
     let permit = permit(breaker, now);
     let before = breaker.clone();

@@ -1,4 +1,4 @@
-//! The states of a breaker, and the news that it went from one to another.
+//! States of a breaker, and transitions between them.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Timestamp;
 
-/// The three words a person sees.
+/// State of a breaker, as displayed.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// Calls go through.
+    /// All calls are admitted.
     Closed,
-    /// Nothing goes through.
+    /// No call is admitted.
     Open,
-    /// One call at a time may show that all is well again.
+    /// One probe at a time is admitted.
     HalfOpen,
 }
 
-/// How much it matters to a person.
+/// Severity of a transition or an alert.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -27,25 +27,25 @@ pub enum Severity {
     Critical,
 }
 
-/// A breaker went from one state to another.
+/// Transition of a breaker from one state to another.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BreakerTransition {
-    /// Whose breaker it is.
+    /// Name of the breaker.
     pub breaker: String,
-    /// The later of two has the higher number.
+    /// Generation after the transition; later transitions have higher numbers.
     pub generation: u64,
     pub from: BreakerState,
     pub to: BreakerState,
     pub severity: Severity,
     pub at: Timestamp,
-    /// One line for a person.
+    /// One line, for display.
     pub reason: String,
 }
 
 impl BreakerState {
     pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
 
-    /// The word for it in the file, logs and commands.
+    /// Returns the name in the file, logs and commands.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl BreakerState {
         Self::ALL.into_iter().find(|phase| phase.name() == name)
     }
 
-    /// How much the arrival in this state matters.
+    /// Returns the severity of a transition to this state.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
@@ -72,7 +72,7 @@ impl BreakerState {
 }
 
 impl Severity {
-    /// The word for it in logs and alerts.
+    /// Returns the name in logs and alerts.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,47 +1,47 @@
-//! What a closed breaker counts: the failures in a row, and the newest calls.
+//! Counts of a closed breaker: consecutive failures, and a sliding window of calls.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// Calls that the window holds at most. A fast source is judged by its last hundred calls, since
-/// ten minutes of good ones would hide that it is failing now.
+/// Most calls in the window. A fast source is judged by its last 100 calls, since the successes
+/// of ten minutes would hide that it is failing now.
 pub(super) const WINDOW_CALLS_MAX: usize = 100;
 
-/// Failures in a row that are kept: as many as a threshold may be.
+/// Most consecutive failures kept; equal to the largest allowed threshold.
 const STREAK_FAILURES_MAX: usize = 10_000;
 
-/// Whom a call was about.
+/// Subject of a call.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum CallSubject {
-    /// The service as a whole, as a listing is: each failure counts.
+    /// The service as a whole, such as a listing: each failure counts.
     Service,
-    /// One item, by a name that no other has: however often it fails, it counts once.
+    /// One item, by its unique name: repeated failures count once.
     Item(String),
 }
 
-/// A failure, and whom it was about.
+/// Failure with its subject.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct RecordedFailure {
     pub(super) subject: CallSubject,
     pub(super) at: Timestamp,
 }
 
-/// The failures since the last success.
+/// Failures since the last success.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct FailureStreak {
     pub(super) failures: Vec<RecordedFailure>,
 }
 
-/// The calls of the last while.
+/// Sliding window of calls, limited by age and by [`WINDOW_CALLS_MAX`].
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct CallWindow {
     /// Oldest first; `None` for a success.
     pub(super) calls: VecDeque<(Timestamp, Option<CallSubject>)>,
 }
 
-/// How many of the calls in the window failed.
+/// Failed calls among the calls of the window.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FailureRate {
     pub failed: u32,
@@ -58,12 +58,12 @@ impl FailureStreak {
             Some(fault) => fault.at = at,
             None => self.failures.push(RecordedFailure { subject: subject.clone(), at }),
         }
-        // A threshold of thousands is still reached; what a breaker keeps of a long outage is little.
+        // Limits memory during a long outage, while a threshold of thousands can still be reached.
         let surplus = self.failures.len().saturating_sub(STREAK_FAILURES_MAX);
         self.failures.drain(..surplus);
     }
 
-    /// Whether this very item has failed.
+    /// Returns true if `subject` is an item that has failed.
     pub(super) fn contains(&self, subject: &CallSubject) -> bool {
         match subject {
             CallSubject::Service => false,
@@ -83,7 +83,8 @@ impl FailureStreak {
         u32::try_from(self.failures.len()).unwrap_or(u32::MAX)
     }
 
-    /// Forgets what is older than `window`, and of the rest the share that its age has of it.
+    /// Drops failures older than `window`, and of the rest the oldest, in the proportion of the
+    /// newest failure's age to `window`.
     pub(super) fn decay(&mut self, window: Duration, now: Timestamp) {
         self.failures.retain(|fault| now.since(fault.at) < window);
         let Some(newest) = self.failures.iter().map(|fault| fault.at).max() else { return };
@@ -108,7 +109,7 @@ impl CallWindow {
         self.calls.push_back((now, failed));
     }
 
-    /// Forgets what is too old, and what a clock that was set back has put ahead of us.
+    /// Drops calls that are too old, and calls in the future after a backward clock step.
     pub(super) fn evict_stale(&mut self, window: Duration, now: Timestamp) {
         let is_stale = |at: Timestamp| at > now || now.since(at) >= window;
         while self.calls.front().is_some_and(|(at, _)| is_stale(*at)) {
@@ -116,7 +117,7 @@ impl CallWindow {
         }
     }
 
-    /// The items that failed.
+    /// Returns the items that failed.
     pub(super) fn failed_items(&self) -> FailureStreak {
         let mut ill = FailureStreak::default();
         for (at, failed) in &self.calls {
@@ -127,7 +128,7 @@ impl CallWindow {
         ill
     }
 
-    /// Counts, an item that failed again and again once.
+    /// Counts the calls; repeated failures of an item count once.
     pub(super) fn failure_rate(&self) -> FailureRate {
         let mut items = BTreeSet::new();
         let mut share = FailureRate::default();

@@ -1,9 +1,9 @@
-//! Whether a server takes longer than its load explains.
+//! Detection of a server that takes longer than its load explains.
 //!
-//! Latency alone does not tell: a server with one worker answers eight requests in eight times the
-//! time of one, and does as much as ever. So each number in flight has its own median, and what a number may take is
-//! what any other took at best: as much for fewer requests, and in proportion for more. Only what lies
-//! beyond that costs throughput.
+//! Latency alone is not enough: a server with one worker answers eight requests in eight times the
+//! time of one, with the same throughput. So each number in flight has its own median, and its
+//! allowed latency follows from the best median of any number: the same for fewer requests, and in
+//! proportion for more. Only latency beyond that costs throughput.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,44 +11,45 @@ use std::time::Duration;
 use super::LatencySample;
 use crate::engine::Timestamp;
 
-/// Latencies that make a median: few enough to learn from a slow server, enough to pass over a slow answer.
+/// Latencies per median: few enough to learn from a slow server, enough to ignore a slow response.
 const WINDOW_LEN: usize = 10;
 
-/// Latencies that the ninetieth percentile is taken of.
+/// Latencies from which the ninetieth percentile is computed.
 const TOTAL_WINDOW_LEN: usize = 32;
 
-/// How much more than at best a median may be: chance does as much.
+/// Allowed ratio of a median to the baseline; chance alone can reach it.
 const TOLERANCE: f64 = 2.0;
 
-/// Below this nobody waits, and what is measured is the machine's own unrest.
+/// Latency below which no wait is noticeable, and the measured value is jitter of this machine.
 const LATENCY_FLOOR: Duration = Duration::from_millis(50);
 
-/// What a server did longer ago is no measure of it any more: it may have changed for good.
+/// Longest age of a baseline. After that, the server may have changed permanently.
 const BASELINE_AGE_MAX: Duration = Duration::from_secs(300);
 
-/// Numbers in flight that are told apart; what is beyond them counts as the last.
+/// Numbers in flight with a separate bucket; larger ones count in the last.
 const IN_FLIGHT_BUCKETS_MAX: u32 = 256;
 
-/// What a full window says.
+/// Evaluation of a full window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum LatencyVerdict {
-    /// The server keeps pace with so many.
+    /// The server keeps pace with this number in flight.
     Acceptable { in_flight: u32 },
-    /// It does not; `share` is what it would be allowed over what it took, below 1.
+    /// It does not; `allowed_ratio` is the allowed latency over the measured one, below 1.
     Slow { allowed_ratio: f64 },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LatencyByConcurrency {
     buckets: BTreeMap<u32, LatencyBucket>,
-    /// The last whole times as they came, and the place of the next one.
+    /// Last total times in the order of arrival.
     recent_totals: Vec<Duration>,
+    /// Index of the next total time.
     next_index: usize,
-    /// The same in order: every request asks for their percentile.
+    /// The same times sorted, since every request needs their percentile.
     sorted_totals: Vec<Duration>,
 }
 
-/// What is known of one number in flight.
+/// Latencies of one number in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct LatencyBucket {
     samples: Vec<Duration>,
@@ -56,7 +57,7 @@ struct LatencyBucket {
 }
 
 impl LatencyByConcurrency {
-    /// Notes one answer; a window that it fills is judged.
+    /// Records one response; returns the evaluation of the window that it fills, if any.
     pub(super) fn record(
         &mut self,
         taken: LatencySample,
@@ -73,7 +74,7 @@ impl LatencyByConcurrency {
         Some(self.evaluate(in_flight, median, now))
     }
 
-    /// The ninetieth percentile of the time a place was taken for, of late.
+    /// Returns the ninetieth percentile of the recent times for which a slot was taken.
     pub(super) fn total_p90(&self) -> Option<Duration> {
         let last = self.sorted_totals.len().checked_sub(1)?;
         self.sorted_totals.get(last * 90 / 100).copied()
@@ -95,7 +96,7 @@ impl LatencyByConcurrency {
         }
     }
 
-    /// The longest that so many may take by the best that was seen at any number.
+    /// Returns the baseline of one number in flight, scaled from the best of any number.
     fn baseline_for(&self, in_flight: u32) -> Duration {
         let seen =
             self.buckets.iter().filter_map(|(number, level)| Some((*number, level.baseline?.0)));
@@ -119,7 +120,7 @@ impl LatencyByConcurrency {
     }
 }
 
-/// The value that so many per cent do not exceed; zero of none.
+/// Returns the value that `percent` per cent do not exceed; zero if there are none.
 fn percentile(values: &mut [Duration], percent: usize) -> Duration {
     let Some(last) = values.len().checked_sub(1) else { return Duration::ZERO };
     *values.select_nth_unstable(last * percent / 100).1

@@ -1,11 +1,12 @@
-//! How many requests may be in flight at once, beside the rate: the controller of what a server can bear.
+//! Concurrency limiter: the number of requests in flight, in addition to the rate limit.
 //!
-//! Three things bound the number. Little's law (1961): at a given rate no more requests can be under
-//! way than rate × latency, so more places would only be used in bursts. Growing latency: a server that
-//! takes longer than its load explains is given less, the idea of the gradient in Netflix's
-//! concurrency-limits. And failures under load, 5xx and timeouts: additive increase, multiplicative decrease
-//! (Chiu and Jain 1989), with the factor of CUBIC (RFC 9438 §4.6), and as much of it as requests failed of
-//! late, as DCTCP does (RFC 8257 §3.3): a server under load fails many, and a few bad documents fail a few.
+//! Three things limit the number. Little's law (1961): at a given rate, no more than rate × latency
+//! requests can be in flight, so more slots would only be used in bursts. Growing latency: a server
+//! that takes longer than its load explains gets fewer requests, the idea of the gradient in
+//! Netflix's concurrency-limits. Failures under load (5xx and timeouts): additive increase,
+//! multiplicative decrease (Chiu and Jain 1989), with the factor of CUBIC (RFC 9438 §4.6), scaled
+//! by the share of recent requests that failed, as in DCTCP (RFC 8257 §3.3): an overloaded server
+//! fails many requests, while a few bad documents fail a few.
 
 mod latency;
 #[cfg(test)]
@@ -21,74 +22,74 @@ use serde::{Deserialize, Serialize};
 use self::latency::{LatencyByConcurrency, LatencyVerdict};
 use crate::engine::Timestamp;
 
-/// Factor for the number in force after a sign of overload, when every recent request failed: β of
+/// Factor for the current limit after a sign of overload, if every recent request failed: β of
 /// CUBIC.
 const DECREASE_FACTOR: f64 = 0.7;
 
-/// Recent requests whose share of failures scales the decrease: few enough that an overload shows within
-/// a few rounds, and enough that one bad document in ten hardly does.
+/// Recent requests whose share of failures scales the decrease: few enough that an overload shows
+/// within a few rounds, and enough that one bad document in ten hardly does.
 const RECENT_OUTCOMES_LEN: usize = 20;
 
-/// Growth for each good window of latencies, in requests.
+/// Growth for each acceptable window of latencies, in requests.
 const INCREASE_STEP: f64 = 1.0;
 
-/// Places beyond rate × latency, so that an answer that is late now and then leaves none empty.
+/// Slots beyond rate × latency, so that an occasional late response does not lower the rate.
 const SPARE_SLOTS: f64 = 2.0;
 
-/// A number learned longer ago says nothing of the server as it is now.
+/// Longest age of a persisted limit. An older one says nothing about the current server.
 const STATE_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// What the end of one request says of the server's load.
+/// Information about the server's load in the result of one request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LoadSignal {
-    /// It did what was asked, in this time.
+    /// Success, in this time.
     Completed(LatencySample),
     /// A 5xx or a timeout.
     Overloaded,
-    /// The same, of an item that failed before while others succeeded: neither was a sign of load.
+    /// The same for an item that failed before while others succeeded: neither was a sign of load.
     ItemSpecificFailure,
-    /// A 429, which is the rate's affair, or another 4xx, which costs the server nothing.
+    /// A 429, which the rate limiter handles, or another 4xx, which costs the server nothing.
     Neutral,
 }
 
-/// How long an answer took, and beside how many others.
+/// Latency of a response, and the number of requests in flight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LatencySample {
-    /// From the request to the first byte of the answer, which does not depend on a document's size.
+    /// From the request to the first byte of the response, independent of a document's size.
     pub time_to_first_byte: Duration,
-    /// From the request to the last byte: the time its place was taken.
+    /// From the request to the last byte: the time that its slot was taken.
     pub total: Duration,
-    /// The requests in flight when it was sent, itself included.
+    /// Requests in flight when it was sent, itself included.
     pub in_flight: u32,
 }
 
-/// The controller of one scope. Requests of one scope should be alike: latencies of slow and of fast
-/// routes are no measure of each other.
+/// Concurrency limiter of one scope. Requests of one scope should be alike, since latencies of slow
+/// and of fast routes are not comparable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConcurrencyLimiter {
     configured_limit: u32,
-    /// In `1.0..=limit`; it grows by less than a whole request at a time.
+    /// In `1.0..=configured_limit`. It can change by less than a whole request.
     current_limit: f64,
-    /// Requests sent before this saw the load that has been answered to already.
+    /// Time of the last decrease, which accounts for the load on all requests sent before it.
     decreased_at: Option<Timestamp>,
-    /// The outcomes of the last requests, the newest last: true is a failure.
+    /// Outcomes of the last requests, the newest last: true is a failure.
     recent_failures: VecDeque<bool>,
     latencies: LatencyByConcurrency,
 }
 
-/// What outlives the process.
+/// Persisted form of a [`ConcurrencyLimiter`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ConcurrencyState {
     #[serde(rename = "in_force")]
     pub current_limit: f64,
-    /// When, in milliseconds since the Unix epoch.
+    /// Time of saving, in milliseconds since the Unix epoch.
     #[serde(rename = "at")]
     pub saved_at: i64,
 }
 
 impl ConcurrencyLimiter {
-    /// Starts at the configured limit, which is a person's judgement of the server.
+    /// Starts at the configured limit, which is a person's estimate of the server.
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
@@ -101,7 +102,8 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Starts where another process stood, so that a restart does not fall upon a server in trouble.
+    /// Restores the limit of an earlier process, so that a restart does not overload a server in
+    /// trouble.
     #[must_use]
     pub fn restore(limit: u32, memory: &ConcurrencyState, now: Timestamp) -> Self {
         let mut fresh = Self::new(limit);
@@ -117,9 +119,9 @@ impl ConcurrencyLimiter {
         ConcurrencyState { current_limit: self.current_limit, saved_at: now.0 }
     }
 
-    /// Returns how many requests may be in flight: at least 1, at most the configured limit.
+    /// Returns the allowed number of requests in flight: at least 1, at most the configured limit.
     ///
-    /// `per_second` is the rate of requests (not of units) in force, where there is one.
+    /// `per_second` is the current rate of requests (not of units), if there is one.
     #[must_use]
     pub fn limit(&self, per_second: Option<f64>) -> u32 {
         let useful =
@@ -129,11 +131,11 @@ impl ConcurrencyLimiter {
         to_slots(self.current_limit.min(useful)).clamp(1, self.configured_limit)
     }
 
-    /// Notes how a request sent at `sent` ended.
+    /// Records the result of a request sent at `sent`.
     pub fn record_result(&mut self, sent: Timestamp, health: LoadSignal, now: Timestamp) {
         match health {
             LoadSignal::Neutral => {}
-            // Gives back what its first failure took.
+            // Reverts the decrease by its first failure.
             LoadSignal::ItemSpecificFailure => {
                 self.current_limit = (self.current_limit / self.decrease_factor())
                     .min(f64::from(self.configured_limit));
@@ -154,7 +156,7 @@ impl ConcurrencyLimiter {
             Some(LatencyVerdict::Slow { allowed_ratio: share }) => {
                 self.decrease(share.max(DECREASE_FACTOR), sent, now)
             }
-            // Only what was used has shown that it can be borne.
+            // Only a concurrency that was used is known to be acceptable.
             Some(LatencyVerdict::Acceptable { in_flight })
                 if f64::from(in_flight) * 2.0 >= self.current_limit.floor() =>
             {
@@ -172,14 +174,15 @@ impl ConcurrencyLimiter {
         self.recent_failures.push_back(has_failed);
     }
 
-    /// The factor for the number in force after a failure, by the share of recent requests that failed.
+    /// Returns the factor for the current limit after a failure, by the share of recent requests
+    /// that failed.
     fn decrease_factor(&self) -> f64 {
         let failed = self.recent_failures.iter().filter(|failed| **failed).count();
         let share = failed as f64 / self.recent_failures.len().max(1) as f64;
         1.0 - (1.0 - DECREASE_FACTOR) * share
     }
 
-    /// Gives back part of the places, once for all requests that were under way together.
+    /// Decreases the limit, once for all requests that were in flight together.
     fn decrease(&mut self, share: f64, sent: Timestamp, now: Timestamp) {
         if self.decreased_at.is_none_or(|at| sent > at) {
             self.current_limit = (self.current_limit * share).max(1.0);

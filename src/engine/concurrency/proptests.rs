@@ -1,4 +1,4 @@
-//! What holds for every server.
+//! Property tests for any server.
 
 use proptest::prelude::*;
 
@@ -26,7 +26,7 @@ fn completion() -> impl Strategy<Value = Completion> {
         .prop_map(|(health, after)| Completion { signal: health, after_millis: after })
 }
 
-/// The controller after a history, and the time at its end.
+/// Returns the limiter after a history, and the time at its end.
 fn replay(limit: u32, history: &[Completion]) -> (ConcurrencyLimiter, Timestamp) {
     let (mut controller, mut now) = (ConcurrencyLimiter::new(limit), Timestamp(0));
     for Completion { signal: health, after_millis: after } in history {
@@ -68,7 +68,8 @@ proptest! {
         prop_assert_eq!(controller.limit(None), limit);
     }
 
-    /// Flat or in proportion to its load, or anywhere between, and a third of unrest both ways.
+    /// Latency that is constant, in proportion to the load or in between, with a third of jitter
+    /// both ways.
     #[test]
     fn a_proportionally_slower_server_is_never_limited(
         limit in 1..64_u32,

@@ -1,4 +1,4 @@
-//! Single servers, each with its own trouble.
+//! Tests with single servers, each with a different fault.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Asks a server for `requests` documents, as many at once as is allowed; returns the time at the end.
+/// Requests `requests` documents, as many at once as allowed; returns the time at the end.
 fn run_requests(
     controller: &mut ConcurrencyLimiter,
     start: Timestamp,
@@ -21,7 +21,7 @@ fn run_requests(
         let taken = latency(number, in_flight);
         let end = now.after(taken);
         controller.record_result(now, completed(taken, in_flight), end);
-        // The others end meanwhile.
+        // The other requests end meanwhile.
         now = now.after(taken / in_flight).max(Timestamp(now.0 + 1));
     }
     now
@@ -31,7 +31,7 @@ fn completed(taken: Duration, in_flight: u32) -> LoadSignal {
     LoadSignal::Completed(LatencySample { time_to_first_byte: taken, total: taken, in_flight })
 }
 
-/// A spread of 1 to 20 without chance.
+/// Returns a deterministic spread of 1 to 20.
 fn jitter(number: u32) -> u32 {
     1 + number.wrapping_mul(2_654_435_761) % 20
 }
@@ -56,7 +56,7 @@ fn a_single_worker_server_gets_the_full_limit() {
     let mut controller = ConcurrencyLimiter::new(LIMIT);
     let mut now = Timestamp(0);
     for round in 0..400 {
-        // The listing asks one by one, the downloads all at once.
+        // The listing sends one request at a time, the downloads all at once.
         let in_flight = if round % 20 < 10 { 1 } else { LIMIT };
         now = now.after(millis(100 * u64::from(in_flight)));
         controller.record_result(
@@ -114,7 +114,7 @@ fn failures_in_one_round_decrease_the_limit_once() {
     assert_eq!(after, [5, 3, 2, 1, 1, 1]);
 }
 
-/// The fewest places while one document in ten fails, of which `bad` is the first, for 500 requests.
+/// Returns the lowest limit over 500 requests, of which one in ten fails, `bad` being the first.
 fn fewest_slots_with_one_bad_document_in_ten(controller: &mut ConcurrencyLimiter, bad: u32) -> u32 {
     let (mut now, mut number, mut least) = (Timestamp(1_000_000), 0, LIMIT);
     while number < 500 {
@@ -139,11 +139,11 @@ fn one_bad_document_in_ten_hardly_lowers_the_limit() {
         let mut controller = ConcurrencyLimiter::new(LIMIT);
         run_requests(&mut controller, Timestamp(0), 20, |_, _| millis(100));
         let least = fewest_slots_with_one_bad_document_in_ten(&mut controller, bad);
-        // A tenth of the requests costs three hundredths of the places each time, and ten good ones
-        // give back a whole one.
+        // Failures of a tenth of the requests cost three hundredths of the limit each time, and ten
+        // good requests restore a whole slot.
         assert!(least >= 7, "{least} places, {bad}");
 
-        // One of the first few is a large share of what is known yet: at worst an overload.
+        // One of the first few is a large share of the known outcomes: at worst an overload.
         let least =
             fewest_slots_with_one_bad_document_in_ten(&mut ConcurrencyLimiter::new(LIMIT), bad);
         assert!(least >= 5, "{least} places, {bad} from the start");

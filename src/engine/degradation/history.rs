@@ -1,4 +1,4 @@
-//! The scores of the last day, five minutes by five minutes.
+//! Scores of the last day, in slots of five minutes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Timestamp;
 use crate::engine::degradation::ProviderHealth;
 
-/// The time that one score stands for.
+/// Duration of a slot, which holds one score.
 pub const SLOT_DURATION: Duration = Duration::from_secs(300);
 
-/// The slots of a day.
+/// Slots per day.
 pub const SLOTS_PER_DAY: i32 = 288;
 
-/// Scores are kept to three digits behind the point.
+/// Scores are rounded to three decimal places.
 const SCORE_PRECISION: f64 = 1000.0;
 
-/// What each provider scored, slot by slot, up to the slot of the last look.
+/// Scores of each provider, up to the slot of the last record.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DegradationHistory {
-    /// When the first slot begins; the others follow one another by [`SLOT`].
+    /// Start of the first slot; the others follow at intervals of [`SLOT_DURATION`].
     #[serde(rename = "first")]
     pub starts_at: Timestamp,
-    /// The worst score of each slot, by provider; null where nothing was seen of it. Each list is a
-    /// day long.
+    /// Worst score of each slot, by provider; null if the provider was not observed. Each list
+    /// covers one day.
     pub scores: BTreeMap<String, Vec<Option<f64>>>,
 }
 
 impl DegradationHistory {
-    /// Takes in what was seen, and forgets what is older than a day, or newer than now, which a
-    /// clock wrote that has been set back.
+    /// Records scores. Drops slots older than a day, and slots in the future, which exist after a
+    /// backward clock step.
     pub fn record(&mut self, providers: &[ProviderHealth], now: Timestamp) {
         let first = slot_number(now).saturating_sub(i64::from(SLOTS_PER_DAY - 1));
         let moved = first.saturating_sub(slot_number(self.starts_at));
@@ -54,7 +54,7 @@ impl DegradationHistory {
     }
 }
 
-/// The number of the slot that a moment is in.
+/// Returns the number of the slot that contains a time.
 fn slot_number(at: Timestamp) -> i64 {
     at.0.div_euclid(slot_ms())
 }

@@ -1,11 +1,13 @@
-//! How degraded each provider is: one number from what its sources, its breaker and its answers show.
+//! Degradation score of each provider, from its sources, its breaker and its success rate.
 //!
 //! ```text
-//! score = 0.5 × failed sources ÷ all + 0.3 × degraded sources ÷ all + 0.2 × breaker + 0.1 × failed share of attempts
+//! score = 0.5 × failed sources ÷ all + 0.3 × degraded sources ÷ all
+//!       + 0.2 × breaker + 0.1 × failed share of attempts
 //! ```
 //!
-//! The breaker counts 1 open, ½ half-open, 0 closed; the sum is held between 0 and 1. Under 0.1 a
-//! provider is healthy, under 0.3 slightly, under 0.6 moderately, and from there severely degraded.
+//! The breaker counts 1 if open, ½ if half-open, 0 if closed; the sum is clamped to 0..=1. Below
+//! 0.1 a provider is healthy; below 0.3 the degradation is minor, below 0.6 moderate, from 0.6
+//! severe.
 
 mod history;
 
@@ -30,41 +32,42 @@ const MINOR_SCORE_MIN: f64 = 0.1;
 const MODERATE_SCORE_MIN: f64 = 0.3;
 const SEVERE_SCORE_MIN: f64 = 0.6;
 
-/// What is known of one source of a provider.
+/// Input about one source of a provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceInput {
     pub provider: String,
     pub health: SourceHealth,
-    /// The share of its last attempts that succeeded, from 0 to 1, once there were any.
+    /// Share of its last attempts that succeeded, from 0 to 1; `None` before the first.
     pub success_rate: Option<f64>,
 }
 
-/// How a source is.
+/// Health of a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceHealth {
     Healthy,
-    /// It goes on, worse than it should.
+    /// It works, but with a warning or an unknown state.
     Degraded,
-    /// It does not go on by itself, or not soon.
+    /// It does not recover by itself, or not soon.
     Failed,
 }
 
-/// How a provider is.
+/// Health of a provider.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ProviderHealth {
     pub provider: String,
-    /// From 0, all well, to 1.
+    /// From 0 (healthy) to 1.
     pub score: f64,
     #[serde(rename = "band")]
     pub level: DegradationLevel,
     /// One sentence.
     pub status: String,
-    /// Of its requests, in milliseconds where it is written, once there were any: 95 of 100 took no longer.
+    /// 95th percentile of its request latency, serialized in milliseconds; `None` before the first
+    /// request.
     #[serde(rename = "p95_latency_ms", with = "optional_millis")]
     pub p95_latency: Option<Duration>,
-    /// The mean of its sources' success rates, from 0 to 1, once there were any attempts.
+    /// Mean of its sources' success rates, from 0 to 1; `None` before the first attempt.
     pub success_rate: Option<f64>,
-    /// Absent where there is none yet.
+    /// `None` while it has no breaker yet.
     pub breaker: Option<BreakerState>,
     pub sources: SourceCounts,
 }
@@ -78,7 +81,7 @@ pub enum DegradationLevel {
     Severe,
 }
 
-/// The sources of a provider.
+/// Counts of a provider's sources.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SourceCounts {
     pub total: u32,
@@ -86,14 +89,14 @@ pub struct SourceCounts {
     pub failed: u32,
 }
 
-/// What is known of providers themselves, by their names.
+/// Inputs about the providers themselves, by name.
 #[derive(Clone, Debug, Default)]
 pub struct ProviderInputs {
     pub breaker_states: BTreeMap<String, BreakerState>,
     pub p95_latencies: BTreeMap<String, Duration>,
 }
 
-/// Judges every provider that has a source, by name.
+/// Evaluates every provider that has a source; sorted by name.
 #[must_use]
 pub fn evaluate(sources: &[SourceInput], shared: &ProviderInputs) -> Vec<ProviderHealth> {
     let mut providers: BTreeMap<&str, Vec<&SourceInput>> = BTreeMap::new();
@@ -124,7 +127,7 @@ fn evaluate_provider(
     }
 }
 
-/// The score; a provider without sources has nothing to suffer.
+/// Returns the score. Without sources, the two shares of sources are 0.
 #[must_use]
 pub fn score(
     counts: SourceCounts,
@@ -183,7 +186,7 @@ fn describe_status(counts: SourceCounts, breaker: Option<BreakerState>) -> Strin
 impl DegradationLevel {
     pub const ALL: [Self; 4] = [Self::Healthy, Self::Minor, Self::Moderate, Self::Severe];
 
-    /// The band of a score.
+    /// Returns the level of a score.
     #[must_use]
     pub fn from_score(score: f64) -> Self {
         if score < MINOR_SCORE_MIN {
@@ -208,7 +211,7 @@ impl DegradationLevel {
     }
 }
 
-/// A time span as a whole number of milliseconds, or null.
+/// Serialization of a duration as a whole number of milliseconds, or null.
 mod optional_millis {
     use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The score, by example and for whatever is seen.
+//! Tests of the score and its history, by example and by property.
 
 use proptest::prelude::*;
 
@@ -93,7 +93,7 @@ proptest! {
         let failed = SourceCounts { failed: counts.failed + 1, total: counts.total + 1, ..counts };
         prop_assert!(score(counts, Some(rate * less), breaker) >= before - 1e-9);
         prop_assert!(score(counts, Some(rate), Some(BreakerState::Open)) >= before - 1e-9);
-        // Of those there are, one more fails.
+        // One more of the existing sources fails.
         if counts.total > counts.failed + counts.degraded {
             let failed = SourceCounts { total: counts.total, ..failed };
             prop_assert!(score(failed, Some(rate), breaker) >= before - 1e-9);

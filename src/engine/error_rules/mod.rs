@@ -1,4 +1,4 @@
-//! What a user knows of a provider's errors: rules that go before the built-in ones.
+//! User-defined rules for a provider's errors, which precede the built-in ones.
 
 #[cfg(test)]
 pub(crate) mod proptests;
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::engine::{Cause, RequestScope};
 
-/// The causes that a rule may name: those that a reply can have. What fails on this
-/// machine, or before there is a reply, is no server's to say.
+/// Causes that a rule may assign: those that a response can have. A failure on this machine, or
+/// before there is a response, cannot be read from one.
 pub const RULE_CAUSES: [Cause; 10] = [
     Cause::RateLimit,
     Cause::Unauthorized,
@@ -26,50 +26,50 @@ pub const RULE_CAUSES: [Cause; 10] = [
     Cause::Unknown,
 ];
 
-/// A reply that is not what was asked for, as rules see it.
+/// Response other than the expected one, as rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseView<'a> {
     pub status: u16,
-    /// Names in lower case, one name perhaps several times.
+    /// Names in lower case; a name may occur several times.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The beginning of the body, as text.
+    /// Beginning of the body, as text.
     pub body: &'a str,
 }
 
-/// One rule: all its conditions must hold.
+/// User-defined rule, which matches if all its conditions hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ErrorRule {
-    /// Any status when empty.
+    /// Matching statuses; any status if empty.
     pub statuses: Vec<StatusRange>,
     pub header: Option<HeaderCondition>,
     pub body: Option<BodyCondition>,
     pub scope: RuleScope,
-    /// The cause it names.
+    /// Cause that the rule assigns.
     pub cause: Cause,
-    /// How long to stay away, where the server does not ask for longer.
+    /// Wait before the next request, unless the server asks for a longer one.
     pub wait: Option<Duration>,
-    /// What its author wants to be reminded of.
+    /// Note of the rule's author.
     pub note: Option<String>,
-    /// Where it is written, for a person.
+    /// Location of the rule in the configuration, for messages.
     pub location: String,
 }
 
-/// Statuses from the first to the last.
+/// Range of statuses, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StatusRange {
     pub first: u16,
     pub last: u16,
 }
 
-/// What must be true of a header; of several of one name, of one of them.
+/// Condition on a header; if it occurs several times, on one of them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeaderCondition {
-    /// In lower case.
+    /// Header name in lower case.
     pub name: String,
     pub test: HeaderTest,
 }
 
-/// Texts are compared without regard to case.
+/// Test of a header value. Text is compared without regard to case.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HeaderTest {
     Exists,
@@ -77,16 +77,16 @@ pub enum HeaderTest {
     Contains(String),
 }
 
-/// What must be true of a body.
+/// Condition on a body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BodyCondition {
-    /// This text is somewhere in it, without regard to case.
+    /// The body contains this text, without regard to case.
     Contains(String),
-    /// It is JSON, and has this value at the place that the pointer (RFC 6901) names.
+    /// The body is JSON with this value at the JSON pointer (RFC 6901).
     JsonPointerEquals { pointer: String, value: Scalar },
 }
 
-/// A value in JSON that is not made of others.
+/// JSON value that contains no other values.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Scalar {
     Text(String),
@@ -94,18 +94,18 @@ pub enum Scalar {
     Flag(bool),
 }
 
-/// To which requests a rule applies.
+/// Requests to which a rule applies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RuleScope {
     Any,
     /// Requests for a document.
     Item,
-    /// All others: pages of the listing, and finding the service.
+    /// All others: pages of the listing, and service discovery.
     Listing,
 }
 
 impl ErrorRule {
-    /// Whether all conditions hold.
+    /// Returns true if all conditions hold.
     #[must_use]
     pub fn matches(&self, reply: &ResponseView<'_>, scope: RequestScope) -> bool {
         self.scope.covers(scope)
@@ -115,15 +115,15 @@ impl ErrorRule {
             && self.body.as_ref().is_none_or(|body| body.matches(reply.body))
     }
 
-    /// Whether it asks for anything at all.
+    /// Returns true if the rule has no condition on the response.
     #[must_use]
     pub fn has_no_conditions(&self) -> bool {
         self.statuses.is_empty() && self.header.is_none() && self.body.is_none()
     }
 
-    /// Whether this rule, standing first, leaves nothing for `later` to match.
+    /// Returns true if this rule, placed first, leaves nothing for `later` to match.
     ///
-    /// It errs on the side of "something": what cannot be seen from the conditions alone counts as left.
+    /// Returns false if the conditions alone do not prove this.
     #[must_use]
     pub fn shadows(&self, later: &Self) -> bool {
         let reach = self.scope == RuleScope::Any || self.scope == later.scope;
@@ -186,7 +186,7 @@ impl HeaderCondition {
         headers.iter().any(|(name, value)| *name == self.name && self.test.matches(value))
     }
 
-    /// Whether it holds wherever `other` does.
+    /// Returns true if this condition holds wherever `other` does.
     fn is_implied_by(&self, other: &Self) -> bool {
         let follows = match (&self.test, &other.test) {
             (
@@ -222,7 +222,7 @@ impl BodyCondition {
         match self {
             Self::Contains(text) => fold_case(body).contains(&fold_case(text)),
             Self::JsonPointerEquals { pointer, value } => {
-                // Not JSON, or not all of it: then there is nothing at the place.
+                // Invalid or truncated JSON has no value at the pointer.
                 let json: Result<Value, _> = serde_json::from_str(body);
                 json.is_ok_and(|json| {
                     json.pointer(pointer).is_some_and(|found| value.matches(found))
@@ -231,7 +231,7 @@ impl BodyCondition {
         }
     }
 
-    /// Whether it holds wherever `other` does.
+    /// Returns true if this condition holds wherever `other` does.
     fn is_implied_by(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Contains(part), Self::Contains(whole)) => {

@@ -1,4 +1,4 @@
-//! What holds of any two rules and any reply.
+//! Property tests for any two rules and any response.
 
 use super::*;
 use proptest::collection::vec;
@@ -27,7 +27,7 @@ fn body() -> impl Strategy<Value = BodyCondition> {
     ]
 }
 
-/// Rules of so few words that they often meet.
+/// Generates rules from so few values that they often overlap.
 pub(crate) fn rule() -> impl Strategy<Value = ErrorRule> {
     let statuses = vec((400..404_u16, 0..3_u16), 0..3);
     let reach = prop::sample::select(RuleScope::ALL.to_vec());

@@ -1,4 +1,4 @@
-//! Rules of each condition, and rules in each other's way.
+//! Tests of each condition, and of rules that shadow others.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is told of a breaker, however its changes and the looks at it come one after the other.
+//! Tests of the notifications about a breaker, for any order of transitions and evaluations.
 
 use std::time::Duration;
 
@@ -17,30 +17,30 @@ const NAME: &str = "example";
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: i64 = 86_400_000;
 
-/// A breaker, its file, and whoever looks at it.
+/// Breaker with the monitor's alert store.
 struct BreakerScenario {
     breaker: Breaker,
     now: Timestamp,
     alerts: AlertStore,
-    /// When it opened, and closed.
+    /// Start and end of its open periods.
     openings: Vec<(Timestamp, Option<Timestamp>)>,
 }
 
 #[derive(Clone, Debug)]
 enum ScenarioEvent {
-    /// Calls fail, or succeed, for as long as they may be made.
+    /// Up to five calls fail or succeed, as long as they are admitted.
     Fail,
     Succeed,
     Command(ManualCommand),
     Evaluate,
-    /// The monitor starts anew.
+    /// The monitor restarts.
     RestartMonitor,
-    /// The file is removed.
+    /// The breaker's file is removed.
     DeleteFile,
 }
 
 impl BreakerScenario {
-    /// Where somebody has looked once.
+    /// Creates a scenario that has been evaluated once.
     fn new() -> Self {
         let breaker = Breaker::new(NAME, BreakerPolicy::DEFAULT, NOW);
         let mut scene =
@@ -82,7 +82,7 @@ impl BreakerScenario {
         self.make_calls(Breaker::record_success);
     }
 
-    /// Five calls, as far as they may be made.
+    /// Makes five calls, as far as they are admitted.
     fn make_calls(
         &mut self,
         end: impl Fn(
@@ -236,7 +236,7 @@ proptest! {
         facts in prop::collection::vec((any_event(), 0..1_000_u64), 0..200)
     ) {
         let mut scene = BreakerScenario::new();
-        // The last opening that was told, and when something was told last.
+        // Start of the last notified open period, and time of the last notification.
         let (mut told, mut told_at) = (NOW, NOW.before(HOUR));
         let (mut is_known_to_be_open, mut looked_at) = (false, NOW);
         for (fact, pause) in facts {
@@ -304,7 +304,7 @@ proptest! {
             scene.restart_monitor();
             then.extend(scene.evaluate().iter().map(|notice| notice.kind));
         }
-        // One that is still open may have had to wait for its hour.
+        // A breaker that is still open may have had to wait for the end of the hour.
         prop_assert!(then.is_empty() || (is_open && then == [NotificationKind::Firing]), "{then:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a breaker tells: how it stands, and when it opened and closed.
+//! Alert condition of a breaker, and its open periods as episodes.
 
 use crate::engine::alert::{AlertCondition, Episode, Resolution};
 use crate::engine::breaker::{BreakerState, OpenPeriod, is_manual};
@@ -6,12 +6,12 @@ use crate::engine::health::BreakerObservation;
 use crate::engine::health::conditions::provider_degraded_key;
 use crate::engine::sanitize_line;
 
-/// What there is to be concerned about while it is not closed.
+/// Returns the condition of a breaker that is not closed.
 pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition {
     let message = match breaker.state {
         BreakerState::Open => open_message(&sanitize_line(&breaker.reason)),
         BreakerState::HalfOpen | BreakerState::Closed => {
-            // That its time is over says nothing of what is amiss.
+            // The reason of a half-open breaker is only that its time is over, not the cause.
             let began = breaker.openings.last().map_or(&breaker.reason, |opening| &opening.reason);
             format!("{}; now it is tried again", open_message(&sanitize_line(began)))
         }
@@ -19,7 +19,8 @@ pub(super) fn breaker_condition(breaker: &BreakerObservation) -> AlertCondition 
     open_breaker_condition(breaker, message)
 }
 
-/// The times that it was not closed. Those that follow from what is told anyway are not told.
+/// Returns the open periods as episodes. `follows`: they only follow from another condition that
+/// is notified, and are inhibited.
 pub(super) fn breaker_episodes(
     breaker: &BreakerObservation,
     follows: bool,
@@ -46,7 +47,7 @@ fn open_breaker_condition(breaker: &BreakerObservation, message: String) -> Aler
     AlertCondition {
         key: provider_degraded_key(),
         subject: breaker.name.clone(),
-        // One that is tried has not become better yet.
+        // A half-open breaker has not recovered yet.
         severity: BreakerState::Open.severity(),
         message,
         advice: Some("see `cynosure breaker list`".to_owned()),

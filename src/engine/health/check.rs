@@ -1,63 +1,63 @@
-//! What a check says: how well, about what, in a sentence, with the figure that decided.
+//! Health checks: level, subject, message, and the value that decided.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
 
-/// What is found by a check that could not be made.
+/// Finding of a check that could not be made.
 pub(super) const UNKNOWN_FINDING: &str = "not_known";
 
-/// What a check looks at.
+/// Kind of a check.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckKind {
-    /// The unit.
+    /// State of the units.
     Service,
-    /// The work of each source.
+    /// Work of each source.
     Execution,
-    /// How long ago each worker last wrote its state.
+    /// Time since each worker last wrote its state.
     Heartbeat,
-    /// The attempts of each source.
+    /// Success rate of each source's attempts.
     Sources,
-    /// The connections of each source.
+    /// Connections of each source.
     Clients,
-    /// The ways out.
+    /// Proxy pool.
     Proxies,
-    /// The machine: processor, memory, disk.
+    /// Host: processor, memory, disks, archives.
     System,
-    /// What the unit wrote to the journal.
+    /// Errors of the units in the journal.
     Journal,
 }
 
-/// One check, and what came of it.
+/// Result of one check.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HealthCheck {
     #[serde(rename = "name")]
     pub kind: CheckKind,
-    /// What was found, in one stable word of its own: `overdue`, `disk_full` and so on.
+    /// Stable identifier of the result: `overdue`, `disk_full` and so on.
     pub finding: String,
-    /// The source, unit, provider or folder it is about; empty where it is about all there are.
+    /// Source, unit, provider or folder concerned; empty: all of them.
     #[serde(rename = "about")]
     pub subject: String,
     pub level: HealthLevel,
-    /// One sentence, without its subject.
+    /// One sentence, without the subject.
     pub message: String,
-    /// The figure that decided, with its unit.
+    /// Measured value that decided, with its unit.
     #[serde(rename = "figure")]
     pub value: Option<String>,
-    /// From where on it is too much, or too little.
+    /// Threshold that the value was compared with.
     pub threshold: Option<String>,
-    /// What to do.
+    /// Recommended action.
     pub advice: Option<String>,
 }
 
-/// All checks of one moment.
+/// All checks of one evaluation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HealthCheckReport {
     #[serde(rename = "looked_at")]
     pub checked_at: Timestamp,
-    /// The worst of all; unknown where nothing was looked at.
+    /// Worst level of all checks; unknown without any check.
     pub level: HealthLevel,
     pub checks: Vec<HealthCheck>,
 }
@@ -74,7 +74,7 @@ impl CheckKind {
         Self::Journal,
     ];
 
-    /// The word for it in files, logs and tables.
+    /// Returns the name in files, logs and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl CheckKind {
 }
 
 impl HealthCheck {
-    /// A check with nothing but its sentence.
+    /// Creates a check without subject, value, threshold and advice.
     #[must_use]
     pub fn new(
         name: CheckKind,
@@ -111,7 +111,7 @@ impl HealthCheck {
         }
     }
 
-    /// One that could not be made.
+    /// Creates a check that could not be made, with the reason.
     #[must_use]
     pub fn unknown(name: CheckKind, why: &str) -> Self {
         Self::new(
@@ -128,7 +128,7 @@ impl HealthCheck {
         self
     }
 
-    /// What was measured, and against what.
+    /// Sets the measured value and its threshold.
     #[must_use]
     pub fn with_measurement(
         mut self,

@@ -1,9 +1,10 @@
-//! What a person is to be told of all that was seen: one concern per cause.
+//! Correlation of the checks into alert conditions: one condition per cause.
 //!
-//! A provider that is down shows in its breaker, in the attempts and connections of its sources, and
-//! in their errors: one concern, about the provider. A unit that is down takes its sources with it,
-//! and a full disk is why nothing can be stored. What only follows from something else neither
-//! raises an alert nor ends one. What a breaker went through between two looks it tells itself.
+//! A provider outage shows in its breaker, in the attempts and connections of its sources, and in
+//! their errors: it yields one condition, about the provider. A unit that is down inhibits the
+//! conditions of its sources, and a full disk those of storage. A condition that only follows from
+//! another one neither fires an alert nor resolves one. The open periods of a breaker between two
+//! cycles come from the breaker's own history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,15 +20,15 @@ use crate::engine::health::{
 use crate::engine::watch::{Finding, FindingKind, HealthLevel};
 use crate::engine::{Status, sanitize_line};
 
-/// Who finds what no check is about.
+/// Components of alert keys that belong to no check.
 const PROVIDER: &str = "provider";
 const STORAGE: &str = "storage";
 const QUARANTINE: &str = "quarantine";
 
-/// Findings on a source that follow from a unit that is down.
+/// Findings about a source that follow from a unit that is down.
 const UNIT_DOWN_FINDINGS: [&str; 3] = ["died", "stopped", "never_run"];
 
-/// Turns what was seen into what there is to be concerned about.
+/// Derives the alert conditions from the inputs and their report.
 #[must_use]
 pub fn correlate(facts: &HealthInputs, report: &HealthCheckReport) -> Observation {
     let mut drawn = ConditionBuilder {
@@ -49,7 +50,7 @@ struct ConditionBuilder<'a> {
     inputs: &'a HealthInputs,
     report: &'a HealthCheckReport,
     observation: Observation,
-    /// Nothing can be stored, for a reason that is told.
+    /// True if nothing can be stored, for a reason that has a condition.
     is_storage_failing: bool,
 }
 
@@ -62,7 +63,7 @@ impl<'a> ConditionBuilder<'a> {
         self.observation.known_subjects = named.chain(checked).chain(breakers).collect();
     }
 
-    /// What could not be looked at at all: whether that has ended, nobody knows.
+    /// Marks what could not be collected at all: its conditions may or may not still hold.
     fn mark_uncollected(&mut self) {
         if self.inputs.crash_loops.is_err() {
             for area in [CheckKind::Service, CheckKind::Execution] {
@@ -72,7 +73,7 @@ impl<'a> ConditionBuilder<'a> {
         let is_untold =
             |finding: &Finding| matches!(finding.kind, FindingKind::UnitStateUnknown { .. });
         if self.inputs.findings.iter().any(is_untold) {
-            // Units of single sources are not asked for any more, either.
+            // The units of single sources are not queried in this case, either.
             self.mark_unobserved(CheckKind::Service.name(), "");
             self.mark_unobserved(CheckKind::Journal.name(), "");
         }
@@ -81,10 +82,11 @@ impl<'a> ConditionBuilder<'a> {
         }
     }
 
-    /// The units, the machine, the ways out.
+    /// Adds the conditions of the units, the host and the proxies.
     fn add_host(&mut self) {
         for check in self.failing_checks(CheckKind::Service) {
-            // The count of restarts could not be read, while the units themselves were seen.
+            // Unknown here means that the restart counts could not be read. The units were
+            // observed.
             if !is_unknown(check) {
                 self.raise(check, &check.finding);
             } else if self.inputs.uncollected_reason.is_none() {
@@ -119,12 +121,12 @@ impl<'a> ConditionBuilder<'a> {
         for check in self.failing_checks(CheckKind::Execution) {
             let finding = check.finding.as_str();
             if finding != SESSION_TOO_LONG && finding != CRASH_LOOP {
-                // What else is found of a source covers how long its session takes.
+                // Any other finding about a source hides the age of its session.
                 let too_long = AlertKey::new(CheckKind::Execution.name(), SESSION_TOO_LONG);
                 self.mark_unobserved(too_long.as_str(), &check.subject);
             }
             if finding == "waiting" || finding == "failing" {
-                // The first is waited for, the second is the provider's.
+                // A wait ends by itself, and `failing` is part of the provider's condition.
                 continue;
             }
             let is_down = down.contains(self.inputs.unit_of_source(&check.subject));
@@ -156,7 +158,8 @@ impl<'a> ConditionBuilder<'a> {
         for check in
             self.failing_checks(CheckKind::Clients).into_iter().filter(|check| is_unknown(check))
         {
-            // What keeps the connections from being known keeps the attempts, but for the breakers.
+            // The unknown check of the attempts has already raised the same reason, except for
+            // unreadable breakers, whose check has no subject.
             if check.subject.is_empty() && self.inputs.uncollected_reason.is_none() {
                 self.raise(check, &check.finding);
             } else {
@@ -167,7 +170,7 @@ impl<'a> ConditionBuilder<'a> {
         self.add_states();
     }
 
-    /// What was amiss with a worker has not ended since its unit starts it: it has not said anything yet.
+    /// Keeps the alerts of workers that are being started, because they have not reported yet.
     fn mark_starting_sources(&mut self) {
         for source in &self.inputs.sources {
             if self.inputs.is_starting(&source.name) {
@@ -178,7 +181,7 @@ impl<'a> ConditionBuilder<'a> {
         }
     }
 
-    /// What the states themselves tell.
+    /// Adds the conditions that the state files show: quarantined items and storage errors.
     fn add_states(&mut self) {
         let disk_is_full = self
             .failing_checks(CheckKind::System)
@@ -190,7 +193,7 @@ impl<'a> ConditionBuilder<'a> {
                 for by in [CheckKind::Execution.name(), STORAGE, QUARANTINE] {
                     self.mark_unobserved(by, &source.name);
                 }
-                // What they all share cannot be said to have ended without it.
+                // The shared storage condition cannot resolve without it, either.
                 self.mark_unobserved(STORAGE, "");
                 continue;
             };
@@ -210,7 +213,7 @@ impl<'a> ConditionBuilder<'a> {
                     advice: Some(format!("see why: `cynosure failures {}`", source.name)),
                 });
             } else if state.session_started_at.is_some() {
-                // Whether the session that is under way will do better, its end tells.
+                // Only the end of the running session shows whether items are quarantined again.
                 self.mark_unobserved(QUARANTINE, &source.name);
             }
         }
@@ -238,7 +241,7 @@ impl<'a> ConditionBuilder<'a> {
         });
     }
 
-    /// One concern per provider, as bad as the worst that points to it.
+    /// Adds one condition per provider, with the highest severity of all that point to it.
     fn add_providers(&mut self) {
         let mut worst: BTreeMap<String, AlertCondition> = BTreeMap::new();
         let mut note = |concern: AlertCondition| {
@@ -252,7 +255,7 @@ impl<'a> ConditionBuilder<'a> {
                 for breaker in breakers {
                     let is_provider =
                         self.inputs.sources.iter().any(|source| source.provider == breaker.name);
-                    // The breakers of ledger and archive.
+                    // The breakers of ledger and archive open because of a storage failure.
                     let follows = !is_provider && self.is_storage_failing;
                     self.observation.episodes.extend(breakers::breaker_episodes(breaker, follows));
                     match breaker.state {
@@ -293,12 +296,13 @@ impl<'a> ConditionBuilder<'a> {
         self.observation.conditions.extend(worst.into_values());
     }
 
-    /// Its own concern only where nothing else is: what is amiss is complained of there too.
+    /// Adds the conditions of the journals only if there is no other condition, because every other
+    /// problem also logs errors.
     fn add_journal(&mut self) {
         let is_all = self.observation.conditions.is_empty();
         for check in self.failing_checks(CheckKind::Journal) {
             if check.level == HealthLevel::Unknown {
-                // One look is at the journals of all units.
+                // One query reads the journals of all units.
                 self.mark_unobserved(CheckKind::Journal.name(), "");
             }
             if is_all || check.level == HealthLevel::Unknown {
@@ -309,7 +313,7 @@ impl<'a> ConditionBuilder<'a> {
         }
     }
 
-    /// Whether the errors of a source are this machine's.
+    /// Returns true if a source waits after a storage error of this host.
     fn has_storage_error(&self, name: &str) -> bool {
         let source = self.inputs.sources.iter().find(|source| source.name == name);
         let state = source.and_then(|source| source.state.as_ref());
@@ -338,7 +342,7 @@ pub(super) fn provider_degraded_key() -> AlertKey {
     AlertKey::new(PROVIDER, "unwell")
 }
 
-/// Whether it could not be made.
+/// Returns true if the check could not be made.
 fn is_unknown(check: &HealthCheck) -> bool {
     check.finding == UNKNOWN_FINDING
 }

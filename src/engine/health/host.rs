@@ -1,4 +1,4 @@
-//! What is around the sources: the ways out, the machine, and what the unit complains of.
+//! Checks of proxies, host, archives and journals.
 
 use crate::engine::health::{
     CheckKind, CollectResult, DiskUsage, HealthCheck, HealthInputs, JournalErrors, ProxyPoolStatus,
@@ -7,7 +7,7 @@ use crate::engine::health::{
 use crate::engine::watch::HealthLevel;
 use crate::engine::{format_bytes, format_duration, sanitize_line};
 
-/// The pool of proxies; nothing where there is none, or nobody who uses it.
+/// Checks the proxy pool; no check without a pool, or if no running worker uses it.
 pub(super) fn check_proxies(
     pool: Option<&CollectResult<Option<ProxyPoolStatus>>>,
     thresholds: &Thresholds,
@@ -25,7 +25,7 @@ pub(super) fn check_proxies(
         cooling_down: cooling,
         mean_latency,
     } = pool;
-    // A pool that has no more than that is as well as it can be.
+    // A pool smaller than the threshold is healthy if all its proxies are.
     let wanted = thresholds.proxies.min(total).max(1);
     let latency = mean_latency.map(|mean| format!(", {} on average", format_duration(mean)));
     let latency = latency.unwrap_or_default();
@@ -50,7 +50,8 @@ pub(super) fn check_proxies(
     }]
 }
 
-/// Processor, memory, and each disk that we write to. One that cannot be measured hides no other.
+/// Checks processor, memory, and each disk that is written to. A disk that cannot be measured
+/// hides no other.
 pub(super) fn check_system(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
     let unmeasured = facts.unmeasured_folders.iter();
     let unmeasured = unmeasured
@@ -71,7 +72,7 @@ pub(super) fn check_system(facts: &HealthInputs, thresholds: &Thresholds) -> Vec
     checks
 }
 
-/// Each archive that a source cannot use. Nothing where all are as they should be.
+/// Returns a check for each archive that its source cannot use; none if all are usable.
 pub(super) fn check_archives(facts: &HealthInputs) -> Vec<HealthCheck> {
     let check = |(source, why): &(String, String)| {
         HealthCheck::new(
@@ -137,7 +138,7 @@ fn check_disk(disk: &DiskUsage, thresholds: &Thresholds) -> Vec<HealthCheck> {
     std::iter::once(check).chain(inodes).collect()
 }
 
-/// What each unit complained of lately; nothing where there is no unit.
+/// Checks the recent journal errors of each unit; no check without a unit.
 pub(super) fn check_journal(facts: &HealthInputs, thresholds: &Thresholds) -> Vec<HealthCheck> {
     let units = match &facts.journal_errors {
         None => return Vec::new(),

@@ -1,4 +1,4 @@
-//! What is known at one moment, and from where on it is amiss.
+//! Inputs of a health evaluation: observations of one moment, thresholds and limits.
 
 use std::time::Duration;
 
@@ -8,36 +8,37 @@ use crate::engine::breaker::{BreakerState, OpenPeriod};
 use crate::engine::watch::{Finding, FindingKind, Subject};
 use crate::engine::{Status, Timestamp};
 
-/// Facts, or why there are none.
+/// Observed value, or the reason why it could not be collected.
 pub type CollectResult<T> = Result<T, String>;
 
-/// Everything that was gathered at one moment.
+/// All observations of one moment.
 #[derive(Clone, Debug)]
 pub struct HealthInputs {
-    /// The name of the unit.
+    /// Name of the main unit.
     pub unit: String,
-    /// What the watch over units and sources found, each unit before its sources.
+    /// Findings about units and sources, each unit before its sources.
     pub findings: Vec<Finding>,
-    /// The sources of the configuration.
+    /// Configured sources.
     pub sources: Vec<SourceObservation>,
-    /// Why nothing of what the workers wrote was seen, where the look at all of it failed.
+    /// Reason why the workers' files could not be collected at all; `None` if they were.
     pub uncollected_reason: Option<String>,
     pub breakers: CollectResult<Vec<BreakerObservation>>,
-    /// What the restart budget calls a crash loop: names of sources or units, and restarts in a row.
+    /// Crash loops according to the restart budget: name of a source or unit, and consecutive
+    /// restarts.
     pub crash_loops: CollectResult<Vec<(String, u32)>>,
-    /// Of the running workers' pools the one with the fewest healthy proxies, or none where no worker
-    /// runs; absent where nothing goes out by a pool.
+    /// Pool with the fewest healthy proxies among the running workers. `Some(Ok(None))` if no
+    /// worker runs; `None` if no source uses a pool.
     pub proxy_pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
     pub system: CollectResult<HostMetrics>,
-    /// Folders whose disk could not be measured, and why.
+    /// Folders whose disk could not be measured, with the reason.
     pub unmeasured_folders: Vec<(String, String)>,
-    /// Sources whose archive is not there or belongs to another ledger, and why.
+    /// Sources whose archive is missing or belongs to another ledger, with the reason.
     pub archive_mismatches: Vec<(String, String)>,
-    /// What each unit wrote; absent without a unit.
+    /// Journal errors of each unit; `None` without a unit.
     pub journal_errors: Option<CollectResult<Vec<JournalErrors>>>,
 }
 
-/// Each finding with the unit in whose group it stands.
+/// Returns each finding with the unit of its group.
 pub fn findings_by_unit<'a>(
     unit: &'a str,
     findings: &'a [Finding],
@@ -51,18 +52,18 @@ pub fn findings_by_unit<'a>(
 }
 
 impl HealthInputs {
-    /// Each finding with the unit in whose group it stands.
+    /// Returns each finding with the unit of its group.
     pub fn findings_by_unit(&self) -> impl Iterator<Item = (&str, &Finding)> {
         findings_by_unit(&self.unit, &self.findings)
     }
 
-    /// The unit that runs a source.
+    /// Returns the unit that runs a source.
     #[must_use]
     pub fn unit_of_source(&self, source: &str) -> &str {
         self.find_source_finding(source).map_or(&self.unit, |(unit, _)| unit)
     }
 
-    /// Whether the unit of a source is starting it, or has only just done so.
+    /// Returns true if the unit of a source is starting it, or has just started it.
     #[must_use]
     pub fn is_starting(&self, source: &str) -> bool {
         self.find_source_finding(source)
@@ -76,100 +77,100 @@ impl HealthInputs {
     }
 }
 
-/// One source.
+/// Observation of one source.
 #[derive(Clone, Debug)]
 pub struct SourceObservation {
     pub name: String,
     pub provider: String,
-    /// What its worker last wrote; `None` where it has not.
+    /// State that its worker last wrote; `None` if there is none.
     pub state: Option<StateObservation>,
-    /// What its worker counts; `None` before it has counted anything.
+    /// Counters of its worker; `None` before anything was counted.
     pub counters: CollectResult<Option<CounterObservation>>,
 }
 
-/// A state, as its worker last wrote it.
+/// State of a source as its worker last wrote it.
 #[derive(Clone, Debug)]
 pub struct StateObservation {
     pub status: Status,
     pub until: Option<Timestamp>,
     pub last_updated: Timestamp,
-    /// When the session began that is under way.
+    /// Start of the running session.
     pub session_started_at: Option<Timestamp>,
     pub is_running: bool,
     pub quarantined: u64,
-    /// What its last error was, where that was of this machine's storage and is waited for.
+    /// Message of the last error, if this host's storage caused it and the worker waits after it.
     pub storage_error: Option<String>,
 }
 
 /// Counts of a source.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CounterObservation {
-    /// Attempts that are remembered.
+    /// Number of recent attempts known.
     pub attempts: u32,
-    /// The share of them that succeeded, from 0 to 1.
+    /// Share of these attempts that succeeded, from 0 to 1.
     pub success_rate: Option<f64>,
-    /// Requests in a row that got no reply.
+    /// Consecutive requests without a response.
     pub connection_failures: u32,
-    /// How often its client was made anew.
+    /// Times that its HTTP client was recreated.
     pub client_rebuilds: u64,
-    /// Of the requests to its provider in the last minutes, 95 of 100 took no longer.
+    /// 95th percentile of the latency of requests to its provider in the last minutes.
     pub p95_latency: Option<Duration>,
     pub sessions_completed: u64,
 }
 
 #[derive(Clone, Debug)]
 pub struct BreakerObservation {
-    /// A provider, or what every source shares.
+    /// Name of a provider, or of storage that all sources share.
     pub name: String,
     pub state: BreakerState,
-    /// Why it is so.
+    /// Reason of the last transition.
     pub reason: String,
-    /// The times that it was not closed, as far as it remembers them, the newest last.
+    /// Recorded open periods, newest last.
     pub openings: Vec<OpenPeriod>,
 }
 
-/// The proxies of the pool.
+/// Counts of the proxies in a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyPoolStatus {
     pub total: u32,
     pub healthy: u32,
-    /// Alive, and failed the last time.
+    /// Alive, but the last request failed.
     pub suspect: u32,
     pub dead: u32,
-    /// Of the dead, those that are left alone for a while.
+    /// Dead proxies whose cooldown is not over.
     pub cooling_down: u32,
     pub mean_latency: Option<Duration>,
 }
 
-/// The machine.
+/// Resource usage of the host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct HostMetrics {
-    /// The share of the processors' time that was spent, from 0 to 1; `None` where it could not be measured.
+    /// Share of the CPU time used, from 0 to 1; `None` if it could not be measured.
     #[serde(rename = "cpu")]
     pub cpu_ratio: Option<f64>,
-    /// The share of memory that cannot be had, from 0 to 1.
+    /// Share of memory that is not available, from 0 to 1.
     #[serde(rename = "memory")]
     pub memory_ratio: Option<f64>,
-    /// The filesystems that we write to, each once.
+    /// Filesystems that are written to, each once.
     pub disks: Vec<DiskUsage>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct DiskUsage {
-    /// The folder of ours that is on it.
+    /// Folder that lies on this filesystem.
     pub path: String,
-    /// As `df` has it, from 0 to 1.
+    /// Used share as `df` computes it, from 0 to 1.
     #[serde(rename = "used")]
     pub used_ratio: f64,
-    /// Bytes that may still be written.
+    /// Free bytes available for writing.
     #[serde(rename = "free")]
     pub free_bytes: u64,
-    /// The share of inodes; `None` where there is no such number.
+    /// Used share of the inodes, from 0 to 1; `None` if the filesystem reports no number.
     #[serde(rename = "inodes")]
     pub inode_ratio: Option<f64>,
 }
 
-/// Errors that a unit wrote to the journal.
+/// Recent errors of one unit in the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JournalErrors {
     pub unit: String,
@@ -177,34 +178,34 @@ pub struct JournalErrors {
     pub newest: Option<String>,
 }
 
-/// From where on something is amiss. Shares are from 0 to 1.
+/// Thresholds of the checks. Shares are from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Starts by systemd, within ten minutes.
+    /// Most starts by systemd within ten minutes.
     pub restarts: u32,
-    /// How long a state may stay as it is that should have changed.
+    /// Longest time that a due update of the state may be missing.
     pub heartbeat: Duration,
-    /// The least share of attempts that succeed.
+    /// Lowest share of attempts that succeed.
     pub success_rate: f64,
-    /// Requests in a row that get no reply.
+    /// Consecutive requests without a response from which a warning is raised.
     pub connection_failures: u32,
-    /// The fewest proxies of a pool that are healthy.
+    /// Fewest healthy proxies in a pool.
     pub proxies: u32,
     pub cpu: f64,
     pub memory: f64,
     /// Never larger than `disk_critical`.
     pub disk_warning: f64,
     pub disk_critical: f64,
-    /// Bytes.
+    /// Fewest free bytes.
     pub disk_free_bytes: u64,
     pub inodes: f64,
-    /// Errors in the journal, within `journal_window`.
+    /// Errors in the journal within `journal_window` from which a warning is raised.
     pub journal_errors: u32,
     pub journal_window: Duration,
 }
 
 impl Thresholds {
-    /// What is usual.
+    /// Default thresholds.
     pub const DEFAULT: Self = Self {
         restarts: 5,
         heartbeat: Duration::from_secs(300),
@@ -222,18 +223,18 @@ impl Thresholds {
     };
 }
 
-/// All that is judged against: the thresholds, and the limits that workers and units have anyway.
+/// Thresholds of the checks, and the limits of workers and units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthLimits {
     pub thresholds: Thresholds,
-    /// How old a session may grow.
+    /// Longest duration of a session.
     pub max_session_age: Duration,
-    /// How long after its deadline a worker may still be about to act.
+    /// Tolerance after a worker's deadline, within which it may still act.
     pub grace: Duration,
-    /// For how long the clock was not set, and the machine not asleep, as far as is known.
+    /// Time since the last clock step or suspend, as far as known.
     pub clock_stable_for: Duration,
-    /// How long work may go on without progress.
+    /// Longest time of work without progress.
     pub stuck_threshold: Duration,
-    /// How long a start or a stop of a unit may take.
+    /// Longest duration of a start or a stop of a unit.
     pub max_transition: Duration,
 }

@@ -1,12 +1,12 @@
-//! Judges the health of everything, from facts that were gathered at one moment.
+//! Health evaluation: computes checks from inputs that were collected at one moment.
 //!
 //! ```text
-//! facts, bounds, now ──▶ one function per check ──▶ Check … ──▶ Report, as bad as the worst
+//! inputs, limits, now ──▶ one function per kind ──▶ checks ──▶ report with the worst level
 //! ```
 //!
-//! What is well about many things alike is one check; what is amiss is one for each of them. A check
-//! that could not be made is unknown, with the reason, and never healthy. What a person is told of
-//! it is decided in `concerns`, where things that have one cause become one.
+//! Subjects of one kind share one check while they are healthy; each failing one has its own. A
+//! check that could not be made is unknown, with the reason, and never healthy. [`conditions`]
+//! derives the alert conditions, one per cause.
 
 mod breakers;
 mod check;
@@ -36,7 +36,7 @@ pub use self::sources::degradation_inputs;
 
 use crate::engine::Timestamp;
 
-/// Judges everything.
+/// Runs all checks.
 #[must_use]
 pub fn evaluate(facts: &HealthInputs, bounds: &HealthLimits, now: Timestamp) -> HealthCheckReport {
     let thresholds = &bounds.thresholds;
@@ -52,18 +52,18 @@ pub fn evaluate(facts: &HealthInputs, bounds: &HealthLimits, now: Timestamp) -> 
     HealthCheckReport::new(checks.into_iter().flatten().collect(), now)
 }
 
-/// What is amiss, or else that all is well.
+/// Returns the failing checks, or the healthy check if there are none.
 fn or_healthy(amiss: Vec<HealthCheck>, well: impl FnOnce() -> HealthCheck) -> Vec<HealthCheck> {
     if amiss.is_empty() { vec![well()] } else { amiss }
 }
 
-/// `95 %`.
+/// Formats a share as `95 %`.
 fn percent(share: f64) -> String {
     let percent = (share * 1000.0).round() / 10.0;
     if percent.fract() == 0.0 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
 }
 
-/// `1 source`, `3 sources`.
+/// Formats a count as `1 source` or `3 sources`.
 fn pluralize(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")

@@ -1,4 +1,4 @@
-//! What holds for whatever is seen.
+//! Property tests of the health evaluation.
 
 use proptest::prelude::*;
 

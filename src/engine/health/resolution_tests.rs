@@ -1,4 +1,4 @@
-//! What ends an alert, and what only keeps it from being seen.
+//! Tests of what resolves an alert, and what only makes its condition unobserved.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::engine::watch::{FindingKind, HealthLevel};
 
 const INSTANCE: &str = "cynosure@work.service";
 
-/// What there is to be told of one look.
+/// Evaluates once and returns the notifications as lines.
 fn evaluate_to_lines(alerts: &mut AlertStore, facts: &HealthInputs) -> Vec<String> {
     let looked = correlate(facts, &evaluate(facts, &LIMITS, NOW));
     let notices = alerts.evaluate(&looked, NOW);
@@ -24,7 +24,7 @@ fn evaluate_to_lines(alerts: &mut AlertStore, facts: &HealthInputs) -> Vec<Strin
     notices.iter().map(line).collect()
 }
 
-/// Of the alerts that `ill` raises, those that end with this look.
+/// Returns the alerts raised by `ill` that `then` resolves.
 fn resolved_lines(ill: &HealthInputs, then: &HealthInputs) -> Vec<String> {
     let mut alerts = AlertStore::default();
     assert_ne!(evaluate_to_lines(&mut alerts, ill), [""; 0], "there is something to end");
@@ -38,7 +38,7 @@ fn waiting_finding() -> FindingKind {
     FindingKind::Waiting { status: Status::Error, remaining: left, reason: "503".to_owned() }
 }
 
-/// Each kind of alert that looks at what the workers wrote can raise.
+/// Returns inputs that raise each kind of alert that the workers' files can raise.
 fn failing_inputs() -> HealthInputs {
     let mut facts = healthy_inputs();
     for source in &mut facts.sources {
@@ -60,7 +60,7 @@ fn failing_inputs() -> HealthInputs {
     facts
 }
 
-/// The look at what the workers wrote did not come back.
+/// Returns the inputs of a cycle in which reading the workers' files timed out.
 pub(super) fn without_worker_files(facts: &HealthInputs) -> HealthInputs {
     let why = "no answer within 10 s".to_owned();
     let mut facts = facts.clone();
@@ -219,7 +219,7 @@ fn a_wait_after_an_error_keeps_the_long_session_alert() {
 
     assert_eq!(resolved_lines(&ill, &then), [""; 0]);
     assert_eq!(resolved_lines(&ill, &healthy_inputs()), ["ended execution.too_long home"]);
-    // What else was amiss has ended: it is at work on its error again.
+    // The refused credential resolves: the worker now waits after another error.
     let mut refused = ill.clone();
     let since = Duration::from_secs(60);
     let what = FindingKind::CredentialRefused { duration: since, reason: "401".to_owned() };
@@ -305,7 +305,7 @@ fn an_unmeasurable_folder_hides_no_other() {
     );
 }
 
-/// `home` is of the unit of all, `work` of an instance of its own.
+/// Returns inputs in which the main unit runs `home`, and an instance unit runs `work`.
 fn inputs_with_instance() -> HealthInputs {
     let mut facts = healthy_inputs();
     let runs = FindingKind::UnitRunning { uptime: None, restarts: 0 };

@@ -1,4 +1,4 @@
-//! What the sources show of themselves: when they last wrote, how their attempts end, whether they reach anyone.
+//! Checks of the sources: heartbeat, success rate of their attempts, and connections.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use crate::engine::health::{
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Status, Timestamp, format_duration};
 
-/// What is found of a session that takes long.
+/// Finding about a session that takes too long.
 pub(super) const SESSION_TOO_LONG: &str = "too_long";
 
-/// Attempts that must be remembered before a share of them says anything.
+/// Attempts needed before their success rate means anything.
 const ATTEMPTS_MIN: u32 = 10;
 
-/// Heartbeat, attempts and connections of the sources; each once unknown where none could be looked at.
+/// Checks heartbeat, attempts and connections of the sources. If none could be collected, each
+/// of the three is unknown, once.
 pub(super) fn check_sources(
     facts: &HealthInputs,
     bounds: &HealthLimits,
@@ -36,7 +37,8 @@ pub(super) fn check_sources(
     checks
 }
 
-/// How long ago each worker last wrote its state. A wait whose end is known is no silence.
+/// Checks the time since each worker last wrote its state. A wait until a known deadline does not
+/// count as silence.
 fn check_heartbeats(
     facts: &HealthInputs,
     bounds: &HealthLimits,
@@ -46,7 +48,7 @@ fn check_heartbeats(
     let threshold = format!("more than {}", format_duration(bounds.thresholds.heartbeat));
     let check = |source: &SourceObservation| {
         let Some(state) = &source.state else {
-            // It has not had the time to write one.
+            // A worker that is being started has not written a state yet.
             if facts.is_starting(&source.name) {
                 return None;
             }
@@ -77,8 +79,8 @@ fn check_heartbeats(
     })
 }
 
-/// How long a word has been missing. A worker that has left says nothing more, and a wait is over
-/// when its deadline is.
+/// Returns how long an update of the state is overdue: zero for a worker that has exited; during
+/// a wait, counted from its deadline.
 fn heartbeat_age(state: &StateObservation, clock_kept: Duration, now: Timestamp) -> Duration {
     let promised = match state.status {
         Status::Collecting | Status::Downloading => None,
@@ -93,7 +95,7 @@ fn heartbeat_age(state: &StateObservation, clock_kept: Duration, now: Timestamp)
     if state.is_running { silence } else { Duration::ZERO }
 }
 
-/// The share of the last attempts that succeeded.
+/// Checks the success rate of the last attempts.
 fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
     let threshold = format!("less than {}", percent(thresholds.success_rate));
     let rates = || {
@@ -133,7 +135,7 @@ fn check_attempts(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec
     })
 }
 
-/// Whether the client of each source reaches anyone.
+/// Checks that the client of each source gets responses.
 fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<HealthCheck> {
     let limit = thresholds.connection_failures;
     let threshold = format!("{limit} or more");
@@ -169,7 +171,8 @@ fn check_clients(sources: &[SourceObservation], thresholds: &Thresholds) -> Vec<
     })
 }
 
-/// How each source stands, as the report has it, for the judgement of its provider.
+/// Returns the health of each source according to the report, as input for the degradation of its
+/// provider.
 #[must_use]
 pub fn degradation_inputs(
     report: &HealthCheckReport,
@@ -180,7 +183,7 @@ pub fn degradation_inputs(
             |check: &HealthCheck| check.subject.is_empty() && check.kind == CheckKind::Sources;
         let is_of_it = |check: &&HealthCheck| check.subject == source.name || is_of_all(check);
         let about = report.checks.iter().filter(is_of_it);
-        // What is late may be so for this machine's sake, and a large mailbox takes its time.
+        // A late heartbeat may be caused by this host, and a large mailbox takes long.
         let told = about.filter(|check| {
             check.kind != CheckKind::Heartbeat && check.finding != SESSION_TOO_LONG
         });
@@ -199,7 +202,7 @@ pub fn degradation_inputs(
 }
 
 impl SourceObservation {
-    /// What its worker counts, where that is known and anything was counted.
+    /// Returns the worker's counters; `None` if they are unreadable or nothing was counted.
     #[must_use]
     pub fn known_counters(&self) -> Option<CounterObservation> {
         self.counters.as_ref().ok().copied().flatten()
@@ -207,7 +210,7 @@ impl SourceObservation {
 }
 
 impl CounterObservation {
-    /// The share that succeeded, once there are enough attempts to speak of one.
+    /// Returns the success rate if there are at least [`ATTEMPTS_MIN`] attempts.
     fn reliable_success_rate(&self) -> Option<f64> {
         self.success_rate.filter(|_| self.attempts >= ATTEMPTS_MIN)
     }

@@ -1,4 +1,4 @@
-//! What is judged, in the words a person reads, and what is told of it.
+//! Tests of the checks and the alert conditions, by their texts.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub(super) fn journal_errors(unit: &str, count: u32) -> JournalErrors {
     JournalErrors { unit: unit.to_owned(), count, newest: (count > 0).then(|| "503".to_owned()) }
 }
 
-/// Two sources at work, and nothing amiss.
+/// Returns inputs with two working sources and no problem.
 pub(super) fn healthy_inputs() -> HealthInputs {
     let runs = FindingKind::UnitRunning { uptime: Some(Duration::from_secs(3600)), restarts: 0 };
     HealthInputs {
@@ -111,7 +111,7 @@ fn check_lines(report: &HealthCheckReport, level: HealthLevel) -> Vec<String> {
     report.checks.iter().filter(|check| check.level == level).map(line).collect()
 }
 
-/// All that is not healthy.
+/// Returns all checks that are not healthy, as lines.
 fn failing_check_lines(facts: &HealthInputs) -> Vec<String> {
     let report = evaluate(facts, &LIMITS, NOW);
     [HealthLevel::Critical, HealthLevel::Unknown, HealthLevel::Warning]

@@ -1,4 +1,4 @@
-//! The units and the work of each source, as the watch over them found it.
+//! Checks of the units and of each source's work, from the findings of [`crate::engine::watch`].
 
 use crate::engine::health::sources::SESSION_TOO_LONG;
 use crate::engine::health::{CheckKind, HealthCheck, HealthInputs, HealthLimits, or_healthy};
@@ -7,10 +7,10 @@ use crate::engine::watch::{
 };
 use crate::engine::{Timestamp, format_duration};
 
-/// What is found of whatever is started again and again.
+/// Finding about a unit or source that restarts too often.
 pub(super) const CRASH_LOOP: &str = "crash_loop";
 
-/// The units: active, running, and not started again and again.
+/// Checks the units: active, running, and not in a crash loop.
 pub(super) fn check_units(facts: &HealthInputs, bounds: &HealthLimits) -> Vec<HealthCheck> {
     let of_unit = |(_, finding): &(&str, &Finding)| matches!(finding.subject, Subject::Unit(_));
     let of_units = facts.findings_by_unit().filter(of_unit);
@@ -38,7 +38,7 @@ pub(super) fn check_units(facts: &HealthInputs, bounds: &HealthLimits) -> Vec<He
     checks
 }
 
-/// The work of each source, one check for each.
+/// Checks the work of each source; one check per source, and one per crash loop.
 pub(super) fn check_workers(
     facts: &HealthInputs,
     bounds: &HealthLimits,
@@ -63,7 +63,7 @@ pub(super) fn check_workers(
     })
 }
 
-/// Whether restarts are counted under the name of a unit, not of a source.
+/// Returns true if `name` is the name of a unit, not of a source.
 fn is_unit_name(facts: &HealthInputs, name: &str) -> bool {
     name == facts.unit || facts.findings_by_unit().any(|(unit, _)| unit == name)
 }
@@ -111,7 +111,7 @@ fn to_check(
     }
 }
 
-/// From where on the figure of a finding is too much, where it has a limit.
+/// Returns the threshold of a finding's value; `None` if the value has no limit.
 fn threshold_for(what: &FindingKind, bounds: &HealthLimits) -> Option<String> {
     let more_than = |limit| Some(format!("more than {}", format_duration(limit)));
     match what {

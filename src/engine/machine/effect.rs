@@ -1,10 +1,10 @@
-//! What the machine wants done.
+//! Effects of the state machine: actions for the worker.
 
 use crate::engine::machine::event::SyncScope;
 use crate::engine::machine::{StateMachine, SyncPhase};
 use crate::engine::{SessionId, Timestamp};
 
-/// The machine after one fact, and what must be done to get there.
+/// Machine after one event, and the effects to perform.
 #[derive(Debug, PartialEq)]
 #[must_use = "an effect that is dropped never happens"]
 pub struct Step {
@@ -12,40 +12,40 @@ pub struct Step {
     pub effects: Vec<Effect>,
 }
 
-/// Something the worker must do, in the order given.
+/// Action that the worker must perform, in the given order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// Ask the source for news.
+    /// Poll the source for changes.
     Poll,
     /// Open a session in the ledger.
     OpenSession { session: SessionId, sync_scope: SyncScope },
-    /// List on from the saved place.
+    /// Continue the listing from the saved page token.
     ContinueListing,
-    /// List everything in the open session, from the beginning, pinning a new cursor first.
+    /// List everything in the open session from the beginning, after pinning a new cursor.
     RestartListing,
-    /// Fetch what is listed and not settled.
+    /// Fetch the listed items that are not settled.
     Download,
-    /// Ask with one request at a time until the source has proved itself.
+    /// Send one request at a time until enough of them succeed (half-open).
     Probe,
-    /// Send nothing before this moment.
+    /// Send nothing before this time.
     Throttle { until: Timestamp },
-    /// Start nothing more; what is in flight may end.
+    /// Start no more requests; those in flight may end.
     Pause,
-    /// Drop what is in flight and read the credential again.
+    /// Drop the requests in flight and reload the credential.
     RefreshCredential,
-    /// Drop what is in flight and begin the stage anew.
+    /// Drop the requests in flight and restart the phase.
     RestartPhase,
     /// Close the session in the ledger.
     CloseSession,
-    /// There is nothing to do until the next look.
+    /// Do nothing until the next poll.
     BecomeIdle,
-    /// Tell a person.
+    /// Send an alert.
     Alert { message: String },
-    /// Leave, to be started anew.
+    /// End the worker, so that it is restarted.
     Restart { cause: RestartCause },
 }
 
-/// Why the worker is started anew.
+/// Cause of a restart of the worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RestartCause {
     Completed,
@@ -76,7 +76,7 @@ impl RestartCause {
     const ALL: [Self; 5] =
         [Self::Completed, Self::Errors, Self::Authentication, Self::Stuck, Self::ExecutionTime];
 
-    /// The word in the state file.
+    /// Returns the name in the state file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl RestartCause {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
     }
 
-    /// Why, as a person reads it.
+    /// Returns the reason as text for people.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

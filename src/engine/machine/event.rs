@@ -1,55 +1,55 @@
-//! What the machine is told.
+//! Events: the input of the state machine.
 
 use crate::engine::{Failure, RandomSample, RequestScope, Timestamp};
 
-/// A fact about the outside world.
+/// Event in the outside world.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// The worker has started, for the first time or anew.
+    /// The worker has started, for the first time or after a restart.
     Started,
-    /// A person asks for it now: a wait that only we chose is over.
+    /// The user requests a run now, which ends a wait that the server did not ask for.
     RunRequested,
     /// A deadline has passed.
     DeadlineReached,
-    /// Everything was last listed so long ago that it is to be listed once more.
+    /// The last full listing is so old that another one is due.
     ReconcileDue,
-    /// There is something new at the source.
+    /// The poll found changes at the source.
     ChangesFound,
-    /// There is nothing new at the source.
+    /// The poll found no changes at the source.
     NoChanges,
-    /// Something durable was achieved: a page listed, an item settled.
+    /// Durable progress was made: a page listed, an item settled.
     ProgressMade,
-    /// Attempts for items failed, and that is durable: fewer are left.
+    /// Attempts for items failed, and this is recorded durably, so that fewer are left.
     AttemptsFailed,
-    /// Nothing is left of the session but items that failed before.
+    /// Only items that failed before are left in the session.
     OnlyRetriesLeft,
-    /// A person asks for one session: news is looked for before the one that was open ends.
+    /// The user requests one session: the source is polled before the already open session ends.
     PollRequested,
-    /// Everything there is has been listed.
+    /// The listing is complete.
     ListingCompleted,
     /// Every listed item is settled.
     AllItemsSettled,
-    /// Whatever is to be done next waits until then: items for their retry, a request for its turn.
+    /// All work waits until this time: items for their retry, a request for its turn.
     IdleUntil { until: Timestamp },
     /// The listing or the session failed.
     Failed { scope: RequestScope, failure: Failure, sample: RandomSample },
-    /// There is another credential than the one that was refused.
+    /// A credential other than the refused one is available.
     CredentialChanged,
-    /// The credential was read again, and is the one that was refused.
+    /// The reloaded credential is the one that was refused.
     CredentialUnchanged,
-    /// A breaker lets nothing through before then.
+    /// A circuit breaker rejects all requests until this time.
     CircuitOpen { until: Timestamp, reason: String },
-    /// The breaker that was waited for lets everything through again.
+    /// The circuit breaker that was waited for is closed again.
     CircuitClosed,
 }
 
-/// What is to be listed in a session.
+/// Scope of the listing in a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SyncScope {
-    /// What has come since the last session; everything, if there was none.
+    /// Changes since the last session; everything, if there was none.
     Incremental,
-    /// Everything once more, to find what the changes did not tell.
+    /// Everything once more, to find differences that the changes did not report.
     Reconcile,
-    /// Everything, since the source has forgotten our place in its changes.
+    /// Everything, since the source no longer accepts the cursor.
     FullResync,
 }

@@ -1,16 +1,16 @@
-//! The life of a source: one explicit state, moved by facts, never by a clock of its own.
+//! State machine of a source: one explicit state, changed by events only. It never reads a clock.
 //!
 //! ```text
-//!           something new          listed              all settled
+//!           changes found          listed              all settled
 //!   Idle ─────────────────▶ Collecting ──▶ Downloading ───────────▶ Completed ──▶ Idle
 //!     │ ▲                      │  ▲            │  ▲
 //!     ▼ │ due                  ▼  │ due        ▼  │ due
-//!   RateLimited · Error · AuthFailed: each knows its end, its reason and what it returns to
+//!   RateLimited · Error · AuthFailed: each has an end, a reason and a phase to resume
 //! ```
 //!
-//! `docs/machine.md` holds every edge of it; a test draws them from this code.
-//! Whatever the state, the machine knows when it must be woken ([`Machine::deadline`]).
-//! A fact that comes late or twice changes nothing.
+//! `docs/machine.md` shows every edge; a test draws them from this code.
+//! Every state has a deadline by which the machine must be called ([`StateMachine::deadline`]).
+//! A late or repeated event changes nothing.
 
 mod effect;
 mod event;
@@ -30,30 +30,30 @@ pub use self::state::{
     SyncPhase,
 };
 
-/// What the configuration says about sessions, waits and restarts.
+/// Configuration of sessions, waits and restarts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MachineConfig {
     pub backoff: Backoff,
-    /// Retries of the session before it is started anew; 0 where retrying is switched off.
+    /// Session retries before the worker is restarted; 0 if retries are switched off.
     pub max_retries: u32,
-    /// Errors without progress between them, over restarts, before it is started anew.
+    /// Errors without progress in between, across restarts, before the worker is restarted.
     pub max_consecutive_errors: u32,
-    /// The wait when a server names no time.
+    /// Wait after a rate limit without Retry-After.
     pub rate_limit_duration: Duration,
-    /// How long an active state may go without progress.
+    /// Longest time without progress in a working state.
     pub stuck_threshold: Duration,
-    /// How long one process works before it is started anew.
+    /// Longest run time of the worker before it is restarted.
     pub max_execution_time: Duration,
     pub restart_delay_success: Duration,
     pub restart_delay_auth: Duration,
     pub restart_delay_errors: Duration,
-    /// The shortest wait after the failures of items amounted to one of the session.
+    /// Shortest wait after item failures escalated to a session failure.
     pub recovery_timeout: Duration,
     pub poll_interval: Duration,
 }
 
 impl StateMachine {
-    /// Advances by one fact. The caller saves the new machine before it carries out the effects.
+    /// Advances by one event. The caller saves the new machine before it performs the effects.
     pub fn step(&self, rules: &MachineConfig, event: &Event, now: Timestamp) -> Step {
         let next = self.clone();
         match self.state {
@@ -72,7 +72,7 @@ impl StateMachine {
         }
     }
 
-    /// When the machine must be told that it is [due](Event::Due), whatever else happens.
+    /// Returns the time at which the machine must get [`Event::DeadlineReached`] in any case.
     #[must_use]
     pub fn deadline(&self, rules: &MachineConfig) -> Timestamp {
         match self.state {
@@ -98,8 +98,8 @@ impl StateMachine {
             }
             Event::RunRequested => self.start_phase(SyncPhase::Polling, "looking for news", now),
             Event::Started => {
-                // A look that was cut short is begun anew at once, and one that is due earlier by
-                // now is not put off.
+                // An interrupted poll restarts at once, and a poll that is due earlier after a
+                // change of the interval is not delayed.
                 let due = self.last_poll.map_or(now, |last| last.after(rules.poll_interval));
                 self.state = State::Idle { until: until.min(due) };
                 self.on_started(now)
@@ -135,7 +135,7 @@ impl StateMachine {
                 self.progress_expected_since = now;
                 let was_failing = self.consecutive_errors > 0;
                 let step = self.on_started(now);
-                // The source may still be down, and that is no item's fault.
+                // The source may still be down, which must not count against items.
                 let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
                 step.with_effect(work.start_effect())
             }
@@ -181,7 +181,7 @@ impl StateMachine {
                 self.into_step()
             }
             Event::AttemptsFailed => {
-                // No progress, and no standstill either: an item has so many attempts and no more.
+                // Neither progress nor stuck, since the attempts of an item are limited.
                 self.progress_expected_since = self.progress_expected_since.max(now);
                 self.into_step()
             }
@@ -352,7 +352,7 @@ impl StateMachine {
     }
 }
 
-/// Moves that several states share.
+/// Transitions shared by several states.
 impl StateMachine {
     fn on_started(mut self, now: Timestamp) -> Step {
         self.running_since = now;
@@ -375,14 +375,14 @@ impl StateMachine {
         work == SyncPhase::Downloading && self.next_poll_at(rules, now) <= now
     }
 
-    /// Asks for news while the download goes on. One that fails is not made again at once, but
-    /// after an interval in which what is left may be worked on.
+    /// Polls while the download continues. A failed poll is not repeated at once, but after an
+    /// interval in which the remaining items are processed.
     fn poll_during_download(mut self, now: Timestamp) -> Step {
         self.last_poll = Some(now);
         self.into_step().with_effect(Effect::Poll)
     }
 
-    /// Lists what has come meanwhile in the same session.
+    /// Lists changes that were found during the download, in the same session.
     pub(super) fn list_changes(mut self, reason: &str, now: Timestamp) -> Step {
         self.is_listing_changes = true;
         self.start_phase(SyncPhase::Collecting, reason, now)
@@ -405,7 +405,8 @@ impl StateMachine {
             .with_effect(Effect::CloseSession)
     }
 
-    /// The ladder of a state without progress: begin the stage anew, then the whole worker.
+    /// Handles the deadline of a working state. Without progress, restarts the phase first and then
+    /// the worker.
     fn on_working_deadline(
         mut self,
         rules: &MachineConfig,
@@ -433,15 +434,15 @@ impl StateMachine {
         step
     }
 
-    /// Takes work up again that the source let fall.
+    /// Resumes work after a failure of the source, with a probe first.
     fn resume_with_probe(self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
         let mut step = self.reenter_phase(work, reason, now);
         step.effects.insert(0, Effect::Probe);
         step
     }
 
-    /// Takes work up again after a wait for the quota: the gate lets one request out first, and a
-    /// proof besides would only use up more of it.
+    /// Resumes work after a rate limit. The rate limiter admits a single request first, and a probe
+    /// in addition would only use up more of the quota.
     fn reenter_phase(mut self, work: SyncPhase, reason: &str, now: Timestamp) -> Step {
         self.credential = CredentialState::Valid;
         self.start_phase(work, reason, now)

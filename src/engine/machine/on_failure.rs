@@ -1,4 +1,4 @@
-//! What a failure of the listing or the session does to the machine.
+//! Transitions of the machine after a failure of the listing or the session.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::engine::{Cause, ErrorAction, Failure, RandomSample, RequestScope, Timestamp, backoff};
 
-/// A shorter wait is made without leaving the state: a person need not see it.
+/// Shortest rate limit wait with a separate state. Users need not see a shorter one.
 const VISIBLE_WAIT_MIN: Duration = Duration::from_secs(5);
 
-/// So many listings in a row that ended too early are told to a person.
+/// Consecutive incomplete listings from which on an alert is sent.
 const INCOMPLETE_LISTINGS_ALERT_MIN: u32 = 3;
 
-/// Whether a failure speaks against the source and counts towards a restart.
+/// Origin of a failure: only one of the source counts as a consecutive error towards a restart.
 #[derive(Clone, Copy)]
 enum FaultDomain {
     Source,
-    /// The trouble is here: nothing gets better by starting anew.
+    /// Failure on this machine, which a restart does not repair.
     Local,
 }
 
@@ -75,7 +75,7 @@ impl StateMachine {
         }
     }
 
-    /// Waits for a breaker that others have opened: nothing that this source did.
+    /// Waits for a circuit breaker that others opened; this is no error of the source.
     pub(super) fn on_circuit_open(
         mut self,
         work: SyncPhase,
@@ -92,7 +92,7 @@ impl StateMachine {
         .with_effect(Effect::Pause)
     }
 
-    /// The new credential may try what the old one was refused.
+    /// Repeats with the new credential the work for which the old one was refused.
     pub(super) fn on_credential_changed(mut self, work: SyncPhase, now: Timestamp) -> Step {
         if self.credential != CredentialState::Refreshing {
             return self.into_step();
@@ -102,7 +102,7 @@ impl StateMachine {
         self.into_step().with_effect(work.start_effect())
     }
 
-    /// The credential is refused, and there is no other: wait for one.
+    /// Waits for another credential, since the current one is refused.
     pub(super) fn enter_auth_failed(
         mut self,
         rules: &MachineConfig,
@@ -123,8 +123,8 @@ impl StateMachine {
             .with_effect(Effect::Alert { message: reason })
     }
 
-    /// The answer to a request from before the wait: the server's word makes it longer, if
-    /// anything does.
+    /// Handles the response to a request from before the wait: only a later time given by the
+    /// server extends the wait.
     pub(super) fn on_rate_limited_while_waiting(
         mut self,
         until: Timestamp,
@@ -161,7 +161,7 @@ impl StateMachine {
             && failure.retry_after.is_none()
             && failure.blocked_until.is_none()
         {
-            // The answer to a request from before the wait: it says nothing new.
+            // The response to a request from before the wait contains nothing new.
             return self.into_step();
         }
         self.consecutive_rate_limits = self.consecutive_rate_limits.saturating_add(1);
@@ -178,7 +178,7 @@ impl StateMachine {
             .with_effect(Effect::Pause)
     }
 
-    /// Waits without leaving the state. The work is taken up again once, however many answers say so.
+    /// Waits without leaving the state. The work resumes once, even after several such responses.
     fn throttle_in_place(mut self, work: SyncPhase, until: Timestamp, now: Timestamp) -> Step {
         let held = self.active_throttle(now);
         let until = held.map_or(until, |held| held.max(until));
@@ -187,15 +187,15 @@ impl StateMachine {
         if held.is_some() { step } else { step.with_effect(work.start_effect()) }
     }
 
-    /// Until when nothing is sent, in a wait too short to be a state of its own.
+    /// Returns the end of a current wait that is too short for a separate state.
     #[must_use]
     pub fn active_throttle(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.throttled_until;
-        // One that ends later than any can was begun before the clock was set back.
+        // A wait that ends later than any can was started before the clock was set back.
         (now < until && until <= now.after(VISIBLE_WAIT_MIN)).then_some(until)
     }
 
-    /// The server's word where there is one; else the configured wait, then growing ones.
+    /// Returns the Retry-After with margin if there is one; else the configured wait, then backoff.
     fn rate_limit_delay(
         &self,
         rules: &MachineConfig,
@@ -211,7 +211,7 @@ impl StateMachine {
         }
     }
 
-    /// The source has forgotten where we were: once, list everything; again, it is a failure.
+    /// Handles an expired cursor: first by listing everything, a second time in a row as an error.
     fn on_cursor_expired(
         mut self,
         rules: &MachineConfig,
@@ -242,8 +242,8 @@ impl StateMachine {
         }
     }
 
-    /// The listing begins again from its first page, so that progress on the way there says nothing:
-    /// the delay grows, and retries are used up, by the listings that ended too early.
+    /// Restarts the listing from its first page with backoff. Progress on the way there says
+    /// nothing, so incomplete listings determine the delay and the used retries.
     fn on_incomplete_listing(
         mut self,
         rules: &MachineConfig,
@@ -308,7 +308,8 @@ impl StateMachine {
         .with_effect(Effect::Pause)
     }
 
-    /// The network and the disk come back by themselves; a ledger may have to be opened anew.
+    /// Resumes after network and disk failures, which end by themselves; restarts after repeated
+    /// ledger failures, since the ledger may have to be reopened.
     fn decide_after_local_error(&self, rules: &MachineConfig, cause: Cause) -> AfterWait {
         if cause == Cause::Ledger && self.retry_count > rules.max_retries {
             AfterWait::Restart
@@ -333,7 +334,7 @@ impl StateMachine {
         }
     }
 
-    /// The machine while its store cannot be opened, until the next attempt.
+    /// Returns the machine while its store cannot be opened, until the next attempt.
     #[must_use]
     pub fn with_store_error(mut self, failure: &Failure, until: Timestamp, now: Timestamp) -> Self {
         let resume = match self.state {

@@ -1,8 +1,8 @@
-//! What the machine remembers.
+//! State of the machine, as it is persisted.
 
 use crate::engine::{Cause, ClockStep, MachineConfig, RestartCause, SessionId, Timestamp};
 
-/// The seven words a person sees.
+/// Status of a source as shown to users, one of seven.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Status {
     Idle,
@@ -14,20 +14,20 @@ pub enum Status {
     AuthFailed,
 }
 
-/// Work that makes progress, or is stuck.
+/// Phase of work, in which progress is expected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SyncPhase {
-    /// Asking for news; a person sees `idle`.
+    /// Polling for changes; shown as `idle`.
     Polling,
     Collecting,
     Downloading,
 }
 
-/// What follows a wait after an error.
+/// Continuation after the wait that follows an error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AfterWait {
     Resume,
-    /// The retries are used up.
+    /// Restart the worker, because the retries are used up.
     Restart,
 }
 
@@ -41,13 +41,13 @@ pub enum State {
     AuthFailed { until: Timestamp, resume_phase: SyncPhase },
 }
 
-/// What is known about the credential since the last success.
+/// State of the credential since the last success.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialState {
     Valid,
-    /// Refused, and being read again.
+    /// Refused, and being reloaded.
     Refreshing,
-    /// Another one than was refused; not yet proved.
+    /// Another one than was refused; not yet confirmed by a success.
     Refreshed,
 }
 
@@ -66,54 +66,54 @@ pub struct LastError {
     pub at: Timestamp,
 }
 
-/// The last time that the worker was started anew, by its own wish.
+/// Last restart of the worker that was requested, by itself or from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LastRestart {
     pub cause: RestartCause,
     pub at: Timestamp,
 }
 
-/// The whole memory of the machine. Survives the process through the state file and the ledger.
+/// Whole state of the machine. The state file and the ledger persist it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StateMachine {
     pub state: State,
-    /// Why it is in this state: one line for a person.
+    /// Reason for this state, in one line.
     pub reason: String,
     pub state_since: Timestamp,
-    /// The open session, or the last one.
+    /// Open session, or the last one.
     pub session: Option<Session>,
     pub last_poll: Option<Timestamp>,
     pub last_progress: Timestamp,
     pub last_error: Option<LastError>,
-    /// Errors of the session in all, since the ledger began.
+    /// Session errors in total, since the ledger was created.
     pub error_count: u32,
-    /// Errors since the last progress, over restarts.
+    /// Errors since the last progress, across restarts.
     pub consecutive_errors: u32,
-    /// Errors since the last progress or restart: the attempt that is being made.
+    /// Errors since the last progress or restart: the number of the current retry.
     pub retry_count: u32,
     /// Rate limits since the last progress.
     pub consecutive_rate_limits: u32,
-    /// The end of a wait that is too short to be a state of its own.
+    /// End of a wait that is too short for a separate state.
     pub throttled_until: Timestamp,
     pub restart_count: u32,
     pub last_restart: Option<LastRestart>,
-    /// Listings in a row that ended before the server's own total.
+    /// Consecutive listings that ended before the server's own total.
     pub incomplete_listings: u32,
-    /// Everything is being listed because the place in the changes was lost.
+    /// True while everything is listed because the cursor expired.
     pub is_full_resync: bool,
-    /// News was found beside a download, and is being listed in the same session.
+    /// True while changes that were found during a download are listed in the same session.
     pub is_listing_changes: bool,
     pub credential: CredentialState,
-    /// When this worker started.
+    /// Start time of this worker.
     pub running_since: Timestamp,
-    /// From when on progress is expected.
+    /// Time from which on progress is expected.
     pub progress_expected_since: Timestamp,
-    /// How many rungs of the ladder for stuck work were climbed.
+    /// Number of escalation steps taken for stuck work.
     pub stuck_escalation_level: u32,
 }
 
 impl StateMachine {
-    /// A machine that has never worked and looks for news at once.
+    /// Creates a machine that has never run and polls at once.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         Self {
@@ -146,12 +146,12 @@ impl StateMachine {
         self.state.status()
     }
 
-    /// The clock was set: a wait is as long as it was, and what was done is as long ago. What has
-    /// happened keeps the date that it had.
+    /// Shifts the machine by a clock step, so that waits and elapsed times keep their length. Past
+    /// events keep their date.
     #[must_use]
     pub fn shifted_by(self, by: ClockStep) -> Self {
         let session = self.session.map(|session| match self.state {
-            // The pause before the next one counts from there.
+            // The delay before the next session counts from there.
             State::Completed => Session {
                 completed_at: session.completed_at.map(|at| at.shifted_by(by)),
                 ..session
@@ -180,8 +180,8 @@ impl StateMachine {
         self.last_restart = Some(LastRestart { cause, at: now });
     }
 
-    /// Notes the restart that others asked for at `at`, since nothing moved here; one that is known
-    /// is not counted again.
+    /// Records a restart that was requested from outside at `at` for lack of progress. A restart
+    /// that is recorded already is not counted again.
     pub fn record_external_restart(&mut self, at: Timestamp) {
         if self.last_restart.is_none_or(|last| last.at < at) {
             self.record_restart(RestartCause::Stuck, at);
@@ -196,7 +196,7 @@ impl StateMachine {
         self.running_since.after(rules.max_execution_time)
     }
 
-    /// When the source is to be asked for news again.
+    /// Returns the time of the next poll.
     #[must_use]
     pub fn next_poll_at(&self, rules: &MachineConfig, now: Timestamp) -> Timestamp {
         self.last_poll.unwrap_or(now).after(rules.poll_interval)
@@ -206,7 +206,7 @@ impl StateMachine {
         self.session.as_ref().and_then(|session| session.completed_at).unwrap_or(self.state_since)
     }
 
-    /// Sessions are named after their second; two in one second still differ.
+    /// Returns the id of the next session, from its start second; two in one second still differ.
     pub(super) fn next_session_id(&self, now: Timestamp) -> SessionId {
         let last = self.session.as_ref().and_then(|session| session.id.unix_seconds());
         let unix = last.map_or_else(|| now.unix_seconds(), |last| now.unix_seconds().max(last + 1));
@@ -220,7 +220,7 @@ impl StateMachine {
         self.consecutive_errors = 0;
         self.retry_count = 0;
         self.consecutive_rate_limits = 0;
-        // What was fetched with the old credential and is durable only now says nothing of it.
+        // This progress may be due to the old credential, and does not confirm the next one.
         if self.credential != CredentialState::Refreshing {
             self.credential = CredentialState::Valid;
         }
@@ -269,7 +269,7 @@ impl Status {
         Self::AuthFailed,
     ];
 
-    /// The word in the state file, the ledger and the log.
+    /// Returns the name in the state file, the ledger and the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

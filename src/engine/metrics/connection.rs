@@ -1,35 +1,35 @@
-//! Whether the client of a source reaches anyone, and when it is better made anew.
+//! Connection failures of a source's HTTP client, and the decision to recreate it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::metrics::add_saturating;
 
-/// So many requests in a row without any reply, and the client is made anew: its connections may
-/// lead to where nobody is any more.
+/// Consecutive requests without a response after which the client is recreated, because its
+/// connections may lead to an address that no longer answers.
 pub const CONNECTION_FAILURES_MAX: u32 = 3;
 
-/// What is known of the client.
+/// Connection metrics of a source's client.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ConnectionMetrics {
-    /// Requests in a row that got no reply, over as many clients as it takes.
+    /// Consecutive requests without a response, across recreated clients.
     #[serde(rename = "failures_in_a_row")]
     pub consecutive_failures: u32,
-    /// How often it was made anew.
+    /// Times that the client was recreated.
     #[serde(rename = "rebuilt")]
     pub reconnects: u64,
-    /// Those of the present client alone.
+    /// Consecutive failures of the current client alone.
     #[serde(skip)]
     current_client_failures: u32,
 }
 
-/// What a failed request means for its client.
+/// Consequence of a failed request for its client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReconnectDecision {
     Keep,
-    /// It is to be made anew, for the first time since a reply came.
+    /// Recreate the client, for the first time since the last response.
     Reconnect,
-    /// Again.
+    /// Recreate the client again.
     ReconnectAgain,
 }
 
@@ -38,8 +38,8 @@ impl ConnectionMetrics {
         (self.consecutive_failures, self.current_client_failures) = (0, 0);
     }
 
-    /// Notes a request that the client `made` as the so-manieth sent in vain. What older clients
-    /// still bring back is no reason to replace the present one.
+    /// Records a request without a response. `made` is the number of recreations before the client
+    /// that sent it; failures of older clients are no reason to replace the current one.
     pub(super) fn record_failure(&mut self, made: u64) -> ReconnectDecision {
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
         if made != self.reconnects {

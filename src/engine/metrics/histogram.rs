@@ -1,4 +1,4 @@
-//! How long things take: counts in fixed buckets, whose sums over sources and times mean something.
+//! Histograms of durations, with fixed buckets so that they can be added over sources and times.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Timestamp;
 use crate::engine::metrics::add_saturating;
 
-/// The upper bounds of the buckets, in milliseconds; what takes longer is in one more. They are
-/// the usual ones for requests, and go on to minutes for large documents and slow disks.
+/// Upper bounds of the buckets, in milliseconds; longer durations are in one more bucket. The
+/// usual bounds for requests, extended to minutes for large documents and slow disks.
 pub const BUCKET_BOUNDS_MILLIS: [u64; 14] =
     [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
 
-/// How many minutes are recent, the one that is not over included.
+/// Minutes of the rolling window, including the current one.
 pub const ROLLING_WINDOW_MINUTES: i64 = 5;
 
 const BUCKETS: usize = BUCKET_BOUNDS_MILLIS.len() + 1;
 const MINUTE_SLOTS: usize = 5;
 const MINUTE_MILLIS: i64 = 60_000;
 
-/// Durations, counted.
+/// Histogram of durations.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Histogram {
-    /// How many fell into each bucket, and into none below it.
+    /// Count of each bucket, not cumulative.
     pub buckets: [u64; BUCKETS],
     pub sum_micros: u64,
 }
@@ -30,7 +30,7 @@ pub struct Histogram {
 /// Durations of the last minutes: one histogram per minute, each dropped as a whole.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RollingHistogram {
-    /// The minute of the first slot, since the epoch. The others are of those before it.
+    /// Minute of the first slot, since the epoch; each further slot is a minute older.
     #[serde(rename = "minute")]
     newest_minute: i64,
     slots: [Histogram; MINUTE_SLOTS],
@@ -50,8 +50,8 @@ impl Histogram {
         self.buckets.iter().fold(0, |all, bucket| all.saturating_add(*bucket))
     }
 
-    /// The time within which this `share` of all ended, taken to lie evenly within a bucket, as
-    /// Prometheus takes it too. Beyond the last bound it is the last bound; `None` of nothing.
+    /// Returns the duration within which this `share` ended, interpolated linearly in its bucket,
+    /// as Prometheus does. Beyond the last bound it is the last bound; `None` if empty.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
@@ -72,7 +72,7 @@ impl Histogram {
         Some(Duration::from_millis(BUCKET_BOUNDS_MILLIS[BUCKET_BOUNDS_MILLIS.len() - 1]))
     }
 
-    /// Counts what another counted, too.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
             add_saturating(mine, theirs);
@@ -82,7 +82,7 @@ impl Histogram {
 }
 
 impl RollingHistogram {
-    /// Drops what is no longer recent. After a clock that was set back nothing is.
+    /// Drops the minutes that have left the window; all of them after a backward clock step.
     pub(super) fn advance_to(&mut self, now: Timestamp) {
         let minute = now.0.div_euclid(MINUTE_MILLIS);
         if minute == self.newest_minute {
@@ -102,7 +102,7 @@ impl RollingHistogram {
         self.slots[0].record(took);
     }
 
-    /// All that is still recent `now`, however long ago it was written down.
+    /// Returns the sum of the window at `now`, whenever the histogram was last advanced.
     #[must_use]
     pub fn merged(&self, now: Timestamp) -> Histogram {
         let mut recent = *self;

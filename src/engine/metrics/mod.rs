@@ -1,7 +1,7 @@
-//! What a worker counts and measures of its source: plain numbers, told to whoever watches.
+//! Metrics that a worker counts and measures of its source, for monitoring.
 //!
-//! Counters only grow, also over restarts, since each life goes on from the numbers of the one
-//! before. Nothing is decided by them, so that losing them costs nothing but a comparison.
+//! Counters never decrease, also over restarts, because each run continues from the numbers of the
+//! previous one. No decision depends on the counters, so losing them costs only a comparison.
 
 mod connection;
 mod histogram;
@@ -25,52 +25,52 @@ pub use self::request_outcome::{OutcomeCounts, RequestOutcome};
 
 use crate::engine::{Cause, Status, Timestamp};
 
-/// The version of the format in which figures are written down.
+/// Version of the metrics file format.
 pub const METRICS_SCHEMA: u32 = 1;
 
-/// Everything that is counted of one source.
+/// All metrics of one source.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct SourceMetrics {
     pub schema: u32,
-    /// When counting began, in milliseconds since the epoch; `None` where nobody wrote that down.
+    /// Start of counting, in milliseconds since the epoch; `None` if it was not recorded.
     #[serde(rename = "since")]
     pub counting_since: Option<i64>,
-    /// When they were last written down, in milliseconds since the epoch.
+    /// Time of the last write, in milliseconds since the epoch.
     pub written_at: i64,
     pub requests: RequestMetrics,
     pub items: ItemMetrics,
     #[serde(rename = "course")]
     pub lifecycle: LifecycleCounters,
-    /// How the last attempts to get something of the source ended.
+    /// Results of the last attempts to fetch something from the source.
     #[serde(rename = "attempts")]
     pub recent_outcomes: RecentOutcomes,
     #[serde(rename = "client")]
     pub connection: ConnectionMetrics,
-    /// How the proxies are that it goes out by; `None` without a pool.
+    /// Counts of the proxies that it uses; `None` without a pool.
     pub proxies: Option<ProxyMetrics>,
 }
 
-/// HTTP requests, one by one: quick retries and redirects count each. One that was given up
-/// before its end, since the worker stopped or began the stage anew, is not counted.
+/// Metrics of HTTP requests. Quick retries and redirects count as requests; a request that was
+/// cancelled because the worker stopped or restarted the stage does not.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct RequestMetrics {
     #[serde(rename = "by_class")]
     pub by_outcome: OutcomeCounts,
-    /// Those that repeat one which failed a moment before.
+    /// Requests that repeat one that failed a moment before.
     pub retries: u64,
-    /// Bytes of the bodies that were complete.
+    /// Bytes of complete response bodies.
     pub bytes_received: u64,
-    /// From sending a request to the head of its reply; those without one are not in it.
+    /// From sending a request to the head of its response; requests without one are excluded.
     #[serde(rename = "duration")]
     pub latency: Histogram,
-    /// The same, of the last minutes.
+    /// Latency in the last minutes.
     #[serde(rename = "recent")]
     pub recent_latency: RollingHistogram,
 }
 
-/// Items, and the documents they consist of.
+/// Metrics of items, and of the documents they consist of.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ItemMetrics {
@@ -79,36 +79,36 @@ pub struct ItemMetrics {
     pub gone: u64,
     pub quarantined: u64,
     pub documents_stored: u64,
-    /// Bytes of the documents that are durable.
+    /// Bytes of durable documents.
     pub bytes_stored: u64,
-    /// Attempts at an item that failed and cost it one of those it has.
+    /// Failed attempts that were charged to an item.
     pub failed_attempts: u64,
-    /// From the first request for an item to the last answer.
+    /// From the first request for an item to the last response.
     #[serde(rename = "duration")]
     pub fetch_duration: Histogram,
-    /// How long it takes to make a group durable.
+    /// Time to make a batch durable.
     #[serde(rename = "commit")]
     pub commit_duration: Histogram,
 }
 
-/// How the work goes on.
+/// Counters of starts, restarts, sessions, errors and waits.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct LifecycleCounters {
-    /// Times that the worker began with the source, whatever ended the life before.
+    /// Times that the worker started the source, whatever ended the previous run.
     pub starts: u64,
-    /// Restarts that the worker asked for.
+    /// Restarts that the worker requested.
     pub restarts: u64,
     pub sessions_completed: u64,
-    /// Failures of the session, not of items.
+    /// Failures of a session, not of items.
     pub errors: u64,
-    /// Waits that were begun, by what they are for.
+    /// Waits that began, by reason.
     pub rate_limit_waits: u64,
     pub error_waits: u64,
     pub auth_waits: u64,
 }
 
-/// Items settled so far, as the ledger counts them.
+/// Item totals, as the ledger counts them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ItemTotals {
     pub listed: u64,
@@ -118,24 +118,24 @@ pub struct ItemTotals {
 }
 
 impl SourceMetrics {
-    /// Nothing yet, from now on.
+    /// Returns empty metrics that count from `now`.
     #[must_use]
     pub fn counting_from(now: Timestamp) -> Self {
         Self { counting_since: Some(now.0), ..Self::default() }
     }
 
-    /// Notes that a worker begins with the source: what the last one's client met is over.
+    /// Records a start of the source; clears the connection failures of the previous run.
     pub fn record_start(&mut self) {
         add_saturating(&mut self.lifecycle.starts, 1);
         self.connection.record_response();
     }
 
-    /// Lets time pass for what is told of the last minutes. Cheap enough for every event.
+    /// Advances the rolling window to `now`; cheap enough for every event.
     pub fn advance_to(&mut self, now: Timestamp) {
         self.requests.recent_latency.advance_to(now);
     }
 
-    /// Notes a request that got the head of a reply after `latency`, and how it ended.
+    /// Records a request that received the head of a response after `latency`, and its result.
     pub fn record_response(&mut self, end: Option<Cause>, latency: Duration) {
         self.requests.by_outcome.record(RequestOutcome::from_cause(end));
         self.requests.latency.record(latency);
@@ -143,22 +143,22 @@ impl SourceMetrics {
         self.connection.record_response();
     }
 
-    /// Notes a request that got no reply, and says what it means for the client that was `made`
-    /// as the so-manieth.
+    /// Records a request without a response. `made` is the number of recreations before the client
+    /// that sent it. Returns the consequence for this client.
     pub fn record_no_response(&mut self, why: Cause, made: u64) -> ReconnectDecision {
         self.requests.by_outcome.record(RequestOutcome::from_cause(Some(why)));
         self.connection.record_failure(made)
     }
 
-    /// Notes how an attempt to get something of the source ended.
+    /// Records the result of an attempt to fetch something from the source.
     pub fn record_attempt(&mut self, end: Option<Cause>) {
         if let Some(success) = recent_outcomes::counts_as_success(end) {
             self.recent_outcomes.record(success);
         }
     }
 
-    /// Notes what the ledger counts now, where it counted `before` a moment ago. What it counts
-    /// anew, since a document came to a settled item, settles a second time.
+    /// Adds the increase of the ledger's totals from `before` to `now`. A settled item to which a
+    /// document is added becomes open, and counts a second time when it is settled again.
     pub fn record_item_totals(&mut self, before: ItemTotals, now: ItemTotals) {
         let items = &mut self.items;
         add_saturating(&mut items.listed, now.listed.saturating_sub(before.listed));
@@ -167,7 +167,7 @@ impl SourceMetrics {
         add_saturating(&mut items.quarantined, now.quarantined.saturating_sub(before.quarantined));
     }
 
-    /// Notes that the source has come into another state.
+    /// Records a change of the source's state.
     pub fn record_status(&mut self, status: Status) {
         match status {
             Status::RateLimited => add_saturating(&mut self.lifecycle.rate_limit_waits, 1),
@@ -177,20 +177,20 @@ impl SourceMetrics {
         }
     }
 
-    /// The share of the last attempts that succeeded; `None` before the first.
+    /// Returns the share of the last attempts that succeeded; `None` before the first.
     #[must_use]
     pub fn success_rate(&self) -> Option<f64> {
         self.recent_outcomes.success_rate()
     }
 
-    /// The time within which 95 of 100 requests of the last minutes got the head of their reply.
+    /// Returns the 95th percentile of the latency in the last minutes; `None` without requests.
     #[must_use]
     pub fn p95_latency(&self, now: Timestamp) -> Option<Duration> {
         self.requests.recent_latency.merged(now).quantile(0.95)
     }
 }
 
-/// Counts on. A number that cannot grow any more stays, wherever it was read from.
+/// Adds to a counter, saturating because a file can hold any number.
 pub fn add_saturating(counter: &mut u64, by: u64) {
     *counter = counter.saturating_add(by);
 }

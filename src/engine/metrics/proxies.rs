@@ -1,4 +1,4 @@
-//! How the proxies of a pool are, counted.
+//! Metrics of a proxy pool.
 
 use std::time::Duration;
 
@@ -6,21 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{ProxyHealth, ProxyState, Timestamp};
 
-/// How many proxies are in which condition. Each is in exactly one of the first three.
+/// Counts of proxies by state. Each proxy is in exactly one of the first three.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ProxyMetrics {
-    /// Alive, and not in doubt.
+    /// Alive, and the last request did not fail.
     pub healthy: u32,
-    /// Alive, and failed the last time.
+    /// Alive, but the last request failed.
     #[serde(rename = "doubted")]
     pub failing: u32,
-    /// Left alone until their time is over, or being tried after it.
+    /// In cooldown, due for a probe, or being probed.
     pub dead: u32,
-    /// Of the dead, those whose time is not over.
+    /// Dead proxies whose cooldown is not over.
     #[serde(rename = "cooling")]
     pub cooling_down: u32,
-    /// The mean time from sending to the head of the answer, over the living that were used.
+    /// Mean time from sending a request to the head of its response, over the alive proxies that
+    /// were used.
     pub mean_latency_millis: Option<u64>,
 }
 

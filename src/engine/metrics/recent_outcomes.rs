@@ -1,23 +1,23 @@
-//! How the last attempts ended: a short memory, which forgets an outage soon after its end.
+//! Results of the last attempts; so few that an outage is forgotten soon after its end.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Cause;
 
-/// How many attempts are remembered.
+/// Most results kept.
 pub const RECENT_OUTCOMES_MAX: u32 = 10;
 
-/// The ends of the last attempts.
+/// Results of the last attempts, success or failure.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(from = "RecentOutcomesText", into = "RecentOutcomesText")]
 pub struct RecentOutcomes {
-    /// The newest in the lowest bit; set where it failed.
+    /// One bit per attempt, set if it failed; the newest is the lowest.
     #[serde(rename = "failed")]
     failed_bits: u16,
     count: u32,
 }
 
-/// As it is written: `"..x."`, oldest first, a cross for each that failed.
+/// Serialized form: `"..x."`, oldest first, with an `x` for each failure.
 #[derive(Deserialize, Serialize)]
 #[serde(transparent)]
 struct RecentOutcomesText(String);
@@ -29,13 +29,13 @@ impl RecentOutcomes {
         self.count = (self.count + 1).min(RECENT_OUTCOMES_MAX);
     }
 
-    /// How many are remembered, [`ATTEMPTS_KEPT`] at most.
+    /// Returns the number of results kept, at most [`RECENT_OUTCOMES_MAX`].
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The share that succeeded; `None` before the first.
+    /// Returns the share that succeeded; `None` before the first.
     #[must_use]
     pub fn success_rate(&self) -> Option<f64> {
         let succeeded = self.count.saturating_sub(self.failed_bits.count_ones());
@@ -43,9 +43,9 @@ impl RecentOutcomes {
     }
 }
 
-/// Whether what an attempt came to counts as a success; `None` where it says nothing of the
-/// source: it asks for patience, or the trouble is this machine's storage. A thing that is gone
-/// was answered for.
+/// Returns true if the result of an attempt counts as a success. `None` if it says nothing about
+/// the source: a rate limit, or a failure of this host's storage. An item that is gone is a
+/// success, because the source answered.
 pub(super) fn counts_as_success(end: Option<Cause>) -> Option<bool> {
     match end {
         None | Some(Cause::NotFound | Cause::CursorExpired) => Some(true),

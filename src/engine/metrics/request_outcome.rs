@@ -1,34 +1,34 @@
-//! How requests end, in few enough classes for a metric.
+//! Outcomes of requests, in few enough classes for a metric.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Cause;
 use crate::engine::metrics::add_saturating;
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RequestOutcome {
-    /// It got what it asked for, whole.
+    /// The expected response, complete.
     Success,
-    /// The server says that we ask too often.
+    /// The server limits the request rate.
     RateLimited,
-    /// The credential is refused.
+    /// The credential is rejected, or belongs to another account.
     Unauthorized,
-    /// There is no such thing, or not for us, or not from that point on.
+    /// Not found, forbidden, or the cursor has expired.
     Refused,
     /// The server failed on its side.
     ServerError,
-    /// A reply that is not what was asked for, or not all of it.
+    /// An unexpected or incomplete response.
     Malformed,
-    /// No reply in time.
+    /// No response in time.
     Timeout,
-    /// No connection: refused, reset, not safe, no name, no route, no proxy.
+    /// No connection: refused, reset, TLS failure, no DNS name, no route, no proxy.
     Unreachable,
-    /// Our own disk failed, or nothing that we know.
+    /// Failure of this host's storage, or an unknown cause.
     Other,
 }
 
-/// Requests by how they ended.
+/// Counts of requests by outcome.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct OutcomeCounts {
@@ -59,7 +59,7 @@ impl RequestOutcome {
         Self::Other,
     ];
 
-    /// The class of what went wrong, if anything did.
+    /// Returns the outcome for a cause of failure; `None` is a success.
     #[must_use]
     pub fn from_cause(end: Option<Cause>) -> Self {
         match end {
@@ -79,7 +79,7 @@ impl RequestOutcome {
         }
     }
 
-    /// The word for it in the file and in metrics.
+    /// Returns the name in the file and in metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What is counted, and how.
+//! Tests of the metrics.
 
 use super::*;
 use crate::engine::Cause;
@@ -37,7 +37,7 @@ fn a_quantile_lies_within_its_bucket() {
         histogram.record(millis(400));
     }
 
-    // 95 of 100 is half-way through those between 250 and 500 ms.
+    // The 95th of 100 is half-way through the bucket from 250 to 500 ms.
     assert_eq!(histogram.quantile(0.95), Some(millis(375)));
     assert_eq!(histogram.quantile(0.5), Some(Duration::from_secs_f64((10.0 + 15.0 / 1.8) / 1e3)));
 
@@ -75,7 +75,7 @@ fn the_success_rate_is_of_the_last_ten_attempts() {
     (0..8).for_each(|_| figures.record_attempt(Some(Cause::Server)));
     assert_eq!(figures.success_rate(), Some(0.2));
 
-    // Neither is a failure of the source.
+    // Neither counts as a failure of the source.
     figures.record_attempt(Some(Cause::RateLimit));
     figures.record_attempt(Some(Cause::Storage));
     assert_eq!(figures.success_rate(), Some(0.2));
@@ -95,7 +95,7 @@ fn three_failures_in_a_row_reconnect_the_client() {
         [fail(0), fail(0), fail(0)],
         [ReconnectDecision::Keep, ReconnectDecision::Keep, ReconnectDecision::Reconnect]
     );
-    // Eight were in flight; what the old client still brings back is not held against the new one.
+    // Eight requests were in flight; late failures of the old client do not count against the new.
     assert_eq!([fail(0), fail(0)], [ReconnectDecision::Keep, ReconnectDecision::Keep]);
     assert_eq!(
         [fail(1), fail(1), fail(1)],

@@ -1,4 +1,4 @@
-//! The judgement: what is seen, against what may be.
+//! Evaluation of the unit and the sources against the limits.
 
 use crate::engine::watch::{
     ActiveState, Finding, FindingKind, HealthLevel, LoadState, ProcessStatus, RecentStarts, Remedy,
@@ -7,14 +7,14 @@ use crate::engine::watch::{
 };
 use crate::engine::{Cause, Status, Timestamp};
 
-/// Exit codes that systemd is told to leave alone: what a restart cannot cure.
+/// Exit codes after which the unit file forbids a restart, because a restart cannot help.
 const NON_RESTARTABLE_EXIT_CODES: [i32; 2] = [77, 78];
 
-/// How often the worker itself acts on missing progress: it begins the stage anew, then leaves. When
-/// that did not help, a person is needed.
+/// Steps that a worker takes itself on missing progress: it restarts the stage, then exits. If
+/// both do not help, manual intervention is required.
 const SELF_HEALING_STEPS: u32 = 2;
 
-/// Judges the unit, then each source: at least one finding for each.
+/// Evaluates the unit, then each source; returns one finding for each.
 #[must_use]
 pub fn evaluate(
     unit_name: &str,
@@ -28,7 +28,7 @@ pub fn evaluate(
     findings
 }
 
-/// The worst level of all.
+/// Returns the worst level of all findings; unknown without findings.
 #[must_use]
 pub fn worst_level(findings: &[Finding]) -> HealthLevel {
     findings.iter().map(|finding| finding.level).max().unwrap_or(HealthLevel::Unknown)
@@ -89,7 +89,7 @@ fn evaluate_observed_unit(
         ActiveState::Active | ActiveState::Reloading | ActiveState::Other => {
             (HealthLevel::Healthy, runs, Remedy::None)
         }
-        // One that starts with the machine is missed by somebody.
+        // A unit that starts at boot is meant to run.
         ActiveState::Inactive if unit.unit_file_state == "enabled" => {
             (HealthLevel::Critical, FindingKind::UnitNotRunning, Remedy::None)
         }
@@ -106,7 +106,7 @@ fn evaluate_observed_unit(
                 && NON_RESTARTABLE_EXIT_CODES.contains(&unit.exit_status);
             (HealthLevel::Critical, what, if is_final { Remedy::None } else { Remedy::Restart })
         }
-        // systemd itself starts it when its pause is over.
+        // In `auto-restart`, systemd starts it after its restart delay.
         ActiveState::Activating if is_long && unit.sub_state != "auto-restart" => {
             (HealthLevel::Critical, turning, Remedy::Restart)
         }
@@ -115,7 +115,7 @@ fn evaluate_observed_unit(
             (HealthLevel::Healthy, FindingKind::UnitTransitioning, Remedy::None)
         }
     };
-    // What keeps it down for good is worse than that it keeps coming up.
+    // A critical finding keeps the unit down, which is worse than a crash loop.
     match lately.filter(|lately| lately.starts > limits.max_starts) {
         Some(lately) if found.0 < HealthLevel::Critical => {
             (HealthLevel::Warning, FindingKind::CrashLoop(lately), Remedy::None)
@@ -145,7 +145,7 @@ fn evaluate_source(
             ProcessStatus::Exited => evaluate_exited(course),
         },
     };
-    // Between two processes of the unit nothing is amiss: the unit's own finding says how it stands.
+    // Between two processes of the unit its sources are healthy; the unit has its own finding.
     let (level, what) = match &source.state_file {
         StateFileContent::Status(WorkerStatus {
             process: ProcessStatus::Running { .. }, ..
@@ -161,7 +161,7 @@ fn evaluate_source(
     Finding { level, subject: Subject::Source(source.name.clone()), kind: what, remedy: cure }
 }
 
-/// A worker that is there: does it still decide?
+/// Evaluates a running worker: clock skew, missed deadline, errors, credential, progress.
 fn evaluate_running(
     course: &WorkerStatus,
     pid: u32,
@@ -225,16 +225,16 @@ fn evaluate_running(
     }
 }
 
-/// Work whose deadlines are kept, and which achieves nothing: its worker climbs the ladder by itself,
-/// and a restart from here would be one more of what has not helped.
+/// Detects work that meets its deadlines but makes no progress. There is no remedy, because the
+/// worker already restarts the stage and then itself; another restart would not help more.
 fn detect_stall(
     course: &WorkerStatus,
     limits: &WatchLimits,
     now: Timestamp,
 ) -> Option<(HealthLevel, FindingKind, Remedy)> {
     let still = limits.trusted_elapsed(course.last_progress.max(course.state_since), now);
-    // The deadline of work lies this far behind the moment from which progress was expected: a
-    // start, or the end of a wait. What has only just begun cannot have achieved anything.
+    // The deadline of work is `stuck_threshold` after the time from which progress is expected: a
+    // start, or the end of a wait. Work that has just begun cannot have made progress.
     let expected_from = course.until?.before(limits.stuck_threshold);
     if still <= limits.stuck_threshold || now.since(expected_from) <= limits.grace {
         return None;
@@ -261,7 +261,8 @@ fn evaluate_exited(course: &WorkerStatus) -> (HealthLevel, FindingKind, Remedy) 
     }
 }
 
-/// A restart of the unit cures only what the unit runs, not a worker that was started by hand.
+/// Returns the remedy for an overdue worker. A restart of the unit helps only if the unit runs
+/// this worker, not if the worker was started by hand.
 fn remedy_for(unit: &UnitObservation, pid: u32) -> Remedy {
     match unit {
         UnitObservation::Observed { unit, .. } if unit.main_pid == Some(pid) => Remedy::Restart,
@@ -271,7 +272,7 @@ fn remedy_for(unit: &UnitObservation, pid: u32) -> Remedy {
     }
 }
 
-/// A worker that has only just been started has not said anything yet.
+/// Returns true if the unit is starting or has just started: its worker has not reported yet.
 fn is_being_started(unit: &UnitObservation, limits: &WatchLimits, now: Timestamp) -> bool {
     match unit {
         UnitObservation::Observed { unit, .. } => match unit.active_state {

@@ -1,4 +1,4 @@
-//! What a judgement finds: how bad, what, how much, and what to do.
+//! Findings: level, subject, kind, value and advice.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::watch::{ActiveState, LoadState, RecentStarts, StartLimit};
 use crate::engine::{Status, format_duration, sanitize_line};
 
-/// One finding.
+/// Result of the evaluation of one unit or source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     pub level: HealthLevel,
@@ -17,7 +17,8 @@ pub struct Finding {
     pub remedy: Remedy,
 }
 
-/// How bad it is, the worst last: what is not known may be bad, what is critical is.
+/// Level of a finding or check, in ascending order. `Unknown` ranks between `Warning` and
+/// `Critical`, because the unknown state may be critical.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HealthLevel {
@@ -33,49 +34,49 @@ pub enum Subject {
     Unit(String),
 }
 
-/// Whether a restart of the unit is likely to help.
+/// Action that is likely to help.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Remedy {
     Restart,
-    /// It goes on by itself, or a person is needed.
+    /// The worker recovers by itself, or manual intervention is required.
     None,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum FindingKind {
-    /// At work, or at rest as it should be.
+    /// Working, or idle as intended.
     Healthy {
         status: Status,
     },
-    /// Waiting before its deadline.
+    /// Waiting; the deadline has not passed.
     Waiting {
         status: Status,
         remaining: Duration,
         reason: String,
     },
     NeverRun,
-    /// Its unit is about to start its worker, or has only just done so.
+    /// The unit is starting its worker, or has just started it.
     Starting,
-    /// The state file does not tell.
+    /// The state file cannot be read.
     StateUnreadable {
         reason: String,
     },
-    /// The deadline has passed, and nothing was decided.
+    /// The deadline has passed without an action of the worker.
     Overdue {
         status: Status,
         late_by: Duration,
         pid: u32,
     },
-    /// Without progress, although its worker keeps its deadlines.
+    /// No progress, although the worker meets its deadlines.
     Stalled {
         status: Status,
         stalled_for: Duration,
     },
-    /// The worker is gone without a word.
+    /// The worker is gone without recording its exit.
     Died {
         pid: u32,
     },
-    /// The worker was stopped in the middle.
+    /// The worker was stopped before its work was done.
     Stopped {
         status: Status,
     },
@@ -83,7 +84,7 @@ pub enum FindingKind {
         duration: Duration,
         reason: String,
     },
-    /// Another account is behind the source than its ledger belongs to.
+    /// The source's account is not the one that its ledger belongs to.
     AccountChanged {
         duration: Duration,
         reason: String,
@@ -93,7 +94,7 @@ pub enum FindingKind {
         limit: u32,
         reason: String,
     },
-    /// Written later than now.
+    /// The state's timestamp lies in the future.
     ClockSkew {
         ahead_by: Duration,
     },
@@ -103,7 +104,7 @@ pub enum FindingKind {
         uptime: Option<Duration>,
         restarts: u32,
     },
-    /// Between two runs, or just on its way up or down.
+    /// Between two runs, or starting or stopping for a short time.
     UnitTransitioning,
     UnitNotInstalled,
     UnitNotLoaded {
@@ -112,11 +113,11 @@ pub enum FindingKind {
     UnitFailed {
         result: String,
         exit_status: i32,
-        /// Where systemd gives up after so many starts.
+        /// Start limit of systemd; `None` if the unit has none.
         start_limit: Option<StartLimit>,
     },
     UnitNotRunning,
-    /// It has been starting or stopping for too long.
+    /// Starting or stopping for too long.
     UnitStuckTransitioning {
         active_state: ActiveState,
         duration: Duration,
@@ -159,7 +160,7 @@ impl Subject {
     }
 }
 
-/// What a finding is called where a program reads it.
+/// Names for machine-readable output.
 impl FindingKind {
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -192,7 +193,7 @@ impl FindingKind {
 }
 
 impl Finding {
-    /// The figure that decided, where there is one.
+    /// Returns the value that decided, if there is one.
     #[must_use]
     pub fn value(&self) -> Option<String> {
         match &self.kind {
@@ -234,7 +235,8 @@ impl Finding {
         }
     }
 
-    /// What to do, where there is anything. `unit` is the one that runs the source, where there is such.
+    /// Returns the recommended action, if there is one. `unit` is the unit that runs the source, if
+    /// a unit does.
     #[must_use]
     pub fn advice(&self, unit: Option<&str>) -> Option<String> {
         let name = self.subject.name();
@@ -318,7 +320,8 @@ impl Finding {
     }
 }
 
-/// The unit, where systemd has it. What was started by other means has no journal and knows no `systemctl`.
+/// Returns the unit if systemd has it. A worker started by other means has no journal, and
+/// `systemctl` does not apply to it.
 #[must_use]
 pub fn installed_unit<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str> {
     let is_missing = |finding: &Finding| {
@@ -328,7 +331,7 @@ pub fn installed_unit<'a>(unit: &'a str, findings: &[Finding]) -> Option<&'a str
     (!findings.iter().any(is_missing)).then_some(unit)
 }
 
-/// Where a worker's last words are.
+/// Returns the advice to read the worker's log.
 pub(in crate::engine) fn log_advice(unit: Option<&str>) -> String {
     match unit {
         Some(unit) => format!("see why with `journalctl -u {unit} -n 50`"),
@@ -336,7 +339,7 @@ pub(in crate::engine) fn log_advice(unit: Option<&str>) -> String {
     }
 }
 
-/// One sentence, without its subject.
+/// One sentence, without the subject.
 impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

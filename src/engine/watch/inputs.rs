@@ -1,97 +1,97 @@
-//! What is seen of workers and their unit at one moment.
+//! Inputs of an evaluation: workers and their unit at one moment, and the limits.
 
 use std::time::Duration;
 
 use crate::engine::watch::UnitStatus;
 use crate::engine::{Cause, Status, Timestamp};
 
-/// One source of the configuration.
+/// Configured source with its state file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WatchedSource {
     pub name: String,
     pub state_file: StateFileContent,
 }
 
-/// What its state file tells.
+/// Content of a source's state file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StateFileContent {
-    /// There is none, and nothing else of it.
+    /// There is neither a state file nor another trace of the source.
     NeverRun,
     Status(WorkerStatus),
-    /// It has run, and its file does not tell how far: why.
+    /// The source has run, but its state file cannot be read.
     Unreadable {
         reason: String,
     },
 }
 
-/// How far a source is, as its worker last said.
+/// Status of a source as its worker last published it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerStatus {
     pub status: Status,
     pub state_since: Timestamp,
-    /// When the state ends, or is looked into at the latest.
+    /// Deadline at which the state ends or is checked at the latest.
     pub until: Option<Timestamp>,
     pub reason: String,
     pub last_progress: Timestamp,
     pub last_updated: Timestamp,
     pub consecutive_errors: u32,
-    /// Of the last error.
+    /// Cause of the last error.
     pub last_cause: Option<Cause>,
     pub process: ProcessStatus,
 }
 
-/// The process that wrote it.
+/// Process that wrote the state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProcessStatus {
     Running {
         pid: u32,
     },
-    /// It has said goodbye.
+    /// It exited and recorded its exit.
     Exited,
-    /// It is gone, and its last word still stands.
+    /// It is gone without recording its exit.
     Died {
         pid: u32,
     },
 }
 
-/// What systemd says of the unit.
+/// Observation of the unit through systemd.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum UnitObservation {
-    /// With the starts by systemd since an earlier look, where there was one.
+    /// With the starts by systemd since an earlier cycle, if there was one.
     Observed { unit: UnitStatus, recent_starts: Option<RecentStarts> },
-    /// There is no systemd here.
+    /// This host does not run systemd.
     NoSystemd { reason: String },
-    /// There is, and it does not tell.
+    /// systemd runs, but the unit could not be queried.
     Unavailable { reason: String, advice: String },
 }
 
-/// How often a unit was started by systemd within a time.
+/// Starts of a unit by systemd within a time window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecentStarts {
     pub starts: u32,
     pub window: Duration,
 }
 
-/// From where on something is amiss.
+/// Limits of the evaluation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct WatchLimits {
-    /// How long after its deadline a worker may still be about to act.
+    /// Tolerance after a worker's deadline, within which it may still act.
     pub grace: Duration,
-    /// Work without progress for this long is stuck.
+    /// Longest time of work without progress.
     pub stuck_threshold: Duration,
-    /// Errors without progress between them.
+    /// Errors without progress between them from which the source counts as failing.
     pub max_consecutive_errors: u32,
-    /// How long a start or a stop may take.
+    /// Longest duration of a start or a stop.
     pub max_transition: Duration,
-    /// More starts by systemd than this, lately, are a crash loop.
+    /// Most recent starts by systemd; more are a crash loop.
     pub max_starts: u32,
-    /// For how long the clock was not set, and the machine not asleep, as far as is known: before,
-    /// nothing was late that seems to be.
+    /// Time since the last clock step or suspend, as far as known. Nothing counts as late for
+    /// longer, because a longer delay may only be an effect of the step.
     pub clock_stable_for: Duration,
 }
 
 impl WatchLimits {
-    /// The time since then, as far as it is known.
+    /// Returns the time since `then`, at most the time since the last clock step.
     pub(super) fn trusted_elapsed(&self, then: Timestamp, now: Timestamp) -> Duration {
         now.since(then).min(self.clock_stable_for)
     }

@@ -1,8 +1,8 @@
-//! Judges workers from outside: by what they publish, and by what systemd says of their unit.
+//! Evaluation of workers from outside: by their published state, and by systemd's view of the unit.
 //!
-//! A worker heals itself as long as it decides at all: it begins a stuck stage anew, then leaves to be
-//! started anew. What is looked for here is the worker that no longer does, so a deadline it has let
-//! pass counts, and a wait before its deadline never does.
+//! A worker recovers by itself while its event loop runs: it restarts a stuck stage, then exits to
+//! be restarted. This evaluation detects a worker that no longer does, so a missed deadline counts,
+//! and a wait before its deadline never does.
 
 mod evaluation;
 mod finding;

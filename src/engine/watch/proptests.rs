@@ -1,4 +1,4 @@
-//! What holds for whatever is seen.
+//! Property tests of the evaluation.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is found, in the words a person reads.
+//! Tests of the findings, by their texts.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn minutes(minutes: i64) -> i64 {
     minutes * 60_000
 }
 
-/// Progress a minute ago, and half an hour to go.
+/// Returns a status with progress a minute ago, and a deadline in 29 minutes.
 pub(super) fn worker_status(status: Status, now: Timestamp) -> WorkerStatus {
     WorkerStatus {
         status,
@@ -74,7 +74,7 @@ fn finding_line(finding: &Finding) -> String {
     format!("{cure}{}: {}{figure}{advice}", finding.level.name(), finding.kind)
 }
 
-/// The finding about a source.
+/// Returns the finding about a source, as a line.
 fn source_line(told: StateFileContent, unit: &UnitObservation) -> String {
     let watched = WatchedSource { name: "work".to_owned(), state_file: told };
     finding_line(&evaluate(UNIT, unit, &[watched], &LIMITS, NOW)[1])
@@ -84,7 +84,7 @@ fn worker_line(course: WorkerStatus) -> String {
     source_line(StateFileContent::Status(course), &running_unit())
 }
 
-/// The finding about the unit.
+/// Returns the finding about the unit, as a line.
 fn unit_line(seen: &UnitObservation) -> String {
     finding_line(&evaluate(UNIT, seen, &[], &LIMITS, NOW)[0])
 }
@@ -142,7 +142,7 @@ fn a_manually_started_worker_causes_no_unit_restart() {
 fn a_stall_warns_first_and_then_needs_intervention() {
     let mut still = worker_status(Status::Downloading, NOW);
     still.state_since = Timestamp(NOW.0 - minutes(500));
-    // It has begun the stage anew ten minutes ago.
+    // The worker restarted the stage ten minutes ago.
     still.until = Some(Timestamp(NOW.0 + minutes(20)));
     still.last_progress = Timestamp(NOW.0 - minutes(40));
     let first = worker_line(still.clone());

@@ -1,41 +1,41 @@
-//! What systemd says of a unit, as far as a judgement needs it.
+//! Status of a systemd unit, as far as the evaluation needs it.
 
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// A unit at one moment.
+/// Status of a unit at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnitStatus {
-    /// Its full name, with `.service`.
+    /// Full name, with `.service`.
     pub name: String,
     pub load_state: LoadState,
     pub active_state: ActiveState,
-    /// The finer state: `running`, `auto-restart`, `dead` and so on.
+    /// Detailed state: `running`, `auto-restart`, `dead` and so on.
     pub sub_state: String,
-    /// Why it last stopped: `success`, `exit-code`, `watchdog`, `start-limit-hit` and so on.
+    /// Reason of the last stop: `success`, `exit-code`, `watchdog`, `start-limit-hit` and so on.
     pub result: String,
     pub main_pid: Option<u32>,
-    /// Starts by systemd itself since it was last started by hand or over the bus.
+    /// Automatic restarts since it was last started by hand or over D-Bus.
     pub restarts: u32,
-    /// How its last process ended: an exit code, or the number of a signal.
+    /// Exit code, or signal number, of its last process.
     pub exit_status: i32,
-    /// When it last became active.
+    /// Time of the last change to active.
     pub active_since: Option<Timestamp>,
-    /// When its state last changed.
+    /// Time of the last change of its state.
     pub state_changed_at: Option<Timestamp>,
-    /// What it told of itself.
+    /// Status text that the service sent with `STATUS=`.
     pub status_text: String,
-    /// The silence after which systemd ends it; `None` when it is not watched.
+    /// Silence after which systemd ends the service; `None` without a watchdog.
     pub watchdog_timeout: Option<Duration>,
     pub start_limit: StartLimit,
-    /// Whether it starts with the machine: `enabled`, `disabled`, `static` and so on.
+    /// State of the unit file: `enabled` (starts at boot), `disabled`, `static` and so on.
     pub unit_file_state: String,
 }
 
 impl UnitStatus {
-    /// Whether it is there, and anybody means it to run: it does, it should have, or it starts with
-    /// the machine.
+    /// Returns true if the unit is loaded and meant to run: it is active, has failed, or starts at
+    /// boot.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         let is_meant =
@@ -44,17 +44,17 @@ impl UnitStatus {
     }
 }
 
-/// Whether systemd could read the unit.
+/// Load state of a unit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LoadState {
     Loaded,
     NotFound,
     Masked,
-    /// Its file is wrong.
+    /// The unit file is invalid.
     Invalid,
 }
 
-/// What a unit is doing, as systemd names it.
+/// Active state of a unit, as systemd names it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ActiveState {
     Active,
@@ -63,11 +63,11 @@ pub enum ActiveState {
     Failed,
     Activating,
     Deactivating,
-    /// A word that a later systemd uses.
+    /// A value that a later version of systemd may use.
     Other,
 }
 
-/// How many starts within a time make systemd give up; an interval of zero is no limit.
+/// Starts within an interval after which systemd gives up; an interval of zero means no limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StartLimit {
     pub interval: Duration,
@@ -75,7 +75,7 @@ pub struct StartLimit {
 }
 
 impl LoadState {
-    /// Reads the word of the property `LoadState`.
+    /// Parses the value of the systemd property `LoadState`.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         match name {
@@ -98,7 +98,7 @@ impl ActiveState {
         Self::Other,
     ];
 
-    /// The word of the property `ActiveState`.
+    /// Returns the value of the systemd property `ActiveState`, or a text for [`Self::Other`].
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

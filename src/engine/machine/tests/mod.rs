@@ -1,4 +1,4 @@
-//! Every state meets every event; the drawing in the docs is made from what happens.
+//! Tests of every state with every event, and of the diagram in the docs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -38,7 +38,7 @@ fn machine(state: State) -> StateMachine {
     StateMachine { state, session: Some(session), last_poll: Some(NOW), ..StateMachine::new(NOW) }
 }
 
-/// Each state, its deadline one minute ahead where it has one of its own.
+/// Returns each state; those with an `until` end one minute ahead.
 fn states() -> Vec<(&'static str, StateMachine)> {
     let (until, resume) = (LATER, SyncPhase::Downloading);
     vec![
@@ -60,7 +60,7 @@ fn states() -> Vec<(&'static str, StateMachine)> {
     ]
 }
 
-/// Each wait, from each kind of work.
+/// Returns each waiting state with the other phases to resume.
 fn waiting_states() -> Vec<(&'static str, StateMachine)> {
     let until = LATER;
     let waits = |resume| {
@@ -144,7 +144,7 @@ fn every_state_meets_every_event() {
 fn the_diagram_in_the_docs_matches_the_machine() {
     let mut edges = BTreeSet::new();
     for (_, mut machine) in states().into_iter().chain(waiting_states()) {
-        // A refusal has been answered by reading the credential again, or not yet.
+        // Before and during the reload of a refused credential.
         for credential in [CredentialState::Valid, CredentialState::Refreshing] {
             machine.credential = credential;
             for now in [NOW, machine.deadline(&config())] {
@@ -174,7 +174,7 @@ fn the_diagram_in_the_docs_matches_the_machine() {
     assert!(docs.contains(&drawing), "docs/machine.md should hold this drawing:\n{drawing}");
 }
 
-/// Failures are drawn by what they deserve, not one by one.
+/// Returns the label of an edge. Failures are grouped by their action.
 fn edge_label(event: &Event, name: &str) -> String {
     let Event::Failed { scope, failure, .. } = event else { return name.to_owned() };
     let verdict = format!("{:?}", failure.cause.action(*scope));
@@ -189,7 +189,7 @@ fn downloading() -> StateMachine {
     machine(State::Working(SyncPhase::Downloading))
 }
 
-/// Lets one fact happen and returns the machine after it.
+/// Returns the machine after one event.
 fn state_after(machine: &StateMachine, event: &Event, now: Timestamp) -> StateMachine {
     machine.step(&config(), event, now).machine
 }
@@ -476,7 +476,7 @@ fn an_interrupted_poll_restarts_and_a_waiting_one_waits() {
     };
     let (a_minute_ago, long_ago) = (NOW.before(MINUTE), NOW.before(10 * MINUTE));
 
-    // A look in the middle is saved with the deadline of one that is stuck.
+    // An unfinished poll is saved with the deadline for stuck work.
     assert!(started(MUCH_LATER, Some(long_ago)) <= NOW);
     assert_eq!(started(MUCH_LATER, None), NOW);
     assert_eq!(started(NOW.after(4 * MINUTE), Some(a_minute_ago)), NOW.after(4 * MINUTE));

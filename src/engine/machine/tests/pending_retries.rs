@@ -1,4 +1,4 @@
-//! News beside items that wait for a retry, and attempts that fail.
+//! Tests of polls while items wait for a retry, and of failed attempts.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What holds of the machine whatever happens, in whatever order.
+//! Property tests of the machine for any events in any order.
 
 use super::*;
 use proptest::prelude::*;
