@@ -13,7 +13,7 @@ mod process;
 
 use std::path::{Path, PathBuf};
 
-use cynosure::ledger::Reader;
+use cynosure::ledger::LedgerReader;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -93,17 +93,17 @@ fn extract(config: &Path) -> (Outcome, Usage) {
     let (_, usage) = measure(&mut worker);
 
     let ledger = config.with_file_name("state").join("demo").join("ledger.sqlite");
-    let ledger = Reader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let ledger = LedgerReader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
     let session = ledger.newest_session().expect("it can be read").expect("there is a session");
-    let history = ledger.history(usize::MAX).expect("it can be read");
+    let history = ledger.transitions(usize::MAX).expect("it can be read");
     let entered = |state: &str| {
         let mut transitions = history.iter().filter(|transition| transition.to == state);
         transitions.next().expect("it was in every state").at
     };
     let seconds = |from: &str, to: &str| entered(to).since(entered(from)).as_secs_f64();
     let outcome = Outcome {
-        documents: session.tally.documents,
-        bytes: session.tally.bytes,
+        documents: session.counts.documents,
+        bytes: session.counts.bytes,
         listing: seconds("collecting", "downloading"),
         downloading: seconds("downloading", "completed"),
     };

@@ -18,7 +18,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
-use cynosure::ledger::Reader;
+use cynosure::ledger::LedgerReader;
 use fs_err as fs;
 use tempfile::TempDir;
 
@@ -81,16 +81,16 @@ fn run(items: u32, beside: Beside, folder: &TempDir) -> Outcome {
 
     let tally = besiegers.map(Besiegers::stop);
     let ledger = service.config.with_file_name("state").join("demo").join("ledger.sqlite");
-    let ledger = Reader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
+    let ledger = LedgerReader::open(&ledger).expect("the ledger opens").expect("there is a ledger");
     let session = ledger.newest_session().expect("it can be read").expect("there is a session");
-    let history = ledger.history(usize::MAX).expect("it can be read");
+    let history = ledger.transitions(usize::MAX).expect("it can be read");
     let entered = |state: &str| {
         let mut steps = history.iter().filter(|step| step.to == state);
         steps.next().expect("it was in every state").at
     };
     let took = entered("completed").since(entered("downloading")).as_secs_f64();
     Outcome {
-        documents_per_second: session.tally.documents as f64 / took,
+        documents_per_second: session.counts.documents as f64 / took,
         worker_cpu: usage.cpu_seconds,
         tally,
     }

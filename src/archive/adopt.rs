@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::archive::layout::{FolderName, ids_of};
-use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse};
-use crate::archive::verify::hash;
+use crate::archive::layout::{FolderName, parse_document_path};
+use crate::archive::manifest::{MANIFEST_FILE, ManifestLine, parse_manifest};
+use crate::archive::verify::hash_file;
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
@@ -27,9 +27,9 @@ pub struct FoundDocument {
 
 /// The reason why a file is left alone.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum LeftAlone {
+pub enum SkipReason {
     /// It does not have a name that this program gives.
-    NotOurs,
+    UnknownName,
     /// Its id was too long to be spelled out, and no manifest names it.
     NameTooLong,
     /// It does not have the length that its manifest names.
@@ -41,14 +41,14 @@ pub enum LeftAlone {
 pub struct FolderContents {
     /// The earlier versions of a document before the later ones.
     pub documents: Vec<FoundDocument>,
-    pub left_alone: Vec<(PathBuf, LeftAlone)>,
+    pub skipped: Vec<(PathBuf, SkipReason)>,
 }
 
-impl LeftAlone {
+impl SkipReason {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::NotOurs => "not a name of a document",
+            Self::UnknownName => "not a name of a document",
             Self::NameTooLong => "a name too long to be read back, and not in a manifest",
             Self::WrongLength => "another length than in the manifest",
         }
@@ -60,7 +60,7 @@ impl FoundDocument {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn hashed(
+    pub fn compute_sha256(
         &self,
         disk: &dyn Disk,
         root: &Path,
@@ -69,7 +69,7 @@ impl FoundDocument {
         let path = root.join(folder.as_str()).join(&self.file);
         match self.sha256 {
             Some(known) => Ok(known),
-            None => hash(disk, &path).map_err(|error| storage_failure("read", &path, &error)),
+            None => hash_file(disk, &path).map_err(|error| storage_failure("read", &path, &error)),
         }
     }
 }
@@ -82,31 +82,31 @@ impl FolderContents {
     pub fn read(disk: &dyn Disk, root: &Path, folder: &FolderName) -> Result<Self, Failure> {
         let session = root.join(folder.as_str());
         let path = session.join(MANIFEST_FILE);
-        let manifest = match kind(disk, &path)? {
+        let manifest = match path_kind(disk, &path)? {
             Some(PathKind::File { .. }) => {
-                let bytes = disk.read(&path);
-                parse(&bytes.map_err(|error| storage_failure("read", &path, &error))?)
+                let bytes = disk.read_file(&path);
+                parse_manifest(&bytes.map_err(|error| storage_failure("read", &path, &error))?)
             }
-            Some(PathKind::Folder | PathKind::Other) | None => parse(&[]),
+            Some(PathKind::Folder | PathKind::Other) | None => parse_manifest(&[]),
         };
         let mut contents = Self::default();
-        for thread in list(disk, &session)? {
+        for thread in list_dir(disk, &session)? {
             let path = session.join(&thread);
             if thread == Path::new(MANIFEST_FILE) {
                 continue;
             }
-            if kind(disk, &path)? != Some(PathKind::Folder) {
-                contents.left_alone.push((path, LeftAlone::NotOurs));
+            if path_kind(disk, &path)? != Some(PathKind::Folder) {
+                contents.skipped.push((path, SkipReason::UnknownName));
                 continue;
             }
-            let mut files = list(disk, &path)?;
-            files.sort_by_key(|file| version(&file.to_string_lossy()));
+            let mut files = list_dir(disk, &path)?;
+            files.sort_by_key(|file| version_of_name(&file.to_string_lossy()));
             for file in files {
                 let path = path.join(&file);
                 let below = format!("{}/{}", thread.to_string_lossy(), file.to_string_lossy());
-                match found(&below, kind(disk, &path)?, manifest.get(&below)) {
+                match to_found_document(&below, path_kind(disk, &path)?, manifest.get(&below)) {
                     Ok(document) => contents.documents.push(document),
-                    Err(why) => contents.left_alone.push((path, why)),
+                    Err(why) => contents.skipped.push((path, why)),
                 }
             }
         }
@@ -114,23 +114,23 @@ impl FolderContents {
     }
 }
 
-fn found(
+fn to_found_document(
     below: &str,
     kind: Option<PathKind>,
     line: Option<&ManifestLine>,
-) -> Result<FoundDocument, LeftAlone> {
-    let Some(PathKind::File { bytes }) = kind else { return Err(LeftAlone::NotOurs) };
+) -> Result<FoundDocument, SkipReason> {
+    let Some(PathKind::File { bytes }) = kind else { return Err(SkipReason::UnknownName) };
     let file = below.to_owned();
     if let Some(line) = line {
         if line.length != bytes {
-            return Err(LeftAlone::WrongLength);
+            return Err(SkipReason::WrongLength);
         }
         let (item, document) = line.ids();
         let (blob, size, sha256) = (Some(line.blob()), line.size, line.sha256());
         return Ok(FoundDocument { item, document, blob, size, length: bytes, sha256, file });
     }
     let (thread, name) = below.split_once('/').unwrap_or_default();
-    match ids_of(thread, name) {
+    match parse_document_path(thread, name) {
         Some((item, document)) => Ok(FoundDocument {
             item,
             document,
@@ -140,23 +140,23 @@ fn found(
             sha256: None,
             file,
         }),
-        None if below.contains('~') => Err(LeftAlone::NameTooLong),
-        None => Err(LeftAlone::NotOurs),
+        None if below.contains('~') => Err(SkipReason::NameTooLong),
+        None => Err(SkipReason::UnknownName),
     }
 }
 
 /// The number in the name of a later version; 1 in that of a first one.
-fn version(file: &str) -> u32 {
+fn version_of_name(file: &str) -> u32 {
     let number = file.rsplit('.').nth(1).and_then(|number| number.parse().ok());
     number.filter(|_| file.matches('.').count() > 1).unwrap_or(1)
 }
 
-fn list(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut names = disk.list(path).map_err(|error| storage_failure("list", path, &error))?;
+fn list_dir(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut names = disk.list_dir(path).map_err(|error| storage_failure("list", path, &error))?;
     names.sort();
     Ok(names)
 }
 
-fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
-    disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
+fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
+    disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
 }

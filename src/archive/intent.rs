@@ -12,7 +12,7 @@ use crate::archive::layout::{FIRST_VERSION, document_path};
 use crate::engine::{DocumentId, ItemId};
 
 /// The first part of the names of lists in the staging folder.
-pub(super) const INTENT: &str = "intent";
+pub(super) const INTENT_PREFIX: &str = "intent";
 
 /// A list on disk, to be [forgotten](crate::archive::Archive::forget) when the ledger has its documents.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ mod tests {
     use super::*;
 
     /// Keys that are added since the first released format, as paths.
-    const ADDED: &[&str] = &["paths"];
+    const ADDED_KEYS: &[&str] = &["paths"];
 
     #[test]
-    fn a_list_of_the_first_format_is_kept() {
+    fn an_intent_list_of_the_first_format_can_be_read() {
         let json = include_bytes!("../../tests/fixtures/state-1/intent.json");
 
         let list = IntentList::from_bytes(json).unwrap();
@@ -97,19 +97,19 @@ mod tests {
         for IntendedDocument { item, document, file } in list.documents() {
             assert_eq!(file, document_path(&item, &document, FIRST_VERSION));
         }
-        fixture::assert_kept(json, &list.to_bytes(), ADDED);
+        fixture::assert_kept(json, &list.to_bytes(), ADDED_KEYS);
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn a_list_is_read_back_whole_or_not_at_all(
+        fn an_intent_list_is_read_whole_or_not_at_all(
             ids in proptest::collection::vec(any::<(String, String)>(), 0..5),
             cut in any::<proptest::sample::Index>(),
         ) {

@@ -24,17 +24,17 @@ const NAME_BYTES_MAX: usize = 255;
 const EXTENSION: &str = ".eml";
 
 /// The longest spelled-out id, in bytes, so that the extension fits behind it.
-const SPELLED_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
+const ENCODED_ID_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
 
 /// The version of a document that was fetched first, and whose name has no number.
 pub const FIRST_VERSION: u32 = 1;
 
 /// The bytes of `~` and a SHA-256 in hex.
-const DIGEST_BYTES: usize = 1 + 64;
+const DIGEST_SUFFIX_BYTES: usize = 1 + 64;
 
 /// Form of the beginning of a session folder's name, and its length in bytes.
-const TIME_FORMAT: &str = "%Y-%m-%d_%H%M%S";
-const TIME_BYTES: usize = 17;
+const TIMESTAMP_FORMAT: &str = "%Y-%m-%d_%H%M%S";
+const TIMESTAMP_BYTES: usize = 17;
 
 /// The part of a session folder's name that comes from the account, in bytes at most.
 const ACCOUNT_BYTES_MAX: usize = 200;
@@ -46,12 +46,12 @@ pub struct FolderName(String);
 impl FolderName {
     /// `YYYY-MM-DD_HHMMSS_username_domain` in UTC, with `_2` and so on from the second of that name.
     #[must_use]
-    pub fn of_session(started: Timestamp, account: &str, number: u32) -> Self {
+    pub fn for_session(started: Timestamp, account: &str, number: u32) -> Self {
         // A year of more than four digits does not happen before the clock is badly wrong.
         let time = DateTime::from_timestamp_millis(started.0)
             .filter(|time| (0..=9999).contains(&time.year()))
             .unwrap_or_default();
-        let mut name = format!("{}_{}", time.format(TIME_FORMAT), account_name(account));
+        let mut name = format!("{}_{}", time.format(TIMESTAMP_FORMAT), account_component(account));
         if number > 1 {
             name.push_str(&format!("_{number}"));
         }
@@ -75,12 +75,14 @@ impl FolderName {
 
     /// Returns the start of the session, if this is a folder of `account`.
     #[must_use]
-    pub fn started(&self, account: &str) -> Option<Timestamp> {
-        let time = self.0.get(..TIME_BYTES)?;
-        let rest = self.0[TIME_BYTES..].strip_prefix('_')?.strip_prefix(&*account_name(account))?;
+    pub fn session_start(&self, account: &str) -> Option<Timestamp> {
+        let time = self.0.get(..TIMESTAMP_BYTES)?;
+        let rest = self.0[TIMESTAMP_BYTES..]
+            .strip_prefix('_')?
+            .strip_prefix(&*account_component(account))?;
         let number = rest.strip_prefix('_').map_or(rest, |number| number);
         let is_ours = rest.is_empty() || number.len() < rest.len() && number.parse::<u32>().is_ok();
-        let time = NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?;
+        let time = NaiveDateTime::parse_from_str(time, TIMESTAMP_FORMAT).ok()?;
         is_ours.then(|| Timestamp(time.and_utc().timestamp_millis()))
     }
 }
@@ -95,39 +97,39 @@ pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> Stri
         ..=FIRST_VERSION => EXTENSION.to_owned(),
         later => format!(".{later}{EXTENSION}"),
     };
-    let name = spell(document.as_str(), NAME_BYTES_MAX - ending.len());
-    format!("{}/{name}{ending}", safe_name(item.as_str()))
+    let name = encode_with_limit(document.as_str(), NAME_BYTES_MAX - ending.len());
+    format!("{}/{name}{ending}", encode_id(item.as_str()))
 }
 
 /// Reads the ids back from the two components of the path of any version of a document.
 ///
 /// `None` if this layout does not make such a name, or the id was too long to be spelled out.
 #[must_use]
-pub fn ids_of(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
+pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
     let stem = file.strip_suffix(EXTENSION)?;
     let (name, version) = match stem.split_once('.') {
         None => (stem, FIRST_VERSION),
         Some((name, number)) => (name, number.parse().ok().filter(|no| *no > FIRST_VERSION)?),
     };
-    let (item, document) = (ItemId::new(read_back(thread)?), DocumentId::new(read_back(name)?));
+    let (item, document) = (ItemId::new(decode_name(thread)?), DocumentId::new(decode_name(name)?));
     let is_ours = document_path(&item, &document, version) == format!("{thread}/{file}");
     is_ours.then_some((item, document))
 }
 
 /// Spells an untrusted id as a name, at most 251 bytes long.
 #[must_use]
-pub fn safe_name(id: &str) -> String {
-    spell(id, SPELLED_BYTES_MAX)
+pub fn encode_id(id: &str) -> String {
+    encode_with_limit(id, ENCODED_ID_BYTES_MAX)
 }
 
-fn spell(id: &str, bytes_max: usize) -> String {
+fn encode_with_limit(id: &str, bytes_max: usize) -> String {
     if id.is_empty() {
         return "=".to_owned();
     }
     let mut name = String::with_capacity(id.len());
     for (position, byte) in id.bytes().enumerate() {
         let plain = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-        let spelled = position == 0 && (byte == b'-' || is_device(id));
+        let spelled = position == 0 && (byte == b'-' || is_windows_device(id));
         if plain && !spelled {
             name.push(char::from(byte));
         } else if byte.is_ascii_uppercase() && !spelled {
@@ -138,7 +140,7 @@ fn spell(id: &str, bytes_max: usize) -> String {
         }
     }
     if name.len() > bytes_max {
-        name.truncate(bytes_max - DIGEST_BYTES);
+        name.truncate(bytes_max - DIGEST_SUFFIX_BYTES);
         name.push('~');
         for byte in Sha256::digest(id) {
             name.push_str(&format!("{byte:02x}"));
@@ -147,27 +149,27 @@ fn spell(id: &str, bytes_max: usize) -> String {
     name
 }
 
-fn read_back(name: &str) -> Option<String> {
+fn decode_name(name: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = name.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'+' => rest.next()?.to_ascii_uppercase(),
             b'=' if name == "=" => break,
-            b'=' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            b'=' => parse_hex_digit(rest.next()?)? << 4 | parse_hex_digit(rest.next()?)?,
             plain => plain,
         });
     }
     let id = String::from_utf8(bytes).ok()?;
-    (safe_name(&id) == name).then_some(id)
+    (encode_id(&id) == name).then_some(id)
 }
 
-fn hex_digit(digit: u8) -> Option<u8> {
+fn parse_hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// Whether Windows keeps the name for a device, with any extension and in any case.
-fn is_device(id: &str) -> bool {
+fn is_windows_device(id: &str) -> bool {
     let stem = id.strip_suffix(|c: char| c.is_ascii_digit());
     let words: &[&str] =
         if stem.is_some() { &["com", "lpt"] } else { &["con", "prn", "aux", "nul"] };
@@ -175,7 +177,7 @@ fn is_device(id: &str) -> bool {
 }
 
 /// `me@example.com` → `me_example.com`; letters and digits of any script stay.
-fn account_name(account: &str) -> String {
+fn account_component(account: &str) -> String {
     let mut name = String::new();
     for c in account.chars() {
         let c = if c.is_alphanumeric() || matches!(c, '.' | '-' | '+') { c } else { '_' };
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_session_folder_is_named_after_its_start_and_account() {
-        let name = |account, number| FolderName::of_session(STARTED, account, number).0;
+        let name = |account, number| FolderName::for_session(STARTED, account, number).0;
 
         assert_eq!(name("me@example.com", 1), "2026-03-07_090503_me_example.com");
         assert_eq!(name("me@example.com", 2), "2026-03-07_090503_me_example.com_2");
@@ -207,8 +209,8 @@ mod tests {
     }
 
     #[test]
-    fn a_written_name_is_taken_back_and_one_that_leads_elsewhere_is_not() {
-        let name = FolderName::of_session(STARTED, "me@example.com", 1);
+    fn only_safe_folder_names_are_parsed() {
+        let name = FolderName::for_session(STARTED, "me@example.com", 1);
 
         assert_eq!(FolderName::parse(name.as_str()), Some(name));
         for elsewhere in ["", ".", "..", ".cynosure", "a/b", "/a", "a\0"] {
@@ -217,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_tells_its_start_and_its_account() {
+    fn the_start_is_parsed_from_a_folder_name() {
         let started = |number, account| {
-            FolderName::of_session(STARTED, "me@example.com", number).started(account)
+            FolderName::for_session(STARTED, "me@example.com", number).session_start(account)
         };
 
         let whole_second = Some(Timestamp(1_772_874_303_000));
@@ -230,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn plain_ids_keep_their_look_and_others_are_spelled_out() {
+    fn plain_ids_stay_and_other_characters_are_encoded() {
         let ids = [
             "eaaaaab", "M1f00", "", "-rf", "../x", "/etc/x", "CON", "con", "com1", "LPT9", "com",
             "console", "a\nb", "\u{202e}", "é", "e\u{301}", "a.b", "A", "a", "a\0", "Ab-_9", "=",
             "+a",
         ];
-        let names: Vec<_> = ids.map(|id| format!("{id:?} {}", safe_name(id))).into();
+        let names: Vec<_> = ids.map(|id| format!("{id:?} {}", encode_id(id))).into();
 
         insta::assert_snapshot!(names.join("\n"), @r#"
         "eaaaaab" eaaaaab
@@ -266,31 +268,31 @@ mod tests {
     }
 
     #[test]
-    fn a_document_lies_in_the_folder_of_its_thread() {
+    fn a_document_is_in_the_folder_of_its_thread() {
         let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
 
         let path = document_path(&item, &document, FIRST_VERSION);
 
         assert_eq!(path, "bf/+eb.eml");
-        assert_eq!(ids_of("bf", "+eb.eml"), Some((item, document)));
-        assert_eq!(ids_of("bf", "notes.txt"), None);
-        assert_eq!(ids_of("Bf", "b.eml"), None, "not a name of ours");
+        assert_eq!(parse_document_path("bf", "+eb.eml"), Some((item, document)));
+        assert_eq!(parse_document_path("bf", "notes.txt"), None);
+        assert_eq!(parse_document_path("Bf", "b.eml"), None, "not a name of ours");
     }
 
     #[test]
-    fn a_later_version_lies_beside_the_first() {
+    fn a_later_version_is_stored_beside_the_first() {
         let (item, document) = (ItemId::new("bf"), DocumentId::new("Eb"));
 
         assert_eq!(document_path(&item, &document, 2), "bf/+eb.2.eml");
-        assert_eq!(ids_of("bf", "+eb.2.eml"), Some((item, document)));
+        assert_eq!(parse_document_path("bf", "+eb.2.eml"), Some((item, document)));
         for foreign in ["+eb.1.eml", "+eb.02.eml", "+eb.+2.eml", "+eb.x.eml", "+eb.2.3.eml"] {
-            assert_eq!(ids_of("bf", foreign), None, "{foreign}");
+            assert_eq!(parse_document_path("bf", foreign), None, "{foreign}");
         }
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
@@ -308,41 +310,41 @@ mod laws {
 
     proptest! {
         #[test]
-        fn distinct_ids_have_distinct_names_even_where_case_is_folded(a in ids(), b in ids()) {
-            let same = safe_name(&a).to_lowercase() == safe_name(&b).to_lowercase();
+        fn distinct_ids_have_distinct_case_insensitive_names(a in ids(), b in ids()) {
+            let same = encode_id(&a).to_lowercase() == encode_id(&b).to_lowercase();
             prop_assert_eq!(same, a == b);
         }
 
         #[test]
-        fn every_name_is_one_safe_component(id in ids()) {
-            let name = safe_name(&id);
+        fn every_encoded_id_is_one_safe_path_component(id in ids()) {
+            let name = encode_id(&id);
 
             prop_assert!(!name.is_empty() && name.len() + EXTENSION.len() <= NAME_BYTES_MAX);
             prop_assert!(name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'=' | b'+' | b'~')));
-            prop_assert!(!name.starts_with('-') && !is_device(&name));
+            prop_assert!(!name.starts_with('-') && !is_windows_device(&name));
         }
 
         #[test]
-        fn a_name_is_read_back_unless_the_id_was_too_long(id in ids()) {
-            let name = safe_name(&id);
+        fn a_name_is_decoded_unless_the_id_was_too_long(id in ids()) {
+            let name = encode_id(&id);
             let expected = (!name.contains('~')).then_some(id);
-            prop_assert_eq!(read_back(&name), expected);
+            prop_assert_eq!(decode_name(&name), expected);
         }
 
         #[test]
-        fn every_version_has_a_name_of_its_own(a in ids(), b in ids(), versions in (1..12_u32, 1..12_u32)) {
+        fn every_version_has_a_distinct_name(a in ids(), b in ids(), versions in (1..12_u32, 1..12_u32)) {
             let path = |id: &str, version| document_path(&ItemId::new("t"), &DocumentId::new(id), version);
             let (one, other) = (path(&a, versions.0), path(&b, versions.1));
             prop_assert_eq!(one == other, a == b && versions.0 == versions.1);
             prop_assert!(one.len() <= 2 + NAME_BYTES_MAX);
-            let ids = ids_of("t", &one[2..]).map(|(_, document)| document.as_str().to_owned());
+            let ids = parse_document_path("t", &one[2..]).map(|(_, document)| document.as_str().to_owned());
             prop_assert_eq!(ids, (!one.contains('~')).then_some(a));
         }
 
         #[test]
-        fn any_text_is_read_back_without_harm(text in any::<String>()) {
-            if let Some(id) = read_back(&text) {
-                prop_assert_eq!(safe_name(&id), text);
+        fn decoding_any_text_never_panics(text in any::<String>()) {
+            if let Some(id) = decode_name(&text) {
+                prop_assert_eq!(encode_id(&id), text);
             }
         }
     }

@@ -18,8 +18,10 @@ pub(super) const MANIFEST_FILE: &str = "manifest.jsonl";
 /// One document, as the manifest names it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ManifestLine {
-    item: String,
-    id: String,
+    #[serde(rename = "item")]
+    item_id: String,
+    #[serde(rename = "id")]
+    document_id: String,
     blob: String,
     /// In bytes, as the server announced it; absent where it did not.
     #[serde(default)]
@@ -39,9 +41,9 @@ pub(super) enum ManifestState {
     #[default]
     Unknown,
     /// That of this folder ends with a whole line.
-    Whole(FolderName),
+    Complete(FolderName),
     /// A write or a sync of it failed.
-    Distrusted,
+    WriteFailed,
 }
 
 impl ManifestLine {
@@ -52,8 +54,8 @@ impl ManifestLine {
         path: String,
     ) -> Self {
         Self {
-            item: item.to_string(),
-            id: document.to_string(),
+            item_id: item.to_string(),
+            document_id: document.to_string(),
             blob: blob.to_string(),
             size,
             length,
@@ -63,7 +65,7 @@ impl ManifestLine {
     }
 
     pub(super) fn ids(&self) -> (ItemId, DocumentId) {
-        (ItemId::new(&*self.item), DocumentId::new(&*self.id))
+        (ItemId::new(&*self.item_id), DocumentId::new(&*self.document_id))
     }
 
     pub(super) fn blob(&self) -> BlobId {
@@ -85,7 +87,7 @@ impl ManifestLine {
 }
 
 /// Writes lines, each with its line break.
-pub(super) fn render(lines: impl Iterator<Item = ManifestLine>) -> Vec<u8> {
+pub(super) fn to_json_lines(lines: impl Iterator<Item = ManifestLine>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
         // Nothing of it can fail to be written as JSON.
@@ -96,38 +98,38 @@ pub(super) fn render(lines: impl Iterator<Item = ManifestLine>) -> Vec<u8> {
 }
 
 /// Reads a manifest, by path.
-pub(super) fn parse(bytes: &[u8]) -> BTreeMap<String, ManifestLine> {
+pub(super) fn parse_manifest(bytes: &[u8]) -> BTreeMap<String, ManifestLine> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let lines = lines.filter_map(|line| serde_json::from_slice::<ManifestLine>(line).ok());
     lines.map(|line| (line.path.clone(), line)).collect()
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn line(path: &str, length: u64) -> ManifestLine {
+    fn any_line(path: &str, length: u64) -> ManifestLine {
         let ids = (&ItemId::new("T\u{1f}"), &DocumentId::new("m\n\"1"), &BlobId::new("b"));
         ManifestLine::new(ids, Some(length), (length, [0xa5; 32]), path.to_owned())
     }
 
     proptest! {
         #[test]
-        fn a_torn_end_costs_one_line(
+        fn a_truncated_manifest_loses_one_line(
             lengths in proptest::collection::vec(any::<u64>(), 1..5),
             cut in any::<proptest::sample::Index>(),
         ) {
-            let lines = || lengths.iter().enumerate().map(|(no, length)| line(&format!("t/{no}.eml"), *length));
-            let whole = render(lines());
+            let lines = || lengths.iter().enumerate().map(|(no, length)| any_line(&format!("t/{no}.eml"), *length));
+            let whole = to_json_lines(lines());
             let torn = &whole[..cut.index(whole.len())];
             let complete = torn.iter().filter(|byte| **byte == b'\n').count();
 
             let mut bytes = torn.to_vec();
             bytes.push(b'\n');
-            bytes.extend(render(std::iter::once(line("t/next.eml", 7))));
-            let read = parse(&bytes);
+            bytes.extend(to_json_lines(std::iter::once(any_line("t/next.eml", 7))));
+            let read = parse_manifest(&bytes);
 
             prop_assert!(read.len() == complete + 1 || read.len() == complete + 2);
             prop_assert!(read.contains_key("t/next.eml"));
@@ -138,10 +140,10 @@ mod laws {
     }
 
     #[test]
-    fn the_last_line_of_a_path_counts() {
-        let bytes = render([line("t/a.eml", 1), line("t/a.eml", 2)].into_iter());
+    fn the_last_line_of_a_path_wins() {
+        let bytes = to_json_lines([any_line("t/a.eml", 1), any_line("t/a.eml", 2)].into_iter());
 
-        let read = parse(&bytes);
+        let read = parse_manifest(&bytes);
 
         assert_eq!(read["t/a.eml"].length, 2);
         assert_eq!(read["t/a.eml"].sha256(), Some([0xa5; 32]));

@@ -10,24 +10,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::intent::INTENT;
-use crate::archive::layout::safe_name;
-use crate::archive::recover::{NOT_A_FOLDER, STAGING};
-use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_atomic};
+use crate::archive::intent::INTENT_PREFIX;
+use crate::archive::layout::encode_id;
+use crate::archive::recover::{NOT_A_FOLDER_MESSAGE, STAGING_ROOT};
+use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_durable};
 use crate::engine::{Cause, Failure, LedgerId};
 
 /// The name of the marker.
-pub const OWNER_FILE: &str = "owner.json";
+pub const MARKER_FILE: &str = "owner.json";
 
 /// The name of the lock beside it, held by the one worker of the source.
-pub const OWNER_LOCK: &str = "lock";
+pub const MARKER_LOCK_FILE: &str = "lock";
 
 /// The format of the marker that this program reads and writes.
 const SCHEMA: u32 = 1;
 
 /// The contents of a marker.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Owner {
+pub struct ArchiveOwner {
     schema: u32,
     ledger: String,
     /// What the server calls the account, once it is known.
@@ -36,59 +36,60 @@ pub struct Owner {
     source: String,
     /// The ledger has noted the marker, and may have stored documents here.
     #[serde(default)]
-    holds_documents: bool,
+    #[serde(rename = "holds_documents")]
+    has_documents: bool,
 }
 
 /// Identity that a ledger presents when it asks for its archive.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Claim {
+pub struct LedgerClaim {
     /// `None` before the ledger has an id.
     pub ledger: Option<LedgerId>,
     pub account: Option<String>,
     /// Documents of it are stored in an archive.
-    pub has_stored: bool,
+    pub has_stored_documents: bool,
 }
 
 /// Relation of a marker to a ledger that may use the archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Binding {
+pub enum ArchiveBinding {
     /// It names this ledger.
-    Ours(Owner),
+    Ours(ArchiveOwner),
     /// There is none, or one under which nothing was stored.
-    Free,
+    Unclaimed,
 }
 
 /// The reason why a ledger may not use an archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Mismatch {
+enum OwnerMismatch {
     /// The documents of the ledger are elsewhere.
-    NotThere,
+    ArchiveMissing,
     /// The archive has documents, and the ledger knows of none.
-    LedgerGone,
+    LedgerEmpty,
     /// The archive has documents of another ledger, and so has the ledger elsewhere.
     OtherLedger,
 }
 
 /// What stands where a marker should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Found<'a> {
+enum MarkerContent<'a> {
     /// Not even its folder.
-    Nothing,
+    Absent,
     /// The folder of a source, as version 0.1.0 made it.
-    Folder,
-    Marker(&'a Owner),
+    FolderOnly,
+    Owned(&'a ArchiveOwner),
 }
 
 /// The place of a source's marker.
 #[derive(Clone, Debug)]
-pub struct Marker {
+pub struct ArchiveMarker {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     folder: PathBuf,
     source: String,
 }
 
-impl Owner {
+impl ArchiveOwner {
     /// A marker that names a ledger and its source.
     #[must_use]
     pub fn new(ledger: &LedgerId, account: Option<String>, source: &str) -> Self {
@@ -97,40 +98,40 @@ impl Owner {
             ledger: ledger.as_str().to_owned(),
             account,
             source: source.to_owned(),
-            holds_documents: false,
+            has_documents: false,
         }
     }
 
     /// The same marker, under which documents may be stored.
     #[must_use]
     pub fn with_documents(self) -> Self {
-        Self { holds_documents: true, ..self }
+        Self { has_documents: true, ..self }
     }
 
     #[must_use]
-    pub fn holds_documents(&self) -> bool {
-        self.holds_documents
+    pub fn has_documents(&self) -> bool {
+        self.has_documents
     }
 }
 
-impl Marker {
+impl ArchiveMarker {
     /// The place of the marker of `source` in the archive at `root`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, root: &Path, source: &str) -> Self {
-        let folder = root.join(STAGING).join(safe_name(source));
+        let folder = root.join(STAGING_ROOT).join(encode_id(source));
         Self { disk, root: root.to_owned(), folder, source: source.to_owned() }
     }
 
     /// The path of the lock that the one worker of the source holds.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
-        self.folder.join(OWNER_LOCK)
+        self.folder.join(MARKER_LOCK_FILE)
     }
 
     /// The path of the marker.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.folder.join(OWNER_FILE)
+        self.folder.join(MARKER_FILE)
     }
 
     pub(super) fn disk(&self) -> &Arc<dyn Disk> {
@@ -149,30 +150,32 @@ impl Marker {
     ///
     /// # Errors
     /// A storage failure that says what is wrong and what to do about it.
-    pub fn examine(&self, claim: &Claim) -> Result<Binding, Failure> {
+    pub fn check_claim(&self, claim: &LedgerClaim) -> Result<ArchiveBinding, Failure> {
         let owner = self.read()?;
         let found = match &owner {
-            Some(owner) => Found::Marker(owner),
-            None if self.kind(&self.folder)? == Some(PathKind::Folder) => Found::Folder,
-            None => Found::Nothing,
+            Some(owner) => MarkerContent::Owned(owner),
+            None if self.path_kind(&self.folder)? == Some(PathKind::Folder) => {
+                MarkerContent::FolderOnly
+            }
+            None => MarkerContent::Absent,
         };
-        decide(found, claim).map_err(|mismatch| self.failure(mismatch, claim))
+        decide_binding(found, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
     }
 
     /// Makes the folder of the marker, and those above it.
     ///
     /// # Errors
     /// A storage failure; also where a link stands in place of a folder below the archive.
-    pub fn prepare(&self) -> Result<(), Failure> {
+    pub fn create_folder(&self) -> Result<(), Failure> {
         let made = |path: &Path| {
             ensure_folder(&*self.disk, path)
                 .map_err(|error| storage_failure("make the folder", path, &error))
         };
         made(&self.root)?;
-        for path in [&self.root.join(STAGING), &self.folder] {
+        for path in [&self.root.join(STAGING_ROOT), &self.folder] {
             made(path)?;
-            if self.kind(path)? != Some(PathKind::Folder) {
-                let error = std::io::Error::other(NOT_A_FOLDER);
+            if self.path_kind(path)? != Some(PathKind::Folder) {
+                let error = std::io::Error::other(NOT_A_FOLDER_MESSAGE);
                 return Err(storage_failure("use the folder", path, &error));
             }
         }
@@ -183,11 +186,11 @@ impl Marker {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn write(&self, owner: &Owner) -> Result<(), Failure> {
+    pub fn write(&self, owner: &ArchiveOwner) -> Result<(), Failure> {
         let path = self.path();
         let mut bytes = serde_json::to_vec_pretty(owner).unwrap_or_default();
         bytes.push(b'\n');
-        write_atomic(&*self.disk, &path, &bytes)
+        write_durable(&*self.disk, &path, &bytes)
             .map_err(|error| storage_failure("write", &path, &error))
     }
 
@@ -195,10 +198,10 @@ impl Marker {
     ///
     /// # Errors
     /// A storage failure; also when it cannot be understood.
-    pub fn read(&self) -> Result<Option<Owner>, Failure> {
+    pub fn read(&self) -> Result<Option<ArchiveOwner>, Failure> {
         let path = self.path();
         // A file where the archive should be is as good as nothing.
-        let bytes = match self.disk.read(&path) {
+        let bytes = match self.disk.read_file(&path) {
             Ok(bytes) => bytes,
             Err(error)
                 if matches!(
@@ -210,10 +213,10 @@ impl Marker {
             }
             Err(error) => return Err(storage_failure("read", &path, &error)),
         };
-        match serde_json::from_slice::<Owner>(&bytes) {
+        match serde_json::from_slice::<ArchiveOwner>(&bytes) {
             Ok(owner) if owner.schema <= SCHEMA => Ok(Some(owner)),
-            Ok(owner) => Err(self.unreadable(&format!("its schema is {}", owner.schema))),
-            Err(error) => Err(self.unreadable(&error.to_string())),
+            Ok(owner) => Err(self.unreadable_failure(&format!("its schema is {}", owner.schema))),
+            Err(error) => Err(self.unreadable_failure(&error.to_string())),
         }
     }
 
@@ -221,11 +224,15 @@ impl Marker {
     ///
     /// # Errors
     /// A storage failure, as when the archive was unmounted or moved away.
-    pub fn verify(&self, owner: &Owner) -> Result<(), Failure> {
+    pub fn verify(&self, owner: &ArchiveOwner) -> Result<(), Failure> {
         match self.read()? {
             Some(found) if found.ledger == owner.ledger => Ok(()),
-            Some(_) => Err(self.failure(Mismatch::OtherLedger, &Claim::default())),
-            None => Err(self.failure(Mismatch::NotThere, &Claim::default())),
+            Some(_) => {
+                Err(self.mismatch_failure(OwnerMismatch::OtherLedger, &LedgerClaim::default()))
+            }
+            None => {
+                Err(self.mismatch_failure(OwnerMismatch::ArchiveMissing, &LedgerClaim::default()))
+            }
         }
     }
 
@@ -234,11 +241,11 @@ impl Marker {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn forget_intents(&self) -> Result<(), Failure> {
+    pub fn remove_intents(&self) -> Result<(), Failure> {
         let folder = &self.folder;
         let names =
-            self.disk.list(folder).map_err(|error| storage_failure("list", folder, &error))?;
-        for name in names.iter().filter(|name| name.to_string_lossy().starts_with(INTENT)) {
+            self.disk.list_dir(folder).map_err(|error| storage_failure("list", folder, &error))?;
+        for name in names.iter().filter(|name| name.to_string_lossy().starts_with(INTENT_PREFIX)) {
             let path = folder.join(name);
             let removed = self.disk.remove_file(&path);
             removed.map_err(|error| storage_failure("remove", &path, &error))?;
@@ -246,11 +253,11 @@ impl Marker {
         Ok(())
     }
 
-    fn kind(&self, path: &Path) -> Result<Option<PathKind>, Failure> {
-        self.disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
+    fn path_kind(&self, path: &Path) -> Result<Option<PathKind>, Failure> {
+        self.disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
     }
 
-    fn unreadable(&self, why: &str) -> Failure {
+    fn unreadable_failure(&self, why: &str) -> Failure {
         let (path, source) = (self.path(), &self.source);
         Failure::new(
             Cause::Storage,
@@ -263,27 +270,31 @@ impl Marker {
         )
     }
 
-    fn failure(&self, mismatch: Mismatch, claim: &Claim) -> Failure {
+    fn mismatch_failure(&self, mismatch: OwnerMismatch, claim: &LedgerClaim) -> Failure {
         let (root, source, path) = (self.root.display(), &self.source, self.path());
         let (path, folder) = (path.display(), self.folder.display());
         let detail = match mismatch {
-            Mismatch::NotThere if claim.has_stored && claim.ledger.is_none() => format!(
-                "{root} is not the archive of {source}: there is no {folder}; mount the archive or \
+            OwnerMismatch::ArchiveMissing
+                if claim.has_stored_documents && claim.ledger.is_none() =>
+            {
+                format!(
+                    "{root} is not the archive of {source}: there is no {folder}; mount the archive or \
                  put it back, and the work goes on by itself (if it is the archive, make that \
                  folder)"
-            ),
-            Mismatch::NotThere => format!(
+                )
+            }
+            OwnerMismatch::ArchiveMissing => format!(
                 "{root} is not the archive of {source}: there is no {path}; mount the archive or \
                  put it back, and the work goes on by itself (to go on in a new place, move the \
-                 folder `{STAGING}` of the old archive there)"
+                 folder `{STAGING_ROOT}` of the old archive there)"
             ),
-            Mismatch::LedgerGone => format!(
+            OwnerMismatch::LedgerEmpty => format!(
                 "{root} holds documents of {source} that its ledger does not know: put a copy of \
                  the ledger back, or stop cynosure and run `cynosure adopt {source}`, which \
                  rebuilds it from the archive; `cynosure reset {source} --yes` lists and fetches \
                  everything again and keeps the files"
             ),
-            Mismatch::OtherLedger => format!(
+            OwnerMismatch::OtherLedger => format!(
                 "{root} belongs to another ledger of a source {source} ({path} names it): correct \
                  `dir` of [archive], name one of the two sources differently, or put back the \
                  ledger that belongs to the archive"
@@ -293,25 +304,28 @@ impl Marker {
     }
 }
 
-fn decide(found: Found<'_>, claim: &Claim) -> Result<Binding, Mismatch> {
+fn decide_binding(
+    found: MarkerContent<'_>,
+    claim: &LedgerClaim,
+) -> Result<ArchiveBinding, OwnerMismatch> {
     // The marker is written before the ledger has its id, and both before anything is stored: a
     // ledger with an id and documents has an archive with its marker. One of version 0.1.0 has no
     // id, and its archive has the folder.
-    let knows_documents = claim.has_stored;
+    let knows_documents = claim.has_stored_documents;
     match (found, &claim.ledger) {
-        (Found::Marker(owner), Some(id)) if owner.ledger == id.as_str() => {
-            Ok(Binding::Ours(owner.clone()))
+        (MarkerContent::Owned(owner), Some(id)) if owner.ledger == id.as_str() => {
+            Ok(ArchiveBinding::Ours(owner.clone()))
         }
-        (Found::Marker(owner), id) if !owner.holds_documents => match id {
-            Some(_) if knows_documents => Err(Mismatch::NotThere),
-            Some(_) | None => Ok(Binding::Free),
+        (MarkerContent::Owned(owner), id) if !owner.has_documents => match id {
+            Some(_) if knows_documents => Err(OwnerMismatch::ArchiveMissing),
+            Some(_) | None => Ok(ArchiveBinding::Unclaimed),
         },
-        (Found::Marker(_), _) if knows_documents => Err(Mismatch::OtherLedger),
-        (Found::Marker(_), _) => Err(Mismatch::LedgerGone),
-        (Found::Folder, Some(_)) | (Found::Nothing, _) if knows_documents => {
-            Err(Mismatch::NotThere)
+        (MarkerContent::Owned(_), _) if knows_documents => Err(OwnerMismatch::OtherLedger),
+        (MarkerContent::Owned(_), _) => Err(OwnerMismatch::LedgerEmpty),
+        (MarkerContent::FolderOnly, Some(_)) | (MarkerContent::Absent, _) if knows_documents => {
+            Err(OwnerMismatch::ArchiveMissing)
         }
-        (Found::Folder | Found::Nothing, _) => Ok(Binding::Free),
+        (MarkerContent::FolderOnly | MarkerContent::Absent, _) => Ok(ArchiveBinding::Unclaimed),
     }
 }
 
@@ -322,67 +336,79 @@ mod tests {
 
     const ROOT: &str = "/downloads";
 
-    fn marker(disk: &MemoryDisk) -> Marker {
-        Marker::new(Arc::new(disk.clone()), Path::new(ROOT), "work")
+    fn test_marker(disk: &MemoryDisk) -> ArchiveMarker {
+        ArchiveMarker::new(Arc::new(disk.clone()), Path::new(ROOT), "work")
     }
 
-    fn claim(id: Option<&str>, has_stored: bool) -> Claim {
-        Claim { ledger: id.map(LedgerId::new), account: None, has_stored }
+    fn test_claim(id: Option<&str>, has_stored: bool) -> LedgerClaim {
+        LedgerClaim {
+            ledger: id.map(LedgerId::new),
+            account: None,
+            has_stored_documents: has_stored,
+        }
     }
 
-    fn owner(id: &str) -> Owner {
-        Owner::new(&LedgerId::new(id), None, "work")
+    fn test_owner(id: &str) -> ArchiveOwner {
+        ArchiveOwner::new(&LedgerId::new(id), None, "work")
     }
 
     /// FAULTS 51, every case of it.
     #[test]
     fn each_ledger_gets_its_own_archive_and_no_other() {
-        let (ours, full) = (owner("a"), owner("a").with_documents());
-        let (fresh, full_of_another) = (owner("b"), owner("b").with_documents());
-        let new = claim(None, false);
-        let of_old_format = claim(None, true);
-        let (begun, working) = (claim(Some("a"), false), claim(Some("a"), true));
+        let (ours, full) = (test_owner("a"), test_owner("a").with_documents());
+        let (fresh, full_of_another) = (test_owner("b"), test_owner("b").with_documents());
+        let new = test_claim(None, false);
+        let of_old_format = test_claim(None, true);
+        let (begun, working) = (test_claim(Some("a"), false), test_claim(Some("a"), true));
         let cases = [
-            (Found::Nothing, [None, Some(Mismatch::NotThere), None, Some(Mismatch::NotThere)]),
-            (Found::Folder, [None, None, None, Some(Mismatch::NotThere)]),
-            (Found::Marker(&ours), [None; 4]),
             (
-                Found::Marker(&full),
-                [Some(Mismatch::LedgerGone), Some(Mismatch::OtherLedger), None, None],
-            ),
-            (Found::Marker(&fresh), [None, None, None, Some(Mismatch::NotThere)]),
-            (
-                Found::Marker(&full_of_another),
+                MarkerContent::Absent,
                 [
-                    Some(Mismatch::LedgerGone),
-                    Some(Mismatch::OtherLedger),
-                    Some(Mismatch::LedgerGone),
-                    Some(Mismatch::OtherLedger),
+                    None,
+                    Some(OwnerMismatch::ArchiveMissing),
+                    None,
+                    Some(OwnerMismatch::ArchiveMissing),
+                ],
+            ),
+            (MarkerContent::FolderOnly, [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
+            (MarkerContent::Owned(&ours), [None; 4]),
+            (
+                MarkerContent::Owned(&full),
+                [Some(OwnerMismatch::LedgerEmpty), Some(OwnerMismatch::OtherLedger), None, None],
+            ),
+            (MarkerContent::Owned(&fresh), [None, None, None, Some(OwnerMismatch::ArchiveMissing)]),
+            (
+                MarkerContent::Owned(&full_of_another),
+                [
+                    Some(OwnerMismatch::LedgerEmpty),
+                    Some(OwnerMismatch::OtherLedger),
+                    Some(OwnerMismatch::LedgerEmpty),
+                    Some(OwnerMismatch::OtherLedger),
                 ],
             ),
         ];
         for (found, refusals) in cases {
             for (claim, refusal) in [&new, &of_old_format, &begun, &working].iter().zip(refusals) {
-                assert_eq!(decide(found, claim).err(), refusal, "{found:?} for {claim:?}");
+                assert_eq!(decide_binding(found, claim).err(), refusal, "{found:?} for {claim:?}");
             }
         }
     }
 
     #[test]
-    fn an_examined_archive_is_not_touched() {
+    fn checking_a_claim_changes_nothing() {
         let disk = MemoryDisk::default();
 
-        let refused = marker(&disk).examine(&claim(Some("a"), true)).unwrap_err();
+        let refused = test_marker(&disk).check_claim(&test_claim(Some("a"), true)).unwrap_err();
 
         assert_eq!(refused.cause, Cause::Storage);
-        assert_eq!(disk.kind(Path::new(ROOT)).unwrap(), None);
+        assert_eq!(disk.path_kind(Path::new(ROOT)).unwrap(), None);
     }
 
     #[test]
-    fn a_marker_that_was_taken_away_is_missed() {
+    fn a_removed_marker_fails_the_check() {
         let disk = MemoryDisk::default();
-        let (marker, owner) = (marker(&disk), owner("a"));
-        marker.prepare().unwrap();
+        let (marker, owner) = (test_marker(&disk), test_owner("a"));
+        marker.create_folder().unwrap();
         marker.write(&owner).unwrap();
         marker.verify(&owner).unwrap();
 
@@ -395,11 +421,11 @@ mod tests {
     #[test]
     fn a_marker_of_a_newer_format_is_refused() {
         let disk = MemoryDisk::default();
-        let marker = marker(&disk);
-        marker.prepare().unwrap();
-        marker.write(&Owner { schema: 2, ..owner("a") }).unwrap();
+        let marker = test_marker(&disk);
+        marker.create_folder().unwrap();
+        marker.write(&ArchiveOwner { schema: 2, ..test_owner("a") }).unwrap();
 
-        let refused = marker.examine(&claim(Some("a"), true)).unwrap_err();
+        let refused = marker.check_claim(&test_claim(Some("a"), true)).unwrap_err();
 
         assert!(refused.message.contains("its schema is 2"), "{refused}");
     }

@@ -7,12 +7,12 @@
 //! clears away. A [`Marker`] says which ledger the documents belong to.
 
 mod adopt;
-mod draft;
 mod intent;
 pub mod layout;
 mod manifest;
 mod marker;
 mod recover;
+mod spooled_document;
 mod staging;
 pub mod verify;
 mod writer;
@@ -20,16 +20,20 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-pub use self::adopt::{FolderContents, FoundDocument, LeftAlone};
-pub use self::draft::{DRAFT_BYTES_MAX, Draft};
+pub use self::adopt::{FolderContents, FoundDocument, SkipReason};
 pub use self::intent::Intent;
 pub use self::layout::FolderName;
-pub use self::marker::{Binding, Claim, Marker, OWNER_FILE, OWNER_LOCK, Owner};
-pub use self::recover::{Recovered, StoredAt};
-pub use self::writer::{GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX, Group, Kept, Paper, Written};
+pub use self::marker::{
+    ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, MARKER_FILE, MARKER_LOCK_FILE,
+};
+pub use self::recover::{ArchiveLocation, RecoveryReport};
+pub use self::spooled_document::{SPOOL_MEMORY_BYTES_MAX, SpooledDocument};
+pub use self::writer::{
+    BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, BatchEntry, PublishedFile, StagedBatch, WriteBatch,
+};
 
 use self::manifest::ManifestState;
-use self::staging::Staging;
+use self::staging::StagingFolder;
 use crate::disk::{Disk, storage_failure};
 use crate::engine::{Failure, Timestamp};
 
@@ -40,15 +44,15 @@ const FOLDER_NUMBER_MAX: u32 = 100;
 #[derive(Debug)]
 pub struct Archive {
     root: PathBuf,
-    staging: Arc<Staging>,
-    manifest: Mutex<ManifestState>,
+    staging_folder: Arc<StagingFolder>,
+    manifest_state: Mutex<ManifestState>,
 }
 
 impl Archive {
     /// Starts a document of unknown length.
     #[must_use]
-    pub fn draft(&self) -> Draft {
-        Draft::new(Arc::clone(&self.staging))
+    pub fn spool_document(&self) -> SpooledDocument {
+        SpooledDocument::new(Arc::clone(&self.staging_folder))
     }
 
     /// Makes the folder of a session, durably, and returns its name.
@@ -58,10 +62,14 @@ impl Archive {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn create_folder(&self, started: Timestamp, account: &str) -> Result<FolderName, Failure> {
-        self.staging.expect_documents()?;
+    pub fn create_session_folder(
+        &self,
+        started: Timestamp,
+        account: &str,
+    ) -> Result<FolderName, Failure> {
+        self.staging_folder.mark_has_documents()?;
         for number in 1..=FOLDER_NUMBER_MAX {
-            let name = FolderName::of_session(started, account, number);
+            let name = FolderName::for_session(started, account, number);
             let path = self.root.join(name.as_str());
             match self.disk().create_dir(&path) {
                 Ok(()) => {
@@ -74,7 +82,7 @@ impl Archive {
                 Err(error) => return Err(storage_failure("make the folder", &path, &error)),
             }
         }
-        let taken = self.root.join(FolderName::of_session(started, account, 1).as_str());
+        let taken = self.root.join(FolderName::for_session(started, account, 1).as_str());
         let error = std::io::Error::other("it and all its numbered names are taken");
         Err(storage_failure("make the folder", &taken, &error))
     }
@@ -86,7 +94,7 @@ impl Archive {
     }
 
     fn disk(&self) -> &dyn Disk {
-        self.staging.disk()
+        self.staging_folder.disk()
     }
 }
 

@@ -4,26 +4,26 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::archive::Archive;
-use crate::archive::intent::{INTENT, IntendedDocument, IntentList};
+use crate::archive::intent::{INTENT_PREFIX, IntendedDocument, IntentList};
 use crate::archive::layout::FolderName;
-use crate::archive::marker::{Marker, OWNER_FILE, OWNER_LOCK, Owner};
-use crate::archive::staging::Staging;
+use crate::archive::marker::{ArchiveMarker, ArchiveOwner, MARKER_FILE, MARKER_LOCK_FILE};
+use crate::archive::staging::StagingFolder;
 use crate::disk::{PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
 /// The folder in the archive's root that holds a staging folder for each source.
-pub(super) const STAGING: &str = ".cynosure";
+pub(super) const STAGING_ROOT: &str = ".cynosure";
 
 /// Files in the folder of a source that outlive a start.
-const KEPT: [&str; 2] = [OWNER_FILE, OWNER_LOCK];
+const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];
 
 /// Said of what stands where a folder of ours should be.
-pub(super) const NOT_A_FOLDER: &str =
+pub(super) const NOT_A_FOLDER_MESSAGE: &str =
     "a link or a file stands there, and links are not followed; remove it";
 
 /// Where a version of a document is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StoredAt {
+pub struct ArchiveLocation {
     /// The session's folder.
     pub folder: String,
     /// The path below it.
@@ -32,11 +32,11 @@ pub struct StoredAt {
 
 /// What the opening of an archive had to clear away.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Recovered {
+pub struct RecoveryReport {
     /// Documents that were in the archive and not yet in the ledger: they are fetched again.
-    pub documents: usize,
+    pub removed_documents: usize,
     /// Files in the staging folder.
-    pub staged: usize,
+    pub removed_staged_files: usize,
 }
 
 impl Archive {
@@ -49,65 +49,70 @@ impl Archive {
     /// # Errors
     /// A storage failure, or what `is_stored` fails with.
     pub fn open(
-        marker: Marker,
-        owner: Owner,
-        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
-    ) -> Result<(Self, Recovered), Failure> {
+        marker: ArchiveMarker,
+        owner: ArchiveOwner,
+        is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
+    ) -> Result<(Self, RecoveryReport), Failure> {
         let root = marker.root().to_owned();
         let archive = Self {
             root,
-            staging: Arc::new(Staging::new(marker, owner)),
-            manifest: Mutex::default(),
+            staging_folder: Arc::new(StagingFolder::new(marker, owner)),
+            manifest_state: Mutex::default(),
         };
-        let recovered = archive.recover(is_stored)?;
+        let recovered = archive.clean_up(is_stored)?;
         Ok((archive, recovered))
     }
 
-    fn recover(
+    fn clean_up(
         &self,
-        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
-    ) -> Result<Recovered, Failure> {
-        let folder = self.staging.folder();
-        let mut names =
-            self.disk().list(folder).map_err(|error| storage_failure("list", folder, &error))?;
-        names.retain(|name| !KEPT.map(Path::new).contains(&name.as_path()));
-        let mut recovered = Recovered { documents: 0, staged: names.len() };
+        is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
+    ) -> Result<RecoveryReport, Failure> {
+        let folder = self.staging_folder.path();
+        let mut names = self
+            .disk()
+            .list_dir(folder)
+            .map_err(|error| storage_failure("list", folder, &error))?;
+        names.retain(|name| !PERSISTENT_FILES.map(Path::new).contains(&name.as_path()));
+        let mut recovered =
+            RecoveryReport { removed_documents: 0, removed_staged_files: names.len() };
         for name in &names {
             // Lists of an earlier ledger say nothing of what this one should have.
-            if self.staging.holds_documents() && name.to_string_lossy().starts_with(INTENT) {
-                recovered.documents += self.undo(&folder.join(name), &is_stored)?;
+            if self.staging_folder.has_documents()
+                && name.to_string_lossy().starts_with(INTENT_PREFIX)
+            {
+                recovered.removed_documents += self.roll_back(&folder.join(name), &is_stored)?;
             }
         }
-        if recovered.documents > 0 {
+        if recovered.removed_documents > 0 {
             // The lists may go only when what they led to is gone for good.
             self.disk()
-                .filesystem(&self.root)
+                .open_filesystem(&self.root)
                 .and_then(|mut filesystem| filesystem.sync())
                 .map_err(|error| storage_failure("sync", &self.root, &error))?;
         }
-        names.iter().try_for_each(|name| self.remove(&folder.join(name)))?;
+        names.iter().try_for_each(|name| self.remove_file(&folder.join(name)))?;
         Ok(recovered)
     }
 
     /// Removes what a list names and the ledger does not have; returns how many.
-    fn undo(
+    fn roll_back(
         &self,
         list: &Path,
-        is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
+        is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
     ) -> Result<usize, Failure> {
         let bytes =
-            self.disk().read(list).map_err(|error| storage_failure("read", list, &error))?;
+            self.disk().read_file(list).map_err(|error| storage_failure("read", list, &error))?;
         // A list is durable before the first of its files is renamed, so one that
         // cannot be read led to nothing.
         let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
         let Some(session) = list.folder() else { return Ok(0) };
         let mut removed = 0;
         for IntendedDocument { item, document, file } in list.documents() {
-            let at = StoredAt { folder: session.as_str().to_owned(), file };
+            let at = ArchiveLocation { folder: session.as_str().to_owned(), file };
             if !is_stored(&item, &document, &at)?
-                && let Some(path) = self.stray(&session, &at.file)?
+                && let Some(path) = self.find_file(&session, &at.file)?
             {
-                self.remove(&path)?;
+                self.remove_file(&path)?;
                 removed += 1;
             }
         }
@@ -115,13 +120,13 @@ impl Archive {
     }
 
     /// The path of a document that is in the archive, if it is there and no link leads to it.
-    fn stray(&self, session: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
+    fn find_file(&self, session: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
         let mut path = self.root.join(session.as_str());
         let mut components = Path::new(file).components();
         loop {
             let kind = self
                 .disk()
-                .kind(&path)
+                .path_kind(&path)
                 .map_err(|error| storage_failure("look at", &path, &error))?;
             match (kind, components.next()) {
                 (Some(PathKind::Folder), Some(Component::Normal(next))) => path.push(next),
@@ -133,7 +138,7 @@ impl Archive {
         }
     }
 
-    fn remove(&self, path: &Path) -> Result<(), Failure> {
+    fn remove_file(&self, path: &Path) -> Result<(), Failure> {
         self.disk().remove_file(path).map_err(|error| storage_failure("remove", path, &error))
     }
 }

@@ -5,43 +5,43 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::archive::marker::{Marker, Owner};
+use crate::archive::marker::{ArchiveMarker, ArchiveOwner};
 use crate::disk::{Disk, DiskFile, storage_failure};
 use crate::engine::Failure;
 
 /// The staging folder of one source, on the filesystem of the archive, so that a rename suffices.
 #[derive(Debug)]
-pub(super) struct Staging {
-    marker: Marker,
-    owner: Mutex<Owner>,
-    next: AtomicU64,
+pub(super) struct StagingFolder {
+    marker: ArchiveMarker,
+    owner: Mutex<ArchiveOwner>,
+    next_number: AtomicU64,
 }
 
 /// A file in the staging folder; removed when dropped, unless it was moved away.
 #[derive(Debug)]
-pub(super) struct Staged {
-    staging: Arc<Staging>,
+pub(super) struct StagedFile {
+    staging: Arc<StagingFolder>,
     path: PathBuf,
-    moved: bool,
+    is_moved: bool,
 }
 
-impl Staging {
+impl StagingFolder {
     /// Nothing but the marker and its lock may be in the folder: names are counted from 0.
-    pub(super) fn new(marker: Marker, owner: Owner) -> Self {
-        Self { marker, owner: Mutex::new(owner), next: AtomicU64::new(0) }
+    pub(super) fn new(marker: ArchiveMarker, owner: ArchiveOwner) -> Self {
+        Self { marker, owner: Mutex::new(owner), next_number: AtomicU64::new(0) }
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
         &**self.marker.disk()
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.marker.folder()
     }
 
     /// Whether documents of this ledger may be in the archive.
-    pub(super) fn holds_documents(&self) -> bool {
-        self.owner().holds_documents()
+    pub(super) fn has_documents(&self) -> bool {
+        self.lock_owner().has_documents()
     }
 
     /// Checks that the archive is still the one that was opened. To be called before anything is
@@ -49,8 +49,8 @@ impl Staging {
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn verify(&self) -> Result<(), Failure> {
-        let owner = self.owner().clone();
+    pub(super) fn verify_owner(&self) -> Result<(), Failure> {
+        let owner = self.lock_owner().clone();
         self.marker.verify(&owner)
     }
 
@@ -58,10 +58,10 @@ impl Staging {
     ///
     /// # Errors
     /// A storage failure.
-    pub(super) fn expect_documents(&self) -> Result<(), Failure> {
-        self.verify()?;
-        let mut owner = self.owner();
-        if !owner.holds_documents() {
+    pub(super) fn mark_has_documents(&self) -> Result<(), Failure> {
+        self.verify_owner()?;
+        let mut owner = self.lock_owner();
+        if !owner.has_documents() {
             let full = owner.clone().with_documents();
             self.marker.write(&full)?;
             *owner = full;
@@ -69,44 +69,46 @@ impl Staging {
         Ok(())
     }
 
-    fn owner(&self) -> MutexGuard<'_, Owner> {
+    fn lock_owner(&self) -> MutexGuard<'_, ArchiveOwner> {
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates a file under a name never used before.
-    pub(super) fn create(
+    pub(super) fn create_file(
         self: &Arc<Self>,
         kind: &str,
-    ) -> Result<(Staged, Box<dyn DiskFile>), Failure> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder().join(format!("{kind}-{number}"));
-        let file =
-            self.disk().create(&path).map_err(|error| storage_failure("create", &path, &error))?;
-        Ok((Staged { staging: Arc::clone(self), path, moved: false }, file))
+    ) -> Result<(StagedFile, Box<dyn DiskFile>), Failure> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let path = self.path().join(format!("{kind}-{number}"));
+        let file = self
+            .disk()
+            .create_file(&path)
+            .map_err(|error| storage_failure("create", &path, &error))?;
+        Ok((StagedFile { staging: Arc::clone(self), path, is_moved: false }, file))
     }
 }
 
-impl Staged {
+impl StagedFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn move_to(mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn persist(mut self, path: &Path) -> io::Result<()> {
         self.staging.disk().rename(&self.path, path)?;
-        self.moved = true;
+        self.is_moved = true;
         Ok(())
     }
 
     /// Leaves the file where it is, whatever happens to this.
-    pub(super) fn leave(mut self) -> PathBuf {
-        self.moved = true;
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.is_moved = true;
         self.path.clone()
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.moved {
+        if !self.is_moved {
             // What cannot be removed now is removed by the next start.
             self.staging.disk().remove_file(&self.path).ok();
         }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::archive::layout::{FolderName, ids_of};
+use crate::archive::layout::{FolderName, parse_document_path};
 use crate::archive::manifest::MANIFEST_FILE;
-use crate::archive::recover::StoredAt;
+use crate::archive::recover::ArchiveLocation;
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
@@ -16,9 +16,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What a look at one stored document found.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Finding {
+pub enum FileCheck {
     /// The bytes are those that were stored.
-    Sound,
+    Intact,
     Missing,
     /// Something that is not a plain file stands there.
     NotAFile,
@@ -28,23 +28,23 @@ pub enum Finding {
         found: u64,
     },
     /// The length is right, the bytes are not.
-    WrongBytes,
+    WrongHash,
     /// The disk would not read it.
     Unreadable {
-        why: String,
+        reason: String,
     },
 }
 
-impl Finding {
+impl FileCheck {
     /// The word for it in tables and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Sound => "sound",
+            Self::Intact => "sound",
             Self::Missing => "missing",
             Self::NotAFile => "not_a_file",
             Self::WrongLength { .. } => "wrong_length",
-            Self::WrongBytes => "wrong_bytes",
+            Self::WrongHash => "wrong_bytes",
             Self::Unreadable { .. } => "unreadable",
         }
     }
@@ -52,20 +52,20 @@ impl Finding {
 
 /// Compares a stored document with the length and SHA-256 that were written down.
 #[must_use]
-pub fn check(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> Finding {
-    match disk.kind(path) {
+pub fn check_file(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> FileCheck {
+    match disk.path_kind(path) {
         Ok(Some(PathKind::File { bytes })) if bytes == length => {}
         Ok(Some(PathKind::File { bytes })) => {
-            return Finding::WrongLength { expected: length, found: bytes };
+            return FileCheck::WrongLength { expected: length, found: bytes };
         }
-        Ok(Some(PathKind::Folder | PathKind::Other)) => return Finding::NotAFile,
-        Ok(None) => return Finding::Missing,
-        Err(error) => return Finding::Unreadable { why: error.to_string() },
+        Ok(Some(PathKind::Folder | PathKind::Other)) => return FileCheck::NotAFile,
+        Ok(None) => return FileCheck::Missing,
+        Err(error) => return FileCheck::Unreadable { reason: error.to_string() },
     }
-    match hash(disk, path) {
-        Ok(found) if found == *sha256 => Finding::Sound,
-        Ok(_) => Finding::WrongBytes,
-        Err(error) => Finding::Unreadable { why: error.to_string() },
+    match hash_file(disk, path) {
+        Ok(found) if found == *sha256 => FileCheck::Intact,
+        Ok(_) => FileCheck::WrongHash,
+        Err(error) => FileCheck::Unreadable { reason: error.to_string() },
     }
 }
 
@@ -75,25 +75,25 @@ pub fn check(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> Fi
 ///
 /// # Errors
 /// A storage failure, or what `is_stored` fails with.
-pub fn strays(
+pub fn list_orphans(
     disk: &dyn Disk,
     root: &Path,
     folder: &FolderName,
     limit: usize,
-    is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
+    is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let session = root.join(folder.as_str());
     let mut found = Vec::new();
-    for thread in list(disk, &session)? {
+    for thread in list_sorted(disk, &session)? {
         let path = session.join(&thread);
         if thread == Path::new(MANIFEST_FILE) {
             continue;
         }
-        if kind(disk, &path)? != Some(PathKind::Folder) {
+        if path_kind(disk, &path)? != Some(PathKind::Folder) {
             found.push(path);
             continue;
         }
-        for file in list(disk, &path)? {
+        for file in list_sorted(disk, &path)? {
             if found.len() >= limit {
                 return Ok(found);
             }
@@ -110,30 +110,30 @@ fn is_known(
     folder: &FolderName,
     thread: &Path,
     file: &Path,
-    is_stored: impl Fn(&ItemId, &DocumentId, &StoredAt) -> Result<bool, Failure>,
+    is_stored: impl Fn(&ItemId, &DocumentId, &ArchiveLocation) -> Result<bool, Failure>,
 ) -> Result<bool, Failure> {
     let (thread, file) = (thread.to_string_lossy(), file.to_string_lossy());
-    match ids_of(&thread, &file) {
+    match parse_document_path(&thread, &file) {
         Some((item, document)) => {
             let (folder, file) = (folder.as_str().to_owned(), format!("{thread}/{file}"));
-            is_stored(&item, &document, &StoredAt { folder, file })
+            is_stored(&item, &document, &ArchiveLocation { folder, file })
         }
         None => Ok(thread.contains('~') || file.contains('~')),
     }
 }
 
-fn list(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut names = disk.list(path).map_err(|error| storage_failure("list", path, &error))?;
+fn list_sorted(disk: &dyn Disk, path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut names = disk.list_dir(path).map_err(|error| storage_failure("list", path, &error))?;
     names.sort();
     Ok(names)
 }
 
-fn kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
-    disk.kind(path).map_err(|error| storage_failure("look at", path, &error))
+fn path_kind(disk: &dyn Disk, path: &Path) -> Result<Option<PathKind>, Failure> {
+    disk.path_kind(path).map_err(|error| storage_failure("look at", path, &error))
 }
 
-pub(super) fn hash(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {
-    let mut file = disk.open(path)?;
+pub(super) fn hash_file(disk: &dyn Disk, path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = disk.open_file(path)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::{FolderContents, FolderName, LeftAlone, Marker, Owner};
+use crate::archive::{ArchiveMarker, ArchiveOwner, FolderContents, FolderName, SkipReason};
 use crate::cli::args::{AdoptArgs, Common};
 use crate::cli::exit::Exit;
 use crate::cli::place::{Ground, ledger_file, lock_file};
@@ -16,9 +16,11 @@ use crate::cli::print::show;
 use crate::cli::sources::{Known, all, chosen, ground};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::disk::{Disk, Lock, RealDisk, ensure_folder, folder_of, put_aside, storage_failure};
+use crate::disk::{
+    Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
+};
 use crate::engine::{Failure, LedgerId, Timestamp};
-use crate::ledger::{AdoptedDocument, Adoption, Ledger, OpenError, Reader};
+use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
 use crate::words::{count, format_bytes, many};
 use crate::worker::{RealEnv, new_ledger_id};
 
@@ -57,13 +59,13 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
         let why = format!("{} is not in the configuration, which names its account", source.name);
         return Err(Trouble::new(Exit::Configuration, why));
     };
-    let marker = Marker::new(Arc::new(RealDisk), archive, source.name.as_str());
+    let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
     ensure_folder(&RealDisk, dir)
         .map_err(|error| storage_failure("make the folder", dir, &error))?;
     // Held to the end, so that no worker starts in the middle.
-    let _alone = Lock::acquire(&lock_file(dir))?;
-    let _of_archive = match folder_of(&marker.lock_file()).exists() {
-        true => Some(Lock::acquire(&marker.lock_file())?),
+    let _alone = FileLock::acquire(&lock_file(dir))?;
+    let _of_archive = match parent_folder(&marker.lock_file()).exists() {
+        true => Some(FileLock::acquire(&marker.lock_file())?),
         false => None,
     };
     let old = old_ledger(source)?;
@@ -85,7 +87,7 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
         return Ok(());
     }
     let adoption = carry_out(source, archive, &marker, old, &folders)?;
-    let Adoption { documents, versions, copies } = adoption;
+    let AdoptionCounts { documents, versions, copies } = adoption;
     let also = [
         (versions > 0).then(|| format!("{} of them", many(versions, "earlier version"))),
         (copies > 0).then(|| format!("{} with the same bytes left alone", many(copies, "file"))),
@@ -101,14 +103,14 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
 /// Looks at the ledger that is there. One that knows documents is not replaced.
 fn old_ledger(source: &Known) -> Result<OldLedger, Trouble> {
     let path = ledger_file(&source.dir);
-    let reader = match Reader::open(&path) {
+    let reader = match LedgerReader::open(&path) {
         Ok(None) => return Ok(OldLedger::Absent),
-        Err(OpenError::Damaged(_)) => return Ok(OldLedger::Useless),
+        Err(LedgerOpenError::Damaged(_)) => return Ok(OldLedger::Useless),
         Err(error) => return Err(error.into()),
         Ok(Some(reader)) => reader,
     };
-    let is_damaged = reader.damage().map_or(true, |found| !found.is_empty());
-    let knows_documents = !is_damaged && reader.identity()?.has_stored;
+    let is_damaged = reader.check_integrity().map_or(true, |found| !found.is_empty());
+    let knows_documents = !is_damaged && reader.identity()?.has_stored_documents;
     if knows_documents {
         let why = format!(
             "{} knows documents: there is nothing to rebuild; `cynosure verify {}` compares it with \
@@ -127,7 +129,7 @@ fn folders_of_others(ground: &Ground, ours: &Known) -> Result<BTreeMap<String, S
     for other in all(ground)?.iter().filter(|other| other.name != ours.name) {
         // One that cannot be read keeps nothing from ours.
         let Ok(Some(ledger)) = other.ledger() else { continue };
-        for folder in ledger.folders()? {
+        for folder in ledger.session_folders()? {
             taken.insert(folder, other.name.to_string());
         }
     }
@@ -140,13 +142,13 @@ fn find_folders(
     account: &str,
     taken: &BTreeMap<String, String>,
 ) -> Result<Vec<Folder>, Trouble> {
-    let names = match RealDisk.list(archive) {
+    let names = match RealDisk.list_dir(archive) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names.map_err(|error| storage_failure("read the folder", archive, &error))?,
     };
     let mut found = Vec::new();
     for name in names.iter().filter_map(|name| FolderName::parse(name.to_str()?)) {
-        let Some(started) = name.started(account) else { continue };
+        let Some(started) = name.session_start(account) else { continue };
         if let Some(other) = taken.get(name.as_str()) {
             show(format!("{} is of the source {other}: left alone", name.as_str()))?;
             continue;
@@ -160,7 +162,7 @@ fn find_folders(
 
 fn plan(folders: &[Folder]) -> String {
     let rows = folders.iter().map(|Folder { name, contents, .. }| {
-        let FolderContents { documents, left_alone } = contents;
+        let FolderContents { documents, skipped: left_alone } = contents;
         let bytes = documents.iter().map(|document| document.length).sum();
         let in_manifest = documents.iter().filter(|document| document.blob.is_some()).count();
         vec![
@@ -178,11 +180,11 @@ fn plan(folders: &[Folder]) -> String {
 
 /// Names the first files that are left alone, and counts all of them by their reason.
 fn show_left_alone(folders: &[Folder]) -> Result<(), Trouble> {
-    let left = || folders.iter().flat_map(|folder| &folder.contents.left_alone);
+    let left = || folders.iter().flat_map(|folder| &folder.contents.skipped);
     for (path, why) in left().take(NAMED_MAX) {
         show(format!("{}: left alone: {}", path.display(), why.reason()))?;
     }
-    let mut counts: BTreeMap<LeftAlone, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<SkipReason, u64> = BTreeMap::new();
     left().for_each(|(_, why)| *counts.entry(*why).or_default() += 1);
     for (why, files) in counts {
         show(format!("{} left alone: {}", many(files, "file"), why.reason()))?;
@@ -193,10 +195,10 @@ fn show_left_alone(folders: &[Folder]) -> Result<(), Trouble> {
 fn carry_out(
     source: &Known,
     archive: &Path,
-    marker: &Marker,
+    marker: &ArchiveMarker,
     old: OldLedger,
     folders: &[Folder],
-) -> Result<Adoption, Trouble> {
+) -> Result<AdoptionCounts, Trouble> {
     let path = ledger_file(&source.dir);
     let unfinished = named(&path, UNFINISHED);
     for suffix in ["", "-wal", "-shm"] {
@@ -207,15 +209,15 @@ fn carry_out(
     if old == OldLedger::Useless {
         for file in [named(&path, "-wal"), named(&path, "-shm"), path.clone()] {
             if file.exists() {
-                let kept_as = put_aside(&RealDisk, &file)?;
+                let kept_as = quarantine_file(&RealDisk, &file)?;
                 show(format!("{} is kept as {}", file.display(), kept_as.display()))?;
             }
         }
     }
     // The marker first: if this ends here, the archive is one whose ledger is gone.
-    marker.prepare()?;
-    marker.write(&Owner::new(&id, None, source.name.as_str()).with_documents())?;
-    marker.forget_intents()?;
+    marker.create_folder()?;
+    marker.write(&ArchiveOwner::new(&id, None, source.name.as_str()).with_documents())?;
+    marker.remove_intents()?;
     let moved = RealDisk.rename(&unfinished, &path);
     moved
         .and_then(|()| RealDisk.sync_dir(&source.dir))
@@ -228,13 +230,13 @@ fn write_ledger(
     archive: &Path,
     id: &LedgerId,
     folders: &[Folder],
-) -> Result<Adoption, Trouble> {
+) -> Result<AdoptionCounts, Trouble> {
     let mut ledger = Ledger::open(path)?;
-    ledger.set_id(id)?;
-    let mut all = Adoption::default();
+    ledger.init_id(id)?;
+    let mut all = AdoptionCounts::default();
     for Folder { name, started, contents } in folders {
         let documents = contents.documents.iter().map(|found| {
-            let sha256 = found.hashed(&RealDisk, archive, name)?;
+            let sha256 = found.compute_sha256(&RealDisk, archive, name)?;
             Ok(AdoptedDocument {
                 item: found.item.clone(),
                 document: found.document.clone(),
@@ -246,12 +248,12 @@ fn write_ledger(
             })
         });
         let documents = documents.collect::<Result<Vec<_>, Failure>>()?;
-        let adoption = ledger.adopt(name.as_str(), *started, &documents)?;
+        let adoption = ledger.adopt_folder(name.as_str(), *started, &documents)?;
         all.documents += adoption.documents;
         all.versions += adoption.versions;
         all.copies += adoption.copies;
     }
-    ledger.count_adopted()?;
+    ledger.rebuild_session_counts()?;
     Ok(all)
 }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::Marker;
+use crate::archive::ArchiveMarker;
 use crate::disk::RealDisk;
 use crate::engine::Failure;
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 use crate::worker::claim;
 
 /// Returns the reason why a ledger may not use an archive, if there is one; without a ledger, the reason
@@ -17,21 +17,21 @@ use crate::worker::claim;
 pub(super) fn examine(
     archive: &Path,
     source: &str,
-    ledger: Option<&Reader>,
+    ledger: Option<&LedgerReader>,
 ) -> Result<Option<Failure>, Failure> {
     let identity = ledger.map(|ledger| ledger.identity()).transpose()?;
     let claim = claim(identity.unwrap_or_default());
-    let marker = Marker::new(Arc::new(RealDisk), archive, source);
-    Ok(marker.examine(&claim).err())
+    let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source);
+    Ok(marker.check_claim(&claim).err())
 }
 
 /// The same by where the ledger is. `None` also where the ledger cannot be read, which others tell.
 #[must_use]
 pub(super) fn mismatch(state_dir: &Path, archive: &Path, source: &str) -> Option<String> {
     let path = super::place::ledger_file(&super::place::source_dir(state_dir, source));
-    let failure = match Reader::open(&path) {
+    let failure = match LedgerReader::open(&path) {
         Ok(ledger) => examine(archive, source, ledger.as_ref()).ok()?,
-        Err(crate::ledger::OpenError::Damaged(failure)) => Some(failure),
+        Err(crate::ledger::LedgerOpenError::Damaged(failure)) => Some(failure),
         Err(_) => None,
     };
     failure.map(|failure| failure.message)

@@ -2,7 +2,7 @@
 
 use crate::cli::exit::Exit;
 use crate::engine::{Cause, State, StateMachine, Status};
-use crate::ledger::Tally;
+use crate::ledger::SessionCounts;
 use crate::words::{count, format_bytes, format_duration, many, rate};
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
@@ -42,8 +42,8 @@ pub(super) fn closing(source: &str, end: &SourceOutcome) -> (Exit, String) {
 /// `listed 2000 = stored 1998 + gone 1 + quarantined 1`, how to see the ones that are missing, and
 /// beside it new versions and copies, where there are any.
 #[must_use]
-pub(super) fn account(source: &str, tally: &Tally) -> String {
-    let Tally { listed, stored, gone, quarantined, .. } = tally;
+pub(super) fn account(source: &str, tally: &SessionCounts) -> String {
+    let SessionCounts { listed, stored, gone, quarantined, .. } = tally;
     let mut sum =
         format!("listed {listed} = stored {stored} + gone {gone} + quarantined {quarantined}");
     sum.push_str(&beside(tally));
@@ -56,7 +56,7 @@ pub(super) fn account(source: &str, tally: &Tally) -> String {
 
 /// Other contents of known documents, and documents that were not fetched since their bytes were
 /// there.
-fn beside(tally: &Tally) -> String {
+fn beside(tally: &SessionCounts) -> String {
     match (tally.versions, tally.copies) {
         (0, 0) => String::new(),
         (versions, copies) => {
@@ -93,7 +93,7 @@ pub(super) fn speed(end: &SourceOutcome) -> Option<String> {
         .then(|| format!("{documents} documents, {bytes} in {time}, {}", rate(per_second)))
 }
 
-fn settled(tally: &Tally) -> Exit {
+fn settled(tally: &SessionCounts) -> Exit {
     if tally.quarantined > 0 { Exit::SomeQuarantined } else { Exit::Done }
 }
 

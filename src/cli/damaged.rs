@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::archive::verify::{Finding, check};
+use crate::archive::verify::{FileCheck, check_file};
 use crate::cli::exit::Exit;
 use crate::cli::findings::Found;
 use crate::cli::print::{fail, show};
@@ -10,7 +10,7 @@ use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::disk::RealDisk;
 use crate::engine::Timestamp;
-use crate::ledger::{FileNo, Ledger};
+use crate::ledger::{FileRowId, Ledger};
 use crate::words::many;
 
 /// Rows that are read at once. Any number would do.
@@ -29,20 +29,20 @@ pub(super) fn requeue_damaged(
     loop {
         let page = ledger.stored_files(after, PAGE_ROWS)?;
         let Some(last) = page.last() else { break };
-        after = Some(last.no);
+        after = Some(last.row_id);
         for stored in page {
             let path = archive.join(&stored.folder).join(&stored.file);
-            let finding = check(&RealDisk, &path, stored.length, &stored.sha256);
-            if finding == Finding::Sound {
+            let finding = check_file(&RealDisk, &path, stored.length, &stored.sha256);
+            if finding == FileCheck::Intact {
                 continue;
             }
             let why = format!("the file of a document is {}", finding.name().replace('_', " "));
             show(Found::Damaged { path, item: stored.item, finding })?;
-            match stored.no {
-                FileNo::Present(document) => {
+            match stored.row_id {
+                FileRowId::Current(document) => {
                     wanted += u64::from(ledger.requeue_damaged(document, &why, now)?);
                 }
-                FileNo::Superseded(_) => lost += 1,
+                FileRowId::Superseded(_) => lost += 1,
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::cli::recording::Recording;
 use crate::cli::run::{Chosen, Process};
 use crate::config::{Environment, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
-use crate::disk::{RealDisk, ensure_folder, write_atomic};
+use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::worker::RunMode;
 
 /// The one source of the demo's configuration.
@@ -36,7 +36,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let demo = start(args, &dir)?;
     let config_file = dir.join("config.toml");
     let text = demo::configuration(&demo, Path::new("downloads"));
-    write_atomic(&RealDisk, &config_file, text.as_bytes())
+    write_durable(&RealDisk, &config_file, text.as_bytes())
         .map_err(|error| format!("cannot write {}: {error}", config_file.display()))?;
 
     let environment = Environment::of_process();

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::archive::verify::Finding;
+use crate::archive::verify::FileCheck;
 use crate::config::SourceName;
 use crate::engine::{ItemId, sanitize_line};
-use crate::ledger::{Counted, Recount};
+use crate::ledger::{CounterCheck, StatusCounts};
 use crate::words::{count, format_bytes, many};
 
 /// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
@@ -18,13 +18,13 @@ pub(super) const STRAYS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) enum Found {
     /// A stored document is not what was stored.
-    Damaged { path: PathBuf, item: ItemId, finding: Finding },
+    Damaged { path: PathBuf, item: ItemId, finding: FileCheck },
     /// A file that the ledger does not know. No harm.
     Stray { path: PathBuf },
     /// SQLite finds fault with the ledger's file.
     LedgerDamaged { what: String },
     /// The ledger's counters and its rows disagree.
-    Miscounted(Recount),
+    Miscounted(CounterCheck),
 }
 
 /// What was looked at in one source, and what came of it.
@@ -87,24 +87,24 @@ impl fmt::Display for Found {
     }
 }
 
-fn described(finding: &Finding) -> String {
+fn described(finding: &FileCheck) -> String {
     match finding {
-        Finding::Sound => "sound".to_owned(),
-        Finding::Missing => "missing".to_owned(),
-        Finding::NotAFile => "not a plain file".to_owned(),
-        Finding::WrongLength { expected, found } if found < expected => {
+        FileCheck::Intact => "sound".to_owned(),
+        FileCheck::Missing => "missing".to_owned(),
+        FileCheck::NotAFile => "not a plain file".to_owned(),
+        FileCheck::WrongLength { expected, found } if found < expected => {
             format!("cut short: {} of {}", count(*found), many(*expected, "byte"))
         }
-        Finding::WrongLength { expected, found } => {
+        FileCheck::WrongLength { expected, found } => {
             format!("grown: {} where {} were stored", many(*found, "byte"), count(*expected))
         }
-        Finding::WrongBytes => "changed: its bytes are not those that were stored".to_owned(),
-        Finding::Unreadable { why } => format!("cannot be read: {why}"),
+        FileCheck::WrongHash => "changed: its bytes are not those that were stored".to_owned(),
+        FileCheck::Unreadable { reason: why } => format!("cannot be read: {why}"),
     }
 }
 
-fn counted(items: Counted) -> String {
-    let Counted { pending, stored, gone, quarantined } = items;
+fn counted(items: StatusCounts) -> String {
+    let StatusCounts { pending, stored, gone, quarantined } = items;
     format!("{pending} pending, {stored} stored, {gone} gone, {quarantined} quarantined")
 }
 

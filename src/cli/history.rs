@@ -10,7 +10,7 @@ use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{SessionId, sanitize_line};
-use crate::ledger::Transition;
+use crate::ledger::TransitionRow;
 use crate::words::{stamp, utc};
 
 const HEAD: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
@@ -23,10 +23,10 @@ pub(super) fn history(common: &Common, args: &HistoryArgs) -> Result<Exit, Troub
     let sources = chosen(&ground, args.source.as_deref())?;
     let last = usize::try_from(args.last).unwrap_or(usize::MAX);
 
-    let mut passed: Vec<(&SourceName, Transition)> = Vec::new();
+    let mut passed: Vec<(&SourceName, TransitionRow)> = Vec::new();
     for source in &sources {
         if let Some(ledger) = source.ledger()? {
-            let newest_first = ledger.history(last)?;
+            let newest_first = ledger.transitions(last)?;
             passed.extend(newest_first.into_iter().rev().map(|step| (&source.name, step)));
         }
     }
@@ -48,7 +48,7 @@ pub(super) fn history(common: &Common, args: &HistoryArgs) -> Result<Exit, Troub
     Ok(Exit::Done)
 }
 
-fn line(source: &SourceName, step: &Transition) -> serde_json::Value {
+fn line(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
         "at": utc(step.at),
@@ -60,7 +60,7 @@ fn line(source: &SourceName, step: &Transition) -> serde_json::Value {
 }
 
 /// A row each; a session is named where it first appears.
-fn rows(passed: &[(&SourceName, Transition)]) -> Vec<Vec<String>> {
+fn rows(passed: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
     let mut named = std::collections::BTreeMap::new();
     let mut rows = Vec::with_capacity(passed.len());
     for (source, step) in passed {

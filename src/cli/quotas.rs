@@ -6,28 +6,28 @@ use crate::cli::place::Ground;
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::config::Settings;
-use crate::disk::SharedFile;
+use crate::disk::LockedFile;
 use crate::endpoint::view;
 use crate::engine::rate_limit::{
     AdvertisedLimit, RateLimitMode, RateLimitStatus, RateLimiter, RateSource,
 };
 use crate::engine::{Timestamp, sanitize_line};
-use crate::state::{QUOTA_FILE, ScopeKey, ScopeMemory, read_quotas};
+use crate::state::{LIMITERS_FILE, LimiterScope, ScopeState, parse_limiters};
 use crate::words::{NOTHING, clock_and_wait, format_duration, many, utc};
 
 const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 
 /// One scope and what is known of it.
 pub(super) struct Known {
-    key: ScopeKey,
+    key: LimiterScope,
     standing: RateLimitStatus,
     now: Timestamp,
 }
 
 /// Reads what the gates remember. What cannot be read says nothing: its worker complains of it.
 pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trouble> {
-    let file = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
-    let remembered = file.look(read_quotas)?.and_then(Result::ok).unwrap_or_default();
+    let file = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
+    let remembered = file.read(parse_limiters)?.and_then(Result::ok).unwrap_or_default();
     let known = remembered.scopes.into_iter().map(|(key, memory)| Known {
         standing: standing(&ground.loaded.settings, &memory, now),
         key,
@@ -36,9 +36,9 @@ pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trou
     Ok(known.filter(Known::is_worth_telling).collect())
 }
 
-fn standing(settings: &Settings, memory: &ScopeMemory, now: Timestamp) -> RateLimitStatus {
+fn standing(settings: &Settings, memory: &ScopeState, now: Timestamp) -> RateLimitStatus {
     let policy = settings.quota_policy(&memory.provider);
-    RateLimiter::restore(policy, &memory.quota, now).status(now)
+    RateLimiter::restore(policy, &memory.rate_limit, now).status(now)
 }
 
 /// The table of all that is known; `None` where there is nothing to tell.

@@ -14,7 +14,7 @@ use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
-use crate::ledger::{FailureFilter, Ledger, Requeue};
+use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
 use crate::words::many;
 use crate::worker::{Env, RealEnv};
 
@@ -77,11 +77,11 @@ fn make_due<'a>(
     let mut missed = Vec::new();
     if args.items.is_empty() {
         let since = args.since.as_deref().map(|since| since::read(since, now)).transpose()?;
-        let which = Requeue::Quarantined(FailureFilter { cause: args.cause, since });
+        let which = RequeueFilter::Quarantined(FailureFilter { cause: args.cause, since });
         due = ledger.requeue(&which, now)?;
     }
     for item in &args.items {
-        match ledger.requeue(&Requeue::Item(ItemId::new(item)), now)? {
+        match ledger.requeue(&RequeueFilter::Item(ItemId::new(item)), now)? {
             0 => missed.push(item.as_str()),
             found => due += found,
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::archive::Marker;
+use crate::archive::ArchiveMarker;
 use crate::cli::args::{Common, ResetArgs};
 use crate::cli::exit::Exit;
 use crate::cli::place::{ledger_file, lock_file, state_file};
@@ -13,9 +13,9 @@ use crate::cli::print::show;
 use crate::cli::sources::{chosen, ground};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::disk::{Disk, Lock, RealDisk, folder_of, storage_failure};
+use crate::disk::{Disk, FileLock, RealDisk, parent_folder, storage_failure};
 use crate::engine::Failure;
-use crate::state::FIGURES_FILE;
+use crate::state::METRICS_FILE;
 
 /// A file that is to go, and what is lost with it.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
     let ground = ground(common)?;
     for source in chosen(&ground, Some(&args.source))? {
         let (dir, archive) = (&source.dir, &ground.loaded.settings.archive.dir);
-        let marker = Marker::new(Arc::new(RealDisk), archive, source.name.as_str());
+        let marker = ArchiveMarker::new(Arc::new(RealDisk), archive, source.name.as_str());
         if !dir.exists() && !marker.path().exists() {
             show(format!("{} has never run: there is nothing to forget", source.name))?;
             continue;
@@ -36,7 +36,8 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
         // Held to the end, so that no worker starts in the middle.
         let locks = [(dir.exists(), lock_file(dir)), (marker.path().exists(), marker.lock_file())];
         let locks = locks.into_iter().filter(|(is_there, _)| *is_there);
-        let _alone = locks.map(|(_, path)| Lock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
+        let _alone =
+            locks.map(|(_, path)| FileLock::acquire(&path)).collect::<Result<Vec<_>, _>>()?;
         let plan = plan(dir, &marker)?;
         if plan.is_empty() {
             show(format!("{} is as if it had never run: there is nothing to forget", source.name))?;
@@ -64,8 +65,8 @@ pub(super) fn reset(common: &Common, args: &ResetArgs) -> Result<Exit, Trouble> 
 ///
 /// The state goes first: a ledger without one is a source that goes on as it was. The lock stays.
 /// The archive's marker goes last: a new ledger is refused as long as the marker names the old one.
-fn plan(dir: &Path, marker: &Marker) -> Result<Vec<Removal>, Failure> {
-    let (state, figures, ledger) = (state_file(dir), dir.join(FIGURES_FILE), ledger_file(dir));
+fn plan(dir: &Path, marker: &ArchiveMarker) -> Result<Vec<Removal>, Failure> {
+    let (state, figures, ledger) = (state_file(dir), dir.join(METRICS_FILE), ledger_file(dir));
     let known = [
         (&state, "", "what it was doing, and why"),
         (&state, ".unreadable-", "a broken state file that was kept"),
@@ -76,7 +77,7 @@ fn plan(dir: &Path, marker: &Marker) -> Result<Vec<Removal>, Failure> {
         (&ledger, ".new", "a ledger that was never finished"),
         (&ledger, "", "what is listed, stored and failed, and the history"),
     ];
-    let listed = match RealDisk.list(dir) {
+    let listed = match RealDisk.list_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
     };
@@ -117,7 +118,8 @@ fn carry_out(plan: &[Removal]) -> Result<(), Failure> {
             Ok(()) | Err(_) => {}
         }
     }
-    let folders: BTreeSet<&Path> = plan.iter().map(|removal| folder_of(&removal.path)).collect();
+    let folders: BTreeSet<&Path> =
+        plan.iter().map(|removal| parent_folder(&removal.path)).collect();
     folders.into_iter().try_for_each(|folder| {
         RealDisk
             .sync_dir(folder)

@@ -28,13 +28,13 @@ use crate::cli::recording::Recording;
 use crate::cli::signals::{Asked, Ears, Hangup, Renewal, listen};
 use crate::cli::trouble::{Trouble, end};
 use crate::config::{Settings, SourceName};
-use crate::disk::SharedFile;
+use crate::disk::LockedFile;
 use crate::source::ResponseRecorder;
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{
-    self, Breakers, BreakersFile, ConfigVersion, Env, HeartbeatRegistry, LastCredential,
-    LoopResult, ProxyPoolProvider, QUOTA_FILE, RateLimiters, RealEnv, RestartRequester, RunMode,
-    SourceContext, SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy,
+    self, Breakers, BreakersFile, ConfigVersion, Env, HeartbeatRegistry, LIMITERS_FILE,
+    LastCredential, LoopResult, ProxyPoolProvider, RateLimiters, RealEnv, RestartRequester,
+    RunMode, SourceContext, SourceOutcome, SourceProgress, StopSignal, Supervision, breaker_policy,
     run_source,
 };
 
@@ -238,7 +238,7 @@ impl<'a> Company<'a> {
             (true, true) => Supervision::SoleSource,
             (true, false) => Supervision::SharedProcess,
         };
-        let quotas = SharedFile::new(ground.state_dir.join(QUOTA_FILE));
+        let quotas = LockedFile::new(ground.state_dir.join(LIMITERS_FILE));
         let gates = Rc::new(RateLimiters::new(Rc::new(RealEnv), quotas));
         let (outlet, breakers) = (ProxyPoolProvider::default(), breakers(ground));
         let traces = Traces::open(ground);

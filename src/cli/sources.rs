@@ -11,7 +11,7 @@ use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
 use crate::cli::trouble::Trouble;
 use crate::config::{self, SourceName};
 use crate::disk::{Disk, RealDisk, storage_failure};
-use crate::ledger::Reader;
+use crate::ledger::LedgerReader;
 
 /// A source that can be asked about.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Known {
     ///
     /// # Errors
     /// When there is one that cannot be read.
-    pub(super) fn ledger(&self) -> Result<Option<Reader>, Trouble> {
-        Ok(Reader::open(&ledger_file(&self.dir))?)
+    pub(super) fn ledger(&self) -> Result<Option<LedgerReader>, Trouble> {
+        Ok(LedgerReader::open(&ledger_file(&self.dir))?)
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn chosen(ground: &Ground, named: Option<&str>) -> Result<Vec<Known>,
 /// The folders that hold the progress of a source, whoever wrote it.
 fn left_behind(ground: &Ground) -> Result<BTreeMap<SourceName, Option<config::Source>>, Trouble> {
     let dir = &ground.state_dir;
-    let listed = match RealDisk.list(dir) {
+    let listed = match RealDisk.list_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(|error| storage_failure("read the folder", dir, &error))?,
     };

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::cli::place::{ledger_file, state_file};
 use crate::cli::sources::Known;
 use crate::config::{Auth, Kind};
-use crate::disk::{RealDisk, is_alive};
+use crate::disk::{RealDisk, process_exists};
 use crate::engine::{Status, Timestamp};
-use crate::state::{ExecutionState, Found, SCHEMA, examine, worker_pid};
+use crate::state::{ExecutionState, SCHEMA, StateFile, read_state_file, running_worker_pid};
 
 /// One source at one moment. Looking changes nothing.
 #[derive(Debug)]
@@ -39,19 +39,19 @@ pub(super) enum Worker {
 /// Looks at a source.
 #[must_use]
 pub(super) fn look(source: &Known) -> Standing<'_> {
-    let seen = match examine(&RealDisk, &state_file(&source.dir)) {
-        Ok(Found::Read(state)) => {
-            let worker = worker(worker_pid(&source.dir, state.pid));
+    let seen = match read_state_file(&RealDisk, &state_file(&source.dir)) {
+        Ok(StateFile::Read(state)) => {
+            let worker = worker(running_worker_pid(&source.dir, state.pid));
             Seen::State(state, worker)
         }
-        Ok(Found::Absent) if ledger_file(&source.dir).exists() => {
+        Ok(StateFile::Absent) if ledger_file(&source.dir).exists() => {
             Seen::Untold(format!("its state file is missing; {REBUILT}"))
         }
-        Ok(Found::Absent) => Seen::NeverRun,
-        Ok(Found::Unreadable { why }) => {
+        Ok(StateFile::Absent) => Seen::NeverRun,
+        Ok(StateFile::Unreadable { reason: why }) => {
             Seen::Untold(format!("its state file cannot be read ({why}); {REBUILT}"))
         }
-        Ok(Found::Newer { schema }) => Seen::Untold(format!(
+        Ok(StateFile::Newer { schema }) => Seen::Untold(format!(
             "a newer cynosure wrote its state file (schema {schema}, this one knows {SCHEMA}); \
              use that version"
         )),
@@ -64,7 +64,7 @@ const REBUILT: &str = "the next run rebuilds it from the ledger";
 
 fn worker(pid: Option<u32>) -> Worker {
     let Some(pid) = pid else { return Worker::Left };
-    if is_alive(pid) { Worker::Running } else { Worker::Died { pid } }
+    if process_exists(pid) { Worker::Running } else { Worker::Died { pid } }
 }
 
 impl Standing<'_> {
@@ -107,16 +107,16 @@ impl Standing<'_> {
                 .unwrap_or_default(),
             status: Status::Idle,
             state_since: never,
-            until: None,
+            state_until: None,
             reason: "never run before".to_owned(),
-            resume_to: None,
-            restart_when_due: false,
+            resume_state: None,
+            should_restart_when_due: false,
             session_id: None,
             start_time: None,
             completion_time: None,
-            last_look: None,
-            listing_everything: false,
-            listing_news: false,
+            last_poll: None,
+            is_full_listing: false,
+            is_listing_changes: false,
             total_threads: 0,
             downloaded_threads: 0,
             gone: 0,
@@ -134,7 +134,7 @@ impl Standing<'_> {
             restart_count: 0,
             last_restart: None,
             last_error: None,
-            rate_limited: false,
+            is_rate_limited: false,
             rate_limit_until: None,
             rate_limits_in_a_row: 0,
             incomplete_listings_in_a_row: 0,

@@ -205,7 +205,7 @@ fn until(
 ) -> String {
     let is_running = worker == Worker::Running;
     let left = state.total_threads.saturating_sub(settled(state));
-    let wait = state.until.map(|until| clock_and_wait(until, now));
+    let wait = state.state_until.map(|until| clock_and_wait(until, now));
     let text = match state.status {
         Status::Downloading if is_running => remaining(left, state.rate_per_second)
             .map(|left| format!("about {}", format_duration(left))),
@@ -214,7 +214,7 @@ fn until(
         Status::Completed => state.completion_time.map(|at| format!("since {}", clock(at, now))),
         Status::AuthFailed if !is_running => Some(format!("new {}", standing.credential())),
         Status::AuthFailed => {
-            let until = state.until.filter(|until| *until > now);
+            let until = state.state_until.filter(|until| *until > now);
             let clock = until.map_or_else(|| "now".to_owned(), |until| clock(until, now));
             Some(format!("{clock} or new {}", standing.credential()))
         }
@@ -228,7 +228,7 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Tim
     match state.status {
         Status::Collecting | Status::Downloading => match worker {
             // Its deadline is when progress is missed.
-            Worker::Running if state.until.is_some_and(|until| until <= now) => {
+            Worker::Running if state.state_until.is_some_and(|until| until <= now) => {
                 parts.push(format!("no progress since {}", clock(state.last_progress, now)));
             }
             Worker::Running => {}
@@ -239,7 +239,7 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Tim
         },
         Status::Completed => {}
         Status::Idle => match worker {
-            Worker::Running if state.until.is_some_and(|until| until <= now) => {
+            Worker::Running if state.state_until.is_some_and(|until| until <= now) => {
                 parts.push("looking for something new".to_owned());
             }
             Worker::Running => {}

@@ -10,9 +10,9 @@ use crate::cli::args::Cli;
 use crate::cli::exit::Exit;
 use crate::cli::print::{fail, note};
 use crate::config::UnknownSource;
-use crate::disk::LockError;
+use crate::disk::LockFileError;
 use crate::engine::Failure;
-use crate::ledger::OpenError;
+use crate::ledger::LedgerOpenError;
 
 /// The exit code for what was typed wrongly, as the parser of arguments has it.
 const USAGE: u8 = 2;
@@ -76,20 +76,22 @@ impl From<Failure> for Trouble {
     }
 }
 
-impl From<OpenError> for Trouble {
-    fn from(error: OpenError) -> Self {
+impl From<LedgerOpenError> for Trouble {
+    fn from(error: LedgerOpenError) -> Self {
         match error {
-            OpenError::Newer { .. } => Self::new(Exit::Configuration, error.to_string()),
-            OpenError::Damaged(failure) | OpenError::Failed(failure) => failure.into(),
+            LedgerOpenError::NewerVersion { .. } => {
+                Self::new(Exit::Configuration, error.to_string())
+            }
+            LedgerOpenError::Damaged(failure) | LedgerOpenError::Failed(failure) => failure.into(),
         }
     }
 }
 
-impl From<LockError> for Trouble {
-    fn from(error: LockError) -> Self {
+impl From<LockFileError> for Trouble {
+    fn from(error: LockFileError) -> Self {
         match error {
-            LockError::Held { .. } => Self::new(Exit::Other, error.to_string()),
-            LockError::Storage(failure) => failure.into(),
+            LockFileError::Held { .. } => Self::new(Exit::Other, error.to_string()),
+            LockFileError::Storage(failure) => failure.into(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::archive::FolderName;
-use crate::archive::verify::{Finding, check, strays};
+use crate::archive::verify::{FileCheck, check_file, list_orphans};
 use crate::cli::archive::examine;
 use crate::cli::args::{Common, VerifyArgs};
 use crate::cli::exit::Exit;
@@ -20,7 +20,7 @@ use crate::cli::print::{fail, show};
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::trouble::{Trouble, told};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
-use crate::ledger::{Reader, Recount};
+use crate::ledger::{CounterCheck, LedgerReader};
 use crate::words::{format_bytes, many};
 
 /// Rows that are read at once. Any number would do.
@@ -79,13 +79,13 @@ impl Verifier<'_> {
         };
         let mut summary = Summary::default();
         self.check_ledger(&ledger, &mut summary)?;
-        if ledger.stored_items()? > 0 {
+        if ledger.count_stored_items()? > 0 {
             self.find_archive()?;
         }
         self.find_mismatch(Some(&ledger))?;
         let folders = self.check_documents(&ledger, &mut summary)?;
         self.find_strays(&ledger, &folders, &mut summary)?;
-        summary.items = ledger.stored_items()?;
+        summary.items = ledger.count_stored_items()?;
         self.conclude(&summary)
     }
 
@@ -99,10 +99,13 @@ impl Verifier<'_> {
         self.bar.suspend(|| show(line))
     }
 
-    fn check_ledger(&self, ledger: &Reader, summary: &mut Summary) -> Result<(), Trouble> {
+    fn check_ledger(&self, ledger: &LedgerReader, summary: &mut Summary) -> Result<(), Trouble> {
         self.bar.set_message("checking the ledger");
-        let mut found: Vec<Found> =
-            ledger.damage()?.into_iter().map(|what| Found::LedgerDamaged { what }).collect();
+        let mut found: Vec<Found> = ledger
+            .check_integrity()?
+            .into_iter()
+            .map(|what| Found::LedgerDamaged { what })
+            .collect();
         found.extend(settled_recount(ledger)?.map(Found::Miscounted));
         for found in &found {
             summary.ledger_findings += 1;
@@ -114,7 +117,7 @@ impl Verifier<'_> {
     /// Reads every stored document; returns the folders that they are in.
     fn check_documents(
         &self,
-        ledger: &Reader,
+        ledger: &LedgerReader,
         summary: &mut Summary,
     ) -> Result<BTreeSet<String>, Trouble> {
         let newest = ledger.newest_session()?.and_then(|session| session.folder);
@@ -123,13 +126,13 @@ impl Verifier<'_> {
         loop {
             let page = ledger.stored_files(after, PAGE_ROWS)?;
             let Some(last) = page.last() else { return Ok(folders) };
-            after = Some(last.no);
+            after = Some(last.row_id);
             for stored in page {
                 let path = self.archive.join(&stored.folder).join(&stored.file);
-                let finding = check(&RealDisk, &path, stored.length, &stored.sha256);
+                let finding = check_file(&RealDisk, &path, stored.length, &stored.sha256);
                 summary.documents += 1;
                 summary.bytes += stored.length;
-                if finding != Finding::Sound {
+                if finding != FileCheck::Intact {
                     summary.damaged += 1;
                     self.tell(&Found::Damaged { path, item: stored.item, finding })?;
                 }
@@ -147,7 +150,7 @@ impl Verifier<'_> {
     /// Says once that the archive is not there, rather than for every document in it.
     fn find_archive(&self) -> Result<(), Trouble> {
         let archive = self.archive;
-        let kind = RealDisk.kind(archive);
+        let kind = RealDisk.path_kind(archive);
         match kind.map_err(|error| storage_failure("look at", archive, &error))? {
             Some(PathKind::Folder | PathKind::Other) => Ok(()),
             Some(PathKind::File { .. }) | None => Err(Trouble::new(
@@ -163,7 +166,7 @@ impl Verifier<'_> {
     }
 
     /// Fails where the archive is not the ledger's.
-    fn find_mismatch(&self, ledger: Option<&Reader>) -> Result<(), Trouble> {
+    fn find_mismatch(&self, ledger: Option<&LedgerReader>) -> Result<(), Trouble> {
         match examine(self.archive, self.source.name.as_str(), ledger)? {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
@@ -172,7 +175,7 @@ impl Verifier<'_> {
 
     fn find_strays(
         &self,
-        ledger: &Reader,
+        ledger: &LedgerReader,
         folders: &BTreeSet<String>,
         summary: &mut Summary,
     ) -> Result<(), Trouble> {
@@ -180,13 +183,14 @@ impl Verifier<'_> {
         for folder in folders.iter().filter_map(|folder| FolderName::parse(folder)) {
             let path = self.archive.join(folder.as_str());
             // Where the whole folder is gone, each of its documents has been told.
-            if RealDisk.kind(&path).ok().flatten() != Some(PathKind::Folder) {
+            if RealDisk.path_kind(&path).ok().flatten() != Some(PathKind::Folder) {
                 continue;
             }
             let room = STRAYS_MAX - summary.strays;
-            let found = strays(&RealDisk, self.archive, &folder, room, |item, document, at| {
-                ledger.is_stored_at(item, document, &at.folder, &at.file)
-            })?;
+            let found =
+                list_orphans(&RealDisk, self.archive, &folder, room, |item, document, at| {
+                    ledger.is_stored_at(item, document, &at.folder, &at.file)
+                })?;
             summary.strays += found.len();
             for path in found {
                 self.tell(&Found::Stray { path })?;
@@ -219,13 +223,13 @@ impl Verifier<'_> {
 ///
 /// Counters and rows are read one after the other, so that a worker may move both between. Only
 /// a disagreement that two counts see alike is one.
-fn settled_recount(ledger: &Reader) -> Result<Option<Recount>, Trouble> {
-    let mut last = ledger.recount()?;
+fn settled_recount(ledger: &LedgerReader) -> Result<Option<CounterCheck>, Trouble> {
+    let mut last = ledger.check_counters()?;
     for _ in 1..RECOUNTS_MAX {
-        if last.agrees() {
+        if last.is_consistent() {
             break;
         }
-        let again = ledger.recount()?;
+        let again = ledger.check_counters()?;
         if again == last {
             return Ok(Some(last));
         }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, DiskFile, folder_of};
+use crate::disk::{Disk, DiskFile, parent_folder};
 
 /// Writes `bytes` to `path`, durably: temporary file, fsync, rename, fsync of the folder.
 ///
@@ -12,20 +12,20 @@ use crate::disk::{Disk, DiskFile, folder_of};
 ///
 /// # Errors
 /// Whatever the disk says, bare. Unless the last step failed, the old file is still there.
-pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    swap(disk, path, bytes, |file| file.sync())?;
-    disk.sync_dir(folder_of(path))
+pub fn write_durable(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_and_rename(disk, path, bytes, |file| file.sync())?;
+    disk.sync_dir(parent_folder(path))
 }
 
 /// Writes `bytes` to `path`, so that readers see it; a power cut may undo it.
 ///
 /// # Errors
 /// Whatever the disk says, bare. The old file is still there.
-pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    swap(disk, path, bytes, |_| Ok(()))
+pub fn write_unsynced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_and_rename(disk, path, bytes, |_| Ok(()))
 }
 
-fn swap(
+fn write_and_rename(
     disk: &dyn Disk,
     path: &Path,
     bytes: &[u8],
@@ -34,7 +34,7 @@ fn swap(
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
-    let folder = folder_of(path);
+    let folder = parent_folder(path);
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(".tmp");
@@ -46,7 +46,7 @@ fn swap(
         Ok(()) | Err(_) => {}
     }
     let write = || {
-        let mut file = disk.create(&temporary)?;
+        let mut file = disk.create_file(&temporary)?;
         file.append(bytes)?;
         finish(&mut *file)
     };
@@ -63,7 +63,7 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
+    use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
 
     const PATH: &str = "/state.json";
 
@@ -75,16 +75,16 @@ mod tests {
         for at in 0..=OPERATIONS {
             for seed in 0..8 {
                 let disk = MemoryDisk::default();
-                write_atomic(&disk, Path::new(PATH), b"old").unwrap();
-                disk.fail(Fault::stop(disk.operations() + at));
+                write_durable(&disk, Path::new(PATH), b"old").unwrap();
+                disk.set_fault(DiskFault::stop_at(disk.operation_count() + at));
 
-                let outcome = write_atomic(&disk, Path::new(PATH), b"new");
+                let outcome = write_durable(&disk, Path::new(PATH), b"new");
                 disk.power_cut(seed);
 
-                let read = disk.read(Path::new(PATH)).unwrap();
+                let read = disk.read_file(Path::new(PATH)).unwrap();
                 assert!(read == b"old" || read == b"new", "operation {at}: {read:?}");
                 assert!(outcome.is_err() || read == b"new", "operation {at}: said to be durable");
-                write_atomic(&disk, Path::new(PATH), b"next").unwrap();
+                write_durable(&disk, Path::new(PATH), b"next").unwrap();
             }
         }
     }
@@ -93,11 +93,15 @@ mod tests {
     fn a_full_disk_leaves_the_old_file_and_no_temporary_one() {
         for at in 1..OPERATIONS - 1 {
             let disk = MemoryDisk::default();
-            write_atomic(&disk, Path::new(PATH), b"old").unwrap();
-            let at = disk.operations() + at;
-            disk.fail(Fault { at, lasting: Lasting::Once, errno: Errno::NOSPC });
+            write_durable(&disk, Path::new(PATH), b"old").unwrap();
+            let at = disk.operation_count() + at;
+            disk.set_fault(DiskFault {
+                at_operation: at,
+                duration: FaultDuration::Once,
+                errno: Errno::NOSPC,
+            });
 
-            let error = write_atomic(&disk, Path::new(PATH), b"new").unwrap_err();
+            let error = write_durable(&disk, Path::new(PATH), b"new").unwrap_err();
 
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
             assert_eq!(
@@ -112,10 +116,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
 
-        write_atomic(&RealDisk, &path, b"one").unwrap();
-        write_atomic(&RealDisk, &path, b"two").unwrap();
+        write_durable(&RealDisk, &path, b"one").unwrap();
+        write_durable(&RealDisk, &path, b"two").unwrap();
 
-        assert_eq!(RealDisk.read(&path).unwrap(), b"two");
-        assert_eq!(RealDisk.list(home.path()).unwrap().len(), 1);
+        assert_eq!(RealDisk.read_file(&path).unwrap(), b"two");
+        assert_eq!(RealDisk.list_dir(home.path()).unwrap().len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::engine::{Cause, Failure};
 
 /// What a person can do about the troubles that have a name.
-const ADVICE: [(io::ErrorKind, &str); 5] = [
+const REMEDIES: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::StorageFull,
         "the disk is full; free some space, and the work goes on by itself",
@@ -35,7 +35,7 @@ const ADVICE: [(io::ErrorKind, &str); 5] = [
 #[must_use]
 pub fn storage_failure(what: &str, path: &Path, error: &io::Error) -> Failure {
     let place = path.display();
-    let named = ADVICE.iter().find(|(kind, _)| *kind == error.kind());
+    let named = REMEDIES.iter().find(|(kind, _)| *kind == error.kind());
     let detail = match named {
         Some((_, advice)) => format!("cannot {what} {place}: {advice}"),
         None => format!("cannot {what} {place}: {error}; check the disk and the system's log"),
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_trouble_says_what_where_and_what_to_do() {
+    fn each_failure_says_what_where_and_what_to_do() {
         let sentences: Vec<_> = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::ACCESS, Errno::IO]
             .map(|errno| storage_failure("write", Path::new("/mail/x"), &errno.into()).message)
             .into();

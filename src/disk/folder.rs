@@ -13,7 +13,7 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if path.parent().is_none() {
         return Ok(());
     }
-    let parent = folder_of(path);
+    let parent = parent_folder(path);
     let created = match disk.create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             ensure_folder(disk, parent)?;
@@ -35,7 +35,7 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 /// The folder that a path is in, as a path that can be opened.
 #[must_use]
-pub fn folder_of(path: &Path) -> &Path {
+pub fn parent_folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -55,7 +55,7 @@ mod tests {
         ensure_folder(&disk, Path::new("/a/b/c")).unwrap();
         disk.power_cut(1);
 
-        assert_eq!(disk.kind(Path::new("/a/b/c")).unwrap(), Some(PathKind::Folder));
+        assert_eq!(disk.path_kind(Path::new("/a/b/c")).unwrap(), Some(PathKind::Folder));
     }
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         ensure_folder(&disk, Path::new("/a")).unwrap();
         disk.power_cut(1);
 
-        assert_eq!(disk.kind(Path::new("/a")).unwrap(), Some(PathKind::Folder));
+        assert_eq!(disk.path_kind(Path::new("/a")).unwrap(), Some(PathKind::Folder));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use crate::disk::{is_alive, storage_failure};
+use crate::disk::{process_exists, storage_failure};
 use crate::engine::Failure;
 
 /// The bytes of a lock file that are read: more than any process number has digits.
@@ -19,13 +19,13 @@ const PID_BYTES_MAX: u64 = 20;
 ///
 /// The file stays: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
-pub struct Lock {
-    _held: File,
+pub struct FileLock {
+    _file: File,
 }
 
 /// Why a lock was not had.
 #[derive(Debug)]
-pub enum LockError {
+pub enum LockFileError {
     /// Another process works on it; its number where it has been written down.
     Held {
         path: PathBuf,
@@ -34,41 +34,41 @@ pub enum LockError {
     Storage(Failure),
 }
 
-impl Lock {
+impl FileLock {
     /// Takes the lock at `path`, or says at once who has it.
     ///
     /// # Errors
-    /// [`LockError::Held`], or the file can't be made or locked.
-    pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let storage = |error| LockError::Storage(storage_failure("lock", path, &error));
-        let mut file = open_lock(path).map_err(storage)?;
+    /// [`LockFileError::Held`], or the file can't be made or locked.
+    pub fn acquire(path: &Path) -> Result<Self, LockFileError> {
+        let storage = |error| LockFileError::Storage(storage_failure("lock", path, &error));
+        let mut file = open_lock_file(path).map_err(storage)?;
 
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                return Err(LockError::Held { path: path.to_owned(), pid: read_pid(&file) });
+                return Err(LockFileError::Held { path: path.to_owned(), pid: read_pid(&file) });
             }
             Err(error) => return Err(storage(error.into())),
         }
         write_pid(&mut file).map_err(storage)?;
-        Ok(Self { _held: file })
+        Ok(Self { _file: file })
     }
 }
 
-impl Lock {
+impl FileLock {
     /// Returns the process that holds the lock at `path`, as far as this user can see it.
     #[must_use]
-    pub fn holder(path: &Path) -> Option<u32> {
+    pub fn holder_pid(path: &Path) -> Option<u32> {
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
         // The lock of one who begins is not touched: the number in it is still that of a process that ended.
-        let pid = read_pid(&file).filter(|pid| is_alive(*pid))?;
+        let pid = read_pid(&file).filter(|pid| process_exists(*pid))?;
         let tried = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         (tried == Err(Errno::WOULDBLOCK)).then_some(pid)
     }
 }
 
-impl fmt::Display for LockError {
+impl fmt::Display for LockFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held { path, pid: Some(pid) } => write!(
@@ -86,10 +86,10 @@ impl fmt::Display for LockError {
     }
 }
 
-impl std::error::Error for LockError {}
+impl std::error::Error for LockFileError {}
 
 /// Opens the file of a lock, made where there is none; a link in its place is refused.
-pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -120,28 +120,28 @@ mod tests {
     fn a_second_holder_is_refused_with_the_number_of_the_first() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lock");
-        let _first = Lock::acquire(&path).unwrap();
+        let _first = FileLock::acquire(&path).unwrap();
 
-        let refused = Lock::acquire(&path).unwrap_err();
+        let refused = FileLock::acquire(&path).unwrap_err();
 
-        let LockError::Held { pid, .. } = refused else { panic!("{refused}") };
+        let LockFileError::Held { pid, .. } = refused else { panic!("{refused}") };
         assert_eq!(pid, Some(std::process::id()));
     }
 
     #[test]
-    fn the_lock_of_a_dead_holder_is_free() {
+    fn the_lock_of_a_dead_process_is_free() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lock");
-        drop(Lock::acquire(&path).unwrap());
+        drop(FileLock::acquire(&path).unwrap());
 
-        let again = Lock::acquire(&path);
+        let again = FileLock::acquire(&path);
 
         assert!(again.is_ok());
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_named() {
-        let refused = Lock::acquire(Path::new("/nowhere/lock")).unwrap_err();
+    fn a_missing_folder_is_reported() {
+        let refused = FileLock::acquire(Path::new("/nowhere/lock")).unwrap_err();
 
         assert!(refused.to_string().starts_with("cannot lock /nowhere/lock: "), "{refused}");
     }

@@ -3,35 +3,35 @@
 //! [`Disk`] is the seam at which a made-up disk takes the place of the real one,
 //! so that torn files, full disks and power cuts are ordinary test cases.
 
-mod alive;
-mod aside;
 mod atomic;
 mod failure;
 mod folder;
 mod lock;
+mod locked_file;
 mod memory;
-mod patient;
-mod presence;
+mod process;
+mod quarantine;
 mod real;
-mod room;
-mod shared;
+mod retrying;
+mod shared_use;
+mod usage;
 
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use self::alive::is_alive;
-pub use self::aside::put_aside;
-pub use self::atomic::{replace, write_atomic};
+pub use self::atomic::{write_durable, write_unsynced};
 pub use self::failure::storage_failure;
-pub use self::folder::{ensure_folder, folder_of};
-pub use self::lock::{Lock, LockError};
-pub use self::memory::{Fault, Lasting, MemoryDisk};
-pub use self::patient::PatientDisk;
-pub use self::presence::Presence;
+pub use self::folder::{ensure_folder, parent_folder};
+pub use self::lock::{FileLock, LockFileError};
+pub use self::locked_file::{Durability, LockedFile, PreviousContent};
+pub use self::memory::{DiskFault, FaultDuration, MemoryDisk};
+pub use self::process::process_exists;
+pub use self::quarantine::quarantine_file;
 pub use self::real::RealDisk;
-pub use self::room::{Room, room};
-pub use self::shared::{Lasts, SharedFile, Standing};
+pub use self::retrying::RetryingDisk;
+pub use self::shared_use::SharedUseLock;
+pub use self::usage::{FsUsage, fs_usage};
 
 /// What the archive and the state file ask of a filesystem. Every call blocks.
 ///
@@ -43,13 +43,13 @@ pub trait Disk: Debug + Send + Sync {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Creates a file that must not exist yet, readable by its owner only.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Opens a file for appending, made where there is none. A link is refused.
-    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
     /// Opens a plain file for reading. A link is refused, not followed.
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
 
     /// Renames a file over whatever has the new name. Not durable by itself.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -58,21 +58,21 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Takes hold of the filesystem that `path` is on, before writing what is to be synced.
-    fn filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>>;
+    fn open_filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>>;
 
     /// Removes a file or a link. Not durable by itself.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
     /// The names in a folder, in no order.
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// What a path is, not following a link; `None` where nothing is.
-    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>>;
+    fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>>;
 
     /// Reads a whole plain file; for those that are known to be small.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open(path)?.read_to_end(&mut bytes)?;
+        self.open_file(path)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }

@@ -22,13 +22,13 @@ impl Disk for RealDisk {
         fs::DirBuilder::new().mode(FOLDER_MODE).create(path)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         // O_EXCL does not follow a link that stands at the path either.
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
         Ok(Box::new(RealFile(file)))
     }
 
-    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -38,7 +38,7 @@ impl Disk for RealDisk {
         Ok(Box::new(RealFile(file)))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
         // Without O_NONBLOCK a planted pipe would hold us for ever.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -56,7 +56,7 @@ impl Disk for RealDisk {
         open_dir(path)?.sync_all()
     }
 
-    fn filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
+    fn open_filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
         Ok(Box::new(RealFilesystem(open_dir(path)?)))
     }
 
@@ -64,11 +64,11 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+    fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         fs::read_dir(path)?.map(|entry| Ok(PathBuf::from(entry?.file_name()))).collect()
     }
 
-    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+    fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_file() => Ok(Some(PathKind::File { bytes: found.len() })),
             Ok(found) if found.is_dir() => Ok(Some(PathKind::Folder)),
@@ -121,24 +121,24 @@ mod tests {
         let file = folder.join("file");
 
         RealDisk.create_dir(&folder).unwrap();
-        RealDisk.create(&file).unwrap().append(b"mail").unwrap();
+        RealDisk.create_file(&file).unwrap().append(b"mail").unwrap();
 
         let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
-        assert_eq!(RealDisk.kind(&file).unwrap(), Some(PathKind::File { bytes: 4 }));
-        assert_eq!(RealDisk.list(&folder).unwrap(), [PathBuf::from("file")]);
+        assert_eq!(RealDisk.path_kind(&file).unwrap(), Some(PathKind::File { bytes: 4 }));
+        assert_eq!(RealDisk.list_dir(&folder).unwrap(), [PathBuf::from("file")]);
     }
 
     #[test]
     fn a_link_is_neither_written_through_nor_read_through() {
         let home = tempfile::tempdir().unwrap();
         let (target, link) = (home.path().join("target"), home.path().join("link"));
-        RealDisk.create(&target).unwrap();
+        RealDisk.create_file(&target).unwrap();
         symlink(&target, &link).unwrap();
 
-        assert_eq!(RealDisk.kind(&link).unwrap(), Some(PathKind::Other));
-        assert_eq!(RealDisk.create(&link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert!(RealDisk.open(&link).is_err());
+        assert_eq!(RealDisk.path_kind(&link).unwrap(), Some(PathKind::Other));
+        assert_eq!(RealDisk.create_file(&link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(RealDisk.open_file(&link).is_err());
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
 
         assert_eq!(
-            RealDisk.read(home.path()).unwrap_err().kind(),
+            RealDisk.read_file(home.path()).unwrap_err().kind(),
             io::ErrorKind::InvalidInput,
             "a folder"
         );

@@ -1,14 +1,14 @@
 //! What a ledger knows of its source: the account it belongs to, when everything was last listed.
 
 use crate::engine::{AccountId, Failure, Timestamp};
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::{Ledger, LedgerReader};
 
-impl Reader {
+impl LedgerReader {
     /// Reads which account the ledger belongs to; `None` before it was given one.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn account(&self) -> Result<Option<AccountId>, Failure> {
+    pub fn bound_account(&self) -> Result<Option<AccountId>, Failure> {
         self.read("read the account", |connection| {
             let sql = "SELECT account FROM source";
             let account = connection.query_row(sql, [], |row| row.get::<_, Option<String>>(0))?;
@@ -34,7 +34,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn settle_account(&mut self, account: &AccountId) -> Result<AccountId, Failure> {
+    pub fn bind_account(&mut self, account: &AccountId) -> Result<AccountId, Failure> {
         self.write("note the account", |transaction| {
             let sql = "UPDATE source SET account = coalesce(account, ?1) RETURNING account";
             let settled: String =
@@ -48,7 +48,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn note_reconciled(&mut self, now: Timestamp) -> Result<(), Failure> {
+    pub fn init_reconciled_at(&mut self, now: Timestamp) -> Result<(), Failure> {
         self.write("note when all was listed", |transaction| {
             let sql = "UPDATE source SET reconciled_at = coalesce(reconciled_at, ?1)";
             transaction.execute(sql, [now.0])?;

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::engine::{BlobId, DocumentId, Failure, ItemId, SessionId, Timestamp};
 use crate::ledger::Ledger;
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{SessionKind, as_integer};
-use crate::ledger::standing::find_item;
+use crate::ledger::error::LedgerError;
+use crate::ledger::item_state::find_item;
+use crate::ledger::rows::{SessionKind, to_sql_integer};
 
 /// The blob of an adopted document of which none is known: no server has such an id. The next
 /// listing names the blob of what has the same id and size.
@@ -29,7 +29,7 @@ pub struct AdoptedDocument {
 
 /// What became of the documents of one folder.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Adoption {
+pub struct AdoptionCounts {
     /// Documents that the ledger did not know.
     pub documents: u64,
     /// Documents of which an earlier version is known.
@@ -44,12 +44,12 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn adopt(
+    pub fn adopt_folder(
         &mut self,
         folder: &str,
         started: Timestamp,
         documents: &[AdoptedDocument],
-    ) -> Result<Adoption, Failure> {
+    ) -> Result<AdoptionCounts, Failure> {
         self.write("adopt a folder", |transaction| {
             transaction.execute(
                 "INSERT INTO sessions (id, kind, started, completed, folder, is_listed)
@@ -62,7 +62,7 @@ impl Ledger {
                 ],
             )?;
             let session = transaction.last_insert_rowid();
-            let mut adoption = Adoption::default();
+            let mut adoption = AdoptionCounts::default();
             for document in documents {
                 adopt_document(transaction, session, started, document, &mut adoption)?;
             }
@@ -74,7 +74,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn count_adopted(&mut self) -> Result<(), Failure> {
+    pub fn rebuild_session_counts(&mut self) -> Result<(), Failure> {
         self.write("count what was adopted", |transaction| {
             transaction.execute_batch(
                 "CREATE TEMP TABLE adopted_items AS
@@ -102,8 +102,8 @@ fn adopt_document(
     session: i64,
     at: Timestamp,
     adopted: &AdoptedDocument,
-    adoption: &mut Adoption,
-) -> Result<(), Trouble> {
+    adoption: &mut AdoptionCounts,
+) -> Result<(), LedgerError> {
     let item = match find_item(connection, adopted.item.as_str())? {
         Some(item) => {
             let sql = "UPDATE items SET session = ?2 WHERE no = ?1";
@@ -119,7 +119,7 @@ fn adopt_document(
         }
     };
     let blob = adopted.blob.as_ref().map_or(UNKNOWN_BLOB, BlobId::as_str);
-    let (size, length) = (adopted.size.map(as_integer), as_integer(adopted.length));
+    let (size, length) = (adopted.size.map(to_sql_integer), to_sql_integer(adopted.length));
     let known = connection
         .prepare_cached("SELECT no, length, sha256 FROM documents WHERE item = ?1 AND id = ?2")?
         .query_row(params![item, adopted.document.as_str()], |row| {

@@ -6,22 +6,22 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use crate::engine::{BlobId, Failure, ItemFailureCounts, RecheckPolicy, Timestamp};
 use crate::ledger::Ledger;
-use crate::ledger::failure::Trouble;
-use crate::ledger::replies::{self, Whose};
-use crate::ledger::rows::{DocumentNo, ItemNo, as_integer};
-use crate::ledger::standing::Counting;
-use crate::ledger::trials;
+use crate::ledger::error::LedgerError;
+use crate::ledger::failure_counts;
+use crate::ledger::item_state::CounterTransaction;
+use crate::ledger::responses::{self, ResponseOwner};
+use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
 
 /// What became of a document or an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum LedgerUpdate {
     /// The document is in the archive, in the open session's folder, durably.
     Stored {
-        document: DocumentNo,
+        document: DocumentRowId,
         /// The blob by which the ledger knew the document when it was handed out.
-        listed: BlobId,
+        expected_blob: BlobId,
         /// The blob that was fetched. Another than `listed` is taken over.
-        blob: BlobId,
+        fetched_blob: BlobId,
         /// In bytes, exact, where the server told it.
         size: Option<u64>,
         /// The path below the folder.
@@ -31,14 +31,19 @@ pub enum Outcome {
         sha256: [u8; 32],
     },
     /// The source no longer has the document that was listed with this blob.
-    Gone { document: DocumentNo, listed: BlobId },
+    Gone { document: DocumentRowId, expected_blob: BlobId },
     /// The document may not be had, or is poison. Its item ends in quarantine, and
     /// its other documents are kept.
-    Refused { document: DocumentNo, failure: Failure },
+    Failed { document: DocumentRowId, failure: Failure },
     /// The item is tried again at `next_at`.
-    Retry { item: ItemNo, trial: ItemFailureCounts, next_at: Timestamp, failure: Failure },
+    Retry {
+        item: ItemRowId,
+        failure_counts: ItemFailureCounts,
+        next_attempt_at: Timestamp,
+        failure: Failure,
+    },
     /// The item's attempts are used up.
-    Quarantined { item: ItemNo, failure: Failure },
+    Quarantined { item: ItemRowId, failure: Failure },
 }
 
 impl Ledger {
@@ -53,43 +58,51 @@ impl Ledger {
     /// session is open, or something is stored and the session has no folder.
     pub fn commit(
         &mut self,
-        outcomes: &[Outcome],
+        outcomes: &[LedgerUpdate],
         recheck: RecheckPolicy,
         now: Timestamp,
     ) -> Result<(), Failure> {
         self.write("record what was fetched", |transaction| {
-            let mut counting = Counting::start(transaction)?;
+            let mut counting = CounterTransaction::for_open_session(transaction)?;
             let mut touched = BTreeSet::new();
             for outcome in outcomes {
-                touched.extend(record(transaction, &mut counting, outcome, recheck, now)?);
+                touched.extend(apply_update(transaction, &mut counting, outcome, recheck, now)?);
             }
-            counting.settle(touched, recheck, now)?;
-            counting.finish()
+            counting.settle_items(touched, recheck, now)?;
+            counting.write_counters()
         })
     }
 }
 
 /// Records one outcome; returns the item that may be settled by it.
-fn record(
+fn apply_update(
     connection: &Connection,
-    counting: &mut Counting<'_>,
-    outcome: &Outcome,
+    counting: &mut CounterTransaction<'_>,
+    outcome: &LedgerUpdate,
     recheck: RecheckPolicy,
     now: Timestamp,
-) -> Result<Option<ItemNo>, Trouble> {
+) -> Result<Option<ItemRowId>, LedgerError> {
     match outcome {
-        Outcome::Stored { document, listed, blob, size, file, length, sha256 } => {
-            let bytes = Bytes { blob, size: *size, file, length: *length, sha256 };
-            store(connection, counting, *document, listed, &bytes, now)
+        LedgerUpdate::Stored {
+            document,
+            expected_blob: listed,
+            fetched_blob: blob,
+            size,
+            file,
+            length,
+            sha256,
+        } => {
+            let bytes = FetchedFile { blob, size: *size, file, length: *length, sha256 };
+            store_document(connection, counting, *document, listed, &bytes, now)
         }
-        Outcome::Gone { document, listed } => settle_document(
+        LedgerUpdate::Gone { document, expected_blob: listed } => update_pending(
             connection,
             "UPDATE documents SET status = 2 WHERE no = ?1 AND status = 0 AND blob = ?2
              RETURNING item",
             params![document.0, listed.as_str()],
         ),
-        Outcome::Refused { document, failure } => {
-            let item = settle_document(
+        LedgerUpdate::Failed { document, failure } => {
+            let item = update_pending(
                 connection,
                 "UPDATE documents SET status = 3 WHERE no = ?1 AND status = 0 RETURNING item",
                 [document.0],
@@ -100,11 +113,11 @@ fn record(
                             failed_at = ?4 WHERE no = ?1",
                     params![item.0, failure.cause.name(), failure.message, now.0],
                 )?;
-                replies::record(connection, Whose::Item(item), failure, now)?;
+                responses::store_response(connection, ResponseOwner::Item(item), failure, now)?;
             }
             Ok(item)
         }
-        Outcome::Retry { item, trial, next_at, failure } => {
+        LedgerUpdate::Retry { item, failure_counts: trial, next_attempt_at: next_at, failure } => {
             let (cause, message) = (failure.cause.name(), &failure.message);
             let changed = connection.execute(
                 "UPDATE items SET attempts = ?2, next_at = ?3, cause = ?4, message = ?5,
@@ -114,12 +127,12 @@ fn record(
                 params![item.0, trial.failed_attempts, next_at.0.max(1), cause, message, now.0],
             )?;
             if changed > 0 {
-                trials::record(connection, *item, trial)?;
-                replies::record(connection, Whose::Item(*item), failure, now)?;
+                failure_counts::store(connection, *item, trial)?;
+                responses::store_response(connection, ResponseOwner::Item(*item), failure, now)?;
             }
             Ok(None)
         }
-        Outcome::Quarantined { item, failure } => {
+        LedgerUpdate::Quarantined { item, failure } => {
             counting.quarantine(*item, failure, recheck, now)?;
             Ok(None)
         }
@@ -127,7 +140,7 @@ fn record(
 }
 
 /// What was fetched, and where it is.
-struct Bytes<'a> {
+struct FetchedFile<'a> {
     blob: &'a BlobId,
     size: Option<u64>,
     file: &'a str,
@@ -137,21 +150,21 @@ struct Bytes<'a> {
 
 /// Notes where a document is. What was fetched is its row's content, or one that the source has
 /// replaced since the document was handed out: then it is kept as an earlier version.
-fn store(
+fn store_document(
     connection: &Connection,
-    counting: &mut Counting<'_>,
-    document: DocumentNo,
+    counting: &mut CounterTransaction<'_>,
+    document: DocumentRowId,
     listed: &BlobId,
-    bytes: &Bytes<'_>,
+    bytes: &FetchedFile<'_>,
     now: Timestamp,
-) -> Result<Option<ItemNo>, Trouble> {
+) -> Result<Option<ItemRowId>, LedgerError> {
     if counting.session.folder.is_none() {
-        return Err(Trouble::Unfit("the session has no folder yet".to_owned()));
+        return Err(LedgerError::Inconsistent("the session has no folder yet".to_owned()));
     }
-    let Bytes { blob, size, file, length, sha256 } = bytes;
-    let (session, blob, length) = (counting.session.no, blob.as_str(), as_integer(*length));
-    let size = size.map(as_integer);
-    let item = settle_document(
+    let FetchedFile { blob, size, file, length, sha256 } = bytes;
+    let (session, blob, length) = (counting.session.row_id, blob.as_str(), to_sql_integer(*length));
+    let size = size.map(to_sql_integer);
+    let item = update_pending(
         connection,
         "UPDATE documents
          SET status = 1, session = ?2, file = ?3, length = ?4, sha256 = ?5, blob = ?6, size = ?7
@@ -161,7 +174,7 @@ fn store(
         params![document.0, session, file, length, sha256, blob, size, listed.as_str()],
     )?;
     if item.is_some() {
-        counting.fetched(length);
+        counting.count_fetched(length);
         return Ok(item);
     }
     let kept = connection.execute(
@@ -173,18 +186,18 @@ fn store(
         params![document.0, session, file, length, sha256, blob, size, now.0],
     )?;
     if kept > 0 {
-        counting.fetched(length);
-        counting.superseded();
+        counting.count_fetched(length);
+        counting.count_superseded();
     }
     Ok(None)
 }
 
 /// Runs an update of a wanted document; `None` if it is not wanted any more.
-fn settle_document(
+fn update_pending(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
-) -> Result<Option<ItemNo>, Trouble> {
+) -> Result<Option<ItemRowId>, LedgerError> {
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_row(parameters, |row| row.get(0).map(ItemNo)).optional()?)
+    Ok(statement.query_row(parameters, |row| row.get(0).map(ItemRowId)).optional()?)
 }

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{Cause, Failure, ItemId, Timestamp};
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{DocumentNo, ItemStatus};
-use crate::ledger::{Ledger, Reader, Replied};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{DocumentRowId, ItemStatus};
+use crate::ledger::{Ledger, LedgerReader, StoredResponse};
 
 /// Which failures are meant. The default means all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,20 +24,20 @@ pub struct FailureRow {
     /// Attempts that failed.
     pub attempts: u32,
     /// When it is tried again; `None` for what is gone.
-    pub next_at: Option<Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
     pub cause: Option<Cause>,
     pub message: String,
     /// When it last failed, where that was noted.
     pub failed_at: Option<Timestamp>,
     /// How often in a row it was given up.
-    pub quarantines: u32,
+    pub quarantine_count: u32,
     /// What the server replied when it last replied with a failure.
-    pub replied: Option<Replied>,
+    pub last_response: Option<StoredResponse>,
 }
 
 /// What is to be tried again.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Requeue {
+pub enum RequeueFilter {
     /// What is in quarantine and passes the filter.
     Quarantined(FailureFilter),
     /// One item, in quarantine or gone.
@@ -45,17 +45,18 @@ pub enum Requeue {
 }
 
 /// An item with its last reply.
-const ROW: &str = "SELECT id, items.status, attempts, next_at, cause, message, failed_at,
+const SELECT_FAILURE: &str =
+    "SELECT id, items.status, attempts, next_at, cause, message, failed_at,
     quarantines, at AS reply_at, replies.status AS reply_status, headers, body, is_cut
     FROM items LEFT JOIN replies ON replies.item = items.no";
 
 impl FailureFilter {
-    fn parameters(&self) -> (Option<&'static str>, Option<i64>) {
+    fn sql_params(&self) -> (Option<&'static str>, Option<i64>) {
         (self.cause.map(Cause::name), self.since.map(|since| since.0))
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Returns items in quarantine, then those that wait for another attempt, then those gone.
     ///
     /// # Errors
@@ -74,11 +75,11 @@ impl Reader {
             let mut found = Vec::new();
             for (sought, order) in SOUGHT {
                 let sql = format!(
-                    "{ROW} WHERE {sought} AND (?1 IS NULL OR cause = ?1)
+                    "{SELECT_FAILURE} WHERE {sought} AND (?1 IS NULL OR cause = ?1)
                      AND (?2 IS NULL OR COALESCE(failed_at, settled_at) >= ?2) ORDER BY {order}, items.no"
                 );
                 let mut statement = connection.prepare(&sql)?;
-                let mut rows = statement.query(filter.parameters())?;
+                let mut rows = statement.query(filter.sql_params())?;
                 while found.len() < limit
                     && let Some(row) = rows.next()?
                 {
@@ -93,9 +94,9 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn failure(&self, item: &ItemId) -> Result<Option<FailureRow>, Failure> {
+    pub fn item_failure(&self, item: &ItemId) -> Result<Option<FailureRow>, Failure> {
         self.read("read the failure", |connection| {
-            let sql = format!("{ROW} WHERE items.id = ?1");
+            let sql = format!("{SELECT_FAILURE} WHERE items.id = ?1");
             Ok(connection.query_row(&sql, [item.as_str()], FailureRow::from_row).optional()?)
         })
     }
@@ -104,15 +105,15 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn rechecks_due(&self, now: Timestamp) -> Result<bool, Failure> {
-        Ok(self.next_recheck()?.is_some_and(|next| next <= now))
+    pub fn has_due_rechecks(&self, now: Timestamp) -> Result<bool, Failure> {
+        Ok(self.next_recheck_at()?.is_some_and(|next| next <= now))
     }
 
     /// Returns when the first quarantined item is due for another look.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn next_recheck(&self) -> Result<Option<Timestamp>, Failure> {
+    pub fn next_recheck_at(&self) -> Result<Option<Timestamp>, Failure> {
         self.read("read the quarantine", |connection| {
             let sql = "SELECT next_at FROM items WHERE status = 3 ORDER BY next_at LIMIT 1";
             Ok(connection.query_row(sql, [], |row| row.get(0).map(Timestamp)).optional()?)
@@ -126,11 +127,11 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn requeue(&mut self, which: &Requeue, now: Timestamp) -> Result<usize, Failure> {
+    pub fn requeue(&mut self, which: &RequeueFilter, now: Timestamp) -> Result<usize, Failure> {
         self.write("requeue", |transaction| {
             let changed = match which {
-                Requeue::Quarantined(filter) => {
-                    let (cause, since) = filter.parameters();
+                RequeueFilter::Quarantined(filter) => {
+                    let (cause, since) = filter.sql_params();
                     transaction.execute(
                         "UPDATE items SET next_at = ?1, quarantines = 0
                          WHERE status = 3 AND (?2 IS NULL OR cause = ?2)
@@ -138,7 +139,7 @@ impl Ledger {
                         params![now.0, cause, since],
                     )?
                 }
-                Requeue::Item(item) => requeue_item(transaction, item, now)?,
+                RequeueFilter::Item(item) => requeue_one(transaction, item, now)?,
             };
             Ok(changed)
         })
@@ -154,7 +155,7 @@ impl Ledger {
     /// A ledger failure.
     pub fn requeue_damaged(
         &mut self,
-        document: DocumentNo,
+        document: DocumentRowId,
         why: &str,
         now: Timestamp,
     ) -> Result<bool, Failure> {
@@ -196,7 +197,11 @@ impl Ledger {
 
 /// One that is gone goes to quarantine, from where the next session takes it. Of one without
 /// documents there is nothing to ask for.
-fn requeue_item(connection: &Connection, item: &ItemId, now: Timestamp) -> Result<usize, Trouble> {
+fn requeue_one(
+    connection: &Connection,
+    item: &ItemId,
+    now: Timestamp,
+) -> Result<usize, LedgerError> {
     let gone = connection.query_row(
         "SELECT no, session FROM items WHERE id = ?1 AND status = 2
          AND EXISTS (SELECT 1 FROM documents WHERE item = items.no)",
@@ -227,12 +232,12 @@ impl FailureRow {
             item: ItemId::new(row.get::<_, String>("id")?),
             status,
             attempts: row.get("attempts")?,
-            next_at: (status != ItemStatus::Gone).then_some(next_at),
+            next_attempt_at: (status != ItemStatus::Gone).then_some(next_at),
             cause: row.get::<_, Option<String>>("cause")?.as_deref().and_then(Cause::from_name),
             message: row.get::<_, Option<String>>("message")?.unwrap_or_default(),
             failed_at: row.get::<_, Option<i64>>("failed_at")?.map(Timestamp),
-            quarantines: row.get("quarantines")?,
-            replied: Replied::from_row(row)?,
+            quarantine_count: row.get("quarantines")?,
+            last_response: StoredResponse::from_row(row)?,
         })
     }
 }

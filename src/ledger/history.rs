@@ -3,14 +3,14 @@
 use rusqlite::params;
 
 use crate::engine::{Failure, SessionId, Timestamp};
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::{Ledger, LedgerReader};
 
 /// The transitions that are kept: weeks of a bad time, a megabyte or two.
 const HISTORY_ROWS_MAX: i64 = 10_000;
 
 /// One step of the state machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Transition {
+pub struct TransitionRow {
     pub at: Timestamp,
     /// The names of states, as in the state file.
     pub from: String,
@@ -27,7 +27,7 @@ impl Ledger {
     /// A ledger failure.
     pub fn record_transition(
         &mut self,
-        transition: &Transition,
+        transition: &TransitionRow,
         snapshot: &str,
     ) -> Result<(), Failure> {
         self.write("record a transition", |transaction| {
@@ -51,19 +51,19 @@ impl Ledger {
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Returns the newest transitions, newest first.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn history(&self, limit: usize) -> Result<Vec<Transition>, Failure> {
+    pub fn transitions(&self, limit: usize) -> Result<Vec<TransitionRow>, Failure> {
         self.read("read the history", |connection| {
             let mut statement = connection.prepare(
                 "SELECT at, from_state, to_state, reason, session FROM history
                  ORDER BY no DESC LIMIT ?1",
             )?;
             let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-                Ok(Transition {
+                Ok(TransitionRow {
                     at: Timestamp(row.get(0)?),
                     from: row.get(1)?,
                     to: row.get(2)?,
@@ -79,7 +79,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn snapshot(&self) -> Result<Option<String>, Failure> {
+    pub fn state_snapshot(&self) -> Result<Option<String>, Failure> {
         self.read("read the newest state", |connection| {
             Ok(connection.query_row("SELECT snapshot FROM source", [], |row| row.get(0))?)
         })

@@ -3,45 +3,45 @@
 use rusqlite::params;
 
 use crate::engine::{Failure, LedgerId};
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::{Ledger, LedgerReader};
 
 /// The identity of a ledger, as the marker in its archive names it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Identity {
+pub struct LedgerIdentity {
     /// `None` until its first start under this format.
     pub id: Option<LedgerId>,
     /// The account of the source, as the server calls it; `None` until it is known.
     pub account: Option<String>,
     /// A session of it has made a folder in an archive.
-    pub has_stored: bool,
+    pub has_stored_documents: bool,
 }
 
-impl Reader {
+impl LedgerReader {
     /// Reads what the archive's marker is compared with.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn identity(&self) -> Result<Identity, Failure> {
+    pub fn identity(&self) -> Result<LedgerIdentity, Failure> {
         self.read("read the ledger's identity", |connection| {
             let sql = "SELECT id, account, EXISTS (SELECT 1 FROM sessions WHERE folder IS NOT NULL)
                        FROM source";
             Ok(connection.query_row(sql, [], |row| {
-                Ok(Identity {
+                Ok(LedgerIdentity {
                     id: row.get::<_, Option<String>>(0)?.map(LedgerId::new),
                     account: row.get(1)?,
-                    has_stored: row.get(2)?,
+                    has_stored_documents: row.get(2)?,
                 })
             })?)
         })
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Reads the names of all session folders.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn folders(&self) -> Result<Vec<String>, Failure> {
+    pub fn session_folders(&self) -> Result<Vec<String>, Failure> {
         self.read("read the folders", |connection| {
             let sql = "SELECT DISTINCT folder FROM sessions WHERE folder IS NOT NULL";
             let mut statement = connection.prepare(sql)?;
@@ -56,7 +56,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn set_id(&mut self, id: &LedgerId) -> Result<(), Failure> {
+    pub fn init_id(&mut self, id: &LedgerId) -> Result<(), Failure> {
         self.write("write the ledger's id", |transaction| {
             let sql = "UPDATE source SET id = ?1 WHERE id IS NULL";
             transaction.execute(sql, params![id.as_str()])?;

@@ -9,22 +9,22 @@ use crate::engine::{
 };
 use crate::ledger::Ledger;
 use crate::ledger::adopt::UNKNOWN_BLOB;
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{DocumentStatus, ItemNo, ListingKind, as_integer};
-use crate::ledger::standing::{Counting, find_item};
+use crate::ledger::error::LedgerError;
+use crate::ledger::item_state::{CounterTransaction, find_item};
+use crate::ledger::rows::{DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
 
 /// Stored documents of one blob that are compared with a listed one, so that a server which gives
 /// one blob id to everything costs no more than others.
 const SAME_BLOB_ROWS_MAX: i64 = 16;
 
-const FIND_BYTES: &str = "SELECT session, file, length, sha256 FROM
+const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
         (SELECT session, file, size, length, sha256 FROM documents
          WHERE blob = ?1 AND status = 1 LIMIT ?3)
     WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
 
 /// One document, as listed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listed {
+pub struct ListingEntry {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: BlobId,
@@ -34,7 +34,7 @@ pub struct Listed {
 
 /// How the listing goes on after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NextPlace {
+pub enum ListingProgress {
     More(PageToken),
     /// That was all. The cursor is where a listing of changes says that the stream
     /// stands; after a full listing it is the pinned one.
@@ -43,11 +43,11 @@ pub enum NextPlace {
 
 /// What a page added.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PageOutcome {
+pub struct PageInserted {
     /// Items that the session has taken on by it.
-    pub items: u64,
+    pub new_items: u64,
     /// Documents that were not known.
-    pub documents: u64,
+    pub new_documents: u64,
 }
 
 impl Ledger {
@@ -64,53 +64,53 @@ impl Ledger {
     /// A ledger failure; also when no session is open or its listing is complete.
     pub fn record_page(
         &mut self,
-        entries: &[Listed],
-        next: &NextPlace,
+        entries: &[ListingEntry],
+        next: &ListingProgress,
         now: Timestamp,
-    ) -> Result<PageOutcome, Failure> {
+    ) -> Result<PageInserted, Failure> {
         self.write("record a page", |transaction| {
-            let counting = Counting::start(transaction)?;
-            if counting.session.is_listed {
-                return Err(Trouble::Unfit("the listing of the session is complete".to_owned()));
+            let counting = CounterTransaction::for_open_session(transaction)?;
+            if counting.session.is_listing_complete {
+                return Err(LedgerError::Inconsistent(
+                    "the listing of the session is complete".to_owned(),
+                ));
             }
-            move_place(transaction, &counting, next, now)?;
-            let mut page = Page {
+            store_progress(transaction, &counting, next, now)?;
+            let mut page = PageTransaction {
                 connection: transaction,
-                counting,
+                counters: counting,
                 now,
-                ready: BTreeSet::new(),
-                outcome: PageOutcome::default(),
+                maybe_settled: BTreeSet::new(),
+                inserted: PageInserted::default(),
             };
-            entries.iter().try_for_each(|entry| page.record(entry))?;
+            entries.iter().try_for_each(|entry| page.record_entry(entry))?;
             // Nothing is refused by a listing, so that there is no next look to set.
-            page.counting.settle(page.ready, RecheckPolicy::IMMEDIATE, now)?;
-            page.counting.finish()?;
-            Ok(page.outcome)
+            page.counters.settle_items(page.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
+            page.counters.write_counters()?;
+            Ok(page.inserted)
         })
     }
 }
 
-fn move_place(
+fn store_progress(
     connection: &Connection,
-    counting: &Counting<'_>,
-    next: &NextPlace,
+    counting: &CounterTransaction<'_>,
+    next: &ListingProgress,
     now: Timestamp,
-) -> Result<(), Trouble> {
+) -> Result<(), LedgerError> {
     match next {
-        NextPlace::More(place) => connection.execute(
+        ListingProgress::More(place) => connection.execute(
             "UPDATE sessions SET place = ?2 WHERE no = ?1",
-            params![counting.session.no, place.as_str()],
+            params![counting.session.row_id, place.as_str()],
         )?,
-        NextPlace::Done(cursor) => {
+        ListingProgress::Done(cursor) => {
             connection.execute(
                 "UPDATE sessions SET place = NULL, is_listed = 1 WHERE no = ?1",
-                [counting.session.no],
+                [counting.session.row_id],
             )?;
-            let cursor = cursor.as_ref().or(counting.session.pinned.as_ref());
-            let is_whole = matches!(
-                counting.session.listing,
-                ListingKind::Everything | ListingKind::Reconcile
-            );
+            let cursor = cursor.as_ref().or(counting.session.start_cursor.as_ref());
+            let is_whole =
+                matches!(counting.session.listing, ListingKind::Full | ListingKind::Reconcile);
             connection.execute(
                 "UPDATE source SET cursor = coalesce(?1, cursor),
                         reconciled_at = coalesce(?2, reconciled_at)",
@@ -122,18 +122,18 @@ fn move_place(
 }
 
 /// A page while it is recorded.
-struct Page<'a> {
+struct PageTransaction<'a> {
     connection: &'a Connection,
-    counting: Counting<'a>,
+    counters: CounterTransaction<'a>,
     now: Timestamp,
     /// Items that may have nothing left to fetch.
-    ready: BTreeSet<ItemNo>,
-    outcome: PageOutcome,
+    maybe_settled: BTreeSet<ItemRowId>,
+    inserted: PageInserted,
 }
 
 /// A document that was listed before.
-struct Known {
-    no: i64,
+struct KnownDocument {
+    row_id: i64,
     status: DocumentStatus,
     blob: String,
     /// In bytes, exact, as stored or as listed, where one is known.
@@ -141,32 +141,32 @@ struct Known {
 }
 
 /// Where bytes are that the archive has.
-struct Bytes {
+struct StoredContent {
     session: i64,
     file: String,
     length: i64,
     sha256: [u8; 32],
 }
 
-impl Known {
+impl KnownDocument {
     /// Whether nothing tells its content from that of an entry.
-    fn is_listed_as(&self, entry: &Listed) -> bool {
-        let sizes = self.size.zip(entry.size.map(as_integer));
+    fn has_same_content(&self, entry: &ListingEntry) -> bool {
+        let sizes = self.size.zip(entry.size.map(to_sql_integer));
         self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
     }
 }
 
-impl Known {
+impl KnownDocument {
     /// Whether an entry names the blob of a document that was adopted without one.
-    fn is_adopted_as(&self, entry: &Listed) -> bool {
+    fn is_adopted_copy(&self, entry: &ListingEntry) -> bool {
         self.status == DocumentStatus::Stored
             && self.blob == UNKNOWN_BLOB
             && self.size.is_some()
-            && self.size == entry.size.map(as_integer)
+            && self.size == entry.size.map(to_sql_integer)
     }
 }
 
-impl Bytes {
+impl StoredContent {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             session: row.get("session")?,
@@ -177,26 +177,28 @@ impl Bytes {
     }
 }
 
-impl Page<'_> {
-    fn record(&mut self, entry: &Listed) -> Result<(), Trouble> {
+impl PageTransaction<'_> {
+    fn record_entry(&mut self, entry: &ListingEntry) -> Result<(), LedgerError> {
         let Some(item) = find_item(self.connection, entry.item.as_str())? else {
             let item = self.add_item(&entry.item)?;
             return self.add_document(item, entry);
         };
         match self.find_document(item, &entry.document)? {
             None => self.add_document(item, entry),
-            Some(known) if known.is_adopted_as(entry) => self.name_blob(known.no, entry),
-            Some(known) if !known.is_listed_as(entry) => self.take_over(item, &known, entry),
-            Some(Known { no, status, .. }) => match status {
-                DocumentStatus::Gone => self.want_again(item, no, entry),
-                DocumentStatus::Wanted | DocumentStatus::Stored | DocumentStatus::Refused => Ok(()),
+            Some(known) if known.is_adopted_copy(entry) => self.set_blob(known.row_id, entry),
+            Some(known) if !known.has_same_content(entry) => {
+                self.replace_content(item, &known, entry)
+            }
+            Some(KnownDocument { row_id: no, status, .. }) => match status {
+                DocumentStatus::Gone => self.refetch_gone(item, no, entry),
+                DocumentStatus::Pending | DocumentStatus::Stored | DocumentStatus::Failed => Ok(()),
             },
         }
     }
 
-    fn name_blob(&mut self, document: i64, entry: &Listed) -> Result<(), Trouble> {
+    fn set_blob(&mut self, document: i64, entry: &ListingEntry) -> Result<(), LedgerError> {
         let sql = "UPDATE documents SET blob = ?2, size = ?3 WHERE no = ?1";
-        let size = entry.size.map(as_integer);
+        let size = entry.size.map(to_sql_integer);
         self.connection.prepare_cached(sql)?.execute(params![
             document,
             entry.blob.as_str(),
@@ -205,19 +207,19 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn add_item(&mut self, id: &ItemId) -> Result<ItemNo, Trouble> {
+    fn add_item(&mut self, id: &ItemId) -> Result<ItemRowId, LedgerError> {
         let mut statement = self.connection.prepare_cached(
             "INSERT INTO items (id, session, status, attempts, next_at) VALUES (?1, ?2, 0, 0, 0)",
         )?;
-        statement.execute(params![id.as_str(), self.counting.session.no])?;
-        self.counting.took_on();
-        self.outcome.items += 1;
-        Ok(ItemNo(self.connection.last_insert_rowid()))
+        statement.execute(params![id.as_str(), self.counters.session.row_id])?;
+        self.counters.count_listed();
+        self.inserted.new_items += 1;
+        Ok(ItemRowId(self.connection.last_insert_rowid()))
     }
 
-    fn add_document(&mut self, item: ItemNo, entry: &Listed) -> Result<(), Trouble> {
-        self.outcome.documents += 1;
-        if let Some(bytes) = self.find_bytes(entry)? {
+    fn add_document(&mut self, item: ItemRowId, entry: &ListingEntry) -> Result<(), LedgerError> {
+        self.inserted.new_documents += 1;
+        if let Some(bytes) = self.find_stored_content(entry)? {
             let mut copy = self.connection.prepare_cached(
                 "INSERT INTO documents (item, id, blob, size, status, session, file, length, sha256)
                  VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?8)",
@@ -226,14 +228,14 @@ impl Page<'_> {
                 item.0,
                 entry.document.as_str(),
                 entry.blob.as_str(),
-                entry.size.map(as_integer),
+                entry.size.map(to_sql_integer),
                 bytes.session,
                 bytes.file,
                 bytes.length,
                 bytes.sha256,
             ])?;
-            self.counting.copied();
-            self.ready.insert(item);
+            self.counters.count_copy();
+            self.maybe_settled.insert(item);
             return Ok(());
         }
         let mut insert = self.connection.prepare_cached(
@@ -243,37 +245,42 @@ impl Page<'_> {
             item.0,
             entry.document.as_str(),
             entry.blob.as_str(),
-            entry.size.map(as_integer)
+            entry.size.map(to_sql_integer)
         ])?;
-        self.take_on(item)
+        self.assign_to_session(item)
     }
 
     /// Puts the content of an entry in the place of the known one, which is kept if it is stored.
-    fn take_over(&mut self, item: ItemNo, known: &Known, entry: &Listed) -> Result<(), Trouble> {
+    fn replace_content(
+        &mut self,
+        item: ItemRowId,
+        known: &KnownDocument,
+        entry: &ListingEntry,
+    ) -> Result<(), LedgerError> {
         let was_stored = known.status == DocumentStatus::Stored;
         if was_stored {
             self.connection.execute(
                 "INSERT INTO superseded (document, blob, size, session, file, length, sha256, at)
                  SELECT no, blob, size, session, file, length, sha256, ?2
                  FROM documents WHERE no = ?1",
-                [known.no, self.now.0],
+                [known.row_id, self.now.0],
             )?;
-            self.counting.superseded();
+            self.counters.count_superseded();
         }
-        let bytes = match self.take_superseded(known.no, entry)? {
-            None => self.find_bytes(entry)?,
+        let bytes = match self.restore_superseded(known.row_id, entry)? {
+            None => self.find_stored_content(entry)?,
             bytes => bytes,
         };
-        let status = if bytes.is_some() { DocumentStatus::Stored } else { DocumentStatus::Wanted };
+        let status = if bytes.is_some() { DocumentStatus::Stored } else { DocumentStatus::Pending };
         self.connection.execute(
             "UPDATE documents SET status = ?2, blob = ?3, size = ?4, session = ?5, file = ?6,
                     length = ?7, sha256 = ?8
              WHERE no = ?1",
             params![
-                known.no,
+                known.row_id,
                 status,
                 entry.blob.as_str(),
-                entry.size.map(as_integer),
+                entry.size.map(to_sql_integer),
                 bytes.as_ref().map(|bytes| bytes.session),
                 bytes.as_ref().map(|bytes| &bytes.file),
                 bytes.as_ref().map(|bytes| bytes.length),
@@ -281,14 +288,14 @@ impl Page<'_> {
             ],
         )?;
         if bytes.is_some() {
-            self.counting.copied();
+            self.counters.count_copy();
             if was_stored {
                 // Nothing is to be fetched, and the item is what it was.
                 return Ok(());
             }
-            self.ready.insert(item);
+            self.maybe_settled.insert(item);
         }
-        self.take_on(item)
+        self.assign_to_session(item)
     }
 
     /// Finds the bytes of an entry in the archive, under whatever id.
@@ -297,35 +304,48 @@ impl Page<'_> {
     /// entry without a size has nothing to agree with where the stored one has, and is fetched,
     /// since fetching twice is the lesser harm; a source that never tells sizes names contents
     /// by blobs alone.
-    fn find_bytes(&self, entry: &Listed) -> Result<Option<Bytes>, Trouble> {
-        let mut statement = self.connection.prepare_cached(FIND_BYTES)?;
-        let size = entry.size.map(as_integer);
-        let found = statement
-            .query_row(params![entry.blob.as_str(), size, SAME_BLOB_ROWS_MAX], Bytes::from_row);
+    fn find_stored_content(
+        &self,
+        entry: &ListingEntry,
+    ) -> Result<Option<StoredContent>, LedgerError> {
+        let mut statement = self.connection.prepare_cached(SELECT_STORED_CONTENT)?;
+        let size = entry.size.map(to_sql_integer);
+        let found = statement.query_row(
+            params![entry.blob.as_str(), size, SAME_BLOB_ROWS_MAX],
+            StoredContent::from_row,
+        );
         Ok(found.optional()?)
     }
 
     /// Takes back an earlier version of a document that has the content of an entry.
-    fn take_superseded(&self, document: i64, entry: &Listed) -> Result<Option<Bytes>, Trouble> {
+    fn restore_superseded(
+        &self,
+        document: i64,
+        entry: &ListingEntry,
+    ) -> Result<Option<StoredContent>, LedgerError> {
         let mut statement = self.connection.prepare_cached(
             "DELETE FROM superseded WHERE no =
                  (SELECT max(no) FROM superseded WHERE document = ?1 AND blob = ?2
                   AND CASE WHEN ?3 IS NULL THEN size IS NULL ELSE length = ?3 END)
              RETURNING session, file, length, sha256",
         )?;
-        let size = entry.size.map(as_integer);
-        let found =
-            statement.query_row(params![document, entry.blob.as_str(), size], Bytes::from_row);
+        let size = entry.size.map(to_sql_integer);
+        let found = statement
+            .query_row(params![document, entry.blob.as_str(), size], StoredContent::from_row);
         Ok(found.optional()?)
     }
 
-    fn find_document(&self, item: ItemNo, document: &DocumentId) -> Result<Option<Known>, Trouble> {
+    fn find_document(
+        &self,
+        item: ItemRowId,
+        document: &DocumentId,
+    ) -> Result<Option<KnownDocument>, LedgerError> {
         let sql = "SELECT no, status, blob, coalesce(length, size) AS size FROM documents
                    WHERE item = ?1 AND id = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let found = statement.query_row(params![item.0, document.as_str()], |row| {
-            Ok(Known {
-                no: row.get("no")?,
+            Ok(KnownDocument {
+                row_id: row.get("no")?,
                 status: row.get("status")?,
                 blob: row.get("blob")?,
                 size: row.get("size")?,
@@ -334,26 +354,31 @@ impl Page<'_> {
         Ok(found.optional()?)
     }
 
-    fn want_again(&mut self, item: ItemNo, document: i64, entry: &Listed) -> Result<(), Trouble> {
+    fn refetch_gone(
+        &mut self,
+        item: ItemRowId,
+        document: i64,
+        entry: &ListingEntry,
+    ) -> Result<(), LedgerError> {
         let session: i64 = self.connection.query_row(
             "SELECT session FROM items WHERE no = ?1",
             [item.0],
             |row| row.get(0),
         )?;
-        if session == self.counting.session.no {
+        if session == self.counters.session.row_id {
             // It was asked for in this session, and the answer stands.
             return Ok(());
         }
         self.connection.execute(
             "UPDATE documents SET status = 0, blob = ?2, size = ?3 WHERE no = ?1",
-            params![document, entry.blob.as_str(), entry.size.map(as_integer)],
+            params![document, entry.blob.as_str(), entry.size.map(to_sql_integer)],
         )?;
-        self.take_on(item)
+        self.assign_to_session(item)
     }
 
-    fn take_on(&mut self, item: ItemNo) -> Result<(), Trouble> {
-        if self.counting.reopen(item)? {
-            self.outcome.items += 1;
+    fn assign_to_session(&mut self, item: ItemRowId) -> Result<(), LedgerError> {
+        if self.counters.reopen(item)? {
+            self.inserted.new_items += 1;
         }
         Ok(())
     }

@@ -4,12 +4,12 @@ use rusqlite::params;
 
 use crate::engine::{Cause, DocumentId, Failure, Timestamp};
 use crate::ledger::Ledger;
-use crate::ledger::standing::Counting;
+use crate::ledger::item_state::CounterTransaction;
 
 /// What the id of such an item begins with.
-const PREFIX: &str = "missing:";
+const MISSING_ID_PREFIX: &str = "missing:";
 
-const MESSAGE: &str = "the source listed it, and did not find it when asked for it twice";
+const MISSING_MESSAGE: &str = "the source listed it, and did not find it when asked for it twice";
 
 impl Ledger {
     /// Records documents that were named and not found: each is an item of its own that is gone,
@@ -26,22 +26,27 @@ impl Ledger {
             return Ok(());
         }
         self.write("record what is missing", |transaction| {
-            let mut counting = Counting::start(transaction)?;
+            let mut counting = CounterTransaction::for_open_session(transaction)?;
             let mut insert = transaction.prepare_cached(
                 "INSERT OR IGNORE INTO items
                  (id, session, status, attempts, next_at, cause, message, settled_at)
                  VALUES (?1, ?2, 2, 0, 0, ?3, ?4, ?5)",
             )?;
             for id in missing {
-                let id = format!("{PREFIX}{id}");
+                let id = format!("{MISSING_ID_PREFIX}{id}");
                 let cause = Cause::NotFound.name();
-                let added =
-                    insert.execute(params![id, counting.session.no, cause, MESSAGE, now.0])?;
+                let added = insert.execute(params![
+                    id,
+                    counting.session.row_id,
+                    cause,
+                    MISSING_MESSAGE,
+                    now.0
+                ])?;
                 if added > 0 {
-                    counting.missed();
+                    counting.count_missing();
                 }
             }
-            counting.finish()
+            counting.write_counters()
         })
     }
 }

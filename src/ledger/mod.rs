@@ -10,36 +10,38 @@
 
 mod account;
 mod adopt;
-mod begin;
-mod clock;
+mod clock_step;
 mod commit;
-mod failure;
+mod due_items;
+mod error;
+mod failure_counts;
 mod failures;
 mod history;
 mod identity;
+mod item_state;
 mod listing;
 mod missing;
 mod open;
-mod replies;
+mod responses;
 mod rows;
 mod schema;
-mod standing;
-mod trials;
+mod session;
 mod verify;
-mod work;
 
-pub use self::adopt::{AdoptedDocument, Adoption};
-pub use self::begin::SessionStart;
-pub use self::commit::Outcome;
-pub use self::failures::{FailureFilter, FailureRow, Requeue};
-pub use self::history::Transition;
-pub use self::identity::Identity;
-pub use self::listing::{Listed, NextPlace, PageOutcome};
-pub use self::open::{Ledger, OpenError, Reader};
-pub use self::replies::Replied;
-pub use self::rows::{DocumentNo, ItemNo, ItemStatus, ListingKind, Session, SessionKind, Tally};
-pub use self::verify::{Counted, FileNo, Recount, StoredFile};
-pub use self::work::{DueLimits, WantedDocument, Work};
+pub use self::adopt::{AdoptedDocument, AdoptionCounts};
+pub use self::commit::LedgerUpdate;
+pub use self::due_items::{DueItem, DueLimits, PendingDocument};
+pub use self::failures::{FailureFilter, FailureRow, RequeueFilter};
+pub use self::history::TransitionRow;
+pub use self::identity::LedgerIdentity;
+pub use self::listing::{ListingEntry, ListingProgress, PageInserted};
+pub use self::open::{Ledger, LedgerOpenError, LedgerReader};
+pub use self::responses::StoredResponse;
+pub use self::rows::{
+    DocumentRowId, ItemRowId, ItemStatus, ListingKind, SessionCounts, SessionKind, SessionRow,
+};
+pub use self::session::NewSession;
+pub use self::verify::{CounterCheck, FileRowId, StatusCounts, StoredFile};
 
 /// The version of SQLite that is built in.
 #[must_use]
@@ -48,6 +50,6 @@ pub fn sqlite_version() -> &'static str {
 }
 
 #[cfg(test)]
-mod laws;
+mod proptests;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::disk::{Disk, PathKind, RealDisk, folder_of, storage_failure};
+use crate::disk::{Disk, PathKind, RealDisk, parent_folder, storage_failure};
 use crate::engine::Failure;
-use crate::ledger::failure::{DAMAGED, Trouble, is_damage, is_locked};
-use crate::ledger::schema::{APPLICATION_ID, VERSION, migrate};
+use crate::ledger::error::{DAMAGED_REMEDY, LedgerError, is_corrupt, is_locked};
+use crate::ledger::schema::{APPLICATION_ID, SCHEMA_VERSION, migrate};
 use crate::retry::{RetryError, RetryPolicy};
 
 /// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
@@ -19,39 +19,39 @@ const CACHE_KIB: i64 = 8 * 1024;
 
 /// How long a call waits for another program that has the ledger open: longer than
 /// any commit of a reader's tool, shorter than any deadline of a state.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long each of several attempts waits for it: all of them together, a little longer.
-const BUSY_WAIT_AGAIN: Duration = Duration::from_secs(2);
+const BUSY_TIMEOUT_PER_RETRY: Duration = Duration::from_secs(2);
 
 /// Statements that are kept ready: the dozen that run for each row, and some to spare.
 /// Reading one anew takes longer than running it.
-const STATEMENTS_KEPT: usize = 24;
+const STATEMENT_CACHE_SIZE: usize = 24;
 
 /// The size to which the log is cut back after a checkpoint, in bytes.
-const WAL_BYTES_KEPT: i64 = 16 * 1024 * 1024;
+const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
 /// The ledger of one source, open for its one writer. Reads as a [`Reader`].
 #[derive(Debug)]
 pub struct Ledger {
-    reader: Reader,
-    retry: Option<RetryPolicy>,
+    reader: LedgerReader,
+    retry_policy: Option<RetryPolicy>,
 }
 
 /// The ledger of one source, open for reading beside its writer.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LedgerReader {
     pub(super) connection: Connection,
     path: PathBuf,
 }
 
 /// Why a ledger was not opened.
 #[derive(Debug)]
-pub enum OpenError {
+pub enum LedgerOpenError {
     /// A newer program wrote it. Nothing was changed.
-    Newer {
+    NewerVersion {
         path: PathBuf,
-        found: usize,
+        version: usize,
     },
     /// What is there is no ledger, or not a whole one.
     Damaged(Failure),
@@ -62,33 +62,36 @@ impl Ledger {
     /// Opens the ledger at `path`, making it where there is none; its folder must be there.
     ///
     /// # Errors
-    /// [`OpenError`]; an empty or damaged file is never taken for a new one.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        if !is_there(path)? {
-            create(path)?;
+    /// [`LedgerOpenError`]; an empty or damaged file is never taken for a new one.
+    pub fn open(path: &Path) -> Result<Self, LedgerOpenError> {
+        if !ledger_exists(path)? {
+            create_empty(path)?;
         }
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        Self::open_in(connection, path)
+        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Self::from_connection(connection, path)
     }
 
     /// Takes a connection that is open already, such as one in memory, as a ledger;
     /// `path` is what failures call it.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub fn open_in(mut connection: Connection, path: &Path) -> Result<Self, OpenError> {
-        let version = version(&connection, path)?;
-        prepare(&mut connection, version)
-            .map_err(|error| failed("open the ledger", path, error))?;
-        Ok(Self { reader: Reader { connection, path: path.to_owned() }, retry: None })
+    /// [`LedgerOpenError`].
+    pub fn from_connection(
+        mut connection: Connection,
+        path: &Path,
+    ) -> Result<Self, LedgerOpenError> {
+        let version = read_version(&connection, path)?;
+        prepare_connection(&mut connection, version)
+            .map_err(|error| open_error("open the ledger", path, error))?;
+        Ok(Self { reader: LedgerReader { connection, path: path.to_owned() }, retry_policy: None })
     }
 
     /// Has a transaction that finds the ledger locked begun again, on the thread that calls.
     #[must_use]
-    pub fn patient(mut self, policy: RetryPolicy) -> Self {
+    pub fn with_retry(mut self, policy: RetryPolicy) -> Self {
         // If it cannot be set, each attempt waits longer than it need.
-        self.connection.busy_timeout(BUSY_WAIT_AGAIN).ok();
-        self.retry = Some(policy);
+        self.connection.busy_timeout(BUSY_TIMEOUT_PER_RETRY).ok();
+        self.retry_policy = Some(policy);
         self
     }
 
@@ -99,41 +102,41 @@ impl Ledger {
     pub(super) fn write<T>(
         &mut self,
         what: &str,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError>,
     ) -> Result<T, Failure> {
-        let Reader { connection, path } = &mut self.reader;
+        let LedgerReader { connection, path } = &mut self.reader;
         let outcome = (|| {
-            let transaction = begin(connection, self.retry.as_ref())?;
+            let transaction = begin_immediate(connection, self.retry_policy.as_ref())?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         })();
-        outcome.map_err(|trouble: Trouble| trouble.failure(what, path))
+        outcome.map_err(|trouble: LedgerError| trouble.to_failure(what, path))
     }
 }
 
 impl Deref for Ledger {
-    type Target = Reader;
+    type Target = LedgerReader;
 
-    fn deref(&self) -> &Reader {
+    fn deref(&self) -> &LedgerReader {
         &self.reader
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Opens the ledger at `path` for reading only; `None` where there is none yet.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<Option<Self>, OpenError> {
-        if !is_there(path)? {
+    /// [`LedgerOpenError`].
+    pub fn open(path: &Path) -> Result<Option<Self>, LedgerOpenError> {
+        if !ledger_exists(path)? {
             return Ok(None);
         }
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        if version(&connection, path)? < VERSION {
+        let connection = open_connection(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        if read_version(&connection, path)? < SCHEMA_VERSION {
             let why = "it is of an older version; run the worker once, which brings it up to date";
-            let trouble = Trouble::Unfit(why.to_owned());
-            return Err(OpenError::Failed(trouble.failure("read", path)));
+            let trouble = LedgerError::Inconsistent(why.to_owned());
+            return Err(LedgerOpenError::Failed(trouble.to_failure("read", path)));
         }
         Ok(Some(Self { connection, path: path.to_owned() }))
     }
@@ -141,18 +144,18 @@ impl Reader {
     pub(super) fn read<T>(
         &self,
         what: &str,
-        work: impl FnOnce(&Connection) -> Result<T, Trouble>,
+        work: impl FnOnce(&Connection) -> Result<T, LedgerError>,
     ) -> Result<T, Failure> {
-        work(&self.connection).map_err(|trouble| trouble.failure(what, &self.path))
+        work(&self.connection).map_err(|trouble| trouble.to_failure(what, &self.path))
     }
 }
 
-impl fmt::Display for OpenError {
+impl fmt::Display for LedgerOpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Newer { path, found } => write!(
+            Self::NewerVersion { path, version: found } => write!(
                 f,
-                "{} was written by a newer cynosure (format {found}, this one knows {VERSION}); \
+                "{} was written by a newer cynosure (format {found}, this one knows {SCHEMA_VERSION}); \
                  install that version again, nothing was changed",
                 path.display()
             ),
@@ -161,37 +164,37 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for LedgerOpenError {}
 
 /// Begins a transaction as the one writer.
-fn begin<'c>(
+fn begin_immediate<'c>(
     connection: &'c Connection,
     retry: Option<&RetryPolicy>,
-) -> Result<Transaction<'c>, Trouble> {
+) -> Result<Transaction<'c>, LedgerError> {
     let once = || Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
     let Some(policy) = retry else { return Ok(once()?) };
     policy.when(is_locked).run_blocking(once).map_err(|gave_up| match gave_up {
-        RetryError::Failed { failure, .. } => Trouble::Sql(failure),
+        RetryError::Failed { failure, .. } => LedgerError::Sql(failure),
         RetryError::Rejected { breaker: guard } => {
-            Trouble::Unfit(format!("the breaker {guard} is open"))
+            LedgerError::Inconsistent(format!("the breaker {guard} is open"))
         }
     })
 }
 
-fn is_there(path: &Path) -> Result<bool, OpenError> {
-    match RealDisk.kind(path) {
+fn ledger_exists(path: &Path) -> Result<bool, LedgerOpenError> {
+    match RealDisk.path_kind(path) {
         Ok(None) => Ok(false),
         // SQLite would take it for a new one, and all would be listed from zero unasked.
-        Ok(Some(PathKind::File { bytes: 0 })) => Err(damaged(path)),
+        Ok(Some(PathKind::File { bytes: 0 })) => Err(damaged_error(path)),
         Ok(Some(_)) => Ok(true),
-        Err(error) => Err(OpenError::Failed(storage_failure("look at", path, &error))),
+        Err(error) => Err(LedgerOpenError::Failed(storage_failure("look at", path, &error))),
     }
 }
 
 /// Makes an empty ledger under another name and moves it into place whole, so that
 /// an empty file can only be a damaged one.
-fn create(path: &Path) -> Result<(), OpenError> {
-    let storage = |error| OpenError::Failed(storage_failure("make the ledger", path, &error));
+fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
+    let storage = |error| LedgerOpenError::Failed(storage_failure("make the ledger", path, &error));
     let named = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -205,63 +208,65 @@ fn create(path: &Path) -> Result<(), OpenError> {
         }
     }
     // Made here, so that it is for its owner only; SQLite gives its log the same mode.
-    drop(RealDisk.create(&temporary).map_err(storage)?);
-    let mut connection = connect(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    prepare(&mut connection, 0)
+    drop(RealDisk.create_file(&temporary).map_err(storage)?);
+    let mut connection = open_connection(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    prepare_connection(&mut connection, 0)
         .and_then(|()| connection.close().map_err(|(_, error)| error))
-        .map_err(|error| failed("make the ledger", path, error))?;
+        .map_err(|error| open_error("make the ledger", path, error))?;
 
     RealDisk.rename(&temporary, path).map_err(storage)?;
-    RealDisk.sync_dir(folder_of(path)).map_err(storage)
+    RealDisk.sync_dir(parent_folder(path)).map_err(storage)
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, OpenError> {
+fn open_connection(path: &Path, mode: OpenFlags) -> Result<Connection, LedgerOpenError> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags);
     connection
-        .and_then(|connection| connection.busy_timeout(BUSY_WAIT).map(|()| connection))
-        .map_err(|error| failed("open the ledger", path, error))
+        .and_then(|connection| connection.busy_timeout(BUSY_TIMEOUT).map(|()| connection))
+        .map_err(|error| open_error("open the ledger", path, error))
 }
 
 /// Reads the version of a ledger, and refuses what is none or a newer one.
-fn version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
+fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpenError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let read = || Ok((pragma("application_id")?, pragma("user_version")?, pragma("page_count")?));
     let (application, version, pages) =
-        read().map_err(|error| failed("open the ledger", path, error))?;
+        read().map_err(|error| open_error("open the ledger", path, error))?;
 
     if pages == 0 {
         return Ok(0);
     }
     let found = usize::try_from(version).unwrap_or(0);
     if application != APPLICATION_ID || found == 0 {
-        return Err(damaged(path));
+        return Err(damaged_error(path));
     }
-    if found > VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found });
+    if found > SCHEMA_VERSION {
+        return Err(LedgerOpenError::NewerVersion { path: path.to_owned(), version: found });
     }
     Ok(found)
 }
 
-fn prepare(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+fn prepare_connection(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
     // A database in memory has no log, and says so instead of obeying.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // Not NORMAL: a commit must outlive a power cut, since files are removed on its word.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_MAX, |_| Ok(()))?;
     migrate(connection, version)
 }
 
-fn damaged(path: &Path) -> OpenError {
-    OpenError::Damaged(Trouble::Unfit(DAMAGED.to_owned()).failure("find a ledger", path))
+fn damaged_error(path: &Path) -> LedgerOpenError {
+    LedgerOpenError::Damaged(
+        LedgerError::Inconsistent(DAMAGED_REMEDY.to_owned()).to_failure("find a ledger", path),
+    )
 }
 
-fn failed(what: &str, path: &Path, error: rusqlite::Error) -> OpenError {
-    let is_damage = is_damage(&error);
-    let failure = Trouble::from(error).failure(what, path);
-    if is_damage { OpenError::Damaged(failure) } else { OpenError::Failed(failure) }
+fn open_error(what: &str, path: &Path, error: rusqlite::Error) -> LedgerOpenError {
+    let is_damage = is_corrupt(&error);
+    let failure = LedgerError::from(error).to_failure(what, path);
+    if is_damage { LedgerOpenError::Damaged(failure) } else { LedgerOpenError::Failed(failure) }
 }
 
 #[cfg(test)]
@@ -273,29 +278,29 @@ mod tests {
 
     use super::*;
     use crate::engine::{RandomSample, SessionId, Timestamp};
-    use crate::ledger::{SessionKind, SessionStart};
+    use crate::ledger::{NewSession, SessionKind};
     use crate::retry::{BackoffConfig, Timer};
 
-    fn folder() -> (tempfile::TempDir, PathBuf) {
+    fn temp_ledger() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("ledger.sqlite");
         (home, path)
     }
 
     #[test]
-    fn a_ledger_file_is_found_again_and_read_beside_its_writer() {
-        let (_home, path) = folder();
-        assert!(Reader::open(&path).unwrap().is_none());
+    fn a_ledger_is_reopened_and_read_beside_its_writer() {
+        let (_home, path) = temp_ledger();
+        assert!(LedgerReader::open(&path).unwrap().is_none());
         let mut ledger = Ledger::open(&path).unwrap();
-        let start = SessionStart {
+        let start = NewSession {
             id: SessionId::new("session_1"),
             kind: SessionKind::Full,
-            started: Timestamp(0),
-            pinned: None,
+            started_at: Timestamp(0),
+            start_cursor: None,
         };
-        ledger.begin(&start).unwrap();
+        ledger.begin_session(&start).unwrap();
 
-        let reader = Reader::open(&path).unwrap().unwrap();
+        let reader = LedgerReader::open(&path).unwrap().unwrap();
 
         assert_eq!(reader.open_session().unwrap().unwrap().id, start.id);
         drop(ledger);
@@ -304,22 +309,22 @@ mod tests {
 
     #[test]
     fn a_ledger_of_a_newer_version_is_refused_untouched() {
-        let (_home, path) = folder();
+        let (_home, path) = temp_ledger();
         drop(Ledger::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = fs::read(&path).unwrap();
 
         let writing = Ledger::open(&path).unwrap_err();
-        let reading = Reader::open(&path).unwrap_err();
+        let reading = LedgerReader::open(&path).unwrap_err();
 
-        assert!(matches!(writing, OpenError::Newer { found: 99, .. }), "{writing}");
-        assert!(matches!(reading, OpenError::Newer { found: 99, .. }), "{reading}");
+        assert!(matches!(writing, LedgerOpenError::NewerVersion { version: 99, .. }), "{writing}");
+        assert!(matches!(reading, LedgerOpenError::NewerVersion { version: 99, .. }), "{reading}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
     #[test]
-    fn a_damaged_ledger_is_named_and_never_begun_anew() {
-        let (home, path) = folder();
+    fn a_damaged_ledger_is_reported_and_never_recreated() {
+        let (home, path) = temp_ledger();
         drop(Ledger::open(&path).unwrap());
         let whole = fs::read(&path).unwrap();
         let damages: [(&str, Vec<u8>); 4] = [
@@ -330,10 +335,10 @@ mod tests {
         ];
         for (name, bytes) in damages {
             let path = home.path().join(name);
-            RealDisk.create(&path).unwrap().append(&bytes).unwrap();
+            RealDisk.create_file(&path).unwrap().append(&bytes).unwrap();
 
             let outcome = Ledger::open(&path).and_then(|ledger| {
-                let found = ledger.damage().map_err(OpenError::Failed)?;
+                let found = ledger.check_integrity().map_err(LedgerOpenError::Failed)?;
                 assert_eq!(found, [""; 0], "{name}");
                 Ok(ledger)
             });
@@ -347,9 +352,9 @@ mod tests {
     }
 
     /// Lets go of the lock in place of waiting, after so many waits.
-    struct LetsGo(Mutex<(u32, Option<Connection>)>);
+    struct LockReleaser(Mutex<(u32, Option<Connection>)>);
 
-    impl Timer for LetsGo {
+    impl Timer for LockReleaser {
         fn random_sample(&self) -> RandomSample {
             RandomSample(0)
         }
@@ -369,29 +374,29 @@ mod tests {
     }
 
     /// What a write fails with while another program holds the lock for so many waits.
-    fn write_locked(waits: u32) -> String {
-        let (_home, path) = folder();
+    fn write_while_locked(waits: u32) -> String {
+        let (_home, path) = temp_ledger();
         let mut ledger = Ledger::open(&path).unwrap();
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let pauses = LetsGo(Mutex::new((waits, Some(other))));
+        let pauses = LockReleaser(Mutex::new((waits, Some(other))));
         ledger =
-            ledger.patient(RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(pauses));
+            ledger.with_retry(RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(pauses));
         ledger.connection.busy_timeout(Duration::ZERO).unwrap();
-        ledger.list_anew(None).unwrap_err().message
+        ledger.restart_listing(None).unwrap_err().message
     }
 
     #[test]
-    fn a_ledger_that_is_locked_for_a_moment_is_waited_for() {
+    fn a_briefly_locked_ledger_is_retried() {
         // There is no session in it, which only who gets in can tell.
-        let (inside, outside) = (write_locked(2), write_locked(3));
+        let (inside, outside) = (write_while_locked(2), write_while_locked(3));
 
         assert!(inside.contains("no session is open"), "{inside}");
         assert!(outside.contains("another program holds it locked"), "{outside}");
     }
 
     #[test]
-    fn a_ledger_that_cannot_be_made_says_where() {
+    fn a_creation_failure_names_the_path() {
         let error = Ledger::open(Path::new("/nowhere/ledger.sqlite")).unwrap_err();
 
         assert!(error.to_string().starts_with("cannot make the ledger /nowhere/ledger.sqlite: "));

@@ -7,11 +7,11 @@ use crate::engine::{Cursor, PageToken, SessionId, Timestamp};
 
 /// The number of an item's row. Grows in the order of listing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct ItemNo(pub i64);
+pub struct ItemRowId(pub i64);
 
 /// The number of a document's row.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct DocumentNo(pub i64);
+pub struct DocumentRowId(pub i64);
 
 /// Where an item stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,11 +29,11 @@ pub enum ItemStatus {
 /// Where a document stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DocumentStatus {
-    Wanted,
+    Pending,
     Stored,
     Gone,
     /// It may not be had, or is poison; wanted again when its item is looked at again.
-    Refused,
+    Failed,
 }
 
 /// What a session began with. What it lists later is its [`ListingKind`].
@@ -51,7 +51,7 @@ pub enum SessionKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListingKind {
     /// Everything, since nothing is known or the cursor was lost.
-    Everything,
+    Full,
     /// The changes since the cursor.
     Changes,
     Nothing,
@@ -62,9 +62,9 @@ pub enum ListingKind {
 impl SessionKind {
     /// The listing that a session of this kind begins with.
     #[must_use]
-    pub fn listing(self) -> ListingKind {
+    pub fn initial_listing(self) -> ListingKind {
         match self {
-            Self::Full => ListingKind::Everything,
+            Self::Full => ListingKind::Full,
             Self::Changes => ListingKind::Changes,
             Self::Recheck => ListingKind::Nothing,
             Self::Reconcile => ListingKind::Reconcile,
@@ -74,7 +74,7 @@ impl SessionKind {
 
 /// Counts of one session. `listed = stored + gone + quarantined + pending`, always.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tally {
+pub struct SessionCounts {
     /// Items that the session took on: new, changed, or out of quarantine.
     pub listed: u64,
     pub stored: u64,
@@ -89,7 +89,7 @@ pub struct Tally {
     pub copies: u64,
 }
 
-impl Tally {
+impl SessionCounts {
     /// Items that are settled.
     #[must_use]
     pub fn settled(&self) -> u64 {
@@ -105,79 +105,81 @@ impl Tally {
 
 /// One run from idle to completed, as far as it got.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Session {
-    pub(super) no: i64,
+pub struct SessionRow {
+    pub(super) row_id: i64,
     pub id: SessionId,
     pub kind: SessionKind,
     pub listing: ListingKind,
-    pub started: Timestamp,
-    pub completed: Option<Timestamp>,
+    pub started_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
     /// Its folder in the archive, once there is one.
     pub folder: Option<String>,
     /// The cursor that was taken before its listing began.
-    pub pinned: Option<Cursor>,
+    pub start_cursor: Option<Cursor>,
     /// Where its listing goes on; `None` before the first page.
-    pub place: Option<PageToken>,
+    pub page_token: Option<PageToken>,
     /// Whether its listing is complete.
-    pub is_listed: bool,
-    pub tally: Tally,
+    pub is_listing_complete: bool,
+    pub counts: SessionCounts,
 }
 
-const SELECT: &str = "SELECT no, id, kind, listing, started, completed, folder, pinned, place,
+const SELECT_SESSION: &str = "SELECT no, id, kind, listing, started, completed, folder, pinned, place,
         is_listed, listed, stored, gone, quarantined, documents, bytes, versions, copies FROM sessions";
 
-impl Session {
+impl SessionRow {
     /// Reads the newest session, open or completed.
     pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        let sql = format!("{SELECT} ORDER BY no DESC LIMIT 1");
+        let sql = format!("{SELECT_SESSION} ORDER BY no DESC LIMIT 1");
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
     /// Reads the newest session that has anything to show: one that lists everything once more is
     /// passed over until it has found something.
-    pub(super) fn shown(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        let sql = format!("{SELECT} WHERE NOT (kind = 3 AND listed = 0) ORDER BY no DESC LIMIT 1");
+    pub(super) fn newest_visible(connection: &Connection) -> rusqlite::Result<Option<Self>> {
+        let sql = format!(
+            "{SELECT_SESSION} WHERE NOT (kind = 3 AND listed = 0) ORDER BY no DESC LIMIT 1"
+        );
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
     /// Reads the session that is not completed yet, if there is one.
     pub(super) fn open(connection: &Connection) -> rusqlite::Result<Option<Self>> {
-        Ok(Self::newest(connection)?.filter(|session| session.completed.is_none()))
+        Ok(Self::newest(connection)?.filter(|session| session.completed_at.is_none()))
     }
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            no: row.get("no")?,
+            row_id: row.get("no")?,
             id: SessionId::new(row.get::<_, String>("id")?),
             kind: row.get("kind")?,
             listing: row.get("listing")?,
-            started: Timestamp(row.get("started")?),
-            completed: row.get::<_, Option<_>>("completed")?.map(Timestamp),
+            started_at: Timestamp(row.get("started")?),
+            completed_at: row.get::<_, Option<_>>("completed")?.map(Timestamp),
             folder: row.get("folder")?,
-            pinned: row.get::<_, Option<String>>("pinned")?.map(Cursor::new),
-            place: row.get::<_, Option<String>>("place")?.map(PageToken::new),
-            is_listed: row.get("is_listed")?,
-            tally: Tally {
-                listed: count(row, "listed")?,
-                stored: count(row, "stored")?,
-                gone: count(row, "gone")?,
-                quarantined: count(row, "quarantined")?,
-                documents: count(row, "documents")?,
-                bytes: count(row, "bytes")?,
-                versions: count(row, "versions")?,
-                copies: count(row, "copies")?,
+            start_cursor: row.get::<_, Option<String>>("pinned")?.map(Cursor::new),
+            page_token: row.get::<_, Option<String>>("place")?.map(PageToken::new),
+            is_listing_complete: row.get("is_listed")?,
+            counts: SessionCounts {
+                listed: read_count(row, "listed")?,
+                stored: read_count(row, "stored")?,
+                gone: read_count(row, "gone")?,
+                quarantined: read_count(row, "quarantined")?,
+                documents: read_count(row, "documents")?,
+                bytes: read_count(row, "bytes")?,
+                versions: read_count(row, "versions")?,
+                copies: read_count(row, "copies")?,
             },
         })
     }
 }
 
 /// Reads a count or a size, which is never negative.
-pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+pub(super) fn read_count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }
 
 /// Writes a count or a size; none comes near the end of the range.
-pub(super) fn as_integer(count: u64) -> i64 {
+pub(super) fn to_sql_integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -201,6 +203,6 @@ macro_rules! stored_as_number {
 }
 
 stored_as_number!(ItemStatus { Pending = 0, Stored = 1, Gone = 2, Quarantined = 3 });
-stored_as_number!(DocumentStatus { Wanted = 0, Stored = 1, Gone = 2, Refused = 3 });
+stored_as_number!(DocumentStatus { Pending = 0, Stored = 1, Gone = 2, Failed = 3 });
 stored_as_number!(SessionKind { Full = 0, Changes = 1, Recheck = 2, Reconcile = 3 });
-stored_as_number!(ListingKind { Everything = 0, Changes = 1, Nothing = 2, Reconcile = 3 });
+stored_as_number!(ListingKind { Full = 0, Changes = 1, Nothing = 2, Reconcile = 3 });

@@ -5,21 +5,21 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::ledger::rows::as_integer;
+use crate::ledger::rows::to_sql_integer;
 
 /// What marks an SQLite file as a ledger: "CYNO" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
 
 /// The version that this program reads and writes.
-pub(super) const VERSION: usize = MIGRATIONS.len();
+pub(super) const SCHEMA_VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: &[&str] = &[FIRST, FAILURES_IN_FULL, IDENTITY];
+const MIGRATIONS: &[&str] = &[INITIAL_SCHEMA, ADD_FAILURE_DETAILS, ADD_IDENTITY_AND_VERSIONS];
 
 /// Numbers stand for words, as in `rows.rs`, since they take one byte or none:
 /// items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 wanted,
 /// 1 stored, 2 gone, 3 refused; sessions are 0 full, 1 changes, 2 recheck.
 /// Times are milliseconds since the Unix epoch.
-const FIRST: &str = "
+const INITIAL_SCHEMA: &str = "
 -- One row: the point in the stream of changes up to which all is listed, and the
 -- newest execution state, from which a broken state file is rebuilt.
 CREATE TABLE source (
@@ -95,7 +95,7 @@ CREATE TABLE history (
 ";
 
 /// What a failure was like: when, how often in a row, and what the server replied.
-const FAILURES_IN_FULL: &str = "
+const ADD_FAILURE_DETAILS: &str = "
 ALTER TABLE items ADD COLUMN failed_at INTEGER;                      -- when it last failed
 ALTER TABLE items ADD COLUMN quarantines INTEGER NOT NULL DEFAULT 0; -- in a row, with no success between
 UPDATE items SET failed_at = settled_at, quarantines = 1 WHERE status = 3;
@@ -116,7 +116,7 @@ CREATE TABLE replies (
 ///
 /// Nothing is added to `items` and `documents` themselves: after ALTER TABLE ADD COLUMN on a STRICT
 /// table SQLite reads all its rows (`quick_check` in alter.c), which takes seconds at ten million.
-const IDENTITY: &str = "
+const ADD_IDENTITY_AND_VERSIONS: &str = "
 ALTER TABLE source ADD COLUMN id TEXT;                -- random; the archive's marker names it
 ALTER TABLE source ADD COLUMN account TEXT;           -- what the server calls it; the cursor is its
 ALTER TABLE source ADD COLUMN reconciled_at INTEGER;  -- when everything was last listed to its end
@@ -177,7 +177,7 @@ pub(super) fn migrate(connection: &mut Connection, version: usize) -> rusqlite::
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", as_integer(number as u64 + 1))?;
+        transaction.pragma_update(None, "user_version", to_sql_integer(number as u64 + 1))?;
         transaction.commit()?;
     }
     Ok(())

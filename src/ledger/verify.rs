@@ -3,21 +3,21 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::engine::{DocumentId, Failure, ItemId};
-use crate::ledger::Reader;
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{DocumentNo, ItemStatus, Session, Tally, as_integer};
+use crate::ledger::LedgerReader;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{DocumentRowId, ItemStatus, SessionCounts, SessionRow, to_sql_integer};
 
 /// The number of a stored file: of a document's present version, or of an earlier one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FileNo {
-    Present(DocumentNo),
+pub enum FileRowId {
+    Current(DocumentRowId),
     Superseded(i64),
 }
 
 /// One version of a document that is in the archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredFile {
-    pub no: FileNo,
+    pub row_id: FileRowId,
     pub item: ItemId,
     pub document: DocumentId,
     /// The session's folder in the archive.
@@ -31,35 +31,35 @@ pub struct StoredFile {
 
 /// The newest session's counters beside a count of its rows.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Recount {
-    pub recorded: Counted,
-    pub counted: Counted,
+pub struct CounterCheck {
+    pub recorded: StatusCounts,
+    pub counted: StatusCounts,
 }
 
 /// Items by where they stand.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counted {
+pub struct StatusCounts {
     pub pending: u64,
     pub stored: u64,
     pub gone: u64,
     pub quarantined: u64,
 }
 
-impl Recount {
+impl CounterCheck {
     #[must_use]
-    pub fn agrees(&self) -> bool {
+    pub fn is_consistent(&self) -> bool {
         self.recorded == self.counted
     }
 }
 
-impl From<Tally> for Counted {
-    fn from(tally: Tally) -> Self {
-        let Tally { stored, gone, quarantined, .. } = tally;
+impl From<SessionCounts> for StatusCounts {
+    fn from(tally: SessionCounts) -> Self {
+        let SessionCounts { stored, gone, quarantined, .. } = tally;
         Self { pending: tally.pending(), stored, gone, quarantined }
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Returns where the present version of a document is stored; `None` if it is not.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Reader {
         document: &DocumentId,
     ) -> Result<Option<StoredFile>, Failure> {
         self.read("find a document", |connection| {
-            let sql = format!("{STORED} AND i.id = ?1 AND d.id = ?2");
+            let sql = format!("{SELECT_STORED} AND i.id = ?1 AND d.id = ?2");
             let parameters = params![item.as_str(), document.as_str()];
             Ok(connection.query_row(&sql, parameters, StoredFile::from_row).optional()?)
         })
@@ -91,8 +91,8 @@ impl Reader {
             let parameters = params![item.as_str(), document.as_str(), folder, file];
             let place = "AND i.id = ?1 AND d.id = ?2 AND s.folder = ?3";
             let sql = format!(
-                "SELECT EXISTS ({STORED} {place} AND d.file = ?4)
-                     OR EXISTS ({SUPERSEDED} {place} AND v.file = ?4)"
+                "SELECT EXISTS ({SELECT_STORED} {place} AND d.file = ?4)
+                     OR EXISTS ({SELECT_SUPERSEDED} {place} AND v.file = ?4)"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             Ok(statement.query_row(parameters, |row| row.get(0))?)
@@ -104,7 +104,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn next_version(&self, document: DocumentNo) -> Result<u32, Failure> {
+    pub fn next_version(&self, document: DocumentRowId) -> Result<u32, Failure> {
         self.read("count the versions", |connection| {
             let sql = "SELECT count(*) + 1 FROM superseded WHERE document = ?1";
             let mut statement = connection.prepare_cached(sql)?;
@@ -119,25 +119,27 @@ impl Reader {
     /// A ledger failure.
     pub fn stored_files(
         &self,
-        after: Option<FileNo>,
+        after: Option<FileRowId>,
         limit: usize,
     ) -> Result<Vec<StoredFile>, Failure> {
         self.read("read what is stored", |connection| {
-            let read = |sql: String, after: i64| -> Result<Vec<StoredFile>, Trouble> {
+            let read = |sql: String, after: i64| -> Result<Vec<StoredFile>, LedgerError> {
                 let mut statement = connection.prepare(&sql)?;
-                let limits = [after, as_integer(limit as u64)];
+                let limits = [after, to_sql_integer(limit as u64)];
                 let rows = statement.query_map(limits, StoredFile::from_row)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             };
-            let superseded =
-                |after| read(format!("{SUPERSEDED} AND v.no > ?1 ORDER BY v.no LIMIT ?2"), after);
+            let superseded = |after| {
+                read(format!("{SELECT_SUPERSEDED} AND v.no > ?1 ORDER BY v.no LIMIT ?2"), after)
+            };
             let after = match after {
                 None => 0,
-                Some(FileNo::Present(no)) => no.0,
-                Some(FileNo::Superseded(no)) => return superseded(no),
+                Some(FileRowId::Current(no)) => no.0,
+                Some(FileRowId::Superseded(no)) => return superseded(no),
             };
             // Those come last: a version that is superseded meanwhile is met there at the latest.
-            let present = read(format!("{STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
+            let present =
+                read(format!("{SELECT_STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
             if present.is_empty() { superseded(0) } else { Ok(present) }
         })
     }
@@ -146,7 +148,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn stored_items(&self) -> Result<u64, Failure> {
+    pub fn count_stored_items(&self) -> Result<u64, Failure> {
         self.read("count the items", |connection| {
             let sql = "SELECT count(*) FROM (
                 SELECT item FROM documents WHERE status = 1
@@ -159,13 +161,15 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn recount(&self) -> Result<Recount, Failure> {
+    pub fn check_counters(&self) -> Result<CounterCheck, Failure> {
         self.read("count the items", |connection| {
-            let Some(session) = Session::newest(connection)? else { return Ok(Recount::default()) };
-            let mut counted = Counted::default();
+            let Some(session) = SessionRow::newest(connection)? else {
+                return Ok(CounterCheck::default());
+            };
+            let mut counted = StatusCounts::default();
             let mut statement = connection
                 .prepare("SELECT status, count(*) FROM items WHERE session = ?1 GROUP BY status")?;
-            let mut rows = statement.query([session.no])?;
+            let mut rows = statement.query([session.row_id])?;
             while let Some(row) = rows.next()? {
                 let count = row.get::<_, i64>(1)?.unsigned_abs();
                 match row.get(0)? {
@@ -175,7 +179,7 @@ impl Reader {
                     ItemStatus::Quarantined => counted.quarantined = count,
                 }
             }
-            Ok(Recount { recorded: session.tally.into(), counted })
+            Ok(CounterCheck { recorded: session.counts.into(), counted })
         })
     }
 
@@ -183,7 +187,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn damage(&self) -> Result<Vec<String>, Failure> {
+    pub fn check_integrity(&self) -> Result<Vec<String>, Failure> {
         self.read("check the ledger", |connection| {
             let mut found = Vec::new();
             connection.pragma_query(None, "integrity_check", |row| {
@@ -196,13 +200,13 @@ impl Reader {
     }
 }
 
-const STORED: &str =
+const SELECT_STORED: &str =
     "SELECT d.no, 0 AS is_superseded, i.id AS item, d.id AS document, s.folder, d.file, d.length,
             d.sha256
     FROM documents d JOIN items i ON i.no = d.item JOIN sessions s ON s.no = d.session
     WHERE d.status = 1";
 
-const SUPERSEDED: &str =
+const SELECT_SUPERSEDED: &str =
     "SELECT v.no, 1 AS is_superseded, i.id AS item, d.id AS document, s.folder, v.file, v.length,
             v.sha256
     FROM superseded v JOIN documents d ON d.no = v.document JOIN items i ON i.no = d.item
@@ -214,10 +218,10 @@ impl StoredFile {
         let no = row.get("no")?;
         let is_superseded: bool = row.get("is_superseded")?;
         Ok(Self {
-            no: if is_superseded {
-                FileNo::Superseded(no)
+            row_id: if is_superseded {
+                FileRowId::Superseded(no)
             } else {
-                FileNo::Present(DocumentNo(no))
+                FileRowId::Current(DocumentRowId(no))
             },
             item: ItemId::new(row.get::<_, String>("item")?),
             document: DocumentId::new(row.get::<_, String>("document")?),

@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use secrecy::SecretString;
 
 use crate::config::{Address, Alert, CredentialRef, Environment};
-use crate::disk::{Disk, Lasts, Lock, LockError, RealDisk, ensure_folder, storage_failure};
+use crate::disk::{
+    Disk, Durability, FileLock, LockFileError, RealDisk, ensure_folder, storage_failure,
+};
 use crate::engine::alert::{
     AlertCondition, AlertStore, MessagePayload, Notification, Observation, Outbox, QueuedMessage,
 };
@@ -88,7 +90,7 @@ impl AlertDelivery {
             .iter()
             .filter(|notice| notice.alert.max_severity >= self.alert_config.severity)
             .collect();
-        self.outbox_file().change(Lasts::PowerCut, |outbox| {
+        self.outbox_file().change(Durability::Durable, |outbox| {
             outbox.retain_configured(&channels, &self.sources);
             for notice in &wanted {
                 let wants = |channel: &&String| {
@@ -173,13 +175,13 @@ impl AlertDelivery {
     }
 
     /// Only one process delivers at a time, or everything would come twice.
-    pub(super) fn acquire_delivery_lock(&self) -> Result<Option<Lock>, Failure> {
+    pub(super) fn acquire_delivery_lock(&self) -> Result<Option<FileLock>, Failure> {
         let made = ensure_folder(&RealDisk, &self.state_dir);
         made.map_err(|error| storage_failure("make the folder", &self.state_dir, &error))?;
-        match Lock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
+        match FileLock::acquire(&self.state_dir.join(DELIVERY_LOCK)) {
             Ok(lock) => Ok(Some(lock)),
-            Err(LockError::Held { .. }) => Ok(None),
-            Err(LockError::Storage(failure)) => Err(failure),
+            Err(LockFileError::Held { .. }) => Ok(None),
+            Err(LockFileError::Storage(failure)) => Err(failure),
         }
     }
 
@@ -192,7 +194,7 @@ impl AlertDelivery {
         if outbox.read()?.is_none() {
             return Ok(BTreeMap::new());
         }
-        outbox.change(Lasts::Process, |outbox| {
+        outbox.change(Durability::Visible, |outbox| {
             outbox.retain_configured(&self.channel_names(), &self.sources);
             outbox.drop_expired(self.alert_config.expire, now);
             Ok(outbox.due_messages(now))
@@ -219,7 +221,7 @@ impl AlertDelivery {
         outcome: &Result<(), DeliveryError>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.outbox_file().change(Lasts::PowerCut, |outbox| {
+        self.outbox_file().change(Durability::Durable, |outbox| {
             match outcome {
                 Ok(()) => outbox.on_delivered(channel, words, now),
                 Err(why) => outbox.on_failed(channel, &why.to_string(), now),
@@ -240,11 +242,11 @@ impl AlertDelivery {
     fn resolve_channel(&self, name: &str) -> Result<Channel, DeliveryError> {
         let unknown = || DeliveryError::new("it is not in the configuration");
         match name {
-            PING => {
+            PING_CHANNEL => {
                 let address = self.alert_config.ping.as_ref().ok_or_else(unknown)?;
                 Ok(Channel::Ping(self.resolve_address(address)?))
             }
-            MAIL => {
+            MAIL_CHANNEL => {
                 let mail = self.alert_config.mail.as_ref().ok_or_else(unknown)?;
                 Ok(Channel::Mail(mail.try_map_password(|password| self.read_secret(password))?))
             }

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use crate::disk::Lock;
+use crate::disk::FileLock;
 use crate::engine::alert::QueuedMessage;
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
@@ -86,7 +86,7 @@ impl AlertDispatcher {
 struct DispatcherLoop {
     receiver: watch::Receiver<AlertDelivery>,
     clock: fn() -> Timestamp,
-    delivery_lock: Option<Lock>,
+    delivery_lock: Option<FileLock>,
     /// By channel. Until it is noted, what was delivered still waits in the outbox, and would be
     /// delivered again.
     unpersisted: BTreeMap<String, UnpersistedResult>,
@@ -249,20 +249,20 @@ mod tests {
             RealDisk.create_dir(path)
         }
 
-        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            let inner = RealDisk.create(path)?;
+        fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            let inner = RealDisk.create_file(path)?;
             Ok(Box::new(UnsyncableFile {
                 inner,
                 is_failing: self.is_failing.load(Ordering::Relaxed),
             }))
         }
 
-        fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-            RealDisk.append_to(path)
+        fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            RealDisk.open_append(path)
         }
 
-        fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-            RealDisk.open(path)
+        fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+            RealDisk.open_file(path)
         }
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -273,20 +273,20 @@ mod tests {
             RealDisk.sync_dir(path)
         }
 
-        fn filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
-            RealDisk.filesystem(path)
+        fn open_filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
+            RealDisk.open_filesystem(path)
         }
 
         fn remove_file(&self, path: &Path) -> io::Result<()> {
             RealDisk.remove_file(path)
         }
 
-        fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-            RealDisk.list(path)
+        fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+            RealDisk.list_dir(path)
         }
 
-        fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
-            RealDisk.kind(path)
+        fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+            RealDisk.path_kind(path)
         }
     }
 

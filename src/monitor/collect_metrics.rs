@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::{Settings, Source as Configured, SourceName};
-use crate::disk::{Disk, RealDisk, SharedFile, is_alive};
+use crate::disk::{Disk, LockedFile, RealDisk, process_exists};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
 use crate::engine::breaker::{BreakerState, PersistedBreaker};
@@ -12,8 +12,8 @@ use crate::engine::rate_limit::{self, RateLimitStatus as QuotaStanding, RateSour
 use crate::monitor::health_files::HealthFiles;
 use crate::monitor::monitor_file::{FindingRecord, MonitorFile, MonitorRecord};
 use crate::state::{
-    BreakersFile, ExecutionState, FIGURES_FILE, Found, QUOTA_FILE, STATE_FILE, examine,
-    examine_figures, read_quotas, worker_pid,
+    BreakersFile, ExecutionState, LIMITERS_FILE, METRICS_FILE, STATE_FILE, StateFile,
+    parse_limiters, read_metrics, read_state_file, running_worker_pid,
 };
 use crate::telemetry::{
     AlertCount, BreakerSnapshot, MetricsSnapshot, RateLimitSnapshot, SourceSnapshot,
@@ -50,11 +50,13 @@ fn source_snapshot(
     of: &Configured,
 ) -> SourceSnapshot {
     let dir = state_dir.join(name.as_str());
-    let state = match examine(disk, &dir.join(STATE_FILE)) {
-        Ok(Found::Read(state)) => {
-            Some(ExecutionState { pid: worker_pid(&dir, state.pid), ..*state })
+    let state = match read_state_file(disk, &dir.join(STATE_FILE)) {
+        Ok(StateFile::Read(state)) => {
+            Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
         }
-        Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
+        Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
+            None
+        }
     };
     let kind = state.as_ref().map_or_else(String::new, |state| state.kind.clone());
     SourceSnapshot {
@@ -62,7 +64,7 @@ fn source_snapshot(
         provider: of.provider.clone(),
         kind,
         state: state.as_ref().map(source_state),
-        metrics: examine_figures(disk, &dir.join(FIGURES_FILE)).read().map(Box::new),
+        metrics: read_metrics(disk, &dir.join(METRICS_FILE)).into_metrics().map(Box::new),
     }
 }
 
@@ -70,10 +72,10 @@ fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
     SourceStateSnapshot {
         status: state.status,
         state_since: state.state_since,
-        until: state.until,
+        until: state.state_until,
         last_progress: state.last_progress,
         last_updated: state.last_updated,
-        is_running: state.pid.is_some_and(is_alive),
+        is_running: state.pid.is_some_and(process_exists),
         listed: state.total_threads,
         stored: state.downloaded_threads,
         gone: state.gone,
@@ -85,7 +87,7 @@ fn source_state(state: &ExecutionState) -> SourceStateSnapshot {
 }
 
 fn breaker_snapshots(state_dir: &Path) -> Vec<BreakerSnapshot> {
-    let memories = BreakersFile::new(state_dir).examine().ok().and_then(Result::ok);
+    let memories = BreakersFile::new(state_dir).read().ok().and_then(Result::ok);
     let breaker = |(name, memory): (String, PersistedBreaker)| BreakerSnapshot {
         name,
         state: BreakerState::from_name(&memory.state).unwrap_or(BreakerState::Closed),
@@ -101,12 +103,13 @@ fn rate_limit_snapshots(
     state_dir: &Path,
     now: Timestamp,
 ) -> Vec<RateLimitSnapshot> {
-    let file = SharedFile::new(state_dir.join(QUOTA_FILE));
-    let remembered = file.look(read_quotas).ok().flatten().and_then(Result::ok);
+    let file = LockedFile::new(state_dir.join(LIMITERS_FILE));
+    let remembered = file.read(parse_limiters).ok().flatten().and_then(Result::ok);
     let scopes = remembered.unwrap_or_default().scopes.into_iter();
     let known = scopes.map(|(scope, memory)| {
         let policy = settings.quota_policy(&memory.provider);
-        let standing = rate_limit::RateLimiter::restore(policy, &memory.quota, now).status(now);
+        let standing =
+            rate_limit::RateLimiter::restore(policy, &memory.rate_limit, now).status(now);
         RateLimitSnapshot { scope: scope.to_string(), status: standing }
     });
     known.filter(|quota| has_data(&quota.status)).collect()

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
-use crate::disk::Lasts;
+use crate::disk::Durability;
 use crate::engine::alert::{AlertStore, Outbox};
 use crate::engine::degradation::DegradationHistory;
 
@@ -35,7 +35,7 @@ fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     let (frozen, path) = copy_fixture(name, home.path());
     let mut is_whole = false;
 
-    let kept = VersionedFile::<C>::new(home.path(), name).change(Lasts::Process, |content| {
+    let kept = VersionedFile::<C>::new(home.path(), name).change(Durability::Visible, |content| {
         is_whole = looks_whole(content);
         Ok(())
     });

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Lasts;
+use crate::disk::Durability;
 use crate::engine::alert::{AlertStore, Notification, Observation};
 use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::health::{HealthCheckReport, HostMetrics};
@@ -61,12 +61,12 @@ impl HealthFiles {
         system: Option<HostMetrics>,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.degradation.change(Lasts::Process, |history| {
+        self.degradation.change(Durability::Visible, |history| {
             history.record(&providers, now);
             Ok(())
         })?;
         let health = HealthDocument { report: Some(report), providers, system };
-        self.health.change(Lasts::Process, |kept| {
+        self.health.change(Durability::Visible, |kept| {
             *kept = health;
             Ok(())
         })
@@ -83,7 +83,7 @@ impl HealthFiles {
         queue: impl FnOnce(&[Notification]) -> Result<(), Failure>,
         now: Timestamp,
     ) -> Result<Vec<Notification>, Failure> {
-        self.alerts.change(Lasts::PowerCut, |book| {
+        self.alerts.change(Durability::Durable, |book| {
             let notices = book.evaluate(looked, now);
             // Told twice after a power cut is better than never.
             queue(&notices)?;

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Lasts, SharedFile, Standing};
+use crate::disk::{Durability, LockedFile, PreviousContent};
 use crate::engine::watch::{Finding, HealthLevel, installed_unit};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 use crate::monitor::cycle::UnitEvaluation;
-use crate::state::words;
+use crate::state::serde_with;
 
 /// The file, in the state folder.
 pub const MONITOR_FILE: &str = "monitor.json";
@@ -29,7 +29,7 @@ const COUNTS_PER_UNIT_MAX: usize = 30;
 pub struct MonitorRecord {
     pub schema: u32,
     /// When the monitor last looked; null before its first round.
-    #[serde(with = "words::optional_moment")]
+    #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "looked_at")]
     pub checked_at: Option<Timestamp>,
     /// The worst of what it then found: `HEALTHY` and so on.
@@ -59,7 +59,7 @@ pub struct FindingRecord {
 /// A restart that was asked for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RestartRecord {
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub at: Timestamp,
     pub unit: String,
     /// What it was to cure.
@@ -81,7 +81,7 @@ pub enum RestartOutcome {
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RestartCountSample {
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub at: Timestamp,
     pub unit: String,
     pub restarts: u32,
@@ -90,7 +90,7 @@ pub struct RestartCountSample {
 /// The file, and the way to change it in turn with others who check.
 #[derive(Debug)]
 pub struct MonitorFile {
-    shared: SharedFile,
+    shared: LockedFile,
 }
 
 impl Default for MonitorRecord {
@@ -159,7 +159,7 @@ impl MonitorFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { shared: SharedFile::new(state_dir.join(MONITOR_FILE)) }
+        Self { shared: LockedFile::new(state_dir.join(MONITOR_FILE)) }
     }
 
     /// Reads it and changes nothing. One that cannot be used reads as an empty one.
@@ -167,7 +167,7 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub fn read_or_default(&self) -> Result<MonitorRecord, Failure> {
-        Ok(self.shared.look(parse)?.and_then(Result::ok).unwrap_or_default())
+        Ok(self.shared.read(parse)?.and_then(Result::ok).unwrap_or_default())
     }
 
     /// Changes it. One that cannot be used is put aside, and a new one begun.
@@ -175,10 +175,12 @@ impl MonitorFile {
     /// # Errors
     /// A storage failure.
     pub(super) fn change(&self, change: impl FnOnce(&mut MonitorRecord)) -> Result<(), Failure> {
-        self.shared.change(Lasts::Process, parse, |standing| {
+        self.shared.update(Durability::Visible, parse, |standing| {
             let mut record = match standing {
-                Standing::Content(record) => record,
-                Standing::Nothing | Standing::PutAside { .. } => MonitorRecord::default(),
+                PreviousContent::Valid(record) => record,
+                PreviousContent::Absent | PreviousContent::Quarantined { .. } => {
+                    MonitorRecord::default()
+                }
             };
             change(&mut record);
             (Some(serialize(&record)), ())

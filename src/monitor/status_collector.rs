@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, is_alive};
+use crate::disk::{Disk, process_exists};
 use crate::engine::watch::{
     ProcessStatus, RecentStarts, StateFileContent, UnitObservation, UnitStatus, WatchedSource,
     WorkerStatus,
 };
 use crate::engine::{Cause, Timestamp};
-use crate::state::{ExecutionState, Found, SCHEMA, STATE_FILE, examine, worker_pid};
+use crate::state::{
+    ExecutionState, SCHEMA, STATE_FILE, StateFile, read_state_file, running_worker_pid,
+};
 use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 
 /// What is watched, and the ways to it.
@@ -91,14 +93,16 @@ impl StatusCollector {
 
     fn read_state_file(&self, dir: &Path) -> StateFileContent {
         let nothing = |why: String| StateFileContent::Unreadable { reason: why };
-        match examine(&*self.disk, &dir.join(STATE_FILE)) {
-            Ok(Found::Read(state)) => {
-                let pid = worker_pid(dir, state.pid);
+        match read_state_file(&*self.disk, &dir.join(STATE_FILE)) {
+            Ok(StateFile::Read(state)) => {
+                let pid = running_worker_pid(dir, state.pid);
                 StateFileContent::Status(to_worker_status(*state, pid))
             }
-            Ok(Found::Absent) => StateFileContent::NeverRun,
-            Ok(Found::Unreadable { why }) => nothing(format!("the file is damaged ({why})")),
-            Ok(Found::Newer { schema }) => nothing(format!(
+            Ok(StateFile::Absent) => StateFileContent::NeverRun,
+            Ok(StateFile::Unreadable { reason: why }) => {
+                nothing(format!("the file is damaged ({why})"))
+            }
+            Ok(StateFile::Newer { schema }) => nothing(format!(
                 "a newer cynosure wrote the file (schema {schema}, this one knows {SCHEMA})"
             )),
             Err(failure) => nothing(failure.message),
@@ -121,13 +125,13 @@ fn with_recent_starts(
 fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
     let process = match pid {
         None => ProcessStatus::Exited,
-        Some(pid) if is_alive(pid) => ProcessStatus::Running { pid },
+        Some(pid) if process_exists(pid) => ProcessStatus::Running { pid },
         Some(pid) => ProcessStatus::Died { pid },
     };
     WorkerStatus {
         status: state.status,
         state_since: state.state_since,
-        until: state.until,
+        until: state.state_until,
         reason: state.reason,
         last_progress: state.last_progress,
         last_updated: state.last_updated,

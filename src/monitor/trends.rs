@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::Lasts;
+use crate::disk::Durability;
 use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::versioned_file::VersionedFile;
@@ -67,7 +67,7 @@ impl TrendsFile {
     /// A storage failure.
     pub fn record(&self, measured: &TrendSamples, now: Timestamp) -> Result<(), Failure> {
         let fresh = || TimeSeries::new(TREND_STEP, TREND_STEPS_PER_DAY);
-        self.file.change(Lasts::Process, |days| {
+        self.file.change(Durability::Visible, |days| {
             add_samples(&mut days.rates, &measured.rates, fresh, now);
             add_samples(&mut days.rate_limits, &measured.rate_limits, fresh, now);
             Ok(())

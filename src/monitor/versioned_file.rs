@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::disk::{Disk, Lasts, RealDisk, SharedFile, Standing};
+use crate::disk::{Disk, Durability, LockedFile, PreviousContent, RealDisk};
 use crate::engine::{Failure, sanitize_line};
 
 /// The version of the formats that are read and written.
@@ -17,7 +17,7 @@ const SCHEMA: u64 = 1;
 
 /// A file whose content is a `C`.
 pub struct VersionedFile<C> {
-    shared: SharedFile,
+    shared: LockedFile,
     content: PhantomData<fn() -> C>,
 }
 
@@ -44,7 +44,7 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     /// The same, of a disk that stands between us and the machine.
     #[must_use]
     pub fn with_disk(disk: Arc<dyn Disk>, state_dir: &Path, name: &str) -> Self {
-        Self { shared: SharedFile::on(disk, state_dir.join(name)), content: PhantomData }
+        Self { shared: LockedFile::with_disk(disk, state_dir.join(name)), content: PhantomData }
     }
 
     /// Reads it and changes nothing: `None` where there is none yet, `Some(Err(why))` where what
@@ -53,7 +53,7 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Option<Result<C, String>>, Failure> {
-        self.shared.look(parse)
+        self.shared.read(parse)
     }
 
     /// Reads what it says, which is nothing where there is none yet.
@@ -76,14 +76,14 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
     /// A storage failure, or that of `change`.
     pub(super) fn change<T>(
         &self,
-        lasts: Lasts,
+        lasts: Durability,
         change: impl FnOnce(&mut C) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let changed = self.shared.change(lasts, parse, |standing| {
+        let changed = self.shared.update(lasts, parse, |standing| {
             let mut content = match standing {
-                Standing::Content(content) => content,
-                Standing::Nothing => C::default(),
-                Standing::PutAside { kept_as, why } => {
+                PreviousContent::Valid(content) => content,
+                PreviousContent::Absent => C::default(),
+                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
                     let (path, kept_as) = (self.shared.path().display(), kept_as.display());
                     warn!("{path} cannot be read ({why}), is kept as {kept_as}, and begun anew");
                     C::default()

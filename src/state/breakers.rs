@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, Lasts, SharedFile, Standing};
+use crate::disk::{Disk, Durability, LockedFile, PreviousContent};
 use crate::engine::breaker::PersistedBreaker;
 use crate::engine::{Failure, sanitize_line};
 
@@ -17,23 +17,23 @@ const BREAKERS_FILE: &str = "breakers.json";
 const SCHEMA: u64 = 1;
 
 /// What each breaker remembers, by its name.
-pub type Memories = BTreeMap<String, PersistedBreaker>;
+pub type BreakerStates = BTreeMap<String, PersistedBreaker>;
 
 /// The file, and the way to change it in turn with other processes.
 #[derive(Debug)]
 pub struct BreakersFile {
-    shared: SharedFile,
+    file: LockedFile,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Format {
+struct BreakersFileContent {
     schema: u64,
-    breakers: Memories,
+    breakers: BreakerStates,
 }
 
 /// The one key that every version has.
 #[derive(Deserialize)]
-struct Versioned {
+struct BreakersFileHeader {
     schema: u64,
 }
 
@@ -41,26 +41,26 @@ impl BreakersFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { shared: SharedFile::new(state_dir.join(BREAKERS_FILE)) }
+        Self { file: LockedFile::new(state_dir.join(BREAKERS_FILE)) }
     }
 
     /// The file on a made-up disk, which no other process sees.
     #[must_use]
-    pub fn alone_on(disk: Arc<dyn Disk>, state_dir: &Path) -> Self {
-        Self { shared: SharedFile::alone_on(disk, state_dir.join(BREAKERS_FILE)) }
+    pub fn without_lock(disk: Arc<dyn Disk>, state_dir: &Path) -> Self {
+        Self { file: LockedFile::without_lock(disk, state_dir.join(BREAKERS_FILE)) }
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.shared.path()
+        self.file.path()
     }
 
     /// Reads the file and changes nothing; `Ok(Err(why))` where it does not say anything readable.
     ///
     /// # Errors
     /// A storage failure.
-    pub fn examine(&self) -> Result<Result<Memories, String>, Failure> {
-        Ok(self.shared.look(parse)?.unwrap_or_else(|| Ok(Memories::new())))
+    pub fn read(&self) -> Result<Result<BreakerStates, String>, Failure> {
+        Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BreakerStates::new())))
     }
 
     /// Changes the file while nobody else does. Returns what `change` returned, and what a person
@@ -68,41 +68,41 @@ impl BreakersFile {
     ///
     /// # Errors
     /// A storage failure.
-    pub fn change<T>(
+    pub fn update<T>(
         &self,
-        change: impl FnOnce(&mut Memories) -> T,
+        change: impl FnOnce(&mut BreakerStates) -> T,
     ) -> Result<(T, Option<String>), Failure> {
-        self.shared.change(Lasts::PowerCut, parse, |standing| {
+        self.file.update(Durability::Durable, parse, |standing| {
             let (mut memories, note) = match standing {
-                Standing::Nothing => (Memories::new(), None),
-                Standing::Content(memories) => (memories, None),
-                Standing::PutAside { kept_as, why } => {
+                PreviousContent::Absent => (BreakerStates::new(), None),
+                PreviousContent::Valid(memories) => (memories, None),
+                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
                     let (path, kept_as) = (self.path().display(), kept_as.display());
                     let note = format!(
                         "{path} cannot be read ({why}) and is kept as {kept_as}; every breaker begins closed"
                     );
-                    (Memories::new(), Some(note))
+                    (BreakerStates::new(), Some(note))
                 }
             };
             let told = change(&mut memories);
-            (Some(write(memories)), (told, note))
+            (Some(to_json(memories)), (told, note))
         })
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Memories, String> {
+fn parse(bytes: &[u8]) -> Result<BreakerStates, String> {
     let wrong = |error: serde_json::Error| sanitize_line(&error.to_string());
-    let Versioned { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let BreakersFileHeader { schema } = serde_json::from_slice(bytes).map_err(wrong)?;
     if schema > SCHEMA {
         return Err(format!("a newer cynosure wrote it: schema {schema}, this one knows {SCHEMA}"));
     }
-    let Format { breakers, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
+    let BreakersFileContent { breakers, .. } = serde_json::from_slice(bytes).map_err(wrong)?;
     Ok(breakers)
 }
 
-fn write(breakers: Memories) -> Vec<u8> {
+fn to_json(breakers: BreakerStates) -> Vec<u8> {
     // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
-    let format = Format { schema: SCHEMA, breakers };
+    let format = BreakersFileContent { schema: SCHEMA, breakers };
     let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
     json.push(b'\n');
     json
@@ -111,59 +111,59 @@ fn write(breakers: Memories) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{MemoryDisk, ensure_folder, write_atomic};
+    use crate::disk::{MemoryDisk, ensure_folder, write_durable};
 
     const PATH: &str = "/state/breakers.json";
 
-    fn file(disk: &MemoryDisk) -> BreakersFile {
-        BreakersFile::alone_on(Arc::new(disk.clone()), Path::new("/state"))
+    fn breakers_file(disk: &MemoryDisk) -> BreakersFile {
+        BreakersFile::without_lock(Arc::new(disk.clone()), Path::new("/state"))
     }
 
     fn disk_with(bytes: &[u8]) -> MemoryDisk {
         let disk = MemoryDisk::default();
         ensure_folder(&disk, Path::new("/state")).unwrap();
-        write_atomic(&disk, Path::new(PATH), bytes).unwrap();
+        write_durable(&disk, Path::new(PATH), bytes).unwrap();
         disk
     }
 
     #[test]
-    fn what_is_changed_is_read_back_after_a_power_cut() {
+    fn an_update_survives_a_power_cut() {
         let disk = MemoryDisk::default();
-        assert_eq!(file(&disk).examine().unwrap(), Ok(Memories::new()));
+        assert_eq!(breakers_file(&disk).read().unwrap(), Ok(BreakerStates::new()));
         let memory = PersistedBreaker { generation: 7, ..PersistedBreaker::default() };
 
-        let insert = |all: &mut Memories| all.insert("example".to_owned(), memory.clone());
-        assert_eq!(file(&disk).change(insert).unwrap(), (None, None));
+        let insert = |all: &mut BreakerStates| all.insert("example".to_owned(), memory.clone());
+        assert_eq!(breakers_file(&disk).update(insert).unwrap(), (None, None));
         disk.power_cut(0);
 
-        let found = file(&disk).examine().unwrap().unwrap();
-        assert_eq!(found, Memories::from([("example".to_owned(), memory)]));
+        let found = breakers_file(&disk).read().unwrap().unwrap();
+        assert_eq!(found, BreakerStates::from([("example".to_owned(), memory)]));
     }
 
     #[test]
-    fn what_cannot_be_read_is_kept_aside_and_named() {
+    fn an_unreadable_file_is_quarantined_and_reported() {
         let many = [b' '; 1_100_000];
         for broken in [&b""[..], b"{}", b"junk", b"{\"schema\": 2}", b"{\"schema\": 1}", &many] {
             let disk = disk_with(broken);
-            assert!(file(&disk).examine().unwrap().is_err());
-            assert_eq!(disk.read(Path::new(PATH)).unwrap(), broken, "a reader moves nothing");
+            assert!(breakers_file(&disk).read().unwrap().is_err());
+            assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), broken, "a reader moves nothing");
 
-            let (count, note) = file(&disk).change(|all| all.len()).unwrap();
+            let (count, note) = breakers_file(&disk).update(|all| all.len()).unwrap();
 
             assert_eq!(count, 0);
             let note = note.unwrap();
             assert!(note.contains("kept as /state/breakers.json.unreadable-1"), "{note}");
             assert_eq!(disk.files()[Path::new("/state/breakers.json.unreadable-1")], broken);
-            assert_eq!(file(&disk).examine().unwrap(), Ok(Memories::new()));
+            assert_eq!(breakers_file(&disk).read().unwrap(), Ok(BreakerStates::new()));
         }
     }
 
     #[test]
-    fn keys_that_are_not_known_do_no_harm() {
+    fn unknown_keys_are_ignored() {
         let disk = disk_with(br#"{"schema":1,"mood":"fine","breakers":{"a":{"colour":"red"}}}"#);
 
-        let found = file(&disk).examine().unwrap().unwrap();
+        let found = breakers_file(&disk).read().unwrap().unwrap();
 
-        assert_eq!(found, Memories::from([("a".to_owned(), PersistedBreaker::default())]));
+        assert_eq!(found, BreakerStates::from([("a".to_owned(), PersistedBreaker::default())]));
     }
 }

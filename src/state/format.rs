@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{SessionId, Status, Timestamp};
-use crate::state::words;
+use crate::state::serde_with;
 
 /// The version of the format that is read and written.
 pub const SCHEMA: u32 = 1;
@@ -22,35 +22,41 @@ pub struct ExecutionState {
     /// How the source is spoken to: `jmap` and so on.
     pub kind: String,
 
-    #[serde(with = "words::status")]
+    #[serde(with = "serde_with::status")]
     pub status: Status,
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub state_since: Timestamp,
     /// When the present state ends, or is looked into at the latest.
-    #[serde(with = "words::optional_moment")]
-    pub until: Option<Timestamp>,
+    #[serde(with = "serde_with::optional_timestamp")]
+    #[serde(rename = "until")]
+    pub state_until: Option<Timestamp>,
     /// Why the source is in this state, for a person.
     pub reason: String,
     /// The state that a wait goes back to.
-    #[serde(with = "words::optional_status")]
-    pub resume_to: Option<Status>,
+    #[serde(with = "serde_with::optional_status")]
+    #[serde(rename = "resume_to")]
+    pub resume_state: Option<Status>,
     /// The wait ends with a restart, since the retries are used up.
-    pub restart_when_due: bool,
+    #[serde(rename = "restart_when_due")]
+    pub should_restart_when_due: bool,
 
-    #[serde(with = "words::optional_session")]
+    #[serde(with = "serde_with::optional_session_id")]
     pub session_id: Option<SessionId>,
-    #[serde(with = "words::optional_moment")]
+    #[serde(with = "serde_with::optional_timestamp")]
     pub start_time: Option<Timestamp>,
-    #[serde(with = "words::optional_moment")]
+    #[serde(with = "serde_with::optional_timestamp")]
     pub completion_time: Option<Timestamp>,
     /// When the source was last asked for something new.
-    #[serde(with = "words::optional_moment")]
-    pub last_look: Option<Timestamp>,
+    #[serde(with = "serde_with::optional_timestamp")]
+    #[serde(rename = "last_look")]
+    pub last_poll: Option<Timestamp>,
     /// Everything is being listed, since the source had forgotten our place in its changes.
-    pub listing_everything: bool,
+    #[serde(rename = "listing_everything")]
+    pub is_full_listing: bool,
     /// News was found beside a download, and is being listed in the same session.
     #[serde(default)]
-    pub listing_news: bool,
+    #[serde(rename = "listing_news")]
+    pub is_listing_changes: bool,
 
     /// Items, of this session.
     pub total_threads: u64,
@@ -68,10 +74,10 @@ pub struct ExecutionState {
     pub expected_documents: Option<u64>,
     /// Items, over the last half minute.
     pub rate_per_second: Option<f64>,
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub last_progress: Timestamp,
     /// When the newest request for an item that succeeded was sent.
-    #[serde(default, with = "words::optional_moment")]
+    #[serde(default, with = "serde_with::optional_timestamp")]
     pub last_success: Option<Timestamp>,
 
     /// Errors of the session, not of items: in all, and since the last progress.
@@ -81,17 +87,18 @@ pub struct ExecutionState {
     pub retry_count: u32,
     pub restart_count: u32,
     #[serde(default)]
-    pub last_restart: Option<LastRestart>,
-    pub last_error: Option<LastError>,
-    pub rate_limited: bool,
-    #[serde(with = "words::optional_moment")]
+    pub last_restart: Option<RecordedRestart>,
+    pub last_error: Option<RecordedError>,
+    #[serde(rename = "rate_limited")]
+    pub is_rate_limited: bool,
+    #[serde(with = "serde_with::optional_timestamp")]
     pub rate_limit_until: Option<Timestamp>,
     pub rate_limits_in_a_row: u32,
     /// Listings in a row that ended before the server's own total.
     #[serde(default)]
     pub incomplete_listings_in_a_row: u32,
 
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub last_updated: Timestamp,
     /// The worker's process; null when it has left.
     pub pid: Option<u32>,
@@ -117,22 +124,22 @@ impl ExecutionState {
 
 /// What went wrong last.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct LastError {
+pub struct RecordedError {
     /// The family of the cause: `TEMPORARY` and so on.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub cause_family: String,
     pub cause: String,
     pub message: String,
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub at: Timestamp,
 }
 
 /// The last time that the worker was started anew by its own wish.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct LastRestart {
+pub struct RecordedRestart {
     /// One of the words `completed`, `errors`, `authentication`, `stuck`, `execution_time`.
     pub cause: String,
-    #[serde(with = "words::moment")]
+    #[serde(with = "serde_with::timestamp")]
     pub at: Timestamp,
 }
 
@@ -143,7 +150,7 @@ pub(super) mod tests {
     /// 2026-03-07 09:05:03.456 UTC.
     const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
-    pub(crate) fn example() -> ExecutionState {
+    pub(crate) fn example_state() -> ExecutionState {
         ExecutionState {
             schema: SCHEMA,
             source: "work".to_owned(),
@@ -152,16 +159,16 @@ pub(super) mod tests {
             kind: "jmap".to_owned(),
             status: Status::RateLimited,
             state_since: NOW,
-            until: Some(Timestamp(NOW.0 + 300_000)),
+            state_until: Some(Timestamp(NOW.0 + 300_000)),
             reason: "the server said: retry after 300 s".to_owned(),
-            resume_to: Some(Status::Downloading),
-            restart_when_due: false,
+            resume_state: Some(Status::Downloading),
+            should_restart_when_due: false,
             session_id: Some(SessionId::new("session_1772874000")),
             start_time: Some(Timestamp(1_772_874_000_000)),
             completion_time: None,
-            last_look: Some(Timestamp(1_772_874_000_000)),
-            listing_everything: false,
-            listing_news: false,
+            last_poll: Some(Timestamp(1_772_874_000_000)),
+            is_full_listing: false,
+            is_listing_changes: false,
             total_threads: 2000,
             downloaded_threads: 812,
             gone: 1,
@@ -177,14 +184,14 @@ pub(super) mod tests {
             consecutive_errors: 0,
             retry_count: 1,
             restart_count: 1,
-            last_restart: Some(LastRestart { cause: "errors".to_owned(), at: NOW }),
-            last_error: Some(LastError {
-                kind: "TEMPORARY".to_owned(),
+            last_restart: Some(RecordedRestart { cause: "errors".to_owned(), at: NOW }),
+            last_error: Some(RecordedError {
+                cause_family: "TEMPORARY".to_owned(),
                 cause: "server".to_owned(),
                 message: "503 from api.example.com".to_owned(),
                 at: NOW,
             }),
-            rate_limited: true,
+            is_rate_limited: true,
             rate_limit_until: Some(Timestamp(NOW.0 + 300_000)),
             rate_limits_in_a_row: 1,
             incomplete_listings_in_a_row: 0,
@@ -195,18 +202,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_file_from_before_a_key_was_added_is_read() {
-        let mut old = serde_json::to_value(example()).unwrap();
+    fn a_file_without_newer_keys_is_read() {
+        let mut old = serde_json::to_value(example_state()).unwrap();
         old.as_object_mut().unwrap().remove("last_restart");
 
         let read = ExecutionState::from_json(&old.to_string()).unwrap();
 
-        assert_eq!(read, ExecutionState { last_restart: None, ..example() });
+        assert_eq!(read, ExecutionState { last_restart: None, ..example_state() });
     }
 
     #[test]
-    fn the_file_reads_like_this() {
-        let json = serde_json::to_string_pretty(&example()).unwrap();
+    fn the_file_format_is_unchanged() {
+        let json = serde_json::to_string_pretty(&example_state()).unwrap();
 
         insta::assert_snapshot!(json, @r#"
         {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Lasts, SharedFile, Standing};
+use crate::disk::{Durability, LockedFile, PreviousContent};
 use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp, sanitize_line};
 
 /// The file, in the state folder.
@@ -17,7 +17,7 @@ const SCHEMA: u64 = 1;
 /// The file, and the way to change it in turn with other processes.
 #[derive(Debug)]
 pub struct RestartBudgetFile {
-    shared: SharedFile,
+    shared: LockedFile,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -36,7 +36,7 @@ impl RestartBudgetFile {
     /// The file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
-        Self { shared: SharedFile::new(state_dir.join(RESTARTS_FILE)) }
+        Self { shared: LockedFile::new(state_dir.join(RESTARTS_FILE)) }
     }
 
     /// Counts one more restart of `what`, a source or a unit, and says when it may happen. A file
@@ -50,10 +50,10 @@ impl RestartBudgetFile {
         last_progress: Timestamp,
         now: Timestamp,
     ) -> Result<RestartPermit, Failure> {
-        self.shared.change(Lasts::PowerCut, parse, |standing| {
+        self.shared.update(Durability::Durable, parse, |standing| {
             let mut all = match standing {
-                Standing::Content(all) => all,
-                Standing::Nothing | Standing::PutAside { .. } => BTreeMap::new(),
+                PreviousContent::Valid(all) => all,
+                PreviousContent::Absent | PreviousContent::Quarantined { .. } => BTreeMap::new(),
             };
             let grant = all.entry(what.to_owned()).or_default().request_restart(last_progress, now);
             (Some(serialize(all)), grant)
@@ -71,7 +71,7 @@ impl RestartBudgetFile {
     /// # Errors
     /// A storage failure.
     pub fn read(&self) -> Result<Result<BTreeMap<String, RestartBudget>, String>, Failure> {
-        Ok(self.shared.look(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
+        Ok(self.shared.read(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
     }
 
     /// Reads the counts and changes nothing; none where there is no file that can be read, which

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archive::{Archive, Binding, Claim, Marker, Owner, Recovered};
-use crate::disk::{Disk, Lock, LockError, RealDisk};
+use crate::archive::{
+    Archive, ArchiveBinding, ArchiveMarker, ArchiveOwner, LedgerClaim, RecoveryReport,
+};
+use crate::disk::{Disk, FileLock, LockFileError, RealDisk};
 use crate::engine::{Failure, LedgerId, StateMachine, Timestamp};
-use crate::ledger::{Identity, Ledger, Tally};
+use crate::ledger::{Ledger, LedgerIdentity, SessionCounts};
 use crate::state::{self, ExecutionState, STATE_FILE};
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping;
@@ -19,11 +21,11 @@ pub(super) fn lock_archive(
     archive_dir: &Path,
     source: &str,
     ledger: &Ledger,
-) -> Result<Lock, StartError> {
-    let marker = Marker::new(Arc::clone(disk), archive_dir, source);
-    marker.examine(&claim(ledger.identity()?)).map_err(StartError::StorageUnusable)?;
-    marker.prepare()?;
-    Ok(Lock::acquire(&marker.lock_file())?)
+) -> Result<FileLock, StartError> {
+    let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
+    marker.check_claim(&claim(ledger.identity()?)).map_err(StartError::StorageUnusable)?;
+    marker.create_folder()?;
+    Ok(FileLock::acquire(&marker.lock_file())?)
 }
 
 /// Opens the archive that belongs to a ledger. A ledger without an id gets `new_id`.
@@ -36,23 +38,23 @@ pub(super) fn open_archive(
     source: &str,
     ledger: &mut Ledger,
     new_id: &LedgerId,
-) -> Result<(Archive, Recovered), StartError> {
-    let marker = Marker::new(Arc::clone(disk), archive_dir, source);
+) -> Result<(Archive, RecoveryReport), StartError> {
+    let marker = ArchiveMarker::new(Arc::clone(disk), archive_dir, source);
     let claim = claim(ledger.identity()?);
-    let binding = marker.examine(&claim).map_err(StartError::StorageUnusable)?;
-    marker.prepare()?;
+    let binding = marker.check_claim(&claim).map_err(StartError::StorageUnusable)?;
+    marker.create_folder()?;
     let id = claim.ledger.as_ref().unwrap_or(new_id);
-    let mut owner = Owner::new(id, claim.account.clone(), source);
+    let mut owner = ArchiveOwner::new(id, claim.account.clone(), source);
     let written = match binding {
-        Binding::Ours(found) => Some(found),
-        Binding::Free => {
+        ArchiveBinding::Ours(found) => Some(found),
+        ArchiveBinding::Unclaimed => {
             marker.write(&owner)?;
-            ledger.set_id(id)?;
+            ledger.init_id(id)?;
             Some(owner.clone())
         }
     };
-    let holds_documents = written.as_ref().is_some_and(Owner::holds_documents);
-    if claim.has_stored || holds_documents {
+    let holds_documents = written.as_ref().is_some_and(ArchiveOwner::has_documents);
+    if claim.has_stored_documents || holds_documents {
         owner = owner.with_documents();
     }
     if written.as_ref() != Some(&owner) {
@@ -66,9 +68,9 @@ pub(super) fn open_archive(
 
 /// What a ledger says of itself to an archive.
 #[must_use]
-pub fn claim(identity: Identity) -> Claim {
-    let Identity { id, account, has_stored } = identity;
-    Claim { ledger: id, account, has_stored }
+pub fn claim(identity: LedgerIdentity) -> LedgerClaim {
+    let LedgerIdentity { id, account, has_stored_documents: has_stored } = identity;
+    LedgerClaim { ledger: id, account, has_stored_documents: has_stored }
 }
 
 /// Writes into the state file that a source waits until `until` for its archive or ledger.
@@ -80,21 +82,21 @@ pub(super) fn save_waiting_state(
     until: Timestamp,
     now: Timestamp,
 ) -> Result<StateMachine, Failure> {
-    let _alone = match Lock::acquire(&dir.join(LOCK_FILE)) {
+    let _alone = match FileLock::acquire(&dir.join(LOCK_FILE)) {
         Ok(lock) => lock,
-        Err(LockError::Held { .. }) => {
+        Err(LockFileError::Held { .. }) => {
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }
-        Err(LockError::Storage(failure)) => return Err(failure),
+        Err(LockFileError::Storage(failure)) => return Err(failure),
     };
     let file = dir.join(STATE_FILE);
-    let (saved, progress) = match state::examine(&RealDisk, &file)? {
-        state::Found::Read(state) => {
+    let (saved, progress) = match state::read_state_file(&RealDisk, &file)? {
+        state::StateFile::Read(state) => {
             (state_mapping::to_machine(&state, now), saved_progress(&state))
         }
-        state::Found::Absent => (StateMachine::new(now), SessionProgress::default()),
+        state::StateFile::Absent => (StateMachine::new(now), SessionProgress::default()),
         // The next start that succeeds puts it aside.
-        state::Found::Unreadable { .. } | state::Found::Newer { .. } => {
+        state::StateFile::Unreadable { .. } | state::StateFile::Newer { .. } => {
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }
     };
@@ -102,20 +104,20 @@ pub(super) fn save_waiting_state(
     let pid = Some(std::process::id());
     let state =
         state_mapping::to_execution_state(&machine, Some(until), &progress, facts, pid, now);
-    state::save(&RealDisk, &file, &state)?;
+    state::save_state_file(&RealDisk, &file, &state)?;
     Ok(machine)
 }
 
 fn saved_progress(state: &ExecutionState) -> SessionProgress {
     SessionProgress {
-        counts: Tally {
+        counts: SessionCounts {
             listed: state.total_threads,
             stored: state.downloaded_threads,
             gone: state.gone,
             quarantined: state.quarantined,
             versions: state.versions,
             copies: state.copies,
-            ..Tally::default()
+            ..SessionCounts::default()
         },
         waiting_items: state.waiting_for_retry,
         expected_documents: state.expected_documents,

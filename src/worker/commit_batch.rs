@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::archive::{Draft, GROUP_BYTES_MAX, GROUP_DOCUMENTS_MAX};
+use crate::archive::{BATCH_BYTES_MAX, BATCH_DOCUMENTS_MAX, SpooledDocument};
 use crate::engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Timestamp};
-use crate::ledger::{DocumentNo, ItemNo};
+use crate::ledger::{DocumentRowId, ItemRowId};
 use crate::source::DocumentRef;
 
 /// A group closes after this long, so that little is fetched again after a crash.
@@ -12,40 +12,40 @@ const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
 
 /// The share of a group's bytes that a document on disk takes: it holds a file open, of which
 /// a process has 1,024.
-const SPILLED_DOCUMENT_SHARE: usize = GROUP_BYTES_MAX / 32;
+const SPILLED_DOCUMENT_SHARE: usize = BATCH_BYTES_MAX / 32;
 
 /// What became of a document or an item, to be made durable.
 #[derive(Debug)]
 pub(super) enum DownloadOutcome {
     Stored {
-        document: DocumentNo,
+        document: DocumentRowId,
         item_id: ItemId,
         /// The blob by which the ledger knew it when it was taken.
         expected_blob: BlobId,
         /// The blob that was fetched.
         fetched: DocumentRef,
-        spooled: Draft,
+        spooled: SpooledDocument,
     },
     Gone {
-        document: DocumentNo,
+        document: DocumentRowId,
         expected_blob: BlobId,
     },
     Failed {
-        document: DocumentNo,
+        document: DocumentRowId,
         failure: Failure,
     },
     /// Every document that was asked for is answered: the ledger sees what the item is now.
     Completed {
-        item: ItemNo,
+        item: ItemRowId,
     },
     Retry {
-        item: ItemNo,
+        item: ItemRowId,
         failure_counts: ItemFailureCounts,
         retry_at: Timestamp,
         failure: Failure,
     },
     Quarantined {
-        item: ItemNo,
+        item: ItemRowId,
         failure: Failure,
     },
 }
@@ -81,7 +81,7 @@ impl CommitBatch {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.documents >= GROUP_DOCUMENTS_MAX || self.bytes >= GROUP_BYTES_MAX
+        self.documents >= BATCH_DOCUMENTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
     /// When it is to be made durable, full or not.
@@ -96,7 +96,7 @@ impl CommitBatch {
     }
 
     /// The items that are free again once the group is durable, or lost.
-    pub(super) fn items(&self) -> Vec<ItemNo> {
+    pub(super) fn items(&self) -> Vec<ItemRowId> {
         self.outcomes.iter().filter_map(DownloadOutcome::item).collect()
     }
 
@@ -136,7 +136,7 @@ impl CommitBatch {
 
 impl DownloadOutcome {
     /// The item this is the last word on for now.
-    pub(super) fn item(&self) -> Option<ItemNo> {
+    pub(super) fn item(&self) -> Option<ItemRowId> {
         match self {
             Self::Completed { item }
             | Self::Retry { item, .. }
@@ -159,7 +159,7 @@ impl DownloadOutcome {
     /// The memory it takes in its group, in bytes.
     fn memory_bytes(&self) -> usize {
         match self {
-            Self::Stored { spooled: draft, .. } if draft.fits(0) => {
+            Self::Stored { spooled: draft, .. } if draft.fits_in_memory(0) => {
                 usize::try_from(draft.length()).unwrap_or(usize::MAX)
             }
             Self::Stored { .. } => SPILLED_DOCUMENT_SHARE,

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::disk::{Disk, put_aside};
+use crate::disk::{Disk, quarantine_file};
 use crate::engine::Timestamp;
 use crate::engine::metrics::SourceMetrics;
 use crate::ledger::Ledger;
-use crate::state::{self, ExecutionState, FiguresFound};
+use crate::state::{self, ExecutionState, MetricsFile};
 use crate::worker::start_error::StartError;
 
 /// Finds the state as it was saved: in the state file, else in the ledger.
@@ -16,14 +16,14 @@ pub(super) fn load_state(
     ledger: &Ledger,
     notes: &mut Vec<String>,
 ) -> Result<Option<ExecutionState>, StartError> {
-    let read = state::load(disk, state_file)?;
+    let read = state::load_state_file(disk, state_file)?;
     let (state, trouble) = match read {
-        state::Loaded::Read(state) => (Some(*state), None),
-        state::Loaded::Fresh => (None, None),
-        state::Loaded::Unreadable { kept_as, why } => {
+        state::LoadedState::Read(state) => (Some(*state), None),
+        state::LoadedState::Fresh => (None, None),
+        state::LoadedState::Unreadable { quarantine_path: kept_as, reason: why } => {
             (None, Some(format!("cannot be read ({why}) and is kept as {}", kept_as.display())))
         }
-        state::Loaded::Newer { kept_as, schema } => (
+        state::LoadedState::Newer { quarantine_path: kept_as, schema } => (
             None,
             Some(format!(
                 "was written by a newer cynosure (schema {schema}) and is kept as {}",
@@ -34,7 +34,7 @@ pub(super) fn load_state(
     if state.is_some() {
         return Ok(state);
     }
-    let rebuilt = ledger.snapshot()?.and_then(|text| ExecutionState::from_json(&text));
+    let rebuilt = ledger.state_snapshot()?.and_then(|text| ExecutionState::from_json(&text));
     match (trouble, &rebuilt) {
         (Some(trouble), Some(_)) => {
             notes.push(format!("{} {trouble}; rebuilt from the ledger", state_file.display()));
@@ -57,12 +57,12 @@ pub(super) fn load_metrics(
     now: Timestamp,
     notes: &mut Vec<String>,
 ) -> Box<SourceMetrics> {
-    let why = match state::examine_figures(disk, file) {
-        FiguresFound::Read(figures) => return figures,
-        FiguresFound::Absent => return Box::new(SourceMetrics::counting_from(now)),
-        FiguresFound::Unusable { why } => why,
+    let why = match state::read_metrics(disk, file) {
+        MetricsFile::Read(figures) => return figures,
+        MetricsFile::Absent => return Box::new(SourceMetrics::counting_from(now)),
+        MetricsFile::Unusable { reason: why } => why,
     };
-    let told = match put_aside(disk, file) {
+    let told = match quarantine_file(disk, file) {
         Ok(kept_as) => format!("is kept as {}", kept_as.display()),
         Err(failure) => format!("cannot be put aside ({failure})"),
     };

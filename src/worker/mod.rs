@@ -33,7 +33,8 @@ mod watchdog;
 
 pub use self::archive_binding::claim;
 pub use self::breakers::{
-    ARCHIVE, Breakers, BreakersFile, CommandResult, LEDGER, Memories, SourceBreakers, apply_command,
+    ARCHIVE, BreakerStates, Breakers, BreakersFile, CommandResult, LEDGER, SourceBreakers,
+    apply_command,
 };
 pub use self::downloads::DownloadPolicies;
 pub use self::env::{Env, RealEnv};
@@ -57,4 +58,4 @@ pub use self::supervisor::{ConfigVersion, SourceContext, SourceOutcome, Supervis
 pub use self::tasks::StoreHandle;
 pub use self::tracer::Tracer;
 pub use self::watchdog::{RestartRequester, WatchdogConfig, run_runtime_heartbeat, start as watch};
-pub use crate::state::QUOTA_FILE;
+pub use crate::state::LIMITERS_FILE;

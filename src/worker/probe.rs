@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Environment, Settings, Source as Configured, SourceName};
-use crate::disk::{MemoryDisk, SharedFile};
+use crate::disk::{LockedFile, MemoryDisk};
 use crate::engine::{AccountId, Cause, Failure};
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
 use crate::worker::env::RealEnv;
@@ -30,7 +30,7 @@ pub async fn probe(
     let outlet = ProxyPoolProvider::default();
     let egress = outlet.transport(&settings.proxy, environment)?;
     // What the worker knows of quotas is not ours to change.
-    let quotas = SharedFile::alone_on(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
+    let quotas = LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let gates = RateLimiters::new(Rc::new(RealEnv), quotas);
     let secret = LastCredential::default();
     let (meter, recorder) = (MetricsHandle::default(), ResponseRecorder::default());

@@ -9,18 +9,18 @@ use crate::ledger;
 /// Returns the machine as the ledger allows it, given its newest session.
 pub(super) fn reconcile(
     mut machine: StateMachine,
-    newest: Option<&ledger::Session>,
+    newest: Option<&ledger::SessionRow>,
     now: Timestamp,
 ) -> StateMachine {
-    let open = newest.filter(|newest| newest.completed.is_none());
+    let open = newest.filter(|newest| newest.completed_at.is_none());
     if let Some(open) = open {
         // No other can begin before it is completed.
-        let (id, started) = (open.id.clone(), open.started);
+        let (id, started) = (open.id.clone(), open.started_at);
         machine.session = Some(Session { id, started_at: started, completed_at: None });
     }
     let id = machine.session.as_ref().map(|session| &session.id);
     let known = newest.filter(|newest| Some(&newest.id) == id);
-    let is_listed = known.is_some_and(|session| session.is_listed);
+    let is_listed = known.is_some_and(|session| session.is_listing_complete);
     let allowed = |work| match work {
         SyncPhase::Polling if open.is_some() => SyncPhase::Collecting,
         SyncPhase::Collecting | SyncPhase::Downloading if id.is_none() => SyncPhase::Polling,

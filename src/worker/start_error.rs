@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::disk::LockError;
+use crate::disk::LockFileError;
 use crate::engine::Failure;
-use crate::ledger::OpenError;
+use crate::ledger::LedgerOpenError;
 
 /// Why a source cannot begin.
 #[derive(Debug)]
@@ -52,21 +52,21 @@ impl From<Failure> for StartError {
     }
 }
 
-impl From<LockError> for StartError {
-    fn from(error: LockError) -> Self {
+impl From<LockFileError> for StartError {
+    fn from(error: LockFileError) -> Self {
         match error {
-            LockError::Held { path, pid } => Self::Locked { pid, path },
-            LockError::Storage(failure) => Self::Failed(failure),
+            LockFileError::Held { path, pid } => Self::Locked { pid, path },
+            LockFileError::Storage(failure) => Self::Failed(failure),
         }
     }
 }
 
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
+impl From<LedgerOpenError> for StartError {
+    fn from(error: LedgerOpenError) -> Self {
         match error {
-            OpenError::Newer { .. } => Self::NewerFormat(error.to_string()),
-            OpenError::Damaged(failure) => Self::StorageUnusable(failure),
-            OpenError::Failed(failure) => Self::Failed(failure),
+            LedgerOpenError::NewerVersion { .. } => Self::NewerFormat(error.to_string()),
+            LedgerOpenError::Damaged(failure) => Self::StorageUnusable(failure),
+            LedgerOpenError::Failed(failure) => Self::Failed(failure),
         }
     }
 }

@@ -27,19 +27,19 @@ pub(super) fn to_execution_state(
         kind: facts.kind.to_owned(),
         status: machine.status(),
         state_since: machine.state_since,
-        until,
+        state_until: until,
         reason: machine.reason.clone(),
-        resume_to: resumable_work(&machine.state).map(status_for_work),
-        restart_when_due: matches!(
+        resume_state: resumable_work(&machine.state).map(status_for_work),
+        should_restart_when_due: matches!(
             machine.state,
             State::Error { after_wait: AfterWait::Restart, .. }
         ),
         session_id: session.map(|session| session.id.clone()),
         start_time: session.map(|session| session.started_at),
         completion_time: session.and_then(|session| session.completed_at),
-        last_look: machine.last_poll,
-        listing_everything: machine.is_full_resync,
-        listing_news: machine.is_listing_changes,
+        last_poll: machine.last_poll,
+        is_full_listing: machine.is_full_resync,
+        is_listing_changes: machine.is_listing_changes,
         total_threads: tally.listed,
         downloaded_threads: tally.stored,
         gone: tally.gone,
@@ -55,17 +55,17 @@ pub(super) fn to_execution_state(
         consecutive_errors: machine.consecutive_errors,
         retry_count: machine.retry_count,
         restart_count: machine.restart_count,
-        last_restart: machine.last_restart.map(|restart| state::LastRestart {
+        last_restart: machine.last_restart.map(|restart| state::RecordedRestart {
             cause: restart.cause.name().to_owned(),
             at: restart.at,
         }),
-        last_error: machine.last_error.as_ref().map(|error| state::LastError {
-            kind: error.cause.category().name().to_owned(),
+        last_error: machine.last_error.as_ref().map(|error| state::RecordedError {
+            cause_family: error.cause.category().name().to_owned(),
             cause: error.cause.name().to_owned(),
             message: error.message.clone(),
             at: error.at,
         }),
-        rate_limited,
+        is_rate_limited: rate_limited,
         rate_limit_until: until.filter(|_| rate_limited),
         rate_limits_in_a_row: machine.consecutive_rate_limits,
         incomplete_listings_in_a_row: machine.incomplete_listings,
@@ -93,7 +93,7 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
         reason: state.reason.clone(),
         state_since: state.state_since,
         session,
-        last_poll: state.last_look,
+        last_poll: state.last_poll,
         last_progress: state.last_progress,
         last_error,
         error_count: state.error_count,
@@ -106,15 +106,15 @@ pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine
             Some(LastRestart { cause, at: restart.at })
         }),
         incomplete_listings: state.incomplete_listings_in_a_row,
-        is_full_resync: state.listing_everything,
-        is_listing_changes: state.listing_news,
+        is_full_resync: state.is_full_listing,
+        is_listing_changes: state.is_listing_changes,
         ..new
     }
 }
 
 fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
-    let until = state.until.unwrap_or(now);
-    let resume = state.resume_to.map_or(SyncPhase::Polling, work_for_status);
+    let until = state.state_until.unwrap_or(now);
+    let resume = state.resume_state.map_or(SyncPhase::Polling, work_for_status);
     match state.status {
         // A look that was under way is begun anew, at once.
         Status::Idle => State::Idle { until },
@@ -122,7 +122,8 @@ fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
         Status::Downloading => State::Working(SyncPhase::Downloading),
         Status::Completed => State::Completed,
         Status::Error => {
-            let then = if state.restart_when_due { AfterWait::Restart } else { AfterWait::Resume };
+            let then =
+                if state.should_restart_when_due { AfterWait::Restart } else { AfterWait::Resume };
             State::Error { until, resume_phase: resume, after_wait: then }
         }
         Status::RateLimited => State::RateLimited { until, resume_phase: resume },

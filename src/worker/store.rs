@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{self, Archive, FolderName, Intent, Kept, Paper};
-use crate::disk::{Disk, Lock, LockError, PatientDisk, RealDisk, ensure_folder, storage_failure};
+use crate::archive::{self, Archive, BatchEntry, FolderName, Intent, PublishedFile};
+use crate::disk::{
+    Disk, FileLock, LockFileError, RealDisk, RetryingDisk, ensure_folder, storage_failure,
+};
 use crate::engine::metrics::SourceMetrics;
 use crate::engine::{
     AccountId, Cause, ClockStep, Cursor, Failure, LedgerId, PageToken, RecheckPolicy, Session,
     SessionId, StateMachine, Status, Timestamp,
 };
 use crate::ledger::{
-    Ledger, Listed, ListingKind, NextPlace, SessionKind, SessionStart, Tally, Transition,
-    WantedDocument, Work,
+    DueItem, Ledger, ListingEntry, ListingKind, ListingProgress, NewSession, PendingDocument,
+    SessionCounts, SessionKind, TransitionRow,
 };
 use crate::retry::RetryPolicy;
 use crate::source::{DocumentRef, Listing, NextPage, Page};
-use crate::state::{self, ExecutionState, FIGURES_FILE, Found};
+use crate::state::{self, ExecutionState, METRICS_FILE, StateFile};
 pub use crate::state::{LOCK_FILE, STATE_FILE};
 use crate::worker::archive_binding;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
@@ -45,7 +47,7 @@ pub struct SourceInfo {
 /// How far the work is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct SessionProgress {
-    pub counts: Tally,
+    pub counts: SessionCounts,
     /// Items that wait for a retry of their own.
     pub waiting_items: u64,
     /// Documents there are in all, where the server says so.
@@ -69,23 +71,23 @@ pub(super) struct ListingNeeds {
 pub(super) enum ListingState {
     NotStarted { kind: SessionKind, listing: Listing },
     Open { listing: Listing, page_token: Option<PageToken> },
-    Complete { counts: Tally },
+    Complete { counts: SessionCounts },
 }
 
 /// What recording a page led to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordedPage {
-    pub counts: Tally,
+    pub counts: SessionCounts,
     pub total: Option<u64>,
     pub is_listing_complete: bool,
     /// What a listing of everything once more found, when it has ended.
-    pub reconciled: Option<Tally>,
+    pub reconciled: Option<SessionCounts>,
 }
 
 /// What is due.
 #[derive(Debug)]
 pub(super) struct DueItems {
-    pub items: Vec<Work>,
+    pub items: Vec<DueItem>,
     /// When the next item is due.
     pub next_due_at: Option<Timestamp>,
     pub waiting_items: u64,
@@ -96,7 +98,7 @@ pub(super) struct DueItems {
 pub struct OpenedStore {
     pub store: Store,
     pub machine: StateMachine,
-    pub counts: Tally,
+    pub counts: SessionCounts,
     /// The account that the ledger belongs to; `None` before it was given one.
     pub account: Option<AccountId>,
     /// When the newest request for an item that succeeded was sent.
@@ -113,14 +115,14 @@ pub struct OpenedStore {
 /// worker holds it already, its own number stays.
 pub(super) fn clear_pid(dir: &Path) -> Result<(), Failure> {
     let (disk, file) = (RealDisk, dir.join(STATE_FILE));
-    let Found::Read(state) = state::examine(&disk, &file)? else { return Ok(()) };
+    let StateFile::Read(state) = state::read_state_file(&disk, &file)? else { return Ok(()) };
     if state.pid != Some(std::process::id()) {
         return Ok(());
     }
-    match Lock::acquire(&dir.join(LOCK_FILE)) {
-        Ok(_lock) => state::save(&disk, &file, &ExecutionState { pid: None, ..*state }),
-        Err(LockError::Held { .. }) => Ok(()),
-        Err(LockError::Storage(failure)) => Err(failure),
+    match FileLock::acquire(&dir.join(LOCK_FILE)) {
+        Ok(_lock) => state::save_state_file(&disk, &file, &ExecutionState { pid: None, ..*state }),
+        Err(LockFileError::Held { .. }) => Ok(()),
+        Err(LockFileError::Storage(failure)) => Err(failure),
     }
 }
 
@@ -136,7 +138,7 @@ pub struct Store {
     /// How often everything is listed once more; never where that is not set.
     reconcile_interval: Option<Duration>,
     pid: Option<u32>,
-    _locks: Option<[Lock; 2]>,
+    _locks: Option<[FileLock; 2]>,
 }
 
 impl Store {
@@ -154,11 +156,11 @@ impl Store {
         new_id: &LedgerId,
         now: Timestamp,
     ) -> Result<OpenedStore, StartError> {
-        let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(Arc::new(RealDisk), retry.clone()));
+        let disk: Arc<dyn Disk> = Arc::new(RetryingDisk::new(Arc::new(RealDisk), retry.clone()));
         ensure_folder(&*disk, dir)
             .map_err(|error| StartError::Failed(storage_failure("make the folder", dir, &error)))?;
-        let lock = Lock::acquire(&dir.join(LOCK_FILE))?;
-        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.patient(retry.clone());
+        let lock = FileLock::acquire(&dir.join(LOCK_FILE))?;
+        let ledger = Ledger::open(&dir.join(LEDGER_FILE))?.with_retry(retry.clone());
         let of_archive = archive_binding::lock_archive(&disk, archive_dir, &facts.source, &ledger)?;
         let mut opened = Self::open_with(disk, ledger, dir, archive_dir, facts, new_id, now)?;
         opened.store._locks = Some([lock, of_archive]);
@@ -182,10 +184,10 @@ impl Store {
         let mut notes = Vec::new();
         let (archive, recovered) =
             archive_binding::open_archive(&disk, archive_dir, &facts.source, &mut ledger, new_id)?;
-        if recovered.documents > 0 {
+        if recovered.removed_documents > 0 {
             notes.push(format!(
                 "{} documents were not yet in the ledger; they are fetched again",
-                recovered.documents
+                recovered.removed_documents
             ));
         }
         let state_file = dir.join(STATE_FILE);
@@ -198,16 +200,16 @@ impl Store {
         if let Some(step) = ClockStep::inferred_backward(written, now) {
             notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
             saved = saved.shifted_by(step);
-            ledger.move_by(step)?;
+            ledger.shift_deadlines(step)?;
         }
         let machine = reconcile(saved.clone(), ledger.newest_session()?.as_ref(), now);
         if machine != saved {
             notes.push("the state did not agree with the ledger, which is followed".to_owned());
         }
-        let (tally, account) = (ledger.tally()?, ledger.account()?);
+        let (tally, account) = (ledger.session_counts()?, ledger.bound_account()?);
         let is_new = ledger.cursor()?.is_none();
         let archive = Arc::new(archive);
-        let figures_file = dir.join(FIGURES_FILE);
+        let figures_file = dir.join(METRICS_FILE);
         let figures = load_metrics(&*disk, &figures_file, now, &mut notes);
         let (pid, locks) = (None, None);
         let store = Self {
@@ -257,7 +259,7 @@ impl Store {
             now,
         );
         if let Some(before) = left {
-            let transition = Transition {
+            let transition = TransitionRow {
                 at: now,
                 from: before.name().to_owned(),
                 to: machine.status().name().to_owned(),
@@ -266,7 +268,7 @@ impl Store {
             };
             self.ledger.record_transition(&transition, &state.to_json())?;
         }
-        state::save(&*self.disk, &self.state_file, &state)
+        state::save_state_file(&*self.disk, &self.state_file, &state)
     }
 
     /// Tells whoever watches what was counted so far.
@@ -275,7 +277,7 @@ impl Store {
         figures: &SourceMetrics,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        state::save_figures(&*self.disk, &self.metrics_file, figures, now)
+        state::save_metrics(&*self.disk, &self.metrics_file, figures, now)
     }
 
     /// Keeps what the server replied when the listing or the session failed.
@@ -284,13 +286,13 @@ impl Store {
         failure: &Failure,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.ledger.record_reply(failure, now)
+        self.ledger.record_session_response(failure, now)
     }
 
     /// What can be known without asking the source: whether quarantined items are due
     /// for another look, and from which point changes are asked for.
     pub(super) fn local_changes(&self, now: Timestamp) -> Result<(bool, Option<Cursor>), Failure> {
-        Ok((self.ledger.rechecks_due(now)?, self.ledger.cursor()?))
+        Ok((self.ledger.has_due_rechecks(now)?, self.ledger.cursor()?))
     }
 
     /// Has everything listed once more so often.
@@ -307,14 +309,14 @@ impl Store {
         }
         match self.ledger.reconciled_at()? {
             Some(last) => Ok(last.after(interval) <= now),
-            None => self.ledger.note_reconciled(now).map(|()| false),
+            None => self.ledger.init_reconciled_at(now).map(|()| false),
         }
     }
 
     /// Makes sure that the ledger belongs to this account. One that belongs to none yet takes it.
     pub(super) fn check_account(&mut self, is: &AccountId) -> Result<(), Failure> {
-        let known = self.ledger.account()?;
-        let was = known.map_or_else(|| self.ledger.settle_account(is), Ok)?;
+        let known = self.ledger.bound_account()?;
+        let was = known.map_or_else(|| self.ledger.bind_account(is), Ok)?;
         if was == *is {
             return Ok(());
         }
@@ -338,9 +340,9 @@ impl Store {
             };
             return Ok(ListingState::NotStarted { kind, listing });
         };
-        if session.is_listed {
+        if session.is_listing_complete {
             if !wants.should_list_changes {
-                return Ok(ListingState::Complete { counts: self.ledger.tally()? });
+                return Ok(ListingState::Complete { counts: self.ledger.session_counts()? });
             }
             return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
                 None => {
@@ -353,7 +355,7 @@ impl Store {
             });
         }
         let listing = match session.listing {
-            ListingKind::Everything | ListingKind::Reconcile => Listing::Full,
+            ListingKind::Full | ListingKind::Reconcile => Listing::Full,
             ListingKind::Changes | ListingKind::Nothing if relist => {
                 let (kind, listing) = (SessionKind::Full, Listing::Full);
                 return Ok(ListingState::NotStarted { kind, listing });
@@ -363,7 +365,7 @@ impl Store {
                 None => Listing::Full,
             },
         };
-        Ok(ListingState::Open { listing, page_token: session.place })
+        Ok(ListingState::Open { listing, page_token: session.page_token })
     }
 
     /// Begins the collection of a session, or another listing in the one that is open.
@@ -377,18 +379,25 @@ impl Store {
         if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
             return match kind {
                 SessionKind::Full | SessionKind::Reconcile => {
-                    self.ledger.list_anew(pinned.as_ref())
+                    self.ledger.restart_listing(pinned.as_ref())
                 }
-                SessionKind::Changes | SessionKind::Recheck => self.ledger.list_changes(now),
+                SessionKind::Changes | SessionKind::Recheck => {
+                    self.ledger.start_changes_listing(now)
+                }
             };
         }
         let (id, started) = (session.id.clone(), session.started_at);
-        self.ledger.begin(&SessionStart { id, kind, started, pinned })
+        self.ledger.begin_session(&NewSession {
+            id,
+            kind,
+            started_at: started,
+            start_cursor: pinned,
+        })
     }
 
     /// Has the listing of the open session begin at its first page again.
     pub(super) fn restart_listing(&mut self) -> Result<(), Failure> {
-        self.ledger.forget_place()
+        self.ledger.reset_page_token()
     }
 
     pub(super) fn record_page(
@@ -396,10 +405,10 @@ impl Store {
         page: &Page,
         now: Timestamp,
     ) -> Result<RecordedPage, Failure> {
-        let listed: Vec<Listed> = page
+        let listed: Vec<ListingEntry> = page
             .entries
             .iter()
-            .map(|entry| Listed {
+            .map(|entry| ListingEntry {
                 item: entry.item.clone(),
                 document: entry.document.clone(),
                 blob: entry.blob.clone(),
@@ -407,8 +416,8 @@ impl Store {
             })
             .collect();
         let next = match &page.next {
-            NextPage::More(place) => NextPlace::More(place.clone()),
-            NextPage::Done(cursor) => NextPlace::Done(cursor.clone()),
+            NextPage::More(place) => ListingProgress::More(place.clone()),
+            NextPage::Done(cursor) => ListingProgress::Done(cursor.clone()),
             NextPage::Unverified { reason: why, .. } => {
                 return Err(Failure::new(Cause::ListingIncomplete, why));
             }
@@ -416,14 +425,14 @@ impl Store {
         // First, since they belong to what is before the place.
         self.ledger.record_missing(&page.missing_documents, now)?;
         self.ledger.record_page(&listed, &next, now)?;
-        let listed_all = matches!(next, NextPlace::Done(_));
+        let listed_all = matches!(next, ListingProgress::Done(_));
         let session = self
             .ledger
             .newest_session()?
             .filter(|session| listed_all && session.listing == ListingKind::Reconcile);
-        let reconciled = session.map(|session| session.tally);
+        let reconciled = session.map(|session| session.counts);
         Ok(RecordedPage {
-            counts: self.ledger.tally()?,
+            counts: self.ledger.session_counts()?,
             total: page.total_documents,
             is_listing_complete: listed_all,
             reconciled,
@@ -435,35 +444,35 @@ impl Store {
         wish: RefillRequest,
         now: Timestamp,
     ) -> Result<DueItems, Failure> {
-        let work = self.ledger.due(now, wish.limits, &wish.skip)?;
+        let work = self.ledger.due_items(now, wish.limits, &wish.skip)?;
         let mut taken = wish.skip;
-        taken.extend(work.iter().map(|work| work.no));
-        let next_due = self.ledger.next_due(&taken)?;
+        taken.extend(work.iter().map(|work| work.row_id));
+        let next_due = self.ledger.next_due_at(&taken)?;
         Ok(DueItems {
             items: work,
             next_due_at: next_due,
-            waiting_items: self.ledger.waiting_for_retry()?,
+            waiting_items: self.ledger.count_awaiting_retry()?,
         })
     }
 
     /// Returns documents that the provider has served before, up to `limit`.
     pub(super) fn known_good_documents(&self, limit: usize) -> Result<Vec<DocumentRef>, Failure> {
-        let known = self.ledger.known_good(limit)?;
+        let known = self.ledger.known_good_documents(limit)?;
         let wanted =
-            |document: WantedDocument| DocumentRef::new(document.id, document.blob, document.size);
+            |document: PendingDocument| DocumentRef::new(document.id, document.blob, document.size);
         Ok(known.into_iter().map(wanted).collect())
     }
 
     /// The clock was set: what waits for its time is as far away from it as it was.
     pub(super) fn shift_by(&mut self, step: ClockStep) -> Result<(), Failure> {
-        self.ledger.move_by(step)
+        self.ledger.shift_deadlines(step)
     }
 
     /// Tells what of a group goes into the archive from what only goes into the ledger.
     pub(super) fn split_batch(
         &mut self,
         group: CommitBatch,
-    ) -> Result<(Option<archive::Group>, LedgerUpdates), Failure> {
+    ) -> Result<(Option<archive::WriteBatch>, LedgerUpdates), Failure> {
         let (mut papers, mut rows) = (None, LedgerUpdates::default());
         for outcome in group.outcomes {
             match outcome {
@@ -477,16 +486,16 @@ impl Store {
                     let version = self.ledger.next_version(document)?;
                     let papers = match &mut papers {
                         Some(papers) => papers,
-                        None => papers.insert(archive::Group::new(self.session_folder()?)),
+                        None => papers.insert(archive::WriteBatch::new(self.session_folder()?)),
                     };
                     let DocumentRef { document: document_id, blob, size, .. } = wanted;
-                    papers.push(Paper {
+                    papers.push(BatchEntry {
                         item: item_id,
                         document: document_id,
                         blob: blob.clone(),
                         size,
                         version,
-                        draft,
+                        spooled: draft,
                     });
                     rows.push_document(FetchedDocument {
                         document,
@@ -509,16 +518,16 @@ impl Store {
     pub(super) fn record_batch(
         &mut self,
         rows: LedgerUpdates,
-        placed: Option<(Vec<Result<Kept, Failure>>, Intent)>,
+        placed: Option<(Vec<Result<PublishedFile, Failure>>, Intent)>,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<Tally, Failure> {
+    ) -> Result<SessionCounts, Failure> {
         let (kept, intent) = placed.unzip();
         self.ledger.commit(&rows.into_outcomes(kept.unwrap_or_default()), recheck, now)?;
         if let Some(intent) = intent {
-            self.archive.forget(intent);
+            self.archive.clear_intent(intent);
         }
-        self.ledger.tally()
+        self.ledger.session_counts()
     }
 
     /// The folder of the open session, made with its first document.
@@ -529,8 +538,9 @@ impl Store {
         if let Some(folder) = session.folder.as_deref().and_then(FolderName::parse) {
             return Ok(folder);
         }
-        let folder = self.archive.create_folder(session.started, &self.source_info.account)?;
-        self.ledger.set_folder(folder.as_str())?;
+        let folder =
+            self.archive.create_session_folder(session.started_at, &self.source_info.account)?;
+        self.ledger.set_session_folder(folder.as_str())?;
         Ok(folder)
     }
 
@@ -538,7 +548,7 @@ impl Store {
         &mut self,
         id: &SessionId,
         now: Timestamp,
-    ) -> Result<Tally, Failure> {
-        self.ledger.finish(id, now)
+    ) -> Result<SessionCounts, Failure> {
+        self.ledger.complete_session(id, now)
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Mutex as Turn, OnceCell};
 
-use crate::archive::{Archive, Draft, Written};
+use crate::archive::{Archive, SpooledDocument, StagedBatch};
 use crate::engine::{
     Cause, ClockReading, ErrorAction, Failure, PageToken, RecheckPolicy, RequestScope, Session,
     SessionId, Timestamp,
 };
-use crate::ledger::{ItemNo, Tally};
+use crate::ledger::{ItemRowId, SessionCounts};
 use crate::retry::RetryPolicy;
 use crate::source::{
     CredentialChange, DocumentRef, FetchOutcome, Listing, NextPage, PollResult, Sink, Source,
@@ -52,18 +52,18 @@ pub(super) enum TaskResult {
         task: FetchTask,
         /// The leave that it was fetched with.
         permit: CallPermit,
-        result: Result<Draft, Failure>,
+        result: Result<SpooledDocument, Failure>,
     },
     /// When a document that was served before was asked for, and served again.
     KnownGoodFetched(Option<Timestamp>),
     Committed {
-        items: Vec<ItemNo>,
+        items: Vec<ItemRowId>,
         retry_at: Option<Timestamp>,
         stats: BatchStats,
         duration: Duration,
-        result: Result<Tally, Failure>,
+        result: Result<SessionCounts, Failure>,
     },
-    SessionFinished(Result<Tally, Failure>),
+    SessionFinished(Result<SessionCounts, Failure>),
     CredentialRefreshed(Result<CredentialChange, Failure>),
     /// A breaker let nothing through.
     BreakerOpen(OpenBreaker),
@@ -134,14 +134,14 @@ impl<W: Env> StoreHandle<W> {
         group: CommitBatch,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<Tally, Failure> {
+    ) -> Result<SessionCounts, Failure> {
         let writing = self.pipeline.write_lock.lock().await;
         let written = self.write_batch(group).await;
         let _placing = self.pipeline.publish_lock.lock().await;
         drop(writing);
         let (written, rows) = written?;
         let archive = Arc::clone(&self.archive);
-        let place = move || written.map(|written| archive.place(written)).transpose();
+        let place = move || written.map(|written| archive.publish(written)).transpose();
         let placed = self.env.spawn_blocking(place).await?;
         self.with_store(move |store| store.record_batch(rows, placed, recheck, now)).await
     }
@@ -149,10 +149,10 @@ impl<W: Env> StoreHandle<W> {
     async fn write_batch(
         &self,
         group: CommitBatch,
-    ) -> Result<(Option<Written>, LedgerUpdates), Failure> {
+    ) -> Result<(Option<StagedBatch>, LedgerUpdates), Failure> {
         let (papers, rows) = self.with_store(|store| store.split_batch(group)).await?;
         let archive = Arc::clone(&self.archive);
-        let write = move || papers.map(|papers| archive.write(papers)).transpose();
+        let write = move || papers.map(|papers| archive.stage_batch(papers)).transpose();
         Ok((self.env.spawn_blocking(write).await?, rows))
     }
 }
@@ -328,7 +328,7 @@ pub(super) fn fetch_document<S: Source + 'static, W: Env>(
     mut errand: FetchTask,
 ) -> TaskFuture {
     let (source, world) = (Rc::clone(source), Rc::clone(&shared.env));
-    let draft = shared.archive.draft();
+    let draft = shared.archive.spool_document();
     Box::pin(async move {
         let mut sink = DocumentWriter { env: world, spooled: Some(draft), buffer: Vec::new() };
         let brought = match send_control_request(&*source, &mut errand).await {
@@ -474,12 +474,12 @@ pub(super) fn watch_credential<S: Source + 'static, W: Env>(
 struct DocumentWriter<W> {
     env: Rc<W>,
     /// Absent only while it is away on a blocking thread.
-    spooled: Option<Draft>,
+    spooled: Option<SpooledDocument>,
     buffer: Vec<u8>,
 }
 
 impl<W: Env> DocumentWriter<W> {
-    async fn finish(mut self) -> Result<Draft, Failure> {
+    async fn finish(mut self) -> Result<SpooledDocument, Failure> {
         self.flush_buffer().await?;
         self.spooled.ok_or_else(interrupted_write)
     }
@@ -488,7 +488,7 @@ impl<W: Env> DocumentWriter<W> {
     async fn flush_buffer(&mut self) -> Result<(), Failure> {
         let mut draft = self.spooled.take().ok_or_else(interrupted_write)?;
         let gathered = std::mem::take(&mut self.buffer);
-        let (draft, appended) = if draft.fits(gathered.len()) {
+        let (draft, appended) = if draft.fits_in_memory(gathered.len()) {
             let appended = draft.append(&gathered);
             (draft, appended)
         } else {

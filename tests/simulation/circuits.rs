@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(20);
 impl Stage {
     /// What the provider's breaker remembers.
     fn circuit(&self) -> PersistedBreaker {
-        let memories = self.breakers_file().examine().unwrap().unwrap();
+        let memories = self.breakers_file().read().unwrap().unwrap();
         memories.get("example").cloned().unwrap_or_default()
     }
 

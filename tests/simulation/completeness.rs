@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cynosure::engine::{Cause, RestartCause, Status};
-use cynosure::ledger::Tally;
+use cynosure::ledger::SessionCounts;
 use cynosure::worker::{LoopExit, RunMode};
 use tokio::time::sleep;
 
@@ -139,7 +139,7 @@ fn vanishing_ids_are_rows_that_say_gone() {
 
         assert_eq!(ended.exit, LoopExit::Completed);
         assert_eq!(ended.counts.gone, 4);
-        let Tally { listed, stored, gone, quarantined, .. } = ended.counts;
+        let SessionCounts { listed, stored, gone, quarantined, .. } = ended.counts;
         assert_eq!(listed, stored + gone + quarantined);
         stage.check();
     });

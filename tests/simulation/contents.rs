@@ -37,7 +37,7 @@ fn a_restored_server_has_old_and_new_contents_stored() {
         complete(stage).await;
 
         assert_eq!(contents(stage), 2 * old + 1);
-        let tally = stage.reader().tally().unwrap();
+        let tally = stage.reader().session_counts().unwrap();
         assert_eq!((tally.versions, tally.stored), (old as u64, tally.listed));
         let served = served(stage);
 
@@ -65,7 +65,7 @@ fn a_server_restored_in_mid_download_loses_no_content() {
 
         complete(stage).await;
 
-        let tally = stage.reader().tally().unwrap();
+        let tally = stage.reader().session_counts().unwrap();
         assert!(tally.versions > 0, "what was stored before is kept: {tally:?}");
     });
 }
@@ -89,7 +89,7 @@ fn a_blob_that_changes_before_its_download_is_followed() {
 
         assert_eq!(ended.map(|ended| ended.exit), Some(LoopExit::Completed));
         stage.check();
-        let tally = stage.reader().tally().unwrap();
+        let tally = stage.reader().session_counts().unwrap();
         assert_eq!((tally.stored, tally.versions), (tally.listed, 0));
     });
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cynosure::disk::{Disk, Fault, Lasting, MemoryDisk, PatientDisk, SharedFile, ensure_folder};
+use cynosure::disk::{
+    Disk, DiskFault, FaultDuration, LockedFile, MemoryDisk, RetryingDisk, ensure_folder,
+};
 use cynosure::engine::breaker::BreakerPolicy;
 use cynosure::engine::{LedgerId, MachineConfig, RestartCause, Status};
 use cynosure::ledger::Ledger;
@@ -289,7 +291,11 @@ impl Stage {
         loop {
             self.world.revive(fuse.map(|(fuse, _)| fuse));
             if let Some((at, errno)) = self.case.fails.take() {
-                self.disk.fail(Fault { at, lasting: Lasting::Once, errno });
+                self.disk.set_fault(DiskFault {
+                    at_operation: at,
+                    duration: FaultDuration::Once,
+                    errno,
+                });
                 self.server.borrow_mut().disk_faults += 1;
             }
             let ended = self.live(RunMode::Once).await;
@@ -442,7 +448,7 @@ impl Stage {
     /// The gates of a process that has just started.
     pub(crate) fn gates(&self) -> Rc<RateLimiters<SimWorld>> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let quotas = SharedFile::alone_on(disk, PathBuf::from(QUOTA_FILE));
+        let quotas = LockedFile::without_lock(disk, PathBuf::from(QUOTA_FILE));
         Rc::new(RateLimiters::new(Rc::new(self.world.clone()), quotas))
     }
 
@@ -454,7 +460,7 @@ impl Stage {
 
     pub(crate) fn breakers_file(&self) -> BreakersFile {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        BreakersFile::alone_on(disk, Path::new("/state"))
+        BreakersFile::without_lock(disk, Path::new("/state"))
     }
 
     /// Another source with a store and a server of its own, in the same time.
@@ -474,8 +480,8 @@ impl Stage {
 
     fn open(&self) -> Result<OpenedStore, StartError> {
         let storage = policy("storage", BackoffConfig::FAST, self.case.seed, &self.retries);
-        let ledger = Ledger::open_in(connect(&self.database), Path::new("/ledger"))?;
-        let ledger = ledger.patient(storage.clone());
+        let ledger = Ledger::from_connection(connect(&self.database), Path::new("/ledger"))?;
+        let ledger = ledger.with_retry(storage.clone());
         let facts = SourceInfo {
             source: "sim".to_owned(),
             kind: "simulated",
@@ -483,7 +489,7 @@ impl Stage {
             provider: "example".to_owned(),
         };
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let disk: Arc<dyn Disk> = Arc::new(PatientDisk::new(disk, storage));
+        let disk: Arc<dyn Disk> = Arc::new(RetryingDisk::new(disk, storage));
         let (dir, archive) = (Path::new(STATE_DIR), Path::new(ARCHIVE));
         let id = LedgerId::new(&*self.database);
         Store::open_with(disk, ledger, dir, archive, facts, &id, self.world.now())
@@ -551,8 +557,12 @@ impl Stage {
     }
 
     fn fill_disk(&self) {
-        let at = self.disk.operations();
-        self.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+        let at = self.disk.operation_count();
+        self.disk.set_fault(DiskFault {
+            at_operation: at,
+            duration: FaultDuration::Permanent,
+            errno: Errno::NOSPC,
+        });
     }
 
     fn disk_is_full(&self) -> bool {
@@ -581,7 +591,7 @@ impl Stage {
     }
 
     fn finish(mut self) -> Report {
-        self.disk.heal();
+        self.disk.clear_fault();
         let (reader, server) = (self.reader(), self.server.borrow());
         truth::nothing_stored_is_missing(&self.disk, &reader, &server);
         truth::everything_is_settled(&reader, &server, self.report.kills);
@@ -590,7 +600,7 @@ impl Stage {
         self.report.days = self.world.days();
         self.report.steps = self.world.steps();
         self.report.clock_steps = self.world.clock_steps();
-        self.report.disk_calls = self.disk.operations();
+        self.report.disk_calls = self.disk.operation_count();
         self.report.requests_while_closed = server.requests_while_closed;
         self.report.throttled = server.throttled;
         self.report.storage_retries = self.retries_of("storage");
@@ -602,7 +612,7 @@ impl Stage {
 }
 
 fn reader(database: &str) -> Ledger {
-    Ledger::open_in(connect(database), Path::new("/ledger")).unwrap()
+    Ledger::from_connection(connect(database), Path::new("/ledger")).unwrap()
 }
 
 fn new_database() -> String {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::disk::{Fault, Lasting};
+use cynosure::disk::{DiskFault, FaultDuration};
 use cynosure::engine::rate_limit::Rate;
 use cynosure::engine::{RestartCause, Status};
 use cynosure::retry::BackoffConfig;
@@ -85,8 +85,12 @@ fn a_restart_that_cannot_be_written_down_is_not_made() {
     for calls in 0..40 {
         play(async |stage| {
             stage.live(RunMode::UntilComplete).await;
-            let at = stage.disk.operations() + calls;
-            stage.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            let at = stage.disk.operation_count() + calls;
+            stage.disk.set_fault(DiskFault {
+                at_operation: at,
+                duration: FaultDuration::Permanent,
+                errno: Errno::NOSPC,
+            });
             stage.server.borrow_mut().disk_faults += 1;
 
             // It either could write it down, or works on; `live` sees to that.
@@ -232,7 +236,7 @@ fn a_look_that_takes_long_has_a_deadline_that_others_see() {
         let ended = stage.live(RunMode::Continuous).await.unwrap();
         assert_eq!(ended.exit, LoopExit::Restart(RestartCause::Completed));
         stage.server.borrow_mut().slowness = Duration::from_secs(600);
-        let last_look = stage.saved().and_then(|state| state.last_look).unwrap();
+        let last_look = stage.saved().and_then(|state| state.last_poll).unwrap();
 
         // A minute into the next look.
         let next_look = last_look.after(stage.rules.poll_interval);
@@ -241,7 +245,7 @@ fn a_look_that_takes_long_has_a_deadline_that_others_see() {
 
         let state = stage.saved().unwrap();
         assert_eq!(state.status, Status::Idle);
-        assert!(state.until > Some(stage.world.now()), "{state:?}");
+        assert!(state.state_until > Some(stage.world.now()), "{state:?}");
     });
 }
 
@@ -281,11 +285,15 @@ fn a_disk_that_fills_up_in_a_download_is_waited_for_without_fetching_on() {
         let (disk, filling) = (stage.disk.clone(), Rc::clone(&server));
         let full = async move {
             Server::until_served(&filling, 100).await;
-            let at = disk.operations();
-            disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+            let at = disk.operation_count();
+            disk.set_fault(DiskFault {
+                at_operation: at,
+                duration: FaultDuration::Permanent,
+                errno: Errno::NOSPC,
+            });
             filling.borrow_mut().disk_faults += 1;
             sleep(Duration::from_secs(6 * 3600)).await;
-            disk.heal();
+            disk.clear_fault();
         };
 
         let (ended, ()) = tokio::join!(stage.live(RunMode::UntilComplete), full);

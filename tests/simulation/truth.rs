@@ -6,14 +6,14 @@ use std::path::Path;
 
 use cynosure::disk::MemoryDisk;
 use cynosure::engine::{DocumentId, ItemId};
-use cynosure::ledger::{ItemStatus, Reader, StoredFile};
+use cynosure::ledger::{ItemStatus, LedgerReader, StoredFile};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use crate::server::{Mail, Server};
 
 /// Every content that the ledger calls stored is a whole file, and there once.
-pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, server: &Server) {
+pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &LedgerReader, server: &Server) {
     let files = disk.files();
     let mut seen = BTreeSet::new();
     for stored in all_stored(ledger) {
@@ -27,38 +27,38 @@ pub(crate) fn nothing_stored_is_missing(disk: &MemoryDisk, ledger: &Reader, serv
         let content = (stored.document.clone(), bytes);
         assert!(seen.insert(content), "{} is there twice", stored.document);
     }
-    let recount = ledger.recount().unwrap();
-    assert!(recount.agrees(), "the counters are wrong: {recount:?}");
+    let recount = ledger.check_counters().unwrap();
+    assert!(recount.is_consistent(), "the counters are wrong: {recount:?}");
 }
 
-pub(crate) fn all_stored(ledger: &Reader) -> Vec<StoredFile> {
+pub(crate) fn all_stored(ledger: &LedgerReader) -> Vec<StoredFile> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = ledger.stored_files(after, 100).unwrap();
         let Some(last) = page.last() else { return all };
-        after = Some(last.no);
+        after = Some(last.row_id);
         all.extend(page);
     }
 }
 
 /// Whether the content that the server has of a mail now is the one that is stored.
-fn is_stored(ledger: &Reader, no: u64, mail: &Mail) -> bool {
+fn is_stored(ledger: &LedgerReader, no: u64, mail: &Mail) -> bool {
     let (item, document) = (ItemId::new(&*mail.item), DocumentId::new(format!("D{no}")));
     let stored = ledger.stored_file(&item, &document).unwrap();
     stored.is_some_and(|stored| stored.sha256 == *Sha256::digest(&mail.bytes))
 }
 
 /// Whether the worker has made up for all that went wrong.
-pub(crate) fn all_is_well(ledger: &Reader, server: &RefCell<Server>) -> bool {
+pub(crate) fn all_is_well(ledger: &LedgerReader, server: &RefCell<Server>) -> bool {
     let server = server.borrow();
     let mut mails = server.mail.iter();
-    ledger.tally().unwrap().pending() == 0
+    ledger.session_counts().unwrap().pending() == 0
         && mails.all(|(no, mail)| mail.deleted || is_stored(ledger, *no, mail))
 }
 
 /// Once all is well again, every content that the server holds is stored, and the account is even.
-pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64) {
-    let tally = ledger.tally().unwrap();
+pub(crate) fn everything_is_settled(ledger: &LedgerReader, server: &Server, kills: u64) {
+    let tally = ledger.session_counts().unwrap();
     assert_eq!(tally.pending(), 0, "a session was left open: {tally:?}");
     assert!(ledger.cursor().unwrap().is_some(), "everything would be listed again at each look");
     for (no, mail) in &server.mail {
@@ -79,14 +79,14 @@ pub(crate) fn everything_is_settled(ledger: &Reader, server: &Server, kills: u64
     }
 }
 
-fn is_quarantined(ledger: &Reader, mail: &Mail) -> bool {
-    let row = ledger.failure(&ItemId::new(&*mail.item)).unwrap();
+fn is_quarantined(ledger: &LedgerReader, mail: &Mail) -> bool {
+    let row = ledger.item_failure(&ItemId::new(&*mail.item)).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Quarantined)
 }
 
 /// Whether the account has a row for a mail that was named and never found.
-fn is_called_gone(ledger: &Reader, no: u64) -> bool {
-    let row = ledger.failure(&ItemId::new(format!("missing:D{no}"))).unwrap();
+fn is_called_gone(ledger: &LedgerReader, no: u64) -> bool {
+    let row = ledger.item_failure(&ItemId::new(format!("missing:D{no}"))).unwrap();
     row.is_some_and(|row| row.status == ItemStatus::Gone)
 }
 
@@ -109,13 +109,13 @@ pub(crate) fn no_item_is_blamed(database: &Connection) {
 }
 
 /// Every transition is an edge of the drawing in the docs. Returns the statuses passed through.
-pub(crate) fn the_history_is_possible(ledger: &Reader) -> BTreeSet<String> {
+pub(crate) fn the_history_is_possible(ledger: &LedgerReader) -> BTreeSet<String> {
     let drawing = include_str!("../../docs/machine.md");
     let edges: BTreeSet<_> = drawing
         .lines()
         .filter_map(|line| line.trim().split_once(": ")?.0.split_once(" --> "))
         .collect();
-    let history = ledger.history(usize::MAX).unwrap();
+    let history = ledger.transitions(usize::MAX).unwrap();
     for step in &history {
         let edge = (step.from.as_str(), step.to.as_str());
         // A restart in the midst of work comes back to the same work.

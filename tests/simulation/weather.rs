@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::disk::{Fault, Lasting, MemoryDisk};
+use cynosure::disk::{DiskFault, FaultDuration, MemoryDisk};
 use rustix::io::Errno;
 use tokio::time::sleep;
 
@@ -33,8 +33,12 @@ pub(crate) async fn weather(
             9 => {
                 server.borrow_mut().disk_is_full = true;
                 server.borrow_mut().disk_faults += 1;
-                let at = disk.operations();
-                disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
+                let at = disk.operation_count();
+                disk.set_fault(DiskFault {
+                    at_operation: at,
+                    duration: FaultDuration::Permanent,
+                    errno: Errno::NOSPC,
+                });
             }
             10 => {
                 let span = if world.one_in(2) { 86_400 } else { 3600 };
@@ -52,7 +56,7 @@ pub(crate) async fn weather(
         }
         sleep(lasts).await;
         if std::mem::take(&mut server.borrow_mut().disk_is_full) {
-            disk.heal();
+            disk.clear_fault();
         }
         let mut server = server.borrow_mut();
         server.mood = Mood::Well;

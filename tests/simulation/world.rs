@@ -5,7 +5,7 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cynosure::disk::{Fault, MemoryDisk};
+use cynosure::disk::{DiskFault, MemoryDisk};
 use cynosure::engine::{ClockReading, RandomSample, Timestamp};
 use cynosure::worker::Env;
 use tokio::sync::Notify;
@@ -67,13 +67,13 @@ impl SimWorld {
         self.inner.killed.set(false);
         self.inner.fuse.set(None);
         self.inner.disk_stop.set(None);
-        self.inner.disk.heal();
+        self.inner.disk.clear_fault();
         match fuse {
             Some(Fuse::Step(step)) => self.inner.fuse.set(Some(step)),
             Some(Fuse::DiskCall(call)) => {
-                let at = self.inner.disk.operations() + call;
+                let at = self.inner.disk.operation_count() + call;
                 self.inner.disk_stop.set(Some(at));
-                self.inner.disk.fail(Fault::stop(at));
+                self.inner.disk.set_fault(DiskFault::stop_at(at));
             }
             None => {}
         }
@@ -108,14 +108,14 @@ impl SimWorld {
     pub(crate) fn kill_now(&self) {
         self.inner.killed.set(true);
         // Who is killed tidies up nothing.
-        self.inner.disk.fail(Fault::stop(0));
+        self.inner.disk.set_fault(DiskFault::stop_at(0));
         self.inner.kill.notify_one();
     }
 
     /// Whether the process is killed, or about to be at its next step.
     pub(crate) fn is_doomed(&self) -> bool {
         let stopped =
-            self.inner.disk_stop.get().is_some_and(|at| self.inner.disk.operations() > at);
+            self.inner.disk_stop.get().is_some_and(|at| self.inner.disk.operation_count() > at);
         self.inner.killed.get() || stopped
     }
 

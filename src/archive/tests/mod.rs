@@ -8,9 +8,9 @@ use rustix::io::Errno;
 
 use super::layout::FIRST_VERSION;
 use super::manifest::MANIFEST_FILE;
-use super::verify::{Finding, check, strays};
+use super::verify::{FileCheck, check_file, list_orphans};
 use super::*;
-use crate::disk::{Fault, Lasting, MemoryDisk, RealDisk};
+use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
 use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 
 mod unmounted;
@@ -21,63 +21,75 @@ const ACCOUNT: &str = "me@example.com";
 
 /// Threads and messages of each group: one synced file by file, one by the
 /// filesystem with many folders, one with few folders and a spilled document.
-const GROUPS: [(usize, usize); 3] = [(2, 3), (12, 12), (2, 10)];
+const BATCHES: [(usize, usize); 3] = [(2, 3), (12, 12), (2, 10)];
 
 /// The one document that is too long for memory.
-const LONG: &str = "m-2-0";
+const LONG_DOCUMENT: &str = "m-2-0";
 
 /// How the groups follow each other.
 #[derive(Clone, Copy, Debug)]
-enum Order {
+enum BatchOrder {
     /// Each is durable before the next is written.
-    OneByOne,
+    Sequential,
     /// Each is written before the one before it is placed.
     Overlapping,
 }
 
-const ORDERS: [Order; 2] = [Order::OneByOne, Order::Overlapping];
+const BATCH_ORDERS: [BatchOrder; 2] = [BatchOrder::Sequential, BatchOrder::Overlapping];
 
 /// What a real ledger would have after its last commit.
 #[derive(Default)]
-struct Remembered {
+struct ModelLedger {
     folder: Option<FolderName>,
-    stored: BTreeMap<(ItemId, DocumentId), (StoredAt, Kept)>,
+    stored: BTreeMap<(ItemId, DocumentId), (ArchiveLocation, PublishedFile)>,
 }
 
 /// A worker's life on one disk.
-struct World {
+struct TestWorker {
     disk: MemoryDisk,
-    order: Order,
-    remembered: Remembered,
-    fetched: Cell<usize>,
+    order: BatchOrder,
+    ledger: ModelLedger,
+    fetch_count: Cell<usize>,
 }
 
 /// A group that is written, and its documents in their order.
-type Pending = (Vec<(ItemId, DocumentId)>, Written);
+type StagedDocuments = (Vec<(ItemId, DocumentId)>, StagedBatch);
 
-fn paper(item: &ItemId, document: &DocumentId, version: u32, draft: Draft) -> Paper {
+fn batch_entry(
+    item: &ItemId,
+    document: &DocumentId,
+    version: u32,
+    draft: SpooledDocument,
+) -> BatchEntry {
     let blob = BlobId::new(document.as_str());
-    Paper { item: item.clone(), document: document.clone(), blob, size: None, version, draft }
+    BatchEntry {
+        item: item.clone(),
+        document: document.clone(),
+        blob,
+        size: None,
+        version,
+        spooled: draft,
+    }
 }
 
-impl World {
-    fn new(order: Order) -> Self {
+impl TestWorker {
+    fn new(order: BatchOrder) -> Self {
         let disk = MemoryDisk::default();
-        Self { disk, order, remembered: Remembered::default(), fetched: Cell::new(0) }
+        Self { disk, order, ledger: ModelLedger::default(), fetch_count: Cell::new(0) }
     }
 
     /// Runs a worker from its start to the end of all groups, or to its first failure.
-    fn run(&mut self) -> Result<Recovered, Failure> {
-        let (archive, recovered) = self.open()?;
-        self.work(&archive)?;
+    fn run_to_end(&mut self) -> Result<RecoveryReport, Failure> {
+        let (archive, recovered) = self.open_archive()?;
+        self.store_batches(&archive)?;
         Ok(recovered)
     }
 
-    fn open(&self) -> Result<(Archive, Recovered), Failure> {
+    fn open_archive(&self) -> Result<(Archive, RecoveryReport), Failure> {
         let disk = Arc::new(self.disk.clone());
-        let (marker, owner) = bound(disk, "/downloads", self.remembered.folder.is_some())?;
+        let (marker, owner) = write_marker(disk, "/downloads", self.ledger.folder.is_some())?;
         Archive::open(marker, owner, |item, document, at| {
-            let stored = self.remembered.stored.get(&(item.clone(), document.clone()));
+            let stored = self.ledger.stored.get(&(item.clone(), document.clone()));
             Ok(stored.is_some_and(|(stored_at, _)| stored_at == at))
         })
     }
@@ -86,7 +98,7 @@ impl World {
     fn files(&self) -> Vec<PathBuf> {
         let is_ours = |path: &PathBuf| {
             let path = path.to_string_lossy();
-            !path.contains(OWNER_FILE) && !path.ends_with(MANIFEST_FILE)
+            !path.contains(MARKER_FILE) && !path.ends_with(MANIFEST_FILE)
         };
         self.disk.files().into_keys().filter(is_ours).collect()
     }
@@ -95,16 +107,16 @@ impl World {
     ///
     /// After a kill a document may be in no manifest: to this disk a call that a kill prevents is a
     /// sync that failed, after which the file is never durable. Its name then says what it is.
-    fn assert_can_be_adopted(&self, is_in_manifest: bool, when: &str) {
-        let Some(folder) = &self.remembered.folder else { return };
+    fn assert_adoptable(&self, is_in_manifest: bool, when: &str) {
+        let Some(folder) = &self.ledger.folder else { return };
         let root = Path::new("/downloads");
         let contents = FolderContents::read(&self.disk, root, folder).unwrap();
-        assert_eq!(contents.left_alone, [], "{when}");
-        assert_eq!(contents.documents.len(), self.remembered.stored.len(), "{when}");
-        let kept: BTreeMap<&str, &Kept> =
-            self.remembered.stored.values().map(|(_, kept)| (&*kept.file, kept)).collect();
+        assert_eq!(contents.skipped, [], "{when}");
+        assert_eq!(contents.documents.len(), self.ledger.stored.len(), "{when}");
+        let kept: BTreeMap<&str, &PublishedFile> =
+            self.ledger.stored.values().map(|(_, kept)| (&*kept.file, kept)).collect();
         for found in &contents.documents {
-            let sha256 = found.hashed(&self.disk, root, folder).unwrap();
+            let sha256 = found.compute_sha256(&self.disk, root, folder).unwrap();
             let kept = kept[&*found.file];
             assert_eq!((found.length, sha256), (kept.length, kept.sha256), "{when}");
             assert!(
@@ -115,107 +127,117 @@ impl World {
         }
     }
 
-    fn work(&mut self, archive: &Archive) -> Result<(), Failure> {
-        let folder = match self.remembered.folder.clone() {
+    fn store_batches(&mut self, archive: &Archive) -> Result<(), Failure> {
+        let folder = match self.ledger.folder.clone() {
             Some(folder) => folder,
-            None => archive.create_folder(STARTED, ACCOUNT)?,
+            None => archive.create_session_folder(STARTED, ACCOUNT)?,
         };
-        self.remembered.folder = Some(folder.clone());
-        let mut pending: Option<Pending> = None;
-        for number in 0..GROUPS.len() {
-            let wanted: Vec<_> =
-                documents(number).filter(|key| !self.remembered.stored.contains_key(key)).collect();
+        self.ledger.folder = Some(folder.clone());
+        let mut pending: Option<StagedDocuments> = None;
+        for number in 0..BATCHES.len() {
+            let wanted: Vec<_> = documents_of_batch(number)
+                .filter(|key| !self.ledger.stored.contains_key(key))
+                .collect();
             if wanted.is_empty() {
                 continue;
             }
-            let written = self.write(archive, &folder, &wanted);
+            let written = self.stage_batch(archive, &folder, &wanted);
             // The one before goes on, whatever becomes of this one.
             if let Some(before) = pending.take() {
-                self.settle(archive, &folder, before)?;
+                self.publish_and_commit(archive, &folder, before)?;
             }
             let written = (wanted, written?);
             match self.order {
-                Order::OneByOne => self.settle(archive, &folder, written)?,
-                Order::Overlapping => pending = Some(written),
+                BatchOrder::Sequential => self.publish_and_commit(archive, &folder, written)?,
+                BatchOrder::Overlapping => pending = Some(written),
             }
         }
-        pending.map_or(Ok(()), |last| self.settle(archive, &folder, last))
+        pending.map_or(Ok(()), |last| self.publish_and_commit(archive, &folder, last))
     }
 
-    fn write(
+    fn stage_batch(
         &self,
         archive: &Archive,
         folder: &FolderName,
         wanted: &[(ItemId, DocumentId)],
-    ) -> Result<Written, Failure> {
-        let mut group = Group::new(folder.clone());
+    ) -> Result<StagedBatch, Failure> {
+        let mut group = WriteBatch::new(folder.clone());
         for (item, document) in wanted {
-            let mut draft = archive.draft();
-            for chunk in bytes(document).chunks(100_000) {
+            let mut draft = archive.spool_document();
+            for chunk in document_bytes(document).chunks(100_000) {
                 draft.append(chunk)?;
             }
-            self.fetched.set(self.fetched.get() + 1);
-            group.push(paper(item, document, FIRST_VERSION, draft));
+            self.fetch_count.set(self.fetch_count.get() + 1);
+            group.push(batch_entry(item, document, FIRST_VERSION, draft));
         }
-        archive.write(group)
+        archive.stage_batch(group)
     }
 
-    fn settle(
+    fn publish_and_commit(
         &mut self,
         archive: &Archive,
         folder: &FolderName,
-        (wanted, written): Pending,
+        (wanted, written): StagedDocuments,
     ) -> Result<(), Failure> {
-        let (answers, intent) = archive.place(written)?;
+        let (answers, intent) = archive.publish(written)?;
         // Dying between the archive and the ledger is a case of its own.
         self.disk
-            .kind(Path::new("/"))
+            .path_kind(Path::new("/"))
             .map_err(|e| storage_failure("commit", archive.root(), &e))?;
         let mut refused = None;
         for (key, answer) in wanted.into_iter().zip(answers) {
             match answer {
                 Ok(kept) => {
-                    let at = StoredAt { folder: folder.as_str().into(), file: kept.file.clone() };
-                    self.remembered.stored.insert(key, (at, kept));
+                    let at =
+                        ArchiveLocation { folder: folder.as_str().into(), file: kept.file.clone() };
+                    self.ledger.stored.insert(key, (at, kept));
                 }
                 Err(failure) => refused = Some(failure),
             }
         }
-        archive.forget(intent);
+        archive.clear_intent(intent);
         refused.map_or(Ok(()), Err)
     }
 
-    fn assert_stored_is_sound(&self, when: &str) {
-        for (key, (at, kept)) in &self.remembered.stored {
+    fn assert_stored_intact(&self, when: &str) {
+        for (key, (at, kept)) in &self.ledger.stored {
             let path = Path::new("/downloads").join(&at.folder).join(&at.file);
-            let finding = check(&self.disk, &path, kept.length, &kept.sha256);
-            assert_eq!(finding, Finding::Sound, "{when}: {key:?}");
+            let finding = check_file(&self.disk, &path, kept.length, &kept.sha256);
+            assert_eq!(finding, FileCheck::Intact, "{when}: {key:?}");
         }
     }
 
     /// The disk has no file that the ledger does not know.
-    fn assert_nothing_else(&self, when: &str) {
+    fn assert_no_orphans(&self, when: &str) {
         let files = self.files();
-        assert_eq!(files.len(), self.remembered.stored.len(), "{when}: {files:?}");
+        assert_eq!(files.len(), self.ledger.stored.len(), "{when}: {files:?}");
     }
 
     /// All is stored, all is sound, and there is nothing else on the disk.
     fn assert_complete(&self, when: &str) {
-        self.assert_stored_is_sound(when);
-        assert_eq!(self.remembered.stored.len(), documents_total(), "{when}");
-        self.assert_nothing_else(when);
+        self.assert_stored_intact(when);
+        assert_eq!(self.ledger.stored.len(), total_documents(), "{when}");
+        self.assert_no_orphans(when);
     }
 }
 
 /// Writes the marker of the ledger as the worker does.
-fn bound(disk: Arc<dyn Disk>, root: &str, has_stored: bool) -> Result<(Marker, Owner), Failure> {
+fn write_marker(
+    disk: Arc<dyn Disk>,
+    root: &str,
+    has_stored: bool,
+) -> Result<(ArchiveMarker, ArchiveOwner), Failure> {
     let id = LedgerId::new("a");
-    let marker = Marker::new(disk, Path::new(root), "work");
-    let owner = Owner::new(&id, None, "work");
-    let owner = match marker.examine(&Claim { ledger: Some(id), account: None, has_stored })? {
-        Binding::Ours(owner) => owner,
-        Binding::Free => {
-            marker.prepare()?;
+    let marker = ArchiveMarker::new(disk, Path::new(root), "work");
+    let owner = ArchiveOwner::new(&id, None, "work");
+    let owner = match marker.check_claim(&LedgerClaim {
+        ledger: Some(id),
+        account: None,
+        has_stored_documents: has_stored,
+    })? {
+        ArchiveBinding::Ours(owner) => owner,
+        ArchiveBinding::Unclaimed => {
+            marker.create_folder()?;
             marker.write(&owner)?;
             owner
         }
@@ -223,185 +245,199 @@ fn bound(disk: Arc<dyn Disk>, root: &str, has_stored: bool) -> Result<(Marker, O
     Ok((marker, owner))
 }
 
-fn documents(group: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
-    let (threads, messages) = GROUPS[group];
+fn documents_of_batch(group: usize) -> impl Iterator<Item = (ItemId, DocumentId)> {
+    let (threads, messages) = BATCHES[group];
     (0..messages).map(move |message| {
         let item = ItemId::new(format!("T{group}-{}", message % threads));
         (item, DocumentId::new(format!("m-{group}-{message}")))
     })
 }
 
-fn documents_total() -> usize {
-    GROUPS.iter().map(|(_, messages)| messages).sum()
+fn total_documents() -> usize {
+    BATCHES.iter().map(|(_, messages)| messages).sum()
 }
 
 /// The documents that are fetched again after a crash, at most: those of the groups under way.
-fn repeated_max(order: Order) -> usize {
-    let mut sizes = GROUPS.map(|(_, messages)| messages);
+fn max_refetched(order: BatchOrder) -> usize {
+    let mut sizes = BATCHES.map(|(_, messages)| messages);
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     match order {
-        Order::OneByOne => sizes[0],
-        Order::Overlapping => sizes[0] + sizes[1],
+        BatchOrder::Sequential => sizes[0],
+        BatchOrder::Overlapping => sizes[0] + sizes[1],
     }
 }
 
-fn bytes(document: &DocumentId) -> Vec<u8> {
+fn document_bytes(document: &DocumentId) -> Vec<u8> {
     let line = format!("Subject: {document}\r\n\r\n");
-    let repeats = if document.as_str() == LONG { DRAFT_BYTES_MAX / line.len() + 1 } else { 1 };
+    let repeats = if document.as_str() == LONG_DOCUMENT {
+        SPOOL_MEMORY_BYTES_MAX / line.len() + 1
+    } else {
+        1
+    };
     line.into_bytes().repeat(repeats)
 }
 
-fn operations_of_a_run(order: Order) -> u64 {
-    let mut world = World::new(order);
-    world.run().unwrap();
-    let operations = world.disk.operations();
+fn operation_count(order: BatchOrder) -> u64 {
+    let mut world = TestWorker::new(order);
+    world.run_to_end().unwrap();
+    let operations = world.disk.operation_count();
     world.assert_complete("undisturbed");
     operations
 }
 
 #[test]
-fn a_power_cut_at_any_operation_loses_and_tears_nothing_and_repeats_what_was_under_way() {
-    for order in ORDERS {
-        for at in 0..=operations_of_a_run(order) {
+fn a_power_cut_at_any_operation_loses_nothing() {
+    for order in BATCH_ORDERS {
+        for at in 0..=operation_count(order) {
             for seed in 0..6 {
-                let mut world = World::new(order);
-                world.disk.fail(Fault::stop(at));
-                drop(world.run());
+                let mut world = TestWorker::new(order);
+                world.disk.set_fault(DiskFault::stop_at(at));
+                drop(world.run_to_end());
                 world.disk.power_cut(seed);
                 let when = format!("{order:?}, operation {at}, seed {seed}");
-                world.assert_stored_is_sound(&when);
+                world.assert_stored_intact(&when);
 
-                drop(world.open().unwrap());
-                world.assert_nothing_else(&when);
-                world.assert_can_be_adopted(true, &when);
-                world.run().unwrap();
+                drop(world.open_archive().unwrap());
+                world.assert_no_orphans(&when);
+                world.assert_adoptable(true, &when);
+                world.run_to_end().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
-                world.assert_can_be_adopted(true, &format!("{when}, resumed"));
-                assert!(world.fetched.get() <= documents_total() + repeated_max(order), "{when}");
+                world.assert_adoptable(true, &format!("{when}, resumed"));
+                assert!(
+                    world.fetch_count.get() <= total_documents() + max_refetched(order),
+                    "{when}"
+                );
                 world.disk.power_cut(seed);
-                world.assert_stored_is_sound(&format!("{when}, cut again"));
+                world.assert_stored_intact(&format!("{when}, cut again"));
             }
         }
     }
 }
 
 #[test]
-fn a_kill_at_any_operation_and_a_power_cut_during_the_recovery_lose_nothing() {
-    for order in ORDERS {
-        for at in 0..=operations_of_a_run(order) {
+fn a_kill_and_a_power_cut_during_recovery_lose_nothing() {
+    for order in BATCH_ORDERS {
+        for at in 0..=operation_count(order) {
             for later in (0..40).step_by(3) {
-                let mut world = World::new(order);
-                world.disk.fail(Fault::stop(at));
-                drop(world.run());
+                let mut world = TestWorker::new(order);
+                world.disk.set_fault(DiskFault::stop_at(at));
+                drop(world.run_to_end());
                 // A kill leaves everything as a running system sees it.
-                world.disk.fail(Fault::stop(world.disk.operations() + later));
-                drop(world.run());
+                world.disk.set_fault(DiskFault::stop_at(world.disk.operation_count() + later));
+                drop(world.run_to_end());
                 world.disk.power_cut(later % 5);
                 let when = format!("{order:?}, operations {at} and {later}");
-                world.assert_stored_is_sound(&when);
+                world.assert_stored_intact(&when);
 
-                drop(world.open().unwrap());
-                world.assert_nothing_else(&when);
-                world.assert_can_be_adopted(false, &when);
-                world.run().unwrap();
+                drop(world.open_archive().unwrap());
+                world.assert_no_orphans(&when);
+                world.assert_adoptable(false, &when);
+                world.run_to_end().unwrap();
 
                 world.assert_complete(&format!("{when}, resumed"));
-                world.assert_can_be_adopted(false, &format!("{when}, resumed"));
+                world.assert_adoptable(false, &format!("{when}, resumed"));
             }
         }
     }
 }
 
 #[test]
-fn a_failing_operation_stores_nothing_false_and_the_work_goes_on_when_it_is_over() {
-    for order in ORDERS {
-        for at in 0..operations_of_a_run(order) {
+fn a_failed_operation_stores_nothing_wrong_and_work_resumes() {
+    for order in BATCH_ORDERS {
+        for at in 0..operation_count(order) {
             for errno in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
-                for lasting in [Lasting::Once, Lasting::FromThenOn] {
-                    fails_for_a_while(order, Fault { at, lasting, errno });
+                for lasting in [FaultDuration::Once, FaultDuration::Permanent] {
+                    fail_temporarily(
+                        order,
+                        DiskFault { at_operation: at, duration: lasting, errno },
+                    );
                 }
             }
         }
     }
 }
 
-fn fails_for_a_while(order: Order, fault: Fault) {
+fn fail_temporarily(order: BatchOrder, fault: DiskFault) {
     let when = format!("{order:?}, {fault:?}");
-    let mut world = World::new(order);
-    world.disk.fail(fault);
-    let Ok((archive, _)) = world.open() else {
-        assert!(world.remembered.stored.is_empty());
+    let mut world = TestWorker::new(order);
+    world.disk.set_fault(fault);
+    let Ok((archive, _)) = world.open_archive() else {
+        assert!(world.ledger.stored.is_empty());
         return;
     };
-    let outcome = world.work(&archive);
-    world.disk.heal();
+    let outcome = world.store_batches(&archive);
+    world.disk.clear_fault();
     if let Err(failure) = outcome {
         assert_eq!(failure.cause, Cause::Storage);
-        world.work(&archive).unwrap();
+        world.store_batches(&archive).unwrap();
     }
 
     world.disk.power_cut(0);
 
-    world.assert_stored_is_sound(&when);
-    world.run().unwrap();
+    world.assert_stored_intact(&when);
+    world.run_to_end().unwrap();
     world.assert_complete(&when);
 }
 
 #[test]
-fn a_group_that_cannot_be_written_leaves_the_one_before_it_alone() {
-    let mut world = World::new(Order::Overlapping);
-    let (archive, _) = world.open().unwrap();
-    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
-    let wanted: [Vec<_>; 2] = [1, 2].map(|number| documents(number).collect());
-    let first = world.write(&archive, &folder, &wanted[0]).unwrap();
+fn a_failed_batch_does_not_affect_the_previous_one() {
+    let mut world = TestWorker::new(BatchOrder::Overlapping);
+    let (archive, _) = world.open_archive().unwrap();
+    let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
+    let wanted: [Vec<_>; 2] = [1, 2].map(|number| documents_of_batch(number).collect());
+    let first = world.stage_batch(&archive, &folder, &wanted[0]).unwrap();
 
-    let at = world.disk.operations();
-    world.disk.fail(Fault { at, lasting: Lasting::FromThenOn, errno: Errno::NOSPC });
-    world.write(&archive, &folder, &wanted[1]).unwrap_err();
-    world.disk.heal();
-    world.settle(&archive, &folder, (wanted[0].clone(), first)).unwrap();
+    let at = world.disk.operation_count();
+    world.disk.set_fault(DiskFault {
+        at_operation: at,
+        duration: FaultDuration::Permanent,
+        errno: Errno::NOSPC,
+    });
+    world.stage_batch(&archive, &folder, &wanted[1]).unwrap_err();
+    world.disk.clear_fault();
+    world.publish_and_commit(&archive, &folder, (wanted[0].clone(), first)).unwrap();
     world.disk.power_cut(0);
 
-    assert_eq!(world.remembered.stored.len(), wanted[0].len());
-    world.assert_stored_is_sound("the first");
-    drop(world.open().unwrap());
-    world.assert_nothing_else("the second");
+    assert_eq!(world.ledger.stored.len(), wanted[0].len());
+    world.assert_stored_intact("the first");
+    drop(world.open_archive().unwrap());
+    world.assert_no_orphans("the second");
 }
 
 #[test]
-fn opening_twice_clears_nothing_more() {
-    let mut world = World::new(Order::OneByOne);
-    world.disk.fail(Fault::stop(operations_of_a_run(Order::OneByOne) - 2));
-    drop(world.run());
-    world.disk.heal();
+fn opening_twice_removes_nothing_more() {
+    let mut world = TestWorker::new(BatchOrder::Sequential);
+    world.disk.set_fault(DiskFault::stop_at(operation_count(BatchOrder::Sequential) - 2));
+    drop(world.run_to_end());
+    world.disk.clear_fault();
 
-    let (_, first) = world.open().unwrap();
-    let (_, second) = world.open().unwrap();
+    let (_, first) = world.open_archive().unwrap();
+    let (_, second) = world.open_archive().unwrap();
 
-    assert!(first.documents > 0 && first.staged > 0, "{first:?}");
-    assert_eq!(second, Recovered::default());
+    assert!(first.removed_documents > 0 && first.removed_staged_files > 0, "{first:?}");
+    assert_eq!(second, RecoveryReport::default());
 }
 
 #[test]
 fn sessions_that_start_together_never_share_a_folder() {
-    let (archive, _) = World::new(Order::OneByOne).open().unwrap();
+    let (archive, _) = TestWorker::new(BatchOrder::Sequential).open_archive().unwrap();
 
-    let first = archive.create_folder(STARTED, ACCOUNT).unwrap();
-    let second = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let first = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
+    let second = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
 
     assert_eq!(first.as_str(), "2026-03-07_090503_me_example.com");
     assert_eq!(second.as_str(), "2026-03-07_090503_me_example.com_2");
 }
 
 #[test]
-fn a_draft_that_is_rewound_or_dropped_leaves_nothing() {
-    let world = World::new(Order::OneByOne);
-    let (archive, _) = world.open().unwrap();
-    let mut draft = archive.draft();
+fn a_rewound_or_dropped_spool_leaves_no_files() {
+    let world = TestWorker::new(BatchOrder::Sequential);
+    let (archive, _) = world.open_archive().unwrap();
+    let mut draft = archive.spool_document();
 
-    draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
-    assert!(!draft.fits(1));
+    draft.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
+    assert!(!draft.fits_in_memory(1));
     draft.append(b"x").unwrap();
     assert_eq!(world.files().len(), 1, "spilled");
     draft.rewind();
@@ -410,58 +446,58 @@ fn a_draft_that_is_rewound_or_dropped_leaves_nothing() {
 }
 
 #[test]
-fn a_group_is_full_before_it_holds_too_much() {
-    let (archive, _) = World::new(Order::OneByOne).open().unwrap();
-    let mut group = Group::new(archive.create_folder(STARTED, ACCOUNT).unwrap());
+fn a_batch_is_full_before_exceeding_its_limits() {
+    let (archive, _) = TestWorker::new(BatchOrder::Sequential).open_archive().unwrap();
+    let mut group = WriteBatch::new(archive.create_session_folder(STARTED, ACCOUNT).unwrap());
 
     while !group.is_full() {
-        let mut draft = archive.draft();
-        draft.append(&vec![b'x'; DRAFT_BYTES_MAX]).unwrap();
+        let mut draft = archive.spool_document();
+        draft.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX]).unwrap();
         let document = DocumentId::new(group.len().to_string());
-        group.push(paper(&ItemId::new("t"), &document, FIRST_VERSION, draft));
+        group.push(batch_entry(&ItemId::new("t"), &document, FIRST_VERSION, draft));
     }
 
-    assert_eq!(group.len() * DRAFT_BYTES_MAX, GROUP_BYTES_MAX);
+    assert_eq!(group.len() * SPOOL_MEMORY_BYTES_MAX, BATCH_BYTES_MAX);
 }
 
 #[test]
-fn a_real_archive_keeps_verifies_and_refuses_a_planted_link() {
+fn a_real_archive_stores_verifies_and_refuses_a_link() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("downloads");
     let open = || {
         let (marker, owner) =
-            bound(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
+            write_marker(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
         Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap()
     };
     let (archive, _) = open();
-    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let session = root.join(folder.as_str());
     let outside = home.path().join("outside");
     RealDisk.create_dir(&outside).unwrap();
-    symlink(&outside, session.join(layout::safe_name("T1-0"))).unwrap();
+    symlink(&outside, session.join(layout::encode_id("T1-0"))).unwrap();
 
-    let mut group = Group::new(folder.clone());
-    for (item, document) in documents(1) {
-        let mut draft = archive.draft();
-        draft.append(&bytes(&document)).unwrap();
-        group.push(paper(&item, &document, FIRST_VERSION, draft));
+    let mut group = WriteBatch::new(folder.clone());
+    for (item, document) in documents_of_batch(1) {
+        let mut draft = archive.spool_document();
+        draft.append(&document_bytes(&document)).unwrap();
+        group.push(batch_entry(&item, &document, FIRST_VERSION, draft));
     }
-    let (answers, intent) = archive.place(archive.write(group).unwrap()).unwrap();
-    archive.forget(intent);
+    let (answers, intent) = archive.publish(archive.stage_batch(group).unwrap()).unwrap();
+    archive.clear_intent(intent);
 
     let (kept, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((kept.len(), refused.len()), (11, 1), "the others are kept");
-    assert_eq!(RealDisk.list(&outside).unwrap().len(), 0, "nothing went through the link");
+    assert_eq!(RealDisk.list_dir(&outside).unwrap().len(), 0, "nothing went through the link");
     for kept in kept.into_iter().flatten() {
         let path = session.join(&kept.file);
-        assert_eq!(check(&RealDisk, &path, kept.length, &kept.sha256), Finding::Sound);
+        assert_eq!(check_file(&RealDisk, &path, kept.length, &kept.sha256), FileCheck::Intact);
     }
-    let known = strays(&RealDisk, &root, &folder, 100, |item, document, at| {
+    let known = list_orphans(&RealDisk, &root, &folder, 100, |item, document, at| {
         let file = layout::document_path(item, document, FIRST_VERSION);
-        Ok(*at == StoredAt { folder: folder.as_str().into(), file })
+        Ok(*at == ArchiveLocation { folder: folder.as_str().into(), file })
     });
     assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
-    assert_eq!(open().1, Recovered::default());
+    assert_eq!(open().1, RecoveryReport::default());
 }
 
 #[test]
@@ -469,13 +505,13 @@ fn each_kind_of_damage_has_a_name() {
     let home = tempfile::tempdir().unwrap();
     let path = |name| home.path().join(name);
     for (name, text) in [("sound", "mail"), ("cut", "mai"), ("flipped", "nail")] {
-        RealDisk.create(&path(name)).unwrap().append(text.as_bytes()).unwrap();
+        RealDisk.create_file(&path(name)).unwrap().append(text.as_bytes()).unwrap();
     }
     symlink(path("sound"), path("link")).unwrap();
     let sha256 = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix("mail"));
 
     let found = ["sound", "cut", "flipped", "link", "absent"]
-        .map(|name| check(&RealDisk, &path(name), 4, &sha256.into()).name());
+        .map(|name| check_file(&RealDisk, &path(name), 4, &sha256.into()).name());
 
     assert_eq!(found, ["sound", "wrong_length", "wrong_bytes", "not_a_file", "missing"]);
 }

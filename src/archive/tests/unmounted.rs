@@ -7,19 +7,19 @@ use super::*;
 fn nothing_is_written_where_the_archive_was_unmounted() {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("downloads");
-    let (marker, owner) = bound(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
+    let (marker, owner) = write_marker(Arc::new(RealDisk), root.to_str().unwrap(), false).unwrap();
     let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
-    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let group = || {
-        let mut group = Group::new(folder.clone());
-        for (item, document) in documents(0) {
-            let mut draft = archive.draft();
-            draft.append(&bytes(&document)).unwrap();
-            group.push(paper(&item, &document, FIRST_VERSION, draft));
+        let mut group = WriteBatch::new(folder.clone());
+        for (item, document) in documents_of_batch(0) {
+            let mut draft = archive.spool_document();
+            draft.append(&document_bytes(&document)).unwrap();
+            group.push(batch_entry(&item, &document, FIRST_VERSION, draft));
         }
         group
     };
-    let written = archive.write(group()).unwrap();
+    let written = archive.stage_batch(group()).unwrap();
     let away = home.path().join("away");
     RealDisk.rename(&root, &away).unwrap();
     RealDisk.create_dir(&root).unwrap();
@@ -27,23 +27,23 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     RealDisk.create_dir(&root.join(".cynosure")).unwrap();
     RealDisk.create_dir(&root.join(".cynosure/work")).unwrap();
 
-    let mut long = archive.draft();
+    let mut long = archive.spool_document();
     let refused = [
-        archive.place(written).unwrap_err(),
-        archive.write(group()).unwrap_err(),
-        archive.create_folder(STARTED, ACCOUNT).unwrap_err(),
-        long.append(&vec![b'x'; DRAFT_BYTES_MAX + 1]).unwrap_err(),
+        archive.publish(written).unwrap_err(),
+        archive.stage_batch(group()).unwrap_err(),
+        archive.create_session_folder(STARTED, ACCOUNT).unwrap_err(),
+        long.append(&vec![b'x'; SPOOL_MEMORY_BYTES_MAX + 1]).unwrap_err(),
     ];
 
     for failure in refused {
         assert_eq!(failure.cause, Cause::Storage);
         assert!(failure.message.contains("is not the archive of work"), "{failure}");
     }
-    assert_eq!(RealDisk.list(&root).unwrap(), [PathBuf::from(".cynosure")]);
-    assert!(RealDisk.list(&root.join(".cynosure/work")).unwrap().is_empty());
+    assert_eq!(RealDisk.list_dir(&root).unwrap(), [PathBuf::from(".cynosure")]);
+    assert!(RealDisk.list_dir(&root.join(".cynosure/work")).unwrap().is_empty());
     fs_err::remove_dir_all(&root).unwrap();
     RealDisk.rename(&away, &root).unwrap();
-    let (kept, intent) = archive.place(archive.write(group()).unwrap()).unwrap();
-    archive.forget(intent);
+    let (kept, intent) = archive.publish(archive.stage_batch(group()).unwrap()).unwrap();
+    archive.clear_intent(intent);
     assert!(kept.iter().all(Result::is_ok));
 }

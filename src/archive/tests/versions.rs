@@ -2,50 +2,50 @@
 
 use super::*;
 
-fn session(folder: &FolderName) -> PathBuf {
+fn store_session(folder: &FolderName) -> PathBuf {
     Path::new("/downloads").join(folder.as_str())
 }
 
 /// FAULTS 44.
 #[test]
-fn a_second_version_lies_beside_the_first() {
+fn a_second_version_is_stored_beside_the_first() {
     let disk = Arc::new(MemoryDisk::default());
     let root = Path::new("/downloads");
-    let known = |_: &ItemId, _: &DocumentId, at: &StoredAt| Ok(at.file == "+t1/+m1.eml");
+    let known = |_: &ItemId, _: &DocumentId, at: &ArchiveLocation| Ok(at.file == "+t1/+m1.eml");
     let mut has_stored = false;
     let mut open = || {
-        let (marker, owner) = bound(disk.clone(), "/downloads", has_stored).unwrap();
+        let (marker, owner) = write_marker(disk.clone(), "/downloads", has_stored).unwrap();
         has_stored = true;
         Archive::open(marker, owner, known).unwrap()
     };
     let (archive, _) = open();
-    let folder = archive.create_folder(STARTED, ACCOUNT).unwrap();
+    let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
     let (item, document) = (ItemId::new("T1"), DocumentId::new("M1"));
     let keep = |version, bytes: &[u8]| {
-        let mut draft = archive.draft();
+        let mut draft = archive.spool_document();
         draft.append(bytes).unwrap();
-        let mut group = Group::new(folder.clone());
-        group.push(paper(&item, &document, version, draft));
-        let (answers, intent) = archive.place(archive.write(group).unwrap()).unwrap();
+        let mut group = WriteBatch::new(folder.clone());
+        group.push(batch_entry(&item, &document, version, draft));
+        let (answers, intent) = archive.publish(archive.stage_batch(group).unwrap()).unwrap();
         (answers.into_iter().next().unwrap().unwrap().file, intent)
     };
 
     let (first, intent) = keep(FIRST_VERSION, b"old");
-    archive.forget(intent);
+    archive.clear_intent(intent);
     let (second, _lost) = keep(2, b"new");
 
     assert_eq!((first.as_str(), second.as_str()), ("+t1/+m1.eml", "+t1/+m1.2.eml"));
-    let found = strays(&*disk, root, &folder, 9, known).unwrap();
-    assert_eq!(found, [session(&folder).join(&second)]);
-    let all = |_: &ItemId, _: &DocumentId, _: &StoredAt| Ok(true);
-    assert_eq!(strays(&*disk, root, &folder, 9, all).unwrap(), Vec::<PathBuf>::new());
+    let found = list_orphans(&*disk, root, &folder, 9, known).unwrap();
+    assert_eq!(found, [store_session(&folder).join(&second)]);
+    let all = |_: &ItemId, _: &DocumentId, _: &ArchiveLocation| Ok(true);
+    assert_eq!(list_orphans(&*disk, root, &folder, 9, all).unwrap(), Vec::<PathBuf>::new());
 
     // The ledger does not have the second one yet: only that is cleared away.
     let (_, recovered) = open();
-    assert_eq!(recovered.documents, 1);
+    assert_eq!(recovered.removed_documents, 1);
     let files = disk.files().into_iter();
     let is_mail =
-        |path: &Path| path.starts_with(session(&folder)) && !path.ends_with(MANIFEST_FILE);
+        |path: &Path| path.starts_with(store_session(&folder)) && !path.ends_with(MANIFEST_FILE);
     let files: Vec<_> = files.filter(|(path, _)| is_mail(path)).collect();
-    assert_eq!(files, [(session(&folder).join(first), b"old".to_vec())]);
+    assert_eq!(files, [(store_session(&folder).join(first), b"old".to_vec())]);
 }

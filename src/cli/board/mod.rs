@@ -138,7 +138,7 @@ impl Lookout for Board {
     fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
         self.of_source(source, |source| {
             let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
-            let passed = ledger.history(limit)?.into_iter().map(|step| Passed {
+            let passed = ledger.transitions(limit)?.into_iter().map(|step| Passed {
                 at: step.at,
                 from: sanitize_line(&step.from),
                 to: sanitize_line(&step.to),
@@ -157,11 +157,11 @@ impl Lookout for Board {
                 item: sanitize_line(row.item.as_str()),
                 state: failures::word(row.status).to_owned(),
                 attempts: row.attempts,
-                next_at: row.next_at,
+                next_at: row.next_attempt_at,
                 cause: row.cause.map(|cause| Cause::name(cause).to_owned()),
                 message: sanitize_line(&row.message),
                 failed_at: row.failed_at,
-                reply_status: row.replied.map(|replied| replied.reply.status),
+                reply_status: row.last_response.map(|replied| replied.response.status),
             });
             Ok(failed.collect())
         })

@@ -40,7 +40,7 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
         kind: sanitize_line(&state.kind),
         state: state.status.name().to_owned(),
         running: is_running,
-        until: state.until,
+        until: state.state_until,
         state_since: Some(state.state_since),
         last_progress: Some(state.last_progress),
         session: state.session_id.as_ref().map(SessionId::as_str).map(sanitize_line),
@@ -112,7 +112,7 @@ fn usual(status: Status) -> String {
 fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Timestamp) -> Option<String> {
     match state.status {
         Status::Collecting | Status::Downloading => {
-            let until = state.until.filter(|_| worker == Worker::Running)?;
+            let until = state.state_until.filter(|_| worker == Worker::Running)?;
             Some(clock(until, now))
         }
         Status::Completed => state.completion_time.map(|at| clock(at, now)),

@@ -11,7 +11,7 @@ use crate::cli::trouble::Trouble;
 use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
 use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, stamp, utc};
-use crate::worker::{BreakersFile, Memories, breaker_policy};
+use crate::worker::{BreakerStates, BreakersFile, breaker_policy};
 
 const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
 const COUNTS: [&str; 7] =
@@ -20,10 +20,10 @@ const COUNTS: [&str; 7] =
 pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exit, Trouble> {
     let policy = breaker_policy(&ground.loaded.settings);
     let file = BreakersFile::new(&ground.state_dir);
-    let memories = file.examine()?.unwrap_or_else(|why| {
+    let memories = file.read()?.unwrap_or_else(|why| {
         let path = file.path().display();
         note(format!("{path} cannot be read ({why}); the next run puts it aside and begins anew"));
-        Memories::new()
+        BreakerStates::new()
     });
     let breakers: Vec<Breaker> = names(ground, &memories)?
         .iter()

@@ -18,7 +18,7 @@ use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
 use crate::words::clock_and_wait;
 use crate::worker::{
-    ARCHIVE, BreakersFile, Env, LEDGER, Memories, RealEnv, apply_command, breaker_policy,
+    ARCHIVE, BreakerStates, BreakersFile, Env, LEDGER, RealEnv, apply_command, breaker_policy,
 };
 
 pub(super) use self::remark::Remarks;
@@ -67,7 +67,7 @@ fn carry_out(
 ) -> Result<Breaker, Trouble> {
     let file = BreakersFile::new(&ground.state_dir);
     // A file that cannot be read is put aside by the order itself.
-    let memories = file.examine()?.unwrap_or_default();
+    let memories = file.read()?.unwrap_or_default();
     refuse_unknown(&names(ground, &memories)?, name)?;
     let policy = breaker_policy(&ground.loaded.settings);
     let ordered = apply_command(&file, name, wanted, policy, now)?;
@@ -78,7 +78,7 @@ fn carry_out(
 }
 
 /// Every breaker there is or can be: of what all sources share, and of each provider.
-fn names(ground: &Ground, memories: &Memories) -> Result<Vec<String>, Trouble> {
+fn names(ground: &Ground, memories: &BreakerStates) -> Result<Vec<String>, Trouble> {
     let sources = all(ground)?;
     let providers = sources.iter().filter_map(|source| source.settings.as_ref());
     let mut names: Vec<String> = providers.map(|source| source.provider.clone()).collect();

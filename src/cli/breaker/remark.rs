@@ -18,7 +18,7 @@ impl Remarks {
     #[must_use]
     pub(in crate::cli) fn look(ground: &Ground, now: Timestamp) -> Self {
         let policy = breaker_policy(&ground.loaded.settings);
-        let memories = BreakersFile::new(&ground.state_dir).examine();
+        let memories = BreakersFile::new(&ground.state_dir).read();
         let memories = memories.ok().and_then(Result::ok).unwrap_or_default();
         let breakers = memories
             .iter()

@@ -8,7 +8,7 @@ use crate::cli::archive::mismatch;
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
 use crate::config::{CredentialRef, Problem};
-use crate::disk::{Disk, RealDisk, Room, room, write_atomic};
+use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
 use crate::words::format_bytes;
 use crate::worker::{Env, RealEnv};
 
@@ -53,7 +53,7 @@ fn folder(what: &str, path: &Path) -> Vec<Found> {
     let Some(standing) = path.ancestors().find(|path| path.is_dir()) else {
         return vec![Found::note(what, format!("{}: nothing of it is there", path.display()))];
     };
-    let mut found = match room(standing) {
+    let mut found = match fs_usage(standing) {
         Ok(room) => vec![filesystem(what, path, &room)],
         Err(error) => vec![Found::wrong(
             what,
@@ -70,10 +70,10 @@ fn folder(what: &str, path: &Path) -> Vec<Found> {
     found
 }
 
-fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
-    let kind = room.kind.unwrap_or("an unusual filesystem");
-    let told = format!("{}: {kind}, {} free", path.display(), format_bytes(room.free));
-    match room.kind {
+fn filesystem(what: &str, path: &Path, room: &FsUsage) -> Found {
+    let kind = room.fs_type.unwrap_or("an unusual filesystem");
+    let told = format!("{}: {kind}, {} free", path.display(), format_bytes(room.free_bytes));
+    match room.fs_type {
         Some("tmpfs" | "ramfs") => {
             Found::wrong(what, format!("{told}: gone at the next boot"), "put it onto a disk")
         }
@@ -82,7 +82,7 @@ fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
             format!("{told}: locks and syncs of a network filesystem do not always hold"),
             "put it onto a disk of this machine",
         ),
-        Some(_) | None if room.free < FREE_MIN => {
+        Some(_) | None if room.free_bytes < FREE_MIN => {
             Found::wrong(what, told, "make room, or move it to a larger disk")
         }
         Some(_) | None => Found::sound(what, told),
@@ -93,7 +93,7 @@ fn filesystem(what: &str, path: &Path, room: &Room) -> Found {
 fn timed_write(what: &str, path: &Path) -> Found {
     let probe = path.join(PROBE);
     let began = RealEnv.now();
-    let written = (0..WRITES).try_for_each(|_| write_atomic(&RealDisk, &probe, b"x"));
+    let written = (0..WRITES).try_for_each(|_| write_durable(&RealDisk, &probe, b"x"));
     let each = RealEnv.now().since(began) / WRITES;
     let removed = RealDisk.remove_file(&probe);
     match written.and(removed) {

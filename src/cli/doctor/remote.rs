@@ -7,8 +7,8 @@ use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
 use crate::config::{Source, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::{Cause, ErrorCategory, Status};
-use crate::ledger::Reader;
-use crate::state::{Found as Standing, examine};
+use crate::ledger::LedgerReader;
+use crate::state::{StateFile as Standing, read_state_file};
 use crate::worker::{Env, RealEnv, probe};
 
 /// How long one source may take: a server that needs longer is not one that works well.
@@ -31,7 +31,7 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
 async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
     let what = format!("{name}: server");
     let dir = source_dir(&ground.state_dir, name.as_str());
-    let state = examine(&RealDisk, &state_file(&dir));
+    let state = read_state_file(&RealDisk, &state_file(&dir));
     if let Ok(Standing::Read(state)) = state
         && state.status == Status::RateLimited
     {
@@ -40,8 +40,8 @@ async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
     let began = RealEnv.now();
     let settings = &ground.loaded.settings;
     // A ledger that cannot be read is another check's to complain of.
-    let ledger = Reader::open(&ledger_file(&dir)).ok().flatten();
-    let account = ledger.and_then(|ledger| ledger.account().ok().flatten());
+    let ledger = LedgerReader::open(&ledger_file(&dir)).ok().flatten();
+    let account = ledger.and_then(|ledger| ledger.bound_account().ok().flatten());
     match probe(settings, (name, source), account, &ground.environment, PROBE_LIMIT).await {
         Ok(()) => {
             let took = RealEnv.now().since(began).as_millis();

@@ -14,7 +14,7 @@ use crate::engine::{
     Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
     is_unsafe_for_terminal, sanitize_line,
 };
-use crate::ledger::Replied;
+use crate::ledger::StoredResponse;
 use crate::worker::{download_policies, rate_limit_config, session_backoff};
 
 /// How much of a body is read, in bytes: as much as the worker reads of a refusal.
@@ -220,17 +220,17 @@ fn of_item<'s>(sources: &'s [Known], item: &str) -> Result<Option<(&'s Known, As
     let id = ItemId::new(item);
     for source in sources {
         let Some(ledger) = source.ledger()? else { continue };
-        let Some(row) = ledger.failure(&id)? else { continue };
-        let Some(replied) = row.replied else { continue };
+        let Some(row) = ledger.item_failure(&id)? else { continue };
+        let Some(replied) = row.last_response else { continue };
         let recorded = Recorded {
             source: source.name.to_string(),
             item: Some(row.item.as_str().to_owned()),
             cause: row.cause,
-            is_cut: replied.reply.is_truncated,
+            is_cut: replied.response.is_truncated,
         };
         let mut asked = Asked::again(replied, vec![RequestScope::Item], recorded);
         asked.attempt = row.attempts.max(1);
-        asked.quarantines = row.quarantines.saturating_sub(1);
+        asked.quarantines = row.quarantine_count.saturating_sub(1);
         return Ok(Some((source, asked)));
     }
     Ok(None)
@@ -241,13 +241,13 @@ fn of_session(sources: &[Known]) -> Result<Option<(&Known, Asked)>, Trouble> {
     let mut newest: Option<(&Known, Asked)> = None;
     for source in sources {
         let Some(ledger) = source.ledger()? else { continue };
-        let Some(replied) = ledger.session_reply()? else { continue };
+        let Some(replied) = ledger.session_response()? else { continue };
         if newest.as_ref().is_none_or(|(_, newest)| newest.at < replied.at) {
             let recorded = Recorded {
                 source: source.name.to_string(),
                 item: None,
                 cause: None,
-                is_cut: replied.reply.is_truncated,
+                is_cut: replied.response.is_truncated,
             };
             let scopes = vec![RequestScope::Listing, RequestScope::Session];
             newest = Some((source, Asked::again(replied, scopes, recorded)));
@@ -257,8 +257,8 @@ fn of_session(sources: &[Known]) -> Result<Option<(&Known, Asked)>, Trouble> {
 }
 
 impl Asked {
-    fn again(replied: Replied, scopes: Vec<RequestScope>, recorded: Recorded) -> Self {
-        let Replied { at, reply } = replied;
+    fn again(replied: StoredResponse, scopes: Vec<RequestScope>, recorded: Recorded) -> Self {
+        let StoredResponse { at, response: reply } = replied;
         Self {
             status: reply.status,
             headers: reply.headers,

@@ -13,7 +13,7 @@ use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
-use crate::ledger::{FailureFilter, FailureRow, ItemStatus, Replied};
+use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
 use crate::words::{NOTHING, clock_and_wait, count, utc};
 use crate::worker::{Env, RealEnv};
 
@@ -72,8 +72,8 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
     Ok(Exit::Done)
 }
 
-pub(super) fn reply_json(replied: &Replied) -> serde_json::Value {
-    let reply = &replied.reply;
+pub(super) fn reply_json(replied: &StoredResponse) -> serde_json::Value {
+    let reply = &replied.response;
     json!({
         "at": utc(replied.at),
         "status": reply.status,
@@ -89,17 +89,17 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
         "item": row.item.as_str(),
         "state": word(row.status),
         "attempts": row.attempts,
-        "next_at": row.next_at.map(utc),
+        "next_at": row.next_attempt_at.map(utc),
         "cause": row.cause.map(Cause::name),
         "message": row.message,
         "failed_at": row.failed_at.map(utc),
-        "quarantined_in_a_row": row.quarantines,
-        "reply": row.replied.as_ref().map(reply_json),
+        "quarantined_in_a_row": row.quarantine_count,
+        "reply": row.last_response.as_ref().map(reply_json),
     })
 }
 
 fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
-    let next = match row.next_at {
+    let next = match row.next_attempt_at {
         None => NOTHING.to_owned(),
         Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
         Some(at) => clock_and_wait(at, now),

@@ -7,7 +7,7 @@ use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
-use crate::ledger::{FailureRow, ItemStatus, Replied};
+use crate::ledger::{FailureRow, ItemStatus, StoredResponse};
 use crate::words::{clock_and_wait, many, stamp};
 use crate::worker::{Env, RealEnv};
 
@@ -17,7 +17,7 @@ pub(super) fn show_one(sources: &[Known], item: &str, json: bool) -> Result<Exit
     let mut exit = Exit::Other;
     for source in sources {
         let row = match source.ledger()? {
-            Some(ledger) => ledger.failure(&id)?,
+            Some(ledger) => ledger.item_failure(&id)?,
             None => None,
         };
         let Some(row) = row else { continue };
@@ -48,7 +48,7 @@ fn facts(source: &SourceName, row: &FailureRow, now: Timestamp) -> Facts {
     if let Some(at) = row.failed_at {
         facts.add("failed", stamp(at));
     }
-    if let Some(at) = row.next_at.filter(|_| is_open(row.status)) {
+    if let Some(at) = row.next_attempt_at.filter(|_| is_open(row.status)) {
         facts.add(
             "next",
             if at <= now { "at the next look".to_owned() } else { clock_and_wait(at, now) },
@@ -60,7 +60,7 @@ fn facts(source: &SourceName, row: &FailureRow, now: Timestamp) -> Facts {
     if !row.message.is_empty() {
         facts.add("why", sanitize_line(&row.message));
     }
-    match &row.replied {
+    match &row.last_response {
         Some(replied) => facts.add_all("reply", reply(replied)),
         None if row.cause.is_some() => {
             facts.add("reply", "none was kept: the server did not answer, or it was long ago");
@@ -82,15 +82,15 @@ fn state(row: &FailureRow) -> String {
     if row.attempts > 0 {
         state.push_str(&format!(" after {}", many(u64::from(row.attempts), "failed attempt")));
     }
-    if row.quarantines > 1 {
-        state.push_str(&format!(", {} times in a row", row.quarantines));
+    if row.quarantine_count > 1 {
+        state.push_str(&format!(", {} times in a row", row.quarantine_count));
     }
     state
 }
 
 /// The reply as it came, as far as it was kept, fit to be printed.
-fn reply(replied: &Replied) -> Vec<String> {
-    let reply = &replied.reply;
+fn reply(replied: &StoredResponse) -> Vec<String> {
+    let reply = &replied.response;
     let mut lines = vec![format!("{}, on {}", reply.status, stamp(replied.at))];
     lines.extend(
         reply.headers.iter().map(|(name, value)| sanitize_line(&format!("{name}: {value}"))),

@@ -16,7 +16,7 @@ use crate::cli::print::{note, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::config::Environment;
-use crate::disk::{RealDisk, write_atomic};
+use crate::disk::{RealDisk, write_durable};
 use crate::simulate::{Bound, Scenario, Strategy, Trial, run, shipped};
 
 use self::report::{Rehearsal, Report};
@@ -130,7 +130,7 @@ fn look(environment: &Environment) -> Look {
 
 /// Writes the plot, and returns what is said of it.
 fn save(path: &Path, text: &str) -> Result<String, Trouble> {
-    match write_atomic(&RealDisk, path, text.as_bytes()) {
+    match write_durable(&RealDisk, path, text.as_bytes()) {
         Ok(()) => Ok(format!("The plot is in {}.", path.display())),
         Err(error) => {
             let path = path.display();

@@ -88,18 +88,9 @@ pub struct Breaker {
 
 #[derive(Clone, Debug, PartialEq)]
 enum StateData {
-    Closed {
-        failure_streak: FailureStreak,
-        window: CallWindow,
-    },
-    Open {
-        until: Option<Timestamp>,
-    },
-    HalfOpen {
-        successes: u32,
-        failure_streak: FailureStreak,
-        is_probe_in_flight: bool,
-    },
+    Closed { failure_streak: FailureStreak, window: CallWindow },
+    Open { until: Option<Timestamp> },
+    HalfOpen { successes: u32, failure_streak: FailureStreak, is_probe_in_flight: bool },
 }
 
 /// Decision about a call.
@@ -132,7 +123,9 @@ enum PermitKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ManualCommand {
     /// Reject all calls until this time; `None`: until a manual close.
-    Open { until: Option<Timestamp> },
+    Open {
+        until: Option<Timestamp>,
+    },
     Close,
     /// Close, and clear the statistics and the last failure.
     Reset,

@@ -3,75 +3,79 @@
 use super::*;
 
 /// A session with so many items of one document each: "t0/0", "t1/1" and so on.
-fn of(count: usize) -> Ledger {
-    let mut ledger = begun(SessionKind::Full);
+fn ledger_with_items(count: usize) -> Ledger {
+    let mut ledger = ledger_with_session(SessionKind::Full);
     let listed: Vec<_> = (0..count).map(|no| format!("t{no}/{no}")).collect();
-    record(&mut ledger, &listed.iter().map(String::as_str).collect::<Vec<_>>());
+    record_page(&mut ledger, &listed.iter().map(String::as_str).collect::<Vec<_>>());
     ledger
 }
 
-fn untried(ledger: &Ledger, limit: usize, skip: &[ItemNo]) -> Vec<String> {
+fn untried_ids(ledger: &Ledger, limit: usize, skip: &[ItemRowId]) -> Vec<String> {
     let limits = DueLimits { untried: limit, retries: 0 };
-    let work = ledger.due(NOW, limits, &skip.iter().copied().collect()).unwrap();
+    let work = ledger.due_items(NOW, limits, &skip.iter().copied().collect()).unwrap();
     work.into_iter().map(|work| work.item.to_string()).collect()
 }
 
 #[test]
 fn half_of_the_untried_items_come_from_either_end() {
-    let ledger = of(10);
+    let ledger = ledger_with_items(10);
 
-    assert_eq!(untried(&ledger, 4, &[]), ["t0", "t1", "t8", "t9"]);
-    assert_eq!(untried(&ledger, 5, &[]), ["t0", "t1", "t2", "t8", "t9"]);
-    assert_eq!(untried(&ledger, 1, &[]), ["t0"]);
-    assert_eq!(untried(&ledger, 0, &[]), [""; 0]);
-    let busy = ["t0", "t9"].map(|id| item(&ledger, id));
-    assert_eq!(untried(&ledger, 4, &busy), ["t1", "t2", "t7", "t8"], "what is busy is passed over");
+    assert_eq!(untried_ids(&ledger, 4, &[]), ["t0", "t1", "t8", "t9"]);
+    assert_eq!(untried_ids(&ledger, 5, &[]), ["t0", "t1", "t2", "t8", "t9"]);
+    assert_eq!(untried_ids(&ledger, 1, &[]), ["t0"]);
+    assert_eq!(untried_ids(&ledger, 0, &[]), [""; 0]);
+    let busy = ["t0", "t9"].map(|id| item_row_id(&ledger, id));
+    assert_eq!(
+        untried_ids(&ledger, 4, &busy),
+        ["t1", "t2", "t7", "t8"],
+        "what is busy is passed over"
+    );
 }
 
 #[test]
-fn fewer_untried_items_than_are_wanted_come_once_each() {
-    let ledger = of(10);
+fn a_limit_above_the_item_count_returns_each_once() {
+    let ledger = ledger_with_items(10);
     let all: Vec<_> = (0..10).map(|no| format!("t{no}")).collect();
 
     for limit in [10, 11, 12, 19, 20, 100] {
-        assert_eq!(untried(&ledger, limit, &[]), all, "{limit}");
+        assert_eq!(untried_ids(&ledger, limit, &[]), all, "{limit}");
     }
 }
 
-fn known_good(ledger: &Ledger, limit: usize) -> Vec<String> {
-    let found = ledger.known_good(limit).unwrap();
+fn known_good_ids(ledger: &Ledger, limit: usize) -> Vec<String> {
+    let found = ledger.known_good_documents(limit).unwrap();
     found.into_iter().map(|document| document.id.to_string()).collect()
 }
 
 #[test]
 fn known_good_documents_are_small_stored_ones() {
-    let mut ledger = begun(SessionKind::Full);
-    assert_eq!(known_good(&ledger, 9), [""; 0]);
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    assert_eq!(known_good_ids(&ledger, 9), [""; 0]);
     let sized = ["a/1:300", "b/2:5", "c/3:20", "d/4:5", "e/5:1", "f/6:1", "g/7:1", "h/8:1"];
-    record(&mut ledger, &sized);
+    record_page(&mut ledger, &sized);
     end_listing(&mut ledger);
-    assert_eq!(known_good(&ledger, 9), [""; 0], "they are only listed");
+    assert_eq!(known_good_ids(&ledger, 9), [""; 0], "they are only listed");
 
     let failure = || Failure::new(Cause::Forbidden, "403");
-    let refused = Outcome::Refused { document: wanted(&ledger, "5"), failure: failure() };
-    let aside = Outcome::Quarantined { item: item(&ledger, "g"), failure: failure() };
-    let gone = gone(&ledger, "6");
-    commit(&mut ledger, &[refused, aside, gone]);
-    let expected = find(&ledger, "2");
-    store(&mut ledger, &["1", "2", "3", "4"]);
+    let refused = LedgerUpdate::Failed { document: due_row_id(&ledger, "5"), failure: failure() };
+    let aside = LedgerUpdate::Quarantined { item: item_row_id(&ledger, "g"), failure: failure() };
+    let gone = gone_update(&ledger, "6");
+    commit_updates(&mut ledger, &[refused, aside, gone]);
+    let expected = find_due(&ledger, "2");
+    store_documents(&mut ledger, &["1", "2", "3", "4"]);
 
-    assert_eq!(known_good(&ledger, 9), ["4", "2", "3", "1"], "of two of one size the newer");
-    assert_eq!(known_good(&ledger, 2), ["4", "2"]);
-    assert_eq!(known_good(&ledger, 0), [""; 0]);
-    assert_eq!(ledger.known_good(2).unwrap()[1], expected, "as it is asked for");
+    assert_eq!(known_good_ids(&ledger, 9), ["4", "2", "3", "1"], "of two of one size the newer");
+    assert_eq!(known_good_ids(&ledger, 2), ["4", "2"]);
+    assert_eq!(known_good_ids(&ledger, 0), [""; 0]);
+    assert_eq!(ledger.known_good_documents(2).unwrap()[1], expected, "as it is asked for");
 }
 
 #[test]
-fn known_good_documents_are_looked_for_at_both_ends() {
-    let mut ledger = begun(SessionKind::Full);
-    record(&mut ledger, &["a/1", "b/2", "c/3", "d/4", "e/5", "f/6"]);
-    store(&mut ledger, &["1", "2", "3", "4", "5", "6"]);
-    assert_eq!(known_good(&ledger, 9), ["6", "5", "4", "3", "2", "1"]);
+fn known_good_documents_come_from_both_ends() {
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    record_page(&mut ledger, &["a/1", "b/2", "c/3", "d/4", "e/5", "f/6"]);
+    store_documents(&mut ledger, &["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(known_good_ids(&ledger, 9), ["6", "5", "4", "3", "2", "1"]);
 
     // As where the rows between them are of documents that are only listed.
     for (no, moved) in [(6, 50_000), (5, 40_001), (4, 40_000), (3, 10_001), (2, 10_000)] {
@@ -79,5 +83,5 @@ fn known_good_documents_are_looked_for_at_both_ends() {
         assert_eq!(ledger.connection.execute(&sql, []), Ok(1));
     }
 
-    assert_eq!(known_good(&ledger, 9), ["6", "5", "2", "1"]);
+    assert_eq!(known_good_ids(&ledger, 9), ["6", "5", "2", "1"]);
 }

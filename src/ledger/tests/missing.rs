@@ -2,22 +2,22 @@
 
 use super::*;
 
-fn ids(ids: &[&str]) -> Vec<DocumentId> {
+fn document_ids(ids: &[&str]) -> Vec<DocumentId> {
     ids.iter().map(|&id| DocumentId::new(id)).collect()
 }
 
 /// FAULTS 47.
 #[test]
-fn what_was_named_and_not_found_is_a_row_that_says_gone() {
-    let mut ledger = begun(SessionKind::Full);
+fn missing_documents_are_recorded_as_gone() {
+    let mut ledger = ledger_with_session(SessionKind::Full);
 
-    ledger.record_missing(&ids(&["a", "b"]), NOW).unwrap();
+    ledger.record_missing(&document_ids(&["a", "b"]), NOW).unwrap();
     // The page is asked for once more after a crash.
-    ledger.record_missing(&ids(&["b", "c"]), NOW).unwrap();
+    ledger.record_missing(&document_ids(&["b", "c"]), NOW).unwrap();
 
-    let tally = ledger.tally().unwrap();
+    let tally = ledger.session_counts().unwrap();
     assert_eq!((tally.listed, tally.gone, tally.pending()), (3, 3, 0));
-    assert!(ledger.recount().unwrap().agrees());
+    assert!(ledger.check_counters().unwrap().is_consistent());
     let rows = ledger.failures(FailureFilter::default(), 10).unwrap();
     let found: Vec<_> = rows.iter().map(|row| (row.item.as_str(), row.status)).collect();
     let gone = |id| (id, ItemStatus::Gone);
@@ -26,10 +26,10 @@ fn what_was_named_and_not_found_is_a_row_that_says_gone() {
 }
 
 #[test]
-fn of_what_was_never_found_nothing_can_be_asked_for_again() {
-    let mut ledger = begun(SessionKind::Full);
-    ledger.record_missing(&ids(&["a"]), NOW).unwrap();
+fn a_missing_document_cannot_be_requeued() {
+    let mut ledger = ledger_with_session(SessionKind::Full);
+    ledger.record_missing(&document_ids(&["a"]), NOW).unwrap();
 
-    let item = Requeue::Item(ItemId::new("missing:a"));
+    let item = RequeueFilter::Item(ItemId::new("missing:a"));
     assert_eq!(ledger.requeue(&item, NOW).unwrap(), 0);
 }

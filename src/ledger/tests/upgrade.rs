@@ -14,21 +14,21 @@ const VERSION_2: [&str; 2] = [
 ];
 
 #[test]
-fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+fn a_version_1_ledger_is_migrated() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("ledger.sqlite");
     Connection::open(&path).unwrap().execute_batch(VERSION_1).unwrap();
-    let refused = Reader::open(&path).unwrap_err().to_string();
+    let refused = LedgerReader::open(&path).unwrap_err().to_string();
     assert!(refused.contains("run the worker once, which brings it up to date"), "{refused}");
 
     let mut ledger = Ledger::open(&path).unwrap();
 
-    assert!(ledger.recount().unwrap().agrees());
-    assert_eq!(ledger.damage().unwrap(), [""; 0]);
+    assert!(ledger.check_counters().unwrap().is_consistent());
+    assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
     let found = ledger.failures(FailureFilter::default(), 9).unwrap();
     let told: Vec<_> = found
         .iter()
-        .map(|row| (row.item.as_str(), row.quarantines, row.failed_at.map(|at| at.0)))
+        .map(|row| (row.item.as_str(), row.quarantine_count, row.failed_at.map(|at| at.0)))
         .collect();
     assert_eq!(
         told,
@@ -38,9 +38,9 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
             ("gone", 0, None),
         ]
     );
-    let now = found[0].next_at.unwrap();
-    begin(&mut ledger, "session_2", SessionKind::Recheck, now);
-    assert_eq!(names(&due(&ledger, now)), ["forbidden: m3"]);
+    let now = found[0].next_attempt_at.unwrap();
+    begin_session(&mut ledger, "session_2", SessionKind::Recheck, now);
+    assert_eq!(describe_items(&due_items(&ledger, now)), ["forbidden: m3"]);
     let reply = RecordedResponse {
         status: 403,
         headers: Vec::new(),
@@ -48,39 +48,41 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
         is_truncated: false,
     };
     let failure = Failure::new(Cause::Forbidden, "403").with_response(reply);
-    let refused = Outcome::Refused { document: wanted(&ledger, "m3"), failure };
+    let refused = LedgerUpdate::Failed { document: due_row_id(&ledger, "m3"), failure };
     ledger.commit(&[refused], RecheckPolicy { interval: DAY, max_interval: 7 * DAY }, now).unwrap();
-    let row = Reader::open(&path).unwrap().unwrap().failure(&ItemId::new("forbidden"));
+    let row = LedgerReader::open(&path).unwrap().unwrap().item_failure(&ItemId::new("forbidden"));
     let row = row.unwrap().unwrap();
-    assert_eq!(row.next_at, Some(now.after(2 * DAY)), "it was there once before");
-    assert_eq!(row.replied.map(|replied| replied.reply.body).as_deref(), Some("no"));
+    assert_eq!(row.next_attempt_at, Some(now.after(2 * DAY)), "it was there once before");
+    assert_eq!(row.last_response.map(|replied| replied.response.body).as_deref(), Some("no"));
 }
 
 #[test]
-fn a_ledger_of_version_2_loses_nothing_on_the_way() {
+fn a_version_2_ledger_is_migrated_without_loss() {
     for text in VERSION_2 {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("ledger.sqlite");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch(text).unwrap();
-        let columns = columns(&connection);
-        let before = rows(&connection, &columns);
+        let columns = column_names(&connection);
+        let before = table_rows(&connection, &columns);
         assert_eq!(before.len(), 6, "its tables");
         drop(connection);
 
         let ledger = Ledger::open(&path).unwrap();
 
-        assert!(ledger.recount().unwrap().agrees());
-        assert_eq!(ledger.damage().unwrap(), [""; 0]);
+        assert!(ledger.check_counters().unwrap().is_consistent());
+        assert_eq!(ledger.check_integrity().unwrap(), [""; 0]);
         drop(ledger);
-        assert_eq!(rows(&Connection::open(&path).unwrap(), &columns), before);
-        let reader = Reader::open(&path).unwrap().unwrap();
-        assert!(reader.snapshot().unwrap().is_some_and(|json| json.contains("\"schema\": 1")));
+        assert_eq!(table_rows(&Connection::open(&path).unwrap(), &columns), before);
+        let reader = LedgerReader::open(&path).unwrap().unwrap();
+        assert!(
+            reader.state_snapshot().unwrap().is_some_and(|json| json.contains("\"schema\": 1"))
+        );
     }
 }
 
 /// The names of all columns, by table.
-fn columns(connection: &Connection) -> BTreeMap<String, Vec<String>> {
+fn column_names(connection: &Connection) -> BTreeMap<String, Vec<String>> {
     let mut tables = connection
         .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
         .unwrap();
@@ -94,7 +96,7 @@ fn columns(connection: &Connection) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The rows of each table as SQL literals, in the order of their keys, of those columns only.
-fn rows(
+fn table_rows(
     connection: &Connection,
     columns: &BTreeMap<String, Vec<String>>,
 ) -> BTreeMap<String, Vec<String>> {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use self::sources::SourceData;
 use self::system::CpuSampler;
-use crate::disk::Room;
+use crate::disk::FsUsage;
 use crate::engine::Timestamp;
 use crate::engine::format_duration;
 use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
@@ -127,7 +127,7 @@ impl Collectors {
     fn start_disk_measurements(
         &self,
         scope: &CollectConfig,
-    ) -> Vec<(PathBuf, CollectorTask<Room>)> {
+    ) -> Vec<(PathBuf, CollectorTask<FsUsage>)> {
         let mut known = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let folders = scope.data_folders();
         known.retain(|folder, _| folders.contains(folder));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::disk::{RealDisk, is_alive};
+use crate::disk::{RealDisk, process_exists};
 use crate::engine::breaker::BreakerState;
 use crate::engine::health::{
     BreakerObservation, CollectResult, CounterObservation, ProxyPoolStatus, SourceObservation,
@@ -14,8 +14,8 @@ use crate::engine::watch::{Finding, Subject};
 use crate::engine::{Cause, Failure, Status, Timestamp};
 use crate::monitor::collect::{CollectConfig, SourceIdentity};
 use crate::state::{
-    BreakersFile, ExecutionState, FIGURES_FILE, FiguresFound, Found, STATE_FILE, examine,
-    examine_figures, worker_pid,
+    BreakersFile, ExecutionState, METRICS_FILE, MetricsFile, STATE_FILE, StateFile, read_metrics,
+    read_state_file, running_worker_pid,
 };
 use crate::systemd::RestartBudgetFile;
 
@@ -96,18 +96,20 @@ pub(super) fn collect_sources(
 
 fn read_source_files(scope: &CollectConfig, named: &SourceIdentity) -> SourceFiles {
     let dir = scope.state_dir.join(&named.name);
-    let state = match examine(&RealDisk, &dir.join(STATE_FILE)) {
-        Ok(Found::Read(state)) => {
-            Some(ExecutionState { pid: worker_pid(&dir, state.pid), ..*state })
+    let state = match read_state_file(&RealDisk, &dir.join(STATE_FILE)) {
+        Ok(StateFile::Read(state)) => {
+            Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
         }
         // The watch tells why.
-        Ok(Found::Absent | Found::Unreadable { .. } | Found::Newer { .. }) | Err(_) => None,
+        Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
+            None
+        }
     };
-    let path = dir.join(FIGURES_FILE);
-    let figures = match examine_figures(&RealDisk, &path) {
-        FiguresFound::Absent => Ok(None),
-        FiguresFound::Read(figures) => Ok(Some(*figures)),
-        FiguresFound::Unusable { why } => Err(unreadable_reason(&path, &why)),
+    let path = dir.join(METRICS_FILE);
+    let figures = match read_metrics(&RealDisk, &path) {
+        MetricsFile::Absent => Ok(None),
+        MetricsFile::Read(figures) => Ok(Some(*figures)),
+        MetricsFile::Unusable { reason: why } => Err(unreadable_reason(&path, &why)),
     };
     SourceFiles { state, metrics: figures }
 }
@@ -131,7 +133,7 @@ fn to_state_observation(state: &ExecutionState) -> StateObservation {
     let error = state.last_error.as_ref().filter(|error| of_storage(&error.cause));
     StateObservation {
         status: state.status,
-        until: state.until,
+        until: state.state_until,
         last_updated: state.last_updated,
         session_started_at: state.start_time.filter(|_| state.completion_time.is_none()),
         is_running: is_running(state),
@@ -143,7 +145,7 @@ fn to_state_observation(state: &ExecutionState) -> StateObservation {
 }
 
 fn is_running(state: &ExecutionState) -> bool {
-    state.pid.is_some_and(is_alive)
+    state.pid.is_some_and(process_exists)
 }
 
 fn to_counter_observation(
@@ -178,7 +180,7 @@ fn recent_requests<'a>(
 
 fn collect_breakers(scope: &CollectConfig) -> CollectResult<Vec<BreakerObservation>> {
     let file = BreakersFile::new(&scope.state_dir);
-    let memories = flatten_read(file.path(), file.examine())?;
+    let memories = flatten_read(file.path(), file.read())?;
     let seen = memories.into_iter().map(|(name, memory)| BreakerObservation {
         name,
         openings: memory.open_periods(),
@@ -254,7 +256,7 @@ mod tests {
 
     use super::*;
     use crate::engine::watch::{FindingKind, HealthLevel, Remedy};
-    use crate::state::save_figures;
+    use crate::state::save_metrics;
 
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const UNIT: &str = "cynosure.service";
@@ -322,9 +324,9 @@ mod tests {
         for name in ["home", "work"] {
             fs_err::create_dir(dir.join(name)).unwrap();
         }
-        fs_err::write(dir.join("home").join(FIGURES_FILE), "{\"schema\":").unwrap();
-        let path = dir.join("work").join(FIGURES_FILE);
-        save_figures(&RealDisk, &path, &SourceMetrics::default(), NOW).unwrap();
+        fs_err::write(dir.join("home").join(METRICS_FILE), "{\"schema\":").unwrap();
+        let path = dir.join("work").join(METRICS_FILE);
+        save_metrics(&RealDisk, &path, &SourceMetrics::default(), NOW).unwrap();
         for file in [BreakersFile::new(dir).path(), RestartBudgetFile::new(dir).path()] {
             fs_err::write(file, "rot").unwrap();
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::disk::{Room, room};
+use crate::disk::{FsUsage, fs_usage};
 use crate::engine::health::{CollectResult, DiskUsage, HostMetrics};
 
 const STAT_FILE: &str = "/proc/stat";
@@ -115,31 +115,31 @@ fn parse_memory_ratio(text: &str) -> Option<f64> {
 
 /// Measures the filesystem under a folder. One that is not there yet will be made in the nearest one
 /// that is.
-pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<Room> {
+pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<FsUsage> {
     let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
     let found = standing
-        .map(room)
+        .map(fs_usage)
         .find(|found| !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound));
-    found.unwrap_or_else(|| room(Path::new("."))).map_err(|error| error.to_string())
+    found.unwrap_or_else(|| fs_usage(Path::new("."))).map_err(|error| error.to_string())
 }
 
 /// The filesystems under the folders, each once, and the folders under which there is none that could
 /// be measured.
 pub(super) fn collect_disks(
-    rooms: impl Iterator<Item = (PathBuf, CollectResult<Room>)>,
+    rooms: impl Iterator<Item = (PathBuf, CollectResult<FsUsage>)>,
 ) -> (Vec<DiskUsage>, Vec<(String, String)>) {
     let (mut seen, mut unmeasured, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for (folder, room) in rooms {
         let path = folder.display().to_string();
         match room {
-            Ok(room) if ids.contains(&room.id) => {}
+            Ok(room) if ids.contains(&room.filesystem_id) => {}
             Ok(room) => {
-                ids.push(room.id);
+                ids.push(room.filesystem_id);
                 seen.push(DiskUsage {
                     path,
-                    used_ratio: room.share_used(),
-                    free_bytes: room.free,
-                    inode_ratio: room.share_of_inodes(),
+                    used_ratio: room.used_share(),
+                    free_bytes: room.free_bytes,
+                    inode_ratio: room.used_inode_share(),
                 });
             }
             Err(why) => unmeasured.push((path, why)),

@@ -26,7 +26,7 @@ pub fn apply_command(
     policy: BreakerPolicy,
     now: Timestamp,
 ) -> Result<CommandResult, Failure> {
-    let ((breaker, change), note) = file.change(|memories| {
+    let ((breaker, change), note) = file.update(|memories| {
         let mut breaker = match memories.get(name) {
             Some(memory) => Breaker::restore(name, policy, memory, now),
             None => Breaker::new(name, policy, now),

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 pub use self::commands::{CommandResult, apply_command};
 pub use self::source_breakers::SourceBreakers;
 pub(super) use self::source_breakers::{CallDecision, CallError, CallPermit, OpenBreaker};
-pub use crate::state::{BreakersFile, Memories};
+pub use crate::state::{BreakerStates, BreakersFile};
 
 use self::sync::{SyncJob, SyncKind, SyncResult};
 use self::synced::SyncedBreaker;
@@ -80,14 +80,14 @@ impl Breakers {
         clock: impl Fn() -> Timestamp + 'static,
     ) -> (Rc<Self>, Option<String>) {
         let now = clock();
-        let (memories, note) = match file.examine() {
+        let (memories, note) = match file.read() {
             Ok(Ok(memories)) => (memories, None),
-            Ok(Err(_)) => match file.change(|memories| memories.clone()) {
+            Ok(Err(_)) => match file.update(|memories| memories.clone()) {
                 Ok(found) => found,
-                Err(failure) => (Memories::new(), Some(failure.message)),
+                Err(failure) => (BreakerStates::new(), Some(failure.message)),
             },
             // What it says is seen as soon as it can be read.
-            Err(failure) => (Memories::new(), Some(failure.message)),
+            Err(failure) => (BreakerStates::new(), Some(failure.message)),
         };
         let recall = |(name, memory): (String, _)| {
             let breaker = Breaker::restore(&name, policy, &memory, now);

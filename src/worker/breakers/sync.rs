@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::Failure;
 use crate::engine::breaker::{BreakerStatistics, PersistedBreaker};
-use crate::state::{BreakersFile, Memories};
+use crate::state::{BreakerStates, BreakersFile};
 
 /// What is to be done with the file.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct LocalState {
 /// The file as it is now.
 #[derive(Debug)]
 pub(super) struct SyncResult {
-    pub(super) states: Memories,
+    pub(super) states: BreakerStates,
     /// The breakers whose state in the file is ours.
     pub(super) accepted: BTreeSet<String>,
     /// What a person should know.
@@ -49,11 +49,11 @@ impl SyncJob {
         match self.kind {
             SyncKind::Read => {
                 // What cannot be read is put aside by the next write.
-                let memories = self.file.examine()?.unwrap_or_default();
+                let memories = self.file.read()?.unwrap_or_default();
                 Ok(SyncResult { states: memories, accepted: BTreeSet::new(), warning: None })
             }
             SyncKind::Write(ours) => {
-                let ((memories, taken), note) = self.file.change(|memories| {
+                let ((memories, taken), note) = self.file.update(|memories| {
                     let taken = merge_local(memories, ours);
                     (memories.clone(), taken)
                 })?;
@@ -64,7 +64,10 @@ impl SyncJob {
 }
 
 /// Puts ours among the others; returns those whose state is now ours.
-fn merge_local(memories: &mut Memories, ours: BTreeMap<String, LocalState>) -> BTreeSet<String> {
+fn merge_local(
+    memories: &mut BreakerStates,
+    ours: BTreeMap<String, LocalState>,
+) -> BTreeSet<String> {
     let mut taken = BTreeSet::new();
     for (name, LocalState { state: memory, known_generation: known, new_counts: news }) in ours {
         match memories.get_mut(&name) {

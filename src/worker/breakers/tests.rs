@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use super::*;
-use crate::disk::{Disk, Fault, MemoryDisk, ensure_folder};
+use crate::disk::{Disk, DiskFault, MemoryDisk, ensure_folder};
 use crate::engine::Cause;
 use crate::worker::env::RealEnv;
 
@@ -26,7 +26,7 @@ impl BreakersFixture {
 
     fn file(&self) -> BreakersFile {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        BreakersFile::alone_on(disk, Path::new("/state"))
+        BreakersFile::without_lock(disk, Path::new("/state"))
     }
 
     fn process(&self) -> Rc<Breakers> {
@@ -46,7 +46,7 @@ impl BreakersFixture {
 
     /// What the file says of the example.
     fn saved_state(&self) -> crate::engine::breaker::PersistedBreaker {
-        self.file().examine().unwrap().unwrap()["example"].clone()
+        self.file().read().unwrap().unwrap()["example"].clone()
     }
 }
 
@@ -171,7 +171,7 @@ async fn counts_without_state_change_are_saved_once_a_minute() {
     for seconds in [1, 4, 50] {
         scene.advance(seconds);
         worker.sync(&RealEnv).await;
-        assert!(scene.file().examine().unwrap().unwrap().is_empty());
+        assert!(scene.file().read().unwrap().unwrap().is_empty());
     }
 
     scene.advance(5);
@@ -184,12 +184,12 @@ async fn counts_without_state_change_are_saved_once_a_minute() {
 async fn breakers_survive_disk_failure_and_retry_the_save() {
     let scene = BreakersFixture::new();
     let worker = scene.process();
-    scene.disk.fail(Fault::stop(scene.disk.operations()));
+    scene.disk.set_fault(DiskFault::stop_at(scene.disk.operation_count()));
     open_breaker(&worker);
     worker.sync(&RealEnv).await;
     assert!(worker.open_until("example").is_some());
 
-    scene.disk.heal();
+    scene.disk.clear_fault();
     scene.advance(5);
     worker.sync(&RealEnv).await;
 

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
-use crate::ledger::{DocumentNo, ItemNo, WantedDocument, Work};
+use crate::ledger::{DocumentRowId, DueItem, ItemRowId, PendingDocument};
 use crate::source::DocumentRef;
 
 /// One document to fetch.
 #[derive(Debug)]
 pub(in crate::worker) struct FetchTask {
-    pub item: ItemNo,
+    pub item: ItemRowId,
     pub item_id: ItemId,
-    pub document_no: DocumentNo,
+    pub document_no: DocumentRowId,
     /// The blob by which the ledger knew it when it was taken.
     pub expected_blob: BlobId,
     pub document_ref: DocumentRef,
@@ -26,21 +26,21 @@ pub(in crate::worker) struct FetchTask {
 
 impl FetchTask {
     pub(super) fn new(
-        work: &Work,
-        document: WantedDocument,
+        work: &DueItem,
+        document: PendingDocument,
         strikes: ThrottleStrikes,
         now: Timestamp,
     ) -> Self {
-        let WantedDocument { no, id, blob, size, .. } = document;
+        let PendingDocument { row_id: no, id, blob, size, .. } = document;
         Self {
-            item: work.no,
+            item: work.row_id,
             item_id: work.item.clone(),
             document_no: no,
             expected_blob: blob.clone(),
             document_ref: DocumentRef { strikes, ..DocumentRef::new(id, blob, size) },
             control: ControlRequest::NotNeeded,
             is_retry: work.is_retry,
-            failing_since: work.trial.failing_since,
+            failing_since: work.failure_counts.failing_since,
             started_at: now,
         }
     }
@@ -59,7 +59,7 @@ pub(in crate::worker) enum ControlRequest {
 /// Documents that were throttled and did not succeed since.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledDocuments {
-    documents: BTreeMap<DocumentNo, ThrottleRecord>,
+    documents: BTreeMap<DocumentRowId, ThrottleRecord>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,35 +71,35 @@ struct ThrottleRecord {
 
 impl ThrottledDocuments {
     /// The strikes of a document; where none are known here, those of its item in an earlier process.
-    pub(super) fn strikes(&self, document: DocumentNo, before: u32) -> ThrottleStrikes {
+    pub(super) fn strikes(&self, document: DocumentRowId, before: u32) -> ThrottleStrikes {
         self.documents
             .get(&document)
             .map_or_else(|| ThrottleStrikes::restore(before), |known| known.strikes)
     }
 
     /// Whether a document was throttled, and nothing succeeded since.
-    pub(super) fn needs_control(&self, document: DocumentNo) -> bool {
+    pub(super) fn needs_control(&self, document: DocumentRowId) -> bool {
         self.documents.get(&document).is_some_and(|known| !known.has_control_succeeded)
     }
 
-    pub(super) fn record_throttle(&mut self, document: DocumentNo, strikes: ThrottleStrikes) {
+    pub(super) fn record_throttle(&mut self, document: DocumentRowId, strikes: ThrottleStrikes) {
         self.documents.insert(document, ThrottleRecord { strikes, has_control_succeeded: false });
     }
 
     /// A document was fetched: others are let through.
-    pub(super) fn record_success(&mut self, document: DocumentNo) {
+    pub(super) fn record_success(&mut self, document: DocumentRowId) {
         self.documents.remove(&document);
         self.documents.values_mut().for_each(|other| other.has_control_succeeded = true);
     }
 
     /// A document failed otherwise, which says nothing of its throttles.
-    pub(super) fn record_failure(&mut self, document: DocumentNo, control: ControlRequest) {
+    pub(super) fn record_failure(&mut self, document: DocumentRowId, control: ControlRequest) {
         if let Some(known) = self.documents.get_mut(&document) {
             known.has_control_succeeded |= control == ControlRequest::Succeeded;
         }
     }
 
-    pub(super) fn remove(&mut self, document: DocumentNo) {
+    pub(super) fn remove(&mut self, document: DocumentRowId) {
         self.documents.remove(&document);
     }
 }

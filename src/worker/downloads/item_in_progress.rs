@@ -1,7 +1,7 @@
 //! An item while it is fetched, and what of it failed.
 
 use crate::engine::{Failure, ItemDecision, ItemFailureCounts, Timestamp};
-use crate::ledger::DocumentNo;
+use crate::ledger::DocumentRowId;
 
 /// An item with documents that are not answered yet.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct ItemInProgress {
     pub(super) started_at: Option<Timestamp>,
     pub(super) outstanding: usize,
     /// Documents that may not be had, and why.
-    pub(super) failed_documents: Vec<(DocumentNo, Failure)>,
+    pub(super) failed_documents: Vec<(DocumentRowId, Failure)>,
     /// What its worst other document deserves.
     pub(super) worst_failure: Option<(ItemDecision, Failure)>,
     /// Some of its documents will not be asked for: it stays unsettled.
@@ -21,7 +21,7 @@ pub(super) struct ItemInProgress {
 /// What is wrong with an answered document.
 pub(super) enum DocumentResult {
     Settled,
-    DocumentFailed(DocumentNo, Failure),
+    DocumentFailed(DocumentRowId, Failure),
     ItemFailed(ItemDecision, Failure),
 }
 

@@ -12,13 +12,13 @@ mod refill;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::archive::Draft;
+use crate::archive::SpooledDocument;
 use crate::engine::{
     Cause, ClockStep, ErrorAction, EscalationPolicy, Failure, FailureEscalator, ItemDecision,
     ItemFailureCounts, ItemRetryPolicy, RandomSample, RecentSuccesses, RecheckPolicy, RequestScope,
     Timestamp,
 };
-use crate::ledger::{ItemNo, Work};
+use crate::ledger::{DueItem, ItemRowId};
 use crate::source::MetricsHandle;
 use crate::worker::commit_batch::{CommitBatch, DownloadOutcome};
 
@@ -46,13 +46,13 @@ pub(super) struct DownloadScheduler {
     escalator: FailureEscalator,
     successes: RecentSuccesses,
     queue: FetchQueue,
-    items_in_progress: BTreeMap<ItemNo, ItemInProgress>,
-    busy_items: BTreeSet<ItemNo>,
+    items_in_progress: BTreeMap<ItemRowId, ItemInProgress>,
+    busy_items: BTreeSet<ItemRowId>,
     throttled_documents: ThrottledDocuments,
     in_flight_count: usize,
     batch: CommitBatch,
     /// The items of each group that is being made durable, in the order in which they become so.
-    committing: VecDeque<Vec<ItemNo>>,
+    committing: VecDeque<Vec<ItemRowId>>,
     /// Forbidden items, held back until it is known whether they or the credential are to blame.
     pending_forbidden: Vec<DownloadOutcome>,
     refill: RefillState,
@@ -156,7 +156,12 @@ impl DownloadScheduler {
     }
 
     /// Takes in what is due, and when the next item is.
-    pub(super) fn enqueue(&mut self, work: Vec<Work>, next_due: Option<Timestamp>, now: Timestamp) {
+    pub(super) fn enqueue(
+        &mut self,
+        work: Vec<DueItem>,
+        next_due: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let retries = work.iter().filter(|work| work.is_retry).count();
         self.refill = match (self.queue.record_loaded(work.len() - retries, retries), next_due) {
             (true, _) => RefillState::Now,
@@ -164,22 +169,23 @@ impl DownloadScheduler {
             (false, None) => RefillState::Exhausted,
         };
         for mut work in work {
-            self.busy_items.insert(work.no);
+            self.busy_items.insert(work.row_id);
             if work.documents.is_empty() {
-                self.batch.push(DownloadOutcome::Completed { item: work.no }, now);
+                self.batch.push(DownloadOutcome::Completed { item: work.row_id }, now);
                 continue;
             }
             let open = ItemInProgress {
-                failure_counts: work.trial,
+                failure_counts: work.failure_counts,
                 started_at: None,
                 outstanding: work.documents.len(),
                 failed_documents: Vec::new(),
                 worst_failure: None,
                 is_cancelled: false,
             };
-            self.items_in_progress.insert(work.no, open);
+            self.items_in_progress.insert(work.row_id, open);
             for document in std::mem::take(&mut work.documents) {
-                let strikes = self.throttled_documents.strikes(document.no, work.trial.strikes);
+                let strikes =
+                    self.throttled_documents.strikes(document.row_id, work.failure_counts.strikes);
                 let errand = FetchTask::new(&work, document, strikes, now);
                 // A throttled document is not what finds out whether the quota is back.
                 if strikes.count() == 0 {
@@ -195,7 +201,7 @@ impl DownloadScheduler {
     pub(super) fn on_downloaded(
         &mut self,
         errand: FetchTask,
-        answer: Result<Draft, Failure>,
+        answer: Result<SpooledDocument, Failure>,
         now: Timestamp,
         draw: RandomSample,
     ) -> Option<Failure> {
@@ -305,7 +311,7 @@ impl DownloadScheduler {
 
     /// Notes that the group taken first is durable, or that it is lost; its items are free to be
     /// taken again.
-    pub(super) fn on_committed(&mut self, items: &[ItemNo], retry_at: Option<Timestamp>) {
+    pub(super) fn on_committed(&mut self, items: &[ItemRowId], retry_at: Option<Timestamp>) {
         self.committing.pop_front();
         self.is_ledger_view_stale = true;
         for item in items {
@@ -394,7 +400,7 @@ impl DownloadScheduler {
     }
 
     /// One document of the item is answered; with the last one, the item is.
-    fn close_document(&mut self, item: ItemNo, flaw: DocumentResult, now: Timestamp) {
+    fn close_document(&mut self, item: ItemRowId, flaw: DocumentResult, now: Timestamp) {
         let Some(open) = self.items_in_progress.get_mut(&item) else { return };
         open.outstanding -= 1;
         match flaw {
@@ -410,7 +416,7 @@ impl DownloadScheduler {
         self.finish_item_if_complete(item, now);
     }
 
-    fn finish_item_if_complete(&mut self, item: ItemNo, now: Timestamp) {
+    fn finish_item_if_complete(&mut self, item: ItemRowId, now: Timestamp) {
         if self.items_in_progress.get(&item).is_none_or(|open| open.outstanding > 0) {
             return;
         }
@@ -457,14 +463,14 @@ impl DownloadScheduler {
     }
 
     /// A document of the item stays unanswered, through no fault of the item.
-    fn cancel(&mut self, item: ItemNo, now: Timestamp) {
+    fn cancel(&mut self, item: ItemRowId, now: Timestamp) {
         let Some(open) = self.items_in_progress.get_mut(&item) else { return };
         open.outstanding -= 1;
         open.is_cancelled = true;
         self.finish_item_if_complete(item, now);
     }
 
-    fn release_item(&mut self, item: ItemNo) {
+    fn release_item(&mut self, item: ItemRowId) {
         self.busy_items.remove(&item);
         self.queue.reset_backlog();
         match self.refill {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::FetchTask;
-use crate::ledger::{DueLimits, ItemNo};
+use crate::ledger::{DueLimits, ItemRowId};
 
 /// Fewer errands of a kind than this, and more are taken from the ledger.
 const LOW_WATERMARK: usize = 256;
@@ -20,7 +20,7 @@ const UNTRIED_PER_RETRY: u32 = 3;
 pub(in crate::worker) struct RefillRequest {
     pub(in crate::worker) limits: DueLimits,
     /// The items to pass over.
-    pub(in crate::worker) skip: BTreeSet<ItemNo>,
+    pub(in crate::worker) skip: BTreeSet<ItemRowId>,
 }
 
 /// Items in the ledger that were not taken yet.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::archive::{Archive, Marker, Owner};
+use crate::archive::{Archive, ArchiveMarker, ArchiveOwner};
 use crate::disk::MemoryDisk;
 use crate::engine::{BlobId, DocumentId, ItemId, LedgerId, ThrottleStrikes};
-use crate::ledger::{DocumentNo, WantedDocument};
+use crate::ledger::{DocumentRowId, PendingDocument};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const MID_SAMPLE: RandomSample = RandomSample(u32::MAX / 2 + 1);
@@ -33,9 +33,9 @@ impl DownloadsFixture {
         };
         let bridge = EscalationPolicy { failure_threshold: 5, success_threshold: 3 };
         let disk = Arc::new(MemoryDisk::default());
-        let marker = Marker::new(disk, Path::new("/downloads"), "work");
-        marker.prepare().unwrap();
-        let owner = Owner::new(&LedgerId::new("a"), None, "work");
+        let marker = ArchiveMarker::new(disk, Path::new("/downloads"), "work");
+        marker.create_folder().unwrap();
+        let owner = ArchiveOwner::new(&LedgerId::new("a"), None, "work");
         let (archive, _) = Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap();
         let mut downloads = DownloadScheduler::new(
             DownloadPolicies { item, escalation: bridge },
@@ -63,7 +63,7 @@ impl DownloadsFixture {
     }
 
     fn complete(&mut self, errand: FetchTask) {
-        let draft = self.archive.draft();
+        let draft = self.archive.spool_document();
         assert_eq!(self.downloads.on_downloaded(errand, Ok(draft), NOW, MID_SAMPLE), None);
     }
 
@@ -91,7 +91,7 @@ impl DownloadsFixture {
 
 #[derive(Debug, PartialEq)]
 enum PollOutcome {
-    RefillWanted(BTreeSet<ItemNo>),
+    RefillWanted(BTreeSet<ItemRowId>),
     Idle(Option<IdleReason>),
 }
 
@@ -100,25 +100,25 @@ fn refill_wanted() -> PollOutcome {
     PollOutcome::RefillWanted(BTreeSet::new())
 }
 
-fn due_items(items: &[(i64, usize)]) -> Vec<Work> {
-    let document = |item: i64, index: usize| WantedDocument {
-        no: DocumentNo(item * 1000 + i64::try_from(index).unwrap()),
+fn due_items(items: &[(i64, usize)]) -> Vec<DueItem> {
+    let document = |item: i64, index: usize| PendingDocument {
+        row_id: DocumentRowId(item * 1000 + i64::try_from(index).unwrap()),
         id: DocumentId::new(format!("D{item}-{index}")),
         blob: BlobId::new(format!("B{item}-{index}")),
         size: None,
     };
-    let work = |&(item, documents): &(i64, usize)| Work {
-        no: ItemNo(item),
+    let work = |&(item, documents): &(i64, usize)| DueItem {
+        row_id: ItemRowId(item),
         item: ItemId::new(format!("T{item}")),
         is_retry: false,
-        trial: ItemFailureCounts::default(),
+        failure_counts: ItemFailureCounts::default(),
         documents: (0..documents).map(|index| document(item, index)).collect(),
     };
     items.iter().map(work).collect()
 }
 
 /// Items with one document each that failed before.
-fn due_retries(items: RangeInclusive<i64>) -> Vec<Work> {
+fn due_retries(items: RangeInclusive<i64>) -> Vec<DueItem> {
     let items: Vec<_> = items.map(|item| (item, 1)).collect();
     let trial = ItemFailureCounts {
         failed_attempts: 1,
@@ -126,7 +126,10 @@ fn due_retries(items: RangeInclusive<i64>) -> Vec<Work> {
         strikes: 0,
         failing_since: Some(NOW),
     };
-    due_items(&items).into_iter().map(|work| Work { is_retry: true, trial, ..work }).collect()
+    due_items(&items)
+        .into_iter()
+        .map(|work| DueItem { is_retry: true, failure_counts: trial, ..work })
+        .collect()
 }
 
 fn outcome_name(outcome: &DownloadOutcome) -> &'static str {
@@ -176,7 +179,7 @@ fn items_settle_only_after_the_ledger_reread() {
 fn skipped_items_are_requested_in_the_same_poll() {
     let mut scene = DownloadsFixture::with_items(&[(1, 1)]);
     scene.downloads.request_refill();
-    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemNo(1)])));
+    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
     scene.downloads.enqueue(Vec::new(), None, NOW);
     let errand = scene.take();
     scene.complete(errand);
@@ -213,14 +216,14 @@ fn two_batches_commit_at_a_time_and_a_third_waits() {
     assert_eq!(scene.downloads.batch_due_at(), None, "and nothing is to be woken for");
 
     scene.downloads.drop_in_flight();
-    let all = BTreeSet::from([1, 2, 3].map(ItemNo));
+    let all = BTreeSet::from([1, 2, 3].map(ItemRowId));
     assert_eq!(scene.downloads.busy_items, all, "none of them is asked for again");
     scene.downloads.on_committed(&groups[0].items(), groups[0].earliest_retry());
 
     let third = scene.downloads.take_due_batch(NOW).expect("the first has made room");
-    assert_eq!(third.items(), [ItemNo(2)]);
+    assert_eq!(third.items(), [ItemRowId(2)]);
     scene.downloads.drop_in_flight();
-    assert_eq!(scene.downloads.busy_items, BTreeSet::from([2, 3].map(ItemNo)));
+    assert_eq!(scene.downloads.busy_items, BTreeSet::from([2, 3].map(ItemRowId)));
     for group in [&groups[1], &third] {
         assert!(!scene.downloads.is_drained());
         scene.downloads.on_committed(&group.items(), group.earliest_retry());
@@ -278,7 +281,7 @@ fn forbidden_items_are_pending_until_another_succeeds() {
 
     assert_eq!(scene.downloads.pending_forbidden.len(), 0);
     let group = scene.downloads.take_batch().expect("both are known now");
-    assert_eq!(group.items(), [ItemNo(1), ItemNo(3)]);
+    assert_eq!(group.items(), [ItemRowId(1), ItemRowId(3)]);
 }
 
 #[test]
@@ -301,13 +304,13 @@ fn a_cancelled_queue_frees_items_once_results_are_in() {
     let mut scene = DownloadsFixture::with_items(&[(1, 2), (2, 1)]);
     let errand = scene.take();
     scene.downloads.cancel_queued(NOW);
-    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemNo(1)])));
+    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
 
     scene.complete(errand);
 
     assert_eq!(scene.downloads.take_batch().map(|group| group.items()), Some(Vec::new()));
     assert!(
-        !scene.downloads.busy_items.contains(&ItemNo(1)),
+        !scene.downloads.busy_items.contains(&ItemRowId(1)),
         "its other document is asked for again"
     );
 }
@@ -321,7 +324,7 @@ fn dropped_in_flight_items_are_free_but_fetched_ones_busy() {
     scene.downloads.drop_in_flight();
 
     assert_eq!(scene.downloads.in_flight(), 0);
-    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemNo(1)])));
+    assert_eq!(scene.poll(), PollOutcome::RefillWanted(BTreeSet::from([ItemRowId(1)])));
 }
 
 #[test]
@@ -431,7 +434,7 @@ fn throttle_with_strikes(strikes: u32) -> Failure {
 fn strikes_of_an_earlier_process_are_continued() {
     let mut scene = DownloadsFixture::new();
     let mut work = due_items(&[(1, 1), (2, 1)]);
-    work[0].trial.strikes = 2;
+    work[0].failure_counts.strikes = 2;
     scene.downloads.enqueue(work, None, NOW);
 
     let taken = [scene.take(), scene.take()];

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use tracing::info;
 
 use super::EventLoop;
-use crate::archive::Draft;
+use crate::archive::SpooledDocument;
 use crate::engine::{Failure, Timestamp};
 use crate::source::{DocumentRef, Source};
 use crate::worker::breakers::CallPermit;
@@ -101,7 +101,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         &mut self,
         errand: FetchTask,
         pass: CallPermit,
-        draft: Draft,
+        draft: SpooledDocument,
     ) {
         self.metrics.update(|figures| figures.record_attempt(None));
         pass.record_item_result(errand.item.0, None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::EventLoop;
 use crate::engine::metrics::{ItemTotals, add_saturating};
 use crate::engine::{Cause, Effect, Failure, StateMachine, Step, Timestamp};
-use crate::ledger::Tally;
+use crate::ledger::SessionCounts;
 use crate::source::{PollResult, Source};
 use crate::worker::commit_batch::BatchStats;
 use crate::worker::env::Env;
@@ -29,10 +29,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     /// Takes over what the ledger counts, and counts what was added.
-    pub(super) fn update_counts(&mut self, tally: Tally) {
+    pub(super) fn update_counts(&mut self, tally: SessionCounts) {
         // Fewer than before: another session has found something to show.
         let is_another = tally.listed < self.counts.listed;
-        let before = if is_another { Tally::default() } else { self.counts };
+        let before = if is_another { SessionCounts::default() } else { self.counts };
         let (before, now) = (item_totals(before), item_totals(tally));
         self.counts = tally;
         self.metrics.update(|figures| figures.record_item_totals(before, now));
@@ -72,7 +72,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 }
 
-fn item_totals(tally: Tally) -> ItemTotals {
-    let Tally { listed, stored, gone, quarantined, .. } = tally;
+fn item_totals(tally: SessionCounts) -> ItemTotals {
+    let SessionCounts { listed, stored, gone, quarantined, .. } = tally;
     ItemTotals { listed, stored, gone, quarantined }
 }

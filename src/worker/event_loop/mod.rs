@@ -28,7 +28,7 @@ use crate::engine::{
     CredentialState, Effect, Event, Failure, MachineConfig, RequestScope, RestartCause, SessionId,
     State, StateMachine, Status, SyncPhase, Timestamp,
 };
-use crate::ledger::Tally;
+use crate::ledger::SessionCounts;
 use crate::retry::RetryPolicy;
 use crate::source::http::ProxyPoolHealth;
 use crate::source::{MetricsHandle, Source};
@@ -95,7 +95,7 @@ pub struct LoopResult {
     /// The source has never answered as one.
     pub has_never_worked: bool,
     pub machine: StateMachine,
-    pub counts: Tally,
+    pub counts: SessionCounts,
 }
 
 /// What a loop is made of.
@@ -107,7 +107,7 @@ pub struct EventLoopConfig<S, W> {
     pub machine: StateMachine,
     /// When the machine under it was started, by the clock that it was read by.
     pub booted_at: Timestamp,
-    pub counts: Tally,
+    pub counts: SessionCounts,
     /// When the newest request for an item that succeeded was sent.
     pub last_success_at: Option<Timestamp>,
     /// Nothing of the source was ever listed to its end.
@@ -154,7 +154,7 @@ struct EventLoop<S, W> {
     heartbeat: Heartbeat,
     start_mode: StartMode,
     machine: StateMachine,
-    counts: Tally,
+    counts: SessionCounts,
     is_new: bool,
     waiting_items: u64,
     expected_documents: Option<u64>,

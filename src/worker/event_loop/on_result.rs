@@ -4,11 +4,11 @@ use tracing::{debug, info, warn};
 
 use super::known_good::{FailedFetch, FailureOrigin};
 use super::{EventLoop, LoopExit, ProbeState, RunMode};
-use crate::archive::Draft;
+use crate::archive::SpooledDocument;
 use crate::engine::{
     AfterWait, Cause, ErrorCategory, Event, Failure, RandomSample, RequestScope, State, Timestamp,
 };
-use crate::ledger::{ItemNo, Tally};
+use crate::ledger::{ItemRowId, SessionCounts};
 use crate::source::{CredentialChange, PollResult, Source};
 use crate::worker::breakers::{CallPermit, OpenBreaker};
 use crate::worker::commit_batch::BatchStats;
@@ -120,7 +120,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         &mut self,
         errand: FetchTask,
         pass: CallPermit,
-        answer: Result<Draft, Failure>,
+        answer: Result<SpooledDocument, Failure>,
     ) {
         match answer {
             Ok(draft) => self.on_document_fetched(errand, pass, draft),
@@ -158,10 +158,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
 
     pub(super) async fn on_committed(
         &mut self,
-        items: &[ItemNo],
+        items: &[ItemRowId],
         retry_at: Option<Timestamp>,
         weight: BatchStats,
-        result: Result<Tally, Failure>,
+        result: Result<SessionCounts, Failure>,
     ) {
         self.downloads.on_committed(items, retry_at);
         match result {

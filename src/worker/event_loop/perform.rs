@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 use super::{EventLoop, LoopExit, ProbeState, RunMode};
 use crate::engine::metrics::add_saturating;
 use crate::engine::{Effect, Event, State, SyncScope, Timestamp};
-use crate::ledger::Tally;
+use crate::ledger::SessionCounts;
 use crate::source::Source;
 use crate::worker::breakers::CallDecision;
 use crate::worker::commit_batch::CommitBatch;
@@ -31,7 +31,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             Effect::OpenSession { session, sync_scope: extent } => {
                 // What lists everything once more leaves the account as it is until it finds something.
                 if extent != SyncScope::Reconcile {
-                    self.counts = Tally::default();
+                    self.counts = SessionCounts::default();
                 }
                 info!(%session, "started execution session");
             }

@@ -10,11 +10,11 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::disk::Lasts;
+use crate::disk::Durability;
 use crate::engine::rate_limit::{Block, RateLimitHeaders, ReplyOutcome, WaitReason, parse_headers};
 use crate::engine::{Cause, ClockReading, ClockStep, Failure, ThrottleStrikes, Timestamp};
 use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter};
-use crate::state::{ScopeKey, ScopeMemory};
+use crate::state::{LimiterScope, ScopeState};
 use crate::worker::env::Env;
 use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, reply_health};
 use crate::worker::rate_limit::store::LimiterStore;
@@ -33,7 +33,7 @@ pub(super) struct ProviderLimiter<W: Env> {
     env: Rc<W>,
     store: Rc<RefCell<LimiterStore>>,
     config: RefCell<RateLimitConfig>,
-    scopes: RefCell<BTreeMap<ScopeKey, ScopeLimiter>>,
+    scopes: RefCell<BTreeMap<LimiterScope, ScopeLimiter>>,
     peers: Cell<PeerPresence>,
     /// How many requests were sent.
     sent_count: Cell<u64>,
@@ -54,18 +54,18 @@ pub struct LimiterHandle<W: Env> {
     /// Named where the accounts of the provider have quotas of their own.
     account: Option<String>,
     /// The scopes that its requests wait to pass, each as often as there are requests.
-    waiting: Rc<RefCell<Vec<ScopeKey>>>,
+    waiting: Rc<RefCell<Vec<LimiterScope>>>,
 }
 
 /// A request in the queue, also where it is given up.
 struct WaitGuard {
-    waiting: Rc<RefCell<Vec<ScopeKey>>>,
-    key: ScopeKey,
+    waiting: Rc<RefCell<Vec<LimiterScope>>>,
+    key: LimiterScope,
 }
 
 /// Under which quota a request falls, and what it costs there.
 struct RequestCost {
-    scope_key: ScopeKey,
+    scope_key: LimiterScope,
     weight: u32,
     /// The path of the route, where that has a budget of its own.
     route: Option<String>,
@@ -74,7 +74,7 @@ struct RequestCost {
 /// A request on its way.
 struct RequestPermit<W: Env> {
     limiter: Rc<ProviderLimiter<W>>,
-    scope_key: ScopeKey,
+    scope_key: LimiterScope,
     in_flight: InFlight,
     attempt: AttemptKind,
     headers: RateLimitHeaders,
@@ -94,7 +94,7 @@ impl<W: Env> LimiterHandle<W> {
         let route = rules.provider.route(request.path);
         let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
         let (provider, account) = (&self.limiter.provider, self.account.as_deref());
-        let key = ScopeKey::new(provider, request.host, account, apart.as_deref());
+        let key = LimiterScope::new(provider, request.host, account, apart.as_deref());
         RequestCost { scope_key: key, weight: route.map_or(1, |route| route.weight), route: apart }
     }
 }
@@ -168,8 +168,8 @@ impl<W: Env> ProviderLimiter<W> {
                 scope.next_admission_at = scope.next_admission_at.map(|at| at.shifted_by(step));
                 // What others have written goes by another clock.
                 let memory = scope.to_state(&self.provider, now);
-                let moved = |_: Option<&ScopeMemory>| (Some(memory), ());
-                let written = self.store.borrow_mut().update(key, Lasts::PowerCut, now, moved);
+                let moved = |_: Option<&ScopeState>| (Some(memory), ());
+                let written = self.store.borrow_mut().update(key, Durability::Durable, now, moved);
                 self.warn_once(written);
             }
         }
@@ -248,7 +248,7 @@ impl<W: Env> ProviderLimiter<W> {
         }
         let mut may = None;
         let shared =
-            self.store.borrow_mut().update(&fare.scope_key, Lasts::Process, now, |theirs| {
+            self.store.borrow_mut().update(&fare.scope_key, Durability::Visible, now, |theirs| {
                 scope.merge_from_peer(theirs, now);
                 let asked = may.insert(scope.admit(fare.weight, self.sent_count.get(), now));
                 (
@@ -264,7 +264,7 @@ impl<W: Env> ProviderLimiter<W> {
     /// A request waits for its turn, and not for hours: that is for the source to know.
     fn reject_long_waits(
         &self,
-        key: &ScopeKey,
+        key: &LimiterScope,
         until: Timestamp,
         why: WaitReason,
         now: Timestamp,
@@ -293,15 +293,19 @@ impl<W: Env> ProviderLimiter<W> {
         &self,
         fare: &RequestCost,
         now: Timestamp,
-    ) -> RefMut<'_, BTreeMap<ScopeKey, ScopeLimiter>> {
+    ) -> RefMut<'_, BTreeMap<LimiterScope, ScopeLimiter>> {
         let mut scopes = self.scopes.borrow_mut();
         if !scopes.contains_key(&fare.scope_key) {
-            let mut memory = ScopeMemory::default();
-            let known =
-                self.store.borrow_mut().update(&fare.scope_key, Lasts::Process, now, |theirs| {
+            let mut memory = ScopeState::default();
+            let known = self.store.borrow_mut().update(
+                &fare.scope_key,
+                Durability::Visible,
+                now,
+                |theirs| {
                     memory = theirs.cloned().unwrap_or_default();
                     (None, ())
-                });
+                },
+            );
             self.warn_once(known);
             let rules = self.config.borrow();
             let policy = rules.policy_for(fare.route.as_deref());
@@ -315,7 +319,7 @@ impl<W: Env> ProviderLimiter<W> {
     /// Notes the reply to a request; whoever waits, here or elsewhere, goes by it.
     fn record_reply(
         &self,
-        key: &ScopeKey,
+        key: &LimiterScope,
         sent: &InFlight,
         outcome: ReplyOutcome,
         signals: &RateLimitHeaders,
@@ -328,7 +332,7 @@ impl<W: Env> ProviderLimiter<W> {
             log_block(key, hold);
         }
         // What a server asks for outlives the process, and the power.
-        let lasts = if hold.is_some() { Lasts::PowerCut } else { Lasts::Process };
+        let lasts = if hold.is_some() { Durability::Durable } else { Durability::Visible };
         let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
         if hold.is_some() || is_due || !self.is_alone(now) {
             self.persist(key, scope, lasts, now);
@@ -345,11 +349,17 @@ impl<W: Env> ProviderLimiter<W> {
     }
 
     /// The latest request of a scope that was accepted.
-    fn latest_accepted(&self, key: &ScopeKey) -> Option<u64> {
+    fn latest_accepted(&self, key: &LimiterScope) -> Option<u64> {
         self.scopes.borrow().get(key)?.latest_accepted
     }
 
-    fn persist(&self, key: &ScopeKey, scope: &mut ScopeLimiter, lasts: Lasts, now: Timestamp) {
+    fn persist(
+        &self,
+        key: &LimiterScope,
+        scope: &mut ScopeLimiter,
+        lasts: Durability,
+        now: Timestamp,
+    ) {
         let written = self.store.borrow_mut().update(key, lasts, now, |theirs| {
             scope.merge_from_peer(theirs, now);
             (Some(scope.to_state(&self.provider, now)), ())
@@ -359,11 +369,11 @@ impl<W: Env> ProviderLimiter<W> {
     }
 
     /// Whoever ends in a long wait has left the next process all that it knew.
-    fn persist_before_wait(&self, key: &ScopeKey, until: Timestamp, now: Timestamp) {
+    fn persist_before_wait(&self, key: &LimiterScope, until: Timestamp, now: Timestamp) {
         let mut scopes = self.scopes.borrow_mut();
         let unwritten = scopes.get_mut(key).filter(|scope| scope.has_unsaved_changes);
         if let Some(scope) = unwritten.filter(|_| now.after(WRITE_INTERVAL) <= until) {
-            self.persist(key, scope, Lasts::Process, now);
+            self.persist(key, scope, Durability::Visible, now);
         }
     }
 
@@ -371,7 +381,7 @@ impl<W: Env> ProviderLimiter<W> {
     fn flush(&self) {
         let now = self.now();
         for (key, scope) in self.scopes.borrow_mut().iter_mut() {
-            self.persist(key, scope, Lasts::Process, now);
+            self.persist(key, scope, Durability::Visible, now);
         }
     }
 
@@ -396,7 +406,7 @@ impl<W: Env> ProviderLimiter<W> {
 }
 
 impl WaitGuard {
-    fn enqueue(queue: &Rc<RefCell<Vec<ScopeKey>>>, key: &ScopeKey) -> Self {
+    fn enqueue(queue: &Rc<RefCell<Vec<LimiterScope>>>, key: &LimiterScope) -> Self {
         queue.borrow_mut().push(key.clone());
         Self { waiting: Rc::clone(queue), key: key.clone() }
     }
@@ -411,7 +421,7 @@ impl Drop for WaitGuard {
     }
 }
 
-fn log_block(key: &ScopeKey, hold: &Block) {
+fn log_block(key: &LimiterScope, hold: &Block) {
     let until = hold.until;
     if hold.exceeds_max_wait {
         error!(scope = %key, %until, "a person is needed: a wait longer than `max_wait`: {hold}");

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{Provider, SharedBy};
-use crate::disk::SharedFile;
+use crate::disk::LockedFile;
 use crate::engine::rate_limit::RateLimitPolicy;
 use crate::worker::env::Env;
 
@@ -54,7 +54,7 @@ pub struct RateLimiters<W: Env> {
 impl<W: Env> RateLimiters<W> {
     /// Gates that remember in `file`.
     #[must_use]
-    pub fn new(world: Rc<W>, file: SharedFile) -> Self {
+    pub fn new(world: Rc<W>, file: LockedFile) -> Self {
         let file = Rc::new(RefCell::new(LimiterStore::new(file)));
         Self { env: world, store: file, limiters: RefCell::default() }
     }

@@ -14,7 +14,7 @@ use crate::engine::{
     Timestamp,
 };
 use crate::source::http::AttemptKind;
-use crate::state::ScopeMemory;
+use crate::state::ScopeState;
 
 /// The bounds of one scope, as this process knows them.
 #[derive(Debug)]
@@ -67,11 +67,11 @@ impl ScopeLimiter {
         policy: RateLimitPolicy,
         concurrency: u32,
         route: Option<String>,
-        memory: &ScopeMemory,
+        memory: &ScopeState,
         now: Timestamp,
     ) -> Self {
         Self {
-            rate_limiter: RateLimiter::restore(policy, &memory.quota, now),
+            rate_limiter: RateLimiter::restore(policy, &memory.rate_limit, now),
             concurrency: ConcurrencyLimiter::restore(concurrency, &memory.concurrency, now),
             retry_budget: RetryBudget::restore(RetryBudgetPolicy::default(), &memory.budget, now),
             in_flight: 0,
@@ -87,9 +87,9 @@ impl ScopeLimiter {
     }
 
     /// Goes on from what another process wrote, if one did.
-    pub(super) fn merge_from_peer(&mut self, theirs: Option<&ScopeMemory>, now: Timestamp) {
+    pub(super) fn merge_from_peer(&mut self, theirs: Option<&ScopeState>, now: Timestamp) {
         if let Some(theirs) = theirs {
-            self.rate_limiter.merge_from_peer(&theirs.quota, now);
+            self.rate_limiter.merge_from_peer(&theirs.rate_limit, now);
         }
     }
 
@@ -106,13 +106,13 @@ impl ScopeLimiter {
         self.changed.notify_waiters();
     }
 
-    pub(super) fn to_state(&self, provider: &str, now: Timestamp) -> ScopeMemory {
-        ScopeMemory {
+    pub(super) fn to_state(&self, provider: &str, now: Timestamp) -> ScopeState {
+        ScopeState {
             provider: provider.to_owned(),
-            quota: self.rate_limiter.to_state(now),
+            rate_limit: self.rate_limiter.to_state(now),
             concurrency: self.concurrency.to_state(now),
             budget: self.retry_budget.to_state(),
-            ..ScopeMemory::default()
+            ..ScopeState::default()
         }
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tracing::warn;
 
-use crate::disk::{Lasts, SharedFile, Standing};
+use crate::disk::{Durability, LockedFile, PreviousContent};
 use crate::engine::{Failure, Timestamp};
-use crate::state::{Remembered, ScopeKey, ScopeMemory, read_quotas};
+use crate::state::{LimiterScope, LimiterStates, ScopeState, parse_limiters};
 
 /// Scopes that nobody has asked for longer than this are forgotten: hosts come and go.
 const FORGET_AFTER_MILLIS: i64 = 90 * 86_400_000;
@@ -14,16 +14,16 @@ const FORGET_AFTER_MILLIS: i64 = 90 * 86_400_000;
 /// The file as this process knows it.
 #[derive(Debug)]
 pub(super) struct LimiterStore {
-    file: SharedFile,
+    file: LockedFile,
     /// The revision of each scope that is known here.
-    known_revisions: BTreeMap<ScopeKey, u64>,
+    known_revisions: BTreeMap<LimiterScope, u64>,
     has_warned: bool,
 }
 
 impl LimiterStore {
-    pub(super) fn new(mut file: SharedFile) -> Self {
+    pub(super) fn new(mut file: LockedFile) -> Self {
         let mut complained = false;
-        if let Err(failure) = file.attend() {
+        if let Err(failure) = file.register_use() {
             warn!(cause = %failure.cause, "other processes cannot be noticed: {failure}");
             complained = true;
         }
@@ -31,7 +31,7 @@ impl LimiterStore {
     }
 
     pub(super) fn is_only_process(&self) -> bool {
-        self.file.is_ours_alone()
+        self.file.is_sole_user()
     }
 
     /// Has `act` see what others wrote of a scope since the last time, if anything, and return
@@ -40,20 +40,20 @@ impl LimiterStore {
     /// A file that cannot be used is complained of once; then nothing is shared or remembered.
     pub(super) fn update<T>(
         &mut self,
-        key: &ScopeKey,
-        lasts: Lasts,
+        key: &LimiterScope,
+        lasts: Durability,
         now: Timestamp,
-        act: impl FnOnce(Option<&ScopeMemory>) -> (Option<ScopeMemory>, T),
+        act: impl FnOnce(Option<&ScopeState>) -> (Option<ScopeState>, T),
     ) -> Result<T, Failure> {
         let known = self.known_revisions.get(key).copied();
-        let (revision, told) = self.file.change(lasts, read_quotas, |standing| {
+        let (revision, told) = self.file.update(lasts, parse_limiters, |standing| {
             let mut all = match standing {
-                Standing::Nothing => Remembered::default(),
-                Standing::Content(all) => all,
-                Standing::PutAside { kept_as, why } => {
+                PreviousContent::Absent => LimiterStates::default(),
+                PreviousContent::Valid(all) => all,
+                PreviousContent::Quarantined { quarantine_path: kept_as, reason: why } => {
                     let kept_as = kept_as.display();
                     warn!("what was known of quotas is put aside as {kept_as}: {why}");
-                    Remembered::default()
+                    LimiterStates::default()
                 }
             };
             let theirs = all.scopes.get(key).filter(|memory| Some(memory.revision) != known);
@@ -62,7 +62,7 @@ impl LimiterStore {
             let Some(mut mine) = mine else { return (None, (seen, told)) };
             mine.revision = seen.wrapping_add(1);
             let revision = mine.revision;
-            let age = |memory: &ScopeMemory| now.0.saturating_sub(memory.quota.written_at);
+            let age = |memory: &ScopeState| now.0.saturating_sub(memory.rate_limit.written_at);
             all.scopes.retain(|_, memory| age(memory) < FORGET_AFTER_MILLIS);
             all.scopes.insert(key.clone(), mine);
             (all.into_json(), (revision, told))

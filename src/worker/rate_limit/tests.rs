@@ -11,7 +11,7 @@ use crate::config::Route;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ReplyOutcome};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter as _};
-use crate::state::QUOTA_FILE;
+use crate::state::LIMITERS_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -77,7 +77,7 @@ fn handle(
     folder: &Path,
     provider: Provider,
 ) -> Rc<LimiterHandle<PausedEnv>> {
-    let gates = RateLimiters::new(Rc::clone(world), SharedFile::new(folder.join(QUOTA_FILE)));
+    let gates = RateLimiters::new(Rc::clone(world), LockedFile::new(folder.join(LIMITERS_FILE)));
     gates.handle_for("example", "alice", config(provider))
 }
 
@@ -314,7 +314,7 @@ async fn accounts_share_a_limiter_unless_configured_per_account() {
     for (shared_by, is_held) in [(SharedBy::Provider, true), (SharedBy::Account, false)] {
         let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
         let gates =
-            RateLimiters::new(Rc::clone(&world), SharedFile::new(home.path().join(QUOTA_FILE)));
+            RateLimiters::new(Rc::clone(&world), LockedFile::new(home.path().join(LIMITERS_FILE)));
         let rules = config(Provider { shared_by, ..provider() });
         let alice = gates.handle_for("example", "alice", rules.clone());
         let bob = gates.handle_for("example", "bob", rules);

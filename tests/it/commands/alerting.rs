@@ -19,7 +19,12 @@ const SECRET: &str = "hunter2";
 /// A worker whose credential is refused.
 fn refused() -> ExecutionState {
     let until = Some(Timestamp(RealEnv.now().0 + 300_000));
-    ExecutionState { status: Status::AuthFailed, until, reason: "401".to_owned(), ..well() }
+    ExecutionState {
+        status: Status::AuthFailed,
+        state_until: until,
+        reason: "401".to_owned(),
+        ..well()
+    }
 }
 
 fn well() -> ExecutionState {

@@ -5,7 +5,7 @@ use std::path::Path;
 use cynosure::disk::RealDisk;
 use cynosure::engine::Status;
 use cynosure::engine::metrics::SourceMetrics;
-use cynosure::state::{ExecutionState, FiguresFound, Found, examine, examine_figures};
+use cynosure::state::{ExecutionState, MetricsFile, StateFile, read_metrics, read_state_file};
 
 use crate::commands::home::Home;
 use crate::hostile::{Act, Hostile, plain};
@@ -13,8 +13,8 @@ use crate::hostile::{Act, Hostile, plain};
 const FILE: &str = "state/demo/figures.json";
 
 fn figures(home: &Home) -> SourceMetrics {
-    let found = examine_figures(&RealDisk, Path::new(&home.path(FILE)));
-    let FiguresFound::Read(figures) = found else { panic!("{found:?}") };
+    let found = read_metrics(&RealDisk, Path::new(&home.path(FILE)));
+    let MetricsFile::Read(figures) = found else { panic!("{found:?}") };
     *figures
 }
 
@@ -58,9 +58,9 @@ fn figures_of_turn(
 ) -> SourceMetrics {
     let dir = home.path("state").join(source);
     loop {
-        let state = examine(&RealDisk, &dir.join("execution_state.json"));
-        let figures = examine_figures(&RealDisk, &dir.join("figures.json"));
-        if let (Ok(Found::Read(state)), FiguresFound::Read(figures)) = (state, figures)
+        let state = read_state_file(&RealDisk, &dir.join("execution_state.json"));
+        let figures = read_metrics(&RealDisk, &dir.join("figures.json"));
+        if let (Ok(StateFile::Read(state)), MetricsFile::Read(figures)) = (state, figures)
             && is_it(&state, &figures)
             && state.last_updated.0 == figures.written_at
         {
@@ -123,8 +123,8 @@ fn a_client_that_is_made_anew_is_told_once_and_counted() {
 
     let told = ran.err.matches("making the client anew: 3 requests in a row got no reply").count();
     assert_eq!(told, 1, "{ran:?}");
-    let found = examine_figures(&RealDisk, &home.path("state/work/figures.json"));
-    let figures = found.read().unwrap();
+    let found = read_metrics(&RealDisk, &home.path("state/work/figures.json"));
+    let figures = found.into_metrics().unwrap();
     let failed = figures.requests.by_outcome.unreachable;
     assert!(failed >= 4, "{figures:?}");
     assert_eq!(u64::from(figures.connection.consecutive_failures), failed);

@@ -49,7 +49,7 @@ fn open_and_close(home: &Home) {
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     };
-    let changed = file.change(|memories| {
+    let changed = file.update(|memories| {
         let now = RealEnv.now();
         let mut breaker = match memories.get(NAME) {
             Some(memory) => Breaker::restore(NAME, POLICY, memory, now),

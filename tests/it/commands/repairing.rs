@@ -7,7 +7,9 @@ use cynosure::engine::{
     BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, RecheckPolicy, SessionId,
     Timestamp,
 };
-use cynosure::ledger::{DueLimits, Ledger, Listed, NextPlace, Outcome, SessionKind, SessionStart};
+use cynosure::ledger::{
+    DueLimits, Ledger, LedgerUpdate, ListingEntry, ListingProgress, NewSession, SessionKind,
+};
 
 use crate::commands::home::{Home, silent};
 
@@ -28,31 +30,38 @@ fn with_failures() -> Home {
 fn fill(path: &Path) {
     let mut ledger = Ledger::open(path).unwrap();
     let (id, kind) = (SessionId::from_unix_seconds(NOW.unix_seconds()), SessionKind::Full);
-    ledger.begin(&SessionStart { id, kind, started: NOW, pinned: None }).unwrap();
-    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| Listed {
+    ledger.begin_session(&NewSession { id, kind, started_at: NOW, start_cursor: None }).unwrap();
+    let page = ["forbidden", "broken", "gone", "waiting"].map(|name| ListingEntry {
         item: ItemId::new(name),
         document: DocumentId::new(name),
         blob: BlobId::new(name),
         size: None,
     });
-    ledger.record_page(&page, &NextPlace::Done(None), NOW).unwrap();
-    let work =
-        ledger.due(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new()).unwrap();
+    ledger.record_page(&page, &ListingProgress::Done(None), NOW).unwrap();
+    let work = ledger
+        .due_items(NOW, DueLimits { untried: page.len(), retries: 0 }, &BTreeSet::new())
+        .unwrap();
     let [forbidden, broken, gone, waiting] = &work[..] else { panic!("{work:?}") };
     let outcomes = [
-        Outcome::Refused {
-            document: forbidden.documents[0].no,
+        LedgerUpdate::Failed {
+            document: forbidden.documents[0].row_id,
             failure: Failure::new(Cause::Forbidden, "403 from mail.example.com"),
         },
-        Outcome::Quarantined {
-            item: broken.no,
+        LedgerUpdate::Quarantined {
+            item: broken.row_id,
             failure: Failure::new(Cause::Server, "500 from mail.example.com: \"\u{202e}oops\""),
         },
-        Outcome::Gone { document: gone.documents[0].no, listed: BlobId::new("gone") },
-        Outcome::Retry {
-            item: waiting.no,
-            trial: ItemFailureCounts { failed_attempts: 2, ..ItemFailureCounts::default() },
-            next_at: LATER,
+        LedgerUpdate::Gone {
+            document: gone.documents[0].row_id,
+            expected_blob: BlobId::new("gone"),
+        },
+        LedgerUpdate::Retry {
+            item: waiting.row_id,
+            failure_counts: ItemFailureCounts {
+                failed_attempts: 2,
+                ..ItemFailureCounts::default()
+            },
+            next_attempt_at: LATER,
             failure: Failure::new(Cause::Timeout, "no answer"),
         },
     ];

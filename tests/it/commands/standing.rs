@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cynosure::disk::RealDisk;
 use cynosure::engine::{Status, Timestamp};
-use cynosure::state::{ExecutionState, LastRestart, save};
+use cynosure::state::{ExecutionState, RecordedRestart, save_state_file};
 use cynosure::worker::{Env, RealEnv};
 use serde_json::Value;
 
@@ -62,14 +62,14 @@ pub(super) fn state() -> ExecutionState {
         "last_updated": "2026-03-07T09:05:03Z", "pid": std::process::id(), "version": "0.1.0",
     });
     let state: ExecutionState = serde_json::from_value(state).unwrap();
-    ExecutionState { until: Some(now.after(Duration::from_secs(300))), ..state }
+    ExecutionState { state_until: Some(now.after(Duration::from_secs(300))), ..state }
 }
 
 /// The line of `status` for a state.
 fn line(state: &ExecutionState) -> String {
     let home = Home::of_work();
     fs_err::create_dir_all(home.path("state/work")).unwrap();
-    save(&RealDisk, &home.path("state/work/execution_state.json"), state).unwrap();
+    save_state_file(&RealDisk, &home.path("state/work/execution_state.json"), state).unwrap();
     last(&home.cynosure(&["status"]))
 }
 
@@ -78,8 +78,8 @@ fn last(ran: &Ran) -> String {
     ran.cells().lines().last().unwrap().to_owned()
 }
 
-fn stuck(at: Timestamp) -> LastRestart {
-    LastRestart { cause: "stuck".to_owned(), at }
+fn stuck(at: Timestamp) -> RecordedRestart {
+    RecordedRestart { cause: "stuck".to_owned(), at }
 }
 
 #[test]
@@ -91,9 +91,9 @@ fn every_state_of_a_live_worker_is_told_with_its_end_and_its_reason() {
         ExecutionState { waiting_for_retry: 3, quarantined: 1, ..with(Status::Downloading) },
         ExecutionState { last_restart: Some(stuck(RealEnv.now())), ..with(Status::Downloading) },
         ExecutionState { last_restart: Some(stuck(Timestamp(0))), ..with(Status::Downloading) },
-        ExecutionState { until: Some(Timestamp(0)), ..with(Status::Downloading) },
+        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Downloading) },
         with(Status::Idle),
-        ExecutionState { until: Some(Timestamp(0)), ..with(Status::Idle) },
+        ExecutionState { state_until: Some(Timestamp(0)), ..with(Status::Idle) },
         ExecutionState { reason: "retry 2 of 3: 503".to_owned(), ..with(Status::Error) },
         ExecutionState { reason: "retry after 300 s".to_owned(), ..with(Status::RateLimited) },
         ExecutionState { reason: "401 from a\u{1b}[2J".to_owned(), ..with(Status::AuthFailed) },

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use cynosure::disk::RealDisk;
-use cynosure::state::{Found, examine};
+use cynosure::state::{StateFile, read_state_file};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -119,13 +119,13 @@ fn a_worker_that_starts_anew_in_its_place_never_seems_to_have_left() {
     home.configure("max_retries = 0", "max_retries = 0\nrestart_delay_errors = \"10ms\"");
     let mut running = home.start(&["run"]);
     let file = home.path("state/work/execution_state.json");
-    let state = || examine(&RealDisk, &file).expect("it can be read");
+    let state = || read_state_file(&RealDisk, &file).expect("it can be read");
 
     let pid = Some(running.0.id());
     let mut restarts = 0;
     // With the next one its breaker has it wait.
     while restarts < 4 {
-        if let Found::Read(state) = state() {
+        if let StateFile::Read(state) = state() {
             assert_eq!(state.pid, pid, "{state:?}");
             restarts = state.restart_count;
         }
@@ -134,7 +134,7 @@ fn a_worker_that_starts_anew_in_its_place_never_seems_to_have_left() {
     running.signal(Signal::INT);
     ended(&mut running, PATIENCE);
 
-    let Found::Read(state) = state() else { panic!("it was written") };
+    let StateFile::Read(state) = state() else { panic!("it was written") };
     assert_eq!(state.pid, None);
 }
 

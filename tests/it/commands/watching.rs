@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cynosure::disk::{Lock, RealDisk};
+use cynosure::disk::{FileLock, RealDisk};
 use cynosure::engine::{Status, Timestamp};
-use cynosure::state::{ExecutionState, save};
+use cynosure::state::{ExecutionState, save_state_file};
 use cynosure::worker::{Env, RealEnv};
 use rustix::process::Signal;
 
@@ -17,7 +17,7 @@ fn stuck() -> ExecutionState {
     let now = RealEnv.now();
     let late = Timestamp(now.0 - 3_600_000);
     ExecutionState {
-        until: Some(late),
+        state_until: Some(late),
         last_progress: late,
         state_since: late,
         last_updated: late,
@@ -28,7 +28,7 @@ fn stuck() -> ExecutionState {
 pub(super) fn publish(home: &Home, source: &str, state: &ExecutionState) {
     let dir = home.path("state").join(source);
     fs_err::create_dir_all(&dir).unwrap();
-    save(&RealDisk, &dir.join("execution_state.json"), state).unwrap();
+    save_state_file(&RealDisk, &dir.join("execution_state.json"), state).unwrap();
 }
 
 fn home_of(state: &ExecutionState) -> Home {
@@ -108,7 +108,7 @@ fn a_worker_that_died_is_critical() {
 fn a_worker_that_cannot_write_its_state_is_alive_by_its_lock() {
     let home =
         home_of(&ExecutionState { pid: Some(dead_pid()), last_updated: RealEnv.now(), ..fresh() });
-    let _held = Lock::acquire(&home.path("state/work/lock")).unwrap();
+    let _held = FileLock::acquire(&home.path("state/work/lock")).unwrap();
 
     let ran = home.cynosure(&["check"]);
     let status = home.cynosure(&["status"]);
@@ -250,7 +250,7 @@ fn a_wait_of_hours_is_no_reason_to_restart_anything() {
         last_progress: since,
         last_updated: since,
         start_time: Some(since),
-        until: Some(RealEnv.now().after(Duration::from_secs(60))),
+        state_until: Some(RealEnv.now().after(Duration::from_secs(60))),
         ..state()
     });
 

@@ -1,7 +1,7 @@
 //! How times, names and rates are written in the state file.
 
 /// RFC 3339 in UTC, with milliseconds.
-pub(crate) mod moment {
+pub(crate) mod timestamp {
     use chrono::DateTime;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -24,10 +24,10 @@ pub(crate) mod moment {
 }
 
 /// The same, or null.
-pub(crate) mod optional_moment {
+pub(crate) mod optional_timestamp {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::moment;
+    use super::timestamp;
     use crate::engine::Timestamp;
 
     #[expect(clippy::ref_option, reason = "serde passes references")]
@@ -41,12 +41,12 @@ pub(crate) mod optional_moment {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Timestamp>, D::Error> {
-        Option::<String>::deserialize(from)?.as_deref().map(moment::parse).transpose()
+        Option::<String>::deserialize(from)?.as_deref().map(timestamp::parse).transpose()
     }
 }
 
 /// The name of a session, or null.
-pub(super) mod optional_session {
+pub(super) mod optional_session_id {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::engine::SessionId;

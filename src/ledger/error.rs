@@ -7,47 +7,47 @@ use rusqlite::ErrorCode;
 use crate::engine::{Cause, Failure};
 
 /// What a person can do about the troubles that have a name.
-const ADVICE: [(ErrorCode, &str); 9] = [
+const REMEDIES: [(ErrorCode, &str); 9] = [
     (ErrorCode::DiskFull, "the disk is full; free some space, and the work goes on by itself"),
-    (ErrorCode::DatabaseBusy, LOCKED),
-    (ErrorCode::DatabaseLocked, LOCKED),
+    (ErrorCode::DatabaseBusy, LOCKED_REMEDY),
+    (ErrorCode::DatabaseLocked, LOCKED_REMEDY),
     (ErrorCode::ReadOnly, "it is read-only; make it and its folder writable"),
-    (ErrorCode::PermissionDenied, UNREACHABLE),
-    (ErrorCode::CannotOpen, UNREACHABLE),
-    (ErrorCode::DatabaseCorrupt, DAMAGED),
-    (ErrorCode::NotADatabase, DAMAGED),
+    (ErrorCode::PermissionDenied, UNREACHABLE_REMEDY),
+    (ErrorCode::CannotOpen, UNREACHABLE_REMEDY),
+    (ErrorCode::DatabaseCorrupt, DAMAGED_REMEDY),
+    (ErrorCode::NotADatabase, DAMAGED_REMEDY),
     (ErrorCode::SystemIoFailure, "the disk fails; check it and the system's log"),
 ];
 
-const LOCKED: &str = "another program holds it locked; close that program";
+const LOCKED_REMEDY: &str = "another program holds it locked; close that program";
 
-const UNREACHABLE: &str =
+const UNREACHABLE_REMEDY: &str =
     "it cannot be opened; give the user that runs cynosure access to it and its folder";
 
-pub(super) const DAMAGED: &str = "it is damaged; stop cynosure and put back a copy of it, \
+pub(super) const DAMAGED_REMEDY: &str = "it is damaged; stop cynosure and put back a copy of it, \
      or run `cynosure adopt` for the source, which rebuilds it from the archive";
 
 /// Why a call on the ledger did not work.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum LedgerError {
     Sql(rusqlite::Error),
     /// The call does not fit what is in the ledger.
-    Unfit(String),
+    Inconsistent(String),
 }
 
-impl From<rusqlite::Error> for Trouble {
+impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl Trouble {
+impl LedgerError {
     /// Says what could not be done, where, and what a person can do about it.
     /// `what` is a verb phrase, such as "record a page".
-    pub(super) fn failure(&self, what: &str, path: &Path) -> Failure {
+    pub(super) fn to_failure(&self, what: &str, path: &Path) -> Failure {
         let why = match self {
-            Self::Unfit(why) => why.clone(),
-            Self::Sql(error) => match advice(error) {
+            Self::Inconsistent(why) => why.clone(),
+            Self::Sql(error) => match remedy(error) {
                 Some(advice) => advice.to_owned(),
                 None => format!("{error}; run `cynosure verify`"),
             },
@@ -62,18 +62,18 @@ pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
 }
 
 /// Whether the file is not a whole ledger.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-fn advice(error: &rusqlite::Error) -> Option<&'static str> {
+fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
     // A value of the wrong type: no writer of ours puts one there.
     if matches!(
         error,
         rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)
     ) {
-        return Some(DAMAGED);
+        return Some(DAMAGED_REMEDY);
     }
     let code = error.sqlite_error_code()?;
-    ADVICE.iter().find(|(known, _)| *known == code).map(|(_, advice)| *advice)
+    REMEDIES.iter().find(|(known, _)| *known == code).map(|(_, advice)| *advice)
 }

@@ -3,18 +3,18 @@
 use rusqlite::{Connection, params};
 
 use crate::engine::{Cursor, Failure, SessionId, Timestamp};
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{ListingKind, Session, SessionKind, as_integer};
-use crate::ledger::{Ledger, Reader, Tally, replies, trials};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{ListingKind, SessionKind, SessionRow, to_sql_integer};
+use crate::ledger::{Ledger, LedgerReader, SessionCounts, failure_counts, responses};
 
 /// What a session begins with.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SessionStart {
+pub struct NewSession {
     pub id: SessionId,
     pub kind: SessionKind,
-    pub started: Timestamp,
+    pub started_at: Timestamp,
     /// Where the stream of changes stood before a full listing.
-    pub pinned: Option<Cursor>,
+    pub start_cursor: Option<Cursor>,
 }
 
 impl Ledger {
@@ -24,13 +24,13 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also while another session is open.
-    pub fn begin(&mut self, start: &SessionStart) -> Result<(), Failure> {
+    pub fn begin_session(&mut self, start: &NewSession) -> Result<(), Failure> {
         self.write("begin a session", |transaction| {
-            if let Some(open) = Session::open(transaction)? {
+            if let Some(open) = SessionRow::open(transaction)? {
                 if open.id == start.id {
                     return Ok(());
                 }
-                return Err(Trouble::Unfit(format!("{} is still open", open.id)));
+                return Err(LedgerError::Inconsistent(format!("{} is still open", open.id)));
             }
             transaction.execute(
                 "INSERT INTO sessions (id, kind, listing, started, pinned, is_listed)
@@ -38,13 +38,13 @@ impl Ledger {
                 params![
                     start.id.as_str(),
                     start.kind,
-                    start.kind.listing(),
-                    start.started.0,
-                    start.pinned.as_ref().map(Cursor::as_str),
+                    start.kind.initial_listing(),
+                    start.started_at.0,
+                    start.start_cursor.as_ref().map(Cursor::as_str),
                     start.kind == SessionKind::Recheck,
                 ],
             )?;
-            take_on_due(transaction, transaction.last_insert_rowid(), start.started)
+            assign_due_items(transaction, transaction.last_insert_rowid(), start.started_at)
         })
     }
 
@@ -53,14 +53,14 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn list_anew(&mut self, pinned: Option<&Cursor>) -> Result<(), Failure> {
+    pub fn restart_listing(&mut self, pinned: Option<&Cursor>) -> Result<(), Failure> {
         self.write("begin the listing anew", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET listing = ?2, place = NULL, is_listed = 0, pinned = ?1
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
-                params![pinned.map(Cursor::as_str), ListingKind::Everything],
+                params![pinned.map(Cursor::as_str), ListingKind::Full],
             )?;
-            expect_open(changed)
+            require_open_session(changed)
         })
     }
 
@@ -69,14 +69,14 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn forget_place(&mut self) -> Result<(), Failure> {
+    pub fn reset_page_token(&mut self) -> Result<(), Failure> {
         self.write("begin the listing again", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET place = NULL
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
                 [],
             )?;
-            expect_open(changed)
+            require_open_session(changed)
         })
     }
 
@@ -85,7 +85,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn list_changes(&mut self, now: Timestamp) -> Result<(), Failure> {
+    pub fn start_changes_listing(&mut self, now: Timestamp) -> Result<(), Failure> {
         self.write("list the changes", |transaction| {
             // What was pinned before an earlier listing is behind the cursor by now.
             let changed = transaction.execute(
@@ -93,10 +93,10 @@ impl Ledger {
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
                 [ListingKind::Changes],
             )?;
-            expect_open(changed)?;
+            require_open_session(changed)?;
             let session = "SELECT max(no) FROM sessions";
             let session = transaction.query_row(session, [], |row| row.get(0))?;
-            take_on_due(transaction, session, now)
+            assign_due_items(transaction, session, now)
         })
     }
 
@@ -104,14 +104,14 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
-    pub fn set_folder(&mut self, folder: &str) -> Result<(), Failure> {
+    pub fn set_session_folder(&mut self, folder: &str) -> Result<(), Failure> {
         self.write("name the session's folder", |transaction| {
             let changed = transaction.execute(
                 "UPDATE sessions SET folder = ?1
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
                 [folder],
             )?;
-            expect_open(changed)
+            require_open_session(changed)
         })
     }
 
@@ -119,45 +119,51 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure; also while something is still to be listed or settled.
-    pub fn finish(&mut self, id: &SessionId, now: Timestamp) -> Result<Tally, Failure> {
+    pub fn complete_session(
+        &mut self,
+        id: &SessionId,
+        now: Timestamp,
+    ) -> Result<SessionCounts, Failure> {
         self.write("complete the session", |transaction| {
-            let session = Session::newest(transaction)?.filter(|session| session.id == *id);
+            let session = SessionRow::newest(transaction)?.filter(|session| session.id == *id);
             let Some(session) = session else {
-                return Err(Trouble::Unfit(format!("{id} is not the newest session")));
+                return Err(LedgerError::Inconsistent(format!("{id} is not the newest session")));
             };
-            if session.completed.is_some() {
-                return shown(transaction);
+            if session.completed_at.is_some() {
+                return visible_counts(transaction);
             }
-            let pending = session.tally.pending();
-            if !session.is_listed || pending > 0 {
-                return Err(Trouble::Unfit(format!(
+            let pending = session.counts.pending();
+            if !session.is_listing_complete || pending > 0 {
+                return Err(LedgerError::Inconsistent(format!(
                     "{pending} items are pending, or not all is listed"
                 )));
             }
-            transaction
-                .execute("UPDATE sessions SET completed = ?2 WHERE no = ?1", [session.no, now.0])?;
-            replies::forget_stored(transaction)?;
-            trials::forget_all(transaction)?;
-            shown(transaction)
+            transaction.execute(
+                "UPDATE sessions SET completed = ?2 WHERE no = ?1",
+                [session.row_id, now.0],
+            )?;
+            responses::delete_for_stored_items(transaction)?;
+            failure_counts::delete_all(transaction)?;
+            visible_counts(transaction)
         })
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Reads the session that is not completed yet, if there is one.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn open_session(&self) -> Result<Option<Session>, Failure> {
-        self.read("read the session", |connection| Ok(Session::open(connection)?))
+    pub fn open_session(&self) -> Result<Option<SessionRow>, Failure> {
+        self.read("read the session", |connection| Ok(SessionRow::open(connection)?))
     }
 
     /// Reads the newest session, open or completed.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn newest_session(&self) -> Result<Option<Session>, Failure> {
-        self.read("read the session", |connection| Ok(Session::newest(connection)?))
+    pub fn newest_session(&self) -> Result<Option<SessionRow>, Failure> {
+        self.read("read the session", |connection| Ok(SessionRow::newest(connection)?))
     }
 
     /// Reads the counters of the newest session; all zero before the first. One that lists everything
@@ -165,8 +171,8 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn tally(&self) -> Result<Tally, Failure> {
-        self.read("read the session", shown)
+    pub fn session_counts(&self) -> Result<SessionCounts, Failure> {
+        self.read("read the session", visible_counts)
     }
 
     /// Reads the point in the stream of changes up to which all is listed.
@@ -182,12 +188,16 @@ impl Reader {
     }
 }
 
-fn shown(connection: &Connection) -> Result<Tally, Trouble> {
-    Ok(Session::shown(connection)?.map(|session| session.tally).unwrap_or_default())
+fn visible_counts(connection: &Connection) -> Result<SessionCounts, LedgerError> {
+    Ok(SessionRow::newest_visible(connection)?.map(|session| session.counts).unwrap_or_default())
 }
 
 /// Takes on the quarantined items that are due for another look.
-fn take_on_due(connection: &Connection, session: i64, now: Timestamp) -> Result<(), Trouble> {
+fn assign_due_items(
+    connection: &Connection,
+    session: i64,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let due = "SELECT no FROM items WHERE status = 3 AND next_at <= ?1";
     // Those of this very session were counted as listed, and as quarantined.
     let again = connection.query_row(
@@ -207,14 +217,14 @@ fn take_on_due(connection: &Connection, session: i64, now: Timestamp) -> Result<
     )?;
     connection.execute(
         "UPDATE sessions SET listed = listed + ?2, quarantined = quarantined - ?3 WHERE no = ?1",
-        [session, as_integer(taken as u64) - again, again],
+        [session, to_sql_integer(taken as u64) - again, again],
     )?;
     Ok(())
 }
 
-fn expect_open(changed: usize) -> Result<(), Trouble> {
+fn require_open_session(changed: usize) -> Result<(), LedgerError> {
     match changed {
-        0 => Err(Trouble::Unfit("no session is open".to_owned())),
+        0 => Err(LedgerError::Inconsistent("no session is open".to_owned())),
         _ => Ok(()),
     }
 }

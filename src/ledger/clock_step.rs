@@ -9,7 +9,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn move_by(&mut self, step: ClockStep) -> Result<(), Failure> {
+    pub fn shift_deadlines(&mut self, step: ClockStep) -> Result<(), Failure> {
         // One statement for each index. No item becomes one that was never tried.
         const MOVES: [&str; 3] = [
             "UPDATE source SET reconciled_at = reconciled_at + ?1",

@@ -9,32 +9,33 @@ use crate::engine::rate_limit::RateLimiterState;
 use crate::engine::{ConcurrencyState, RetryBudgetState};
 
 /// The name of the file in the state folder.
-pub const QUOTA_FILE: &str = "quota.json";
+pub const LIMITERS_FILE: &str = "quota.json";
 
 /// The format that this program writes. What it does not know is another's, and is left alone.
 const SCHEMA: u32 = 1;
 
 /// Everything in the file.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Remembered {
+pub struct LimiterStates {
     schema: u32,
-    pub scopes: BTreeMap<ScopeKey, ScopeMemory>,
+    pub scopes: BTreeMap<LimiterScope, ScopeState>,
 }
 
 /// What is remembered of one scope.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
-pub struct ScopeMemory {
+pub struct ScopeState {
     /// Counts the writes, so that a process sees that another wrote.
     pub(crate) revision: u64,
     /// By whose rules it goes.
     pub provider: String,
-    pub quota: RateLimiterState,
+    #[serde(rename = "quota")]
+    pub rate_limit: RateLimiterState,
     pub concurrency: ConcurrencyState,
     pub budget: RetryBudgetState,
 }
 
-impl Remembered {
+impl LimiterStates {
     /// Writes all of it as the file has it.
     pub(crate) fn into_json(self) -> Option<Vec<u8>> {
         serde_json::to_vec_pretty(&Self { schema: SCHEMA, ..self }).ok()
@@ -45,8 +46,8 @@ impl Remembered {
 ///
 /// # Errors
 /// One sentence on why it cannot be understood.
-pub fn read_quotas(bytes: &[u8]) -> Result<Remembered, String> {
-    let remembered: Remembered =
+pub fn parse_limiters(bytes: &[u8]) -> Result<LimiterStates, String> {
+    let remembered: LimiterStates =
         serde_json::from_slice(bytes).map_err(|error| format!("it cannot be read: {error}"))?;
     if SCHEMA < remembered.schema {
         let newer = remembered.schema;
@@ -58,9 +59,9 @@ pub fn read_quotas(bytes: &[u8]) -> Result<Remembered, String> {
 /// What a scope is known by: `host`, `host account`, `host account /route`.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
-pub struct ScopeKey(String);
+pub struct LimiterScope(String);
 
-impl ScopeKey {
+impl LimiterScope {
     /// The scope of a provider's host, of one account where they do not share it, and of one
     /// route where that has a budget of its own.
     #[must_use]
@@ -78,7 +79,7 @@ impl ScopeKey {
     }
 }
 
-impl fmt::Display for ScopeKey {
+impl fmt::Display for LimiterScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -3,25 +3,25 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, folder_of, storage_failure};
+use crate::disk::{Disk, parent_folder, storage_failure};
 use crate::engine::Failure;
 
 /// Broken files that are kept aside before a person has to look.
-const KEPT_MAX: u32 = 1000;
+const QUARANTINED_FILES_MAX: u32 = 1000;
 
 /// Renames the file to `<name>.unreadable-<n>`, with the first number that is free.
 ///
 /// # Errors
 /// A storage failure, and when a thousand are kept already.
-pub fn put_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Failure> {
+pub fn quarantine_file(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Failure> {
     let failed = |error| storage_failure("put aside", path, &error);
-    for number in 1..=KEPT_MAX {
+    for number in 1..=QUARANTINED_FILES_MAX {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".unreadable-{number}"));
         let kept_as = PathBuf::from(name);
-        if disk.kind(&kept_as).map_err(failed)?.is_none() {
+        if disk.path_kind(&kept_as).map_err(failed)?.is_none() {
             disk.rename(path, &kept_as)
-                .and_then(|()| disk.sync_dir(folder_of(path)))
+                .and_then(|()| disk.sync_dir(parent_folder(path)))
                 .map_err(failed)?;
             return Ok(kept_as);
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// Magic numbers of filesystems (statfs(2)), with the names that mount(8) has for them.
-const KINDS: [(i64, &str); 12] = [
+const FILESYSTEM_TYPES: [(i64, &str); 12] = [
     (0xEF53, "ext4"),
     (0x5846_5342, "xfs"),
     (0x9123_683E, "btrfs"),
@@ -21,38 +21,38 @@ const KINDS: [(i64, &str); 12] = [
 
 /// The filesystem under a folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Room {
+pub struct FsUsage {
     /// Its name, where it is one of the usual.
-    pub kind: Option<&'static str>,
+    pub fs_type: Option<&'static str>,
     /// Bytes that this user may still write.
-    pub free: u64,
-    pub total: u64,
+    pub free_bytes: u64,
+    pub total_bytes: u64,
     /// Bytes that are written.
-    pub used: u64,
+    pub used_bytes: u64,
     /// How many files it can hold, and how many more; zero where there is no such number.
-    pub inodes: u64,
+    pub inodes_total: u64,
     pub inodes_free: u64,
     /// The same for all folders on it.
-    pub id: u64,
+    pub filesystem_id: u64,
 }
 
-impl Room {
+impl FsUsage {
     /// The share that is used of what this user may use, from 0 to 1, as `df` has it.
     #[must_use]
-    pub fn share_used(&self) -> f64 {
-        share(self.used, self.used.saturating_add(self.free))
+    pub fn used_share(&self) -> f64 {
+        ratio(self.used_bytes, self.used_bytes.saturating_add(self.free_bytes))
     }
 
     /// The share of inodes that is used, from 0 to 1; `None` where there is no such number.
     #[must_use]
-    pub fn share_of_inodes(&self) -> Option<f64> {
-        let used = self.inodes.saturating_sub(self.inodes_free);
-        (self.inodes > 0).then(|| share(used, self.inodes))
+    pub fn used_inode_share(&self) -> Option<f64> {
+        let used = self.inodes_total.saturating_sub(self.inodes_free);
+        (self.inodes_total > 0).then(|| ratio(used, self.inodes_total))
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn share(part: u64, whole: u64) -> f64 {
+fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
@@ -60,17 +60,17 @@ fn share(part: u64, whole: u64) -> f64 {
 ///
 /// # Errors
 /// When there is nothing at the path.
-pub fn room(path: &Path) -> io::Result<Room> {
+pub fn fs_usage(path: &Path) -> io::Result<FsUsage> {
     let kind = rustix::fs::statfs(path)?.f_type;
     let space = rustix::fs::statvfs(path)?;
-    Ok(Room {
-        kind: KINDS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name),
-        free: space.f_bavail.saturating_mul(space.f_frsize),
-        total: space.f_blocks.saturating_mul(space.f_frsize),
-        used: space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize),
-        inodes: space.f_files,
+    Ok(FsUsage {
+        fs_type: FILESYSTEM_TYPES.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name),
+        free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        total_bytes: space.f_blocks.saturating_mul(space.f_frsize),
+        used_bytes: space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize),
+        inodes_total: space.f_files,
         inodes_free: space.f_favail,
-        id: space.f_fsid,
+        filesystem_id: space.f_fsid,
     })
 }
 
@@ -79,18 +79,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_no_more_room_than_its_filesystem() {
+    fn free_space_is_at_most_the_total() {
         let home = tempfile::tempdir().unwrap();
 
-        let found = room(home.path()).unwrap();
+        let found = fs_usage(home.path()).unwrap();
 
-        assert!(found.free <= found.total && found.total > 0, "{found:?}");
-        assert!((0.0..=1.0).contains(&found.share_used()), "{found:?}");
-        assert!(found.share_of_inodes().is_none_or(|share| share <= 1.0), "{found:?}");
+        assert!(found.free_bytes <= found.total_bytes && found.total_bytes > 0, "{found:?}");
+        assert!((0.0..=1.0).contains(&found.used_share()), "{found:?}");
+        assert!(found.used_inode_share().is_none_or(|share| share <= 1.0), "{found:?}");
     }
 
     #[test]
-    fn where_nothing_is_there_is_no_room() {
-        assert_eq!(room(Path::new("/nowhere")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fn usage_of_a_missing_path_is_an_error() {
+        assert_eq!(fs_usage(Path::new("/nowhere")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

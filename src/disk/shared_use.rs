@@ -6,24 +6,24 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-use crate::disk::lock::open_lock;
+use crate::disk::lock::open_lock_file;
 use crate::disk::storage_failure;
 use crate::engine::Failure;
 
 /// One of perhaps many. Ends with the process, however that ends.
 #[derive(Debug)]
-pub struct Presence {
+pub struct SharedUseLock {
     file: File,
 }
 
-impl Presence {
+impl SharedUseLock {
     /// Joins those who hold the file at `path`.
     ///
     /// # Errors
     /// The file cannot be made or locked.
-    pub fn join(path: &Path) -> Result<Self, Failure> {
+    pub fn acquire(path: &Path) -> Result<Self, Failure> {
         let open = || {
-            let file = open_lock(path)?;
+            let file = open_lock_file(path)?;
             rustix::fs::flock(&file, FlockOperation::LockShared)?;
             Ok(Self { file })
         };
@@ -34,7 +34,7 @@ impl Presence {
     ///
     /// Two who ask at the same moment may both be told that they are not alone.
     #[must_use]
-    pub fn is_alone(&self) -> bool {
+    pub fn is_sole_holder(&self) -> bool {
         let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
         // The attempt lets go of what was held (flock(2)), whether it succeeds or not. A wait is
         // only for another who asks the same, and lets go at once.
@@ -48,17 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_alone_until_another_comes_and_when_it_has_gone() {
+    fn a_holder_is_sole_only_while_no_other_exists() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("presence");
-        let first = Presence::join(&path).unwrap();
-        assert!(first.is_alone());
+        let first = SharedUseLock::acquire(&path).unwrap();
+        assert!(first.is_sole_holder());
 
-        let second = Presence::join(&path).unwrap();
-        assert!(!first.is_alone());
-        assert!(!second.is_alone());
+        let second = SharedUseLock::acquire(&path).unwrap();
+        assert!(!first.is_sole_holder());
+        assert!(!second.is_sole_holder());
 
         drop(first);
-        assert!(second.is_alone());
+        assert!(second.is_sole_holder());
     }
 }

@@ -3,27 +3,27 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::engine::{Failure, RecordedResponse, Timestamp};
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::ItemNo;
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::ItemRowId;
+use crate::ledger::{Ledger, LedgerReader};
 
 /// The newest replies that are kept: two kilobytes each, when a whole mailbox is forbidden.
-const REPLIES_MAX: i64 = 10_000;
+const RESPONSE_ROWS_MAX: i64 = 10_000;
 
 /// Stands where an item would, for what is no item's.
-const SESSION: i64 = 0;
+const SESSION_ITEM: i64 = 0;
 
 /// What a server replied, and when.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Replied {
+pub struct StoredResponse {
     pub at: Timestamp,
-    pub reply: RecordedResponse,
+    pub response: RecordedResponse,
 }
 
 /// What a reply was about.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Whose {
-    Item(ItemNo),
+pub(super) enum ResponseOwner {
+    Item(ItemRowId),
     Session,
 }
 
@@ -32,40 +32,47 @@ impl Ledger {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn record_reply(&mut self, failure: &Failure, now: Timestamp) -> Result<(), Failure> {
+    pub fn record_session_response(
+        &mut self,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         if failure.response.is_none() {
             return Ok(());
         }
-        self.write("keep a reply", |transaction| record(transaction, Whose::Session, failure, now))
+        self.write("keep a reply", |transaction| {
+            store_response(transaction, ResponseOwner::Session, failure, now)
+        })
     }
 }
 
-impl Reader {
+impl LedgerReader {
     /// Reads the last reply that was a failure of the listing or the session.
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn session_reply(&self) -> Result<Option<Replied>, Failure> {
+    pub fn session_response(&self) -> Result<Option<StoredResponse>, Failure> {
         self.read("read the last reply", |connection| {
             let sql = "SELECT at AS reply_at, status AS reply_status, headers, body, is_cut
                        FROM replies WHERE item = ?1";
-            let found = connection.query_row(sql, [SESSION], Replied::from_row).optional()?;
+            let found =
+                connection.query_row(sql, [SESSION_ITEM], StoredResponse::from_row).optional()?;
             Ok(found.flatten())
         })
     }
 }
 
 /// Keeps the reply of a failure in place of the one before; without one, that stays.
-pub(super) fn record(
+pub(super) fn store_response(
     connection: &Connection,
-    whose: Whose,
+    whose: ResponseOwner,
     failure: &Failure,
     now: Timestamp,
-) -> Result<(), Trouble> {
+) -> Result<(), LedgerError> {
     let Some(reply) = &failure.response else { return Ok(()) };
     let item = match whose {
-        Whose::Item(item) => item.0,
-        Whose::Session => SESSION,
+        ResponseOwner::Item(item) => item.0,
+        ResponseOwner::Session => SESSION_ITEM,
     };
     let headers = serde_json::Value::from_iter(
         reply.headers.iter().map(|(name, value)| vec![name.as_str(), value.as_str()]),
@@ -87,12 +94,12 @@ pub(super) fn record(
     let newest = connection.last_insert_rowid();
     connection
         .prepare_cached("DELETE FROM replies WHERE no <= ?1")?
-        .execute([newest - REPLIES_MAX])?;
+        .execute([newest - RESPONSE_ROWS_MAX])?;
     Ok(())
 }
 
 /// Lets go of the replies of items that were stored after all.
-pub(super) fn forget_stored(connection: &Connection) -> Result<(), Trouble> {
+pub(super) fn delete_for_stored_items(connection: &Connection) -> Result<(), LedgerError> {
     connection.execute(
         "DELETE FROM replies WHERE item IN
          (SELECT replies.item FROM replies JOIN items ON items.no = replies.item WHERE items.status = 1)",
@@ -101,7 +108,7 @@ pub(super) fn forget_stored(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
-impl Replied {
+impl StoredResponse {
     /// Reads the columns of a reply, of which an outer join may have left all empty.
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let Some(at) = row.get::<_, Option<i64>>("reply_at")? else { return Ok(None) };
@@ -113,6 +120,6 @@ impl Replied {
             body: row.get("body")?,
             is_truncated: row.get("is_cut")?,
         };
-        Ok(Some(Self { at: Timestamp(at), reply }))
+        Ok(Some(Self { at: Timestamp(at), response: reply }))
     }
 }

@@ -4,32 +4,32 @@
 use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, PathKind, replace, storage_failure};
+use crate::disk::{Disk, PathKind, storage_failure, write_unsynced};
 use crate::engine::metrics::{METRICS_SCHEMA, SourceMetrics};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 
 /// The name of the file, in the folder of its source.
-pub const FIGURES_FILE: &str = "figures.json";
+pub const METRICS_FILE: &str = "figures.json";
 
 /// The largest file that is read, in bytes: ten times what one has.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// What stands at the path of a file with figures.
 #[derive(Clone, Debug, PartialEq)]
-pub enum FiguresFound {
+pub enum MetricsFile {
     /// Nothing: the source has never run, or not with a version that counts.
     Absent,
     Read(Box<SourceMetrics>),
     /// It is cut short, damaged, a newer program's, or no file.
     Unusable {
-        why: String,
+        reason: String,
     },
 }
 
-impl FiguresFound {
+impl MetricsFile {
     /// The figures, where there are any.
     #[must_use]
-    pub fn read(self) -> Option<SourceMetrics> {
+    pub fn into_metrics(self) -> Option<SourceMetrics> {
         match self {
             Self::Read(figures) => Some(*figures),
             Self::Absent | Self::Unusable { .. } => None,
@@ -41,7 +41,7 @@ impl FiguresFound {
 ///
 /// # Errors
 /// A storage failure; the old file is then still there.
-pub fn save_figures(
+pub fn save_metrics(
     disk: &dyn Disk,
     path: &Path,
     figures: &SourceMetrics,
@@ -50,15 +50,15 @@ pub fn save_figures(
     let failed = |error| storage_failure("write", path, &error);
     let figures = SourceMetrics { schema: METRICS_SCHEMA, written_at: now.0, ..figures.clone() };
     let json = serde_json::to_vec(&figures).map_err(|error| failed(error.into()))?;
-    replace(disk, path, &json).map_err(failed)
+    write_unsynced(disk, path, &json).map_err(failed)
 }
 
 /// Reads the figures and changes nothing.
 #[must_use]
-pub fn examine_figures(disk: &dyn Disk, path: &Path) -> FiguresFound {
-    let bytes = match disk.kind(path) {
-        Ok(None) => return FiguresFound::Absent,
-        Ok(Some(PathKind::File { bytes })) if bytes <= FILE_BYTES_MAX => disk.read(path),
+pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
+    let bytes = match disk.path_kind(path) {
+        Ok(None) => return MetricsFile::Absent,
+        Ok(Some(PathKind::File { bytes })) if bytes <= FILE_BYTES_MAX => disk.read_file(path),
         Ok(Some(PathKind::File { bytes })) => {
             return unusable(&format!("it has {bytes} bytes, far too many"));
         }
@@ -68,14 +68,14 @@ pub fn examine_figures(disk: &dyn Disk, path: &Path) -> FiguresFound {
     match bytes {
         Ok(bytes) => parse(&bytes),
         // Removed since it was looked at.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => FiguresFound::Absent,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => MetricsFile::Absent,
         Err(error) => unusable(&format!("it cannot be read: {error}")),
     }
 }
 
-fn parse(bytes: &[u8]) -> FiguresFound {
+fn parse(bytes: &[u8]) -> MetricsFile {
     match serde_json::from_slice::<SourceMetrics>(bytes) {
-        Ok(figures) if figures.schema == METRICS_SCHEMA => FiguresFound::Read(Box::new(figures)),
+        Ok(figures) if figures.schema == METRICS_SCHEMA => MetricsFile::Read(Box::new(figures)),
         Ok(SourceMetrics { schema, .. }) => unusable(&format!(
             "another version wrote it (schema {schema}, this one knows {METRICS_SCHEMA})"
         )),
@@ -83,8 +83,8 @@ fn parse(bytes: &[u8]) -> FiguresFound {
     }
 }
 
-fn unusable(why: &str) -> FiguresFound {
-    FiguresFound::Unusable { why: sanitize_line(why) }
+fn unusable(why: &str) -> MetricsFile {
+    MetricsFile::Unusable { reason: sanitize_line(why) }
 }
 
 #[cfg(test)]
@@ -92,41 +92,41 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::disk::{Fault, MemoryDisk};
+    use crate::disk::{DiskFault, MemoryDisk};
 
     const PATH: &str = "/figures.json";
     const NOW: Timestamp = Timestamp(1_772_874_303_456);
 
     fn disk_with(bytes: &[u8]) -> MemoryDisk {
         let disk = MemoryDisk::default();
-        replace(&disk, Path::new(PATH), bytes).unwrap();
+        write_unsynced(&disk, Path::new(PATH), bytes).unwrap();
         disk
     }
 
     #[test]
-    fn what_is_saved_is_read_with_the_time_of_its_writing() {
+    fn saved_metrics_are_read_with_their_write_time() {
         let disk = MemoryDisk::default();
-        assert_eq!(examine_figures(&disk, Path::new(PATH)), FiguresFound::Absent);
+        assert_eq!(read_metrics(&disk, Path::new(PATH)), MetricsFile::Absent);
         let mut figures = SourceMetrics::default();
         figures.items.stored = 7;
 
-        save_figures(&disk, Path::new(PATH), &figures, NOW).unwrap();
+        save_metrics(&disk, Path::new(PATH), &figures, NOW).unwrap();
 
-        let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
+        let read = read_metrics(&disk, Path::new(PATH)).into_metrics().unwrap();
         assert_eq!((read.items.stored, read.written_at, read.schema), (7, NOW.0, METRICS_SCHEMA));
     }
 
     #[test]
-    fn a_file_that_does_not_say_since_when_it_counts_is_read() {
+    fn a_file_without_a_start_time_is_read() {
         let disk = disk_with(b"{\"schema\":1,\"written_at\":5,\"items\":{\"stored\":7}}");
 
-        let read = examine_figures(&disk, Path::new(PATH)).read().unwrap();
+        let read = read_metrics(&disk, Path::new(PATH)).into_metrics().unwrap();
 
         assert_eq!((read.items.stored, read.counting_since), (7, None));
     }
 
     #[test]
-    fn what_cannot_be_used_says_why_and_stays_where_it_is() {
+    fn an_unusable_file_is_reported_and_left_in_place() {
         let many = [b' '; 70_000];
         let damaged = [
             (&b""[..], "EOF"),
@@ -138,33 +138,33 @@ mod tests {
         ];
         for (bytes, expected) in damaged {
             let disk = disk_with(bytes);
-            let FiguresFound::Unusable { why } = examine_figures(&disk, Path::new(PATH)) else {
+            let MetricsFile::Unusable { reason: why } = read_metrics(&disk, Path::new(PATH)) else {
                 panic!("{expected}")
             };
             assert!(why.contains(expected), "{why}");
-            assert_eq!(disk.read(Path::new(PATH)).unwrap(), bytes);
+            assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), bytes);
         }
     }
 
     #[test]
-    fn a_disk_that_fails_leaves_what_was_there() {
+    fn a_failed_write_keeps_the_old_file() {
         let disk = MemoryDisk::default();
-        save_figures(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap();
-        disk.fail(Fault::stop(0));
+        save_metrics(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap();
+        disk.set_fault(DiskFault::stop_at(0));
 
         let failure =
-            save_figures(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap_err();
+            save_metrics(&disk, Path::new(PATH), &SourceMetrics::default(), NOW).unwrap_err();
 
         assert!(failure.message.starts_with("cannot write /figures.json: "), "{failure}");
     }
 
     proptest! {
         #[test]
-        fn no_part_of_it_is_taken_for_the_whole(cut in any::<prop::sample::Index>()) {
+        fn a_truncated_file_is_unusable(cut in any::<prop::sample::Index>()) {
             let figures = SourceMetrics { schema: METRICS_SCHEMA, ..SourceMetrics::default() };
             let json = serde_json::to_vec(&figures).unwrap();
             let is_unusable =
-                matches!(parse(&json[..cut.index(json.len())]), FiguresFound::Unusable { .. });
+                matches!(parse(&json[..cut.index(json.len())]), MetricsFile::Unusable { .. });
             prop_assert!(is_unusable);
         }
     }

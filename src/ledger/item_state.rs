@@ -5,26 +5,26 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::engine::{Cause, Failure, RecheckPolicy, Timestamp};
-use crate::ledger::failure::Trouble;
-use crate::ledger::replies::{self, Whose};
-use crate::ledger::rows::{DocumentStatus, ItemNo, ItemStatus, Session};
-use crate::ledger::trials;
+use crate::ledger::error::LedgerError;
+use crate::ledger::failure_counts;
+use crate::ledger::responses::{self, ResponseOwner};
+use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow};
 
 /// How many of an item's documents stand where. The parameter is an expression: SQLite plans by
 /// the value of a bare one beside a GROUP BY, and would plan anew for every item.
-pub(super) const STANDING: &str =
+pub(super) const COUNT_BY_STATUS: &str =
     "SELECT status, count(*) FROM documents WHERE item = +?1 GROUP BY status";
 
 /// The open session in a transaction, with what is to be added to its counters at the end.
 #[derive(Debug)]
-pub(super) struct Counting<'a> {
+pub(super) struct CounterTransaction<'a> {
     connection: &'a Connection,
-    pub(super) session: Session,
-    change: Change,
+    pub(super) session: SessionRow,
+    delta: CounterDelta,
 }
 
 #[derive(Debug, Default)]
-struct Change {
+struct CounterDelta {
     listed: i64,
     stored: i64,
     gone: i64,
@@ -37,52 +37,52 @@ struct Change {
 
 /// How many of an item's documents stand where.
 #[derive(Debug, Default)]
-struct Standing {
-    wanted: u32,
+struct DocumentCounts {
+    pending: u32,
     stored: u32,
     gone: u32,
-    refused: u32,
+    failed: u32,
 }
 
-impl<'a> Counting<'a> {
+impl<'a> CounterTransaction<'a> {
     /// Starts to count for the open session.
-    pub(super) fn start(connection: &'a Connection) -> Result<Self, Trouble> {
-        match Session::open(connection)? {
-            Some(session) => Ok(Self { connection, session, change: Change::default() }),
-            None => Err(Trouble::Unfit("no session is open".to_owned())),
+    pub(super) fn for_open_session(connection: &'a Connection) -> Result<Self, LedgerError> {
+        match SessionRow::open(connection)? {
+            Some(session) => Ok(Self { connection, session, delta: CounterDelta::default() }),
+            None => Err(LedgerError::Inconsistent("no session is open".to_owned())),
         }
     }
 
     /// Notes that the session has taken on one more item.
-    pub(super) fn took_on(&mut self) {
-        self.change.listed += 1;
+    pub(super) fn count_listed(&mut self) {
+        self.delta.listed += 1;
     }
 
     /// Notes one more item of the session that is gone.
-    pub(super) fn missed(&mut self) {
-        self.change.listed += 1;
-        self.change.gone += 1;
+    pub(super) fn count_missing(&mut self) {
+        self.delta.listed += 1;
+        self.delta.gone += 1;
     }
 
     /// Notes that a document was fetched and stored.
-    pub(super) fn fetched(&mut self, bytes: i64) {
-        self.change.documents += 1;
-        self.change.bytes += bytes;
+    pub(super) fn count_fetched(&mut self, bytes: i64) {
+        self.delta.documents += 1;
+        self.delta.bytes += bytes;
     }
 
     /// Notes that a version of a document was kept beside a later one.
-    pub(super) fn superseded(&mut self) {
-        self.change.versions += 1;
+    pub(super) fn count_superseded(&mut self) {
+        self.delta.versions += 1;
     }
 
     /// Notes that the bytes of a document were in the archive already.
-    pub(super) fn copied(&mut self) {
-        self.change.copies += 1;
+    pub(super) fn count_copy(&mut self) {
+        self.delta.copies += 1;
     }
 
     /// Makes an item pending in this session, and says whether the session did not have it
     /// yet. One that is pending stays as it is.
-    pub(super) fn reopen(&mut self, item: ItemNo) -> Result<bool, Trouble> {
+    pub(super) fn reopen(&mut self, item: ItemRowId) -> Result<bool, LedgerError> {
         let (session, status) = self
             .connection
             .prepare_cached("SELECT session, status FROM items WHERE no = ?1")?
@@ -90,52 +90,52 @@ impl<'a> Counting<'a> {
         if status == ItemStatus::Pending {
             return Ok(false);
         }
-        let is_new = session != self.session.no;
+        let is_new = session != self.session.row_id;
         if is_new {
-            self.took_on();
+            self.count_listed();
         } else {
             // It was counted as settled in this very session, and is not any more.
-            *self.change.of(status) -= 1;
+            *self.delta.counter_mut(status) -= 1;
         }
         self.connection.execute(
             "UPDATE items SET status = 0, session = ?2, attempts = 0, next_at = 0, settled_at = NULL
              WHERE no = ?1",
-            [item.0, self.session.no],
+            [item.0, self.session.row_id],
         )?;
-        trials::forget(self.connection, item)?;
+        failure_counts::delete(self.connection, item)?;
         Ok(is_new)
     }
 
     /// Settles those of `items` none of whose documents is wanted any more.
-    pub(super) fn settle(
+    pub(super) fn settle_items(
         &mut self,
-        items: BTreeSet<ItemNo>,
+        items: BTreeSet<ItemRowId>,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), LedgerError> {
         for item in items {
-            let standing = Standing::of(self.connection, item)?;
-            if let Some(status) = standing.verdict() {
-                self.put(item, status, &standing, recheck, now)?;
+            let standing = DocumentCounts::read(self.connection, item)?;
+            if let Some(status) = standing.item_status() {
+                self.set_final_status(item, status, &standing, recheck, now)?;
             }
         }
         Ok(())
     }
 
-    fn put(
+    fn set_final_status(
         &mut self,
-        item: ItemNo,
+        item: ItemRowId,
         status: ItemStatus,
-        standing: &Standing,
+        standing: &DocumentCounts,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), LedgerError> {
         let all = standing.stored + standing.gone;
         let note = (standing.gone > 0)
             .then(|| format!("the source no longer has {} of {all} documents", standing.gone));
         let changed = match status {
             ItemStatus::Quarantined => {
-                let next_look = self.next_look(item, None, recheck, now)?;
+                let next_look = self.next_recheck_at(item, None, recheck, now)?;
                 self.connection.execute(
                     "UPDATE items SET status = 3, quarantines = quarantines + 1, next_at = ?2,
                             settled_at = ?3
@@ -154,7 +154,7 @@ impl<'a> Counting<'a> {
             }
         };
         if changed > 0 {
-            *self.change.of(status) += 1;
+            *self.delta.counter_mut(status) += 1;
         }
         Ok(())
     }
@@ -162,12 +162,12 @@ impl<'a> Counting<'a> {
     /// Gives up an item until its next look, whatever of it is still wanted.
     pub(super) fn quarantine(
         &mut self,
-        item: ItemNo,
+        item: ItemRowId,
         failure: &Failure,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<(), Trouble> {
-        let next_look = self.next_look(item, Some(failure.cause), recheck, now)?;
+    ) -> Result<(), LedgerError> {
+        let next_look = self.next_recheck_at(item, Some(failure.cause), recheck, now)?;
         let changed = self.connection.execute(
             "UPDATE items SET status = 3, attempts = attempts + 1, quarantines = quarantines + 1,
                     next_at = ?2, cause = ?3, message = ?4, failed_at = ?5, settled_at = ?5
@@ -175,21 +175,21 @@ impl<'a> Counting<'a> {
             params![item.0, next_look.0, failure.cause.name(), failure.message, now.0],
         )?;
         if changed > 0 {
-            self.change.quarantined += 1;
-            replies::record(self.connection, Whose::Item(item), failure, now)?;
+            self.delta.quarantined += 1;
+            responses::store_response(self.connection, ResponseOwner::Item(item), failure, now)?;
         }
         Ok(())
     }
 
     /// When an item is looked at again that is quarantined now: for `cause`, else for that of
     /// its last failure.
-    fn next_look(
+    fn next_recheck_at(
         &self,
-        item: ItemNo,
+        item: ItemRowId,
         cause: Option<Cause>,
         recheck: RecheckPolicy,
         now: Timestamp,
-    ) -> Result<Timestamp, Trouble> {
+    ) -> Result<Timestamp, LedgerError> {
         let sql = "SELECT quarantines, cause FROM items WHERE no = ?1";
         let (times, last) = self
             .connection
@@ -201,16 +201,16 @@ impl<'a> Counting<'a> {
     }
 
     /// Writes the counters down.
-    pub(super) fn finish(self) -> Result<(), Trouble> {
-        let Change { listed, stored, gone, quarantined, documents, bytes, versions, copies } =
-            self.change;
+    pub(super) fn write_counters(self) -> Result<(), LedgerError> {
+        let CounterDelta { listed, stored, gone, quarantined, documents, bytes, versions, copies } =
+            self.delta;
         self.connection.execute(
             "UPDATE sessions SET listed = listed + ?2, stored = stored + ?3, gone = gone + ?4,
                     quarantined = quarantined + ?5, documents = documents + ?6, bytes = bytes + ?7,
                     versions = versions + ?8, copies = copies + ?9
              WHERE no = ?1",
             [
-                self.session.no,
+                self.session.row_id,
                 listed,
                 stored,
                 gone,
@@ -225,8 +225,8 @@ impl<'a> Counting<'a> {
     }
 }
 
-impl Change {
-    fn of(&mut self, status: ItemStatus) -> &mut i64 {
+impl CounterDelta {
+    fn counter_mut(&mut self, status: ItemStatus) -> &mut i64 {
         match status {
             ItemStatus::Pending => &mut self.listed,
             ItemStatus::Stored => &mut self.stored,
@@ -236,28 +236,28 @@ impl Change {
     }
 }
 
-impl Standing {
-    fn of(connection: &Connection, item: ItemNo) -> Result<Self, Trouble> {
+impl DocumentCounts {
+    fn read(connection: &Connection, item: ItemRowId) -> Result<Self, LedgerError> {
         let mut standing = Self::default();
-        let mut counts = connection.prepare_cached(STANDING)?;
+        let mut counts = connection.prepare_cached(COUNT_BY_STATUS)?;
         let mut rows = counts.query([item.0])?;
         while let Some(row) = rows.next()? {
             let count = row.get(1)?;
             match row.get(0)? {
-                DocumentStatus::Wanted => standing.wanted = count,
+                DocumentStatus::Pending => standing.pending = count,
                 DocumentStatus::Stored => standing.stored = count,
                 DocumentStatus::Gone => standing.gone = count,
-                DocumentStatus::Refused => standing.refused = count,
+                DocumentStatus::Failed => standing.failed = count,
             }
         }
         Ok(standing)
     }
 
     /// What follows for the item; `None` while there is something to fetch.
-    fn verdict(&self) -> Option<ItemStatus> {
-        if self.wanted > 0 {
+    fn item_status(&self) -> Option<ItemStatus> {
+        if self.pending > 0 {
             None
-        } else if self.refused > 0 {
+        } else if self.failed > 0 {
             Some(ItemStatus::Quarantined)
         } else if self.stored > 0 {
             Some(ItemStatus::Stored)
@@ -268,9 +268,9 @@ impl Standing {
 }
 
 /// Reads where an item is, by its true id.
-pub(super) fn find_item(connection: &Connection, id: &str) -> rusqlite::Result<Option<ItemNo>> {
+pub(super) fn find_item(connection: &Connection, id: &str) -> rusqlite::Result<Option<ItemRowId>> {
     connection
         .prepare_cached("SELECT no FROM items WHERE id = ?1")?
-        .query_row([id], |row| row.get(0).map(ItemNo))
+        .query_row([id], |row| row.get(0).map(ItemRowId))
         .optional()
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::disk::{Disk, MemoryDisk, ensure_folder, write_atomic};
+use crate::disk::{Disk, MemoryDisk, ensure_folder, write_durable};
 use crate::engine::{Status, Timestamp};
 
 #[path = "../../tests/fixtures/frozen.rs"]
@@ -14,11 +14,11 @@ mod fixture;
 
 use self::fixture::assert_kept;
 
-const EXECUTION_STATE_ADDED: &[&str] =
+const EXECUTION_STATE_ADDED_KEYS: &[&str] =
     &["copies", "incomplete_listings_in_a_row", "last_success", "listing_news", "versions"];
-const FIGURES_ADDED: &[&str] = &[];
-const BREAKERS_ADDED: &[&str] = &[];
-const QUOTA_ADDED: &[&str] = &[];
+const METRICS_ADDED_KEYS: &[&str] = &[];
+const BREAKERS_ADDED_KEYS: &[&str] = &[];
+const LIMITERS_ADDED_KEYS: &[&str] = &[];
 
 /// One of each status.
 const EXECUTION_STATES: [(Status, &str); 7] = [
@@ -49,57 +49,59 @@ const EXECUTION_STATES: [(Status, &str); 7] = [
 fn disk_with(path: &Path, json: &str) -> MemoryDisk {
     let disk = MemoryDisk::default();
     ensure_folder(&disk, Path::new("/state")).unwrap();
-    write_atomic(&disk, path, json.as_bytes()).unwrap();
+    write_durable(&disk, path, json.as_bytes()).unwrap();
     disk
 }
 
 #[test]
-fn execution_states_of_the_first_format_are_kept() {
+fn execution_states_of_the_first_format_round_trip() {
     let path = Path::new("/state").join(STATE_FILE);
     for (status, json) in EXECUTION_STATES {
         let disk = disk_with(&path, json);
-        let Loaded::Read(state) = load(&disk, &path).unwrap() else { panic!("{status:?}") };
+        let LoadedState::Read(state) = load_state_file(&disk, &path).unwrap() else {
+            panic!("{status:?}")
+        };
         assert_eq!(state.status, status);
 
-        save(&disk, &path, &state).unwrap();
+        save_state_file(&disk, &path, &state).unwrap();
 
-        assert_kept(json.as_bytes(), &disk.read(&path).unwrap(), EXECUTION_STATE_ADDED);
+        assert_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), EXECUTION_STATE_ADDED_KEYS);
         let snapshot = ExecutionState::from_json(json).unwrap().to_json();
-        assert_kept(json.as_bytes(), snapshot.as_bytes(), EXECUTION_STATE_ADDED);
+        assert_kept(json.as_bytes(), snapshot.as_bytes(), EXECUTION_STATE_ADDED_KEYS);
     }
 }
 
 #[test]
-fn figures_of_the_first_format_are_kept() {
+fn metrics_of_the_first_format_round_trip() {
     let json = include_str!("../../tests/fixtures/state-1/figures.json");
-    let path = Path::new("/state").join(FIGURES_FILE);
+    let path = Path::new("/state").join(METRICS_FILE);
     let disk = disk_with(&path, json);
-    let figures = examine_figures(&disk, &path).read().unwrap();
+    let figures = read_metrics(&disk, &path).into_metrics().unwrap();
 
-    save_figures(&disk, &path, &figures, Timestamp(figures.written_at)).unwrap();
+    save_metrics(&disk, &path, &figures, Timestamp(figures.written_at)).unwrap();
 
-    assert_kept(json.as_bytes(), &disk.read(&path).unwrap(), FIGURES_ADDED);
+    assert_kept(json.as_bytes(), &disk.read_file(&path).unwrap(), METRICS_ADDED_KEYS);
 }
 
 #[test]
-fn breakers_of_the_first_format_are_kept() {
+fn breakers_of_the_first_format_round_trip() {
     let json = include_str!("../../tests/fixtures/state-1/breakers.json");
     let path = Path::new("/state/breakers.json");
     let disk = disk_with(path, json);
-    let file = BreakersFile::alone_on(Arc::new(disk.clone()), Path::new("/state"));
+    let file = BreakersFile::without_lock(Arc::new(disk.clone()), Path::new("/state"));
 
-    let (count, note) = file.change(|breakers| breakers.len()).unwrap();
+    let (count, note) = file.update(|breakers| breakers.len()).unwrap();
 
     assert_eq!((count, note), (5, None));
-    assert_kept(json.as_bytes(), &disk.read(path).unwrap(), BREAKERS_ADDED);
+    assert_kept(json.as_bytes(), &disk.read_file(path).unwrap(), BREAKERS_ADDED_KEYS);
 }
 
 #[test]
-fn quotas_of_the_first_format_are_kept() {
+fn limiters_of_the_first_format_round_trip() {
     let json = include_str!("../../tests/fixtures/state-1/quota.json");
 
-    let quotas = read_quotas(json.as_bytes()).unwrap();
+    let quotas = parse_limiters(json.as_bytes()).unwrap();
 
     assert_eq!(quotas.scopes.len(), 3);
-    assert_kept(json.as_bytes(), &quotas.into_json().unwrap(), QUOTA_ADDED);
+    assert_kept(json.as_bytes(), &quotas.into_json().unwrap(), LIMITERS_ADDED_KEYS);
 }

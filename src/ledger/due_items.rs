@@ -5,33 +5,33 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, Params, Row};
 
 use crate::engine::{BlobId, DocumentId, Failure, ItemFailureCounts, ItemId, Timestamp};
-use crate::ledger::Reader;
-use crate::ledger::failure::Trouble;
-use crate::ledger::rows::{DocumentNo, ItemNo};
+use crate::ledger::LedgerReader;
+use crate::ledger::error::LedgerError;
+use crate::ledger::rows::{DocumentRowId, ItemRowId};
 
 /// The documents of one item that are handed out at once. One with more is handed
 /// out again, so that a thread of a million messages never sits in memory.
-const WORK_DOCUMENTS_MAX: i64 = 512;
+const DUE_DOCUMENTS_MAX: i64 = 512;
 
 /// The documents that are wanted of one item. Parameters are expressions: SQLite plans by the
 /// value of a bare one beside an ORDER BY or as a LIMIT, and would plan anew for every item.
-pub(super) const WANTED: &str = "SELECT no, id, blob, size FROM documents
+pub(super) const SELECT_PENDING: &str = "SELECT no, id, blob, size FROM documents
     WHERE item = +?1 AND status = 0 ORDER BY no LIMIT +?2";
 
 /// Rows at each end of the documents that are searched for known-good ones: what was stored of a
 /// listing under way is at its ends, and a million rows between them take too long.
-const KNOWN_GOOD_ROWS: i64 = 10_000;
+const KNOWN_GOOD_SEARCH_ROWS: i64 = 10_000;
 
 /// One item, and those of its documents that are wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Work {
-    pub no: ItemNo,
+pub struct DueItem {
+    pub row_id: ItemRowId,
     pub item: ItemId,
     /// It failed since it was taken on.
     pub is_retry: bool,
     /// What its failures count for. An untried item may have failed before it was taken on.
-    pub trial: ItemFailureCounts,
-    pub documents: Vec<WantedDocument>,
+    pub failure_counts: ItemFailureCounts,
+    pub documents: Vec<PendingDocument>,
 }
 
 /// How many items are handed out at most.
@@ -45,15 +45,15 @@ pub struct DueLimits {
 
 /// A document to be fetched.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct WantedDocument {
-    pub no: DocumentNo,
+pub struct PendingDocument {
+    pub row_id: DocumentRowId,
     pub id: DocumentId,
     pub blob: BlobId,
     /// In bytes, where the server told it.
     pub size: Option<u64>,
 }
 
-impl Reader {
+impl LedgerReader {
     /// Returns items to fetch now, up to `limits`, without those in `skip`, which are being
     /// fetched: first the untried in their order, as many from either end, then retries that are
     /// due.
@@ -63,12 +63,12 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn due(
+    pub fn due_items(
         &self,
         now: Timestamp,
         limits: DueLimits,
-        skip: &BTreeSet<ItemNo>,
-    ) -> Result<Vec<Work>, Failure> {
+        skip: &BTreeSet<ItemRowId>,
+    ) -> Result<Vec<DueItem>, Failure> {
         const FIRST: &str =
             "SELECT no, id, attempts, failed_at AS since, 0 AS requests, 0 AS strikes
             FROM items WHERE status = 0 AND next_at = 0 ORDER BY no";
@@ -83,16 +83,16 @@ impl Reader {
             // In one transaction, or each statement would take and release the lock of a reader.
             let transaction = connection.unchecked_transaction()?;
             let mut work = Vec::new();
-            add(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut work)?;
+            append_due(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut work)?;
             let first = work.len();
-            let taken = skip.iter().copied().chain(work.iter().map(|work| work.no)).collect();
-            add(&transaction, LAST, [], limits.untried / 2, &taken, &mut work)?;
+            let taken = skip.iter().copied().chain(work.iter().map(|work| work.row_id)).collect();
+            append_due(&transaction, LAST, [], limits.untried / 2, &taken, &mut work)?;
             work[first..].reverse();
             let untried = work.len();
-            add(&transaction, RETRIES, [now.0], limits.retries, skip, &mut work)?;
+            append_due(&transaction, RETRIES, [now.0], limits.retries, skip, &mut work)?;
             work[untried..].iter_mut().for_each(|work| work.is_retry = true);
             for item in &mut work {
-                item.documents = wanted(&transaction, item.no)?;
+                item.documents = pending_documents(&transaction, item.row_id)?;
             }
             Ok(work)
         })
@@ -103,13 +103,13 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn next_due(&self, skip: &BTreeSet<ItemNo>) -> Result<Option<Timestamp>, Failure> {
+    pub fn next_due_at(&self, skip: &BTreeSet<ItemRowId>) -> Result<Option<Timestamp>, Failure> {
         self.read("read what is due", |connection| {
             let mut pending = connection
                 .prepare("SELECT no, next_at FROM items WHERE status = 0 ORDER BY next_at, no")?;
             let mut rows = pending.query([])?;
             while let Some(row) = rows.next()? {
-                if !skip.contains(&ItemNo(row.get(0)?)) {
+                if !skip.contains(&ItemRowId(row.get(0)?)) {
                     return Ok(Some(Timestamp(row.get(1)?)));
                 }
             }
@@ -122,7 +122,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn known_good(&self, limit: usize) -> Result<Vec<WantedDocument>, Failure> {
+    pub fn known_good_documents(&self, limit: usize) -> Result<Vec<PendingDocument>, Failure> {
         const SQL: &str = "SELECT no, id, blob, size FROM documents
             WHERE status = 1 AND (no > (SELECT max(no) - ?1 FROM documents)
                 OR no < (SELECT min(no) + ?1 FROM documents))
@@ -130,7 +130,7 @@ impl Reader {
         self.read("read what is stored", |connection| {
             let mut statement = connection.prepare_cached(SQL)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map([KNOWN_GOOD_ROWS, limit], document)?;
+            let rows = statement.query_map([KNOWN_GOOD_SEARCH_ROWS, limit], read_document)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -139,7 +139,7 @@ impl Reader {
     ///
     /// # Errors
     /// A ledger failure.
-    pub fn waiting_for_retry(&self) -> Result<u64, Failure> {
+    pub fn count_awaiting_retry(&self) -> Result<u64, Failure> {
         self.read("count the retries", |connection| {
             let sql = "SELECT count(*) FROM items WHERE status = 0 AND next_at > 0";
             Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
@@ -148,31 +148,37 @@ impl Reader {
 }
 
 /// Adds the items that a statement finds, as far as there is room.
-fn add(
+fn append_due(
     connection: &Connection,
     sql: &str,
     parameters: impl Params,
     limit: usize,
-    skip: &BTreeSet<ItemNo>,
-    work: &mut Vec<Work>,
-) -> Result<(), Trouble> {
+    skip: &BTreeSet<ItemRowId>,
+    work: &mut Vec<DueItem>,
+) -> Result<(), LedgerError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
     let full = work.len() + limit;
     while work.len() < full
         && let Some(row) = rows.next()?
     {
-        let no = ItemNo(row.get(0)?);
+        let no = ItemRowId(row.get(0)?);
         if !skip.contains(&no) {
             let item = ItemId::new(row.get::<_, String>(1)?);
-            let trial = trial(row)?;
-            work.push(Work { no, item, is_retry: false, trial, documents: Vec::new() });
+            let trial = read_failure_counts(row)?;
+            work.push(DueItem {
+                row_id: no,
+                item,
+                is_retry: false,
+                failure_counts: trial,
+                documents: Vec::new(),
+            });
         }
     }
     Ok(())
 }
 
-fn trial(row: &Row<'_>) -> rusqlite::Result<ItemFailureCounts> {
+fn read_failure_counts(row: &Row<'_>) -> rusqlite::Result<ItemFailureCounts> {
     Ok(ItemFailureCounts {
         failed_attempts: row.get("attempts")?,
         failed_requests: row.get("requests")?,
@@ -181,15 +187,18 @@ fn trial(row: &Row<'_>) -> rusqlite::Result<ItemFailureCounts> {
     })
 }
 
-fn wanted(connection: &Connection, item: ItemNo) -> Result<Vec<WantedDocument>, Trouble> {
-    let mut statement = connection.prepare_cached(WANTED)?;
-    let rows = statement.query_map([item.0, WORK_DOCUMENTS_MAX], document)?;
+fn pending_documents(
+    connection: &Connection,
+    item: ItemRowId,
+) -> Result<Vec<PendingDocument>, LedgerError> {
+    let mut statement = connection.prepare_cached(SELECT_PENDING)?;
+    let rows = statement.query_map([item.0, DUE_DOCUMENTS_MAX], read_document)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn document(row: &Row<'_>) -> rusqlite::Result<WantedDocument> {
-    Ok(WantedDocument {
-        no: DocumentNo(row.get(0)?),
+fn read_document(row: &Row<'_>) -> rusqlite::Result<PendingDocument> {
+    Ok(PendingDocument {
+        row_id: DocumentRowId(row.get(0)?),
         id: DocumentId::new(row.get::<_, String>(1)?),
         blob: BlobId::new(row.get::<_, String>(2)?),
         size: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),

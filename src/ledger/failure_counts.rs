@@ -3,12 +3,12 @@
 use rusqlite::{Connection, params};
 
 use crate::engine::ItemFailureCounts;
-use crate::ledger::rows::ItemNo;
+use crate::ledger::rows::ItemRowId;
 
 /// Keeps what the failures of an item count for.
-pub(super) fn record(
+pub(super) fn store(
     connection: &Connection,
-    item: ItemNo,
+    item: ItemRowId,
     trial: &ItemFailureCounts,
 ) -> rusqlite::Result<()> {
     connection
@@ -26,13 +26,13 @@ pub(super) fn record(
 }
 
 /// Forgets the failures of an item that is taken on again.
-pub(super) fn forget(connection: &Connection, item: ItemNo) -> rusqlite::Result<()> {
+pub(super) fn delete(connection: &Connection, item: ItemRowId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM trials WHERE item = ?1")?.execute([item.0])?;
     Ok(())
 }
 
 /// Forgets the failures of all items: none is pending.
-pub(super) fn forget_all(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn delete_all(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM trials", [])?;
     Ok(())
 }

@@ -16,19 +16,19 @@ use crate::retry::{RetryError, RetryPolicy};
 /// how much of it was written. A removal is tidying up, often while something is dropped:
 /// what is left is removed by the next start.
 #[derive(Debug)]
-pub struct PatientDisk {
+pub struct RetryingDisk {
     inner: Arc<dyn Disk>,
     policy: RetryPolicy,
 }
 
-impl PatientDisk {
+impl RetryingDisk {
     #[must_use]
     pub fn new(inner: Arc<dyn Disk>, policy: RetryPolicy) -> Self {
         Self { inner, policy }
     }
 
-    fn patiently<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        let outcome = self.policy.when(is_momentary).run_blocking(call);
+    fn with_retry<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let outcome = self.policy.when(is_transient).run_blocking(call);
         outcome.map_err(|gave_up: RetryError<io::Error>| {
             gave_up.into_failure(|guard| io::Error::other(format!("the breaker {guard} is open")))
         })
@@ -40,52 +40,52 @@ impl PatientDisk {
 ///
 /// Not EIO, which the kernel has tried again already; and not a full or read-only disk, which
 /// takes a person and is waited for by the session.
-fn is_momentary(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::MFILE | Errno::NFILE | Errno::NOMEM)
     )
 }
 
-impl Disk for PatientDisk {
+impl Disk for RetryingDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.patiently(|| self.inner.create_dir(path))
+        self.with_retry(|| self.inner.create_dir(path))
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.patiently(|| self.inner.create(path))
+    fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.with_retry(|| self.inner.create_file(path))
     }
 
-    fn append_to(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.patiently(|| self.inner.append_to(path))
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.with_retry(|| self.inner.open_append(path))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        self.patiently(|| self.inner.open(path))
+    fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        self.with_retry(|| self.inner.open_file(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.patiently(|| self.inner.rename(from, to))
+        self.with_retry(|| self.inner.rename(from, to))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.sync_dir(path)
     }
 
-    fn filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
-        self.patiently(|| self.inner.filesystem(path))
+    fn open_filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>> {
+        self.with_retry(|| self.inner.open_filesystem(path))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.inner.remove_file(path)
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        self.patiently(|| self.inner.list(path))
+    fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.with_retry(|| self.inner.list_dir(path))
     }
 
-    fn kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
-        self.patiently(|| self.inner.kind(path))
+    fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>> {
+        self.with_retry(|| self.inner.path_kind(path))
     }
 }
 
@@ -96,15 +96,15 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::disk::{Fault, Lasting, MemoryDisk};
+    use crate::disk::{DiskFault, FaultDuration, MemoryDisk};
     use crate::engine::RandomSample;
     use crate::retry::{BackoffConfig, Timer};
 
     const PATH: &str = "/file";
 
-    struct NoPauses;
+    struct NoDelayTimer;
 
-    impl Timer for NoPauses {
+    impl Timer for NoDelayTimer {
         fn random_sample(&self) -> RandomSample {
             RandomSample(0)
         }
@@ -116,69 +116,77 @@ mod tests {
         fn sleep_blocking(&self, _delay: Duration) {}
     }
 
-    fn disks() -> (MemoryDisk, PatientDisk) {
+    fn retrying_disk() -> (MemoryDisk, RetryingDisk) {
         let memory = MemoryDisk::default();
-        let policy = RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(NoPauses);
-        (memory.clone(), PatientDisk::new(Arc::new(memory), policy))
+        let policy = RetryPolicy::new("storage", BackoffConfig::FAST).with_timer(NoDelayTimer);
+        (memory.clone(), RetryingDisk::new(Arc::new(memory), policy))
     }
 
-    fn fails_once(disk: &MemoryDisk, errno: Errno) {
-        disk.fail(Fault { at: disk.operations(), lasting: Lasting::Once, errno });
+    fn fail_once(disk: &MemoryDisk, errno: Errno) {
+        disk.set_fault(DiskFault {
+            at_operation: disk.operation_count(),
+            duration: FaultDuration::Once,
+            errno,
+        });
     }
 
     #[test]
-    fn what_is_in_the_way_for_a_moment_is_waited_for() {
+    fn transient_errors_are_retried() {
         for errno in [Errno::INTR, Errno::AGAIN, Errno::BUSY, Errno::MFILE, Errno::NFILE] {
-            let (memory, disk) = disks();
-            fails_once(&memory, errno);
-            drop(disk.create(Path::new(PATH)).unwrap());
-            fails_once(&memory, errno);
+            let (memory, disk) = retrying_disk();
+            fail_once(&memory, errno);
+            drop(disk.create_file(Path::new(PATH)).unwrap());
+            fail_once(&memory, errno);
             disk.rename(Path::new(PATH), Path::new("/renamed")).unwrap();
         }
     }
 
     #[test]
-    fn a_full_broken_or_read_only_disk_is_asked_once() {
+    fn permanent_errors_are_not_retried() {
         for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ROFS, Errno::ACCESS] {
-            let (memory, disk) = disks();
-            fails_once(&memory, errno);
+            let (memory, disk) = retrying_disk();
+            fail_once(&memory, errno);
 
-            let error = disk.create(Path::new(PATH)).unwrap_err();
+            let error = disk.create_file(Path::new(PATH)).unwrap_err();
 
             assert_eq!(Errno::from_io_error(&error), Some(errno));
-            assert_eq!(memory.operations(), 1, "{errno:?}");
+            assert_eq!(memory.operation_count(), 1, "{errno:?}");
         }
     }
 
     #[test]
-    fn a_failed_sync_is_never_repeated_whatever_it_says() {
+    fn a_failed_sync_is_never_retried() {
         for errno in [Errno::IO, Errno::INTR, Errno::AGAIN] {
-            let (memory, disk) = disks();
-            let mut file = disk.create(Path::new(PATH)).unwrap();
+            let (memory, disk) = retrying_disk();
+            let mut file = disk.create_file(Path::new(PATH)).unwrap();
             file.append(b"mail").unwrap();
-            let mut filesystem = disk.filesystem(Path::new("/")).unwrap();
-            let before = memory.operations();
-            fails_once(&memory, errno);
+            let mut filesystem = disk.open_filesystem(Path::new("/")).unwrap();
+            let before = memory.operation_count();
+            fail_once(&memory, errno);
             file.sync().unwrap_err();
-            fails_once(&memory, errno);
+            fail_once(&memory, errno);
             filesystem.sync().unwrap_err();
-            fails_once(&memory, errno);
+            fail_once(&memory, errno);
             disk.sync_dir(Path::new("/")).unwrap_err();
-            fails_once(&memory, errno);
+            fail_once(&memory, errno);
             file.append(b"more").unwrap_err();
 
-            assert_eq!(memory.operations(), before + 4, "{errno:?}");
+            assert_eq!(memory.operation_count(), before + 4, "{errno:?}");
         }
     }
 
     #[test]
-    fn what_stays_in_the_way_is_named_after_the_last_attempt() {
-        let (memory, disk) = disks();
-        memory.fail(Fault { at: 0, lasting: Lasting::FromThenOn, errno: Errno::MFILE });
+    fn the_last_error_is_returned_after_the_last_attempt() {
+        let (memory, disk) = retrying_disk();
+        memory.set_fault(DiskFault {
+            at_operation: 0,
+            duration: FaultDuration::Permanent,
+            errno: Errno::MFILE,
+        });
 
-        let error = disk.create(Path::new(PATH)).unwrap_err();
+        let error = disk.create_file(Path::new(PATH)).unwrap_err();
 
         assert_eq!(Errno::from_io_error(&error), Some(Errno::MFILE));
-        assert_eq!(memory.operations(), 3);
+        assert_eq!(memory.operation_count(), 3);
     }
 }

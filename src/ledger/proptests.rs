@@ -1,0 +1,343 @@
+//! What holds of the ledger after any sequence of pages, outcomes, sessions and restarts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::*;
+use crate::engine::{
+    BlobId, Cause, DocumentId, Failure, ItemFailureCounts, ItemId, PageToken, RecheckPolicy,
+    SessionId, Timestamp,
+};
+
+/// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
+const QUARANTINE_MS: i64 = 1000;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    /// Lists documents of items, by number, with a blob and a size.
+    ListPage(Vec<EntrySpec>),
+    EndListing,
+    /// Answers each document that is due, by turns.
+    Fetch(Vec<FetchResult>),
+    /// The same, and a page is listed before the answers are recorded.
+    FetchAfterPage(Vec<FetchResult>, Vec<EntrySpec>),
+    Fail(FailureOutcome),
+    Requeue(u8),
+    FinishAndBegin(SessionKind),
+    Restart,
+}
+
+/// Item, document, blob, size; no size is 0.
+type EntrySpec = (u8, u8, u8, u8);
+
+#[derive(Clone, Copy, Debug)]
+enum FetchResult {
+    Stored,
+    /// Stored under another blob.
+    Moved,
+    Gone,
+    Refused,
+    NoResponse,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum FailureOutcome {
+    Retried,
+    Quarantined,
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let entry = || (0..6_u8, 0..4_u8, 0..12_u8, 0..3_u8);
+    let answer = prop_oneof![
+        4 => Just(FetchResult::Stored),
+        1 => Just(FetchResult::Moved),
+        1 => Just(FetchResult::Gone),
+        1 => Just(FetchResult::Refused),
+        2 => Just(FetchResult::NoResponse),
+    ];
+    let answers = || prop::collection::vec(answer.clone(), 1..6);
+    let kind = prop_oneof![
+        Just(SessionKind::Full),
+        Just(SessionKind::Changes),
+        Just(SessionKind::Recheck),
+    ];
+    let step = prop_oneof![
+        4 => prop::collection::vec(entry(), 0..8).prop_map(Operation::ListPage),
+        1 => Just(Operation::EndListing),
+        4 => answers().prop_map(Operation::Fetch),
+        1 => (answers(), prop::collection::vec(entry(), 0..8))
+            .prop_map(|(answers, page)| Operation::FetchAfterPage(answers, page)),
+        1 => prop_oneof![Just(FailureOutcome::Retried), Just(FailureOutcome::Quarantined)].prop_map(Operation::Fail),
+        1 => (0..8_u8).prop_map(Operation::Requeue),
+        2 => kind.prop_map(Operation::FinishAndBegin),
+        1 => Just(Operation::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A ledger in memory whose contents outlive its restarts, and what it must not forget.
+struct TestLedger {
+    _keep_alive: Connection,
+    ledger: Ledger,
+    uri: String,
+    now: Timestamp,
+    session_count: u32,
+    /// The files that the ledger was given.
+    stored_files: BTreeSet<String>,
+    /// The blob of each item's documents as it was listed last.
+    listed_blobs: BTreeMap<(String, String), BlobId>,
+}
+
+impl TestLedger {
+    fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let uri = format!("file:laws-{number}?mode=memory&cache=shared");
+        let keeper = connect(&uri);
+        let ledger = Ledger::from_connection(connect(&uri), Path::new("memory")).unwrap();
+        let mut world = Self {
+            _keep_alive: keeper,
+            ledger,
+            uri,
+            now: Timestamp(1_000_000),
+            session_count: 0,
+            stored_files: BTreeSet::new(),
+            listed_blobs: BTreeMap::new(),
+        };
+        world.begin_session(SessionKind::Full);
+        world
+    }
+
+    fn begin_session(&mut self, kind: SessionKind) {
+        self.session_count += 1;
+        let id = SessionId::new(format!("session_{}", self.session_count));
+        let start = NewSession { id, kind, started_at: self.now, start_cursor: None };
+        self.ledger.begin_session(&start).unwrap();
+        self.ledger.set_session_folder("folder").unwrap();
+    }
+
+    fn apply(&mut self, step: &Operation) {
+        self.now = Timestamp(self.now.0 + QUARANTINE_MS / 10);
+        match step {
+            Operation::ListPage(entries) => self.record_page(entries),
+            Operation::EndListing => {
+                if !self.open_session().is_listing_complete {
+                    self.ledger.record_page(&[], &ListingProgress::Done(None), self.now).unwrap();
+                }
+            }
+            Operation::Fetch(answers) => self.record_fetches(answers, &[]),
+            Operation::FetchAfterPage(answers, page) => self.record_fetches(answers, page),
+            Operation::Fail(failing) => self.fail_first_due(*failing),
+            Operation::Requeue(7) => drop(
+                self.ledger
+                    .requeue(&RequeueFilter::Quarantined(FailureFilter::default()), self.now)
+                    .unwrap(),
+            ),
+            Operation::Requeue(item) => {
+                let item = RequeueFilter::Item(ItemId::new(format!("t{item}")));
+                self.ledger.requeue(&item, self.now).unwrap();
+            }
+            Operation::FinishAndBegin(kind) => {
+                let session = self.open_session();
+                let may_end = session.is_listing_complete && session.counts.pending() == 0;
+                let ended = self.ledger.complete_session(&session.id, self.now);
+                assert_eq!(ended.is_ok(), may_end);
+                if may_end {
+                    self.begin_session(*kind);
+                }
+            }
+            Operation::Restart => {
+                self.ledger =
+                    Ledger::from_connection(connect(&self.uri), Path::new("memory")).unwrap();
+            }
+        }
+    }
+
+    fn open_session(&self) -> SessionRow {
+        self.ledger.open_session().unwrap().unwrap()
+    }
+
+    fn record_page(&mut self, entries: &[EntrySpec]) {
+        if self.open_session().is_listing_complete {
+            return;
+        }
+        let entries = entries.iter().map(|(item, document, blob, size)| ListingEntry {
+            item: ItemId::new(format!("t{item}")),
+            document: DocumentId::new(format!("m{document}")),
+            blob: BlobId::new(format!("b{blob}")),
+            size: (*size > 0).then(|| u64::from(*size)),
+        });
+        let mut entries: Vec<_> = entries.collect();
+        // A source lists each document once on a page.
+        let mut seen = BTreeSet::new();
+        entries.retain(|entry| seen.insert((entry.item.clone(), entry.document.clone())));
+        let next = ListingProgress::More(PageToken::new("next"));
+        self.ledger.record_page(&entries, &next, self.now).unwrap();
+        for ListingEntry { item, document, blob, .. } in &entries {
+            self.listed_blobs.insert((item.to_string(), document.to_string()), blob.clone());
+        }
+        let again = self.ledger.record_page(&entries, &next, self.now).unwrap();
+        assert_eq!(again, PageInserted::default(), "a page that comes again changes nothing");
+    }
+
+    fn record_fetches(&mut self, answers: &[FetchResult], page: &[EntrySpec]) {
+        let work = self.due_items();
+        let wanted = work.iter().flat_map(|work| &work.documents);
+        let mut outcomes = Vec::new();
+        for (wanted, answer) in wanted.zip(answers.iter().cycle()) {
+            let (document, listed) = (wanted.row_id, wanted.blob.clone());
+            match answer {
+                FetchResult::Stored => {
+                    outcomes.push(self.stored_update(wanted, &wanted.blob, wanted.size))
+                }
+                FetchResult::Moved => {
+                    outcomes.push(self.stored_update(wanted, &BlobId::new("moved"), None))
+                }
+                FetchResult::Gone => {
+                    outcomes.push(LedgerUpdate::Gone { document, expected_blob: listed })
+                }
+                FetchResult::Refused => {
+                    let failure = Failure::new(Cause::Forbidden, "");
+                    outcomes.push(LedgerUpdate::Failed { document, failure });
+                }
+                FetchResult::NoResponse => {}
+            }
+        }
+        self.record_page(page);
+        self.commit(&outcomes);
+    }
+
+    fn stored_update(
+        &mut self,
+        wanted: &PendingDocument,
+        blob: &BlobId,
+        size: Option<u64>,
+    ) -> LedgerUpdate {
+        let file = format!("file-{}-{}", wanted.row_id.0, self.now.0);
+        self.stored_files.insert(file.clone());
+        LedgerUpdate::Stored {
+            document: wanted.row_id,
+            expected_blob: wanted.blob.clone(),
+            fetched_blob: blob.clone(),
+            size,
+            file,
+            length: size.unwrap_or(1),
+            sha256: [0; 32],
+        }
+    }
+
+    fn fail_first_due(&mut self, failing: FailureOutcome) {
+        let Some(work) = self.due_items().into_iter().next() else { return };
+        let (item, failure) = (work.row_id, Failure::new(Cause::Timeout, ""));
+        let next_at = Timestamp(self.now.0 + 150);
+        self.commit(&[match failing {
+            FailureOutcome::Retried => {
+                let trial = ItemFailureCounts {
+                    failed_attempts: work.failure_counts.failed_attempts + 1,
+                    ..work.failure_counts
+                };
+                LedgerUpdate::Retry {
+                    item,
+                    failure_counts: trial,
+                    next_attempt_at: next_at,
+                    failure,
+                }
+            }
+            FailureOutcome::Quarantined => LedgerUpdate::Quarantined { item, failure },
+        }]);
+    }
+
+    fn commit(&mut self, outcomes: &[LedgerUpdate]) {
+        let rest = Duration::from_millis(QUARANTINE_MS.unsigned_abs());
+        let recheck = RecheckPolicy { interval: rest, max_interval: rest };
+        self.ledger.commit(outcomes, recheck, self.now).unwrap();
+        let before = self.ledger.session_counts().unwrap();
+        self.ledger.commit(outcomes, recheck, self.now).unwrap();
+        assert_eq!(
+            self.ledger.session_counts().unwrap(),
+            before,
+            "outcomes that come again change nothing"
+        );
+    }
+
+    fn due_items(&self) -> Vec<DueItem> {
+        self.ledger
+            .due_items(self.now, DueLimits { untried: 100, retries: 100 }, &BTreeSet::new())
+            .unwrap()
+    }
+
+    fn check_invariants(&self) {
+        let recount = self.ledger.check_counters().unwrap();
+        assert!(recount.is_consistent(), "{recount:?}");
+        for work in self.due_items() {
+            assert!(!work.documents.is_empty(), "{} has nothing to fetch", work.item);
+        }
+        let pending = self.ledger.next_due_at(&BTreeSet::new()).unwrap();
+        assert_eq!(pending.is_some(), self.ledger.session_counts().unwrap().pending() > 0);
+        let mut known = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.ledger.stored_files(after, 7).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.row_id);
+            known.extend(page.into_iter().map(|stored| stored.file));
+        }
+        assert_eq!(known, self.stored_files, "what is stored stays stored");
+    }
+
+    /// Lets everything succeed from now on, and asks for what was set aside.
+    fn store_everything(&mut self) {
+        for _ in 0..3 {
+            self.now = Timestamp(self.now.0 + 10 * QUARANTINE_MS);
+            self.apply(&Operation::EndListing);
+            self.record_fetches(&[FetchResult::Stored], &[]);
+            self.apply(&Operation::FinishAndBegin(SessionKind::Recheck));
+        }
+        assert_eq!(self.ledger.next_recheck_at().unwrap(), None);
+        let failures = self.ledger.failures(FailureFilter::default(), 100).unwrap();
+        let gone: BTreeSet<_> = failures.iter().map(|row| row.item.to_string()).collect();
+        for ((item, document), blob) in &self.listed_blobs {
+            let (known, is_stored) = self.document_row(item, document);
+            assert!(known == blob.as_str() || known == "moved", "{item} {document}: {known}");
+            assert!(
+                is_stored || gone.contains(item) || self.is_partly_gone(item),
+                "{item} {document}"
+            );
+        }
+    }
+
+    /// The blob of a document, and whether it is stored.
+    fn document_row(&self, item: &str, document: &str) -> (String, bool) {
+        let sql = "SELECT d.blob, d.status = 1 FROM documents d JOIN items i ON i.no = d.item
+                   WHERE i.id = ?1 AND d.id = ?2";
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        self.ledger.connection.query_row(sql, [item, document], row).unwrap()
+    }
+
+    /// Whether some of a stored item was gone, which its row says.
+    fn is_partly_gone(&self, item: &str) -> bool {
+        let sql = "SELECT message IS NOT NULL FROM items WHERE id = ?1 AND status = 1";
+        self.ledger.connection.query_row(sql, [item], |row| row.get(0)).unwrap()
+    }
+}
+
+fn connect(uri: &str) -> Connection {
+    Connection::open_with_flags(uri, OpenFlags::default() | OpenFlags::SQLITE_OPEN_URI).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn counters_match_the_rows_and_no_listed_item_is_lost(steps in operations()) {
+        let mut world = TestLedger::new();
+        for step in &steps {
+            world.apply(step);
+            world.check_invariants();
+        }
+        world.store_everything();
+    }
+}

@@ -1,0 +1,281 @@
+//! Writes, reads and, where it is broken, puts aside the state file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::disk::{Disk, PathKind, quarantine_file, storage_failure, write_durable};
+use crate::engine::{Failure, sanitize_line};
+use crate::state::{ExecutionState, SCHEMA};
+
+/// The largest state file that is read, in bytes: a hundred times what one has.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// What stands at the path of a state file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StateFile {
+    /// Nothing.
+    Absent,
+    Read(Box<ExecutionState>),
+    /// It is cut short, damaged, or no file.
+    Unreadable {
+        reason: String,
+    },
+    /// A newer program wrote it.
+    Newer {
+        schema: u64,
+    },
+}
+
+/// What a worker starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LoadedState {
+    /// There is none: the first start, or it was deleted.
+    Fresh,
+    Read(Box<ExecutionState>),
+    /// It was put aside; the ledger has what was in it.
+    Unreadable {
+        quarantine_path: PathBuf,
+        reason: String,
+    },
+    /// Likewise.
+    Newer {
+        quarantine_path: PathBuf,
+        schema: u64,
+    },
+}
+
+/// The one key that every version has.
+#[derive(Deserialize)]
+struct StateFileHeader {
+    schema: u64,
+}
+
+/// Writes the state, durably and whole.
+///
+/// # Errors
+/// A storage failure; the old file is then still there.
+pub fn save_state_file(
+    disk: &dyn Disk,
+    path: &Path,
+    state: &ExecutionState,
+) -> Result<(), Failure> {
+    let failed = |error| storage_failure("write", path, &error);
+    let mut json = serde_json::to_vec_pretty(state).map_err(|error| failed(error.into()))?;
+    json.push(b'\n');
+    write_durable(disk, path, &json).map_err(failed)
+}
+
+/// Reads the state file and changes nothing: for everyone but its worker.
+///
+/// # Errors
+/// A storage failure.
+pub fn read_state_file(disk: &dyn Disk, path: &Path) -> Result<StateFile, Failure> {
+    let failed = |error| storage_failure("read", path, &error);
+    match disk.path_kind(path).map_err(failed)? {
+        None => Ok(StateFile::Absent),
+        Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
+            match disk.read_file(path) {
+                Ok(bytes) => Ok(parse(&bytes)),
+                // Replaced or removed since it was looked at.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
+                Err(error) => Err(failed(error)),
+            }
+        }
+        Some(PathKind::File { bytes }) => {
+            Ok(StateFile::Unreadable { reason: format!("it has {bytes} bytes, far too many") })
+        }
+        Some(PathKind::Folder | PathKind::Other) => {
+            Ok(StateFile::Unreadable { reason: "it is not a plain file".to_owned() })
+        }
+    }
+}
+
+/// Reads the state file; a broken or newer one is renamed, never deleted.
+///
+/// # Errors
+/// A storage failure.
+pub fn load_state_file(disk: &dyn Disk, path: &Path) -> Result<LoadedState, Failure> {
+    Ok(match read_state_file(disk, path)? {
+        StateFile::Absent => LoadedState::Fresh,
+        StateFile::Read(state) => LoadedState::Read(state),
+        StateFile::Unreadable { reason: why } => {
+            LoadedState::Unreadable { quarantine_path: quarantine_file(disk, path)?, reason: why }
+        }
+        StateFile::Newer { schema } => {
+            LoadedState::Newer { quarantine_path: quarantine_file(disk, path)?, schema }
+        }
+    })
+}
+
+fn parse(bytes: &[u8]) -> StateFile {
+    let unreadable = |error: serde_json::Error| StateFile::Unreadable {
+        reason: sanitize_line(&error.to_string()),
+    };
+    match serde_json::from_slice::<StateFileHeader>(bytes) {
+        Err(error) => unreadable(error),
+        Ok(StateFileHeader { schema }) if schema > u64::from(SCHEMA) => StateFile::Newer { schema },
+        Ok(StateFileHeader { .. }) => match serde_json::from_slice(bytes) {
+            Ok(state) => StateFile::Read(Box::new(state)),
+            Err(error) => unreadable(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{DiskFault, MemoryDisk};
+    use crate::state::format::tests::example_state;
+
+    const PATH: &str = "/execution_state.json";
+
+    fn disk_with(bytes: &[u8]) -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        write_durable(&disk, Path::new(PATH), bytes).unwrap();
+        disk
+    }
+
+    fn state_json() -> String {
+        serde_json::to_string(&example_state()).unwrap()
+    }
+
+    #[test]
+    fn a_saved_state_is_loaded() {
+        let disk = MemoryDisk::default();
+        assert_eq!(load_state_file(&disk, Path::new(PATH)).unwrap(), LoadedState::Fresh);
+
+        save_state_file(&disk, Path::new(PATH), &example_state()).unwrap();
+        disk.power_cut(0);
+
+        assert_eq!(
+            load_state_file(&disk, Path::new(PATH)).unwrap(),
+            LoadedState::Read(Box::new(example_state()))
+        );
+    }
+
+    #[test]
+    fn an_unreadable_file_is_quarantined_and_reported() {
+        let json = state_json();
+        let half = &json.as_bytes()[..json.len() / 2];
+        let many = [b' '; 300_000];
+        for broken in [&b""[..], &[0; 500], b"{}", b"[]", half, b"{\"schema\":1}", &many] {
+            let disk = disk_with(broken);
+            write_durable(&disk, Path::new("/execution_state.json.unreadable-1"), b"x").unwrap();
+
+            let loaded = load_state_file(&disk, Path::new(PATH)).unwrap();
+
+            let LoadedState::Unreadable { quarantine_path: kept_as, reason: why } = loaded else {
+                panic!("{loaded:?}")
+            };
+            assert_eq!(kept_as, Path::new("/execution_state.json.unreadable-2"), "{why}");
+            assert_eq!(disk.read_file(&kept_as).unwrap(), broken);
+            assert_eq!(load_state_file(&disk, Path::new(PATH)).unwrap(), LoadedState::Fresh);
+        }
+    }
+
+    #[test]
+    fn a_newer_file_is_quarantined() {
+        let disk = disk_with(br#"{"schema": 2, "status": "dreaming"}"#);
+
+        let loaded = load_state_file(&disk, Path::new(PATH)).unwrap();
+
+        assert!(matches!(loaded, LoadedState::Newer { schema: 2, .. }), "{loaded:?}");
+    }
+
+    #[test]
+    fn reading_changes_nothing() {
+        let disk = disk_with(b"junk");
+
+        let found = read_state_file(&disk, Path::new(PATH)).unwrap();
+
+        assert!(matches!(found, StateFile::Unreadable { .. }));
+        assert_eq!(disk.read_file(Path::new(PATH)).unwrap(), b"junk");
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored() {
+        let disk = disk_with(state_json().replacen('{', r#"{"mood": "fine","#, 1).as_bytes());
+
+        let loaded = load_state_file(&disk, Path::new(PATH)).unwrap();
+
+        assert_eq!(loaded, LoadedState::Read(Box::new(example_state())));
+    }
+
+    #[test]
+    fn a_storage_failure_says_what_and_where() {
+        let disk = MemoryDisk::default();
+        disk.set_fault(DiskFault::stop_at(0));
+
+        let failure = save_state_file(&disk, Path::new(PATH), &example_state()).unwrap_err();
+
+        assert!(failure.message.starts_with("cannot write /execution_state.json: "), "{failure}");
+    }
+}
+
+#[cfg(test)]
+mod proptests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::Status;
+    use crate::engine::{SessionId, Timestamp};
+    use crate::state::RecordedError;
+    use crate::state::format::tests::example_state;
+
+    fn any_state() -> impl Strategy<Value = ExecutionState> {
+        let moments = || (-62_167_219_200_000..=253_402_300_799_999_i64).prop_map(Timestamp);
+        let optional = move || prop::option::of(moments());
+        let status = || prop::sample::select(Status::ALL.to_vec());
+        let times = (moments(), optional(), optional(), optional(), optional(), moments());
+        let error = prop::option::of((any::<String>(), moments()));
+        let words =
+            (status(), prop::option::of(status()), any::<String>(), any::<Option<String>>());
+        (times, error, words, any::<(u64, Option<u64>, bool)>()).prop_map(
+            |(times, error, words, (count, total, rate_limited))| ExecutionState {
+                state_since: times.0,
+                state_until: times.1,
+                start_time: times.2,
+                completion_time: times.3,
+                rate_limit_until: times.4,
+                last_updated: times.5,
+                last_error: error.map(|(message, at)| RecordedError {
+                    cause_family: "LOCAL".to_owned(),
+                    cause: "storage".to_owned(),
+                    message,
+                    at,
+                }),
+                status: words.0,
+                resume_state: words.1,
+                reason: words.2,
+                session_id: words.3.map(SessionId::new),
+                total_threads: count,
+                expected_documents: total,
+                is_rate_limited: rate_limited,
+                ..example_state()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_state_round_trips(state in any_state()) {
+            let json = serde_json::to_vec_pretty(&state).unwrap();
+            prop_assert_eq!(parse(&json), StateFile::Read(Box::new(state)));
+        }
+
+        #[test]
+        fn a_truncated_state_is_unreadable(cut in any::<prop::sample::Index>()) {
+            let json = serde_json::to_vec_pretty(&example_state()).unwrap();
+            let cut = cut.index(json.len());
+            let is_unreadable = matches!(parse(&json[..cut]), StateFile::Unreadable { .. });
+            prop_assert!(is_unreadable);
+        }
+
+        #[test]
+        fn reading_any_bytes_never_panics(bytes in any::<Vec<u8>>()) {
+            drop(parse(&bytes));
+        }
+    }
+}
