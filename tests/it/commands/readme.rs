@@ -1,4 +1,4 @@
-//! What the README says can be typed, can be typed.
+//! The commands and configurations of the README and the documents work.
 
 use std::path::Path;
 
@@ -9,15 +9,26 @@ use crate::commands::home::{Home, UNCONCERNED};
 
 const README: &str = include_str!("../../../README.md");
 
-/// The blocks of one language.
+/// Checked documents, each with its folder. `docs/simulate.md` holds scenarios, which
+/// `simulate.rs` checks.
+const DOCUMENTS: [(&str, &str); 6] = [
+    ("", README),
+    ("docs", include_str!("../../../docs/operations.md")),
+    ("docs", include_str!("../../../docs/rate-limiting.md")),
+    ("docs", include_str!("../../../docs/http-api.md")),
+    ("docs", include_str!("../../../docs/architecture.md")),
+    ("docs", include_str!("../../../docs/benchmarks.md")),
+];
+
+/// Returns the blocks of one language.
 fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
     let fence = format!("```{language}\n");
-    README
-        .match_indices(&fence)
-        .map(|(at, fence)| at + fence.len())
-        .collect::<Vec<_>>()
-        .into_iter()
-        .map(|from| README[from..].split("```").next().unwrap())
+    let in_document = move |(_, text): (&str, &'static str)| {
+        let starts = text.match_indices(&fence).map(|(at, fence)| at + fence.len());
+        let starts: Vec<_> = starts.collect();
+        starts.into_iter().map(move |from| text[from..].split("```").next().unwrap())
+    };
+    DOCUMENTS.into_iter().flat_map(in_document)
 }
 
 /// The commands of all shell blocks, without their comments.
@@ -73,7 +84,7 @@ fn every_command_runs() {
         }
         ran.push(words.join(" "));
     }
-    assert!(ran.len() >= 9, "{ran:?}");
+    assert!(ran.len() >= 25, "{ran:?}");
 }
 
 #[test]
@@ -95,11 +106,17 @@ fn the_configuration_is_valid() {
 #[test]
 fn the_files_it_points_to_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let targets =
-        README.match_indices("](").map(|(at, _)| README[at + 2..].split(')').next().unwrap());
-    let targets: Vec<_> = targets.filter(|target| !target.contains("://")).collect();
-    assert!(targets.len() >= 5, "{targets:?}");
-    for target in targets {
-        assert!(root.join(target).exists(), "{target}");
+    let mut checked = 0;
+    for (folder, text) in DOCUMENTS {
+        for (at, link) in text.match_indices("](") {
+            let target = text[at + link.len()..].split(')').next().unwrap();
+            let target = target.split('#').next().unwrap();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(root.join(folder).join(target).exists(), "{folder}: {target}");
+            checked += 1;
+        }
     }
+    assert!(checked >= 20, "{checked}");
 }
