@@ -1,4 +1,4 @@
-//! The post: what is to be told, kept in `outbox.json` until a channel takes it.
+//! Alert delivery: messages are kept in `outbox.json` until a channel accepts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,33 +18,33 @@ use crate::engine::{Failure, Timestamp};
 use crate::monitor::versioned_file::VersionedFile;
 use crate::notify::{AlertMessage, Channel, DeliveryError, WebhookChannel, journal};
 
-/// What waits, in the state folder.
+/// Name of the outbox file, in the state folder.
 pub const OUTBOX_FILE: &str = "outbox.json";
 
-/// Held by the one who delivers.
+/// Name of the lock that the delivering process holds.
 const DELIVERY_LOCK: &str = "delivery.lock";
 
-/// The channel for what only has to be asked for.
+/// Channel of the ping, a URL that is only requested.
 pub(super) const PING_CHANNEL: &str = "ping";
 
-/// The channel for mail.
+/// Channel of mail.
 const MAIL_CHANNEL: &str = "mail";
 
-/// All that is needed to tell somebody.
+/// Configuration and files that deliveries need.
 #[derive(Clone, Debug)]
 pub struct AlertDelivery {
-    /// Where the outbox is kept.
+    /// Disk that holds the outbox.
     pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
     pub alert_config: Arc<Alert>,
     pub environment: Arc<Environment>,
     /// The name of this machine.
     pub host_name: String,
-    /// The sources whose sessions count.
+    /// Sources whose completed sessions trigger a ping.
     pub sources: BTreeSet<String>,
 }
 
-/// What came of trying one channel.
+/// Result of one attempt on one channel.
 #[derive(Debug)]
 pub struct DeliveryAttempt {
     pub channel: String,
@@ -52,7 +52,7 @@ pub struct DeliveryAttempt {
 }
 
 impl AlertDelivery {
-    /// The names of the channels there are, besides the journal.
+    /// Returns the names of all configured channels; the journal is not among them.
     #[must_use]
     pub fn channel_names(&self) -> BTreeSet<String> {
         let Alert { ping, webhooks, mail, .. } = &*self.alert_config;
@@ -61,7 +61,7 @@ impl AlertDelivery {
         webhooks.chain(mail).chain(ping.iter().map(|_| PING_CHANNEL.to_owned())).collect()
     }
 
-    /// What there is to be told of the channels themselves.
+    /// Returns the alert conditions of the channels themselves.
     ///
     /// # Errors
     /// A storage failure.
@@ -72,10 +72,10 @@ impl AlertDelivery {
         Ok(concerns.filter(|concern| channels.contains(&concern.subject)).collect())
     }
 
-    /// Puts notices into the trays of all channels that want them, and a ping where a session was completed.
+    /// Queues notifications for all channels that want them, and a ping if a session was completed.
     ///
     /// # Errors
-    /// A storage failure; then none of it is queued.
+    /// A storage failure; then nothing is queued.
     pub(super) fn enqueue(
         &self,
         notices: &[Notification],
@@ -114,7 +114,7 @@ impl AlertDelivery {
         })
     }
 
-    /// Delivers what is due, once, and notes what came of it. Nothing where another process delivers.
+    /// Delivers due messages once and records the results. `None` if another process delivers.
     ///
     /// # Errors
     /// A storage failure.
@@ -135,8 +135,8 @@ impl AlertDelivery {
         Ok(Some(tried))
     }
 
-    /// Tells at once, past the outbox, what keeps everything else from being told. Each channel is
-    /// tried once.
+    /// Sends an alert immediately and bypasses the outbox, for a condition that prevents all other
+    /// alerts. Each channel is tried once.
     pub async fn send_immediately(
         &self,
         concern: AlertCondition,
@@ -161,7 +161,7 @@ impl AlertDelivery {
         join_all(tries).await
     }
 
-    /// Tries every channel with a message that says only that it came.
+    /// Sends a test message to every channel.
     pub async fn send_test(&self, now: Timestamp) -> Vec<DeliveryAttempt> {
         let trials = self.channel_names().into_iter().map(|channel| async move {
             let outcome = self.send(&channel, &AlertMessage::new_test(&self.host_name, now)).await;
@@ -174,7 +174,8 @@ impl AlertDelivery {
         VersionedFile::with_disk(Arc::clone(&self.disk), &self.state_dir, OUTBOX_FILE)
     }
 
-    /// Only one process delivers at a time, or everything would come twice.
+    /// Acquires the delivery lock; `None` if another process holds it. With two delivering
+    /// processes, every message would arrive twice.
     pub(super) fn acquire_delivery_lock(&self) -> Result<Option<FileLock>, Failure> {
         let made = ensure_folder(&RealDisk, &self.state_dir);
         made.map_err(|error| storage_failure("make the folder", &self.state_dir, &error))?;
@@ -185,7 +186,7 @@ impl AlertDelivery {
         }
     }
 
-    /// What may be tried now, once what is too old is given up.
+    /// Drops expired messages, and returns those that may be delivered now, by channel.
     pub(super) fn due_messages(
         &self,
         now: Timestamp,
@@ -238,7 +239,7 @@ impl AlertDelivery {
         read.map_err(broke_off)??.deliver(message, self.alert_config.timeout).await
     }
 
-    /// The way to a channel, its secrets read just now.
+    /// Creates a channel; its secrets are read at each call.
     fn resolve_channel(&self, name: &str) -> Result<Channel, DeliveryError> {
         let unknown = || DeliveryError::new("it is not in the configuration");
         match name {
@@ -273,7 +274,7 @@ impl AlertDelivery {
     }
 }
 
-/// The name of this machine.
+/// Returns the host name of this machine.
 #[must_use]
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -1,4 +1,5 @@
-//! The one who delivers, on a thread of its own: whoever is slow or dead holds up nobody.
+//! Alert dispatcher: delivers alerts on a separate thread, so that a slow or dead channel delays
+//! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,13 +18,14 @@ use crate::engine::{Failure, Timestamp};
 use crate::monitor::alert_delivery::AlertDelivery;
 use crate::notify::DeliveryError;
 
-/// How long it is waited for another process that delivers, or for a disk that does not work.
+/// Retry interval while another process delivers, or the disk fails.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often what waits is looked at though nothing is due: a clock may have been set.
+/// Maximum time between two checks of the outbox when nothing is due, because the clock may be set
+/// meanwhile.
 const IDLE_MAX: Duration = Duration::from_secs(600);
 
-/// Delivers as long as it is kept.
+/// Handle of the dispatcher thread, which delivers until the handle is dropped.
 #[derive(Debug)]
 pub struct AlertDispatcher {
     sender: watch::Sender<AlertDelivery>,
@@ -31,14 +33,14 @@ pub struct AlertDispatcher {
     thread: JoinHandle<()>,
 }
 
-/// A channel that was tried.
+/// Completed delivery attempt on one channel.
 struct DeliveryDone {
     channel: String,
     messages: Vec<QueuedMessage>,
     outcome: Result<(), DeliveryError>,
 }
 
-/// What came of a try and could not be written down.
+/// Delivery result that could not be persisted.
 struct UnpersistedResult {
     delivery: DeliveryDone,
     finished_at: Timestamp,
@@ -48,22 +50,23 @@ struct UnpersistedResult {
 type InFlightDeliveries<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = DeliveryDone> + 'a>>>;
 
 impl AlertDispatcher {
-    /// Begins to deliver; `clock` reads the time.
+    /// Starts the dispatcher; `clock` returns the current time.
     ///
     /// # Errors
-    /// When no thread or runtime can be had.
+    /// An error if no thread or runtime can be created.
     pub fn start(post: AlertDelivery, clock: fn() -> Timestamp) -> io::Result<Self> {
         let (orders, receiver) = watch::channel(post);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("post".to_owned()).spawn(move || {
             runtime.block_on(DispatcherLoop::new(receiver, clock).run());
-            // A credential that is still being read is nobody's business any more.
+            // The result of a credential that is still being read is no longer needed.
             runtime.shutdown_background();
         })?;
         Ok(Self { sender: orders, clock, thread })
     }
 
-    /// There is something to deliver, or the configuration has changed.
+    /// Wakes the dispatcher, because messages are queued or the configuration has changed. Restarts
+    /// the thread if it has died.
     pub fn dispatch(&mut self, post: AlertDelivery) {
         if !self.thread.is_finished() {
             self.sender.send_replace(post);
@@ -87,8 +90,8 @@ struct DispatcherLoop {
     receiver: watch::Receiver<AlertDelivery>,
     clock: fn() -> Timestamp,
     delivery_lock: Option<FileLock>,
-    /// By channel. Until it is noted, what was delivered still waits in the outbox, and would be
-    /// delivered again.
+    /// Results by channel. Until a result is persisted, its delivered messages are still pending in
+    /// the outbox, so that the channel must not be tried again.
     unpersisted: BTreeMap<String, UnpersistedResult>,
 }
 
@@ -118,7 +121,7 @@ impl DispatcherLoop {
             };
             tokio::select! {
                 ordered = self.receiver.changed() => {
-                    // Nobody keeps it any more.
+                    // The handle was dropped.
                     if ordered.is_err() {
                         return;
                     }
@@ -132,7 +135,7 @@ impl DispatcherLoop {
         }
     }
 
-    /// Begins with every channel that is due, and says when to look again.
+    /// Starts a delivery to every channel that is due, and returns the time until the next check.
     fn start_due(
         &mut self,
         under_way: &mut InFlightDeliveries<'_>,
@@ -170,7 +173,7 @@ impl DispatcherLoop {
         Ok(next.clamp(Duration::from_millis(10), IDLE_MAX))
     }
 
-    /// Writes down what could not be written down before.
+    /// Persists the results that could not be persisted before.
     fn persist_results(&mut self, post: &AlertDelivery, now: Timestamp) {
         self.unpersisted.retain(|channel, unnoted| {
             if now >= unnoted.persist_tried_at && now < unnoted.retry_at() {
@@ -238,7 +241,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_772_874_303_000);
     const PING_CHANNEL: &str = "ping";
 
-    /// The disk of this machine, on which nothing becomes durable while it is `ill`.
+    /// Disk of this machine on which no file becomes durable while `is_failing` is set.
     #[derive(Debug, Default)]
     struct UnsyncableDisk {
         is_failing: AtomicBool,
@@ -306,7 +309,7 @@ mod tests {
         }
     }
 
-    /// A post with one ping that waits.
+    /// Creates an [`AlertDelivery`] with one pending ping.
     fn delivery_with_ping(disk: &Arc<UnsyncableDisk>, state_dir: &Path) -> AlertDelivery {
         let url = "http://127.0.0.1:9/".parse().unwrap();
         let alert = Alert {
@@ -331,7 +334,8 @@ mod tests {
         post
     }
 
-    /// The channels that a round begins with at this moment; none of them is ever asked.
+    /// Returns the channels to which a cycle at this time starts a delivery. The deliveries are
+    /// never polled.
     fn started_channels(round: &mut DispatcherLoop, now: Timestamp) -> Vec<String> {
         let (mut under_way, mut busy) = (InFlightDeliveries::new(), BTreeSet::new());
         round.start_due(&mut under_way, &mut busy, now).unwrap();

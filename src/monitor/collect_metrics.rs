@@ -1,5 +1,5 @@
-//! Gathers what metrics are made of, from the files of the state folder. What cannot be read has no
-//! figures: its worker or its writer complains of it.
+//! Collects the metrics snapshot from the files of the state folder. An unreadable file yields no
+//! metrics, because its worker or writer already reports the problem.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::telemetry::{
     SourceStateSnapshot, UnitSnapshot,
 };
 
-/// Reads it all. It blocks for as long as reading a few small files takes.
+/// Reads all files. Blocks while a few small files are read.
 #[must_use]
 pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) -> MetricsSnapshot {
     let files = HealthFiles::new(state_dir);
@@ -97,7 +97,7 @@ fn breaker_snapshots(state_dir: &Path) -> Vec<BreakerSnapshot> {
     memories.unwrap_or_default().into_iter().map(breaker).collect()
 }
 
-/// The quotas that were met; one of which nothing is known is none.
+/// Returns the rate limiters that have data; a limiter about which nothing is known is left out.
 fn rate_limit_snapshots(
     settings: &Settings,
     state_dir: &Path,
@@ -129,7 +129,7 @@ fn count_alerts(alerts: &[Alert]) -> Vec<AlertCount> {
     [Severity::Info, Severity::Warning, Severity::Critical].map(count).into()
 }
 
-/// The units as they were when the monitor last looked: none before, and none without systemd.
+/// Returns the units as of the last monitor cycle: none before the first, and none without systemd.
 fn unit_snapshots(record: &MonitorRecord) -> Vec<UnitSnapshot> {
     let unit = |entry: &FindingRecord| {
         let is_active = unit_is_active(&entry.finding)?;
@@ -140,7 +140,8 @@ fn unit_snapshots(record: &MonitorRecord) -> Vec<UnitSnapshot> {
     record.findings.iter().filter_map(unit).collect()
 }
 
-/// What a finding says of a unit; `None` where it is about a source, or nobody knows.
+/// Returns the unit state that a finding implies; `None` if it is about a source, or the state is
+/// unknown.
 fn unit_is_active(finding: &str) -> Option<bool> {
     match finding {
         "unit_runs" | "unit_turns" | "crash_loop" => Some(true),

@@ -1,4 +1,5 @@
-//! One round: look, judge, act, write down.
+//! Monitor cycle: collects the status of units and sources, evaluates it, restarts units and
+//! records the result.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use crate::monitor::monitor_file::{
 use crate::monitor::status_collector::{MonitoredUnit, PreviousRestartCount, StatusCollector};
 use crate::systemd::{BusError, RestartBudgetFile, UnitName};
 
-/// How far back starts are counted. The pauses of systemd between two are shorter, so that a loop
-/// shows; sessions that end well and begin anew are further apart.
+/// Window over which starts are counted. The pauses of systemd between two starts are shorter, so
+/// that a crash loop shows. Sessions that end well and start again are further apart.
 const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(600);
 
-/// Watches, and acts as far as it may.
+/// Monitor that evaluates units and restarts them as far as its policy allows.
 #[derive(Debug)]
 pub struct Monitor {
     status_collector: StatusCollector,
@@ -27,12 +28,12 @@ pub struct Monitor {
     restart_budget: RestartBudgetFile,
 }
 
-/// What may be restarted.
+/// Restarts that the monitor may request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RestartPolicy {
-    /// What is there and decides nothing.
+    /// Restarts of a worker that is running but makes no decisions.
     pub stuck_worker: RestartRule,
-    /// What has failed, or hangs in its start.
+    /// Restarts of a unit that has failed, or hangs in its start.
     pub failed_unit: RestartRule,
 }
 
@@ -43,15 +44,15 @@ pub enum RestartRule {
     Denied,
 }
 
-/// What came of a round.
+/// Result of a monitor cycle.
 #[derive(Debug)]
 pub struct CycleResult {
     pub units: Vec<UnitEvaluation>,
-    /// What could not be written down.
+    /// Failure to record the cycle in `monitor.json`.
     pub record_failure: Option<Failure>,
 }
 
-/// One unit with its sources.
+/// Evaluation of one unit and its sources.
 #[derive(Debug)]
 pub struct UnitEvaluation {
     pub unit: UnitName,
@@ -60,20 +61,20 @@ pub struct UnitEvaluation {
     pub action: RestartAction,
 }
 
-/// What was done about it.
+/// Restart decision for a unit.
 #[derive(Debug)]
 pub enum RestartAction {
-    /// Nothing needed a restart.
+    /// No restart is needed.
     None,
-    /// A restart would help, and is not allowed here.
+    /// A restart would help, but the policy denies it.
     Denied,
-    /// A restart would help, and cannot be counted.
+    /// A restart would help, but it cannot be counted.
     BudgetUnavailable { failure: Failure },
-    /// One was asked for.
+    /// systemd accepted the restart request.
     Requested { grant: RestartPermit, reason: String },
-    /// The last one was so short a time ago that this one has to wait.
+    /// The last restart is too recent, so this one has to wait.
     Delayed { not_before: Timestamp, reason: String },
-    /// systemd refused it.
+    /// systemd rejected the restart request.
     Rejected { error: BusError, reason: String },
 }
 
@@ -91,7 +92,7 @@ impl Monitor {
         }
     }
 
-    /// Looks and judges, and changes nothing.
+    /// Evaluates all units and changes nothing.
     #[must_use]
     pub fn evaluate(&self, now: Timestamp) -> Vec<UnitEvaluation> {
         let groups = self.collect_units(now).into_iter();
@@ -100,7 +101,7 @@ impl Monitor {
             .collect()
     }
 
-    /// What earlier rounds have left.
+    /// Reads the record of earlier cycles.
     ///
     /// # Errors
     /// A storage failure.
@@ -108,9 +109,10 @@ impl Monitor {
         self.monitor_file.read_or_default()
     }
 
-    /// Looks, judges, restarts what needs it as far as that is allowed, and writes down what it did.
-    /// It blocks, for a few times the time limit of the bus at most. `clock_kept` says for how long
-    /// the clock was not set, as far as is known, and is asked once all is read.
+    /// Runs one cycle: evaluates all units, restarts those that need it as far as the policy
+    /// allows, and records the result. Blocks for a few times the bus timeout at most. `clock_kept`
+    /// returns the time since the last clock step, as far as known; it is called after everything
+    /// is read.
     pub fn run_cycle(&self, now: Timestamp, clock_kept: impl FnOnce() -> Duration) -> CycleResult {
         let (mut units, mut counts) = (Vec::new(), Vec::new());
         let groups = self.collect_units(now);
@@ -128,7 +130,8 @@ impl Monitor {
     }
 
     fn collect_units(&self, now: Timestamp) -> Vec<MonitoredUnit> {
-        // A record that cannot be read is a missing comparison, and no reason to look away.
+        // Without a readable record there is no count to compare with, but the units are still
+        // checked.
         let record = self.monitor_file.read_or_default().unwrap_or_default();
         self.status_collector.collect_units(|unit| previous_restart_count(&record, unit, now), now)
     }
@@ -155,10 +158,11 @@ impl Monitor {
         if ready > now {
             return RestartAction::Delayed { not_before: ready, reason: why };
         }
-        // Counted before it is done: a monitor that falls over on it must not do so for ever.
+        // Counted before the restart, so that a monitor that crashes on it does not repeat it
+        // forever.
         let grant = match self.restart_budget.request_restart(unit.as_str(), progress, now) {
             Ok(grant) => grant,
-            // A budget that cannot be kept is no budget: better no restart than restarts without end.
+            // Without a stored budget nothing would limit restarts, so none is requested.
             Err(failure) => return RestartAction::BudgetUnavailable { failure },
         };
         match self.status_collector.bus.restart_unit(unit) {
@@ -167,7 +171,7 @@ impl Monitor {
         }
     }
 
-    /// When the budget lets the unit be restarted, without counting it.
+    /// Returns the earliest time at which the budget allows a restart, without counting one.
     fn restart_allowed_at(
         &self,
         unit: &UnitName,
@@ -215,12 +219,12 @@ impl Monitor {
 }
 
 impl UnitEvaluation {
-    /// What was found, of all units.
+    /// Returns the findings of all units.
     pub fn all_findings(units: &[Self]) -> impl Iterator<Item = &Finding> {
         units.iter().flat_map(|judged| &judged.findings)
     }
 
-    /// The worst of all units.
+    /// Returns the worst level of all units.
     #[must_use]
     pub fn worst_level(units: &[Self]) -> HealthLevel {
         let levels = units.iter().map(|judged| worst_level(&judged.findings));
@@ -245,7 +249,8 @@ fn evaluate_unit(
     (UnitEvaluation { unit: group.unit, findings, action: act }, count)
 }
 
-/// The oldest count within the window. A start by hand begins the count anew, which a smaller number shows.
+/// Returns the oldest count within the window. A manual start resets the count of systemd, so
+/// counts up to the last one above the current count are ignored.
 fn previous_restart_count(
     record: &MonitorRecord,
     unit: &UnitStatus,
@@ -261,7 +266,8 @@ fn previous_restart_count(
     recent.first().map(|count| PreviousRestartCount { at: count.at, restarts: count.restarts })
 }
 
-/// The newest progress of all: what any source achieved shows that its unit worked.
+/// Returns the latest progress of all sources, because progress of any source shows that its unit
+/// works.
 fn last_progress(sources: &[WatchedSource]) -> Timestamp {
     let progress = sources.iter().filter_map(|source| match &source.state_file {
         StateFileContent::Status(course) => Some(course.last_progress),

@@ -1,6 +1,7 @@
-//! Files of the first released format: each is read, and written again with nothing lost.
+//! Compatibility tests: each file of the first released format is read, and written back without
+//! loss.
 //!
-//! A key that is added since is listed here, with its path.
+//! Keys added since then are listed here by their paths.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,7 @@ const OUTBOX_ADDED: &[&str] = &[];
 const TRENDS_ADDED: &[&str] = &[];
 const MONITOR_ADDED: &[&str] = &[];
 
-/// Reads a file with what reads it in the monitor, and writes it again unchanged.
+/// Reads a file as the monitor does, and writes it back unchanged.
 fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     name: &str,
     added: &[&str],
@@ -45,7 +46,7 @@ fn assert_round_trip<C: Default + DeserializeOwned + Serialize>(
     assert_kept(&frozen, &fs_err::read(path).unwrap(), added);
 }
 
-/// Puts a frozen file in its place below `home`.
+/// Copies a frozen file into `home`, and returns its content and new path.
 fn copy_fixture(name: &str, home: &Path) -> (Vec<u8>, PathBuf) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-1");
     let frozen = fs_err::read(fixtures.join(name)).unwrap();

@@ -1,4 +1,5 @@
-//! One look at the health of everything: gather, judge, publish, and have people told.
+//! Health evaluation: collects the inputs, evaluates them, publishes the report and queues
+//! notifications.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +16,28 @@ use crate::monitor::collect::{CollectConfig, Collectors};
 use crate::monitor::health_files::HealthFiles;
 use crate::notify::journal;
 
-/// What is looked at, against what.
+/// Health evaluator with its collection settings and limits.
 #[derive(Debug)]
 pub struct HealthEvaluator {
     pub config: CollectConfig,
     pub limits: HealthLimits,
 }
 
-/// What was seen.
+/// Result of one health evaluation.
 #[derive(Clone, Debug)]
 pub struct HealthSnapshot {
     pub report: HealthCheckReport,
     pub providers: Vec<ProviderHealth>,
-    /// What was seen of the machine, where it could be seen.
+    /// Metrics of the host, if it could be measured.
     pub system: Option<HostMetrics>,
     observation: Observation,
-    /// The sessions that each source has completed.
+    /// Number of completed sessions by source.
     sessions_completed: BTreeMap<String, u64>,
 }
 
 impl HealthEvaluator {
-    /// Gathers and judges, and changes nothing. It blocks, for a few times the scope's time limit at most.
+    /// Collects and evaluates, and changes nothing. Blocks for a few times `config.timeout` at
+    /// most.
     #[must_use]
     pub fn evaluate(
         &self,
@@ -62,7 +64,7 @@ impl HealthEvaluator {
         }
     }
 
-    /// Writes down what was seen, for whoever reads it.
+    /// Writes the report to the state folder, for all readers.
     ///
     /// # Errors
     /// A storage failure.
@@ -71,11 +73,11 @@ impl HealthEvaluator {
         files.publish(seen.report.clone(), seen.providers.clone(), seen.system.clone(), now)
     }
 
-    /// Has people told of what was seen, each cause once: in the log at once, on other channels as
-    /// soon as they take it.
+    /// Sends notifications, one per cause: to the log immediately, to other channels as soon as
+    /// they accept it.
     ///
     /// # Errors
-    /// A storage failure; then nothing counts as told, and the next look tells it.
+    /// A storage failure; then nothing is stored as notified, and the next evaluation notifies.
     pub fn notify(
         &self,
         seen: &HealthSnapshot,
@@ -93,14 +95,14 @@ impl HealthEvaluator {
     }
 }
 
-/// None where it is not known. Who has counted nothing yet has completed nothing, so that the first
-/// completed session is news.
+/// Returns the completed sessions; `None` if the counters are unreadable. A source without counters
+/// has completed 0 sessions, so that its first completed session is detected.
 fn sessions_completed(source: &SourceObservation) -> Option<u64> {
     let counts = source.counters.as_ref().ok()?;
     Some(counts.map(|counts| counts.sessions_completed).unwrap_or_default())
 }
 
-/// What is known of providers themselves.
+/// Returns the inputs that concern providers themselves.
 fn provider_inputs(facts: &HealthInputs) -> ProviderInputs {
     let breakers = facts.breakers.iter().flatten();
     let p95 = |source: &SourceObservation| {

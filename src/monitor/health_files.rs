@@ -1,4 +1,5 @@
-//! What the monitor publishes of health: the last report, the alerts, and a day of degradation.
+//! Health files that the monitor publishes: the last report, the alerts, and the degradation
+//! history of a day.
 
 use std::path::Path;
 
@@ -11,27 +12,27 @@ use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::versioned_file::VersionedFile;
 
-/// The last report, in the state folder.
+/// Name of the file with the last report, in the state folder.
 pub const HEALTH_FILE: &str = "health.json";
 
-/// The alerts, beside it.
+/// Name of the file with the alerts, in the state folder.
 pub const ALERTS_FILE: &str = "alerts.json";
 
-/// The scores of a day, beside it.
+/// Name of the file with the degradation scores of a day, in the state folder.
 pub const DEGRADATION_FILE: &str = "degradation.json";
 
-/// How everything was when the monitor last looked.
+/// Result of the last health evaluation.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct HealthDocument {
-    /// Absent before the first look.
+    /// Absent before the first evaluation.
     pub report: Option<HealthCheckReport>,
     pub providers: Vec<ProviderHealth>,
-    /// The machine in numbers, for metrics; absent where it could not be looked at.
+    /// Metrics of the host; absent if it could not be measured.
     #[serde(default)]
     pub system: Option<HostMetrics>,
 }
 
-/// The three files, and the ways to read and change them.
+/// Access to the three files.
 #[derive(Debug)]
 pub struct HealthFiles {
     pub health: VersionedFile<HealthDocument>,
@@ -40,7 +41,7 @@ pub struct HealthFiles {
 }
 
 impl HealthFiles {
-    /// The files in a state folder of this machine.
+    /// Uses the files in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self {
@@ -50,7 +51,7 @@ impl HealthFiles {
         }
     }
 
-    /// Writes down how everything is.
+    /// Writes the report and adds the scores to the degradation history.
     ///
     /// # Errors
     /// A storage failure.
@@ -72,8 +73,8 @@ impl HealthFiles {
         })
     }
 
-    /// Takes what was seen into the book of alerts, and has `queue` see to it that what is new gets
-    /// told. Where that fails, nothing counts as told.
+    /// Updates the stored alerts from an observation, and passes new notifications to `queue`. If
+    /// that fails, nothing is stored as notified.
     ///
     /// # Errors
     /// A storage failure, or that of `queue`.
@@ -85,7 +86,7 @@ impl HealthFiles {
     ) -> Result<Vec<Notification>, Failure> {
         self.alerts.change(Durability::Durable, |book| {
             let notices = book.evaluate(looked, now);
-            // Told twice after a power cut is better than never.
+            // A duplicate notification after a power cut is better than a lost one.
             queue(&notices)?;
             Ok(notices)
         })

@@ -1,12 +1,13 @@
-//! Watches the workers from outside: looks, judges, and has systemd start anew what no longer helps itself.
+//! Monitor: watches the workers from outside, and lets systemd restart a unit that cannot recover
+//! by itself.
 //!
 //! ```text
-//! state files, unit ──▶ Lookout ──▶ engine::watch ──findings──▶ Monitor ──▶ systemd, monitor.json
+//! state, unit ─▶ StatusCollector ─▶ engine::watch ─findings─▶ Monitor ─▶ systemd, monitor.json
 //! ```
 //!
-//! It changes nothing of a worker's: it reads state files as anyone does, and what it did itself it
-//! writes into a file of its own. A round ends within the time limits of its calls over the bus, so
-//! that it can be fed to a watchdog.
+//! The monitor changes no file of a worker. It only reads their state files, and records its own
+//! actions in a separate file. A cycle ends within the time limits of its bus calls, so that a
+//! watchdog can supervise it.
 
 mod alert_delivery;
 mod alert_dispatcher;

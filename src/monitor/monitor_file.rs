@@ -1,4 +1,4 @@
-//! `monitor.json`: what the last round found, and what the rounds so far have done.
+//! `monitor.json`: the findings of the last cycle, and the restarts of all cycles so far.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,42 +11,41 @@ use crate::engine::{Failure, Timestamp, sanitize_line};
 use crate::monitor::cycle::UnitEvaluation;
 use crate::state::serde_with;
 
-/// The file, in the state folder.
+/// File name, in the state folder.
 pub const MONITOR_FILE: &str = "monitor.json";
 
-/// The version of the format that is read and written.
+/// Schema version that is read and written.
 const SCHEMA: u32 = 1;
 
-/// Restarts that are remembered: the last days of a bad week.
+/// Maximum number of restarts kept: the last days of a week with many restarts.
 const RESTARTS_MAX: usize = 100;
 
-/// Counts of starts that are remembered of each unit: more than there are minutes in which they mean
-/// anything.
+/// Maximum number of restart counts kept per unit: more than the crash loop window has minutes.
 const COUNTS_PER_UNIT_MAX: usize = 30;
 
-/// All of the file.
+/// Content of the file.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct MonitorRecord {
     pub schema: u32,
-    /// When the monitor last looked; null before its first round.
+    /// Time of the last cycle; null before the first.
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "looked_at")]
     pub checked_at: Option<Timestamp>,
-    /// The worst of what it then found: `HEALTHY` and so on.
+    /// Worst level of that cycle, such as `HEALTHY`.
     pub level: Option<String>,
     pub findings: Vec<FindingRecord>,
-    /// The newest last.
+    /// Newest last.
     pub restarts: Vec<RestartRecord>,
-    /// How often systemd had started the unit, as it was counted lately.
+    /// Recent restart counts of the units, as reported by systemd.
     #[serde(rename = "counts")]
     pub restart_counts: Vec<RestartCountSample>,
 }
 
-/// A finding, as others read it.
+/// Finding in the form that other programs read.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FindingRecord {
     pub level: String,
-    /// The source or the unit that it is about.
+    /// Source or unit that the finding is about.
     #[serde(rename = "about")]
     pub subject: String,
     pub finding: String,
@@ -56,21 +55,21 @@ pub struct FindingRecord {
     pub advice: Option<String>,
 }
 
-/// A restart that was asked for.
+/// Restart request.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RestartRecord {
     #[serde(with = "serde_with::timestamp")]
     pub at: Timestamp,
     pub unit: String,
-    /// What it was to cure.
+    /// Finding that the restart was to fix.
     #[serde(rename = "why")]
     pub reason: String,
     pub outcome: RestartOutcome,
-    /// Why it was refused.
+    /// Error, if the request was rejected.
     pub error: Option<String>,
 }
 
-/// What systemd made of it.
+/// Response of systemd to a restart request.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartOutcome {
@@ -87,7 +86,7 @@ pub struct RestartCountSample {
     pub restarts: u32,
 }
 
-/// The file, and the way to change it in turn with others who check.
+/// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
 pub struct MonitorFile {
     shared: LockedFile,
@@ -107,7 +106,7 @@ impl Default for MonitorRecord {
 }
 
 impl MonitorRecord {
-    /// Takes in what a round found.
+    /// Records the findings of a cycle.
     pub(super) fn record_cycle(&mut self, units: &[UnitEvaluation], now: Timestamp) {
         self.checked_at = Some(now);
         self.level = Some(UnitEvaluation::worst_level(units).name().to_owned());
@@ -120,7 +119,7 @@ impl MonitorRecord {
     }
 
     pub(super) fn record_restart_count(&mut self, count: RestartCountSample) {
-        // What was counted in a future that the clock has left says nothing.
+        // Counts from the future were taken before the clock was set back, and cannot be compared.
         self.restart_counts.retain(|earlier| earlier.at <= count.at);
         self.restart_counts.push(count);
         let units: BTreeSet<&str> =
@@ -129,7 +128,7 @@ impl MonitorRecord {
         keep_last(&mut self.restart_counts, kept);
     }
 
-    /// The worst that was found, where this program knows the word.
+    /// Parses the worst level; `None` if it is absent or unknown to this version.
     #[must_use]
     pub fn parse_level(&self) -> Option<HealthLevel> {
         HealthLevel::from_name(self.level.as_deref()?)
@@ -137,7 +136,7 @@ impl MonitorRecord {
 }
 
 impl FindingRecord {
-    /// All findings about a unit and its sources.
+    /// Converts all findings about a unit and its sources.
     pub fn from_evaluation(judged: &UnitEvaluation) -> impl Iterator<Item = Self> {
         let unit = installed_unit(judged.unit.as_str(), &judged.findings);
         judged.findings.iter().map(move |finding| Self::from_finding(finding, unit))
@@ -156,13 +155,13 @@ impl FindingRecord {
 }
 
 impl MonitorFile {
-    /// The file in a state folder of this machine.
+    /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { shared: LockedFile::new(state_dir.join(MONITOR_FILE)) }
     }
 
-    /// Reads it and changes nothing. One that cannot be used reads as an empty one.
+    /// Reads the record and changes nothing. An unusable file reads as an empty record.
     ///
     /// # Errors
     /// A storage failure.
@@ -170,7 +169,7 @@ impl MonitorFile {
         Ok(self.shared.read(parse)?.and_then(Result::ok).unwrap_or_default())
     }
 
-    /// Changes it. One that cannot be used is put aside, and a new one begun.
+    /// Changes the record. An unusable file is moved aside, and a new one is written.
     ///
     /// # Errors
     /// A storage failure.
@@ -199,7 +198,7 @@ fn parse(bytes: &[u8]) -> Result<MonitorRecord, String> {
 }
 
 fn serialize(record: &MonitorRecord) -> Vec<u8> {
-    // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
+    // Serialization cannot fail: all keys are strings, and there are no floats.
     let mut json = serde_json::to_vec_pretty(record).unwrap_or_default();
     json.push(b'\n');
     json

@@ -1,4 +1,4 @@
-//! Looks at the state files and at the unit.
+//! Status collector: reads the state files and queries the units.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::state::{
 };
 use crate::systemd::{Bus, BusError, BusErrorKind, UnitName};
 
-/// What is watched, and the ways to it.
+/// Sources and units to watch, with access to disk and bus.
 #[derive(Clone, Debug)]
 pub struct StatusCollector {
     pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
-    /// The enabled sources of the configuration. What others left behind is nobody's work any more.
+    /// Enabled sources of the configuration. State files of other sources are ignored.
     pub sources: Vec<String>,
-    /// The unit of all sources, but for those that have an instance of its template.
+    /// Unit that runs all sources, except those with an instance of its template.
     pub unit: UnitName,
     pub bus: Bus,
 }
 
-/// A count of starts, seen earlier.
+/// Restart count of an earlier cycle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PreviousRestartCount {
     pub(super) at: Timestamp,
     pub(super) restarts: u32,
 }
 
-/// A unit, and the sources that it runs.
+/// Unit with the sources that it runs.
 #[derive(Debug)]
 pub(super) struct MonitoredUnit {
     pub(super) unit: UnitName,
@@ -42,10 +42,11 @@ pub(super) struct MonitoredUnit {
 }
 
 impl StatusCollector {
-    /// Looks at all units and their sources; `earlier` finds the count of starts to compare with.
+    /// Collects the status of all units and their sources. `earlier` returns the restart count to
+    /// compare with.
     ///
-    /// A source that runs in an instance of its own, `cynosure@work.service`, is that one's; the
-    /// unit of all is left out where nobody uses it beside them.
+    /// A source that runs in its own instance, `cynosure@work.service`, belongs to that unit. The
+    /// shared unit is left out if every source has an instance and the shared unit is not in use.
     pub(super) fn collect_units(
         &self,
         earlier: impl Fn(&UnitStatus) -> Option<PreviousRestartCount>,
@@ -54,7 +55,7 @@ impl StatusCollector {
         let asked = self.bus.unit_status(&self.unit);
         let mut instances = Vec::new();
         let mut rest = Vec::new();
-        // Whoever does not answer once is not asked again for each source.
+        // After one failed query, the remaining instances are not queried.
         let mut answers = asked.is_ok();
         for name in &self.sources {
             let instance = self.unit.instance(name).filter(|_| answers);
@@ -141,7 +142,8 @@ fn to_worker_status(state: ExecutionState, pid: Option<u32>) -> WorkerStatus {
     }
 }
 
-/// Where there is no systemd at all, nothing is amiss; where it does not answer, something is.
+/// Converts a bus error. A host without systemd is no problem, but a systemd that does not answer
+/// is one.
 fn to_unit_observation(error: &BusError) -> UnitObservation {
     match &error.kind {
         BusErrorKind::BusUnavailable { .. } | BusErrorKind::ServiceNotFound { .. } => {

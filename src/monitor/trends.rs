@@ -1,4 +1,5 @@
-//! `trends.json`: how fast each source was, and what was left of each quota, over the last day.
+//! `trends.json`: the rate of each source and the remaining requests of each rate limiter, over the
+//! last day.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,26 +12,26 @@ use crate::engine::time_series::{Aggregation, TimeSeries};
 use crate::engine::{Failure, Timestamp};
 use crate::monitor::versioned_file::VersionedFile;
 
-/// The file, in the state folder.
+/// File name, in the state folder.
 pub const TRENDS_FILE: &str = "trends.json";
 
-/// The time of one value, and how many there are: a day in steps of ten minutes.
+/// Duration of one value: a day has 144 steps of ten minutes.
 pub const TREND_STEP: Duration = Duration::from_secs(600);
 pub const TREND_STEPS_PER_DAY: usize = 144;
 
-/// Names of each kind that are kept, so that all of it stays within what is read of a file.
+/// Maximum number of series of each kind, so that the file stays within the size limit for reading.
 pub const TREND_SERIES_MAX: usize = 256;
 
-/// What is measured at one moment, by name.
+/// Values measured at one moment, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrendSamples {
     /// Items per second of each source.
     pub rates: BTreeMap<String, f32>,
-    /// Requests that are left of each quota.
+    /// Remaining requests of each rate limiter.
     pub rate_limits: BTreeMap<String, f32>,
 }
 
-/// The last day of all that was measured.
+/// Time series of the last day.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DailySeries {
     #[serde(default)]
@@ -40,28 +41,28 @@ pub struct DailySeries {
     pub rate_limits: BTreeMap<String, TimeSeries>,
 }
 
-/// The file, and the way to add to it.
+/// Access to the file.
 #[derive(Debug)]
 pub struct TrendsFile {
     file: VersionedFile<DailySeries>,
 }
 
 impl TrendsFile {
-    /// The file in a state folder of this machine.
+    /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { file: VersionedFile::new(state_dir, TRENDS_FILE) }
     }
 
-    /// Reads what it says, which is nothing where there is none yet.
+    /// Reads the series, which are empty if there is no file yet.
     ///
     /// # Errors
-    /// Why that is not known, in a sentence.
+    /// One sentence with the reason, if the file cannot be read.
     pub fn read_or_default(&self) -> Result<DailySeries, String> {
         self.file.read_or_default()
     }
 
-    /// Adds what was measured, and forgets what was last measured more than a day ago.
+    /// Adds samples, and drops series whose last sample is more than a day old.
     ///
     /// # Errors
     /// A storage failure.
@@ -75,7 +76,8 @@ impl TrendsFile {
     }
 }
 
-/// Adds figures to their series, begins those there are none of yet, and drops what is too old to be seen.
+/// Adds samples to their series and creates missing series. Drops series of another shape, and
+/// those whose last sample is older than the duration they cover.
 pub fn add_samples(
     all: &mut BTreeMap<String, TimeSeries>,
     figures: &BTreeMap<String, f32>,

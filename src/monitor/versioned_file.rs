@@ -1,4 +1,4 @@
-//! A file of the monitor's in the state folder, with the number of its format.
+//! File of the monitor in the state folder, with a schema number.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,10 +12,10 @@ use tracing::warn;
 use crate::disk::{Disk, Durability, LockedFile, PreviousContent, RealDisk};
 use crate::engine::{Failure, sanitize_line};
 
-/// The version of the formats that are read and written.
+/// Schema version that is read and written.
 const SCHEMA: u64 = 1;
 
-/// A file whose content is a `C`.
+/// File whose content is a `C`.
 pub struct VersionedFile<C> {
     shared: LockedFile,
     content: PhantomData<fn() -> C>,
@@ -28,27 +28,27 @@ struct VersionedDocument<C> {
     content: C,
 }
 
-/// The one key that every version has.
+/// Schema number, the only key that every version has.
 #[derive(Deserialize)]
 struct DocumentSchema {
     schema: u64,
 }
 
 impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
-    /// The file of that name in a state folder of this machine.
+    /// Uses the file `name` in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path, name: &str) -> Self {
         Self::with_disk(Arc::new(RealDisk), state_dir, name)
     }
 
-    /// The same, of a disk that stands between us and the machine.
+    /// Uses the file `name` on the given disk.
     #[must_use]
     pub fn with_disk(disk: Arc<dyn Disk>, state_dir: &Path, name: &str) -> Self {
         Self { shared: LockedFile::with_disk(disk, state_dir.join(name)), content: PhantomData }
     }
 
-    /// Reads it and changes nothing: `None` where there is none yet, `Some(Err(why))` where what
-    /// stands there cannot be used.
+    /// Reads the content and changes nothing: `None` if there is no file yet, `Some(Err(why))` if
+    /// the file is unusable.
     ///
     /// # Errors
     /// A storage failure.
@@ -56,10 +56,10 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
         self.shared.read(parse)
     }
 
-    /// Reads what it says, which is nothing where there is none yet.
+    /// Reads the content, or the default if there is no file yet.
     ///
     /// # Errors
-    /// Why that is not known, in a sentence.
+    /// One sentence with the reason, if the file cannot be read.
     pub fn read_or_default(&self) -> Result<C, String> {
         match self.read() {
             Ok(content) => content
@@ -69,8 +69,8 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
         }
     }
 
-    /// Changes it, unless `change` fails, which leaves it as it is. One that cannot be used is put
-    /// aside, and a new one begun.
+    /// Changes the content and writes it, unless `change` fails. An unusable file is moved aside,
+    /// and a new one is written.
     ///
     /// # Errors
     /// A storage failure, or that of `change`.
@@ -112,9 +112,9 @@ fn parse<C: DeserializeOwned>(bytes: &[u8]) -> Result<C, String> {
     Ok(content)
 }
 
-/// On one line: lists of numbers would have a line for each.
+/// Writes a single line, because pretty-printed lists of numbers take a line for each number.
 fn serialize<C: Serialize>(content: C) -> Vec<u8> {
-    // Nothing in it can fail to be written: its keys are texts, and its numbers finite.
+    // Serialization cannot fail: all keys are strings, and all numbers are finite.
     let mut json =
         serde_json::to_vec(&VersionedDocument { schema: SCHEMA, content }).unwrap_or_default();
     json.push(b'\n');

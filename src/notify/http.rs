@@ -1,4 +1,4 @@
-//! Webhooks and pings. No redirect is followed, and no answer is read.
+//! Webhooks and pings over HTTP. Redirects are not followed, and response bodies are not read.
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
@@ -10,10 +10,10 @@ use url::Url;
 use crate::engine::alert::{Severity, WebhookFormat};
 use crate::notify::{AlertMessage, DeliveryError, WebhookChannel};
 
-/// What ntfy takes as a message and not as an attachment, in bytes.
+/// Maximum size of an ntfy message, in bytes; a longer one becomes an attachment.
 const NTFY_BYTES_MAX: usize = 4096;
 
-/// What Slack shows of a text, in bytes.
+/// Maximum size of a text that Slack shows, in bytes.
 const SLACK_BYTES_MAX: usize = 40_000;
 
 pub(super) async fn send_webhook(
@@ -62,7 +62,7 @@ async fn send_request(request: RequestBuilder) -> Result<(), DeliveryError> {
     Err(DeliveryError::new(format!("the answer was {}: {why}", status.as_u16())))
 }
 
-/// Without the address, which may be a secret.
+/// Describes an error without the URL, which may be a secret.
 fn connection_error(error: &reqwest::Error) -> DeliveryError {
     let what = if error.is_timeout() {
         "no answer in time"
@@ -79,22 +79,23 @@ fn connection_error(error: &reqwest::Error) -> DeliveryError {
 }
 
 fn build_client(url: &Url) -> Result<Client, DeliveryError> {
-    // Fails when there is one already, which is as good.
+    // Fails if a provider is already installed, which is just as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("cynosure/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .referer(false)
-        // What is delivered once an hour needs no connection kept.
+        // At about one delivery per hour, an idle connection need not be kept.
         .pool_max_idle_per_host(0);
     if url.scheme() == "http" {
-        // To this machine itself, past any proxy of the environment.
+        // Plain http is only allowed to this machine, past any proxy of the environment.
         builder = builder.tls_certs_only([]).no_proxy();
     }
     builder.build().map_err(|_error| DeliveryError::new("no secure connections can be made here"))
 }
 
-/// A secret address is read only now, so that it is also judged only now.
+/// Parses and checks a URL. A secret URL is read only at delivery, so that it can only be checked
+/// now.
 fn parse_address(url: &SecretString) -> Result<Url, DeliveryError> {
     let wrong = |why: &str| {
         DeliveryError::new(format!("the address {why}; correct the credential that holds it"))
@@ -126,14 +127,14 @@ fn json_body(request: RequestBuilder, json: String) -> RequestBuilder {
     request.header(CONTENT_TYPE, "application/json").body(json)
 }
 
-/// The three characters that Slack takes for its own are written as it wants them.
+/// Formats the message for Slack, with its three special characters escaped.
 fn slack_text(message: &AlertMessage) -> String {
     let text = format!("*{}*\n{}", message.subject(), message.to_text());
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     truncate_text(text, SLACK_BYTES_MAX)
 }
 
-/// As ntfy counts: 5 rings, 3 does not.
+/// Returns the ntfy priority: 5 rings, 3 does not.
 fn ntfy_priority(message: &AlertMessage) -> &'static str {
     match message.severity() {
         Severity::Critical => "5",
@@ -142,7 +143,7 @@ fn ntfy_priority(message: &AlertMessage) -> &'static str {
     }
 }
 
-/// Names of emoji, which ntfy shows before the title.
+/// Returns the name of an emoji, which ntfy shows before the title.
 fn ntfy_tags(message: &AlertMessage) -> &'static str {
     match message.severity() {
         Severity::Critical => "rotating_light",
@@ -151,7 +152,7 @@ fn ntfy_tags(message: &AlertMessage) -> &'static str {
     }
 }
 
-/// What a header can carry.
+/// Replaces all characters that a header cannot carry.
 fn to_ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
 }

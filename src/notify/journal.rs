@@ -1,10 +1,10 @@
-//! The log, which under systemd is the journal: always told, and read by whoever looks there.
+//! Log channel, which under systemd is the journal: it is always used, also beside other channels.
 
 use tracing::{error, info, warn};
 
 use crate::engine::alert::{Notification, NotificationKind, Severity};
 
-/// Writes a notice down.
+/// Logs a notification.
 pub fn log_notification(notice: &Notification) {
     let alert = &notice.alert;
     let (cause, about, severity) = (alert.key.as_str(), &alert.subject, notice.severity().name());
@@ -38,7 +38,7 @@ pub fn log_notification(notice: &Notification) {
     }
 }
 
-/// Writes down that this is a test.
+/// Logs a test alert.
 pub fn log_test() {
     info!("a test of alerts, asked for by a person");
 }

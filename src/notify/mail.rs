@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::engine::alert::{MailChannel, SmtpTls};
 use crate::notify::{AlertMessage, DeliveryError};
 
-/// RFC 3834 §5: nobody's holiday message is to answer.
+/// Header that suppresses automatic replies, such as holiday messages (RFC 3834 §5).
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -35,7 +35,7 @@ pub(super) async fn send_mail(
     message: &AlertMessage,
     limit: Duration,
 ) -> Result<(), DeliveryError> {
-    // Fails when there is one already, which is as good.
+    // Fails if a provider is already installed, which is just as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let letter = build_email(mail, message)?;
     let transport = build_transport(mail, limit).map_err(|error| smtp_error(&error))?;
@@ -85,7 +85,7 @@ fn build_transport(
     })
 }
 
-/// What the server said, or what kept us from it.
+/// Describes an SMTP error: the reply of the server, or the reason why there is none.
 fn smtp_error(error: &Error) -> DeliveryError {
     let innermost =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |link| {

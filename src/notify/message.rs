@@ -1,41 +1,42 @@
-//! Notices in words: a subject, a text for people, JSON for programs.
+//! Alert messages: a subject, a text for people, and JSON for programs.
 
 use serde_json::{Value, json};
 
 use crate::engine::alert::{Alert, Notification, NotificationKind, Severity};
 use crate::engine::{Timestamp, format_duration, sanitize_line};
 
-/// The version of the JSON.
+/// Schema version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// What a person reads of one message.
+/// Maximum number of alerts in the text of one message.
 const PARAGRAPHS_MAX: usize = 50;
 
-/// Something to tell.
+/// Message with all notifications of one delivery.
 #[derive(Clone, Debug)]
 pub struct AlertMessage {
-    /// Where it comes from: the name of this machine.
+    /// Name of the machine that sends it.
     pub host: String,
     pub notifications: Vec<Notification>,
-    /// It tells only that telling works.
+    /// True for a test, which contains no notifications.
     pub is_test: bool,
     pub now: Timestamp,
 }
 
 impl AlertMessage {
-    /// Notices of this machine.
+    /// Creates a message from notifications of the machine `host`.
     #[must_use]
     pub fn new(host: impl Into<String>, notices: Vec<Notification>, now: Timestamp) -> Self {
         Self { host: sanitize_line(&host.into()), notifications: notices, is_test: false, now }
     }
 
-    /// One that says nothing but that it came.
+    /// Creates a test message.
     #[must_use]
     pub fn new_test(host: impl Into<String>, now: Timestamp) -> Self {
         Self { is_test: true, ..Self::new(host, Vec::new(), now) }
     }
 
-    /// One line: `cynosure on mars: CRITICAL: work: its credential is refused`.
+    /// Returns the subject in one line: `cynosure on mars: CRITICAL: work: its credential is
+    /// refused`.
     #[must_use]
     pub fn subject(&self) -> String {
         let what = match &self.notifications[..] {
@@ -62,7 +63,7 @@ impl AlertMessage {
         format!("cynosure on {}: {what}", self.host)
     }
 
-    /// All of it, for a person.
+    /// Returns the full text, for a person.
     #[must_use]
     pub fn to_text(&self) -> String {
         if self.is_test {
@@ -78,7 +79,7 @@ impl AlertMessage {
         paragraphs.join("\n\n")
     }
 
-    /// All of it, for a program.
+    /// Returns the full content as JSON, for a program.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let alerts: Vec<Value> = self.notifications.iter().map(notification_json).collect();
@@ -93,7 +94,7 @@ impl AlertMessage {
         })
     }
 
-    /// The worst of what has begun; what is over is worth a look at most.
+    /// Returns the highest severity. A resolved alert counts as information.
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.notifications.iter().map(Notification::severity).max().unwrap_or(Severity::Info)

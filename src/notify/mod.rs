@@ -1,8 +1,7 @@
-//! Tells people, by whatever channel they chose.
+//! Delivery of alerts over the configured channels: webhook, mail and ping, beside the journal.
 //!
-//! Each channel says once what it has to say and how that went; whoever calls decides when to try
-//! again. A delivery takes no longer than it may, and no error holds a secret or an address that may
-//! be one.
+//! A delivery is one attempt that reports its result; the caller decides when to retry. It takes no
+//! longer than its time limit, and no error contains a secret or a URL that may be one.
 
 mod http;
 pub mod journal;
@@ -19,26 +18,26 @@ pub use self::message::AlertMessage;
 use crate::engine::alert::{MailChannel, WebhookFormat};
 use crate::engine::{format_duration, sanitize_line};
 
-/// One way to somebody.
+/// Channel that delivers alerts.
 #[derive(Clone, Debug)]
 pub enum Channel {
     Webhook(WebhookChannel),
     Mail(MailChannel<SecretString>),
-    /// An address that is only asked for, to show that we are there.
+    /// URL that is only requested, to show that this program is alive.
     Ping(SecretString),
 }
 
-/// Somebody who is told by HTTP.
+/// Webhook that receives alerts over HTTP.
 #[derive(Clone, Debug)]
 pub struct WebhookChannel {
-    /// Anyone who knows it may speak there.
+    /// Secret, because anyone who knows it can post there.
     pub url: SecretString,
     pub format: WebhookFormat,
     /// Sent as a bearer token.
     pub token: Option<SecretString>,
 }
 
-/// Why somebody was not told: one line without secrets.
+/// Delivery failure: one line without secrets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DeliveryError(String);
 
@@ -60,7 +59,7 @@ impl Channel {
     /// Delivers a message, within `limit` from beginning to end.
     ///
     /// # Errors
-    /// When whoever is at the other end did not take it.
+    /// An error if the receiver did not accept the message in time.
     pub async fn deliver(
         &self,
         message: &AlertMessage,

@@ -1,45 +1,46 @@
-//! How often, and how long the waits between are. Pure: chance is an argument.
+//! Attempts and delays of a retry policy. Pure: the random sample is an argument.
 
 use std::time::Duration;
 
 use crate::engine::RandomSample;
 
-/// The numbers of a policy.
+/// Number of attempts, delays and jitter of a retry policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BackoffConfig {
-    /// Attempts in all, the first included; 0 counts as 1.
+    /// Maximum number of attempts, including the first; 0 counts as 1.
     pub max_attempts: u32,
-    /// The first wait, before `backoff_factor` and jitter.
+    /// Delay before the first retry, before `backoff_factor` and jitter are applied.
     pub base_delay: Duration,
-    /// No wait of our own is longer.
+    /// Maximum of the computed delay. A longer retry-after of the server is still respected.
     pub max_delay: Duration,
-    /// How many times the one before each further wait is; at least 1.
+    /// Ratio of each delay to the previous one; at least 1.
     pub multiplier: f64,
-    /// Stretches every wait alike: 2.0 is twice as patient, 0.5 half.
+    /// Factor applied to every delay: 2.0 doubles it, 0.5 halves it.
     pub backoff_factor: f64,
     pub jitter: Jitter,
 }
 
-/// How chance spreads the waits, so that those that failed together do not come back together.
+/// Random spread of the delays, so that calls which failed together do not retry together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Jitter {
-    /// Not at all: for what nobody else waits for.
+    /// No jitter, for calls that do not compete with others.
     None,
-    /// Anything from no wait to the whole of it, which spreads a crowd best
-    /// (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    /// Uniform between zero and the whole delay. Spreads many callers best (M. Brooker,
+    /// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     Full,
-    /// Up to this share of the wait more or less, in `0.0..=1.0`.
+    /// Up to this fraction of the delay more or less, in `0.0..=1.0`.
     Proportional(f64),
 }
 
 impl BackoffConfig {
-    /// For what is usually gone at once: three attempts, 0.5 s growing to 10 s.
+    /// Preset for failures that usually pass at once: three attempts, 0.5 s growing to 10 s.
     pub const FAST: Self = Self::preset(3, 500, 10);
 
-    /// For what takes a restart of the other side: four attempts, 1 s growing to 30 s.
+    /// Preset for failures that last for a restart of the server: four attempts, 1 s growing to 30
+    /// s.
     pub const MODERATE: Self = Self::preset(4, 1_000, 30);
 
-    /// For what must be spared: three attempts, 2 s growing to 60 s.
+    /// Preset for servers that need sparing use: three attempts, 2 s growing to 60 s.
     pub const STRICT: Self = Self::preset(3, 2_000, 60);
 
     const fn preset(max_attempts: u32, base_millis: u64, max_seconds: u64) -> Self {
@@ -53,11 +54,12 @@ impl BackoffConfig {
         }
     }
 
-    /// Returns the wait before the `retry`-th retry (from 1).
+    /// Returns the delay before the `retry`-th retry (from 1).
     ///
-    /// `min(backoff_factor × base_delay × multiplier^(retry − 1), max_delay)`, spread by the
-    /// jitter but never above `max_delay`; and never below what the other side `told`, however
-    /// long. The factor scales the whole series, as `backoff_factor` of urllib3's `Retry` does.
+    /// It is `min(backoff_factor × base_delay × multiplier^(retry − 1), max_delay)`, spread by the
+    /// jitter but never above `max_delay`. It is never below the server's retry-after `told`,
+    /// however long. The factor scales the whole series, as `backoff_factor` of urllib3's `Retry`
+    /// does.
     #[must_use]
     pub fn delay(&self, retry: u32, told: Option<Duration>, draw: RandomSample) -> Duration {
         let cap = self.max_delay.as_secs_f64();
@@ -65,7 +67,7 @@ impl BackoffConfig {
         let grown = self.base_delay.as_secs_f64()
             * self.backoff_factor.max(0.0)
             * self.multiplier.max(1.0).powf(exponent);
-        // Nothing times infinity is no number, and `min` takes the cap for it.
+        // Zero times infinity is NaN; `min` then returns the cap.
         let grown = grown.min(cap);
         let spread = match self.jitter {
             Jitter::None => grown,

@@ -1,4 +1,4 @@
-//! What a failure says about itself, and how a call is given up.
+//! Retryable failures, and the error of a call that was given up.
 
 use std::error::Error;
 use std::fmt;
@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use crate::engine::Failure;
 
-/// A failure that knows whether another attempt may help.
+/// Failure that knows whether another attempt may succeed.
 pub trait Retryable: fmt::Display {
-    /// Whether it may be gone in a moment.
+    /// Returns true if the failure may be transient.
     fn is_retryable(&self) -> bool;
 
-    /// How long the other side told us to stay away: no wait is shorter.
+    /// Returns the server's retry-after. No delay before the next attempt is shorter.
     fn retry_after(&self) -> Option<Duration> {
         None
     }
 }
 
-/// A server that names a time, or refuses, is left to the engine.
+/// Failures with a retry-after and refusals by the server are not retried here: the engine handles
+/// them.
 impl Retryable for Failure {
     fn is_retryable(&self) -> bool {
         self.is_transient()
@@ -29,7 +30,7 @@ impl Retryable for Failure {
     }
 }
 
-/// What is interrupted, in use or late may be free the next time.
+/// Retryable are interrupted calls, busy resources, timeouts and broken or refused connections.
 impl Retryable for io::Error {
     fn is_retryable(&self) -> bool {
         matches!(
@@ -46,30 +47,31 @@ impl Retryable for io::Error {
     }
 }
 
-/// A call that did not succeed.
+/// Error of a call that did not succeed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RetryError<E> {
-    /// Not one attempt was made: the breaker of this name is open.
+    /// No attempt was made, because the circuit breaker of this name is open.
     Rejected { breaker: String },
-    /// The last failure, after so many attempts, and why there was no other.
+    /// Last failure, number of attempts made, and the reason for no further attempt.
     Failed { failure: E, attempts: u32, reason: StopReason },
 }
 
-/// Why no further attempt was made.
+/// Reason for no further attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StopReason {
-    /// Another attempt would not help.
+    /// The failure is permanent.
     NotRetryable,
-    /// All attempts are used up.
+    /// The maximum number of attempts is reached.
     AttemptsExhausted,
-    /// Too many retries went out already, of whatever call.
+    /// The retry budget, which all calls share, is used up.
     BudgetExhausted,
-    /// The breaker opened meanwhile.
+    /// The circuit breaker opened during the call.
     BreakerOpen,
 }
 
 impl<E> RetryError<E> {
-    /// Returns the last failure; `refused` makes one of the name of an open breaker.
+    /// Returns the last failure. For a rejected call, `refused` creates one from the breaker's
+    /// name.
     pub fn into_failure(self, refused: impl FnOnce(&str) -> E) -> E {
         match self {
             Self::Rejected { breaker: guard } => refused(&guard),

@@ -1,4 +1,4 @@
-//! The course of one call: every decision between its attempts, for both ways of waiting.
+//! Execution of one call: all decisions between its attempts, for async and blocking delays.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use crate::engine::sanitize_line;
 use crate::retry::error::{RetryError, StopReason};
 use crate::retry::policy::{RetryBuilder, RetryEvent, RetryPolicy};
 
-/// One call under way. Dropped in the middle of an attempt, it tells the breaker.
+/// Call in progress. If dropped during an attempt, it records that attempt as abandoned at the
+/// breaker.
 pub(super) struct Execution<'a> {
     policy: &'a RetryPolicy,
     attempts: u32,
@@ -17,7 +18,7 @@ pub(super) struct Execution<'a> {
 }
 
 impl<'a> Execution<'a> {
-    /// Begins a call with its first attempt, unless the breaker forbids it.
+    /// Starts a call with its first attempt, unless the breaker is open.
     pub(super) fn start<E>(policy: &'a RetryPolicy) -> Result<Self, RetryError<E>> {
         let mut course = Self { policy, attempts: 0, is_attempting: false };
         if course.try_start_attempt() {
@@ -44,7 +45,7 @@ impl<'a> Execution<'a> {
         });
     }
 
-    /// Judges a failure: how long to wait before the next attempt, or why there is none.
+    /// Records a failure and returns the delay before the next attempt, or the reason to stop.
     pub(super) fn delay_after_failure<E: Display>(
         &mut self,
         hooks: &mut RetryBuilder<'_, E>,
@@ -76,7 +77,7 @@ impl<'a> Execution<'a> {
         Ok(delay)
     }
 
-    /// Goes on with the next attempt after a wait, unless the breaker has opened meanwhile.
+    /// Starts the next attempt after a delay, unless the breaker has opened meanwhile.
     pub(super) fn start_next_attempt(&mut self, waited: Duration) -> Result<(), StopReason> {
         self.policy.record(|statistics| statistics.total_delay += waited);
         if !self.try_start_attempt() {

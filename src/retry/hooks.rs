@@ -1,70 +1,77 @@
-//! Who may forbid an attempt: a breaker, and a budget of retries.
+//! Traits that can deny an attempt: a circuit breaker and a retry budget.
 
-/// A breaker with a name, asked before every attempt and told of each one's end.
+/// Named circuit breaker that permits each attempt and records its result.
 ///
-/// For every `permits` that says yes there is one `succeeded`, `failed` or `abandoned`.
+/// Each `try_acquire` that returns true is followed by exactly one `record_success`,
+/// `record_failure` or `record_abandoned`.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicBool, Ordering};
-/// use cynosure::retry::{GaveUp, Guard, Policy, Shape};
+/// use cynosure::retry::{BackoffConfig, CircuitBreaker, RetryError, RetryPolicy};
 ///
 /// /// Opens at the first failure.
 /// #[derive(Default)]
 /// struct Strict(AtomicBool);
 ///
-/// impl Guard for Strict {
+/// impl CircuitBreaker for Strict {
 ///     fn name(&self) -> &str {
 ///         "strict"
 ///     }
-///     fn permits(&self) -> bool {
+///     fn try_acquire(&self) -> bool {
 ///         !self.0.load(Ordering::Relaxed)
 ///     }
-///     fn succeeded(&self) {}
-///     fn failed(&self) {
+///     fn record_success(&self) {}
+///     fn record_failure(&self) {
 ///         self.0.store(true, Ordering::Relaxed);
 ///     }
 /// }
 ///
-/// let policy = Policy::new("guarded", Shape { max_attempts: 1, ..Shape::FAST })
-///     .guarded_by(Arc::new(Strict::default()));
+/// let once = BackoffConfig { max_attempts: 1, ..BackoffConfig::FAST };
+/// let policy = RetryPolicy::new("guarded", once).with_breaker(Arc::new(Strict::default()));
 /// let fails = || policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("down"));
 ///
-/// assert!(matches!(fails(), Err(GaveUp::Failed { failure: "down", .. })));
-/// assert_eq!(fails(), Err(GaveUp::Refused { guard: "strict".to_owned() }));
+/// assert!(matches!(fails(), Err(RetryError::Failed { failure: "down", .. })));
+/// assert_eq!(fails(), Err(RetryError::Rejected { breaker: "strict".to_owned() }));
 /// ```
 pub trait CircuitBreaker: Send + Sync {
     fn name(&self) -> &str;
 
-    /// Whether an attempt may be made now.
+    /// Returns true if an attempt may be made now.
     fn try_acquire(&self) -> bool;
 
     fn record_success(&self);
 
-    /// The attempt failed in a way that is worth another: the other side may be ill.
+    /// Records a retryable failure, which may mean that the server is unhealthy.
     fn record_failure(&self);
 
-    /// The attempt says nothing of the other side's health: it was refused for a reason
-    /// that stays, or dropped before its end.
+    /// Records an attempt that says nothing about the server's health: it failed for a permanent
+    /// reason, or was dropped before it ended.
     fn record_abandoned(&self) {}
 }
 
-/// A budget of retries that calls share, so that an outage is not answered with many times the requests.
+/// Retry budget shared by several calls, so that an outage does not multiply the number of
+/// requests.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU32, Ordering};
-/// use cynosure::retry::{Policy, Shape, Why, GaveUp};
+/// use cynosure::retry::{BackoffConfig, RetryError, RetryPolicy, StopReason};
 ///
 /// let spare = AtomicU32::new(0);
-/// let policy = Policy::new("thrifty", Shape::FAST).within(move || {
+/// let policy = RetryPolicy::new("thrifty", BackoffConfig::FAST).with_budget(move || {
 ///     spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 /// });
 /// let outcome = policy.when(|_: &&str| true).run_blocking(|| Err::<(), _>("busy"));
 ///
-/// assert_eq!(outcome, Err(GaveUp::Failed { failure: "busy", attempts: 1, why: Why::Budget }));
+/// let expected = RetryError::Failed {
+///     failure: "busy",
+///     attempts: 1,
+///     reason: StopReason::BudgetExhausted,
+/// };
+/// assert_eq!(outcome, Err(expected));
 /// ```
 pub trait Budget: Send + Sync {
-    /// Takes one retry out of the budget, if there is one.
+    /// Takes one retry from the budget. Returns false if none is left.
     fn try_withdraw(&self) -> bool;
 }
 

@@ -1,38 +1,38 @@
-//! Tries again what may be gone in a moment: for async and for blocking calls.
+//! Retries of async and blocking calls that failed with a transient error.
 //!
-//! A [`Policy`] has a name, a [`Shape`] (how often, and how long the waits are), and what it
-//! was given besides: a breaker that may forbid an attempt, a budget that may forbid a retry,
-//! a place to count. It is cheap to clone and holds no state of a call.
+//! A [`RetryPolicy`] has a name and a [`BackoffConfig`] (number of attempts and their delays). A
+//! [`CircuitBreaker`], a retry [`Budget`] and a [`RetryRegistry`] for statistics are optional. A
+//! policy is cheap to clone and holds no state of a single call.
 //!
 //! ```
 //! use std::io;
-//! use cynosure::retry::{Policy, Shape};
+//! use cynosure::retry::{BackoffConfig, RetryPolicy};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() {
-//! let policy = Policy::new("request", Shape::FAST);
-//! let mut asked = 0;
-//! let answer = policy
+//! let policy = RetryPolicy::new("request", BackoffConfig::FAST);
+//! let mut calls = 0;
+//! let result = policy
 //!     .run(async || {
-//!         asked += 1;
-//!         if asked < 3 { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok("data") }
+//!         calls += 1;
+//!         if calls < 3 { Err(io::Error::from(io::ErrorKind::TimedOut)) } else { Ok("data") }
 //!     })
 //!     .await;
 //!
-//! assert_eq!(answer.unwrap(), "data");
+//! assert_eq!(result.unwrap(), "data");
 //! assert_eq!(policy.statistics().retries, 2);
 //! # }
 //! ```
 //!
-//! What is worth another attempt is told by the failure itself, by [`Fault`]. A call may judge
-//! for itself with [`Policy::when`], which needs nothing of the failure but that it can be
-//! shown, and watch its retries:
+//! The failure itself says through [`Retryable`] whether another attempt may succeed. A call can
+//! decide this itself with [`RetryPolicy::when`], which only requires that the failure implements
+//! `Display`. A call can also observe its retries:
 //!
 //! ```
 //! use std::time::Duration;
-//! use cynosure::retry::{Jitter, Policy, Shape};
+//! use cynosure::retry::{BackoffConfig, Jitter, RetryPolicy};
 //!
-//! let shape = Shape {
+//! let backoff = BackoffConfig {
 //!     max_attempts: 4,
 //!     base_delay: Duration::from_millis(1),
 //!     max_delay: Duration::from_millis(3),
@@ -41,7 +41,7 @@
 //!     jitter: Jitter::None,
 //! };
 //! let mut delays = Vec::new();
-//! let outcome: Result<(), _> = Policy::new("files", shape)
+//! let outcome: Result<(), _> = RetryPolicy::new("files", backoff)
 //!     .when(|failure: &String| failure != "gone")
 //!     .on_retry(|retry| delays.push((retry.attempt, retry.delay.as_millis())))
 //!     .run_blocking(|| Err("busy".to_owned()));
@@ -50,9 +50,8 @@
 //! assert_eq!(delays, [(1, 1), (2, 2), (3, 3)]);
 //! ```
 //!
-//! Where the waiting is done, and where chance comes from, is a [`Timer`]: real by default,
-//! made up in tests. The names of the program's own policies, and their settings, are in
-//! `config.toml` under `[retry]`.
+//! A [`Timer`] provides the delays and the random samples: real ones by default, simulated ones in
+//! tests. The policies of the program and their settings are in `config.toml` under `[retry]`.
 
 mod backoff;
 mod error;

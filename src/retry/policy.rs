@@ -1,4 +1,4 @@
-//! A policy, and the calls made under it.
+//! Retry policies, and the calls made under them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::retry::hooks::{Budget, CircuitBreaker};
 use crate::retry::statistics::{RetryRegistry, RetryStatistics};
 use crate::retry::timer::{RealTimer, Timer};
 
-/// How calls of one kind are tried again. Cheap to clone; clones count together.
+/// Retry policy for one kind of call. Cheap to clone; clones share their statistics.
 #[derive(Clone)]
 pub struct RetryPolicy {
     name: Arc<str>,
@@ -22,19 +22,19 @@ pub struct RetryPolicy {
     registry: RetryRegistry,
 }
 
-/// A retry that is about to be waited for.
+/// Retry about to happen, reported before its delay.
 #[derive(Debug)]
 pub struct RetryEvent<'a, E> {
-    /// The policy's name.
+    /// Name of the policy.
     pub policy: &'a str,
-    /// The attempt that failed, from 1.
+    /// Number of the failed attempt, from 1.
     pub attempt: u32,
-    /// The wait before the next one.
+    /// Delay before the next attempt.
     pub delay: Duration,
     pub failure: &'a E,
 }
 
-/// A call about to be made, with a judgement of its own.
+/// Builder of one call with its own retry decision and callback.
 pub struct RetryBuilder<'a, E> {
     policy: &'a RetryPolicy,
     pub(super) is_retryable: FailureReader<'a, E, bool>,
@@ -42,12 +42,13 @@ pub struct RetryBuilder<'a, E> {
     pub(super) on_retry: Option<OnRetry<'a, E>>,
 }
 
-/// What is read from a failure.
+/// Function that reads a value from a failure.
 type FailureReader<'a, E, T> = Box<dyn Fn(&E) -> T + Send + Sync + 'a>;
 type OnRetry<'a, E> = Box<dyn FnMut(&RetryEvent<'_, E>) + Send + 'a>;
 
 impl RetryPolicy {
-    /// Makes a policy that waits in real time and counts for itself, without breaker and budget.
+    /// Creates a policy with real delays and its own statistics, without circuit breaker and
+    /// budget.
     #[must_use]
     pub fn new(name: &str, shape: BackoffConfig) -> Self {
         Self {
@@ -60,28 +61,28 @@ impl RetryPolicy {
         }
     }
 
-    /// Has every attempt permitted by a breaker, which is told of its end.
+    /// Sets the circuit breaker, which permits every attempt and records its result.
     #[must_use]
     pub fn with_breaker(mut self, guard: Arc<dyn CircuitBreaker>) -> Self {
         self.breaker = Some(guard);
         self
     }
 
-    /// Has every retry permitted by a budget, which may be a closure.
+    /// Sets the budget, which permits every retry. It may be a closure.
     #[must_use]
     pub fn with_budget(mut self, budget: impl Budget + 'static) -> Self {
         self.budget = Some(Arc::new(budget));
         self
     }
 
-    /// Waits there, and draws there, instead of in the real world.
+    /// Replaces the real timer as the source of delays and random samples.
     #[must_use]
     pub fn with_timer(mut self, pauses: impl Timer + 'static) -> Self {
         self.timer = Arc::new(pauses);
         self
     }
 
-    /// Counts there, beside other policies.
+    /// Records statistics in a registry that is shared with other policies.
     #[must_use]
     pub fn with_registry(mut self, registry: &RetryRegistry) -> Self {
         self.registry = registry.clone();
@@ -98,13 +99,13 @@ impl RetryPolicy {
         &self.backoff
     }
 
-    /// What the calls of this name came to so far.
+    /// Returns the statistics of all calls under this name so far.
     #[must_use]
     pub fn statistics(&self) -> RetryStatistics {
         self.registry.get(&self.name)
     }
 
-    /// Starts a call that judges for itself which failures are worth another attempt.
+    /// Starts a call that decides with `retryable` which failures are retried.
     pub fn when<'a, E: fmt::Display + 'a>(
         &'a self,
         retryable: impl Fn(&E) -> bool + Send + Sync + 'a,
@@ -118,7 +119,8 @@ impl RetryPolicy {
         }
     }
 
-    /// Starts a call whose failures tell themselves whether they are worth another attempt.
+    /// Starts a call whose failures decide themselves, through [`Retryable`], whether they are
+    /// retried.
     #[must_use]
     pub fn builder<'a, E: Retryable + 'a>(&'a self) -> RetryBuilder<'a, E> {
         self.when(E::is_retryable).retry_after(E::retry_after)
@@ -126,10 +128,10 @@ impl RetryPolicy {
 
     /// Calls `once` until it succeeds or the policy gives up.
     ///
-    /// It may be dropped at any await.
+    /// The future may be dropped at any await.
     ///
     /// # Errors
-    /// The last failure, or that the breaker let no attempt through.
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub async fn run<'a, T, E: Retryable + 'a>(
         &'a self,
         once: impl AsyncFnMut() -> Result<T, E>,
@@ -137,10 +139,10 @@ impl RetryPolicy {
         self.builder().run(once).await
     }
 
-    /// Calls `once` until it succeeds or the policy gives up, waiting on this thread.
+    /// Calls `once` until it succeeds or the policy gives up. Delays block the current thread.
     ///
     /// # Errors
-    /// As of [`run`](Self::run).
+    /// Returns the same errors as [`run`](Self::run).
     pub fn run_blocking<'a, T, E: Retryable + 'a>(
         &'a self,
         once: impl FnMut() -> Result<T, E>,
@@ -166,24 +168,24 @@ impl RetryPolicy {
 }
 
 impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
-    /// Reads from a failure how long the other side told us to stay away.
+    /// Sets the function that reads the server's retry-after from a failure.
     #[must_use]
     pub fn retry_after(mut self, told: impl Fn(&E) -> Option<Duration> + Send + Sync + 'a) -> Self {
         self.retry_after = Box::new(told);
         self
     }
 
-    /// Calls back before each wait.
+    /// Sets a callback that runs before each delay.
     #[must_use]
     pub fn on_retry(mut self, call: impl FnMut(&RetryEvent<'_, E>) + Send + 'a) -> Self {
         self.on_retry = Some(Box::new(call));
         self
     }
 
-    /// As [`Policy::run`].
+    /// Runs the call like [`RetryPolicy::run`].
     ///
     /// # Errors
-    /// The last failure, or that the breaker let no attempt through.
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub async fn run<T>(
         mut self,
         mut once: impl AsyncFnMut() -> Result<T, E>,
@@ -208,10 +210,10 @@ impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
         }
     }
 
-    /// As [`Policy::run_blocking`].
+    /// Runs the call like [`RetryPolicy::run_blocking`].
     ///
     /// # Errors
-    /// The last failure, or that the breaker let no attempt through.
+    /// Returns the last failure, or an error if the open breaker permitted no attempt.
     pub fn run_blocking<T>(
         mut self,
         mut once: impl FnMut() -> Result<T, E>,

@@ -1,13 +1,13 @@
-//! Counts, per name of a policy, what calls came to.
+//! Retry statistics by policy name.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What the calls under one name came to, since the process began.
+/// Statistics of all calls under one policy name since the process started.
 ///
-/// `calls = first_try + recovered + gave_up + refused`, but for calls that are under way
-/// or were dropped.
+/// `calls = first_attempt_successes + successes_after_retry + failed_calls + rejected_calls`, apart
+/// from calls that are in progress or were dropped.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RetryStatistics {
     pub calls: u64,
@@ -19,22 +19,22 @@ pub struct RetryStatistics {
     pub successes_after_retry: u64,
     /// Calls that ended with a failure.
     pub failed_calls: u64,
-    /// Calls that an open breaker let no attempt make.
+    /// Calls for which an open circuit breaker permitted no attempt.
     pub rejected_calls: u64,
-    /// The last failure of any attempt: one line, escaped and cut.
+    /// Last failure of any attempt: one line, escaped and truncated.
     pub last_failure: Option<String>,
-    /// The time spent waiting between attempts, as planned.
+    /// Sum of the planned delays between attempts.
     pub total_delay: Duration,
 }
 
-/// The statistics of several policies, by name. Clones share it.
+/// Statistics of several policies by name. Clones share the same data.
 #[derive(Clone, Debug, Default)]
 pub struct RetryRegistry {
     by_policy: Arc<Mutex<BTreeMap<String, RetryStatistics>>>,
 }
 
 impl RetryRegistry {
-    /// Copies everything counted so far.
+    /// Returns a copy of all statistics so far.
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<String, RetryStatistics> {
         self.by_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,4 +1,4 @@
-//! Calls under a policy, with made-up waits, breakers and budgets.
+//! Tests of calls under a policy, with simulated delays, breakers and budgets.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ fn server_failure() -> Failure {
     Failure::new(Cause::Server, "500 from example.com")
 }
 
-/// A call that fails so often and then succeeds.
+/// Returns a call that fails this many times and then succeeds.
 fn failing(times: u32) -> impl FnMut() -> Result<u32, Failure> {
     let mut made = 0;
     move || {
@@ -25,7 +25,7 @@ fn failing(times: u32) -> impl FnMut() -> Result<u32, Failure> {
     }
 }
 
-/// Time that is only written down.
+/// Timer that records its delays and returns at once.
 #[derive(Clone, Default)]
 struct RecordingTimer(Arc<Mutex<Vec<Duration>>>);
 
@@ -50,11 +50,11 @@ impl RecordingTimer {
     }
 }
 
-/// A breaker that notes what it is told.
+/// Circuit breaker that records the calls it receives.
 #[derive(Default)]
 struct RecordingBreaker {
     is_open: AtomicBool,
-    /// Opens at this failure, from 1.
+    /// Number of the failure that opens it, from 1.
     opens_at: u32,
     events: Mutex<Vec<&'static str>>,
     failures: AtomicU32,

@@ -1,4 +1,4 @@
-//! Waiting and chance: what a policy takes from the world.
+//! Source of delays and randomness for a retry policy.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use futures_util::future::BoxFuture;
 
 use crate::engine::RandomSample;
 
-/// Where the time between two attempts is spent, and where chance comes from.
+/// Delays between two attempts, and random samples for the jitter.
 pub trait Timer: Send + Sync {
     fn random_sample(&self) -> RandomSample;
 
-    /// Lets the time pass without holding a thread.
+    /// Waits without blocking a thread.
     fn sleep(&self, delay: Duration) -> BoxFuture<'static, ()>;
 
-    /// Lets the time pass on this thread, which must be one that may block.
+    /// Blocks the current thread, which must be one that may block.
     fn sleep_blocking(&self, delay: Duration);
 }
 
-/// The time of this machine. In a tokio runtime whose clock is paused, async waits are virtual.
+/// Timer on the system clock. In a tokio runtime with a paused clock, async delays are virtual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealTimer;
 

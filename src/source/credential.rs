@@ -1,4 +1,4 @@
-//! The secret of an account: read when first needed, kept in memory, read again when it is refused.
+//! Secret of an account: read at its first use, cached in memory, and read again when refused.
 
 use std::fmt;
 
@@ -9,25 +9,26 @@ use tokio::sync::Mutex;
 use crate::engine::{Cause, Failure};
 use crate::source::CredentialChange;
 
-/// The secret, or one sentence for a person on why it cannot be read.
+/// Future with the secret, or with one sentence that says why it cannot be read.
 pub type SecretFuture = BoxFuture<'static, Result<SecretString, String>>;
 
-/// Where the secret comes from is the reader's business; a file may change under us at any time.
+/// Cached secret of an account. It does not know the secret's storage; a secret file may change at
+/// any time.
 pub struct Credential {
     read_secret: Box<dyn Fn() -> SecretFuture + Send + Sync>,
     cached: Mutex<Option<SecretString>>,
 }
 
 impl Credential {
-    /// Makes a credential that is read by `reader`, at its first use and not before.
+    /// Creates a credential that calls `reader` at its first use and not before.
     pub fn new(reader: impl Fn() -> SecretFuture + Send + Sync + 'static) -> Self {
         Self { read_secret: Box::new(reader), cached: Mutex::new(None) }
     }
 
-    /// Returns the secret, reading it if it was not read yet.
+    /// Returns the secret, and reads it if it was not read yet.
     ///
     /// # Errors
-    /// [`Cause::Unauthorized`] with the reader's sentence.
+    /// Returns [`Cause::Unauthorized`] with the reader's sentence.
     pub async fn current(&self) -> Result<SecretString, Failure> {
         let mut kept = self.cached.lock().await;
         if let Some(secret) = &*kept {
@@ -38,10 +39,10 @@ impl Credential {
         Ok(secret)
     }
 
-    /// Reads the secret again and says whether it is another one now.
+    /// Reads the secret again and returns whether it has changed.
     ///
     /// # Errors
-    /// [`Cause::Unauthorized`] with the reader's sentence.
+    /// Returns [`Cause::Unauthorized`] with the reader's sentence.
     pub async fn refresh(&self) -> Result<CredentialChange, Failure> {
         let mut kept = self.cached.lock().await;
         let secret = self.read_from_source().await?;

@@ -1,4 +1,4 @@
-//! The figures of one source, which its client and its loop note side by side on one thread.
+//! Metrics of one source, updated by its client and its event loop on one thread.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -6,23 +6,24 @@ use std::rc::Rc;
 
 use crate::engine::metrics::SourceMetrics;
 
-/// Takes notes. Clones share them.
+/// Shared handle to a source's metrics. Clones share the same metrics.
 #[derive(Clone, Default)]
 pub struct MetricsHandle(Rc<RefCell<SourceMetrics>>);
 
 impl MetricsHandle {
-    /// Goes on from what was noted before. Boxed, as it is large to be held over a wait.
+    /// Continues from earlier metrics. They are boxed because they are too large to be held across
+    /// an await.
     #[must_use]
     pub fn new(figures: Box<SourceMetrics>) -> Self {
         Self(Rc::new(RefCell::new(*figures)))
     }
 
-    /// Has `note` change the figures: quickly, and without another note inside.
+    /// Updates the metrics with `note`, which must be quick and must not call `update` itself.
     pub fn update<T>(&self, note: impl FnOnce(&mut SourceMetrics) -> T) -> T {
         note(&mut self.0.borrow_mut())
     }
 
-    /// The figures as they are.
+    /// Returns a copy of the metrics.
     #[must_use]
     pub fn snapshot(&self) -> Box<SourceMetrics> {
         Box::new(self.0.borrow().clone())

@@ -1,10 +1,9 @@
-//! Fetches: how each kind of source is spoken to.
+//! Sources: one client module per kind of service.
 //!
-//! A source lists what there is, page by page, and brings the bytes of one
-//! document. It keeps no progress of its own: whatever must survive a restart
-//! leaves as a [`PageToken`] or a [`Cursor`] and comes back as an argument. It tries
-//! a broken request again quickly, within limits; everything else that goes
-//! wrong is read here, once, and leaves as a [`Failure`].
+//! A source lists the documents of an account page by page, and downloads one document at a time.
+//! It keeps no progress: whatever must survive a restart is returned as a [`PageToken`] or a
+//! [`Cursor`] and passed back as an argument. It retries a broken request quickly, within limits.
+//! Every other error is classified here, once, and returned as a [`Failure`].
 
 pub mod credential;
 pub mod http;
@@ -21,66 +20,67 @@ use crate::engine::{
 
 /// One account to extract.
 ///
-/// Every method may be dropped at any await and called again: none leaves
-/// anything half done on either side. Requests of one source may run side by
-/// side; the source itself obeys the concurrency its server allows.
+/// Every method may be dropped at any await and called again: none leaves partial work on either
+/// side. Requests of one source may run concurrently; the source itself respects the concurrency
+/// limit of its server.
 ///
-/// A source that is given the account of its ledger refuses every other, also one that turns up
-/// in the middle of its life, with [`Cause::AccountChanged`](crate::engine::Cause::AccountChanged):
-/// no cursor, id or blob of one account is ever sent to another.
+/// A source that knows the account of its ledger rejects every other account with
+/// [`Cause::AccountChanged`](crate::engine::Cause::AccountChanged), even if the account changes
+/// while the source runs: no cursor, id or blob of one account is ever sent to another.
 pub trait Source {
-    /// Returns the account that it speaks to, as the server calls it.
+    /// Returns the account id that the server uses.
     fn account(&self) -> impl Future<Output = Result<AccountId, Failure>>;
 
-    /// Asks whether there is anything new since `cursor`, without listing it.
+    /// Checks for changes since `cursor`, without listing them.
     fn poll_changes(&self, cursor: &Cursor) -> impl Future<Output = Result<PollResult, Failure>>;
 
-    /// Returns where the stream of changes stands now.
+    /// Returns the current position in the change stream.
     ///
-    /// Taken before a listing of everything begins, so that nothing which
-    /// happens during the listing can fall between it and the next look.
+    /// It is read before a full listing starts, so that no change made during the listing is missed
+    /// by the next poll.
     fn current_cursor(&self) -> impl Future<Output = Result<Cursor, Failure>>;
 
-    /// Returns one page of the listing; `None` asks for the first.
+    /// Returns one page of the listing. A `None` token requests the first page.
     fn list_page(
         &self,
         listing: &Listing,
         place: Option<&PageToken>,
     ) -> impl Future<Output = Result<Page, Failure>>;
 
-    /// Brings the bytes of one document into `sink`, or tells that the document is under another
-    /// blob now.
+    /// Writes the bytes of one document to `sink`, or returns the document's new blob id if that
+    /// has changed.
     ///
-    /// The bytes are complete with [`Fetched::Complete`]: their number agrees with
-    /// what the server announced and with `size` where that is known.
+    /// The bytes are complete with [`FetchOutcome::Complete`]: their number agrees with the length
+    /// announced by the server and with `size` where that is known.
     fn fetch(
         &self,
         document: &DocumentRef,
         sink: &mut impl Sink,
     ) -> impl Future<Output = Result<FetchOutcome, Failure>>;
 
-    /// Reads the credential again, or has it refreshed, and says whether it is another one now.
+    /// Reads the credential again, or has it refreshed, and returns whether it has changed.
     fn refresh_credential(&self) -> impl Future<Output = Result<CredentialChange, Failure>>;
 
-    /// Returns until when a request waits that may not be sent yet; `None` where none does.
+    /// Returns the time until which a request is blocked by the rate limiter; `None` if none is
+    /// blocked.
     ///
-    /// Such a wait has an end that is known, and is no standstill.
+    /// Such a wait has a known end and does not mean that the source hangs.
     fn blocked_until(&self) -> Option<Timestamp>;
 }
 
-/// What a look found.
+/// Result of a poll for changes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PollResult {
     Unchanged,
     Changed,
 }
 
-/// What is to be listed.
+/// Scope of a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Listing {
-    /// Everything there is.
+    /// All documents.
     Full,
-    /// What has come since the cursor.
+    /// Documents added since the cursor.
     Since(Cursor),
 }
 
@@ -88,88 +88,89 @@ pub enum Listing {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Page {
     pub entries: Vec<ListedDocument>,
-    /// Documents that the server named and then did not find, also when asked for once more.
+    /// Documents that the server listed but did not find, even on a second request.
     pub missing_documents: Vec<DocumentId>,
-    /// How many documents there are in all, where the server says so. For progress only.
+    /// Total number of documents, if the server reports it. For progress only.
     pub total_documents: Option<u64>,
     pub next: NextPage,
 }
 
-/// How a listing goes on after a page.
+/// Continuation of a listing after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NextPage {
     More(PageToken),
-    /// That was all, and the server proved it. A listing of changes also says where the stream
-    /// stands now.
+    /// The listing is complete, and the server's data confirms it. A listing of changes also
+    /// returns the new cursor.
     Done(Option<Cursor>),
-    /// The server's list has ended, and what the server says of it contradicts that: why. The
-    /// listing may go back to the place, which is before that end.
+    /// The server's list ended, but other data of the server contradicts that, for the given
+    /// reason. The listing may resume from the token, which lies before that end.
     Unverified {
         resume_from: PageToken,
         reason: String,
     },
 }
 
-/// One document, as listed. Several may belong to one item.
+/// Document in a listing. Several documents may belong to one item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListedDocument {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: BlobId,
-    /// In bytes, exact, where the server tells it.
+    /// Exact size in bytes, if the server reports it.
     pub size: Option<u64>,
 }
 
-/// A document to be fetched.
+/// Document to fetch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentRef {
     pub document: DocumentId,
     pub blob: BlobId,
     pub size: Option<u64>,
-    /// How it was throttled before: for the gate, which tells a document's own throttles from a quota.
+    /// Earlier throttles of the document. The rate limiter uses them to distinguish throttles
+    /// caused by the document from an exhausted rate limit.
     pub strikes: ThrottleStrikes,
-    /// It failed before while others succeeded.
+    /// True if it failed before while other documents succeeded.
     pub is_suspect: bool,
 }
 
 impl DocumentRef {
-    /// One that never failed.
+    /// Creates a reference to a document that has never failed.
     #[must_use]
     pub fn new(document: DocumentId, blob: BlobId, size: Option<u64>) -> Self {
         Self { document, blob, size, strikes: ThrottleStrikes::default(), is_suspect: false }
     }
 }
 
-/// The answer to a fetch.
+/// Result of a fetch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FetchOutcome {
-    /// So many bytes are in the sink, and they are all.
+    /// The sink has the whole document, of this many bytes.
     Complete(u64),
-    /// The document is not under its blob any more, but under this one.
+    /// The document has a different blob id now.
     Moved {
         blob: BlobId,
-        /// In bytes, exact, where the server tells it.
+        /// Exact size in bytes, if the server reports it.
         size: Option<u64>,
     },
 }
 
-/// Whether a renewal changed anything.
+/// Result of refreshing a credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialChange {
-    /// There is another credential than the one that was refused.
+    /// The credential differs from the refused one.
     Changed,
-    /// It is still the same.
+    /// The credential is the same.
     Unchanged,
 }
 
-/// Where the bytes of a document go.
+/// Destination of a document's bytes.
 pub trait Sink {
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
-    /// A storage failure, which the source passes on as it is.
+    /// Returns a storage failure, which the source returns unchanged.
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Failure>>;
 
-    /// Forgets what was written: the document begins anew.
+    /// Discards all written bytes, before the document is downloaded again from the start.
     fn rewind(&mut self) -> impl Future<Output = Result<(), Failure>>;
 }

@@ -1,6 +1,6 @@
-//! What a server answers, attempt by attempt, for whoever keeps a record of it.
+//! Records of a server's responses, one per attempt.
 //!
-//! Nothing of it says who asked, for what, or what was replied: it may be shown to anybody.
+//! A record contains no identity, URL or response body, so it may be shown to anyone.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,22 +9,22 @@ use std::time::Duration;
 use crate::engine::Secrets;
 use crate::engine::rate_limit::{HeaderNames, redact_headers};
 
-/// How much of an answer's headers is recorded, in bytes. What servers say of limits takes two
-/// hundred; one that says more must not fill the memory and the disk with it.
+/// Maximum bytes of a response's headers in a record. Rate limit headers take two hundred; a server
+/// that sends more must not fill memory and disk with them.
 const HEADER_BYTES_MAX: usize = 2048;
 
-/// The head of one answer, or that there was none.
+/// Status and headers of one response, or the absence of a response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResponseRecord {
-    /// 0 where there was no answer.
+    /// HTTP status code; 0 if no response was received.
     pub status: u16,
-    /// From the request to the first byte.
+    /// Time from the request to the first byte of the response.
     pub latency: Option<Duration>,
-    /// What they say of limits. Names are lower-case.
+    /// Headers about rate limits, with lower-case names.
     pub headers: Vec<(String, String)>,
 }
 
-/// Passes on what is heard. By default nobody wants it.
+/// Forwards response records to a callback. The default has no callback.
 #[derive(Clone, Default)]
 pub struct ResponseRecorder {
     callback: Option<Rc<dyn Fn(ResponseRecord)>>,
@@ -32,19 +32,19 @@ pub struct ResponseRecorder {
 }
 
 impl ResponseRecorder {
-    /// Passes it on to `to`, which must be quick.
+    /// Creates a recorder that calls `to` with each record. It must return quickly.
     pub fn new(to: impl Fn(ResponseRecord) + 'static) -> Self {
         Self { callback: Some(Rc::new(to)), header_names: HeaderNames::default() }
     }
 
-    /// The same, of a server that has names of its own for some headers.
+    /// Returns the same recorder for a server with custom names for some headers.
     #[must_use]
     pub fn with_header_names(&self, names: &HeaderNames) -> Self {
         Self { callback: self.callback.clone(), header_names: names.clone() }
     }
 
-    /// Notes the head of an answer. Names are lower-case; the `secrets` are masked in case the
-    /// server repeats one.
+    /// Records the head of a response. Header names are lower-case; the `secrets` are masked in
+    /// case the server echoes one.
     pub(super) fn record_response(
         &self,
         status: u16,
@@ -58,14 +58,14 @@ impl ResponseRecorder {
         let headers =
             redact_headers(headers, &self.header_names).into_iter().filter_map(|(name, text)| {
                 let text = secrets.mask(&text);
-                // Left out rather than cut: half a figure is another figure.
+                // Dropped rather than truncated: a truncated number is a different number.
                 left = left.checked_sub(name.len() + text.len())?;
                 Some((name, text))
             });
         to(ResponseRecord { status, latency: Some(took), headers: headers.collect() });
     }
 
-    /// Notes that a request to the server got no answer.
+    /// Records that a request to the server got no response.
     pub(super) fn record_no_response(&self) {
         if let Some(to) = &self.callback {
             to(ResponseRecord::default());

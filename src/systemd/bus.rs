@@ -1,4 +1,4 @@
-//! One call over the bus: connect, ask, leave, all within one time limit.
+//! D-Bus call: connects, calls and disconnects, all within one time limit.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use zbus::{Connection, connection};
 use crate::retry::{RetryError, RetryPolicy};
 use crate::systemd::error::{BusError, BusErrorKind};
 
-/// Where the system bus is, unless the environment says otherwise (D-Bus specification, "System message bus").
+/// Address of the system bus, unless the environment overrides it (D-Bus specification, "System
+/// message bus").
 pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 
-/// The way to a bus. Holds no connection: a call makes its own, since between two of them a minute
-/// passes, and a connection that broke meanwhile would have to be noticed.
+/// Client of a bus. It keeps no connection: each call opens one, because calls are a minute apart,
+/// and a connection that broke meanwhile would have to be detected.
 #[derive(Clone, Debug)]
 pub struct Bus {
     address: String,
@@ -20,23 +21,23 @@ pub struct Bus {
     retry: RetryPolicy,
 }
 
-/// What is asked, and whom, for the error.
+/// Description of a method call, for its error.
 pub(super) struct MethodCall<'a> {
-    /// `restart cynosure.service`
+    /// Such as `restart cynosure.service`.
     pub operation: String,
     pub service: &'a str,
     pub unit: Option<&'a str>,
 }
 
 impl Bus {
-    /// The bus at an address. Each attempt of a call takes `timeout` at most; `again` says how often
-    /// one is made that finds the bus broken off.
+    /// Creates a client for an address. Each attempt of a call takes `timeout` at most; `again` is
+    /// the retry policy for calls whose connection breaks.
     #[must_use]
     pub fn new(address: impl Into<String>, timeout: Duration, again: RetryPolicy) -> Self {
         Self { address: address.into(), timeout, retry: again }
     }
 
-    /// Carries out a call on a connection and a runtime of its own.
+    /// Makes a call on a separate connection and runtime.
     pub(super) fn call<T>(
         &self,
         call: &MethodCall<'_>,
@@ -67,7 +68,7 @@ impl Bus {
             let answer = tokio::time::timeout(self.timeout, self.connect_and_call(call, ask)).await;
             answer.unwrap_or(Err(BusErrorKind::Timeout { after: self.timeout }))
         });
-        // What hangs must not hold up whoever asked.
+        // A task that hangs must not delay the caller.
         runtime.shutdown_background();
         asked
     }

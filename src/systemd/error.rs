@@ -1,4 +1,4 @@
-//! Why a call over the bus came to nothing: the only reader of the bus's own errors.
+//! Errors of bus calls. Only this file interprets the errors of the bus library.
 
 use std::error::Error;
 use std::fmt;
@@ -9,48 +9,48 @@ use zbus::DBusError;
 
 use crate::engine::sanitize_line;
 
-/// A call that came to nothing.
+/// Failed bus call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BusError {
-    /// What was asked for: `restart cynosure.service`.
+    /// Operation that failed, such as `restart cynosure.service`.
     pub operation: String,
     pub kind: BusErrorKind,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum BusErrorKind {
-    /// Nothing answers where the bus should be.
+    /// Nothing answers at the address of the bus.
     BusUnavailable {
         address: String,
         reason: String,
     },
-    /// It was there, and broke off.
+    /// The connection was refused or broke off.
     Disconnected {
         reason: String,
     },
-    /// The bus is there, and what was called is not on it.
+    /// The called service is not on the bus.
     ServiceNotFound {
         service: String,
     },
-    /// Neither a rule nor the user's rank allows it.
+    /// Neither a rule nor the privileges of the user allow the operation.
     NotAuthorised {
         reason: String,
     },
     UnknownUnit {
         unit: String,
     },
-    /// Within the time it had.
+    /// No answer arrived within the time limit.
     Timeout {
         after: Duration,
     },
-    /// Refused for a reason of its own, or answered with what nobody understands.
+    /// Rejected for another reason, or the answer cannot be interpreted.
     Failed {
         reason: String,
     },
 }
 
 impl BusError {
-    /// What a person can do about it.
+    /// Returns advice for the operator.
     #[must_use]
     pub fn advice(&self) -> String {
         match &self.kind {
@@ -121,13 +121,13 @@ impl fmt::Display for BusErrorKind {
 
 impl Error for BusError {}
 
-/// The name of systemd on the bus.
+/// Name of systemd on the bus.
 pub(super) const SYSTEMD_SERVICE: &str = "org.freedesktop.systemd1";
 
 impl BusErrorKind {
-    /// Judges the answer to a call on `service` about `unit`.
+    /// Classifies the error of a call to `service` about `unit`.
     pub(super) fn from_call_error(error: &zbus::Error, service: &str, unit: Option<&str>) -> Self {
-        // An if for each, since the list is the library's and grows.
+        // One `if` per variant, because the enum of the library may grow.
         if let zbus::Error::FDO(standard) = error {
             let why = DBusError::description(standard.as_ref()).unwrap_or_default();
             return Self::from_error_name(standard.name().as_str(), why, service, unit);
@@ -146,7 +146,7 @@ impl BusErrorKind {
         Self::Failed { reason: error.to_string() }
     }
 
-    /// Judges why no connection was had.
+    /// Classifies the error of a connection attempt.
     pub(super) fn from_connect_error(address: &str, error: &zbus::Error) -> Self {
         let passes = [io::ErrorKind::ConnectionRefused, io::ErrorKind::ConnectionReset];
         let mut why = error.to_string();
@@ -154,7 +154,7 @@ impl BusErrorKind {
             if passes.contains(&cause.kind()) {
                 return Self::Disconnected { reason: why };
             }
-            // Without the address, which is told beside it.
+            // Without the address, which the error shows separately.
             why = cause.to_string();
         }
         Self::BusUnavailable { address: address.to_owned(), reason: why }
@@ -166,7 +166,7 @@ impl BusErrorKind {
             "ServiceUnknown" | "NameHasNoOwner" | "UnknownObject" => {
                 Self::ServiceNotFound { service: service.to_owned() }
             }
-            // Starting a service on demand fails in as many ways as starting a process.
+            // Starting a service on demand can fail in as many ways as starting a process.
             _ if name.contains(".Spawn.") => Self::ServiceNotFound { service: service.to_owned() },
             "AccessDenied" | "InteractiveAuthorizationRequired" | "AuthFailed" => {
                 Self::NotAuthorised { reason: why.to_owned() }

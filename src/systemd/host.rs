@@ -1,4 +1,5 @@
-//! What else the machine tells over the bus: whether we may restart a unit, polkit, and its clock.
+//! Host queries over the bus: permission to restart a unit, version of polkit, and clock
+//! synchronisation.
 
 use crate::systemd::bus::{Bus, MethodCall};
 use crate::systemd::error::{BusError, BusErrorKind};
@@ -11,7 +12,7 @@ const POLKIT_INTERFACE: &str = "org.freedesktop.PolicyKit1.Authority";
 const TIMEDATE_SERVICE: &str = "org.freedesktop.timedate1";
 const TIMEDATE_PATH: &str = "/org/freedesktop/timedate1";
 
-/// Whether a restart would be granted.
+/// Permission to restart a unit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RestartPermission {
     Granted,
@@ -19,14 +20,14 @@ pub enum RestartPermission {
 }
 
 impl Bus {
-    /// Finds out whether this user may restart a unit, and restarts nothing.
+    /// Checks whether this user may restart a unit, and restarts nothing.
     ///
-    /// polkit itself answers such a question with the unit's name in it to root alone. So systemd is
-    /// asked for a restart that "isolates", which it refuses as nonsense, but only after it has looked
-    /// whether a restart is allowed.
+    /// polkit answers a direct question about a named unit only to root. So systemd is asked for a
+    /// restart in the mode `isolate`, which it rejects as invalid, but only after it has checked
+    /// the permission.
     ///
     /// # Errors
-    /// Why that is not known.
+    /// A bus error; then the permission is unknown.
     pub fn check_restart_permission(&self, unit: &UnitName) -> Result<RestartPermission, BusError> {
         let what = format!("ask whether {unit} may be restarted");
         match self.restart_in_mode(unit, "isolate", what) {
@@ -43,20 +44,20 @@ impl Bus {
         }
     }
 
-    /// Asks for the version of polkit, which is started for it where it sleeps.
+    /// Returns the version of polkit, which is started for the query if it is not running.
     ///
     /// # Errors
-    /// Why it was not told: mostly that there is none.
+    /// A bus error, mostly because polkit is not installed.
     pub fn polkit_version(&self) -> Result<String, BusError> {
         let what = "ask for the version of polkit".to_owned();
         let call = MethodCall { operation: what, service: POLKIT_SERVICE, unit: None };
         self.get_property(&call, POLKIT_PATH, POLKIT_INTERFACE, "BackendVersion")
     }
 
-    /// Asks whether the kernel's clock follows a server.
+    /// Returns true if the kernel clock is synchronised with a server.
     ///
     /// # Errors
-    /// Why it was not told.
+    /// A bus error.
     pub fn is_clock_synchronised(&self) -> Result<bool, BusError> {
         let what = "ask whether the clock is synchronised".to_owned();
         let call = MethodCall { operation: what, service: TIMEDATE_SERVICE, unit: None };

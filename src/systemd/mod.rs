@@ -1,7 +1,7 @@
-//! Speaks to systemd, which may be absent, deny what is asked, or never answer.
+//! Client of systemd, which may be absent, deny a request, or never answer.
 //!
-//! What goes over the bus blocks, for as long as the [`Bus`] was told at most, and needs no runtime
-//! of the caller: it also works from a thread of its own beside a runtime that is stuck.
+//! A call over the bus blocks for at most the time that the [`Bus`] allows, and needs no runtime of
+//! the caller. It therefore also works on a separate thread beside a runtime that hangs.
 
 mod bus;
 mod error;

@@ -1,4 +1,4 @@
-//! Tells the service manager how the service is: datagrams over the socket it names
+//! Notifications to the service manager, as datagrams over the socket in `NOTIFY_SOCKET`
 //! (sd_notify(3)).
 
 use std::ffi::OsStr;
@@ -14,31 +14,32 @@ use tracing::{debug, warn};
 
 use crate::engine::sanitize_line;
 
-/// How long one telling may take: a manager that does not read must not hold up the work.
+/// Maximum duration of one notification, because a service manager that does not read must not
+/// delay the work.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest status, in characters: what one line of `systemctl status` can show.
+/// Maximum length of a status, in characters: one line of `systemctl status`.
 const STATUS_CHARS_MAX: usize = 500;
 
-/// One thing to tell.
+/// State sent to the service manager.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotifyState<'a> {
-    /// The start, or the reload, is over.
+    /// The start or the reload is complete.
     Ready,
-    /// What the service does, for `systemctl status`.
+    /// Status text for `systemctl status`.
     Status(&'a str),
-    /// The configuration is read again; the uptime says since when.
+    /// The configuration is being reloaded since this uptime of the machine.
     Reloading {
         uptime: Duration,
     },
     Stopping,
-    /// It is alive: what the watchdog waits for.
+    /// Keep-alive for the watchdog.
     Watchdog,
-    /// The start or the stop needs this much longer, from now on.
+    /// The start or the stop needs this much more time, counted from now.
     ExtendTimeout(Duration),
 }
 
-/// The way to the service manager, if there is one.
+/// Client of the service manager, if there is one.
 #[derive(Debug)]
 pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -46,8 +47,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Finds the way by the value of `NOTIFY_SOCKET`. Without one, or with one that leads nowhere,
-    /// everything is told to nobody.
+    /// Opens the socket named by the value of `NOTIFY_SOCKET`. Without a valid socket, all
+    /// notifications are discarded.
     #[must_use]
     pub fn new(socket: Option<&OsStr>) -> Self {
         let way = match socket.filter(|name| !name.is_empty()).map(open_socket).transpose() {
@@ -63,14 +64,13 @@ impl Notifier {
         Self { socket: way, has_warned: AtomicBool::new(false) }
     }
 
-    /// Whether there is somebody to tell.
+    /// True if there is a service manager to notify.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// Tells all of this at once. What cannot be told is not worth stopping for: it is logged,
-    /// the first time for a person.
+    /// Sends all states in one datagram. A failure is only logged, the first time as a warning.
     pub fn notify(&self, words: &[NotifyState<'_>]) {
         let Some((socket, to)) = &self.socket else { return };
         let message = words.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
@@ -101,8 +101,8 @@ impl fmt::Display for NotifyState<'_> {
     }
 }
 
-/// How often the watchdog must be fed at least, by the values of `WATCHDOG_USEC` and
-/// `WATCHDOG_PID` (sd_watchdog_enabled(3)); `None` where no feeding is expected of process `pid`.
+/// Returns the maximum interval between two keep-alives, from the values of `WATCHDOG_USEC` and
+/// `WATCHDOG_PID` (sd_watchdog_enabled(3)); `None` if none are expected of process `pid`.
 #[must_use]
 pub fn watchdog_interval(usec: Option<&OsStr>, of: Option<&OsStr>, pid: u32) -> Option<Duration> {
     let number = |value: &OsStr| value.to_str()?.parse::<u64>().ok();
@@ -164,7 +164,8 @@ mod tests {
             Notifier::new(place.map(OsStr::new)).notify(&[NotifyState::Watchdog]);
         }
 
-        // A queue takes some hundred datagrams at most; then each telling would wait for ever.
+        // The socket queues some hundred datagrams at most; after that, each send would block
+        // forever.
         let notifier = Notifier::new(Some(full.as_os_str()));
         if let Some((socket, _)) = &notifier.socket {
             socket.set_write_timeout(Some(Duration::from_millis(1))).unwrap();

@@ -1,6 +1,6 @@
-//! The unit that this process belongs to.
+//! The systemd unit of this process.
 
-/// Where the kernel tells it (cgroups(7)).
+/// File with the control groups of this process (cgroups(7)).
 const CGROUP_FILE: &str = "/proc/self/cgroup";
 
 /// Returns the name of the service that this process runs in, such as `cynosure@work.service`.
@@ -9,7 +9,8 @@ pub fn own_unit() -> Option<String> {
     parse_unit(&fs_err::read_to_string(CGROUP_FILE).ok()?)
 }
 
-/// Of the unified hierarchy, which systemd gives a folder per unit; a service may have folders in its own.
+/// Parses the path in the unified hierarchy, where systemd creates a folder per unit. A service may
+/// create further folders below its own.
 fn parse_unit(cgroups: &str) -> Option<String> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     path.rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned)

@@ -1,4 +1,5 @@
-//! `restarts.json`: the restarts that were asked for, of sources and units, shared by whoever asks.
+//! `restarts.json`: restart counts of sources and units, shared by all processes that request
+//! restarts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::disk::{Durability, LockedFile, PreviousContent};
 use crate::engine::{Failure, RestartBudget, RestartPermit, Timestamp, sanitize_line};
 
-/// The file, in the state folder.
+/// File name, in the state folder.
 pub const RESTARTS_FILE: &str = "restarts.json";
 
-/// The version of the format that is read and written.
+/// Schema version that is read and written.
 const SCHEMA: u64 = 1;
 
-/// The file, and the way to change it in turn with other processes.
+/// Access to the file; changes exclude those of other processes.
 #[derive(Debug)]
 pub struct RestartBudgetFile {
     shared: LockedFile,
@@ -26,21 +27,21 @@ struct RestartBudgetDocument {
     restarts: BTreeMap<String, RestartBudget>,
 }
 
-/// The one key that every version has.
+/// Schema number, the only key that every version has.
 #[derive(Deserialize)]
 struct RestartBudgetSchema {
     schema: u64,
 }
 
 impl RestartBudgetFile {
-    /// The file in a state folder of this machine.
+    /// Uses the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { shared: LockedFile::new(state_dir.join(RESTARTS_FILE)) }
     }
 
-    /// Counts one more restart of `what`, a source or a unit, and says when it may happen. A file
-    /// that cannot be read is put aside, and the count begins anew.
+    /// Counts one more restart of `what`, a source or a unit, and returns when it may happen. An
+    /// unreadable file is moved aside, and counting restarts from zero.
     ///
     /// # Errors
     /// A storage failure.
@@ -65,8 +66,7 @@ impl RestartBudgetFile {
         self.shared.path()
     }
 
-    /// Reads the counts and changes nothing; `Ok(Err(why))` where the file does not say anything
-    /// readable.
+    /// Reads the counts and changes nothing; `Ok(Err(why))` if the file is unreadable.
     ///
     /// # Errors
     /// A storage failure.
@@ -74,8 +74,8 @@ impl RestartBudgetFile {
         Ok(self.shared.read(parse)?.unwrap_or_else(|| Ok(BTreeMap::new())))
     }
 
-    /// Reads the counts and changes nothing; none where there is no file that can be read, which
-    /// [`ask`](Self::ask) puts aside.
+    /// Reads the counts and changes nothing; empty without a readable file. An unreadable file is
+    /// moved aside by [`request_restart`](Self::request_restart).
     ///
     /// # Errors
     /// A storage failure.
@@ -95,7 +95,7 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, RestartBudget>, String> {
 }
 
 fn serialize(restarts: BTreeMap<String, RestartBudget>) -> Vec<u8> {
-    // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
+    // Serialization cannot fail: all keys are strings, and there are no floats.
     let format = RestartBudgetDocument { schema: SCHEMA, restarts };
     let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
     json.push(b'\n');
@@ -113,7 +113,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    /// Keys that are added since the first released format, as paths.
+    /// Keys added since the first released format, as paths.
     const ADDED: &[&str] = &[];
 
     #[test]

@@ -1,4 +1,4 @@
-//! Units: what systemd knows of one, and having it started anew.
+//! Systemd units: status queries and restarts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,17 +20,17 @@ const PROPERTIES_INTERFACE: &str = "org.freedesktop.DBus.Properties";
 
 const SERVICE_SUFFIX: &str = ".service";
 
-/// systemd.unit(5): the longest name of a unit, its suffix included.
+/// Maximum length of a unit name, its suffix included, in bytes (systemd.unit(5)).
 const NAME_BYTES_MAX: usize = 255;
 
-/// A time that is not set is written as the largest number.
+/// Value that systemd uses for a time that is not set.
 const USEC_INFINITY: u64 = u64::MAX;
 
-/// The name of a service, with its suffix.
+/// Name of a service unit, with its suffix.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct UnitName(String);
 
-/// A text that is no name of a service.
+/// Text that is not a valid name of a service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidUnitName(String);
 
@@ -40,8 +40,8 @@ impl UnitName {
         &self.0
     }
 
-    /// Returns the instance of this unit's template for `source`: `cynosure@work.service`; `None`
-    /// where this is an instance itself, or the name grows too long.
+    /// Returns the instance of this unit's template for `source`: `cynosure@work.service`. `None`
+    /// if this unit is an instance itself, or the name would be too long.
     #[must_use]
     pub fn instance(&self, source: &str) -> Option<Self> {
         let stem = self.0.strip_suffix(SERVICE_SUFFIX).filter(|stem| !stem.contains('@'))?;
@@ -52,7 +52,7 @@ impl UnitName {
 impl FromStr for UnitName {
     type Err = InvalidUnitName;
 
-    /// Reads a name with or without `.service`.
+    /// Parses a name with or without `.service`.
     fn from_str(text: &str) -> Result<Self, InvalidUnitName> {
         let stem = text.strip_suffix(SERVICE_SUFFIX).unwrap_or(text);
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
@@ -80,10 +80,11 @@ impl fmt::Display for InvalidUnitName {
 impl std::error::Error for InvalidUnitName {}
 
 impl Bus {
-    /// Has systemd start a unit anew, whatever it is doing. Returns when that is accepted, not when it is done.
+    /// Restarts a unit in any state. Returns when systemd accepts the request, not when the restart
+    /// is complete.
     ///
     /// # Errors
-    /// Why it was not.
+    /// A bus error, if the request was not accepted.
     pub fn restart_unit(&self, unit: &UnitName) -> Result<(), BusError> {
         self.restart_in_mode(unit, "replace", format!("restart {unit}"))
     }
@@ -106,10 +107,11 @@ impl Bus {
         })
     }
 
-    /// Asks what a unit is doing. One that is not installed is [`LoadState::NotFound`], and no error.
+    /// Returns the status of a unit. A unit that is not installed is [`LoadState::NotFound`], and
+    /// no error.
     ///
     /// # Errors
-    /// Why it was not told.
+    /// A bus error.
     pub fn unit_status(&self, unit: &UnitName) -> Result<UnitStatus, BusError> {
         let what = format!("ask for the state of {unit}");
         let call =
@@ -128,10 +130,10 @@ impl Bus {
         })
     }
 
-    /// Asks for the version of systemd, as `252.38-1~deb12u1`.
+    /// Returns the version of systemd, such as `252.38-1~deb12u1`.
     ///
     /// # Errors
-    /// Why it was not told.
+    /// A bus error.
     pub fn systemd_version(&self) -> Result<String, BusError> {
         let call = MethodCall {
             operation: "ask for the version of systemd".to_owned(),
@@ -141,7 +143,7 @@ impl Bus {
         self.get_property(&call, MANAGER_PATH, MANAGER_INTERFACE, "Version")
     }
 
-    /// Asks for one property.
+    /// Returns the value of one property.
     pub(super) fn get_property<T>(
         &self,
         call: &MethodCall<'_>,
@@ -176,7 +178,8 @@ async fn get_all_properties(
     told.body().deserialize()
 }
 
-/// Properties by name. What is missing or of another type reads as nothing: versions of systemd differ.
+/// Properties by name. A missing property, or one of another type, reads as absent, because
+/// versions of systemd differ.
 struct UnitProperties(BTreeMap<String, OwnedVariant>);
 
 impl UnitProperties {
@@ -188,14 +191,15 @@ impl UnitProperties {
         self.take(name).unwrap_or_default()
     }
 
-    /// A point in time, in microseconds since the epoch; zero is none.
+    /// Returns a point in time, stored in microseconds since the epoch; zero and "infinity" are
+    /// `None`.
     fn timestamp(&mut self, name: &str) -> Option<Timestamp> {
         let micros =
             self.take(name).filter(|micros: &u64| *micros != 0 && *micros != USEC_INFINITY)?;
         i64::try_from(micros / 1000).ok().map(Timestamp)
     }
 
-    /// A time span in microseconds; zero and "infinity" are none.
+    /// Returns a duration, stored in microseconds; zero and "infinity" are `None`.
     fn duration(&mut self, name: &str) -> Option<Duration> {
         let micros =
             self.take(name).filter(|micros: &u64| *micros != 0 && *micros != USEC_INFINITY);

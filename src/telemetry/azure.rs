@@ -1,6 +1,7 @@
-//! Azure Monitor: metrics and events of health for Application Insights, in the envelopes of its SDKs.
+//! Azure Monitor: health metrics and events for Application Insights, in the envelopes of its SDKs.
 //!
-//! The shape is that of Breeze, <https://github.com/microsoft/ApplicationInsights-Home/tree/master/EndpointSpecs>.
+//! The format is that of Breeze:
+//! <https://github.com/microsoft/ApplicationInsights-Home/tree/master/EndpointSpecs>.
 
 use std::collections::VecDeque;
 
@@ -12,40 +13,40 @@ use crate::engine::sanitize_line;
 use crate::engine::watch::HealthLevel;
 use crate::telemetry::{DeliveryStatus, MetricsSnapshot};
 
-/// Where telemetry goes when a connection string does not say.
+/// Endpoint for connection strings that contain none.
 const DEFAULT_ENDPOINT: &str = "https://dc.services.visualstudio.com/";
 
 const TRACK_PATH: &str = "v2.1/track";
 
-/// How many checks an event tells of, the worst first.
+/// Maximum number of checks in an event, the worst first.
 const EVENT_CHECKS_MAX: usize = 20;
 
-/// A resource of Application Insights.
+/// Connection to a resource of Application Insights.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AzureConnection {
-    /// Where to post.
+    /// URL that telemetry is posted to.
     pub track_url: Url,
     instrumentation_key: String,
 }
 
-/// How many events wait for a receiver that takes none; then the oldest goes.
+/// Maximum number of undelivered events; beyond that, the oldest is dropped.
 const PENDING_EVENTS_MAX: usize = 32;
 
-/// Follows the level of health, so that each change is told once, and until it is taken.
+/// Exporter that reports each change of the health level once, and keeps it until it is delivered.
 #[derive(Clone, Debug, Default)]
 pub struct AzureExporter {
     last_level: Option<HealthLevel>,
-    /// Events that nobody took yet, the oldest first.
+    /// Events that are not delivered yet, oldest first.
     pending_events: VecDeque<Json>,
-    /// How many of them are on their way.
+    /// Number of pending events that are being delivered.
     in_flight: usize,
 }
 
 impl AzureConnection {
-    /// Reads a connection string, `InstrumentationKey=…;IngestionEndpoint=https://…/`.
+    /// Parses a connection string, `InstrumentationKey=…;IngestionEndpoint=https://…/`.
     ///
     /// # Errors
-    /// One sentence, which does not quote it.
+    /// One sentence, which does not quote the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut key, mut endpoint, mut suffix, mut location) = (None, None, None, None);
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
@@ -58,7 +59,7 @@ impl AzureConnection {
                 "ingestionendpoint" => endpoint = value,
                 "endpointsuffix" => suffix = value,
                 "location" => location = value,
-                // LiveEndpoint, ApplicationId and others of which we have no use.
+                // LiveEndpoint, ApplicationId and others are not needed.
                 _ => {}
             }
         }
@@ -81,12 +82,12 @@ impl AzureConnection {
     }
 }
 
-/// Plain http is for this machine only.
+/// True for https, and for plain http to this machine only.
 fn is_secure(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
 }
 
-/// Whether it is on this machine.
+/// True if the host of the URL is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -97,9 +98,9 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 impl AzureExporter {
-    /// Writes the metrics of this moment, and an event when the level of health has come to be
-    /// warning or critical. What is not known is left out. Events are in it again and again until
-    /// they are [settled](Self::settle), but for those that are on their way.
+    /// Builds the current metrics, and an event if the health level has become warning or critical.
+    /// Unknown values are left out. Undelivered events are included again until they are
+    /// [acknowledged](Self::acknowledge), except while they are in flight.
     pub fn build_envelopes(
         &mut self,
         input: &MetricsSnapshot,
@@ -125,14 +126,14 @@ impl AzureExporter {
         envelopes
     }
 
-    /// Whether events are on their way, so that it is to be [settled](Self::settle) what becomes of
-    /// them.
+    /// True while events are in flight, so that their delivery must be
+    /// [acknowledged](Self::acknowledge).
     #[must_use]
     pub fn has_events_in_flight(&self) -> bool {
         self.in_flight > 0
     }
 
-    /// Takes in what became of the last envelopes that had events in them.
+    /// Records the delivery status of the last envelopes that contained events.
     pub fn acknowledge(&mut self, delivery: DeliveryStatus) {
         match delivery {
             DeliveryStatus::Pending => return,
@@ -161,12 +162,12 @@ impl AzureExporter {
     }
 }
 
-/// The metrics of health, each in the unit that its name says or in percent.
+/// Returns the health metrics, each in the unit that its name says or in percent.
 #[expect(clippy::cast_precision_loss, reason = "counts of restarts are small")]
 fn health_metrics(input: &MetricsSnapshot) -> [(&'static str, Option<f64>); 5] {
     let system = input.system.as_ref();
     let disks = system.iter().flat_map(|system| &system.disks).map(|disk| disk.used_ratio * 100.0);
-    // Of several units, the one that is down is the one to be told of.
+    // Of several units, one that is down must show.
     let active = input.units.iter().map(|unit| unit.is_active).reduce(|all, is| all && is);
     let restarts = input.units.iter().filter_map(|unit| unit.restarts).reduce(u64::saturating_add);
     [
@@ -181,14 +182,14 @@ fn health_metrics(input: &MetricsSnapshot) -> [(&'static str, Option<f64>); 5] {
     ]
 }
 
-/// Seconds since the worker that is silent for longest wrote its state.
+/// Returns the largest time since a worker last wrote its state, in seconds.
 fn max_heartbeat_age(input: &MetricsSnapshot) -> Option<f64> {
     let standings = input.sources.iter().filter_map(|source| source.state.as_ref());
     let ages = standings.map(|standing| input.taken_at.since(standing.last_updated).as_secs_f64());
     ages.reduce(f64::max)
 }
 
-/// What is amiss, a property for each.
+/// Returns the failing checks, one property for each.
 fn failing_checks(report: &HealthCheckReport) -> Map<String, Json> {
     let mut checks: Vec<_> =
         report.checks.iter().filter(|check| check.level != HealthLevel::Healthy).collect();

@@ -1,7 +1,7 @@
-//! Sends telemetry on, from a thread of its own: whatever the receiver does, nobody waits for it.
+//! Exporter of telemetry, on a separate thread, so that a slow receiver delays nothing else.
 //!
-//! What cannot be queued or delivered is dropped. Metrics hold everything since counting began, so
-//! that the next ones make up for it; spans are a sample anyway.
+//! What cannot be queued or delivered is dropped. Metrics are cumulative, so that the next export
+//! makes up for a lost one; spans are only a sample.
 
 use std::error::Error;
 use std::fmt;
@@ -25,58 +25,58 @@ use crate::retry::{BackoffConfig, RetryPolicy, Retryable};
 use crate::telemetry::azure::is_loopback;
 use crate::telemetry::{Span, TelemetryResource, otlp};
 
-/// How much waits to be sent, at most: of spans and metrics together, and in bytes of metrics.
+/// Maximum length of the queue, in spans and metric exports together, and in bytes of metrics.
 const QUEUE_MAX: usize = 1_024;
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 
-/// Spans that are sent together.
+/// Maximum number of spans sent together.
 const BATCH_MAX: usize = 256;
 
-/// How long spans are gathered.
+/// Maximum time that spans are collected before they are sent.
 const BATCH_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// One attempt to deliver, from beginning to end.
+/// Time limit of one delivery attempt, from beginning to end.
 const POST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// However long a receiver wants to be left alone.
+/// Maximum delay that a receiver can request with `Retry-After`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// Where spans go, and with which headers.
+/// Collector that spans are sent to, with the headers to use.
 #[derive(Clone, Debug)]
 pub struct Collector {
-    /// The address below which a collector takes what it is sent.
+    /// URL below which the collector accepts telemetry.
     pub base_url: Url,
     pub headers: ExportHeaders,
     pub resource: TelemetryResource,
 }
 
-/// Headers that may hold a secret.
+/// HTTP headers that may contain a secret.
 #[derive(Clone, Default)]
 pub struct ExportHeaders(HeaderMap);
 
-/// The way to the thread. Clones share it.
+/// Sender to the exporter thread. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct ExportQueue {
     sender: Sender<ExportItem>,
-    /// Bytes that wait.
+    /// Bytes in the queue.
     queued_bytes: Arc<AtomicUsize>,
 }
 
-/// What becomes of something that was posted.
+/// Handle to the delivery status of a queued export.
 #[derive(Debug)]
 pub struct DeliveryHandle(oneshot::Receiver<()>);
 
-/// How far it has come.
+/// Status of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeliveryStatus {
-    /// It waits, or is being tried.
+    /// Queued, or being attempted.
     Pending,
     Delivered,
-    /// It was dropped.
+    /// Dropped undelivered.
     Dropped,
 }
 
-/// The thread, which ends when all ways to it are gone.
+/// Exporter thread, which ends when all its senders are dropped.
 #[derive(Debug)]
 pub struct Exporter {
     queue: ExportQueue,
@@ -89,7 +89,7 @@ enum ExportItem {
     Span(Box<Span>),
 }
 
-/// What came of an attempt, in words without secrets.
+/// Failed attempt, described without secrets.
 #[derive(Debug)]
 struct ExportError {
     reason: String,
@@ -98,7 +98,7 @@ struct ExportError {
 }
 
 impl ExportItem {
-    /// Those that are counted while they wait.
+    /// Returns the bytes that count while the item is queued.
     fn bytes(&self) -> usize {
         match self {
             Self::Post { json, .. } => json.len(),
@@ -108,10 +108,10 @@ impl ExportItem {
 }
 
 impl ExportHeaders {
-    /// Adds one.
+    /// Adds a header.
     ///
     /// # Errors
-    /// When it cannot stand in a header; neither name nor value is quoted.
+    /// An error if name or value is not valid in a header; neither is quoted.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
         let name = HeaderName::from_bytes(name.as_bytes());
         match (name, HeaderValue::from_str(value)) {
@@ -128,7 +128,7 @@ impl ExportHeaders {
 }
 
 impl Collector {
-    /// Below the address, with or without a stroke at its end.
+    /// Returns the URL of `path` below the base URL, which may end in a slash.
     #[must_use]
     pub fn url_for(&self, path: &str) -> Url {
         let mut url = self.base_url.clone();
@@ -138,10 +138,10 @@ impl Collector {
 }
 
 impl Exporter {
-    /// Starts the thread. Spans go to the `collector`, and nowhere without one.
+    /// Starts the thread. Spans are sent to `collector`; without one they are dropped.
     ///
     /// # Errors
-    /// One sentence, when there can be no thread or no secure connections.
+    /// One sentence, if the thread or the TLS clients cannot be created.
     pub fn start(collector: Option<Collector>) -> Result<Self, String> {
         let (sender, receiver) = channel(QUEUE_MAX);
         let (ended, done) = mpsc::channel();
@@ -174,7 +174,8 @@ impl Exporter {
         self.queue.clone()
     }
 
-    /// Lets what is queued be delivered, for so long at most. Other outboxes must be gone.
+    /// Waits until the queue is delivered, for `limit` at most. All other senders must be dropped
+    /// before.
     pub fn close(self, limit: Duration) {
         drop(self.queue);
         if self.done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
@@ -195,7 +196,7 @@ impl DeliveryHandle {
 }
 
 impl ExportQueue {
-    /// Sends JSON, or drops it where too much waits already.
+    /// Queues JSON, or drops it if the queue is full.
     pub fn send_json(
         &self,
         url: Url,
@@ -215,7 +216,7 @@ impl ExportQueue {
         receipt
     }
 
-    /// Sends a span with others, or drops it where too much waits already.
+    /// Queues a span for the next batch, or drops it if the queue is full.
     pub fn send_span(&self, span: Span) {
         self.enqueue(ExportItem::Span(Box::new(span)));
     }
@@ -231,7 +232,7 @@ impl ExportQueue {
     }
 }
 
-/// Whether the environment says by which proxies it goes out.
+/// Use of the proxies that the environment configures.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum ProxyUse {
     Environment,
@@ -239,7 +240,7 @@ enum ProxyUse {
 }
 
 fn build_client(proxies: ProxyUse) -> reqwest::Result<Client> {
-    // Fails when there is one already, which is as good.
+    // Fails if a provider is already installed, which is just as good.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let builder = match proxies {
         ProxyUse::Environment => Client::builder(),
@@ -253,13 +254,13 @@ fn build_client(proxies: ProxyUse) -> reqwest::Result<Client> {
 }
 
 struct ExportWorker {
-    /// For receivers on this machine.
+    /// Client for receivers on this machine.
     local_client: Client,
     remote_client: Client,
     collector: Option<Collector>,
     queued_bytes: Arc<AtomicUsize>,
     backoff: BackoffConfig,
-    /// Gathered to be sent together.
+    /// Spans collected for the next batch.
     spans: Vec<Span>,
     has_warned: bool,
 }
@@ -282,7 +283,7 @@ impl ExportWorker {
             match parcel {
                 Some(ExportItem::Post { url, headers, json, ack: delivered }) => {
                     if self.send(&url, &headers, json).await == DeliveryStatus::Delivered {
-                        // Hardly anybody wants to know.
+                        // Most callers have dropped the handle.
                         delivered.send(()).ok();
                     }
                 }
@@ -296,7 +297,7 @@ impl ExportWorker {
                     }
                 }
                 None => {
-                    // Whoever ends does not wait for a second attempt.
+                    // A process that is stopping does not wait for a second attempt.
                     self.backoff.max_attempts = 1;
                     return self.send_spans().await;
                 }
@@ -309,12 +310,12 @@ impl ExportWorker {
         let Some(collector) = self.collector.clone().filter(|_| !spans.is_empty()) else { return };
         let json = otlp::encode_spans(&spans, &collector.resource);
         let json = serde_json::to_vec(&json).unwrap_or_default();
-        // Spans are a sample: those that are lost are not made up for.
+        // Spans are a sample, so lost ones are not sent again.
         let _delivery =
             self.send(&collector.url_for(otlp::TRACES_PATH), &collector.headers, json).await;
     }
 
-    /// Delivers it, or says once that it could not.
+    /// Delivers JSON with retries. Only the first failure after a success is logged as a warning.
     async fn send(&mut self, url: &Url, headers: &ExportHeaders, json: Vec<u8>) -> DeliveryStatus {
         let json = bytes::Bytes::from(json);
         let policy = RetryPolicy::new("telemetry", self.backoff);
@@ -353,7 +354,7 @@ async fn post_once(
     let told = told.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     Err(ExportError {
         reason: format!("the receiver says {status}"),
-        // Those that the specification names.
+        // The statuses that the OTLP specification names as retryable.
         is_retryable: matches!(
             status,
             StatusCode::TOO_MANY_REQUESTS
@@ -365,7 +366,7 @@ async fn post_once(
     })
 }
 
-/// Without the address, which only the innermost cause never has.
+/// Describes an error without the URL. Only the innermost cause never contains it.
 fn connection_error(error: &reqwest::Error) -> ExportError {
     let causes = std::iter::successors(Error::source(error), |&link| link.source());
     let why = causes.last().map_or_else(|| "no reason given".to_owned(), ToString::to_string);

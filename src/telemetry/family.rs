@@ -1,9 +1,9 @@
-//! One metric with all its series.
+//! Metric family: one metric with all its series.
 
 use crate::engine::Timestamp;
 use crate::engine::metrics::{BUCKET_BOUNDS_MILLIS, Histogram};
 
-/// A metric: its name, what it means, and a series for each thing it is known of.
+/// Metric with its name, its description, and a series for each labelled value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricFamily {
     pub name: &'static str,
@@ -14,13 +14,13 @@ pub struct MetricFamily {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MetricKind {
-    /// It only grows, but for a start from zero.
+    /// Only grows, except for a reset to zero.
     Counter,
     Gauge,
     Histogram,
 }
 
-/// One value, and what it is of.
+/// Value with its labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricSeries {
     pub labels: Vec<(&'static str, String)>,
@@ -31,11 +31,11 @@ pub struct MetricSeries {
 pub enum MetricValue {
     Number(f64),
     Histogram {
-        /// Upper bounds in seconds, and how many lie between each and the one before.
+        /// Upper bounds in seconds, and the number of values between each bound and the one before.
         buckets: Vec<(f64, u64)>,
-        /// How many lie beyond the last bound.
+        /// Number of values beyond the last bound.
         overflow: u64,
-        /// In seconds.
+        /// Sum of all values, in seconds.
         sum: f64,
     },
 }
@@ -58,7 +58,7 @@ impl MetricFamily {
         self.series.push(MetricSeries { labels, value });
     }
 
-    /// One of the words is true, and the series of the others say so too.
+    /// Adds a series for each word: 1 for the current one, 0 for the others.
     pub(super) fn push_state_set<'a>(
         &mut self,
         labels: &[(&'static str, &str)],
@@ -86,7 +86,7 @@ impl MetricKind {
 }
 
 impl MetricValue {
-    /// How many lie in a histogram; `None` of a number.
+    /// Returns the number of values in a histogram; `None` for a number.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         match self {
@@ -129,7 +129,7 @@ impl From<bool> for MetricValue {
 }
 
 impl From<Timestamp> for MetricValue {
-    /// In seconds since the epoch.
+    /// Converts to seconds since the epoch.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of 285,000 years are exact")]
     fn from(at: Timestamp) -> Self {
         Self::Number(at.0 as f64 / 1_000.0)

@@ -1,4 +1,4 @@
-//! What is told of the program, its unit, its health, and the machine.
+//! Metrics of the program, its units, its health and the host.
 
 use crate::engine::alert::Severity;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport, HostMetrics};

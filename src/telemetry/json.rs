@@ -1,10 +1,10 @@
-//! The same metrics as JSON, for programs that have no reader of the text.
+//! Metrics as JSON, for programs that cannot parse the text format.
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot, families};
 
-/// Writes all metrics: a member for each, with its type, what it means, and its series.
+/// Returns all metrics: a member for each, with its type, description and series.
 #[must_use]
 pub fn to_json(input: &MetricsSnapshot) -> Json {
     let metrics: Map<String, Json> = families(input).iter().map(family_to_json).collect();

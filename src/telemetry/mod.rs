@@ -1,16 +1,16 @@
-//! Measures: turns what is known of sources, providers and the machine into metrics, and sends them on.
+//! Telemetry: turns the state of sources, providers and the host into metrics, and exports them.
 //!
 //! ```text
-//! Input ──families──▶ Family … ──▶ text (Prometheus), json, otlp ─┐
-//!   └──────────────────────────────────────────────────▶ azure ───┼──▶ Exporter ──▶ collector
-//! Span … ──────────────────────────────────────────────▶ otlp ────┘
+//! MetricsSnapshot ──▶ MetricFamily … ──▶ prometheus, json, otlp ─┐
+//!   └─────────────────────────────────────────────────▶ azure ───┼──▶ Exporter ──▶ collector
+//! Span … ─────────────────────────────────────────────▶ otlp ────┘
 //! ```
 //!
-//! Whoever serves `/metrics` gathers an [`Input`] and answers with [`text()`], of the type
-//! [`CONTENT_TYPE`], or with [`json()`].
+//! The handler of `/metrics` collects a [`MetricsSnapshot`] and responds with [`to_prometheus`], of
+//! the type [`CONTENT_TYPE`], or with [`to_json`].
 //!
-//! The text is written here and not by a metrics library: those keep the counts themselves, and
-//! ours are kept in files that outlive the process which shows them.
+//! No metrics library writes the text, because those libraries keep the counts themselves. Our
+//! counts are kept in files that outlive the process that serves them.
 
 mod azure;
 mod exporter;
@@ -39,8 +39,8 @@ pub use self::snapshot::{
 };
 pub use self::span::{Span, SpanId, TraceId, is_sampled};
 
-/// All metrics there are, in the order in which they are shown. What is not known has no series,
-/// and a metric without series is left out.
+/// Returns all metrics, in the order in which they are shown. Unknown values have no series, and a
+/// metric without series is left out.
 #[must_use]
 pub fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
     let mut families = sources::families(input);

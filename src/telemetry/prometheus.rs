@@ -6,10 +6,10 @@ use std::fmt::Display;
 
 use crate::telemetry::{MetricFamily, MetricSeries, MetricValue, MetricsSnapshot, families};
 
-/// What the text is called in a reply.
+/// Content type of the text in a response.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Writes all metrics.
+/// Returns all metrics as text.
 #[must_use]
 pub fn to_prometheus(input: &MetricsSnapshot) -> String {
     let mut out = String::new();

@@ -1,4 +1,4 @@
-//! What is told of each provider: its degradation, its breaker, its quotas.
+//! Metrics of each provider: degradation, circuit breaker and rate limiters.
 
 use crate::engine::Timestamp;
 use crate::engine::breaker::BreakerState;
@@ -130,8 +130,9 @@ fn rate_limits(quotas: &[RateLimitSnapshot]) -> Vec<MetricFamily> {
     vec![rate, estimate, granted, remaining]
 }
 
-/// The limits by their place in what the server says. A server could make up a name for each reply,
-/// and each would be a series for ever. The engine follows sixteen of a scope at most.
+/// Numbers the limits by their position in the response. A server could send a new name in each
+/// response, and each name would be a permanent series. The engine tracks sixteen limits of a scope
+/// at most.
 fn numbered_limits(limits: &[AdvertisedLimit]) -> impl Iterator<Item = (String, &AdvertisedLimit)> {
     limits.iter().enumerate().map(|(no, limit)| ((no + 1).to_string(), limit))
 }

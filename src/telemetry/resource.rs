@@ -1,25 +1,25 @@
-//! Whose telemetry it is.
+//! Resource that the exported telemetry belongs to.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-/// A state folder on a machine: workers and monitor of one folder are one instance, whatever their
-/// processes.
+/// State folder on a machine. Workers and monitor of one folder are one instance, although they are
+/// several processes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TelemetryResource {
-    /// The version of this program.
+    /// Version of this program.
     pub version: &'static str,
-    /// The name of the machine.
+    /// Host name of the machine.
     pub host: String,
-    /// The same in every life, and another for every folder. It tells nothing of the folder.
+    /// The same after every restart, and different for every folder. It does not reveal the folder.
     pub instance_id: String,
 }
 
 impl TelemetryResource {
-    /// Names the instance after machine and folder, in the form of a UUID of version 8 (RFC 9562,
-    /// section 5.8): a hash in which nothing is random.
+    /// Derives the instance ID from machine and folder, in the form of a UUID of version 8 (RFC
+    /// 9562, section 5.8): a hash without random bits.
     #[must_use]
     pub fn new(version: &'static str, host: &str, state_dir: &Path) -> Self {
         let named = Sha256::new_with_prefix("cynosure instance\0")

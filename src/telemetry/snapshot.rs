@@ -1,4 +1,4 @@
-//! What metrics are made of: plain values, gathered by whoever can see them.
+//! Input of the metrics: plain values, collected outside this folder.
 
 use crate::engine::alert::Severity;
 use crate::engine::breaker::{BreakerState, BreakerStatistics};
@@ -7,39 +7,39 @@ use crate::engine::health::{HealthCheckReport, HostMetrics};
 use crate::engine::metrics::SourceMetrics;
 use crate::engine::{Status, Timestamp, rate_limit};
 
-/// Everything at one moment.
+/// All values at one moment.
 #[derive(Clone, Debug)]
 pub struct MetricsSnapshot {
     pub taken_at: Timestamp,
-    /// The version of this program.
+    /// Version of this program.
     pub version: &'static str,
-    /// The sources of the configuration, and no others: what left it has no series any more.
+    /// Configured sources only: a source that was removed has no series any more.
     pub sources: Vec<SourceSnapshot>,
     pub providers: Vec<ProviderHealth>,
     pub breakers: Vec<BreakerSnapshot>,
     pub rate_limits: Vec<RateLimitSnapshot>,
-    /// What the checks last found; `None` before the first time.
+    /// Last health report; `None` before the first one.
     pub report: Option<HealthCheckReport>,
     pub alerts: Vec<AlertCount>,
-    /// `None` where the machine could not be looked at.
+    /// `None` if the host could not be measured.
     pub system: Option<HostMetrics>,
-    /// Those of which systemd tells: none without it.
+    /// Units known to systemd; empty without systemd.
     pub units: Vec<UnitSnapshot>,
 }
 
-/// One source.
+/// State and metrics of one source.
 #[derive(Clone, Debug)]
 pub struct SourceSnapshot {
     pub name: String,
     pub provider: String,
     pub kind: String,
-    /// `None` where its state file says nothing.
+    /// `None` without a readable state file.
     pub state: Option<SourceStateSnapshot>,
-    /// `None` where nothing was counted yet.
+    /// `None` before anything was counted.
     pub metrics: Option<Box<SourceMetrics>>,
 }
 
-/// What the state file of a source says. Counts of items are of its session.
+/// Content of the state file of a source. Counts of items are those of its session.
 #[derive(Clone, Debug)]
 pub struct SourceStateSnapshot {
     pub status: Status,
@@ -57,38 +57,38 @@ pub struct SourceStateSnapshot {
     pub consecutive_errors: u32,
 }
 
-/// One breaker.
+/// State of one circuit breaker.
 #[derive(Clone, Debug)]
 pub struct BreakerSnapshot {
-    /// Its provider, or what every source shares.
+    /// Name of the provider, or of what all sources share.
     pub name: String,
     pub state: BreakerState,
-    /// When an open one lets a call try; `None` also where a person must close it.
+    /// Time at which an open breaker allows a probe; `None` also if it must be closed manually.
     pub until: Option<Timestamp>,
     pub statistics: BreakerStatistics,
 }
 
-/// What is known of one quota.
+/// State of one rate limiter.
 #[derive(Clone, Debug)]
 pub struct RateLimitSnapshot {
-    /// The provider, and the host, account or route where that has one of its own.
+    /// Provider, and the host, account or route if that has its own limiter.
     pub scope: String,
     pub status: rate_limit::RateLimitStatus,
 }
 
-/// How many alerts of one severity last.
+/// Number of firing alerts of one severity.
 #[derive(Clone, Copy, Debug)]
 pub struct AlertCount {
     pub severity: Severity,
     pub active: u64,
 }
 
-/// What systemd says of a unit of workers.
+/// Status of a unit of workers, as reported by systemd.
 #[derive(Clone, Debug)]
 pub struct UnitSnapshot {
     pub name: String,
-    /// It runs, or is between two runs.
+    /// True while the unit runs, or is between two runs.
     pub is_active: bool,
-    /// Starts by systemd since somebody last started it by hand; `None` where they are not counted.
+    /// Starts by systemd since the last manual start; `None` if they are not counted.
     pub restarts: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What is told of each source: its state, its session, and what its worker has counted.
+//! Metrics of each source: its state, its session, and the counts of its worker.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::telemetry::{
     MetricFamily, MetricKind, MetricValue, MetricsSnapshot, SourceSnapshot, SourceStateSnapshot,
 };
 
-/// The state of a source whose state file says nothing.
+/// State label of a source without a readable state file.
 const UNKNOWN: &str = "unknown";
 
 pub(super) fn families(input: &MetricsSnapshot) -> Vec<MetricFamily> {
@@ -310,7 +310,7 @@ fn proxies(sources: &[SourceSnapshot]) -> [MetricFamily; 2] {
     [proxies, latency]
 }
 
-/// One number of each state.
+/// Builds a gauge from the state of each source.
 fn state_gauge(
     sources: &[SourceSnapshot],
     name: &'static str,
@@ -326,7 +326,7 @@ fn state_gauge(
     family
 }
 
-/// One count of each source.
+/// Builds a counter from the metrics of each source.
 fn source_counter(
     sources: &[SourceSnapshot],
     name: &'static str,
@@ -336,7 +336,7 @@ fn source_counter(
     source_family(MetricFamily::counter(name, help), sources, |figures| Some(count(figures).into()))
 }
 
-/// One figure of each source.
+/// Adds one value from the metrics of each source.
 fn source_family(
     mut family: MetricFamily,
     sources: &[SourceSnapshot],

@@ -1,7 +1,7 @@
-//! One stretch of work, and whose part it is: session, stage, request.
+//! Trace spans of a session: the session itself, its stages and their requests.
 //!
-//! Names are made from what they name: a session that goes on after a restart of the process is one
-//! trace, though no process saw all of it.
+//! IDs are derived from names, so that a session that continues after a restart of the process is
+//! one trace, although no process saw all of it.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::{SessionId, Status, Timestamp};
 
-/// What is over.
+/// Completed span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     pub trace_id: TraceId,
     pub id: SpanId,
     pub parent: Option<SpanId>,
     pub name: &'static str,
-    /// A question to the server, and no work of our own.
+    /// True for a request to the server, false for internal work.
     pub is_request: bool,
     pub started_at: Timestamp,
     pub ended_at: Timestamp,
-    /// Nothing secret, and of the server's words only names.
+    /// Attributes without secrets. Of the texts of the server they contain only names.
     pub attributes: Vec<(&'static str, String)>,
-    /// Why it did not lead to what was wanted.
+    /// Reason of a failure.
     pub failure: Option<String>,
 }
 
-/// One session of one source.
+/// Trace ID of one session of one source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceId([u8; 16]);
 
@@ -41,26 +41,27 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// The whole session.
+    /// Returns the ID of the whole session.
     #[must_use]
     pub fn of_session(trace: TraceId) -> Self {
         Self(hash_parts(&[b"root", &trace.0]))
     }
 
-    /// The time that the session was in a state.
+    /// Returns the ID of the time that the session was in one state.
     #[must_use]
     pub fn of_stage(trace: TraceId, status: Status, since: Timestamp) -> Self {
         Self(hash_parts(&[b"stage", &trace.0, status.name().as_bytes(), &since.0.to_be_bytes()]))
     }
 
-    /// One request within it, of what was asked for.
+    /// Returns the ID of one request within a stage. `what` is the requested object.
     #[must_use]
     pub fn of_request(stage: Self, what: &str, from: Timestamp) -> Self {
         Self(hash_parts(&[b"request", &stage.0, what.as_bytes(), &from.0.to_be_bytes()]))
     }
 }
 
-/// A hash of the parts, no two lists of which run together.
+/// Hashes the parts. Each is prefixed with its length, so that no two lists of parts are hashed
+/// alike.
 fn hash_parts<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -71,8 +72,8 @@ fn hash_parts<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     std::array::from_fn(|at| hash[at])
 }
 
-/// Whether something with this name belongs to the `share` of all that is traced, in `0.0..=1.0`: the
-/// same every time, so that an item is traced through all its attempts.
+/// Returns true if `name` belongs to the traced `share`, in `0.0..=1.0`. The result is the same
+/// every time, so that an item is traced through all its attempts.
 #[must_use]
 pub fn is_sampled(name: &str, share: f64) -> bool {
     let draw = u32::from_be_bytes(hash_parts(&[b"sample", name.as_bytes()]));

@@ -1,4 +1,4 @@
-//! Binds a ledger to its archive, or refuses the one for the other.
+//! Binds a ledger to its archive, or refuses an archive that belongs to another ledger.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub(super) fn lock_archive(
 
 /// Opens the archive that belongs to a ledger. A ledger without an id gets `new_id`.
 ///
-/// The marker is written before the ledger has the id that it names: so a ledger with an id and
-/// stored documents always has a marker somewhere.
+/// The marker is written before the ledger gets the id that the marker names. A ledger with an id
+/// and stored documents therefore always has a marker somewhere.
 pub(super) fn open_archive(
     disk: &Arc<dyn Disk>,
     archive_dir: &Path,
@@ -66,15 +66,15 @@ pub(super) fn open_archive(
     Ok(opened)
 }
 
-/// What a ledger says of itself to an archive.
+/// Returns the identity that a ledger presents to an archive.
 #[must_use]
 pub fn claim(identity: LedgerIdentity) -> LedgerClaim {
     let LedgerIdentity { id, account, has_stored_documents: has_stored } = identity;
     LedgerClaim { ledger: id, account, has_stored_documents: has_stored }
 }
 
-/// Writes into the state file that a source waits until `until` for its archive or ledger.
-/// Returns the machine as it waits.
+/// Writes into the state file that a source waits until `until` for its archive or ledger. Returns
+/// the waiting machine.
 pub(super) fn save_waiting_state(
     dir: &Path,
     facts: &SourceInfo,
@@ -95,7 +95,7 @@ pub(super) fn save_waiting_state(
             (state_mapping::to_machine(&state, now), saved_progress(&state))
         }
         state::StateFile::Absent => (StateMachine::new(now), SessionProgress::default()),
-        // The next start that succeeds puts it aside.
+        // The next successful start puts the file aside.
         state::StateFile::Unreadable { .. } | state::StateFile::Newer { .. } => {
             return Ok(StateMachine::new(now).with_store_error(failure, until, now));
         }

@@ -1,4 +1,4 @@
-//! Outcomes that become durable together.
+//! Batch of download outcomes that are committed together.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use crate::engine::{BlobId, ClockStep, Failure, ItemFailureCounts, ItemId, Times
 use crate::ledger::{DocumentRowId, ItemRowId};
 use crate::source::DocumentRef;
 
-/// A group closes after this long, so that little is fetched again after a crash.
+/// Longest time until a batch is committed, so that little is fetched again after a crash.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(500);
 
-/// The share of a group's bytes that a document on disk takes: it holds a file open, of which
-/// a process has 1,024.
+/// Share of the bytes of a batch that a document spooled to disk counts for. It holds a file open,
+/// and a process may have 1,024 of those.
 const SPILLED_DOCUMENT_SHARE: usize = BATCH_BYTES_MAX / 32;
 
-/// What became of a document or an item, to be made durable.
+/// Result for a document or an item, to be committed to archive and ledger.
 #[derive(Debug)]
 pub(super) enum DownloadOutcome {
     Stored {
         document: DocumentRowId,
         item_id: ItemId,
-        /// The blob by which the ledger knew it when it was taken.
+        /// Blob under which the ledger knew the document when the fetch task was created.
         expected_blob: BlobId,
-        /// The blob that was fetched.
+        /// Document and blob that were fetched.
         fetched: DocumentRef,
         spooled: SpooledDocument,
     },
@@ -34,7 +34,7 @@ pub(super) enum DownloadOutcome {
         document: DocumentRowId,
         failure: Failure,
     },
-    /// Every document that was asked for is answered: the ledger sees what the item is now.
+    /// Every requested document has a result: the ledger derives the state of the item from them.
     Completed {
         item: ItemRowId,
     },
@@ -50,7 +50,7 @@ pub(super) enum DownloadOutcome {
     },
 }
 
-/// Outcomes that become durable together.
+/// Download outcomes that are committed together.
 #[derive(Debug, Default)]
 pub(super) struct CommitBatch {
     pub outcomes: Vec<DownloadOutcome>,
@@ -59,12 +59,12 @@ pub(super) struct CommitBatch {
     opened_at: Option<Timestamp>,
 }
 
-/// What a group holds, in numbers.
+/// Statistics of a batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BatchStats {
     pub(super) documents: u64,
     pub(super) bytes: u64,
-    /// Items that failed, be it for the last time.
+    /// Items that failed, including those that are now quarantined.
     pub(super) failed_items: u64,
 }
 
@@ -84,23 +84,23 @@ impl CommitBatch {
         self.documents >= BATCH_DOCUMENTS_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
-    /// When it is to be made durable, full or not.
+    /// Returns the time at which the batch is committed, full or not.
     pub(super) fn commit_due_at(&self) -> Option<Timestamp> {
         self.opened_at.map(|opened| opened.after(BATCH_AGE_MAX))
     }
 
-    /// The clock was set: it closes, and what is in it is due, as far away as before.
+    /// Shifts the deadlines of the batch by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.opened_at = self.opened_at.map(|opened| opened.shifted_by(step));
         self.outcomes.iter_mut().for_each(|outcome| outcome.shift_by(step));
     }
 
-    /// The items that are free again once the group is durable, or lost.
+    /// Returns the items that are free again once the batch is committed or lost.
     pub(super) fn items(&self) -> Vec<ItemRowId> {
         self.outcomes.iter().filter_map(DownloadOutcome::item).collect()
     }
 
-    /// What of it is counted once it is durable.
+    /// Returns the statistics that are counted once the batch is committed.
     pub(super) fn stats(&self) -> BatchStats {
         let mut weight = BatchStats::default();
         for outcome in &self.outcomes {
@@ -120,7 +120,7 @@ impl CommitBatch {
         weight
     }
 
-    /// The earliest retry in it.
+    /// Returns the earliest retry in the batch.
     pub(super) fn earliest_retry(&self) -> Option<Timestamp> {
         let retries = self.outcomes.iter().filter_map(|outcome| match outcome {
             DownloadOutcome::Retry { retry_at: at, .. } => Some(*at),
@@ -135,7 +135,7 @@ impl CommitBatch {
 }
 
 impl DownloadOutcome {
-    /// The item this is the last word on for now.
+    /// Returns the item that this outcome finishes for now; `None` for an outcome of one document.
     pub(super) fn item(&self) -> Option<ItemRowId> {
         match self {
             Self::Completed { item }
@@ -156,7 +156,7 @@ impl DownloadOutcome {
         }
     }
 
-    /// The memory it takes in its group, in bytes.
+    /// Returns the memory that the outcome takes in its batch, in bytes.
     fn memory_bytes(&self) -> usize {
         match self {
             Self::Stored { spooled: draft, .. } if draft.fits_in_memory(0) => {

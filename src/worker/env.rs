@@ -1,18 +1,18 @@
-//! Time, chance and threads: what the loop takes from the world besides its source and its disk.
+//! Runtime environment of the event loop: clock, randomness, sleep and blocking threads.
 //!
-//! The simulation has a [`World`] of its own, in which a day passes in a millisecond.
+//! The simulation implements [`Env`] in virtual time, where a day passes in a millisecond.
 
 use std::time::Duration;
 
 use crate::engine::{ClockReading, RandomSample, Timestamp};
 
-/// The longest single sleep. A timer counts uptime, a deadline is wall-clock time: that the clock
-/// was set or the machine suspended is noticed so late at most. The watchdog's thread wakes as often.
+/// Longest single sleep. A timer counts uptime, a deadline is wall-clock time: a clock step or a
+/// suspend is noticed at most this much later. The watchdog thread wakes up as often.
 const SLEEP_MAX: Duration = Duration::from_secs(15);
 
-/// Where the loop lives. One per process; cheap to share.
+/// Clock, randomness, sleep and blocking threads of a process. One per process; cheap to share.
 pub trait Env: 'static {
-    /// Looks at the clocks.
+    /// Reads the clocks.
     fn time(&self) -> ClockReading;
 
     fn now(&self) -> Timestamp {
@@ -21,22 +21,23 @@ pub trait Env: 'static {
 
     fn random_sample(&self) -> RandomSample;
 
-    /// Returns then or soon after; and when the clock was set, since it is another time by now.
+    /// Returns at `end` or soon after. Also returns after a clock step, because the wall-clock time
+    /// has changed.
     fn sleep_until(&self, end: ClockReading) -> impl Future<Output = ()>;
 
-    /// Runs a job that blocks, away from the loop.
+    /// Runs a blocking job on another thread.
     fn spawn_blocking<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T>;
 }
 
-/// The world outside.
+/// Environment of a real process: system clock, random generator and tokio.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealEnv;
 
 impl RealEnv {
-    /// The time this machine has been up and awake: a clock that nobody can set.
+    /// Returns the time for which this machine has been up and awake. This clock cannot be set.
     #[must_use]
     pub fn uptime() -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -49,7 +50,7 @@ impl Env for RealEnv {
     fn time(&self) -> ClockReading {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        // It cannot be set, and runs on through a suspend as the wall clock does.
+        // This clock cannot be set, and it advances during a suspend, as the wall clock does.
         let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let at = Timestamp(0).after(since_epoch);
         ClockReading {

@@ -1,4 +1,4 @@
-//! Where every loop of the process says when it looks again, for the watchdog to see.
+//! Heartbeats: every loop of the process sets a deadline, and the watchdog checks them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,21 +10,22 @@ use crate::engine::{
 };
 use crate::worker::env::{Env, RealEnv};
 
-/// How long a loop may be busy between two waits: the slowest disk that still works, with
-/// every retry, and much less than a night without anybody noticing.
+/// Longest time that a loop may be busy between two waits. It suffices for the slowest disk that
+/// still works, with every retry, and is much shorter than a night in which no one notices.
 const ITERATION_MAX: Duration = Duration::from_secs(120);
 
-/// The promises of all loops. It is shared with a thread that no loop can block.
+/// Heartbeat deadlines of all loops. Shared with a thread that no loop can block.
 #[derive(Clone, Debug, Default)]
 pub struct HeartbeatRegistry {
     heartbeats: Arc<Mutex<BTreeMap<String, HeartbeatEntry>>>,
 }
 
-/// One loop's place at the board. What it promised stands until it [leaves](Self::leave) or
-/// promises anew: a loop that breaks leaves its promise behind, to be missed.
+/// Heartbeat handle of one loop. Its deadline is kept until the loop
+/// [unregisters](Self::unregister) or sets another: a loop that panics leaves its deadline behind
+/// and becomes overdue.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
-    /// Absent where nobody watches.
+    /// Absent if there is no watchdog.
     registry: Option<HeartbeatRegistry>,
     name: String,
 }
@@ -36,13 +37,13 @@ struct HeartbeatEntry {
     restart_impact: RestartImpact,
 }
 
-/// What starting the process anew would disturb.
+/// Effect that a restart of the process has on a loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum RestartImpact {
     InterruptsWork,
-    /// It waits for a restart itself.
+    /// The loop waits for a restart itself.
     AwaitingRestart,
-    /// It is no source, and has nothing to lose.
+    /// The loop is no source and has nothing to lose.
     RuntimeOnly,
 }
 
@@ -52,7 +53,7 @@ impl HeartbeatRegistry {
         Heartbeat { registry: Some(self.clone()), name: name.to_owned() }
     }
 
-    /// The promise that has been broken for longest, if any is.
+    /// Returns the heartbeat that has been overdue for longest, if any is.
     #[must_use]
     pub fn most_overdue(&self) -> Option<MissedHeartbeat> {
         let seats = self.lock();
@@ -62,26 +63,27 @@ impl HeartbeatRegistry {
         )
     }
 
-    /// When anything of the process last made progress.
+    /// Returns the time at which any loop of the process last made progress.
     #[must_use]
     pub fn last_progress_at(&self) -> Timestamp {
         self.lock().values().map(|entry| entry.last_progress_at).max().unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, HeartbeatEntry>> {
-        // Every entry is whole, whoever broke while holding it.
+        // Every entry is complete, even if a thread panicked while it held the lock.
         self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Heartbeat {
-    /// A place that nobody looks at.
+    /// Returns a heartbeat that is not registered and has no effect.
     #[must_use]
     pub fn noop() -> Self {
         Self { registry: None, name: String::new() }
     }
 
-    /// Promises to look again within `wait`, and then to be done with what it finds.
+    /// Sets the deadline: the loop waits for at most `wait`, then is busy for at most
+    /// `ITERATION_MAX`.
     pub fn beat_within(&self, wait: Duration, doing: &'static str) {
         let by = read_clocks().after(wait.saturating_add(ITERATION_MAX));
         self.set_deadline(
@@ -90,13 +92,13 @@ impl Heartbeat {
         );
     }
 
-    /// Promises for the runtime itself to look again within exactly this time.
+    /// Sets the deadline of the runtime to exactly `wait` from now.
     pub(super) fn runtime_beat(&self, wait: Duration) {
         let promise = HeartbeatDeadline { at: read_clocks().after(wait), activity: "keeping time" };
         self.set_deadline(promise, RestartImpact::RuntimeOnly);
     }
 
-    /// Shows what the machine has come to.
+    /// Takes the last progress and the effect of a restart from the machine.
     pub(super) fn update_from_machine(&self, machine: &StateMachine) {
         let Some(board) = &self.registry else { return };
         if let Some(entry) = board.lock().get_mut(&self.name) {
@@ -113,7 +115,8 @@ impl Heartbeat {
         }
     }
 
-    /// Whether every other loop waits for a restart, so that one of the process disturbs nobody.
+    /// Returns true if every other loop waits for a restart, so that a restart of the process
+    /// interrupts no work.
     #[must_use]
     pub(super) fn is_last_active(&self) -> bool {
         let Some(board) = &self.registry else { return false };
@@ -123,14 +126,15 @@ impl Heartbeat {
         !others_at_work
     }
 
-    /// There is nothing more to expect of this loop.
+    /// Removes the heartbeat: nothing more is expected of this loop.
     pub fn unregister(&self) {
         if let Some(board) = &self.registry {
             board.lock().remove(&self.name);
         }
     }
 
-    /// Renews the promise; the standing is that of a first one, and later shown by the machine.
+    /// Renews the deadline. `standing` is used for the first one only; later ones keep what
+    /// [`Self::update_from_machine`] has set.
     fn set_deadline(&self, promise: HeartbeatDeadline, standing: RestartImpact) {
         let Some(board) = &self.registry else { return };
         let mut seats = board.lock();

@@ -1,23 +1,23 @@
-//! What of a group goes into the ledger, once its documents are in the archive.
+//! Part of a batch that goes into the ledger once its documents are in the archive.
 
 use crate::archive::PublishedFile;
 use crate::engine::{BlobId, Failure};
 use crate::ledger::{self, DocumentRowId};
 use crate::worker::commit_batch::DownloadOutcome;
 
-/// What of a group is to be recorded.
+/// Ledger updates of a batch.
 #[derive(Debug, Default)]
 pub(super) struct LedgerUpdates {
-    /// The documents that go into the archive, in the order of their answers.
+    /// Documents that go into the archive, in the order in which they were fetched.
     documents: Vec<FetchedDocument>,
     others: Vec<ledger::LedgerUpdate>,
 }
 
-/// A document of which the archive will say where it is.
+/// Fetched document whose location is known once the archive has stored it.
 #[derive(Debug)]
 pub(super) struct FetchedDocument {
     pub(super) document: DocumentRowId,
-    /// The blob by which the ledger knew it when it was taken.
+    /// Blob under which the ledger knew the document when the fetch task was created.
     pub(super) expected_blob: BlobId,
     pub(super) blob: BlobId,
     pub(super) size: Option<u64>,
@@ -28,23 +28,25 @@ impl LedgerUpdates {
         self.documents.push(document);
     }
 
-    /// Adds an outcome that needs nothing of the archive.
+    /// Adds an outcome that does not depend on the archive.
     pub(super) fn push(&mut self, outcome: DownloadOutcome) {
         self.others.extend(ledger_outcome(outcome));
     }
 
-    /// The outcomes of the group, given the archive's answers in the order of its documents.
+    /// Returns the updates of the batch, given the results of the archive in the order of its
+    /// documents.
     pub(super) fn into_outcomes(
         self,
         kept: Vec<Result<PublishedFile, Failure>>,
     ) -> Vec<ledger::LedgerUpdate> {
         let stored = self.documents.into_iter().zip(kept);
-        // The documents come first: they decide what becomes of the items.
+        // The documents come first, because the state of the items is derived from them.
         stored.map(|(document, kept)| document_outcome(document, kept)).chain(self.others).collect()
     }
 }
 
-/// A document whose own place is obstructed sets its item aside; the others are kept.
+/// Returns the update for a document. One that the archive cannot store at its path sets only its
+/// own item aside; the others are stored.
 fn document_outcome(
     fetched: FetchedDocument,
     kept: Result<PublishedFile, Failure>,
@@ -66,9 +68,8 @@ fn document_outcome(
 
 fn ledger_outcome(outcome: DownloadOutcome) -> Option<ledger::LedgerUpdate> {
     match outcome {
-        // Kept first, and recorded with where it is.
+        // Stored in the archive first, then recorded with its location.
         DownloadOutcome::Stored { .. } => None,
-        // Its documents say what became of it.
         DownloadOutcome::Completed { .. } => None,
         DownloadOutcome::Gone { document, expected_blob: listed } => {
             Some(ledger::LedgerUpdate::Gone { document, expected_blob: listed })

@@ -1,4 +1,4 @@
-//! Reads what an earlier start saved: the state, and what was counted.
+//! Loads what an earlier run saved: the state and the metrics.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::state::{self, ExecutionState, MetricsFile};
 use crate::worker::start_error::StartError;
 
-/// Finds the state as it was saved: in the state file, else in the ledger.
+/// Loads the saved state from the state file, or else from the ledger.
 pub(super) fn load_state(
     disk: &dyn Disk,
     state_file: &Path,
@@ -50,7 +50,7 @@ pub(super) fn load_state(
     Ok(rebuilt)
 }
 
-/// Finds what was counted so far, or begins anew: no work hangs on it.
+/// Loads the saved metrics, or starts at zero: no work depends on them.
 pub(super) fn load_metrics(
     disk: &dyn Disk,
     file: &Path,

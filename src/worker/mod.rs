@@ -1,9 +1,8 @@
-//! Drives: wait, decide, perform.
+//! Runs the sources: waits for an event, decides, performs the effects.
 //!
-//! [`drive`] is the loop of one source; [`run()`] gives it its lives. What the loop
-//! needs from outside comes through seams, so that a test can be the world:
-//! [`World`] for time, chance and threads, `Source` for the server, `Disk` and the
-//! ledger behind [`Store`].
+//! [`run_event_loop`] is the event loop of one source; [`run_source`] supervises it over its
+//! restarts. Everything that the loop needs from outside can be replaced by a test: [`Env`] for
+//! clock, randomness and threads, `Source` for the server, `Disk` and the ledger behind [`Store`].
 
 mod archive_binding;
 mod breakers;

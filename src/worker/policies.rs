@@ -1,4 +1,4 @@
-//! From settings, as people write them, to the rules that the engine decides by.
+//! Maps the settings of the configuration to the policies of the engine.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, R
 use crate::worker::downloads::DownloadPolicies;
 use crate::worker::rate_limit::RateLimitConfig;
 
-/// The longest wait after a rate limit when neither the server nor a person names one.
+/// Longest wait after a rate limit when neither the server nor the configuration gives one.
 const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
 
-/// The rules of one source.
+/// Returns the configuration of a source's state machine.
 #[must_use]
 pub fn machine_rules(settings: &Settings, source: &Source) -> MachineConfig {
     let restart = &settings.restart;
@@ -30,7 +30,7 @@ pub fn machine_rules(settings: &Settings, source: &Source) -> MachineConfig {
     }
 }
 
-/// How waits between retries of a session grow.
+/// Returns the backoff between retries of a session.
 #[must_use]
 pub fn session_backoff(settings: &Settings) -> Backoff {
     let (restart, base) = (&settings.restart, &settings.backoff.base);
@@ -48,7 +48,7 @@ pub fn session_backoff(settings: &Settings) -> Backoff {
     }
 }
 
-/// When breakers open, and how they close.
+/// Returns the policy by which circuit breakers open and close.
 #[must_use]
 pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
     let breaker = &settings.breaker;
@@ -63,7 +63,7 @@ pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
     }
 }
 
-/// How items are judged.
+/// Returns the policies for failing items.
 #[must_use]
 pub fn download_policies(settings: &Settings) -> DownloadPolicies {
     DownloadPolicies {
@@ -86,7 +86,7 @@ pub fn download_policies(settings: &Settings) -> DownloadPolicies {
     }
 }
 
-/// How the quota of a provider is followed.
+/// Returns the rate limiter configuration of a provider.
 #[must_use]
 pub fn rate_limit_config(settings: &Settings, provider: &str) -> RateLimitConfig {
     RateLimitConfig {

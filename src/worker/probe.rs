@@ -1,4 +1,5 @@
-//! Asks a source whether it can be reached and lets us in, by the same way as the work.
+//! Probes a source: checks that it is reachable and accepts the credential, over the same transport
+//! as the work.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,11 +16,11 @@ use crate::worker::rate_limit::RateLimiters;
 use crate::worker::retry_policies::RetryPolicies;
 use crate::worker::source_run::{LastCredential, SourceAccount, SourceDeps, build_jmap_source};
 
-/// Finds the service and asks where its changes stand: two requests, which change nothing. `account`
-/// is the one that the ledger belongs to, where that is known: another is a failure.
+/// Discovers the service and reads its current cursor: two requests, which change nothing.
+/// `account` is the account that the ledger belongs to, if known; another one is a failure.
 ///
 /// # Errors
-/// What the source would have failed with, or that it took longer than `limit`.
+/// The failure of the source, or a timeout if it took longer than `limit`.
 pub async fn probe(
     settings: &Settings,
     (name, source): (&SourceName, &Configured),
@@ -29,7 +30,7 @@ pub async fn probe(
 ) -> Result<(), Failure> {
     let outlet = ProxyPoolProvider::default();
     let egress = outlet.transport(&settings.proxy, environment)?;
-    // What the worker knows of quotas is not ours to change.
+    // The probe must not change the persisted state of the rate limiters.
     let quotas = LockedFile::without_lock(Arc::new(MemoryDisk::default()), PathBuf::from("/quota"));
     let gates = RateLimiters::new(Rc::new(RealEnv), quotas);
     let secret = LastCredential::default();

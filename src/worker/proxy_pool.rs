@@ -1,4 +1,4 @@
-//! The ways out of all sources: made from the configuration, with the health of the proxies kept.
+//! Proxy pool of all sources, built from the configuration; the health of the proxies is kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,20 +6,22 @@ use crate::config::{self, Environment, PoolProxy};
 use crate::engine::{Cause, Failure, ProxyPolicy};
 use crate::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 
-/// Knows the health of the proxies for as long as they stay configured. Clones share it.
+/// Builds the transport and keeps the health of the proxies for as long as their configuration is
+/// unchanged. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ProxyPoolProvider {
     cached: Arc<Mutex<Option<CachedPool>>>,
 }
 
-/// A pool as it is configured, and how its proxies are.
+/// Configuration of a proxy pool and the health of its proxies.
 type CachedPool = (config::Proxy, Arc<ProxyPoolHealth>);
 
 impl ProxyPoolProvider {
-    /// Finds the ways out, and reads the proxies' credentials. It blocks.
+    /// Returns the transport: direct, or the proxies with their credentials, which are read here.
+    /// Blocks.
     ///
     /// # Errors
-    /// [`Cause::Proxy`] when a credential cannot be read; without it nothing goes out.
+    /// [`Cause::Proxy`] if a credential cannot be read; without it no request is sent.
     pub(super) fn transport(
         &self,
         settings: &config::Proxy,

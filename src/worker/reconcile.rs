@@ -1,12 +1,12 @@
-//! Brings the machine, as it was saved, into agreement with the ledger.
+//! Reconciles the saved machine with the ledger.
 //!
-//! Each is durable on its own, and either may have been lost or put back from a copy.
-//! The ledger is right about what is begun, listed and settled.
+//! Each is durable by itself, and either may have been lost or restored from a backup. The ledger
+//! decides which sessions are open, listed and settled.
 
 use crate::engine::{Session, State, StateMachine, SyncPhase, Timestamp};
 use crate::ledger;
 
-/// Returns the machine as the ledger allows it, given its newest session.
+/// Returns the machine after reconciling it with the newest session of the ledger.
 pub(super) fn reconcile(
     mut machine: StateMachine,
     newest: Option<&ledger::SessionRow>,
@@ -14,7 +14,7 @@ pub(super) fn reconcile(
 ) -> StateMachine {
     let open = newest.filter(|newest| newest.completed_at.is_none());
     if let Some(open) = open {
-        // No other can begin before it is completed.
+        // No other session can begin before this one is completed.
         let (id, started) = (open.id.clone(), open.started_at);
         machine.session = Some(Session { id, started_at: started, completed_at: None });
     }
@@ -24,7 +24,7 @@ pub(super) fn reconcile(
     let allowed = |work| match work {
         SyncPhase::Polling if open.is_some() => SyncPhase::Collecting,
         SyncPhase::Collecting | SyncPhase::Downloading if id.is_none() => SyncPhase::Polling,
-        // What was collected and is not there is collected again.
+        // The listing is not complete in the ledger, so it is done again.
         SyncPhase::Downloading if !is_listed => SyncPhase::Collecting,
         SyncPhase::Polling | SyncPhase::Collecting | SyncPhase::Downloading => work,
     };

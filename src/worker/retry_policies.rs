@@ -1,15 +1,15 @@
-//! The named policies of quick retries, as the configuration wants them.
+//! Named policies of quick retries, built from the configuration.
 
 use crate::config::Settings;
 use crate::retry::{RetryPolicy, RetryRegistry};
 
-/// The policies of one source. They count together, each under its name.
+/// Retry policies of one source. Each counts its retries under its name in one registry.
 #[derive(Clone, Debug)]
 pub struct RetryPolicies {
     pub request: RetryPolicy,
     pub storage: RetryPolicy,
     pub listing: RetryPolicy,
-    /// For calls over D-Bus.
+    /// Policy for calls over D-Bus.
     pub dbus: RetryPolicy,
     pub registry: RetryRegistry,
 }

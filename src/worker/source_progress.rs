@@ -1,9 +1,9 @@
-//! What a person who watches sees at the moment.
+//! Current progress of a source, published within the process.
 
 use crate::engine::{MachineConfig, State, StateMachine, Status, SyncPhase, Timestamp};
 use crate::worker::store::SessionProgress;
 
-/// One source, right now.
+/// Current status and progress of one source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceProgress {
     pub status: Status,
@@ -19,7 +19,7 @@ pub struct SourceProgress {
 }
 
 impl SourceProgress {
-    /// What is seen before the worker has said anything.
+    /// Returns the progress to show before the worker has published any.
     #[must_use]
     pub fn unknown() -> Self {
         Self {
@@ -46,7 +46,7 @@ impl SourceProgress {
             items_per_second: progress.items_per_second,
             reason: machine.reason.clone(),
             until: match machine.state {
-                // A look goes on since then, or waits for its turn until then.
+                // The poll has been running since then, or is delayed until then.
                 State::Working(SyncPhase::Polling) => machine.progress_expected_since,
                 State::Idle { .. }
                 | State::Working(SyncPhase::Collecting | SyncPhase::Downloading)

@@ -1,4 +1,4 @@
-//! One life of a source: from the store as it was left to the next restart.
+//! One run of a source, from opening its store to the next restart.
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,31 +31,31 @@ use crate::worker::store::{OpenedStore, SourceInfo, Store};
 use crate::worker::supervisor::{SourceContext, Supervision};
 use crate::worker::tasks::StoreHandle;
 
-/// Documents per page of a listing: the floor that RFC 8620 sets for `maxObjectsInGet`.
+/// Documents per page of a listing: the minimum that RFC 8620 requires for `maxObjectsInGet`.
 const PAGE_SIZE_MAX: u32 = 500;
 
-/// How long reconciling ledger and archive may take: ten million rows on a slow disk.
+/// Longest time for reconciling ledger and archive: ten million rows on a slow disk.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// Why this life begins.
+/// Reason for which a run of a source starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum StartReason {
     /// The process has started.
     ProcessStart,
-    /// The source is started anew in its place.
+    /// The source is restarted in place.
     Restart,
-    /// A person had everything read again.
+    /// The user has reloaded the configuration.
     ConfigReload(ReloadDiff),
 }
 
-/// What reading again has brought, besides the credential.
+/// Changes that a reload of the configuration has brought, except of the credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ReloadDiff {
     SettingsChanged,
     Unchanged,
 }
 
-/// The secret as a source last read it, to tell whether another was put in its place.
+/// Credential that a source last read, kept to detect a replacement.
 #[derive(Clone, Debug, Default)]
 pub struct LastCredential(Arc<Mutex<Option<Secret>>>);
 
@@ -70,7 +70,7 @@ impl LastCredential {
         Ok(secret)
     }
 
-    /// Whether there is a secret at this place, and another than was last read.
+    /// Returns true if a credential is at `place` and differs from the one last read.
     fn is_replaced(&self, place: &CredentialRef, environment: &Environment) -> bool {
         let Ok(secret) = place.read(environment) else { return false };
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl LastCredential {
     }
 }
 
-/// Lives once.
+/// Opens the store, builds the source, and runs the event loop once.
 pub(super) async fn run_once(
     task: &SourceContext,
     settings: &Settings,
@@ -88,7 +88,7 @@ pub(super) async fn run_once(
     view: &watch::Sender<SourceProgress>,
 ) -> Result<LoopResult, StartError> {
     let world = Rc::new(RealEnv);
-    // Before anything is read by the clock: what is set later is seen.
+    // Read before any other time, so that a later clock step is detected.
     let booted = world.time().booted_at;
     task.heartbeat.beat_within(OPEN_TIME_MAX, "opening");
     let facts = source_info(task, source);
@@ -159,7 +159,7 @@ pub(super) async fn run_once(
     Ok(ended)
 }
 
-/// What is told about the source of a task.
+/// Returns the description of a source that is shown with its state.
 pub(super) fn source_info(task: &SourceContext, source: &Source) -> SourceInfo {
     SourceInfo {
         source: task.name.to_string(),
@@ -169,7 +169,7 @@ pub(super) fn source_info(task: &SourceContext, source: &Source) -> SourceInfo {
     }
 }
 
-/// A random id for a ledger that has none.
+/// Returns a random id for a ledger that has none.
 #[must_use]
 pub fn new_ledger_id(world: &impl Env) -> LedgerId {
     LedgerId::from_samples([
@@ -180,7 +180,7 @@ pub fn new_ledger_id(world: &impl Env) -> LedgerId {
     ])
 }
 
-/// The way out, by the proxies of the configuration where it has any.
+/// Returns the transport: the proxies of the configuration, or a direct connection if it has none.
 async fn open_transport(
     task: &SourceContext,
     settings: &Settings,
@@ -191,18 +191,19 @@ async fn open_transport(
     opened.map_err(StartError::Failed)
 }
 
-/// When the watchdog's keeper or the monitor last asked for a restart of the unit: a worker that was
-/// stuck could not write it down.
+/// Returns the time at which the watchdog or the monitor last requested a restart of the unit. A
+/// stuck worker could not record it itself.
 async fn last_external_restart(task: &SourceContext) -> Option<Timestamp> {
     let (unit, file) = (task.unit.clone()?, RestartBudgetFile::new(&task.state_dir));
-    // What cannot be read is told when the next restart is to be counted.
+    // An unreadable file is reported when the next restart is counted.
     let counts = RealEnv.spawn_blocking(move || file.read_or_default()).await.unwrap_or_default();
     counts.get(&unit)?.last_restart_ms.map(Timestamp)
 }
 
-/// A credential that is no use, of a source that has never worked and is alone here, is a wrong
-/// configuration: somebody has just set it up, and is told. What has worked waits for another
-/// credential instead, as it does when a server refuses it.
+/// Rejects an unusable credential as a configuration error, if the source is alone in the process.
+/// Called for a source that has never worked: its user has just set it up and sees the error. A
+/// source that has worked waits for another credential instead, as it does when a server rejects
+/// it.
 async fn check_credential(task: &SourceContext, source: &Source) -> Result<(), StartError> {
     if task.supervision == Supervision::SharedProcess {
         return Ok(());
@@ -216,8 +217,8 @@ async fn check_credential(task: &SourceContext, source: &Source) -> Result<(), S
     }
 }
 
-/// A person who has everything read again has mended what an error or a refused credential waits
-/// for, if that changed; what a server asked for is waited for all the same.
+/// Returns the mode in which a run starts. A reload ends the wait after an error or a rejected
+/// credential if it changed what caused it; a wait that the server asked for is not shortened.
 async fn start_mode(
     task: &SourceContext,
     source: &Source,
@@ -244,7 +245,7 @@ async fn start_mode(
     StartMode::RunNow
 }
 
-/// What a source needs besides what the configuration says of it.
+/// Dependencies of a source that are not part of its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceDeps<'a> {
     pub(super) environment: &'a Environment,
@@ -266,11 +267,11 @@ impl<'a> SourceDeps<'a> {
     }
 }
 
-/// The source that is meant.
+/// Name and account of a source.
 #[derive(Clone, Debug)]
 pub(super) struct SourceAccount<'a> {
     pub(super) name: &'a str,
-    /// The account that its ledger belongs to, where that is known.
+    /// Account that the ledger belongs to, if known.
     pub(super) account: Option<AccountId>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a source cannot begin, in one sentence with a remedy.
+//! Errors for which a source cannot start, each one sentence with a remedy.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,18 +7,19 @@ use crate::disk::LockFileError;
 use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
 
-/// Why a source cannot begin.
+/// Reason for which a source cannot start.
 #[derive(Debug)]
 pub enum StartError {
-    /// Another worker has it.
+    /// Another worker holds the lock of the source.
     Locked {
         pid: Option<u32>,
         path: PathBuf,
     },
-    /// A newer program wrote what is there.
+    /// The stored files were written by a newer version of the program.
     NewerFormat(String),
     Configuration(String),
-    /// The archive is not there or belongs to another ledger, or the ledger is damaged. Waited for.
+    /// The archive is missing or belongs to another ledger, or the ledger is damaged. The source
+    /// waits until this is fixed.
     StorageUnusable(Failure),
     Failed(Failure),
 }

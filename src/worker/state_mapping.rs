@@ -1,4 +1,4 @@
-//! The machine in the state file: written for people and for the next start, read back by it.
+//! Maps the machine to the contents of the state file, for people and for the next start, and back.
 
 use crate::engine::{
     AfterWait, Cause, LastError, LastRestart, RestartCause, Session, State, StateMachine, Status,
@@ -7,7 +7,7 @@ use crate::engine::{
 use crate::state::{self, ExecutionState, SCHEMA};
 use crate::worker::store::{SessionProgress, SourceInfo};
 
-/// Writes down everything that the next start, or a person, must know.
+/// Returns the contents of the state file: everything that the next start, or a person, must know.
 pub(super) fn to_execution_state(
     machine: &StateMachine,
     until: Option<Timestamp>,
@@ -75,7 +75,7 @@ pub(super) fn to_execution_state(
     }
 }
 
-/// Reads the machine back as it was. A state without the deadline it needs is due at once.
+/// Restores the machine. A state that lacks its deadline is due at once.
 pub(super) fn to_machine(state: &ExecutionState, now: Timestamp) -> StateMachine {
     let new = StateMachine::new(now);
     let session = state.session_id.clone().map(|id| Session {
@@ -116,7 +116,7 @@ fn to_machine_state(state: &ExecutionState, now: Timestamp) -> State {
     let until = state.state_until.unwrap_or(now);
     let resume = state.resume_state.map_or(SyncPhase::Polling, work_for_status);
     match state.status {
-        // A look that was under way is begun anew, at once.
+        // A poll that was running is started again at once.
         Status::Idle => State::Idle { until },
         Status::Collecting => State::Working(SyncPhase::Collecting),
         Status::Downloading => State::Working(SyncPhase::Downloading),

@@ -1,6 +1,6 @@
-//! What survives: ledger, archive and state file, used together and in the right order.
+//! Persistent store of a source: ledger, archive and state file, updated in the right order.
 //!
-//! Everything here blocks, and is called away from the loop.
+//! All functions block, and run on blocking threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,10 +32,10 @@ use crate::worker::reconcile::reconcile;
 use crate::worker::start_error::StartError;
 use crate::worker::state_mapping;
 
-/// What it remembers.
+/// File name of the ledger.
 pub const LEDGER_FILE: &str = "ledger.sqlite";
 
-/// What is told about a source wherever its state is shown.
+/// Description of a source that is shown with its state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceInfo {
     pub source: String,
@@ -44,29 +44,29 @@ pub struct SourceInfo {
     pub provider: String,
 }
 
-/// How far the work is.
+/// Progress of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct SessionProgress {
     pub counts: SessionCounts,
     /// Items that wait for a retry of their own.
     pub waiting_items: u64,
-    /// Documents there are in all, where the server says so.
+    /// Total number of documents, if the server reports it.
     pub expected_documents: Option<u64>,
     pub items_per_second: Option<f64>,
-    /// When the newest request for an item that succeeded was sent.
+    /// Time at which the newest successful request for an item was sent.
     pub last_success_at: Option<Timestamp>,
 }
 
-/// What the machine wants of a collection, beside what the ledger says.
+/// Requirements of the machine for a listing, beside the state of the ledger.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListingNeeds {
-    /// Everything is to be listed, since the place in the changes was lost.
+    /// Everything is to be listed, since the cursor was lost.
     pub should_relist: bool,
-    /// Where all was listed, what has come since is to be listed too.
+    /// Changes are to be listed too, once everything is listed.
     pub should_list_changes: bool,
 }
 
-/// Where a session's collection stands.
+/// State of a session's listing.
 #[derive(Debug)]
 pub(super) enum ListingState {
     NotStarted { kind: SessionKind, listing: Listing },
@@ -74,45 +74,44 @@ pub(super) enum ListingState {
     Complete { counts: SessionCounts },
 }
 
-/// What recording a page led to.
+/// Result of recording a page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordedPage {
     pub counts: SessionCounts,
     pub total: Option<u64>,
     pub is_listing_complete: bool,
-    /// What a listing of everything once more found, when it has ended.
+    /// Counts of a reconcile, once its listing is complete.
     pub reconciled: Option<SessionCounts>,
 }
 
-/// What is due.
 #[derive(Debug)]
 pub(super) struct DueItems {
     pub items: Vec<DueItem>,
-    /// When the next item is due.
+    /// Time at which the next item is due.
     pub next_due_at: Option<Timestamp>,
     pub waiting_items: u64,
 }
 
-/// A store that is ready, and what it remembers.
+/// Opened store, with the state that it has loaded.
 #[derive(Debug)]
 pub struct OpenedStore {
     pub store: Store,
     pub machine: StateMachine,
     pub counts: SessionCounts,
-    /// The account that the ledger belongs to; `None` before it was given one.
+    /// Account that the ledger belongs to; `None` until it has one.
     pub account: Option<AccountId>,
-    /// When the newest request for an item that succeeded was sent.
+    /// Time at which the newest successful request for an item was sent.
     pub last_success_at: Option<Timestamp>,
-    /// Nothing of the source was ever listed to its end.
+    /// No listing of the source was ever completed.
     pub is_new: bool,
-    /// What was counted so far.
+    /// Metrics counted so far.
     pub metrics: Box<SourceMetrics>,
-    /// What a person should know about how it was found.
+    /// Findings while opening that a person should know.
     pub warnings: Vec<String>,
 }
 
-/// Takes this process's number out of a source's state file: nobody works on it now. Where another
-/// worker holds it already, its own number stays.
+/// Removes this process's pid from a source's state file, since no worker runs now. If another
+/// worker holds the lock already, its pid is kept.
 pub(super) fn clear_pid(dir: &Path) -> Result<(), Failure> {
     let (disk, file) = (RealDisk, dir.join(STATE_FILE));
     let StateFile::Read(state) = state::read_state_file(&disk, &file)? else { return Ok(()) };
@@ -126,7 +125,7 @@ pub(super) fn clear_pid(dir: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The store of one source, held by its one worker.
+/// Store of one source, used by its only worker.
 #[derive(Debug)]
 pub struct Store {
     disk: Arc<dyn Disk>,
@@ -135,19 +134,19 @@ pub struct Store {
     state_file: PathBuf,
     metrics_file: PathBuf,
     source_info: SourceInfo,
-    /// How often everything is listed once more; never where that is not set.
+    /// Interval at which everything is listed again; `None` for never.
     reconcile_interval: Option<Duration>,
     pid: Option<u32>,
     _locks: Option<[FileLock; 2]>,
 }
 
 impl Store {
-    /// Opens the store of a source, alone, and reconciles what a crash left. Its calls on disk
-    /// and ledger are tried again as `retry` says, where that can help and do no harm. A ledger
-    /// without an id gets `new_id`.
+    /// Opens the store of a source under its locks, and reconciles what a crash left. Calls to disk
+    /// and ledger are retried by `retry` where that can help and does no harm. A ledger without an
+    /// id gets `new_id`.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing is lost by it.
+    /// [`StartError`]; no data is lost.
     pub fn open(
         dir: &Path,
         archive_dir: &Path,
@@ -168,10 +167,10 @@ impl Store {
         Ok(opened)
     }
 
-    /// Opens a store on a disk and a ledger that are there already.
+    /// Opens a store on a given disk and ledger.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`StartError`].
     pub fn open_with(
         disk: Arc<dyn Disk>,
         mut ledger: Ledger,
@@ -196,7 +195,8 @@ impl Store {
         let written = state.as_ref().map_or(now, |state| state.last_updated);
         let mut saved = state
             .map_or_else(|| StateMachine::new(now), |state| state_mapping::to_machine(&state, now));
-        // How far nobody saw. A wait is at least as long as it then had to go.
+        // The size of the step is unknown, only its lower bound. A wait lasts at least as long as
+        // it had left when the state was written.
         if let Some(step) = ClockStep::inferred_backward(written, now) {
             notes.push(format!("the clock was set {step} or more, and what waits goes by it"));
             saved = saved.shifted_by(step);
@@ -235,13 +235,13 @@ impl Store {
         })
     }
 
-    /// The archive, which takes drafts and groups without waiting for the store.
+    /// Returns the archive, which accepts documents and batches without a lock on the store.
     pub(super) fn archive(&self) -> Arc<Archive> {
         Arc::clone(&self.archive)
     }
 
-    /// Saves the machine: to the history where it has left a status, be it for the same one in
-    /// another life, and to the state file.
+    /// Saves the machine to the state file. If it left the status `left`, even for the same one in
+    /// another run, the transition is recorded in the ledger too.
     pub(super) fn save(
         &mut self,
         left: Option<Status>,
@@ -271,7 +271,7 @@ impl Store {
         state::save_state_file(&*self.disk, &self.state_file, &state)
     }
 
-    /// Tells whoever watches what was counted so far.
+    /// Saves the metrics, which other processes read.
     pub(super) fn save_metrics(
         &self,
         figures: &SourceMetrics,
@@ -280,7 +280,7 @@ impl Store {
         state::save_metrics(&*self.disk, &self.metrics_file, figures, now)
     }
 
-    /// Keeps what the server replied when the listing or the session failed.
+    /// Stores the response of the server to a failed request of the listing or the session.
     pub(super) fn save_error_reply(
         &mut self,
         failure: &Failure,
@@ -289,19 +289,19 @@ impl Store {
         self.ledger.record_session_response(failure, now)
     }
 
-    /// What can be known without asking the source: whether quarantined items are due
-    /// for another look, and from which point changes are asked for.
+    /// Returns what is known without a request: true if rechecks of quarantined items are due, and
+    /// the cursor from which changes are polled.
     pub(super) fn local_changes(&self, now: Timestamp) -> Result<(bool, Option<Cursor>), Failure> {
         Ok((self.ledger.has_due_rechecks(now)?, self.ledger.cursor()?))
     }
 
-    /// Has everything listed once more so often.
+    /// Sets the interval at which everything is listed again.
     pub fn set_reconcile_interval(&mut self, interval: Duration) {
         self.reconcile_interval = Some(interval);
     }
 
-    /// Whether everything is to be listed once more: it was last listed long ago, and nothing else
-    /// is under way.
+    /// Returns true if everything is to be listed again: the last listing is longer ago than the
+    /// interval, and no session is open.
     pub(super) fn is_reconcile_due(&mut self, now: Timestamp) -> Result<bool, Failure> {
         let Some(interval) = self.reconcile_interval else { return Ok(false) };
         if self.ledger.cursor()?.is_none() || self.ledger.open_session()?.is_some() {
@@ -313,7 +313,7 @@ impl Store {
         }
     }
 
-    /// Makes sure that the ledger belongs to this account. One that belongs to none yet takes it.
+    /// Checks that the ledger belongs to this account. A ledger that has none is given it.
     pub(super) fn check_account(&mut self, is: &AccountId) -> Result<(), Failure> {
         let known = self.ledger.bound_account()?;
         let was = known.map_or_else(|| self.ledger.bind_account(is), Ok)?;
@@ -323,7 +323,7 @@ impl Store {
         Err(Failure::account_changed(&self.source_info.source, &was, is))
     }
 
-    /// Finds where the collection of a session stands.
+    /// Returns the state of a session's listing.
     pub(super) fn listing_state(
         &mut self,
         id: &SessionId,
@@ -368,7 +368,7 @@ impl Store {
         Ok(ListingState::Open { listing, page_token: session.page_token })
     }
 
-    /// Begins the collection of a session, or another listing in the one that is open.
+    /// Begins the listing of a session, or another listing in the open session.
     pub(super) fn begin_listing(
         &mut self,
         session: &Session,
@@ -395,7 +395,6 @@ impl Store {
         })
     }
 
-    /// Has the listing of the open session begin at its first page again.
     pub(super) fn restart_listing(&mut self) -> Result<(), Failure> {
         self.ledger.reset_page_token()
     }
@@ -422,7 +421,7 @@ impl Store {
                 return Err(Failure::new(Cause::ListingIncomplete, why));
             }
         };
-        // First, since they belong to what is before the place.
+        // Recorded first, since they belong to the pages before the page token.
         self.ledger.record_missing(&page.missing_documents, now)?;
         self.ledger.record_page(&listed, &next, now)?;
         let listed_all = matches!(next, ListingProgress::Done(_));
@@ -463,12 +462,12 @@ impl Store {
         Ok(known.into_iter().map(wanted).collect())
     }
 
-    /// The clock was set: what waits for its time is as far away from it as it was.
+    /// Shifts all deadlines in the ledger by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) -> Result<(), Failure> {
         self.ledger.shift_deadlines(step)
     }
 
-    /// Tells what of a group goes into the archive from what only goes into the ledger.
+    /// Splits a batch into documents for the archive and updates for the ledger.
     pub(super) fn split_batch(
         &mut self,
         group: CommitBatch,
@@ -514,7 +513,7 @@ impl Store {
         Ok((papers, rows))
     }
 
-    /// Records a group, whose documents are in the archive by now.
+    /// Records a batch, whose documents are in the archive already.
     pub(super) fn record_batch(
         &mut self,
         rows: LedgerUpdates,
@@ -530,7 +529,7 @@ impl Store {
         self.ledger.session_counts()
     }
 
-    /// The folder of the open session, made with its first document.
+    /// Returns the folder of the open session, created with its first document.
     fn session_folder(&mut self) -> Result<FolderName, Failure> {
         let Some(session) = self.ledger.open_session()? else {
             return Err(Failure::new(Cause::Ledger, "no session is open in the ledger"));

@@ -1,4 +1,4 @@
-//! All sources of a configuration side by side, each through as many lives as it needs.
+//! Supervision of sources: runs each source of the configuration, and restarts it when necessary.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -29,32 +29,33 @@ use crate::worker::store::{self, SessionProgress};
 use crate::worker::tracer::Tracer;
 use crate::worker::watchdog::RestartRequester;
 
-/// So often a source that is stuck has its process leave by itself before systemd is asked.
+/// Times that a stuck source exits the process by itself before systemd is asked for a restart.
 const PROCESS_EXITS_MAX: u32 = 1;
 
-/// A restart that is granted ends us about at once.
+/// Longest wait for a restart that systemd has granted: it stops this process almost at once.
 const UNIT_RESTART_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one source needs to know to run.
+/// Context in which one source runs.
 #[derive(Clone, Debug)]
 pub struct SourceContext {
     pub name: SourceName,
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
-    /// The unit of the process, under whose name others count the restarts that they ask for.
+    /// Systemd unit of the process. Watchdog and monitor count the restarts that they request under
+    /// its name.
     pub unit: Option<String>,
     pub environment: Environment,
     pub mode: RunMode,
     pub supervision: Supervision,
-    /// Absent where the process may not be started anew, or nobody would do it.
+    /// Absent if the process must not be restarted, or no service manager would do it.
     pub restart_requester: Option<RestartRequester>,
     /// Shared by all sources of the process.
     pub rate_limiters: Rc<RateLimiters<RealEnv>>,
     pub proxy_pools: ProxyPoolProvider,
     pub breakers: Rc<Breakers>,
-    /// What the configuration says, each time it is read for all sources.
+    /// Receives each version of the configuration that is loaded for all sources.
     pub config_versions: watch::Receiver<ConfigVersion>,
-    /// Tells the number of the reading that the source has begun to live by.
+    /// Announces the number of the configuration version that the source runs with.
     pub opened_version: watch::Sender<u64>,
     pub heartbeat: Heartbeat,
     pub last_credential: LastCredential,
@@ -62,42 +63,42 @@ pub struct SourceContext {
     pub recorder: ResponseRecorder,
 }
 
-/// The configuration as it was read for all sources: at the start, and whenever a person asks.
+/// Version of the configuration, loaded for all sources at the start and at each reload.
 #[derive(Clone, Debug)]
 pub struct ConfigVersion {
-    /// From 1 on.
+    /// Counts from 1.
     pub number: u64,
     pub settings: Rc<Settings>,
 }
 
-/// Who starts the process anew.
+/// Supervisor that restarts the process.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Supervision {
-    /// Nobody: the worker starts itself anew, in this process.
+    /// None: the worker restarts the source within this process.
     InPlace,
-    /// A service manager, when the process leaves with the code for it.
+    /// A service manager, when the process exits with the exit code for it.
     SoleSource,
-    /// Likewise; but there are other sources in the process, which a restart would disturb.
+    /// A service manager as well, but a restart would interrupt other sources in the process.
     SharedProcess,
 }
 
-/// How a source ended.
+/// Outcome of a source.
 #[derive(Debug)]
 pub enum SourceOutcome {
     Finished(LoopResult),
-    /// It is due to be started anew, and must not be by itself.
+    /// A restart is due, but automatic restarts are disabled.
     RestartDisabled(LoopResult),
-    /// It could not begin.
+    /// The source could not start.
     NotStarted(StartError),
 }
 
-/// Runs one source until it is done for good.
+/// Runs one source, with all its restarts, until it ends for good.
 pub async fn run_source(
     mut task: SourceContext,
     mut stop: watch::Receiver<StopSignal>,
     view: watch::Sender<SourceProgress>,
 ) -> SourceOutcome {
-    // Boxed: it holds all that a life is made of.
+    // Boxed because it holds the whole state of a run.
     let end = Box::pin(supervise(&mut task, &mut stop, &view)).await;
     clear_pid(&task).await;
     task.heartbeat.unregister();
@@ -122,7 +123,7 @@ async fn supervise(
         };
         let ended = match run_until_stopped(task, &settings, &source, birth, stop, view).await {
             Ok(ended) => Some(ended),
-            // Nobody is there any more who could be told: a full disk or a lock is waited for.
+            // Waits, since no user may be there to fix a full disk or a lock at once.
             Err(StartError::StorageUnusable(failure)) => {
                 match wait_for_storage(task, &settings, &source, &failure, stop, view).await {
                     StopSignal::Requested => {
@@ -183,8 +184,8 @@ async fn supervise(
     }
 }
 
-/// Waits, in the state `error`, until the archive or the ledger is to be looked at again. A run
-/// that does not wait, or a stop, ends it at once.
+/// Waits, in the state `error`, until the archive or the ledger is checked again. Ends at once for
+/// [`RunMode::Once`], or when the process must stop.
 async fn wait_for_storage(
     task: &mut SourceContext,
     settings: &Settings,
@@ -214,13 +215,13 @@ async fn wait_for_storage(
         return StopSignal::Requested;
     }
     error!(cause = %failure.cause, %until, "waiting for the archive: {failure}");
-    // The start is over: how long this takes is up to a person.
+    // The start counts as finished, since only a person can say how long this wait takes.
     task.opened_version.send_replace(task.config_versions.borrow().number);
     wait_until(task, until, stop).await
 }
 
-/// Lets whoever watches see that nobody is at work on the source. Between two lives in one place it
-/// is the same worker, which has not left.
+/// Removes the pid from the state file, so that readers see that no worker runs. A normal restart
+/// in place keeps the pid, since the worker has not exited.
 async fn clear_pid(task: &SourceContext) {
     let dir = task.state_dir.join(task.name.as_str());
     if let Err(failure) = RealEnv.spawn_blocking(move || store::clear_pid(&dir)).await {
@@ -228,7 +229,8 @@ async fn clear_pid(task: &SourceContext) {
     }
 }
 
-/// One life, which ends early when the process must stop, or when everything was read again.
+/// Runs the source once. The run ends early when the process must stop or the configuration is
+/// reloaded.
 async fn run_until_stopped(
     task: &SourceContext,
     settings: &Settings,
@@ -250,7 +252,7 @@ async fn run_until_stopped(
     life.await
 }
 
-/// Waits until then, unless it must stop; something read anew ends the wait too.
+/// Waits until `until`. Ends early when the process must stop or the configuration is reloaded.
 async fn wait_until(
     task: &mut SourceContext,
     until: Timestamp,
@@ -265,8 +267,8 @@ async fn wait_until(
     }
 }
 
-/// Waits until the budget lets a source that was stuck start anew. Where leaving has not helped
-/// before, systemd is asked for a restart of the unit: it ends us with a stop.
+/// Waits until the restart budget permits the restart of a stuck source. If exiting has not helped
+/// before, asks systemd to restart the unit, which stops this process.
 async fn wait_for_restart_permit(
     task: &mut SourceContext,
     ended: &LoopResult,
@@ -291,7 +293,7 @@ async fn wait_for_restart_permit(
     }
 }
 
-/// When the budget lets a source that was stuck start anew.
+/// Requests a restart of a stuck source from the restart budget.
 async fn request_restart(task: &SourceContext, last_progress: Timestamp) -> RestartPermit {
     let (file, now) = (RestartBudgetFile::new(&task.state_dir), RealEnv.now());
     let name = task.name.to_string();
@@ -316,14 +318,14 @@ async fn request_restart(task: &SourceContext, last_progress: Timestamp) -> Rest
     }
 }
 
-/// Whether the process is started anew, rather than the source in its place: where that disturbs
-/// no other source, and where a new place is not enough.
+/// Returns true if the process is to be restarted rather than the source in place: if that
+/// interrupts no other source, or if a restart in place does not suffice.
 fn should_exit_process(task: &SourceContext, source: &Source, cause: RestartCause) -> bool {
     match task.supervision {
         Supervision::InPlace => false,
         Supervision::SoleSource => true,
         Supervision::SharedProcess => {
-            // systemd copies its credentials for a process when that starts.
+            // systemd copies the credentials of a process when it starts.
             let reads_anew = cause == RestartCause::Authentication
                 && matches!(source.auth.secret(), CredentialRef::Systemd(_));
             reads_anew || cause == RestartCause::Stuck || task.heartbeat.is_last_active()
@@ -331,7 +333,7 @@ fn should_exit_process(task: &SourceContext, source: &Source, cause: RestartCaus
     }
 }
 
-/// Reads the configuration again; a broken one is reported and the last good one kept.
+/// Reloads the configuration. An invalid one is reported, and the last valid one is kept.
 fn reload_config(task: &SourceContext, settings: Settings) -> Settings {
     match config::load(&task.config_file, &task.environment) {
         Ok(loaded) => loaded.settings,

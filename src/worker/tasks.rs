@@ -1,4 +1,4 @@
-//! What runs beside the loop: each job asks the source or the store, and answers once.
+//! Tasks that run beside the event loop: each uses the source or the store, and returns one result.
 
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,37 +24,37 @@ use crate::worker::env::Env;
 use crate::worker::ledger_updates::LedgerUpdates;
 use crate::worker::store::{DueItems, ListingNeeds, ListingState, RecordedPage, Store};
 
-/// How often a refused credential is looked at for a change. A person who has just
-/// put a new token in place waits for it; reading a small file costs nothing.
+/// Interval at which a rejected credential is read again. A user who has just replaced a token
+/// waits for it, and reading a small file costs nothing.
 const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Bytes gathered before they go to a draft on disk, so that a slow disk is met away from the loop.
+/// Bytes buffered before they are written to disk, so that a slow disk does not block the loop.
 const SINK_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Blob ids that one attempt follows. A document that is stored under one is not looked for again,
-/// so that more than one change within an attempt is rare; a server that never keeps a promise
-/// costs the item its attempts.
+/// Blob id changes that one attempt follows. A document stored under one blob id is not fetched
+/// again, so more than one change per attempt is rare. A server that keeps changing the id costs
+/// the item its attempts.
 const BLOB_CHANGES_MAX: u32 = 2;
 
-/// Known-good documents of which one is chosen by chance: any of them may have been deleted since.
+/// Known-good documents of which one is chosen at random: any may have been deleted since.
 pub(super) const KNOWN_GOOD_CANDIDATES_MAX: usize = 8;
 
-/// The answer of a job.
+/// Result of a task.
 #[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 pub(super) enum TaskResult {
     Polled(Result<PollResult, Failure>),
-    /// Nobody was asked: everything is to be listed once more.
+    /// The source was not polled, because a reconcile is due: everything is listed again.
     ReconcileDue,
     PageListed(Result<RecordedPage, Failure>),
     Probed(Result<(), Failure>),
     DueItemsLoaded(Result<DueItems, Failure>),
     Fetched {
         task: FetchTask,
-        /// The leave that it was fetched with.
+        /// Permit of the circuit breakers for this request.
         permit: CallPermit,
         result: Result<SpooledDocument, Failure>,
     },
-    /// When a document that was served before was asked for, and served again.
+    /// Time at which the known-good document was requested that was served; `None` if none was.
     KnownGoodFetched(Option<Timestamp>),
     Committed {
         items: Vec<ItemRowId>,
@@ -65,23 +65,23 @@ pub(super) enum TaskResult {
     },
     SessionFinished(Result<SessionCounts, Failure>),
     CredentialRefreshed(Result<CredentialChange, Failure>),
-    /// A breaker let nothing through.
+    /// A circuit breaker rejected the request.
     BreakerOpen(OpenBreaker),
 }
 
-/// The store, shared by the jobs, which use it one after the other and away from the loop.
+/// Store shared by the tasks, which use it one after another on blocking threads.
 #[derive(Debug)]
 pub struct StoreHandle<W> {
     env: Rc<W>,
     store: Arc<Mutex<Store>>,
     archive: Arc<Archive>,
     pipeline: Rc<CommitPipeline>,
-    /// Set once the account behind the source is known to be the ledger's.
+    /// Set once the account of the source is known to be the ledger's.
     account_check: Rc<OnceCell<()>>,
 }
 
-/// Has groups become durable in the order in which they came, two of them at a time: the next is
-/// written while one is placed and recorded. Each step falls to whoever has waited longest.
+/// Locks that commit batches in their order, two at a time: the next batch is written while one is
+/// published and recorded. Each lock goes to the task that has waited longest.
 #[derive(Debug, Default)]
 struct CommitPipeline {
     write_lock: Turn<()>,
@@ -118,7 +118,7 @@ impl<W: Env> StoreHandle<W> {
             .await
     }
 
-    /// Makes sure that the account behind the source is the ledger's, before a cursor is sent to it.
+    /// Checks that the account of the source is the ledger's, before a cursor is sent to it.
     async fn check_account(&self, source: &impl Source) -> Result<(), Failure> {
         let check = async || {
             let account = source.account().await?;
@@ -127,8 +127,8 @@ impl<W: Env> StoreHandle<W> {
         self.account_check.get_or_try_init(check).await.copied()
     }
 
-    /// Makes a group durable: its bytes, their names, then their rows. Groups end in their order,
-    /// also one that fails early.
+    /// Commits a batch: writes its files, publishes them under their names, then records their
+    /// rows. Batches finish in their order, including those that fail early.
     async fn commit(
         &self,
         group: CommitBatch,
@@ -159,7 +159,7 @@ impl<W: Env> StoreHandle<W> {
 
 type TaskFuture = LocalBoxFuture<'static, TaskResult>;
 
-/// Asks for news: of the source, and of quarantined items whose time has come.
+/// Polls for changes: of the source, and of quarantined items whose recheck is due.
 pub(super) fn poll_changes<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     shared: &StoreHandle<W>,
@@ -191,7 +191,7 @@ pub(super) fn poll_changes<S: Source + 'static, W: Env>(
     })
 }
 
-/// Lists one page and records it, opening the session's collection if need be.
+/// Lists one page and records it. Begins the listing of the session if necessary.
 pub(super) fn list_page<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     shared: &StoreHandle<W>,
@@ -233,7 +233,7 @@ async fn list_and_record_page<S: Source, W: Env>(
             });
         }
         ListingState::NotStarted { kind, listing } => {
-            // The point from which the next look counts is pinned before anything is listed.
+            // Taken before the listing, so that the next poll misses no change.
             let pinned = match &listing {
                 Listing::Full => {
                     let pin = async {
@@ -270,7 +270,7 @@ async fn list_and_record_page<S: Source, W: Env>(
         page = ask(Some(back)).await?;
     }
     if let NextPage::Unverified { reason: why, .. } = &page.next {
-        // The next attempt counts, and asks for, everything once more.
+        // The next attempt counts and lists everything from the first page.
         shared.with_store(|store| store.restart_listing()).await?;
         return Err(Failure::new(Cause::ListingIncomplete, why).into());
     }
@@ -278,7 +278,7 @@ async fn list_and_record_page<S: Source, W: Env>(
     Ok(shared.with_store(move |store| store.record_page(&page, now)).await?)
 }
 
-/// Tells what failed from what was not tried.
+/// Separates a failed call from one that a breaker rejected.
 fn split_rejected<T>(end: Result<T, CallError>) -> Result<Result<T, Failure>, OpenBreaker> {
     match end {
         Ok(brought) => Ok(Ok(brought)),
@@ -287,8 +287,8 @@ fn split_rejected<T>(end: Result<T, CallError>) -> Result<Result<T, Failure>, Op
     }
 }
 
-/// Whether a page may be asked for again at once. One that used up its time is the session's
-/// to wait for: several of them would look as if the worker were stuck.
+/// Returns true if a page may be requested again at once. The session waits after a timeout
+/// instead, because several of them would look as if the worker were stuck.
 fn should_retry_at_once(halt: &CallError) -> bool {
     match halt {
         CallError::Failed(failure) => failure.is_transient() && failure.cause != Cause::Timeout,
@@ -296,7 +296,7 @@ fn should_retry_at_once(halt: &CallError) -> bool {
     }
 }
 
-/// Asks one harmless question, to see whether the source is well again.
+/// Probes the source with one request that changes nothing.
 pub(super) fn probe_source<S: Source + 'static>(
     source: &Rc<S>,
     circuits: &SourceBreakers,
@@ -308,7 +308,7 @@ pub(super) fn probe_source<S: Source + 'static>(
     })
 }
 
-/// Takes more of what is due from the ledger.
+/// Loads due items from the ledger.
 pub(super) fn load_due_items<W: Env>(
     shared: &StoreHandle<W>,
     wish: RefillRequest,
@@ -320,7 +320,7 @@ pub(super) fn load_due_items<W: Env>(
     })
 }
 
-/// Fetches one document, and follows it to another blob.
+/// Fetches one document, and follows changes of its blob id.
 pub(super) fn fetch_document<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     shared: &StoreHandle<W>,
@@ -343,7 +343,7 @@ pub(super) fn fetch_document<S: Source + 'static, W: Env>(
     })
 }
 
-/// Asks once more for a document that is stored, to tell items that fail from a provider that is down.
+/// Fetches a document that is stored already, to distinguish failing items from a failing provider.
 pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     shared: &StoreHandle<W>,
@@ -351,7 +351,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
 ) -> TaskFuture {
     let (source, shared) = (Rc::clone(source), shared.clone());
     Box::pin(async move {
-        // What fails in the ledger fails again where it matters.
+        // An error of the ledger occurs again where it is handled.
         let mut known = shared
             .with_store(|store| store.known_good_documents(KNOWN_GOOD_CANDIDATES_MAX))
             .await
@@ -362,11 +362,11 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
         while !known.is_empty() {
             let at = shared.env.random_sample().index_below(known.len());
             let wanted = known.swap_remove(at);
-            // After whatever failed within the same millisecond.
+            // Later than any failure within the same millisecond.
             let sent = shared.env.now().after(Duration::from_millis(1));
             match source.fetch(&wanted, &mut DiscardSink).await {
                 Ok(FetchOutcome::Complete(_)) => return TaskResult::KnownGoodFetched(Some(sent)),
-                // It was deleted or changed meanwhile.
+                // The document was deleted or changed meanwhile.
                 Ok(FetchOutcome::Moved { .. }) => {}
                 Err(failure) if failure.cause == Cause::NotFound => {}
                 Err(_) => break,
@@ -376,7 +376,7 @@ pub(super) fn fetch_known_good<S: Source + 'static, W: Env>(
     })
 }
 
-/// Brings a document into the sink. `wanted` names the blob that was brought in the end.
+/// Fetches a document into the sink. `wanted` names the fetched blob in the end.
 async fn fetch_following_blob(
     source: &impl Source,
     wanted: &mut DocumentRef,
@@ -393,8 +393,8 @@ async fn fetch_following_blob(
     Err(Failure::new(Cause::Server, why))
 }
 
-/// Asks for something that is no document, where an errand needs that. Where it succeeds, a throttle
-/// of the document that follows is the document's own.
+/// Sends a request for something other than a document, if the task needs it. If it succeeds, a
+/// throttle of the document that follows is specific to that document.
 async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> Result<(), Failure> {
     if errand.control != ControlRequest::Needed {
         return Ok(());
@@ -404,7 +404,7 @@ async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> R
             errand.control = ControlRequest::Succeeded;
             Ok(())
         }
-        // What the service refuses as a whole is not refused to the document.
+        // A refusal of the whole service must not count as a refusal of the document.
         Err(failure)
             if matches!(
                 failure.cause.action(RequestScope::Item),
@@ -417,7 +417,6 @@ async fn send_control_request(source: &impl Source, errand: &mut FetchTask) -> R
     }
 }
 
-/// Makes a group durable.
 pub(super) fn commit_batch<W: Env>(
     shared: &StoreHandle<W>,
     group: CommitBatch,
@@ -447,13 +446,12 @@ pub(super) fn finish_session<W: Env>(
     })
 }
 
-/// Reads the credential again.
 pub(super) fn refresh_credential<S: Source + 'static>(source: &Rc<S>) -> TaskFuture {
     let source = Rc::clone(source);
     Box::pin(async move { TaskResult::CredentialRefreshed(source.refresh_credential().await) })
 }
 
-/// Waits until there is another credential.
+/// Waits until the credential has changed.
 pub(super) fn watch_credential<S: Source + 'static, W: Env>(
     source: &Rc<S>,
     world: &Rc<W>,
@@ -462,7 +460,7 @@ pub(super) fn watch_credential<S: Source + 'static, W: Env>(
     Box::pin(async move {
         loop {
             world.sleep_until(world.time().after(CREDENTIAL_CHECK_INTERVAL)).await;
-            // What goes wrong here is seen again when the wait is over.
+            // An error here occurs again when the wait of the session is over.
             if let Ok(CredentialChange::Changed) = source.refresh_credential().await {
                 return TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed));
             }
@@ -470,10 +468,10 @@ pub(super) fn watch_credential<S: Source + 'static, W: Env>(
     })
 }
 
-/// Leads the bytes of a document into its draft.
+/// Sink that writes the bytes of a document into its spooled file.
 struct DocumentWriter<W> {
     env: Rc<W>,
-    /// Absent only while it is away on a blocking thread.
+    /// Absent only while a blocking thread uses it.
     spooled: Option<SpooledDocument>,
     buffer: Vec<u8>,
 }
@@ -484,7 +482,7 @@ impl<W: Env> DocumentWriter<W> {
         self.spooled.ok_or_else(interrupted_write)
     }
 
-    /// Appends what was gathered: at once where that touches memory only.
+    /// Appends the buffered bytes, without a blocking thread if that touches only memory.
     async fn flush_buffer(&mut self) -> Result<(), Failure> {
         let mut draft = self.spooled.take().ok_or_else(interrupted_write)?;
         let gathered = std::mem::take(&mut self.buffer);
@@ -504,7 +502,7 @@ impl<W: Env> DocumentWriter<W> {
     }
 }
 
-/// Keeps nothing.
+/// Sink that discards all bytes.
 struct DiscardSink;
 
 impl Sink for DiscardSink {
@@ -530,7 +528,7 @@ impl<W: Env> Sink for DocumentWriter<W> {
     }
 }
 
-/// A write was dropped half-way and the sink used on: a mistake in the source.
+/// Failure for a sink that is used after a write was cancelled: a bug in the source.
 fn interrupted_write() -> Failure {
     Failure::new(Cause::Unknown, "the document was let go while it was written")
 }

@@ -1,19 +1,19 @@
-//! How fast it goes: items settled per second, over the last half minute.
+//! Throughput: items settled per second over the last 30 s.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// Over which the rate is taken: long enough to be steady, short enough to show a change.
+/// Time over which the rate is measured: long enough to be steady, short enough to show a change.
 const WINDOW: Duration = Duration::from_secs(30);
 
-/// The shortest time a rate is told for; over less, it is noise.
+/// Shortest time for which a rate is shown; over less, it is noise.
 const MEASURED_SPAN_MIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
-    /// When, and how many were settled by then. Oldest first.
+    /// Times, each with the number of items settled by then. Oldest first.
     samples: VecDeque<(Timestamp, u64)>,
 }
 
@@ -27,13 +27,13 @@ impl Throughput {
         self.samples.push_back((now, settled));
     }
 
-    /// Begins anew from what is settled now.
+    /// Starts the measurement again at `settled`.
     pub(super) fn reset(&mut self, settled: u64, now: Timestamp) {
         self.samples.clear();
         self.record(settled, now);
     }
 
-    /// Items per second; `None` while it cannot be told.
+    /// Returns the items per second; `None` until enough time is measured.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub(super) fn per_second(&self, now: Timestamp) -> Option<f64> {
         let (first_at, first) = *self.samples.front()?;

@@ -1,37 +1,38 @@
-//! Tells a collector how a session went: its stages, and a sample of its requests.
+//! Exports the trace of a session to a collector: its states, and a sample of its requests.
 
 use std::rc::Rc;
 
 use crate::engine::{Failure, Session, State, StateMachine, Status, Timestamp, sanitize_line};
 use crate::telemetry::{ExportQueue, Span, SpanId, TraceId, is_sampled};
 
-/// Writes spans for one source. By default nobody wants them.
+/// Exports the spans of one source. Exports nothing by default.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer {
     exporter: Option<ExportQueue>,
     source: Rc<str>,
-    /// Of the items whose requests are told.
+    /// Share of the items whose requests are traced, in `0.0..=1.0`.
     sample_share: f64,
 }
 
-/// A question to the server that has been answered.
+/// Request that the server has answered, or that has failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinishedRequest<'a> {
     pub(super) name: &'static str,
-    /// The item and its document, where it was about one.
+    /// Item and document that were requested, if any.
     pub(super) item: Option<(&'a str, &'a str)>,
     pub(super) started_at: Timestamp,
     pub(super) failure: Option<&'a Failure>,
 }
 
 impl Tracer {
-    /// Tells a collector of a `share` of the items, in `0.0..=1.0`, and of all else.
+    /// Exports the requests of a `share` of the items, in `0.0..=1.0`, and all other spans.
     #[must_use]
     pub fn new(to: ExportQueue, source: &str, share: f64) -> Self {
         Self { exporter: Some(to), source: Rc::from(source), sample_share: share }
     }
 
-    /// Notes that the source came from one state into another.
+    /// Exports the span of the state that the source has left; with the session's end, also the
+    /// span of the session.
     pub(super) fn on_transition(
         &self,
         before: &StateMachine,
@@ -49,7 +50,7 @@ impl Tracer {
         }
     }
 
-    /// Notes a request that was answered.
+    /// Exports the span of a finished request.
     pub(super) fn record_request(
         &self,
         machine: &StateMachine,
@@ -62,7 +63,7 @@ impl Tracer {
         }
         let trace = TraceId::of_session(&self.source, &session.id);
         let stage = SpanId::of_stage(trace, machine.status(), machine.state_since);
-        // Of one item, several documents may be asked for in the same millisecond.
+        // Several documents of one item may be requested in the same millisecond.
         let what = asked.item.map_or(asked.name, |(_, document)| document);
         let item = asked.item.map(|(item, _)| ("item", sanitize_line(item)));
         to.send_span(Span {
@@ -121,7 +122,7 @@ impl Tracer {
     }
 }
 
-/// The session that what happens now is a part of. One that is completed is remembered, and over.
+/// Returns the session that is open now. A completed one is still stored in the machine, but over.
 fn open_session(machine: &StateMachine) -> Option<&Session> {
     machine.session.as_ref().filter(|session| session.completed_at.is_none())
 }

@@ -1,5 +1,5 @@
-//! A thread that no loop can block: it feeds the watchdog while every loop keeps its word, and
-//! climbs the last rungs of the ladder when one does not.
+//! Watchdog thread, which no loop can block. It sends keep-alives to systemd while every heartbeat
+//! is in time, and otherwise escalates up to a restart of the unit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,44 +13,46 @@ use crate::systemd::{Notifier, NotifyState, RestartBudgetFile};
 use crate::worker::env::{Env, RealEnv};
 use crate::worker::heartbeat::{Heartbeat, HeartbeatRegistry};
 
-/// How often the thread looks where no watchdog waits to be fed, and the longest it may sleep.
+/// Interval between checks where systemd has no watchdog set, and the longest one otherwise.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Feedings in each interval that systemd grants: one may be lost or late.
+/// Keep-alives in each interval that systemd sets: one may be lost or late.
 const KEEPALIVES_PER_INTERVAL: u32 = 4;
 
-/// Pauses of the beat that the runtime may take for one: a machine under load is slow.
+/// Heartbeat intervals after which the runtime is overdue: more than one, because a machine under
+/// load is slow.
 const BEAT_INTERVALS_MAX: u32 = 2;
 
-/// Asks systemd to restart the unit; it blocks, and the error is a sentence.
+/// Callback that asks systemd to restart the unit. It blocks; its error is a sentence.
 #[derive(Clone)]
 pub struct RestartRequester(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 
-/// Who is watched, and what is done about it.
+/// Configuration of the watchdog thread: the heartbeats to check, and the actions on a missed one.
 pub struct WatchdogConfig {
     pub heartbeats: HeartbeatRegistry,
     pub notifier: Arc<Notifier>,
-    /// How often systemd wants to be fed; `None` where it does not.
+    /// Watchdog interval that systemd has set; `None` if it has set none.
     pub interval: Option<Duration>,
-    /// Absent where the worker may not start itself anew.
+    /// Absent if the worker may not restart itself.
     pub restart_requester: Option<RestartRequester>,
-    /// What is asked for is counted here, under the unit's name.
+    /// Folder of the restart budget file, which counts the requested restarts under the unit's
+    /// name.
     pub state_dir: PathBuf,
     pub unit: String,
-    /// Leaves the process at once, with the code that has it started again.
+    /// Exits the process at once, with the exit code that has it restarted.
     pub exit_process: fn() -> !,
 }
 
-/// Starts the thread. It ends with the process.
+/// Starts the thread, which ends with the process.
 ///
 /// # Errors
-/// When there can be no more threads.
+/// An IO error if the thread cannot be started.
 pub fn start(watch: WatchdogConfig) -> std::io::Result<()> {
     thread::Builder::new().name("watchdog".to_owned()).spawn(move || run_watchdog(&watch)).map(drop)
 }
 
-/// Beats on the runtime, by way of its pool of blocking threads, so that a runtime that is
-/// blocked and a pool that is dead are both missed.
+/// Sends the heartbeat of the runtime through its pool of blocking threads, so that both a blocked
+/// runtime and a dead pool are detected.
 pub async fn run_runtime_heartbeat(seat: Heartbeat, interval: Option<Duration>) {
     let pause = check_interval(interval);
     loop {
@@ -92,7 +94,7 @@ fn check(watch: &WatchdogConfig, keeper: &mut WatchdogState) {
     }
 }
 
-/// How long the budget has the request for a restart wait.
+/// Returns the delay that the restart budget requires before the request for a restart.
 fn restart_delay(watch: &WatchdogConfig) -> Duration {
     let (now, progress) = (RealEnv.now(), watch.heartbeats.last_progress_at());
     match RestartBudgetFile::new(&watch.state_dir).request_restart(&watch.unit, progress, now) {
@@ -127,7 +129,7 @@ fn request_restart(watch: &WatchdogConfig, keeper: &mut WatchdogState, overdue: 
     );
     match ask.request() {
         Ok(()) => {
-            // It would only wait for us to leave, which nothing here can do any more.
+            // systemd would only wait for this process to exit, which its stuck loops no longer do.
             debug!("the restart is granted");
             (watch.exit_process)()
         }

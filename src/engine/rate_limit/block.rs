@@ -1,4 +1,4 @@
-//! The gate: closed until a moment, then open for one until one succeeds.
+//! Block of a scope: no requests until a deadline, then one probe at a time until one succeeds.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,27 +6,27 @@ use std::time::Duration;
 use crate::engine::rate_limit::HeaderDialect;
 use crate::engine::{ClockStep, Timestamp};
 
-/// A try whose answer never comes gives way to another after this.
+/// A probe that gets no reply within this time is given up, and another may be sent.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The gate is closed, and why.
+/// Block in force: its deadline and its reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    /// Margin and jitter included.
+    /// End of the block, including margin and jitter.
     pub until: Timestamp,
     pub reason: BlockReason,
-    /// The user set a limit to waits, and this one is longer: someone should know.
+    /// True if the wait is longer than the user's `max_wait`; worth an alert.
     pub exceeds_max_wait: bool,
 }
 
-/// What closed the gate.
+/// Reason for a block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BlockReason {
-    /// Retry-After.
+    /// Retry-After of the server.
     RetryAfter(Duration),
-    /// Nothing remains until the reset.
+    /// The headers report zero remaining units until the reset.
     Exhausted { reset_at: Timestamp, dialect: HeaderDialect },
-    /// Throttled without a time, this many times with no success between.
+    /// Throttled without a time, `throttles` times in a row without a success between.
     NoTimeGiven { throttles: u32 },
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Block {
     }
 }
 
-/// Whether a request may pass the gate.
+/// Answer to a request: send, wait for the end of the block, or wait for the probe in flight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BlockStatus {
     Open,
@@ -59,15 +59,16 @@ pub(super) enum BlockStatus {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct BlockTracker {
-    /// Counts the holds: a ticket of an earlier generation proves nothing about this one.
+    /// Number of blocks so far. A reply to a request of an earlier generation proves nothing about
+    /// the current block.
     pub(super) generation: u32,
     block: Option<Block>,
-    /// When the one try went out.
+    /// Send time of the probe in flight.
     probe_sent_at: Option<Timestamp>,
 }
 
 impl BlockTracker {
-    /// Takes up the hold that another process knows of, and its try.
+    /// Replaces block and probe by those of another process.
     pub(super) fn merge_from_peer(&mut self, hold: Option<Block>, proving: Option<Timestamp>) {
         let is_other = |ours: &Block| Some(ours.until) != hold.as_ref().map(|hold| hold.until);
         if hold.is_some() && self.block.as_ref().is_none_or(is_other) {
@@ -77,7 +78,7 @@ impl BlockTracker {
         self.block = hold;
     }
 
-    /// Returns when the one try went out that is not answered yet.
+    /// Returns the send time of the probe that has no reply yet.
     pub(super) fn probe_sent_at(&self) -> Option<Timestamp> {
         self.probe_sent_at
     }
@@ -86,7 +87,8 @@ impl BlockTracker {
         match (&self.block, self.probe_sent_at) {
             (None, _) => BlockStatus::Open,
             (Some(hold), _) if now < hold.until => BlockStatus::Blocked(hold.until),
-            // One that is yet to be sent was sent before the clock was set back.
+            // A probe with a send time in the future was sent before the clock was set back: ignore
+            // it.
             (Some(_), Some(sent)) if sent <= now && now < sent.after(PROBE_TIMEOUT) => {
                 BlockStatus::Probing(sent.after(PROBE_TIMEOUT))
             }
@@ -94,21 +96,22 @@ impl BlockTracker {
         }
     }
 
-    /// The clock was set: a hold is as long as it was.
+    /// Shifts the deadline by a clock step, so that the remaining time stays the same.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         if let Some(hold) = &mut self.block {
             hold.until = hold.until.shifted_by(step);
         }
     }
 
-    /// Notes that a request passes.
+    /// Records that a request was sent. During a block it is the probe.
     pub(super) fn record_sent(&mut self, now: Timestamp) {
         if self.block.is_some() {
             self.probe_sent_at = Some(now);
         }
     }
 
-    /// Closes the gate until `hold.until`, unless it is closed for longer. Returns whether it moved.
+    /// Blocks until `hold.until`, unless a later block is in force. Returns true if the block
+    /// changed.
     pub(super) fn extend_block(&mut self, hold: Block) -> bool {
         if self.block.as_ref().is_some_and(|held| held.until >= hold.until) {
             return false;
@@ -119,7 +122,8 @@ impl BlockTracker {
         true
     }
 
-    /// A success of a request sent in `generation`.
+    /// Records the success of a request sent in `generation`, which ends the block of that
+    /// generation.
     pub(super) fn record_success(&mut self, generation: u32) {
         if generation == self.generation {
             self.block = None;
@@ -127,7 +131,7 @@ impl BlockTracker {
         }
     }
 
-    /// The request of `generation` ended without saying anything of the rate.
+    /// Records that the probe of `generation` ended without information about the rate.
     pub(super) fn probe_inconclusive(&mut self, generation: u32) {
         if generation == self.generation {
             self.probe_sent_at = None;

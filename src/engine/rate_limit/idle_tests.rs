@@ -1,4 +1,4 @@
-//! Times in which nothing ran: a night off, a machine that was suspended, a clock that was set.
+//! Tests of idle times: an idle night, a suspended machine, a clock that was set.
 
 use proptest::prelude::*;
 
@@ -9,22 +9,22 @@ const START: Timestamp = Timestamp(1_800_000_000_000);
 const REPLY_TIME: Duration = Duration::from_millis(20);
 const NIGHT: Duration = Duration::from_secs(8 * 3600);
 
-/// What comes between a hold and the next request.
+/// Interruption between a block and the next request.
 #[derive(Clone, Copy, Debug)]
 enum Interruption {
     Uninterrupted,
-    /// The process goes on as if nothing had been, so much later.
+    /// The process continues after this time as if nothing had happened.
     Suspended(Duration),
-    /// The process ended, and another begins so much later.
+    /// The process ends, and another starts after this time.
     Restarted(Duration),
-    /// The clock is set forward, or back.
+    /// The clock is set forward or back.
     ClockSet {
         is_forward: bool,
         by: Duration,
     },
 }
 
-/// How a refusal names the time.
+/// Time given by a throttle.
 #[derive(Clone, Copy, Debug)]
 enum ThrottleTime {
     RetryAfter(u64),
@@ -53,7 +53,7 @@ fn exchange(
     );
 }
 
-/// Requests that are accepted, one that is refused, what comes `between`, and more that are accepted.
+/// Runs accepted requests, one throttle, the interruption, and more accepted requests.
 fn throttle_once(
     accepted: u32,
     word: ThrottleTime,

@@ -1,47 +1,47 @@
-//! What the headers of one reply say about a quota.
+//! Rate-limit headers of one reply, parsed.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::engine::Timestamp;
 
-/// A reset further away is junk, as no quota window known is longer than a month.
+/// A reset further away is invalid, because no known window is longer than a month.
 pub(super) const RESET_DELAY_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// What one reply says. The default says nothing.
+/// Rate-limit headers of one reply. The default means that there are none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RateLimitHeaders {
-    /// Retry-After, counted from the reply.
+    /// Retry-After, relative to the reply.
     pub retry_after: Option<Duration>,
-    /// Every limit the reply names.
+    /// Every limit that the reply names.
     pub limits: Vec<AdvertisedLimit>,
-    /// The reply comes from a cache: its figures are those of another moment.
+    /// True if the reply comes from a cache, so that its values are out of date.
     pub is_cached: bool,
 }
 
 impl RateLimitHeaders {
-    /// Returns whether a limit says that nothing remains.
+    /// Returns true if a limit reports that nothing remains.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.limits.iter().any(|limit| limit.remaining == Some(0.0))
     }
 }
 
-/// One limit, as far as the server describes it.
+/// One limit, as described by the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvertisedLimit {
-    /// What the server calls it: the policy's name, or the end of a header's name; empty if nothing.
+    /// Name of the policy, or the end of the header name; empty if there is none.
     pub name: String,
     pub dialect: HeaderDialect,
-    /// Units granted in each window.
+    /// Units granted per window.
     pub quota: Option<f64>,
     pub window: Option<Duration>,
     /// Units left now.
     pub remaining: Option<f64>,
     pub reset: Option<Reset>,
-    /// What is counted (`requests` unless said), as the server writes it.
+    /// Unit that is counted, as the server writes it (`requests` if absent).
     pub unit: Option<String>,
-    /// Whose quota it is, as the server writes it.
+    /// Partition key: the client or account that the limit applies to, as the server writes it.
     pub partition: Option<String>,
 }
 
@@ -52,9 +52,9 @@ pub enum HeaderDialect {
     RateLimit,
     /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
     RateLimitLegacy,
-    /// `X-RateLimit-*`, `X-Rate-Limit-*` and vendors' own of that shape.
+    /// `X-RateLimit-*`, `X-Rate-Limit-*` and vendor-specific names of that form.
     XRateLimit,
-    /// Names that the user gave.
+    /// Header names configured by the user.
     Custom,
 }
 
@@ -74,27 +74,27 @@ impl fmt::Display for HeaderDialect {
     }
 }
 
-/// When a limit is full again, as written and as first understood.
+/// Time at which a limit is full again, as written and as first interpreted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reset {
-    /// The figure as written; a date as seconds since the epoch.
+    /// Value as written; a date as seconds since the epoch.
     pub value: f64,
     pub meaning: ResetMeaning,
-    /// The user or the form leaves no doubt about the meaning.
+    /// True if the configuration or the format leaves no doubt about the meaning.
     pub is_certain: bool,
-    /// From the reply to the reset, if the meaning is right; zero for the past.
+    /// Time from the reply to the reset, if the meaning is right; zero if it lies in the past.
     pub delay: Duration,
 }
 
 impl Reset {
-    /// Whether no quota can end so late: then it is not believed.
+    /// Returns true if the reset is further away than any known window; it is then ignored.
     #[must_use]
     pub fn is_too_far(&self) -> bool {
         self.delay > RESET_DELAY_MAX
     }
 }
 
-/// The five meanings a reset has in the wild.
+/// Meaning of a reset value; these five occur in practice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResetMeaning {
     DeltaSeconds,
@@ -117,7 +117,7 @@ impl fmt::Display for ResetMeaning {
 }
 
 impl ResetMeaning {
-    /// Returns the time from `said_at` to a reset written as `figure`; zero for the past.
+    /// Returns the time from `said_at` to a reset written as `figure`; zero if it lies in the past.
     #[must_use]
     pub fn delay_from(self, figure: f64, said_at: Timestamp) -> Duration {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit in 53 bits")]

@@ -1,10 +1,10 @@
-//! All limits that a server describes: the tightest one counts.
+//! All limits that a server advertises. The tightest one applies.
 
 use crate::engine::rate_limit::tracked_limit::{ReplyContext, TrackedLimit};
 use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, Rate, RateLimitHeaders};
 use crate::engine::{ClockStep, Timestamp};
 
-/// More than this are not followed: the least recently named gives way.
+/// Maximum number of tracked limits. Beyond it, the first one is dropped.
 const TRACKED_MAX: usize = 16;
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,7 +13,7 @@ pub(super) struct TrackedLimits {
 }
 
 impl TrackedLimits {
-    /// Takes in what one reply says.
+    /// Updates the limits from one reply.
     pub(super) fn update(&mut self, limits: &[AdvertisedLimit], context: &ReplyContext) {
         for limit in limits {
             if let Some(tracked) = self.limits.iter_mut().find(|tracked| tracked.matches(limit)) {
@@ -33,14 +33,14 @@ impl TrackedLimits {
         }
     }
 
-    /// The clock was set by so much.
+    /// Shifts all times by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         for tracked in &mut self.limits {
             tracked.shift_by(step);
         }
     }
 
-    /// Nothing ran for a while.
+    /// Excludes an idle time from the measurements.
     pub(super) fn exclude_idle(&mut self) {
         for tracked in &mut self.limits {
             tracked.exclude_idle();
@@ -53,12 +53,12 @@ impl TrackedLimits {
         }
     }
 
-    /// Returns the rate of the tightest limit that says enough.
+    /// Returns the rate of the tightest limit that gives one.
     pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
         self.limits.iter().filter_map(|tracked| tracked.rate(reserve, now)).reduce(Rate::min)
     }
 
-    /// Returns until when a request of `weight` must wait for some limit.
+    /// Returns the time until which a request of `weight` must wait for any limit.
     pub(super) fn wait_until(
         &self,
         weight: f64,
@@ -68,9 +68,10 @@ impl TrackedLimits {
         self.limits.iter().filter_map(|tracked| tracked.wait_until(weight, in_flight, now)).max()
     }
 
-    /// Returns the reset of a limit that this reply says is used up: the last, if of several.
+    /// Returns the latest reset of the limits that this reply reports as exhausted.
     ///
-    /// What trickles back is never gone for long, unless the request was refused.
+    /// A limit with continuous refill is skipped unless the request was throttled, because it is
+    /// never empty for long.
     pub(super) fn exhausted_until(
         &self,
         signals: &RateLimitHeaders,

@@ -1,15 +1,15 @@
-//! Follows the quota of one scope: takes what the server allows, and is told "too many" almost never.
+//! Adaptive rate limiter of one scope: uses what the server allows and is almost never throttled.
 //!
-//! A request passes, in this order:
+//! A request passes these checks, in this order:
 //!
-//! - the [gate]: closed until the moment a server named, or until the next step of the [ladder];
-//!   then open for one request until one succeeds;
-//! - the [pace]: evenly spaced, since bursts are what synchronised refusals are made of;
-//! - what is left of each of the [limits] that the server describes;
-//! - what it may still have [counted], where one request too many locks us out.
+//! - `block`: no requests until the time that the server named, or until the next delay of
+//!   `throttle_backoff`; then one probe at a time until one succeeds;
+//! - `pacer`: even spacing, because synchronised bursts cause throttles;
+//! - `limits`: the units left of each limit that the server advertises;
+//! - `window_usage`: the units the server may still count, if one too many locks us out.
 //!
-//! The pace is the slowest that the cap, the limits and the [learn]er demand. Where headers tell the
-//! rate, the learner sleeps until a refusal shows that they hide something.
+//! The rate is the lowest of the cap, the limits and the `estimator`. While headers give the rate,
+//! the estimator is inactive, until a throttle shows that the headers are incomplete.
 
 mod block;
 mod estimator;
@@ -60,17 +60,17 @@ pub use self::rate::{Rate, RateError};
 pub use self::state::{BlockState, LimitState, RateLimiterState};
 pub use self::status::{RateLimitStatus, RateSource};
 
-/// Nothing remains for so short a time that waiting for it is only pacing.
+/// Waiting for a reset this near counts as pacing, not as a block.
 const SHORT_RESET: Duration = Duration::from_secs(5);
 
-/// No reply takes longer: a request is given up before. A machine that was suspended answers later.
+/// Maximum time of a reply, since requests are given up earlier. After a suspend it may be longer.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// Requests are so much closer than a strict limit has it while it is known what counts against it: what is
-/// lost while replies travel is made up for.
+/// Factor by which requests are sent faster than a hard limit allows, while the window usage is
+/// fully known. It makes up for the time that replies travel.
 const CATCH_UP_FACTOR: f64 = 1.1;
 
-/// The quota of one scope: a host and a credential.
+/// Rate limiter of one scope: a host and a credential.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimiter {
     policy: RateLimitPolicy,
@@ -80,45 +80,45 @@ pub struct RateLimiter {
     estimator: RateEstimator,
     limits: TrackedLimits,
     window_usage: WindowUsage,
-    /// The limits that were in force when this was written down, until a reply tells them anew.
+    /// Limits restored from the persisted state, used until a reply advertises limits.
     restored_limits: Vec<AdvertisedLimit>,
-    /// Since when the next request waits for its turn.
+    /// Time since which the next request has been waiting.
     waiting_since: Option<Timestamp>,
-    /// The last rate that followed from headers.
+    /// Last rate derived from headers.
     advertised_rate: Option<Rate>,
-    /// Units of requests that are out.
+    /// Units of the requests in flight.
     in_flight: u64,
     /// Units accepted since the start.
     accepted_units: f64,
-    /// When this was last asked or told something.
+    /// Time of the last call.
     last_seen_at: Timestamp,
-    /// Up to here something ran: a request was sent or answered, or waited for a moment known to it.
+    /// End of the last activity: a request sent or answered, or the deadline of a wait.
     active_until: Timestamp,
 }
 
-/// The answer to a request that wants to be sent.
+/// Decision about a request: send it now or wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use = "a request that was admitted must be sent or dropped"]
 pub enum SendDecision {
     Admitted(RequestToken),
-    /// `until` lies ahead; ask again then, or as soon as another request is answered.
+    /// `until` lies in the future. Ask again then, or as soon as another request is answered.
     Wait {
         until: Timestamp,
         reason: WaitReason,
     },
 }
 
-/// Why a request is not sent yet.
+/// Reason for which a request must wait.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum WaitReason {
-    /// The gate is closed.
+    /// A block is in force.
     Blocked,
-    /// The hold is over and one request is out to prove it.
+    /// The block has ended, and a probe is in flight.
     Probing,
     Pacing,
 }
 
-/// What a request is known by while it is out.
+/// Identity of a request in flight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RequestToken {
     sent_at: Timestamp,
@@ -126,20 +126,20 @@ pub struct RequestToken {
     generation: u32,
 }
 
-/// What came back.
+/// Reply to a request: its outcome and its rate-limit headers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimitReply<'a> {
     pub outcome: ReplyOutcome,
     pub headers: &'a RateLimitHeaders,
 }
 
-/// What a reply says of the rate.
+/// Outcome of a request with respect to the rate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReplyOutcome {
     Accepted,
-    /// "Too many", in whatever words.
+    /// "Too many requests", in any form.
     Throttled,
-    /// A server error, or a reply cut short: nothing of the rate.
+    /// A server error or a truncated reply: no information about the rate.
     Failed,
 }
 
@@ -164,7 +164,7 @@ impl RateLimiter {
         }
     }
 
-    /// Asks to send a request that costs `weight` units.
+    /// Decides about a request that costs `weight` units.
     pub fn admit(&mut self, weight: u32, now: Timestamp) -> SendDecision {
         self.sync_clock(now);
         self.exclude_idle_time(self.estimator.idle_threshold(), now);
@@ -203,7 +203,7 @@ impl RateLimiter {
         })
     }
 
-    /// Notes the reply to a request. Returns the hold if it closed the gate, or moved it later.
+    /// Records the reply to a request. Returns the block if it is new or was extended.
     pub fn record_reply(
         &mut self,
         ticket: RequestToken,
@@ -231,26 +231,26 @@ impl RateLimiter {
         self.block.extend_block(hold.clone()).then_some(hold)
     }
 
-    /// Notes that a request is never answered: the connection failed, or it was cancelled.
+    /// Records a request without a reply: the connection failed, or the request was cancelled.
     pub fn record_cancelled(&mut self, ticket: RequestToken, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(ticket.weight));
         self.record_counted(ticket, now);
         self.block.probe_inconclusive(ticket.generation);
     }
 
-    /// Returns the hold in force.
+    /// Returns the block in force.
     #[must_use]
     pub fn current_block(&self, now: Timestamp) -> Option<&Block> {
         self.block.block().filter(|hold| now < hold.until)
     }
 
-    /// Returns the rate in force; none where nothing is paced.
+    /// Returns the rate in force, or `None` if requests are not paced.
     #[must_use]
     pub fn current_rate(&self, now: Timestamp) -> Option<Rate> {
         self.rate_with_source(now).map(|(rate, _)| rate)
     }
 
-    /// Returns what was understood.
+    /// Returns the status for display and metrics.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> RateLimitStatus {
         let recalled =
@@ -280,7 +280,7 @@ impl RateLimiter {
         if read.is_empty() { self.restored_limits.clone() } else { read }
     }
 
-    /// Spends the units of a request that may go, or returns until when it may not.
+    /// Spends the units of a request, or returns the time until which it must wait.
     fn try_spend(&mut self, weight: u32, now: Timestamp) -> Option<Timestamp> {
         let follows = self.policy.mode == RateLimitMode::Adaptive;
         if follows {
@@ -303,11 +303,11 @@ impl RateLimiter {
         None
     }
 
-    /// Returns when it is a request's turn, if not now. A hold before it counts towards the wait.
+    /// Returns the time until which pacing delays a request. A block before it counts as waiting.
     fn pacing_until(&self, basis: RateSource, now: Timestamp) -> Option<Timestamp> {
         let due = self.pacer.wait_until(now)?;
         let until = match basis {
-            // What a person wants is never too long.
+            // A cap configured by the user is never cut to the maximum wait.
             RateSource::Cap => due,
             RateSource::Unlimited
             | RateSource::Headers
@@ -318,7 +318,7 @@ impl RateLimiter {
         (until > now).then_some(until)
     }
 
-    /// Returns until when too little is left, but no longer than a wait may be: then a try finds out.
+    /// Returns the time until which too few units remain. At `wait_cap` the request is sent anyway.
     fn wait_for_remaining(
         &self,
         weight: u32,
@@ -334,7 +334,7 @@ impl RateLimiter {
         (until > now).then_some(until)
     }
 
-    /// Returns the limit that must not be exceeded by one unit, if what is learned sets the rate.
+    /// Returns the limit that must not be exceeded by one unit, if the estimator sets the rate.
     fn hard_limit(&self, rate: Rate, basis: RateSource) -> Option<HardLimit> {
         let window = match basis {
             RateSource::Learned | RateSource::Probe => self.estimator.hard_limit_window()?,
@@ -343,12 +343,11 @@ impl RateLimiter {
             | RateSource::Headers
             | RateSource::SlowStart => return None,
         };
-        // The division that made the rate may have taken a little off the last unit.
+        // The division that gave the rate may have taken a little off the last unit.
         let units = (rate.get() * window.as_secs_f64() + 1e-6).floor().max(1.0);
         Some(HardLimit { units, window })
     }
 
-    /// Returns the rate at which requests are spaced.
     fn spacing_rate(&self, rate: Rate, strict: Option<HardLimit>, now: Timestamp) -> Rate {
         match strict {
             Some(limit) if self.window_usage.is_complete(limit.window, now) => {
@@ -359,7 +358,7 @@ impl RateLimiter {
         }
     }
 
-    /// Notes a request that the server may count from now on, at the latest.
+    /// Records a request that the server counts from now on at the latest.
     fn record_counted(&mut self, ticket: RequestToken, now: Timestamp) {
         if let Some(window) = self.estimator.window {
             self.window_usage.record(f64::from(ticket.weight), window, now);
@@ -371,12 +370,12 @@ impl RateLimiter {
         self.in_flight as f64
     }
 
-    /// Until when the next request may be kept waiting on our own judgement.
+    /// Returns the latest time until which a request may wait without an instruction of the server.
     fn wait_cap(&self, now: Timestamp) -> Timestamp {
         self.waiting_since.unwrap_or(now).after(self.policy.max_wait)
     }
 
-    /// Returns the rate in force and what it rests on: the slowest that anything demands.
+    /// Returns the rate in force, which is the lowest of all, and its source.
     fn rate_with_source(&self, now: Timestamp) -> Option<(Rate, RateSource)> {
         let cap = self.policy.cap.map(|cap| (cap, RateSource::Cap));
         match self.policy.mode {
@@ -397,7 +396,6 @@ impl RateLimiter {
         }
     }
 
-    /// Takes in the limits that a reply names.
     fn read_limits(&mut self, ticket: RequestToken, reply: &RateLimitReply<'_>, now: Timestamp) {
         if reply.headers.is_cached {
             return;
@@ -416,7 +414,8 @@ impl RateLimiter {
                 self.advertised_rate = Some(rate);
                 self.estimator.deactivate();
             }
-            // What a server told counts while it is silent, but not what turned out to be no use.
+            // The last advertised rate applies while headers are missing, not if they proved
+            // useless.
             None if reply.headers.limits.is_empty() => {
                 self.estimator.activate(self.advertised_rate)
             }
@@ -434,7 +433,7 @@ impl RateLimiter {
             });
             if self.block.block().is_some() {
                 self.estimator.record_recovery(told, now);
-                // The request that proved it went at a rate that no longer counts.
+                // The probe was sent at a rate that no longer applies.
                 if let Some((rate, _)) = self.rate_with_source(now) {
                     self.pacer.restart(rate, now);
                 }
@@ -444,7 +443,7 @@ impl RateLimiter {
         self.estimator.record_accepted(f64::from(ticket.weight), now);
     }
 
-    /// Returns what a reply closes the gate for, by the first reason that applies.
+    /// Returns the block that a reply causes, by the first reason that applies.
     fn block_for(
         &mut self,
         ticket: RequestToken,
@@ -482,7 +481,7 @@ impl RateLimiter {
         (is_throttled && is_current).then(|| self.block_without_time(now, draw))
     }
 
-    /// Returns the hold after a throttle that names no time.
+    /// Returns the block after a throttle that names no time.
     fn block_without_time(&mut self, now: Timestamp, draw: RandomSample) -> Block {
         let longest = self.policy.max_block();
         let doublings = self.backoff.attempts.min(16);

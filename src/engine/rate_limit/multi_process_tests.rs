@@ -1,4 +1,4 @@
-//! A server that locks out, met by one process after another and by several at once.
+//! Tests of several processes, in turn or at once, against a server that locks clients out.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const LOCK_OUT: Duration = Duration::from_secs(30);
 const REPLY_TIME: Duration = Duration::from_millis(20);
 
-/// Sixty in any ten seconds; one more locks out for thirty.
+/// Grants 60 requests in any 10 s; one more locks the client out for 30 s.
 #[derive(Default)]
 struct LockOutServer {
     accepted_at: VecDeque<Timestamp>,
@@ -18,7 +18,7 @@ struct LockOutServer {
 }
 
 impl LockOutServer {
-    /// Returns how long to wait, if the request is refused.
+    /// Returns the time to wait if the request is throttled.
     fn handle_request(&mut self, now: Timestamp) -> Option<Duration> {
         self.accepted_at.retain(|at| now.since(*at) < WINDOW);
         if now >= self.locked_until {
@@ -33,8 +33,8 @@ impl LockOutServer {
     }
 }
 
-/// Asks for an hour, each request from the next of `processes`, which end and begin anew after each
-/// `life`. Returns how many requests were answered, and how many of them by a refusal.
+/// Sends requests for an hour, from each of `processes` in turn; these restart after each `life`.
+/// Returns the number of replies and how many of them were throttles.
 fn run_for_an_hour(processes: usize, life: Duration) -> (u32, u32) {
     let mut server = LockOutServer::default();
     let mut quotas = vec![RateLimiter::new(RateLimitPolicy::default(), START); processes];
@@ -70,7 +70,7 @@ fn run_for_an_hour(processes: usize, life: Duration) -> (u32, u32) {
     (answered, server.rejected_count)
 }
 
-/// What the server grants in an hour.
+/// Requests that the server grants in an hour.
 const HOURLY_ALLOWANCE: u32 = 60 * 360;
 
 #[test]

@@ -1,4 +1,5 @@
-//! What one process leaves to the next, or to another at its side.
+//! Persisted state of a rate limiter: restored at start, and merged with the state of other
+//! processes.
 
 use std::time::Duration;
 
@@ -11,31 +12,34 @@ use crate::engine::rate_limit::{
 use crate::engine::{ClockStep, Timestamp};
 
 impl RateLimiter {
-    /// Takes up what an earlier process remembered. A hold goes on until its own deadline.
+    /// Restores the state of an earlier process. A block keeps its deadline.
     #[must_use]
     pub fn restore(policy: RateLimitPolicy, memory: &RateLimiterState, now: Timestamp) -> Self {
         let mut quota = Self::new(policy, now);
-        // What lies between the last word of the earlier process and now was nobody's work.
+        // The time between the last write of the earlier process and now was idle.
         quota.active_until = Timestamp(memory.written_at).min(now);
         quota.merge_from_peer(memory, now);
         if let Some(told) = quota.advertised_rate {
-            // What the server told holds until it tells otherwise, with its first reply.
+            // The advertised rate applies until the first reply advertises another one.
             quota.estimator.start_at_rate(told);
         }
         if let Some((units, window)) = quota.estimator.first_burst.zip(quota.estimator.window) {
-            // What it sent in its last window is not known: it may be all that the server grants in one.
+            // The requests that process sent in its last window are not known: they may have used
+            // up the whole window.
             quota.window_usage.record(units, window, Timestamp(memory.written_at).min(now));
         }
         quota
     }
 
-    /// Goes on from what another process has written since.
+    /// Replaces the state by what another process has written since.
     ///
-    /// Its word counts as a whole: it saw ours before it spoke. What is in flight here, and the
-    /// limits as last read, stay ours: the next reply tells what the other has used.
+    /// The written state replaces all of ours, because the other process read ours before it wrote.
+    /// The requests in flight and the limits as last read are kept: the next reply reports what the
+    /// other process has used.
     pub fn merge_from_peer(&mut self, memory: &RateLimiterState, now: Timestamp) {
         let age = now.since(Timestamp(memory.written_at));
-        // What a clock wrote that was ahead of this one is as far away as it was then.
+        // Deadlines written by a clock that was ahead of this one are shifted, so that the
+        // remaining time stays the same.
         let back = ClockStep::inferred_backward(Timestamp(memory.written_at), now);
         self.block.merge_from_peer(
             memory.block.as_ref().map(Block::from),
@@ -64,12 +68,11 @@ impl RateLimiter {
         self.active_until = self.active_until.max(Timestamp(memory.written_at).min(now));
     }
 
-    /// Leaves a time out of what is learned in which nothing ran: the process was down, the machine
-    /// suspended, or nobody asked for anything. A pause of up to `pause_max` is a part of the work,
-    /// and so is a hold.
+    /// Excludes an idle time from the measurements: the process was down, the machine suspended, or
+    /// no request was made. A pause of up to `pause_max` is not idle time, and neither is a block.
     ///
-    /// The quota may have come back at any moment of that time. The earliest is taken: a rate too
-    /// high is refused once more and corrected, one too low stays for days.
+    /// The server may have recovered at any moment of that time. The earliest is assumed: a rate
+    /// that is too high is throttled once more and corrected, one that is too low stays for days.
     pub(super) fn exclude_idle_time(&mut self, pause_max: Duration, now: Timestamp) {
         let held_until = self.block.block().map(|hold| hold.until);
         let rest = now.since(self.active_until.max(held_until.unwrap_or(self.active_until)));
@@ -81,8 +84,8 @@ impl RateLimiter {
         self.active_until = self.active_until.max(now);
     }
 
-    /// Notes the time. A clock that was set back takes along what lies ahead, or a wait of a minute
-    /// would become one of a day.
+    /// Records the time. If the clock was set back, deadlines are shifted with it: otherwise a wait
+    /// of one minute would become one of a day.
     pub(super) fn sync_clock(&mut self, now: Timestamp) {
         if let Some(back) = ClockStep::inferred_backward(self.last_seen_at, now) {
             self.shift_by(back);
@@ -90,7 +93,7 @@ impl RateLimiter {
         self.last_seen_at = now;
     }
 
-    /// The clock was set by so much: what lies ahead is as far away as it was.
+    /// Shifts all times by a clock step, so that the remaining times stay the same.
     pub fn shift_by(&mut self, step: ClockStep) {
         self.block.shift_by(step);
         self.pacer.shift_by(step);
@@ -103,7 +106,7 @@ impl RateLimiter {
         self.active_until = self.active_until.shifted_by(step);
     }
 
-    /// Returns what the next process should know.
+    /// Returns the state for the next process.
     #[must_use]
     pub fn to_state(&self, now: Timestamp) -> RateLimiterState {
         RateLimiterState {

@@ -1,40 +1,40 @@
-//! What a user decides about following a quota.
+//! Rate-limit policy that the user configures.
 
 use std::time::Duration;
 
 use crate::engine::rate_limit::Rate;
 
-/// How much of the server's word, and of our own observation, sets the rate.
+/// Source of the rate: headers and observation, a fixed cap, or none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RateLimitMode {
-    /// The rate follows the headers, or is learned where there are none.
+    /// The rate follows the headers, or is estimated if there are none.
     Adaptive,
-    /// The rate is the cap, and nothing is learned; holds are obeyed.
+    /// The rate is the cap, and nothing is estimated; blocks are obeyed.
     Fixed,
-    /// Nothing is paced or learned; holds are obeyed.
+    /// Nothing is paced or estimated; blocks are obeyed.
     Off,
 }
 
-/// The rules of one scope.
+/// Policy of one scope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimitPolicy {
     pub mode: RateLimitMode,
-    /// Never faster than this, whatever the server allows.
+    /// Maximum rate, whatever the server allows.
     pub cap: Option<Rate>,
-    /// The share of the quota left to other clients, in `0.0..=0.9`.
+    /// Share of the limit left to other clients, in `0.0..=0.9`.
     pub reserve: f64,
-    /// A hold longer than this is worth an alert; a reset is not waited for longer before a try.
+    /// A longer block is worth an alert. A wait for a reset ends after this time with an attempt.
     pub max_wait: Duration,
-    /// The first hold after a throttle that names no time, if a person chose one; it doubles while
-    /// throttles follow. With none chosen, following finds it.
+    /// First block after a throttle that names no time, if configured; it doubles with each further
+    /// throttle. If `None`, the adaptive mode determines it.
     pub initial_block: Option<Duration>,
 }
 
-/// The hold of those who do not look for it.
+/// First block in the modes that do not determine it.
 const DEFAULT_BLOCK: Duration = Duration::from_secs(300);
 
 impl RateLimitPolicy {
-    /// The first hold after a throttle that names no time; none where it is to be found.
+    /// Returns the first block after a throttle that names no time, or `None` if it is determined.
     pub(super) fn configured_block(&self) -> Option<Duration> {
         match self.mode {
             RateLimitMode::Adaptive => self.initial_block,
@@ -44,7 +44,7 @@ impl RateLimitPolicy {
         }
     }
 
-    /// No hold is longer that the server did not name.
+    /// Returns the maximum length of a block that the server did not name.
     pub(super) fn max_block(&self) -> Duration {
         self.max_wait.max(self.configured_block().unwrap_or_default())
     }

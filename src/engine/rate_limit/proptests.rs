@@ -1,4 +1,4 @@
-//! Whatever a server answers.
+//! Property tests of the rate limiter with arbitrary replies.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ fn policy() -> impl Strategy<Value = RateLimitPolicy> {
     })
 }
 
-/// Asks until a request may go. Returns its ticket and when.
+/// Repeats a request until it is admitted. Returns its token and the time.
 fn admit_eventually(
     quota: &mut RateLimiter,
     mut now: Timestamp,
@@ -158,7 +158,7 @@ proptest! {
     ) {
         let mut quota = RateLimiter::new(policy.clone(), START);
         let mut now = START;
-        // The margin with its jitter, and one interval of the slowest cap.
+        // The margin with its jitter, plus one interval of the slowest cap.
         let most = policy.max_block() + Duration::from_secs(102);
         let most = most.mul_f64(1.11);
         for exchange in &exchanges {
@@ -191,7 +191,8 @@ proptest! {
 
     #[test]
     fn redacted_headers_parse_to_the_same_limits(headers in prop::collection::vec(header(), 0..6)) {
-        // Each once: of what stands there twice, the lists go together and the last of the others counts.
+        // Each name once: of duplicates, lists are joined, and of other headers the last one
+        // counts.
         let headers: BTreeMap<&str, &str> =
             headers.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let headers: Vec<(&str, &str)> = headers.into_iter().collect();

@@ -1,10 +1,10 @@
-//! How many units a server grants in a span of time.
+//! Rate: units that a server grants per span of time.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The spans a rate is written in, longest first, with their names.
+/// Spans used to write a rate, longest first, with their names.
 const DISPLAY_SPANS: [(f64, &str, &[&str]); 4] = [
     (86_400.0, "d", &["d", "day"]),
     (3600.0, "h", &["h", "hour"]),
@@ -12,18 +12,18 @@ const DISPLAY_SPANS: [(f64, &str, &[&str]); 4] = [
     (1.0, "s", &["s", "sec", "second"]),
 ];
 
-/// The slowest rate there is: one unit in about 31 years. It keeps every interval finite.
+/// Minimum rate: one unit in about 31 years. It keeps every interval finite.
 const SLOWEST_PER_SECOND: f64 = 1e-9;
 
-/// The fastest rate there is: one unit per nanosecond.
+/// Maximum rate: one unit per nanosecond.
 const FASTEST_PER_SECOND: f64 = 1e9;
 
-/// Units per second; finite and above zero.
+/// Rate in units per second; finite and above zero.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Rate(f64);
 
 impl Rate {
-    /// Returns a rate in units per second, brought into the range of what a rate can be.
+    /// Creates a rate in units per second, clamped to the valid range.
     #[must_use]
     pub fn per_second(units: f64) -> Self {
         Self(if units.is_nan() {
@@ -33,7 +33,7 @@ impl Rate {
         })
     }
 
-    /// Returns the rate of `units` in each `span`.
+    /// Returns the rate of `units` per `span`.
     #[must_use]
     pub fn from_units(units: f64, span: Duration) -> Self {
         Self::per_second(units / span.as_secs_f64())
@@ -45,25 +45,25 @@ impl Rate {
         self.0
     }
 
-    /// Returns the rate `factor` times as fast.
+    /// Returns the rate multiplied by `factor`.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         Self::per_second(self.0 * factor)
     }
 
-    /// Returns the slower of two rates.
+    /// Returns the lower of two rates.
     #[must_use]
     pub fn min(self, other: Self) -> Self {
         Self(self.0.min(other.0))
     }
 
-    /// Returns the faster of two rates.
+    /// Returns the higher of two rates.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self(self.0.max(other.0))
     }
 
-    /// Returns the time from one unit to the next.
+    /// Returns the time between two units.
     #[must_use]
     pub fn interval(self) -> Duration {
         Duration::from_secs_f64(1.0 / self.0)
@@ -71,7 +71,7 @@ impl Rate {
 }
 
 impl fmt::Display for Rate {
-    /// In the shortest span that holds at least ten units: `600/min`, `5000/h`, `12.5/s`.
+    /// Uses the shortest span that holds at least ten units: `600/min`, `5000/h`, `12.5/s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spans = DISPLAY_SPANS.iter().rev();
         let span = spans.clone().find(|span| self.0 * span.0 >= 9.95).unwrap_or(&DISPLAY_SPANS[0]);
@@ -90,7 +90,7 @@ impl fmt::Display for Rate {
 impl FromStr for Rate {
     type Err = RateError;
 
-    /// Reads `600/min`, `10/s`, `5000/h`, `100/d`, and spans of several: `40/10s`.
+    /// Parses `600/min`, `10/s`, `5000/h`, `100/d`, and multiples of a span: `40/10s`.
     fn from_str(text: &str) -> Result<Self, RateError> {
         parse_rate(text).ok_or_else(|| RateError(text.to_owned()))
     }
@@ -108,7 +108,7 @@ fn parse_rate(text: &str) -> Option<Rate> {
     (SLOWEST_PER_SECOND..=FASTEST_PER_SECOND).contains(&rate).then_some(Rate(rate))
 }
 
-/// A text that is no rate.
+/// Error for a text that is not a rate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RateError(String);
 

@@ -1,20 +1,20 @@
-//! What we used lately. A server that counts what was asked within a window counts a unit until it is
-//! a window old.
+//! Units spent recently. A server with a sliding window counts a unit until it is one window old.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::engine::{ClockStep, Timestamp};
 
-/// Replies within this part of a window are kept as one, so that a quota of any size takes little room.
+/// Number of buckets per window. Replies within one bucket are merged, so that a limit of any size
+/// needs little memory.
 const BUCKETS_PER_WINDOW: u32 = 128;
 
-/// Units used about the same time.
+/// Units spent at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct SpentBucket {
-    /// The server counted none of them before.
+    /// Lower bound of the time at which the server counted the first unit.
     earliest: Timestamp,
-    /// And all of them by then.
+    /// Upper bound of the time at which the server counted the last unit.
     latest: Timestamp,
     units: f64,
 }
@@ -22,13 +22,13 @@ struct SpentBucket {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SpentWindow {
     buckets: VecDeque<SpentBucket>,
-    /// The shortest time from a request to its reply.
+    /// Shortest time from a request to its reply.
     min_latency: Option<Duration>,
 }
 
 impl SpentWindow {
-    /// Notes units that were asked for at `sent` and answered at `now`. What is much older than
-    /// `window` is forgotten.
+    /// Records units requested at `sent` and answered at `now`. Units much older than `window` are
+    /// dropped.
     pub(super) fn record(&mut self, units: f64, sent: Timestamp, now: Timestamp, window: Duration) {
         while self.buckets.front().is_some_and(|slot| slot.latest.after(window * 2) < now) {
             self.buckets.pop_front();
@@ -45,12 +45,12 @@ impl SpentWindow {
         }
     }
 
-    /// Notes how long a reply took.
+    /// Records the time from a request to its reply.
     pub(super) fn record_latency(&mut self, span: Duration) {
         self.min_latency = Some(self.min_latency.map_or(span, |quickest| quickest.min(span)));
     }
 
-    /// The clock was set by so much: what was used is as old as it was.
+    /// Shifts all times by a clock step, so that the age of the units stays the same.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         for slot in &mut self.buckets {
             slot.earliest = slot.earliest.shifted_by(step);
@@ -58,7 +58,8 @@ impl SpentWindow {
         }
     }
 
-    /// Returns when `units` are back, for certain, of those that a reply read at `told_at` still counted.
+    /// Returns the time at which `units` have certainly expired, of those that a reply read at
+    /// `told_at` still counted.
     pub(super) fn units_expired_at(
         &self,
         units: f64,
@@ -69,7 +70,7 @@ impl SpentWindow {
         self.expiry_of_units(units, counted, window)
     }
 
-    /// Returns when no more than `units` are less than a window old, for certain.
+    /// Returns the time from which certainly no more than `units` are within the window.
     pub(super) fn drained_to_at(
         &self,
         units: f64,
@@ -83,7 +84,7 @@ impl SpentWindow {
         )
     }
 
-    /// Returns the units that may be less than a window old.
+    /// Returns the units that may be within the window.
     pub(super) fn units_in_window(&self, window: Duration, now: Timestamp) -> f64 {
         self.within_window(window, now).map(|slot| slot.units).sum()
     }
@@ -103,7 +104,7 @@ impl SpentWindow {
         window: Duration,
     ) -> Option<Timestamp> {
         if units <= 1e-6 {
-            // There is nothing to wait for, at any time.
+            // There is nothing to wait for.
             return Some(Timestamp(i64::MIN));
         }
         let last = slots.find(|slot| {
@@ -113,10 +114,10 @@ impl SpentWindow {
         last.map(|slot| self.bucket_expiry(slot, window))
     }
 
-    /// When a request may be sent that gets there after the units are a window old. They were counted
-    /// before their reply had to come back, and the next request has to get there: together that
-    /// takes about as long as the quickest there and back. Half of it is counted on, since the next
-    /// may be quicker than all before.
+    /// Returns the send time of a request that arrives after the bucket has expired. The server
+    /// counted the units before their reply travelled back, and the next request has to travel
+    /// there: together about the shortest latency. Only half of it is subtracted, because the next
+    /// request may be faster than all before.
     fn bucket_expiry(&self, slot: &SpentBucket, window: Duration) -> Timestamp {
         slot.latest.after(window).before(self.min_latency.unwrap_or_default() / 2)
     }
@@ -128,7 +129,7 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(10);
 
-    /// Units used one by one, each asked for 100 ms before its reply is read.
+    /// Units spent one by one, each requested 100 ms before its reply is read.
     fn spent_units(replies: &[i64]) -> SpentWindow {
         let mut used = SpentWindow::default();
         used.record_latency(Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! What a scope remembers over a restart of the process.
+//! Persisted form of a rate limiter, kept over a restart of the process.
 
 use std::time::Duration;
 
@@ -8,38 +8,39 @@ use crate::engine::Timestamp;
 use crate::engine::rate_limit::block::{Block, BlockReason};
 use crate::engine::rate_limit::{AdvertisedLimit, HeaderDialect, RateEstimatorState};
 
-/// The persisted form of a quota. Every field has a default: an older or newer file still reads.
+/// Persisted state of a rate limiter. Every field has a default, so that older and newer files can
+/// be read.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct RateLimiterState {
-    /// When this was written, in milliseconds since the Unix epoch, like every time here.
+    /// Time of writing, in milliseconds since the Unix epoch, like every time here.
     pub written_at: i64,
     #[serde(rename = "hold")]
     pub block: Option<BlockState>,
-    /// When the one try after the hold went out, if it is not answered.
+    /// Send time of the probe in flight.
     #[serde(rename = "proving")]
     pub probe_sent_at: Option<i64>,
-    /// When the next unit is due.
+    /// Time at which the next unit is due.
     #[serde(rename = "paced_until")]
     pub next_due_at: Option<i64>,
-    /// Units per second, as the last headers had it.
+    /// Rate in units per second according to the last headers.
     #[serde(rename = "told")]
     pub advertised_rate: Option<f64>,
-    /// The step at which holds without a word begin, and how many came in this series.
+    /// First step of the delays after throttles that name no time, and their number in this series.
     #[serde(rename = "ladder_from")]
     pub backoff_first_step: u32,
     #[serde(rename = "ladder_tries")]
     pub backoff_attempts: u32,
-    /// The hold longer than all steps that last succeeded, in milliseconds.
+    /// Delay that last succeeded, if longer than all steps, in milliseconds.
     #[serde(rename = "ladder_longer")]
     pub backoff_last_long_delay_millis: Option<u64>,
     #[serde(rename = "learned")]
     pub estimator: RateEstimatorState,
-    /// The limits as last read, for people: the next reply tells what is in force.
+    /// Limits as last read, for display only: the next reply reports what is in force.
     pub limits: Vec<LimitState>,
 }
 
-/// A limit as a server told it.
+/// Persisted form of an advertised limit.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct LimitState {
@@ -52,18 +53,18 @@ pub struct LimitState {
     pub unit: Option<String>,
 }
 
-/// A closed gate.
+/// Persisted form of a block.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct BlockState {
     pub until: i64,
-    /// Retry-After, if it said so, in milliseconds.
+    /// Retry-After, if the server sent it, in milliseconds.
     #[serde(rename = "told")]
     pub retry_after_millis: Option<u64>,
-    /// The reset, if nothing remained.
+    /// Reset time, if no units remained.
     #[serde(rename = "resets")]
     pub reset_at: Option<i64>,
-    /// How many throttles named no time.
+    /// Number of throttled replies that named no time.
     #[serde(rename = "times")]
     pub throttles: u32,
     pub exceeds_max_wait: bool,

@@ -1,37 +1,37 @@
-//! What was understood of a quota, for people and metrics.
+//! Status of a rate limiter, for display and metrics.
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::{AdvertisedLimit, Block, Rate, RateLimitMode};
 
-/// Where a scope stands.
+/// Status of one scope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimitStatus {
     pub mode: RateLimitMode,
-    /// The gate, if it is closed or proving.
+    /// Block, if the scope is blocked or probing.
     pub block: Option<Block>,
-    /// The limits as last read from headers.
+    /// Limits as last read from headers.
     pub limits: Vec<AdvertisedLimit>,
-    /// The rate in force; none: nothing is paced.
+    /// Rate in force; `None` if requests are not paced.
     pub rate: Option<Rate>,
     pub rate_source: RateSource,
-    /// The server's rate as learned from throttles, without headers.
+    /// Rate of the server, estimated from throttles without headers.
     pub estimated_rate: Option<Rate>,
-    /// How many whole cycles the estimate rests on.
+    /// Number of complete measurement cycles behind the estimate.
     pub estimate_cycles: u32,
-    /// When a faster rate is tried next.
+    /// Time of the next attempt at a faster rate.
     pub next_probe_at: Option<Timestamp>,
 }
 
-/// What the rate in force rests on.
+/// Source of the rate in force.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RateSource {
-    /// Nothing limits it.
+    /// No limit applies.
     Unlimited,
     Cap,
     Headers,
     /// No throttle seen yet: the rate doubles.
     SlowStart,
     Learned,
-    /// A rate above the last good one is being tried.
+    /// A rate above the last good one is being probed.
     Probe,
 }

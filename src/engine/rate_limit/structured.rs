@@ -1,9 +1,10 @@
-//! Takes lists of parameterised items apart, as structured fields write them (RFC 9651 §3.1), and as older headers nearly do.
+//! Lenient parser of lists of parameterised items: structured fields (RFC 9651 §3.1), and older
+//! headers of nearly the same form.
 
-/// Figures from here on are junk: no quota is as large, and no moment as late.
+/// Numbers from here on are invalid: no limit is so large, and no time so late.
 const COUNT_MAX: f64 = 1e15;
 
-/// Returns the parts of `text` between separators that stand outside quotes, trimmed.
+/// Returns the parts of `text` between separators outside quotes, trimmed.
 pub(super) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -17,7 +18,7 @@ pub(super) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the value of a parameter of an item, without its quotes.
+/// Returns the value of a parameter of an item, without quotes.
 pub(super) fn parameter<'a>(item: &'a str, key: &str) -> Option<&'a str> {
     split(item, b';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -25,12 +26,12 @@ pub(super) fn parameter<'a>(item: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-/// Returns an item's own value, without its parameters and quotes.
+/// Returns the value of an item, without parameters and quotes.
 pub(super) fn item_value(item: &str) -> &str {
     unquote(split(item, b';').next().unwrap_or_default())
 }
 
-/// Reads a count: finite and not negative.
+/// Parses a count: finite and not negative.
 pub(super) fn parse_count(text: &str) -> Option<f64> {
     let figure: f64 = text.trim().parse().ok()?;
     (0.0..COUNT_MAX).contains(&figure).then_some(figure)

@@ -1,4 +1,4 @@
-//! The quota of one scope, request by request.
+//! Tests of the rate limiter of one scope, request by request.
 
 use super::*;
 use crate::engine::ClockStep;
@@ -182,7 +182,7 @@ fn one_early_throttle_does_not_slow_an_unlimited_server() {
     for _ in 0..5 {
         let ticket = send(&mut quota, NOW);
         answer(&mut quota, ticket, ReplyOutcome::Accepted, &[], NOW);
-        // The pace of slow start.
+        // Undo the pacing of slow start.
         quota.pacer = Pacer::default();
     }
     let hold = record_throttle(&mut quota, &[("retry-after", "2")], NOW).expect("it closes");
@@ -386,7 +386,7 @@ fn restored(quota: &RateLimiter, now: Timestamp) -> RateLimiter {
     RateLimiter::restore(RateLimitPolicy::default(), &memory, now)
 }
 
-/// The memory is written when something happens, and nothing happens after the last reply.
+/// Time of the last write: the state is written on events, and none follows the last reply.
 fn state_time(quota: &RateLimiter) -> Timestamp {
     quota.block.block().map_or(NOW, |hold| hold.until.min(later(1.0)))
 }

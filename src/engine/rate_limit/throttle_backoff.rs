@@ -1,12 +1,12 @@
-//! How long to hold after a throttle that names no time.
+//! Backoff schedule for throttled replies that name no time.
 
 use std::time::Duration;
 
 use crate::engine::{ClockStep, RandomSample, Timestamp};
 
-/// The first holds, in seconds. The first is short, since most limiters accept the next request very
-/// soon, and one request too many costs less than a hold too long. Added up, those that follow end with
-/// the windows that people give their limits: 10 s, 30 s, one minute and two.
+/// First delays, in seconds. The first one is short, because most limiters accept the next request
+/// very soon, and one request too many costs less than a delay that is too long. The following
+/// delays add up to the windows that people give their limits: 10 s, 30 s, one minute and two.
 const STEPS_SECS: [u64; STEPS_COUNT as usize] = [1, 2, 7, 20, 30, 60, 120, LAST_STEP_SECS];
 
 const STEPS_COUNT: u32 = 8;
@@ -14,48 +14,50 @@ const STEPS_COUNT: u32 = 8;
 const LAST_STEP_SECS: u64 = 300;
 const LAST_STEP_DELAY: Duration = Duration::from_secs(LAST_STEP_SECS);
 
-/// So many short holds come first: next to a hold of minutes they cost little.
+/// Number of short delays at the start of a series: next to a delay of minutes they cost little.
 const SHORT_STEPS: u32 = 2;
 
-/// Series without a short hold at their beginning, once such holds were in vain again and again.
+/// Maximum number of series that skip the short delays after these have failed repeatedly.
 const SHORT_SKIPS_MAX: u32 = 64;
 
-/// No hold after the steps is shorter.
+/// Minimum delay after the steps.
 const DELAY_AFTER_STEPS_MIN: Duration = Duration::from_secs(60);
 
-/// For so long after the steps the cause is probably a window of an hour, to whose end many
-/// short holds are closer than few long ones.
+/// For this long after the first throttle, the cause is probably a window of one hour. Many short
+/// delays meet its end more closely than few long ones.
 const HOURLY_WINDOW_PROBABLE: Duration = Duration::from_secs(3700);
 
-/// The share of the time already waited that each hold then adds.
+/// Share of the time already waited that each delay adds within that hour, as a divisor.
 const WAITED_DIVISOR_IN_WINDOW: u32 = 10;
 
-/// Later a lock-out is more probable, which every try may begin anew: only longer holds end it.
+/// The same divisor afterwards, when a lock-out is more probable. Every attempt may restart a
+/// lock-out, so only longer delays end it.
 const WAITED_DIVISOR_LATER: u32 = 4;
 
-/// Added to a hold, as a share: those who were throttled together should not return together.
+/// Jitter added to a delay, as a share (minimum, range): clients that were throttled together
+/// should not return together.
 const JITTER: (f64, f64) = (0.02, 0.08);
 
-/// Holds that grow while they fail. Short ones come first, then the one that last succeeded.
+/// Growing delays. A series starts with short ones, followed by the delay that last succeeded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct ThrottleBackoff {
-    /// Throttles since the last success.
+    /// Throttled replies since the last success.
     pub(super) attempts: u32,
-    /// The step that last succeeded.
+    /// Step that last succeeded.
     pub(super) first_step: u32,
-    /// The hold that last succeeded, where it was longer than all steps.
+    /// Delay that last succeeded, if it was longer than all steps.
     pub(super) last_long_delay: Option<Duration>,
-    /// The hold that is being tried, without jitter.
+    /// Delay of the current attempt, without jitter.
     current_delay: Option<Duration>,
-    /// Series that are to begin with that step, since a short hold is probably in vain.
+    /// Series left that skip the short delays, because these would probably fail again.
     short_skips_left: u32,
-    /// How many such series a short hold in vain leads to.
+    /// Series that skip the short delays after the next failure of a short delay.
     short_skips_next: u32,
     started_at: Option<Timestamp>,
 }
 
 impl ThrottleBackoff {
-    /// Returns the next hold, jitter included.
+    /// Returns the next delay, including jitter.
     pub(super) fn next_delay(
         &mut self,
         longest: Duration,
@@ -67,7 +69,7 @@ impl ThrottleBackoff {
         self.attempts = self.attempts.saturating_add(1);
         let is_known = self.first_step + 1 >= STEPS_COUNT;
         let hold = match STEPS_SECS.get(step as usize) {
-            // What ended a lock-out before will probably end it again.
+            // A delay that ended a lock-out before will probably end it again.
             None | Some(&LAST_STEP_SECS) if is_known => {
                 self.last_long_delay.unwrap_or(LAST_STEP_DELAY).max(waited / WAITED_DIVISOR_LATER)
             }
@@ -82,7 +84,7 @@ impl ThrottleBackoff {
         hold.mul_f64(1.0 + JITTER.0 + JITTER.1 * draw.fraction())
     }
 
-    /// Takes up a series where another process left it.
+    /// Continues the series of another process.
     pub(super) fn merge_from_peer(
         &mut self,
         from: u32,
@@ -99,23 +101,23 @@ impl ThrottleBackoff {
         self.started_at = self.started_at.or(Some(now)).filter(|_| tries > 0);
     }
 
-    /// Nothing ran for so long: it is no part of what was waited.
+    /// Excludes an idle time of length `rest` from the time waited.
     pub(super) fn exclude_idle(&mut self, rest: Duration) {
         self.started_at = self.started_at.map(|began| began.after(rest));
     }
 
-    /// The clock was set by so much.
+    /// Shifts the start of the series by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.started_at = self.started_at.map(|began| began.shifted_by(step));
     }
 
-    /// A request after the hold was accepted.
+    /// Records that a request after the delay was accepted.
     pub(super) fn record_success(&mut self) {
         if self.attempts == 0 {
             return;
         }
         let last = self.step_index(self.attempts - 1).min(STEPS_COUNT - 1);
-        // One that another process tried is not known.
+        // A delay that another process tried is not known here.
         if let Some(hold) = self.current_delay.take() {
             self.last_long_delay = Some(hold).filter(|hold| *hold > LAST_STEP_DELAY);
         }
@@ -124,7 +126,7 @@ impl ThrottleBackoff {
                 self.first_step = self.first_step.saturating_sub(2)
             }
             (true, _) => {
-                // It was in vain, which is costly where every try begins a lock-out anew.
+                // The short delays failed, which is costly where every attempt restarts a lock-out.
                 self.short_skips_next =
                     self.short_skips_next.saturating_mul(2).clamp(1, SHORT_SKIPS_MAX);
                 self.short_skips_left = self.short_skips_next;
@@ -160,7 +162,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// Returns the holds, in whole seconds, of a series that so many holds end.
+    /// Returns the delays, in whole seconds, of a series that ends in success after `holds` delays.
     fn run_series(ladder: &mut ThrottleBackoff, holds: u32) -> Vec<u64> {
         let found = (0..holds)
             .map(|_| ladder.next_delay(HOUR, Timestamp(0), RandomSample(0)).as_secs())
@@ -201,7 +203,7 @@ mod tests {
             now = now.after(hold);
             hold.as_secs()
         };
-        // A lock-out of a quarter of an hour, which every try begins anew.
+        // A lock-out of 15 minutes that every attempt restarts.
         while hold(&mut ladder) < 900 {}
         ladder.record_success();
 

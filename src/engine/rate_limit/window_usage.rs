@@ -1,25 +1,27 @@
-//! What the server may still count against us, where one unit too many in a window locks us out.
+//! Upper bound of the units that the server may count in its window, for servers that lock a client
+//! out for one unit too many.
 //!
-//! A server counts a request no later than when its reply is here. Who waits a whole window from then on
-//! stays below the limit, however unsteadily requests and replies travel.
+//! A server counts a request at the latest when its reply has arrived. A client that waits one
+//! whole window from then on stays below the limit, whatever the network latency.
 
 use std::time::Duration;
 
 use crate::engine::rate_limit::spent_window::SpentWindow;
 use crate::engine::{ClockStep, Timestamp};
 
-/// The share by which a server's window may be longer than ours: clocks differ, and some count in ticks.
+/// Share by which the server's window may be longer than ours: clocks differ, and some servers
+/// count in ticks.
 const WINDOW_MARGIN: f64 = 0.005;
 
-/// The units answered in the last window.
+/// Units whose replies arrived within the last window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WindowUsage {
     spent: SpentWindow,
-    /// What was sent before is not known, or was sent by another process.
+    /// Earlier requests are not known, or were sent by another process.
     known_since: Timestamp,
 }
 
-/// A limit that no unit may exceed.
+/// Limit that must not be exceeded by a single unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct HardLimit {
     pub(super) units: f64,
@@ -27,33 +29,34 @@ pub(super) struct HardLimit {
 }
 
 impl WindowUsage {
-    /// Notes units that were answered, or given up.
+    /// Records units whose request was answered or given up.
     pub(super) fn record(&mut self, units: f64, window: Duration, now: Timestamp) {
         self.spent.record(units, now, now, window);
     }
 
-    /// Notes how long a reply took.
+    /// Records the time from a request to its reply.
     pub(super) fn record_latency(&mut self, span: Duration) {
         self.spent.record_latency(span);
     }
 
-    /// Another process may have sent until now.
+    /// Records that another process may have sent requests until `now`.
     pub(super) fn mark_shared_until(&mut self, now: Timestamp) {
         self.known_since = now;
     }
 
-    /// Whether all that was sent in the last window is known.
+    /// Returns true if all requests sent within the last window are known.
     pub(super) fn is_complete(&self, window: Duration, now: Timestamp) -> bool {
         now.since(self.known_since) > with_margin(window)
     }
 
-    /// The clock was set by so much: what was answered is as old as it was.
+    /// Shifts all times by a clock step, so that the age of the units stays the same.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.known_since = self.known_since.shifted_by(step);
         self.spent.shift_by(step);
     }
 
-    /// Returns until when `units` more are too many, with those in flight, of which any may be counted.
+    /// Returns the time until which `units` more would be too many. Any unit in flight may be
+    /// counted already.
     pub(super) fn wait_until(
         &self,
         limit: HardLimit,
@@ -63,11 +66,11 @@ impl WindowUsage {
     ) -> Option<Timestamp> {
         let window = with_margin(limit.window);
         if self.spent.units_in_window(window, now) + in_flight == 0.0 {
-            // What is larger than the limit is tried alone.
+            // A request larger than the limit is sent alone.
             return None;
         }
         let room = limit.units - units - in_flight;
-        // What is in flight must be answered first.
+        // Requests in flight must be answered first.
         let until =
             self.spent.drained_to_at(room, window, now).unwrap_or_else(|| now.after(window));
         (until > now).then_some(until)

@@ -1,6 +1,6 @@
-//! What the units complained of, as the journal has it (journalctl(1)).
+//! Error counts of the units, read from the journal (journalctl(1)).
 //!
-//! It gives the newest first, so that what is beyond a limit is old.
+//! Entries are read newest first, so that only old ones fall beyond a limit.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -16,24 +16,25 @@ use crate::engine::{Timestamp, format_duration, sanitize_line};
 
 const JOURNALCTL: &str = "journalctl";
 
-/// The newest errors that are read: more only say the same.
+/// Maximum number of errors read, newest first. More would add no information.
 const ERRORS_MAX: u32 = 1000;
 
-/// What is read of it, in bytes: that many errors with long stories.
+/// Maximum size of the output read, in bytes: 1,000 errors with long messages.
 const STDOUT_BYTES_MAX: u64 = 4 << 20;
 
-/// What is read of its complaints, in bytes.
+/// Maximum size of the error output read, in bytes.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
 
-/// What is asked of each entry.
+/// Fields requested of each entry.
 const OUTPUT_FIELDS: &str = "MESSAGE,_SYSTEMD_UNIT,UNIT,COREDUMP_UNIT,OBJECT_SYSTEMD_UNIT";
 
-/// One entry. A message that is not UTF-8 comes as a list of bytes.
+/// Journal entry. A message that is not UTF-8 is a list of bytes.
 #[derive(Deserialize)]
 struct JournalEntry {
     #[serde(rename = "MESSAGE", default)]
     message: Value,
-    /// Whoever wrote it, or the unit that it is about (systemd.journal-fields(7)).
+    /// Unit that wrote the entry; the next fields name the unit that it is about
+    /// (systemd.journal-fields(7)).
     #[serde(rename = "_SYSTEMD_UNIT", default)]
     systemd_unit: Value,
     #[serde(rename = "UNIT", default)]
@@ -44,11 +45,11 @@ struct JournalEntry {
     object_unit: Value,
 }
 
-/// Counts the errors of each of the units within `window`. It blocks, until the program is ended after
+/// Counts the errors of each unit within `window`. Blocks until journalctl ends; it is killed after
 /// `timeout`.
 ///
 /// # Errors
-/// Why they are not known, and what to do.
+/// The reason, and advice where there is any.
 pub(super) fn count_errors(
     units: &[String],
     window: Duration,
@@ -77,11 +78,11 @@ fn run_journalctl(
         format!("{JOURNALCTL} cannot be started: {error}")
     })?;
     let read = read_output(&mut child, units, timeout);
-    // Also where all is read: it may not have ended.
+    // Also after a complete read, because the process may still run.
     child.kill().ok();
     let ended = child.wait();
     let (errors, complaint) = read?;
-    // One that was ended by us, after its last word, was well.
+    // A process that we killed after its output was complete has no exit code, and did not fail.
     let failed = ended.is_ok_and(|status| status.code().is_some_and(|code| code != 0));
     match complaint.lines().next() {
         Some(complaint) if failed || errors.iter().all(|of_unit| of_unit.count == 0) => {
@@ -95,7 +96,8 @@ fn run_journalctl(
     }
 }
 
-/// Reads on threads of their own, since pipes cannot be read with a time limit; they end with the program.
+/// Reads on a separate thread, because pipes cannot be read with a time limit. The thread ends with
+/// the process.
 fn read_output(
     child: &mut Child,
     units: &[String],
@@ -119,7 +121,7 @@ fn read_output(
     Ok((errors.map_err(|error| format!("{JOURNALCTL}: {error}"))?, complaint))
 }
 
-/// Each of the units, in their order; the newest entries come first.
+/// Counts the errors of each unit, in the order of `units`. The newest entries come first.
 fn count_by_unit(lines: impl BufRead, units: &[String]) -> io::Result<Vec<JournalErrors>> {
     let none = |unit: &String| JournalErrors { unit: unit.clone(), count: 0, newest: None };
     let mut errors: Vec<JournalErrors> = units.iter().map(none).collect();

@@ -1,7 +1,7 @@
-//! Gathers the facts of health, side by side, each within a time limit of its own.
+//! Collects the inputs of the health evaluation in parallel, each with its own time limit.
 //!
-//! What does not come in time is a fact as well: that it is not known, and why. One that hangs, as on
-//! a network disk that is gone, is not started a second time before it has ended.
+//! An input that does not arrive in time is reported as unknown, with the reason. A collector that
+//! hangs, for example on an unreachable network disk, is not started again before it has ended.
 
 mod journal;
 mod sources;
@@ -23,49 +23,49 @@ use crate::engine::format_duration;
 use crate::engine::health::{CollectResult, HealthInputs, HostMetrics};
 use crate::engine::watch::{Finding, FindingKind, Subject};
 
-/// A source of the configuration, and who is behind it.
+/// Configured source and its provider.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceIdentity {
     pub name: String,
     pub provider: String,
 }
 
-/// What is looked at.
+/// Scope of a collection: folders, sources, unit and limits.
 #[derive(Clone, Debug)]
 pub struct CollectConfig {
     pub state_dir: PathBuf,
     pub archive_dir: PathBuf,
-    /// The enabled ones.
+    /// Enabled sources.
     pub sources: Vec<SourceIdentity>,
     pub unit: String,
-    /// Says why a source cannot use its archive, if it cannot: by the folder of states, the
-    /// archive and the name of the source.
+    /// Returns the reason why a source cannot use its archive, if there is one. The arguments are
+    /// the state folder, the archive folder and the name of the source.
     pub archive_mismatch: fn(&Path, &Path, &str) -> Option<String>,
-    /// Requests go out by a pool of proxies.
+    /// True if requests go through a proxy pool.
     pub has_proxy_pool: bool,
-    /// How far back the journal is read.
+    /// Time span of the journal that is read.
     pub journal_window: Duration,
-    /// The longest that one of those who look may take.
+    /// Time limit of each collector.
     pub timeout: Duration,
 }
 
-/// Those who look, and what they remember between two looks.
+/// Collectors, and the state that they keep between two cycles.
 #[derive(Debug, Default)]
 pub struct Collectors {
     cpu_sampler: Arc<Mutex<CpuSampler>>,
     sources: BusyFlag,
     archives: BusyFlag,
     system: BusyFlag,
-    /// By folder: what hangs on one disk does not keep another from being measured.
+    /// By folder, so that a hanging disk does not keep another from being measured.
     folders: Mutex<BTreeMap<PathBuf, BusyFlag>>,
     journal: BusyFlag,
 }
 
-/// Whether one of them is still at it.
+/// True while a collector runs.
 type BusyFlag = Arc<AtomicBool>;
 
 impl Collectors {
-    /// Looks at everything that the watch, which made `findings`, does not look at itself.
+    /// Collects everything that the watch, which made `findings`, does not cover.
     #[must_use]
     pub fn collect_all(
         &self,
@@ -95,7 +95,7 @@ impl Collectors {
             })
         });
         let gathered: CollectResult<SourceData> = sources.wait(scope.timeout);
-        // A disk that hangs is told where its folder is measured.
+        // A hanging disk is reported by the measurement of its folder.
         let archives = archives.wait(scope.timeout).unwrap_or_default();
         let system: CollectResult<HostMetrics> = system.wait(scope.timeout);
         let rooms = rooms.into_iter().map(|(folder, room)| (folder, room.wait(scope.timeout)));
@@ -123,7 +123,7 @@ impl Collectors {
         }
     }
 
-    /// Begins to measure the disk under each folder.
+    /// Starts to measure the filesystem of each folder.
     fn start_disk_measurements(
         &self,
         scope: &CollectConfig,
@@ -149,13 +149,13 @@ impl CollectConfig {
         self.sources.iter().filter_map(mismatch).collect()
     }
 
-    /// What we write to.
+    /// Returns the folders that we write to.
     fn data_folders(&self) -> Vec<PathBuf> {
         vec![self.state_dir.clone(), self.archive_dir.clone()]
     }
 }
 
-/// The units that systemd knows, so that they have a journal.
+/// Returns the units that are known to systemd and therefore have a journal.
 fn units_with_journal(findings: &[Finding]) -> Vec<String> {
     let of_unit = |finding: &Finding| match (&finding.subject, &finding.kind) {
         (
@@ -170,10 +170,10 @@ fn units_with_journal(findings: &[Finding]) -> Vec<String> {
     findings.iter().filter_map(of_unit).collect()
 }
 
-/// One who looks.
+/// Collector that runs on a separate thread.
 enum CollectorTask<T> {
     Started(Receiver<CollectResult<T>>),
-    /// The one before is still at it.
+    /// The previous run has not ended yet.
     StillRunning,
 }
 
@@ -189,13 +189,13 @@ fn start_collector<T: Send + 'static>(
     thread::spawn(move || {
         let seen = look();
         drop(at_work);
-        // Whoever waited may have given up.
+        // The receiver may have timed out and been dropped.
         drop(sender.send(seen));
     });
     CollectorTask::Started(receiver)
 }
 
-/// Also where it panics, it has ended.
+/// Guard that clears the flag when the collector ends, even by a panic.
 struct RunningGuard(BusyFlag);
 
 impl Drop for RunningGuard {
@@ -205,7 +205,8 @@ impl Drop for RunningGuard {
 }
 
 impl<T> CollectorTask<T> {
-    /// They wait one after the other, while all of them look: the last may get more time than it should.
+    /// Waits for the result. All collectors run in parallel, but are awaited one after the other,
+    /// so that the last may get more time than `timeout`.
     fn wait(self, timeout: Duration) -> CollectResult<T> {
         let Self::Started(receiver) = self else {
             return Err("the look before this one has not ended yet".to_owned());

@@ -1,4 +1,4 @@
-//! What the workers wrote: states, figures, breakers, restarts.
+//! Data that the workers wrote: states, metrics, breakers and restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,28 +19,28 @@ use crate::state::{
 };
 use crate::systemd::RestartBudgetFile;
 
-/// All of it.
+/// Data of all sources.
 pub(super) struct SourceData {
     pub sources: Vec<SourceObservation>,
-    /// Why there is nothing of it.
+    /// Reason why nothing was collected.
     pub uncollected_reason: Option<String>,
     pub breakers: CollectResult<Vec<BreakerObservation>>,
     pub crash_loops: CollectResult<Vec<(String, u32)>>,
     pub proxy_pool: Option<CollectResult<Option<ProxyPoolStatus>>>,
 }
 
-/// The units that were found, and the sources of each.
+/// Units that were found, with the sources of each.
 pub(super) type SourcesByUnit = BTreeMap<String, BTreeSet<String>>;
 
-/// What one source left.
+/// Files of one source.
 struct SourceFiles {
     state: Option<ExecutionState>,
-    /// None before anything was counted.
+    /// `None` before anything was counted.
     metrics: CollectResult<Option<SourceMetrics>>,
 }
 
 impl SourceData {
-    /// Where nothing could be read.
+    /// Returns data in which everything is unknown for the reason `why`.
     pub(super) fn unknown(scope: &CollectConfig, why: &str) -> Self {
         let sources = scope
             .sources
@@ -56,9 +56,9 @@ impl SourceData {
     }
 }
 
-/// Which unit runs which sources, as the watch found it.
+/// Groups the sources by the unit that runs them, according to the findings of the watch.
 pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> SourcesByUnit {
-    // Restarts of the one unit are counted also where it is not found.
+    // The restarts of the shared unit count even if the unit is not found.
     let mut units = SourcesByUnit::from([(unit.to_owned(), BTreeSet::new())]);
     for (unit, finding) in findings_by_unit(unit, findings) {
         let sources = units.entry(unit.to_owned()).or_default();
@@ -69,7 +69,7 @@ pub(super) fn group_sources_by_unit(unit: &str, findings: &[Finding]) -> Sources
     units
 }
 
-/// Reads everything, and changes nothing.
+/// Reads all files and changes nothing.
 pub(super) fn collect_sources(
     scope: &CollectConfig,
     units: &SourcesByUnit,
@@ -100,7 +100,7 @@ fn read_source_files(scope: &CollectConfig, named: &SourceIdentity) -> SourceFil
         Ok(StateFile::Read(state)) => {
             Some(ExecutionState { pid: running_worker_pid(&dir, state.pid), ..*state })
         }
-        // The watch tells why.
+        // The watch reports the reason.
         Ok(StateFile::Absent | StateFile::Unreadable { .. } | StateFile::Newer { .. }) | Err(_) => {
             None
         }
@@ -162,7 +162,7 @@ fn to_counter_observation(
     }
 }
 
-/// The requests of the last minutes, by provider.
+/// Returns the latencies of the requests of the last minutes, by provider.
 fn recent_requests<'a>(
     scope: &'a CollectConfig,
     left: &[SourceFiles],
@@ -194,8 +194,8 @@ fn flatten_read<T>(path: &Path, examined: Result<Result<T, String>, Failure>) ->
     examined.map_err(|failure| failure.message)?.map_err(|why| unreadable_reason(path, &why))
 }
 
-/// The restarts that have become a loop, of the units and of sources that are still configured. A
-/// unit is as far as the furthest of its sources, or of all where none is its own.
+/// Returns the crash loops of units and of sources that are still configured. The progress of a
+/// unit is the latest progress of its sources, or of all sources if none belongs to it.
 fn find_crash_loops(
     scope: &CollectConfig,
     units: &SourcesByUnit,
@@ -221,7 +221,8 @@ fn find_crash_loops(
     Ok(looping.collect())
 }
 
-/// What a worker that has left knew of the proxies says nothing of them now.
+/// Returns the proxy pool with the fewest healthy proxies among the running workers. Metrics of a
+/// stopped worker say nothing about the current state of the proxies.
 fn collect_proxy_pool(
     scope: &CollectConfig,
     left: &[SourceFiles],

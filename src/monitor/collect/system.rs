@@ -1,4 +1,4 @@
-//! The machine, as the kernel tells it (proc(5)).
+//! Metrics of the host, read from the kernel (proc(5)).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ const STAT_FILE: &str = "/proc/stat";
 const MEMORY_FILE: &str = "/proc/meminfo";
 const LOAD_FILE: &str = "/proc/loadavg";
 
-/// How long the processors are watched where there was no look before: a shorter burst is no load.
+/// Duration of the first CPU sample. A burst of less than this is no load.
 const FIRST_SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Ticks of all processors below which a share of them says nothing: half a second of one processor.
+/// Minimum number of CPU ticks for a usage ratio: half a second of one processor.
 const TICKS_MIN: u64 = 50;
 
-/// Remembers what the processors had done when it last looked, and the share that came of it.
+/// CPU sampler that keeps the previous ticks and the last usage ratio.
 #[derive(Debug, Default)]
 pub(super) struct CpuSampler {
     previous: Option<CpuTicks>,
     last_ratio: Option<f64>,
 }
 
-/// The processors' time since the machine started.
+/// CPU ticks of all processors since boot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct CpuTicks {
     busy: u64,
@@ -33,7 +33,7 @@ struct CpuTicks {
 }
 
 impl CpuSampler {
-    /// Looks at processors and memory. It blocks for a moment the first time.
+    /// Samples CPU and memory. Blocks for 1 s the first time.
     pub(super) fn sample(&mut self) -> HostMetrics {
         let memory = fs_err::read_to_string(MEMORY_FILE).ok();
         let memory = memory.as_deref().and_then(parse_memory_ratio);
@@ -47,14 +47,14 @@ impl CpuSampler {
         self.previous = read_cpu_ticks();
         thread::park_timeout(FIRST_SAMPLE_PERIOD);
         let brief = self.update(read_cpu_ticks()?)?;
-        // A second may be busy by chance; a minute is not.
+        // One busy second may be chance, but a busy minute is not.
         let load = fs_err::read_to_string(LOAD_FILE).ok();
         let load = load.as_deref().and_then(|load| load_ratio(load, processor_count()));
         Some(load.map_or(brief, |load| brief.min(load)))
     }
 
-    /// Takes in what the processors have done by now. What was counted too short a time ago, or is less
-    /// than before since a processor has gone, says nothing new.
+    /// Updates the usage ratio with the current ticks. The last ratio is kept if too few ticks have
+    /// passed, or if there are fewer than before because a processor was removed.
     fn update(&mut self, now: CpuTicks) -> Option<f64> {
         match self
             .previous
@@ -69,7 +69,7 @@ impl CpuSampler {
 }
 
 impl CpuTicks {
-    /// The share of the time since `before` that was spent, over all processors.
+    /// Returns the busy share of the ticks since `before`, over all processors.
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     fn busy_ratio_since(self, before: Self) -> Option<f64> {
         let (busy, all) =
@@ -87,13 +87,14 @@ fn processor_count() -> Option<u32> {
     u32::try_from(count.get()).ok()
 }
 
-/// The programs that wanted a processor over the last minute, as a share of the processors there are.
+/// Returns the load average of the last minute as a share of the number of processors, at most 1.
 fn load_ratio(text: &str, processors: Option<u32>) -> Option<f64> {
     let load: f64 = text.split_whitespace().next()?.parse().ok()?;
     Some((load / f64::from(processors?.max(1))).clamp(0.0, 1.0))
 }
 
-/// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and more that is in user already.
+/// Parses the first line: user, nice, system, idle, iowait, irq, softirq, steal. The remaining
+/// values are already part of user.
 fn parse_cpu_ticks(text: &str) -> Option<CpuTicks> {
     let line = text.lines().next()?.strip_prefix("cpu ")?;
     let times: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
@@ -102,7 +103,7 @@ fn parse_cpu_ticks(text: &str) -> Option<CpuTicks> {
     Some(CpuTicks { busy: all.saturating_sub(idle).saturating_sub(waiting), total: all })
 }
 
-/// The share of memory that cannot be had any more.
+/// Returns the share of memory that is not available.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
 fn parse_memory_ratio(text: &str) -> Option<f64> {
     let field = |name: &str| -> Option<u64> {
@@ -113,8 +114,8 @@ fn parse_memory_ratio(text: &str) -> Option<f64> {
     (total > 0).then(|| total.saturating_sub(available) as f64 / total as f64)
 }
 
-/// Measures the filesystem under a folder. One that is not there yet will be made in the nearest one
-/// that is.
+/// Measures the filesystem of a folder. If the folder does not exist yet, its nearest existing
+/// parent is measured, because the folder will be created there.
 pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<FsUsage> {
     let standing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
     let found = standing
@@ -123,8 +124,8 @@ pub(super) fn measure_filesystem(folder: &Path) -> CollectResult<FsUsage> {
     found.unwrap_or_else(|| fs_usage(Path::new("."))).map_err(|error| error.to_string())
 }
 
-/// The filesystems under the folders, each once, and the folders under which there is none that could
-/// be measured.
+/// Returns each filesystem once, and the folders whose filesystem could not be measured, with the
+/// reason.
 pub(super) fn collect_disks(
     rooms: impl Iterator<Item = (PathBuf, CollectResult<FsUsage>)>,
 ) -> (Vec<DiskUsage>, Vec<(String, String)>) {

@@ -1,30 +1,31 @@
-//! Cuts long arrays out of a JSON text while it arrives, so that what a server sends beyond a limit is never held.
+//! Truncates long arrays in a JSON text while it arrives, so that data beyond a limit is never held
+//! in memory.
 
 use bytes::BytesMut;
 
-/// Arrays nested no deeper are kept whole: those around the answers to methods (RFC 8620 §3.4).
+/// Maximum depth at which arrays are kept whole: those around the method responses (RFC 8620 §3.4).
 const UNTRUNCATED_DEPTH_MAX: usize = 3;
 
-/// Depth at which JSON is no longer followed; its reader refuses it there (`serde_json`'s recursion limit).
+/// Maximum depth that is tracked. The parser rejects deeper JSON (`serde_json`'s recursion limit).
 const TRACKED_DEPTH_MAX: usize = 128;
 
-/// The part of an answer that is held in memory.
+/// Maximum part of a response that is held in memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BufferLimits {
-    /// Elements of an array, at least one; those behind them are dropped.
+    /// Maximum elements of an array, at least one; later elements are dropped.
     pub max_elements: usize,
-    /// Bytes of all that is not dropped.
+    /// Maximum bytes that are not dropped.
     pub max_bytes: u64,
 }
 
-/// Position in a JSON text of which chunks were read.
+/// Streaming truncator with its position in the JSON text.
 #[derive(Debug)]
 pub(super) struct ArrayTruncator {
     max_elements: usize,
-    /// Open arrays with the number of their elements so far, and open objects.
+    /// Open arrays, each with the number of its separators so far, and open objects.
     nesting: Vec<NestingLevel>,
     string_state: StringState,
-    /// Depth of the array whose other elements are dropped.
+    /// Depth of the array whose remaining elements are being dropped.
     dropping_depth: Option<usize>,
 }
 
@@ -38,7 +39,7 @@ enum NestingLevel {
 enum StringState {
     Outside,
     Inside,
-    /// Behind a backslash.
+    /// After a backslash.
     Escaped,
 }
 
@@ -52,7 +53,8 @@ impl ArrayTruncator {
         }
     }
 
-    /// Appends to `kept` what is kept of the next chunk. What is no JSON is kept for its reader to refuse.
+    /// Appends the kept part of the next chunk to `kept`. Invalid JSON is kept, so that its parser
+    /// rejects it.
     pub(super) fn push_chunk(&mut self, chunk: &[u8], kept: &mut BytesMut) {
         let mut begin = self.dropping_depth.is_none().then_some(0);
         for (at, byte) in chunk.iter().enumerate() {
@@ -97,7 +99,7 @@ impl ArrayTruncator {
         }
     }
 
-    /// Another element follows.
+    /// Counts a separator, and starts dropping at the limit.
     fn on_separator(&mut self) {
         let depth = self.nesting.len();
         if let (None, Some(NestingLevel::Array { separators: commas })) =
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(cutter.nesting.len(), TRACKED_DEPTH_MAX);
     }
 
-    /// Any JSON, with strings of what JSON is made of.
+    /// Returns a strategy for JSON whose strings contain JSON syntax.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -1,11 +1,11 @@
-//! The quick tries of one request.
+//! Attempts of one request.
 
 use tokio::time::Instant;
 
 use crate::engine::{Cause, Failure};
 use crate::source::http::AttemptKind;
 
-/// How often a request was sent, and since when it fails.
+/// Number of attempts of a request, and the time since when it fails.
 #[derive(Debug, Default)]
 pub struct AttemptTracker {
     attempts: u32,
@@ -14,14 +14,16 @@ pub struct AttemptTracker {
 }
 
 impl AttemptTracker {
-    /// Counts one that is sent now; the first one is `first`.
+    /// Counts an attempt that is sent now, and returns its kind; that of the first attempt is
+    /// `first`.
     pub fn start_attempt(&mut self, first: AttemptKind) -> AttemptKind {
         self.attempts += 1;
         self.last_sent_at = Some(Instant::now());
         if self.attempts == 1 { first } else { AttemptKind::Retry }
     }
 
-    /// Notes that the last one failed.
+    /// Records that the last attempt failed. After a timeout, the failing time starts at its
+    /// sending.
     pub fn record_failure(&mut self, failure: &Failure) {
         let began = if failure.cause == Cause::Timeout { self.last_sent_at } else { None };
         self.failing_since.get_or_insert_with(|| began.unwrap_or_else(Instant::now));
@@ -32,7 +34,7 @@ impl AttemptTracker {
         self.attempts
     }
 
-    /// Says in the last failure how often it was tried, and since when in vain.
+    /// Adds the number of attempts and the time since the first failure to the last failure.
     #[must_use]
     pub fn annotate(&self, failure: Failure) -> Failure {
         let failing_for = self.failing_since.map(|since| since.elapsed()).unwrap_or_default();
@@ -49,8 +51,8 @@ mod tests {
 
     use super::*;
 
-    /// Fails with these causes, one after the other: each request takes a second, each pause before
-    /// the next ten, and a minute has passed since the last.
+    /// Returns the failure after these causes in turn. Each request takes a second, each delay
+    /// before the next ten, and a minute has passed since the last.
     async fn failure_after(causes: &[Cause]) -> Failure {
         let mut tries = AttemptTracker::default();
         for cause in causes {

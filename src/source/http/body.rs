@@ -1,4 +1,5 @@
-//! Reads bodies chunk by chunk, with a cap, against the clock, to a proven end.
+//! Reads response bodies chunk by chunk, with size and time limits, and verifies that they are
+//! complete.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::source::Sink;
 use crate::source::http::array_truncator::ArrayTruncator;
 use crate::source::http::{BufferLimits, RequestLimits, host, transport};
 
-/// The time that one attempt has spent waiting for the server, and the bytes it got for it.
+/// Time that one attempt has waited for the server, and bytes received in the current rate window.
 ///
-/// Waiting for our own disk is not the server's slowness and does not count.
+/// Time spent on our own disk does not count, because it is not the server's slowness.
 pub(super) struct TransferTimer<'a> {
     limits: &'a RequestLimits,
     elapsed: Duration,
@@ -28,8 +29,8 @@ impl<'a> TransferTimer<'a> {
         Self { limits, elapsed: Duration::ZERO, window_elapsed: Duration::ZERO, window_bytes: 0 }
     }
 
-    /// Waits for the head of an answer. Bytes that trickle in do not prolong it. The inner error
-    /// is as it came, for who knows the way the request went.
+    /// Waits for the head of a response. Bytes that trickle in do not extend the timeout. The inner
+    /// error is the raw one, because only the caller knows through which proxy the request went.
     pub(super) async fn wait_for_head(
         &mut self,
         url: &Url,
@@ -39,7 +40,7 @@ impl<'a> TransferTimer<'a> {
         self.with_timeout(patience, url, sending).await
     }
 
-    /// Waits for the next piece of a body; `None` is its end.
+    /// Waits for the next chunk of a body; `None` is its end.
     pub(super) async fn next_chunk(
         &mut self,
         response: &mut Response,
@@ -91,10 +92,10 @@ impl<'a> TransferTimer<'a> {
     }
 }
 
-/// Reads an answer into memory, as far as there is `room`, and returns the bytes received beside it.
+/// Reads a response into memory within the limits of `room`, and returns it with the number of
+/// bytes received.
 ///
-/// An answer whose end only the end of the connection tells is let through:
-/// JSON that was cut short does not parse.
+/// A body that ends with the connection is accepted, because truncated JSON does not parse.
 pub(super) async fn collect(
     mut response: Response,
     room: Option<BufferLimits>,
@@ -125,7 +126,7 @@ pub(super) async fn collect(
     Ok((body.freeze(), received))
 }
 
-/// Pours a document into `sink` and returns its length.
+/// Writes a document to `sink` and returns its length.
 pub(super) async fn stream_to(
     mut response: Response,
     size: Option<u64>,
@@ -162,7 +163,7 @@ pub(super) async fn stream_to(
     }
 }
 
-/// Refuses a document that is larger than the configuration allows.
+/// Returns an error if a document is larger than the configuration allows.
 pub(super) fn check_document_size(host: &str, bytes: u64, max: u64) -> Result<(), Failure> {
     if bytes <= max {
         return Ok(());
@@ -170,8 +171,8 @@ pub(super) fn check_document_size(host: &str, bytes: u64, max: u64) -> Result<()
     Err(Failure::new(Cause::TooLarge, format!("a document of {host} has more than {max} bytes")))
 }
 
-/// A body of HTTP/1 without length and chunks ends with the connection,
-/// so that nobody can tell a whole one from one cut short (RFC 9112 §6.3).
+/// True if the end of the body is known. An HTTP/1 body without length and chunks ends with the
+/// connection, so that a truncated one cannot be detected (RFC 9112 §6.3).
 fn has_framing(response: &Response) -> bool {
     response.content_length().is_some()
         || response.headers().contains_key(TRANSFER_ENCODING)

@@ -1,4 +1,4 @@
-//! Reads answers that are not what was asked for: status, headers, and the words in the body.
+//! Classifies unexpected responses by status, headers and the message in the body.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use crate::retry::Retryable;
 use crate::source::http::body::TransferTimer;
 use crate::source::http::{ExpectedContent, host};
 
-/// How much of a refusal is read for its words, in bytes. Problem details take one kilobyte.
+/// Maximum bytes of an error response that are read. Problem details take one kilobyte.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// An answer that is not one, or none at all.
+/// Error of a request: an unexpected response, or none.
 #[derive(Debug)]
 pub struct HttpError {
     pub failure: Failure,
-    /// What the server wrote about it, cut at a limit; often empty.
+    /// Body of the error response, truncated at a limit; often empty.
     pub body: Bytes,
 }
 
 impl HttpError {
-    /// It would be tried again at once, had there not been so many retries already.
+    /// Marks an error that would be retried at once if the retry budget were not exhausted.
     pub(super) fn into_deferred(mut self) -> Self {
         self.failure.is_retry_budget_exhausted = true;
         self
@@ -63,23 +63,23 @@ impl From<HttpError> for Failure {
     }
 }
 
-/// Whether the answer, by its head, is of the wanted kind.
+/// True if status and headers of the response are as expected.
 pub(super) fn is_expected(response: &Response, wants: ExpectedContent) -> bool {
     response.status() == StatusCode::OK
         && !is_compressed(response.headers())
         && is_expected_type(&media_type(response.headers()), wants)
 }
 
-/// What a refusal is read by.
+/// Context for the classification of an error response.
 pub(super) struct ErrorContext<'a> {
-    /// The user's rules for this provider.
+    /// User's error rules for this provider.
     pub rules: &'a [ErrorRule],
     pub scope: RequestScope,
-    /// Never quoted nor kept: a server may repeat to us what it refused.
+    /// Secrets that are never quoted or stored: a server may echo a refused credential.
     pub secrets: Secrets,
 }
 
-/// Reads why an answer is not what was asked for.
+/// Classifies a response that is not as expected.
 pub(super) async fn read_error(
     mut response: Response,
     signals: &RateLimitHeaders,
@@ -115,8 +115,8 @@ pub(super) async fn read_error(
     HttpError { failure, body }
 }
 
-/// Judges anew an answer that looked like what was asked for and says in its body that it is a
-/// `failure`: a rule of the user goes before what its protocol calls it.
+/// Reclassifies a response that looked successful but reports a `failure` in its body. The user's
+/// error rules take precedence over the protocol's error type.
 pub(super) fn reclassify(
     headers: &HeaderMap,
     body: &[u8],
@@ -142,7 +142,7 @@ impl ErrorContext<'_> {
     }
 }
 
-/// Headers as text, names in lower case: the form that rules and quotas read.
+/// Headers as text with lower-case names, as the error rules and the rate limiter read them.
 struct HeaderPairs<'h>(Vec<(&'h str, String)>);
 
 impl<'h> HeaderPairs<'h> {
@@ -158,7 +158,7 @@ impl<'h> HeaderPairs<'h> {
 
 async fn read_error_body(response: &mut Response, pace: &mut TransferTimer<'_>) -> Bytes {
     let mut body = BytesMut::new();
-    // The status is known; a body that breaks off takes nothing from it.
+    // The status is known, so a truncated body changes nothing.
     while let Ok(Some(chunk)) = pace.next_chunk(response).await {
         let room = ERROR_BODY_BYTES_MAX - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -169,8 +169,8 @@ async fn read_error_body(response: &mut Response, pace: &mut TransferTimer<'_>) 
     body.freeze()
 }
 
-/// Whether a body is compressed. Codings are named in any case and in lists, which may have empty
-/// elements (RFC 9110 §5.6.1, §8.4.1).
+/// True if the body is compressed. Names of codings are case-insensitive, and come in lists that
+/// may have empty elements (RFC 9110 §5.6.1, §8.4.1).
 fn is_compressed(headers: &HeaderMap) -> bool {
     let changes_nothing = |coding: &[u8]| {
         let coding = coding.trim_ascii();
@@ -180,7 +180,7 @@ fn is_compressed(headers: &HeaderMap) -> bool {
     lists.any(|list| !list.as_bytes().split(|byte| *byte == b',').all(changes_nothing))
 }
 
-/// The media type in lower case without parameters, empty where there is none.
+/// Returns the media type in lower case without parameters; empty if there is none.
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
@@ -194,7 +194,7 @@ fn is_expected_type(media_type: &str, wants: ExpectedContent) -> bool {
     }
 }
 
-/// Returns what is worth quoting: a sentence of problem details (RFC 9457) or a plain line.
+/// Returns a message to quote: a sentence of problem details (RFC 9457) or a line of plain text.
 fn error_message(media_type: &str, text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Problem {

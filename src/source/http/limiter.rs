@@ -1,7 +1,7 @@
-//! The gate before a provider, as the client sees it: who may send, when, and what came of it.
+//! Interface of a provider's rate limiter, as used by the HTTP client.
 //!
-//! Every request that really goes out passes it: first attempts, quick retries,
-//! every hop of a redirect. What it decides by is the worker's business.
+//! Every request that is really sent passes the limiter: first attempts, quick retries, every hop
+//! of a redirect. The worker implements the decisions.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,78 +11,82 @@ use futures_util::future::LocalBoxFuture;
 use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, ReplyOutcome, parse_headers};
 use crate::engine::{Failure, ThrottleStrikes, Timestamp};
 
-/// Lets requests to one provider out, one by one, and learns from the replies.
+/// Rate limiter of one provider. It admits requests one by one and learns from the responses.
 pub trait RequestLimiter: fmt::Debug {
     /// Waits until the request may be sent.
     ///
-    /// May be dropped while it waits. A gate that stays closed for longer than a request
-    /// should wait says so instead.
+    /// The future may be dropped while it waits. If the limiter is blocked for longer than a
+    /// request should wait, it returns an error instead.
     ///
     /// # Errors
-    /// [`Cause::RateLimit`](crate::engine::Cause::RateLimit) with the time until which it is closed.
+    /// Returns [`Cause::RateLimit`](crate::engine::Cause::RateLimit) with the time until which the
+    /// limiter is blocked.
     fn acquire<'a>(
         &'a self,
         request: RequestInfo<'a>,
     ) -> LocalBoxFuture<'a, Result<Box<dyn Permit>, Failure>>;
 
-    /// Returns until when a request waits to [enter](Self::enter); `None` where none does.
+    /// Returns the time until which a request waits in [`acquire`](Self::acquire); `None` if none
+    /// waits.
     fn blocked_until(&self) -> Option<Timestamp> {
         None
     }
 
-    /// Whether a request that failed may be sent again at once. Taking it up spends it.
+    /// Takes one retry from the retry budget. Returns true if the failed request may be sent again
+    /// now.
     fn try_take_retry(&self, request: RequestInfo<'_>) -> bool;
 
-    /// Reads what the headers of a reply say about limits. Names in lower case.
+    /// Parses the rate limit headers of a response. Header names are lower-case.
     fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders;
 }
 
-/// A request about to be sent.
+/// Request about to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestInfo<'a> {
     pub host: &'a str,
-    /// The path of the URL, without query.
+    /// Path of the URL, without the query.
     pub path: &'a str,
     pub attempt: AttemptKind,
-    /// How the document that it is for was throttled before; none for a listing.
+    /// Earlier throttles of the requested document; `None` for a listing.
     pub strikes: Option<ThrottleStrikes>,
 }
 
-/// Whether a request is new, or was made before.
+/// Kind of an attempt: first attempt or retry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AttemptKind {
     First,
-    /// The first for an item that failed before while others succeeded: if it fails again, that
-    /// says nothing of the server.
+    /// First attempt for an item that failed before while others succeeded. If it fails again, that
+    /// says nothing about the server.
     Suspect,
-    /// A quick second try.
+    /// Quick retry of the same request.
     Retry,
 }
 
-/// One request on its way. Dropped without a reply, it never came back.
+/// Permit of one request in flight. Dropped without a response, the request counts as cancelled.
 pub trait Permit: fmt::Debug {
-    /// Notes the head of the reply, which came after `latency`.
+    /// Records the head of the response, which came after `latency`.
     ///
-    /// Unless it is judged before it is dropped, it was what was asked for.
+    /// If the permit is dropped without a recorded outcome after that, the response counts as
+    /// accepted.
     fn record_head(&mut self, signals: RateLimitHeaders, latency: Duration);
 
-    /// Notes how long to stay away, where the head alone does not say it: a longer word holds.
+    /// Records a retry-after that is not in the headers. The longest one applies.
     fn record_retry_after(&mut self, wait: Duration);
 
-    /// Says what the reply amounts to. For the quota only the first word counts, for the server's
-    /// health the last: a body may break off long after its head.
+    /// Records the outcome of the response. The first outcome counts for the rate limit, the last
+    /// one for the server's health, because a body may break off long after its head.
     ///
-    /// Returns until when the gate is closed, where the reply closed it or says "too many": a
-    /// moment that has passed where that was said of requests from before the last wait.
+    /// Returns the time until which the limiter is blocked, if the response blocked it or reports
+    /// rate limiting. That time has already passed if the request was sent before the last wait.
     fn record_outcome(&mut self, outcome: ReplyOutcome) -> Option<Timestamp>;
 
-    /// Returns how the document was throttled, this reply included, once that is judged.
+    /// Returns the throttles of the document including this response, once its outcome is recorded.
     fn strikes(&self) -> Option<ThrottleStrikes> {
         None
     }
 }
 
-/// A gate that is always open: for servers that are ours.
+/// Limiter that admits every request, for our own servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unlimited;
 
@@ -102,7 +106,7 @@ impl RequestLimiter for Unlimited {
     }
 
     fn parse_headers(&self, headers: &[(&str, &str)]) -> RateLimitHeaders {
-        // A reset counts from the reply's own date, and nobody waits here.
+        // Reset times are relative to the response's date, and nothing waits for them here.
         parse_headers(headers, &HeaderNames::default(), Timestamp::default())
     }
 }

@@ -1,8 +1,7 @@
-//! The one HTTP client that all kinds of sources share; each account has its own.
+//! HTTP client shared by all kinds of sources; each account has its own.
 //!
-//! It asks, follows redirects only where it is allowed to, tries a broken request
-//! again quickly, and hands out either what was asked for, complete, or a
-//! [`Refusal`]. Nobody else sees a status code or a transport error.
+//! It follows allowed redirects only, retries broken requests quickly, and returns a complete
+//! response or an [`HttpError`]. No other module handles status codes or transport errors.
 
 mod array_truncator;
 mod attempts;
@@ -42,64 +41,64 @@ use crate::engine::{Cause, ErrorRule, Failure, RequestScope, Secrets, ThrottleSt
 use crate::retry::{RetryPolicy, Retryable as _};
 use crate::source::{MetricsHandle, ResponseRecorder, Sink};
 
-/// The most redirects of one request. A service moved twice and a login page; more is a loop.
+/// Maximum redirects of one request: a service that moved twice and a login page; more is a loop.
 const REDIRECTS_MAX: u32 = 5;
 
-/// What one request may cost.
+/// Timeouts, size limits and retry policy of one request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
-    /// How a broken request is tried again before its failure is reported.
+    /// Quick retries of a broken request, before its failure is returned.
     pub retry_policy: RetryPolicy,
-    /// Name lookup, connection and TLS handshake.
+    /// DNS lookup, connection and TLS handshake.
     pub connect_timeout: Duration,
-    /// The longest silence, and the window over which the rate is measured.
+    /// Longest time without data, and the window over which the rate is measured.
     pub idle_timeout: Duration,
-    /// One attempt from beginning to end, not counting the time our own disk takes.
+    /// Duration of one whole attempt, not counting the time spent on our own disk.
     pub total_timeout: Duration,
-    /// Bytes per second of a body, below which a server counts as hanging.
+    /// Bytes per second of a body; a slower server counts as timed out.
     pub min_rate: u64,
-    /// The largest answer that is held in memory, in bytes.
+    /// Largest response that is held in memory, in bytes.
     pub max_response: u64,
-    /// The largest document, in bytes.
+    /// Largest document, in bytes.
     pub max_document: u64,
 }
 
-/// What proves who we are.
+/// Credential sent with a request.
 #[derive(Clone, Debug)]
 pub enum Authorization {
     Basic { username: String, password: SecretString },
     Bearer { token: SecretString },
 }
 
-/// One question to a server.
+/// HTTP request to a server.
 #[derive(Debug)]
 pub struct HttpRequest<'a> {
     pub url: &'a Url,
-    /// JSON to be posted; `None` gets.
+    /// JSON body of a POST request; `None` for a GET request.
     pub json_body: Option<Bytes>,
     pub expected: ExpectedContent,
     pub authorization: &'a Authorization,
 }
 
-/// What counts as an answer to a question.
+/// Content type that a successful response must have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ExpectedContent {
     Json,
-    /// Bytes of any type but a page or an error in their place.
+    /// Any type except HTML and JSON, because those are pages and errors in place of a document.
     Document,
 }
 
-/// An answer held in memory.
+/// Response held in memory.
 #[derive(Debug)]
 pub struct BufferedResponse {
-    /// Where the answer came from in the end: the base of relative URLs in it.
+    /// URL after redirects: the base of relative URLs in the body.
     pub url: Url,
     pub body: Bytes,
     headers: HeaderMap,
     permit: Box<dyn Permit>,
 }
 
-/// The client of one account.
+/// HTTP client of one account.
 #[derive(Debug)]
 pub struct HttpClient {
     inner: ReconnectingClient,
@@ -110,7 +109,6 @@ pub struct HttpClient {
     recorder: ResponseRecorder,
 }
 
-/// The head of what was asked for.
 struct StreamingResponse {
     response: Response,
     permit: Box<dyn Permit>,
@@ -118,12 +116,10 @@ struct StreamingResponse {
 }
 
 impl HttpClient {
-    /// Makes a client that speaks to the `trusted` origins and to no other, through `gate` and
-    /// on the ways of `egress`. Its requests are counted by `meter`.
+    /// Creates a client for the `trusted` origins only. `meter` counts its requests.
     ///
     /// # Errors
-    /// [`Cause::Tls`] when this machine has no certificates to trust; [`Cause::Proxy`] when
-    /// what should be a proxy's address is none.
+    /// [`Cause::Tls`] without trusted certificates; [`Cause::Proxy`] for an invalid proxy address.
     pub fn new(
         limits: RequestLimits,
         trusted: Vec<Origin>,
@@ -142,30 +138,30 @@ impl HttpClient {
         })
     }
 
-    /// Returns until when a request waits at the gate; `None` where none does.
+    /// Returns the time until which a request waits for the rate limiter; `None` if none waits.
     #[must_use]
     pub fn blocked_until(&self) -> Option<Timestamp> {
         self.limiter.blocked_until()
     }
 
-    /// Has refusals judged by the user's rules before the built-in ones.
+    /// Sets the user's error rules, which take precedence over the built-in ones.
     #[must_use]
     pub fn with_error_rules(mut self, rules: Vec<ErrorRule>) -> Self {
         self.error_rules = rules;
         self
     }
 
-    /// Has every answer noted, and every request that got none.
+    /// Sets the recorder of all responses, and of requests without a response.
     #[must_use]
     pub fn with_recorder(mut self, recorder: ResponseRecorder) -> Self {
         self.recorder = recorder;
         self
     }
 
-    /// Refuses a URL of a server that the configuration does not name.
+    /// Checks that the configuration names the URL's server.
     ///
     /// # Errors
-    /// [`Cause::Challenge`]: nothing is sent, and no document is blamed.
+    /// [`Cause::Challenge`] for another server: nothing is sent, and no document is blamed.
     pub fn check_origin(&self, url: &Url) -> Result<(), Failure> {
         let plain = url.username().is_empty() && url.password().is_none();
         if plain && self.allowed_origins.contains(&url.origin()) {
@@ -181,10 +177,10 @@ impl HttpClient {
         ))
     }
 
-    /// Asks for something small.
+    /// Sends a request and reads its response into memory.
     ///
     /// # Errors
-    /// Whatever went wrong at the last attempt, with the body of the answer where there was one.
+    /// The failure of the last attempt, with the body of the error response if there was one.
     pub async fn fetch_buffered(
         &self,
         ask: &HttpRequest<'_>,
@@ -192,10 +188,10 @@ impl HttpClient {
         self.fetch_limited(ask, None).await
     }
 
-    /// Asks for JSON of which no more than the `room` is held, however much comes.
+    /// Sends a request for JSON and holds no more of the response than `room` allows.
     ///
     /// # Errors
-    /// The same; [`Cause::TooLarge`] where the room does not suffice.
+    /// Like [`fetch_buffered`](Self::fetch_buffered); [`Cause::TooLarge`] beyond `room`.
     pub async fn fetch_limited(
         &self,
         ask: &HttpRequest<'_>,
@@ -216,8 +212,8 @@ impl HttpClient {
         .await
     }
 
-    /// Says of an answer to `ask` that it is a `failure` after all, as its body tells: the user's
-    /// rules may know better which, and what was replied is kept with it.
+    /// Records that the body of a successful response reports a `failure`. A user's error rule may
+    /// replace the cause. The returned failure keeps the response.
     #[must_use]
     pub fn report_body_error(
         &self,
@@ -233,11 +229,10 @@ impl HttpClient {
         failure.with_blocked_until(held_until)
     }
 
-    /// Brings a document into `sink` and returns its length, which agrees with
-    /// `size` and with what the server announced. `strikes` says how it was throttled before.
+    /// Writes a document to `sink` and returns its length, verified against the known lengths.
     ///
     /// # Errors
-    /// Whatever went wrong at the last attempt, or the sink's own failure.
+    /// The failure of the last attempt, or the sink's own failure.
     pub async fn fetch_streaming(
         &self,
         ask: &HttpRequest<'_>,
@@ -254,7 +249,7 @@ impl HttpClient {
             let mut pace = TransferTimer::new(&self.limits);
             let opened = self.send_request(ask, Some(strikes), attempt, &mut pace).await?;
             let StreamingResponse { response, permit: mut passage, latency } = opened;
-            // A body may take minutes: what the head says of the quota is of now.
+            // A body may take minutes, but the rate limit headers of the head are valid now.
             passage.record_outcome(ReplyOutcome::Accepted);
             let poured = body::stream_to(response, size, &mut pace, sink).await;
             self.inner.record_response(latency, poured.as_ref().copied());
@@ -267,7 +262,7 @@ impl HttpClient {
         Ok(brought.await?)
     }
 
-    /// Tries again what may be gone in a second; everything else is for the engine to judge.
+    /// Retries failures that may pass within a second; the engine handles all others.
     async fn with_retries<T>(
         &self,
         ask: &HttpRequest<'_>,
@@ -298,7 +293,7 @@ impl HttpClient {
         })
     }
 
-    /// Sends the question, follows redirects, and returns an answer of the wanted kind, body unread.
+    /// Sends the request, follows redirects, and returns an expected response with an unread body.
     async fn send_request(
         &self,
         ask: &HttpRequest<'_>,
@@ -366,7 +361,6 @@ impl HttpClient {
         Err(Failure::new(Cause::Challenge, why).into())
     }
 
-    /// What refusals are read by.
     fn error_context(&self, ask: &HttpRequest<'_>) -> ErrorContext<'_> {
         let secrets = ask.authorization.secrets();
         ErrorContext { rules: &self.error_rules, scope: ask.expected.request_scope(), secrets }
@@ -390,13 +384,12 @@ impl HttpClient {
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.clone()),
         };
-        // A compressed body has no length to check, and a bomb in it is not ours to defuse.
+        // A compressed body has no length to check, and could be a decompression bomb.
         let request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         let request = request.header(AUTHORIZATION, authorization);
         request.build().map_err(|error| transport::to_failure(&error, host(url)))
     }
 
-    /// Returns where a redirect leads, if the answer is one that may be followed.
     fn redirect_target(
         &self,
         ask: &HttpRequest<'_>,
@@ -424,10 +417,6 @@ impl HttpClient {
 }
 
 impl Authorization {
-    /// Returns the `Authorization` of a request.
-    ///
-    /// # Errors
-    /// [`Cause::Unauthorized`]: the token has characters that no header can carry.
     fn to_header_value(&self) -> Result<HeaderValue, Failure> {
         let value = match self {
             Self::Basic { username, password } => {
@@ -443,7 +432,6 @@ impl Authorization {
         Ok(value)
     }
 
-    /// The secrets of a request, to be masked in what the server says.
     pub(in crate::source) fn secrets(&self) -> Secrets {
         match self {
             Self::Basic { username, password } => {
@@ -457,7 +445,6 @@ impl Authorization {
 }
 
 impl ExpectedContent {
-    /// What is at stake: one document, or the listing of all.
     fn request_scope(self) -> RequestScope {
         match self {
             Self::Json => RequestScope::Listing,
@@ -465,11 +452,8 @@ impl ExpectedContent {
         }
     }
 
-    /// Refuses a URL that no request can have: HTTP libraries, ours as well, end at 64 kB.
-    ///
-    /// # Errors
-    /// [`Cause::TooLarge`] of a document, which stays as it is; [`Cause::Challenge`] of a listing,
-    /// whose URL the server made.
+    /// Rejects a URL over the 64 kB limit of HTTP crates: `TooLarge` for a document, whose URL is
+    /// fixed; `Challenge` for a listing, because the server made its URL.
     fn check_url(self, url: &Url) -> Result<(), Failure> {
         let Err(invalid) = Uri::try_from(url.as_str()) else { return Ok(()) };
         let length = url.as_str().len();
@@ -485,13 +469,12 @@ impl ExpectedContent {
     }
 }
 
-/// What Basic encodes (RFC 7617 §2).
+/// Returns the user-pass that Basic encodes (RFC 7617 §2).
 fn basic_credentials(username: &str, password: &SecretString) -> String {
     format!("{username}:{}", password.expose_secret())
 }
 
-/// The request never got its whole reply. Where it reached the server, that says something of the
-/// server's health, though not of its quota.
+/// Records an aborted request: it counts for the server's health, not for its rate limit.
 fn on_aborted(mut passage: Box<dyn Permit>, failure: Failure) -> Failure {
     if has_reached_server(&failure) {
         passage.record_outcome(ReplyOutcome::Failed);
@@ -507,12 +490,11 @@ fn request_info(url: &Url, attempt: AttemptKind) -> RequestInfo<'_> {
     RequestInfo { host: host(url), path: url.path(), attempt, strikes: None }
 }
 
-/// The headers that are text, as a reader of limits wants them.
 fn text_headers(headers: &HeaderMap) -> Vec<(&str, &str)> {
     headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
-/// The only part of a URL that is ever shown.
+/// Returns the host, the only part of a URL that is ever shown.
 fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("the server")
 }

@@ -1,8 +1,8 @@
-//! The way out: straight on, or by one of a pool of proxies and never past them.
+//! Direct connections, or connections through a proxy pool that is never bypassed.
 //!
-//! Each proxy has a client of its own per account. One that does not let a request through is
-//! passed over for the next at once: the server was not reached, so that this is no retry of it.
-//! Names are looked up by the proxies alone, whatever their kind.
+//! Each account has one client per proxy. If a proxy does not let a request through, the next one
+//! is tried at once. This is not a retry, because the server was not reached. Only the proxies look
+//! up names, whatever their kind.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,23 +22,23 @@ use crate::source::http::body::TransferTimer;
 use crate::source::http::transport::{self, FaultCertainty};
 use crate::source::http::{RequestLimits, host};
 
-/// One proxy: `http`, or `socks5`, at a host and a port.
+/// One proxy: `http` or `socks5`, with host and port.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub url: Url,
     pub login: Option<(String, SecretString)>,
 }
 
-/// How the requests of a client leave this machine.
+/// Connection mode of a client.
 #[derive(Clone, Debug)]
 pub enum ProxyMode {
-    /// Straight on, or as the environment's proxy variables say; never by a proxy to this machine itself.
+    /// Direct, or through the environment's proxy variables; always direct to servers on this host.
     Direct,
-    /// By one of these, whatever the environment says and wherever the server is.
+    /// Through one of these proxies, regardless of the environment and of the server's location.
     Pool { proxies: Vec<Proxy>, health: Arc<ProxyPoolHealth> },
 }
 
-/// The health of a pool, shared by all accounts that go out by it.
+/// Health of a proxy pool, shared by all accounts that use it.
 pub struct ProxyPoolHealth {
     names: Vec<String>,
     created_at: Instant,
@@ -46,7 +46,7 @@ pub struct ProxyPoolHealth {
 }
 
 impl ProxyMode {
-    /// How the proxies are, where there is a pool.
+    /// Returns the health of the proxy pool; `None` without a pool.
     #[must_use]
     pub fn pool_health(&self) -> Option<Arc<ProxyPoolHealth>> {
         match self {
@@ -57,7 +57,7 @@ impl ProxyMode {
 }
 
 impl ProxyPoolHealth {
-    /// Of proxies that are addressed by these URLs.
+    /// Creates the health of a pool with these proxy URLs.
     #[must_use]
     pub fn new(policy: ProxyPolicy, urls: &[Url]) -> Self {
         Self {
@@ -67,13 +67,13 @@ impl ProxyPoolHealth {
         }
     }
 
-    /// How each proxy is, by its name, in the configured order.
+    /// Returns the health of each proxy with its name, in the configured order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, ProxyHealth)> {
         self.names.iter().cloned().zip(self.lock_pool().health().iter().copied()).collect()
     }
 
-    /// How many of them are how.
+    /// Returns the number of proxies in each state.
     #[must_use]
     pub fn metrics(&self) -> ProxyMetrics {
         ProxyMetrics::from_proxies(self.lock_pool().health().iter(), self.elapsed())
@@ -107,7 +107,7 @@ impl ProxyPoolHealth {
         self.names.get(no.0).map_or("", String::as_str)
     }
 
-    /// Time since the pool was made: nothing here outlives the process.
+    /// Returns the time since the pool was created. The health does not outlive the process.
     fn elapsed(&self) -> Timestamp {
         Timestamp(0).after(self.created_at.elapsed())
     }
@@ -123,7 +123,7 @@ impl fmt::Debug for ProxyPoolHealth {
     }
 }
 
-/// The clients of one account, one per way out.
+/// Clients of one account: one without proxy, or one per proxy.
 #[derive(Debug)]
 pub(super) enum ProxyClients {
     Direct(reqwest::Client),
@@ -134,15 +134,15 @@ pub(super) enum ProxyClients {
     },
 }
 
-/// The way by one proxy.
+/// Client that connects through one proxy.
 #[derive(Debug)]
 pub(super) struct ProxyClient {
     client: reqwest::Client,
-    /// It reads requests that are not for https, and may answer them itself.
+    /// True for an HTTP proxy, which reads requests to `http` URLs and may answer them itself.
     is_http_proxy: bool,
 }
 
-/// A request that did not get through a proxy.
+/// Failed attempt to send a request through a proxy.
 struct ProxyError {
     proxy: ProxyIndex,
     sent_at: Timestamp,
@@ -173,7 +173,7 @@ impl ProxyClients {
         }
     }
 
-    /// Begins a request, which is the same on every way.
+    /// Starts building a request; it is the same for every proxy.
     pub(super) fn request_builder(&self, method: Method, url: &Url) -> RequestBuilder {
         match self {
             Self::Direct(client) | Self::Pool { request_builder: client, .. } => {
@@ -182,7 +182,7 @@ impl ProxyClients {
         }
     }
 
-    /// Sends a request and waits for the head of its answer, whose body has not been read.
+    /// Sends a request and waits for the head of its response. The body is not read yet.
     pub(super) async fn send(
         &self,
         request: Request,
@@ -201,7 +201,7 @@ impl ProxyClients {
     }
 }
 
-/// Sends a request by one proxy after the other until one lets it through.
+/// Tries one proxy after the other until one lets the request through.
 async fn send_with_failover(
     ways: &[ProxyClient],
     health: &ProxyPoolHealth,
@@ -217,7 +217,7 @@ async fn send_with_failover(
         match send_through(way, request, url, pace).await? {
             Ok(response) => {
                 health.record_success(no, sent);
-                // Another proxy leads there, so that those which did not are to blame.
+                // This proxy reached the server, so the proxies that possibly failed are at fault.
                 for ProxyError { proxy: no, sent_at: sent, failure, .. } in
                     stopped.iter().filter(|stopped| stopped.certainty == FaultCertainty::Possible)
                 {
@@ -237,7 +237,7 @@ async fn send_with_failover(
     Err(all_proxies_failed(health, url, &stopped))
 }
 
-/// The outer error is the server's, or of the request; the inner one the proxy's.
+/// Outer error: fault of the server or of the request. Inner error: fault of the proxy.
 type ProxyAttemptResult = Result<Result<Response, (FaultCertainty, Failure)>, Failure>;
 
 async fn send_through(
@@ -247,7 +247,7 @@ async fn send_through(
     pace: &mut TransferTimer<'_>,
 ) -> ProxyAttemptResult {
     match pace.wait_for_head(url, way.client.execute(request)).await? {
-        // Out of a tunnel it would be the server's word, which no proxy is blamed for.
+        // In a tunnel, the server would have sent this response, which is not the proxy's fault.
         Ok(response)
             if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
                 && way.is_http_proxy
@@ -280,7 +280,7 @@ fn all_proxies_failed(health: &ProxyPoolHealth, url: &Url, stopped: &[ProxyError
     Failure::new(Cause::Proxy, why)
 }
 
-/// What a proxy is called in logs.
+/// Returns the name of a proxy in logs: its URL without the login.
 fn display_name(url: &Url) -> String {
     let port = url.port_or_known_default().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())

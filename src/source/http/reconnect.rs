@@ -1,7 +1,8 @@
-//! The line to the servers of one account: counted, and made anew when nothing gets through.
+//! HTTP client of one account that is recreated when no request gets a response, and counts its
+//! requests.
 //!
-//! Connections that are kept for later, and what a proxy or a router remembers of them, may lead
-//! to where nobody is any more. A new client shares nothing with the one before.
+//! Pooled connections, and the state that a proxy or router keeps for them, may lead to a host that
+//! is gone. A new client shares nothing with the previous one.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +29,7 @@ pub(super) struct ReconnectingClient {
     metrics: MetricsHandle,
 }
 
-/// The ways out, and how often they had been made anew by then.
+/// One generation of clients, and the number of recreations before it.
 #[derive(Debug)]
 struct ClientGeneration {
     clients: ProxyClients,
@@ -56,12 +57,12 @@ impl ReconnectingClient {
         })
     }
 
-    /// Begins a request, which is the same on every way.
+    /// Starts building a request; it is the same for every proxy.
     pub(super) fn request_builder(&self, method: Method, url: &Url) -> RequestBuilder {
         self.current.borrow().clients.request_builder(method, url)
     }
 
-    /// Sends a request and waits for the head of its answer, whose body has not been read.
+    /// Sends a request and waits for the head of its response. The body is not read yet.
     pub(super) async fn send(
         &self,
         request: Request,
@@ -80,7 +81,8 @@ impl ReconnectingClient {
         sent
     }
 
-    /// Notes the end of a request whose head came after `latency`; `bytes` of its body were wanted.
+    /// Records the end of a request whose response head came after `latency`; `bytes` of its body
+    /// were used.
     pub(super) fn record_response(&self, latency: Duration, bytes: Result<u64, &Failure>) {
         self.metrics.update(|figures| {
             figures.record_response(bytes.err().map(|failure| failure.cause), latency);

@@ -1,4 +1,4 @@
-//! Makes the client beneath, and reads its errors: the only place that knows them.
+//! Builds the underlying `reqwest` client and classifies its errors. No other module inspects them.
 
 use std::error::Error;
 use std::io;
@@ -13,34 +13,34 @@ use crate::engine::{Cause, Failure};
 use crate::source::http::RequestLimits;
 use crate::source::http::proxies::Proxy;
 
-/// How the errors of proxies begin: their types cannot be named from outside of hyper-util.
+/// Prefix of proxy errors, whose types are not public in hyper-util.
 const TUNNEL_ERROR_PREFIX: &str = "tunnel error";
 const SOCKS_ERROR_PREFIX: &str = "SOCKS error";
 
-/// Said of a proxy that does not let us in.
+/// Message for a proxy that rejects the login.
 pub(super) const PROXY_AUTH_REQUIRED: &str =
     "the proxy wants a login, or another one (407): check its entry in `proxy.pool`";
 
-/// The port of SOCKS proxies that name none (RFC 1928 §3).
+/// Default port of SOCKS proxies (RFC 1928 §3).
 const SOCKS_DEFAULT_PORT: u16 = 1080;
 
-/// How sure it is that a request was stopped by the proxy, and not for the server's sake.
+/// Certainty that the proxy, and not the server, is at fault for a failed request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum FaultCertainty {
     Certain,
-    /// Perhaps the server is not there: only another proxy that leads to it can tell.
+    /// The server may be down. Only success through another proxy can tell.
     Possible,
 }
 
-/// Builds the client. What it does by itself is turned off: redirects, Referer, decompression, cookies.
+/// Builds the client without its automatic features: redirects, Referer, decompression and cookies.
 ///
-/// With a proxy there is no way but by it: neither what the environment says nor where the server is changes that.
+/// A configured proxy is always used, regardless of the environment and of the server's location.
 pub(super) fn build_client(
     limits: &RequestLimits,
     trusted: &[Origin],
     proxy: Option<&Proxy>,
 ) -> Result<reqwest::Client, Failure> {
-    // Fails when there is one already, which is as good.
+    // Fails if a provider is already installed, which is fine.
     let _installed = rustls::crypto::ring::default_provider().install_default();
 
     let mut builder = reqwest::Client::builder()
@@ -50,11 +50,11 @@ pub(super) fn build_client(
         .connect_timeout(limits.connect_timeout)
         .dns_resolver(SystemResolver);
     if trusted.iter().all(is_plain_http) {
-        // Reading the machine's certificates takes longer than a whole demo request.
+        // Reading the system's certificates takes longer than a whole demo request.
         builder = builder.tls_certs_only([]);
     }
     if trusted.iter().all(is_loopback) || proxy.is_some() {
-        // Above all those of the environment.
+        // In particular no proxies from the environment.
         builder = builder.no_proxy();
     }
     if let Some(proxy) = proxy {
@@ -66,10 +66,10 @@ pub(super) fn build_client(
     })
 }
 
-/// Sends everything by one proxy.
+/// Returns a proxy setting that applies to all requests.
 ///
-/// The client would look up a name itself for `socks5`, and has the proxy do it for `socks5h`
-/// and for CONNECT: a lookup of ours would go past the proxy.
+/// With `socks5` the client would look up names itself, bypassing the proxy. With `socks5h` and
+/// CONNECT the proxy does it.
 fn to_reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
     let url = &proxy.url;
     let (scheme, port) = match url.scheme() {
@@ -86,7 +86,7 @@ fn to_reqwest_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, Failure> {
     })
 }
 
-/// Finds out whether a request was stopped on its way through a proxy; else the server is to blame.
+/// Returns the proxy's failure if the proxy stopped the request; otherwise the server is at fault.
 pub(super) fn proxy_failure(
     error: &reqwest::Error,
     host: &str,
@@ -102,7 +102,7 @@ pub(super) fn proxy_failure(
     Some((blame, Failure::new(Cause::Proxy, why)))
 }
 
-/// What a proxy did not do.
+/// Kind of a proxy's failure.
 enum ProxyFailure {
     Unreachable,
     AuthRequired,
@@ -117,7 +117,7 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
         let words = link.to_string();
         if let Some(words) = words.strip_prefix(TUNNEL_ERROR_PREFIX) {
             return Some(match words.trim_start_matches([':', ' ']) {
-                // Any other answer than 200 and 407, which may be a 502 for a server that is down.
+                // Any status except 200 and 407, such as a 502 for a server that is down.
                 "unsuccessful" => (FaultCertainty::Possible, ProxyFailure::NoRoute),
                 "proxy authorization required" => {
                     (FaultCertainty::Certain, ProxyFailure::AuthRequired)
@@ -127,7 +127,7 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
         }
         if let Some(words) = words.strip_prefix(SOCKS_ERROR_PREFIX) {
             return match words.trim_start_matches([':', ' ']) {
-                // The proxy asked the server, and tells what it got (RFC 1928 §6).
+                // The proxy tried the server and reports its result (RFC 1928 §6).
                 "connection refused" | "ttl expired" => None,
                 "network unreachable" | "host unreachable" | "general server failure" => {
                     Some((FaultCertainty::Possible, ProxyFailure::NoRoute))
@@ -140,7 +140,8 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
             };
         }
     }
-    // With a pool every connection is one to a proxy. Time that runs out may run out behind it.
+    // With a pool, every connection is one to a proxy. A timeout may also be caused by the server
+    // behind it.
     match (error.is_connect(), error.is_timeout()) {
         (true, true) => Some((FaultCertainty::Possible, ProxyFailure::NoRoute)),
         (true, false) => Some((FaultCertainty::Certain, ProxyFailure::Unreachable)),
@@ -148,10 +149,10 @@ fn classify_proxy_error(error: &reqwest::Error) -> Option<(FaultCertainty, Proxy
     }
 }
 
-/// Names the cause of a transport error, in words without URL or secret.
+/// Returns the cause of a transport error, with a message without URL or secret.
 pub(super) fn to_failure(error: &reqwest::Error, host: &str) -> Failure {
     if error.is_builder() {
-        // Credential and URL are proved before, and the rest is ours.
+        // Credential and URL are validated before, so the error is in our own code.
         let why = format!("the request to {host} cannot be built: {}", root_cause(error));
         return Failure::new(Cause::Unknown, why);
     }
@@ -176,7 +177,7 @@ fn classify_error(error: &reqwest::Error) -> (Cause, &'static str) {
     });
     match known {
         Some(known) => known,
-        // Before there is a request, the only one to hang up on is the handshake.
+        // Before a request is sent, an early end of the connection can only end the handshake.
         None if error.is_connect() && error_chain(error).any(is_unexpected_eof) => {
             (Cause::Tls, "the handshake was cut short by")
         }
@@ -209,7 +210,7 @@ fn is_unexpected_eof(error: &(dyn Error + 'static)) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// The error and all beneath it. An I/O error hides the one it wraps from `source`.
+/// Returns the error and all its sources. `source` of an I/O error skips the error that it wraps.
 fn error_chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -222,7 +223,7 @@ fn error_chain<'a>(
     })
 }
 
-/// The words at the bottom of the chain: those above only say that something beneath failed.
+/// Returns the innermost message: the outer ones only say that an inner operation failed.
 fn root_cause(error: &reqwest::Error) -> String {
     error_chain(error)
         .skip(1)
@@ -243,8 +244,8 @@ fn is_loopback(origin: &Origin) -> bool {
     }
 }
 
-/// Looks names up as the system does, with an error of our own:
-/// a failed lookup is told from a failed connection by type.
+/// DNS resolver of the system with our own error type, which distinguishes a failed lookup from a
+/// failed connection.
 #[derive(Debug)]
 struct SystemResolver;
 
@@ -276,7 +277,8 @@ mod tests {
 
     use super::*;
 
-    /// The failure of a request through a proxy that answers with `answer` and closes.
+    /// Returns the failure of a request through a proxy that sends `answer` and closes the
+    /// connection.
     async fn failure_through_proxy(answer: &'static [u8]) -> Failure {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Calls methods (RFC 8620 §3.3) and reads what goes wrong with them (§3.6).
+//! Calls JMAP methods (RFC 8620 §3.3) and classifies their errors (§3.6).
 
 use std::sync::Arc;
 
@@ -13,22 +13,23 @@ use crate::source::http::{BufferLimits, ExpectedContent, HttpError, HttpRequest}
 use crate::source::jmap::JmapSource;
 use crate::source::jmap::session::JmapSession;
 
-/// Types of a method-level error that mean "too often", in any case. JMAP has none for methods; of
-/// its errors for single objects `rateLimit` is the one (RFC 8620 §5.3), which servers use for both,
-/// in these spellings. What a description says of too many is about what was asked for.
+/// Types of a method-level error that mean rate limiting, compared case-insensitively. JMAP defines
+/// none for methods. Among its errors for single objects there is `rateLimit` (RFC 8620 §5.3),
+/// which servers use for both, in these spellings. The description is not searched, because "too
+/// many" there refers to the arguments.
 const RATE_LIMIT_ERROR_TYPES: &[&str] =
     &["rateLimit", "rateLimited", "rateLimitExceeded", "tooManyRequests"];
 
-/// A call that was not answered, with the word that callers look for.
+/// Error of a method call, with the error type that callers compare.
 #[derive(Debug)]
 pub(super) struct MethodCallError {
-    /// The type of a method-level error; of a request-level one its type without
-    /// the URN, or the name of the limit; empty where there was no answer.
+    /// Type of a method-level error. For a request-level error its type without the URN prefix, or
+    /// the name of the limit. Empty if there was no response.
     pub(super) error_type: Box<str>,
     pub(super) failure: Failure,
 }
 
-/// What a server answers to a request.
+/// Response to a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JmapResponse {
@@ -36,7 +37,7 @@ struct JmapResponse {
     session_state: Option<String>,
 }
 
-/// A method-level error.
+/// Method-level error.
 #[derive(Deserialize)]
 struct MethodErrorBody {
     #[serde(rename = "type")]
@@ -45,7 +46,7 @@ struct MethodErrorBody {
     arguments: Option<Value>,
 }
 
-/// A request-level error (RFC 7807, RFC 8620 §3.6.1).
+/// Request-level error (RFC 7807, RFC 8620 §3.6.1).
 #[derive(Deserialize)]
 struct RequestProblem {
     #[serde(rename = "type")]
@@ -53,21 +54,22 @@ struct RequestProblem {
     limit: Option<String>,
 }
 
-/// Bytes of a reply that are not about single objects, rounded up; a few absurd ids fit in as well.
+/// Bytes of a response besides its objects, rounded up; leaves room for a few oversized ids.
 const RESPONSE_OVERHEAD_BYTES: u64 = 1 << 20;
 
-/// Bytes of an id in a reply: four times the longest that is allowed (RFC 8620 §1.2).
+/// Bytes of an id in a response: four times the longest one allowed (RFC 8620 §1.2).
 const ID_BYTES_MAX: u64 = 1 << 10;
 
-/// Bytes of an object of which only the properties of a listing were asked for.
+/// Bytes of an object with only the properties of a listing.
 const OBJECT_BYTES_MAX: u64 = 8 << 10;
 
-/// The room for a reply that names so many ids; a server that names more is not asked for less.
+/// Returns the limits for a response with this many ids. If the server sends more, the request is
+/// not repeated with a lower limit.
 pub(super) fn limits_for_ids(count: usize) -> BufferLimits {
     buffer_limits(count, ID_BYTES_MAX)
 }
 
-/// The room for a reply of so many objects.
+/// Returns the limits for a response with this many objects.
 pub(super) fn limits_for_objects(count: usize) -> BufferLimits {
     buffer_limits(count, OBJECT_BYTES_MAX)
 }
@@ -80,7 +82,7 @@ fn buffer_limits(elements: usize, element_bytes: u64) -> BufferLimits {
     }
 }
 
-/// Calls one method in a request of its own.
+/// Calls one method in a separate request.
 pub(super) async fn call<T: DeserializeOwned>(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -90,7 +92,7 @@ pub(super) async fn call<T: DeserializeOwned>(
     call_limited(jmap, session, method, arguments, None).await
 }
 
-/// Calls one method in a request of its own, and holds no more of the reply than there is `room` for.
+/// Calls one method in a separate request, and holds no more of the response than `room` allows.
 pub(super) async fn call_limited<T: DeserializeOwned>(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -112,7 +114,7 @@ pub(super) async fn call_limited<T: DeserializeOwned>(
         authorization: &pass,
     };
 
-    // The semaphore is never closed, and no permit would be no harm.
+    // The semaphore is never closed, and sending without a permit would be harmless.
     let permit = session.request_permits.acquire().await.ok();
     let answered = jmap.client.fetch_limited(&ask, room).await;
     drop(permit);
@@ -134,7 +136,8 @@ pub(super) async fn call_limited<T: DeserializeOwned>(
                     ..refused
                 },
             );
-            // Whoever looks for the session holds it while waiting at the gate: perhaps for this place.
+            // Released before the session lock is requested: a concurrent discovery holds that lock
+            // while it waits at the limiter, possibly for this permit.
             drop(answered);
             if let Some(state) = response.session_state.filter(|state| !session.is_current(state)) {
                 jmap.invalidate_session(session, Some(state)).await;
@@ -149,7 +152,8 @@ pub(super) async fn call_limited<T: DeserializeOwned>(
             Cause::Unauthorized | Cause::Forbidden | Cause::NotFound | Cause::Challenge
         )
     {
-        // Perhaps the service has moved, or the account: the next request looks for it again.
+        // The service or the account may have moved, so the next request discovers the session
+        // again.
         jmap.invalidate_session(session, None).await;
     }
     result
@@ -177,7 +181,7 @@ fn method_result<T: DeserializeOwned>(
     }
 }
 
-/// Reads what a server answers. An error may quote it, and it may repeat the `secrets`.
+/// Parses a response. The error message may quote the response, so the `secrets` are masked.
 fn parse_json<T: DeserializeOwned>(
     method: &str,
     json: &[u8],
@@ -190,7 +194,7 @@ fn parse_json<T: DeserializeOwned>(
     })
 }
 
-/// Says what a server refuses, in its own words without the `secrets` that it may repeat.
+/// Returns the server's error in its own words, with the `secrets` masked in case it echoes them.
 fn method_error(method: &str, error: MethodErrorBody, secrets: &Secrets) -> MethodCallError {
     let MethodErrorBody { error_type: word, description, arguments } = error;
     let mut detail = format!("the server refuses {method}: {word}");

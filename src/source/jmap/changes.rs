@@ -1,6 +1,6 @@
-//! Lists what has come since a cursor: Email/changes (RFC 8621 §4.3).
+//! Lists the emails added since a cursor: Email/changes (RFC 8621 §4.3).
 //!
-//! Not Email/queryChanges: servers forget what it needs without saying so.
+//! Not Email/queryChanges, because servers lose the state it needs without reporting that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,14 +18,16 @@ use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::{NextPage, Page, PollResult};
 
-/// How many changes a look asks for. Enough to see past a few read marks; more are listed.
+/// Maximum number of changes in a poll. Enough to see past a few read marks; if there are more, a
+/// listing follows.
 const POLL_CHANGES_MAX: u32 = 50;
 
-/// Ids in one list of a reply beyond which a server does not keep to `maxChanges`: twenty times what it is asked
-/// for at most. They cannot be cut, as the new state is behind all of them.
+/// Maximum number of ids in one list of a response; a server that sends more ignores `maxChanges`.
+/// It is twenty times the largest `maxChanges` sent. The lists cannot be truncated, because the new
+/// state comes after all of them.
 const CHANGES_MAX: usize = 10_000;
 
-/// How far a listing of changes has come.
+/// Position in a listing of changes.
 #[derive(Debug, Deserialize, Serialize)]
 struct ChangesPosition {
     state: String,
@@ -45,10 +47,10 @@ pub(super) struct ChangesResponse {
     pub(super) destroyed: Option<Vec<String>>,
 }
 
-/// Asks whether a listing would have anything to list.
+/// Checks whether a listing would find anything new.
 ///
-/// Flags and deletions are no news. The cursor stays where it is for them, and
-/// is moved by the listing that many of them cause.
+/// Changed flags and deletions do not count. They leave the cursor where it is, until so many
+/// accumulate that a listing follows and moves it.
 pub(super) async fn poll_changes(
     jmap: &JmapSource,
     cursor: &Cursor,
@@ -64,7 +66,7 @@ pub(super) async fn poll_changes(
     })
 }
 
-/// Returns the page behind `place`, the first one begins at `cursor`.
+/// Returns the page after the token `place`; the first page starts at `cursor`.
 pub(super) async fn list_page(
     jmap: &JmapSource,
     cursor: &Cursor,
@@ -107,7 +109,7 @@ pub(super) async fn list_page(
     })
 }
 
-/// Asks what has changed since a state, and for no more than so much of it.
+/// Requests at most `max` changes since a state.
 pub(super) async fn fetch_changes(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -118,13 +120,14 @@ pub(super) async fn fetch_changes(
     let room = Some(limits_for_ids(CHANGES_MAX));
     let changes = call_limited(jmap, session, "Email/changes", arguments, room).await;
     let changes: ChangesResponse = changes.map_err(|refused: MethodCallError| {
-        // A cursor that the server cannot even read: one garbled by an upgrade, or of another server.
+        // The server cannot read the cursor: an upgrade corrupted it, or it belongs to another
+        // server.
         let is_unreadable = matches!(&*refused.error_type, "invalidArguments" | "notRequest");
         let cause = if is_unreadable { Cause::CursorExpired } else { refused.failure.cause };
         Failure { cause, ..refused.failure }
     })?;
     if changes.is_truncated() {
-        // A listing of everything goes page by page.
+        // The expired cursor causes a full listing, which is paginated.
         let why =
             format!("the server names {CHANGES_MAX} changes or more where {max} were asked for");
         return Err(Failure::new(Cause::CursorExpired, why));
@@ -133,14 +136,14 @@ pub(super) async fn fetch_changes(
 }
 
 impl ChangesResponse {
-    /// Whether a list is as long as any that is kept: there may have been more.
+    /// True if a list has the maximum length, because it may have been truncated.
     fn is_truncated(&self) -> bool {
         let lists = [Some(&self.created), self.updated.as_ref(), self.destroyed.as_ref()];
         lists.into_iter().flatten().any(|ids| CHANGES_MAX <= ids.len())
     }
 
-    /// The mails that may be new to us. One moved into a wanted mailbox counts as
-    /// updated; one that we have already is recognised by the ledger.
+    /// Returns the ids of emails that may be new. An email moved into a selected mailbox counts as
+    /// updated; the ledger recognises emails that are already archived.
     fn candidate_ids(&self, filter: &MailFilter) -> Vec<String> {
         let moved = self.updated.iter().flatten().filter(|_| filter.can_match_later());
         let mut ids: BTreeSet<&String> = self.created.iter().chain(moved).collect();

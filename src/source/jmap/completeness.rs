@@ -1,8 +1,8 @@
-//! The proof that a listing of everything is complete.
+//! Check that a full listing is complete.
 //!
-//! What the server says of its list at the end is compared with what was listed: its total, and the
-//! place of the last mail. A mailbox changes while it is listed, so that a difference proves nothing by
-//! itself: it counts only as far as the changes since the listing began cannot explain it.
+//! At the end, the server's total and the position of the last email are compared with the emails
+//! listed. A mailbox may change during the listing, so a difference alone proves nothing: it counts
+//! only as far as the changes since the start of the listing cannot explain it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,38 +17,38 @@ use crate::source::jmap::mail;
 use crate::source::jmap::page_token::CycleDetector;
 use crate::source::jmap::session::JmapSession;
 
-/// What a listing remembers for its proof.
+/// Data that a listing collects for its completeness check.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct CompletenessCheck {
-    /// Where the stream of changes stood before the first page.
+    /// State of the change stream before the first page.
     #[serde(rename = "since")]
     start_state: String,
-    /// How many there were then, where the server said so and nothing changed meanwhile.
+    /// Total before the first page, if the server reported it and nothing changed meanwhile.
     #[serde(rename = "announced")]
     total_at_start: Option<u64>,
-    /// Ids that were listed, each once.
+    /// Number of ids listed, each counted once.
     #[serde(rename = "seen")]
     listed: u64,
-    /// The server tells where a page is in its list, as one of them has shown.
+    /// True once a page has shown that the server reports correct positions.
     has_positions: bool,
 }
 
-/// What the server says of its list where that ends, all in one answer.
+/// Data about the end of the server's list, all from one response.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct ListEnd {
     pub(super) total: Option<u64>,
-    /// How many there are up to the last mail.
+    /// Number of emails up to and including the last one.
     pub(super) index: Option<u64>,
-    /// How many of the mails listed last are not there any more.
+    /// Number of the emails listed last that no longer exist.
     pub(super) vanished: u64,
 }
 
-/// How many mails changes must account for.
+/// Numbers of emails that changes must account for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Shortfall {
-    /// That are there now, beyond those listed.
+    /// Emails that exist now, beyond those listed.
     at_end: u64,
-    /// That were there when the listing began, beyond those listed.
+    /// Emails that existed when the listing started, beyond those listed.
     at_start: u64,
 }
 
@@ -57,29 +57,29 @@ impl CompletenessCheck {
         Self { start_state: since.to_owned(), ..Self::default() }
     }
 
-    /// Whether no page was noted yet.
+    /// True if no page has been recorded yet.
     pub(super) fn is_first_page(&self) -> bool {
         self.listed == 0
     }
 
-    /// Notes how many ids a page has, and where the server says that it begins.
+    /// Records the number of ids of a page, and the server's position of its start.
     pub(super) fn record_page(&mut self, count: u64, index: Option<u64>) {
         self.has_positions |= 0 < self.listed && index == Some(self.listed);
         self.listed = self.listed.saturating_add(count);
     }
 
-    /// Notes how many there are when the listing begins. What comes or goes between the two questions
-    /// may be in no list of changes: then the total says nothing.
+    /// Records the total at the start of the listing. Ignores it if the state has changed since,
+    /// because changes between the two requests may be in no list of changes.
     pub(super) fn record_initial_total(&mut self, total: Option<u64>, state: Option<&str>) {
         self.total_at_start = total.filter(|_| state == Some(self.start_state.as_str()));
     }
 
-    /// Notes that the last so many mails are listed once more.
+    /// Subtracts the last `count` emails, which are listed once more.
     pub(super) fn rewind(&mut self, count: u64) {
         self.listed = self.listed.saturating_sub(count);
     }
 
-    /// Says why the listing cannot have ended here; `None` where it can.
+    /// Returns the reason why the listing cannot have ended here; `None` if it can.
     pub(super) async fn find_contradiction(
         &self,
         jmap: &JmapSource,
@@ -99,7 +99,8 @@ impl CompletenessCheck {
         Ok(Some(early_end_message(self.listed.saturating_sub(end.vanished), total)))
     }
 
-    /// Finds an end that one answer shows to be none, whatever changes.
+    /// Returns position and total if one response alone shows, regardless of changes, that this is
+    /// not the end.
     fn find_early_end(&self, end: ListEnd) -> Option<(u64, u64)> {
         let total = end.total?;
         let index =
@@ -120,7 +121,7 @@ fn early_end_message(after: impl fmt::Display, total: u64) -> String {
     format!("the server's list ended after {after} of {total} mails")
 }
 
-/// Accounts for a shortfall with what has changed.
+/// Check whether changes explain a shortfall.
 struct ShortfallCheck<'a> {
     jmap: &'a JmapSource,
     session: &'a Arc<JmapSession>,
@@ -135,7 +136,7 @@ impl ShortfallCheck<'_> {
             let asked = changes::fetch_changes(self.jmap, self.session, &state, page_size).await;
             let changes = match asked {
                 Ok(changes) => changes,
-                // Nobody can tell what has changed.
+                // The server no longer knows the changes.
                 Err(failure) if failure.cause == Cause::CursorExpired => return Ok(false),
                 Err(failure) => return Err(failure),
             };
@@ -154,7 +155,7 @@ impl ShortfallCheck<'_> {
         }
     }
 
-    /// How many mails may have come to the list, and how many have left it.
+    /// Returns how many emails may have been added to the list, and how many removed from it.
     async fn count_changes(&self, changes: &ChangesResponse) -> Result<(u64, u64), Failure> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let came = count(changes.created.len());
@@ -201,7 +202,7 @@ mod tests {
         let there =
             |there_now, there_before| Some(Shortfall { at_end: there_now, at_start: there_before });
         assert_eq!(proof.shortfall(list_end(9, 4)), there(5, 4));
-        // The total shrinks to what was listed.
+        // The total shrinks to the number listed.
         assert_eq!(proof.shortfall(list_end(4, 4)), there(0, 4));
     }
 

@@ -1,4 +1,5 @@
-//! Brings the bytes of one mail (RFC 8620 §6.2), and makes sure that only the mail is blamed.
+//! Downloads one email (RFC 8620 §6.2), and separates failures of the email from failures of the
+//! service.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use crate::source::jmap::session::JmapSession;
 use crate::source::jmap::{JmapSource, mail};
 use crate::source::{DocumentRef, FetchOutcome, Sink};
 
-/// Brings a mail into `sink`, or tells under which other blob it is.
+/// Writes an email to `sink`, or returns its new blob id.
 pub(super) async fn fetch(
     jmap: &JmapSource,
     document: &DocumentRef,
     sink: &mut impl Sink,
 ) -> Result<FetchOutcome, Failure> {
-    // The semaphore is never closed, and no permit would be no harm.
+    // The semaphore is never closed, and sending without a permit would be harmless.
     let _permit = jmap.download_permits.acquire().await.ok();
     let session = jmap.session().await.map_err(as_service_failure)?;
     let url = session.download_url(&document.blob)?;
@@ -36,8 +37,8 @@ pub(super) async fn fetch(
     }
 }
 
-/// Tells a mail whose blob changed from one that was deleted, and both from downloads that are
-/// all refused: a 404 for every mail would write a whole mailbox off as gone.
+/// Distinguishes an email whose blob changed from a deleted one, and both from a server that
+/// refuses all downloads: a 404 for every email would mark a whole mailbox as deleted.
 async fn resolve_not_found(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -59,7 +60,8 @@ async fn resolve_not_found(
     Err(Failure { response: failure.response, ..Failure::new(Cause::Server, why) })
 }
 
-/// Keeps a refusal of the service as a whole from being read as one of this mail.
+/// Changes the cause of a failure of the whole service, so that it does not count against the
+/// email.
 fn as_service_failure(failure: Failure) -> Failure {
     if matches!(failure.cause, Cause::NotFound | Cause::Forbidden | Cause::TooLarge) {
         return Failure { cause: Cause::Challenge, ..failure };

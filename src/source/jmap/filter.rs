@@ -1,4 +1,4 @@
-//! Narrows the extraction to mailboxes and a first day, on the server's side and on ours.
+//! Filter by mailbox and first day, as a query condition and for matching emails locally.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::source::jmap::api::call;
 use crate::source::jmap::mail::{self, Email};
 use crate::source::jmap::session::JmapSession;
 
-/// Which mails are wanted.
+/// Filter of the emails to extract.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct MailFilter {
-    /// Ids; every mailbox when empty.
+    /// Mailbox ids; empty means every mailbox.
     mailboxes: Vec<String>,
     since: Option<NaiveDate>,
 }
@@ -35,7 +35,7 @@ struct Mailbox {
     role: Option<String>,
 }
 
-/// Returns the filter of the configuration, its mailboxes looked up once per session.
+/// Returns the configured filter. Its mailboxes are looked up once per session.
 pub(super) async fn resolve<'a>(
     jmap: &JmapSource,
     session: &'a Arc<JmapSession>,
@@ -57,7 +57,7 @@ async fn resolve_mailboxes(
     Ok(MailFilter { mailboxes: find_mailboxes(wanted, &found.list)?, since })
 }
 
-/// Finds the mailboxes by role, path or name. A name in several places means all of them.
+/// Finds mailboxes by role, path or name. A name that occurs several times selects all of them.
 fn find_mailboxes(wanted: &[String], mailboxes: &[Mailbox]) -> Result<Vec<String>, Failure> {
     let paths = mailbox_paths(mailboxes);
     let mut ids = Vec::new();
@@ -85,7 +85,7 @@ fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
         mailboxes.iter().map(|mailbox| (mailbox.id.as_str(), mailbox)).collect();
     let path = |mailbox: &Mailbox| {
         let parent = |child: &&Mailbox| by_id.get(child.parent_id.as_deref()?).copied();
-        // A server whose mailboxes contain each other gets long paths, not endless ones.
+        // Mailboxes that contain each other give long paths, not endless ones.
         let mut names: Vec<&str> = std::iter::successors(Some(mailbox), parent)
             .take(mailboxes.len())
             .map(|mailbox| mailbox.name.as_str())
@@ -97,12 +97,12 @@ fn mailbox_paths(mailboxes: &[Mailbox]) -> Vec<String> {
 }
 
 impl MailFilter {
-    /// Whether a mail that changes can come to be wanted.
+    /// True if an existing email can match later, by moving into a mailbox.
     pub(super) fn can_match_later(&self) -> bool {
         !self.mailboxes.is_empty()
     }
 
-    /// The properties of a mail that it takes to judge it here.
+    /// Returns the email properties that [`matches`](Self::matches) needs.
     pub(super) fn required_properties(&self) -> &'static [&'static str] {
         if self.mailboxes.is_empty() && self.since.is_none() {
             mail::LIST_PROPERTIES
@@ -111,18 +111,18 @@ impl MailFilter {
         }
     }
 
-    /// Whether a mail is wanted, judged here.
+    /// Returns true if the email matches.
     pub(super) fn matches(&self, email: &Email) -> bool {
         let place = self.mailboxes.is_empty() || email.is_in_any(&self.mailboxes);
         let time = match (self.since, email.received_at()) {
             (Some(since), Some(received)) => since <= received.date_naive(),
-            // A date that cannot be read is no reason to lose the mail.
+            // An invalid date is no reason to skip the email.
             _ => true,
         };
         place && time
     }
 
-    /// The same as a condition for Email/query (RFC 8621 §4.4.1).
+    /// Returns the filter as a condition for Email/query (RFC 8621 §4.4.1).
     pub(super) fn to_query_condition(&self) -> Option<Value> {
         let mut conditions: Vec<Value> =
             self.mailboxes.iter().map(|id| json!({"inMailbox": id})).collect();

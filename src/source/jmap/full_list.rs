@@ -1,12 +1,11 @@
-//! Lists all mails page by page: Email/query (RFC 8621 §4.4), oldest first.
+//! Lists all emails page by page: Email/query (RFC 8621 §4.4), oldest first.
 //!
-//! A page goes on after the last mail of the one before, found by its id (an
-//! anchor, RFC 8620 §5.5), so that what comes and goes in front of it moves
-//! nothing. New mail comes at the end. What else changes behind our back is in
-//! the changes since the cursor that was pinned before.
+//! A page continues after the last email of the previous page, found by its id (an anchor, RFC 8620
+//! §5.5), so that emails added or deleted before it shift nothing. New email appears at the end.
+//! Other changes during the listing are in the changes since the cursor that was read before it.
 //!
-//! A page without ids is no end by itself: the last mail is asked for once more,
-//! with the server's total, and what comes must prove it (`proof.rs`).
+//! A page without ids alone does not prove the end: the last email is requested once more, with the
+//! server's total, and the result must pass the check in `completeness.rs`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,17 +24,16 @@ use crate::source::jmap::page_token::{self, CycleDetector};
 use crate::source::jmap::session::JmapSession;
 use crate::source::{NextPage, Page};
 
-/// How often a listing may lose its way and begin anew. Whole pages that vanish
-/// between two requests are rare; a list that always does is collected as one
-/// whose cursor is lost.
+/// Maximum restarts of a listing that has lost its position. Whole pages rarely vanish between two
+/// requests; if it keeps happening, the listing fails as if its cursor had expired.
 const RESTARTS_MAX: u32 = 3;
 
-/// How far a listing has come.
+/// Position in a full listing.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct QueryPosition {
-    /// Mails of the last page, the last one first: should it vanish, the next serves.
+    /// Emails of the last page, last one first: if one vanishes, the next is used.
     anchors: Vec<ListAnchor>,
-    /// The position behind the first anchor, as far as we know.
+    /// Position after the first anchor, as far as known.
     #[serde(rename = "listed")]
     next_position: u64,
     restarts: u32,
@@ -46,29 +44,29 @@ struct QueryPosition {
     missing: MissingIds,
 }
 
-/// A mail that a listing can go on from.
+/// Email after which a listing can continue.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct ListAnchor {
     id: String,
-    /// How many were listed after it.
+    /// Number of emails listed after it.
     #[serde(rename = "followers")]
     listed_after: u64,
 }
 
-/// Where a query begins.
+/// Start of a query.
 #[derive(Clone, Copy)]
 enum QueryStart<'a> {
     Position(u64),
     After(&'a str),
-    /// With the mail itself.
+    /// Includes the email itself.
     At(&'a str),
 }
 
-/// What a listing asks for.
+/// Purpose of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum QueryTarget {
     Page,
-    /// Whether the mail listed last is the last there is.
+    /// Check whether the email listed last is the last in the list.
     ListEnd,
 }
 
@@ -76,14 +74,14 @@ enum QueryTarget {
 struct QueryResponse {
     ids: Vec<String>,
     total: Option<u64>,
-    /// Where the ids begin in the server's list, where it tells.
+    /// Position of the first id in the server's list, if the server reports it.
     position: Option<u64>,
-    /// How many of the mails listed last lie behind where the ids begin.
+    /// Number of the emails listed last that come after the start of these ids.
     #[serde(skip)]
     listed_after: u64,
 }
 
-/// Returns the page behind `place`.
+/// Returns the page after the token `place`.
 pub(super) async fn list_page(
     jmap: &JmapSource,
     place: Option<&PageToken>,
@@ -131,7 +129,7 @@ fn to_u64(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// Picks the last mail of a page and some before it, ever farther apart.
+/// Returns the last email of a page and some before it, at growing distances.
 fn pick_anchors(ids: &[String]) -> Vec<ListAnchor> {
     let count = ids.len();
     let mut picked: Vec<usize> = [1, 2, count / 4, count / 2, count]
@@ -153,7 +151,7 @@ struct EmailQuery<'a> {
 }
 
 impl EmailQuery<'_> {
-    /// A stop before the first page.
+    /// Returns the position before the first page.
     async fn initial_position(&self) -> Result<QueryPosition, Failure> {
         let since = mail::fetch_state(self.jmap, self.session).await?;
         Ok(QueryPosition {
@@ -162,7 +160,7 @@ impl EmailQuery<'_> {
         })
     }
 
-    /// Judges an end of the server's list.
+    /// Checks an end of the server's list, and finishes the listing or reports it as unverified.
     async fn finish_listing(
         &self,
         mut stop: QueryPosition,
@@ -195,7 +193,7 @@ impl EmailQuery<'_> {
         })
     }
 
-    /// Finds what lies behind a stop, and corrects the stop's position to where that begins.
+    /// Queries the emails after a position, and corrects the position to the start of the result.
     async fn query_after(
         &self,
         stop: &mut QueryPosition,
@@ -215,7 +213,7 @@ impl EmailQuery<'_> {
                     return Ok(found);
                 }
                 Err(refused) if *refused.error_type == *"anchorNotFound" => {}
-                // Apache James knows positions only.
+                // Apache James supports positions only.
                 Err(refused) if *refused.error_type == *"invalidArguments" => {
                     return self.query_after_position(stop, wish).await;
                 }
@@ -225,8 +223,8 @@ impl EmailQuery<'_> {
         self.restart(stop, wish).await
     }
 
-    /// Without anchors: goes back from where the first anchor was until one is met.
-    /// Had only the position counted, deleted mails would hide as many that are there.
+    /// Queries without anchors: steps back from the first anchor's position until an anchor is
+    /// found. The position alone would skip as many emails as were deleted before it.
     async fn query_after_position(
         &self,
         stop: &mut QueryPosition,
@@ -246,7 +244,7 @@ impl EmailQuery<'_> {
                 found.position = Some(position);
                 found.skip_through(at);
                 if found.ids.is_empty() && wish == QueryTarget::Page {
-                    // The end, or a page that the server kept very short.
+                    // This is the end of the list, or the server returned a very short page.
                     found = self.send(QueryStart::Position(begin), wish).await?;
                 }
                 return Ok(QueryResponse { listed_after: followers, ..found });
@@ -281,7 +279,7 @@ impl EmailQuery<'_> {
     ) -> Result<QueryResponse, MethodCallError> {
         let sorted = json!([{"property": "receivedAt", "isAscending": true}]);
         match self.send_sorted(start, wish, Some(sorted)).await {
-            // The server's own order serves too, as long as it keeps to it.
+            // The server's own order works too, as long as it is stable.
             Err(refused) if *refused.error_type == *"unsupportedSort" => {
                 self.send_sorted(start, wish, None).await
             }
@@ -296,7 +294,8 @@ impl EmailQuery<'_> {
         sort: Option<Value>,
     ) -> Result<QueryResponse, MethodCallError> {
         let mut arguments = json!({"limit": self.page_size()});
-        // Counting may cost the server much: a progress bar needs it once, and the proof once more.
+        // Counting may be expensive for the server: progress needs it once, the completeness check
+        // once more.
         if wish == QueryTarget::ListEnd || matches!(start, QueryStart::Position(0)) {
             arguments["calculateTotal"] = json!(true);
         }
@@ -319,7 +318,8 @@ impl EmailQuery<'_> {
         if let Some(condition) = self.filter.to_query_condition() {
             arguments["filter"] = condition;
         }
-        // What a server names beyond the limit is behind the last id that is kept, as if it had kept to it.
+        // Ids beyond the limit come after the last id that is kept, as if the server had respected
+        // the limit.
         let room = limits_for_ids(usize::try_from(self.page_size()).unwrap_or(usize::MAX));
         call_limited(self.jmap, self.session, "Email/query", arguments, Some(room)).await
     }
@@ -330,7 +330,7 @@ impl EmailQuery<'_> {
 }
 
 impl QueryResponse {
-    /// Leaves the anchor out that was asked for. Without it, nothing is known of where it is.
+    /// Removes the requested anchor. If it is not there, the position is unknown.
     fn skip_anchor(&mut self, anchor: &str) {
         if self.ids.first().is_some_and(|first| first == anchor) {
             self.skip_through(0);
@@ -339,7 +339,7 @@ impl QueryResponse {
         }
     }
 
-    /// Leaves out what is listed already, up to the mail with this index.
+    /// Removes the ids that are listed already, up to the one with this index.
     fn skip_through(&mut self, at: usize) {
         self.ids.drain(..=at);
         self.position = self.position.map(|position| position.saturating_add(to_u64(at + 1)));

@@ -1,4 +1,4 @@
-//! Reads mails: Email/get (RFC 8621 §4.2), in portions that the server accepts.
+//! Reads emails with Email/get (RFC 8621 §4.2), in batches that the server accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::source::jmap::JmapSource;
 use crate::source::jmap::api::{MethodCallError, call, call_limited, limits_for_objects};
 use crate::source::jmap::session::JmapSession;
 
-/// What of a request is not ids, in bytes, rounded up.
+/// Bytes of a request without its ids, rounded up.
 const REQUEST_OVERHEAD_BYTES: usize = 1_024;
-/// Quotes and comma around an id, in bytes.
+/// Bytes of the quotes and the comma around an id.
 const ID_OVERHEAD_BYTES: usize = 3;
 
-/// The refusals that a smaller portion answers: by the name of the limit for the
-/// whole request (Cyrus), or by a type for the method (Stalwart).
+/// Errors that a smaller batch avoids: by the name of the limit for the whole request (Cyrus), or
+/// by an error type of the method (Stalwart).
 const TOO_LARGE_ERROR_TYPES: &[&str] = &["requestTooLarge", "maxObjectsInGet", "maxSizeRequest"];
 
-/// What an entry of a listing needs.
+/// Properties needed for a listed document.
 pub(super) const LIST_PROPERTIES: &[&str] = &["id", "blobId", "threadId", "size"];
-/// The same, and what a filter judges.
+/// The same properties, and those that a filter needs.
 pub(super) const FILTER_PROPERTIES: &[&str] =
     &["id", "blobId", "threadId", "size", "mailboxIds", "receivedAt"];
 
-/// A mail as far as listing needs it.
+/// Email with the properties that a listing needs.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Email {
@@ -40,13 +40,13 @@ pub(super) struct Email {
     received_at: Option<String>,
 }
 
-/// What reading mails by their ids has brought.
+/// Result of reading emails by id.
 #[derive(Debug, Default)]
 pub(super) struct FoundEmails {
     pub(super) emails: Vec<Email>,
-    /// Ids that the server says it does not find.
+    /// Ids that the server reports as not found.
     pub(super) missing: Vec<String>,
-    /// Where the stream of changes stood at the last of the requests that it took.
+    /// State of the change stream at the last request that was sent.
     pub(super) state: Option<String>,
 }
 
@@ -58,7 +58,7 @@ struct EmailGetResponse {
     state: Option<String>,
 }
 
-/// Returns where the stream of changes stands.
+/// Returns the current state of the change stream.
 pub(super) async fn fetch_state(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -71,7 +71,7 @@ pub(super) async fn fetch_state(
     Ok(Cursor::new(stand.state))
 }
 
-/// Reads the mails of these ids; those that the server does not find are left out.
+/// Reads the emails with these ids and omits those that the server does not find.
 pub(super) async fn fetch_emails(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -81,7 +81,7 @@ pub(super) async fn fetch_emails(
     Ok(find_emails(jmap, session, ids, properties).await?.emails)
 }
 
-/// Reads the mails of these ids, and says which the server does not find.
+/// Reads the emails with these ids, and returns the ids that the server does not find.
 pub(super) async fn find_emails(
     jmap: &JmapSource,
     session: &Arc<JmapSession>,
@@ -123,7 +123,7 @@ async fn get_emails(
     let not_there = ids.iter().filter(|id| !there.contains(id.as_str()));
     let (missing, passed_over): (Vec<_>, Vec<_>) = not_there.partition(|id| not_found.contains(id));
     if !passed_over.is_empty() {
-        // Neither there nor gone: a mail that is passed over in silence is a mail lost.
+        // Neither returned nor reported as not found: skipping the email silently would lose it.
         let (passed_over, all) = (passed_over.len(), ids.len());
         let why = format!("the answer to Email/get leaves out {passed_over} of {all} ids");
         return Err(Failure::new(Cause::Truncated, why).into());
@@ -133,13 +133,13 @@ async fn get_emails(
 }
 
 impl MethodCallError {
-    /// Whether fewer ids at once may be answered: so the server says, or its reply found no room.
+    /// True if a smaller batch may succeed: the server says so, or its response exceeded our limit.
     fn is_too_large(&self) -> bool {
         TOO_LARGE_ERROR_TYPES.contains(&&*self.error_type) || self.failure.cause == Cause::TooLarge
     }
 }
 
-/// Cuts ids into portions within the limits that the server announces.
+/// Splits ids into batches within the limits that the server announces.
 fn split_ids<'a>(session: &JmapSession, ids: &'a [String]) -> Vec<&'a [String]> {
     let bytes_max = session.max_request_bytes.saturating_sub(REQUEST_OVERHEAD_BYTES);
     let mut portions = Vec::new();
@@ -161,13 +161,13 @@ fn split_ids<'a>(session: &JmapSession, ids: &'a [String]) -> Vec<&'a [String]> 
 }
 
 impl Email {
-    /// Whether it lies in one of the mailboxes.
+    /// Returns true if the email is in one of the mailboxes.
     pub(super) fn is_in_any(&self, mailboxes: &[String]) -> bool {
         let is_in = |id: &String| self.mailbox_ids.as_ref().is_some_and(|ids| ids.contains_key(id));
         mailboxes.iter().any(is_in)
     }
 
-    /// When it was received, if the server says so legibly.
+    /// Returns the time of receipt; `None` if it is missing or invalid.
     pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
         self.received_at.as_ref()?.parse().ok()
     }

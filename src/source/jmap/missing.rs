@@ -1,4 +1,4 @@
-//! Mails that a listing names and the server then does not find: asked for once more, later.
+//! Emails that the server lists but does not find; they are requested once more, later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use crate::source::jmap::JmapSource;
 use crate::source::jmap::mail::{self, Email};
 use crate::source::jmap::session::JmapSession;
 
-/// As many ids are carried along in the place of a listing, which is written down with each page. When
-/// there are more, they are asked for at once.
+/// Maximum number of ids kept in the page token, which is stored with each page. When there are
+/// more, they are requested at once.
 const DEFERRED_IDS_MAX: usize = 500;
 
-/// The ids of mails that are asked for once more when the listing has ended.
+/// Ids of emails to request once more when the listing has ended.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(super) struct MissingIds(BTreeSet<String>);
 
-/// When a listing asks for what it did not find.
+/// Time of the second request for missing emails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RefetchTiming {
-    /// Later, as long as there are not too many.
+    /// Later, unless there are too many.
     Later,
-    /// The listing has ended.
+    /// Now, because the listing has ended.
     Now,
 }
 
 impl MissingIds {
-    /// Notes what a page named in vain, and asks for all of it once more when it is time. Returns what
-    /// was found then, and what was not.
+    /// Adds a page's missing ids, and requests all of them once more when it is time. Returns the
+    /// emails found then, and the ids that are still missing.
     pub(super) async fn refetch(
         &mut self,
         jmap: &JmapSource,

@@ -1,9 +1,9 @@
-//! Mail over JMAP: RFC 8620 for the protocol, RFC 8621 for mail.
+//! Email over JMAP: RFC 8620 for the protocol, RFC 8621 for email.
 //!
-//! Threads are the items, mails their documents. Mails are what is listed, not
-//! collapsed threads, so that a listing tells exactly which bytes are new before
-//! any of them is fetched. Every request carries one method call: servers differ
-//! most in what one bad call does to the others of its batch.
+//! Threads are the items, emails their documents. A listing returns emails and not collapsed
+//! threads, so that it shows exactly which bytes are new before any is downloaded. Every request
+//! contains one method call, because servers differ most in the effect of one failed call on the
+//! others of its batch.
 
 mod api;
 mod changes;
@@ -34,68 +34,69 @@ use crate::source::{
     ResponseRecorder, Sink, Source,
 };
 
-/// How one account is reached, and what of it is wanted.
+/// Connection settings and filters of one account.
 #[derive(Clone, Debug)]
 pub struct JmapOptions {
-    /// The name of the source in the configuration, for sentences about it.
+    /// Name of the source in the configuration, for messages.
     pub name: String,
-    /// The account that the ledger belongs to; the first one found where that is not known yet.
+    /// Account of the ledger. If `None`, the account of the first session is used from then on.
     pub account: Option<AccountId>,
-    /// Where the service is found: a bare origin, or the URL of the session resource itself.
+    /// URL of the service: a bare origin, or the URL of the session resource itself.
     pub url: Url,
-    /// Other origins that the server may send us to. The one of `url` need not be named.
+    /// Other origins that the server may redirect or refer to. The origin of `url` is always
+    /// allowed.
     pub allowed_origins: Vec<Origin>,
     pub auth: AuthScheme,
-    /// Names, roles or paths (`Parent/Child`) of the only mailboxes wanted; all when empty.
+    /// Names, roles or paths (`Parent/Child`) of the mailboxes to extract; empty means all.
     pub mailboxes: Vec<String>,
-    /// Only mail received on or after this day (UTC).
+    /// First day of receipt (UTC) of the emails to extract.
     pub since: Option<NaiveDate>,
-    /// How many mails one page lists at most.
+    /// Maximum number of emails per page of a listing.
     pub page_size_max: u32,
-    /// How many documents are fetched side by side.
+    /// Maximum number of concurrent downloads.
     pub concurrency: u32,
     pub request_limits: RequestLimits,
-    /// What the user knows of the errors of this provider.
+    /// User's error rules for this provider.
     pub error_rules: Vec<ErrorRule>,
-    /// How its requests leave this machine.
+    /// Connection mode: direct, or through a proxy pool.
     pub proxy_mode: ProxyMode,
-    /// By what they are counted.
+    /// Metrics that count the requests.
     pub metrics: MetricsHandle,
-    /// By what its answers are noted.
+    /// Recorder of the responses.
     pub recorder: ResponseRecorder,
 }
 
-/// How the credential is presented.
+/// HTTP authentication scheme of the credential.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AuthScheme {
     Basic { username: String },
     Bearer,
 }
 
-/// One account on a JMAP server.
+/// Source for one account on a JMAP server.
 pub struct JmapSource {
     options: JmapOptions,
     client: HttpClient,
     credential: Credential,
     session_cache: Mutex<SessionCache>,
-    /// The one account that is spoken to.
+    /// Only account that is accessed; set by the first session if not configured.
     account: OnceLock<AccountId>,
     download_permits: Semaphore,
 }
 
-/// What is remembered between requests.
+/// Session kept between requests.
 #[derive(Default)]
 struct SessionCache {
     session: Option<Arc<JmapSession>>,
-    /// The session state that an answer told of before we looked for it.
+    /// Session state that a response announced before the session was fetched again.
     announced_state: Option<String>,
 }
 
 impl JmapSource {
-    /// Makes the source. Nothing is sent or read before the first request.
+    /// Creates the source. Nothing is sent or read before the first request.
     ///
     /// # Errors
-    /// As of [`Client::new`].
+    /// Returns the errors of [`HttpClient::new`].
     pub fn new(
         options: JmapOptions,
         credential: Credential,
@@ -129,7 +130,7 @@ impl JmapSource {
         })
     }
 
-    /// Returns the session, discovering it if it is not known. One discovery at a time.
+    /// Returns the cached session, or discovers it. Only one discovery runs at a time.
     async fn session(&self) -> Result<Arc<JmapSession>, Failure> {
         let mut known = self.session_cache.lock().await;
         if let Some(session) = &known.session {
@@ -147,7 +148,7 @@ impl JmapSource {
         Ok(session)
     }
 
-    /// Forgets a session that has turned out stale, unless somebody was faster.
+    /// Drops a stale session from the cache, unless it was replaced already.
     async fn invalidate_session(&self, stale: &Arc<JmapSession>, announced: Option<String>) {
         let mut known = self.session_cache.lock().await;
         if known.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, stale)) {
@@ -192,7 +193,7 @@ impl Source for JmapSource {
     async fn refresh_credential(&self) -> Result<CredentialChange, Failure> {
         let renewal = self.credential.refresh().await?;
         if renewal == CredentialChange::Changed {
-            // Another credential may see another account.
+            // A different credential may belong to a different account.
             *self.session_cache.lock().await = SessionCache::default();
         }
         Ok(renewal)

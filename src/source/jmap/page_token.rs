@@ -1,27 +1,29 @@
-//! A place in a listing, as small JSON text that may outlive the program which wrote it.
+//! Page tokens: positions in a listing, as short JSON text that may be read by a later version of
+//! the program.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Cause, Failure, PageToken};
 
-/// The most pages in a row without one entry. Changes of a million flags come
-/// as this many pages of the smallest size; more is a server that plays with us.
+/// Maximum number of consecutive pages without an entry. Changes of a million flags come as this
+/// many pages of the smallest size; a server that sends more is faulty or malicious.
 const EMPTY_PAGES_MAX: u64 = 10_000;
 
-/// A place of ours. A text that another version wrote is no place, and the listing begins anew.
+/// Parses a page token. Returns `None` for text of another version; the listing then restarts.
 pub(super) fn decode<T: DeserializeOwned>(place: Option<&PageToken>) -> Option<T> {
     serde_json::from_str(place?.as_str()).ok()
 }
 
-/// Writes a place down.
+/// Serializes a position to a page token.
 pub(super) fn encode(place: &impl Serialize) -> PageToken {
-    // Strings and numbers always serialize; an empty place would begin anew, and lose nothing.
+    // Strings and numbers always serialize. An empty token would restart the listing and lose
+    // nothing.
     PageToken::new(serde_json::to_string(place).unwrap_or_default())
 }
 
-/// Notices a listing that goes round in a circle, however long, with one remembered stop:
-/// Brent's algorithm ("An improved Monte Carlo factorization algorithm", 1980, §2).
+/// Detector of cycles of any length in a listing, with one stored position: Brent's algorithm ("An
+/// improved Monte Carlo factorization algorithm", 1980, §2).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct CycleDetector {
     #[serde(rename = "mark")]
@@ -34,10 +36,11 @@ pub(super) struct CycleDetector {
 }
 
 impl CycleDetector {
-    /// Takes one step to `stop`, with `entries` found on the way.
+    /// Advances to the position `stop`, on a page with `entries` entries.
     ///
     /// # Errors
-    /// We have been here before, or there has been nothing for too long.
+    /// Returns an error if the position was visited before, or after too many pages without
+    /// entries.
     pub(super) fn step(&mut self, stop: &str, entries: usize) -> Result<(), Failure> {
         if self.checkpoint.as_deref() == Some(stop) {
             return Err(listing_failure("the server's list goes round in a circle"));

@@ -1,4 +1,4 @@
-//! Finds the service and reads what it says about itself (RFC 8620 §2), leniently.
+//! Discovers the service and parses its session resource (RFC 8620 §2), leniently.
 
 use std::collections::BTreeMap;
 
@@ -15,39 +15,39 @@ use crate::source::jmap::filter::MailFilter;
 const CORE_CAPABILITY: &str = "urn:ietf:params:jmap:core";
 const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
 
-/// Where a bare origin keeps its session (RFC 8620 §2.2).
+/// Path of the session resource at a bare origin (RFC 8620 §2.2).
 const WELL_KNOWN_PATH: &str = "/.well-known/jmap";
 
-// The least that a server must offer (RFC 8620 §2), for those that do not say.
+// Minimum limits of a server (RFC 8620 §2), for servers that announce none.
 const DEFAULT_CONCURRENT_REQUESTS: usize = 4;
 const DEFAULT_OBJECTS_IN_GET: usize = 500;
 const DEFAULT_REQUEST_BYTES: usize = 10_000_000;
 
-/// A type under which nothing on the way has a reason to touch the bytes.
+/// Media type that gives no proxy or server a reason to change the bytes.
 const DOWNLOAD_TYPE: &str = "application/octet-stream";
-/// A name that the server repeats in a header which nobody reads.
+/// File name for the download, which the server only repeats in a header that nothing reads.
 const DOWNLOAD_NAME: &str = "message.eml";
 
-/// What a template value keeps as it is: the unreserved characters (RFC 6570 §3.2.2).
+/// Characters that are percent-encoded: all but the unreserved ones (RFC 6570 §3.2.2).
 const ENCODED_CHARS: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What is known about the account and its server.
+/// Session of one account, with the limits of its server.
 pub(super) struct JmapSession {
     pub(super) account: AccountId,
     pub(super) api_url: Url,
     pub(super) max_objects_in_get: usize,
     pub(super) max_request_bytes: usize,
-    /// As many permits as the server takes requests at once.
+    /// One permit for each concurrent request that the server allows.
     pub(super) request_permits: Semaphore,
-    /// The wanted mailboxes, found out when first needed.
+    /// Filter with the selected mailboxes, resolved when first needed.
     pub(super) filter: OnceCell<MailFilter>,
     base_url: Url,
     download_template: String,
     known_states: Vec<String>,
 }
 
-/// The session resource, of which servers leave out or null much that they must send.
+/// Session resource. Servers omit many mandatory fields or set them to null.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SessionResource {
@@ -59,10 +59,11 @@ struct SessionResource {
     state: Option<String>,
 }
 
-/// Asks the configured URL for the session.
+/// Requests the session from the configured URL.
 ///
-/// `announced` is the state that an answer told of: the session belongs to it
-/// whatever it calls itself, or a server that mixes them up is asked for ever.
+/// `announced` is the session state of an earlier response. It counts as the state of the new
+/// session whatever state that reports; otherwise a server that mixes them up would be queried
+/// forever.
 pub(super) async fn discover(
     client: &HttpClient,
     configured: &Url,
@@ -128,7 +129,7 @@ fn parse_session(body: &[u8], base: Url, announced: Option<String>) -> Result<Jm
     })
 }
 
-/// Returns the primary mail account, or the only one there is.
+/// Returns the primary mail account, or the only account.
 fn find_account(resource: &SessionResource) -> Option<String> {
     let primary = resource
         .primary_accounts
@@ -139,20 +140,20 @@ fn find_account(resource: &SessionResource) -> Option<String> {
 }
 
 impl JmapSession {
-    /// Whether an answer that carries this session state belongs to this session.
+    /// Returns true if a response with this session state belongs to this session.
     pub(super) fn is_current(&self, state: &str) -> bool {
         self.known_states.iter().any(|known| known == state)
     }
 
-    /// How many mails to list at once: no more than can be read at once.
+    /// Returns the page size of a listing: no more than Email/get can read at once.
     pub(super) fn page_size(&self, max: u32) -> u32 {
         u32::try_from(self.max_objects_in_get).unwrap_or(u32::MAX).min(max).max(1)
     }
 
-    /// Returns where the bytes of a blob are (RFC 8620 §6.2, a level 1 template of RFC 6570).
+    /// Returns the download URL of a blob (RFC 8620 §6.2, a level 1 template of RFC 6570).
     ///
     /// # Errors
-    /// The template gives no URL.
+    /// Returns an error if the template does not produce a URL.
     pub(super) fn download_url(&self, blob: &BlobId) -> Result<Url, Failure> {
         let values = [
             ("{accountId}", self.account.as_str()),
@@ -162,7 +163,7 @@ impl JmapSession {
         ];
         let mut text = self.download_template.clone();
         for (name, value) in values {
-            // Braces in a value are encoded, so that none is taken for another's name.
+            // Braces in a value are encoded, so a value cannot contain another variable's name.
             text = text.replace(name, &utf8_percent_encode(value, ENCODED_CHARS).to_string());
         }
         self.base_url.join(&text).map_err(|_invalid| {

@@ -1,4 +1,4 @@
-//! Metrics for a collector.
+//! OTLP metrics for a collector.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::telemetry::{
     TelemetryResource, families,
 };
 
-/// Counts and histograms hold everything since counting began, which may be lives ago. Where nobody
-/// wrote down when that was, `startTimeUnixNano` is left out, and collectors find a beginning from
-/// zero by the values themselves.
+/// Counters and histograms contain everything since counting began, possibly several process starts
+/// ago. If that time is unknown, `startTimeUnixNano` is left out, and collectors detect a reset to
+/// zero from the values.
 const TEMPORALITY_CUMULATIVE: u8 = 2;
 
-/// Writes an `ExportMetricsServiceRequest` with all metrics.
+/// Encodes all metrics in an `ExportMetricsServiceRequest`.
 #[must_use]
 pub fn encode_metrics(input: &MetricsSnapshot, resource: &TelemetryResource) -> Json {
     let at = to_unix_nanos(input.taken_at);
@@ -30,7 +30,8 @@ pub fn encode_metrics(input: &MetricsSnapshot, resource: &TelemetryResource) -> 
     }] })
 }
 
-/// Since when each source is counted. A clock that was set back makes no time of it that is to come.
+/// Returns the time since which each source is counted. It is never in the future, even if the
+/// clock was set back.
 fn counting_starts(input: &MetricsSnapshot) -> BTreeMap<&str, String> {
     let began = |source: &'_ SourceSnapshot| source.metrics.as_ref()?.counting_since.map(Timestamp);
     let sources = input.sources.iter();

@@ -1,8 +1,8 @@
-//! OTLP, the protocol of OpenTelemetry: JSON over HTTP, as every collector takes it.
+//! OTLP, the protocol of OpenTelemetry: JSON over HTTP, which every collector accepts.
 //!
-//! Written here, in the shape of its specification, and not by the OpenTelemetry libraries: those
-//! count and time by themselves, and have no way to take histograms that are counted already.
-//! Whether it is right is judged in the tests by OpenTelemetry's own definitions.
+//! Implemented here after its specification, and not with the OpenTelemetry libraries: those count
+//! and measure time themselves, and cannot accept histograms that are already counted. The tests
+//! check the result against OpenTelemetry's own definitions.
 //!
 //! <https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding>
 
@@ -17,13 +17,13 @@ use serde_json::{Value as Json, json};
 use crate::engine::Timestamp;
 use crate::telemetry::TelemetryResource;
 
-/// Below the address of a collector, where metrics go.
+/// Path of metrics below the URL of a collector.
 pub const METRICS_PATH: &str = "v1/metrics";
 
-/// Below the address of a collector, where traces go.
+/// Path of traces below the URL of a collector.
 pub const TRACES_PATH: &str = "v1/traces";
 
-/// Whose telemetry it is.
+/// Encodes the resource that the telemetry belongs to.
 fn encode_resource(resource: &TelemetryResource) -> Json {
     json!({ "attributes": [
         encode_attribute("service.name", "cynosure"),
@@ -41,7 +41,7 @@ fn encode_attribute(key: &str, value: &str) -> Json {
     json!({ "key": key, "value": { "stringValue": value } })
 }
 
-/// 64 bits are written as text, since many readers of JSON have 53.
+/// Numbers of 64 bits are written as text, because many JSON parsers keep only 53 bits.
 fn to_unix_nanos(at: Timestamp) -> String {
     (i128::from(at.0.max(0)) * 1_000_000).to_string()
 }

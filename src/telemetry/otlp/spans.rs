@@ -1,18 +1,18 @@
-//! Traces for a collector.
+//! OTLP traces for a collector.
 
 use serde_json::{Value as Json, json};
 
 use crate::telemetry::otlp::{encode_attribute, encode_resource, encode_scope, to_unix_nanos};
 use crate::telemetry::{Span, TelemetryResource};
 
-/// What a span is: work of our own, or a question to someone else.
+/// Kinds of spans: internal work, and a request to another system.
 const SPAN_KIND_INTERNAL: u8 = 1;
 const SPAN_KIND_CLIENT: u8 = 3;
 
-/// How a span ended that failed.
+/// Status code of a span that failed.
 const STATUS_CODE_ERROR: u8 = 2;
 
-/// Writes an `ExportTraceServiceRequest` with these spans.
+/// Encodes these spans in an `ExportTraceServiceRequest`.
 #[must_use]
 pub fn encode_spans(spans: &[Span], resource: &TelemetryResource) -> Json {
     let spans: Vec<Json> = spans.iter().map(encode_span).collect();

@@ -1,21 +1,21 @@
-//! What a person wants of a breaker, by a command, beside whatever worker runs.
+//! Manual commands for a breaker, applied to the file while workers may be running.
 
 use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerTransition, ManualCommand};
 use crate::engine::{Failure, Timestamp};
 use crate::state::BreakersFile;
 
-/// What an order led to.
+/// Result of a manual command.
 #[derive(Debug)]
 pub struct CommandResult {
-    /// The breaker as it is now.
+    /// Breaker after the command.
     pub breaker: Breaker,
-    /// `None` where it was so already.
+    /// Change of state; `None` if there was none.
     pub change: Option<BreakerTransition>,
-    /// What a person should know about how the file was found.
+    /// Warning about the state of the file.
     pub warning: Option<String>,
 }
 
-/// Carries out an order in the file, where the workers find it.
+/// Applies a command to the file, where the workers notice it.
 ///
 /// # Errors
 /// A storage failure; then nothing is changed.

@@ -1,8 +1,8 @@
-//! The breakers of this process: one per provider, and one each for the ledger and the archive.
+//! Circuit breakers of this process: one per provider, and one each for the ledger and the archive.
 //!
-//! All sources of a process share them, on one thread. They are saved in `breakers.json` when one
-//! changes its state, and now and then for what they count. Others may change them there, a
-//! person by a command above all; that is noticed within seconds.
+//! All sources of a process share them, on one thread. They are saved in `breakers.json` on every
+//! change of state, and at intervals for their counts. Other processes may change them there, above
+//! all a command of the user; this is noticed within seconds.
 
 mod commands;
 mod source_breakers;
@@ -35,28 +35,28 @@ use crate::engine::breaker::{
 use crate::engine::{Failure, RequestScope, Timestamp};
 use crate::worker::env::Env;
 
-/// The breaker of what is remembered.
+/// Name of the ledger's breaker.
 pub const LEDGER: &str = "ledger";
 
-/// The breaker of where documents are kept.
+/// Name of the archive's breaker.
 pub const ARCHIVE: &str = "archive";
 
-/// How often it is looked whether others have changed a breaker. A person who has just typed a
-/// command waits for it; reading a small file costs nothing.
+/// Interval of checks for changes by other processes. A user who has just typed a command waits for
+/// it, and reading a small file costs nothing.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often what is only counted is saved.
+/// Interval of saving counts.
 const COUNTS_SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// When whoever may not call because another call is under way asks again.
+/// Delay before a caller asks again while a probe is in flight.
 const PROBE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// All breakers of a process.
+/// All circuit breakers of a process.
 pub struct Breakers {
     file: Arc<BreakersFile>,
     clock: Box<dyn Fn() -> Timestamp>,
     inner: RefCell<Inner>,
-    /// Another number whenever someone who waits may find something else than before.
+    /// Incremented when a waiting caller should check again.
     version: watch::Sender<u64>,
 }
 
@@ -66,14 +66,15 @@ struct Inner {
     breakers: BTreeMap<String, SyncedBreaker>,
     checked_at: Timestamp,
     saved_at: Timestamp,
-    /// The file is being read or written.
+    /// True while the file is being read or written.
     is_syncing: bool,
-    /// What went wrong with the file, so that it is told once.
+    /// Last failure of the file, kept so that it is logged only once.
     last_error: Option<Failure>,
 }
 
 impl Breakers {
-    /// The breakers as their file has them; and what a person should know about how it was found.
+    /// Opens the breakers as saved in their file, with a warning about the state of the file, if
+    /// any.
     pub fn open(
         file: BreakersFile,
         policy: BreakerPolicy,
@@ -86,7 +87,7 @@ impl Breakers {
                 Ok(found) => found,
                 Err(failure) => (BreakerStates::new(), Some(failure.message)),
             },
-            // What it says is seen as soon as it can be read.
+            // The content is applied as soon as the file can be read.
             Err(failure) => (BreakerStates::new(), Some(failure.message)),
         };
         let recall = |(name, memory): (String, _)| {
@@ -111,17 +112,17 @@ impl Breakers {
         (Rc::new(breakers), note)
     }
 
-    /// Judges by another policy from now on.
+    /// Replaces the policy of all breakers.
     pub fn set_policy(&self, policy: BreakerPolicy) {
         let mut inner = self.inner.borrow_mut();
         inner.policy = policy;
         inner.breakers.values_mut().for_each(|kept| kept.breaker.set_policy(policy));
     }
 
-    /// Whether a call may be made by whoever tells its end by name; else when to ask again.
+    /// Requests permission for a call whose result is recorded by name.
     ///
     /// # Errors
-    /// The moment before which it is of no use to ask.
+    /// The time before which asking again is of no use.
     pub fn try_acquire(&self, name: &str) -> Result<(), Timestamp> {
         let now = (self.clock)();
         match self.admit(name) {
@@ -134,34 +135,34 @@ impl Breakers {
         }
     }
 
-    /// Notes that a call that was permitted by name ended well.
+    /// Records the success of a call permitted by name.
     pub fn record_success(&self, name: &str) {
         self.record_named(name, None);
     }
 
-    /// Notes that the one called is well after all, by a call that did not ask.
+    /// Records a success without a permit, which clears the failures.
     pub fn clear_and_record_success(&self, name: &str) {
         let permit = self.update(name, |kept, now| kept.breaker.admit_unconditionally(now));
         self.update(name, |kept, now| ((), kept.breaker.clear_and_record_success(permit, now)));
         self.notify_half_open(name);
     }
 
-    /// Notes that a call that was permitted by name failed. What does not speak against the one
-    /// called does not count.
+    /// Records the failure of a call permitted by name. Failures that do not concern the callee are
+    /// not counted.
     pub fn record_failure(&self, name: &str, failure: &Failure) {
         self.record_named(name, Some(failure));
     }
 
-    /// Notes that a call that was permitted by name was given up, or says nothing.
+    /// Records that a call permitted by name was cancelled, or shows nothing.
     pub fn record_abandoned(&self, name: &str) {
         if let Some(permit) = self.update(name, |kept, _| (kept.named_permit.take(), None)) {
             self.record_cancelled(name, permit);
         }
     }
 
-    /// Carries out what a person wants.
+    /// Applies a manual command.
     pub fn apply_command(&self, name: &str, order: ManualCommand) {
-        // A breaker that nobody has used has nothing to end.
+        // An unused breaker has nothing to change.
         if self.inner.borrow().breakers.contains_key(name) {
             self.update(name, |kept, now| ((), kept.breaker.apply_command(order, now)));
         }
@@ -173,31 +174,32 @@ impl Breakers {
         inner.breakers.get(name).map_or(BreakerState::Closed, |kept| kept.breaker.state())
     }
 
-    /// Until when it lets nothing through, if so; `Some(None)` until a person closes it.
+    /// Returns the time until which the breaker rejects calls, if it does; `Some(None)` until it is
+    /// closed manually.
     #[must_use]
     pub fn open_until(&self, name: &str) -> Option<Option<Timestamp>> {
         let inner = self.inner.borrow();
         let breaker = &inner.breakers.get(name)?.breaker;
         match breaker.state() {
-            // Asked before every step of the work: then not even the clock.
+            // This runs before every step of the work, so skip even the clock.
             BreakerState::Closed | BreakerState::HalfOpen => None,
             BreakerState::Open => breaker.rejecting_until((self.clock)()),
         }
     }
 
-    /// Tells when a breaker has changed its state, or lets the next one try.
+    /// Subscribes to changes of state, and to permission for the next probe.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// Saves what changed, and sees what others have changed, when it is time.
+    /// Saves changes and applies those of other processes, if it is time.
     pub async fn sync<W: Env>(&self, world: &W) {
         let errand = self.next_job((self.clock)());
         self.run_job(errand, world).await;
     }
 
-    /// Saves whatever is not saved.
+    /// Saves all unsaved changes.
     pub async fn save<W: Env>(&self, world: &W) {
         let errand = self.inner.borrow_mut().pending_write(&self.file);
         self.run_job(errand, world).await;
@@ -209,7 +211,7 @@ impl Breakers {
         self.update(name, |kept, now| kept.breaker.admit(now))
     }
 
-    /// Notes the end of a call by its permit.
+    /// Records the result of a call by its permit.
     fn record_result(
         &self,
         name: &str,
@@ -224,7 +226,7 @@ impl Breakers {
         self.record_signal(name, permit, subject, bearing, failure);
     }
 
-    /// Tells beforehand whether a failure of the call would open a breaker.
+    /// Returns true if a failure of the call would open the breaker.
     fn would_open(
         &self,
         name: &str,
@@ -239,7 +241,7 @@ impl Breakers {
             })
     }
 
-    /// Notes the end of a call that asked by name, or not at all.
+    /// Records the result of a call permitted by name, or made without a permit.
     fn record_named(&self, name: &str, failure: Option<&Failure>) {
         let permit = self.update(name, |kept, now| match kept.named_permit.take() {
             Some(permit) => (permit, None),
@@ -298,7 +300,7 @@ impl Breakers {
         }
     }
 
-    /// Has a breaker take in a fact, and tells what it became.
+    /// Applies an event to a breaker and publishes its change of state.
     fn update<T>(
         &self,
         name: &str,
@@ -323,7 +325,7 @@ impl Breakers {
         told
     }
 
-    /// Logs a change, and wakes those who wait.
+    /// Logs a change and wakes the subscribers.
     fn publish_change(&self, change: &BreakerTransition) {
         let BreakerTransition {
             breaker: name,
@@ -347,12 +349,12 @@ impl Breakers {
     }
 }
 
-/// The file.
+/// Synchronisation with the file.
 impl Breakers {
-    /// When it is time to look at the file again.
+    /// Returns the time of the next check of the file.
     fn next_sync_at(&self) -> Timestamp {
         let (now, looked_at) = ((self.clock)(), self.inner.borrow().checked_at);
-        // A clock that was set back must not put it off.
+        // A clock that was set back must not delay the check.
         looked_at.min(now).after(SYNC_INTERVAL)
     }
 
@@ -362,7 +364,7 @@ impl Breakers {
         let is_look = is_past(inner.checked_at, SYNC_INTERVAL);
         let has_changed = inner.breakers.values().any(SyncedBreaker::has_changed);
         let has_counted = is_past(inner.saved_at, COUNTS_SAVE_INTERVAL);
-        // While the file cannot be written, it is tried as often as it is looked at.
+        // While the file cannot be written, retry at every check.
         if (has_changed && (is_look || inner.last_error.is_none())) || (is_look && has_counted) {
             inner.checked_at = now;
             if let Some(errand) = inner.pending_write(&self.file) {
@@ -373,7 +375,7 @@ impl Breakers {
         if !is_look {
             return None;
         }
-        // Also where another source is just looking: whoever waits must not ask again at once.
+        // Also while another source is reading it: the caller must not ask again immediately.
         inner.checked_at = now;
         if inner.is_syncing {
             return None;
@@ -434,7 +436,7 @@ impl Breakers {
     }
 }
 
-/// The end of an errand, also where it was given up.
+/// Clears `is_syncing` at the end of a job, also if it is cancelled.
 struct SyncGuard<'a>(&'a Breakers);
 
 impl Drop for SyncGuard<'_> {
@@ -444,7 +446,7 @@ impl Drop for SyncGuard<'_> {
 }
 
 impl Inner {
-    /// All that is not saved, if there is any and nothing is under way.
+    /// Returns a job that writes all unsaved changes, if there are any and no other job is running.
     fn pending_write(&mut self, file: &Arc<BreakersFile>) -> Option<SyncJob> {
         if self.is_syncing
             || !self.breakers.values().any(|kept| kept.has_changed() || kept.has_new_counts())

@@ -1,4 +1,4 @@
-//! The breakers that one source depends on, and the leave to call.
+//! Circuit breakers of one source, and the permits for its calls.
 
 use std::fmt;
 use std::rc::Rc;
@@ -14,11 +14,11 @@ use crate::engine::breaker::{
 use crate::engine::{Cause, Failure, RequestScope, Timestamp};
 use crate::worker::env::Env;
 
-/// When a source that a person keeps from working looks whether it still is kept. It notices
-/// sooner when the breaker is closed; a wait must only have an end.
+/// Maximum wait of a source whose breaker was opened manually. Closing the breaker wakes it
+/// earlier; but every wait needs an end.
 const MANUAL_CHECK_INTERVAL: Duration = Duration::from_secs(86_400);
 
-/// The breakers of one source: its provider's, the ledger's and the archive's.
+/// Circuit breakers of one source: provider, ledger and archive.
 #[derive(Clone, Debug)]
 pub struct SourceBreakers {
     breakers: Rc<Breakers>,
@@ -26,31 +26,31 @@ pub struct SourceBreakers {
     source: Rc<str>,
 }
 
-/// A breaker that lets nothing through.
+/// Breaker that rejects calls.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::worker) struct OpenBreaker {
     pub(in crate::worker) name: String,
-    /// `None` until a person closes it.
+    /// End of the rejection; `None` until it is closed manually.
     until: Option<Timestamp>,
 }
 
-/// Why a call brought nothing.
+/// Error of a call.
 #[derive(Debug)]
 pub(in crate::worker) enum CallError {
     Failed(Failure),
-    /// It was not made.
+    /// The call was not made.
     Rejected(OpenBreaker),
 }
 
-/// Whether a call to the provider may be made.
+/// Decision about a call to the provider.
 pub(in crate::worker) enum CallDecision {
     Admitted(CallPermit),
-    /// After the one that is under way.
+    /// A probe is in flight; ask again after it.
     ProbeInFlight,
     Rejected(OpenBreaker),
 }
 
-/// The leave to make one call. Dropped without a word, the call was given up.
+/// Permit for one call. Dropping it records the call as cancelled.
 #[derive(Debug)]
 pub(in crate::worker) struct CallPermit {
     breakers: SourceBreakers,
@@ -64,7 +64,7 @@ impl SourceBreakers {
         Self { breakers, provider: Rc::from(provider), source: Rc::from(source) }
     }
 
-    /// Asks for leave to call the provider.
+    /// Requests permission to call the provider.
     pub(in crate::worker) fn try_acquire(&self) -> CallDecision {
         match self.breakers.admit(&self.provider) {
             Admission::Admitted(permit) => {
@@ -77,7 +77,7 @@ impl SourceBreakers {
         }
     }
 
-    /// Makes a call about the service as a whole, as soon as it may be made.
+    /// Makes a call that concerns the whole service, as soon as it is permitted.
     pub(in crate::worker) async fn call<T>(
         &self,
         scope: RequestScope,
@@ -88,7 +88,7 @@ impl SourceBreakers {
             match self.try_acquire() {
                 CallDecision::Admitted(pass) => break pass,
                 CallDecision::Rejected(shut) => return Err(CallError::Rejected(shut)),
-                // The sender lives as long as the breakers, which we hold.
+                // The sender lives as long as the breakers, which are held here.
                 CallDecision::ProbeInFlight => drop(news.changed().await),
             }
         };
@@ -97,12 +97,12 @@ impl SourceBreakers {
         Ok(end?)
     }
 
-    /// The first of the breakers that lets nothing through.
+    /// Returns the first open breaker.
     pub(in crate::worker) fn open_breaker(&self) -> Option<OpenBreaker> {
         [&self.provider, LEDGER, ARCHIVE].into_iter().find_map(|name| self.find_open(name))
     }
 
-    /// The breaker that a failure counts for, if it lets nothing through.
+    /// Returns the breaker that a failure counts for, if it is open.
     pub(in crate::worker) fn open_breaker_for(
         &self,
         cause: Cause,
@@ -115,23 +115,23 @@ impl SourceBreakers {
         }
     }
 
-    /// Notes that the provider is well, and that what failed before did so by itself.
+    /// Records that the provider works, and clears its failures.
     pub(in crate::worker) fn clear_provider_failures(&self) {
         self.breakers.clear_and_record_success(&self.provider);
     }
 
-    /// Notes that the ledger did what was asked, and the archive too.
+    /// Records a success of the ledger and the archive.
     pub(in crate::worker) fn record_storage_success(&self) {
         self.breakers.record_named(ARCHIVE, None);
         self.record_ledger_success();
     }
 
-    /// Notes that the ledger did what was asked.
+    /// Records a success of the ledger.
     pub(in crate::worker) fn record_ledger_success(&self) {
         self.breakers.record_named(LEDGER, None);
     }
 
-    /// Notes a failure of the ledger or the archive, if it is one.
+    /// Records a failure of the ledger or the archive; ignores others.
     pub(in crate::worker) fn record_storage_failure(&self, failure: &Failure) {
         if let Some(name) = storage_breaker(failure.cause) {
             self.breakers.record_named(name, Some(failure));
@@ -142,29 +142,29 @@ impl SourceBreakers {
         self.breakers.state(name) == BreakerState::Closed
     }
 
-    /// A person asks for the work now: whatever wait a breaker chose is over.
+    /// Ends the waits of all breakers, because the user asks for work now.
     pub(in crate::worker) fn half_open_now(&self) {
         for name in [&*self.provider, LEDGER, ARCHIVE] {
             self.breakers.apply_command(name, ManualCommand::TryNow);
         }
     }
 
-    /// Tells when a breaker has changed its state, or lets the next one try.
+    /// Subscribes to changes of state, and to permission for the next probe.
     pub(in crate::worker) fn subscribe(&self) -> watch::Receiver<u64> {
         self.breakers.subscribe()
     }
 
-    /// Saves what changed, and sees what others have changed, now and then.
+    /// Saves changes and applies those of other processes, if it is time.
     pub(in crate::worker) async fn sync<W: Env>(&self, world: &W) {
         self.breakers.sync(world).await;
     }
 
-    /// Saves what was counted, before the process leaves.
+    /// Saves the counts before the process ends.
     pub(in crate::worker) async fn save<W: Env>(&self, world: &W) {
         self.breakers.save(world).await;
     }
 
-    /// When what others have changed is seen.
+    /// Returns the time of the next synchronisation.
     pub(in crate::worker) fn next_sync_at(&self) -> Timestamp {
         self.breakers.next_sync_at()
     }
@@ -176,13 +176,13 @@ impl SourceBreakers {
 }
 
 impl CallPermit {
-    /// Tells how a call about an item of the source ended.
+    /// Records the result of a call about an item of the source.
     pub(in crate::worker) fn record_item_result(self, item: i64, failure: Option<&Failure>) {
         let subject = failure.map_or(CallSubject::Service, |_| self.item_subject(item));
         self.record(&subject, RequestScope::Item, failure);
     }
 
-    /// Tells beforehand whether this failure of the call, about an item, would open the breaker.
+    /// Returns true if this failure of a call about an item would open the breaker.
     pub(in crate::worker) fn would_open(&self, item: i64, failure: &Failure) -> bool {
         let (circuits, subject) = (&self.breakers, self.item_subject(item));
         let (name, breakers) = (&circuits.provider, &circuits.breakers);
@@ -191,12 +191,13 @@ impl CallPermit {
         })
     }
 
-    /// Two sources may have items of one number.
+    /// Returns the subject of an item. It names the source, because item numbers of two sources may
+    /// be equal.
     fn item_subject(&self, item: i64) -> CallSubject {
         CallSubject::Item(format!("{}/{item}", self.breakers.source))
     }
 
-    /// Tells that the end of a call says nothing of the provider.
+    /// Records that the call shows nothing about the provider.
     pub(in crate::worker) fn record_neutral(mut self) {
         let Some(permit) = self.permit.take() else { return };
         self.breakers.breakers.record_neutral(&self.breakers.provider, permit);
@@ -227,17 +228,17 @@ impl fmt::Display for CallError {
 }
 
 impl OpenBreaker {
-    /// When the wait ends at the latest.
+    /// Returns the time at which the wait ends at the latest.
     pub(in crate::worker) fn wait_until(&self, now: Timestamp) -> Timestamp {
         self.until.unwrap_or_else(|| now.after(MANUAL_CHECK_INTERVAL))
     }
 
-    /// Only a person can close it.
+    /// Returns true if the breaker must be closed manually.
     pub(in crate::worker) fn needs_manual_close(&self) -> bool {
         self.until.is_none()
     }
 
-    /// The failure that opened it, which now says so.
+    /// Returns the failure with the state of the breaker added to its message.
     pub(in crate::worker) fn annotate(&self, failure: &Failure) -> Failure {
         Failure { message: format!("{self}: {failure}"), ..failure.clone() }
     }
@@ -261,7 +262,7 @@ impl From<Failure> for CallError {
     }
 }
 
-/// The breaker of what a failure is about, if that is something of ours.
+/// Returns the storage breaker that a failure concerns, if any.
 fn storage_breaker(cause: Cause) -> Option<&'static str> {
     match (HealthSignal::for_storage(cause), cause) {
         (HealthSignal::Failure, Cause::Ledger) => Some(LEDGER),

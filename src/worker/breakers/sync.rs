@@ -1,7 +1,7 @@
-//! Brings the breakers of this process and their file into agreement, away from the loop.
+//! Synchronisation of the breakers with their file, outside the event loop.
 //!
-//! The state of a breaker is the one that was last changed, by whatever process: each change has
-//! another number. Statistics are added up.
+//! The latest change of state wins, whichever process made it: each change has its own generation.
+//! Statistics are added up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::engine::Failure;
 use crate::engine::breaker::{BreakerStatistics, PersistedBreaker};
 use crate::state::{BreakerStates, BreakersFile};
 
-/// What is to be done with the file.
+/// Operation on the file.
 #[derive(Debug)]
 pub(super) struct SyncJob {
     pub(super) file: Arc<BreakersFile>,
@@ -19,28 +19,28 @@ pub(super) struct SyncJob {
 
 #[derive(Debug)]
 pub(super) enum SyncKind {
-    /// See whether others have changed anything.
+    /// Read the changes of other processes.
     Read,
     Write(BTreeMap<String, LocalState>),
 }
 
-/// A breaker of this process.
+/// State of a breaker in this process.
 #[derive(Debug)]
 pub(super) struct LocalState {
     pub(super) state: PersistedBreaker,
-    /// The change that the file was last seen at.
+    /// Generation last seen in the file.
     pub(super) known_generation: u64,
-    /// What was counted since.
+    /// Counts since then.
     pub(super) new_counts: BreakerStatistics,
 }
 
-/// The file as it is now.
+/// State of the file after a job.
 #[derive(Debug)]
 pub(super) struct SyncResult {
     pub(super) states: BreakerStates,
-    /// The breakers whose state in the file is ours.
+    /// Breakers whose state in the file comes from this process.
     pub(super) accepted: BTreeSet<String>,
-    /// What a person should know.
+    /// Warning about the state of the file.
     pub(super) warning: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl SyncJob {
     pub(super) fn run(self) -> Result<SyncResult, Failure> {
         match self.kind {
             SyncKind::Read => {
-                // What cannot be read is put aside by the next write.
+                // An unreadable file is put aside by the next write.
                 let memories = self.file.read()?.unwrap_or_default();
                 Ok(SyncResult { states: memories, accepted: BTreeSet::new(), warning: None })
             }
@@ -63,7 +63,7 @@ impl SyncJob {
     }
 }
 
-/// Puts ours among the others; returns those whose state is now ours.
+/// Merges our breakers into the file. Returns those whose state in the file is now ours.
 fn merge_local(
     memories: &mut BreakerStates,
     ours: BTreeMap<String, LocalState>,
@@ -72,7 +72,7 @@ fn merge_local(
     for (name, LocalState { state: memory, known_generation: known, new_counts: news }) in ours {
         match memories.get_mut(&name) {
             Some(theirs) if theirs.generation != known => {
-                // After a reset what was counted before it is not wanted any more.
+                // After a reset, earlier counts are dropped.
                 if theirs.statistics_since == memory.statistics_since {
                     theirs.statistics = theirs.statistics.saturating_add(news);
                 }

@@ -1,4 +1,4 @@
-//! A breaker, and what its file knows of it.
+//! Circuit breaker with the state of its last synchronisation.
 
 use super::sync::LocalState;
 use crate::engine::Timestamp;
@@ -9,20 +9,20 @@ use crate::engine::breaker::{
 #[derive(Debug)]
 pub(super) struct SyncedBreaker {
     pub(super) breaker: Breaker,
-    /// The change that the file was last seen at.
+    /// Generation last seen in the file.
     known_generation: u64,
-    /// What the file counts of what is counted here.
+    /// Counts of this process that the file includes.
     saved_counts: BreakerStatistics,
-    /// What it will count when the write that is under way is over.
+    /// Counts that the file includes after the write in progress.
     sent_counts: BreakerStatistics,
-    /// The change that was sent with it.
+    /// Generation that this write contains.
     sent_generation: u64,
-    /// The call that was let through by name.
+    /// Permit of the call made by name.
     pub(super) named_permit: Option<BreakerPermit>,
 }
 
 impl SyncedBreaker {
-    /// One that the file knows nothing of.
+    /// Creates one that is not in the file yet.
     pub(super) fn new(breaker: Breaker) -> Self {
         let known = breaker.generation();
         let nothing = BreakerStatistics::default();
@@ -36,7 +36,7 @@ impl SyncedBreaker {
         }
     }
 
-    /// One that is as the file has it.
+    /// Creates one that equals the file.
     pub(super) fn from_saved(breaker: Breaker) -> Self {
         let saved = breaker.statistics();
         Self { saved_counts: saved, sent_counts: saved, ..Self::new(breaker) }
@@ -50,7 +50,7 @@ impl SyncedBreaker {
         self.breaker.statistics() != self.saved_counts
     }
 
-    /// Whether another process was the last to change it, as far as can be told.
+    /// Returns true if another process made the last change, as far as is known.
     pub(super) fn is_behind(&self, memory: &PersistedBreaker) -> bool {
         memory.generation != self.known_generation
             && self.breaker.generation() == self.sent_generation
@@ -71,7 +71,7 @@ impl SyncedBreaker {
         }
     }
 
-    /// The file has what was sent, and counts what others have counted too.
+    /// Records that the file contains what was sent, and adds the counts of other processes.
     pub(super) fn on_saved(&mut self, memory: &PersistedBreaker) {
         let later = self.breaker.statistics().saturating_sub(self.sent_counts);
         self.breaker.set_statistics(
@@ -82,7 +82,7 @@ impl SyncedBreaker {
         self.saved_counts = memory.statistics;
     }
 
-    /// Another process was the last to change it; returns that change.
+    /// Replaces the state by that of another process. Returns its change of state.
     pub(super) fn merge_from_peer(&mut self, theirs: Breaker) -> Option<BreakerTransition> {
         let later = self.breaker.statistics().saturating_sub(self.sent_counts);
         let saved = theirs.statistics();

@@ -1,4 +1,4 @@
-//! The breakers of one process, or of two, over one file.
+//! Tests of the breakers of one or two processes that share a file.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::worker::env::RealEnv;
 const NOW: Timestamp = Timestamp(1_750_000_000_000);
 const POLICY: BreakerPolicy = BreakerPolicy::DEFAULT;
 
-/// A disk, a clock, and as many processes as one likes.
+/// A disk, a clock, and any number of processes.
 struct BreakersFixture {
     disk: MemoryDisk,
     clock: Rc<Cell<Timestamp>>,
@@ -44,7 +44,7 @@ impl BreakersFixture {
         apply_command(&self.file(), name, wanted, POLICY, self.clock.get()).unwrap();
     }
 
-    /// What the file says of the example.
+    /// Returns the state of the example breaker in the file.
     fn saved_state(&self) -> crate::engine::breaker::PersistedBreaker {
         self.file().read().unwrap().unwrap()["example"].clone()
     }

@@ -1,4 +1,4 @@
-//! Documents on their way, and what is known of those that were throttled.
+//! Fetch tasks, and records of the documents that were throttled.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use crate::engine::{BlobId, ItemId, ThrottleStrikes, Timestamp};
 use crate::ledger::{DocumentRowId, DueItem, ItemRowId, PendingDocument};
 use crate::source::DocumentRef;
 
-/// One document to fetch.
+/// Task to fetch one document.
 #[derive(Debug)]
 pub(in crate::worker) struct FetchTask {
     pub item: ItemRowId,
     pub item_id: ItemId,
     pub document_no: DocumentRowId,
-    /// The blob by which the ledger knew it when it was taken.
+    /// Blob under which the ledger knew the document when the task was created.
     pub expected_blob: BlobId,
     pub document_ref: DocumentRef,
     pub control: ControlRequest,
-    /// Its item failed since it was taken on.
+    /// The item has failed since its download began.
     pub is_retry: bool,
-    /// When its item first failed.
+    /// Time of the first failure of the item.
     pub failing_since: Option<Timestamp>,
-    /// When it was taken to be fetched.
+    /// Time at which the task was taken from the queue.
     pub started_at: Timestamp,
 }
 
@@ -46,17 +46,16 @@ impl FetchTask {
     }
 }
 
-/// A request for something else before a document that was throttled, where no other document is
-/// there to tell whether that is its own affair.
+/// Request for something other than a document. It is sent before a document that was throttled if
+/// no other document can show that the throttle is specific to this one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::worker) enum ControlRequest {
     NotNeeded,
     Needed,
-    /// It succeeded.
     Succeeded,
 }
 
-/// Documents that were throttled and did not succeed since.
+/// Documents that were throttled and have not succeeded since.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledDocuments {
     documents: BTreeMap<DocumentRowId, ThrottleRecord>,
@@ -65,19 +64,20 @@ pub(super) struct ThrottledDocuments {
 #[derive(Clone, Copy, Debug)]
 struct ThrottleRecord {
     strikes: ThrottleStrikes,
-    /// Something else succeeded since.
+    /// Another request has succeeded since.
     has_control_succeeded: bool,
 }
 
 impl ThrottledDocuments {
-    /// The strikes of a document; where none are known here, those of its item in an earlier process.
+    /// Returns the strikes of a document. If none are known here, restores those of its item from
+    /// an earlier process, `before`.
     pub(super) fn strikes(&self, document: DocumentRowId, before: u32) -> ThrottleStrikes {
         self.documents
             .get(&document)
             .map_or_else(|| ThrottleStrikes::restore(before), |known| known.strikes)
     }
 
-    /// Whether a document was throttled, and nothing succeeded since.
+    /// Returns true if a document was throttled and no other request has succeeded since.
     pub(super) fn needs_control(&self, document: DocumentRowId) -> bool {
         self.documents.get(&document).is_some_and(|known| !known.has_control_succeeded)
     }
@@ -86,13 +86,13 @@ impl ThrottledDocuments {
         self.documents.insert(document, ThrottleRecord { strikes, has_control_succeeded: false });
     }
 
-    /// A document was fetched: others are let through.
+    /// Records that a document was fetched, so that other requests succeed.
     pub(super) fn record_success(&mut self, document: DocumentRowId) {
         self.documents.remove(&document);
         self.documents.values_mut().for_each(|other| other.has_control_succeeded = true);
     }
 
-    /// A document failed otherwise, which says nothing of its throttles.
+    /// Records a failure that is no throttle. It says nothing about the throttles of the document.
     pub(super) fn record_failure(&mut self, document: DocumentRowId, control: ControlRequest) {
         if let Some(known) = self.documents.get_mut(&document) {
             known.has_control_succeeded |= control == ControlRequest::Succeeded;

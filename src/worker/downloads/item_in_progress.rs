@@ -1,31 +1,31 @@
-//! An item while it is fetched, and what of it failed.
+//! State of an item while its documents are fetched.
 
 use crate::engine::{Failure, ItemDecision, ItemFailureCounts, Timestamp};
 use crate::ledger::DocumentRowId;
 
-/// An item with documents that are not answered yet.
+/// Item with documents whose results are outstanding.
 #[derive(Debug)]
 pub(super) struct ItemInProgress {
     pub(super) failure_counts: ItemFailureCounts,
-    /// When the first of its documents was asked for.
+    /// Time at which the first of its documents was requested.
     pub(super) started_at: Option<Timestamp>,
     pub(super) outstanding: usize,
-    /// Documents that may not be had, and why.
+    /// Documents that cannot be fetched, each with its failure.
     pub(super) failed_documents: Vec<(DocumentRowId, Failure)>,
-    /// What its worst other document deserves.
+    /// Decision for the worst failure among its other documents.
     pub(super) worst_failure: Option<(ItemDecision, Failure)>,
-    /// Some of its documents will not be asked for: it stays unsettled.
+    /// Some of its documents will not be requested, so the item stays unsettled.
     pub(super) is_cancelled: bool,
 }
 
-/// What is wrong with an answered document.
+/// Result of one document, for its item.
 pub(super) enum DocumentResult {
     Settled,
     DocumentFailed(DocumentRowId, Failure),
     ItemFailed(ItemDecision, Failure),
 }
 
-/// Of two faults of one item, the one that sets it further back.
+/// Returns the failure of an item that has the more severe decision.
 pub(super) fn worse_failure(
     known: Option<(ItemDecision, Failure)>,
     new: (ItemDecision, Failure),

@@ -1,8 +1,7 @@
-//! The bookkeeping of a download: what is queued, in flight, answered, and not yet durable.
+//! Download scheduler: items that are queued, in flight, fetched, and not yet committed.
 //!
-//! An item is busy from the moment it is taken from the ledger until what became
-//! of it is committed there. Whatever is dropped on the way stays unsettled in the
-//! ledger and is taken again: nothing here needs to survive.
+//! An item is busy from the time when it is loaded from the ledger until its outcome is committed.
+//! A cancelled item stays unsettled in the ledger and is loaded again: nothing here must survive.
 
 mod attribution;
 mod fetch_task;
@@ -30,10 +29,10 @@ pub(super) use self::queue::RefillRequest;
 pub(super) use self::refill::IdleReason;
 use self::refill::RefillState;
 
-/// Groups that are made durable at a time: one is written while another is placed and recorded.
+/// Batches that commit at a time: one is written while another is published and recorded.
 const CONCURRENT_COMMITS_MAX: usize = 2;
 
-/// How items are judged.
+/// Policies for failing items.
 #[derive(Clone, Debug)]
 pub struct DownloadPolicies {
     pub item: ItemRetryPolicy,
@@ -51,19 +50,18 @@ pub(super) struct DownloadScheduler {
     throttled_documents: ThrottledDocuments,
     in_flight_count: usize,
     batch: CommitBatch,
-    /// The items of each group that is being made durable, in the order in which they become so.
+    /// Items of each batch that is being committed, in the order of their commits.
     committing: VecDeque<Vec<ItemRowId>>,
-    /// Forbidden items, held back until it is known whether they or the credential are to blame.
+    /// Forbidden items, pending until it is known if they or the credential are at fault.
     pending_forbidden: Vec<DownloadOutcome>,
     refill: RefillState,
-    /// The ledger may know more by now than when it was asked: it passed over items that
-    /// were busy, or something was settled since.
+    /// The last refill skipped busy items, or a commit followed: the ledger may have more items.
     is_ledger_view_stale: bool,
     metrics: MetricsHandle,
 }
 
 impl DownloadScheduler {
-    /// Goes on with the newest success of an earlier life.
+    /// Creates a scheduler that knows the newest success of an earlier run.
     pub(super) fn new(
         policies: DownloadPolicies,
         succeeded_at: Option<Timestamp>,
@@ -87,7 +85,7 @@ impl DownloadScheduler {
         }
     }
 
-    /// Forgets what is queued and in flight. What is answered stays, to be committed.
+    /// Drops all queued and in-flight tasks. Results that were fetched are kept, to be committed.
     pub(super) fn drop_in_flight(&mut self) {
         self.queue.clear();
         self.items_in_progress.clear();
@@ -99,7 +97,7 @@ impl DownloadScheduler {
         self.busy_items = kept;
     }
 
-    /// Asks for nothing more; what is in flight may end and be kept.
+    /// Drops all queued tasks. Tasks in flight may finish.
     pub(super) fn cancel_queued(&mut self, now: Timestamp) {
         for errand in self.queue.drain() {
             self.cancel(errand.item, now);
@@ -110,7 +108,7 @@ impl DownloadScheduler {
         self.escalator.enter_half_open(self.policies.escalation);
     }
 
-    /// Whether there is a document to fetch, and `concurrency` allows one more.
+    /// Returns true if a task is queued and `concurrency` allows one more.
     pub(super) fn has_next_task(&self, concurrency: usize) -> bool {
         let limit = self.slot_limit(concurrency);
         self.in_flight_count < limit && !self.batch.is_full() && self.queue.has_next(limit)
@@ -120,7 +118,7 @@ impl DownloadScheduler {
         if self.escalator.is_half_open() { 1 } else { concurrency }
     }
 
-    /// Takes the next document to fetch, if it may be taken.
+    /// Takes the next task, if one may start.
     pub(super) fn take_task(&mut self, concurrency: usize, now: Timestamp) -> Option<FetchTask> {
         if !self.has_next_task(concurrency) {
             return None;
@@ -139,7 +137,7 @@ impl DownloadScheduler {
         Some(errand)
     }
 
-    /// Returns what must be taken from the ledger now, if anything.
+    /// Returns the request for a refill from the ledger, if one is due now.
     pub(super) fn take_refill_request(&mut self, now: Timestamp) -> Option<RefillRequest> {
         let may_have_untried = self.is_ledger_view_stale && !self.queue.has_untried();
         let due = match self.refill {
@@ -155,7 +153,7 @@ impl DownloadScheduler {
         })
     }
 
-    /// Takes in what is due, and when the next item is.
+    /// Enqueues due items that the ledger returned, and schedules the next refill.
     pub(super) fn enqueue(
         &mut self,
         work: Vec<DueItem>,
@@ -187,7 +185,7 @@ impl DownloadScheduler {
                 let strikes =
                     self.throttled_documents.strikes(document.row_id, work.failure_counts.strikes);
                 let errand = FetchTask::new(&work, document, strikes, now);
-                // A throttled document is not what finds out whether the quota is back.
+                // A throttled document must not be the probe for whether the rate limit has reset.
                 if strikes.count() == 0 {
                     self.queue.push(errand);
                 } else {
@@ -197,7 +195,7 @@ impl DownloadScheduler {
         }
     }
 
-    /// Notes the answer to an errand; returns the failure of the session it amounts to.
+    /// Records the result of a task. Returns the failure of the session to which it escalates.
     pub(super) fn on_downloaded(
         &mut self,
         errand: FetchTask,
@@ -253,8 +251,8 @@ impl DownloadScheduler {
             .items_in_progress
             .get(&item)
             .map_or_else(ItemFailureCounts::default, |open| open.failure_counts);
-        // From its first failed request on: what is sent while it is tried again quickly, and
-        // succeeds, speaks for the provider.
+        // Counted from its first failed request: another request that is sent during its quick
+        // retries and succeeds shows that the provider works.
         trial.failing_since.get_or_insert_with(|| now.before(failure.failing_duration()));
         match self.policies.item.on_failure(&failure, trial, now, draw) {
             ItemDecision::Gone => {
@@ -281,7 +279,7 @@ impl DownloadScheduler {
         escalated
     }
 
-    /// Takes the group if it is time to make it durable, or if nothing else is left to do.
+    /// Takes the batch if its commit is due, or if nothing else is left to do.
     pub(super) fn take_due_batch(&mut self, now: Timestamp) -> Option<CommitBatch> {
         if self.committing.len() >= CONCURRENT_COMMITS_MAX {
             return None;
@@ -299,7 +297,7 @@ impl DownloadScheduler {
         self.take_batch()
     }
 
-    /// Takes the group as it is.
+    /// Takes the batch, due or not.
     pub(super) fn take_batch(&mut self) -> Option<CommitBatch> {
         if self.batch.is_empty() {
             return None;
@@ -309,8 +307,7 @@ impl DownloadScheduler {
         Some(group)
     }
 
-    /// Notes that the group taken first is durable, or that it is lost; its items are free to be
-    /// taken again.
+    /// Records that the oldest batch is committed or lost. Its items may be loaded again.
     pub(super) fn on_committed(&mut self, items: &[ItemRowId], retry_at: Option<Timestamp>) {
         self.committing.pop_front();
         self.is_ledger_view_stale = true;
@@ -324,7 +321,7 @@ impl DownloadScheduler {
         };
     }
 
-    /// The clock was set: what is not durable yet is due as far away as it was.
+    /// Shifts the deadlines that are not committed yet by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.batch.shift_by(step);
         self.pending_forbidden.iter_mut().for_each(|outcome| outcome.shift_by(step));
@@ -335,7 +332,7 @@ impl DownloadScheduler {
         }
     }
 
-    /// The ledger has other times by now, or other items.
+    /// Requests a refill, since times or items in the ledger have changed.
     pub(super) fn request_refill(&mut self) {
         self.is_ledger_view_stale = true;
         self.queue.reset_backlog();
@@ -345,24 +342,24 @@ impl DownloadScheduler {
         }
     }
 
-    /// When what is quarantined is looked at again.
+    /// Returns the policy for rechecks of quarantined items.
     pub(super) fn recheck_policy(&self) -> RecheckPolicy {
         self.policies.item.recheck
     }
 
-    /// When the newest request for an item that succeeded was sent.
+    /// Returns the time at which the newest successful request for an item was sent.
     pub(super) fn last_success_at(&self) -> Option<Timestamp> {
         self.successes.newest_sent_at()
     }
 
-    /// Whether nothing is left to be begun but items that failed.
+    /// Returns true if all items that are left have failed before.
     pub(super) fn has_only_retries(&self) -> bool {
         let is_known = !self.is_ledger_view_stale && self.refill != RefillState::Running;
         let is_settled = self.is_drained() && self.refill == RefillState::Exhausted;
         is_known && !is_settled && !self.queue.has_untried()
     }
 
-    /// Whether everything that was taken is answered and durable.
+    /// Returns true if every loaded item has its result committed.
     fn is_drained(&self) -> bool {
         self.busy_items.is_empty()
             && self.in_flight_count == 0
@@ -370,7 +367,8 @@ impl DownloadScheduler {
             && self.batch.is_empty()
     }
 
-    /// What there is to do when nothing is in flight and nothing is due.
+    /// Returns the reason why nothing is in flight or due; `None` if something is, or if a refill
+    /// is to come.
     pub(super) fn idle_reason(&self) -> Option<IdleReason> {
         if self.is_ledger_view_stale || !self.is_drained() {
             return None;
@@ -386,7 +384,7 @@ impl DownloadScheduler {
         self.in_flight_count
     }
 
-    /// When more is due in the ledger.
+    /// Returns the time of the next refill.
     pub(super) fn next_refill_at(&self) -> Option<Timestamp> {
         match self.refill {
             RefillState::At(at) => Some(at),
@@ -394,12 +392,12 @@ impl DownloadScheduler {
         }
     }
 
-    /// When the group is to be made durable, unless as many as may be are being made so already.
+    /// Returns the time of the next commit; `None` while the maximum of commits is running.
     pub(super) fn batch_due_at(&self) -> Option<Timestamp> {
         self.batch.commit_due_at().filter(|_| self.committing.len() < CONCURRENT_COMMITS_MAX)
     }
 
-    /// One document of the item is answered; with the last one, the item is.
+    /// Records the result of one document. The last one completes the item.
     fn close_document(&mut self, item: ItemRowId, flaw: DocumentResult, now: Timestamp) {
         let Some(open) = self.items_in_progress.get_mut(&item) else { return };
         open.outstanding -= 1;
@@ -429,7 +427,7 @@ impl DownloadScheduler {
             .map(|(document, failure)| DownloadOutcome::Failed { document, failure });
         let mut outcomes: Vec<DownloadOutcome> = refused.collect();
         match open.worst_failure {
-            // What it lacks is asked for again; its failures meanwhile still count.
+            // Its missing documents are requested again; failures recorded meanwhile still count.
             None if open.is_cancelled && outcomes.is_empty() => {
                 self.release_item(item);
                 return;
@@ -462,7 +460,7 @@ impl DownloadScheduler {
         }
     }
 
-    /// A document of the item stays unanswered, through no fault of the item.
+    /// Cancels one document of the item, without a failure of the item.
     fn cancel(&mut self, item: ItemRowId, now: Timestamp) {
         let Some(open) = self.items_in_progress.get_mut(&item) else { return };
         open.outstanding -= 1;
@@ -474,7 +472,7 @@ impl DownloadScheduler {
         self.busy_items.remove(&item);
         self.queue.reset_backlog();
         match self.refill {
-            // Its answer passes over the item.
+            // The refill in progress skips this item.
             RefillState::Running => self.is_ledger_view_stale = true,
             RefillState::Now | RefillState::At(_) | RefillState::Exhausted => {
                 self.refill = RefillState::Now
@@ -493,7 +491,7 @@ impl DownloadScheduler {
         }
     }
 
-    /// The credential is to blame: the forbidden items were never at fault.
+    /// Releases the forbidden items, since the credential is at fault.
     fn release_forbidden(&mut self) {
         for outcome in std::mem::take(&mut self.pending_forbidden) {
             if let Some(item) = outcome.item() {

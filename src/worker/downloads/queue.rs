@@ -1,29 +1,29 @@
-//! Documents that wait to be fetched: those of untried items, and those of items that failed before.
+//! Queue of fetch tasks: of untried items, and of items that failed before.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::FetchTask;
 use crate::ledger::{DueLimits, ItemRowId};
 
-/// Fewer errands of a kind than this, and more are taken from the ledger.
+/// Number of queued tasks of a kind below which more are loaded from the ledger.
 const LOW_WATERMARK: usize = 256;
 
-/// Items of a kind that are taken from the ledger at a time.
+/// Items of a kind that are loaded from the ledger at a time.
 const REFILL_ITEMS_MAX: usize = 256;
 
-/// Errands of untried items that go before one of an item that failed, where both wait: what never
-/// failed is likely to succeed, and what failed must still come to an end.
+/// Tasks of untried items before each retry, if both wait: an item that never failed is likely to
+/// succeed, and one that failed must still be finished.
 const UNTRIED_PER_RETRY: u32 = 3;
 
-/// What is to be taken from the ledger.
+/// Request for due items from the ledger.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::worker) struct RefillRequest {
     pub(in crate::worker) limits: DueLimits,
-    /// The items to pass over.
+    /// Items to skip.
     pub(in crate::worker) skip: BTreeSet<ItemRowId>,
 }
 
-/// Items in the ledger that were not taken yet.
+/// Kinds of due items that the ledger may still have.
 #[derive(Clone, Copy, Debug)]
 struct LedgerBacklog {
     has_untried: bool,
@@ -39,17 +39,16 @@ enum QueueEnd {
 #[derive(Debug)]
 pub(super) struct FetchQueue {
     untried: VecDeque<FetchTask>,
-    /// Documents that were throttled: they come after all others that never failed.
+    /// Documents that were throttled, taken after all others that never failed.
     throttled: VecDeque<FetchTask>,
     retries: VecDeque<FetchTask>,
-    /// The end of the untried from which the last one was taken.
+    /// End of the untried tasks from which the last one was taken.
     last_end: QueueEnd,
-    /// Retries in flight.
     retries_in_flight: usize,
-    /// Untried errands that were taken since the last retry.
+    /// Untried tasks that were taken since the last retry.
     untried_streak: u32,
     backlog: LedgerBacklog,
-    /// What was asked for last.
+    /// Limits of the last request.
     requested: DueLimits,
 }
 
@@ -71,7 +70,7 @@ impl FetchQueue {
         !self.has_untried_queued() && self.retries.is_empty()
     }
 
-    /// Whether untried items wait here, or may be in the ledger.
+    /// Returns true if untried items are queued, or may be in the ledger.
     pub(super) fn has_untried(&self) -> bool {
         self.backlog.has_untried || self.has_untried_queued()
     }
@@ -86,8 +85,8 @@ impl FetchQueue {
         queue.push_back(errand);
     }
 
-    /// Whether an errand may be taken with `slots` in all. Retries hold at most half of them, so
-    /// that slow failures leave room for new mail and for a look.
+    /// Returns true if a task may be taken, given `slots` in all. Retries take at most half of
+    /// them, so that slow failures leave room for new mail and for a poll.
     pub(super) fn has_next(&self, slots: usize) -> bool {
         self.has_untried_queued() || self.has_retry_slot(slots)
     }
@@ -103,18 +102,18 @@ impl FetchQueue {
         self.pop_untried()
     }
 
-    /// Notes that an errand is answered.
+    /// Records that a task has its result.
     pub(super) fn record_completed(&mut self, errand: &FetchTask) {
         self.retries_in_flight =
             self.retries_in_flight.saturating_sub(usize::from(errand.is_retry));
     }
 
-    /// Forgets what is in flight, too.
+    /// Clears the queue, and the count of retries in flight.
     pub(super) fn clear(&mut self) {
         *self = Self::new();
     }
 
-    /// Takes out whatever waits.
+    /// Removes and returns all queued tasks.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = FetchTask> + use<> {
         self.reset_backlog();
         let [untried, throttled, retries] =
@@ -122,18 +121,18 @@ impl FetchQueue {
         untried.into_iter().chain(throttled).chain(retries)
     }
 
-    /// The ledger may have untried items again.
+    /// Assumes that the ledger has due items of both kinds again.
     pub(super) fn reset_backlog(&mut self) {
         self.backlog = LedgerBacklog { has_untried: true, has_retries: true };
     }
 
-    /// Whether there is room for what the ledger is known to have.
+    /// Returns true if there is room for due items that the ledger may have.
     pub(super) fn has_room(&self) -> bool {
         (self.backlog.has_untried && self.untried.len() < LOW_WATERMARK)
             || (self.backlog.has_retries && self.retries.len() < LOW_WATERMARK)
     }
 
-    /// How much of each kind there is room for.
+    /// Returns the number of items of each kind to load.
     pub(super) fn request_limits(&mut self) -> DueLimits {
         let limit = |queue: &VecDeque<FetchTask>| {
             if queue.len() < LOW_WATERMARK { REFILL_ITEMS_MAX } else { 0 }
@@ -143,9 +142,9 @@ impl FetchQueue {
         self.requested
     }
 
-    /// Notes how many items of each kind came; returns whether there may be more of them now.
+    /// Records the number of loaded items of each kind. Returns true if the ledger may have more.
     pub(super) fn record_loaded(&mut self, untried: usize, retries: usize) -> bool {
-        // Where none was asked for, there may be some.
+        // A kind that was not requested may have some.
         self.backlog.has_untried = untried >= self.requested.untried;
         self.backlog.has_retries = retries >= self.requested.retries;
         self.backlog.has_untried || self.backlog.has_retries
@@ -155,8 +154,8 @@ impl FetchQueue {
         !self.untried.is_empty() || !self.throttled.is_empty()
     }
 
-    /// Takes from one end, then from the other. Bad messages often stand together, and a row of them
-    /// that nothing else interrupts looks like a provider that is down.
+    /// Takes tasks from alternating ends. Bad messages are often adjacent, and an uninterrupted
+    /// series of them looks like a provider that is down.
     fn pop_untried(&mut self) -> Option<FetchTask> {
         let taken = match self.last_end {
             QueueEnd::Front => self.untried.pop_back(),

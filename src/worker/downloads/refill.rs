@@ -1,22 +1,22 @@
-//! When the ledger is asked for more, and what there is to do when it has none.
+//! State of the refill from the ledger, and the reason why no task is in flight.
 
 use crate::engine::Timestamp;
 
-/// When the ledger is asked for more.
+/// Time of the next refill from the ledger.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RefillState {
     Now,
     Running,
-    /// All that is due has been taken; the next item is due then.
+    /// All due items are loaded; the next item is due at this time.
     At(Timestamp),
-    /// Nothing is left but what is busy.
+    /// The ledger has no items except those that are busy.
     Exhausted,
 }
 
-/// Why nothing is in flight.
+/// Reason why nothing is in flight.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::worker) enum IdleReason {
     AllSettled,
-    /// Every unsettled item waits for its own retry.
+    /// Every unsettled item waits for its own retry, the first until this time.
     AwaitingRetry(Timestamp),
 }

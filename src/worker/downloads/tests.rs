@@ -1,4 +1,4 @@
-//! The bookkeeping against a ledger that is played by hand.
+//! Tests of the scheduler; each test supplies the answers of the ledger.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -22,7 +22,7 @@ struct DownloadsFixture {
 }
 
 impl DownloadsFixture {
-    /// A download that was just begun, with the first answer of the ledger on its way.
+    /// Returns a new scheduler whose first refill is in progress.
     fn new() -> Self {
         let item = ItemRetryPolicy {
             max_attempts: 3,
@@ -46,14 +46,14 @@ impl DownloadsFixture {
         Self { downloads, archive }
     }
 
-    /// A download of `items`, each with so many documents, and of nothing else.
+    /// Returns a scheduler with `items`, each with a number of documents, and no others due.
     fn with_items(items: &[(i64, usize)]) -> Self {
         let mut scene = Self::new();
         scene.downloads.enqueue(due_items(items), None, NOW);
         scene
     }
 
-    /// Takes all that may be taken with so many slots.
+    /// Takes all tasks that may start with `slots` in all.
     fn take_all(&mut self, slots: usize) -> Vec<FetchTask> {
         std::iter::from_fn(|| self.downloads.take_task(slots, NOW)).collect()
     }
@@ -73,14 +73,14 @@ impl DownloadsFixture {
         escalated.map(|failure| failure.cause)
     }
 
-    /// Makes the group durable and returns what was in it.
+    /// Commits the batch and returns the names of its outcomes.
     fn commit(&mut self) -> Vec<&'static str> {
         let group = self.downloads.take_due_batch(NOW).expect("there is something to make durable");
         self.downloads.on_committed(&group.items(), group.earliest_retry());
         group.outcomes.iter().map(outcome_name).collect()
     }
 
-    /// What the loop does when it comes round: ask the ledger, else see whether all is done.
+    /// Does one poll of the loop: requests a refill, or else returns the idle reason.
     fn poll(&mut self) -> PollOutcome {
         match self.downloads.take_refill_request(NOW) {
             Some(wish) => PollOutcome::RefillWanted(wish.skip),
@@ -95,7 +95,7 @@ enum PollOutcome {
     Idle(Option<IdleReason>),
 }
 
-/// Asks the ledger, and passes over nothing.
+/// Refill request that skips no items.
 fn refill_wanted() -> PollOutcome {
     PollOutcome::RefillWanted(BTreeSet::new())
 }
@@ -117,7 +117,7 @@ fn due_items(items: &[(i64, usize)]) -> Vec<DueItem> {
     items.iter().map(work).collect()
 }
 
-/// Items with one document each that failed before.
+/// Returns items with one document each that failed before.
 fn due_retries(items: RangeInclusive<i64>) -> Vec<DueItem> {
     let items: Vec<_> = items.map(|item| (item, 1)).collect();
     let trial = ItemFailureCounts {
@@ -157,7 +157,7 @@ fn an_item_completes_with_its_last_document() {
 
 #[test]
 fn items_settle_only_after_the_ledger_reread() {
-    // The ledger hands out a thread of a thousand messages bit by bit.
+    // The ledger returns a thread of a thousand messages in parts.
     let mut scene = DownloadsFixture::with_items(&[(1, 1)]);
     let errand = scene.take();
     scene.complete(errand);
@@ -424,7 +424,7 @@ fn with_one_slot_each_fourth_document_is_a_retry() {
     assert_eq!(turns, [false, false, false, true, false, false, false, true]);
 }
 
-/// A throttle of a document that others were let through between so often.
+/// Returns a throttle with this number of strikes: other requests succeeded in between.
 fn throttle_with_strikes(strikes: u32) -> Failure {
     Failure::new(Cause::RateLimit, "429").with_strikes(Some(ThrottleStrikes::restore(strikes)))
 }

@@ -1,4 +1,4 @@
-//! Waits where a breaker lets nothing through, and goes on when it does.
+//! Waits while a circuit breaker is open, and resumes when it closes.
 
 use super::EventLoop;
 use crate::engine::{Event, State, SyncPhase, Timestamp};
@@ -7,7 +7,7 @@ use crate::worker::breakers::OpenBreaker;
 use crate::worker::env::Env;
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    /// Sees to the breakers: what others have made of them, and whether the work may go on.
+    /// Synchronises the breakers with other processes, and waits or resumes accordingly.
     pub(super) async fn check_breakers(&mut self) {
         self.breakers.sync(&*self.env).await;
         match self.machine.state {
@@ -29,9 +29,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Waits for a breaker, whoever opened it.
+    /// Waits for an open breaker, whether this source or another has opened it.
     pub(super) async fn wait_for_breaker(&mut self, shut: OpenBreaker) {
-        // A look or a page on its way would go on beside the next one.
+        // A poll or page in flight would continue beside the one that follows the wait.
         if let State::Working(SyncPhase::Polling | SyncPhase::Collecting) = self.machine.state {
             self.cancel_tasks();
         }
@@ -40,8 +40,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.handle_event(Event::CircuitOpen { until, reason }).await;
     }
 
-    /// When it is time to see what others have made of the breakers: often where that ends a
-    /// wait, or stops what is under way.
+    /// Returns the time of the next synchronisation of the breakers; `None` while no breaker can
+    /// end a wait or stop a request.
     pub(super) fn next_breaker_check(&self) -> Option<Timestamp> {
         let matters = match self.machine.state {
             State::Error { .. } => self.open_breaker.is_some(),

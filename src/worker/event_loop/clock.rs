@@ -1,5 +1,5 @@
-//! The clock was set: every moment that is remembered moves with it, so that a wait is as long as
-//! it was.
+//! Handles steps of the wall clock: all deadlines are shifted by the step, so that each wait keeps
+//! its length.
 
 use tracing::{error, warn};
 
@@ -9,7 +9,7 @@ use crate::source::Source;
 use crate::worker::env::Env;
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    /// The time, once all moments here are of the clock as it is set now.
+    /// Returns the current time, after shifting all timestamps of the loop to the current clock.
     pub(super) fn sync_clock(&mut self) -> Timestamp {
         let ClockReading { wall: now, booted_at: booted } = self.env.time();
         let Some(step) = ClockStep::between(self.booted_at, booted) else { return now };
@@ -19,24 +19,25 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.downloads.shift_by(step);
         self.throughput.reset(self.counts.settled(), now);
         self.progress_logged_at = now;
-        // Whoever reads the state must not go by the old clock any longer.
+        // Readers of the state must not use timestamps of the old clock any longer.
         (self.has_unsaved_changes, self.state_saved_at) = (true, Timestamp::default());
         self.heartbeat.update_from_machine(&self.machine);
         now
     }
 
-    /// A moment of the clock that all moments here are of.
+    /// Pairs a timestamp of the loop with the boot time that belongs to it, so that a clock step
+    /// during a wait is detected.
     pub(super) fn as_clock_reading(&self, at: Timestamp) -> ClockReading {
         ClockReading { wall: at, booted_at: self.booted_at }
     }
 
-    /// Whether what waits in the ledger still goes by an earlier clock.
+    /// Returns true if the deadlines in the ledger are still of an earlier clock.
     pub(super) fn is_ledger_clock_behind(&self) -> bool {
         self.ledger_booted_at != self.booted_at
     }
 
-    /// Has what waits in the ledger go by the clock as it is set now, once nothing is under way
-    /// that goes by an earlier one.
+    /// Shifts the deadlines in the ledger to the current clock, once no commit with times of an
+    /// earlier clock is running.
     pub(super) async fn shift_ledger_deadlines(&mut self) {
         if !self.is_ledger_clock_behind() || !self.commits.is_empty() {
             return;

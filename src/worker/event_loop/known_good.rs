@@ -1,7 +1,7 @@
-//! The known-good document: tells items that fail in a row from a provider that is down.
+//! Known-good check: distinguishes items that fail in a row from a provider that is down.
 //!
-//! Before one more failure calls the provider down, a document that it served before is asked for
-//! again. If it is served, the provider is well, and the items fail by themselves.
+//! Before one more failure would count as an outage of the provider, a document that it served
+//! before is fetched again. If that succeeds, the provider works, and the items are at fault.
 
 use std::collections::VecDeque;
 
@@ -16,16 +16,16 @@ use crate::worker::downloads::FetchTask;
 use crate::worker::env::Env;
 use crate::worker::tasks;
 
-/// The failures that wait for a known-good document to be served, or not.
+/// Failures that wait for the result of a known-good request.
 #[derive(Debug, Default)]
 pub(super) struct KnownGoodCheck {
     pending_failures: Vec<FailedFetch>,
-    /// The newest documents that were served in this life: the ledger has them only once their
-    /// group is durable.
+    /// Newest documents that were fetched in this run: the ledger has them only once their batch is
+    /// committed.
     served_documents: VecDeque<DocumentRef>,
 }
 
-/// A call for an item that failed.
+/// Failed fetch of a document.
 #[derive(Debug)]
 pub(super) struct FailedFetch {
     pub task: FetchTask,
@@ -34,19 +34,19 @@ pub(super) struct FailedFetch {
     pub failed_at: Timestamp,
 }
 
-/// The one at fault for a failure.
+/// Origin to which a failure is attributed.
 #[derive(Debug)]
 pub(super) enum FailureOrigin {
-    /// The item's own: neither the provider's breaker nor its figures hear of it.
+    /// The item: the failure is not counted in the provider's breaker or metrics.
     Item,
-    /// The provider's, if more of them follow.
+    /// The provider, if more such failures follow.
     Provider,
-    /// The session's, which fails with it.
+    /// The session, which fails with it.
     Session(Failure),
 }
 
 impl KnownGoodCheck {
-    /// Notes a document that was served.
+    /// Records a document that was served.
     fn record_served(&mut self, wanted: &DocumentRef) {
         if self.served_documents.len() >= tasks::KNOWN_GOOD_CANDIDATES_MAX {
             self.served_documents.pop_front();
@@ -55,15 +55,15 @@ impl KnownGoodCheck {
         self.served_documents.push_back(DocumentRef::new(document, blob, size));
     }
 
-    /// Forgets what waits: it is asked for again.
+    /// Drops the pending failures: their documents are fetched again.
     pub(super) fn clear(&mut self) {
         self.pending_failures.clear();
     }
 }
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    /// Keeps a failure back that would be one too many, until a known-good document was asked for;
-    /// returns any other.
+    /// Defers a failure that would open a breaker or fail the session, until a known-good document
+    /// was requested. Returns any other failure.
     pub(super) fn defer_for_known_good(&mut self, failed: FailedFetch) -> Option<FailedFetch> {
         let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = &failed;
         let is_one_too_many = !self.downloads.is_item_specific_failure(errand, failure, *at)
@@ -83,8 +83,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         None
     }
 
-    /// Takes in that a known-good document was served, which was asked for at the time given, or
-    /// was not served. Returns the failures that waited for it.
+    /// Handles the result of a known-good request: the time at which it was sent if it succeeded.
+    /// Returns the failures that waited for it.
     pub(super) fn on_known_good_result(&mut self, served: Option<Timestamp>) -> Vec<FailedFetch> {
         if let Some(sent) = served {
             info!(
@@ -96,7 +96,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         std::mem::take(&mut self.known_good_check.pending_failures)
     }
 
-    /// Notes that a document was served.
+    /// Records a document that was fetched.
     pub(super) fn on_document_fetched(
         &mut self,
         errand: FetchTask,
@@ -110,7 +110,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.downloads.on_downloaded(errand, Ok(draft), now, draw);
     }
 
-    /// Tells whoever must hear of it that an item failed.
+    /// Attributes a failure, and records it in breaker and metrics accordingly.
     pub(super) fn attribute_failure(&mut self, failed: FailedFetch) -> FailureOrigin {
         let FailedFetch { task: errand, permit: pass, failure, failed_at: at } = failed;
         let is_own = self.downloads.is_item_specific_failure(&errand, &failure, at);

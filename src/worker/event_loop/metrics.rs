@@ -1,4 +1,4 @@
-//! Counts what the loop does, for whoever watches. Nothing here decides anything.
+//! Metrics of the event loop. No decision depends on them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    /// Counts what a decision changes.
+    /// Counts the changes of a step of the machine.
     pub(super) fn record_step(&self, before: &StateMachine, step: &Step, now: Timestamp) {
         let next = &step.machine;
         let errors = next.error_count.saturating_sub(before.error_count);
@@ -28,9 +28,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         });
     }
 
-    /// Takes over what the ledger counts, and counts what was added.
+    /// Takes over the counts of the ledger, and adds the increase to the metrics.
     pub(super) fn update_counts(&mut self, tally: SessionCounts) {
-        // Fewer than before: another session has found something to show.
+        // Lower counts belong to another session, which has listed something.
         let is_another = tally.listed < self.counts.listed;
         let before = if is_another { SessionCounts::default() } else { self.counts };
         let (before, now) = (item_totals(before), item_totals(tally));
@@ -38,7 +38,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.metrics.update(|figures| figures.record_item_totals(before, now));
     }
 
-    /// Counts a group that is durable.
+    /// Counts a committed batch.
     pub(super) fn record_batch(&self, weight: BatchStats, took: Duration) {
         self.metrics.update(|figures| {
             let items = &mut figures.items;
@@ -49,16 +49,16 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         });
     }
 
-    /// Notes how an attempt to get something of the source ended.
+    /// Counts the result of an attempt to poll, list or probe.
     pub(super) fn record_attempt(&self, done: &TaskResult) {
         let cause = |failure: &Failure| failure.cause;
         let end: Option<Cause> = match done {
-            // What is new may be known without asking anyone.
+            // Changes may be known without a request.
             TaskResult::Polled(Ok(PollResult::Changed)) => return,
             TaskResult::Polled(end) => end.as_ref().err().map(cause),
             TaskResult::PageListed(end) => end.as_ref().err().map(cause),
             TaskResult::Probed(end) => end.as_ref().err().map(cause),
-            // Counted where it is known whose failure it is.
+            // Counted once the failure is attributed.
             TaskResult::Fetched { .. } => return,
             TaskResult::KnownGoodFetched(_)
             | TaskResult::DueItemsLoaded(_)

@@ -1,7 +1,7 @@
-//! The loop of one source: wait, decide, perform.
+//! Event loop of one source: wait for an event, decide, perform the effects.
 //!
-//! Whatever runs beside the loop is a job whose answer comes back as a [`Done`].
-//! Jobs may be dropped at any time; only a commit is always waited for.
+//! Work beside the loop runs in tasks, each of which returns a [`TaskResult`]. Tasks may be
+//! cancelled at any time; only a commit is always waited for.
 
 mod breakers;
 mod clock;
@@ -44,38 +44,38 @@ use crate::worker::tracer::Tracer;
 use self::known_good::KnownGoodCheck;
 use self::publish::{MetricsPublication, PUBLISH_INTERVAL};
 
-/// What one turn of the loop is called in the log. Its fields are `session` and `state`.
+/// Name of the log span of one iteration. Its fields are `session` and `state`.
 pub const ITERATION_SPAN: &str = "turn";
 
-/// How long the worker keeps going.
+/// Condition on which the worker ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RunMode {
-    /// For ever.
+    /// Runs until it is stopped.
     Continuous,
-    /// One session, through whatever waits it takes.
+    /// Runs one session, however long its waits are.
     UntilComplete,
-    /// One session, asked for now: waits that only we chose are passed over, and what needs
-    /// a person ends it.
+    /// Runs one session now. Waits that the worker itself chose are skipped, and the run ends if
+    /// manual intervention is required.
     Once,
 }
 
-/// How a life begins.
+/// Mode in which a run starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StartMode {
-    /// Where the last one ended.
+    /// Continues in the state in which the last run ended.
     Resume,
-    /// A person has changed what the last one waited for: that wait is over.
+    /// The wait of the last run is over, because the user has changed what it waited for.
     RunNow,
 }
 
-/// Whether the worker is asked to stop.
+/// Stop request to the worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StopSignal {
     Running,
     Requested,
 }
 
-/// Why the loop ended.
+/// Reason for which the loop ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LoopExit {
     /// The session is completed.
@@ -83,43 +83,43 @@ pub enum LoopExit {
     /// There was nothing to do.
     NothingToDo,
     Stopped,
-    /// Only a person, or time, can help; asked for one session, it does not wait for them.
+    /// Manual intervention, or time, is required, and [`RunMode::Once`] does not wait for it.
     GaveUp,
     Restart(RestartCause),
 }
 
-/// The loop's last word.
+/// Result of the event loop.
 #[derive(Clone, Debug)]
 pub struct LoopResult {
     pub exit: LoopExit,
-    /// The source has never answered as one.
+    /// No item of the source was ever listed.
     pub has_never_worked: bool,
     pub machine: StateMachine,
     pub counts: SessionCounts,
 }
 
-/// What a loop is made of.
+/// Configuration and dependencies of the event loop.
 #[derive(Debug)]
 pub struct EventLoopConfig<S, W> {
     pub source: S,
     pub env: Rc<W>,
     pub store: StoreHandle<W>,
     pub machine: StateMachine,
-    /// When the machine under it was started, by the clock that it was read by.
+    /// Boot time of the host, by the wall clock at the time when the state machine was loaded.
     pub booted_at: Timestamp,
     pub counts: SessionCounts,
-    /// When the newest request for an item that succeeded was sent.
+    /// Time at which the newest successful request for an item was sent.
     pub last_success_at: Option<Timestamp>,
-    /// Nothing of the source was ever listed to its end.
+    /// No listing of the source was ever completed.
     pub is_new: bool,
     pub rules: MachineConfig,
     pub policies: DownloadPolicies,
-    /// How a page of the listing is tried again before its failure is the session's.
+    /// Retry policy for a page of the listing, before its failure becomes one of the session.
     pub listing_retry: RetryPolicy,
-    /// Counts what the loop does, beside what the source counts.
+    /// Metrics of the loop and of the source.
     pub metrics: MetricsHandle,
     pub tracer: Tracer,
-    /// The proxies that the source goes out by.
+    /// Proxies that the source uses.
     pub proxies: Option<Arc<ProxyPoolHealth>>,
     pub breakers: SourceBreakers,
     pub concurrency: usize,
@@ -145,7 +145,7 @@ struct EventLoop<S, W> {
     breakers: SourceBreakers,
     /// Wakes the loop when a breaker has changed.
     breaker_changes: watch::Receiver<u64>,
-    /// The breaker that is waited for.
+    /// Breaker that the loop waits for.
     open_breaker: Option<OpenBreaker>,
     concurrency: usize,
     mode: RunMode,
@@ -161,33 +161,33 @@ struct EventLoop<S, W> {
     throughput: Throughput,
     downloads: DownloadScheduler,
     known_good_check: KnownGoodCheck,
-    /// What may be dropped.
+    /// Tasks that may be cancelled.
     tasks: TaskSet,
-    /// What must be waited for.
+    /// Commits, which must be waited for.
     commits: TaskSet,
     probe: ProbeState,
     is_finishing: bool,
-    /// Asked for one session, it found one open: before that ends, it looks for news once.
+    /// [`RunMode::Once`] has found an open session. Before that ends, the source is polled once.
     needs_final_poll: bool,
     is_polling: bool,
-    /// When the machine was started, by the clock that all moments here are of.
+    /// Boot time of the host, by the wall clock that all timestamps here are of.
     booted_at: Timestamp,
-    /// Likewise, by the clock that the moments in the ledger are of.
+    /// Boot time of the host, by the wall clock that the timestamps in the ledger are of.
     ledger_booted_at: Timestamp,
-    /// The last failure with a reply, until that is kept.
+    /// Last failure with a response, until the response is stored.
     unsaved_error_reply: Option<Failure>,
-    /// When the listing, or something about the service as a whole, was last asked for.
+    /// Time of the last request that was not for an item: a poll, a page or a probe.
     last_request_at: Timestamp,
     state_saved_at: Timestamp,
     metrics_publication: MetricsPublication,
     progress_logged_at: Timestamp,
     has_unsaved_changes: bool,
-    /// What log lines say of the state they are written in.
+    /// Log span for the current status and session.
     log_span: Option<(Status, Option<SessionId>, Span)>,
     exit: Option<LoopExit>,
 }
 
-/// Whether the source must answer one harmless request before downloads go on.
+/// State of the probe: one request that changes nothing and must succeed before downloads resume.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ProbeState {
     NotNeeded,
@@ -201,7 +201,7 @@ enum Wakeup {
     Tick,
 }
 
-/// Runs the loop of one source until it ends.
+/// Runs the event loop of one source until it ends.
 pub async fn run_event_loop<S: Source + 'static, W: Env>(
     parts: EventLoopConfig<S, W>,
 ) -> LoopResult {
@@ -247,7 +247,7 @@ pub async fn run_event_loop<S: Source + 'static, W: Env>(
         ledger_booted_at: parts.booted_at,
         unsaved_error_reply: None,
         last_request_at: now,
-        // At once: whoever looks sees that there is a worker again.
+        // Saved at once, so that readers see that a worker runs again.
         state_saved_at: Timestamp::default(),
         metrics_publication: MetricsPublication::default(),
         progress_logged_at: now,
@@ -286,7 +286,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     async fn run_iteration(&mut self) {
         self.schedule().await;
         let fact = self.wait_for_wakeup().await;
-        // Before anything is made of what has happened.
+        // Before the event is handled, so that it uses the current clock.
         self.sync_clock();
         match fact {
             Wakeup::StopRequested => self.exit = Some(LoopExit::Stopped),
@@ -299,7 +299,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.publish_progress().await;
     }
 
-    /// Waits for an answer, a deadline, or the request to stop.
+    /// Waits for a task result, a deadline, or the request to stop.
     async fn wait_for_wakeup(&mut self) -> Wakeup {
         let wake = self.as_clock_reading(self.next_wakeup_at());
         self.heartbeat.beat_within(wake.wall.since(self.env.now()), self.machine.status().name());
@@ -311,7 +311,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             Ok(()) = self.breaker_changes.changed() => Wakeup::Tick,
             () = self.env.sleep_until(wake) => Wakeup::Tick,
         };
-        // What it does now is short, however long it might have waited.
+        // The work until the next wait is short, however long this wait might have been.
         self.heartbeat.beat_within(Duration::ZERO, self.machine.status().name());
         fact
     }
@@ -320,7 +320,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let publish = self.has_unsaved_changes.then(|| self.state_saved_at.after(PUBLISH_INTERVAL));
         let download = if self.can_fetch() {
             self.machine.active_throttle(self.env.now()).or_else(|| {
-                // What is due is not asked for before the source has proved itself.
+                // Due items are not loaded before the probe has succeeded.
                 self.downloads.next_refill_at().filter(|_| self.probe == ProbeState::NotNeeded)
             })
         } else {
@@ -337,7 +337,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.machine.state == State::Working(SyncPhase::Downloading)
     }
 
-    /// Whether documents may be asked for: not while the credential is read again.
+    /// Returns true if documents may be fetched: not while the credential is read again.
     fn can_fetch(&self) -> bool {
         self.is_downloading() && self.machine.credential != CredentialState::Refreshing
     }
@@ -347,7 +347,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if self.exit.is_some() || now < self.machine.deadline(&self.rules) {
             return;
         }
-        // A request that may not be sent yet is a wait with a known end, and nothing is stuck.
+        // A request that is blocked until a known time is a wait, and the source is not stuck.
         if let Some(until) = self.source.blocked_until().filter(|until| now < *until) {
             self.handle_event(Event::IdleUntil { until }).await;
         }
@@ -356,11 +356,11 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Tells the machine a fact, saves what it became, and carries out what it wants.
+    /// Passes an event to the machine, saves the new state, and performs the effects.
     async fn handle_event(&mut self, event: Event) {
         let now = self.sync_clock();
         let mut step = self.machine.step(&self.rules, &event, now);
-        // Before it is saved, since the figures are written with it: the next ones may come in hours.
+        // Before the save, which writes the metrics too: the next save may be hours away.
         self.record_step(&self.machine, &step, now);
         if self.should_save(&step.machine) {
             if !step.effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
@@ -369,9 +369,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             if let Err(failure) = self.save_state(&step.machine).await {
                 error!(cause = %failure.cause, "cannot save the state: {failure}");
                 self.has_unsaved_changes = true;
-                // The next life would begin from what was saved before, and come here again at once.
+                // The next run would resume from the state saved before, and reach this point at
+                // once.
                 step.effects.retain(|effect| !matches!(effect, Effect::Restart { .. }));
-                // What is not saved must not begin; what waits may go on waiting.
+                // Work must not start in a state that is not saved; a wait may go on.
                 if let State::Working(_) = step.machine.state {
                     let failed = Event::Failed {
                         scope: RequestScope::Session,
@@ -394,7 +395,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Whether the source has never answered as one: then it is the configuration that is wrong.
+    /// Returns true if no item was ever listed: then the configuration is probably wrong.
     fn has_never_worked(&self) -> bool {
         self.is_new && self.counts.listed == 0
     }
@@ -406,7 +407,7 @@ fn has_open_session(machine: &StateMachine) -> bool {
 
 /// Returns when the worker is asked to stop.
 pub(super) async fn wait_for_stop(stop: &mut watch::Receiver<StopSignal>) {
-    // A closed channel means that nobody is left who could ask.
+    // A closed channel means that no sender is left that could request a stop.
     if stop.wait_for(|stop| *stop == StopSignal::Requested).await.is_err() {
         std::future::pending::<()>().await;
     }

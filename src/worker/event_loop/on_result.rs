@@ -1,4 +1,4 @@
-//! Takes in the answers of jobs, and turns each into a fact for the machine.
+//! Handles task results, and turns each into an event for the machine.
 
 use tracing::{debug, info, warn};
 
@@ -28,7 +28,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
         match done {
             TaskResult::BreakerOpen(shut) => {
-                // A look that it shut out is made again after the wait.
+                // A poll that the breaker rejected is repeated after the wait.
                 self.is_polling = false;
                 self.wait_for_breaker(shut).await;
             }
@@ -57,7 +57,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             }
             TaskResult::KnownGoodFetched(served) => {
                 for failed in self.on_known_good_result(served) {
-                    // What failed after it was asked for begins another row.
+                    // A failure after the known-good request starts a new series.
                     let failed = if served.is_some() {
                         self.defer_for_known_good(failed)
                     } else {
@@ -138,14 +138,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Takes in a failure of an item, and whatever it amounts to.
+    /// Handles a failed item, and the failure of the session if it escalates.
     async fn on_item_failed(&mut self, failed: FailedFetch) {
         let (item, failure) = (failed.task.item_id.clone(), failed.failure.clone());
         match self.attribute_failure(failed) {
             FailureOrigin::Session(failure) => {
                 self.on_failure(RequestScope::Session, failure).await
             }
-            // The one that was too much for a breaker.
+            // This failure opened the breaker, or came while it was open.
             FailureOrigin::Provider if self.is_breaker_open_for(&failure) => {
                 self.on_failure(RequestScope::Session, failure).await;
             }
@@ -175,7 +175,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.handle_event(event).await;
             }
             Err(failure) => {
-                // Nothing of the group is durable: whatever hangs on it begins anew.
+                // Nothing of the batch is durable, so everything that depends on it starts again.
                 self.cancel_tasks();
                 self.on_failure(RequestScope::Session, failure).await;
             }
@@ -204,13 +204,13 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Whether the failure of an item has opened a breaker, or came when it was open.
+    /// Returns true if the failure of an item has opened a breaker, or came while it was open.
     fn is_breaker_open_for(&self, failure: &Failure) -> bool {
         self.is_downloading()
             && self.breakers.open_breaker_for(failure.cause, RequestScope::Item).is_some()
     }
 
-    /// Tells the breakers of the ledger and the archive how they did.
+    /// Records in the breakers of ledger and archive if storage worked.
     fn report_storage_health(&self, done: &TaskResult) {
         match done {
             TaskResult::Committed { result: Ok(_), .. } => self.breakers.record_storage_success(),
@@ -239,7 +239,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Asked for one session by a person, the worker does not sit out what needs a person.
+    /// Ends a [`RunMode::Once`] run that would wait for manual intervention or has used up its
+    /// retries.
     pub(super) fn exit_if_once_and_blocked(&mut self) {
         if self.mode != RunMode::Once || self.exit.is_some() {
             return;

@@ -1,4 +1,4 @@
-//! Carries out what the machine wants, and starts what its state allows.
+//! Performs the effects of the machine, and starts the tasks that its state allows.
 
 use tracing::{debug, error, info, warn};
 
@@ -29,7 +29,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 ));
             }
             Effect::OpenSession { session, sync_scope: extent } => {
-                // What lists everything once more leaves the account as it is until it finds something.
+                // A reconcile keeps the counts of the last session until it finds something.
                 if extent != SyncScope::Reconcile {
                     self.counts = SessionCounts::default();
                 }
@@ -37,8 +37,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             }
             Effect::RestartListing => info!("listing everything again"),
             Effect::ContinueListing => self.start_listing(),
-            // What may be fetched is fetched as long as the state allows it; the rate of
-            // what came before a wait says nothing about what comes after.
+            // Fetches are started for as long as the state allows them. The throughput before a
+            // wait says nothing about the throughput after it.
             Effect::Download => {
                 self.throughput.reset(self.counts.settled(), now);
                 self.downloads.request_refill();
@@ -47,7 +47,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.downloads.enter_half_open();
                 self.probe = ProbeState::Needed;
             }
-            // What is asked for next is held back by its own job, or by the loop.
+            // The next requests are delayed by their own tasks, or by the loop.
             Effect::Throttle { until } => info!(%until, "holding requests, as the server asked"),
             Effect::Pause => {
                 self.downloads.cancel_queued(now);
@@ -94,7 +94,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         ));
     }
 
-    /// Before when nothing may be sent.
+    /// Returns the time before which no request may be sent.
     fn blocked_until(&self, now: Timestamp) -> Timestamp {
         self.machine.active_throttle(now).unwrap_or(now)
     }
@@ -115,14 +115,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.watch_credential();
     }
 
-    /// While the credential is refused, looks now and then whether there is another.
+    /// While the credential is rejected, checks at intervals if it was replaced.
     pub(super) fn watch_credential(&mut self) {
         if let State::AuthFailed { .. } = self.machine.state {
             self.tasks.push(tasks::watch_credential(&self.source, &self.env));
         }
     }
 
-    /// Starts what the state allows.
+    /// Starts the tasks that the state allows.
     pub(super) async fn schedule(&mut self) {
         self.check_breakers().await;
         let now = self.env.now();
@@ -133,7 +133,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
     }
 
     fn commit_if_due(&mut self, now: Timestamp) {
-        // Its times are right already, and must not be moved once more with the ledger.
+        // The times in the batch are of the current clock already, and shifting the ledger would
+        // shift them again.
         if self.is_ledger_clock_behind() {
             return;
         }
@@ -156,14 +157,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         if let Some(wish) = self.downloads.take_refill_request(now) {
             self.tasks.push(tasks::load_due_items(&self.store, wish, now));
         }
-        // First, since while a full group waits, nothing is fetched.
+        // Committed first, since nothing is fetched while a full batch waits.
         self.commit_if_due(now);
         self.start_fetches().await;
         if self.is_poll_due(now) {
             self.handle_event(Event::OnlyRetriesLeft).await;
         }
         match self.downloads.idle_reason() {
-            // What it finds belongs to the same session.
+            // Changes that the poll finds belong to the same session.
             Some(IdleReason::AllSettled) if self.is_polling => {}
             Some(IdleReason::AllSettled) if self.needs_final_poll => {
                 self.handle_event(Event::PollRequested).await
@@ -181,7 +182,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Whether only leftovers keep the session open, and it is time to look for news beside them.
+    /// Returns true if only retries keep the session open, and a poll for changes is due meanwhile.
     fn is_poll_due(&self, now: Timestamp) -> bool {
         !self.is_polling
             && self.downloads.has_only_retries()
@@ -192,7 +193,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         while self.downloads.has_next_task(self.concurrency) {
             let pass = match self.breakers.try_acquire() {
                 CallDecision::Admitted(pass) => pass,
-                // Its end wakes us.
+                // The end of the probe wakes the loop.
                 CallDecision::ProbeInFlight => return,
                 CallDecision::Rejected(shut) => return self.wait_for_breaker(shut).await,
             };

@@ -1,4 +1,4 @@
-//! Saves what the machine became, and tells everyone who watches.
+//! Saves the state of the machine, and publishes progress and metrics.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::worker::env::Env;
 use crate::worker::source_progress::SourceProgress;
 use crate::worker::store::SessionProgress;
 
-/// How often progress is written to the state file and shown, between transitions.
+/// Interval at which progress is saved and published between transitions.
 pub(super) const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often progress is logged: a week of downloading is ten thousand lines.
+/// Interval at which progress is logged: a week of downloading gives ten thousand lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How often figures are written, between changes of state: whoever reads them looks no oftener.
+/// Interval at which metrics are written between changes of state: they are not read more often.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// When the figures were last written.
+/// Time and result of the last write of the metrics.
 #[derive(Debug, Default)]
 pub(super) struct MetricsPublication {
     published_at: Timestamp,
-    /// They are written with the next state, whatever the time.
+    /// The metrics are written with the next state, whatever the time.
     pub(super) is_forced: bool,
-    /// It did not work the last time.
+    /// The last write failed.
     has_failed: bool,
 }
 
@@ -67,7 +67,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             .await;
         self.record_metrics_result(published);
         if let Err(failure) = kept {
-            // It would have told a person more; the work does not hang on it.
+            // The response would have helped a person, but no work depends on it.
             warn!(cause = %failure.cause, "the server's reply is not kept: {failure}");
         }
         if saved.is_ok() {
@@ -78,7 +78,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         saved
     }
 
-    /// Writes progress down now and then, between transitions.
+    /// Saves and logs progress at intervals between transitions.
     pub(super) async fn publish_progress(&mut self) {
         if !self.has_unsaved_changes || self.env.now() < self.state_saved_at.after(PUBLISH_INTERVAL)
         {
@@ -96,7 +96,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// The figures, if it is time to write them down.
+    /// Returns the metrics if it is time to write them.
     fn take_due_metrics(&mut self, has_left: bool, now: Timestamp) -> Option<Box<SourceMetrics>> {
         let published = &mut self.metrics_publication;
         let is_old =
@@ -110,7 +110,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         Some(self.metrics.snapshot())
     }
 
-    /// Complains of figures that could not be written, once: no work hangs on them.
+    /// Logs the first of several failures to write the metrics: no work depends on them.
     fn record_metrics_result(&mut self, published: Option<Result<(), Failure>>) {
         match published {
             Some(Err(failure)) if !self.metrics_publication.has_failed => {
@@ -122,7 +122,8 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// The span of the next turn, made anew when what it says has changed.
+    /// Returns the log span of the next iteration. A new one is created when status or session
+    /// changed.
     pub(super) fn iteration_span(&mut self) -> Span {
         let (status, session) = (self.machine.status(), self.machine.session.as_ref());
         let id = session.map(|session| &session.id);

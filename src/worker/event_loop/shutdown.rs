@@ -1,4 +1,4 @@
-//! Leaves in good order: what is in flight may end, and is made durable.
+//! Graceful shutdown: fetches in flight may finish, and their results are committed.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::source::Source;
 use crate::worker::env::Env;
 use crate::worker::tasks::TaskResult;
 
-/// How long what is in flight may take to end when the worker is asked to stop.
-/// Below systemd's own limit of 90 s by far, and a person waits for it.
+/// Longest time for fetches in flight to finish when the worker is asked to stop. Far below
+/// systemd's own limit of 90 s, since a person waits for it.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl<S: Source + 'static, W: Env> EventLoop<S, W> {
-    /// Lets what is in flight end, within a limit, and makes it durable.
+    /// Waits for fetches in flight, up to the timeout, and commits their results.
     pub(super) async fn shut_down(&mut self) {
         let patience = if self.is_stuck() { Duration::ZERO } else { SHUTDOWN_TIMEOUT };
         let limit = self.env.time().after(patience);
@@ -47,12 +47,13 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         }
     }
 
-    /// Whether it leaves because nothing moves: what is in flight has had its time.
+    /// Returns true if the loop ends because it is stuck: its fetches in flight have had their
+    /// time.
     fn is_stuck(&self) -> bool {
         self.exit == Some(LoopExit::Restart(RestartCause::Stuck))
     }
 
-    /// Takes in the last answers, when no decision hangs on them any more.
+    /// Records a late task result, on which no decision depends any more.
     pub(super) fn on_late_result(&mut self, done: TaskResult) {
         self.record_attempt(&done);
         self.trace_result(&done);

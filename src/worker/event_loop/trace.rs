@@ -1,4 +1,4 @@
-//! Tells of answered requests, each as a part of the stage that it belongs to.
+//! Traces finished requests, each as a child of the span of the current state.
 
 use super::EventLoop;
 use crate::source::Source;

@@ -1,4 +1,4 @@
-//! One provider's gate, and the doors through which its accounts pass it.
+//! Rate limiter of one provider, and the handles of its accounts.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -20,14 +20,13 @@ use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, re
 use crate::worker::rate_limit::store::LimiterStore;
 use crate::worker::rate_limit::{BLOCKED_WAIT_MAX, PACED_WAIT_MAX, RateLimitConfig};
 
-/// How often what a gate has learned is written down while nobody else uses the file. A process
-/// that dies in between loses the memory of as little.
+/// Interval of writes while no other process uses the file. A crash loses at most this much.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether other processes have come.
+/// Interval of checks for other processes.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The gate of one provider.
+/// Rate limiter of one provider.
 pub(super) struct ProviderLimiter<W: Env> {
     provider: String,
     env: Rc<W>,
@@ -35,43 +34,40 @@ pub(super) struct ProviderLimiter<W: Env> {
     config: RefCell<RateLimitConfig>,
     scopes: RefCell<BTreeMap<LimiterScope, ScopeLimiter>>,
     peers: Cell<PeerPresence>,
-    /// How many requests were sent.
     sent_count: Cell<u64>,
-    /// When the machine was started, by the clock that the scopes go by.
+    /// Boot time, by the clock that the scopes use.
     booted_at: Cell<Timestamp>,
 }
 
-/// Whether other processes ask the same provider.
+/// Presence of other processes that use the same provider.
 #[derive(Clone, Copy, Debug)]
 struct PeerPresence {
     is_alone: bool,
     checked_at: Timestamp,
 }
 
-/// The gate as one account passes it.
+/// Rate limiter as seen by one account.
 pub struct LimiterHandle<W: Env> {
     limiter: Rc<ProviderLimiter<W>>,
-    /// Named where the accounts of the provider have quotas of their own.
+    /// Account name, if the accounts of the provider have separate limits.
     account: Option<String>,
-    /// The scopes that its requests wait to pass, each as often as there are requests.
+    /// Scopes of the waiting requests, one entry per request.
     waiting: Rc<RefCell<Vec<LimiterScope>>>,
 }
 
-/// A request in the queue, also where it is given up.
+/// Entry of a waiting request, removed when the request is sent or cancelled.
 struct WaitGuard {
     waiting: Rc<RefCell<Vec<LimiterScope>>>,
     key: LimiterScope,
 }
 
-/// Under which quota a request falls, and what it costs there.
 struct RequestCost {
     scope_key: LimiterScope,
     weight: u32,
-    /// The path of the route, where that has a budget of its own.
+    /// Path of the route, if it has a separate budget.
     route: Option<String>,
 }
 
-/// A request on its way.
 struct RequestPermit<W: Env> {
     limiter: Rc<ProviderLimiter<W>>,
     scope_key: LimiterScope,
@@ -80,7 +76,7 @@ struct RequestPermit<W: Env> {
     headers: RateLimitHeaders,
     first_byte: Option<Duration>,
     outcome: Option<ReplyOutcome>,
-    /// Of a document.
+    /// Strikes of the document, if the request is for one.
     strikes: Option<ThrottleStrikes>,
 }
 
@@ -158,7 +154,7 @@ impl<W: Env> ProviderLimiter<W> {
         }
     }
 
-    /// The time, once every scope goes by the clock as it is set now.
+    /// Returns the time, after shifting all scopes if the clock was stepped.
     fn now(&self) -> Timestamp {
         let ClockReading { wall: now, booted_at: booted } = self.env.time();
         if let Some(step) = ClockStep::between(self.booted_at.get(), booted) {
@@ -166,7 +162,7 @@ impl<W: Env> ProviderLimiter<W> {
             for (key, scope) in self.scopes.borrow_mut().iter_mut() {
                 scope.rate_limiter.shift_by(step);
                 scope.next_admission_at = scope.next_admission_at.map(|at| at.shifted_by(step));
-                // What others have written goes by another clock.
+                // Times written by other processes use another clock.
                 let memory = scope.to_state(&self.provider, now);
                 let moved = |_: Option<&ScopeState>| (Some(memory), ());
                 let written = self.store.borrow_mut().update(key, Durability::Durable, now, moved);
@@ -176,7 +172,7 @@ impl<W: Env> ProviderLimiter<W> {
         now
     }
 
-    /// Takes up rules, which may have changed; what was learned stays.
+    /// Applies a new configuration; what was learned is kept.
     pub(super) fn reconfigure(&self, rules: RateLimitConfig) {
         if *self.config.borrow() == rules {
             return;
@@ -220,7 +216,7 @@ impl<W: Env> ProviderLimiter<W> {
                     self.persist_before_wait(&fare.scope_key, until, now);
                     self.reject_long_waits(&fare.scope_key, until, why, now)?;
                     let look = match why {
-                        // What another process proves is not told here.
+                        // A successful probe of another process is not announced here.
                         WaitReason::Probing => until.min(now.after(PEER_CHECK_INTERVAL)),
                         WaitReason::Blocked | WaitReason::Pacing => until,
                     };
@@ -234,7 +230,7 @@ impl<W: Env> ProviderLimiter<W> {
         }
     }
 
-    /// Asks for one request, with what other processes know if there are any.
+    /// Asks to send one request, after merging the state of other processes.
     fn try_admit(
         &self,
         fare: &RequestCost,
@@ -261,7 +257,7 @@ impl<W: Env> ProviderLimiter<W> {
         Ok((may.unwrap_or_else(|| scope.admit(fare.weight, self.sent_count.get(), now)), news))
     }
 
-    /// A request waits for its turn, and not for hours: that is for the source to know.
+    /// Rejects a request that would wait too long, so that the source can show the wait.
     fn reject_long_waits(
         &self,
         key: &LimiterScope,
@@ -288,7 +284,7 @@ impl<W: Env> ProviderLimiter<W> {
         Err(Failure::new(Cause::RateLimit, why).with_blocked_until(Some(until)))
     }
 
-    /// Returns the scopes, with that of the fare among them, as it was left by whoever used it last.
+    /// Returns the scopes, after restoring that of the request if it is new here.
     fn scopes_including(
         &self,
         fare: &RequestCost,
@@ -316,7 +312,7 @@ impl<W: Env> ProviderLimiter<W> {
         scopes
     }
 
-    /// Notes the reply to a request; whoever waits, here or elsewhere, goes by it.
+    /// Records a reply and wakes the waiting requests.
     fn record_reply(
         &self,
         key: &LimiterScope,
@@ -331,7 +327,7 @@ impl<W: Env> ProviderLimiter<W> {
         if let Some(hold) = &hold {
             log_block(key, hold);
         }
-        // What a server asks for outlives the process, and the power.
+        // A block survives the process and a power cut.
         let lasts = if hold.is_some() { Durability::Durable } else { Durability::Visible };
         let is_due = scope.persisted_at.after(WRITE_INTERVAL) <= now || now < scope.persisted_at;
         if hold.is_some() || is_due || !self.is_alone(now) {
@@ -340,7 +336,7 @@ impl<W: Env> ProviderLimiter<W> {
         scope.changed.notify_waiters();
         match (hold, outcome) {
             (Some(hold), _) => Some(hold.until),
-            // Refused with others of its time: there is nothing to wait for but what they led to.
+            // Throttled along with earlier requests: wait for the block these caused.
             (None, ReplyOutcome::Throttled) => {
                 Some(scope.rate_limiter.current_block(now).map_or(now, |hold| hold.until))
             }
@@ -348,7 +344,6 @@ impl<W: Env> ProviderLimiter<W> {
         }
     }
 
-    /// The latest request of a scope that was accepted.
     fn latest_accepted(&self, key: &LimiterScope) -> Option<u64> {
         self.scopes.borrow().get(key)?.latest_accepted
     }
@@ -368,7 +363,7 @@ impl<W: Env> ProviderLimiter<W> {
         self.warn_once(written);
     }
 
-    /// Whoever ends in a long wait has left the next process all that it knew.
+    /// Saves unsaved changes before a long wait, in case the process ends during it.
     fn persist_before_wait(&self, key: &LimiterScope, until: Timestamp, now: Timestamp) {
         let mut scopes = self.scopes.borrow_mut();
         let unwritten = scopes.get_mut(key).filter(|scope| scope.has_unsaved_changes);
@@ -377,7 +372,6 @@ impl<W: Env> ProviderLimiter<W> {
         }
     }
 
-    /// Writes everything down: the process or the rules come to an end.
     fn flush(&self) {
         let now = self.now();
         for (key, scope) in self.scopes.borrow_mut().iter_mut() {
@@ -474,7 +468,7 @@ impl<W: Env> Permit for RequestPermit<W> {
                 self.limiter.latest_accepted(&self.scope_key),
             );
             if strikes.is_item_specific() {
-                // Others are let through: neither the refusal nor its headers are about the quota.
+                // Other requests succeed: neither the throttle nor its headers concern the limit.
                 let signals = RateLimitHeaders::default();
                 return self.limiter.record_reply(
                     &self.scope_key,

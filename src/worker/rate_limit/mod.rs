@@ -1,8 +1,7 @@
-//! The gates before the providers: what the engine decides about quotas, put before every request.
+//! Rate limiters of the providers: the engine's rate limiting applied to every request.
 //!
-//! One gate per provider, shared by its sources. What a gate knows is in `quota.json` of
-//! the state folder, where the next process finds it, and other processes that ask the
-//! same provider meanwhile.
+//! One limiter per provider, shared by its sources. Its state is kept in `quota.json` of the state
+//! folder, for the next process and for other processes that use the same provider.
 
 mod limiter;
 mod scope;
@@ -25,7 +24,7 @@ use self::store::LimiterStore;
 
 pub use self::limiter::LimiterHandle;
 
-/// What a gate decides by.
+/// Configuration of one limiter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimitConfig {
     pub provider: Provider,
@@ -33,17 +32,17 @@ pub struct RateLimitConfig {
 }
 
 impl RateLimitConfig {
-    /// The rules of the provider's quota, or of that of one route.
+    /// Returns the policy of the provider, or of one of its routes.
     fn policy_for(&self, route: Option<&str>) -> RateLimitPolicy {
         let mut routes = self.provider.routes.iter();
         let route = routes.find(|known| Some(known.path.as_str()) == route);
-        // The cap is in units of the provider's own quota.
+        // The provider's cap counts units of its own limit, so a route's budget replaces it.
         let cap = route.map_or(self.policy.cap, |route| route.budget);
         RateLimitPolicy { cap, ..self.policy.clone() }
     }
 }
 
-/// All gates of a process.
+/// All rate limiters of a process.
 #[derive(Debug)]
 pub struct RateLimiters<W: Env> {
     env: Rc<W>,
@@ -52,16 +51,16 @@ pub struct RateLimiters<W: Env> {
 }
 
 impl<W: Env> RateLimiters<W> {
-    /// Gates that remember in `file`.
+    /// Creates the limiters, which persist their state in `file`.
     #[must_use]
     pub fn new(world: Rc<W>, file: LockedFile) -> Self {
         let file = Rc::new(RefCell::new(LimiterStore::new(file)));
         Self { env: world, store: file, limiters: RefCell::default() }
     }
 
-    /// Returns the gate through which an account asks a provider.
+    /// Returns the limiter handle of an account for a provider.
     ///
-    /// Rules that have changed since the last time count for all who pass it.
+    /// A changed configuration applies to all users of the limiter.
     #[must_use]
     pub fn handle_for(
         &self,
@@ -87,8 +86,10 @@ impl<W: Env> RateLimiters<W> {
     }
 }
 
-/// A closed gate is waited for inside a request only this long; what is longer is a state of the source.
+/// Maximum wait for the end of a block inside a request. A longer one is reported as a state of the
+/// source.
 const BLOCKED_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// A request whose turn comes later than this is better told so: nothing else happens meanwhile.
+/// Maximum wait for pacing inside a request. A longer one is reported, because nothing else happens
+/// meanwhile.
 const PACED_WAIT_MAX: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! One quota with everything that bounds the requests under it.
+//! All limits of one scope: rate, concurrency and retry budget.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,49 +16,49 @@ use crate::engine::{
 use crate::source::http::AttemptKind;
 use crate::state::ScopeState;
 
-/// The bounds of one scope, as this process knows them.
+/// Limits of one scope in this process.
 #[derive(Debug)]
 pub(super) struct ScopeLimiter {
     pub(super) rate_limiter: RateLimiter,
     pub(super) concurrency: ConcurrencyLimiter,
     pub(super) retry_budget: RetryBudget,
     pub(super) in_flight: u32,
-    /// The number of the latest request that was accepted.
+    /// Number of the latest accepted request.
     pub(super) latest_accepted: Option<u64>,
-    /// The path of the route that it is for, if it is for one.
+    /// Path of the route, if the scope is for one.
     pub(super) route: Option<String>,
-    /// Units that one request costs, for the rate in requests.
+    /// Units that one request costs, to convert the rate into requests.
     request_weight: u32,
-    /// Those who wait pass one after the other, in the order in which they came.
+    /// Lock that lets waiting requests pass one by one, in the order of arrival.
     pub(super) waiters: Rc<Mutex<()>>,
-    /// Something changed for whoever waits.
+    /// Notified when waiting requests should check again.
     pub(super) changed: Rc<Notify>,
-    /// Until when whoever is first of them waits, where that is known.
+    /// Time until which the first waiting request waits, if known.
     pub(super) next_admission_at: Option<Timestamp>,
-    /// When all of this was last written down.
+    /// Time of the last write.
     pub(super) persisted_at: Timestamp,
-    /// Something was sent or answered since.
+    /// True if a request was sent or answered since the last write.
     pub(super) has_unsaved_changes: bool,
 }
 
-/// What a request carries that is on its way.
+/// Request in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InFlight {
     pub(super) token: RequestToken,
     pub(super) sent_at: Timestamp,
     pub(super) concurrent: u32,
-    /// Numbers follow the order in which requests are sent.
+    /// Number in the order of sending.
     pub(super) number: u64,
 }
 
-/// Whether a request may go.
+/// Decision about a request: send it now or wait.
 pub(super) enum ScopeDecision {
     Admitted(InFlight),
     Wait {
         until: Timestamp,
         reason: WaitReason,
     },
-    /// As many are in flight as may be.
+    /// The concurrency limit is reached.
     WaitForSlot,
 }
 
@@ -86,14 +86,14 @@ impl ScopeLimiter {
         }
     }
 
-    /// Goes on from what another process wrote, if one did.
+    /// Merges the state written by another process, if any.
     pub(super) fn merge_from_peer(&mut self, theirs: Option<&ScopeState>, now: Timestamp) {
         if let Some(theirs) = theirs {
             self.rate_limiter.merge_from_peer(&theirs.rate_limit, now);
         }
     }
 
-    /// Goes on by other rules.
+    /// Applies a new policy and concurrency limit.
     pub(super) fn reconfigure(
         &mut self,
         policy: RateLimitPolicy,
@@ -116,7 +116,7 @@ impl ScopeLimiter {
         }
     }
 
-    /// Asks for one request, which is to have the number `no`.
+    /// Decides about one request, which gets the number `no`.
     pub(super) fn admit(&mut self, weight: u32, no: u64, now: Timestamp) -> ScopeDecision {
         self.request_weight = weight;
         self.next_admission_at = None;
@@ -161,14 +161,14 @@ impl ScopeLimiter {
         )
     }
 
-    /// The place of a request is free again.
+    /// Releases the slot of a request.
     pub(super) fn release(&mut self, sent: &InFlight, health: LoadSignal, now: Timestamp) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.concurrency.record_result(sent.sent_at, health, now);
         self.changed.notify_waiters();
     }
 
-    /// The rate in force; `None` where nothing is paced.
+    /// Returns the rate in force, or `None` if requests are not paced.
     pub(super) fn current_rate(&self, now: Timestamp) -> Option<Rate> {
         self.rate_limiter.current_rate(now)
     }
@@ -178,7 +178,7 @@ impl ScopeLimiter {
     }
 }
 
-/// What the end of a request says of the server's health.
+/// Returns what the end of a request shows about the load of the server.
 pub(super) fn reply_health(
     outcome: Option<ReplyOutcome>,
     attempt: AttemptKind,
@@ -190,7 +190,7 @@ pub(super) fn reply_health(
         (Some(ReplyOutcome::Failed), _) => match attempt {
             AttemptKind::First => LoadSignal::Overloaded,
             AttemptKind::Suspect => LoadSignal::ItemSpecificFailure,
-            // Its first attempt has said so already.
+            // The first attempt has been counted already.
             AttemptKind::Retry => LoadSignal::Neutral,
         },
         (Some(ReplyOutcome::Accepted), Some(first_byte)) => LoadSignal::Completed(LatencySample {

@@ -1,4 +1,5 @@
-//! What the gates remember, in `quota.json`: written by whoever passes a gate, read by the next process.
+//! Store of the limiters' state in `quota.json`, shared with other processes and read by the next
+//! one.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +9,14 @@ use crate::disk::{Durability, LockedFile, PreviousContent};
 use crate::engine::{Failure, Timestamp};
 use crate::state::{LimiterScope, LimiterStates, ScopeState, parse_limiters};
 
-/// Scopes that nobody has asked for longer than this are forgotten: hosts come and go.
+/// Age after which a scope is dropped, because hosts come and go.
 const FORGET_AFTER_MILLIS: i64 = 90 * 86_400_000;
 
-/// The file as this process knows it.
+/// File with the state of all scopes.
 #[derive(Debug)]
 pub(super) struct LimiterStore {
     file: LockedFile,
-    /// The revision of each scope that is known here.
+    /// Last known revision of each scope.
     known_revisions: BTreeMap<LimiterScope, u64>,
     has_warned: bool,
 }
@@ -34,10 +35,10 @@ impl LimiterStore {
         self.file.is_sole_user()
     }
 
-    /// Has `act` see what others wrote of a scope since the last time, if anything, and return
-    /// what it becomes, or none to leave it.
+    /// Calls `act` with the state that another process wrote since the last call, if any, and
+    /// writes the state that it returns, if any.
     ///
-    /// A file that cannot be used is complained of once; then nothing is shared or remembered.
+    /// If the file cannot be used, one warning is logged, and the state is neither shared nor kept.
     pub(super) fn update<T>(
         &mut self,
         key: &LimiterScope,
@@ -72,7 +73,7 @@ impl LimiterStore {
         Ok(told)
     }
 
-    /// Whether this failure is the first of a row.
+    /// Returns true for the first of several failures in a row.
     pub(super) fn should_warn(&mut self) -> bool {
         !std::mem::replace(&mut self.has_warned, true)
     }

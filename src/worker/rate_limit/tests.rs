@@ -1,4 +1,4 @@
-//! Gates in a made-up time, on files of a real disk.
+//! Tests of the rate limiters in paused time, with files on a real disk.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::state::LIMITERS_FILE;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A world whose time passes when everyone waits.
+/// Environment whose time advances when every task waits.
 #[derive(Debug)]
 struct PausedEnv {
     started_at: Instant,
@@ -71,7 +71,7 @@ fn config(provider: Provider) -> RateLimitConfig {
     RateLimitConfig { provider, policy }
 }
 
-/// The gate of a process of its own.
+/// Creates the limiter handle of a separate process.
 fn handle(
     world: &Rc<PausedEnv>,
     folder: &Path,
@@ -85,7 +85,7 @@ async fn acquire(door: &LimiterHandle<PausedEnv>) -> Result<Box<dyn Permit>, Fai
     acquire_for(door, None).await
 }
 
-/// The same for a document.
+/// Acquires a permit for a document.
 async fn acquire_for(
     door: &LimiterHandle<PausedEnv>,
     strikes: Option<ThrottleStrikes>,
@@ -94,7 +94,7 @@ async fn acquire_for(
         .await
 }
 
-/// "Too many", and when to come again if that is said.
+/// Records a throttle, with Retry-After if given.
 fn throttle(passage: &mut Box<dyn Permit>, told: Option<Duration>) -> Option<Timestamp> {
     passage.record_head(
         RateLimitHeaders { retry_after: told, ..RateLimitHeaders::default() },
@@ -144,7 +144,7 @@ async fn throttle_of_one_document_does_not_block_the_scope() {
     assert!(world.now().since(asked_at) < SECOND);
 }
 
-/// FAULTS 50: a quota that is used up refuses everybody.
+/// FAULTS 50: an exhausted rate limit throttles every request.
 #[tokio::test(start_paused = true)]
 async fn repeated_document_throttle_without_success_blocks_scope() {
     let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
@@ -191,7 +191,7 @@ async fn killed_waiting_process_leaves_its_wait_to_the_next() {
     let killed = handle(&world, home.path(), slow.clone());
     accept(acquire(&killed).await.unwrap());
     let sent_at = world.now();
-    // Kept to the end: what a gate writes when it is let go is not written here.
+    // Kept to the end, because dropping the limiter would write its state.
     let mut waiting = Box::pin(acquire(&killed));
     assert!(poll!(&mut waiting).is_pending());
 
@@ -253,7 +253,7 @@ async fn a_long_block_is_reported_with_its_deadline() {
     assert_eq!((failure.cause, failure.blocked_until), (Cause::RateLimit, until));
 }
 
-/// How long ten requests take, one after the other.
+/// Returns the duration of ten requests in sequence.
 async fn ten_requests_duration(
     door: &LimiterHandle<PausedEnv>,
     world: &PausedEnv,

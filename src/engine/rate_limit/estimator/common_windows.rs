@@ -1,27 +1,30 @@
-//! Windows as people choose them: minutes, hours, days. A burst and one of them make a likely rate.
+//! Windows that people choose: minutes, hours, days. The size of a burst divided by such a window
+//! is a likely rate.
 
 use std::time::Duration;
 
 use crate::engine::rate_limit::Rate;
 
-/// What is taken of an estimate.
+/// Factor applied to an estimate, to stay below the real rate.
 pub(super) const SAFETY_FACTOR: f64 = 0.985;
 
-/// In seconds.
+/// Common windows, in seconds.
 const COMMON_WINDOWS_SECS: [f64; 11] =
     [1.0, 10.0, 30.0, 60.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 43_200.0, 86_400.0];
 
-/// Those that are tried at once, in this order. Most limits are by the minute; five of them take so long to
-/// try that they come last; and few limits by the second lock anyone out.
+/// Windows whose rates are tried immediately, in seconds, in this order. Most limits are per
+/// minute. Five minutes take so long to try that they come last. Few limits per second lock a
+/// client out.
 const SEARCH_WINDOWS_SECS: [f64; 4] = [60.0, 30.0, 10.0, 300.0];
 
-/// The share by which what ended is found off its window at most.
+/// Share by which a measured window may differ from a common one.
 const WINDOW_TOLERANCE: f64 = 0.005;
 
-/// Replies come by this many seconds sooner or later than others, which matters the less the longer the window.
+/// Variation of the time of a reply, in seconds. The longer the window, the less it matters.
 const REPLY_JITTER_SECS: f64 = 0.6;
 
-/// Returns the usual window that ended between the two, if the doubt is worth it.
+/// Returns the common window that ended between the bounds, if these are far enough apart for it to
+/// matter.
 pub(super) fn window_between(earliest: Duration, latest: Duration) -> Option<Duration> {
     let (earliest, latest) = (earliest.as_secs_f64(), latest.as_secs_f64());
     let found =
@@ -29,14 +32,14 @@ pub(super) fn window_between(earliest: Duration, latest: Duration) -> Option<Dur
     (latest / found > 1.002).then(|| Duration::from_secs_f64(*found))
 }
 
-/// Whether a usual window may have ended between the two, or next to them.
+/// Returns true if a common window may have ended between the bounds, or close to them.
 pub(super) fn is_near_common_window(earliest: Duration, latest: Duration) -> bool {
     let near = earliest.as_secs_f64() * (1.0 - WINDOW_TOLERANCE)
         ..=latest.as_secs_f64() * (1.0 + WINDOW_TOLERANCE);
     COMMON_WINDOWS_SECS.iter().any(|span| near.contains(span))
 }
 
-/// Returns the multiple of a usual window that ended between the two, if any did.
+/// Returns the multiple of a common window that ended between the bounds, if any.
 pub(super) fn window_multiple(
     window: Duration,
     earliest: Duration,
@@ -48,19 +51,19 @@ pub(super) fn window_multiple(
     is_between.then(|| Duration::from_secs_f64(multiple))
 }
 
-/// Returns the share of an estimate to take when the window it rests on is known.
+/// Returns the factor to apply to an estimate whose window is known.
 pub(in crate::engine::rate_limit) fn safety_factor(window: Duration) -> f64 {
     1.0 - (REPLY_JITTER_SECS / window.as_secs_f64()).clamp(0.005, 1.0 - SAFETY_FACTOR)
 }
 
-/// Returns the slowest rate between two that `burst` units would have in one of the usual windows.
+/// Returns the lowest rate between the two that `burst` units have in one of the common windows.
 pub(super) fn next_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
     let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
     COMMON_WINDOWS_SECS.iter().rev().map(|span| rate_for_window(burst, *span)).find(is_between)
 }
 
-/// Returns the likeliest rate between two that `burst` units would have in a usual window, if one is worth
-/// a try at once.
+/// Returns the likeliest rate between the two that `burst` units have in a common window, if one is
+/// worth an immediate try.
 pub(super) fn search_candidate_rate(burst: f64, good: Rate, bad: Rate) -> Option<Rate> {
     let is_between = |rate: &Rate| is_rate_between(*rate, good, bad);
     SEARCH_WINDOWS_SECS.iter().map(|span| rate_for_window(burst, *span)).find(is_between)
@@ -70,7 +73,7 @@ fn is_rate_between(rate: Rate, good: Rate, bad: Rate) -> bool {
     rate.get() > good.get() * 1.1 && rate.get() < bad.get() * 0.95
 }
 
-/// Returns the usual window in which `burst` units have this rate.
+/// Returns the common window in which `burst` units have this rate.
 pub(super) fn window_for_rate(burst: f64, rate: Rate) -> Option<Duration> {
     let is_it =
         |span: &&f64| (rate_for_window(burst, **span).get() / rate.get() - 1.0).abs() < 1e-9;

@@ -1,4 +1,4 @@
-//! What happens from one recovery to the next.
+//! Measurement cycle: the time from one recovery after a throttle to the next.
 
 use std::time::Duration;
 
@@ -7,42 +7,43 @@ use serde::{Deserialize, Serialize};
 use crate::engine::rate_limit::Rate;
 use crate::engine::{ClockStep, Timestamp};
 
-/// What a server's word on when to come back is rounded up by, at most.
+/// Maximum amount by which servers round up Retry-After.
 const RETRY_AFTER_ROUNDING: Duration = Duration::from_millis(1100);
 
-/// A time named that is as short as this may be nothing but rounding.
+/// A Retry-After this short may consist of nothing but rounding.
 const RETRY_AFTER_IMPRECISE: Duration = Duration::from_millis(1500);
 
-/// The longest pause of a client that still counts as work.
+/// Longest pause between requests that never counts as idle time.
 pub(super) const IDLE_THRESHOLD_MIN: Duration = Duration::from_secs(30);
 
-/// No cycle is shorter, or a rate could be anything.
+/// Minimum length of a cycle: in a shorter one, the measured rate could be anything.
 const CYCLE_MIN: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct MeasurementCycle {
     pub(super) started_at: Timestamp,
-    /// For so long the quota had been back by then, if the server named the moment.
+    /// Time for which the limit had already recovered at the start, if the server named the time of
+    /// recovery.
     available_before_start: Option<Duration>,
-    /// Units.
+    /// Units accepted in this cycle.
     pub(super) accepted_units: f64,
-    /// When something was last sent.
+    /// Time of the last request.
     pub(super) last_sent_at: Timestamp,
     pub(super) throttle: Option<ThrottleEpisode>,
-    /// A part of the time since the throttle is left out: nothing ran.
+    /// True if a part of the time since the throttle was excluded as idle.
     has_idle_gap: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ThrottleEpisode {
     pub(super) first_at: Timestamp,
-    /// The last one: a recovery lies after it.
+    /// Last throttled reply: the recovery comes after it.
     pub(super) last_at: Timestamp,
-    /// The rate in force.
+    /// Rate in force at the first throttled reply.
     pub(super) rate: Rate,
 }
 
-/// The persisted form of a cycle.
+/// Persisted form of a cycle.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct MeasurementCycleState {
@@ -61,7 +62,7 @@ pub(super) struct MeasurementCycleState {
 }
 
 impl MeasurementCycleState {
-    /// The same by a clock that was set by so much.
+    /// Returns the state with all times shifted by a clock step.
     pub(super) fn shifted_by(&self, step: ClockStep) -> Self {
         let moved = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
@@ -81,15 +82,16 @@ impl MeasurementCycle {
 
     /// Returns the cycle that begins when this one ends.
     pub(super) fn next_cycle(&self, told: Option<Duration>, now: Timestamp) -> Self {
-        // After a rest nobody knows how often the quota came back.
+        // After an idle time it is unknown how often the limit recovered.
         let told = told.filter(|told| *told > RETRY_AFTER_IMPRECISE && !self.has_idle_gap);
         let told = self.throttle.zip(told);
         let idle = told.map(|(throttle, told)| now.since(throttle.last_at.after(told)));
         Self { available_before_start: idle, ..Self::new(now) }
     }
 
-    /// Returns the least and the most that lies between two moments at which the quota came back, of
-    /// what lies between our returns. Where the server named the first, it came before our return.
+    /// Returns the bounds of the time between two recoveries of the server, given the bounds of the
+    /// time between ours. If the server named the time of the first one, it recovered before our
+    /// first request.
     pub(super) fn window_bounds(
         &self,
         earliest: Duration,
@@ -101,9 +103,10 @@ impl MeasurementCycle {
         }
     }
 
-    /// Returns the earliest and the latest that the quota can have come back, from the beginning.
+    /// Returns the earliest and latest time at which the limit can have recovered, from the start
+    /// of the cycle.
     ///
-    /// A moment that the server named counts, not our margin; it is rounded up to a second.
+    /// A time named by the server counts without our margin; servers round it up to a second.
     pub(super) fn recovery_bounds(
         &self,
         told: Option<Duration>,
@@ -120,12 +123,12 @@ impl MeasurementCycle {
         (earliest, latest.max(CYCLE_MIN))
     }
 
-    /// Returns the units per second up to now.
+    /// Returns the units accepted per second up to `now`.
     pub(super) fn accepted_rate(&self, now: Timestamp) -> Rate {
         Rate::from_units(self.accepted_units.max(1.0), now.since(self.started_at).max(CYCLE_MIN))
     }
 
-    /// Leaves out so much of the time since the throttle; without one a pause ends the cycle.
+    /// Excludes an idle time since the throttle; without a throttle, a pause ends the cycle anyway.
     pub(super) fn exclude_idle(&mut self, rest: Duration) {
         if self.throttle.is_some() {
             self.map_times(|at| at.after(rest));
@@ -133,7 +136,7 @@ impl MeasurementCycle {
         }
     }
 
-    /// The clock was set by so much.
+    /// Shifts all times by a clock step.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.map_times(|at| at.shifted_by(step));
     }
@@ -158,7 +161,7 @@ impl MeasurementCycle {
         }
     }
 
-    /// Takes up a cycle that was throttled, or that another process has just been in.
+    /// Restores a cycle that was throttled, or in which another process was active just now.
     pub(super) fn restore(memory: &MeasurementCycleState, now: Timestamp) -> Self {
         let throttle =
             memory.first_throttled_at.zip(memory.last_throttled_at).zip(memory.throttled_at_rate);

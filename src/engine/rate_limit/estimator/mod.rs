@@ -1,9 +1,9 @@
-//! Learns the rate of a server that does not tell it.
+//! Estimator of a rate that the server does not advertise.
 //!
-//! Slow start up to the first throttle. Then the rate is what was accepted over whole cycles, from
-//! one recovery to the next, holds included, which no limiter exceeds for long; and faster rates are
-//! tried as CUBIC does (RFC 9438): a long plateau at the last good rate, a small step, and growing
-//! steps while they hold.
+//! Slow start lasts until the first throttle. From then on the rate is the number of units accepted
+//! over complete cycles, from one recovery to the next, including blocks: no limiter exceeds this
+//! for long. Faster rates are probed as in CUBIC (RFC 9438): a long plateau at the last good rate,
+//! a small step, and growing steps while they succeed.
 
 mod common_windows;
 mod cycle;
@@ -22,95 +22,93 @@ pub(super) use self::phase::EstimatorPhase;
 
 pub use self::state::RateEstimatorState;
 
-/// Slow start begins here: a fast server is reached in half a second, and a slow one loses little.
+/// Initial rate of slow start: reaches a fast server in half a second, and a slow one loses little.
 const SLOW_START_RATE: f64 = 50.0;
 
-/// Beyond this nothing is paced: no limiter is as fast.
+/// Requests are not paced above this rate: no limiter is so fast.
 const UNPACED_RATE_MIN: f64 = 200_000.0;
 
-/// Successes after which slow start doubles, if the pace was what held it back.
+/// Successes after which slow start doubles the rate, if pacing was the bottleneck.
 const DOUBLING_SUCCESSES: u32 = 10;
 
-/// The first step of a probe.
+/// First step of a probe, as a share of the good rate.
 const PROBE_STEP: f64 = 0.02;
 
-/// The first step after a rate that had been good was refused.
+/// First step after a good rate was throttled.
 const PROBE_STEP_AFTER_DECREASE: f64 = 0.1;
 
-/// A try is at least this long, or its rate could be anything.
+/// Minimum duration of a probe: in a shorter one, the measured rate could be anything.
 const PROBE_DURATION_MIN: Duration = Duration::from_millis(100);
 
-/// Steps double up to this.
+/// Maximum step of a probe.
 const PROBE_STEP_MAX: f64 = 1.0;
 
-/// A step is believed after so many of the windows that are seen.
+/// Windows for which a step must succeed to be accepted.
 const PROOF_WINDOWS: f64 = 1.2;
 
-/// A step is believed after at least this.
+/// Minimum time for which a step must succeed to be accepted.
 const PROOF_DURATION_MIN: Duration = Duration::from_secs(30);
 
-/// A bucket takes the next request sooner than this.
+/// Windows up to this length are treated as a token bucket, which recovers sooner.
 const BUCKET_WINDOW_MAX: Duration = Duration::from_secs(3);
 
-/// A bucket larger than what this takes to empty is not worth the wait, in seconds.
+/// Maximum time to empty a bucket, in seconds. A larger bucket is not worth the wait.
 const BUCKET_PROOF_SECS_MAX: f64 = 240.0;
 
-/// What is kept at least of a good rate that was refused once.
+/// Minimum share of a good rate that is kept after one throttle.
 const DECREASE_FACTOR_MIN: f64 = 0.7;
 
-/// The same for a lock-out, whose cycle says little: replies that came unsteadily may be all it was.
+/// The same for a lock-out, whose cycle shows little: uneven replies may be the only cause.
 const DECREASE_FACTOR_MIN_LOCK_OUT: f64 = 0.96;
 
-/// A rate that fails within this of the good one leaves no room for another between them.
+/// A rate that fails within this factor of the good one leaves no room for another between them.
 const NEAR_GOOD_FACTOR: f64 = 1.06;
 
-/// The share of the time that tries may cost which lock us out.
+/// Maximum share of the time that probes may cost if they lock us out.
 const LOCK_OUT_COST_SHARE_MAX: f64 = 0.05;
 
-/// Likely rates are tried at once while a refusal costs no more than this: lock-outs of a quarter of an hour
-/// are met, and one of an hour is not met for a guess.
+/// Likely rates are tried immediately while a throttle costs no more than this. Lock-outs of 15
+/// minutes are accepted; one of an hour is not risked for a guess.
 const SEARCH_COST_MAX: Duration = Duration::from_secs(1200);
 
-/// The same where no usual window ended with the hold, and so a lock-out did, which our own tries may have drawn out
-/// as they will not the next one.
+/// The same if no common window ended with the block, which must then be a lock-out. Our own
+/// attempts may have prolonged it, as they will not the next time.
 const SEARCH_COST_MAX_LOCK_OUT: Duration = Duration::from_secs(5400);
 
-/// Nor is the first one further away than this, if it is for much.
+/// Maximum time until the first probe, if it may gain much.
 const BOLD_PROBE_INTERVAL_MAX: Duration = Duration::from_secs(600);
 
 /// A throttle after fewer units than this is early.
 const EARLY_THROTTLE_UNITS: f64 = 50.0;
 
-/// What an early throttle may cost to be worth another.
+/// Maximum cost of an early throttle for which slow start is restarted.
 const EARLY_THROTTLE_COST_MAX: Duration = Duration::from_secs(120);
 
-/// No probe is further away than this.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RateEstimator {
     pub(super) phase: EstimatorPhase,
-    /// The rate that no throttle contradicts.
+    /// Highest rate that no throttle contradicts.
     pub(super) known_good: Option<Rate>,
-    /// A rate known to be too fast; none when the ceiling is where `good` is.
+    /// Rate known to be too fast; `None` if `known_good` is the maximum.
     pub(super) known_bad: Option<Rate>,
     pub(super) estimate: Option<Rate>,
     pub(super) cycles: u32,
     pub(super) next_probe_at: Option<Timestamp>,
-    /// Probes that failed in a row, less those that held.
+    /// Failed probes in a row, minus the successful ones.
     pub(super) failed_probes: i32,
-    /// What one throttle cost.
     pub(super) throttle_cost: Duration,
-    /// The units of a burst up to the first throttle, and the window they seem to belong to.
+    /// Units accepted up to the first throttle, and the window they seem to belong to.
     pub(super) first_burst: Option<f64>,
     pub(super) window: Option<Duration>,
-    /// A throttle costs more than the window: when it ends cannot be told from the window.
+    /// A throttle costs more than the window, so that its end does not follow from the window.
     pub(super) has_lock_out: bool,
     probe_step: f64,
     cycle: MeasurementCycle,
-    /// The pace, not the work, held requests back since this was last cleared.
+    /// True if pacing delayed requests since this was last cleared.
     is_pace_limited: bool,
-    /// Throttles at or below the good rate, with no proof of it between.
+    /// Throttles at or below the good rate since it was last proven.
     decreases: u32,
 }
 
@@ -138,14 +136,15 @@ impl RateEstimator {
         }
     }
 
-    /// Lets slow start begin at a rate that was told before, unless something was learned.
+    /// Starts slow start at an advertised rate, unless a rate has been estimated.
     pub(super) fn start_at_rate(&mut self, rate: Rate) {
         if matches!(self.phase, EstimatorPhase::SlowStart { .. }) {
             self.phase = EstimatorPhase::SlowStart { rate, successes: 0 };
         }
     }
 
-    /// Goes on from what another process learned. Slow start and sleep are each one's own, unless it was throttled.
+    /// Replaces the estimate by that of another process. A process that is still inactive or in
+    /// slow start keeps its phase, unless the other one was throttled.
     pub(super) fn merge_from_peer(&mut self, theirs: Self) {
         let is_early =
             matches!(theirs.phase, EstimatorPhase::Inactive | EstimatorPhase::SlowStart { .. });
@@ -158,14 +157,14 @@ impl RateEstimator {
         }
     }
 
-    /// The server tells its rate, so there is nothing to learn until it turns out to hide something.
+    /// Stops estimating, because headers give the rate. Has no effect after the first throttle.
     pub(super) fn deactivate(&mut self) {
         if matches!(self.phase, EstimatorPhase::SlowStart { .. }) && self.cycle.throttle.is_none() {
             self.phase = EstimatorPhase::Inactive;
         }
     }
 
-    /// The server stopped telling its rate.
+    /// Resumes estimating when the headers stop, starting at `rate`.
     pub(super) fn activate(&mut self, rate: Option<Rate>) {
         if self.phase == EstimatorPhase::Inactive {
             let rate = rate.unwrap_or_else(|| Rate::per_second(SLOW_START_RATE));
@@ -173,7 +172,7 @@ impl RateEstimator {
         }
     }
 
-    /// Returns the rate in force; none: as fast as work comes.
+    /// Returns the rate in force, or `None` if requests are not paced.
     pub(super) fn rate(&self) -> Option<Rate> {
         match self.phase {
             EstimatorPhase::Inactive => None,
@@ -185,7 +184,7 @@ impl RateEstimator {
         }
     }
 
-    /// Returns the window in which one unit too many locks us out, or may do so: it was found, or is tried.
+    /// Returns the window, found or being tried, in which one unit too many may lock us out.
     pub(super) fn hard_limit_window(&self) -> Option<Duration> {
         let found = self.window.filter(|_| self.has_lock_out);
         match self.phase {
@@ -204,32 +203,30 @@ impl RateEstimator {
         }
     }
 
-    /// The pace held a request back.
     pub(super) fn record_paced(&mut self) {
         self.is_pace_limited = true;
     }
 
-    /// Returns the longest pause between two requests that still counts as work.
+    /// Returns the longest pause between two requests that is not idle time.
     pub(super) fn idle_threshold(&self) -> Duration {
         self.rate().map_or(IDLE_THRESHOLD_MIN, |rate| {
             IDLE_THRESHOLD_MIN.max(rate.interval().saturating_mul(3))
         })
     }
 
-    /// Nothing ran for so long: it is no part of a cycle, nor of the time that a rate was held.
+    /// Excludes an idle time from the cycle and from the time for which a rate succeeded.
     pub(super) fn exclude_idle(&mut self, rest: Duration) {
         self.cycle.exclude_idle(rest);
         self.phase.map_times(|at| at.after(rest));
     }
 
-    /// The clock was set by so much.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.cycle.shift_by(step);
         self.next_probe_at = self.next_probe_at.map(|at| at.shifted_by(step));
         self.phase.map_times(|at| at.shifted_by(step));
     }
 
-    /// A request is sent. Begins the cycle anew after a pause, which is nobody's window.
+    /// Records a sent request. A pause restarts the cycle, because it is no part of a window.
     pub(super) fn record_sent(&mut self, now: Timestamp) {
         if now.since(self.cycle.last_sent_at) > self.idle_threshold()
             && self.cycle.throttle.is_none()
@@ -273,7 +270,6 @@ impl RateEstimator {
         }
     }
 
-    /// The server refused, for a reason it does not tell, at the rate in force.
     pub(super) fn record_throttled(&mut self, now: Timestamp) {
         if let Some(throttle) = &mut self.cycle.throttle {
             throttle.last_at = now;
@@ -283,7 +279,7 @@ impl RateEstimator {
         self.cycle.throttle = Some(ThrottleEpisode { first_at: now, last_at: now, rate });
     }
 
-    /// Returns when the window that seems to be in force ends, if all it grants is used.
+    /// Returns the end of the current window, if all its units are used.
     pub(super) fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
         let window = self.window?;
         let ends = self.cycle.started_at.after(window);
@@ -291,7 +287,7 @@ impl RateEstimator {
         (is_used && ends > now && !self.has_lock_out).then_some(ends)
     }
 
-    /// The first success after a hold. `told`: the server named the moment itself.
+    /// Records the first success after a block. `told`: the time that the server named.
     pub(super) fn record_recovery(&mut self, told: Option<Duration>, now: Timestamp) {
         let Some(throttle) = self.cycle.throttle else { return };
         let cycle = self.cycle;
@@ -326,7 +322,7 @@ impl RateEstimator {
             (EstimatorPhase::Steady { .. }, Some(good)) => {
                 let is_same = self.matches_first_burst(accepted);
                 if is_same {
-                    // The first hold ended with a window that had begun long before it.
+                    // The first block ended with a window that had begun long before it.
                     self.window = Some(span);
                 }
                 self.decrease_known_good(good, careful, is_same);
@@ -348,37 +344,36 @@ impl RateEstimator {
         }
     }
 
-    /// The first throttle may have been about anything when next to nothing went before it. Where
-    /// another costs little, slow start begins anew.
+    /// Returns true if the first throttle came too early to mean anything and another costs little.
     fn should_restart_slow_start(&self, accepted: f64) -> bool {
         self.cycles == 1
             && accepted < EARLY_THROTTLE_UNITS
             && self.throttle_cost <= EARLY_THROTTLE_COST_MAX
     }
 
-    /// Returns the span of whole windows that ended within bounds, if one is likely.
+    /// Returns the length of the whole windows that ended within the bounds, if one is likely.
     fn matching_window(&self, (earliest, latest): (Duration, Duration)) -> Option<Duration> {
         let known = self.window.filter(|window| !self.has_lock_out && *window > BUCKET_WINDOW_MAX);
         let repeated = || common_windows::window_multiple(known?, earliest, latest);
         common_windows::window_between(earliest, latest).or_else(repeated)
     }
 
-    /// Whether so much was accepted as in the burst up to the first throttle.
+    /// Returns true if about as much was accepted as in the burst up to the first throttle.
     fn matches_first_burst(&self, accepted: f64) -> bool {
         self.first_burst.is_some_and(|burst| (accepted / burst - 1.0).abs() < 0.1)
     }
 
-    /// The good rate was refused. `is_burst`: after as much as the first burst had.
+    /// Lowers the good rate after a throttle. `is_burst`: after as many units as the first burst.
     fn decrease_known_good(&mut self, good: Rate, careful: Rate, is_burst: bool) {
         self.decreases = self.decreases.saturating_add(1);
-        // A lock-out makes the estimate of one cycle too low, so it is believed in steps.
+        // A lock-out makes the estimate of one cycle too low, so it is applied in steps.
         let least =
             if self.has_lock_out { DECREASE_FACTOR_MIN_LOCK_OUT } else { DECREASE_FACTOR_MIN };
         let is_believed = is_burst || self.decreases > 1;
         let less = if is_believed { careful } else { careful.max(good.scaled(least)) };
         self.known_good = Some(less.min(good));
         self.failed_probes = 0;
-        // What was good may be so again, once whoever shares the quota rests.
+        // A good rate may work again once other clients that share the limit are idle.
         self.known_bad = Some(good.scaled(1.0 + PROBE_STEP));
         self.probe_step = PROBE_STEP_AFTER_DECREASE;
     }
@@ -386,8 +381,8 @@ impl RateEstimator {
     fn record_failed_probe(&mut self, tried: Rate, good: Rate, careful: Rate, while_trying: Rate) {
         self.failed_probes = (self.failed_probes + 1).min(16);
         self.probe_step = PROBE_STEP;
-        // The try, with the hold it led to, was about as fast as the good rate: the ceiling is there.
-        // After a lock-out it never is, and one likely rate that fails must do.
+        // The probe and its block together were about as fast as the good rate, which is the
+        // ceiling. After a lock-out they never are, so one failed candidate rate is enough.
         let has_next = self
             .first_burst
             .and_then(|burst| common_windows::next_candidate_rate(burst, good, tried))
@@ -403,12 +398,12 @@ impl RateEstimator {
 
     fn record_proven_rate(&mut self, rate: Rate, now: Timestamp) {
         if !self.is_pace_limited {
-            // The work was slower than the pace, which proves nothing.
+            // The work was slower than the pacing, which proves nothing.
             self.phase = EstimatorPhase::Probing { rate, since: now, units: 0.0 };
             return;
         }
         if let Some(window) = self.candidate_window(rate) {
-            // The hold was longer than the window: a lock-out.
+            // The block was longer than the window: a lock-out.
             self.window = Some(window);
             self.has_lock_out = true;
         }
@@ -426,9 +421,9 @@ impl RateEstimator {
         }
     }
 
-    /// Tries a likely rate at once, since the hold may have been a lock-out, far longer than the window;
-    /// settles when none is left. Each that holds leads to a faster one, and each that fails to a slower
-    /// one, so that one refusal more is all that most windows cost.
+    /// Tries a likely rate immediately, because the block may have been a lock-out far longer than
+    /// the window. Holds steady if none is left. A success leads to a faster rate and a failure to
+    /// a slower one, so that most windows cost only one more throttle.
     fn search_candidates(&mut self, cost_max: Duration, now: Timestamp) {
         self.hold_steady(now);
         let bounds = self.first_burst.zip(self.known_good).zip(self.known_bad);
@@ -456,7 +451,7 @@ impl RateEstimator {
         self.is_pace_limited = false;
     }
 
-    /// Plans the next probe: failed ones may cost at most half of what they hope to gain.
+    /// Schedules the next probe: failed ones may cost at most half of the expected gain.
     fn schedule_probe(&mut self, now: Timestamp) {
         let (Some(good), Some(target)) = (self.known_good, self.next_target()) else { return };
         let gain = (target.get() / good.get() - 1.0).max(0.001);
@@ -464,13 +459,12 @@ impl RateEstimator {
         let share = if self.has_lock_out { LOCK_OUT_COST_SHARE_MAX } else { f64::INFINITY };
         let interval = self.throttle_cost.as_secs_f64() / (gain / 2.0).min(share) * doublings;
         let interval = Duration::try_from_secs_f64(interval).unwrap_or(PROBE_INTERVAL_MAX);
-        // A limit that is gone again must not slow everything down for days.
+        // A limit that has been lifted must not slow everything down for days.
         let is_bold = gain >= 0.5 && self.failed_probes == 0;
         let longest = if is_bold { BOLD_PROBE_INTERVAL_MAX } else { PROBE_INTERVAL_MAX };
         self.next_probe_at = Some(now.after(interval.min(longest)));
     }
 
-    /// Returns the rate to try next.
     fn next_target(&self) -> Option<Rate> {
         let good = self.known_good?;
         let small = good.scaled(1.0 + self.probe_step);
@@ -484,12 +478,12 @@ impl RateEstimator {
         Some(if middle.get() > good.get() * 1.05 { middle } else { small })
     }
 
-    /// Returns the usual window in which the first burst has this rate.
+    /// Returns the common window in which the first burst has this rate.
     fn candidate_window(&self, rate: Rate) -> Option<Duration> {
         common_windows::window_for_rate(self.first_burst?, rate)
     }
 
-    /// Returns how long a rate must hold to be believed.
+    /// Returns the time for which a rate must succeed to be accepted.
     fn proof_duration(&self, rate: Rate) -> Duration {
         let window = self.window.unwrap_or(PROOF_DURATION_MIN);
         let (Some(burst), Some(estimate)) = (self.first_burst, self.estimate) else {
@@ -498,7 +492,7 @@ impl RateEstimator {
         let needed = if window > BUCKET_WINDOW_MAX {
             (PROOF_WINDOWS * window.as_secs_f64()).min(2.0 * burst / rate.get())
         } else {
-            // Probably a bucket, which must be emptied before it refuses.
+            // Probably a token bucket, which must be emptied before it throttles.
             (burst / (rate.get() - estimate.get()).max(0.001)).min(BUCKET_PROOF_SECS_MAX)
         };
         Duration::from_secs_f64(needed).max(PROOF_DURATION_MIN)

@@ -1,11 +1,11 @@
-//! How far the learner has come.
+//! Phases of the rate estimator.
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::engine::rate_limit) enum EstimatorPhase {
-    /// The server speaks for itself, and was not found to hide anything.
+    /// Headers give the rate, and no throttle has shown them to be incomplete.
     Inactive,
     SlowStart {
         rate: Rate,

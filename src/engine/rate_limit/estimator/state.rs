@@ -1,4 +1,4 @@
-//! What was learned, over a restart of the process.
+//! Persisted form of the rate estimator, kept over a restart of the process.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use crate::engine::rate_limit::estimator::cycle::{MeasurementCycle, MeasurementC
 use crate::engine::rate_limit::estimator::{EstimatorPhase, RateEstimator, SLOW_START_RATE};
 use crate::engine::{ClockStep, Timestamp};
 
-/// After so long, a rate is still the best guess, but what failed then may succeed now.
+/// Age after which a rate is still the best guess, but a rate that failed may succeed now.
 const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// After so long, nothing counts.
+/// Age after which the state is ignored.
 const FORGET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The persisted form. Times are in milliseconds since the Unix epoch, rates in units per second.
+/// Persisted state of the rate estimator. Times are in milliseconds since the Unix epoch, rates in
+/// units per second.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct RateEstimatorState {
@@ -36,13 +37,13 @@ pub struct RateEstimatorState {
     window_millis: Option<u64>,
     #[serde(rename = "is_lock_out")]
     has_lock_out: bool,
-    /// The rate that slow start has come to.
+    /// Rate that slow start has reached.
     #[serde(rename = "reached")]
     slow_start_rate: Option<f64>,
-    /// The rate that is being tried.
+    /// Rate that is being probed.
     #[serde(rename = "tried")]
     probe_rate: Option<f64>,
-    /// Since when the rate in force is, and how many units were accepted at it.
+    /// Time since which the rate has been in force, and the units accepted at it.
     #[serde(rename = "since")]
     rate_since: i64,
     #[serde(rename = "units")]
@@ -51,7 +52,7 @@ pub struct RateEstimatorState {
 }
 
 impl RateEstimatorState {
-    /// The same by a clock that was set by so much.
+    /// Returns the state with all times shifted by a clock step.
     pub(in crate::engine::rate_limit) fn shifted_by(&self, step: ClockStep) -> Self {
         let moved = |at: i64| Timestamp(at).shifted_by(step).0;
         Self {
@@ -97,7 +98,7 @@ impl RateEstimator {
         }
     }
 
-    /// Takes up what was learned `age` ago.
+    /// Restores the state as it was written `age` ago.
     pub(in crate::engine::rate_limit) fn restore(
         memory: &RateEstimatorState,
         age: Duration,

@@ -1,7 +1,8 @@
-//! Reads what a reply's headers say about a quota.
+//! Parser of the rate-limit headers of a reply.
 //!
-//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), its older form of three
-//! headers, and everything of the shape `X-RateLimit-*`, by rule rather than by a list of names.
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), its older form of
+//! three headers, and everything of the form `X-RateLimit-*`, by rule rather than by a list of
+//! names.
 
 mod names;
 mod redact;
@@ -22,30 +23,34 @@ use self::names::{HeaderRole, classify_name, parse_duration_secs, window_from_na
 
 pub use self::redact::redact_headers;
 
-/// A figure at least this large is no span but a moment in seconds (1973 and later).
+/// Minimum value of a time in seconds since the epoch (1973 and later); smaller values are
+/// durations.
 const EPOCH_SECONDS_MIN: f64 = 1e8;
 
-/// A figure at least this large is a moment in milliseconds.
+/// Minimum value of a time in milliseconds since the epoch.
 const EPOCH_MILLIS_MIN: f64 = 1e11;
 
-/// Without a window to compare with, a span above this is rather ten seconds in milliseconds than three hours.
+/// Maximum duration in seconds if no window is known. A larger value more likely means ten seconds
+/// in milliseconds than three hours.
 const DELTA_SECONDS_MAX: f64 = 10_000.0;
 
-/// No reply names more limits that matter.
+/// Maximum number of limits read from one reply.
 const LIMITS_MAX: usize = 16;
 
-/// The names a user gives where a server has its own, and what its reset means.
+/// Header names that the user configures for a server with names of its own, and the meaning of its
+/// reset.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderNames {
-    /// Lower-case, like the two below. With any of the three set, the known families are not read.
+    /// Lower-case, like the two below. If any of the three is set, the known header dialects are
+    /// not read.
     pub limit: Option<String>,
     pub remaining: Option<String>,
     pub reset: Option<String>,
-    /// What a reset means, in any family.
+    /// Meaning of a reset in any dialect.
     pub reset_meaning: Option<ResetMeaning>,
 }
 
-/// Returns what `headers` say. Names are lower-case; what is malformed says nothing.
+/// Parses `headers`. Names are lower-case; malformed values are ignored.
 #[must_use]
 pub fn parse_headers(
     headers: &[(&str, &str)],
@@ -81,7 +86,7 @@ impl<'a> HeaderReader<'a> {
         self.headers.iter().find(|header| header.0 == name).map(|header| header.1)
     }
 
-    /// Returns the family, group and part that a header's name stands for.
+    /// Returns dialect, group and role of a header name.
     fn classify<'n>(&self, name: &'n str) -> Option<(HeaderDialect, &'n str, HeaderRole)> {
         let HeaderNames { limit, remaining, reset, .. } = self.names;
         if limit.is_none() && remaining.is_none() && reset.is_none() {
@@ -115,7 +120,7 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
-    /// `"default";r=50;t=30, "daily";r=9000`; older: `limit=100, remaining=50, reset=30`.
+    /// Reads `"default";r=50;t=30, "daily";r=9000`; older: `limit=100, remaining=50, reset=30`.
     fn read_current(&mut self, text: &str) {
         for item in split(text, b',') {
             if let Some((key, figure)) = item.split_once('=').filter(|(key, _)| !key.contains(';'))
@@ -140,7 +145,7 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
-    /// `"default";q=100;w=60;qu="requests";pk=:dXNlcg==:`; older: `100;w=60`.
+    /// Reads `"default";q=100;w=60;qu="requests";pk=:dXNlcg==:`; older: `100;w=60`.
     fn read_policies(&mut self, text: &str) {
         for item in split(text, b',') {
             let own = parse_count(item_value(item));
@@ -158,7 +163,7 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
-    /// `100`, and with the policies it comes from: `100, 100;w=60, 5000;w=3600`.
+    /// Reads `100`, or with the policies it comes from: `100, 100;w=60, 5000;w=3600`.
     fn read_limits(&mut self, family: HeaderDialect, group: &str, text: &str) {
         let mut in_force = None;
         for item in split(text, b',') {
@@ -175,7 +180,7 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
-    /// What is used says what remains, unless that is said too.
+    /// Derives the remaining units from the used ones, unless the former are given too.
     fn read_used(&mut self, family: HeaderDialect, group: &str, text: &str) {
         let Some(used) = parse_count(item_value(text)) else { return };
         let total = self.headers.iter().find_map(|(name, text)| {
@@ -188,7 +193,7 @@ impl<'a> HeaderReader<'a> {
         }
     }
 
-    /// Returns the limit of that name, made if there is none yet; none if there are too many.
+    /// Returns the limit of this name, creating it if needed, or `None` if there are too many.
     fn limit_entry(&mut self, family: HeaderDialect, name: &str) -> Option<&mut AdvertisedLimit> {
         let is_it = |limit: &AdvertisedLimit| limit.dialect == family && limit.name == name;
         if let Some(at) = self.limits.iter().position(is_it) {
@@ -268,7 +273,7 @@ impl<'a> HeaderReader<'a> {
         })
     }
 
-    /// When the server's clock read the reply, since ours may be wrong.
+    /// Returns the server's time of the reply, because our clock may be wrong.
     fn server_time(&self) -> Timestamp {
         self.header("date")
             .and_then(|date| DateTime::parse_from_rfc2822(date.trim()).ok())

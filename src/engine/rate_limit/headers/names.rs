@@ -1,26 +1,27 @@
-//! Headers' names and their words, by rule.
+//! Classification of header names by rule.
 
 use std::time::Duration;
 
 use crate::engine::rate_limit::HeaderDialect;
 use crate::engine::rate_limit::structured::parse_count;
 
-/// What one header says.
+/// Role of one header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HeaderRole {
     Limit,
     Remaining,
     Used,
     Reset,
-    /// A reset that is a span by its name.
+    /// A reset whose name says that it is a duration.
     ResetAfter,
-    /// `RateLimit` itself.
+    /// The `RateLimit` header itself.
     RateLimit,
-    /// `RateLimit-Policy`.
+    /// The `RateLimit-Policy` header.
     Policy,
 }
 
-/// Takes a name apart: `x-ratelimit-remaining-minute`, `anthropic-ratelimit-requests-reset`.
+/// Classifies a name such as `x-ratelimit-remaining-minute` or
+/// `anthropic-ratelimit-requests-reset`.
 pub(super) fn classify_name(name: &str) -> Option<(HeaderDialect, &str, HeaderRole)> {
     let at = name.find("rate")?;
     let (vendor, rest) = name.split_at(at);
@@ -59,7 +60,7 @@ fn role(word: &str) -> Option<HeaderRole> {
     }
 }
 
-/// Returns the window that a group's name gives away.
+/// Returns the window that the name of a group implies.
 pub(super) fn window_from_name(name: &str) -> Option<Duration> {
     let seconds = match name {
         "second" | "sec" => 1,
@@ -72,7 +73,7 @@ pub(super) fn window_from_name(name: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Reads a span as some servers write it: `6m0s`, `1.5s`, `20ms`.
+/// Parses a duration as some servers write it: `6m0s`, `1.5s`, `20ms`. Returns seconds.
 pub(super) fn parse_duration_secs(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut total = 0.0;

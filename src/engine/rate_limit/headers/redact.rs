@@ -1,16 +1,17 @@
-//! What a reply's headers say of limits, fit to be shown to anybody: nothing in it is about who asked.
+//! Redaction of rate-limit headers for traces: the result does not identify the client.
 
 use crate::engine::is_secret_header;
 use crate::engine::rate_limit::HeaderNames;
 use crate::engine::rate_limit::headers::names::classify_name;
 use crate::engine::rate_limit::structured::split;
 
-/// The parameters of an item that are figures, and the unit that they are in. Others may name the client (`pk`).
+/// Parameters with numbers, and the unit they are in. Others may identify the client (`pk`).
 const PUBLIC_PARAMETERS: [&str; 5] = ["q", "w", "qu", "r", "t"];
 
-/// Returns what [`read`](super::read) makes something of, each name once. Names are lower-case.
+/// Returns the headers that [`parse_headers`](super::parse_headers) reads, each name once. Names
+/// are lower-case.
 ///
-/// What is read from it is what is read from all `headers`, but for whose limit it is.
+/// Parsing the result gives the same as parsing all `headers`, except for the partition key.
 #[must_use]
 pub fn redact_headers(headers: &[(&str, &str)], names: &HeaderNames) -> Vec<(String, String)> {
     let mut kept: Vec<(String, String)> = Vec::new();
@@ -22,12 +23,12 @@ pub fn redact_headers(headers: &[(&str, &str)], names: &HeaderNames) -> Vec<(Str
         };
         match kept.iter_mut().find(|(known, _)| known == name) {
             None => kept.push((name.to_owned(), text)),
-            // Lines of one list go together (RFC 9110 §5.3); of anything else the last counts.
+            // Lines of one list are joined (RFC 9110 §5.3); of anything else the last one counts.
             Some((_, before)) if is_list(name) => *before = format!("{before}, {text}"),
             Some((_, before)) => *before = text,
         }
     }
-    // The server's clock tells nothing of limits by itself.
+    // The date of the server alone says nothing about limits.
     if kept.iter().all(|(name, _)| name == "date") {
         kept.clear();
     }
@@ -35,9 +36,9 @@ pub fn redact_headers(headers: &[(&str, &str)], names: &HeaderNames) -> Vec<(Str
 }
 
 enum RedactionRule {
-    /// When and how long, in one value.
+    /// A time or a duration in one value.
     KeepWhole,
-    /// A list of items with parameters, or a single figure.
+    /// A list of items with parameters, or a single number.
     KeepNumbers,
     Omit,
 }

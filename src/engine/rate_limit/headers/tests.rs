@@ -1,4 +1,4 @@
-//! What servers write, and what is understood of it.
+//! Tests of header parsing, with headers that servers send.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn parse(headers: &[(&str, &str)]) -> RateLimitHeaders {
     parse_headers(headers, &HeaderNames::default(), NOW)
 }
 
-/// A limit as `name quota/window remaining reset-in-seconds`, with `-` for what is not said.
+/// Formats a limit as `name quota/window remaining reset-in-seconds`, with `-` for absent values.
 fn summarize(limit: &AdvertisedLimit) -> String {
     let figure =
         |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string());

@@ -1,10 +1,10 @@
-//! What a bucket of a limit's would hold, by what was used and what replies say.
+//! Estimated level of the server's token bucket, from the units spent and the replies.
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
 use crate::engine::rate_limit::tracked_limit::ReplyContext;
 
-/// Units at a moment. They come back evenly, so that a late reply takes none away.
+/// Units at a point in time. They refill evenly, so a late reply does not lower the level.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BucketLevel {
     units: f64,
@@ -20,7 +20,7 @@ impl BucketLevel {
         self.units -= units;
     }
 
-    /// Returns when it is up to `units`, of at most `full`.
+    /// Returns the time at which the level reaches `units`, with a capacity of `full`.
     pub(super) fn reaches_at(self, units: f64, rate: Rate, full: f64, now: Timestamp) -> Timestamp {
         let lacking = units - self.level_at(rate, full, now);
         if lacking <= 1e-6 {
@@ -29,8 +29,9 @@ impl BucketLevel {
         now.after(Rate::per_second(rate.get() / lacking).interval())
     }
 
-    /// Takes in that a reply leaves `left`, what is in flight taken off: a whole number, from some
-    /// moment between request and reply, with what was in flight counted or not.
+    /// Corrects the level by a reply that leaves `left` units, after subtracting those in flight.
+    /// The server reports a whole number, from any time between request and reply, and may or may
+    /// not have counted the requests in flight.
     pub(super) fn update(&mut self, left: f64, rate: Rate, full: f64, context: &ReplyContext) {
         let came_back = rate.get() * context.now.since(context.sent_at).as_secs_f64();
         let most = left + context.in_flight + 1.0 + came_back;

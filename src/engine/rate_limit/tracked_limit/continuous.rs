@@ -1,4 +1,4 @@
-//! Follows a limit of which the units come back one by one, as those of sliding logs and buckets do.
+//! Limits with continuous refill: units come back one by one, as in sliding logs and token buckets.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
 use crate::engine::rate_limit::tracked_limit::{RenewalKind, TrackedLimit};
 
-/// A window as short as this is a rate: its reset in whole seconds says nothing.
+/// Maximum length of a short window, which is treated as a rate: its reset in whole seconds says
+/// nothing.
 pub(super) const SHORT_WINDOW_MAX: Duration = Duration::from_secs(5);
 
-/// A reply that is under way is looked for again after this.
+/// Interval at which a limit is checked again while a reply is in flight.
 const REPLY_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl TrackedLimit {
@@ -17,22 +18,24 @@ impl TrackedLimit {
         self.renewal == RenewalKind::Continuous || self.has_short_window()
     }
 
-    /// A window this short is over before its reset in whole seconds says anything.
+    /// Returns true if the window is too short for a reset in whole seconds to mean anything.
     fn has_short_window(&self) -> bool {
         self.window.is_some_and(|window| window <= SHORT_WINDOW_MAX)
     }
 
-    /// Returns the rate that keeps what remains near a small target: what is left over is wasted.
+    /// Returns the rate that keeps the remaining units near a small target: units left over are
+    /// wasted.
     pub(super) fn continuous_rate(&self, even: Option<Rate>, now: Timestamp) -> Option<Rate> {
         if !self.is_continuous() {
             return None;
         }
         let quota = self.limit.quota.unwrap_or(100.0);
         let target = if self.window.is_some() {
-            // It may run out, since our own use tells when more is back.
+            // The units may run out, because our own usage tells when more will be back.
             0.0
         } else {
-            // Who runs out might be refused. What is left comes and goes by about the root of the quota.
+            // A client that runs out may be throttled. The remaining units vary by about the square
+            // root of the quota.
             (quota * 0.02).max(0.4 * quota.sqrt()).max(1.0)
         };
         let refill = match (even, self.refill.rate()) {
@@ -45,12 +48,12 @@ impl TrackedLimit {
         };
         let gained = refill.get() * now.since(self.read_at).as_secs_f64().min(1.0);
         let above = 2.0 * (self.available + gained - target) / quota;
-        // With most of it left, what was seen to come back is no more than what was used.
+        // While most units remain, the measured refill is no more than what was spent.
         let most = if even.is_none() && self.available > 0.5 * quota { 2.0 } else { 1.05 };
         Some(refill.scaled((1.0 + above).clamp(0.3, most)))
     }
 
-    /// Returns until when too little is left for `weight`.
+    /// Returns the time until which too few units remain for `weight`.
     pub(super) fn continuous_wait_until(
         &self,
         weight: f64,
@@ -74,24 +77,24 @@ impl TrackedLimit {
             return (back_at > now).then_some(back_at);
         }
         if in_flight > 0 && !self.has_short_window() {
-            // Some reply is under way, and knows better than the clock.
+            // The next reply is more precise than the clock.
             return Some(by_rate.max(now.after(REPLY_POLL_INTERVAL)));
         }
         let is_used_up = self.limit.remaining.is_some_and(|remaining| remaining < weight);
         let told = self.reset_at.filter(|_| is_used_up && !self.has_short_window());
         match told.map(|at| at.after(self.reset_rounding())) {
             Some(at) if at > now => Some(at),
-            // Then there is one for certain, and of more only the reply can tell.
+            // At the reset one unit is certainly back; only the reply tells about more.
             Some(_) if self.spent_since_read == 0.0 => None,
             Some(_) | None => (lacking > 1e-6).then_some(by_rate),
         }
     }
 
-    /// Returns when enough for `weight` is back, of what the last reply had as used.
+    /// Returns the time at which enough for `weight` is back, of the units used at the last reply.
     ///
-    /// Into a sliding log it comes back as unevenly as it was used, what we used a window later; into
-    /// a bucket evenly, as our credit has it. What others used is back at the reset that the server
-    /// names, whether it means the next unit or all of them.
+    /// In a sliding log, units come back as unevenly as they were spent: ours one window later. In
+    /// a token bucket they come back evenly, as `bucket_level` estimates. Units used by others are
+    /// back at the reset that the server names, whether this means the next unit or all of them.
     fn replenished_at(
         &self,
         weight: f64,
@@ -102,7 +105,7 @@ impl TrackedLimit {
         let lacking = weight - self.available;
         let told = self.reset_at.map(|at| at.after(self.reset_rounding()));
         let ours = self.spent_window.units_expired_at(lacking, window, self.read_at);
-        // A window that began anew meanwhile counts less than we used within so long a time.
+        // A window that restarted meanwhile counts fewer units than we spent within one window.
         #[expect(clippy::cast_precision_loss, reason = "units in flight are few")]
         let room = self.capacity - weight - in_flight as f64;
         let ours = ours

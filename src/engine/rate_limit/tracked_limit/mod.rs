@@ -1,4 +1,4 @@
-//! One limit that a server describes, followed from reply to reply.
+//! One advertised limit, tracked from reply to reply.
 
 mod bucket_level;
 mod continuous;
@@ -17,84 +17,87 @@ use self::continuous::SHORT_WINDOW_MAX;
 use self::refill::RefillRate;
 use self::reset_unit::ResetUnitDetector;
 
-/// Resets come in whole seconds, and replies take their time.
+/// Tolerance for resets: they come in whole seconds, and replies take time.
 const RESET_TOLERANCE: Duration = Duration::from_millis(1500);
 
-/// How long a doubtful reset is watched before the first guess counts.
+/// Time for which the unit of an ambiguous reset is observed before the first guess is used.
 const UNIT_DETECTION_TIME: Duration = Duration::from_secs(2);
 
-/// How much faster than evenly a window that was left unused may be used up.
+/// Factor over the even rate at which the units of an unused window may be spent.
 const CATCH_UP_FACTOR: f64 = 4.0;
 
-/// If the one request after a reset finds nothing out, another goes after this.
+/// Delay of the next request if the one after a reset reveals nothing.
 const RESET_PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// So many units were used of which nothing came back, although the reset moved: then it does not name the next unit.
+/// Maximum units spent without any refill although the reset moved. Beyond it, the reset does not
+/// mean the next unit.
 const UNITS_WITHOUT_REFILL_MAX: f64 = 5.0;
 
-/// Replies in a row that contradict themselves before a limit is not believed.
+/// Consecutive contradictory replies after which a limit is ignored.
 const CONTRADICTIONS_MAX: u32 = 2;
 
-/// How a limit is renewed.
+/// Renewal of a limit: all at once or continuously.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RenewalKind {
-    /// Not seen for long enough. Followed as if it were a window.
+    /// Not observed for long enough. Treated as a fixed window.
     Unknown,
-    /// All at once: the reset stands still, then what remains jumps back.
+    /// All at once: the reset stays the same, then the remaining units jump back.
     FixedWindow,
-    /// Bit by bit, as sliding logs and buckets do.
+    /// Continuous refill, as in sliding logs and token buckets.
     Continuous,
 }
 
-/// A limit, and what was seen of it.
+/// One limit and its observed behaviour.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TrackedLimit {
-    /// As last read.
+    /// Limit as last read.
     pub(super) limit: AdvertisedLimit,
     pub(super) renewal: RenewalKind,
-    /// Told, or seen from one roll-over to the next.
+    /// Window, advertised or inferred from observed resets.
     window: Option<Duration>,
-    /// When the request was sent whose reply was read last.
+    /// Send time of the newest request whose reply was read.
     newest_sent_at: Timestamp,
     read_at: Timestamp,
     /// Units that may still be sent, by the last reply and what was sent since.
     available: f64,
-    /// Units that a whole window leaves us; a request that needs more goes when all of them are there.
+    /// Units that a whole window leaves us. A request that needs more is sent when all of them are
+    /// available.
     capacity: f64,
     /// Units sent since the last reply was read.
     spent_since_read: f64,
     reset_at: Option<Timestamp>,
-    /// The earliest of the resets that agree: by then a window should be used up, while the next
-    /// is not counted on before the latest.
+    /// Earliest of the resets that agree. A window should be used up by then, while the next one is
+    /// not relied on before the latest.
     earliest_reset_at: Timestamp,
-    /// The reset that has passed, if no reply has said yet what came after it.
+    /// Reset that has passed without a reply since.
     unconfirmed_reset: Option<Timestamp>,
-    /// The reset first seen of those that stand still, and when.
+    /// Time since which the reset has stayed the same.
     reset_stable_since: Timestamp,
-    /// How far away resets are told to be that move along with the clock, and since when.
+    /// Distance of resets that move along with the clock, and the time since which it has been the
+    /// same.
     reset_distance: (Duration, Timestamp),
-    /// The last two figures of a doubtful reset.
+    /// Detects the unit of an ambiguous reset.
     unit_detector: ResetUnitDetector,
-    /// Units per second that come back, for a limit that trickles.
+    /// Measured refill of a limit with continuous refill.
     refill: RefillRate,
     bucket_level: BucketLevel,
     spent_window: SpentWindow,
-    /// Units accepted since the start, as far as they are in `used`.
+    /// Units accepted since the start, as far as they are in `spent_window`.
     accepted_units: f64,
     contradictions: u32,
 }
 
-/// What surrounds a reply.
+/// Inputs for the processing of one reply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyContext {
-    /// When its request was sent.
+    /// Send time of the request.
     pub(super) sent_at: Timestamp,
-    /// Units of other requests that are out.
+    /// Units of other requests in flight.
     pub(super) in_flight: f64,
     /// Units accepted by the server since the start.
     pub(super) accepted_units: f64,
     pub(super) is_accepted: bool,
-    /// The share of the quota left to others.
+    /// Share of the limit left to other clients.
     pub(super) reserve: f64,
     pub(super) now: Timestamp,
 }
@@ -135,7 +138,8 @@ impl TrackedLimit {
             && self.limit.partition == limit.partition
     }
 
-    /// Takes in what a later reply says. What is older than the newest changes nothing.
+    /// Updates the limit from a later reply. A reply older than the newest one changes only the
+    /// units spent.
     pub(super) fn update(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
         self.record_spent(limit, context);
         if context.sent_at < self.newest_sent_at {
@@ -162,24 +166,24 @@ impl TrackedLimit {
         self.limit.clone_from(limit);
     }
 
-    /// The clock was set by so much: what was used is as old as it was.
-    /// Nothing ran for a while: what came back meanwhile says little of how fast it comes.
+    /// Excludes an idle time: units that came back meanwhile say little about the refill rate.
     pub(super) fn exclude_idle(&mut self) {
         self.refill.exclude_idle();
     }
 
+    /// Shifts the times of the units spent by a clock step, so that their age stays the same.
     pub(super) fn shift_by(&mut self, step: ClockStep) {
         self.spent_window.shift_by(step);
     }
 
-    /// Notes that units are sent.
+    /// Records that units are sent.
     pub(super) fn spend(&mut self, units: f64) {
         self.available -= units;
         self.bucket_level.spend(units);
         self.spent_since_read += units;
     }
 
-    /// Returns the rate this limit allows at `now`; none if it does not say enough.
+    /// Returns the rate that this limit allows at `now`, or `None` if it does not say enough.
     pub(super) fn rate(&self, reserve: f64, now: Timestamp) -> Option<Rate> {
         if !self.counts_requests() || self.contradictions >= CONTRADICTIONS_MAX {
             return None;
@@ -201,7 +205,7 @@ impl TrackedLimit {
         Some(even.map_or(rate, |even| rate.min(even.scaled(CATCH_UP_FACTOR))))
     }
 
-    /// Returns until when a request of `weight` must wait, since too little is left.
+    /// Returns the time until which a request of `weight` must wait because too few units remain.
     pub(super) fn wait_until(
         &self,
         weight: f64,
@@ -223,9 +227,9 @@ impl TrackedLimit {
         Some(if self.is_reset_unit_unknown(now) { until.min(settled) } else { until })
     }
 
-    /// Lets a window begin anew when its reset has passed without a word.
+    /// Starts a new window when the reset has passed without a reply.
     ///
-    /// Where it is not certain what begins then, one request of `weight` finds out.
+    /// If the size of the new window is not certain, one request of `weight` finds out.
     pub(super) fn advance(&mut self, weight: f64, now: Timestamp) {
         let Some(reset_at) = self.reset_at else { return };
         if self.is_continuous() || now < reset_at.after(self.reset_rounding()) {
@@ -251,9 +255,9 @@ impl TrackedLimit {
         self.reset_at = Some(next);
     }
 
-    /// Returns the reset if nothing remains, and it is far enough away to close the gate for.
+    /// Returns the reset if it lies ahead and nothing remains.
     pub(super) fn exhausted_until(&self, now: Timestamp) -> Option<Timestamp> {
-        // A reset whose unit is not known yet may be a thousand times too far away.
+        // A reset of unknown unit may be a thousand times too far away.
         let is_known = self.limit.reset.is_some_and(|reset| reset.is_certain)
             || self.unit_detector.detected.is_some()
             || self.window.is_some();
@@ -263,14 +267,15 @@ impl TrackedLimit {
         self.reset_at.filter(|at| is_used_up && *at > now)
     }
 
-    /// A limit on bytes or tokens says nothing of how many requests may go.
+    /// Returns true if requests are counted. A limit on bytes or tokens says nothing about how many
+    /// requests may be sent.
     fn counts_requests(&self) -> bool {
         self.limit.unit.as_deref().is_none_or(|unit| {
             unit.eq_ignore_ascii_case("request") || unit.eq_ignore_ascii_case("requests")
         })
     }
 
-    /// A reset in whole seconds may be up to one second early.
+    /// Returns the rounding of the reset: in whole seconds it may be up to one second early.
     fn reset_rounding(&self) -> Duration {
         let is_whole = self.limit.reset.is_none_or(|reset| reset.value.fract() == 0.0);
         let in_millis = matches!(
@@ -285,8 +290,8 @@ impl TrackedLimit {
         self.unit_detector.detected.or(written)
     }
 
-    /// A success that leaves nothing is a contradiction when a window has just begun: unless one
-    /// request is all that it grants, the server does not mean what it says.
+    /// Detects contradictory headers: a success that leaves nothing although a window has just
+    /// begun. Unless the window grants only one request, such headers are wrong.
     fn check_consistency(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
         let was_used_up = self.limit.remaining == Some(0.0) && self.available < 1.0;
         let is_used_up = limit.remaining == Some(0.0);
@@ -300,8 +305,8 @@ impl TrackedLimit {
         }
     }
 
-    /// Takes in what was accepted up to a reply. What was before the window was known is as new as it,
-    /// as far as the server counts it.
+    /// Records the units accepted up to a reply. Units accepted before the window was known count
+    /// as new, as far as the server counts them.
     fn record_spent(&mut self, limit: &AdvertisedLimit, context: &ReplyContext) {
         self.spent_window.record_latency(context.now.since(context.sent_at));
         let Some(window) = self.window else { return };
@@ -334,13 +339,13 @@ impl TrackedLimit {
             return;
         };
         let moved = seen.since(known);
-        // One that creeps on with the clock never stands, however small its steps.
+        // A reset that moves along with the clock is not stable, however small its steps.
         let creeps = seen.since(self.earliest_reset_at) > RESET_TOLERANCE * 2;
         if moved <= RESET_TOLERANCE && known.since(seen) <= RESET_TOLERANCE && !creeps {
             if now.since(self.reset_stable_since) > RESET_TOLERANCE * 4 {
                 self.renewal = RenewalKind::FixedWindow;
             }
-            // The latest of those that agree, since late is better than early.
+            // Use the latest of those that agree: too late is better than too early.
             self.reset_at = Some(known.max(seen));
             self.earliest_reset_at = self.earliest_reset_at.min(seen);
             self.unconfirmed_reset = None;
@@ -367,8 +372,8 @@ impl TrackedLimit {
         self.set_reset(seen, now);
     }
 
-    /// Finds the window out where it is not told: a reset that is always as far ahead names the
-    /// moment when everything is back, which is a window away.
+    /// Infers the window if it is not advertised. A reset that is always equally far ahead names
+    /// the time at which all units are back, which is one window away.
     fn infer_window(&mut self, after: Duration, now: Timestamp) {
         let (before, since) = self.reset_distance;
         if after.abs_diff(before) > RESET_TOLERANCE {

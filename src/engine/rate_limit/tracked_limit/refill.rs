@@ -1,4 +1,4 @@
-//! Measures how fast a limit that trickles comes back.
+//! Measured refill rate of a limit with continuous refill.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use crate::engine::Timestamp;
 use crate::engine::rate_limit::Rate;
 use crate::engine::rate_limit::tracked_limit::ReplyContext;
 
-/// A refill is measured over spans at least this long.
+/// Minimum span of a measurement.
 const MEASURE_SPAN_MIN: Duration = Duration::from_secs(5);
 
-/// The first measurement is wanted soon, and may be rough.
+/// Minimum span of the first measurement, which is needed soon and may be rough.
 const FIRST_MEASURE_SPAN_MIN: Duration = Duration::from_secs(1);
 
-/// How much a later measurement counts.
+/// Weight of a new measurement in the exponential average.
 const SMOOTHING_FACTOR: f64 = 0.3;
 
-/// With more than this share left, what came back is no more than what was used.
+/// While more than this share remains, the measured refill is no more than what was spent.
 const NEARLY_FULL_SHARE: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RefillRate {
     rate: Option<Rate>,
-    /// Where the measurement begins.
+    /// Start of the measurement.
     measured_since: Timestamp,
     remaining: f64,
     accepted_units: f64,
-    /// Units that were used, of which nothing came back.
+    /// Units spent without any refill.
     pub(super) units_without_refill: f64,
-    /// The measurement is of no use: nothing ran for a part of it.
+    /// True if the measurement is useless, because a part of it was idle.
     is_invalid: bool,
 }
 
@@ -47,7 +47,8 @@ impl RefillRate {
         self.rate
     }
 
-    /// Nothing ran for a while: a limit that was full long ago seems to come back slowly.
+    /// Invalidates the measurement after an idle time: a limit that had long been full seems to
+    /// refill slowly.
     pub(super) fn exclude_idle(&mut self) {
         self.is_invalid = true;
     }
@@ -56,7 +57,8 @@ impl RefillRate {
         self.rate = None;
     }
 
-    /// Takes in what remains: what was granted and what more there is has come back meanwhile.
+    /// Measures the refill: the units accepted since the last measurement, plus the increase of the
+    /// remaining units.
     pub(super) fn measure(
         &mut self,
         remaining: f64,

@@ -1,18 +1,18 @@
-//! Finds out what a small figure counts, seconds or milliseconds, where nothing but the figure says so.
+//! Detects whether a small reset value is in seconds or milliseconds, if nothing else says so.
 
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::ResetMeaning;
 
-/// Milliseconds fall by about a thousand a second, and requests between move the reset a little.
+/// Milliseconds fall by about 1,000 per second, and requests in between move the reset a little.
 const MILLIS_SLOPE: std::ops::RangeInclusive<f64> = 500.0..=2000.0;
 
-/// Whole seconds fall by one a second, give or take the rounding. What stands still says nothing.
+/// Whole seconds fall by one per second, give or take the rounding. A constant value says nothing.
 const SECONDS_SLOPE: std::ops::RangeInclusive<f64> = 0.3..=3.0;
 
-/// A slope is looked at after this many seconds, as milliseconds and as whole seconds.
+/// Minimum observation in seconds for a slope in milliseconds and in whole seconds.
 const SLOPE_SPANS_SECS: (f64, f64) = (0.1, 2.0);
 
-/// After so many seconds the measurement begins anew.
+/// Maximum observation in seconds; then the measurement restarts.
 const SLOPE_SPAN_MAX_SECS: f64 = 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +27,7 @@ impl ResetUnitDetector {
         Self { started_at: now, first_value: figure, detected: None }
     }
 
-    /// Looks at a later figure. `is_due`: the reset has come, so that a leap is no wonder.
+    /// Observes a later value. `is_due`: the reset has come, so that a jump is expected.
     pub(super) fn observe(&mut self, figure: f64, is_due: bool, now: Timestamp) {
         let fallen = self.first_value - figure;
         let passed = now.since(self.started_at).as_secs_f64();
@@ -43,7 +43,7 @@ impl ResetUnitDetector {
         }
     }
 
-    /// Compares a figure with the seconds in which everything comes back.
+    /// Compares a value with the seconds until all units are back.
     pub(super) fn compare_with_full_refill(&mut self, figure: f64, whole: f64) {
         if self.detected.is_none() && figure > 10.0 * whole.max(1.0) {
             self.detected = Some(ResetMeaning::DeltaMillis);
