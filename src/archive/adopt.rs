@@ -19,7 +19,7 @@ pub struct FoundDocument {
     pub size: Option<u64>,
     /// In bytes.
     pub length: u64,
-    /// `None` where the file is still to be [hashed](Self::hashed).
+    /// `None` where the file is still to be [hashed](Self::compute_sha256).
     sha256: Option<[u8; 32]>,
     /// Below the session's folder.
     pub file: String,

@@ -14,7 +14,7 @@ use crate::engine::{DocumentId, ItemId};
 /// The first part of the names of lists in the staging folder.
 pub(super) const INTENT_PREFIX: &str = "intent";
 
-/// A list on disk, to be [forgotten](crate::archive::Archive::forget) when the ledger has its documents.
+/// A list on disk, to be [forgotten](crate::archive::Archive::clear_intent) when the ledger has its documents.
 #[derive(Debug)]
 #[must_use = "forget it once the ledger has its documents"]
 pub struct Intent {

@@ -4,7 +4,7 @@
 //! staging folder per source, where files are before they are whole and durable.
 //! A document is kept when its bytes are on disk, then its name, then its row in
 //! the ledger; whatever a crash leaves between two of these steps, [`Archive::open`]
-//! clears away. A [`Marker`] says which ledger the documents belong to.
+//! clears away. A [`ArchiveMarker`] says which ledger the documents belong to.
 
 mod adopt;
 mod intent;

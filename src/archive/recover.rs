@@ -40,7 +40,7 @@ pub struct RecoveryReport {
 }
 
 impl Archive {
-    /// Opens the archive of a marker that was [written](Marker::write), and settles what a crash
+    /// Opens the archive of a marker that was [written](ArchiveMarker::write), and settles what a crash
     /// left there.
     ///
     /// `is_stored` tells whether the ledger has a version of a document there. Documents of the

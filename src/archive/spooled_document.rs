@@ -15,7 +15,7 @@ pub const SPOOL_MEMORY_BYTES_MAX: usize = 256 * 1024;
 /// A document of unknown length, hashed as it comes.
 ///
 /// Dropped, it leaves nothing behind. Every call may block on the disk, but for
-/// [`append`](Self::append) where [`fits`](Self::fits) says that it does not.
+/// [`append`](Self::append) where [`fits_in_memory`](Self::fits_in_memory) says that it does not.
 #[derive(Debug)]
 pub struct SpooledDocument {
     staging_folder: Arc<StagingFolder>,

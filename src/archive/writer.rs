@@ -1,10 +1,10 @@
 //! Keeps a group of documents so that a power cut at any instant loses none of them.
 //!
-//! 1. [Written](Archive::write): the bytes and the [list of what is intended](IntentList) go to the
+//! 1. [Written](Archive::stage_batch): the bytes and the [list of what is intended](IntentList) go to the
 //!    staging folder, a line for each document to the [manifest](MANIFEST_FILE) of its folder, and
 //!    all are synced.
-//! 2. [Placed](Archive::place): the files are renamed to their places, and the names are synced.
-//! 3. The caller commits the group to the ledger, then has the list [forgotten](Archive::forget).
+//! 2. [Placed](Archive::publish): the files are renamed to their places, and the names are synced.
+//! 3. The caller commits the group to the ledger, then has the list [forgotten](Archive::clear_intent).
 //!
 //! While one group is placed and committed, another may be written: each has files and a list
 //! of its own.
@@ -180,7 +180,7 @@ impl Archive {
     /// Puts the documents of a group in their places, durably; the answers are in their order.
     ///
     /// A document may fail alone, where its own place is obstructed. The [`Intent`]
-    /// is to be [forgotten](Self::forget) once the ledger has the others.
+    /// is to be [forgotten](Self::clear_intent) once the ledger has the others.
     ///
     /// # Errors
     /// A storage failure; then none of the group counts as kept.

@@ -193,10 +193,10 @@ impl Seen {
             RestartAction::None | RestartAction::Denied | RestartAction::Delayed { .. }
                 if is_new =>
             {
-                info!(unit, "{told}")
+                info!(unit, "{told}");
             }
             RestartAction::BudgetUnavailable { .. } | RestartAction::Rejected { .. } if is_new => {
-                error!(unit, "{told}")
+                error!(unit, "{told}");
             }
             RestartAction::None
             | RestartAction::Denied

@@ -93,7 +93,7 @@ impl LockedFile {
         Ok(())
     }
 
-    /// Whether nobody else [attends](Self::attend) to the file at the moment.
+    /// True if nothing else has [registered](Self::register_use) a use of the file.
     #[must_use]
     pub fn is_sole_user(&self) -> bool {
         self.lock_path.is_none()

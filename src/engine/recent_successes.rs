@@ -45,7 +45,7 @@ impl RecentSuccesses {
                 self.newest = Some(SuccessfulRequest { sent_at: sent.max(newest.sent_at), ..new });
             }
             Some(newest) if sent < newest.sent_at => {
-                self.newest_of_other_item = Some(latest_of(self.newest_of_other_item, new))
+                self.newest_of_other_item = Some(latest_of(self.newest_of_other_item, new));
             }
             newest => (self.newest, self.newest_of_other_item) = (Some(new), newest),
         }

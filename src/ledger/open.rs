@@ -31,7 +31,7 @@ const STATEMENT_CACHE_SIZE: usize = 24;
 /// The size to which the log is cut back after a checkpoint, in bytes.
 const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
-/// The ledger of one source, open for its one writer. Reads as a [`Reader`].
+/// The ledger of one source, open for its one writer. Reads as a [`LedgerReader`].
 #[derive(Debug)]
 pub struct Ledger {
     reader: LedgerReader,

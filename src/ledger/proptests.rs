@@ -193,13 +193,13 @@ impl TestLedger {
             let (document, listed) = (wanted.row_id, wanted.blob.clone());
             match answer {
                 FetchResult::Stored => {
-                    outcomes.push(self.stored_update(wanted, &wanted.blob, wanted.size))
+                    outcomes.push(self.stored_update(wanted, &wanted.blob, wanted.size));
                 }
                 FetchResult::Moved => {
-                    outcomes.push(self.stored_update(wanted, &BlobId::new("moved"), None))
+                    outcomes.push(self.stored_update(wanted, &BlobId::new("moved"), None));
                 }
                 FetchResult::Gone => {
-                    outcomes.push(LedgerUpdate::Gone { document, expected_blob: listed })
+                    outcomes.push(LedgerUpdate::Gone { document, expected_blob: listed });
                 }
                 FetchResult::Refused => {
                     let failure = Failure::new(Cause::Forbidden, "");

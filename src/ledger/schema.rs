@@ -171,7 +171,7 @@ CREATE TABLE contents (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Brings the tables from `version` to [`VERSION`], each step in a transaction of its own.
+/// Brings the tables from `version` to [`SCHEMA_VERSION`], each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

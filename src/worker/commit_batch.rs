@@ -110,7 +110,7 @@ impl CommitBatch {
                     weight.bytes = weight.bytes.saturating_add(draft.length());
                 }
                 DownloadOutcome::Retry { .. } | DownloadOutcome::Quarantined { .. } => {
-                    weight.failed_items += 1
+                    weight.failed_items += 1;
                 }
                 DownloadOutcome::Gone { .. }
                 | DownloadOutcome::Failed { .. }

@@ -55,6 +55,12 @@ pub(super) enum ReloadDiff {
     Unchanged,
 }
 
+impl ReloadDiff {
+    pub(super) fn between(before: &Settings, after: &Settings) -> Self {
+        if before == after { Self::Unchanged } else { Self::SettingsChanged }
+    }
+}
+
 /// Credential that a source last read, kept to detect a replacement.
 #[derive(Clone, Debug, Default)]
 pub struct LastCredential(Arc<Mutex<Option<Secret>>>);
@@ -109,9 +115,7 @@ pub(super) async fn run_once(
         warnings: notes,
     } = opened;
     store.set_reconcile_interval(source.reconcile_interval);
-    for note in notes {
-        warn!("{note}");
-    }
+    notes.iter().for_each(|note| warn!("{note}"));
     task.opened_version.send_replace(task.config_versions.borrow().number);
     if birth == StartReason::ProcessStart {
         if is_new && tally.listed == 0 {

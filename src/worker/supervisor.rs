@@ -149,12 +149,7 @@ async fn supervise(
         if task.config_versions.borrow().number != reading.number {
             reading = task.config_versions.borrow_and_update().clone();
             let before = std::mem::replace(&mut settings, (*reading.settings).clone());
-            let changed = if before == settings {
-                ReloadDiff::Unchanged
-            } else {
-                ReloadDiff::SettingsChanged
-            };
-            birth = StartReason::ConfigReload(changed);
+            birth = StartReason::ConfigReload(ReloadDiff::between(&before, &settings));
             if ended.as_ref().is_none_or(|ended| ended.exit == LoopExit::Stopped)
                 && *stop.borrow() == StopSignal::Running
             {

@@ -40,7 +40,7 @@ pub struct DiskFault {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FaultDuration {
     Once,
-    /// Until [`MemoryDisk::heal`], or a power cut.
+    /// Until [`MemoryDisk::clear_fault`], or a power cut.
     Permanent,
 }
 

@@ -154,7 +154,7 @@ impl ConcurrencyLimiter {
     fn on_completed(&mut self, taken: LatencySample, sent: Timestamp, now: Timestamp) {
         match self.latencies.record(taken, now) {
             Some(LatencyVerdict::Slow { allowed_ratio: share }) => {
-                self.decrease(share.max(DECREASE_FACTOR), sent, now)
+                self.decrease(share.max(DECREASE_FACTOR), sent, now);
             }
             // Only a concurrency that was used is known to be acceptable.
             Some(LatencyVerdict::Acceptable { in_flight })

@@ -266,7 +266,7 @@ impl<'a> ConditionBuilder<'a> {
                                 .insert((PROVIDER.to_owned(), breaker.name.clone()));
                         }
                         BreakerState::Open | BreakerState::HalfOpen => {
-                            note(breakers::breaker_condition(breaker))
+                            note(breakers::breaker_condition(breaker));
                         }
                     }
                 }

@@ -123,6 +123,15 @@ impl StateMachine {
         }
     }
 
+    fn resume_phase(mut self, work: SyncPhase, now: Timestamp) -> Step {
+        self.progress_expected_since = now;
+        let was_failing = self.consecutive_errors > 0;
+        let step = self.on_started(now);
+        // The source may still be down, which must not count against items.
+        let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
+        step.with_effect(work.start_effect())
+    }
+
     fn step_working(
         mut self,
         rules: &MachineConfig,
@@ -131,14 +140,7 @@ impl StateMachine {
         now: Timestamp,
     ) -> Step {
         match event {
-            Event::Started => {
-                self.progress_expected_since = now;
-                let was_failing = self.consecutive_errors > 0;
-                let step = self.on_started(now);
-                // The source may still be down, which must not count against items.
-                let step = if was_failing { step.with_effect(Effect::Probe) } else { step };
-                step.with_effect(work.start_effect())
-            }
+            Event::Started => self.resume_phase(work, now),
             Event::DeadlineReached => self.on_working_deadline(rules, work, now),
             Event::ReconcileDue if work == SyncPhase::Polling => {
                 self.is_full_resync = false;

@@ -417,7 +417,7 @@ impl RateLimiter {
             // The last advertised rate applies while headers are missing, not if they proved
             // useless.
             None if reply.headers.limits.is_empty() => {
-                self.estimator.activate(self.advertised_rate)
+                self.estimator.activate(self.advertised_rate);
             }
             None => self.estimator.activate(None),
         }

@@ -110,7 +110,7 @@ impl From<&Block> for BlockState {
         };
         match hold.reason {
             BlockReason::RetryAfter(told) => {
-                memory.retry_after_millis = u64::try_from(told.as_millis()).ok()
+                memory.retry_after_millis = u64::try_from(told.as_millis()).ok();
             }
             BlockReason::Exhausted { reset_at: resets, .. } => memory.reset_at = Some(resets.0),
             BlockReason::NoTimeGiven { throttles: times } => memory.throttles = times,

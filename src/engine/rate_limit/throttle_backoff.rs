@@ -123,7 +123,7 @@ impl ThrottleBackoff {
         }
         match (self.starts_short(), self.attempts) {
             (true, tries) if tries <= SHORT_STEPS => {
-                self.first_step = self.first_step.saturating_sub(2)
+                self.first_step = self.first_step.saturating_sub(2);
             }
             (true, _) => {
                 // The short delays failed, which is costly where every attempt restarts a lock-out.

@@ -295,23 +295,10 @@ impl Finding {
             FindingKind::UnitNotLoaded { .. } => {
                 Some(format!("see `systemd-analyze verify {name}`"))
             }
-            FindingKind::UnitFailed { exit_status: 78, .. } => {
-                Some("correct the configuration: `cynosure config check`".to_owned())
+            FindingKind::UnitFailed { exit_status, start_limit, .. } => {
+                Some(failed_unit_advice(name, *exit_status, start_limit.as_ref()))
             }
-            FindingKind::UnitFailed { exit_status: 77, .. } => {
-                Some(format!("renew the credential, then `systemctl start {name}`"))
-            }
-            FindingKind::UnitFailed { start_limit: Some(limit), .. } => Some(format!(
-                "{}; systemd gives up after {} starts in {}: \
-                 `systemctl reset-failed {name}`, then `systemctl start {name}`, and \
-                 StartLimitIntervalSec=0 for good",
-                log_advice(Some(name)),
-                limit.burst,
-                format_duration(limit.interval)
-            )),
-            FindingKind::UnitFailed { .. } | FindingKind::CrashLoop(_) => {
-                Some(log_advice(Some(name)))
-            }
+            FindingKind::CrashLoop(_) => Some(log_advice(Some(name))),
             FindingKind::NoSystemd { .. } => {
                 Some("nothing, if you started the worker by other means".to_owned())
             }
@@ -336,6 +323,21 @@ pub(in crate::engine) fn log_advice(unit: Option<&str>) -> String {
     match unit {
         Some(unit) => format!("see why with `journalctl -u {unit} -n 50`"),
         None => "see why in its log".to_owned(),
+    }
+}
+
+fn failed_unit_advice(unit: &str, exit_status: i32, start_limit: Option<&StartLimit>) -> String {
+    match (exit_status, start_limit) {
+        (78, _) => "correct the configuration: `cynosure config check`".to_owned(),
+        (77, _) => format!("renew the credential, then `systemctl start {unit}`"),
+        (_, Some(limit)) => format!(
+            "{}; systemd gives up after {} starts in {}: `systemctl reset-failed {unit}`, then \
+             `systemctl start {unit}`, and StartLimitIntervalSec=0 for good",
+            log_advice(Some(unit)),
+            limit.burst,
+            format_duration(limit.interval)
+        ),
+        (_, None) => log_advice(Some(unit)),
     }
 }
 

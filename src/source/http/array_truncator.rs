@@ -76,7 +76,7 @@ impl ArrayTruncator {
     fn advance(&mut self, byte: u8) {
         match (self.string_state, byte) {
             (StringState::Escaped, _) | (StringState::Outside, b'"') => {
-                self.string_state = StringState::Inside
+                self.string_state = StringState::Inside;
             }
             (StringState::Inside, b'\\') => self.string_state = StringState::Escaped,
             (StringState::Inside, b'"') => self.string_state = StringState::Outside,

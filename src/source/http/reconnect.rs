@@ -101,7 +101,7 @@ impl ReconnectingClient {
                 "making the client anew: {CONNECTION_FAILURES_MAX} requests in a row got no reply"
             ),
             ReconnectDecision::ReconnectAgain => {
-                debug!(host, "making the client anew, still without any reply")
+                debug!(host, "making the client anew, still without any reply");
             }
         }
         match ProxyClients::new(&self.proxy_mode, &self.limits, &self.allowed_origins) {

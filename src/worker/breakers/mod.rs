@@ -424,7 +424,7 @@ impl Breakers {
                     }
                     Some(kept) if taken.contains(&name) => kept.on_saved(&memory),
                     Some(kept) if kept.is_behind(&memory) => {
-                        changes.extend(kept.merge_from_peer(theirs()))
+                        changes.extend(kept.merge_from_peer(theirs()));
                     }
                     Some(_) => {}
                 }

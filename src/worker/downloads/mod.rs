@@ -404,7 +404,7 @@ impl DownloadScheduler {
         match flaw {
             DocumentResult::Settled => {}
             DocumentResult::DocumentFailed(document, failure) => {
-                open.failed_documents.push((document, failure))
+                open.failed_documents.push((document, failure));
             }
             DocumentResult::ItemFailed(step, failure) => {
                 open.worst_failure =
@@ -475,7 +475,7 @@ impl DownloadScheduler {
             // The refill in progress skips this item.
             RefillState::Running => self.is_ledger_view_stale = true,
             RefillState::Now | RefillState::At(_) | RefillState::Exhausted => {
-                self.refill = RefillState::Now
+                self.refill = RefillState::Now;
             }
         }
     }

@@ -33,14 +33,14 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.wait_for_breaker(shut).await;
             }
             TaskResult::Polled(Ok(PollResult::Changed)) => {
-                self.handle_event(Event::ChangesFound).await
+                self.handle_event(Event::ChangesFound).await;
             }
             TaskResult::ReconcileDue => {
                 self.is_polling = false;
                 self.handle_event(Event::ReconcileDue).await;
             }
             TaskResult::Polled(Ok(PollResult::Unchanged)) => {
-                self.handle_event(Event::NoChanges).await
+                self.handle_event(Event::NoChanges).await;
             }
             TaskResult::PageListed(Ok(page)) => self.on_page_listed(page).await,
             TaskResult::Polled(Err(failure)) | TaskResult::PageListed(Err(failure)) => {
@@ -53,21 +53,9 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.downloads.enqueue(batch.items, batch.next_due_at, now);
             }
             TaskResult::Fetched { task: errand, permit: pass, result: answer } => {
-                self.on_fetched(errand, pass, answer).await
+                self.on_fetched(errand, pass, answer).await;
             }
-            TaskResult::KnownGoodFetched(served) => {
-                for failed in self.on_known_good_result(served) {
-                    // A failure after the known-good request starts a new series.
-                    let failed = if served.is_some() {
-                        self.defer_for_known_good(failed)
-                    } else {
-                        Some(failed)
-                    };
-                    if let Some(failed) = failed {
-                        self.on_item_failed(failed).await;
-                    }
-                }
-            }
+            TaskResult::KnownGoodFetched(served) => self.on_known_good_fetched(served).await,
             TaskResult::Committed { items, retry_at, stats: weight, duration: took, result } => {
                 if result.is_ok() {
                     self.record_batch(weight, took);
@@ -81,10 +69,10 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 self.handle_event(Event::AllItemsSettled).await;
             }
             TaskResult::CredentialRefreshed(Ok(CredentialChange::Changed)) => {
-                self.handle_event(Event::CredentialChanged).await
+                self.handle_event(Event::CredentialChanged).await;
             }
             TaskResult::CredentialRefreshed(Ok(CredentialChange::Unchanged)) => {
-                self.handle_event(Event::CredentialUnchanged).await
+                self.handle_event(Event::CredentialUnchanged).await;
             }
             TaskResult::CredentialRefreshed(Err(failure))
                 if failure.cause == Cause::Unauthorized =>
@@ -97,6 +85,17 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | TaskResult::CredentialRefreshed(Err(failure)) => {
                 self.cancel_tasks();
                 self.on_failure(RequestScope::Session, failure).await;
+            }
+        }
+    }
+
+    async fn on_known_good_fetched(&mut self, served: Option<Timestamp>) {
+        for failed in self.on_known_good_result(served) {
+            // A failure after the known-good request starts a new series.
+            let failed =
+                if served.is_some() { self.defer_for_known_good(failed) } else { Some(failed) };
+            if let Some(failed) = failed {
+                self.on_item_failed(failed).await;
             }
         }
     }
@@ -143,7 +142,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         let (item, failure) = (failed.task.item_id.clone(), failed.failure.clone());
         match self.attribute_failure(failed) {
             FailureOrigin::Session(failure) => {
-                self.on_failure(RequestScope::Session, failure).await
+                self.on_failure(RequestScope::Session, failure).await;
             }
             // This failure opened the breaker, or came while it was open.
             FailureOrigin::Provider if self.is_breaker_open_for(&failure) => {
@@ -227,7 +226,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             | TaskResult::Committed { result: Err(failure), .. }
             | TaskResult::SessionFinished(Err(failure))
             | TaskResult::CredentialRefreshed(Err(failure)) => {
-                self.breakers.record_storage_failure(failure)
+                self.breakers.record_storage_failure(failure);
             }
             TaskResult::Polled(Ok(_))
             | TaskResult::ReconcileDue

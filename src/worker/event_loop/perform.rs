@@ -167,7 +167,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
             // Changes that the poll finds belong to the same session.
             Some(IdleReason::AllSettled) if self.is_polling => {}
             Some(IdleReason::AllSettled) if self.needs_final_poll => {
-                self.handle_event(Event::PollRequested).await
+                self.handle_event(Event::PollRequested).await;
             }
             Some(IdleReason::AllSettled) if !self.is_finishing => {
                 self.is_finishing = true;
@@ -176,7 +176,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
                 }
             }
             Some(IdleReason::AwaitingRetry(until)) => {
-                self.handle_event(Event::IdleUntil { until }).await
+                self.handle_event(Event::IdleUntil { until }).await;
             }
             Some(IdleReason::AllSettled) | None => {}
         }

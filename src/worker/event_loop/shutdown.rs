@@ -59,7 +59,7 @@ impl<S: Source + 'static, W: Env> EventLoop<S, W> {
         self.trace_result(&done);
         match done {
             TaskResult::Fetched { task: errand, permit: pass, result: Ok(draft) } => {
-                self.on_document_fetched(errand, pass, draft)
+                self.on_document_fetched(errand, pass, draft);
             }
             TaskResult::Fetched { task: errand, permit: pass, result: Err(failure) } => {
                 let at = self.env.now();

@@ -150,7 +150,7 @@ impl MeasurementCycle {
         }
     }
 
-    pub(super) fn to_state(&self) -> MeasurementCycleState {
+    pub(super) fn to_state(self) -> MeasurementCycleState {
         MeasurementCycleState {
             started_at: self.started_at.0,
             accepted_units: self.accepted_units,
