@@ -7,6 +7,7 @@
 mod archive_binding;
 mod breakers;
 mod commit_batch;
+mod document_writer;
 mod downloads;
 mod env;
 mod event_loop;

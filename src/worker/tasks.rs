@@ -19,6 +19,7 @@ use crate::source::{
 };
 use crate::worker::breakers::{CallError, CallPermit, OpenBreaker, SourceBreakers};
 use crate::worker::commit_batch::{BatchStats, CommitBatch};
+use crate::worker::document_writer::{DiscardSink, DocumentWriter};
 use crate::worker::downloads::{ControlRequest, FetchTask, RefillRequest};
 use crate::worker::env::Env;
 use crate::worker::ledger_updates::LedgerUpdates;
@@ -27,9 +28,6 @@ use crate::worker::store::{DueItems, ListingNeeds, ListingState, RecordedPage, S
 /// Interval at which a rejected credential is read again. A user who has just replaced a token
 /// waits for it, and reading a small file costs nothing.
 const CREDENTIAL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Bytes buffered before they are written to disk, so that a slow disk does not block the loop.
-const SINK_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Blob id changes that one attempt follows. A document stored under one blob id is not fetched
 /// again, so more than one change per attempt is rare. A server that keeps changing the id costs
@@ -466,69 +464,4 @@ pub(super) fn watch_credential<S: Source + 'static, W: Env>(
             }
         }
     })
-}
-
-/// Sink that writes the bytes of a document into its spooled file.
-struct DocumentWriter<W> {
-    env: Rc<W>,
-    /// Absent only while a blocking thread uses it.
-    spooled: Option<SpooledDocument>,
-    buffer: Vec<u8>,
-}
-
-impl<W: Env> DocumentWriter<W> {
-    async fn finish(mut self) -> Result<SpooledDocument, Failure> {
-        self.flush_buffer().await?;
-        self.spooled.ok_or_else(interrupted_write)
-    }
-
-    /// Appends the buffered bytes, without a blocking thread if that touches only memory.
-    async fn flush_buffer(&mut self) -> Result<(), Failure> {
-        let mut draft = self.spooled.take().ok_or_else(interrupted_write)?;
-        let gathered = std::mem::take(&mut self.buffer);
-        let (draft, appended) = if draft.fits_in_memory(gathered.len()) {
-            let appended = draft.append(&gathered);
-            (draft, appended)
-        } else {
-            self.env
-                .spawn_blocking(move || {
-                    let appended = draft.append(&gathered);
-                    (draft, appended)
-                })
-                .await
-        };
-        self.spooled = Some(draft);
-        appended
-    }
-}
-
-/// Sink that discards all bytes.
-struct DiscardSink;
-
-impl Sink for DiscardSink {
-    async fn write(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    async fn rewind(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
-}
-
-impl<W: Env> Sink for DocumentWriter<W> {
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= SINK_BUFFER_BYTES { self.flush_buffer().await } else { Ok(()) }
-    }
-
-    async fn rewind(&mut self) -> Result<(), Failure> {
-        self.buffer.clear();
-        self.spooled.as_mut().ok_or_else(interrupted_write)?.rewind();
-        Ok(())
-    }
-}
-
-/// Failure for a sink that is used after a write was cancelled: a bug in the source.
-fn interrupted_write() -> Failure {
-    Failure::new(Cause::Unknown, "the document was let go while it was written")
 }

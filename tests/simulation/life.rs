@@ -380,22 +380,13 @@ impl Stage {
                 return None;
             }
         };
-        let OpenedStore {
-            mut store,
-            machine,
-            counts: tally,
-            account,
-            last_success_at: succeeded_at,
-            is_new,
-            metrics: figures,
-            warnings: notes,
-        } = opened;
+        let OpenedStore { mut store, counts, account, warnings, .. } = opened;
         if let Some(interval) = self.reconcile_interval {
             store.set_reconcile_interval(interval);
         }
         if self.has_lost_nothing {
-            let agree = !notes.iter().any(|note| note.contains("did not agree"));
-            assert!(agree, "no crash comes between state and ledger: {notes:?}");
+            let agree = !warnings.iter().any(|note| note.contains("did not agree"));
+            assert!(agree, "no crash comes between state and ledger: {warnings:?}");
         }
         let (view, _views) = watch::channel(SourceProgress::unknown());
         let circuits = self.circuits.clone();
@@ -408,15 +399,15 @@ impl Stage {
             source: SimSource::new(&self.server, &self.world, account, gate, self.request_policy()),
             store: StoreHandle::new(Rc::clone(&world), store),
             env: world,
-            machine,
+            machine: opened.machine,
             booted_at: booted,
-            counts: tally,
-            last_success_at: succeeded_at,
-            is_new,
+            counts,
+            last_success_at: opened.last_success_at,
+            is_new: opened.is_new,
             rules: self.rules.clone(),
             policies: policies(),
             listing_retry: policy("collect", BackoffConfig::STRICT, self.case.seed, &self.retries),
-            metrics: MetricsHandle::new(figures),
+            metrics: MetricsHandle::new(opened.metrics),
             tracer: Tracer::default(),
             proxies: None,
             breakers: circuits,

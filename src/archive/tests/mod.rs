@@ -13,6 +13,7 @@ use super::*;
 use crate::disk::{DiskFault, FaultDuration, MemoryDisk, RealDisk};
 use crate::engine::{BlobId, Cause, DocumentId, ItemId, LedgerId};
 
+mod damage;
 mod unmounted;
 mod versions;
 
@@ -458,60 +459,4 @@ fn a_batch_is_full_before_exceeding_its_limits() {
     }
 
     assert_eq!(group.len() * SPOOL_MEMORY_BYTES_MAX, BATCH_BYTES_MAX);
-}
-
-#[test]
-fn a_real_archive_stores_verifies_and_refuses_a_link() {
-    let home = tempfile::tempdir().unwrap();
-    let root = home.path().join("downloads");
-    let open = || {
-        let (marker, owner) =
-            write_marker(Arc::new(RealDisk), root.to_str().unwrap(), root.exists()).unwrap();
-        Archive::open(marker, owner, |_, _, _| Ok(false)).unwrap()
-    };
-    let (archive, _) = open();
-    let folder = archive.create_session_folder(STARTED, ACCOUNT).unwrap();
-    let session = root.join(folder.as_str());
-    let outside = home.path().join("outside");
-    RealDisk.create_dir(&outside).unwrap();
-    symlink(&outside, session.join(layout::encode_id("T1-0"))).unwrap();
-
-    let mut group = WriteBatch::new(folder.clone());
-    for (item, document) in documents_of_batch(1) {
-        let mut draft = archive.spool_document();
-        draft.append(&document_bytes(&document)).unwrap();
-        group.push(batch_entry(&item, &document, FIRST_VERSION, draft));
-    }
-    let (answers, intent) = archive.publish(archive.stage_batch(group).unwrap()).unwrap();
-    archive.clear_intent(intent);
-
-    let (kept, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert_eq!((kept.len(), refused.len()), (11, 1), "the others are kept");
-    assert_eq!(RealDisk.list_dir(&outside).unwrap().len(), 0, "nothing went through the link");
-    for kept in kept.into_iter().flatten() {
-        let path = session.join(&kept.file);
-        assert_eq!(check_file(&RealDisk, &path, kept.length, &kept.sha256), FileCheck::Intact);
-    }
-    let known = list_orphans(&RealDisk, &root, &folder, 100, |item, document, at| {
-        let file = layout::document_path(item, document, FIRST_VERSION);
-        Ok(*at == ArchiveLocation { folder: folder.as_str().into(), file })
-    });
-    assert_eq!(known.unwrap(), [session.join("+t1-0")], "only the link is unknown");
-    assert_eq!(open().1, RecoveryReport::default());
-}
-
-#[test]
-fn each_kind_of_damage_has_a_name() {
-    let home = tempfile::tempdir().unwrap();
-    let path = |name| home.path().join(name);
-    for (name, text) in [("sound", "mail"), ("cut", "mai"), ("flipped", "nail")] {
-        RealDisk.create_file(&path(name)).unwrap().append(text.as_bytes()).unwrap();
-    }
-    symlink(path("sound"), path("link")).unwrap();
-    let sha256 = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix("mail"));
-
-    let found = ["sound", "cut", "flipped", "link", "absent"]
-        .map(|name| check_file(&RealDisk, &path(name), 4, &sha256.into()).name());
-
-    assert_eq!(found, ["sound", "wrong_length", "wrong_bytes", "not_a_file", "missing"]);
 }

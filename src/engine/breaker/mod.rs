@@ -19,6 +19,8 @@ mod health_signal;
 mod history;
 mod persisted;
 #[cfg(test)]
+mod prediction_tests;
+#[cfg(test)]
 mod proptests;
 mod statistics;
 #[cfg(test)]

@@ -39,4 +39,19 @@ impl DownloadScheduler {
         self.successes.record(None, sent);
         self.record_success(now);
     }
+
+    pub(super) fn commit_forbidden(&mut self, now: Timestamp) {
+        for outcome in std::mem::take(&mut self.pending_forbidden) {
+            self.batch.push(outcome, now);
+        }
+    }
+
+    /// Releases the forbidden items, since the credential is at fault.
+    pub(super) fn release_forbidden(&mut self) {
+        for outcome in std::mem::take(&mut self.pending_forbidden) {
+            if let Some(item) = outcome.item() {
+                self.release_item(item);
+            }
+        }
+    }
 }

@@ -484,21 +484,6 @@ impl DownloadScheduler {
         self.escalator.record_success();
         self.commit_forbidden(now);
     }
-
-    fn commit_forbidden(&mut self, now: Timestamp) {
-        for outcome in std::mem::take(&mut self.pending_forbidden) {
-            self.batch.push(outcome, now);
-        }
-    }
-
-    /// Releases the forbidden items, since the credential is at fault.
-    fn release_forbidden(&mut self) {
-        for outcome in std::mem::take(&mut self.pending_forbidden) {
-            if let Some(item) = outcome.item() {
-                self.release_item(item);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

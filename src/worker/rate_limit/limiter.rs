@@ -18,6 +18,7 @@ use crate::state::{LimiterScope, ScopeState};
 use crate::worker::env::Env;
 use crate::worker::rate_limit::scope::{InFlight, ScopeDecision, ScopeLimiter, reply_health};
 use crate::worker::rate_limit::store::LimiterStore;
+use crate::worker::rate_limit::wait_guard::WaitGuard;
 use crate::worker::rate_limit::{BLOCKED_WAIT_MAX, PACED_WAIT_MAX, RateLimitConfig};
 
 /// Interval of writes while no other process uses the file. A crash loses at most this much.
@@ -53,12 +54,6 @@ pub struct LimiterHandle<W: Env> {
     account: Option<String>,
     /// Scopes of the waiting requests, one entry per request.
     waiting: Rc<RefCell<Vec<LimiterScope>>>,
-}
-
-/// Entry of a waiting request, removed when the request is sent or cancelled.
-struct WaitGuard {
-    waiting: Rc<RefCell<Vec<LimiterScope>>>,
-    key: LimiterScope,
 }
 
 struct RequestCost {
@@ -395,22 +390,6 @@ impl<W: Env> ProviderLimiter<W> {
         {
             let cause = failure.cause;
             warn!(%cause, "what is learned of quotas is neither kept nor shared: {failure}");
-        }
-    }
-}
-
-impl WaitGuard {
-    fn enqueue(queue: &Rc<RefCell<Vec<LimiterScope>>>, key: &LimiterScope) -> Self {
-        queue.borrow_mut().push(key.clone());
-        Self { waiting: Rc::clone(queue), key: key.clone() }
-    }
-}
-
-impl Drop for WaitGuard {
-    fn drop(&mut self) {
-        let mut queue = self.waiting.borrow_mut();
-        if let Some(place) = queue.iter().position(|key| *key == self.key) {
-            queue.swap_remove(place);
         }
     }
 }

@@ -8,6 +8,7 @@ mod scope;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wait_guard;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,0 +1,76 @@
+//! Sinks of downloads: into a spooled file, and into nothing.
+
+use std::rc::Rc;
+
+use crate::archive::SpooledDocument;
+use crate::engine::{Cause, Failure};
+use crate::source::Sink;
+use crate::worker::env::Env;
+
+/// Bytes buffered before they are written to disk, so that a slow disk does not block the loop.
+const SINK_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Sink that writes the bytes of a document into its spooled file.
+pub(super) struct DocumentWriter<W> {
+    pub(super) env: Rc<W>,
+    /// Absent only while a blocking thread uses it.
+    pub(super) spooled: Option<SpooledDocument>,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl<W: Env> DocumentWriter<W> {
+    pub(super) async fn finish(mut self) -> Result<SpooledDocument, Failure> {
+        self.flush_buffer().await?;
+        self.spooled.ok_or_else(interrupted_write)
+    }
+
+    /// Appends the buffered bytes, without a blocking thread if that touches only memory.
+    async fn flush_buffer(&mut self) -> Result<(), Failure> {
+        let mut draft = self.spooled.take().ok_or_else(interrupted_write)?;
+        let gathered = std::mem::take(&mut self.buffer);
+        let (draft, appended) = if draft.fits_in_memory(gathered.len()) {
+            let appended = draft.append(&gathered);
+            (draft, appended)
+        } else {
+            self.env
+                .spawn_blocking(move || {
+                    let appended = draft.append(&gathered);
+                    (draft, appended)
+                })
+                .await
+        };
+        self.spooled = Some(draft);
+        appended
+    }
+}
+
+/// Sink that discards all bytes.
+pub(super) struct DiscardSink;
+
+impl Sink for DiscardSink {
+    async fn write(&mut self, _bytes: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<W: Env> Sink for DocumentWriter<W> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= SINK_BUFFER_BYTES { self.flush_buffer().await } else { Ok(()) }
+    }
+
+    async fn rewind(&mut self) -> Result<(), Failure> {
+        self.buffer.clear();
+        self.spooled.as_mut().ok_or_else(interrupted_write)?.rewind();
+        Ok(())
+    }
+}
+
+/// Failure for a sink that is used after a write was cancelled: a bug in the source.
+fn interrupted_write() -> Failure {
+    Failure::new(Cause::Unknown, "the document was let go while it was written")
+}

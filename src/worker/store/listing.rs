@@ -1,0 +1,123 @@
+//! Listings of a session: what is still to be listed, and each page as it is recorded.
+
+use super::{ListingNeeds, ListingState, RecordedPage, Store};
+use crate::engine::{Cause, Cursor, Failure, Session, SessionId, Timestamp};
+use crate::ledger::{ListingEntry, ListingKind, ListingProgress, NewSession, SessionKind};
+use crate::source::{Listing, NextPage, Page};
+
+impl Store {
+    /// Returns the state of a session's listing.
+    pub(in crate::worker) fn listing_state(
+        &mut self,
+        id: &SessionId,
+        wants: ListingNeeds,
+        now: Timestamp,
+    ) -> Result<ListingState, Failure> {
+        let relist = wants.should_relist;
+        let Some(session) = self.ledger.newest_session()?.filter(|session| session.id == *id)
+        else {
+            let (kind, listing) = match self.ledger.cursor()?.filter(|_| !relist) {
+                None => (SessionKind::Full, Listing::Full),
+                Some(_) if self.is_reconcile_due(now)? => (SessionKind::Reconcile, Listing::Full),
+                Some(cursor) => (SessionKind::Changes, Listing::Since(cursor)),
+            };
+            return Ok(ListingState::NotStarted { kind, listing });
+        };
+        if session.is_listing_complete {
+            if !wants.should_list_changes {
+                return Ok(ListingState::Complete { counts: self.ledger.session_counts()? });
+            }
+            return Ok(match self.ledger.cursor()?.filter(|_| !relist) {
+                None => {
+                    ListingState::NotStarted { kind: SessionKind::Full, listing: Listing::Full }
+                }
+                Some(cursor) => {
+                    let listing = Listing::Since(cursor);
+                    ListingState::NotStarted { kind: SessionKind::Changes, listing }
+                }
+            });
+        }
+        let listing = match session.listing {
+            ListingKind::Full | ListingKind::Reconcile => Listing::Full,
+            ListingKind::Changes | ListingKind::Nothing if relist => {
+                let (kind, listing) = (SessionKind::Full, Listing::Full);
+                return Ok(ListingState::NotStarted { kind, listing });
+            }
+            ListingKind::Changes | ListingKind::Nothing => match self.ledger.cursor()? {
+                Some(cursor) => Listing::Since(cursor),
+                None => Listing::Full,
+            },
+        };
+        Ok(ListingState::Open { listing, page_token: session.page_token })
+    }
+
+    /// Begins the listing of a session, or another listing in the open session.
+    pub(in crate::worker) fn begin_listing(
+        &mut self,
+        session: &Session,
+        kind: SessionKind,
+        pinned: Option<Cursor>,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        if self.ledger.open_session()?.is_some_and(|open| open.id == session.id) {
+            return match kind {
+                SessionKind::Full | SessionKind::Reconcile => {
+                    self.ledger.restart_listing(pinned.as_ref())
+                }
+                SessionKind::Changes | SessionKind::Recheck => {
+                    self.ledger.start_changes_listing(now)
+                }
+            };
+        }
+        let (id, started) = (session.id.clone(), session.started_at);
+        self.ledger.begin_session(&NewSession {
+            id,
+            kind,
+            started_at: started,
+            start_cursor: pinned,
+        })
+    }
+
+    pub(in crate::worker) fn restart_listing(&mut self) -> Result<(), Failure> {
+        self.ledger.reset_page_token()
+    }
+
+    pub(in crate::worker) fn record_page(
+        &mut self,
+        page: &Page,
+        now: Timestamp,
+    ) -> Result<RecordedPage, Failure> {
+        let listed: Vec<ListingEntry> = page
+            .entries
+            .iter()
+            .map(|entry| ListingEntry {
+                item: entry.item.clone(),
+                document: entry.document.clone(),
+                blob: entry.blob.clone(),
+                size: entry.size,
+            })
+            .collect();
+        let next = match &page.next {
+            NextPage::More(place) => ListingProgress::More(place.clone()),
+            NextPage::Done(cursor) => ListingProgress::Done(cursor.clone()),
+            NextPage::Unverified { reason: why, .. } => {
+                return Err(Failure::new(Cause::ListingIncomplete, why));
+            }
+        };
+        // Recorded first, since they belong to the pages before the page token.
+        self.ledger.record_missing(&page.missing_documents, now)?;
+        self.ledger.record_page(&listed, &next, now)?;
+        let listed_all = matches!(next, ListingProgress::Done(_));
+        let session = self
+            .ledger
+            .newest_session()?
+            .filter(|session| listed_all && session.listing == ListingKind::Reconcile);
+        let reconciled = session.map(|session| session.counts);
+        Ok(RecordedPage {
+            counts: self.ledger.session_counts()?,
+            total: page.total_documents,
+            is_listing_complete: listed_all,
+            reconciled,
+        })
+    }
+}
