@@ -1,4 +1,4 @@
-//! Reads the folders of an archive back, for a ledger that does not know them. Changes nothing.
+//! Reads the session folders of an archive to rebuild a ledger. Changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -8,38 +8,38 @@ use crate::archive::verify::hash_file;
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
-/// A document that can be taken over.
+/// Document in a session folder that can be added to a ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FoundDocument {
     pub item: ItemId,
     pub document: DocumentId,
     /// `None` in folders of version 0.1.0, which have no manifest.
     pub blob: Option<BlobId>,
-    /// As the server announced it.
+    /// Size announced by the server, in bytes.
     pub size: Option<u64>,
-    /// In bytes.
+    /// Length of the file, in bytes.
     pub length: u64,
-    /// `None` where the file is still to be [hashed](Self::compute_sha256).
+    /// `None` if the file must still be [hashed](Self::compute_sha256).
     sha256: Option<[u8; 32]>,
-    /// Below the session's folder.
+    /// Path below the session folder.
     pub file: String,
 }
 
-/// The reason why a file is left alone.
+/// Reason why a file is skipped.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum SkipReason {
-    /// It does not have a name that this program gives.
+    /// This program does not produce such a name.
     UnknownName,
-    /// Its id was too long to be spelled out, and no manifest names it.
+    /// The id was too long to be encoded in the name, and no manifest lists the file.
     NameTooLong,
-    /// It does not have the length that its manifest names.
+    /// The length differs from the one in the manifest.
     WrongLength,
 }
 
-/// The contents of one session's folder.
+/// Contents of one session folder.
 #[derive(Debug, Default)]
 pub struct FolderContents {
-    /// The earlier versions of a document before the later ones.
+    /// Documents. Earlier versions of a document come before later ones.
     pub documents: Vec<FoundDocument>,
     pub skipped: Vec<(PathBuf, SkipReason)>,
 }
@@ -56,7 +56,7 @@ impl SkipReason {
 }
 
 impl FoundDocument {
-    /// The SHA-256 of the file: that of the manifest, or what the bytes have.
+    /// Returns the SHA-256 recorded in the manifest, or else computes it from the file.
     ///
     /// # Errors
     /// A storage failure.
@@ -75,7 +75,7 @@ impl FoundDocument {
 }
 
 impl FolderContents {
-    /// Reads what is in a session's folder.
+    /// Reads the contents of a session folder.
     ///
     /// # Errors
     /// A storage failure.
@@ -145,7 +145,7 @@ fn to_found_document(
     }
 }
 
-/// The number in the name of a later version; 1 in that of a first one.
+/// Returns the version number in a file name, or 1 if it has none.
 fn version_of_name(file: &str) -> u32 {
     let number = file.rsplit('.').nth(1).and_then(|number| number.parse().ok());
     number.filter(|_| file.matches('.').count() > 1).unwrap_or(1)

@@ -1,7 +1,7 @@
-//! What a group is about to put into the archive, written down before it is done.
+//! Intent list of a write batch: the files to be published, recorded before any is renamed.
 //!
-//! After a crash the list says which files may stand in the archive without the
-//! ledger knowing them, so that nothing else needs to be searched.
+//! After a crash the list names the files that may be in the archive without a ledger row, so
+//! that recovery does not have to search anything else.
 
 use std::path::PathBuf;
 
@@ -11,33 +11,37 @@ use crate::archive::FolderName;
 use crate::archive::layout::{FIRST_VERSION, document_path};
 use crate::engine::{DocumentId, ItemId};
 
-/// The first part of the names of lists in the staging folder.
+/// Prefix of the file names of intent lists in the staging folder.
 pub(super) const INTENT_PREFIX: &str = "intent";
 
-/// A list on disk, to be [forgotten](crate::archive::Archive::clear_intent) when the ledger has its documents.
+/// Handle of an intent list on disk.
+///
+/// It is removed by [`clear_intent`](crate::archive::Archive::clear_intent) once the ledger has
+/// the documents.
 #[derive(Debug)]
 #[must_use = "forget it once the ledger has its documents"]
 pub struct Intent {
     pub(super) path: PathBuf,
 }
 
-/// The contents of a list.
+/// Contents of an intent list.
 #[derive(Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct IntentList {
     folder: String,
-    /// Item and document ids.
+    /// Pairs of item id and document id.
     documents: Vec<(String, String)>,
-    /// The path of each below the folder. Lists of 0.1.0 have none: theirs follow from the ids.
+    /// Path of each document below the folder. Lists of version 0.1.0 have none: there the paths
+    /// follow from the ids.
     #[serde(default)]
     paths: Vec<String>,
 }
 
-/// A document on a list.
+/// Document on an intent list.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct IntendedDocument {
     pub(super) item: ItemId,
     pub(super) document: DocumentId,
-    /// The path below the session's folder.
+    /// Path below the session folder.
     pub(super) file: String,
 }
 
@@ -56,7 +60,7 @@ impl IntentList {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads a list; `None` if it was cut short, in which case nothing on it was done yet.
+    /// Parses a list. `None` if it is truncated, in which case none of its files was published yet.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
@@ -84,7 +88,7 @@ mod fixture;
 mod tests {
     use super::*;
 
-    /// Keys that are added since the first released format, as paths.
+    /// Paths of the JSON keys added since the first released format.
     const ADDED_KEYS: &[&str] = &["paths"];
 
     #[test]

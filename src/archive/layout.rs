@@ -1,16 +1,16 @@
-//! Where documents lie: names that are safe on every filesystem, from ids that are not.
+//! Paths of documents: encodes untrusted ids as names that are safe on every filesystem.
 //!
-//! Ids are untrusted and case-sensitive; a filesystem may fold case, compose accents,
-//! or keep some names for itself. So names are lower-case ASCII, and every other
-//! byte of an id is spelled out. Distinct ids have distinct names, and a name can be
-//! read back.
+//! Ids are untrusted and case-sensitive. A filesystem may fold case, normalize accents, or
+//! reserve some names. So names are lower-case ASCII, and every other byte of an id is
+//! encoded. Distinct ids have distinct names, and a name can be decoded.
+//!
 //!
 //! | in the id | in the name |
 //! |---|---|
-//! | `a-z 0-9 _ -` | as it is |
+//! | `a-z 0-9 _ -` | unchanged |
 //! | `A-Z` | `+a` to `+z` |
-//! | any other byte, a leading `-`, the first letter of a name Windows keeps for devices | `=` and two hex digits |
-//! | an id whose name would be too long | its beginning, `~`, and the SHA-256 of the id in hex |
+//! | other bytes, a leading `-`, the first letter of a Windows device name | `=`, two hex digits |
+//! | an id whose name would be too long | its start, `~`, and the SHA-256 of the id in hex |
 //! | the empty id | `=` |
 
 use chrono::{DateTime, Datelike, NaiveDateTime};
@@ -18,36 +18,38 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::{DocumentId, ItemId, Timestamp};
 
-/// The longest name of a file or folder, in bytes: what nearly every filesystem allows.
+/// Maximum length of a file or folder name, in bytes: the limit of nearly every filesystem.
 const NAME_BYTES_MAX: usize = 255;
 
 const EXTENSION: &str = ".eml";
 
-/// The longest spelled-out id, in bytes, so that the extension fits behind it.
+/// Maximum length of an encoded id, in bytes. It leaves room for the extension.
 const ENCODED_ID_BYTES_MAX: usize = NAME_BYTES_MAX - EXTENSION.len();
 
-/// The version of a document that was fetched first, and whose name has no number.
+/// Number of the first fetched version of a document. Its file name has no number.
 pub const FIRST_VERSION: u32 = 1;
 
-/// The bytes of `~` and a SHA-256 in hex.
+/// Length of `~` and a SHA-256 in hex, in bytes.
 const DIGEST_SUFFIX_BYTES: usize = 1 + 64;
 
-/// Form of the beginning of a session folder's name, and its length in bytes.
+/// Format of the timestamp that starts a session folder's name, and its length in bytes.
 const TIMESTAMP_FORMAT: &str = "%Y-%m-%d_%H%M%S";
 const TIMESTAMP_BYTES: usize = 17;
 
-/// The part of a session folder's name that comes from the account, in bytes at most.
+/// Maximum length of the account in a session folder's name, in bytes.
 const ACCOUNT_BYTES_MAX: usize = 200;
 
-/// The name of a session's folder: one safe path component.
+/// Name of a session folder: one safe path component.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct FolderName(String);
 
 impl FolderName {
-    /// `YYYY-MM-DD_HHMMSS_username_domain` in UTC, with `_2` and so on from the second of that name.
+    /// Returns `YYYY-MM-DD_HHMMSS_username_domain` in UTC.
+    ///
+    /// From the second folder of that name on, `_2` and so on is appended.
     #[must_use]
     pub fn for_session(started: Timestamp, account: &str, number: u32) -> Self {
-        // A year of more than four digits does not happen before the clock is badly wrong.
+        // A year outside 0 to 9999 means that the clock is badly wrong; the epoch replaces it.
         let time = DateTime::from_timestamp_millis(started.0)
             .filter(|time| (0..=9999).contains(&time.year()))
             .unwrap_or_default();
@@ -58,7 +60,7 @@ impl FolderName {
         Self(name)
     }
 
-    /// Takes back a name that was written down; `None` if it could lead elsewhere.
+    /// Parses a stored folder name; `None` unless it is one safe path component.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let safe = !text.is_empty()
@@ -87,10 +89,11 @@ impl FolderName {
     }
 }
 
-/// The path of a document below its session's folder: `<thread>/<message>.eml`, and
-/// `<thread>/<message>.2.eml` and so on for its later versions.
+/// Returns the path of a document below its session folder.
 ///
-/// No id makes the name of another's version, since dots of ids are spelled out.
+/// It is `<thread>/<message>.eml` for the first version, and `<thread>/<message>.2.eml` and so
+/// on for later ones. No id can produce the name of another document's version, because dots
+/// in ids are encoded.
 #[must_use]
 pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> String {
     let ending = match version {
@@ -101,9 +104,10 @@ pub fn document_path(item: &ItemId, document: &DocumentId, version: u32) -> Stri
     format!("{}/{name}{ending}", encode_id(item.as_str()))
 }
 
-/// Reads the ids back from the two components of the path of any version of a document.
+/// Decodes the ids from the two path components of any version of a document.
 ///
-/// `None` if this layout does not make such a name, or the id was too long to be spelled out.
+/// `None` if this layout does not produce such a name, or if the id was too long to be encoded
+/// in full.
 #[must_use]
 pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, DocumentId)> {
     let stem = file.strip_suffix(EXTENSION)?;
@@ -116,7 +120,7 @@ pub fn parse_document_path(thread: &str, file: &str) -> Option<(ItemId, Document
     is_ours.then_some((item, document))
 }
 
-/// Spells an untrusted id as a name, at most 251 bytes long.
+/// Encodes an untrusted id as a file name of at most 251 bytes.
 #[must_use]
 pub fn encode_id(id: &str) -> String {
     encode_with_limit(id, ENCODED_ID_BYTES_MAX)
@@ -168,7 +172,7 @@ fn parse_hex_digit(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Whether Windows keeps the name for a device, with any extension and in any case.
+/// True if Windows reserves the name for a device, with any extension and in any case.
 fn is_windows_device(id: &str) -> bool {
     let stem = id.strip_suffix(|c: char| c.is_ascii_digit());
     let words: &[&str] =
@@ -176,7 +180,9 @@ fn is_windows_device(id: &str) -> bool {
     words.iter().any(|word| stem.unwrap_or(id).eq_ignore_ascii_case(word))
 }
 
-/// `me@example.com` → `me_example.com`; letters and digits of any script stay.
+/// Converts an account to a name component: `me@example.com` becomes `me_example.com`.
+///
+/// Letters and digits of any script are kept.
 fn account_component(account: &str) -> String {
     let mut name = String::new();
     for c in account.chars() {

@@ -1,9 +1,9 @@
-//! The manifest of a session's folder: a line of JSON for each document that was put there.
+//! Manifest of a session folder: one line of JSON for each document that was put there.
 //!
-//! A ledger is rebuilt from it. It is no record of what is stored: a line is written before its
-//! document is in its place, and stays when a crash has the document removed. So a line counts only
-//! where the file is there with its length. Of several lines for one path the last one counts, and
-//! a line that is torn is passed over.
+//! A ledger can be rebuilt from it. It does not prove that a document is stored: a line is written
+//! before its document is published, and stays if a crash makes recovery remove the document. So a
+//! line counts only if the file exists with the recorded length. The last of several lines for one
+//! path counts, and a truncated line is skipped.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::archive::FolderName;
 use crate::engine::{BlobId, DocumentId, ItemId};
 
-/// The name of a manifest. No thread's folder has it, since dots of ids are spelled out.
+/// File name of a manifest. No thread folder can have it, because dots in ids are encoded.
 pub(super) const MANIFEST_FILE: &str = "manifest.jsonl";
 
-/// One document, as the manifest names it.
+/// Manifest line of one document.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ManifestLine {
     #[serde(rename = "item")]
@@ -23,26 +23,26 @@ pub(super) struct ManifestLine {
     #[serde(rename = "id")]
     document_id: String,
     blob: String,
-    /// In bytes, as the server announced it; absent where it did not.
+    /// Size announced by the server, in bytes; absent if it announced none.
     #[serde(default)]
     pub(super) size: Option<u64>,
-    /// In bytes.
+    /// Length of the file, in bytes.
     pub(super) length: u64,
     /// In hex.
     sha256: String,
-    /// Below the session's folder.
+    /// Path below the session folder.
     pub(super) path: String,
 }
 
 /// State of the manifest that is being written.
 #[derive(Debug, Default)]
 pub(super) enum ManifestState {
-    /// An earlier process may have written it.
+    /// An earlier process may have written it, so its last line may be truncated.
     #[default]
     Unknown,
-    /// That of this folder ends with a whole line.
+    /// The manifest of this folder ends with a complete line.
     Complete(FolderName),
-    /// A write or a sync of it failed.
+    /// A write or a sync of the manifest failed.
     WriteFailed,
 }
 
@@ -72,7 +72,7 @@ impl ManifestLine {
         BlobId::new(&*self.blob)
     }
 
-    /// `None` if it is not 64 hex digits.
+    /// Parses the SHA-256. `None` unless it is 64 hex digits.
     pub(super) fn sha256(&self) -> Option<[u8; 32]> {
         let digits = self.sha256.as_bytes();
         let mut bytes = [0; 32];
@@ -86,18 +86,18 @@ impl ManifestLine {
     }
 }
 
-/// Writes lines, each with its line break.
+/// Serializes lines as JSON, each with a line break.
 pub(super) fn to_json_lines(lines: impl Iterator<Item = ManifestLine>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
-        // Nothing of it can fail to be written as JSON.
+        // A line has only strings and numbers, so its serialization can't fail.
         bytes.extend(serde_json::to_vec(&line).unwrap_or_default());
         bytes.push(b'\n');
     }
     bytes
 }
 
-/// Reads a manifest, by path.
+/// Parses a manifest into its lines, keyed by path. Lines that are not valid are skipped.
 pub(super) fn parse_manifest(bytes: &[u8]) -> BTreeMap<String, ManifestLine> {
     let lines = bytes.split(|byte| *byte == b'\n');
     let lines = lines.filter_map(|line| serde_json::from_slice::<ManifestLine>(line).ok());

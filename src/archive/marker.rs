@@ -1,9 +1,9 @@
-//! The marker of a source in an archive: it names the ledger that the documents there belong to.
+//! Marker of a source in an archive: names the ledger that the documents there belong to.
 //!
-//! `<archive>/.cynosure/<source>/owner.json`, beside a lock. A folder without the marker is not the
-//! archive that a ledger with stored documents knows: it is not mounted, or was moved away. A marker
-//! that names another ledger belongs to documents that this ledger does not know. Nothing is made or
-//! changed in either.
+//! It is stored as `<archive>/.cynosure/<source>/owner.json`, beside a lock file. A folder without
+//! the marker is not the archive of a ledger that has stored documents: the archive is not mounted,
+//! or was moved away. A marker that names another ledger belongs to documents that this ledger does
+//! not know. In both cases nothing is created or changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,25 +16,25 @@ use crate::archive::recover::{NOT_A_FOLDER_MESSAGE, STAGING_ROOT};
 use crate::disk::{Disk, PathKind, ensure_folder, storage_failure, write_durable};
 use crate::engine::{Cause, Failure, LedgerId};
 
-/// The name of the marker.
+/// File name of the marker.
 pub const MARKER_FILE: &str = "owner.json";
 
-/// The name of the lock beside it, held by the one worker of the source.
+/// File name of the lock beside the marker. The single worker of the source holds it.
 pub const MARKER_LOCK_FILE: &str = "lock";
 
-/// The format of the marker that this program reads and writes.
+/// Schema version that this program reads and writes.
 const SCHEMA: u32 = 1;
 
-/// The contents of a marker.
+/// Contents of a marker.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ArchiveOwner {
     schema: u32,
     ledger: String,
-    /// What the server calls the account, once it is known.
+    /// Account name reported by the server. `None` until it is known.
     #[serde(default)]
     account: Option<String>,
     source: String,
-    /// The ledger has noted the marker, and may have stored documents here.
+    /// True once the ledger has recorded the marker and may have stored documents here.
     #[serde(default)]
     #[serde(rename = "holds_documents")]
     has_documents: bool,
@@ -46,41 +46,41 @@ pub struct LedgerClaim {
     /// `None` before the ledger has an id.
     pub ledger: Option<LedgerId>,
     pub account: Option<String>,
-    /// Documents of it are stored in an archive.
+    /// True if documents of this ledger are stored in an archive.
     pub has_stored_documents: bool,
 }
 
 /// Relation of a marker to a ledger that may use the archive.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ArchiveBinding {
-    /// It names this ledger.
+    /// The marker names this ledger.
     Ours(ArchiveOwner),
-    /// There is none, or one under which nothing was stored.
+    /// There is no marker, or one under which nothing was stored.
     Unclaimed,
 }
 
-/// The reason why a ledger may not use an archive.
+/// Reason why a ledger may not use an archive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum OwnerMismatch {
-    /// The documents of the ledger are elsewhere.
+    /// The documents of the ledger are in another place.
     ArchiveMissing,
     /// The archive has documents, and the ledger knows of none.
     LedgerEmpty,
-    /// The archive has documents of another ledger, and so has the ledger elsewhere.
+    /// The archive has documents of another ledger, and this ledger has documents in another place.
     OtherLedger,
 }
 
-/// What stands where a marker should be.
+/// State of the marker on disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum MarkerContent<'a> {
-    /// Not even its folder.
+    /// Neither the marker nor its folder exists.
     Absent,
-    /// The folder of a source, as version 0.1.0 made it.
+    /// Only the source's folder exists, as created by version 0.1.0.
     FolderOnly,
     Owned(&'a ArchiveOwner),
 }
 
-/// The place of a source's marker.
+/// Location of a source's marker, and the operations on it.
 #[derive(Clone, Debug)]
 pub struct ArchiveMarker {
     disk: Arc<dyn Disk>,
@@ -90,7 +90,7 @@ pub struct ArchiveMarker {
 }
 
 impl ArchiveOwner {
-    /// A marker that names a ledger and its source.
+    /// Creates a marker that names a ledger and its source, without documents.
     #[must_use]
     pub fn new(ledger: &LedgerId, account: Option<String>, source: &str) -> Self {
         Self {
@@ -102,7 +102,7 @@ impl ArchiveOwner {
         }
     }
 
-    /// The same marker, under which documents may be stored.
+    /// Returns the marker with the flag that documents may be stored under it.
     #[must_use]
     pub fn with_documents(self) -> Self {
         Self { has_documents: true, ..self }
@@ -115,20 +115,20 @@ impl ArchiveOwner {
 }
 
 impl ArchiveMarker {
-    /// The place of the marker of `source` in the archive at `root`.
+    /// Locates the marker of `source` in the archive at `root`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, root: &Path, source: &str) -> Self {
         let folder = root.join(STAGING_ROOT).join(encode_id(source));
         Self { disk, root: root.to_owned(), folder, source: source.to_owned() }
     }
 
-    /// The path of the lock that the one worker of the source holds.
+    /// Path of the lock that the single worker of the source holds.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.folder.join(MARKER_LOCK_FILE)
     }
 
-    /// The path of the marker.
+    /// Path of the marker.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.join(MARKER_FILE)
@@ -149,7 +149,7 @@ impl ArchiveMarker {
     /// Decides whether a ledger may use the archive. Changes nothing.
     ///
     /// # Errors
-    /// A storage failure that says what is wrong and what to do about it.
+    /// A storage failure whose message gives the problem and the remedy.
     pub fn check_claim(&self, claim: &LedgerClaim) -> Result<ArchiveBinding, Failure> {
         let owner = self.read()?;
         let found = match &owner {
@@ -162,10 +162,10 @@ impl ArchiveMarker {
         decide_binding(found, claim).map_err(|mismatch| self.mismatch_failure(mismatch, claim))
     }
 
-    /// Makes the folder of the marker, and those above it.
+    /// Creates the folder of the marker and its missing parents.
     ///
     /// # Errors
-    /// A storage failure; also where a link stands in place of a folder below the archive.
+    /// A storage failure; also if a link takes the place of a folder below the archive's root.
     pub fn create_folder(&self) -> Result<(), Failure> {
         let made = |path: &Path| {
             ensure_folder(&*self.disk, path)
@@ -194,13 +194,13 @@ impl ArchiveMarker {
             .map_err(|error| storage_failure("write", &path, &error))
     }
 
-    /// Reads the marker; `None` where there is none.
+    /// Reads the marker. `None` if it does not exist.
     ///
     /// # Errors
-    /// A storage failure; also when it cannot be understood.
+    /// A storage failure; also if the marker can't be parsed or has a newer schema.
     pub fn read(&self) -> Result<Option<ArchiveOwner>, Failure> {
         let path = self.path();
-        // A file where the archive should be is as good as nothing.
+        // A file in place of the archive's folder means that there is no marker.
         let bytes = match self.disk.read_file(&path) {
             Ok(bytes) => bytes,
             Err(error)
@@ -223,7 +223,7 @@ impl ArchiveMarker {
     /// Checks that the marker is still there and names the ledger of `owner`.
     ///
     /// # Errors
-    /// A storage failure, as when the archive was unmounted or moved away.
+    /// A storage failure, for example if the archive was unmounted or moved away.
     pub fn verify(&self, owner: &ArchiveOwner) -> Result<(), Failure> {
         match self.read()? {
             Some(found) if found.ledger == owner.ledger => Ok(()),
@@ -236,8 +236,7 @@ impl ArchiveMarker {
         }
     }
 
-    /// Removes the lists of what was on its way into the archive. To be called for a ledger that
-    /// knows all that is there.
+    /// Removes all intent lists. Only valid for a ledger that knows all documents in the archive.
     ///
     /// # Errors
     /// A storage failure.
@@ -308,9 +307,9 @@ fn decide_binding(
     found: MarkerContent<'_>,
     claim: &LedgerClaim,
 ) -> Result<ArchiveBinding, OwnerMismatch> {
-    // The marker is written before the ledger has its id, and both before anything is stored: a
-    // ledger with an id and documents has an archive with its marker. One of version 0.1.0 has no
-    // id, and its archive has the folder.
+    // The marker is written first, then the ledger gets its id, then documents are stored. So the
+    // archive of a ledger with an id and documents has a marker. A ledger of version 0.1.0 has no
+    // id, and its archive has only the folder.
     let knows_documents = claim.has_stored_documents;
     match (found, &claim.ledger) {
         (MarkerContent::Owned(owner), Some(id)) if owner.ledger == id.as_str() => {
@@ -352,7 +351,7 @@ mod tests {
         ArchiveOwner::new(&LedgerId::new(id), None, "work")
     }
 
-    /// FAULTS 51, every case of it.
+    /// All cases of FAULTS 51.
     #[test]
     fn each_ledger_gets_its_own_archive_and_no_other() {
         let (ours, full) = (test_owner("a"), test_owner("a").with_documents());

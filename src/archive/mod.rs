@@ -1,10 +1,10 @@
-//! Keeps: the files of the archive.
+//! Archive of downloaded documents: one file per document on disk.
 //!
-//! `downloads/<session>/<thread>/<message>.eml`, and beside the sessions a hidden
-//! staging folder per source, where files are before they are whole and durable.
-//! A document is kept when its bytes are on disk, then its name, then its row in
-//! the ledger; whatever a crash leaves between two of these steps, [`Archive::open`]
-//! clears away. A [`ArchiveMarker`] says which ledger the documents belong to.
+//! A document is stored at `downloads/<session>/<thread>/<message>.eml`. A hidden staging
+//! folder per source, beside the session folders, holds files until they are complete and
+//! durable. A document is stored once its bytes are on disk, then its name, then its row in
+//! the ledger. [`Archive::open`] removes whatever a crash leaves between two of these steps.
+//! An [`ArchiveMarker`] names the ledger that the documents belong to.
 
 mod adopt;
 mod intent;
@@ -37,7 +37,8 @@ use self::staging::StagingFolder;
 use crate::disk::{Disk, storage_failure};
 use crate::engine::{Failure, Timestamp};
 
-/// Folders of one account and one second that are told apart by a number.
+/// Maximum number of session folders with the same account and start second. A number in the
+/// name distinguishes them.
 const FOLDER_NUMBER_MAX: u32 = 100;
 
 /// The archive of one source, open for writing by its one worker.
@@ -49,16 +50,16 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Starts a document of unknown length.
+    /// Starts to spool a document of unknown length.
     #[must_use]
     pub fn spool_document(&self) -> SpooledDocument {
         SpooledDocument::new(Arc::clone(&self.staging_folder))
     }
 
-    /// Makes the folder of a session, durably, and returns its name.
+    /// Creates the folder of a session durably and returns its name.
     ///
-    /// Never one that is there already: two sources of one account that start in
-    /// the same second would write over each other's documents.
+    /// An existing folder is never reused: two sources of one account that start in the same
+    /// second would overwrite each other's documents.
     ///
     /// # Errors
     /// A storage failure.
@@ -87,7 +88,7 @@ impl Archive {
         Err(storage_failure("make the folder", &taken, &error))
     }
 
-    /// Where the archive is.
+    /// Root folder of the archive.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root

@@ -1,4 +1,4 @@
-//! Opens the archive and clears away what a crash left.
+//! Recovery of the archive: opens it and removes what a crash left behind.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,43 +11,43 @@ use crate::archive::staging::StagingFolder;
 use crate::disk::{PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
-/// The folder in the archive's root that holds a staging folder for each source.
+/// Folder in the archive's root that holds a staging folder for each source.
 pub(super) const STAGING_ROOT: &str = ".cynosure";
 
-/// Files in the folder of a source that outlive a start.
+/// Files in a source's staging folder that are not removed at start.
 const PERSISTENT_FILES: [&str; 2] = [MARKER_FILE, MARKER_LOCK_FILE];
 
-/// Said of what stands where a folder of ours should be.
+/// Message about a link or a file in place of a folder.
 pub(super) const NOT_A_FOLDER_MESSAGE: &str =
     "a link or a file stands there, and links are not followed; remove it";
 
-/// Where a version of a document is stored.
+/// Location of a stored version of a document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ArchiveLocation {
-    /// The session's folder.
+    /// Name of the session folder.
     pub folder: String,
-    /// The path below it.
+    /// Path below the session folder.
     pub file: String,
 }
 
-/// What the opening of an archive had to clear away.
+/// Counts of what was removed when an archive was opened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RecoveryReport {
-    /// Documents that were in the archive and not yet in the ledger: they are fetched again.
+    /// Documents that were in the archive and not in the ledger. They are fetched again.
     pub removed_documents: usize,
-    /// Files in the staging folder.
+    /// Files removed from the staging folder.
     pub removed_staged_files: usize,
 }
 
 impl Archive {
-    /// Opens the archive of a marker that was [written](ArchiveMarker::write), and settles what a crash
-    /// left there.
+    /// Opens the archive of a marker that was [written](ArchiveMarker::write), and removes what a
+    /// crash left there.
     ///
-    /// `is_stored` tells whether the ledger has a version of a document there. Documents of the
-    /// last group that it does not have are removed. Doing this twice does nothing more.
+    /// `is_stored` returns true if the ledger has this version of a document at this location.
+    /// Documents of the last batches that it does not have are removed. Idempotent.
     ///
     /// # Errors
-    /// A storage failure, or what `is_stored` fails with.
+    /// A storage failure, or an error of `is_stored`.
     pub fn open(
         marker: ArchiveMarker,
         owner: ArchiveOwner,
@@ -76,7 +76,8 @@ impl Archive {
         let mut recovered =
             RecoveryReport { removed_documents: 0, removed_staged_files: names.len() };
         for name in &names {
-            // Lists of an earlier ledger say nothing of what this one should have.
+            // If this ledger has no documents here, a list is from an earlier ledger and says
+            // nothing about this one.
             if self.staging_folder.has_documents()
                 && name.to_string_lossy().starts_with(INTENT_PREFIX)
             {
@@ -84,7 +85,7 @@ impl Archive {
             }
         }
         if recovered.removed_documents > 0 {
-            // The lists may go only when what they led to is gone for good.
+            // The lists may be removed only after the removal of their documents is durable.
             self.disk()
                 .open_filesystem(&self.root)
                 .and_then(|mut filesystem| filesystem.sync())
@@ -94,7 +95,7 @@ impl Archive {
         Ok(recovered)
     }
 
-    /// Removes what a list names and the ledger does not have; returns how many.
+    /// Removes the files on a list that the ledger does not have, and returns their number.
     fn roll_back(
         &self,
         list: &Path,
@@ -102,8 +103,8 @@ impl Archive {
     ) -> Result<usize, Failure> {
         let bytes =
             self.disk().read_file(list).map_err(|error| storage_failure("read", list, &error))?;
-        // A list is durable before the first of its files is renamed, so one that
-        // cannot be read led to nothing.
+        // A list is durable before the first of its files is renamed. If it can't be parsed, no
+        // file was renamed.
         let Some(list) = IntentList::from_bytes(&bytes) else { return Ok(0) };
         let Some(session) = list.folder() else { return Ok(0) };
         let mut removed = 0;
@@ -119,7 +120,7 @@ impl Archive {
         Ok(removed)
     }
 
-    /// The path of a document that is in the archive, if it is there and no link leads to it.
+    /// Returns the path of a document in the archive. `None` if it is missing or behind a link.
     fn find_file(&self, session: &FolderName, file: &str) -> Result<Option<PathBuf>, Failure> {
         let mut path = self.root.join(session.as_str());
         let mut components = Path::new(file).components();

@@ -1,4 +1,4 @@
-//! A document while its bytes come in.
+//! Document whose bytes are still arriving, in memory or in a staging file.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use crate::archive::staging::{StagedFile, StagingFolder};
 use crate::disk::{DiskFile, storage_failure};
 use crate::engine::Failure;
 
-/// The bytes of one document that are held in memory; a longer one goes to disk as
-/// it comes. Most mail is shorter, and 64 documents on their way make 16 MiB.
+/// Maximum bytes of one document held in memory. A longer document goes to disk as it arrives.
+///
+/// Most mail is shorter, and 64 documents in flight use 16 MiB.
 pub const SPOOL_MEMORY_BYTES_MAX: usize = 256 * 1024;
 
-/// A document of unknown length, hashed as it comes.
+/// Document of unknown length, hashed as its bytes arrive.
 ///
-/// Dropped, it leaves nothing behind. Every call may block on the disk, but for
-/// [`append`](Self::append) where [`fits_in_memory`](Self::fits_in_memory) says that it does not.
+/// Dropping it removes its file. Every call may block on the disk, except
+/// [`append`](Self::append) if [`fits_in_memory`](Self::fits_in_memory) returned true.
 #[derive(Debug)]
 pub struct SpooledDocument {
     staging_folder: Arc<StagingFolder>,
@@ -30,7 +31,7 @@ pub(super) enum SpoolBody {
     Spilled(SpooledFile),
 }
 
-/// The bytes of a long document, in the staging folder.
+/// Staging file with the bytes of a long document.
 #[derive(Debug)]
 pub(super) struct SpooledFile {
     pub(super) staged_file: StagedFile,
@@ -47,7 +48,7 @@ impl SpooledDocument {
         }
     }
 
-    /// Whether `more` bytes can be appended without touching the disk.
+    /// True if `more` bytes can be appended without touching the disk.
     #[must_use]
     pub fn fits_in_memory(&self, more: usize) -> bool {
         match &self.body {
@@ -56,10 +57,10 @@ impl SpooledDocument {
         }
     }
 
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     ///
     /// # Errors
-    /// A storage failure; the draft is then good for nothing but [`rewind`](Self::rewind).
+    /// A storage failure. Only [`rewind`](Self::rewind) is useful after it.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let fits = self.fits_in_memory(bytes.len());
         if let SpoolBody::Memory(held) = &mut self.body {
@@ -81,12 +82,12 @@ impl SpooledDocument {
         Ok(())
     }
 
-    /// Forgets what was appended: the document begins anew.
+    /// Discards all bytes, so that the document can be received again from its start.
     pub fn rewind(&mut self) {
         *self = Self::new(Arc::clone(&self.staging_folder));
     }
 
-    /// The bytes so far.
+    /// Number of bytes appended so far.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
@@ -96,7 +97,7 @@ impl SpooledDocument {
         self.hasher.clone().finalize().into()
     }
 
-    /// The bytes held in memory; none once they are on disk.
+    /// Bytes held in memory. Empty once the document is on disk.
     pub(super) fn memory_bytes(&self) -> &[u8] {
         match &self.body {
             SpoolBody::Memory(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! Where files are before they are whole and durable.
+//! Staging folder of a source: holds files until they are complete and durable.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use crate::archive::marker::{ArchiveMarker, ArchiveOwner};
 use crate::disk::{Disk, DiskFile, storage_failure};
 use crate::engine::Failure;
 
-/// The staging folder of one source, on the filesystem of the archive, so that a rename suffices.
+/// Staging folder of one source. It is on the filesystem of the archive, so that a rename
+/// publishes a file.
 #[derive(Debug)]
 pub(super) struct StagingFolder {
     marker: ArchiveMarker,
@@ -17,7 +18,7 @@ pub(super) struct StagingFolder {
     next_number: AtomicU64,
 }
 
-/// A file in the staging folder; removed when dropped, unless it was moved away.
+/// File in the staging folder. Dropping it removes the file unless it was moved away.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     staging: Arc<StagingFolder>,
@@ -26,7 +27,9 @@ pub(super) struct StagedFile {
 }
 
 impl StagingFolder {
-    /// Nothing but the marker and its lock may be in the folder: names are counted from 0.
+    /// Creates the handle of a staging folder that holds only the marker and its lock.
+    ///
+    /// Other files could collide with new ones, because names are numbered from 0.
     pub(super) fn new(marker: ArchiveMarker, owner: ArchiveOwner) -> Self {
         Self { marker, owner: Mutex::new(owner), next_number: AtomicU64::new(0) }
     }
@@ -39,13 +42,14 @@ impl StagingFolder {
         self.marker.folder()
     }
 
-    /// Whether documents of this ledger may be in the archive.
+    /// True if documents of this ledger may be in the archive.
     pub(super) fn has_documents(&self) -> bool {
         self.lock_owner().has_documents()
     }
 
-    /// Checks that the archive is still the one that was opened. To be called before anything is
-    /// written: below a filesystem that was unmounted lies an empty folder.
+    /// Checks that the archive is still the one that was opened.
+    ///
+    /// Must be called before each write: an unmounted filesystem leaves an empty folder behind.
     ///
     /// # Errors
     /// A storage failure.
@@ -54,7 +58,7 @@ impl StagingFolder {
         self.marker.verify(&owner)
     }
 
-    /// Has the marker say that documents are stored here, before the first one is.
+    /// Records in the marker that documents are stored here, before the first one is.
     ///
     /// # Errors
     /// A storage failure.
@@ -73,7 +77,7 @@ impl StagingFolder {
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a file under a name never used before.
+    /// Creates a file under a name that was never used before.
     pub(super) fn create_file(
         self: &Arc<Self>,
         kind: &str,
@@ -99,7 +103,7 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Leaves the file where it is, whatever happens to this.
+    /// Disables the removal on drop and returns the path.
     pub(super) fn keep(mut self) -> PathBuf {
         self.is_moved = true;
         self.path.clone()
@@ -109,7 +113,7 @@ impl StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if !self.is_moved {
-            // What cannot be removed now is removed by the next start.
+            // A file that can't be removed now is removed by the next start.
             self.staging.disk().remove_file(&self.path).ok();
         }
     }

@@ -1,4 +1,4 @@
-//! Checks the archive against what the ledger says of it. Changes nothing.
+//! Verification of the archive against the ledger. Changes nothing.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,32 +11,32 @@ use crate::archive::recover::ArchiveLocation;
 use crate::disk::{Disk, PathKind, storage_failure};
 use crate::engine::{DocumentId, Failure, ItemId};
 
-/// The bytes read at once. Any size would do.
+/// Size of the read buffer, in bytes. Any size would do.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What a look at one stored document found.
+/// Result of checking one stored document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FileCheck {
-    /// The bytes are those that were stored.
+    /// Length and hash match those that were stored.
     Intact,
     Missing,
-    /// Something that is not a plain file stands there.
+    /// The path exists but is not a plain file.
     NotAFile,
-    /// It was cut or has grown.
+    /// The file was truncated or has grown. Lengths are in bytes.
     WrongLength {
         expected: u64,
         found: u64,
     },
-    /// The length is right, the bytes are not.
+    /// The length matches, the bytes do not.
     WrongHash,
-    /// The disk would not read it.
+    /// Reading the file failed.
     Unreadable {
         reason: String,
     },
 }
 
 impl FileCheck {
-    /// The word for it in tables and logs.
+    /// Returns the name of the result in tables and logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl FileCheck {
     }
 }
 
-/// Compares a stored document with the length and SHA-256 that were written down.
+/// Compares a stored document with its recorded length, in bytes, and SHA-256.
 #[must_use]
 pub fn check_file(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) -> FileCheck {
     match disk.path_kind(path) {
@@ -69,12 +69,12 @@ pub fn check_file(disk: &dyn Disk, path: &Path, length: u64, sha256: &[u8; 32]) 
     }
 }
 
-/// The files in a session's folder that the ledger does not know, at most `limit`.
+/// Lists at most `limit` files in a session folder that the ledger does not know.
 ///
-/// A document whose id is too long to be spelled out in a name is taken as known.
+/// A document whose id is too long to be encoded in a name is assumed to be known.
 ///
 /// # Errors
-/// A storage failure, or what `is_stored` fails with.
+/// A storage failure, or an error of `is_stored`.
 pub fn list_orphans(
     disk: &dyn Disk,
     root: &Path,

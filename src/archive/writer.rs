@@ -1,18 +1,19 @@
-//! Keeps a group of documents so that a power cut at any instant loses none of them.
+//! Writer of document batches: a power cut at any moment loses no stored document.
 //!
-//! 1. [Written](Archive::stage_batch): the bytes and the [list of what is intended](IntentList) go to the
-//!    staging folder, a line for each document to the [manifest](MANIFEST_FILE) of its folder, and
+//! 1. [Stage](Archive::stage_batch): the bytes and the [intent list](IntentList) go to the staging
+//!    folder, a line for each document to the [manifest](MANIFEST_FILE) of the session folder, and
 //!    all are synced.
-//! 2. [Placed](Archive::publish): the files are renamed to their places, and the names are synced.
-//! 3. The caller commits the group to the ledger, then has the list [forgotten](Archive::clear_intent).
+//! 2. [Publish](Archive::publish): the files are renamed to their final paths, and the names are
+//!    synced.
+//! 3. The caller commits the batch to the ledger, then [removes](Archive::clear_intent) the list.
 //!
-//! While one group is placed and committed, another may be written: each has files and a list
-//! of its own.
+//! While one batch is published and committed, another may be staged: each has separate files and
+//! a separate list.
 //!
-//! A large group is synced by one `syncfs` per step, which costs about the same for
-//! 8 files as for 500. It reports errors of the whole filesystem, whoever caused
-//! them. After one, the group is written anew under other names with an fsync for
-//! each file, since the files that were being synced are not to be believed any more.
+//! A large batch is synced by one `syncfs` per step, which costs about the same for 8 files as for
+//! 500. It reports write errors of the whole filesystem, including those of other programs. After
+//! an error the batch is staged again under other names with an fsync per file, because the files
+//! of the failed sync may never become durable.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,22 +30,26 @@ use crate::archive::{Archive, SPOOL_MEMORY_BYTES_MAX};
 use crate::disk::{Filesystem, PathKind, storage_failure, write_durable};
 use crate::engine::{BlobId, DocumentId, Failure, ItemId};
 
-/// The documents of one group. One that fills, one that is written and one that is placed are at most the 512
-/// documents that a crash may cost; larger groups gain next to nothing.
+/// Maximum number of documents in a batch.
+///
+/// One batch that is filled, one that is staged and one that is published hold at most the 512
+/// documents that a crash may cost. Larger batches gain almost nothing.
 pub const BATCH_DOCUMENTS_MAX: usize = 170;
 
-/// The bytes of one group that are held in memory: 8 MiB, an eighth of what the worker may use.
+/// Maximum bytes of one batch held in memory: 8 MiB, an eighth of the worker's memory limit.
 pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The long documents of one group: each holds a file open, of which a process has 1,024.
+/// Maximum number of spilled documents in a batch: each holds a file open, and a process may
+/// have 1,024 open files.
 const BATCH_SPILLED_MAX: usize = 32;
 
-/// Up to so many files or folders are synced one by one. An fsync costs about
-/// 0.2 ms and a `syncfs` of some hundred small files about 2 ms, and the fsync
-/// does not wait for what other programs have written.
+/// Maximum number of files or folders that are synced one by one.
+///
+/// An fsync costs about 0.2 ms and a `syncfs` of some hundred small files about 2 ms. Unlike
+/// `syncfs`, fsync does not wait for writes of other programs.
 const SINGLE_SYNCS_MAX: usize = 8;
 
-/// Documents to be kept together.
+/// Batch of documents to be stored together.
 #[derive(Debug)]
 pub struct WriteBatch {
     folder: FolderName,
@@ -53,26 +58,26 @@ pub struct WriteBatch {
     spilled_count: usize,
 }
 
-/// One document that is in the archive, durably. Its ledger row is still to come.
+/// Document that is durably in the archive but not yet in the ledger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublishedFile {
-    /// The path below the session's folder.
+    /// Path below the session folder.
     pub file: String,
-    /// In bytes.
+    /// Length of the file, in bytes.
     pub length: u64,
     pub sha256: [u8; 32],
 }
 
-/// One document of a group: what names it, and its bytes.
+/// One document of a batch: its ids and its bytes.
 #[derive(Debug)]
 pub struct BatchEntry {
     pub item: ItemId,
     pub document: DocumentId,
-    /// Under which the source had it.
+    /// Blob id of the document at the source.
     pub blob: BlobId,
-    /// In bytes, as the source announced it.
+    /// Size announced by the source, in bytes.
     pub size: Option<u64>,
-    /// Counts the versions of the document that have a file, from [`FIRST_VERSION`] on.
+    /// Number of the stored version of the document, counted from [`FIRST_VERSION`].
     ///
     /// [`FIRST_VERSION`]: crate::archive::layout::FIRST_VERSION
     pub version: u32,
@@ -80,7 +85,7 @@ pub struct BatchEntry {
 }
 
 impl BatchEntry {
-    /// The path below the session's folder.
+    /// Path below the session folder.
     fn relative_path(&self) -> String {
         document_path(&self.item, &self.document, self.version)
     }
@@ -92,34 +97,34 @@ impl BatchEntry {
     }
 }
 
-/// A group whose bytes are durable, all under temporary names. Dropped, it leaves nothing behind.
+/// Batch whose bytes are durable under temporary names. Dropping it removes the files.
 #[derive(Debug)]
 #[must_use = "place it, or it is removed"]
 pub struct StagedBatch {
     batch: WriteBatch,
     staged_files: StagedFiles,
-    /// Syncs a large group.
+    /// Handle for the syncs of a large batch. `None` for a small one.
     filesystem: Option<Box<dyn Filesystem>>,
 }
 
 #[derive(Debug)]
 struct StagedFiles {
-    /// One per document, in order; `None` for those that were spilled before.
+    /// One per document, in the order of the batch. `None` for documents spilled before.
     files: Vec<Option<StagedFile>>,
     intent: StagedFile,
 }
 
-/// When a file that is being staged becomes durable.
+/// Way in which staged files become durable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum SyncMode {
-    /// With its own fsync.
+    /// One fsync per file.
     PerFile,
-    /// By a `syncfs` after all of them.
+    /// One `syncfs` after all files are written.
     WholeFilesystem,
 }
 
 impl WriteBatch {
-    /// Starts an empty group for the session whose folder this is.
+    /// Creates an empty batch for the session with this folder.
     #[must_use]
     pub fn new(folder: FolderName) -> Self {
         Self { folder, entries: Vec::new(), memory_bytes: 0, spilled_count: 0 }
@@ -132,7 +137,7 @@ impl WriteBatch {
         self.entries.push(paper);
     }
 
-    /// Whether another document might be too much.
+    /// True if another document might exceed a limit of the batch.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.entries.len() >= BATCH_DOCUMENTS_MAX
@@ -152,10 +157,10 @@ impl WriteBatch {
 }
 
 impl Archive {
-    /// Writes the documents of a group, durably, beside the archive.
+    /// Writes the documents of a batch durably to the staging folder.
     ///
     /// # Errors
-    /// A storage failure; then nothing of the group is left.
+    /// A storage failure; then no file of the batch is left.
     pub fn stage_batch(&self, mut group: WriteBatch) -> Result<StagedBatch, Failure> {
         self.staging_folder.verify_owner()?;
         for paper in &mut group.entries {
@@ -163,7 +168,7 @@ impl Archive {
                 spilled.sync()?;
             }
         }
-        // Taken hold of before anything is written, or errors between would go unheard.
+        // Opened before anything is written, because it only reports errors that occur after that.
         let folder = self.staging_folder.path();
         let mut filesystem = match group.len() {
             ..=SINGLE_SYNCS_MAX => None,
@@ -177,24 +182,24 @@ impl Archive {
         Ok(StagedBatch { batch: group, staged_files: staged, filesystem })
     }
 
-    /// Puts the documents of a group in their places, durably; the answers are in their order.
+    /// Renames the documents of a batch to their final paths, durably.
     ///
-    /// A document may fail alone, where its own place is obstructed. The [`Intent`]
-    /// is to be [forgotten](Self::clear_intent) once the ledger has the others.
+    /// The results are in the order of the batch. A single document fails if its path is
+    /// obstructed. [Remove](Self::clear_intent) the [`Intent`] once the ledger has the others.
     ///
     /// # Errors
-    /// A storage failure; then none of the group counts as kept.
+    /// A storage failure; then no document of the batch counts as stored.
     pub fn publish(
         &self,
         written: StagedBatch,
     ) -> Result<(Vec<Result<PublishedFile, Failure>>, Intent), Failure> {
         self.staging_folder.verify_owner()?;
         let StagedBatch { batch: group, staged_files: staged, mut filesystem } = written;
-        // From here on the list stays, until the ledger or the next start has settled it.
+        // From here on the list stays until the ledger has the batch or the next start cleans up.
         let intent = Intent { path: staged.intent.keep() };
         let session = self.ensure_session_folder(&group.folder)?;
-        // Also the session's own: a folder that is there already may be one whose
-        // making was cut short before its name was durable.
+        // Includes the session folder. If it already existed, its creator may have crashed before
+        // the folder's name was durable.
         let mut folders = BTreeSet::from([session.clone()]);
         let mut kept = Vec::with_capacity(group.entries.len());
         for (paper, file) in group.entries.into_iter().zip(staged.files) {
@@ -204,10 +209,10 @@ impl Archive {
         Ok((kept, intent))
     }
 
-    /// Removes the list of a group that the ledger has.
+    /// Removes the intent list of a batch that is in the ledger.
     pub fn clear_intent(&self, intent: Intent) {
         let Intent { path } = intent;
-        // One that stays is harmless: the next start finds its documents in the ledger.
+        // A leftover list is harmless: the next start finds its documents in the ledger.
         self.disk().remove_file(&path).ok();
     }
 
@@ -241,13 +246,13 @@ impl Archive {
         });
         let files = files.collect::<Result<_, _>>()?;
         if sync == SyncMode::PerFile {
-            // The list must be found again: its name is what has to be durable here.
+            // Recovery must find the intent list, so its name has to be durable too.
             self.sync_folder(self.staging_folder.path())?;
         }
         Ok(StagedFiles { files, intent })
     }
 
-    /// Names the documents of a group in the manifest of its folder, before they are there.
+    /// Appends the documents of a batch to the manifest of its folder before they are published.
     fn append_manifest(&self, group: &WriteBatch, sync: SyncMode) -> Result<(), Failure> {
         let path = self.ensure_session_folder(&group.folder)?.join(MANIFEST_FILE);
         let lines = to_json_lines(group.entries.iter().map(BatchEntry::to_manifest_line));
@@ -274,7 +279,7 @@ impl Archive {
     ) -> io::Result<()> {
         let is_begun = matches!(self.disk().path_kind(path)?, Some(PathKind::File { bytes: 1.. }));
         let mut bytes = Vec::new();
-        // The last line may be one that a crash has cut short.
+        // A crash may have truncated the last line.
         if is_begun && !is_whole {
             bytes.push(b'\n');
         }
@@ -287,7 +292,7 @@ impl Archive {
         }
     }
 
-    /// Writes a manifest again under another name: nothing makes a file durable whose sync failed.
+    /// Replaces the manifest by a new file. A file whose sync failed can't be made durable.
     fn rewrite_manifest(&self, path: &Path, lines: &[u8]) -> io::Result<()> {
         let mut bytes = match self.disk().read_file(path) {
             Ok(bytes) => bytes,
@@ -305,7 +310,7 @@ impl Archive {
         self.manifest_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the path of a session's folder, which is made again where it is gone.
+    /// Returns the path of a session folder. Creates the folder if it is missing.
     fn ensure_session_folder(&self, folder: &FolderName) -> Result<PathBuf, Failure> {
         let session = self.root.join(folder.as_str());
         let made = self.ensure_plain_folder(&session);
@@ -327,8 +332,10 @@ impl Archive {
         }
     }
 
-    /// Moves one document to its place. What stands in its way is its own trouble, and no
-    /// other's; a disk that is full or failing is everyone's.
+    /// Moves one document to its final path.
+    ///
+    /// The inner error is an obstructed path, which fails this document only. The outer error is
+    /// a full or failing disk, which fails the batch.
     fn publish_entry(
         &self,
         session: &Path,
@@ -372,7 +379,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Makes a folder unless it is there, and says whether it did. A link to one is refused.
+    /// Creates a folder unless it exists. Returns true if it was created. A link is refused.
     fn ensure_plain_folder(&self, path: &Path) -> io::Result<bool> {
         match self.disk().create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -394,8 +401,8 @@ impl Archive {
     ) -> Result<(), Failure> {
         if let Some(filesystem) = filesystem
             && folders.len() > SINGLE_SYNCS_MAX
-            // Unlike bytes, names that failed to reach the disk are not forgotten by
-            // the kernel: their journal fails as a whole, and says so again below.
+            // If this sync fails, each folder is synced alone. Unlike bytes, names that failed to
+            // reach the disk are not discarded by the kernel: a failed journal fails again below.
             && filesystem.sync().is_ok()
         {
             return Ok(());
@@ -408,7 +415,7 @@ impl Archive {
     }
 }
 
-/// Whether a document has no place because of what stands there.
+/// True if only the path of this document fails: it is obstructed, or its name is invalid.
 fn is_obstructed(error: &io::Error) -> bool {
     matches!(
         error.kind(),

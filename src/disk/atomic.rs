@@ -1,4 +1,4 @@
-//! Replaces a small file whole: readers see the old one or the new one, whatever happens.
+//! Atomic replacement of a small file: readers always see the old file or the new one.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,21 +6,21 @@ use std::path::Path;
 
 use crate::disk::{Disk, DiskFile, parent_folder};
 
-/// Writes `bytes` to `path`, durably: temporary file, fsync, rename, fsync of the folder.
+/// Writes `bytes` to `path` durably: temporary file, fsync, rename, fsync of the folder.
 ///
-/// One writer at a time, which the lock of the source sees to.
+/// Only one process may write at a time; the lock of the source ensures that.
 ///
 /// # Errors
-/// Whatever the disk says, bare. Unless the last step failed, the old file is still there.
+/// An error of the disk, without the path. Unless the last step failed, the old file is intact.
 pub fn write_durable(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_and_rename(disk, path, bytes, |file| file.sync())?;
     disk.sync_dir(parent_folder(path))
 }
 
-/// Writes `bytes` to `path`, so that readers see it; a power cut may undo it.
+/// Writes `bytes` to `path` atomically but not durably: a power cut may undo it.
 ///
 /// # Errors
-/// Whatever the disk says, bare. The old file is still there.
+/// An error of the disk, without the path. The old file is intact.
 pub fn write_unsynced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_and_rename(disk, path, bytes, |_| Ok(()))
 }
@@ -40,7 +40,7 @@ fn write_and_rename(
     hidden.push(".tmp");
     let temporary = folder.join(hidden);
 
-    // One that a dead process left, or whose fsync failed: never written again.
+    // A dead process may have left it, or its fsync failed: such a file is never written again.
     match disk.remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -52,7 +52,7 @@ fn write_and_rename(
     };
     let written = write().and_then(|()| disk.rename(&temporary, path));
     if written.is_err() {
-        // It is in the way of nothing, and the next write removes it: the first error counts.
+        // The next write removes a leftover, so the first error is the one to return.
         disk.remove_file(&temporary).ok();
     }
     written
@@ -67,7 +67,7 @@ mod tests {
 
     const PATH: &str = "/state.json";
 
-    /// The calls of one write: remove, create, append, sync, rename, sync of the folder.
+    /// Number of calls of one write: remove, create, append, sync, rename, sync of the folder.
     const OPERATIONS: u64 = 6;
 
     #[test]

@@ -1,11 +1,11 @@
-//! Reads the errors of disks, once, into one sentence each.
+//! Conversion of disk errors to failures with one sentence each.
 
 use std::io;
 use std::path::Path;
 
 use crate::engine::{Cause, Failure};
 
-/// What a person can do about the troubles that have a name.
+/// Cause and remedy of the common kinds of errors.
 const REMEDIES: [(io::ErrorKind, &str); 5] = [
     (
         io::ErrorKind::StorageFull,
@@ -29,7 +29,7 @@ const REMEDIES: [(io::ErrorKind, &str); 5] = [
     ),
 ];
 
-/// Says what could not be done, where, and what a person can do about it.
+/// Returns a failure that names the operation, the path, and the remedy.
 ///
 /// `what` is a verb phrase that the path completes: "write", "make the folder".
 #[must_use]

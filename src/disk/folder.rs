@@ -1,14 +1,14 @@
-//! Makes a folder that stays.
+//! Durable creation of folders.
 
 use std::io;
 use std::path::Path;
 
 use crate::disk::Disk;
 
-/// Makes a folder and the parents it lacks, durably; existing ones are fine.
+/// Creates a folder and its missing parents durably. Existing ones are fine.
 ///
 /// # Errors
-/// Whatever the disk says, bare. That `path` is a file shows only when it is used.
+/// An error of the disk, without the path. A file at `path` is not detected here.
 pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if path.parent().is_none() {
         return Ok(());
@@ -22,10 +22,10 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         outcome => outcome,
     };
     match created {
-        // Also where it existed: whoever made it may have died before the sync.
+        // An existing folder is synced too: its creator may have died before the sync.
         Ok(()) => disk.sync_dir(parent),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match disk.sync_dir(parent) {
-            // A parent that may be passed but not read was not made by us.
+            // This program did not create a parent that it may traverse but not read.
             Err(denied) if denied.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             outcome => outcome,
         },
@@ -33,7 +33,7 @@ pub fn ensure_folder(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// The folder that a path is in, as a path that can be opened.
+/// Returns the folder that contains a path, as a path that can be opened.
 #[must_use]
 pub fn parent_folder(path: &Path) -> &Path {
     match path.parent() {

@@ -1,4 +1,4 @@
-//! One worker per source: a lock that the kernel holds, and lets go with the process.
+//! File lock that limits a source to one worker. The kernel releases it when the process ends.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -12,21 +12,21 @@ use rustix::io::Errno;
 use crate::disk::{process_exists, storage_failure};
 use crate::engine::Failure;
 
-/// The bytes of a lock file that are read: more than any process number has digits.
+/// Maximum bytes read from a lock file: more than any process id has digits.
 const PID_BYTES_MAX: u64 = 20;
 
-/// A lock held until this is dropped or the process ends, however it ends.
+/// Exclusive lock, held until this is dropped or the process ends in any way.
 ///
-/// The file stays: removing it would let two processes lock two files of one name.
+/// The file is never removed: otherwise two processes could lock two files of one name.
 #[derive(Debug)]
 pub struct FileLock {
     _file: File,
 }
 
-/// Why a lock was not had.
+/// Error of taking a lock.
 #[derive(Debug)]
 pub enum LockFileError {
-    /// Another process works on it; its number where it has been written down.
+    /// Another process holds the lock. `pid` is its id, if it has been written to the file.
     Held {
         path: PathBuf,
         pid: Option<u32>,
@@ -35,10 +35,11 @@ pub enum LockFileError {
 }
 
 impl FileLock {
-    /// Takes the lock at `path`, or says at once who has it.
+    /// Takes the lock at `path` without waiting.
     ///
     /// # Errors
-    /// [`LockFileError::Held`], or the file can't be made or locked.
+    /// [`LockFileError::Held`], or [`LockFileError::Storage`] if the file can't be created or
+    /// locked.
     pub fn acquire(path: &Path) -> Result<Self, LockFileError> {
         let storage = |error| LockFileError::Storage(storage_failure("lock", path, &error));
         let mut file = open_lock_file(path).map_err(storage)?;
@@ -56,12 +57,13 @@ impl FileLock {
 }
 
 impl FileLock {
-    /// Returns the process that holds the lock at `path`, as far as this user can see it.
+    /// Returns the id of the process that holds the lock at `path`, if this user can see it.
     #[must_use]
     pub fn holder_pid(path: &Path) -> Option<u32> {
         let flags = OFlags::NOFOLLOW.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-        // The lock of one who begins is not touched: the number in it is still that of a process that ended.
+        // If the file names a dead process, the lock is not tried: a worker may be starting, and
+        // this short shared lock would make its attempt fail.
         let pid = read_pid(&file).filter(|pid| process_exists(*pid))?;
         let tried = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
         (tried == Err(Errno::WOULDBLOCK)).then_some(pid)
@@ -88,7 +90,7 @@ impl fmt::Display for LockFileError {
 
 impl std::error::Error for LockFileError {}
 
-/// Opens the file of a lock, made where there is none; a link in its place is refused.
+/// Opens a lock file, and creates it if it does not exist. A link in its place is refused.
 pub(super) fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

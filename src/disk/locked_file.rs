@@ -1,4 +1,4 @@
-//! A small file that several processes change, one after the other.
+//! Small file that several processes change under a lock, one after the other.
 
 use std::fs::File;
 use std::io;
@@ -18,12 +18,13 @@ use crate::disk::{
 use crate::engine::Failure;
 use crate::retry::{BackoffConfig, Jitter, RetryError, RetryPolicy};
 
-/// The largest file that is read, in bytes: what a thousand entries with long stories need.
+/// Maximum size of a file that is read, in bytes: enough for a thousand entries with long texts.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// How often, and for about two seconds in all, a lock is asked for that another process has. A
-/// change takes milliseconds, on a slow disk perhaps a second; who takes longer is stopped or stuck,
-/// and whoever waited for it would be, too.
+/// Retry schedule for a lock held by another process: up to 200 attempts in about two seconds.
+///
+/// A change takes milliseconds, on a slow disk perhaps a second. A process that takes longer is
+/// stopped or stuck, and waiting for it would block this process, too.
 const LOCK_RETRY: BackoffConfig = BackoffConfig {
     max_attempts: 200,
     base_delay: Duration::from_millis(1),
@@ -33,55 +34,56 @@ const LOCK_RETRY: BackoffConfig = BackoffConfig {
     jitter: Jitter::Proportional(0.3),
 };
 
-/// What of a change must have happened when it is over.
+/// Durability of a change when the update returns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Durability {
-    /// Others see it; a power cut may undo it.
+    /// Other processes see it. A power cut may undo it.
     Visible,
     /// It is on disk.
     Durable,
 }
 
-/// What stood in the file before a change.
+/// Content of the file before a change.
 #[derive(Debug)]
 pub enum PreviousContent<C> {
     Absent,
     Valid(C),
-    /// What stood there could not be used.
+    /// The old content could not be used and was moved to `quarantine_path`.
     Quarantined {
         quarantine_path: PathBuf,
         reason: String,
     },
 }
 
-/// A file that is read, changed and replaced under a lock. Readers need none: they see
-/// the old file or the new one.
+/// File that is read, changed and replaced under a lock.
+///
+/// Readers need no lock: they see the old file or the new one.
 #[derive(Debug)]
 pub struct LockedFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    /// Absent where only one process can be.
+    /// `None` if only one process can use the file.
     lock_path: Option<PathBuf>,
     shared_use: Option<SharedUseLock>,
-    /// Somebody has held the lock for so long that it is only tried.
+    /// True after a wait for the lock timed out. Until it is free again, it is only tried once.
     is_lock_stuck: AtomicBool,
 }
 
 impl LockedFile {
-    /// A file of the machine; the locks stand beside it and stay.
+    /// Creates a handle of a file on the real disk. The lock files beside it are never removed.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self::with_disk(Arc::new(RealDisk), path)
     }
 
-    /// The same, of a disk that stands between us and the machine.
+    /// Creates a handle of a file on `disk`, a wrapper of the real disk.
     #[must_use]
     pub fn with_disk(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
         let lock = Some(path.with_extension("lock"));
         Self { disk, path, lock_path: lock, shared_use: None, is_lock_stuck: AtomicBool::default() }
     }
 
-    /// Lets others who use the file know that we do, until this is dropped.
+    /// Registers this process as a user of the file until this is dropped.
     ///
     /// # Errors
     /// A storage failure.
@@ -100,7 +102,7 @@ impl LockedFile {
             || self.shared_use.as_ref().is_some_and(SharedUseLock::is_sole_holder)
     }
 
-    /// A file of a made-up disk, which no other process sees.
+    /// Creates a handle without a lock, for a disk in memory that no other process sees.
     #[must_use]
     pub fn without_lock(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
         Self { disk, path, lock_path: None, shared_use: None, is_lock_stuck: AtomicBool::default() }
@@ -111,8 +113,8 @@ impl LockedFile {
         &self.path
     }
 
-    /// Reads the file and changes nothing: `None` where there is none yet, `Some(Err(why))`
-    /// where what stands there cannot be used.
+    /// Reads the file without changing it. `None` if it does not exist, `Some(Err(reason))` if its
+    /// content can't be used.
     ///
     /// # Errors
     /// A storage failure.
@@ -126,7 +128,7 @@ impl LockedFile {
             Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
                 match self.disk.read_file(&self.path) {
                     Ok(bytes) => Some(parse(&bytes)),
-                    // Put aside since it was looked at.
+                    // It was quarantined after the check above.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                     Err(error) => return Err(failed(error)),
                 }
@@ -140,14 +142,14 @@ impl LockedFile {
         })
     }
 
-    /// Has `change` make the new content from the old, or none to leave it; nobody else changes
-    /// it meanwhile. What `parse` refuses is put aside.
+    /// Replaces the content by what `change` returns, or keeps it if that is `None`.
     ///
-    /// The wait for the lock is as long as the changes of others take: `change` must be quick. It
-    /// blocks for two seconds at most, and not even that again while the same process holds it.
+    /// The lock excludes other changes meanwhile. A file that `parse` rejects is quarantined.
+    /// Other processes wait as long as `change` takes, so it must be quick. The wait for the lock
+    /// blocks for two seconds at most, and does not block again while it stays held.
     ///
     /// # Errors
-    /// A storage failure; then the old content stands, or the new one that is not durable.
+    /// A storage failure; then the file has the old content, or the new one but not durably.
     pub fn update<C, T>(
         &self,
         lasts: Durability,
@@ -185,7 +187,7 @@ impl LockedFile {
         }
     }
 
-    /// Waits for the lock, which ends with the file it is on.
+    /// Waits for the lock. It is released when the returned file is dropped.
     fn acquire_lock(&self, path: &Path) -> Result<File, Failure> {
         let failed = |error: io::Error| storage_failure("lock", path, &error);
         let file = open_lock_file(path).map_err(failed)?;
@@ -194,7 +196,7 @@ impl LockedFile {
             let patience = RetryPolicy::new("lock", LOCK_RETRY);
             let waited = patience.when(|error| *error == Errno::WOULDBLOCK);
             had = waited.run_blocking(|| try_lock(&file)).map_err(|gave_up: RetryError<Errno>| {
-                // It has no breaker that could refuse.
+                // This policy has no circuit breaker that could reject the call.
                 gave_up.into_failure(|_guard| Errno::WOULDBLOCK)
             });
         }

@@ -1,7 +1,7 @@
-//! Touches files: the only user of fsync, rename and locks.
+//! Durable file operations: the only user of fsync, rename and locks.
 //!
-//! [`Disk`] is the seam at which a made-up disk takes the place of the real one,
-//! so that torn files, full disks and power cuts are ordinary test cases.
+//! [`Disk`] is implemented by the real disk and by one in memory, so that tests cover truncated
+//! files, full disks and power cuts.
 
 mod atomic;
 mod failure;
@@ -33,43 +33,43 @@ pub use self::retrying::RetryingDisk;
 pub use self::shared_use::SharedUseLock;
 pub use self::usage::{FsUsage, fs_usage};
 
-/// What the archive and the state file ask of a filesystem. Every call blocks.
+/// Filesystem operations that the archive and the state file need. Every call blocks.
 ///
-/// Nothing is durable until a sync says so, and a sync that failed says nothing
-/// about the file ever again: it must be written anew under another name.
-/// Errors come bare; whoever asked knows the path and names it.
+/// Nothing is durable until a sync succeeds. After a failed sync of a file, later syncs prove
+/// nothing: it must be written again under another name. Errors do not contain the path; the
+/// caller adds it.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes a folder that must not exist yet, for its owner only.
+    /// Creates a folder that must not exist yet, accessible by its owner only.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Creates a file that must not exist yet, readable by its owner only.
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a file for appending, made where there is none. A link is refused.
+    /// Opens a file for appending, and creates it if it does not exist. A link is refused.
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Opens a plain file for reading. A link is refused, not followed.
+    /// Opens a plain file for reading. A link is refused.
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
 
-    /// Renames a file over whatever has the new name. Not durable by itself.
+    /// Renames a file and replaces an existing one of the new name. Not durable by itself.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Makes the entries of a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes hold of the filesystem that `path` is on, before writing what is to be synced.
+    /// Opens the filesystem that `path` is on. Must precede the writes that are to be synced.
     fn open_filesystem(&self, path: &Path) -> io::Result<Box<dyn Filesystem>>;
 
     /// Removes a file or a link. Not durable by itself.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a folder, in no order.
+    /// Lists the names in a folder, in no particular order.
     fn list_dir(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
 
-    /// What a path is, not following a link; `None` where nothing is.
+    /// Returns the kind of a path without following a link. `None` if nothing is there.
     fn path_kind(&self, path: &Path) -> io::Result<Option<PathKind>>;
 
-    /// Reads a whole plain file; for those that are known to be small.
+    /// Reads a whole plain file, which must be known to be small.
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open_file(path)?.read_to_end(&mut bytes)?;
@@ -77,30 +77,30 @@ pub trait Disk: Debug + Send + Sync {
     }
 }
 
-/// What stands at a path.
+/// Kind of a filesystem entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PathKind {
     File {
         bytes: u64,
     },
     Folder,
-    /// A link, a socket, a device: nothing of ours.
+    /// A link, a socket or a device. This program creates none.
     Other,
 }
 
-/// A file being written.
+/// File open for writing.
 pub trait DiskFile: Debug + Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the bytes durable, not the name.
+    /// Makes the bytes durable, but not the name.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A hold on a whole filesystem.
+/// Handle of an open filesystem.
 pub trait Filesystem: Debug + Send {
-    /// Makes everything written to it durable, names included.
+    /// Makes everything written to the filesystem durable, including names.
     ///
     /// # Errors
-    /// Any write to it that failed since it was taken hold of, whoever wrote.
+    /// Any write to it, by any program, that failed since it was opened.
     fn sync(&mut self) -> io::Result<()>;
 }

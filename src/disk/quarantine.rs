@@ -1,4 +1,4 @@
-//! Puts aside what cannot be used: it is renamed, never deleted.
+//! Quarantine of files that can't be used: they are renamed, never deleted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Disk, parent_folder, storage_failure};
 use crate::engine::Failure;
 
-/// Broken files that are kept aside before a person has to look.
+/// Maximum number of quarantined files of one name. A person must remove some after that.
 const QUARANTINED_FILES_MAX: u32 = 1000;
 
 /// Renames the file to `<name>.unreadable-<n>`, with the first number that is free.
 ///
 /// # Errors
-/// A storage failure, and when a thousand are kept already.
+/// A storage failure; also if a thousand files of this name are quarantined already.
 pub fn quarantine_file(disk: &dyn Disk, path: &Path) -> Result<PathBuf, Failure> {
     let failed = |error| storage_failure("put aside", path, &error);
     for number in 1..=QUARANTINED_FILES_MAX {

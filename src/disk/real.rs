@@ -1,4 +1,4 @@
-//! The disk of this machine.
+//! Implementation of [`Disk`] on the real filesystem.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 
-/// Files are for their owner only: they hold mail.
+/// Permissions for the owner only, because the files hold mail.
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
-/// The filesystem as the kernel shows it.
+/// Filesystem of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
@@ -23,7 +23,7 @@ impl Disk for RealDisk {
     }
 
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        // O_EXCL does not follow a link that stands at the path either.
+        // O_EXCL does not follow a link at the path either.
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
         Ok(Box::new(RealFile(file)))
     }
@@ -39,7 +39,7 @@ impl Disk for RealDisk {
     }
 
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-        // Without O_NONBLOCK a planted pipe would hold us for ever.
+        // Without O_NONBLOCK, opening a named pipe in place of the file would block forever.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
         if !file.metadata()?.is_file() {
@@ -92,8 +92,8 @@ impl DiskFile for RealFile {
     }
 }
 
-/// An open folder. The kernel reports to each descriptor the write errors of its
-/// filesystem since it was opened (Linux 5.8), so it is opened before the writing.
+/// Open folder of a filesystem. The kernel reports to each descriptor the write errors of its
+/// filesystem since it was opened (Linux 5.8), so it must be opened before the writes.
 #[derive(Debug)]
 struct RealFilesystem(File);
 

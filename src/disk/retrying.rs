@@ -1,4 +1,4 @@
-//! Tries again what a disk refuses for a moment only.
+//! Disk wrapper that retries transient errors.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 use crate::retry::{RetryError, RetryPolicy};
 
-/// A disk whose calls on names are tried again under a policy, on the thread that calls.
+/// Disk that retries calls on names under a policy, on the calling thread.
 ///
-/// A sync is never repeated: after one that failed the kernel may call the same bytes clean,
-/// and the next would say that they are durable. An append is not either, since nobody knows
-/// how much of it was written. A removal is tidying up, often while something is dropped:
-/// what is left is removed by the next start.
+/// A sync is never retried: after a failed one the kernel may mark the same bytes as clean, and
+/// the next sync would report them as durable. An append is not retried, because it is unknown
+/// how many bytes were written. A removal is not retried, because it is only cleanup, often in a
+/// `drop`: the next start removes what is left.
 #[derive(Debug)]
 pub struct RetryingDisk {
     inner: Arc<dyn Disk>,
@@ -35,11 +35,11 @@ impl RetryingDisk {
     }
 }
 
-/// Whether a call did nothing and may do it in a moment: something else is in its way, or
-/// files and memory are used up until others of this machine let go of theirs.
+/// True if a call had no effect and may succeed soon: it was interrupted, the target is busy, or
+/// files or memory are used up until other processes release theirs.
 ///
-/// Not EIO, which the kernel has tried again already; and not a full or read-only disk, which
-/// takes a person and is waited for by the session.
+/// Not EIO, which the kernel has already retried. Not a full or read-only disk, which needs a
+/// person; the session waits for that.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

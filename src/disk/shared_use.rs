@@ -1,4 +1,4 @@
-//! Who else is there: a file that every process holds, and that one alone can hold for itself.
+//! Lock file that every process using a resource holds, to detect other users.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use crate::disk::lock::open_lock_file;
 use crate::disk::storage_failure;
 use crate::engine::Failure;
 
-/// One of perhaps many. Ends with the process, however that ends.
+/// Shared lock, one of possibly many. It is released when the process ends in any way.
 #[derive(Debug)]
 pub struct SharedUseLock {
     file: File,
 }
 
 impl SharedUseLock {
-    /// Joins those who hold the file at `path`.
+    /// Takes a shared lock on the file at `path`.
     ///
     /// # Errors
     /// The file cannot be made or locked.
@@ -30,14 +30,14 @@ impl SharedUseLock {
         open().map_err(|error: io::Error| storage_failure("lock", path, &error))
     }
 
-    /// Whether nobody else holds the file. When in doubt, somebody does.
+    /// True if nothing else holds the file; false on any error.
     ///
-    /// Two who ask at the same moment may both be told that they are not alone.
+    /// Two holders that check at the same moment may both get false.
     #[must_use]
     pub fn is_sole_holder(&self) -> bool {
         let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        // The attempt lets go of what was held (flock(2)), whether it succeeds or not. A wait is
-        // only for another who asks the same, and lets go at once.
+        // The attempt releases the held lock (flock(2)), whether it succeeds or not. Taking it back
+        // waits only for another holder in this check, who releases the exclusive lock at once.
         let back = rustix::fs::flock(&self.file, FlockOperation::LockShared).is_ok();
         alone && back
     }

@@ -1,9 +1,9 @@
-//! What a folder stands on: the kind of filesystem, and how much room is left.
+//! Filesystem of a folder: its type and its free space.
 
 use std::io;
 use std::path::Path;
 
-/// Magic numbers of filesystems (statfs(2)), with the names that mount(8) has for them.
+/// Magic numbers of filesystems (statfs(2)) and their names (mount(8)).
 const FILESYSTEM_TYPES: [(i64, &str); 12] = [
     (0xEF53, "ext4"),
     (0x5846_5342, "xfs"),
@@ -19,31 +19,31 @@ const FILESYSTEM_TYPES: [(i64, &str); 12] = [
     (0x6573_5546, "fuse"),
 ];
 
-/// The filesystem under a folder.
+/// Type and usage of the filesystem of a folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FsUsage {
-    /// Its name, where it is one of the usual.
+    /// Name of its type. `None` if it is not a common one.
     pub fs_type: Option<&'static str>,
-    /// Bytes that this user may still write.
+    /// Bytes that this user can still write.
     pub free_bytes: u64,
     pub total_bytes: u64,
-    /// Bytes that are written.
+    /// Bytes in use.
     pub used_bytes: u64,
-    /// How many files it can hold, and how many more; zero where there is no such number.
+    /// Total and free inodes. Zero if the filesystem has no fixed number.
     pub inodes_total: u64,
     pub inodes_free: u64,
-    /// The same for all folders on it.
+    /// Filesystem id. It is the same for all folders on one filesystem.
     pub filesystem_id: u64,
 }
 
 impl FsUsage {
-    /// The share that is used of what this user may use, from 0 to 1, as `df` has it.
+    /// Returns the used share of the space available to this user, from 0 to 1, as in `df`.
     #[must_use]
     pub fn used_share(&self) -> f64 {
         ratio(self.used_bytes, self.used_bytes.saturating_add(self.free_bytes))
     }
 
-    /// The share of inodes that is used, from 0 to 1; `None` where there is no such number.
+    /// Returns the used share of inodes, from 0 to 1. `None` if there is no fixed number of inodes.
     #[must_use]
     pub fn used_inode_share(&self) -> Option<f64> {
         let used = self.inodes_total.saturating_sub(self.inodes_free);
@@ -56,10 +56,10 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// Looks at the filesystem that a path is on.
+/// Reads the usage of the filesystem that a path is on.
 ///
 /// # Errors
-/// When there is nothing at the path.
+/// The path does not exist, or its filesystem can't be queried.
 pub fn fs_usage(path: &Path) -> io::Result<FsUsage> {
     let kind = rustix::fs::statfs(path)?.f_type;
     let space = rustix::fs::statvfs(path)?;

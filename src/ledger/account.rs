@@ -1,10 +1,10 @@
-//! What a ledger knows of its source: the account it belongs to, when everything was last listed.
+//! Account of a ledger's source, and the time of its last complete listing.
 
 use crate::engine::{AccountId, Failure, Timestamp};
 use crate::ledger::{Ledger, LedgerReader};
 
 impl LedgerReader {
-    /// Reads which account the ledger belongs to; `None` before it was given one.
+    /// Reads the account that the ledger belongs to; `None` before [`Ledger::bind_account`].
     ///
     /// # Errors
     /// A ledger failure.
@@ -16,7 +16,7 @@ impl LedgerReader {
         })
     }
 
-    /// Reads when everything was last listed to its end; `None` where that was not noted.
+    /// Reads when a listing of everything last completed; `None` if that was not recorded.
     ///
     /// # Errors
     /// A ledger failure.
@@ -30,7 +30,8 @@ impl LedgerReader {
 }
 
 impl Ledger {
-    /// Gives the ledger to an account, unless it belongs to one; returns the one it belongs to.
+    /// Binds the ledger to an account unless it is bound already; returns the account it is bound
+    /// to.
     ///
     /// # Errors
     /// A ledger failure.
@@ -43,8 +44,9 @@ impl Ledger {
         })
     }
 
-    /// Has the time until everything is listed once more count from now, where nothing was noted: an
-    /// earlier version listed it.
+    /// Sets the time of the last complete listing to `now` if none is recorded, so that the
+    /// interval until the next one counts from now. None is recorded if an earlier version of the
+    /// program made the listing.
     ///
     /// # Errors
     /// A ledger failure.

@@ -1,4 +1,4 @@
-//! Rebuilds a ledger from what is in an archive.
+//! Rebuilds a ledger from the files of an archive.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -8,8 +8,8 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::find_item;
 use crate::ledger::rows::{SessionKind, to_sql_integer};
 
-/// The blob of an adopted document of which none is known: no server has such an id. The next
-/// listing names the blob of what has the same id and size.
+/// Blob of an adopted document whose blob is unknown: no server has such an id. The next listing
+/// sets the blob of a document with the same id and size.
 pub(super) const UNKNOWN_BLOB: &str = "";
 
 /// A document that is in the archive.
@@ -18,7 +18,7 @@ pub struct AdoptedDocument {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: Option<BlobId>,
-    /// As the server announced it, where that was exact.
+    /// Size in bytes that the server announced, if that was exact.
     pub size: Option<u64>,
     /// In bytes.
     pub length: u64,
@@ -27,20 +27,20 @@ pub struct AdoptedDocument {
     pub file: String,
 }
 
-/// What became of the documents of one folder.
+/// Counts of the documents adopted from one folder.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct AdoptionCounts {
     /// Documents that the ledger did not know.
     pub documents: u64,
     /// Documents of which an earlier version is known.
     pub versions: u64,
-    /// Files with the bytes of a document that is known: they are left alone.
+    /// Files with the same bytes as a known document; they are left unchanged.
     pub copies: u64,
 }
 
 impl Ledger {
-    /// Takes over a session's folder as a session that is completed. Folders are to be given from
-    /// the oldest to the newest.
+    /// Adopts a session's folder as a completed session. Folders must be adopted from the oldest to
+    /// the newest.
     ///
     /// # Errors
     /// A ledger failure.
@@ -70,7 +70,7 @@ impl Ledger {
         })
     }
 
-    /// Counts what was adopted into the sessions.
+    /// Recomputes the counts of all sessions from what was adopted.
     ///
     /// # Errors
     /// A ledger failure.

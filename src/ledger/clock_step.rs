@@ -1,16 +1,16 @@
-//! The clock was set, and what waits moves with it.
+//! Shift of all deadlines after a step of the system clock.
 
 use crate::engine::{ClockStep, Failure};
 use crate::ledger::Ledger;
 
 impl Ledger {
-    /// Has every item that waits for its next attempt, or its next look, wait as long as before, and
-    /// the next listing of everything too.
+    /// Shifts the next attempt or recheck of every waiting item, and the time of the last complete
+    /// listing, by `step`, so that every wait stays as long as before.
     ///
     /// # Errors
     /// A ledger failure.
     pub fn shift_deadlines(&mut self, step: ClockStep) -> Result<(), Failure> {
-        // One statement for each index. No item becomes one that was never tried.
+        // One statement for each index. At least 1, because 0 marks an item that was never tried.
         const MOVES: [&str; 3] = [
             "UPDATE source SET reconciled_at = reconciled_at + ?1",
             "UPDATE items SET next_at = max(1, next_at + ?1) WHERE status = 0 AND next_at > 0",

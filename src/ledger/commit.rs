@@ -1,4 +1,4 @@
-//! Records what became of documents and items, a group at a time.
+//! Records the results of documents and items, a batch at a time.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use crate::ledger::item_state::CounterTransaction;
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentRowId, ItemRowId, to_sql_integer};
 
-/// What became of a document or an item.
+/// Result of a document or an item, to be recorded.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LedgerUpdate {
-    /// The document is in the archive, in the open session's folder, durably.
+    /// The document is durably stored in the open session's folder of the archive.
     Stored {
         document: DocumentRowId,
-        /// The blob by which the ledger knew the document when it was handed out.
+        /// Blob of the document in the ledger when its fetch began.
         expected_blob: BlobId,
-        /// The blob that was fetched. Another than `listed` is taken over.
+        /// Blob that was fetched. The ledger adopts it if it differs from `expected_blob`.
         fetched_blob: BlobId,
-        /// In bytes, exact, where the server told it.
+        /// Exact size in bytes, if the server reports it.
         size: Option<u64>,
         /// The path below the folder.
         file: String,
@@ -32,10 +32,10 @@ pub enum LedgerUpdate {
     },
     /// The source no longer has the document that was listed with this blob.
     Gone { document: DocumentRowId, expected_blob: BlobId },
-    /// The document may not be had, or is poison. Its item ends in quarantine, and
-    /// its other documents are kept.
+    /// The server refuses the document, or the document itself cannot be processed (poison), such
+    /// as one that is too large. Its item ends in quarantine, and its other documents are kept.
     Failed { document: DocumentRowId, failure: Failure },
-    /// The item is tried again at `next_at`.
+    /// The item is tried again at `next_attempt_at`.
     Retry {
         item: ItemRowId,
         failure_counts: ItemFailureCounts,
@@ -47,14 +47,13 @@ pub enum LedgerUpdate {
 }
 
 impl Ledger {
-    /// Records a group of outcomes in one transaction.
+    /// Records a batch of results in one transaction.
     ///
-    /// An item is settled by its last document: quarantined if one was refused,
-    /// stored if one is stored, gone if all are. `recheck` says when quarantined items
-    /// are looked at again.
+    /// An item is settled with its last document: quarantined if one failed, stored if one is
+    /// stored, gone if all are. `recheck` sets when quarantined items are tried again.
     ///
     /// # Errors
-    /// A ledger failure, after which nothing of the group is recorded; also when no
+    /// A ledger failure, after which nothing of the batch is recorded; also when no
     /// session is open, or something is stored and the session has no folder.
     pub fn commit(
         &mut self,
@@ -74,7 +73,7 @@ impl Ledger {
     }
 }
 
-/// Records one outcome; returns the item that may be settled by it.
+/// Records one result; returns the item that may be settled by it.
 fn apply_update(
     connection: &Connection,
     counting: &mut CounterTransaction<'_>,
@@ -139,7 +138,7 @@ fn apply_update(
     }
 }
 
-/// What was fetched, and where it is.
+/// Fetched content and its location.
 struct FetchedFile<'a> {
     blob: &'a BlobId,
     size: Option<u64>,
@@ -148,8 +147,8 @@ struct FetchedFile<'a> {
     sha256: &'a [u8; 32],
 }
 
-/// Notes where a document is. What was fetched is its row's content, or one that the source has
-/// replaced since the document was handed out: then it is kept as an earlier version.
+/// Records the location of a fetched document. If the source has replaced the content since the
+/// fetch began, the fetched file is kept as an earlier version.
 fn store_document(
     connection: &Connection,
     counting: &mut CounterTransaction<'_>,
@@ -192,7 +191,7 @@ fn store_document(
     Ok(None)
 }
 
-/// Runs an update of a wanted document; `None` if it is not wanted any more.
+/// Runs an update of a pending document; returns its item, or `None` if it is no longer pending.
 fn update_pending(
     connection: &Connection,
     sql: &str,

@@ -1,4 +1,4 @@
-//! What is to be fetched next.
+//! Items and documents to be fetched next.
 
 use std::collections::BTreeSet;
 
@@ -9,37 +9,37 @@ use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemRowId};
 
-/// The documents of one item that are handed out at once. One with more is handed
-/// out again, so that a thread of a million messages never sits in memory.
+/// Documents of one item that are returned at once. An item with more is returned again, so that a
+/// thread of a million messages is never held in memory.
 const DUE_DOCUMENTS_MAX: i64 = 512;
 
-/// The documents that are wanted of one item. Parameters are expressions: SQLite plans by the
-/// value of a bare one beside an ORDER BY or as a LIMIT, and would plan anew for every item.
+/// Pending documents of one item. The parameters are expressions, because SQLite plans by the value
+/// of a bare one beside an ORDER BY or as a LIMIT, and would plan again for every item.
 pub(super) const SELECT_PENDING: &str = "SELECT no, id, blob, size FROM documents
     WHERE item = +?1 AND status = 0 ORDER BY no LIMIT +?2";
 
-/// Rows at each end of the documents that are searched for known-good ones: what was stored of a
-/// listing under way is at its ends, and a million rows between them take too long.
+/// Rows at each end of the documents that are searched for known-good ones. During a listing the
+/// stored documents are at its ends, and searching a million rows between them takes too long.
 const KNOWN_GOOD_SEARCH_ROWS: i64 = 10_000;
 
-/// One item, and those of its documents that are wanted.
+/// Item to fetch, with its pending documents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DueItem {
     pub row_id: ItemRowId,
     pub item: ItemId,
-    /// It failed since it was taken on.
+    /// True if it failed since it became pending.
     pub is_retry: bool,
-    /// What its failures count for. An untried item may have failed before it was taken on.
+    /// Counts of its failures. An untried item may have failed before it became pending.
     pub failure_counts: ItemFailureCounts,
     pub documents: Vec<PendingDocument>,
 }
 
-/// How many items are handed out at most.
+/// Limits on the number of items to return.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DueLimits {
-    /// Of those that were never tried.
+    /// Items that were never tried.
     pub untried: usize,
-    /// Of those that failed before.
+    /// Items that failed before.
     pub retries: usize,
 }
 
@@ -49,17 +49,17 @@ pub struct PendingDocument {
     pub row_id: DocumentRowId,
     pub id: DocumentId,
     pub blob: BlobId,
-    /// In bytes, where the server told it.
+    /// In bytes, if the server reports it.
     pub size: Option<u64>,
 }
 
 impl LedgerReader {
     /// Returns items to fetch now, up to `limits`, without those in `skip`, which are being
-    /// fetched: first the untried in their order, as many from either end, then retries that are
-    /// due.
+    /// fetched. Untried items come first, in their order, half of them from either end; then
+    /// retries that are due.
     ///
-    /// From both ends, since bad messages often stand together: while one end is all bad, the other
-    /// shows that the provider is well.
+    /// Both ends are used because bad messages are often adjacent: while one end fails, the other
+    /// shows that the provider works.
     ///
     /// # Errors
     /// A ledger failure.
@@ -80,7 +80,8 @@ impl LedgerReader {
             FROM items LEFT JOIN trials ON item = no
             WHERE status = 0 AND next_at > 0 AND next_at <= ?1 ORDER BY next_at, no";
         self.read("read what is due", |connection| {
-            // In one transaction, or each statement would take and release the lock of a reader.
+            // In one transaction, because each statement would otherwise take and release the read
+            // lock.
             let transaction = connection.unchecked_transaction()?;
             let mut work = Vec::new();
             append_due(&transaction, FIRST, [], limits.untried.div_ceil(2), skip, &mut work)?;
@@ -98,8 +99,8 @@ impl LedgerReader {
         })
     }
 
-    /// Returns when the next item is due that is not in `skip`; in the past for the
-    /// untried. `None` when nothing else is pending.
+    /// Returns when the next item that is not in `skip` is due: in the past for untried items,
+    /// `None` if nothing else is pending.
     ///
     /// # Errors
     /// A ledger failure.
@@ -117,8 +118,8 @@ impl LedgerReader {
         })
     }
 
-    /// Returns up to `limit` documents that are stored, small ones of the newest and the oldest: whoever
-    /// asks for them again learns whether the provider serves what it served before.
+    /// Returns up to `limit` stored documents, small ones among the newest and the oldest. Fetching
+    /// them again shows whether the provider still serves what it served before.
     ///
     /// # Errors
     /// A ledger failure.
@@ -147,7 +148,7 @@ impl LedgerReader {
     }
 }
 
-/// Adds the items that a statement finds, as far as there is room.
+/// Appends the items that a statement finds, up to `limit`.
 fn append_due(
     connection: &Connection,
     sql: &str,

@@ -1,4 +1,4 @@
-//! Reads the errors of SQLite, once, into one sentence each.
+//! Conversion of SQLite errors, in this one place, into one sentence each.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use crate::engine::{Cause, Failure};
 
-/// What a person can do about the troubles that have a name.
+/// Advice for the SQLite errors that a person can resolve.
 const REMEDIES: [(ErrorCode, &str); 9] = [
     (ErrorCode::DiskFull, "the disk is full; free some space, and the work goes on by itself"),
     (ErrorCode::DatabaseBusy, LOCKED_REMEDY),
@@ -27,11 +27,11 @@ const UNREACHABLE_REMEDY: &str =
 pub(super) const DAMAGED_REMEDY: &str = "it is damaged; stop cynosure and put back a copy of it, \
      or run `cynosure adopt` for the source, which rebuilds it from the archive";
 
-/// Why a call on the ledger did not work.
+/// Error of a call on the ledger.
 #[derive(Debug)]
 pub(super) enum LedgerError {
     Sql(rusqlite::Error),
-    /// The call does not fit what is in the ledger.
+    /// The call does not fit the content of the ledger, such as a page without an open session.
     Inconsistent(String),
 }
 
@@ -42,8 +42,8 @@ impl From<rusqlite::Error> for LedgerError {
 }
 
 impl LedgerError {
-    /// Says what could not be done, where, and what a person can do about it.
-    /// `what` is a verb phrase, such as "record a page".
+    /// Returns a failure that names the operation, the path and the advice. `what` is a verb
+    /// phrase, such as "record a page".
     pub(super) fn to_failure(&self, what: &str, path: &Path) -> Failure {
         let why = match self {
             Self::Inconsistent(why) => why.clone(),
@@ -56,18 +56,18 @@ impl LedgerError {
     }
 }
 
-/// Whether another connection is in the way, which lets go in a moment.
+/// True if another connection holds the lock, which is usually released in a moment.
 pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether the file is not a whole ledger.
+/// True if the file is corrupt or not a database.
 pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
-    // A value of the wrong type: no writer of ours puts one there.
+    // A value of the wrong type means damage: this program never writes one.
     if matches!(
         error,
         rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..)

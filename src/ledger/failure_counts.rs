@@ -1,11 +1,11 @@
-//! What the failures of pending items count for, beside their attempts.
+//! Failure counts of pending items, beside the attempts in their rows.
 
 use rusqlite::{Connection, params};
 
 use crate::engine::ItemFailureCounts;
 use crate::ledger::rows::ItemRowId;
 
-/// Keeps what the failures of an item count for.
+/// Stores the failure counts of an item.
 pub(super) fn store(
     connection: &Connection,
     item: ItemRowId,
@@ -25,13 +25,13 @@ pub(super) fn store(
     Ok(())
 }
 
-/// Forgets the failures of an item that is taken on again.
+/// Deletes the failure counts of an item that becomes pending again.
 pub(super) fn delete(connection: &Connection, item: ItemRowId) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM trials WHERE item = ?1")?.execute([item.0])?;
     Ok(())
 }
 
-/// Forgets the failures of all items: none is pending.
+/// Deletes the failure counts of all items. Called when no item is pending.
 pub(super) fn delete_all(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM trials", [])?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Items that are not stored: shown, asked for again, and due for another look.
+//! Items that are not stored: lists them, requeues them, and finds due rechecks.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -7,44 +7,44 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemStatus};
 use crate::ledger::{Ledger, LedgerReader, StoredResponse};
 
-/// Which failures are meant. The default means all.
+/// Filter of failures. The default matches all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FailureFilter {
-    /// Only those of this cause.
+    /// Only failures with this cause.
     pub cause: Option<Cause>,
-    /// Only those that failed, or were found to be gone, then or later.
+    /// Only items that failed, or were found to be gone, at this time or later.
     pub since: Option<Timestamp>,
 }
 
-/// One item that is not stored, or not whole.
+/// Item that is not stored, or not completely.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FailureRow {
     pub item: ItemId,
     pub status: ItemStatus,
     /// Attempts that failed.
     pub attempts: u32,
-    /// When it is tried again; `None` for what is gone.
+    /// Time of the next attempt; `None` if the item is gone.
     pub next_attempt_at: Option<Timestamp>,
     pub cause: Option<Cause>,
     pub message: String,
-    /// When it last failed, where that was noted.
+    /// Time of the last failure, if recorded.
     pub failed_at: Option<Timestamp>,
-    /// How often in a row it was given up.
+    /// Number of quarantines in a row.
     pub quarantine_count: u32,
-    /// What the server replied when it last replied with a failure.
+    /// Last failure response of the server.
     pub last_response: Option<StoredResponse>,
 }
 
-/// What is to be tried again.
+/// Selection of items to try again.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RequeueFilter {
-    /// What is in quarantine and passes the filter.
+    /// Quarantined items that match the filter.
     Quarantined(FailureFilter),
     /// One item, in quarantine or gone.
     Item(ItemId),
 }
 
-/// An item with its last reply.
+/// Selects items with their last response.
 const SELECT_FAILURE: &str =
     "SELECT id, items.status, attempts, next_at, cause, message, failed_at,
     quarantines, at AS reply_at, replies.status AS reply_status, headers, body, is_cut
@@ -57,7 +57,8 @@ impl FailureFilter {
 }
 
 impl LedgerReader {
-    /// Returns items in quarantine, then those that wait for another attempt, then those gone.
+    /// Returns up to `limit` items: quarantined ones first, then those that wait for another
+    /// attempt, then those gone.
     ///
     /// # Errors
     /// A ledger failure.
@@ -90,7 +91,7 @@ impl LedgerReader {
         })
     }
 
-    /// Reads how one item stands, whatever became of it; `None` if it was never listed.
+    /// Reads one item, whatever its status; `None` if it was never listed.
     ///
     /// # Errors
     /// A ledger failure.
@@ -101,7 +102,7 @@ impl LedgerReader {
         })
     }
 
-    /// Whether quarantined items are due for another look.
+    /// True if quarantined items are due for a recheck.
     ///
     /// # Errors
     /// A ledger failure.
@@ -109,7 +110,7 @@ impl LedgerReader {
         Ok(self.next_recheck_at()?.is_some_and(|next| next <= now))
     }
 
-    /// Returns when the first quarantined item is due for another look.
+    /// Returns when the first quarantined item is due for a recheck.
     ///
     /// # Errors
     /// A ledger failure.
@@ -122,8 +123,9 @@ impl LedgerReader {
 }
 
 impl Ledger {
-    /// Makes items due for another look at once; returns how many. Whoever asks has reason to
-    /// think that something has changed: what fails again rests as if for the first time.
+    /// Makes items due for a recheck at once; returns how many. Resets their quarantine counts,
+    /// because a requeue implies that something has changed: an item that fails again waits as
+    /// after its first quarantine.
     ///
     /// # Errors
     /// A ledger failure.
@@ -147,9 +149,9 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// Has a stored document fetched again whose file is missing or damaged; says whether it was
-    /// stored. Its item goes to quarantine, from where the next session takes it; one that is being
-    /// fetched stays there. The other documents of the item stay stored.
+    /// Requeues a stored document whose file is missing or damaged; returns false if it was not
+    /// stored. Its item is quarantined, and the next session fetches it; a pending item stays
+    /// pending. The other documents of the item stay stored.
     ///
     /// # Errors
     /// A ledger failure.
@@ -195,8 +197,8 @@ impl Ledger {
     }
 }
 
-/// One that is gone goes to quarantine, from where the next session takes it. Of one without
-/// documents there is nothing to ask for.
+/// Requeues one item. A gone item is quarantined first, and the next session fetches it. A gone
+/// item without documents is skipped, because there is nothing to fetch.
 fn requeue_one(
     connection: &Connection,
     item: &ItemId,

@@ -1,18 +1,18 @@
-//! The transitions of the machine, and the state after the last of them.
+//! Transitions of the state machine, and the execution state after the newest one.
 
 use rusqlite::params;
 
 use crate::engine::{Failure, SessionId, Timestamp};
 use crate::ledger::{Ledger, LedgerReader};
 
-/// The transitions that are kept: weeks of a bad time, a megabyte or two.
+/// Transitions that are kept: weeks of frequent failures, in 1 or 2 MB.
 const HISTORY_ROWS_MAX: i64 = 10_000;
 
-/// One step of the state machine.
+/// One transition of the state machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TransitionRow {
     pub at: Timestamp,
-    /// The names of states, as in the state file.
+    /// Name of the state, as in the state file; `to` likewise.
     pub from: String,
     pub to: String,
     pub reason: String,
@@ -20,8 +20,8 @@ pub struct TransitionRow {
 }
 
 impl Ledger {
-    /// Records a transition, and with it the execution state after it, as JSON, from
-    /// which a lost state file is rebuilt.
+    /// Records a transition together with the execution state after it, as JSON. A lost state file
+    /// is rebuilt from that JSON.
     ///
     /// # Errors
     /// A ledger failure.

@@ -1,23 +1,23 @@
-//! What a ledger says of itself to the archive that it belongs to.
+//! Identity of a ledger, which the marker in its archive records.
 
 use rusqlite::params;
 
 use crate::engine::{Failure, LedgerId};
 use crate::ledger::{Ledger, LedgerReader};
 
-/// The identity of a ledger, as the marker in its archive names it.
+/// Identity of a ledger, to be compared with the marker in its archive.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct LedgerIdentity {
-    /// `None` until its first start under this format.
+    /// Random id; `None` until the first start with this format.
     pub id: Option<LedgerId>,
     /// The account of the source, as the server calls it; `None` until it is known.
     pub account: Option<String>,
-    /// A session of it has made a folder in an archive.
+    /// True if a session of this ledger has made a folder in an archive.
     pub has_stored_documents: bool,
 }
 
 impl LedgerReader {
-    /// Reads what the archive's marker is compared with.
+    /// Reads the identity of the ledger.
     ///
     /// # Errors
     /// A ledger failure.
@@ -52,7 +52,7 @@ impl LedgerReader {
 }
 
 impl Ledger {
-    /// Gives the ledger its id. One that has an id keeps it.
+    /// Sets the ledger's id, unless it has one.
     ///
     /// # Errors
     /// A ledger failure.

@@ -1,4 +1,4 @@
-//! Moves items between pending, stored, gone and quarantined, and the counters with them.
+//! Moves items between pending, stored, gone and quarantined, and updates the session counters.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use crate::ledger::failure_counts;
 use crate::ledger::responses::{self, ResponseOwner};
 use crate::ledger::rows::{DocumentStatus, ItemRowId, ItemStatus, SessionRow};
 
-/// How many of an item's documents stand where. The parameter is an expression: SQLite plans by
-/// the value of a bare one beside a GROUP BY, and would plan anew for every item.
+/// Query that counts an item's documents by status. The parameter is an expression, because SQLite
+/// plans by the value of a bare one beside a GROUP BY, and would plan again for every item.
 pub(super) const COUNT_BY_STATUS: &str =
     "SELECT status, count(*) FROM documents WHERE item = +?1 GROUP BY status";
 
-/// The open session in a transaction, with what is to be added to its counters at the end.
+/// Open session in a transaction, with the changes to add to its counters at the end.
 #[derive(Debug)]
 pub(super) struct CounterTransaction<'a> {
     connection: &'a Connection,
@@ -35,7 +35,7 @@ struct CounterDelta {
     copies: i64,
 }
 
-/// How many of an item's documents stand where.
+/// Numbers of an item's documents by status.
 #[derive(Debug, Default)]
 struct DocumentCounts {
     pending: u32,
@@ -45,7 +45,7 @@ struct DocumentCounts {
 }
 
 impl<'a> CounterTransaction<'a> {
-    /// Starts to count for the open session.
+    /// Starts to count for the open session. Fails if none is open.
     pub(super) fn for_open_session(connection: &'a Connection) -> Result<Self, LedgerError> {
         match SessionRow::open(connection)? {
             Some(session) => Ok(Self { connection, session, delta: CounterDelta::default() }),
@@ -53,35 +53,35 @@ impl<'a> CounterTransaction<'a> {
         }
     }
 
-    /// Notes that the session has taken on one more item.
+    /// Counts one more item of the session.
     pub(super) fn count_listed(&mut self) {
         self.delta.listed += 1;
     }
 
-    /// Notes one more item of the session that is gone.
+    /// Counts one more item of the session that is gone.
     pub(super) fn count_missing(&mut self) {
         self.delta.listed += 1;
         self.delta.gone += 1;
     }
 
-    /// Notes that a document was fetched and stored.
+    /// Counts a document that was fetched and stored, and its bytes.
     pub(super) fn count_fetched(&mut self, bytes: i64) {
         self.delta.documents += 1;
         self.delta.bytes += bytes;
     }
 
-    /// Notes that a version of a document was kept beside a later one.
+    /// Counts a version of a document that was kept beside a later one.
     pub(super) fn count_superseded(&mut self) {
         self.delta.versions += 1;
     }
 
-    /// Notes that the bytes of a document were in the archive already.
+    /// Counts a document whose bytes were in the archive already.
     pub(super) fn count_copy(&mut self) {
         self.delta.copies += 1;
     }
 
-    /// Makes an item pending in this session, and says whether the session did not have it
-    /// yet. One that is pending stays as it is.
+    /// Makes an item pending in this session; returns true if the session did not have it yet. A
+    /// pending item stays as it is.
     pub(super) fn reopen(&mut self, item: ItemRowId) -> Result<bool, LedgerError> {
         let (session, status) = self
             .connection
@@ -94,7 +94,7 @@ impl<'a> CounterTransaction<'a> {
         if is_new {
             self.count_listed();
         } else {
-            // It was counted as settled in this very session, and is not any more.
+            // This session counted it as settled, which it no longer is.
             *self.delta.counter_mut(status) -= 1;
         }
         self.connection.execute(
@@ -106,7 +106,7 @@ impl<'a> CounterTransaction<'a> {
         Ok(is_new)
     }
 
-    /// Settles those of `items` none of whose documents is wanted any more.
+    /// Settles those of `items` that have no pending document left.
     pub(super) fn settle_items(
         &mut self,
         items: BTreeSet<ItemRowId>,
@@ -159,7 +159,7 @@ impl<'a> CounterTransaction<'a> {
         Ok(())
     }
 
-    /// Gives up an item until its next look, whatever of it is still wanted.
+    /// Quarantines an item until its next recheck, even if some of its documents are still pending.
     pub(super) fn quarantine(
         &mut self,
         item: ItemRowId,
@@ -181,7 +181,7 @@ impl<'a> CounterTransaction<'a> {
         Ok(())
     }
 
-    /// When an item is looked at again that is quarantined now: for `cause`, else for that of
+    /// Returns when an item that is quarantined now is rechecked: by `cause`, else by the cause of
     /// its last failure.
     fn next_recheck_at(
         &self,
@@ -200,7 +200,7 @@ impl<'a> CounterTransaction<'a> {
         Ok(recheck.next_recheck_at(cause, times, now))
     }
 
-    /// Writes the counters down.
+    /// Adds the counted changes to the session's row.
     pub(super) fn write_counters(self) -> Result<(), LedgerError> {
         let CounterDelta { listed, stored, gone, quarantined, documents, bytes, versions, copies } =
             self.delta;
@@ -253,7 +253,7 @@ impl DocumentCounts {
         Ok(standing)
     }
 
-    /// What follows for the item; `None` while there is something to fetch.
+    /// Returns the resulting status of the item; `None` while a document is pending.
     fn item_status(&self) -> Option<ItemStatus> {
         if self.pending > 0 {
             None
@@ -267,7 +267,7 @@ impl DocumentCounts {
     }
 }
 
-/// Reads where an item is, by its true id.
+/// Finds the row of an item by its id at the source.
 pub(super) fn find_item(connection: &Connection, id: &str) -> rusqlite::Result<Option<ItemRowId>> {
     connection
         .prepare_cached("SELECT no FROM items WHERE id = ?1")?

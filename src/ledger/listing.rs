@@ -1,4 +1,4 @@
-//! Records what a source lists: ids first, then the place from which the listing goes on.
+//! Records the pages of a listing, each with the token from which the listing continues.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::item_state::{CounterTransaction, find_item};
 use crate::ledger::rows::{DocumentStatus, ItemRowId, ListingKind, to_sql_integer};
 
-/// Stored documents of one blob that are compared with a listed one, so that a server which gives
-/// one blob id to everything costs no more than others.
+/// Stored documents of one blob that are compared with a listed one. Limited so that a server which
+/// gives one blob id to everything costs no more than others.
 const SAME_BLOB_ROWS_MAX: i64 = 16;
 
 const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
@@ -22,43 +22,42 @@ const SELECT_STORED_CONTENT: &str = "SELECT session, file, length, sha256 FROM
          WHERE blob = ?1 AND status = 1 LIMIT ?3)
     WHERE CASE WHEN ?2 IS NULL THEN size IS NULL ELSE length = ?2 END LIMIT 1";
 
-/// One document, as listed.
+/// One document in a listing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListingEntry {
     pub item: ItemId,
     pub document: DocumentId,
     pub blob: BlobId,
-    /// In bytes, exact, where the server tells it.
+    /// Exact size in bytes, if the server reports it.
     pub size: Option<u64>,
 }
 
-/// How the listing goes on after a page.
+/// Position of the listing after a page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ListingProgress {
     More(PageToken),
-    /// That was all. The cursor is where a listing of changes says that the stream
-    /// stands; after a full listing it is the pinned one.
+    /// End of the listing. The cursor is the end of the stream of changes, as a listing of changes
+    /// reports it; after a full listing it is `None`, and the session's start cursor is used.
     Done(Option<Cursor>),
 }
 
-/// What a page added.
+/// Counts of what a page added.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PageInserted {
-    /// Items that the session has taken on by it.
+    /// Items that the page added to the session.
     pub new_items: u64,
     /// Documents that were not known.
     pub new_documents: u64,
 }
 
 impl Ledger {
-    /// Records a page and the place after it, in one transaction.
+    /// Records a page and the token after it, in one transaction.
     ///
-    /// An item is taken on when it has a document that is not in the archive. One
-    /// whose bytes are there under another id is not fetched again. A known document with
-    /// another blob, or with another size, has another content: that is wanted, and a
-    /// stored one is kept beside it. A document that
-    /// an earlier session found gone is wanted again, since the source lists it.
-    /// After the last page all that was listed is durable, and the cursor moves.
+    /// An item becomes pending when it has a document that is not in the archive. A document whose
+    /// bytes are there under another id is not fetched again. A known document with another blob or
+    /// another size has new content, which is fetched; a stored version is kept beside it. A
+    /// document that an earlier session found gone is fetched again, since the source lists it.
+    /// After the last page everything listed is durable, and the cursor moves.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open or its listing is complete.
@@ -84,7 +83,7 @@ impl Ledger {
                 inserted: PageInserted::default(),
             };
             entries.iter().try_for_each(|entry| page.record_entry(entry))?;
-            // Nothing is refused by a listing, so that there is no next look to set.
+            // A listing causes no failure, so that no recheck has to be scheduled.
             page.counters.settle_items(page.maybe_settled, RecheckPolicy::IMMEDIATE, now)?;
             page.counters.write_counters()?;
             Ok(page.inserted)
@@ -121,12 +120,12 @@ fn store_progress(
     Ok(())
 }
 
-/// A page while it is recorded.
+/// Page while it is recorded.
 struct PageTransaction<'a> {
     connection: &'a Connection,
     counters: CounterTransaction<'a>,
     now: Timestamp,
-    /// Items that may have nothing left to fetch.
+    /// Items that may have no pending document left.
     maybe_settled: BTreeSet<ItemRowId>,
     inserted: PageInserted,
 }
@@ -136,11 +135,11 @@ struct KnownDocument {
     row_id: i64,
     status: DocumentStatus,
     blob: String,
-    /// In bytes, exact, as stored or as listed, where one is known.
+    /// Exact size in bytes, as stored or as listed, if known.
     size: Option<i64>,
 }
 
-/// Where bytes are that the archive has.
+/// Location of bytes in the archive.
 struct StoredContent {
     session: i64,
     file: String,
@@ -149,7 +148,7 @@ struct StoredContent {
 }
 
 impl KnownDocument {
-    /// Whether nothing tells its content from that of an entry.
+    /// True unless the blob or the size shows that an entry has other content.
     fn has_same_content(&self, entry: &ListingEntry) -> bool {
         let sizes = self.size.zip(entry.size.map(to_sql_integer));
         self.blob == entry.blob.as_str() && sizes.is_none_or(|(known, listed)| known == listed)
@@ -157,7 +156,7 @@ impl KnownDocument {
 }
 
 impl KnownDocument {
-    /// Whether an entry names the blob of a document that was adopted without one.
+    /// True if an entry supplies the blob of a document that was adopted without one.
     fn is_adopted_copy(&self, entry: &ListingEntry) -> bool {
         self.status == DocumentStatus::Stored
             && self.blob == UNKNOWN_BLOB
@@ -250,7 +249,8 @@ impl PageTransaction<'_> {
         self.assign_to_session(item)
     }
 
-    /// Puts the content of an entry in the place of the known one, which is kept if it is stored.
+    /// Replaces the content of a known document with that of an entry. Stored content is kept as an
+    /// earlier version.
     fn replace_content(
         &mut self,
         item: ItemRowId,
@@ -290,7 +290,7 @@ impl PageTransaction<'_> {
         if bytes.is_some() {
             self.counters.count_copy();
             if was_stored {
-                // Nothing is to be fetched, and the item is what it was.
+                // There is nothing to fetch, and the item's status does not change.
                 return Ok(());
             }
             self.maybe_settled.insert(item);
@@ -298,12 +298,12 @@ impl PageTransaction<'_> {
         self.assign_to_session(item)
     }
 
-    /// Finds the bytes of an entry in the archive, under whatever id.
+    /// Finds the bytes of an entry in the archive, under any id.
     ///
-    /// Equal blobs are equal bytes only where the sizes agree: a server may use an id again. An
-    /// entry without a size has nothing to agree with where the stored one has, and is fetched,
-    /// since fetching twice is the lesser harm; a source that never tells sizes names contents
-    /// by blobs alone.
+    /// Equal blobs are equal bytes only if the sizes agree, because a server may reuse an id. An
+    /// entry without a size cannot be compared with a stored document that has one, and is fetched,
+    /// because fetching twice is the lesser harm. If a source never reports sizes, the blob alone
+    /// decides.
     fn find_stored_content(
         &self,
         entry: &ListingEntry,
@@ -317,7 +317,7 @@ impl PageTransaction<'_> {
         Ok(found.optional()?)
     }
 
-    /// Takes back an earlier version of a document that has the content of an entry.
+    /// Restores an earlier version of a document that has the content of an entry, if there is one.
     fn restore_superseded(
         &self,
         document: i64,
@@ -366,7 +366,7 @@ impl PageTransaction<'_> {
             |row| row.get(0),
         )?;
         if session == self.counters.session.row_id {
-            // It was asked for in this session, and the answer stands.
+            // This session already requested it, and the response still holds.
             return Ok(());
         }
         self.connection.execute(

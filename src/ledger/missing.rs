@@ -1,4 +1,4 @@
-//! Documents that a source named and then did not find: rows that say gone.
+//! Documents that a source listed and then did not find, recorded as items that are gone.
 
 use rusqlite::params;
 
@@ -6,14 +6,15 @@ use crate::engine::{Cause, DocumentId, Failure, Timestamp};
 use crate::ledger::Ledger;
 use crate::ledger::item_state::CounterTransaction;
 
-/// What the id of such an item begins with.
+/// Prefix of the item id of a missing document.
 const MISSING_ID_PREFIX: &str = "missing:";
 
 const MISSING_MESSAGE: &str = "the source listed it, and did not find it when asked for it twice";
 
 impl Ledger {
-    /// Records documents that were named and not found: each is an item of its own that is gone,
-    /// since nobody can tell which item it belonged to. One that is recorded already changes nothing.
+    /// Records documents that were listed and not found. Each becomes a separate item with the
+    /// status gone, because the item that it belonged to is unknown. Recording one again changes
+    /// nothing.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.

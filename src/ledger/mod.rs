@@ -1,12 +1,13 @@
-//! Remembers: a row per item, in SQLite, one file per source.
+//! Ledger: SQLite database of one source, with a row per item (such as a thread) and a row per
+//! document (such as a message).
 //!
-//! Whatever must outlive the process is here before it is acted upon: the ids of
-//! a page before its place, a document's row after its bytes, a transition before
-//! its effects. Each public call of [`Ledger`] is one transaction, durable when it
-//! returns. A late or repeated fact changes nothing.
+//! State that must survive the process is committed here before the program acts on it: the ids of
+//! a page before its page token, a document's row after its bytes, a transition before its effects.
+//! Each public call of [`Ledger`] is one transaction, durable when it returns. A late or repeated
+//! update changes nothing.
 //!
-//! All SQL of the program is in this folder. Every statement that the worker runs
-//! goes by an index, however many rows there are; only what `verify` asks reads all.
+//! All SQL of the program is in this folder. Every statement that the worker runs uses an index,
+//! however many rows there are; only the queries of `verify` read all rows.
 
 mod account;
 mod adopt;
@@ -43,7 +44,7 @@ pub use self::rows::{
 pub use self::session::NewSession;
 pub use self::verify::{CounterCheck, FileRowId, StatusCounts, StoredFile};
 
-/// The version of SQLite that is built in.
+/// Returns the version of the built-in SQLite.
 #[must_use]
 pub fn sqlite_version() -> &'static str {
     rusqlite::version()

@@ -14,52 +14,53 @@ use crate::ledger::error::{DAMAGED_REMEDY, LedgerError, is_corrupt, is_locked};
 use crate::ledger::schema::{APPLICATION_ID, SCHEMA_VERSION, migrate};
 use crate::retry::{RetryError, RetryPolicy};
 
-/// Pages that SQLite keeps in memory, in KiB: an eighth of what the worker may use.
+/// Page cache of SQLite, in KiB: an eighth of the memory that the worker may use.
 const CACHE_KIB: i64 = 8 * 1024;
 
-/// How long a call waits for another program that has the ledger open: longer than
-/// any commit of a reader's tool, shorter than any deadline of a state.
+/// Time that a call waits for another program that holds the lock: longer than any commit of a
+/// reader's tool, shorter than the deadline of any state.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long each of several attempts waits for it: all of them together, a little longer.
+/// The same for each attempt under a retry policy. All attempts together wait a little longer than
+/// [`BUSY_TIMEOUT`].
 const BUSY_TIMEOUT_PER_RETRY: Duration = Duration::from_secs(2);
 
-/// Statements that are kept ready: the dozen that run for each row, and some to spare.
-/// Reading one anew takes longer than running it.
+/// Prepared statements that are cached: the dozen that run for each row, and some to spare.
+/// Preparing a statement takes longer than running it.
 const STATEMENT_CACHE_SIZE: usize = 24;
 
-/// The size to which the log is cut back after a checkpoint, in bytes.
+/// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_BYTES_MAX: i64 = 16 * 1024 * 1024;
 
-/// The ledger of one source, open for its one writer. Reads as a [`LedgerReader`].
+/// Ledger of one source, opened by its single writer. Dereferences to [`LedgerReader`].
 #[derive(Debug)]
 pub struct Ledger {
     reader: LedgerReader,
     retry_policy: Option<RetryPolicy>,
 }
 
-/// The ledger of one source, open for reading beside its writer.
+/// Ledger of one source, opened for reading beside its writer.
 #[derive(Debug)]
 pub struct LedgerReader {
     pub(super) connection: Connection,
     path: PathBuf,
 }
 
-/// Why a ledger was not opened.
+/// Error of opening a ledger.
 #[derive(Debug)]
 pub enum LedgerOpenError {
-    /// A newer program wrote it. Nothing was changed.
+    /// A newer version of the program wrote the file. Nothing was changed.
     NewerVersion {
         path: PathBuf,
         version: usize,
     },
-    /// What is there is no ledger, or not a whole one.
+    /// The file is not a ledger, or is damaged.
     Damaged(Failure),
     Failed(Failure),
 }
 
 impl Ledger {
-    /// Opens the ledger at `path`, making it where there is none; its folder must be there.
+    /// Opens the ledger at `path`, and creates it if there is none. Its folder must exist.
     ///
     /// # Errors
     /// [`LedgerOpenError`]; an empty or damaged file is never taken for a new one.
@@ -71,8 +72,7 @@ impl Ledger {
         Self::from_connection(connection, path)
     }
 
-    /// Takes a connection that is open already, such as one in memory, as a ledger;
-    /// `path` is what failures call it.
+    /// Wraps an open connection, such as one in memory, as a ledger. Failures name it as `path`.
     ///
     /// # Errors
     /// [`LedgerOpenError`].
@@ -86,10 +86,11 @@ impl Ledger {
         Ok(Self { reader: LedgerReader { connection, path: path.to_owned() }, retry_policy: None })
     }
 
-    /// Has a transaction that finds the ledger locked begun again, on the thread that calls.
+    /// Retries the beginning of a transaction while the ledger is locked. The calling thread
+    /// blocks.
     #[must_use]
     pub fn with_retry(mut self, policy: RetryPolicy) -> Self {
-        // If it cannot be set, each attempt waits longer than it need.
+        // If the timeout cannot be set, each attempt waits longer than necessary.
         self.connection.busy_timeout(BUSY_TIMEOUT_PER_RETRY).ok();
         self.retry_policy = Some(policy);
         self
@@ -97,7 +98,7 @@ impl Ledger {
 
     /// Runs `work` in one transaction.
     ///
-    /// Only its beginning is tried again: a writer that has begun meets no lock before its end
+    /// Only its beginning is retried: a writer that has begun meets no lock before its end
     /// (sqlite.org/wal.html, "Concurrency"), and an I/O error may be that of a sync.
     pub(super) fn write<T>(
         &mut self,
@@ -124,7 +125,7 @@ impl Deref for Ledger {
 }
 
 impl LedgerReader {
-    /// Opens the ledger at `path` for reading only; `None` where there is none yet.
+    /// Opens the ledger at `path` for reading only; `None` if there is none yet.
     ///
     /// # Errors
     /// [`LedgerOpenError`].
@@ -166,7 +167,7 @@ impl fmt::Display for LedgerOpenError {
 
 impl std::error::Error for LedgerOpenError {}
 
-/// Begins a transaction as the one writer.
+/// Begins a transaction that takes the write lock at once, with retries if there is a policy.
 fn begin_immediate<'c>(
     connection: &'c Connection,
     retry: Option<&RetryPolicy>,
@@ -184,15 +185,15 @@ fn begin_immediate<'c>(
 fn ledger_exists(path: &Path) -> Result<bool, LedgerOpenError> {
     match RealDisk.path_kind(path) {
         Ok(None) => Ok(false),
-        // SQLite would take it for a new one, and all would be listed from zero unasked.
+        // SQLite would treat it as a new database, and everything would be listed again unnoticed.
         Ok(Some(PathKind::File { bytes: 0 })) => Err(damaged_error(path)),
         Ok(Some(_)) => Ok(true),
         Err(error) => Err(LedgerOpenError::Failed(storage_failure("look at", path, &error))),
     }
 }
 
-/// Makes an empty ledger under another name and moves it into place whole, so that
-/// an empty file can only be a damaged one.
+/// Creates an empty ledger under a temporary name and renames it into place, so that an empty file
+/// at `path` can only be a damaged ledger.
 fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
     let storage = |error| LedgerOpenError::Failed(storage_failure("make the ledger", path, &error));
     let named = |suffix: &str| {
@@ -207,7 +208,7 @@ fn create_empty(path: &Path) -> Result<(), LedgerOpenError> {
             Ok(()) | Err(_) => {}
         }
     }
-    // Made here, so that it is for its owner only; SQLite gives its log the same mode.
+    // Created here so that only its owner can access it; SQLite gives its log the same mode.
     drop(RealDisk.create_file(&temporary).map_err(storage)?);
     let mut connection = open_connection(&temporary, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare_connection(&mut connection, 0)
@@ -226,7 +227,7 @@ fn open_connection(path: &Path, mode: OpenFlags) -> Result<Connection, LedgerOpe
         .map_err(|error| open_error("open the ledger", path, error))
 }
 
-/// Reads the version of a ledger, and refuses what is none or a newer one.
+/// Reads the schema version of a ledger. Fails if the file is not a ledger or its version is newer.
 fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpenError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let read = || Ok((pragma("application_id")?, pragma("user_version")?, pragma("page_count")?));
@@ -247,9 +248,9 @@ fn read_version(connection: &Connection, path: &Path) -> Result<usize, LedgerOpe
 }
 
 fn prepare_connection(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
-    // A database in memory has no log, and says so instead of obeying.
+    // A database in memory has no log and returns another mode, which is accepted.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    // Not NORMAL: a commit must outlive a power cut, since files are removed on its word.
+    // Not NORMAL: a commit must survive a power cut, because files are removed after it.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
@@ -351,7 +352,7 @@ mod tests {
         }
     }
 
-    /// Lets go of the lock in place of waiting, after so many waits.
+    /// Timer that does not sleep, and releases the lock after a number of waits.
     struct LockReleaser(Mutex<(u32, Option<Connection>)>);
 
     impl Timer for LockReleaser {
@@ -373,7 +374,7 @@ mod tests {
         }
     }
 
-    /// What a write fails with while another program holds the lock for so many waits.
+    /// Returns the failure of a write while another program holds the lock for `waits` waits.
     fn write_while_locked(waits: u32) -> String {
         let (_home, path) = temp_ledger();
         let mut ledger = Ledger::open(&path).unwrap();
@@ -388,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_briefly_locked_ledger_is_retried() {
-        // There is no session in it, which only who gets in can tell.
+        // A write that gets the lock fails because there is no session.
         let (inside, outside) = (write_while_locked(2), write_while_locked(3));
 
         assert!(inside.contains("no session is open"), "{inside}");

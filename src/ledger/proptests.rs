@@ -1,4 +1,5 @@
-//! What holds of the ledger after any sequence of pages, outcomes, sessions and restarts.
+//! Property tests: invariants of the ledger after any sequence of pages, updates, sessions and
+//! restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::engine::{
     SessionId, Timestamp,
 };
 
-/// How long an item stays in quarantine, in milliseconds; steps take about a tenth of it.
+/// Time that an item stays in quarantine, in milliseconds; a step takes about a tenth of it.
 const QUARANTINE_MS: i64 = 1000;
 
 #[derive(Clone, Debug)]
@@ -22,9 +23,9 @@ enum Operation {
     /// Lists documents of items, by number, with a blob and a size.
     ListPage(Vec<EntrySpec>),
     EndListing,
-    /// Answers each document that is due, by turns.
+    /// Answers each due document with the next of the results.
     Fetch(Vec<FetchResult>),
-    /// The same, and a page is listed before the answers are recorded.
+    /// The same, with a page listed before the results are recorded.
     FetchAfterPage(Vec<FetchResult>, Vec<EntrySpec>),
     Fail(FailureOutcome),
     Requeue(u8),
@@ -32,7 +33,7 @@ enum Operation {
     Restart,
 }
 
-/// Item, document, blob, size; no size is 0.
+/// Item, document, blob and size; size 0 means none.
 type EntrySpec = (u8, u8, u8, u8);
 
 #[derive(Clone, Copy, Debug)]
@@ -80,16 +81,16 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A ledger in memory whose contents outlive its restarts, and what it must not forget.
+/// Ledger in memory whose content survives restarts, and the facts that it must not lose.
 struct TestLedger {
     _keep_alive: Connection,
     ledger: Ledger,
     uri: String,
     now: Timestamp,
     session_count: u32,
-    /// The files that the ledger was given.
+    /// Files recorded as stored.
     stored_files: BTreeSet<String>,
-    /// The blob of each item's documents as it was listed last.
+    /// Last listed blob of each document, by item and document.
     listed_blobs: BTreeMap<(String, String), BlobId>,
 }
 
@@ -290,7 +291,8 @@ impl TestLedger {
         assert_eq!(known, self.stored_files, "what is stored stays stored");
     }
 
-    /// Lets everything succeed from now on, and asks for what was set aside.
+    /// Lets every fetch succeed from now on, rechecks the quarantined items, and asserts that every
+    /// listed document is stored or gone.
     fn store_everything(&mut self) {
         for _ in 0..3 {
             self.now = Timestamp(self.now.0 + 10 * QUARANTINE_MS);
@@ -311,7 +313,7 @@ impl TestLedger {
         }
     }
 
-    /// The blob of a document, and whether it is stored.
+    /// Returns the blob of a document, and true if it is stored.
     fn document_row(&self, item: &str, document: &str) -> (String, bool) {
         let sql = "SELECT d.blob, d.status = 1 FROM documents d JOIN items i ON i.no = d.item
                    WHERE i.id = ?1 AND d.id = ?2";
@@ -319,7 +321,7 @@ impl TestLedger {
         self.ledger.connection.query_row(sql, [item, document], row).unwrap()
     }
 
-    /// Whether some of a stored item was gone, which its row says.
+    /// True if some documents of a stored item were gone, as its row says.
     fn is_partly_gone(&self, item: &str) -> bool {
         let sql = "SELECT message IS NOT NULL FROM items WHERE id = ?1 AND status = 1";
         self.ledger.connection.query_row(sql, [item], |row| row.get(0)).unwrap()

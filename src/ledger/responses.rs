@@ -1,4 +1,4 @@
-//! The last reply of each item that failed, and of the session: what `explain` explains days later.
+//! Last response to each failed item and to the session, which `explain` shows days later.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -7,20 +7,21 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::ItemRowId;
 use crate::ledger::{Ledger, LedgerReader};
 
-/// The newest replies that are kept: two kilobytes each, when a whole mailbox is forbidden.
+/// Newest responses that are kept. At two kilobytes each, this bounds the space when a whole
+/// mailbox is forbidden.
 const RESPONSE_ROWS_MAX: i64 = 10_000;
 
-/// Stands where an item would, for what is no item's.
+/// Item number of a response that belongs to the listing or the session, not to an item.
 const SESSION_ITEM: i64 = 0;
 
-/// What a server replied, and when.
+/// Failure response of a server, with its time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StoredResponse {
     pub at: Timestamp,
     pub response: RecordedResponse,
 }
 
-/// What a reply was about.
+/// Item or session that a response belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ResponseOwner {
     Item(ItemRowId),
@@ -28,7 +29,7 @@ pub(super) enum ResponseOwner {
 }
 
 impl Ledger {
-    /// Keeps the reply of a failure of the listing or the session, if it has one.
+    /// Stores the response of a failure of the listing or the session, if it has one.
     ///
     /// # Errors
     /// A ledger failure.
@@ -47,7 +48,7 @@ impl Ledger {
 }
 
 impl LedgerReader {
-    /// Reads the last reply that was a failure of the listing or the session.
+    /// Reads the last failure response of the listing or the session.
     ///
     /// # Errors
     /// A ledger failure.
@@ -62,7 +63,8 @@ impl LedgerReader {
     }
 }
 
-/// Keeps the reply of a failure in place of the one before; without one, that stays.
+/// Stores the response of a failure in place of the previous one. A failure without a response
+/// leaves the previous one.
 pub(super) fn store_response(
     connection: &Connection,
     whose: ResponseOwner,
@@ -77,7 +79,7 @@ pub(super) fn store_response(
     let headers = serde_json::Value::from_iter(
         reply.headers.iter().map(|(name, value)| vec![name.as_str(), value.as_str()]),
     );
-    // Replaced, not updated: the new row has a new number, so that the oldest has the least.
+    // Replaced, not updated: the new row has a new number, so that the oldest has the lowest.
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO replies (item, at, status, headers, body, is_cut)
@@ -98,7 +100,7 @@ pub(super) fn store_response(
     Ok(())
 }
 
-/// Lets go of the replies of items that were stored after all.
+/// Deletes the responses of items that have been stored since.
 pub(super) fn delete_for_stored_items(connection: &Connection) -> Result<(), LedgerError> {
     connection.execute(
         "DELETE FROM replies WHERE item IN
@@ -109,10 +111,10 @@ pub(super) fn delete_for_stored_items(connection: &Connection) -> Result<(), Led
 }
 
 impl StoredResponse {
-    /// Reads the columns of a reply, of which an outer join may have left all empty.
+    /// Reads the columns of a response; `None` if an outer join left them empty.
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let Some(at) = row.get::<_, Option<i64>>("reply_at")? else { return Ok(None) };
-        // A text that no writer of ours left there is no reason to show nothing at all.
+        // Headers that cannot be parsed are no reason to hide the rest of the response.
         let headers = serde_json::from_str(&row.get::<_, String>("headers")?).unwrap_or_default();
         let reply = RecordedResponse {
             status: row.get("reply_status")?,

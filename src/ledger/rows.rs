@@ -1,4 +1,4 @@
-//! What the rows mean: numbers in the file, types in the program.
+//! Row and status types of the ledger, and the numbers that statuses are stored as.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -13,54 +13,55 @@ pub struct ItemRowId(pub i64);
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct DocumentRowId(pub i64);
 
-/// Where an item stands.
+/// Status of an item.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ItemStatus {
-    /// Some of its documents are still wanted.
+    /// At least one document is still to be fetched.
     Pending,
-    /// What the source has of it is in the archive.
+    /// All documents that the source still has are in the archive.
     Stored,
-    /// The source has none of it any more.
+    /// The source no longer has any of its documents.
     Gone,
-    /// Given up until its next look.
+    /// Given up until its next recheck.
     Quarantined,
 }
 
-/// Where a document stands.
+/// Status of a document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum DocumentStatus {
     Pending,
     Stored,
     Gone,
-    /// It may not be had, or is poison; wanted again when its item is looked at again.
+    /// The server refuses it, or it cannot be processed (poison). Pending again when its item is
+    /// rechecked.
     Failed,
 }
 
-/// What a session began with. What it lists later is its [`ListingKind`].
+/// Kind of a session: the listing that it began with. Later listings are its [`ListingKind`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionKind {
     Full,
     Changes,
-    /// Nothing: it looks again at what was quarantined.
+    /// No listing: quarantined items are tried again.
     Recheck,
-    /// Everything once more.
+    /// Everything once more, although there is a cursor.
     Reconcile,
 }
 
-/// What is being listed in a session, or was listed last. A session may list more than once.
+/// Current or last listing of a session, which may list more than once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ListingKind {
-    /// Everything, since nothing is known or the cursor was lost.
+    /// Everything, because nothing is known yet or the cursor was lost.
     Full,
     /// The changes since the cursor.
     Changes,
     Nothing,
-    /// Everything once more, to find what the changes did not tell.
+    /// Everything once more, to find what the listings of changes missed.
     Reconcile,
 }
 
 impl SessionKind {
-    /// The listing that a session of this kind begins with.
+    /// Returns the listing that a session of this kind begins with.
     #[must_use]
     pub fn initial_listing(self) -> ListingKind {
         match self {
@@ -75,7 +76,7 @@ impl SessionKind {
 /// Counts of one session. `listed = stored + gone + quarantined + pending`, always.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SessionCounts {
-    /// Items that the session took on: new, changed, or out of quarantine.
+    /// Items assigned to the session: new, changed, or out of quarantine.
     pub listed: u64,
     pub stored: u64,
     pub gone: u64,
@@ -83,27 +84,27 @@ pub struct SessionCounts {
     /// Documents fetched and stored, and their bytes.
     pub documents: u64,
     pub bytes: u64,
-    /// Documents of which another content was stored, which is kept beside the new one.
+    /// Documents with new content of which the earlier version is kept.
     pub versions: u64,
-    /// Documents whose bytes were in the archive already, and were not fetched.
+    /// Documents that were not fetched, because their bytes were in the archive already.
     pub copies: u64,
 }
 
 impl SessionCounts {
-    /// Items that are settled.
+    /// Returns the number of settled items: stored, gone or quarantined.
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.stored + self.gone + self.quarantined
     }
 
-    /// Items that are not settled yet.
+    /// Returns the number of items that are not settled yet.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.listed.saturating_sub(self.settled())
     }
 }
 
-/// One run from idle to completed, as far as it got.
+/// Session: one run from idle to completed, with its progress so far.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionRow {
     pub(super) row_id: i64,
@@ -114,11 +115,11 @@ pub struct SessionRow {
     pub completed_at: Option<Timestamp>,
     /// Its folder in the archive, once there is one.
     pub folder: Option<String>,
-    /// The cursor that was taken before its listing began.
+    /// Cursor that was taken before the listing began.
     pub start_cursor: Option<Cursor>,
-    /// Where its listing goes on; `None` before the first page.
+    /// Token of the next page; `None` before the first page and after the last.
     pub page_token: Option<PageToken>,
-    /// Whether its listing is complete.
+    /// True if the listing is complete.
     pub is_listing_complete: bool,
     pub counts: SessionCounts,
 }
@@ -133,8 +134,8 @@ impl SessionRow {
         connection.prepare_cached(&sql)?.query_row([], Self::from_row).optional()
     }
 
-    /// Reads the newest session that has anything to show: one that lists everything once more is
-    /// passed over until it has found something.
+    /// Reads the newest session to show. A reconcile session is skipped until it has listed an
+    /// item.
     pub(super) fn newest_visible(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let sql = format!(
             "{SELECT_SESSION} WHERE NOT (kind = 3 AND listed = 0) ORDER BY no DESC LIMIT 1"
@@ -178,7 +179,7 @@ pub(super) fn read_count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.unsigned_abs())
 }
 
-/// Writes a count or a size; none comes near the end of the range.
+/// Converts a count or a size for SQL; none comes near the end of the range.
 pub(super) fn to_sql_integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,24 +1,24 @@
-//! The tables, as an append-only list of migrations.
+//! Tables, as an append-only list of migrations.
 //!
-//! A migration that was released is never changed: another is added. The number of
-//! those that a file has seen is its `user_version`.
+//! A released migration is never changed; another is added. The `user_version` of a file is the
+//! number of migrations that were applied to it.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::ledger::rows::to_sql_integer;
 
-/// What marks an SQLite file as a ledger: "CYNO" in ASCII.
+/// SQLite application id that marks a file as a ledger: "CYNO" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x4359_4e4f;
 
-/// The version that this program reads and writes.
+/// Schema version that this program reads and writes.
 pub(super) const SCHEMA_VERSION: usize = MIGRATIONS.len();
 
 const MIGRATIONS: &[&str] = &[INITIAL_SCHEMA, ADD_FAILURE_DETAILS, ADD_IDENTITY_AND_VERSIONS];
 
-/// Numbers stand for words, as in `rows.rs`, since they take one byte or none:
-/// items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 wanted,
-/// 1 stored, 2 gone, 3 refused; sessions are 0 full, 1 changes, 2 recheck.
-/// Times are milliseconds since the Unix epoch.
+/// First schema. Statuses and kinds are stored as numbers, as in `rows.rs`, because those take one
+/// byte or none: items are 0 pending, 1 stored, 2 gone, 3 quarantined; documents are 0 pending, 1
+/// stored, 2 gone, 3 failed; sessions are 0 full, 1 changes, 2 recheck. Times are milliseconds
+/// since the Unix epoch.
 const INITIAL_SCHEMA: &str = "
 -- One row: the point in the stream of changes up to which all is listed, and the
 -- newest execution state, from which a broken state file is rebuilt.
@@ -94,7 +94,7 @@ CREATE TABLE history (
 ) STRICT;
 ";
 
-/// What a failure was like: when, how often in a row, and what the server replied.
+/// Adds the details of a failure: its time, the quarantines in a row, and the server's response.
 const ADD_FAILURE_DETAILS: &str = "
 ALTER TABLE items ADD COLUMN failed_at INTEGER;                      -- when it last failed
 ALTER TABLE items ADD COLUMN quarantines INTEGER NOT NULL DEFAULT 0; -- in a row, with no success between
@@ -112,9 +112,10 @@ CREATE TABLE replies (
 ) STRICT;
 ";
 
-/// The account that a ledger belongs to, older versions of documents, where documents were seen.
+/// Adds the account that a ledger belongs to, older versions of documents, and the places where
+/// documents were seen.
 ///
-/// Nothing is added to `items` and `documents` themselves: after ALTER TABLE ADD COLUMN on a STRICT
+/// No column is added to `items` or `documents`, because after ALTER TABLE ADD COLUMN on a STRICT
 /// table SQLite reads all its rows (`quick_check` in alter.c), which takes seconds at ten million.
 const ADD_IDENTITY_AND_VERSIONS: &str = "
 ALTER TABLE source ADD COLUMN id TEXT;                -- random; the archive's marker names it
@@ -171,7 +172,7 @@ CREATE TABLE contents (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Brings the tables from `version` to [`SCHEMA_VERSION`], each step in a transaction of its own.
+/// Migrates the tables from `version` to [`SCHEMA_VERSION`], each step in a separate transaction.
 pub(super) fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

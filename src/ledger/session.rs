@@ -1,4 +1,4 @@
-//! The life of a session: begun, listed anew where a cursor was lost, finished.
+//! Life cycle of a session: begun, listed again if a cursor was lost, completed.
 
 use rusqlite::{Connection, params};
 
@@ -7,20 +7,20 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{ListingKind, SessionKind, SessionRow, to_sql_integer};
 use crate::ledger::{Ledger, LedgerReader, SessionCounts, failure_counts, responses};
 
-/// What a session begins with.
+/// Parameters of a new session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NewSession {
     pub id: SessionId,
     pub kind: SessionKind,
     pub started_at: Timestamp,
-    /// Where the stream of changes stood before a full listing.
+    /// Cursor taken before a full listing.
     pub start_cursor: Option<Cursor>,
 }
 
 impl Ledger {
-    /// Begins a session, and takes on the quarantined items that are due for another look.
+    /// Begins a session, and assigns the quarantined items that are due for a recheck to it.
     ///
-    /// Beginning the session that is open already changes nothing.
+    /// Beginning the session that is already open changes nothing.
     ///
     /// # Errors
     /// A ledger failure; also while another session is open.
@@ -48,8 +48,8 @@ impl Ledger {
         })
     }
 
-    /// Lists everything in the open session, from the beginning, as after an expired
-    /// cursor. What it has listed so far stays listed.
+    /// Starts a full listing in the open session from the first page, as after an expired cursor.
+    /// What it has listed so far stays listed.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
@@ -64,8 +64,8 @@ impl Ledger {
         })
     }
 
-    /// Has the listing of the open session begin at its first page again; the pinned cursor and what
-    /// is listed stay.
+    /// Resets the listing of the open session to its first page. The start cursor and what is
+    /// listed stay.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
@@ -80,14 +80,14 @@ impl Ledger {
         })
     }
 
-    /// Lists the changes since the cursor in the open session, whose listing had come to its end,
-    /// and takes on the quarantined items that are due for another look.
+    /// Starts a listing of the changes since the cursor in the open session, whose previous listing
+    /// is complete, and assigns the quarantined items that are due for a recheck to it.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
     pub fn start_changes_listing(&mut self, now: Timestamp) -> Result<(), Failure> {
         self.write("list the changes", |transaction| {
-            // What was pinned before an earlier listing is behind the cursor by now.
+            // The start cursor of an earlier listing is older than the cursor by now.
             let changed = transaction.execute(
                 "UPDATE sessions SET listing = ?1, place = NULL, is_listed = 0, pinned = NULL
                  WHERE no = (SELECT max(no) FROM sessions) AND completed IS NULL",
@@ -100,7 +100,7 @@ impl Ledger {
         })
     }
 
-    /// Writes down the name of the open session's folder in the archive.
+    /// Records the name of the open session's folder in the archive.
     ///
     /// # Errors
     /// A ledger failure; also when no session is open.
@@ -115,7 +115,8 @@ impl Ledger {
         })
     }
 
-    /// Completes the open session, if it is `id`; a completed one stays as it is.
+    /// Completes the open session if it is `id`, and returns the counts. A completed session stays
+    /// as it is.
     ///
     /// # Errors
     /// A ledger failure; also while something is still to be listed or settled.
@@ -166,8 +167,8 @@ impl LedgerReader {
         self.read("read the session", |connection| Ok(SessionRow::newest(connection)?))
     }
 
-    /// Reads the counters of the newest session; all zero before the first. One that lists everything
-    /// once more and has found nothing leaves those of the session before it.
+    /// Reads the counters of the newest session; all zero before the first. A reconcile session
+    /// that has found nothing is skipped in favour of the session before it.
     ///
     /// # Errors
     /// A ledger failure.
@@ -175,7 +176,7 @@ impl LedgerReader {
         self.read("read the session", visible_counts)
     }
 
-    /// Reads the point in the stream of changes up to which all is listed.
+    /// Reads the cursor: the point in the stream of changes up to which everything is listed.
     ///
     /// # Errors
     /// A ledger failure.
@@ -192,14 +193,14 @@ fn visible_counts(connection: &Connection) -> Result<SessionCounts, LedgerError>
     Ok(SessionRow::newest_visible(connection)?.map(|session| session.counts).unwrap_or_default())
 }
 
-/// Takes on the quarantined items that are due for another look.
+/// Assigns the quarantined items that are due for a recheck to the session.
 fn assign_due_items(
     connection: &Connection,
     session: i64,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let due = "SELECT no FROM items WHERE status = 3 AND next_at <= ?1";
-    // Those of this very session were counted as listed, and as quarantined.
+    // Items of this session are already counted as listed and as quarantined.
     let again = connection.query_row(
         "SELECT count(*) FROM items WHERE status = 3 AND next_at <= ?1 AND session = ?2",
         [now.0, session],

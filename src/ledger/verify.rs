@@ -1,4 +1,4 @@
-//! What `verify` asks: where the files are, and whether the ledger agrees with itself.
+//! Queries of `verify`: locations of stored files, and consistency checks of the ledger.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -7,7 +7,7 @@ use crate::ledger::LedgerReader;
 use crate::ledger::error::LedgerError;
 use crate::ledger::rows::{DocumentRowId, ItemStatus, SessionCounts, SessionRow, to_sql_integer};
 
-/// The number of a stored file: of a document's present version, or of an earlier one.
+/// Row number of a stored file: of a document's current version, or of an earlier one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileRowId {
     Current(DocumentRowId),
@@ -36,7 +36,7 @@ pub struct CounterCheck {
     pub counted: StatusCounts,
 }
 
-/// Items by where they stand.
+/// Numbers of items by status.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StatusCounts {
     pub pending: u64,
@@ -60,7 +60,7 @@ impl From<SessionCounts> for StatusCounts {
 }
 
 impl LedgerReader {
-    /// Returns where the present version of a document is stored; `None` if it is not.
+    /// Returns the stored file of a document's current version; `None` if it is not stored.
     ///
     /// # Errors
     /// A ledger failure.
@@ -76,7 +76,7 @@ impl LedgerReader {
         })
     }
 
-    /// Whether a version of a document is stored at this path, below the folder of a session.
+    /// True if a version of the document is stored at this path, below the folder of a session.
     ///
     /// # Errors
     /// A ledger failure.
@@ -99,8 +99,8 @@ impl LedgerReader {
         })
     }
 
-    /// Returns the number that the next file of a document bears: one more than it has earlier
-    /// versions. What became of them, no two of its files have the same number.
+    /// Returns the version number of a document's next file: the number of its earlier versions
+    /// plus one. No two files of a document have the same number.
     ///
     /// # Errors
     /// A ledger failure.
@@ -112,8 +112,8 @@ impl LedgerReader {
         })
     }
 
-    /// Returns the stored files after the one with number `after`, at most `limit`, and none only
-    /// at their end: the present versions of all documents, then the earlier ones.
+    /// Returns the stored files after `after`, at most `limit`: the current versions of all
+    /// documents, then the earlier ones. Empty only at the end.
     ///
     /// # Errors
     /// A ledger failure.
@@ -137,14 +137,14 @@ impl LedgerReader {
                 Some(FileRowId::Current(no)) => no.0,
                 Some(FileRowId::Superseded(no)) => return superseded(no),
             };
-            // Those come last: a version that is superseded meanwhile is met there at the latest.
+            // Earlier versions come last, so that one superseded between two calls is not missed.
             let present =
                 read(format!("{SELECT_STORED} AND d.no > ?1 ORDER BY d.no LIMIT ?2"), after)?;
             if present.is_empty() { superseded(0) } else { Ok(present) }
         })
     }
 
-    /// Counts the items of which anything is stored. Reads every row.
+    /// Counts the items with at least one stored file. Reads every row.
     ///
     /// # Errors
     /// A ledger failure.
@@ -183,7 +183,7 @@ impl LedgerReader {
         })
     }
 
-    /// Has SQLite check the file, and returns what it finds wrong. Reads everything.
+    /// Runs SQLite's integrity check and returns the errors found. Reads everything.
     ///
     /// # Errors
     /// A ledger failure.

@@ -1,4 +1,5 @@
-//! `breakers.json`: what all breakers remember, shared by every process that uses the state folder.
+//! `breakers.json`: states of all circuit breakers, shared by every process that uses the state
+//! folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,16 +11,16 @@ use crate::disk::{Disk, Durability, LockedFile, PreviousContent};
 use crate::engine::breaker::PersistedBreaker;
 use crate::engine::{Failure, sanitize_line};
 
-/// The file, in the state folder.
+/// Name of the file in the state folder.
 const BREAKERS_FILE: &str = "breakers.json";
 
-/// The version of the format that is read and written.
+/// Schema version that is read and written.
 const SCHEMA: u64 = 1;
 
-/// What each breaker remembers, by its name.
+/// Persisted state of each circuit breaker, by its name.
 pub type BreakerStates = BTreeMap<String, PersistedBreaker>;
 
-/// The file, and the way to change it in turn with other processes.
+/// File of the circuit breakers, changed under a lock that processes share.
 #[derive(Debug)]
 pub struct BreakersFile {
     file: LockedFile,
@@ -31,20 +32,20 @@ struct BreakersFileContent {
     breakers: BreakerStates,
 }
 
-/// The one key that every version has.
+/// Header of the file: the one key that every version has.
 #[derive(Deserialize)]
 struct BreakersFileHeader {
     schema: u64,
 }
 
 impl BreakersFile {
-    /// The file in a state folder of this machine.
+    /// Returns the file in a state folder of this machine.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self { file: LockedFile::new(state_dir.join(BREAKERS_FILE)) }
     }
 
-    /// The file on a made-up disk, which no other process sees.
+    /// Returns the file on a simulated disk, which no other process sees.
     #[must_use]
     pub fn without_lock(disk: Arc<dyn Disk>, state_dir: &Path) -> Self {
         Self { file: LockedFile::without_lock(disk, state_dir.join(BREAKERS_FILE)) }
@@ -55,7 +56,7 @@ impl BreakersFile {
         self.file.path()
     }
 
-    /// Reads the file and changes nothing; `Ok(Err(why))` where it does not say anything readable.
+    /// Reads the file and changes nothing; `Ok(Err(reason))` if its content cannot be read.
     ///
     /// # Errors
     /// A storage failure.
@@ -63,8 +64,8 @@ impl BreakersFile {
         Ok(self.file.read(parse)?.unwrap_or_else(|| Ok(BreakerStates::new())))
     }
 
-    /// Changes the file while nobody else does. Returns what `change` returned, and what a person
-    /// should know: a file that cannot be read is kept aside, and a new one begun.
+    /// Changes the file under its lock. Returns the result of `change`, and a note for people if
+    /// the file could not be read: it is then kept under another name, and a new one begun.
     ///
     /// # Errors
     /// A storage failure.
@@ -101,7 +102,7 @@ fn parse(bytes: &[u8]) -> Result<BreakerStates, String> {
 }
 
 fn to_json(breakers: BreakerStates) -> Vec<u8> {
-    // Nothing in it can fail to be written: its keys are texts, and it has no fractions.
+    // Serialization cannot fail: all keys are strings, and there are no fractions.
     let format = BreakersFileContent { schema: SCHEMA, breakers };
     let mut json = serde_json::to_vec_pretty(&format).unwrap_or_default();
     json.push(b'\n');

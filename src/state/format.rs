@@ -1,17 +1,17 @@
-//! What the state file says, key by key.
+//! Format of the state file, key by key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{SessionId, Status, Timestamp};
 use crate::state::serde_with;
 
-/// The version of the format that is read and written.
+/// Schema version that is read and written.
 pub const SCHEMA: u32 = 1;
 
-/// Everything about one source that others may want to know.
+/// Published state of one source.
 ///
-/// Times are RFC 3339 in UTC; what does not apply is null. Readers ignore keys that
-/// they do not know; a key that is added has a default, or the schema another number.
+/// Times are RFC 3339 in UTC; a value that does not apply is null. Readers ignore keys that they do
+/// not know. A key that is added has a default, or else the schema number changes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a key of a file that others read")]
 pub struct ExecutionState {
@@ -19,24 +19,24 @@ pub struct ExecutionState {
     pub source: String,
     pub account: String,
     pub provider: String,
-    /// How the source is spoken to: `jmap` and so on.
+    /// Protocol of the source, such as `jmap`.
     pub kind: String,
 
     #[serde(with = "serde_with::status")]
     pub status: Status,
     #[serde(with = "serde_with::timestamp")]
     pub state_since: Timestamp,
-    /// When the present state ends, or is looked into at the latest.
+    /// End of the current state, or the latest time at which it is checked.
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "until")]
     pub state_until: Option<Timestamp>,
-    /// Why the source is in this state, for a person.
+    /// Reason for the current state, for people.
     pub reason: String,
-    /// The state that a wait goes back to.
+    /// State that follows the current wait.
     #[serde(with = "serde_with::optional_status")]
     #[serde(rename = "resume_to")]
     pub resume_state: Option<Status>,
-    /// The wait ends with a restart, since the retries are used up.
+    /// True if the wait ends with a restart, because the retries are used up.
     #[serde(rename = "restart_when_due")]
     pub should_restart_when_due: bool,
 
@@ -46,44 +46,44 @@ pub struct ExecutionState {
     pub start_time: Option<Timestamp>,
     #[serde(with = "serde_with::optional_timestamp")]
     pub completion_time: Option<Timestamp>,
-    /// When the source was last asked for something new.
+    /// Time when the source was last polled for changes.
     #[serde(with = "serde_with::optional_timestamp")]
     #[serde(rename = "last_look")]
     pub last_poll: Option<Timestamp>,
-    /// Everything is being listed, since the source had forgotten our place in its changes.
+    /// True while everything is listed, because the source no longer accepts our cursor.
     #[serde(rename = "listing_everything")]
     pub is_full_listing: bool,
-    /// News was found beside a download, and is being listed in the same session.
+    /// True while changes found during a download are listed in the same session.
     #[serde(default)]
     #[serde(rename = "listing_news")]
     pub is_listing_changes: bool,
 
-    /// Items, of this session.
+    /// Items of this session.
     pub total_threads: u64,
     pub downloaded_threads: u64,
     pub gone: u64,
     pub quarantined: u64,
-    /// Documents of the session with another content than is stored of them, which is kept.
+    /// Documents of the session with new content; the stored version is kept.
     #[serde(default)]
     pub versions: u64,
     /// Documents of the session whose bytes were in the archive already.
     #[serde(default)]
     pub copies: u64,
     pub waiting_for_retry: u64,
-    /// Documents there are in all, as the server said when the listing began.
+    /// Total number of documents, as the server reported it when the listing began.
     pub expected_documents: Option<u64>,
-    /// Items, over the last half minute.
+    /// Items per second, over the last half minute.
     pub rate_per_second: Option<f64>,
     #[serde(with = "serde_with::timestamp")]
     pub last_progress: Timestamp,
-    /// When the newest request for an item that succeeded was sent.
+    /// Time when the newest successful request for an item was sent.
     #[serde(default, with = "serde_with::optional_timestamp")]
     pub last_success: Option<Timestamp>,
 
-    /// Errors of the session, not of items: in all, and since the last progress.
+    /// Errors of the session, not of items: in total, and since the last progress.
     pub error_count: u32,
     pub consecutive_errors: u32,
-    /// The retry that is being waited for or made.
+    /// Number of the retry that is waited for or running.
     pub retry_count: u32,
     pub restart_count: u32,
     #[serde(default)]
@@ -100,21 +100,21 @@ pub struct ExecutionState {
 
     #[serde(with = "serde_with::timestamp")]
     pub last_updated: Timestamp,
-    /// The worker's process; null when it has left.
+    /// Process id of the worker; null when it has exited.
     pub pid: Option<u32>,
-    /// The version of its program.
+    /// Version of the worker's program.
     pub version: String,
 }
 
 impl ExecutionState {
-    /// Writes the state as the one JSON text that the file and the ledger keep.
+    /// Returns the state as the JSON text that the file and the ledger store.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Nothing in it can fail to be written: its keys are texts, its numbers finite.
+        // Serialization cannot fail: all keys are strings, and the numbers are finite.
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// Reads such a text back; `None` for another version or damage.
+    /// Parses such a text; `None` if it is damaged or of a newer version.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         let state: Self = serde_json::from_str(text).ok()?;
@@ -122,10 +122,10 @@ impl ExecutionState {
     }
 }
 
-/// What went wrong last.
+/// Last error of the source.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RecordedError {
-    /// The family of the cause: `TEMPORARY` and so on.
+    /// Family of the cause, such as `TEMPORARY`.
     #[serde(rename = "type")]
     pub cause_family: String,
     pub cause: String,
@@ -134,7 +134,7 @@ pub struct RecordedError {
     pub at: Timestamp,
 }
 
-/// The last time that the worker was started anew by its own wish.
+/// Last restart that the worker itself requested.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RecordedRestart {
     /// One of the words `completed`, `errors`, `authentication`, `stuck`, `execution_time`.

@@ -1,6 +1,6 @@
-//! Files of the first released format: each is read, and written again with nothing lost.
+//! Compatibility tests: files of the first released format are read and written again without loss.
 //!
-//! A key that is added since is listed here, with its path.
+//! Keys that were added since are listed here, with their paths.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `quota.json`: what is remembered of all quotas, shared by every process that uses the state folder.
+//! `quota.json`: states of all rate limiters, shared by every process that uses the state folder.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 use crate::engine::rate_limit::RateLimiterState;
 use crate::engine::{ConcurrencyState, RetryBudgetState};
 
-/// The name of the file in the state folder.
+/// Name of the file in the state folder.
 pub const LIMITERS_FILE: &str = "quota.json";
 
-/// The format that this program writes. What it does not know is another's, and is left alone.
+/// Schema version that this program writes. A file with a newer one is not read.
 const SCHEMA: u32 = 1;
 
-/// Everything in the file.
+/// Content of the file.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LimiterStates {
     schema: u32,
     pub scopes: BTreeMap<LimiterScope, ScopeState>,
 }
 
-/// What is remembered of one scope.
+/// Persisted state of one scope.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ScopeState {
-    /// Counts the writes, so that a process sees that another wrote.
+    /// Number of writes, by which a process detects that another wrote.
     pub(crate) revision: u64,
-    /// By whose rules it goes.
+    /// Provider whose rules apply.
     pub provider: String,
     #[serde(rename = "quota")]
     pub rate_limit: RateLimiterState,
@@ -36,13 +36,13 @@ pub struct ScopeState {
 }
 
 impl LimiterStates {
-    /// Writes all of it as the file has it.
+    /// Returns the content of the file as JSON.
     pub(crate) fn into_json(self) -> Option<Vec<u8>> {
         serde_json::to_vec_pretty(&Self { schema: SCHEMA, ..self }).ok()
     }
 }
 
-/// Reads what was written.
+/// Parses the content of the file.
 ///
 /// # Errors
 /// One sentence on why it cannot be understood.
@@ -56,14 +56,15 @@ pub fn parse_limiters(bytes: &[u8]) -> Result<LimiterStates, String> {
     Ok(remembered)
 }
 
-/// What a scope is known by: `host`, `host account`, `host account /route`.
+/// Key of a scope: provider, host if its name differs from the provider's, account and route,
+/// joined by spaces, as in `host account /route`.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct LimiterScope(String);
 
 impl LimiterScope {
-    /// The scope of a provider's host, of one account where they do not share it, and of one
-    /// route where that has a budget of its own.
+    /// Returns the scope of a provider's host, of one account if accounts do not share limits, or
+    /// of one route if it has a separate budget.
     #[must_use]
     pub fn new(provider: &str, host: &str, account: Option<&str>, route: Option<&str>) -> Self {
         let mut key = provider.to_owned();

@@ -1,5 +1,5 @@
-//! Writes and reads the figures of a source: no truth, so that nothing is synced, and whatever
-//! cannot be read is as good as absent.
+//! Writes and reads the metrics of a source. They may be lost, so that nothing is synced, and a
+//! file that cannot be read counts as absent.
 
 use std::io;
 use std::path::Path;
@@ -8,26 +8,26 @@ use crate::disk::{Disk, PathKind, storage_failure, write_unsynced};
 use crate::engine::metrics::{METRICS_SCHEMA, SourceMetrics};
 use crate::engine::{Failure, Timestamp, sanitize_line};
 
-/// The name of the file, in the folder of its source.
+/// Name of the metrics file, in the folder of its source.
 pub const METRICS_FILE: &str = "figures.json";
 
-/// The largest file that is read, in bytes: ten times what one has.
+/// Largest metrics file that is read, in bytes: ten times the usual size.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What stands at the path of a file with figures.
+/// Result of reading a metrics file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricsFile {
-    /// Nothing: the source has never run, or not with a version that counts.
+    /// No file: the source has never run, or only with a version that writes no metrics.
     Absent,
     Read(Box<SourceMetrics>),
-    /// It is cut short, damaged, a newer program's, or no file.
+    /// The file is truncated, damaged, of another version, or not a plain file.
     Unusable {
         reason: String,
     },
 }
 
 impl MetricsFile {
-    /// The figures, where there are any.
+    /// Returns the metrics, if the file was read.
     #[must_use]
     pub fn into_metrics(self) -> Option<SourceMetrics> {
         match self {
@@ -37,7 +37,7 @@ impl MetricsFile {
     }
 }
 
-/// Replaces the figures whole. A power cut may undo it.
+/// Replaces the metrics file atomically. A power cut may undo it.
 ///
 /// # Errors
 /// A storage failure; the old file is then still there.
@@ -53,7 +53,7 @@ pub fn save_metrics(
     write_unsynced(disk, path, &json).map_err(failed)
 }
 
-/// Reads the figures and changes nothing.
+/// Reads the metrics file and changes nothing.
 #[must_use]
 pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
     let bytes = match disk.path_kind(path) {
@@ -67,7 +67,7 @@ pub fn read_metrics(disk: &dyn Disk, path: &Path) -> MetricsFile {
     };
     match bytes {
         Ok(bytes) => parse(&bytes),
-        // Removed since it was looked at.
+        // Removed since its size was read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => MetricsFile::Absent,
         Err(error) => unusable(&format!("it cannot be read: {error}")),
     }

@@ -1,8 +1,9 @@
-//! Publishes `execution_state.json`, atomically, and the figures beside it.
+//! State files: `execution_state.json` and the metrics of each source, and the circuit breakers and
+//! rate limiters that all processes share.
 //!
-//! One file per source, written by its worker after every transition and read by
-//! everyone else: `status`, `check`, the monitor, a person. What is in it is also in
-//! the ledger, so that a broken file is put aside and made anew, and nothing is lost.
+//! Each source has one execution state, written atomically by its worker after every transition and
+//! read by all others: `status`, `check`, the monitor, people. Its content is also in the ledger,
+//! so that a broken file is quarantined and written again, and nothing is lost.
 
 mod breakers;
 mod format;
@@ -24,17 +25,18 @@ pub use self::state_file::{
 
 pub use self::limiters::{LIMITERS_FILE, LimiterScope, LimiterStates, ScopeState, parse_limiters};
 
-/// The file that a worker locks, in the folder of its source.
+/// Name of the file that a worker locks, in the folder of its source.
 pub const LOCK_FILE: &str = "lock";
 
-/// Returns the process that works on the source whose folder this is: who holds its lock, else who is `written` in its
-/// state file. A worker whose disk is full holds the one and cannot write the other.
+/// Returns the process id of the worker of the source in `source_dir`: the holder of its lock, else
+/// `written`, the one in its state file. A worker whose disk is full holds the lock and cannot
+/// write the state file.
 #[must_use]
 pub fn running_worker_pid(source_dir: &Path, written: Option<u32>) -> Option<u32> {
     FileLock::holder_pid(&source_dir.join(LOCK_FILE)).or(written)
 }
 
-/// The name of the file, in the folder of its source.
+/// Name of the state file, in the folder of its source.
 pub const STATE_FILE: &str = "execution_state.json";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How times, names and rates are written in the state file.
+//! Serde formats of times, session ids and statuses in the state file.
 
 /// RFC 3339 in UTC, with milliseconds.
 pub(crate) mod timestamp {
@@ -23,7 +23,7 @@ pub(crate) mod timestamp {
     }
 }
 
-/// The same, or null.
+/// RFC 3339 in UTC, with milliseconds, or null.
 pub(crate) mod optional_timestamp {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -45,7 +45,7 @@ pub(crate) mod optional_timestamp {
     }
 }
 
-/// The name of a session, or null.
+/// Session id, or null.
 pub(super) mod optional_session_id {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -66,7 +66,7 @@ pub(super) mod optional_session_id {
     }
 }
 
-/// The word for a status.
+/// Name of a status.
 pub(super) mod status {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -88,7 +88,7 @@ pub(super) mod status {
     }
 }
 
-/// The same, or null.
+/// Name of a status, or null.
 pub(super) mod optional_status {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

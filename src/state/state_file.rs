@@ -1,4 +1,4 @@
-//! Writes, reads and, where it is broken, puts aside the state file.
+//! Writes and reads the state file, and quarantines a broken one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,50 +9,51 @@ use crate::disk::{Disk, PathKind, quarantine_file, storage_failure, write_durabl
 use crate::engine::{Failure, sanitize_line};
 use crate::state::{ExecutionState, SCHEMA};
 
-/// The largest state file that is read, in bytes: a hundred times what one has.
+/// Largest state file that is read, in bytes: a hundred times the usual size.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// What stands at the path of a state file.
+/// Result of reading a state file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StateFile {
-    /// Nothing.
+    /// There is no file.
     Absent,
     Read(Box<ExecutionState>),
-    /// It is cut short, damaged, or no file.
+    /// The file is truncated, damaged, or not a plain file.
     Unreadable {
         reason: String,
     },
-    /// A newer program wrote it.
+    /// A newer version of the program wrote the file.
     Newer {
         schema: u64,
     },
 }
 
-/// What a worker starts from.
+/// State that a worker starts from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LoadedState {
-    /// There is none: the first start, or it was deleted.
+    /// There is no file: the first start, or it was deleted.
     Fresh,
     Read(Box<ExecutionState>),
-    /// It was put aside; the ledger has what was in it.
+    /// The file was quarantined; its content is also in the ledger.
     Unreadable {
         quarantine_path: PathBuf,
         reason: String,
     },
-    /// Likewise.
+    /// A newer version of the program wrote the file, which was quarantined; its content is also in
+    /// the ledger.
     Newer {
         quarantine_path: PathBuf,
         schema: u64,
     },
 }
 
-/// The one key that every version has.
+/// Header of the file: the one key that every version has.
 #[derive(Deserialize)]
 struct StateFileHeader {
     schema: u64,
 }
 
-/// Writes the state, durably and whole.
+/// Writes the state durably and atomically.
 ///
 /// # Errors
 /// A storage failure; the old file is then still there.
@@ -67,7 +68,7 @@ pub fn save_state_file(
     write_durable(disk, path, &json).map_err(failed)
 }
 
-/// Reads the state file and changes nothing: for everyone but its worker.
+/// Reads the state file and changes nothing: for all programs except its worker.
 ///
 /// # Errors
 /// A storage failure.
@@ -78,7 +79,7 @@ pub fn read_state_file(disk: &dyn Disk, path: &Path) -> Result<StateFile, Failur
         Some(PathKind::File { bytes }) if bytes <= FILE_BYTES_MAX => {
             match disk.read_file(path) {
                 Ok(bytes) => Ok(parse(&bytes)),
-                // Replaced or removed since it was looked at.
+                // Replaced or removed since its size was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(StateFile::Absent),
                 Err(error) => Err(failed(error)),
             }

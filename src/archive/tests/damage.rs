@@ -1,4 +1,4 @@
-//! An archive on a real disk, and each kind of damage to it.
+//! Tests of an archive on a real disk, and of each kind of damage to a file.
 
 use super::*;
 

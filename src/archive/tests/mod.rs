@@ -1,4 +1,4 @@
-//! The archive under crashes and faults at every operation, beside a ledger of the simplest kind.
+//! Tests of the archive with crashes and faults at every operation, beside a minimal ledger.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,32 +20,32 @@ mod versions;
 const STARTED: Timestamp = Timestamp(1_772_874_303_456);
 const ACCOUNT: &str = "me@example.com";
 
-/// Threads and messages of each group: one synced file by file, one by the
-/// filesystem with many folders, one with few folders and a spilled document.
+/// Numbers of threads and messages of each batch: one synced file by file, one by `syncfs` with
+/// many folders, one with few folders and a spilled document.
 const BATCHES: [(usize, usize); 3] = [(2, 3), (12, 12), (2, 10)];
 
-/// The one document that is too long for memory.
+/// The only document that is too long for memory.
 const LONG_DOCUMENT: &str = "m-2-0";
 
-/// How the groups follow each other.
+/// Order in which batches are staged and published.
 #[derive(Clone, Copy, Debug)]
 enum BatchOrder {
-    /// Each is durable before the next is written.
+    /// Each batch is published before the next is staged.
     Sequential,
-    /// Each is written before the one before it is placed.
+    /// Each batch is staged before the previous one is published.
     Overlapping,
 }
 
 const BATCH_ORDERS: [BatchOrder; 2] = [BatchOrder::Sequential, BatchOrder::Overlapping];
 
-/// What a real ledger would have after its last commit.
+/// Rows that a real ledger would have after its last commit.
 #[derive(Default)]
 struct ModelLedger {
     folder: Option<FolderName>,
     stored: BTreeMap<(ItemId, DocumentId), (ArchiveLocation, PublishedFile)>,
 }
 
-/// A worker's life on one disk.
+/// Worker with a model ledger on one disk.
 struct TestWorker {
     disk: MemoryDisk,
     order: BatchOrder,
@@ -53,7 +53,7 @@ struct TestWorker {
     fetch_count: Cell<usize>,
 }
 
-/// A group that is written, and its documents in their order.
+/// Staged batch and its documents in order.
 type StagedDocuments = (Vec<(ItemId, DocumentId)>, StagedBatch);
 
 fn batch_entry(
@@ -79,7 +79,7 @@ impl TestWorker {
         Self { disk, order, ledger: ModelLedger::default(), fetch_count: Cell::new(0) }
     }
 
-    /// Runs a worker from its start to the end of all groups, or to its first failure.
+    /// Runs a worker from its start to the end of all batches, or to its first failure.
     fn run_to_end(&mut self) -> Result<RecoveryReport, Failure> {
         let (archive, recovered) = self.open_archive()?;
         self.store_batches(&archive)?;
@@ -95,7 +95,7 @@ impl TestWorker {
         })
     }
 
-    /// The files that are neither a manifest, nor the marker, nor a temporary one of that.
+    /// Lists the files except manifests, the marker and the marker's temporary file.
     fn files(&self) -> Vec<PathBuf> {
         let is_ours = |path: &PathBuf| {
             let path = path.to_string_lossy();
@@ -104,10 +104,11 @@ impl TestWorker {
         self.disk.files().into_keys().filter(is_ours).collect()
     }
 
-    /// What the manifest and the files say without a ledger is what the ledger has.
+    /// Asserts that the manifest and the files alone yield the documents of the ledger.
     ///
-    /// After a kill a document may be in no manifest: to this disk a call that a kill prevents is a
-    /// sync that failed, after which the file is never durable. Its name then says what it is.
+    /// After a kill a document may be missing from the manifest: this disk treats a call that a
+    /// kill prevents as a failed sync, after which the file is never durable. Its name then gives
+    /// its ids.
     fn assert_adoptable(&self, is_in_manifest: bool, when: &str) {
         let Some(folder) = &self.ledger.folder else { return };
         let root = Path::new("/downloads");
@@ -143,7 +144,7 @@ impl TestWorker {
                 continue;
             }
             let written = self.stage_batch(archive, &folder, &wanted);
-            // The one before goes on, whatever becomes of this one.
+            // The previous batch is committed even if this one failed.
             if let Some(before) = pending.take() {
                 self.publish_and_commit(archive, &folder, before)?;
             }
@@ -181,7 +182,7 @@ impl TestWorker {
         (wanted, written): StagedDocuments,
     ) -> Result<(), Failure> {
         let (answers, intent) = archive.publish(written)?;
-        // Dying between the archive and the ledger is a case of its own.
+        // An extra operation, so that a fault can occur between the archive and the ledger.
         self.disk
             .path_kind(Path::new("/"))
             .map_err(|e| storage_failure("commit", archive.root(), &e))?;
@@ -208,13 +209,13 @@ impl TestWorker {
         }
     }
 
-    /// The disk has no file that the ledger does not know.
+    /// Asserts that the ledger knows every file on the disk.
     fn assert_no_orphans(&self, when: &str) {
         let files = self.files();
         assert_eq!(files.len(), self.ledger.stored.len(), "{when}: {files:?}");
     }
 
-    /// All is stored, all is sound, and there is nothing else on the disk.
+    /// Asserts that all documents are stored and intact, and that there are no other files.
     fn assert_complete(&self, when: &str) {
         self.assert_stored_intact(when);
         assert_eq!(self.ledger.stored.len(), total_documents(), "{when}");
@@ -258,7 +259,7 @@ fn total_documents() -> usize {
     BATCHES.iter().map(|(_, messages)| messages).sum()
 }
 
-/// The documents that are fetched again after a crash, at most: those of the groups under way.
+/// Maximum number of documents fetched again after a crash: those of the batches in flight.
 fn max_refetched(order: BatchOrder) -> usize {
     let mut sizes = BATCHES.map(|(_, messages)| messages);
     sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -324,7 +325,7 @@ fn a_kill_and_a_power_cut_during_recovery_lose_nothing() {
                 let mut world = TestWorker::new(order);
                 world.disk.set_fault(DiskFault::stop_at(at));
                 drop(world.run_to_end());
-                // A kill leaves everything as a running system sees it.
+                // Unlike a power cut, a kill loses no unsynced writes.
                 world.disk.set_fault(DiskFault::stop_at(world.disk.operation_count() + later));
                 drop(world.run_to_end());
                 world.disk.power_cut(later % 5);

@@ -1,8 +1,9 @@
-//! An archive that goes away while it is open.
+//! Test of an archive that is unmounted while it is open.
 
 use super::*;
 
-/// FAULTS 51: the archive is unmounted, or replaced by a folder without the marker, between two groups.
+/// FAULTS 51: the archive is unmounted, or replaced by a folder without the marker, between two
+/// batches.
 #[test]
 fn nothing_is_written_where_the_archive_was_unmounted() {
     let home = tempfile::tempdir().unwrap();
@@ -23,7 +24,7 @@ fn nothing_is_written_where_the_archive_was_unmounted() {
     let away = home.path().join("away");
     RealDisk.rename(&root, &away).unwrap();
     RealDisk.create_dir(&root).unwrap();
-    // As an earlier version left it in the folder that something is mounted over.
+    // An earlier version may have left these below the mount point.
     RealDisk.create_dir(&root.join(".cynosure")).unwrap();
     RealDisk.create_dir(&root.join(".cynosure/work")).unwrap();
 

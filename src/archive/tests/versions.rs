@@ -1,4 +1,4 @@
-//! Several versions of one document.
+//! Test of several versions of one document.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn a_second_version_is_stored_beside_the_first() {
     let all = |_: &ItemId, _: &DocumentId, _: &ArchiveLocation| Ok(true);
     assert_eq!(list_orphans(&*disk, root, &folder, 9, all).unwrap(), Vec::<PathBuf>::new());
 
-    // The ledger does not have the second one yet: only that is cleared away.
+    // The ledger does not have the second version yet: only that is removed.
     let (_, recovered) = open();
     assert_eq!(recovered.removed_documents, 1);
     let files = disk.files().into_iter();

@@ -1,14 +1,13 @@
-//! A disk in memory that forgets what was not synced, and fails on request.
+//! Disk in memory that loses unsynced data on a power cut, and fails on request.
 //!
-//! A test double for the archive, the state file and the simulation. It keeps
-//! apart what a running system sees and what would outlive a power cut: bytes up
-//! to the last sync of their file, names up to the last sync of their folder.
-//! It is as unkind as the contract of [`Disk`] allows:
+//! It is a test double for the archive, the state file and the simulation. It separates the
+//! visible state from what survives a power cut: bytes up to the last sync of their file, names
+//! up to the last sync of their folder. It is the worst case that the contract of [`Disk`] allows:
 //!
-//! - after a power cut each unsynced name has changed or not, independently of
-//!   the others, and each file has lost any tail of its unsynced bytes;
-//! - a failed sync is told once to each who held the file or the filesystem before;
-//!   then the file says `Ok` ever after, and is never durable.
+//! - after a power cut each unsynced name has changed or not, independently of the others, and
+//!   each file has lost any tail of its unsynced bytes;
+//! - a failed sync is reported once through the file, and once through each filesystem handle
+//!   opened before; later syncs of the file return `Ok`, but it never becomes durable.
 
 mod state;
 
@@ -22,13 +21,13 @@ use rustix::io::Errno;
 use self::state::{FileContent, FsNode, MemoryDiskState, lock_mutex};
 use crate::disk::{Disk, DiskFile, Filesystem, PathKind};
 
-/// A disk in memory. Clones share it.
+/// Disk in memory. Clones share their content.
 #[derive(Clone, Debug)]
 pub struct MemoryDisk {
     state: Arc<Mutex<MemoryDiskState>>,
 }
 
-/// Which calls fail, and how. Calls are counted from 0 over the life of the disk.
+/// Fault that makes calls fail. Calls are counted from 0 over the life of the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskFault {
     pub at_operation: u64,
@@ -36,16 +35,16 @@ pub struct DiskFault {
     pub errno: Errno,
 }
 
-/// How long a fault lasts.
+/// Duration of a fault.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FaultDuration {
     Once,
-    /// Until [`MemoryDisk::clear_fault`], or a power cut.
+    /// Lasts until [`MemoryDisk::clear_fault`] or a power cut.
     Permanent,
 }
 
 impl DiskFault {
-    /// From its `at`-th call on the disk does nothing any more, as when the process is killed.
+    /// Fails all calls from number `at` on, as if the process was killed.
     #[must_use]
     pub fn stop_at(at: u64) -> Self {
         Self { at_operation: at, duration: FaultDuration::Permanent, errno: Errno::IO }
@@ -59,29 +58,29 @@ impl Default for MemoryDisk {
 }
 
 impl MemoryDisk {
-    /// How many calls there have been.
+    /// Returns the number of calls so far.
     #[must_use]
     pub fn operation_count(&self) -> u64 {
         self.state().operation_count
     }
 
-    /// Arranges for calls to fail. An append that fails has written half its bytes.
+    /// Sets the fault. An append that fails has written half its bytes.
     pub fn set_fault(&self, fault: DiskFault) {
         self.state().fault = Some(fault);
     }
 
-    /// Lets every call succeed again.
+    /// Removes the fault, so that every call succeeds again.
     pub fn clear_fault(&self) {
         self.state().fault = None;
     }
 
-    /// Cuts the power and starts again: what was not synced survives by chance, from `seed`.
-    /// Seed 0 is the cruellest: nothing unsynced survives.
+    /// Simulates a power cut and a restart. The seed decides which unsynced data survives.
+    /// Seed 0 is the worst case: nothing unsynced survives.
     pub fn power_cut(&self, seed: u64) {
         self.state().power_cut(&mut fastrand::Rng::with_seed(seed), seed == 0);
     }
 
-    /// Every file as a running system sees it.
+    /// Returns every file with its visible content.
     #[must_use]
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let world = self.state();
@@ -96,7 +95,7 @@ impl MemoryDisk {
         lock_mutex(&self.state)
     }
 
-    /// Counts a call, and fails it if that was arranged.
+    /// Counts a call, and returns the error of the fault if it applies.
     fn begin_operation(&self) -> io::Result<MutexGuard<'_, MemoryDiskState>> {
         let mut world = self.state();
         world.count_operation()?;
@@ -230,7 +229,7 @@ impl DiskFile for MemoryFile {
 #[derive(Debug)]
 struct MemoryFilesystem {
     disk: MemoryDisk,
-    /// The failed syncs that its holder knows of.
+    /// Number of failed syncs already reported through this handle.
     reported_failures: u64,
 }
 
@@ -253,7 +252,7 @@ impl Filesystem for MemoryFilesystem {
     }
 }
 
-/// Tells of an earlier sync that failed.
+/// Reports an earlier failed sync as EIO.
 fn sync_result(untold: bool) -> io::Result<()> {
     if untold { Err(Errno::IO.into()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! What the disk in memory is made of: names and bytes, as seen and as durable.
+//! State of the disk in memory: names and bytes, as visible and as durable.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 
 use crate::disk::memory::{DiskFault, FaultDuration};
 
-/// Unsynced files that are remembered before the list is cleaned of synced ones.
+/// Number of tracked unsynced files at which synced ones are removed from the list.
 const DIRTY_FILES_MAX: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct MemoryDiskState {
     pub(super) entries: BTreeMap<PathBuf, FsNode>,
-    /// What a name would be after a power cut, where that differs from `names`.
+    /// State of each name after a power cut, if it differs from `entries`.
     pub(super) durable_entries: BTreeMap<PathBuf, Option<FsNode>>,
-    /// Files with unsynced bytes, and some that have none any more.
+    /// Files with unsynced bytes, and some that have been synced since.
     pub(super) dirty_files: Vec<Weak<Mutex<FileContent>>>,
-    /// Syncs that failed, of one file or of all.
+    /// Number of failed syncs, of one file or of the filesystem.
     pub(super) failed_syncs: u64,
     pub(super) operation_count: u64,
     pub(super) fault: Option<DiskFault>,
@@ -34,11 +34,11 @@ pub(super) enum FsNode {
 #[derive(Debug, Default)]
 pub(super) struct FileContent {
     pub(super) bytes: Vec<u8>,
-    /// How many of them are on the platter.
+    /// Number of leading bytes that are durable.
     pub(super) durable_length: usize,
-    /// A sync failed: none that follows is to be believed.
+    /// True after a failed sync. Later syncs never make the file durable.
     pub(super) has_failed_sync: bool,
-    /// It was a sync of all, and who has the file open is still to be told.
+    /// True if a filesystem sync failed and the next sync of this file must still report it.
     pub(super) has_unreported_failure: bool,
 }
 
@@ -54,7 +54,7 @@ impl MemoryDiskState {
         }
     }
 
-    /// Forgets what is not durable: all of it, or each part by chance.
+    /// Discards what is not durable: all of it, or each part at random.
     pub(super) fn power_cut(&mut self, chance: &mut fastrand::Rng, all: bool) {
         self.fault = None;
         self.dirty_files.clear();
@@ -108,7 +108,7 @@ impl MemoryDiskState {
         Ok(())
     }
 
-    /// Changes a name, and remembers what it was when its folder was last synced.
+    /// Changes a name, and records its state at the last sync of its folder.
     pub(super) fn change_entry(&mut self, path: &Path, node: Option<FsNode>) {
         let before = self.entries.get(path).cloned();
         self.durable_entries.entry(path.to_owned()).or_insert(before);
@@ -122,7 +122,7 @@ impl MemoryDiskState {
         };
     }
 
-    /// Forgets what lies in folders that are not there, parents before children.
+    /// Removes entries whose parent folder does not exist, parents before children.
     fn drop_orphans(&mut self) {
         for path in self.entries.keys().cloned().collect::<Vec<_>>() {
             if path.parent().is_some() && self.check_parent(&path).is_err() {
@@ -131,7 +131,7 @@ impl MemoryDiskState {
         }
     }
 
-    /// Remembers a file that is about to have unsynced bytes.
+    /// Tracks a file that is about to have unsynced bytes.
     pub(super) fn mark_dirty(&mut self, bytes: &Arc<Mutex<FileContent>>) {
         if !lock_mutex(bytes).is_synced() {
             return;

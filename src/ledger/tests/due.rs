@@ -1,8 +1,8 @@
-//! The order in which items are handed out, and the stored documents that are asked for again.
+//! Order of due items, and choice of known-good documents.
 
 use super::*;
 
-/// A session with so many items of one document each: "t0/0", "t1/1" and so on.
+/// Ledger with a session of `count` items with one document each: "t0/0", "t1/1" and so on.
 fn ledger_with_items(count: usize) -> Ledger {
     let mut ledger = ledger_with_session(SessionKind::Full);
     let listed: Vec<_> = (0..count).map(|no| format!("t{no}/{no}")).collect();
@@ -77,7 +77,7 @@ fn known_good_documents_come_from_both_ends() {
     store_documents(&mut ledger, &["1", "2", "3", "4", "5", "6"]);
     assert_eq!(known_good_ids(&ledger, 9), ["6", "5", "4", "3", "2", "1"]);
 
-    // As where the rows between them are of documents that are only listed.
+    // Spreads the rows, as if documents that are only listed lay between them.
     for (no, moved) in [(6, 50_000), (5, 40_001), (4, 40_000), (3, 10_001), (2, 10_000)] {
         let sql = format!("UPDATE documents SET no = {moved} WHERE no = {no}");
         assert_eq!(ledger.connection.execute(&sql, []), Ok(1));

@@ -1,9 +1,9 @@
-//! What is kept of failures: how often in a row, since when, and the last reply.
+//! Records of failures: the number in a row, the time of the first, and the last response.
 
 use super::*;
 use crate::engine::RecordedResponse;
 
-/// Another session after the one that is open, begun at `now`.
+/// Completes the open session and begins a recheck session, both at `now`.
 fn begin_next_session(ledger: &mut Ledger, number: u32, now: Timestamp) {
     let open = ledger.open_session().unwrap().unwrap().id;
     ledger.complete_session(&open, now).unwrap();
@@ -121,7 +121,7 @@ fn session_responses_are_separate_and_old_ones_are_pruned() {
     let rows: i64 =
         ledger.connection.query_row("SELECT count(*) FROM replies", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1);
-    // As after ten thousand others.
+    // As if ten thousand other responses had been stored since.
     let sql = "INSERT INTO replies (no, item, at, status, headers, body, is_cut)
                VALUES (10002, 7, 0, 500, '[]', '', 0)";
     ledger.connection.execute(sql, []).unwrap();

@@ -1,4 +1,4 @@
-//! Documents that were named and not found.
+//! Documents that were listed and not found.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn missing_documents_are_recorded_as_gone() {
     let mut ledger = ledger_with_session(SessionKind::Full);
 
     ledger.record_missing(&document_ids(&["a", "b"]), NOW).unwrap();
-    // The page is asked for once more after a crash.
+    // The page is requested once more after a crash.
     ledger.record_missing(&document_ids(&["b", "c"]), NOW).unwrap();
 
     let tally = ledger.session_counts().unwrap();

@@ -1,4 +1,4 @@
-//! The ledger, from the first page of a session to its end.
+//! Tests of the ledger, from the first page of a session to its end.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,8 +49,8 @@ fn begin_session(ledger: &mut Ledger, id: &str, kind: SessionKind, started: Time
     ledger.set_session_folder("folder").unwrap();
 }
 
-/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or what stands behind a `=`. Its size
-/// is 4, or what stands behind a `:`, where nothing is none.
+/// `"t/m"` is message `m` of thread `t`; its blob is `m` too, or the text after a `=`. Its size is
+/// 4, or the number after a `:`; an empty one means no size.
 fn listing_entries(names: &[&str]) -> Vec<ListingEntry> {
     let parse = |name: &&str| {
         let (item, document) = name.split_once('/').unwrap();
@@ -490,7 +490,7 @@ fn a_clock_step_shifts_only_pending_deadlines() {
     assert!(!ledger.has_due_rechecks(Timestamp(NOW.0 - 1)).unwrap());
     assert!(ledger.has_due_rechecks(NOW).unwrap());
 
-    // To 1970 and further: due at once, and still one that was tried.
+    // Back to before 1970: due at once, and still marked as tried.
     ledger.shift_deadlines(ClockStep::between(NOW, Timestamp(-NOW.0)).unwrap()).unwrap();
     assert_eq!(describe_items(&due_items(&ledger, Timestamp(1))), ["c: 3", "a: 1"]);
     assert_eq!(ledger.count_awaiting_retry().unwrap(), 1);

@@ -1,4 +1,4 @@
-//! Ledgers of every older format are brought up to date, and lose nothing on the way.
+//! Migration of ledgers of every older format, without loss of data.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Documents that are listed with another content than the one that is known.
+//! Documents that are listed with other content than is known of them.
 
 use super::*;
 
-/// What is stored of a document: its present file, and the number of the next.
+/// Returns the current file of a document, and the number of its next version.
 fn stored_state(ledger: &Ledger, item: &str, document: &str) -> (Option<String>, u32) {
     let (item, document) = (ItemId::new(item), DocumentId::new(document));
     let present = ledger.stored_file(&item, &document).unwrap();
@@ -13,7 +13,7 @@ fn stored_state(ledger: &Ledger, item: &str, document: &str) -> (Option<String>,
     (present.map(|stored| stored.file), ledger.next_version(no).unwrap())
 }
 
-/// All files that are stored, the present ones first.
+/// Returns the paths of all stored files, the current ones first.
 fn stored_paths(ledger: &Ledger) -> Vec<String> {
     let (mut files, mut after) = (Vec::new(), None);
     loop {
@@ -24,7 +24,7 @@ fn stored_paths(ledger: &Ledger) -> Vec<String> {
     }
 }
 
-/// Versions and copies of the session.
+/// Returns the session's counts of versions and copies.
 fn version_and_copy_counts(ledger: &Ledger) -> [u64; 2] {
     let SessionCounts { versions, copies, .. } = ledger.session_counts().unwrap();
     [versions, copies]
