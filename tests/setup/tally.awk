@@ -1,6 +1,6 @@
 # Counts tests by kind from the output of `cargo test` and from nextest's JUnit report.
 #
-#   property      any test in a module named `laws`
+#   property      any test in a module named `proptests` or `laws`
 #   unit          the others in src/
 #   simulation    the test binary `simulation`
 #   real          the test binary `real`
@@ -12,7 +12,7 @@
 function kind(binary, test) {
     if (binary == "doc") return "doc"
     if (binary == "real" || binary == "simulation") return binary
-    if (test ~ /(^|::)laws::/) return "property"
+    if (test ~ /(^|::)(proptests|laws)::/) return "property"
     return binary == "" ? "unit" : "integration"
 }
 
