@@ -19,7 +19,7 @@ pub(super) const INTENT_PREFIX: &str = "intent";
 /// It is removed by [`clear_intent`](crate::archive::Archive::clear_intent) once the ledger has
 /// the documents.
 #[derive(Debug)]
-#[must_use = "forget it once the ledger has its documents"]
+#[must_use = "clear it once the ledger has its documents"]
 pub struct Intent {
     pub(super) path: PathBuf,
 }

@@ -99,7 +99,7 @@ impl BatchEntry {
 
 /// Batch whose bytes are durable under temporary names. Dropping it removes the files.
 #[derive(Debug)]
-#[must_use = "place it, or it is removed"]
+#[must_use = "publish it, or it is removed"]
 pub struct StagedBatch {
     batch: WriteBatch,
     staged_files: StagedFiles,

@@ -36,7 +36,7 @@ pub struct MissedHeartbeat {
 
 /// Action of the watchdog after one check.
 #[derive(Clone, Debug, Eq, PartialEq)]
-#[must_use = "a watchdog that is not fed bites"]
+#[must_use = "without this keep-alive the service manager restarts the process"]
 pub enum WatchdogAction {
     SendKeepAlive,
     /// First check with a missed heartbeat: send a keep-alive, and ask the restart budget when a

@@ -44,4 +44,4 @@ pub use self::trends::{
 pub use self::versioned_file::VersionedFile;
 
 #[cfg(test)]
-mod frozen;
+mod format_compat;

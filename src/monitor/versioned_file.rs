@@ -98,7 +98,7 @@ impl<C: Default + DeserializeOwned + Serialize> VersionedFile<C> {
 
 impl<C> fmt::Debug for VersionedFile<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").field("path", &self.shared.path()).finish_non_exhaustive()
+        f.debug_struct("VersionedFile").field("path", &self.shared.path()).finish_non_exhaustive()
     }
 }
 

@@ -241,7 +241,7 @@ impl<'a, E: fmt::Display> RetryBuilder<'a, E> {
 
 impl fmt::Debug for RetryPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Policy");
+        let mut shown = f.debug_struct("RetryPolicy");
         shown.field("name", &self.name).field("shape", &self.backoff);
         shown.field("guard", &self.breaker.as_ref().map(|guard| guard.name()));
         shown.finish_non_exhaustive()
@@ -250,6 +250,6 @@ impl fmt::Debug for RetryPolicy {
 
 impl<E> fmt::Debug for RetryBuilder<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempts").field("policy", self.policy).finish_non_exhaustive()
+        f.debug_struct("RetryBuilder").field("policy", self.policy).finish_non_exhaustive()
     }
 }

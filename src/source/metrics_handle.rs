@@ -32,6 +32,6 @@ impl MetricsHandle {
 
 impl fmt::Debug for MetricsHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Meter").finish_non_exhaustive()
+        f.debug_tuple("MetricsHandle").finish_non_exhaustive()
     }
 }

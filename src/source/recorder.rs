@@ -75,7 +75,7 @@ impl ResponseRecorder {
 
 impl fmt::Debug for ResponseRecorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder")
+        f.debug_struct("ResponseRecorder")
             .field("is_wanted", &self.callback.is_some())
             .finish_non_exhaustive()
     }

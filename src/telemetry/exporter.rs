@@ -392,6 +392,6 @@ impl fmt::Display for ExportError {
 
 impl fmt::Debug for ExportHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Headers").field("count", &self.0.len()).finish()
+        f.debug_struct("ExportHeaders").field("count", &self.0.len()).finish()
     }
 }

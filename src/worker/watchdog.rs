@@ -163,12 +163,12 @@ impl RestartRequester {
 
 impl std::fmt::Debug for RestartRequester {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("AskRestart").finish_non_exhaustive()
+        f.debug_tuple("RestartRequester").finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for WatchdogConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("unit", &self.unit).finish_non_exhaustive()
+        f.debug_struct("WatchdogConfig").field("unit", &self.unit).finish_non_exhaustive()
     }
 }

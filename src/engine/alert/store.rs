@@ -48,7 +48,7 @@ impl AlertStore {
     }
 
     /// Applies an observation and returns the notifications to send now.
-    #[must_use = "a notice that is dropped is never told"]
+    #[must_use = "a notification that is dropped is never sent"]
     pub fn evaluate(&mut self, looked: &Observation, now: Timestamp) -> Vec<Notification> {
         self.alerts.iter_mut().for_each(|alert| alert.clamp_to_now(now));
         let mut notices = Vec::new();

@@ -109,7 +109,7 @@ pub enum Admission {
 
 /// Permit of an admitted call. Its generation shows whether the result arrives too late to count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[must_use = "a permit whose end is not told keeps a half-open breaker waiting"]
+#[must_use = "a permit without a recorded result keeps a half-open breaker waiting"]
 pub struct BreakerPermit {
     generation: u64,
     kind: PermitKind,

@@ -119,7 +119,7 @@ impl ProxyPoolHealth {
 
 impl fmt::Debug for ProxyPoolHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolHealth").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("ProxyPoolHealth").field("names", &self.names).finish_non_exhaustive()
     }
 }
 

@@ -206,6 +206,6 @@ impl Source for JmapSource {
 
 impl fmt::Debug for JmapSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jmap").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("JmapSource").field("options", &self.options).finish_non_exhaustive()
     }
 }

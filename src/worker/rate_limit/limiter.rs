@@ -409,7 +409,7 @@ fn scope_missing() -> Failure {
 
 impl<W: Env> fmt::Debug for ProviderLimiter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("provider", &self.provider).finish_non_exhaustive()
+        f.debug_struct("ProviderLimiter").field("provider", &self.provider).finish_non_exhaustive()
     }
 }
 
@@ -421,7 +421,9 @@ impl<W: Env> Drop for ProviderLimiter<W> {
 
 impl<W: Env> fmt::Debug for LimiterHandle<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Door").field("provider", &self.limiter.provider).finish_non_exhaustive()
+        f.debug_struct("LimiterHandle")
+            .field("provider", &self.limiter.provider)
+            .finish_non_exhaustive()
     }
 }
 
@@ -484,6 +486,6 @@ impl<W: Env> Drop for RequestPermit<W> {
 
 impl<W: Env> fmt::Debug for RequestPermit<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traveller").field("scope", &self.scope_key).finish_non_exhaustive()
+        f.debug_struct("RequestPermit").field("scope", &self.scope_key).finish_non_exhaustive()
     }
 }
