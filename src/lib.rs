@@ -31,7 +31,7 @@ pub mod retry;
 pub mod disk;
 
 // SAYS numbers and times in words, the same everywhere a person reads them.
-pub mod words;
+pub mod human;
 
 // Each speaks to one thing, and none to another of them.
 // READS config.toml and credentials; FETCHES by HTTP; REMEMBERS in SQLite; KEEPS the files; PUBLISHES the state;

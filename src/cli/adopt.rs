@@ -20,8 +20,8 @@ use crate::disk::{
     Disk, FileLock, RealDisk, ensure_folder, parent_folder, quarantine_file, storage_failure,
 };
 use crate::engine::{Failure, LedgerId, Timestamp};
+use crate::human::{format_bytes, format_count, pluralize};
 use crate::ledger::{AdoptedDocument, AdoptionCounts, Ledger, LedgerOpenError, LedgerReader};
-use crate::words::{count, format_bytes, many};
 use crate::worker::{RealEnv, new_ledger_id};
 
 /// The ending of the new ledger's name until it is whole.
@@ -89,14 +89,15 @@ fn adopt_source(ground: &Ground, source: &Known, args: &AdoptArgs) -> Result<(),
     let adoption = carry_out(source, archive, &marker, old, &folders)?;
     let AdoptionCounts { documents, versions, copies } = adoption;
     let also = [
-        (versions > 0).then(|| format!("{} of them", many(versions, "earlier version"))),
-        (copies > 0).then(|| format!("{} with the same bytes left alone", many(copies, "file"))),
+        (versions > 0).then(|| format!("{} of them", pluralize(versions, "earlier version"))),
+        (copies > 0)
+            .then(|| format!("{} with the same bytes left alone", pluralize(copies, "file"))),
     ];
     let also: String = also.into_iter().flatten().map(|also| format!(", {also}")).collect();
     show(format!(
         "{}: {} adopted{also}; the next run lists everything and fetches what is missing",
         source.name,
-        many(documents, "document"),
+        pluralize(documents, "document"),
     ))
 }
 
@@ -167,10 +168,10 @@ fn plan(folders: &[Folder]) -> String {
         let in_manifest = documents.iter().filter(|document| document.blob.is_some()).count();
         vec![
             name.as_str().to_owned(),
-            count(documents.len() as u64),
+            format_count(documents.len() as u64),
             format_bytes(bytes),
-            count(in_manifest as u64),
-            count(left_alone.len() as u64),
+            format_count(in_manifest as u64),
+            format_count(left_alone.len() as u64),
         ]
     });
     let rows: Vec<Vec<String>> = rows.collect();
@@ -187,7 +188,7 @@ fn show_left_alone(folders: &[Folder]) -> Result<(), Trouble> {
     let mut counts: BTreeMap<SkipReason, u64> = BTreeMap::new();
     left().for_each(|(_, why)| *counts.entry(*why).or_default() += 1);
     for (why, files) in counts {
-        show(format!("{} left alone: {}", many(files, "file"), why.reason()))?;
+        show(format!("{} left alone: {}", pluralize(files, "file"), why.reason()))?;
     }
     Ok(())
 }

@@ -13,9 +13,9 @@ use crate::cli::trouble::Trouble;
 use crate::cli::watching::post;
 use crate::engine::alert::Alert;
 use crate::engine::{Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, format_clock_time, format_duration};
 use crate::monitor::HealthFiles;
 use crate::notify::journal;
-use crate::words::{NOTHING, clock, format_duration};
 use crate::worker::{Env, RealEnv};
 
 pub(super) fn alert(common: &Common, command: &AlertCommand) -> Result<Exit, Trouble> {
@@ -90,9 +90,13 @@ fn told(alert: &Alert, now: Timestamp) -> Vec<String> {
         alert.advice.as_ref().filter(|_| alert.is_firing()).map(|advice| format!("; {advice}")),
     );
     vec![
-        clock(alert.started_at, now),
+        format_clock_time(alert.started_at, now),
         alert.severity.name().to_owned(),
-        if alert.subject.is_empty() { NOTHING.to_owned() } else { sanitize_line(&alert.subject) },
+        if alert.subject.is_empty() {
+            EMPTY_CELL.to_owned()
+        } else {
+            sanitize_line(&alert.subject)
+        },
         state,
         sentence,
     ]

@@ -20,11 +20,11 @@ use crate::engine::degradation::ProviderHealth;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, format_clock_time, format_duration, pluralize};
 use crate::monitor::{
     Collectors, HealthEvaluator, HealthSnapshot, MonitorRecord, RestartOutcome, RestartPolicy,
     RestartRecord, UnitEvaluation,
 };
-use crate::words::{NOTHING, clock, format_duration, many};
 use crate::worker::{Env, RealEnv};
 
 /// Restarts that are shown: enough to see a loop.
@@ -95,7 +95,7 @@ fn alerted(
     let notices = look.notify(seen, &post, now)?;
     let mut told = vec![match notices.len() {
         0 => "there is nothing new to tell".to_owned(),
-        count => format!("{} told", many(count as u64, "alert")),
+        count => format!("{} told", pluralize(count as u64, "alert")),
     }];
     match in_runtime(post.deliver_once(now))?? {
         Some(tried) => told.extend(tried.iter().map(|tried| match &tried.outcome {
@@ -171,8 +171,11 @@ fn row(check: &HealthCheck) -> Vec<String> {
         (None, _) => {}
     }
     sentence.extend(check.advice.as_ref().map(|advice| format!("; {advice}")));
-    let about =
-        if check.subject.is_empty() { NOTHING.to_owned() } else { sanitize_line(&check.subject) };
+    let about = if check.subject.is_empty() {
+        EMPTY_CELL.to_owned()
+    } else {
+        sanitize_line(&check.subject)
+    };
     vec![check.level.name().to_owned(), check.kind.name().to_owned(), about, sentence]
 }
 
@@ -181,13 +184,13 @@ fn provider(health: &ProviderHealth) -> Vec<String> {
         sanitize_line(&health.provider),
         health.level.name().to_owned(),
         format!("{:.2}", health.score),
-        health.p95_latency.map_or_else(|| NOTHING.to_owned(), format_duration),
+        health.p95_latency.map_or_else(|| EMPTY_CELL.to_owned(), format_duration),
         health.status.clone(),
     ]
 }
 
 fn line(restarted: &RestartRecord, now: Timestamp) -> String {
-    let (at, why) = (clock(restarted.at, now), sanitize_line(&restarted.reason));
+    let (at, why) = (format_clock_time(restarted.at, now), sanitize_line(&restarted.reason));
     match restarted.outcome {
         RestartOutcome::Accepted => format!("{at}: restarted, since {why}\n"),
         RestartOutcome::Rejected => format!("{at}: a restart was refused, wanted since {why}\n"),

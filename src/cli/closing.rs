@@ -2,8 +2,8 @@
 
 use crate::cli::exit::Exit;
 use crate::engine::{Cause, State, StateMachine, Status};
+use crate::human::{format_bytes, format_count, format_duration, format_rate, pluralize};
 use crate::ledger::SessionCounts;
-use crate::words::{count, format_bytes, format_duration, many, rate};
 use crate::worker::{self, LoopResult, SourceOutcome, StartError};
 
 /// How a source ended: the code it deserves, and the sentence.
@@ -50,7 +50,7 @@ pub(super) fn account(source: &str, tally: &SessionCounts) -> String {
     match quarantined {
         0 => sum,
         1 => format!("{sum}    (cynosure failures {source} shows the one)"),
-        many => format!("{sum}    (cynosure failures {source} shows the {})", count(*many)),
+        many => format!("{sum}    (cynosure failures {source} shows the {})", format_count(*many)),
     }
 }
 
@@ -61,8 +61,8 @@ fn beside(tally: &SessionCounts) -> String {
         (0, 0) => String::new(),
         (versions, copies) => {
             let copies =
-                format!("{} {}", count(copies), if copies == 1 { "copy" } else { "copies" });
-            format!("; {}, {copies}", many(versions, "new version"))
+                format!("{} {}", format_count(copies), if copies == 1 { "copy" } else { "copies" });
+            format!("; {}, {copies}", pluralize(versions, "new version"))
         }
     }
 }
@@ -84,13 +84,13 @@ pub(super) fn speed(end: &SourceOutcome) -> Option<String> {
     let session = machine.session.as_ref()?;
     let took = session.completed_at?.since(session.started_at);
     let per_second = tally.settled() as f64 / took.as_secs_f64();
-    let (documents, bytes) = (count(tally.documents), format_bytes(tally.bytes));
+    let (documents, bytes) = (format_count(tally.documents), format_bytes(tally.bytes));
     let time = match took.as_secs() {
         ..10 => format!("{:.1} s", took.as_secs_f64()),
         10.. => format_duration(took),
     };
     (tally.documents > 0 && !took.is_zero())
-        .then(|| format!("{documents} documents, {bytes} in {time}, {}", rate(per_second)))
+        .then(|| format!("{documents} documents, {bytes} in {time}, {}", format_rate(per_second)))
 }
 
 fn settled(tally: &SessionCounts) -> Exit {
@@ -102,8 +102,8 @@ fn so_far(ended: &LoopResult) -> String {
     let state = ended.machine.status().name().replace('_', " ");
     format!(
         "{state} at {} of {}; the next run goes on from here",
-        count(tally.settled()),
-        count(tally.listed)
+        format_count(tally.settled()),
+        format_count(tally.listed)
     )
 }
 

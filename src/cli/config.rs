@@ -20,7 +20,7 @@ pub(super) fn config(common: &Common, command: &ConfigCommand) -> Exit {
             };
             out(format!("{} is good: {what}", ground.config_file.display()));
         }
-        ConfigCommand::Show => out(ground.loaded.show().trim_end()),
+        ConfigCommand::Show => out(ground.loaded.to_toml().trim_end()),
     }
     Exit::Done
 }

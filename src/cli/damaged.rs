@@ -10,8 +10,8 @@ use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::disk::RealDisk;
 use crate::engine::Timestamp;
+use crate::human::pluralize;
 use crate::ledger::{FileRowId, Ledger};
-use crate::words::many;
 
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;
@@ -47,7 +47,7 @@ pub(super) fn requeue_damaged(
         }
     }
     if lost > 0 {
-        let versions = many(lost, "earlier version");
+        let versions = pluralize(lost, "earlier version");
         fail(
             Exit::Storage,
             format!(
@@ -58,7 +58,7 @@ pub(super) fn requeue_damaged(
         );
     }
     if wanted > 0 {
-        show(format!("{} of {}: {outlook}", many(wanted, "document"), source.name))?;
+        show(format!("{} of {}: {outlook}", pluralize(wanted, "document"), source.name))?;
     } else if lost == 0 {
         show(format!("{}: no document is missing or damaged", source.name))?;
     }

@@ -13,7 +13,7 @@ use crate::cli::print::{fail, note, out};
 use crate::cli::progress::{Screen, Wanted};
 use crate::cli::recording::Recording;
 use crate::cli::run::{Chosen, Process};
-use crate::config::{Environment, load};
+use crate::config::{EnvVars, load};
 use crate::demo::{self, Demo, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::worker::RunMode;
@@ -39,7 +39,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     write_durable(&RealDisk, &config_file, text.as_bytes())
         .map_err(|error| format!("cannot write {}: {error}", config_file.display()))?;
 
-    let environment = Environment::of_process();
+    let environment = EnvVars::from_process();
     let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
     let state_dir = common.state_dir.clone().unwrap_or_else(|| dir.join("state"));
     forget(&source_dir(&state_dir, SOURCE))?;
@@ -47,7 +47,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let screen = Screen::new(if common.quiet { Wanted::No } else { Wanted::Yes });
     logging::start(common, &environment, &screen);
     let archive = loaded.settings.archive.dir.clone();
-    let name = loaded.settings.source(SOURCE).map(|(name, _)| name.clone());
+    let name = loaded.settings.find_source(SOURCE).map(|(name, _)| name.clone());
     let name = name.map_err(|unknown| unknown.to_string())?;
     let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };
     let (chosen, mode) = (Chosen::Named(vec![name]), RunMode::UntilComplete);
@@ -120,7 +120,7 @@ fn forget(state: &Path) -> Result<(), String> {
 
 /// Commands to go on with, as they must be typed here.
 fn next_steps(config: &Path) -> String {
-    let environment = Environment::of_process();
+    let environment = EnvVars::from_process();
     let program = match (environment.get("CARGO"), std::env::args().next()) {
         (Some(_), _) if cfg!(debug_assertions) => "cargo run --".to_owned(),
         (Some(_), _) => "cargo run --release --".to_owned(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::cli::place::Ground;
-use crate::config::{self, Environment, Telemetry};
+use crate::config::{self, EnvVars, TelemetrySettings};
 use crate::monitor::{collect_metrics, host_name};
 use crate::telemetry::{
     AzureConnection, AzureExporter, Collector, DeliveryHandle, DeliveryStatus, ExportHeaders,
@@ -145,7 +145,9 @@ fn collector(ground: &Ground) -> Option<Collector> {
     let named = environment.get(ENDPOINT).and_then(|text| text.to_str());
     let base = match (&telemetry.otlp_endpoint, named.filter(|text| !text.is_empty())) {
         (Some(url), _) => Ok(url.clone()),
-        (None, Some(text)) => config::collector(text).map_err(|why| format!("{ENDPOINT} {why}")),
+        (None, Some(text)) => {
+            config::parse_otlp_endpoint(text).map_err(|why| format!("{ENDPOINT} {why}"))
+        }
         (None, None) => return None,
     };
     let made = base.and_then(|base| Ok((base, headers(telemetry, environment)?)));
@@ -165,7 +167,7 @@ fn collector(ground: &Ground) -> Option<Collector> {
     }
 }
 
-fn headers(telemetry: &Telemetry, environment: &Environment) -> Result<ExportHeaders, String> {
+fn headers(telemetry: &TelemetrySettings, environment: &EnvVars) -> Result<ExportHeaders, String> {
     let mut headers = ExportHeaders::default();
     let given = environment.get(HEADERS).and_then(|text| text.to_str()).unwrap_or_default();
     for pair in given.split(',').filter(|pair| !pair.trim().is_empty()) {
@@ -182,7 +184,7 @@ fn headers(telemetry: &Telemetry, environment: &Environment) -> Result<ExportHea
     Ok(headers)
 }
 
-fn connection(environment: &Environment) -> Option<AzureConnection> {
+fn connection(environment: &EnvVars) -> Option<AzureConnection> {
     let text = environment.get(CONNECTION)?.to_str().filter(|text| !text.is_empty())?;
     match AzureConnection::parse(text) {
         Ok(connection) => {
@@ -260,7 +262,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let config_file = home.path().join("config.toml");
         fs_err::write(&config_file, CONFIGURATION).unwrap();
-        let environment = Environment::default();
+        let environment = EnvVars::default();
         let loaded = config::load(&config_file, &environment).unwrap();
         let state_dir = home.path().join("state");
         let ground = Ground { config_file, state_dir, environment, loaded, mistakes: None };

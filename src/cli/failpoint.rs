@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::Environment;
+use crate::config::EnvVars;
 use crate::worker::{Env, RealEnv, StopSignal};
 
 /// The variable that names what is to break: `block_runtime`, `fill_pool`, `break_SOURCE`; or what
@@ -23,7 +23,7 @@ const POOL: usize = 600;
 
 /// Breaks the process as a whole once the source has begun, if that is named.
 #[expect(clippy::disallowed_methods, reason = "blocking is the point")]
-pub(super) async fn fail(environment: Environment, opened: watch::Receiver<u64>) {
+pub(super) async fn fail(environment: EnvVars, opened: watch::Receiver<u64>) {
     match named(&environment) {
         Some("block_runtime") => {
             begun(opened).await;
@@ -43,7 +43,7 @@ pub(super) async fn fail(environment: Environment, opened: watch::Receiver<u64>)
 pub(super) async fn breakable<T>(
     work: impl Future<Output = T>,
     source: String,
-    environment: Environment,
+    environment: EnvVars,
     opened: watch::Receiver<u64>,
 ) -> T {
     match named(&environment) {
@@ -62,7 +62,7 @@ pub(super) async fn breakable<T>(
 /// Hands on the request to stop: at once, or slowly if that is named.
 pub(super) fn slow_to_stop(
     mut stop: watch::Receiver<StopSignal>,
-    environment: &Environment,
+    environment: &EnvVars,
 ) -> watch::Receiver<StopSignal> {
     if named(environment) != Some("slow_stop") {
         return stop;
@@ -77,7 +77,7 @@ pub(super) fn slow_to_stop(
     heard
 }
 
-fn named(environment: &Environment) -> Option<&str> {
+fn named(environment: &EnvVars) -> Option<&str> {
     environment.get(VARIABLE).and_then(|what| what.to_str())
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::archive::verify::FileCheck;
 use crate::config::SourceName;
 use crate::engine::{ItemId, sanitize_line};
+use crate::human::{format_bytes, format_count, pluralize};
 use crate::ledger::{CounterCheck, StatusCounts};
-use crate::words::{count, format_bytes, many};
 
 /// Files unknown to the ledger that are named, per source; a wrong folder may hold any number.
 pub(super) const STRAYS_MAX: usize = 100;
@@ -93,10 +93,14 @@ fn described(finding: &FileCheck) -> String {
         FileCheck::Missing => "missing".to_owned(),
         FileCheck::NotAFile => "not a plain file".to_owned(),
         FileCheck::WrongLength { expected, found } if found < expected => {
-            format!("cut short: {} of {}", count(*found), many(*expected, "byte"))
+            format!("cut short: {} of {}", format_count(*found), pluralize(*expected, "byte"))
         }
         FileCheck::WrongLength { expected, found } => {
-            format!("grown: {} where {} were stored", many(*found, "byte"), count(*expected))
+            format!(
+                "grown: {} where {} were stored",
+                pluralize(*found, "byte"),
+                format_count(*expected)
+            )
         }
         FileCheck::WrongHash => "changed: its bytes are not those that were stored".to_owned(),
         FileCheck::Unreadable { reason: why } => format!("cannot be read: {why}"),
@@ -142,13 +146,13 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} of {} verified, {}: ",
-            many(self.documents, "document"),
-            many(self.items, "item"),
+            pluralize(self.documents, "document"),
+            pluralize(self.items, "item"),
             format_bytes(self.bytes)
         )?;
         let mut told = Vec::new();
         if self.damaged > 0 {
-            told.push(format!("{} missing or damaged", count(self.damaged)));
+            told.push(format!("{} missing or damaged", format_count(self.damaged)));
         }
         if self.ledger_findings > 0 {
             told.push("the ledger does not agree with itself".to_owned());
@@ -157,7 +161,7 @@ impl fmt::Display for Summary {
             told.push("all well".to_owned());
         }
         if self.strays > 0 {
-            let files = many(self.strays as u64, "file");
+            let files = pluralize(self.strays as u64, "file");
             let more = if self.strays == STRAYS_MAX { " or more" } else { "" };
             told.push(format!("{files}{more} not in the ledger, left alone"));
         }

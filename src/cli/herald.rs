@@ -124,7 +124,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::rc::Rc;
 
-    use crate::config::{Environment, defaults};
+    use crate::config::{EnvVars, load_defaults};
 
     use super::*;
 
@@ -143,7 +143,7 @@ mod tests {
             let path = dir.path().join("notify");
             let told = UnixDatagram::bind(&path).unwrap();
             told.set_nonblocking(true).unwrap();
-            let settings = defaults(&Environment::default()).unwrap().settings;
+            let settings = load_defaults(&EnvVars::default()).unwrap().settings;
             let first = ConfigVersion { number: 1, settings: Rc::new(settings) };
             let (_, readings) = watch::channel(first);
             let ((view, views), (opened, opening)) =

@@ -10,8 +10,8 @@ use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{SessionId, sanitize_line};
+use crate::human::{format_date_time, format_utc};
 use crate::ledger::TransitionRow;
-use crate::words::{stamp, utc};
 
 const HEAD: [&str; 5] = ["TIME", "SOURCE", "FROM", "TO", "WHY"];
 
@@ -51,7 +51,7 @@ pub(super) fn history(common: &Common, args: &HistoryArgs) -> Result<Exit, Troub
 fn line(source: &SourceName, step: &TransitionRow) -> serde_json::Value {
     json!({
         "source": source.as_str(),
-        "at": utc(step.at),
+        "at": format_utc(step.at),
         "from": step.from,
         "to": step.to,
         "reason": step.reason,
@@ -71,7 +71,13 @@ fn rows(passed: &[(&SourceName, TransitionRow)]) -> Vec<Vec<String>> {
             why = format!("{why} ({session})");
         }
         let word = |state: &str| sanitize_line(&state.replace('_', " "));
-        rows.push(vec![stamp(step.at), source.to_string(), word(&step.from), word(&step.to), why]);
+        rows.push(vec![
+            format_date_time(step.at),
+            source.to_string(),
+            word(&step.from),
+            word(&step.to),
+            why,
+        ]);
     }
     rows
 }

@@ -12,13 +12,13 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 use crate::cli::args::{Common, LogFormat};
 use crate::cli::journal::Journal;
 use crate::cli::progress::Screen;
-use crate::config::Environment;
+use crate::config::EnvVars;
 use crate::worker::ITERATION_SPAN;
 
 /// Starts logging to standard error, above the progress lines of `screen` where there are any.
 ///
 /// `CYNOSURE_LOG` takes a filter such as `cynosure=debug`.
-pub(super) fn start(common: &Common, environment: &Environment, screen: &Screen) {
+pub(super) fn start(common: &Common, environment: &EnvVars, screen: &Screen) {
     let under_systemd = environment.get("JOURNAL_STREAM").is_some();
     let format = match common.log_format {
         LogFormat::Auto if under_systemd => LogFormat::Journal,
@@ -48,7 +48,7 @@ fn text(layer: impl Layer<Registry> + Send + Sync) -> Box<dyn Layer<Registry> + 
     layer.with_filter(filter_fn(|metadata| metadata.name() != ITERATION_SPAN)).boxed()
 }
 
-fn filter(common: &Common, environment: &Environment, screen: &Screen) -> EnvFilter {
+fn filter(common: &Common, environment: &EnvVars, screen: &Screen) -> EnvFilter {
     let level = match (common.quiet, common.verbose) {
         (true, _) => LevelFilter::ERROR,
         // Where a progress line tells the story, the log need not.

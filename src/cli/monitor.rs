@@ -20,7 +20,7 @@ use crate::cli::serving::Serving;
 use crate::cli::signals::Hangup;
 use crate::cli::trouble::{Trouble, told as told_trouble};
 use crate::cli::watching::{powers, told_of, watcher};
-use crate::config::Environment;
+use crate::config::EnvVars;
 use crate::engine::watch::{Finding, HealthLevel};
 use crate::engine::{ClockReading, Timestamp};
 use crate::monitor::{CycleResult, RestartAction, UnitEvaluation};
@@ -112,7 +112,7 @@ async fn watch(
 }
 
 /// Half of what the watchdog allows.
-fn feeding(environment: &Environment) -> Option<Duration> {
+fn feeding(environment: &EnvVars) -> Option<Duration> {
     let (usec, of) = (environment.get("WATCHDOG_USEC"), environment.get("WATCHDOG_PID"));
     watchdog_interval(usec, of, std::process::id()).map(|interval| interval / 2)
 }

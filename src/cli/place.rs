@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::Common;
-use crate::config::{Environment, Loaded, Mistakes, load, load_partly};
+use crate::config::{Diagnostics, EnvVars, LoadedConfig, load, load_lenient};
 use crate::worker::{LEDGER_FILE, LOCK_FILE, STATE_FILE};
 
 /// Where the configuration is looked for, in this order.
@@ -53,7 +53,7 @@ pub(super) fn config_file(common: &Common) -> Result<PathBuf, String> {
 
 /// Finds the folder that keeps the progress of all sources.
 #[must_use]
-pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Environment) -> PathBuf {
+pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &EnvVars) -> PathBuf {
     if let Some(dir) = &common.state_dir {
         return dir.clone();
     }
@@ -68,10 +68,10 @@ pub(super) fn state_dir(common: &Common, config_file: &Path, environment: &Envir
 pub(super) struct Ground {
     pub config_file: PathBuf,
     pub state_dir: PathBuf,
-    pub environment: Environment,
-    pub loaded: Loaded,
+    pub environment: EnvVars,
+    pub loaded: LoadedConfig,
     /// What is wrong with the configuration, where that is read as far as it can be.
-    pub mistakes: Option<Mistakes>,
+    pub mistakes: Option<Diagnostics>,
 }
 
 impl Ground {
@@ -80,7 +80,7 @@ impl Ground {
     /// # Errors
     /// Every mistake in it, as a person reads it.
     pub(super) fn find(common: &Common) -> Result<Self, String> {
-        let environment = Environment::of_process();
+        let environment = EnvVars::from_process();
         let config_file = config_file(common)?;
         let loaded = load(&config_file, &environment).map_err(|mistakes| mistakes.to_string())?;
         let state_dir = state_dir(common, &config_file, &environment);
@@ -92,9 +92,9 @@ impl Ground {
     /// # Errors
     /// A sentence where there is none.
     pub(super) fn find_partly(common: &Common) -> Result<Self, String> {
-        let environment = Environment::of_process();
+        let environment = EnvVars::from_process();
         let config_file = config_file(common)?;
-        let (loaded, mistakes) = load_partly(&config_file, &environment);
+        let (loaded, mistakes) = load_lenient(&config_file, &environment);
         let state_dir = state_dir(common, &config_file, &environment);
         Ok(Self { config_file, state_dir, environment, loaded, mistakes })
     }

@@ -7,7 +7,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::engine::{Status, Timestamp};
-use crate::words::{clock_and_wait, count, format_duration, rate, remaining};
+use crate::human::{
+    estimate_remaining, format_count, format_deadline, format_duration, format_rate,
+};
 use crate::worker::{Env, RealEnv, SourceProgress};
 
 /// How often the lines are drawn: quick enough to look alive, slow enough to cost nothing.
@@ -80,18 +82,18 @@ pub(super) fn line(name: &str, view: &SourceProgress, now: Timestamp) -> String 
     let status = view.status.name().replace('_', " ");
     let mut parts = match view.status {
         Status::Downloading => downloading(view),
-        Status::Collecting => vec![format!("{} listed", count(view.listed_items))],
+        Status::Collecting => vec![format!("{} listed", format_count(view.listed_items))],
         Status::Idle if view.until <= now => vec!["looking for something new".to_owned()],
-        Status::Idle => vec![format!("next look {}", clock_and_wait(view.until, now))],
-        Status::Completed => vec![format!("{} settled", count(view.settled_items))],
+        Status::Idle => vec![format!("next look {}", format_deadline(view.until, now))],
+        Status::Completed => vec![format!("{} settled", format_count(view.settled_items))],
         Status::Error | Status::RateLimited | Status::AuthFailed => vec![
-            format!("{}/{}", count(view.settled_items), count(view.listed_items)),
-            format!("until {}", clock_and_wait(view.until, now)),
+            format!("{}/{}", format_count(view.settled_items), format_count(view.listed_items)),
+            format!("until {}", format_deadline(view.until, now)),
             view.reason.clone(),
         ],
     };
     if view.waiting_items > 0 {
-        parts.push(format!("{} waiting for a retry", count(view.waiting_items)));
+        parts.push(format!("{} waiting for a retry", format_count(view.waiting_items)));
     }
     format!("{name}  {status}  {}", parts.join("  "))
 }
@@ -99,13 +101,13 @@ pub(super) fn line(name: &str, view: &SourceProgress, now: Timestamp) -> String 
 fn downloading(view: &SourceProgress) -> Vec<String> {
     let mut parts = vec![
         bar(view.settled_items, view.listed_items),
-        format!("{}/{}", count(view.settled_items), count(view.listed_items)),
+        format!("{}/{}", format_count(view.settled_items), format_count(view.listed_items)),
     ];
     if let Some(per_second) = view.items_per_second {
-        parts.push(rate(per_second));
+        parts.push(format_rate(per_second));
     }
     let left = view.listed_items.saturating_sub(view.settled_items);
-    if let Some(left) = remaining(left, view.items_per_second) {
+    if let Some(left) = estimate_remaining(left, view.items_per_second) {
         parts.push(format!("{} left", format_duration(left)));
     }
     parts

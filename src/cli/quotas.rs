@@ -12,8 +12,8 @@ use crate::engine::rate_limit::{
     AdvertisedLimit, RateLimitMode, RateLimitStatus, RateLimiter, RateSource,
 };
 use crate::engine::{Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, format_deadline, format_duration, format_utc, pluralize};
 use crate::state::{LIMITERS_FILE, LimiterScope, ScopeState, parse_limiters};
-use crate::words::{NOTHING, clock_and_wait, format_duration, many, utc};
 
 const HEAD: [&str; 5] = ["QUOTA", "RATE", "AS", "LEFT", "GATE"];
 
@@ -37,7 +37,7 @@ pub(super) fn quotas(ground: &Ground, now: Timestamp) -> Result<Vec<Known>, Trou
 }
 
 fn standing(settings: &Settings, memory: &ScopeState, now: Timestamp) -> RateLimitStatus {
-    let policy = settings.quota_policy(&memory.provider);
+    let policy = settings.rate_limit_policy(&memory.provider);
     RateLimiter::restore(policy, &memory.rate_limit, now).status(now)
 }
 
@@ -57,12 +57,13 @@ impl Known {
     }
 
     fn row(&self) -> Vec<String> {
-        let rate = self.standing.rate.map_or_else(|| NOTHING.to_owned(), |rate| rate.to_string());
+        let rate =
+            self.standing.rate.map_or_else(|| EMPTY_CELL.to_owned(), |rate| rate.to_string());
         vec![
             sanitize_line(&self.key.to_string()),
             rate,
             self.source_of_rate(),
-            self.left().map_or_else(|| NOTHING.to_owned(), |left| left.to_string()),
+            self.left().map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string()),
             self.gate(),
         ]
     }
@@ -79,11 +80,11 @@ impl Known {
             ..
         } = &self.standing;
         let probe = next_probe.filter(|at| self.now < *at).map_or_else(String::new, |at| {
-            format!("; a faster one is tried at {}", clock_and_wait(at, self.now))
+            format!("; a faster one is tried at {}", format_deadline(at, self.now))
         });
         match basis {
             RateSource::Unlimited if *mode == RateLimitMode::Off => "not followed".to_owned(),
-            RateSource::Unlimited => NOTHING.to_owned(),
+            RateSource::Unlimited => EMPTY_CELL.to_owned(),
             RateSource::Cap => "the configured cap".to_owned(),
             RateSource::Headers => {
                 let told: Vec<String> = limits.iter().map(policy_of).collect();
@@ -92,7 +93,10 @@ impl Known {
             RateSource::SlowStart => "no limit met yet".to_owned(),
             RateSource::Learned => {
                 let estimate = estimate.map_or_else(String::new, |rate| format!("about {rate}, "));
-                format!("learned: {estimate}from {}{probe}", many((*cycles).into(), "throttle"))
+                format!(
+                    "learned: {estimate}from {}{probe}",
+                    pluralize((*cycles).into(), "throttle")
+                )
             }
             RateSource::Probe => "trying whether more is allowed".to_owned(),
         }
@@ -101,7 +105,7 @@ impl Known {
     fn gate(&self) -> String {
         match &self.standing.block {
             Some(hold) if self.now < hold.until => {
-                format!("closed until {}: {hold}", clock_and_wait(hold.until, self.now))
+                format!("closed until {}: {hold}", format_deadline(hold.until, self.now))
             }
             Some(_) => "open for one request, to see".to_owned(),
             None => "open".to_owned(),
@@ -146,8 +150,8 @@ impl Known {
             "basis": word_of_basis(*basis),
             "estimate_per_second": estimate.map(|rate| rate.get()),
             "cycles": cycles,
-            "next_probe": next_probe.map(utc),
-            "held_until": hold.as_ref().map(|hold| utc(hold.until)),
+            "next_probe": next_probe.map(format_utc),
+            "held_until": hold.as_ref().map(|hold| format_utc(hold.until)),
             "held_because": hold.as_ref().map(ToString::to_string),
             "limits": limits.iter().map(|limit| json!({
                 "name": limit.name,

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::human::{format_bytes, format_count};
 use crate::simulate::{TRACE_BYTES_MAX, Trace};
 use crate::source::{ResponseRecord, ResponseRecorder};
-use crate::words::{count, format_bytes};
 use crate::worker::{Env, RealEnv};
 
 /// Lines that wait to be written, in bytes: some twenty thousand answers, for a disk that is busy.
@@ -100,7 +100,7 @@ impl Recording {
         let path = self.desk.path.display();
         Some(format!(
             "recorded {} answers; `cynosure simulate {path}` replays them",
-            count(answers)
+            format_count(answers)
         ))
     }
 }

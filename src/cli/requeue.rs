@@ -14,8 +14,8 @@ use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
 use crate::engine::{ItemId, Timestamp, sanitize_line};
+use crate::human::pluralize;
 use crate::ledger::{FailureFilter, Ledger, RequeueFilter};
-use crate::words::many;
 use crate::worker::{Env, RealEnv};
 
 pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Trouble> {
@@ -39,7 +39,7 @@ pub(super) fn requeue(common: &Common, args: &RequeueArgs) -> Result<Exit, Troub
     let (due, missed) = make_due(&mut ledger, args, RealEnv.now())?;
 
     if due > 0 {
-        show(format!("{} of {}: {}", many(due, "item"), source.name, outlook(source)))?;
+        show(format!("{} of {}: {}", pluralize(due, "item"), source.name, outlook(source)))?;
     }
     let exit = if due > 0 && missed.is_empty() { Exit::Done } else { Exit::Other };
     for item in &missed {

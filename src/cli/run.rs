@@ -94,9 +94,10 @@ impl Chosen {
 /// The sources that were named, or all that are enabled.
 fn chosen(settings: &Settings, named: &[String]) -> Result<Chosen, String> {
     let chosen = if named.is_empty() {
-        Chosen::All(settings.enabled().cloned().collect())
+        Chosen::All(settings.enabled_sources().cloned().collect())
     } else {
-        let found = named.iter().map(|name| settings.source(name).map(|(name, _)| name.clone()));
+        let found =
+            named.iter().map(|name| settings.find_source(name).map(|(name, _)| name.clone()));
         Chosen::Named(found.collect::<Result<_, _>>().map_err(|unknown| unknown.to_string())?)
     };
     if chosen.names().is_empty() {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::engine::{Status, Timestamp};
-use crate::words::{clock, count, format_duration, many, rate, remaining};
+use crate::human::{
+    estimate_remaining, format_clock_time, format_count, format_duration, format_rate, pluralize,
+};
 use crate::worker::SourceProgress;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -15,7 +17,7 @@ pub(super) fn sentence(views: &[SourceProgress], now: Timestamp) -> String {
     match views {
         [] => "no source is at work".to_owned(),
         [view] => one(view, now),
-        views => format!("{}: {}", many(number(views.len()), "source"), groups(views, now)),
+        views => format!("{}: {}", pluralize(number(views.len()), "source"), groups(views, now)),
     }
 }
 
@@ -24,9 +26,9 @@ fn one(view: &SourceProgress, now: Timestamp) -> String {
     let mut text = match view.status {
         Status::Idle if view.until <= now => "looking for something new".to_owned(),
         Status::Idle => format!("idle, next look at {until}"),
-        Status::Collecting => format!("collecting, {} listed", count(view.listed_items)),
+        Status::Collecting => format!("collecting, {} listed", format_count(view.listed_items)),
         Status::Downloading => downloading(view),
-        Status::Completed => format!("completed, {} settled", count(view.settled_items)),
+        Status::Completed => format!("completed, {} settled", format_count(view.settled_items)),
         Status::Error => format!("error, going on at {until} ({})", view.reason),
         Status::RateLimited => format!("rate limited until {until} ({})", view.reason),
         Status::AuthFailed => {
@@ -34,19 +36,22 @@ fn one(view: &SourceProgress, now: Timestamp) -> String {
         }
     };
     if view.waiting_items > 0 {
-        text.push_str(&format!(", {} waiting for a retry", count(view.waiting_items)));
+        text.push_str(&format!(", {} waiting for a retry", format_count(view.waiting_items)));
     }
     text
 }
 
 fn downloading(view: &SourceProgress) -> String {
-    let mut text =
-        format!("downloading {}/{}", count(view.settled_items), count(view.listed_items));
+    let mut text = format!(
+        "downloading {}/{}",
+        format_count(view.settled_items),
+        format_count(view.listed_items)
+    );
     if let Some(per_second) = view.items_per_second {
-        text.push_str(&format!(", {}", rate(per_second)));
+        text.push_str(&format!(", {}", format_rate(per_second)));
     }
     let left = view.listed_items.saturating_sub(view.settled_items);
-    if let Some(left) = remaining(left, view.items_per_second) {
+    if let Some(left) = estimate_remaining(left, view.items_per_second) {
         text.push_str(&format!(", about {} left", format_duration(roughly(left))));
     }
     text
@@ -66,8 +71,10 @@ fn groups(views: &[SourceProgress], now: Timestamp) -> String {
         let head = format!("{} {word}", group.len());
         parts.push(match status {
             Status::Idle | Status::Completed => head,
-            Status::Collecting => format!("{head} ({} listed)", count(total)),
-            Status::Downloading => format!("{head} ({}/{})", count(done), count(total)),
+            Status::Collecting => format!("{head} ({} listed)", format_count(total)),
+            Status::Downloading => {
+                format!("{head} ({}/{})", format_count(done), format_count(total))
+            }
             Status::Error | Status::RateLimited | Status::AuthFailed => {
                 format!("{head} until {}", time(next, now))
             }
@@ -78,7 +85,7 @@ fn groups(views: &[SourceProgress], now: Timestamp) -> String {
 
 /// The time of day, to the second only where it is that near.
 fn time(at: Timestamp, now: Timestamp) -> String {
-    let mut clock = clock(at, now);
+    let mut clock = format_clock_time(at, now);
     if at.since(now) >= MINUTE && clock.matches(':').count() == 2 {
         clock.truncate(clock.len() - ":00".len());
     }

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::board::Board;
 use crate::cli::place::Ground;
-use crate::config::{self, CredentialRef, Environment};
+use crate::config::{self, CredentialRef, EnvVars};
 use crate::endpoint::{Listening, Offer, Server, Token};
 use crate::engine::Timestamp;
 
@@ -38,7 +38,7 @@ struct Served {
 
 #[derive(Debug)]
 struct AtWork {
-    settings: config::Endpoint,
+    settings: config::EndpointSettings,
     token: Option<Token>,
     listening: Arc<Listening>,
     server: Server,
@@ -107,7 +107,7 @@ impl Beside {
 }
 
 impl Served {
-    fn follow(&mut self, settings: &config::Endpoint, environment: &Environment) {
+    fn follow(&mut self, settings: &config::EndpointSettings, environment: &EnvVars) {
         self.at_work.take_if(|at_work| at_work.server.has_ended());
         let followed = self.serve(settings, environment);
         if let Err(why) = &followed
@@ -121,8 +121,8 @@ impl Served {
     /// Replaces what is at work where something changed, the new before the old is let go.
     fn serve(
         &mut self,
-        settings: &config::Endpoint,
-        environment: &Environment,
+        settings: &config::EndpointSettings,
+        environment: &EnvVars,
     ) -> Result<(), String> {
         let kept = self.at_work.as_ref().filter(|at_work| at_work.settings == *settings);
         if kept.is_some() && is_read_once(settings.token.as_ref()) {
@@ -165,7 +165,10 @@ impl Served {
     }
 
     /// Where it is to listen: an address that is listened on already is kept.
-    fn listening(&self, settings: &config::Endpoint) -> Result<Option<Arc<Listening>>, String> {
+    fn listening(
+        &self,
+        settings: &config::EndpointSettings,
+    ) -> Result<Option<Arc<Listening>>, String> {
         if let Some(inherited) = &self.inherited {
             return Ok(Some(Arc::clone(inherited)));
         }
@@ -182,7 +185,7 @@ impl Served {
     }
 
     /// What was served goes on at its old address, unless whoever may ask is to know another token.
-    fn stay(&mut self, settings: &config::Endpoint, why: &str) -> String {
+    fn stay(&mut self, settings: &config::EndpointSettings, why: &str) -> String {
         match &self.at_work {
             Some(at_work) if at_work.settings.token == settings.token => {
                 let addresses = at_work.listening.addresses();
@@ -212,7 +215,7 @@ fn is_read_once(token: Option<&CredentialRef>) -> bool {
     }
 }
 
-fn read(token: Option<&CredentialRef>, environment: &Environment) -> Result<Option<Token>, String> {
+fn read(token: Option<&CredentialRef>, environment: &EnvVars) -> Result<Option<Token>, String> {
     let secret = token.map(|token| token.read(environment)).transpose();
     let secret = secret.map_err(|why| why.to_string())?;
     Ok(secret.map(|secret| Token::new(secret.expose_secret())))

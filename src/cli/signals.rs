@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::exit::Exit;
 use crate::cli::run::Chosen;
-use crate::config::{Environment, Settings, SourceName, load};
+use crate::config::{EnvVars, Settings, SourceName, load};
 use crate::systemd::{Notifier, NotifyState};
 use crate::worker::{ConfigVersion, Env, RealEnv, StopSignal};
 
@@ -42,7 +42,7 @@ pub(super) struct Ears {
     pub asked: watch::Sender<Option<Asked>>,
     pub readings: watch::Sender<ConfigVersion>,
     pub config_file: PathBuf,
-    pub environment: Environment,
+    pub environment: EnvVars,
     pub chosen: Chosen,
     pub renewal: Renewal,
     pub notifier: Arc<Notifier>,
@@ -138,7 +138,7 @@ async fn reread(ears: &Ears) {
 /// Whether the process is to be started anew, since all sources are to run and they are others now.
 fn starts_anew(ears: &Ears, settings: &Settings) -> bool {
     let Chosen::All(running) = &ears.chosen else { return false };
-    let enabled: Vec<&SourceName> = settings.enabled().collect();
+    let enabled: Vec<&SourceName> = settings.enabled_sources().collect();
     let begun = list(enabled.iter().copied().filter(|name| !running.contains(name)));
     let ended = list(running.iter().filter(|name| !enabled.contains(name)));
     if begun.is_empty() && ended.is_empty() {

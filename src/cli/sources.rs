@@ -20,7 +20,7 @@ pub(super) struct Known {
     /// Where it keeps its progress; not there before its first run.
     pub dir: PathBuf,
     /// What the configuration says of it; `None` where it is no longer in it.
-    pub settings: Option<config::Source>,
+    pub settings: Option<config::SourceSettings>,
     /// It may be in the configuration, of which not all can be read.
     pub is_unclear: bool,
 }
@@ -48,7 +48,7 @@ pub(super) fn ground(common: &Common) -> Result<Ground, Trouble> {
 /// # Errors
 /// When the folder of their states cannot be read.
 pub(super) fn all(ground: &Ground) -> Result<Vec<Known>, Trouble> {
-    let mut found: BTreeMap<SourceName, Option<config::Source>> = left_behind(ground)?;
+    let mut found: BTreeMap<SourceName, Option<config::SourceSettings>> = left_behind(ground)?;
     for (name, settings) in &ground.loaded.settings.sources {
         found.insert(name.clone(), Some(settings.clone()));
     }
@@ -69,14 +69,16 @@ pub(super) fn chosen(ground: &Ground, named: Option<&str>) -> Result<Vec<Known>,
     if let Some(name) = named {
         known.retain(|source| source.name.as_str() == name);
         if known.is_empty() {
-            ground.loaded.settings.source(name)?;
+            ground.loaded.settings.find_source(name)?;
         }
     }
     Ok(known)
 }
 
 /// The folders that hold the progress of a source, whoever wrote it.
-fn left_behind(ground: &Ground) -> Result<BTreeMap<SourceName, Option<config::Source>>, Trouble> {
+fn left_behind(
+    ground: &Ground,
+) -> Result<BTreeMap<SourceName, Option<config::SourceSettings>>, Trouble> {
     let dir = &ground.state_dir;
     let listed = match RealDisk.list_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::place::{ledger_file, state_file};
 use crate::cli::sources::Known;
-use crate::config::{Auth, Kind};
+use crate::config::{SourceAuth, SourceKind};
 use crate::disk::{RealDisk, process_exists};
 use crate::engine::{Status, Timestamp};
 use crate::state::{ExecutionState, SCHEMA, StateFile, read_state_file, running_worker_pid};
@@ -102,7 +102,7 @@ impl Standing<'_> {
             provider: settings.map(|source| source.provider.clone()).unwrap_or_default(),
             kind: settings
                 .map(|source| match source.kind {
-                    Kind::Jmap => "jmap".to_owned(),
+                    SourceKind::Jmap => "jmap".to_owned(),
                 })
                 .unwrap_or_default(),
             status: Status::Idle,
@@ -152,8 +152,8 @@ impl Standing<'_> {
     #[must_use]
     pub(super) fn credential(&self) -> &'static str {
         match self.source.settings.as_ref().map(|source| &source.auth) {
-            Some(Auth::Basic { .. }) => "password",
-            Some(Auth::Bearer { .. }) => "token",
+            Some(SourceAuth::Basic { .. }) => "password",
+            Some(SourceAuth::Bearer { .. }) => "token",
             None => "credential",
         }
     }

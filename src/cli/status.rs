@@ -16,10 +16,13 @@ use crate::cli::sources::all;
 use crate::cli::standing::{Seen, Standing, Worker, look};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::config::{CredentialRef, Mistakes};
+use crate::config::{CredentialRef, Diagnostics};
 use crate::engine::{Cause, RestartCause, Status, Timestamp, sanitize_line};
+use crate::human::{
+    EMPTY_CELL, estimate_remaining, format_clock_time, format_count, format_deadline,
+    format_duration, format_rate,
+};
 use crate::state::ExecutionState;
-use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, rate, remaining};
 use crate::worker::{Env, RealEnv};
 
 /// How often it is shown anew: on a terminal, and where every showing is kept.
@@ -101,7 +104,7 @@ fn as_json(ground: &Ground) -> Result<Value, Trouble> {
     let quotas = quotas::quotas(ground, RealEnv.now())?;
     let quotas: Vec<Value> = quotas.iter().map(Known::to_json).collect();
     let mistakes: Vec<String> =
-        ground.mistakes.iter().flat_map(Mistakes::iter).map(ToString::to_string).collect();
+        ground.mistakes.iter().flat_map(Diagnostics::iter).map(ToString::to_string).collect();
     Ok(json!({ "sources": states, "quotas": quotas, "mistakes": mistakes }))
 }
 
@@ -139,7 +142,7 @@ fn row(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) -> Vec<Strin
 }
 
 pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) -> Told {
-    let nothing = || NOTHING.to_owned();
+    let nothing = || EMPTY_CELL.to_owned();
     let name = standing.source.name.to_string();
     match &standing.seen {
         Seen::NeverRun => {
@@ -163,7 +166,7 @@ pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) 
             Told {
                 state: word,
                 done: done(state),
-                rate: per_second.map_or_else(nothing, rate),
+                rate: per_second.map_or_else(nothing, format_rate),
                 until: until(standing, state, *worker, now),
                 why: with_remarks(why, standing),
             }
@@ -173,7 +176,7 @@ pub(super) fn told(standing: &Standing<'_>, circuits: &Remarks, now: Timestamp) 
 
 impl Told {
     fn nothing() -> Self {
-        let [state, done, rate, until, why] = std::array::from_fn(|_| NOTHING.to_owned());
+        let [state, done, rate, until, why] = std::array::from_fn(|_| EMPTY_CELL.to_owned());
         Self { state, done, rate, until, why }
     }
 }
@@ -185,14 +188,14 @@ fn settled(state: &ExecutionState) -> u64 {
 fn done(state: &ExecutionState) -> String {
     match state.status {
         // How many there will be is not known before the list is complete.
-        Status::Collecting => format!("{} listed", count(state.total_threads)),
+        Status::Collecting => format!("{} listed", format_count(state.total_threads)),
         Status::Idle
         | Status::Downloading
         | Status::Completed
         | Status::Error
         | Status::RateLimited
         | Status::AuthFailed => {
-            format!("{} / {}", count(settled(state)), count(state.total_threads))
+            format!("{} / {}", format_count(settled(state)), format_count(state.total_threads))
         }
     }
 }
@@ -205,22 +208,25 @@ fn until(
 ) -> String {
     let is_running = worker == Worker::Running;
     let left = state.total_threads.saturating_sub(settled(state));
-    let wait = state.state_until.map(|until| clock_and_wait(until, now));
+    let wait = state.state_until.map(|until| format_deadline(until, now));
     let text = match state.status {
-        Status::Downloading if is_running => remaining(left, state.rate_per_second)
+        Status::Downloading if is_running => estimate_remaining(left, state.rate_per_second)
             .map(|left| format!("about {}", format_duration(left))),
         Status::Collecting | Status::Downloading => None,
         Status::Idle if !is_running => None,
-        Status::Completed => state.completion_time.map(|at| format!("since {}", clock(at, now))),
+        Status::Completed => {
+            state.completion_time.map(|at| format!("since {}", format_clock_time(at, now)))
+        }
         Status::AuthFailed if !is_running => Some(format!("new {}", standing.credential())),
         Status::AuthFailed => {
             let until = state.state_until.filter(|until| *until > now);
-            let clock = until.map_or_else(|| "now".to_owned(), |until| clock(until, now));
+            let clock =
+                until.map_or_else(|| "now".to_owned(), |until| format_clock_time(until, now));
             Some(format!("{clock} or new {}", standing.credential()))
         }
         Status::Idle | Status::Error | Status::RateLimited => wait,
     };
-    text.unwrap_or_else(|| NOTHING.to_owned())
+    text.unwrap_or_else(|| EMPTY_CELL.to_owned())
 }
 
 fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Timestamp) -> String {
@@ -229,7 +235,10 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Tim
         Status::Collecting | Status::Downloading => match worker {
             // Its deadline is when progress is missed.
             Worker::Running if state.state_until.is_some_and(|until| until <= now) => {
-                parts.push(format!("no progress since {}", clock(state.last_progress, now)));
+                parts.push(format!(
+                    "no progress since {}",
+                    format_clock_time(state.last_progress, now)
+                ));
             }
             Worker::Running => {}
             Worker::Left => parts.push("it was stopped; the next run goes on from here".to_owned()),
@@ -259,12 +268,12 @@ fn why(standing: &Standing<'_>, state: &ExecutionState, worker: Worker, now: Tim
     }
     parts.extend(restarted(state, now));
     if state.waiting_for_retry > 0 {
-        parts.push(format!("{} waiting for a retry", count(state.waiting_for_retry)));
+        parts.push(format!("{} waiting for a retry", format_count(state.waiting_for_retry)));
     }
     if state.quarantined > 0 {
-        parts.push(format!("{} quarantined", count(state.quarantined)));
+        parts.push(format!("{} quarantined", format_count(state.quarantined)));
     }
-    if parts.is_empty() { NOTHING.to_owned() } else { parts.join("; ") }
+    if parts.is_empty() { EMPTY_CELL.to_owned() } else { parts.join("; ") }
 }
 
 /// That it was started anew, as long as nothing has moved since.
@@ -278,13 +287,13 @@ fn restarted(state: &ExecutionState, now: Timestamp) -> Option<String> {
         RestartCause::Stuck => "since nothing moved",
         RestartCause::ExecutionTime => "after the longest execution time",
     };
-    Some(format!("started anew at {} {why}", clock(restart.at, now)))
+    Some(format!("started anew at {} {why}", format_clock_time(restart.at, now)))
 }
 
 /// Where a fresh credential is to be put.
 fn remedy(standing: &Standing<'_>) -> Option<String> {
     let what = standing.credential();
-    let place = standing.source.settings.as_ref()?.auth.secret();
+    let place = standing.source.settings.as_ref()?.auth.credential_ref();
     Some(match place {
         CredentialRef::File(path) => format!("put a fresh {what} into {}", path.display()),
         CredentialRef::Env(name) => format!("start it anew with a fresh {what} in {name}"),
@@ -307,7 +316,7 @@ fn with_circuits(why: String, standing: &Standing<'_>, circuits: &Remarks) -> St
         }
     };
     match provider.and_then(|provider| circuits.of(provider)).filter(|_| !is_told) {
-        Some(remark) if why == NOTHING => remark,
+        Some(remark) if why == EMPTY_CELL => remark,
         Some(remark) => format!("{why}; {remark}"),
         None => why,
     }
@@ -319,8 +328,8 @@ fn with_remarks(why: String, standing: &Standing<'_>) -> String {
     let remark = match &standing.source.settings {
         None if standing.source.is_unclear => "its configuration cannot be read".to_owned(),
         None => format!("not in the configuration; `cynosure reset {name}` forgets it"),
-        Some(source) if !source.enabled => "disabled in the configuration".to_owned(),
+        Some(source) if !source.is_enabled => "disabled in the configuration".to_owned(),
         Some(_) => return why,
     };
-    if why == NOTHING { remark } else { format!("{why}; {remark}") }
+    if why == EMPTY_CELL { remark } else { format!("{why}; {remark}") }
 }

@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use crate::cli::args::Cli;
 use crate::cli::exit::Exit;
 use crate::cli::print::{fail, note};
-use crate::config::UnknownSource;
+use crate::config::UnknownSourceError;
 use crate::disk::LockFileError;
 use crate::engine::Failure;
 use crate::ledger::LedgerOpenError;
@@ -96,8 +96,8 @@ impl From<LockFileError> for Trouble {
     }
 }
 
-impl From<UnknownSource> for Trouble {
-    fn from(unknown: UnknownSource) -> Self {
+impl From<UnknownSourceError> for Trouble {
+    fn from(unknown: UnknownSourceError) -> Self {
         Self::new(Exit::Configuration, unknown.to_string())
     }
 }

@@ -20,8 +20,8 @@ use crate::cli::print::{fail, show};
 use crate::cli::sources::{Known, chosen, ground};
 use crate::cli::trouble::{Trouble, told};
 use crate::disk::{Disk, PathKind, RealDisk, storage_failure};
+use crate::human::{format_bytes, pluralize};
 use crate::ledger::{CounterCheck, LedgerReader};
-use crate::words::{format_bytes, many};
 
 /// Rows that are read at once. Any number would do.
 const PAGE_ROWS: usize = 1000;
@@ -140,7 +140,7 @@ impl Verifier<'_> {
                 self.bar.set_message(format!(
                     "{}: {} verified, {}",
                     self.source.name,
-                    many(summary.documents, "document"),
+                    pluralize(summary.documents, "document"),
                     format_bytes(summary.bytes)
                 ));
             }
@@ -210,7 +210,7 @@ impl Verifier<'_> {
         if summary.is_well() {
             return Ok(Exit::Done);
         }
-        let wrong = many(summary.findings(), "finding");
+        let wrong = pluralize(summary.findings(), "finding");
         let advice = format!(
             "{wrong} in {name}: put back what is wrong from a copy, or have it fetched again: \
              `cynosure requeue --damaged --source {name}`, then `cynosure run {name}`"

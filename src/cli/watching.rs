@@ -7,18 +7,18 @@ use crate::cli::archive::mismatch;
 use crate::cli::exit::Exit;
 use crate::cli::place::Ground;
 use crate::cli::trouble::Trouble;
-use crate::config::{Health, Settings, SourceName};
+use crate::config::{HealthSettings, Settings, SourceName};
 use crate::disk::RealDisk;
 use crate::engine::health::HealthLimits;
 use crate::engine::watch::WatchLimits;
 use crate::engine::{CrashLoop, Timestamp};
+use crate::human::format_deadline;
 use crate::monitor::{
     AlertDelivery, CollectConfig, HealthEvaluator, Monitor, RestartAction, RestartPolicy,
     RestartRule, SourceIdentity, StatusCollector, UnitEvaluation, host_name,
 };
 use crate::retry::RetryPolicy;
 use crate::systemd::{Bus, SYSTEM_BUS, UnitName};
-use crate::words::clock_and_wait;
 
 /// How long a start or a stop of the unit may take: its own time limits are shorter.
 const TURN_MAX: Duration = Duration::from_secs(300);
@@ -37,7 +37,7 @@ pub(super) fn watcher(ground: &Ground, powers: RestartPolicy) -> Result<Monitor,
         bus: bus(ground),
     };
     let limits = WatchLimits {
-        grace: settings.monitor.grace,
+        grace: settings.monitor.grace_period,
         stuck_threshold: settings.restart.stuck_threshold,
         max_consecutive_errors: settings.restart.max_consecutive_errors,
         max_transition: TURN_MAX,
@@ -53,8 +53,8 @@ pub(super) fn watcher(ground: &Ground, powers: RestartPolicy) -> Result<Monitor,
 /// When the unit's name cannot be one.
 pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<HealthEvaluator, Trouble> {
     let settings = &ground.loaded.settings;
-    let Health { thresholds, timeout } = settings.health.clone();
-    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
+    let HealthSettings { thresholds, timeout } = settings.health.clone();
+    let enabled = settings.sources.iter().filter(|(_, source)| source.is_enabled);
     let named = enabled.map(|(name, source)| SourceIdentity {
         name: name.to_string(),
         provider: source.provider.clone(),
@@ -72,7 +72,7 @@ pub(super) fn look(ground: &Ground, clock_kept: Duration) -> Result<HealthEvalua
     let bounds = HealthLimits {
         thresholds,
         max_session_age: settings.restart.max_execution_time,
-        grace: settings.monitor.grace,
+        grace: settings.monitor.grace_period,
         clock_stable_for: clock_kept,
         stuck_threshold: settings.restart.stuck_threshold,
         max_transition: TURN_MAX,
@@ -105,8 +105,8 @@ pub(super) fn powers(settings: &Settings) -> RestartPolicy {
         }
     };
     RestartPolicy {
-        stuck_worker: permit(settings.monitor.restart_stuck),
-        failed_unit: permit(settings.monitor.restart_down),
+        stuck_worker: permit(settings.monitor.should_restart_stuck),
+        failed_unit: permit(settings.monitor.should_restart_failed),
     }
 }
 
@@ -167,12 +167,12 @@ pub(super) fn told_of(act: &RestartAction, now: Timestamp) -> Option<String> {
             format!("asked systemd for a restart ({count}), since {why}")
         }
         RestartAction::Delayed { not_before: at, reason: why } => {
-            format!("the next restart is allowed at {}: {why}", clock_and_wait(*at, now))
+            format!("the next restart is allowed at {}: {why}", format_deadline(*at, now))
         }
         RestartAction::Rejected { error, .. } => format!("{error}; {}", error.advice()),
     })
 }
 
 fn enabled(settings: &Settings) -> Vec<String> {
-    settings.enabled().map(SourceName::to_string).collect()
+    settings.enabled_sources().map(SourceName::to_string).collect()
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use super::file::{Node, Value};
+use super::location::Location;
 use super::merge::Variable;
-use super::place::Place;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::suggest::nearest;
-use super::units::{parse_duration, parse_size, write_duration, write_size};
+use super::suggest::closest_match;
+use super::units::{duration_literal, parse_duration, parse_size, size_literal};
 use crate::engine::rate_limit::Rate;
 
 /// The longest text of a setting, in bytes: no name or address is longer.
@@ -84,7 +84,7 @@ impl Section<'_, '_> {
         range: RangeInclusive<Duration>,
     ) -> Duration {
         let given = self.given_duration(key, range);
-        self.settle(key, given, default, |duration| quote(&write_duration(*duration)))
+        self.settle(key, given, default, |duration| quote(&duration_literal(*duration)))
     }
 
     /// Asks for a duration that may be left out.
@@ -94,7 +94,7 @@ impl Section<'_, '_> {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let (duration, place) = self.given_duration(key, range).unzip();
-        self.enter(key, duration.map(|duration| quote(&write_duration(duration))), place);
+        self.enter(key, duration.map(|duration| quote(&duration_literal(duration))), place);
         duration
     }
 
@@ -102,14 +102,14 @@ impl Section<'_, '_> {
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
-    ) -> Option<(Duration, Place)> {
+    ) -> Option<(Duration, Location)> {
         self.given(key, Variable::Toml, |node| {
             let whole = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
             let written = node.value.text().and_then(parse_duration);
             let duration = written.or_else(|| whole.map(Duration::from_secs));
             duration.filter(|duration| range.contains(duration)).ok_or_else(|| {
                 let [shortest, longest] =
-                    [range.start(), range.end()].map(|limit| write_duration(*limit));
+                    [range.start(), range.end()].map(|limit| duration_literal(*limit));
                 let want = format!(
                     "\"90s\", \"5m\", \"1h\" or whole seconds, from {shortest} to {longest}"
                 );
@@ -129,14 +129,14 @@ impl Section<'_, '_> {
             let whole = node.value.integer().and_then(|bytes| u64::try_from(bytes).ok());
             let size = node.value.text().and_then(parse_size).or(whole);
             size.filter(|size| range.contains(size)).ok_or_else(|| {
-                let [least, most] = [range.start(), range.end()].map(|limit| write_size(*limit));
+                let [least, most] = [range.start(), range.end()].map(|limit| size_literal(*limit));
                 expected(
                     &node.value,
                     &format!("\"64MiB\", \"10MB\" or whole bytes, from {least} to {most}"),
                 )
             })
         });
-        self.settle(key, given, default, |size| quote(&write_size(*size)))
+        self.settle(key, given, default, |size| quote(&size_literal(*size)))
     }
 
     /// Asks for a text; `check` refuses with what is wrong and what to do.
@@ -166,7 +166,8 @@ impl Section<'_, '_> {
                 return Ok(());
             }
             let all: Vec<String> = words().map(quote).collect();
-            let meant = nearest(text, words()).map(|word| format!("; did you mean \"{word}\"?"));
+            let meant =
+                closest_match(text, words()).map(|word| format!("; did you mean \"{word}\"?"));
             Err(format!(
                 "is {}; write one of {}{}",
                 quote(text),
@@ -213,7 +214,8 @@ impl Section<'_, '_> {
         let folder = self.reader.folder.clone();
         let default = folder.join(default);
         let given = self.given(key, Variable::Text, |node| {
-            plain_text(&node.value).map(|path| node.place.folder().unwrap_or(folder).join(path))
+            plain_text(&node.value)
+                .map(|path| node.place.base_folder().unwrap_or(folder).join(path))
         });
         self.settle(key, given, default, |path| quote(&path.to_string_lossy()))
     }

@@ -6,46 +6,46 @@ use super::ask::plain_text;
 use super::credential::CredentialRef;
 use super::file::{Node, Table, Value};
 use super::show::{quote, quote_list};
-use super::source::Auth;
-use super::suggest::nearest;
+use super::source::SourceAuth;
+use super::suggest::closest_match;
 
 /// What to write, for a person who wrote something else or nothing.
-pub(super) const HELP: &str = "write auth = { type = \"bearer\", token = { file = \"token\" } } or \
+pub(super) const AUTH_HELP: &str = "write auth = { type = \"bearer\", token = { file = \"token\" } } or \
                                auth = { type = \"basic\", username = \"me@example.com\", password = { env = \"PASSWORD\" } }";
 const CREDENTIAL_HELP: &str = "write { file = \"PATH\" }, { env = \"NAME\" }, { command = [\"PROGRAM\", \"ARGUMENT\"] } or { systemd = \"NAME\" }";
 const AUTH_KEYS: [&str; 4] = ["type", "username", "password", "token"];
 const CREDENTIAL_KEYS: [&str; 4] = ["file", "env", "command", "systemd"];
 
 /// Reads `auth`; relative paths in it count from `folder`. An error says what is wrong and what to do.
-pub(super) fn read(node: &Node, folder: &Path) -> Result<Auth, String> {
+pub(super) fn read_auth(node: &Node, folder: &Path) -> Result<SourceAuth, String> {
     let Value::Table(table) = &node.value else {
-        return Err(format!("is not a table; {HELP}"));
+        return Err(format!("is not a table; {AUTH_HELP}"));
     };
-    refuse_unknown_keys(table, &AUTH_KEYS, HELP)?;
+    refuse_unknown_keys(table, &AUTH_KEYS, AUTH_HELP)?;
     let credential = |key: &str| {
-        let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {HELP}"))?;
+        let node = table.get(key).ok_or_else(|| format!("has no `{key}`; {AUTH_HELP}"))?;
         read_credential(node, folder).map_err(|complaint| format!("has a `{key}` that {complaint}"))
     };
     let none_of = |keys: &[&str]| match keys.iter().find(|key| table.contains_key(**key)) {
-        Some(key) => Err(format!("has a `{key}`, which its type does not use; {HELP}")),
+        Some(key) => Err(format!("has a `{key}`, which its type does not use; {AUTH_HELP}")),
         None => Ok(()),
     };
-    match text_of(table, "type")? {
+    match required_text(table, "type")? {
         "bearer" => {
             none_of(&["username", "password"])?;
-            Ok(Auth::Bearer { token: credential("token")? })
+            Ok(SourceAuth::Bearer { token: credential("token")? })
         }
         "basic" => {
             none_of(&["token"])?;
-            let username = text_of(table, "username")?.to_owned();
+            let username = required_text(table, "username")?.to_owned();
             // RFC 7617, section 2: the first colon ends the user name.
             if username.contains(':') {
                 return Err("has a `username` with a colon, which basic cannot carry; correct it"
                     .to_owned());
             }
-            Ok(Auth::Basic { username, password: credential("password")? })
+            Ok(SourceAuth::Basic { username, password: credential("password")? })
         }
-        _ => Err(format!("has a `type` that is neither \"basic\" nor \"bearer\"; {HELP}")),
+        _ => Err(format!("has a `type` that is neither \"basic\" nor \"bearer\"; {AUTH_HELP}")),
     }
 }
 
@@ -61,9 +61,11 @@ pub(super) fn read_credential(node: &Node, folder: &Path) -> Result<CredentialRe
         return Err(format!("does not name exactly one place; {CREDENTIAL_HELP}"));
     };
     match key.as_str() {
-        "file" => Ok(CredentialRef::File(folder.join(text_of(table, "file")?))),
-        "env" => Ok(CredentialRef::Env(variable_name(text_of(table, "env")?)?)),
-        "systemd" => Ok(CredentialRef::Systemd(file_name(text_of(table, "systemd")?)?)),
+        "file" => Ok(CredentialRef::File(folder.join(required_text(table, "file")?))),
+        "env" => Ok(CredentialRef::Env(check_variable_name(required_text(table, "env")?)?)),
+        "systemd" => {
+            Ok(CredentialRef::Systemd(check_credential_name(required_text(table, "systemd")?)?))
+        }
         _ => read_command(node, folder).map(CredentialRef::Command),
     }
 }
@@ -76,13 +78,13 @@ pub(super) fn refuse_unknown_keys(
     let Some(unknown) = table.keys().find(|key| !known.contains(&key.as_str())) else {
         return Ok(());
     };
-    match nearest(unknown, known.iter().copied()) {
+    match closest_match(unknown, known.iter().copied()) {
         Some(meant) => Err(format!("has an unknown key `{unknown}`; did you mean `{meant}`?")),
         None => Err(format!("has an unknown key `{unknown}`; {help}")),
     }
 }
 
-pub(super) fn text_of<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
+pub(super) fn required_text<'t>(table: &'t Table, key: &str) -> Result<&'t str, String> {
     match table.get(key).map(|node| &node.value) {
         Some(value @ Value::Text(_)) => {
             plain_text(value).map_err(|complaint| format!("has a `{key}` that {complaint}"))
@@ -92,7 +94,7 @@ pub(super) fn text_of<'t>(table: &'t Table, key: &str) -> Result<&'t str, String
     }
 }
 
-fn variable_name(name: &str) -> Result<String, String> {
+fn check_variable_name(name: &str) -> Result<String, String> {
     if name.contains('=') {
         return Err("names no environment variable; write { env = \"NAME\" }".to_owned());
     }
@@ -100,7 +102,7 @@ fn variable_name(name: &str) -> Result<String, String> {
 }
 
 /// Checks the name of a systemd credential, which is a file name.
-fn file_name(name: &str) -> Result<String, String> {
+fn check_credential_name(name: &str) -> Result<String, String> {
     if name.contains('/') || matches!(name, "." | "..") {
         return Err("is no name of a systemd credential; write the name given to LoadCredential="
             .to_owned());
@@ -134,13 +136,13 @@ fn read_command(node: &Node, folder: &Path) -> Result<Vec<String>, String> {
 }
 
 /// Writes `auth` as TOML on one line.
-pub(super) fn write(auth: &Auth) -> String {
+pub(super) fn write_auth(auth: &SourceAuth) -> String {
     match auth {
-        Auth::Basic { username, password } => {
+        SourceAuth::Basic { username, password } => {
             let [username, password] = [quote(username), write_credential(password)];
             format!("{{ type = \"basic\", username = {username}, password = {password} }}")
         }
-        Auth::Bearer { token } => {
+        SourceAuth::Bearer { token } => {
             format!("{{ type = \"bearer\", token = {} }}", write_credential(token))
         }
     }

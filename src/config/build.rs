@@ -10,42 +10,47 @@ use super::auth;
 use super::endpoint;
 use super::file::{Node, Table};
 use super::health;
+use super::location::Location;
 use super::merge::Variable;
-use super::place::Place;
-use super::provider::{CONCURRENCY, providers};
+use super::provider::{CONCURRENCY_RANGE, read_providers};
 use super::proxy;
 use super::reader::{Reader, Section};
 use super::retry;
 use super::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Monitor, Request, Restart, Service, Settings,
+    ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
+    MonitorSettings, RequestSettings, RestartSettings, ServiceSettings, Settings,
 };
 use super::show::{quote, quote_key};
-use super::source::{Auth, Kind, Source, SourceName, is_exposed, parse_kind, parse_url, shown};
-use super::suggest::nearest;
+use super::source::{
+    SourceAuth, SourceKind, SourceName, SourceSettings, is_plaintext_remote, parse_kind, parse_url,
+    without_query,
+};
+use super::suggest::closest_match;
 use super::telemetry;
 use url::Url;
 
 /// The longest duration: a longer one is a slip of the unit, and sums with it could overflow.
-pub(super) const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 /// How often everything is listed once more, unless a source says otherwise.
-const RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
+const DEFAULT_RECONCILE_INTERVAL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Most durations must not be zero, or the worker would spin.
-pub(super) const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST;
-const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+pub(super) const POSITIVE_DURATION: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=MAX_DURATION;
+const ANY_DURATION: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 
 /// Counts of attempts and failures: more is a slip, or a wish for "without end" that the worker does not grant.
-pub(super) const AT_LEAST_ONE: RangeInclusive<u32> = 1..=10_000;
-const NONE_OR_MORE: RangeInclusive<u32> = 0..=10_000;
+pub(super) const POSITIVE_COUNT: RangeInclusive<u32> = 1..=10_000;
+const ANY_COUNT: RangeInclusive<u32> = 0..=10_000;
 
 /// Calls before a share of them means anything: a breaker looks back at a hundred.
-const CALLS_OF_A_SHARE: RangeInclusive<u32> = 2..=100;
+const MIN_CALLS_RANGE: RangeInclusive<u32> = 2..=100;
 
 /// Bytes of an answer or a document: less than a KiB holds none, more than a TiB is a slip.
-const BODY: RangeInclusive<u64> = 1 << 10..=1 << 40;
+const BODY_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 40;
 
-const TABLES: [&str; 16] = [
+const TABLE_NAMES: [&str; 16] = [
     "restart",
     "service",
     "backoff",
@@ -65,26 +70,27 @@ const TABLES: [&str; 16] = [
 ];
 
 /// Reads every table; what is wrong is in `reader.mistakes` afterwards, with a default in its place.
-pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
-    let restart = ask_table(reader, "restart", restart);
-    let service = ask_table(reader, "service", service);
-    let backoff = backoff(reader, &restart);
-    let request = ask_table(reader, "request", request);
-    let retry = retry::retry(reader, &request);
-    let proxy = ask_table(reader, "proxy", proxy::proxy);
-    let item = ask_table(reader, "item", item);
-    let breaker = ask_table(reader, "breaker", breaker);
-    let archive =
-        ask_table(reader, "archive", |table| Archive { dir: table.path("dir", "downloads") });
-    let monitor = ask_table(reader, "monitor", monitor);
-    let health = ask_table(reader, "health", health::health);
-    let alert = alert::alert(reader);
-    let endpoint = ask_table(reader, "endpoint", endpoint::endpoint);
-    let telemetry = ask_table(reader, "telemetry", telemetry::telemetry);
-    let sources = sources(reader);
-    proxy::refuse_exposed(reader, &proxy, &sources);
-    let providers = providers(reader, &request);
-    refuse_other_tables(reader);
+pub(super) fn build_settings(reader: &mut Reader<'_>) -> Settings {
+    let restart = read_table(reader, "restart", read_restart);
+    let service = read_table(reader, "service", read_service);
+    let backoff = read_backoff(reader, &restart);
+    let request = read_table(reader, "request", read_request);
+    let retry = retry::read_retry(reader, &request);
+    let proxy = read_table(reader, "proxy", proxy::read_proxy);
+    let item = read_table(reader, "item", read_item);
+    let breaker = read_table(reader, "breaker", read_breaker);
+    let archive = read_table(reader, "archive", |table| ArchiveSettings {
+        dir: table.path("dir", "downloads"),
+    });
+    let monitor = read_table(reader, "monitor", read_monitor);
+    let health = read_table(reader, "health", health::read_health);
+    let alert = alert::read_alert(reader);
+    let endpoint = read_table(reader, "endpoint", endpoint::read_endpoint);
+    let telemetry = read_table(reader, "telemetry", telemetry::read_telemetry);
+    let sources = read_sources(reader);
+    proxy::reject_plaintext_sources(reader, &proxy, &sources);
+    let providers = read_providers(reader, &request);
+    reject_unknown_tables(reader);
     Settings {
         restart,
         service,
@@ -105,7 +111,7 @@ pub(super) fn build(reader: &mut Reader<'_>) -> Settings {
     }
 }
 
-fn ask_table<T>(
+fn read_table<T>(
     reader: &mut Reader<'_>,
     name: &str,
     ask: impl FnOnce(&mut Section<'_, '_>) -> T,
@@ -114,20 +120,32 @@ fn ask_table<T>(
     reader.section(name, table, ask)
 }
 
-fn restart(table: &mut Section<'_, '_>) -> Restart {
-    let restart = Restart {
-        max_retries: table.count("max_retries", 3, NONE_OR_MORE),
-        retry_delay_base: table.duration("retry_delay_base", seconds(60), SOME_TIME),
+fn read_restart(table: &mut Section<'_, '_>) -> RestartSettings {
+    let restart = RestartSettings {
+        max_retries: table.count("max_retries", 3, ANY_COUNT),
+        retry_delay_base: table.duration("retry_delay_base", seconds(60), POSITIVE_DURATION),
         retry_delay_multiplier: table.count("retry_delay_multiplier", 2, 1..=10),
-        max_retry_delay: table.duration("max_retry_delay", seconds(3600), SOME_TIME),
-        restart_delay_success: table.duration("restart_delay_success", seconds(0), ANY_TIME),
-        restart_delay_auth: table.duration("restart_delay_auth", seconds(300), SOME_TIME),
-        restart_delay_errors: table.duration("restart_delay_errors", seconds(600), SOME_TIME),
-        max_execution_time: table.duration("max_execution_time", seconds(86_400), SOME_TIME),
-        max_consecutive_errors: table.count("max_consecutive_errors", 5, AT_LEAST_ONE),
-        rate_limit_duration: table.duration_if_given("rate_limit_duration", SOME_TIME),
-        stuck_threshold: table.duration("stuck_threshold", seconds(1800), SOME_TIME),
-        health_check_interval: table.duration("health_check_interval", seconds(300), SOME_TIME),
+        max_retry_delay: table.duration("max_retry_delay", seconds(3600), POSITIVE_DURATION),
+        restart_delay_success: table.duration("restart_delay_success", seconds(0), ANY_DURATION),
+        restart_delay_auth: table.duration("restart_delay_auth", seconds(300), POSITIVE_DURATION),
+        restart_delay_errors: table.duration(
+            "restart_delay_errors",
+            seconds(600),
+            POSITIVE_DURATION,
+        ),
+        max_execution_time: table.duration(
+            "max_execution_time",
+            seconds(86_400),
+            POSITIVE_DURATION,
+        ),
+        max_consecutive_errors: table.count("max_consecutive_errors", 5, POSITIVE_COUNT),
+        rate_limit_duration: table.duration_if_given("rate_limit_duration", POSITIVE_DURATION),
+        stuck_threshold: table.duration("stuck_threshold", seconds(1800), POSITIVE_DURATION),
+        health_check_interval: table.duration(
+            "health_check_interval",
+            seconds(300),
+            POSITIVE_DURATION,
+        ),
     };
     table.in_order([
         ("retry_delay_base", restart.retry_delay_base),
@@ -136,8 +154,8 @@ fn restart(table: &mut Section<'_, '_>) -> Restart {
     restart
 }
 
-fn service(table: &mut Section<'_, '_>) -> Service {
-    Service {
+fn read_service(table: &mut Section<'_, '_>) -> ServiceSettings {
+    ServiceSettings {
         service_name: table.text("service_name", "cynosure", check_unit_name),
         enable_health_monitoring: table.flag("enable_health_monitoring", true),
         enable_auto_restart: table.flag("enable_auto_restart", true),
@@ -158,62 +176,66 @@ fn check_unit_name(name: &str) -> Result<(), String> {
         .to_owned())
 }
 
-fn backoff(reader: &mut Reader<'_>, restart: &Restart) -> Backoff {
+fn read_backoff(reader: &mut Reader<'_>, restart: &RestartSettings) -> BackoffSettings {
     let mut table = reader.table("backoff");
     let base = table.remove("base").and_then(|node| reader.as_table("backoff.base", node));
     let (jitter, max_doublings) = reader.section("backoff", table, |table| {
         (table.share("jitter", 0.3), table.count("max_doublings", 5, 0..=31))
     });
-    let base = reader.section("backoff.base", base.unwrap_or_default(), |table| BackoffBase {
-        transient: table.duration("transient", restart.retry_delay_base, SOME_TIME),
-        rate_limit: table.duration("rate_limit", seconds(600), SOME_TIME),
-        proxy: table.duration("proxy", seconds(300), SOME_TIME),
-        challenge: table.duration("challenge", seconds(900), SOME_TIME),
-        source_down: table.duration("source_down", seconds(3600), SOME_TIME),
-        unknown: table.duration("unknown", seconds(300), SOME_TIME),
+    let base = reader.section("backoff.base", base.unwrap_or_default(), |table| BackoffDelays {
+        transient: table.duration("transient", restart.retry_delay_base, POSITIVE_DURATION),
+        rate_limit: table.duration("rate_limit", seconds(600), POSITIVE_DURATION),
+        proxy: table.duration("proxy", seconds(300), POSITIVE_DURATION),
+        challenge: table.duration("challenge", seconds(900), POSITIVE_DURATION),
+        source_down: table.duration("source_down", seconds(3600), POSITIVE_DURATION),
+        unknown: table.duration("unknown", seconds(300), POSITIVE_DURATION),
     });
-    Backoff { base, jitter, max_doublings }
+    BackoffSettings { base, jitter, max_doublings }
 }
 
-fn request(table: &mut Section<'_, '_>) -> Request {
-    let request = Request {
-        attempts: table.count("attempts", 3, AT_LEAST_ONE),
-        delay: table.duration("delay", Duration::from_millis(500), SOME_TIME),
-        max_delay: table.duration("max_delay", seconds(10), SOME_TIME),
-        connect_timeout: table.duration("connect_timeout", seconds(10), SOME_TIME),
-        idle_timeout: table.duration("idle_timeout", seconds(30), SOME_TIME),
-        total_timeout: table.duration("total_timeout", seconds(600), SOME_TIME),
+fn read_request(table: &mut Section<'_, '_>) -> RequestSettings {
+    let request = RequestSettings {
+        attempts: table.count("attempts", 3, POSITIVE_COUNT),
+        delay: table.duration("delay", Duration::from_millis(500), POSITIVE_DURATION),
+        max_delay: table.duration("max_delay", seconds(10), POSITIVE_DURATION),
+        connect_timeout: table.duration("connect_timeout", seconds(10), POSITIVE_DURATION),
+        idle_timeout: table.duration("idle_timeout", seconds(30), POSITIVE_DURATION),
+        total_timeout: table.duration("total_timeout", seconds(600), POSITIVE_DURATION),
         min_rate: table.size("min_rate", 1 << 10, 0..=1 << 30),
-        max_answer: table.size("max_answer", 64 << 20, BODY),
-        max_document: table.size("max_document", 1 << 30, BODY),
-        concurrency: table.count("concurrency", 8, CONCURRENCY),
+        max_response: table.size("max_answer", 64 << 20, BODY_BYTES),
+        max_document: table.size("max_document", 1 << 30, BODY_BYTES),
+        concurrency: table.count("concurrency", 8, CONCURRENCY_RANGE),
     };
     table.in_order([("delay", request.delay), ("max_delay", request.max_delay)]);
     request
 }
 
-fn item(table: &mut Section<'_, '_>) -> Item {
-    let item = Item {
-        max_attempts: table.count("max_attempts", 3, AT_LEAST_ONE),
-        retry_delay: table.duration("retry_delay", seconds(10), SOME_TIME),
-        max_retry_delay: table.duration("max_retry_delay", seconds(300), SOME_TIME),
-        recheck: table.duration("recheck", seconds(86_400), SOME_TIME),
-        max_recheck: table.duration("max_recheck", seconds(7 * 86_400), SOME_TIME),
+fn read_item(table: &mut Section<'_, '_>) -> ItemSettings {
+    let item = ItemSettings {
+        max_attempts: table.count("max_attempts", 3, POSITIVE_COUNT),
+        retry_delay: table.duration("retry_delay", seconds(10), POSITIVE_DURATION),
+        max_retry_delay: table.duration("max_retry_delay", seconds(300), POSITIVE_DURATION),
+        recheck_delay: table.duration("recheck", seconds(86_400), POSITIVE_DURATION),
+        max_recheck_delay: table.duration("max_recheck", seconds(7 * 86_400), POSITIVE_DURATION),
     };
     table.in_order([("retry_delay", item.retry_delay), ("max_retry_delay", item.max_retry_delay)]);
-    table.in_order([("recheck", item.recheck), ("max_recheck", item.max_recheck)]);
+    table.in_order([("recheck", item.recheck_delay), ("max_recheck", item.max_recheck_delay)]);
     item
 }
 
-fn breaker(table: &mut Section<'_, '_>) -> Breaker {
-    let breaker = Breaker {
-        failure_threshold: table.count("failure_threshold", 5, AT_LEAST_ONE),
-        window: table.duration("window", seconds(600), SOME_TIME),
-        failure_rate: table.share("failure_rate", 0.5),
-        min_calls: table.count("min_calls", 20, CALLS_OF_A_SHARE),
-        recovery_timeout: table.duration("recovery_timeout", seconds(60), SOME_TIME),
-        max_recovery_timeout: table.duration("max_recovery_timeout", seconds(600), SOME_TIME),
-        success_threshold: table.count("success_threshold", 3, AT_LEAST_ONE),
+fn read_breaker(table: &mut Section<'_, '_>) -> BreakerSettings {
+    let breaker = BreakerSettings {
+        failure_threshold: table.count("failure_threshold", 5, POSITIVE_COUNT),
+        window: table.duration("window", seconds(600), POSITIVE_DURATION),
+        failure_rate_threshold: table.share("failure_rate", 0.5),
+        min_calls: table.count("min_calls", 20, MIN_CALLS_RANGE),
+        recovery_timeout: table.duration("recovery_timeout", seconds(60), POSITIVE_DURATION),
+        max_recovery_timeout: table.duration(
+            "max_recovery_timeout",
+            seconds(600),
+            POSITIVE_DURATION,
+        ),
+        success_threshold: table.count("success_threshold", 3, POSITIVE_COUNT),
     };
     table.in_order([
         ("recovery_timeout", breaker.recovery_timeout),
@@ -222,13 +244,13 @@ fn breaker(table: &mut Section<'_, '_>) -> Breaker {
     breaker
 }
 
-fn monitor(table: &mut Section<'_, '_>) -> Monitor {
-    Monitor {
-        interval: table.duration("interval", seconds(60), SOME_TIME),
-        grace: table.duration("grace", seconds(360), SOME_TIME),
-        restart_stuck: table.flag("restart_stuck", true),
-        restart_down: table.flag("restart_down", true),
-        bus_timeout: table.duration("bus_timeout", seconds(10), SOME_TIME),
+fn read_monitor(table: &mut Section<'_, '_>) -> MonitorSettings {
+    MonitorSettings {
+        interval: table.duration("interval", seconds(60), POSITIVE_DURATION),
+        grace_period: table.duration("grace", seconds(360), POSITIVE_DURATION),
+        should_restart_stuck: table.flag("restart_stuck", true),
+        should_restart_failed: table.flag("restart_down", true),
+        bus_timeout: table.duration("bus_timeout", seconds(10), POSITIVE_DURATION),
     }
 }
 
@@ -236,7 +258,7 @@ pub(super) const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, Source> {
+fn read_sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, SourceSettings> {
     let mut sources = BTreeMap::new();
     for (name, node) in reader.table("source") {
         let place = node.place.clone();
@@ -244,7 +266,7 @@ fn sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, Source> {
         let Some(table) = reader.as_table(&table_name, node) else { continue };
         match name.parse::<SourceName>() {
             Ok(name) => {
-                let read = reader.section(&table_name, table, |table| source(table, &place));
+                let read = reader.section(&table_name, table, |table| read_source(table, &place));
                 sources.extend(read.map(|source| (name, source)));
             }
             Err(rule) => reader
@@ -255,18 +277,25 @@ fn sources(reader: &mut Reader<'_>) -> BTreeMap<SourceName, Source> {
 }
 
 /// Reads one source; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
-fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
-    let kind = required(table, "kind", place, "write kind = \"jmap\"", parse_kind, |Kind::Jmap| {
-        quote("jmap")
-    });
+fn read_source(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceSettings> {
+    let kind = read_required_text(
+        table,
+        "kind",
+        place,
+        "write kind = \"jmap\"",
+        parse_kind,
+        |SourceKind::Jmap| quote("jmap"),
+    );
     let help = "write url = \"https://api.example.com/.well-known/jmap\"";
-    let url = required(table, "url", place, help, parse_url, |url| quote(&shown(url)));
-    let auth = source_auth(table, place);
-    let account = account(table, place, auth.as_ref());
+    let url =
+        read_required_text(table, "url", place, help, parse_url, |url| quote(&without_query(url)));
+    let auth = read_source_auth(table, place);
+    let account = read_account(table, place, auth.as_ref());
     let host = url.as_ref().and_then(|(url, _)| url.host_str()).unwrap_or_default();
-    let provider = table.text("provider", host, check_provider);
-    let poll_interval = table.duration("poll_interval", seconds(300), SOME_TIME);
-    let reconcile_interval = table.duration("reconcile_interval", RECONCILE_INTERVAL, SOME_TIME);
+    let provider = table.text("provider", host, check_provider_name);
+    let poll_interval = table.duration("poll_interval", seconds(300), POSITIVE_DURATION);
+    let reconcile_interval =
+        table.duration("reconcile_interval", DEFAULT_RECONCILE_INTERVAL, POSITIVE_DURATION);
     let mailboxes = table.texts("mailboxes", |_| Ok(()));
     let allow_hosts = table.texts("allow_hosts", |host| {
         let url = Url::parse(&format!("https://{host}/"));
@@ -280,7 +309,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     let enabled = table.flag("enabled", true);
 
     let (url, url_place) = url?;
-    if is_exposed(&url) && !allow_plaintext {
+    if is_plaintext_remote(&url) && !allow_plaintext {
         let what = format!(
             "`{}` is plain http, so password and mail could be read on the way; write https://, or set \
              allow_plaintext = true in this table if the way is safe",
@@ -290,7 +319,7 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
     }
     let (kind, _) = kind?;
     let (auth, account) = (auth?, account?);
-    Some(Source {
+    Some(SourceSettings {
         kind,
         url,
         account,
@@ -298,16 +327,16 @@ fn source(table: &mut Section<'_, '_>, place: &Place) -> Option<Source> {
         auth,
         poll_interval,
         reconcile_interval,
-        allow_plaintext,
-        allow_hosts,
+        allows_plaintext: allow_plaintext,
+        allowed_hosts: allow_hosts,
         mailboxes,
         since,
-        enabled,
+        is_enabled: enabled,
     })
 }
 
 /// The breakers of what every source shares are called so.
-fn check_provider(name: &str) -> Result<(), String> {
+fn check_provider_name(name: &str) -> Result<(), String> {
     match name {
         "ledger" | "archive" => {
             Err("is the name of a breaker of its own; call the provider otherwise".to_owned())
@@ -316,36 +345,49 @@ fn check_provider(name: &str) -> Result<(), String> {
     }
 }
 
-fn source_auth(table: &mut Section<'_, '_>, place: &Place) -> Option<Auth> {
+fn read_source_auth(table: &mut Section<'_, '_>, place: &Location) -> Option<SourceAuth> {
     let fallback = table.reader.folder.clone();
-    let read = |node: &Node| auth::read(node, &node.place.folder().unwrap_or(fallback));
-    let (auth, place) = table.required("auth", Variable::Toml, place, auth::HELP, read)?;
-    table.enter("auth", Some(auth::write(&auth)), Some(place));
+    let read = |node: &Node| auth::read_auth(node, &node.place.base_folder().unwrap_or(fallback));
+    let (auth, place) = table.required("auth", Variable::Toml, place, auth::AUTH_HELP, read)?;
+    table.enter("auth", Some(auth::write_auth(&auth)), Some(place));
     Some(auth)
 }
 
 /// Reads the account, by default the user name of basic auth; a bearer token names nobody.
-fn account(table: &mut Section<'_, '_>, place: &Place, auth: Option<&Auth>) -> Option<String> {
+fn read_account(
+    table: &mut Section<'_, '_>,
+    place: &Location,
+    auth: Option<&SourceAuth>,
+) -> Option<String> {
     match auth {
-        Some(Auth::Basic { username, .. }) => Some(table.text("account", username, |_| Ok(()))),
-        Some(Auth::Bearer { .. }) => {
+        Some(SourceAuth::Basic { username, .. }) => {
+            Some(table.text("account", username, |_| Ok(())))
+        }
+        Some(SourceAuth::Bearer { .. }) => {
             let help = "a bearer token names nobody: write account = \"me@example.com\", which names the folder";
-            required(table, "account", place, help, |text| Ok(text.to_owned()), |text| quote(text))
-                .map(|(account, _)| account)
+            read_required_text(
+                table,
+                "account",
+                place,
+                help,
+                |text| Ok(text.to_owned()),
+                |text| quote(text),
+            )
+            .map(|(account, _)| account)
         }
         // What is wrong with `auth` is known by now; whether the account may be left out is not.
         None => Some(table.text("account", "", |_| Ok(()))),
     }
 }
 
-fn required<T>(
+fn read_required_text<T>(
     table: &mut Section<'_, '_>,
     key: &'static str,
-    place: &Place,
+    place: &Location,
     missing: &str,
     read: impl FnOnce(&str) -> Result<T, String>,
     write: impl FnOnce(&T) -> String,
-) -> Option<(T, Place)> {
+) -> Option<(T, Location)> {
     let given = table.required(key, Variable::Text, place, missing, |node| {
         plain_text(&node.value).and_then(read)
     })?;
@@ -353,12 +395,12 @@ fn required<T>(
     Some(given)
 }
 
-fn refuse_other_tables(reader: &mut Reader<'_>) {
+fn reject_unknown_tables(reader: &mut Reader<'_>) {
     let others: Table = std::mem::take(&mut reader.layers.tree);
     for (name, node) in others {
-        let remedy = match nearest(&name, TABLES) {
+        let remedy = match closest_match(&name, TABLE_NAMES) {
             Some(known) => format!("did you mean [{known}]?"),
-            None => format!("the tables are {}", TABLES.join(", ")),
+            None => format!("the tables are {}", TABLE_NAMES.join(", ")),
         };
         reader.refuse(node.place, format!("unknown table or key `{}`; {remedy}", quote_key(&name)));
     }

@@ -8,12 +8,12 @@ use std::fmt;
 ///
 /// Its debug form shows names only, since values may be secrets.
 #[derive(Clone, Default, Eq, PartialEq)]
-pub struct Environment(BTreeMap<String, OsString>);
+pub struct EnvVars(BTreeMap<String, OsString>);
 
-impl Environment {
+impl EnvVars {
     /// Takes a snapshot of the process's own environment; variables whose name is not UTF-8 are left out.
     #[must_use]
-    pub fn of_process() -> Self {
+    pub fn from_process() -> Self {
         let named =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Self(named.collect())
@@ -29,14 +29,14 @@ impl Environment {
     }
 }
 
-impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
+impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for EnvVars {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let owned = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         Self(owned.collect())
     }
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for EnvVars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use super::mistake::Mistake;
-use super::place::Place;
+use super::diagnostic::Diagnostic;
+use super::location::Location;
 
 /// A table as written, by key.
 pub(crate) type Table = BTreeMap<String, Node>;
@@ -15,7 +15,7 @@ pub(crate) type Table = BTreeMap<String, Node>;
 /// A value and where it was written: a table's or a value's place is its key, a list item's is its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    pub(crate) place: Location,
     pub(crate) value: Value,
 }
 
@@ -57,29 +57,29 @@ impl Value {
 /// Reads a whole file, adding its syntax errors to `mistakes`, the first of each line.
 ///
 /// The parser recovers behind an error, so the table holds the rest of the file.
-pub(crate) fn parse(file: &Arc<Path>, text: &str, mistakes: &mut Vec<Mistake>) -> Table {
+pub(crate) fn parse(file: &Arc<Path>, text: &str, mistakes: &mut Vec<Diagnostic>) -> Table {
     let lines = Lines::new(file, text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut wrong: Vec<Mistake> = errors
+    let mut wrong: Vec<Diagnostic> = errors
         .iter()
-        .map(|error| Mistake {
-            place: lines.place(error.span().map_or(0, |span| span.start)),
-            what: format!("not valid TOML: {}", error.message()),
+        .map(|error| Diagnostic {
+            location: lines.place(error.span().map_or(0, |span| span.start)),
+            message: format!("not valid TOML: {}", error.message()),
         })
         .collect();
     wrong.sort();
-    wrong.dedup_by(|later, first| later.place.is_on_line_of(&first.place));
+    wrong.dedup_by(|later, first| later.location.is_same_line(&first.location));
     mistakes.append(&mut wrong);
     table(document.into_inner(), &|offset| lines.place(offset))
 }
 
 /// Reads one TOML value that was given outside a file, or `None` if it is not TOML.
-pub(super) fn parse_value(text: &str, place: &Place) -> Option<Value> {
+pub(super) fn parse_value(text: &str, place: &Location) -> Option<Value> {
     let parsed = DeValue::parse(text).ok()?;
     Some(value(parsed.into_inner(), &|_| place.clone()))
 }
 
-fn table(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {
+fn table(table: DeTable<'_>, place: &dyn Fn(usize) -> Location) -> Table {
     let node = |(key, inner): (toml::Spanned<_>, toml::Spanned<_>)| {
         let place_of_key = place(key.span().start);
         let name = toml::de::DeString::into_owned(key.into_inner());
@@ -88,7 +88,7 @@ fn table(table: DeTable<'_>, place: &dyn Fn(usize) -> Place) -> Table {
     table.into_iter().map(node).collect()
 }
 
-fn value(value: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
+fn value(value: DeValue<'_>, place: &dyn Fn(usize) -> Location) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => integer(&number),
@@ -126,11 +126,11 @@ impl<'t> Lines<'t> {
         Self { file, text, starts: std::iter::once(0).chain(after_breaks).collect() }
     }
 
-    fn place(&self, offset: usize) -> Place {
+    fn place(&self, offset: usize) -> Location {
         let line = self.starts.partition_point(|start| *start <= offset);
         let start = self.starts[line - 1];
         let before = self.text.get(start..offset).unwrap_or_default();
-        Place::Line { file: Arc::clone(self.file), line, column: before.chars().count() + 1 }
+        Location::Line { file: Arc::clone(self.file), line, column: before.chars().count() + 1 }
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> (Table, Vec<Mistake>) {
+    fn read(text: &str) -> (Table, Vec<Diagnostic>) {
         let mut mistakes = Vec::new();
         let table = parse(&Arc::from(Path::new("config.toml")), text, &mut mistakes);
         (table, mistakes)
@@ -169,7 +169,10 @@ mod tests {
         let (_, mistakes) = read("password = hunter2 or so\n");
 
         assert!(!mistakes.is_empty());
-        assert!(mistakes.iter().all(|mistake| !mistake.what.contains("hunter2")), "{mistakes:?}");
+        assert!(
+            mistakes.iter().all(|mistake| !mistake.message.contains("hunter2")),
+            "{mistakes:?}"
+        );
     }
 
     #[test]

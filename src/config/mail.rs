@@ -2,38 +2,38 @@
 
 use url::Url;
 
-use super::alert::credential;
+use super::alert::credential_if_given;
 use super::ask::{describe, plain_text};
 use super::credential::CredentialRef;
 use super::file::{Node, Value};
+use super::location::Location;
 use super::merge::Variable;
-use super::place::Place;
 use super::reader::Section;
 use super::show::{quote, quote_list};
-use super::source::is_exposed;
+use super::source::is_plaintext_remote;
 use crate::engine::alert::{MailChannel, SmtpTls};
 
-const PROTECTIONS: [(&str, SmtpTls); 3] =
+const TLS_MODES: [(&str, SmtpTls); 3] =
     [("tls", SmtpTls::Implicit), ("starttls", SmtpTls::StartTls), ("none", SmtpTls::None)];
 
 /// RFC 8314 §3.3: submission with TLS from the first byte.
 const SUBMISSIONS_PORT: u32 = 465;
 
 /// Reads `[alert.mail]`; `None` when what it cannot do without is missing or wrong, which is then among the mistakes.
-pub(super) fn mail(
+pub(super) fn read_mail(
     table: &mut Section<'_, '_>,
-    place: &Place,
+    place: &Location,
 ) -> Option<MailChannel<CredentialRef>> {
     let help = "write server = \"smtp.example.com\"";
-    let server = text(table, "server", place, help, check_host);
+    let server = read_text(table, "server", place, help, check_host);
     let port = table.count("port", SUBMISSIONS_PORT, 1..=u32::from(u16::MAX));
-    let protection = table.choice("protection", "tls", &PROTECTIONS);
+    let protection = table.choice("protection", "tls", &TLS_MODES);
     let help = "write from = \"cynosure@example.com\"";
-    let from = text(table, "from", place, help, check_mailbox);
-    let to = recipients(table, place);
-    let login = login(table);
+    let from = read_text(table, "from", place, help, check_mailbox);
+    let to = read_recipients(table, place);
+    let login = read_login(table);
     if let (Some(server), SmtpTls::None) = (&server, protection)
-        && !is_this_machine(server)
+        && !is_loopback_host(server)
     {
         let what = format!(
             "`{}` is \"none\", so password and alerts could be read on the way to {server}; \
@@ -46,7 +46,7 @@ pub(super) fn mail(
     Some(MailChannel { server: server?, port, tls: protection, from: from?, to: to?, login })
 }
 
-fn recipients(table: &mut Section<'_, '_>, place: &Place) -> Option<Vec<String>> {
+fn read_recipients(table: &mut Section<'_, '_>, place: &Location) -> Option<Vec<String>> {
     let read = |node: &Node| {
         let Value::List(items) = &node.value else {
             let what = describe(&node.value);
@@ -68,11 +68,11 @@ fn recipients(table: &mut Section<'_, '_>, place: &Place) -> Option<Vec<String>>
     Some(to)
 }
 
-fn login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
+fn read_login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
     let read = |node: &Node| plain_text(&node.value).map(str::to_owned);
     let (username, place) = table.given("username", Variable::Text, read).unzip();
     table.enter("username", username.as_deref().map(quote), place);
-    match (username, credential(table, "password")) {
+    match (username, credential_if_given(table, "password")) {
         (Some(username), Some(password)) => Some((username, password)),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
@@ -87,10 +87,10 @@ fn login(table: &mut Section<'_, '_>) -> Option<(String, CredentialRef)> {
     }
 }
 
-fn text(
+fn read_text(
     table: &mut Section<'_, '_>,
     key: &'static str,
-    place: &Place,
+    place: &Location,
     missing: &str,
     check: impl FnOnce(&str) -> Result<(), String>,
 ) -> Option<String> {
@@ -124,6 +124,6 @@ fn check_mailbox(text: &str) -> Result<(), String> {
     })
 }
 
-fn is_this_machine(server: &str) -> bool {
-    Url::parse(&format!("http://{server}/")).is_ok_and(|url| !is_exposed(&url))
+fn is_loopback_host(server: &str) -> bool {
+    Url::parse(&format!("http://{server}/")).is_ok_and(|url| !is_plaintext_remote(&url))
 }

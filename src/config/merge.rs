@@ -11,11 +11,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::environment::Environment;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::environment::EnvVars;
 use super::file::{self, Node, Table, Value};
-use super::mistake::{Mistake, Mistakes};
-use super::place::Place;
-use super::suggest::nearest;
+use super::location::Location;
+use super::suggest::closest_match;
 
 /// The largest file that is read, in bytes: a thousand sources fit many times, a wrong path does not fill the memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -39,14 +39,14 @@ pub(super) struct Layers<'e> {
     pub(super) tree: Table,
     /// The files that were read, the lowest first.
     pub(super) files: Vec<PathBuf>,
-    pub(super) syntax_errors: Vec<Mistake>,
-    environment: &'e Environment,
+    pub(super) syntax_errors: Vec<Diagnostic>,
+    environment: &'e EnvVars,
     /// The variables asked for so far, and the setting each one means.
     variables: BTreeMap<String, String>,
 }
 
 impl<'e> Layers<'e> {
-    pub(super) fn without_files(environment: &'e Environment) -> Self {
+    pub(super) fn without_files(environment: &'e EnvVars) -> Self {
         Self {
             tree: Table::new(),
             files: Vec::new(),
@@ -61,7 +61,7 @@ impl<'e> Layers<'e> {
     /// # Errors
     ///
     /// When a file cannot be read: what the configuration says, or leaves out, is not known then.
-    pub(super) fn read(path: &Path, environment: &'e Environment) -> Result<Self, Mistakes> {
+    pub(super) fn read(path: &Path, environment: &'e EnvVars) -> Result<Self, Diagnostics> {
         let mut layers = Self::without_files(environment);
         let mut unreadable = Vec::new();
         let drop_ins = drop_ins(path).unwrap_or_else(|mistake| {
@@ -80,7 +80,7 @@ impl<'e> Layers<'e> {
             }
             layers.files.push(path);
         }
-        match Mistakes::collect(unreadable) {
+        match Diagnostics::collect(unreadable) {
             Some(mistakes) => Err(mistakes),
             None => Ok(layers),
         }
@@ -91,14 +91,15 @@ impl<'e> Layers<'e> {
         &mut self,
         key: &str,
         form: Variable,
-        mistakes: &mut Vec<Mistake>,
+        mistakes: &mut Vec<Diagnostic>,
     ) -> Option<Node> {
         let name = variable_name(key);
         let given = self.environment.get(&name).map(OsStr::to_str);
         let claimed = self.variables.insert(name.clone(), key.to_owned());
         let text = given?;
-        let place = Place::Variable(name);
-        let mut refuse = |what| mistakes.push(Mistake { place: place.clone(), what });
+        let place = Location::EnvVar(name);
+        let mut refuse =
+            |what| mistakes.push(Diagnostic { location: place.clone(), message: what });
         if let Some(other) = claimed {
             refuse(format!("could mean `{other}` or `{key}`; set them in a file instead"));
             return None;
@@ -116,20 +117,20 @@ impl<'e> Layers<'e> {
     }
 
     /// Reports every variable with our prefix that no setting asked for.
-    pub(super) fn report_unknown_variables(&self, mistakes: &mut Vec<Mistake>) {
+    pub(super) fn report_unknown_variables(&self, mistakes: &mut Vec<Diagnostic>) {
         let ours = self.environment.names().filter(|name| name.starts_with(VARIABLE_PREFIX));
         let unknown = ours.filter(|name| {
             !RESERVED_VARIABLES.contains(name) && !self.variables.contains_key(*name)
         });
         mistakes.extend(unknown.map(|name| {
-            let remedy = match nearest(name, self.variables.keys().map(String::as_str)) {
+            let remedy = match closest_match(name, self.variables.keys().map(String::as_str)) {
                 Some(known) => format!("did you mean {known}?"),
                 None => "the names are CYNOSURE_TABLE_KEY, and a source must be in a file first"
                     .to_owned(),
             };
-            Mistake {
-                place: Place::Variable(name.to_owned()),
-                what: format!("matches no setting; {remedy}"),
+            Diagnostic {
+                location: Location::EnvVar(name.to_owned()),
+                message: format!("matches no setting; {remedy}"),
             }
         }));
     }
@@ -142,7 +143,7 @@ fn variable_name(key: &str) -> String {
 }
 
 /// Lists `config.d/*.toml` beside the file, by name; hidden files are an editor's, not ours.
-fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Mistake> {
+fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     let folder = path.with_file_name("config.d");
     let list = || -> io::Result<Vec<PathBuf>> {
         fs_err::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect()
@@ -172,21 +173,21 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Takes the content of a file as text; the place of a mistake is the first byte that is none.
-fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Mistake> {
+fn as_text(bytes: Vec<u8>, file: &Arc<Path>) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|error| {
         let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
         let before = String::from_utf8_lossy(before);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         let byte = rest.first().copied().unwrap_or_default();
-        Mistake {
-            place: Place::Line { file: Arc::clone(file), line, column },
-            what: format!("not UTF-8 text (byte 0x{byte:02X}); save it as UTF-8"),
+        Diagnostic {
+            location: Location::Line { file: Arc::clone(file), line, column },
+            message: format!("not UTF-8 text (byte 0x{byte:02X}); save it as UTF-8"),
         }
     })
 }
 
-fn cannot_read(file: Arc<Path>, error: &io::Error) -> Mistake {
+fn cannot_read(file: Arc<Path>, error: &io::Error) -> Diagnostic {
     // Only the kind is told, since the error's own text repeats the path.
     let kind = error.kind();
     let what = if kind == io::ErrorKind::NotFound {
@@ -198,7 +199,7 @@ fn cannot_read(file: Arc<Path>, error: &io::Error) -> Mistake {
     } else {
         format!("cannot be read ({kind}); see that it is a file, and that this user may read it")
     };
-    Mistake { place: Place::File(file), what }
+    Diagnostic { location: Location::File(file), message: what }
 }
 
 /// The depth at which the keys of `[source.NAME]` lie.

@@ -8,15 +8,15 @@ mod ask;
 mod auth;
 mod build;
 mod credential;
+mod diagnostic;
 mod endpoint;
 mod environment;
 mod error_rules;
 mod file;
 mod health;
+mod location;
 mod mail;
 mod merge;
-mod mistake;
-mod place;
 mod provider;
 mod proxy;
 mod reader;
@@ -33,25 +33,28 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use self::alert::{Address, Alert, Webhook};
-pub use self::credential::{CredentialError, CredentialRef, Problem, Secret, same};
-pub use self::endpoint::Endpoint;
-pub use self::environment::Environment;
-pub use self::health::Health;
-pub use self::mistake::{Mistake, Mistakes};
-pub use self::place::Place;
-pub use self::provider::{Provider, Route, SharedBy};
-pub use self::proxy::{PoolProxy, Proxy};
-pub use self::retry::Retry;
-pub use self::settings::{
-    Archive, Backoff, BackoffBase, Breaker, Item, Monitor, Request, Restart, Service, Settings,
-    UnknownSource,
+pub use self::alert::{AlertSettings, UrlOrSecret, WebhookSettings};
+pub use self::credential::{
+    CredentialError, CredentialErrorKind, CredentialRef, Secret, secrets_equal,
 };
-pub use self::show::Entry;
-pub use self::source::{Auth, Kind, Source, SourceName};
-pub use self::suggest::nearest;
-pub use self::telemetry::{Telemetry, collector};
-pub use self::units::{parse_duration, write_duration};
+pub use self::diagnostic::{Diagnostic, Diagnostics};
+pub use self::endpoint::EndpointSettings;
+pub use self::environment::EnvVars;
+pub use self::health::HealthSettings;
+pub use self::location::Location;
+pub use self::provider::{ProviderSettings, RateLimitScope, RouteWeight};
+pub use self::proxy::{PoolProxy, ProxySettings};
+pub use self::retry::RetrySettings;
+pub use self::settings::{
+    ArchiveSettings, BackoffDelays, BackoffSettings, BreakerSettings, ItemSettings,
+    MonitorSettings, RequestSettings, RestartSettings, ServiceSettings, Settings,
+    UnknownSourceError,
+};
+pub use self::show::EffectiveSetting;
+pub use self::source::{SourceAuth, SourceKind, SourceName, SourceSettings};
+pub use self::suggest::closest_match;
+pub use self::telemetry::{TelemetrySettings, parse_otlp_endpoint};
+pub use self::units::{duration_literal, parse_duration};
 
 // What other files of ours are read with.
 pub(crate) use self::ask::describe;
@@ -62,19 +65,19 @@ use self::reader::Reader;
 
 /// A valid configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub struct LoadedConfig {
     pub settings: Settings,
     /// The files that were read, the lowest layer first.
     pub files: Vec<PathBuf>,
     /// Every setting in effect, table by table.
-    pub entries: Vec<Entry>,
+    pub effective_settings: Vec<EffectiveSetting>,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Writes the effective configuration as TOML, each setting with its origin in a comment. It holds no secrets.
     #[must_use]
-    pub fn show(&self) -> String {
-        show::show(&self.entries)
+    pub fn to_toml(&self) -> String {
+        show::to_toml(&self.effective_settings)
     }
 }
 
@@ -83,8 +86,8 @@ impl Loaded {
 /// # Errors
 ///
 /// Every mistake in the variables.
-pub fn defaults(environment: &Environment) -> Result<Loaded, Mistakes> {
-    build(Layers::without_files(environment), PathBuf::new())
+pub fn load_defaults(environment: &EnvVars) -> Result<LoadedConfig, Diagnostics> {
+    load_layers(Layers::without_files(environment), PathBuf::new())
 }
 
 /// Reads the file at `path`, the files of `config.d` beside it, and the `CYNOSURE_*` variables of `environment`.
@@ -94,33 +97,33 @@ pub fn defaults(environment: &Environment) -> Result<Loaded, Mistakes> {
 /// # Errors
 ///
 /// Every mistake found, at once: an unreadable file, wrong syntax, an unknown key or variable, a value that cannot be.
-pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Mistakes> {
-    build(Layers::read(path, environment)?, place::folder_of(path))
+pub fn load(path: &Path, environment: &EnvVars) -> Result<LoadedConfig, Diagnostics> {
+    load_layers(Layers::read(path, environment)?, location::absolute_folder(path))
 }
 
 /// Reads the same, and goes past what is wrong: for those who only look. What cannot be used has its default, and a
 /// source that cannot be used is left out.
 #[must_use]
-pub fn load_partly(path: &Path, environment: &Environment) -> (Loaded, Option<Mistakes>) {
+pub fn load_lenient(path: &Path, environment: &EnvVars) -> (LoadedConfig, Option<Diagnostics>) {
     match Layers::read(path, environment) {
-        Ok(layers) => build_partly(layers, place::folder_of(path)),
+        Ok(layers) => load_layers_lenient(layers, location::absolute_folder(path)),
         Err(mistakes) => {
             let nothing = Layers::without_files(environment);
-            (build_partly(nothing, place::folder_of(path)).0, Some(mistakes))
+            (load_layers_lenient(nothing, location::absolute_folder(path)).0, Some(mistakes))
         }
     }
 }
 
-fn build(layers: Layers<'_>, folder: PathBuf) -> Result<Loaded, Mistakes> {
-    match build_partly(layers, folder) {
+fn load_layers(layers: Layers<'_>, folder: PathBuf) -> Result<LoadedConfig, Diagnostics> {
+    match load_layers_lenient(layers, folder) {
         (loaded, None) => Ok(loaded),
         (_, Some(mistakes)) => Err(mistakes),
     }
 }
 
-fn build_partly(layers: Layers<'_>, folder: PathBuf) -> (Loaded, Option<Mistakes>) {
+fn load_layers_lenient(layers: Layers<'_>, folder: PathBuf) -> (LoadedConfig, Option<Diagnostics>) {
     let mut reader = Reader::new(layers, folder);
-    let settings = build::build(&mut reader);
+    let settings = build::build_settings(&mut reader);
     let (files, entries, mistakes) = reader.finish();
-    (Loaded { settings, files, entries }, mistakes)
+    (LoadedConfig { settings, files, effective_settings: entries }, mistakes)
 }

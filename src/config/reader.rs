@@ -8,20 +8,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ask::describe;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::file::{Node, Table, Value};
+use super::location::Location;
 use super::merge::{Layers, Variable};
-use super::mistake::{Mistake, Mistakes};
-use super::place::Place;
-use super::show::{Entry, quote_key};
-use super::suggest::nearest;
-use super::units::write_duration;
+use super::show::{EffectiveSetting, quote_key};
+use super::suggest::closest_match;
+use super::units::duration_literal;
 
 pub(super) struct Reader<'e> {
     pub(super) layers: Layers<'e>,
     /// The folder from which relative paths count where no file names them.
     pub(super) folder: PathBuf,
-    pub(super) entries: Vec<Entry>,
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) entries: Vec<EffectiveSetting>,
+    pub(super) mistakes: Vec<Diagnostic>,
 }
 
 impl<'e> Reader<'e> {
@@ -32,14 +32,14 @@ impl<'e> Reader<'e> {
     /// Returns the files read and the settings in effect, unless something is wrong.
     ///
     /// A line with a syntax error has no other mistakes: they would only follow from it.
-    pub(super) fn finish(mut self) -> (Vec<PathBuf>, Vec<Entry>, Option<Mistakes>) {
+    pub(super) fn finish(mut self) -> (Vec<PathBuf>, Vec<EffectiveSetting>, Option<Diagnostics>) {
         self.layers.report_unknown_variables(&mut self.mistakes);
         let syntax_errors = self.layers.syntax_errors;
         self.mistakes.retain(|mistake| {
-            !syntax_errors.iter().any(|error| error.place.is_on_line_of(&mistake.place))
+            !syntax_errors.iter().any(|error| error.location.is_same_line(&mistake.location))
         });
         self.mistakes.extend(syntax_errors);
-        (self.layers.files, self.entries, Mistakes::collect(self.mistakes))
+        (self.layers.files, self.entries, Diagnostics::collect(self.mistakes))
     }
 
     /// Takes the table `name` out of the tree; an absent one is empty.
@@ -76,7 +76,7 @@ impl<'e> Reader<'e> {
 
     fn report_unknown_keys(&mut self, table: &str, left: &Table, known: &BTreeSet<&'static str>) {
         for (key, node) in left {
-            let remedy = match nearest(key, known.iter().copied()) {
+            let remedy = match closest_match(key, known.iter().copied()) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!(
                     "the keys here are {}",
@@ -88,8 +88,8 @@ impl<'e> Reader<'e> {
         }
     }
 
-    pub(super) fn refuse(&mut self, place: Place, what: String) {
-        self.mistakes.push(Mistake { place, what });
+    pub(super) fn refuse(&mut self, place: Location, what: String) {
+        self.mistakes.push(Diagnostic { location: place, message: what });
     }
 }
 
@@ -107,10 +107,10 @@ impl Section<'_, '_> {
         &mut self,
         key: &'static str,
         form: Variable,
-        place: &Place,
+        place: &Location,
         missing: &str,
         read: impl FnOnce(&Node) -> Result<T, String>,
-    ) -> Option<(T, Place)> {
+    ) -> Option<(T, Location)> {
         let mistakes = self.reader.mistakes.len();
         let given = self.given(key, form, read);
         if given.is_none() && mistakes == self.reader.mistakes.len() {
@@ -125,7 +125,7 @@ impl Section<'_, '_> {
         key: &'static str,
         form: Variable,
         read: impl FnOnce(&Node) -> Result<T, String>,
-    ) -> Option<(T, Place)> {
+    ) -> Option<(T, Location)> {
         self.known.insert(key);
         let name = self.key(key);
         let in_file = self.table.remove(key);
@@ -144,7 +144,7 @@ impl Section<'_, '_> {
     pub(super) fn settle<T>(
         &mut self,
         key: &'static str,
-        given: Option<(T, Place)>,
+        given: Option<(T, Location)>,
         default: T,
         write: impl FnOnce(&T) -> String,
     ) -> T {
@@ -161,9 +161,14 @@ impl Section<'_, '_> {
         &mut self,
         key: &'static str,
         literal: Option<String>,
-        place: Option<Place>,
+        place: Option<Location>,
     ) {
-        self.reader.entries.push(Entry { table: self.name.clone(), key, literal, place });
+        self.reader.entries.push(EffectiveSetting {
+            table: self.name.clone(),
+            key,
+            toml_value: literal,
+            location: place,
+        });
     }
 
     /// Refuses a setting that was asked for, where it is written.
@@ -179,11 +184,11 @@ impl Section<'_, '_> {
     }
 
     /// Where the last of some settings was written that was written at all.
-    fn written_at(&self, keys: &[&str]) -> Option<Place> {
+    fn written_at(&self, keys: &[&str]) -> Option<Location> {
         let mut entries = self.reader.entries.iter().rev();
         entries.find_map(|entry| {
             let is_one = entry.table == self.name && keys.contains(&entry.key);
-            entry.place.clone().filter(|_| is_one)
+            entry.location.clone().filter(|_| is_one)
         })
     }
 
@@ -200,9 +205,9 @@ impl Section<'_, '_> {
         let what = format!(
             "`{}` ({}) is longer than `{}` ({}); lower the one or raise the other",
             self.key(shorter.0),
-            write_duration(shorter.1),
+            duration_literal(shorter.1),
             self.key(longer.0),
-            write_duration(longer.1),
+            duration_literal(longer.1),
         );
         self.refuse_written(&[shorter.0, longer.0], what);
     }

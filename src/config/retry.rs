@@ -4,16 +4,16 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::ask::{expected, plain_text};
-use super::build::{AT_LEAST_ONE, SOME_TIME};
+use super::build::{POSITIVE_COUNT, POSITIVE_DURATION};
 use super::file::{Node, Table, Value};
 use super::merge::Variable;
 use super::reader::{Reader, Section};
-use super::settings::Request;
+use super::settings::RequestSettings;
 use super::show::{quote, quote_key};
-use super::suggest::nearest;
+use super::suggest::closest_match;
 use crate::retry::{BackoffConfig, Jitter};
 
-const NAMES: [&str; 4] = ["request", "storage", "collect", "bus"];
+const POLICY_NAMES: [&str; 4] = ["request", "storage", "collect", "bus"];
 
 const PRESETS: [(&str, BackoffConfig); 3] = [
     ("fast", BackoffConfig::FAST),
@@ -22,16 +22,16 @@ const PRESETS: [(&str, BackoffConfig); 3] = [
 ];
 
 /// Below 1 the waits would shrink, above 10 the second one is the longest already.
-const MULTIPLIER: RangeInclusive<f64> = 1.0..=10.0;
+const MULTIPLIER_RANGE: RangeInclusive<f64> = 1.0..=10.0;
 
 /// Further from 1, another base says it better.
-const BACKOFF_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
+const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 0.01..=100.0;
 
-const JITTER: &str = "\"none\", \"full\" or a share from 0.0 to 1.0";
+const JITTER_HELP: &str = "\"none\", \"full\" or a share from 0.0 to 1.0";
 
 /// `[retry.NAME]`: how often, and how long the waits between are, by what is tried again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Retry {
+pub struct RetrySettings {
     /// An HTTP request.
     pub request: BackoffConfig,
     /// A call on the ledger or the archive.
@@ -43,14 +43,14 @@ pub struct Retry {
 }
 
 /// Reads the four tables; `request` begins from `[request]` where no preset is named.
-pub(super) fn retry(reader: &mut Reader<'_>, request: &Request) -> Retry {
+pub(super) fn read_retry(reader: &mut Reader<'_>, request: &RequestSettings) -> RetrySettings {
     let mut tables = reader.table("retry");
     let [of_request, of_storage, of_collect, of_bus] =
-        NAMES.map(|name| table(reader, &mut tables, name));
+        POLICY_NAMES.map(|name| take_policy_table(reader, &mut tables, name));
     for (name, node) in tables {
-        let remedy = match nearest(&name, NAMES) {
+        let remedy = match closest_match(&name, POLICY_NAMES) {
             Some(known) => format!("did you mean [retry.{known}]?"),
-            None => format!("the policies are {}", NAMES.join(", ")),
+            None => format!("the policies are {}", POLICY_NAMES.join(", ")),
         };
         let what = format!("unknown policy `retry.{}`; {remedy}", quote_key(&name));
         reader.refuse(node.place, what);
@@ -61,36 +61,40 @@ pub(super) fn retry(reader: &mut Reader<'_>, request: &Request) -> Retry {
         max_delay: request.max_delay,
         ..BackoffConfig::FAST
     };
-    Retry {
-        request: shape(reader, "request", of_request, ("fast", asked)),
-        storage: shape(reader, "storage", of_storage, ("fast", BackoffConfig::FAST)),
-        collect: shape(reader, "collect", of_collect, ("strict", BackoffConfig::STRICT)),
-        bus: shape(reader, "bus", of_bus, ("fast", BackoffConfig::FAST)),
+    RetrySettings {
+        request: read_policy(reader, "request", of_request, ("fast", asked)),
+        storage: read_policy(reader, "storage", of_storage, ("fast", BackoffConfig::FAST)),
+        collect: read_policy(reader, "collect", of_collect, ("strict", BackoffConfig::STRICT)),
+        bus: read_policy(reader, "bus", of_bus, ("fast", BackoffConfig::FAST)),
     }
 }
 
-fn table(reader: &mut Reader<'_>, tables: &mut Table, name: &str) -> Table {
+fn take_policy_table(reader: &mut Reader<'_>, tables: &mut Table, name: &str) -> Table {
     let node = tables.remove(name);
     node.and_then(|node| reader.as_table(&format!("retry.{name}"), node)).unwrap_or_default()
 }
 
 /// Reads one policy; `default` names a preset, and says what holds where none is chosen.
-fn shape(
+fn read_policy(
     reader: &mut Reader<'_>,
     name: &str,
     table: Table,
     default: (&'static str, BackoffConfig),
 ) -> BackoffConfig {
     reader.section(&format!("retry.{name}"), table, |table| {
-        let given = table.given("preset", Variable::Text, read_preset);
+        let given = table.given("preset", Variable::Text, parse_preset);
         let (_, base) = table.settle("preset", given, default, |(name, _)| quote(name));
         let shape = BackoffConfig {
-            max_attempts: table.count("max_attempts", base.max_attempts, AT_LEAST_ONE),
-            base_delay: table.duration("base_delay", base.base_delay, SOME_TIME),
-            max_delay: table.duration("max_delay", base.max_delay, SOME_TIME),
-            multiplier: table.number("multiplier", base.multiplier, MULTIPLIER),
-            backoff_factor: table.number("backoff_factor", base.backoff_factor, BACKOFF_FACTOR),
-            jitter: jitter(table, base.jitter),
+            max_attempts: table.count("max_attempts", base.max_attempts, POSITIVE_COUNT),
+            base_delay: table.duration("base_delay", base.base_delay, POSITIVE_DURATION),
+            max_delay: table.duration("max_delay", base.max_delay, POSITIVE_DURATION),
+            multiplier: table.number("multiplier", base.multiplier, MULTIPLIER_RANGE),
+            backoff_factor: table.number(
+                "backoff_factor",
+                base.backoff_factor,
+                BACKOFF_FACTOR_RANGE,
+            ),
+            jitter: read_jitter(table, base.jitter),
         };
         let (base, max): (Duration, Duration) = (shape.base_delay, shape.max_delay);
         table.in_order([("base_delay", base), ("max_delay", max)]);
@@ -98,7 +102,7 @@ fn shape(
     })
 }
 
-fn read_preset(node: &Node) -> Result<(&'static str, BackoffConfig), String> {
+fn parse_preset(node: &Node) -> Result<(&'static str, BackoffConfig), String> {
     let text = plain_text(&node.value)?;
     PRESETS
         .into_iter()
@@ -106,7 +110,7 @@ fn read_preset(node: &Node) -> Result<(&'static str, BackoffConfig), String> {
         .ok_or_else(|| expected(&node.value, "\"fast\", \"moderate\" or \"strict\""))
 }
 
-fn jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
+fn read_jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
     let given = table.given("jitter", Variable::Toml, |node| {
         let read = match &node.value {
             Value::Text(text) if text == "none" => Some(Jitter::None),
@@ -122,7 +126,7 @@ fn jitter(table: &mut Section<'_, '_>, default: Jitter) -> Jitter {
                 share.filter(|share| (0.0..=1.0).contains(share)).map(Jitter::Proportional)
             }
         };
-        read.ok_or_else(|| expected(&node.value, JITTER))
+        read.ok_or_else(|| expected(&node.value, JITTER_HELP))
     });
     table.settle("jitter", given, default, |jitter| match jitter {
         Jitter::None => quote("none"),

@@ -6,42 +6,42 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::alert::Alert;
-use super::endpoint::Endpoint;
-use super::health::Health;
-use super::provider::Provider;
-use super::proxy::Proxy;
-use super::retry::Retry;
-use super::source::{Source, SourceName};
-use super::suggest::nearest;
-use super::telemetry::Telemetry;
+use super::alert::AlertSettings;
+use super::endpoint::EndpointSettings;
+use super::health::HealthSettings;
+use super::provider::ProviderSettings;
+use super::proxy::ProxySettings;
+use super::retry::RetrySettings;
+use super::source::{SourceName, SourceSettings};
+use super::suggest::closest_match;
+use super::telemetry::TelemetrySettings;
 use crate::engine::ErrorRule;
 use crate::engine::rate_limit::RateLimitPolicy;
 
 /// Everything that `config.toml` can say. Units and reasons stand in that file, beside each setting.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    pub restart: Restart,
-    pub service: Service,
-    pub backoff: Backoff,
-    pub request: Request,
-    pub retry: Retry,
-    pub proxy: Proxy,
-    pub item: Item,
-    pub breaker: Breaker,
-    pub archive: Archive,
-    pub monitor: Monitor,
-    pub health: Health,
-    pub alert: Alert,
-    pub endpoint: Endpoint,
-    pub telemetry: Telemetry,
-    pub sources: BTreeMap<SourceName, Source>,
-    pub providers: BTreeMap<String, Provider>,
+    pub restart: RestartSettings,
+    pub service: ServiceSettings,
+    pub backoff: BackoffSettings,
+    pub request: RequestSettings,
+    pub retry: RetrySettings,
+    pub proxy: ProxySettings,
+    pub item: ItemSettings,
+    pub breaker: BreakerSettings,
+    pub archive: ArchiveSettings,
+    pub monitor: MonitorSettings,
+    pub health: HealthSettings,
+    pub alert: AlertSettings,
+    pub endpoint: EndpointSettings,
+    pub telemetry: TelemetrySettings,
+    pub sources: BTreeMap<SourceName, SourceSettings>,
+    pub providers: BTreeMap<String, ProviderSettings>,
 }
 
 /// `[restart]`: when a session tries again, and when the unit starts anew.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Restart {
+pub struct RestartSettings {
     pub max_retries: u32,
     pub retry_delay_base: Duration,
     pub retry_delay_multiplier: u32,
@@ -61,7 +61,7 @@ pub struct Restart {
 
 /// `[service]`: what the unit is called, and what the worker may do by itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Service {
+pub struct ServiceSettings {
     /// The unit's name without `.service`.
     pub service_name: String,
     pub enable_health_monitoring: bool,
@@ -71,8 +71,8 @@ pub struct Service {
 
 /// `[backoff]`: the shape of growing waits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Backoff {
-    pub base: BackoffBase,
+pub struct BackoffSettings {
+    pub base: BackoffDelays,
     /// The share of the base, from 0 to 1, by which a wait is moved up or down.
     pub jitter: f64,
     pub max_doublings: u32,
@@ -80,7 +80,7 @@ pub struct Backoff {
 
 /// `[backoff.base]`: the first wait, per cause.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct BackoffBase {
+pub struct BackoffDelays {
     pub transient: Duration,
     pub rate_limit: Duration,
     pub proxy: Duration,
@@ -91,7 +91,7 @@ pub struct BackoffBase {
 
 /// `[request]`: quick retries in flight, and the limits of one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Request {
+pub struct RequestSettings {
     pub attempts: u32,
     pub delay: Duration,
     /// Never shorter than `delay`.
@@ -102,7 +102,7 @@ pub struct Request {
     /// Bytes per second, over `idle_timeout`; 0 for none.
     pub min_rate: u64,
     /// Bytes of an answer that is held in memory.
-    pub max_answer: u64,
+    pub max_response: u64,
     /// Bytes of a document, which is streamed.
     pub max_document: u64,
     /// Requests in flight at once, per provider that says nothing else.
@@ -111,23 +111,23 @@ pub struct Request {
 
 /// `[item]`: how often one item is tried before it is set aside.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Item {
+pub struct ItemSettings {
     pub max_attempts: u32,
     pub retry_delay: Duration,
     /// Never shorter than `retry_delay`.
     pub max_retry_delay: Duration,
-    pub recheck: Duration,
+    pub recheck_delay: Duration,
     /// Never shorter than `recheck`.
-    pub max_recheck: Duration,
+    pub max_recheck_delay: Duration,
 }
 
 /// `[breaker]`: when a provider is left alone.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Breaker {
+pub struct BreakerSettings {
     pub failure_threshold: u32,
     pub window: Duration,
     /// The share of failed calls in the window, from 0 to 1.
-    pub failure_rate: f64,
+    pub failure_rate_threshold: f64,
     pub min_calls: u32,
     pub recovery_timeout: Duration,
     /// Never shorter than `recovery_timeout`.
@@ -137,29 +137,29 @@ pub struct Breaker {
 
 /// `[archive]`: where documents are kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Archive {
+pub struct ArchiveSettings {
     /// Absolute.
     pub dir: PathBuf,
 }
 
 /// `[monitor]`: how the second process watches the workers, and what it may do about them.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Monitor {
+pub struct MonitorSettings {
     pub interval: Duration,
     /// How long after a deadline a worker may still be about to act.
-    pub grace: Duration,
+    pub grace_period: Duration,
     /// A worker that is there and decides nothing.
-    pub restart_stuck: bool,
+    pub should_restart_stuck: bool,
     /// A unit that has failed, or hangs in its start.
-    pub restart_down: bool,
+    pub should_restart_failed: bool,
     /// The time for one call over D-Bus.
     pub bus_timeout: Duration,
 }
 
 impl Settings {
     /// Returns the names of the sources that are to run.
-    pub fn enabled(&self) -> impl Iterator<Item = &SourceName> {
-        self.sources.iter().filter(|(_, source)| source.enabled).map(|(name, _)| name)
+    pub fn enabled_sources(&self) -> impl Iterator<Item = &SourceName> {
+        self.sources.iter().filter(|(_, source)| source.is_enabled).map(|(name, _)| name)
     }
 
     /// Finds a source by the name a person gave.
@@ -167,23 +167,29 @@ impl Settings {
     /// # Errors
     ///
     /// When no source is so named; the error names those that are.
-    pub fn source(&self, name: &str) -> Result<(&SourceName, &Source), UnknownSource> {
+    pub fn find_source(
+        &self,
+        name: &str,
+    ) -> Result<(&SourceName, &SourceSettings), UnknownSourceError> {
         self.sources.get_key_value(name).ok_or_else(|| {
             let known: Vec<String> = self.sources.keys().map(ToString::to_string).collect();
-            UnknownSource { name: name.to_owned(), known }
+            UnknownSourceError { name: name.to_owned(), known_sources: known }
         })
     }
 
     /// Returns what is known of a provider, named in the configuration or not.
     #[must_use]
-    pub fn provider(&self, name: &str) -> Provider {
-        self.providers.get(name).cloned().unwrap_or_else(|| Provider::unnamed(&self.request))
+    pub fn provider_or_default(&self, name: &str) -> ProviderSettings {
+        self.providers
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| ProviderSettings::with_defaults(&self.request))
     }
 
     /// Returns how the quota of a provider is followed.
     #[must_use]
-    pub fn quota_policy(&self, provider: &str) -> RateLimitPolicy {
-        let provider = self.provider(provider);
+    pub fn rate_limit_policy(&self, provider: &str) -> RateLimitPolicy {
+        let provider = self.provider_or_default(provider);
         RateLimitPolicy {
             mode: provider.mode,
             cap: provider.cap,
@@ -202,21 +208,23 @@ impl Settings {
 
 /// A name that no source of the configuration has.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UnknownSource {
+pub struct UnknownSourceError {
     name: String,
-    known: Vec<String>,
+    known_sources: Vec<String>,
 }
 
-impl fmt::Display for UnknownSource {
+impl fmt::Display for UnknownSourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "there is no source {:?} in the configuration; ", self.name)?;
-        let known = self.known.iter().map(String::as_str);
-        match nearest(&self.name, known) {
+        let known = self.known_sources.iter().map(String::as_str);
+        match closest_match(&self.name, known) {
             Some(meant) => write!(f, "did you mean {meant}?"),
-            None if self.known.is_empty() => write!(f, "add a [source.NAME] table to it first"),
-            None => write!(f, "it has {}", self.known.join(", ")),
+            None if self.known_sources.is_empty() => {
+                write!(f, "add a [source.NAME] table to it first")
+            }
+            None => write!(f, "it has {}", self.known_sources.join(", ")),
         }
     }
 }
 
-impl Error for UnknownSource {}
+impl Error for UnknownSourceError {}

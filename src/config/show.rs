@@ -2,26 +2,26 @@
 
 use std::fmt::Write as _;
 
-use super::place::Place;
+use super::location::Location;
 
 /// One setting as it is in effect.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct EffectiveSetting {
     /// The table as its header names it, `restart` or `source.work`.
     pub table: String,
     pub key: &'static str,
     /// The value as TOML; `None` for a setting that may be left out and is.
-    pub literal: Option<String>,
+    pub toml_value: Option<String>,
     /// Where it was written; `None` for a default.
-    pub place: Option<Place>,
+    pub location: Option<Location>,
 }
 
 /// The widest a line is padded to, in characters, before its comment: longer lines are few and stick out.
 const COMMENT_COLUMN_MAX: usize = 60;
 
 /// Writes the entries as TOML, each with the place it came from in a comment, the comments aligned.
-pub(super) fn show(entries: &[Entry]) -> String {
-    let lines: Vec<String> = entries.iter().map(line).collect();
+pub(super) fn to_toml(entries: &[EffectiveSetting]) -> String {
+    let lines: Vec<String> = entries.iter().map(setting_line).collect();
     let widths = lines.iter().map(|line| line.chars().count());
     let column = widths.filter(|width| *width <= COMMENT_COLUMN_MAX).max().unwrap_or(0);
 
@@ -30,23 +30,23 @@ pub(super) fn show(entries: &[Entry]) -> String {
     for (entry, line) in entries.iter().zip(&lines) {
         if entry.table != table {
             let gap = if table.is_empty() { "" } else { "\n" };
-            append(&mut shown, format_args!("{gap}[{}]\n", entry.table));
+            append_text(&mut shown, format_args!("{gap}[{}]\n", entry.table));
             table = &entry.table;
         }
-        match &entry.place {
-            Some(place) => append(&mut shown, format_args!("{line:column$}  # {place}\n")),
-            None => append(&mut shown, format_args!("{line:column$}  # default\n")),
+        match &entry.location {
+            Some(place) => append_text(&mut shown, format_args!("{line:column$}  # {place}\n")),
+            None => append_text(&mut shown, format_args!("{line:column$}  # default\n")),
         }
     }
     shown
 }
 
-fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
+fn append_text(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("writing to a string cannot fail");
 }
 
-fn line(entry: &Entry) -> String {
-    match &entry.literal {
+fn setting_line(entry: &EffectiveSetting) -> String {
+    match &entry.toml_value {
         Some(literal) => format!("{} = {literal}", entry.key),
         None => format!("# {} is not set", entry.key),
     }

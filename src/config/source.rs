@@ -58,52 +58,52 @@ impl Borrow<str> for SourceName {
 }
 
 /// Words in the names of parameters that hold a secret.
-const CREDENTIAL_WORDS: [&str; 9] =
+const CREDENTIAL_NAME_PARTS: [&str; 9] =
     ["token", "key", "secret", "pass", "pwd", "auth", "cred", "sig", "jwt"];
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Source {
-    pub kind: Kind,
+pub struct SourceSettings {
+    pub kind: SourceKind,
     /// https, or http to loopback or where `allow_plaintext` is set; without user name, password and fragment.
     pub url: Url,
     /// Whose mail it is; it names the archive's folder.
     pub account: String,
     /// Who is behind it: sources of one provider share its gate and its breaker.
     pub provider: String,
-    pub auth: Auth,
+    pub auth: SourceAuth,
     pub poll_interval: Duration,
     /// How often everything is listed once more.
     pub reconcile_interval: Duration,
-    pub allow_plaintext: bool,
+    pub allows_plaintext: bool,
     /// Other hosts that the server may send us to, by https; its own need not be named.
-    pub allow_hosts: Vec<String>,
+    pub allowed_hosts: Vec<String>,
     /// The mailboxes to extract, by name; all of them when empty.
     pub mailboxes: Vec<String>,
     /// Extract what is as new as this day, or newer; everything when `None`.
     pub since: Option<NaiveDate>,
-    pub enabled: bool,
+    pub is_enabled: bool,
 }
 
 /// How a source is spoken to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
+pub enum SourceKind {
     /// RFC 8620 and RFC 8621.
     Jmap,
 }
 
 /// How a source is logged in to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Auth {
+pub enum SourceAuth {
     /// RFC 7617.
     Basic { username: String, password: CredentialRef },
     /// RFC 6750.
     Bearer { token: CredentialRef },
 }
 
-impl Auth {
+impl SourceAuth {
     /// Where the secret is.
     #[must_use]
-    pub fn secret(&self) -> &CredentialRef {
+    pub fn credential_ref(&self) -> &CredentialRef {
         match self {
             Self::Basic { password, .. } => password,
             Self::Bearer { token } => token,
@@ -112,9 +112,9 @@ impl Auth {
 }
 
 /// Reads the name of a kind; an error says what is wrong and what to do.
-pub(super) fn parse_kind(text: &str) -> Result<Kind, String> {
+pub(super) fn parse_kind(text: &str) -> Result<SourceKind, String> {
     match text {
-        "jmap" => Ok(Kind::Jmap),
+        "jmap" => Ok(SourceKind::Jmap),
         "gmail" | "mailru" | "rest" => Err(format!(
             "is \"{text}\", which is not supported by this version; it supports \"jmap\""
         )),
@@ -136,7 +136,7 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or a password; move them to `auth`".to_owned());
     }
-    if url.query_pairs().any(|(name, _)| is_named_like_a_credential(&name)) {
+    if url.query_pairs().any(|(name, _)| is_credential_name(&name)) {
         return Err("holds what looks like a credential behind its ?; move it to `auth`".to_owned());
     }
     if url.fragment().is_some() {
@@ -146,13 +146,13 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 /// Whether a parameter of a query is called as those are that hold secrets.
-fn is_named_like_a_credential(name: &str) -> bool {
+fn is_credential_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    CREDENTIAL_WORDS.iter().any(|word| name.contains(word))
+    CREDENTIAL_NAME_PARTS.iter().any(|word| name.contains(word))
 }
 
 /// Returns an address without its query, which is never shown: a secret in it may have any name.
-pub(super) fn shown(url: &Url) -> String {
+pub(super) fn without_query(url: &Url) -> String {
     match url.query() {
         Some(query) => url.as_str().replacen(query, "[not shown]", 1),
         None => url.as_str().to_owned(),
@@ -160,7 +160,7 @@ pub(super) fn shown(url: &Url) -> String {
 }
 
 /// Whether what is sent there can be read on the way.
-pub(super) fn is_exposed(url: &Url) -> bool {
+pub(super) fn is_plaintext_remote(url: &Url) -> bool {
     url.scheme() == "http" && !is_loopback(url)
 }
 
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_small_letters_digits_and_two_signs() {
+    fn a_name_is_lower_case_letters_digits_dash_and_underscore() {
         for name in ["work", "a", "7", "my-work_2", &"a".repeat(64)] {
             assert_eq!(
                 name.parse::<SourceName>().map(|name| name.to_string()),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_http_beyond_loopback_is_exposed() {
+    fn only_http_beyond_loopback_is_plaintext_remote() {
         let cases = [
             ("https://mail.example.com/", false),
             ("http://mail.example.com/", true),
@@ -210,20 +210,20 @@ mod tests {
             ("http://2130706433/", false),
         ];
         for (text, exposed) in cases {
-            assert_eq!(parse_url(text).map(|url| is_exposed(&url)), Ok(exposed), "{text}");
+            assert_eq!(parse_url(text).map(|url| is_plaintext_remote(&url)), Ok(exposed), "{text}");
         }
     }
 
     #[test]
-    fn a_query_is_taken_and_not_shown() {
+    fn a_query_is_accepted_and_hidden() {
         let url = parse_url("https://a/jmap?user=hunter2").unwrap();
 
         assert_eq!(url.query(), Some("user=hunter2"));
-        assert_eq!(shown(&url), "https://a/jmap?[not shown]");
+        assert_eq!(without_query(&url), "https://a/jmap?[not shown]");
     }
 
     #[test]
-    fn an_address_with_a_password_is_refused_and_not_quoted() {
+    fn a_url_with_a_password_is_rejected_and_not_quoted() {
         for text in [
             "https://me:hunter2@example.com/",
             "https://hunter2@example.com/",

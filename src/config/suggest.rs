@@ -1,27 +1,26 @@
 //! Finds the known word that a person most likely meant.
 
 /// The shortest beginning of a word that stands for the word, in letters.
-const BEGINNING_LEN_MIN: usize = 3;
+const PREFIX_LEN_MIN: usize = 3;
 
 /// Returns the known word that is near enough to `word` to be meant by it: a slip of the fingers, or its beginning.
 ///
 /// A slip is at most a third of the letters, so that `max_retrys` finds `max_retries` and `colour` finds nothing.
 #[must_use]
-pub fn nearest<'k>(
+pub fn closest_match<'k>(
     word: &str,
     known: impl IntoIterator<Item = &'k str, IntoIter: Clone>,
 ) -> Option<&'k str> {
     let known = known.into_iter();
     let letters = word.chars().count();
-    let slips = known.clone().map(|candidate| (edits(word, candidate), candidate));
+    let slips = known.clone().map(|candidate| (edit_distance(word, candidate), candidate));
     let slip = slips.filter(|(edits, _)| *edits <= letters.div_ceil(3)).min();
     let begun = || known.clone().find(|candidate| candidate.starts_with(word));
-    slip.map(|(_, candidate)| candidate)
-        .or_else(|| begun().filter(|_| letters >= BEGINNING_LEN_MIN))
+    slip.map(|(_, candidate)| candidate).or_else(|| begun().filter(|_| letters >= PREFIX_LEN_MIN))
 }
 
 /// Returns how many letters must be inserted, removed or replaced to turn `from` into `to` (Levenshtein's distance).
-fn edits(from: &str, to: &str) -> usize {
+fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (removed, letter) in from.chars().enumerate() {
@@ -43,27 +42,27 @@ mod tests {
     const KNOWN: [&str; 3] = ["max_retries", "max_retry_delay", "stuck_threshold"];
 
     #[test]
-    fn a_slip_of_the_fingers_finds_the_word_that_was_meant() {
-        assert_eq!(nearest("max_retrys", KNOWN), Some("max_retries"));
-        assert_eq!(nearest("stuck_treshold", KNOWN), Some("stuck_threshold"));
+    fn a_typo_finds_the_intended_word() {
+        assert_eq!(closest_match("max_retrys", KNOWN), Some("max_retries"));
+        assert_eq!(closest_match("stuck_treshold", KNOWN), Some("stuck_threshold"));
     }
 
     #[test]
-    fn the_beginning_of_a_word_finds_the_word() {
-        assert_eq!(nearest("stuck", KNOWN), Some("stuck_threshold"));
-        assert_eq!(nearest("st", KNOWN), None);
+    fn a_prefix_finds_the_word() {
+        assert_eq!(closest_match("stuck", KNOWN), Some("stuck_threshold"));
+        assert_eq!(closest_match("st", KNOWN), None);
     }
 
     #[test]
-    fn a_word_unlike_any_other_finds_nothing() {
-        assert_eq!(nearest("colour", KNOWN), None);
-        assert_eq!(nearest("", KNOWN), None);
+    fn a_dissimilar_word_finds_nothing() {
+        assert_eq!(closest_match("colour", KNOWN), None);
+        assert_eq!(closest_match("", KNOWN), None);
     }
 
     #[test]
     fn the_distance_counts_single_letters() {
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(edits("same", "same"), 0);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("same", "same"), 0);
     }
 }

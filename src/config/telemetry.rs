@@ -6,17 +6,17 @@ use url::Url;
 
 use super::ask::plain_text;
 use super::auth::{read_credential, write_credential};
-use super::build::{SOME_TIME, seconds};
+use super::build::{POSITIVE_DURATION, seconds};
 use super::credential::CredentialRef;
 use super::merge::Variable;
 use super::reader::Section;
 use super::show::quote;
-use super::source::is_exposed;
+use super::source::is_plaintext_remote;
 
-const ENDPOINT: &str = "otlp_endpoint";
+const ENDPOINT_KEY: &str = "otlp_endpoint";
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Telemetry {
+pub struct TelemetrySettings {
     /// The address below which an OpenTelemetry collector takes JSON; nowhere when `None`, unless
     /// the environment names one.
     pub otlp_endpoint: Option<Url>,
@@ -29,14 +29,15 @@ pub struct Telemetry {
 }
 
 /// Reads `[telemetry]`.
-pub(super) fn telemetry(table: &mut Section<'_, '_>) -> Telemetry {
-    let given = table.given(ENDPOINT, Variable::Text, |node| collector(plain_text(&node.value)?));
+pub(super) fn read_telemetry(table: &mut Section<'_, '_>) -> TelemetrySettings {
+    let given = table
+        .given(ENDPOINT_KEY, Variable::Text, |node| parse_otlp_endpoint(plain_text(&node.value)?));
     let (otlp_endpoint, place) = given.unzip();
-    table.enter(ENDPOINT, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), place);
-    Telemetry {
+    table.enter(ENDPOINT_KEY, otlp_endpoint.as_ref().map(|url| quote(url.as_str())), place);
+    TelemetrySettings {
         otlp_endpoint,
-        otlp_token: token(table),
-        interval: table.duration("interval", seconds(60), SOME_TIME),
+        otlp_token: read_token(table),
+        interval: table.duration("interval", seconds(60), POSITIVE_DURATION),
         trace_share: table.share("trace_share", 0.05),
     }
 }
@@ -45,7 +46,7 @@ pub(super) fn telemetry(table: &mut Section<'_, '_>) -> Telemetry {
 ///
 /// # Errors
 /// What is wrong with it; it is not quoted, since it might hold a secret.
-pub fn collector(text: &str) -> Result<Url, String> {
+pub fn parse_otlp_endpoint(text: &str) -> Result<Url, String> {
     let help = "write \"https://…\", or \"http://127.0.0.1:4318\" for a collector on this machine";
     let url = Url::parse(text).map_err(|_error| format!("is no address; {help}"))?;
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
@@ -54,16 +55,16 @@ pub fn collector(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or a password; name a token by otlp_token".to_owned());
     }
-    if is_exposed(&url) {
+    if is_plaintext_remote(&url) {
         return Err(format!("is plain http, which others can read on the way; {help}"));
     }
     Ok(url)
 }
 
-fn token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
+fn read_token(table: &mut Section<'_, '_>) -> Option<CredentialRef> {
     let fallback = table.reader.folder.clone();
     let given = table.given("otlp_token", Variable::Toml, |node| {
-        read_credential(node, &node.place.folder().unwrap_or(fallback))
+        read_credential(node, &node.place.base_folder().unwrap_or(fallback))
     });
     let (token, place) = given.unzip();
     table.enter("otlp_token", token.as_ref().map(write_credential), place);

@@ -26,14 +26,14 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 /// Returns `None` for anything else, and for what is finer than a nanosecond or longer than [`Duration::MAX`].
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(text)?;
+    let (number, unit) = split_number_and_unit(text)?;
     let (_, millis) = TIME_UNITS.iter().find(|(name, _)| *name == unit)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
 
     let unit_nanos = millis * NANOS_PER_MILLI;
-    let whole_nanos = u128::from(digits(whole)?).checked_mul(unit_nanos)?;
+    let whole_nanos = u128::from(parse_digits(whole)?).checked_mul(unit_nanos)?;
     let parts = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let fraction_nanos = u128::from(digits(fraction)?).checked_mul(unit_nanos)?;
+    let fraction_nanos = u128::from(parse_digits(fraction)?).checked_mul(unit_nanos)?;
     if fraction_nanos % parts != 0 {
         return None;
     }
@@ -47,7 +47,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// Writes a duration in the largest of days (where it is several), hours, minutes and seconds that needs no fraction, or in milliseconds,
 /// or in fractions of a second. [`parse_duration`] reads it back to the same value.
 #[must_use]
-pub fn write_duration(duration: Duration) -> String {
+pub fn duration_literal(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let nanos = duration.subsec_nanos();
     if nanos == 0 {
@@ -72,13 +72,13 @@ pub fn write_duration(duration: Duration) -> String {
 ///
 /// Returns `None` for anything else, and for what does not fit 64 bits.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text)?;
+    let (number, unit) = split_number_and_unit(text)?;
     let (_, bytes) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
-    digits(number)?.checked_mul(*bytes)
+    parse_digits(number)?.checked_mul(*bytes)
 }
 
 /// Writes a size in the largest binary unit that needs no fraction. [`parse_size`] reads it back to the same value.
-pub(super) fn write_size(bytes: u64) -> String {
+pub(super) fn size_literal(bytes: u64) -> String {
     let binary = SIZE_UNITS.iter().filter(|(name, _)| name.ends_with("iB"));
     for (name, unit) in binary {
         if bytes != 0 && bytes.is_multiple_of(*unit) {
@@ -88,14 +88,14 @@ pub(super) fn write_size(bytes: u64) -> String {
     format!("{bytes}B")
 }
 
-fn split_unit(text: &str) -> Option<(&str, &str)> {
+fn split_number_and_unit(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = text.split_at(end);
     Some((number, unit.strip_prefix(' ').unwrap_or(unit)))
 }
 
 /// Reads plain digits; `str::parse` alone would take a sign too.
-fn digits(text: &str) -> Option<u64> {
+fn parse_digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn an_invalid_duration_is_rejected() {
         for text in [
             "",
             "s",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn an_invalid_size_is_rejected() {
         for text in ["", "MiB", "64", "64M", "1.5MiB", "-1B", "64mib", "99999999999999GiB"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
@@ -167,27 +167,27 @@ mod tests {
     #[test]
     fn durations_are_written_in_the_largest_unit_without_a_fraction() {
         let written = [0, 500, 1_500, 90_000, 300_000, 86_400_000, 172_800_000]
-            .map(|millis| write_duration(Duration::from_millis(millis)));
+            .map(|millis| duration_literal(Duration::from_millis(millis)));
 
         assert_eq!(written, ["0s", "500ms", "1.5s", "90s", "5m", "24h", "2d"]);
     }
 
     proptest! {
         #[test]
-        fn a_written_duration_reads_back(seconds in 0..=u64::from(u32::MAX), nanos in 0..1_000_000_000_u32) {
+        fn a_duration_literal_round_trips(seconds in 0..=u64::from(u32::MAX), nanos in 0..1_000_000_000_u32) {
             for duration in [Duration::new(seconds, nanos), Duration::new(seconds, 0), Duration::new(0, nanos)] {
-                prop_assert_eq!(parse_duration(&write_duration(duration)), Some(duration));
+                prop_assert_eq!(parse_duration(&duration_literal(duration)), Some(duration));
             }
         }
 
         #[test]
-        fn a_written_size_reads_back(bytes: u64, shift in 0..40_u32) {
+        fn a_size_literal_round_trips(bytes: u64, shift in 0..40_u32) {
             let bytes = bytes >> shift << shift;
-            prop_assert_eq!(parse_size(&write_size(bytes)), Some(bytes));
+            prop_assert_eq!(parse_size(&size_literal(bytes)), Some(bytes));
         }
 
         #[test]
-        fn no_text_panics_the_readers(text in "\\PC{0,40}|[0-9]{1,30}\\.[0-9]{0,45}(s|ms|d|GiB)") {
+        fn parsing_any_text_never_panics(text in "\\PC{0,40}|[0-9]{1,30}\\.[0-9]{0,45}(s|ms|d|GiB)") {
             let _: (Option<Duration>, Option<u64>) = (parse_duration(&text), parse_size(&text));
         }
     }

@@ -115,13 +115,13 @@ impl BodyHint {
 /// Returns true if a body is a problem document about a request limit.
 fn is_rate_limit_problem(text: &str) -> bool {
     #[derive(Deserialize)]
-    struct Problem {
+    struct CredentialErrorKind {
         #[serde(rename = "type")]
         kind: String,
         limit: Option<String>,
     }
 
-    let Ok(Problem { kind, limit }) = serde_json::from_str(text) else { return false };
+    let Ok(CredentialErrorKind { kind, limit }) = serde_json::from_str(text) else { return false };
     let is_of_rate = limit.is_some_and(|limit| JMAP_RATE_LIMIT_NAMES.contains(&limit.as_str()));
     RATE_LIMIT_PROBLEM_TYPES.contains(&kind.as_str()) || (kind == JMAP_LIMIT_TYPE && is_of_rate)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use secrecy::SecretString;
 
-use crate::config::{Address, Alert, CredentialRef, Environment};
+use crate::config::{AlertSettings, CredentialRef, EnvVars, UrlOrSecret};
 use crate::disk::{
     Disk, Durability, FileLock, LockFileError, RealDisk, ensure_folder, storage_failure,
 };
@@ -36,8 +36,8 @@ pub struct AlertDelivery {
     /// Disk that holds the outbox.
     pub disk: Arc<dyn Disk>,
     pub state_dir: PathBuf,
-    pub alert_config: Arc<Alert>,
-    pub environment: Arc<Environment>,
+    pub alert_config: Arc<AlertSettings>,
+    pub environment: Arc<EnvVars>,
     /// The name of this machine.
     pub host_name: String,
     /// Sources whose completed sessions trigger a ping.
@@ -55,7 +55,7 @@ impl AlertDelivery {
     /// Returns the names of all configured channels; the journal is not among them.
     #[must_use]
     pub fn channel_names(&self) -> BTreeSet<String> {
-        let Alert { ping, webhooks, mail, .. } = &*self.alert_config;
+        let AlertSettings { ping_url: ping, webhooks, mail, .. } = &*self.alert_config;
         let webhooks = webhooks.keys().map(|name| format!("webhook {name}"));
         let mail = mail.iter().map(|_| MAIL_CHANNEL.to_owned());
         webhooks.chain(mail).chain(ping.iter().map(|_| PING_CHANNEL.to_owned())).collect()
@@ -197,7 +197,7 @@ impl AlertDelivery {
         }
         outbox.change(Durability::Visible, |outbox| {
             outbox.retain_configured(&self.channel_names(), &self.sources);
-            outbox.drop_expired(self.alert_config.expire, now);
+            outbox.drop_expired(self.alert_config.expire_after, now);
             Ok(outbox.due_messages(now))
         })
     }
@@ -244,7 +244,7 @@ impl AlertDelivery {
         let unknown = || DeliveryError::new("it is not in the configuration");
         match name {
             PING_CHANNEL => {
-                let address = self.alert_config.ping.as_ref().ok_or_else(unknown)?;
+                let address = self.alert_config.ping_url.as_ref().ok_or_else(unknown)?;
                 Ok(Channel::Ping(self.resolve_address(address)?))
             }
             MAIL_CHANNEL => {
@@ -262,10 +262,10 @@ impl AlertDelivery {
         }
     }
 
-    fn resolve_address(&self, address: &Address) -> Result<SecretString, DeliveryError> {
+    fn resolve_address(&self, address: &UrlOrSecret) -> Result<SecretString, DeliveryError> {
         match address {
-            Address::Known(url) => Ok(SecretString::from(url.as_str())),
-            Address::Secret(credential) => self.read_secret(credential),
+            UrlOrSecret::Url(url) => Ok(SecretString::from(url.as_str())),
+            UrlOrSecret::Secret(credential) => self.read_secret(credential),
         }
     }
 

@@ -234,7 +234,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use super::*;
-    use crate::config::{Address, Alert, Environment};
+    use crate::config::{AlertSettings, EnvVars, UrlOrSecret};
     use crate::disk::{Disk, DiskFile, Filesystem, PathKind, RealDisk};
     use crate::engine::alert::Severity;
 
@@ -312,11 +312,11 @@ mod tests {
     /// Creates an [`AlertDelivery`] with one pending ping.
     fn delivery_with_ping(disk: &Arc<UnsyncableDisk>, state_dir: &Path) -> AlertDelivery {
         let url = "http://127.0.0.1:9/".parse().unwrap();
-        let alert = Alert {
+        let alert = AlertSettings {
             severity: Severity::Info,
-            expire: Duration::from_secs(86_400),
+            expire_after: Duration::from_secs(86_400),
             timeout: Duration::from_secs(1),
-            ping: Some(Address::Known(url)),
+            ping_url: Some(UrlOrSecret::Url(url)),
             webhooks: BTreeMap::new(),
             mail: None,
         };
@@ -324,7 +324,7 @@ mod tests {
             disk: Arc::<UnsyncableDisk>::clone(disk),
             state_dir: state_dir.to_owned(),
             alert_config: Arc::new(alert),
-            environment: Arc::new(Environment::default()),
+            environment: Arc::new(EnvVars::default()),
             host_name: "host".to_owned(),
             sources: ["work".to_owned()].into(),
         };
@@ -419,7 +419,7 @@ mod tests {
         round.on_delivery_done(delivery_done(&post, Ok(())), NOW);
         assert_eq!(round.unpersisted.len(), 1);
 
-        Arc::make_mut(&mut post.alert_config).ping = None;
+        Arc::make_mut(&mut post.alert_config).ping_url = None;
         orders.send_replace(post);
 
         assert_eq!(started_channels(&mut round, NOW), [""; 0]);
@@ -435,7 +435,7 @@ mod tests {
         }
         let (home, disk) = (tempfile::tempdir().unwrap(), Arc::<UnsyncableDisk>::default());
         let mut post = delivery_with_ping(&disk, home.path());
-        Arc::make_mut(&mut post.alert_config).ping = None;
+        Arc::make_mut(&mut post.alert_config).ping_url = None;
         let mut postman = AlertDispatcher::start(post.clone(), dies_at_first).unwrap();
         while !postman.thread.is_finished() {
             thread::yield_now();

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{Settings, Source as Configured, SourceName};
+use crate::config::{Settings, SourceName, SourceSettings as Configured};
 use crate::disk::{Disk, LockedFile, RealDisk, process_exists};
 use crate::engine::Timestamp;
 use crate::engine::alert::{Alert, Severity};
@@ -26,7 +26,7 @@ pub fn collect_metrics(settings: &Settings, state_dir: &Path, now: Timestamp) ->
     let files = HealthFiles::new(state_dir);
     let health = files.health.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
     let alerts = files.alerts.read().ok().flatten().and_then(Result::ok).unwrap_or_default();
-    let enabled = settings.sources.iter().filter(|(_, source)| source.enabled);
+    let enabled = settings.sources.iter().filter(|(_, source)| source.is_enabled);
     MetricsSnapshot {
         taken_at: now,
         version: env!("CARGO_PKG_VERSION"),
@@ -107,7 +107,7 @@ fn rate_limit_snapshots(
     let remembered = file.read(parse_limiters).ok().flatten().and_then(Result::ok);
     let scopes = remembered.unwrap_or_default().scopes.into_iter();
     let known = scopes.map(|(scope, memory)| {
-        let policy = settings.quota_policy(&memory.provider);
+        let policy = settings.rate_limit_policy(&memory.provider);
         let standing =
             rate_limit::RateLimiter::restore(policy, &memory.rate_limit, now).status(now);
         RateLimitSnapshot { scope: scope.to_string(), status: standing }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::config::Mistake;
+use crate::config::Diagnostic;
 
 /// More mistakes than this are one mistake made again and again.
 const MISTAKES_SHOWN_MAX: usize = 20;
@@ -12,11 +12,11 @@ const MISTAKES_SHOWN_MAX: usize = 20;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FileError {
     noun: &'static str,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<Diagnostic>,
 }
 
 impl FileError {
-    pub(super) fn new(noun: &'static str, mut mistakes: Vec<Mistake>) -> Self {
+    pub(super) fn new(noun: &'static str, mut mistakes: Vec<Diagnostic>) -> Self {
         mistakes.sort();
         mistakes.dedup();
         Self { noun, mistakes }

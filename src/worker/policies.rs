@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Settings, Source};
+use crate::config::{Settings, SourceSettings};
 use crate::engine::breaker::BreakerPolicy;
 use crate::engine::{Backoff, EscalationPolicy, ItemRetryPolicy, MachineConfig, RecheckPolicy};
 use crate::worker::downloads::DownloadPolicies;
@@ -13,7 +13,7 @@ const RATE_LIMIT_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// Returns the configuration of a source's state machine.
 #[must_use]
-pub fn machine_rules(settings: &Settings, source: &Source) -> MachineConfig {
+pub fn machine_rules(settings: &Settings, source: &SourceSettings) -> MachineConfig {
     let restart = &settings.restart;
     MachineConfig {
         backoff: session_backoff(settings),
@@ -55,7 +55,7 @@ pub fn breaker_policy(settings: &Settings) -> BreakerPolicy {
     BreakerPolicy {
         failure_threshold: breaker.failure_threshold,
         window: breaker.window,
-        failure_rate: breaker.failure_rate,
+        failure_rate: breaker.failure_rate_threshold,
         min_calls: breaker.min_calls,
         recovery_timeout: breaker.recovery_timeout,
         max_recovery_timeout: breaker.max_recovery_timeout,
@@ -74,8 +74,8 @@ pub fn download_policies(settings: &Settings) -> DownloadPolicies {
             retry_delay: settings.item.retry_delay,
             max_retry_delay: settings.item.max_retry_delay,
             recheck: RecheckPolicy {
-                interval: settings.item.recheck,
-                max_interval: settings.item.max_recheck,
+                interval: settings.item.recheck_delay,
+                max_interval: settings.item.max_recheck_delay,
             },
         },
         escalation: EscalationPolicy {
@@ -90,19 +90,19 @@ pub fn download_policies(settings: &Settings) -> DownloadPolicies {
 #[must_use]
 pub fn rate_limit_config(settings: &Settings, provider: &str) -> RateLimitConfig {
     RateLimitConfig {
-        policy: settings.quota_policy(provider),
-        provider: settings.provider(provider),
+        policy: settings.rate_limit_policy(provider),
+        provider: settings.provider_or_default(provider),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, defaults};
+    use crate::config::{EnvVars, load_defaults};
 
     #[test]
     fn breaker_defaults_match_the_rehearsed_ones() {
-        let settings = defaults(&Environment::default()).unwrap().settings;
+        let settings = load_defaults(&EnvVars::default()).unwrap().settings;
 
         assert_eq!(breaker_policy(&settings), BreakerPolicy::DEFAULT);
     }

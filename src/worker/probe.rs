@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Environment, Settings, Source as Configured, SourceName};
+use crate::config::{EnvVars, Settings, SourceName, SourceSettings as Configured};
 use crate::disk::{LockedFile, MemoryDisk};
 use crate::engine::{AccountId, Cause, Failure};
 use crate::source::{MetricsHandle, ResponseRecorder, Source};
@@ -25,7 +25,7 @@ pub async fn probe(
     settings: &Settings,
     (name, source): (&SourceName, &Configured),
     account: Option<AccountId>,
-    environment: &Environment,
+    environment: &EnvVars,
     limit: Duration,
 ) -> Result<(), Failure> {
     let outlet = ProxyPoolProvider::default();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{self, Environment, PoolProxy};
+use crate::config::{self, EnvVars, PoolProxy};
 use crate::engine::{Cause, Failure, ProxyPolicy};
 use crate::source::http::{Proxy, ProxyMode, ProxyPoolHealth};
 
@@ -14,7 +14,7 @@ pub struct ProxyPoolProvider {
 }
 
 /// Configuration of a proxy pool and the health of its proxies.
-type CachedPool = (config::Proxy, Arc<ProxyPoolHealth>);
+type CachedPool = (config::ProxySettings, Arc<ProxyPoolHealth>);
 
 impl ProxyPoolProvider {
     /// Returns the transport: direct, or the proxies with their credentials, which are read here.
@@ -24,8 +24,8 @@ impl ProxyPoolProvider {
     /// [`Cause::Proxy`] if a credential cannot be read; without it no request is sent.
     pub(super) fn transport(
         &self,
-        settings: &config::Proxy,
-        environment: &Environment,
+        settings: &config::ProxySettings,
+        environment: &EnvVars,
     ) -> Result<ProxyMode, Failure> {
         if settings.pool.is_empty() {
             return Ok(ProxyMode::Direct);
@@ -37,7 +37,7 @@ impl ProxyPoolProvider {
         })
     }
 
-    fn pool_for(&self, settings: &config::Proxy) -> Arc<ProxyPoolHealth> {
+    fn pool_for(&self, settings: &config::ProxySettings) -> Arc<ProxyPoolHealth> {
         let mut known = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, health)) = &*known
             && of == settings
@@ -45,7 +45,7 @@ impl ProxyPoolProvider {
             return Arc::clone(health);
         }
         let policy = ProxyPolicy {
-            failure_threshold: settings.failures,
+            failure_threshold: settings.failure_threshold,
             cooldown: settings.cooldown,
             max_cooldown: settings.max_cooldown,
         };
@@ -56,7 +56,7 @@ impl ProxyPoolProvider {
     }
 }
 
-fn with_credentials(proxy: &PoolProxy, environment: &Environment) -> Result<Proxy, Failure> {
+fn with_credentials(proxy: &PoolProxy, environment: &EnvVars) -> Result<Proxy, Failure> {
     let login = match &proxy.login {
         None => None,
         Some((username, password)) => {

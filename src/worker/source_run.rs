@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 use url::{Origin, Url};
 
-use crate::config::{self, Auth, CredentialRef, Environment, Secret, Settings, Source};
+use crate::config::{self, CredentialRef, EnvVars, Secret, Settings, SourceAuth, SourceSettings};
 use crate::engine::{AccountId, LedgerId, State, StateMachine, Timestamp};
 use crate::source::credential::Credential;
 use crate::source::http::{ProxyMode, RequestLimits};
@@ -69,7 +69,7 @@ impl LastCredential {
     fn read(
         &self,
         place: &CredentialRef,
-        environment: &Environment,
+        environment: &EnvVars,
     ) -> Result<Secret, config::CredentialError> {
         let secret = place.read(environment)?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.clone());
@@ -77,10 +77,10 @@ impl LastCredential {
     }
 
     /// Returns true if a credential is at `place` and differs from the one last read.
-    fn is_replaced(&self, place: &CredentialRef, environment: &Environment) -> bool {
+    fn is_replaced(&self, place: &CredentialRef, environment: &EnvVars) -> bool {
         let Ok(secret) = place.read(environment) else { return false };
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().is_none_or(|last| !config::same(last, &secret))
+        last.as_ref().is_none_or(|last| !config::secrets_equal(last, &secret))
     }
 }
 
@@ -88,7 +88,7 @@ impl LastCredential {
 pub(super) async fn run_once(
     task: &SourceContext,
     settings: &Settings,
-    source: &Source,
+    source: &SourceSettings,
     birth: StartReason,
     stop: &watch::Receiver<StopSignal>,
     view: &watch::Sender<SourceProgress>,
@@ -132,7 +132,8 @@ pub(super) async fn run_once(
     let identity = SourceAccount { name: task.name.as_str(), account };
     let client = build_jmap_source(identity, access, settings, source, &retries, egress)?;
     task.breakers.set_policy(breaker_policy(settings));
-    let concurrency = usize::try_from(settings.provider(&source.provider).concurrency).unwrap_or(1);
+    let concurrency =
+        usize::try_from(settings.provider_or_default(&source.provider).concurrency).unwrap_or(1);
     let parts = EventLoopConfig {
         source: client,
         env: Rc::clone(&world),
@@ -164,7 +165,7 @@ pub(super) async fn run_once(
 }
 
 /// Returns the description of a source that is shown with its state.
-pub(super) fn source_info(task: &SourceContext, source: &Source) -> SourceInfo {
+pub(super) fn source_info(task: &SourceContext, source: &SourceSettings) -> SourceInfo {
     SourceInfo {
         source: task.name.to_string(),
         kind: "jmap",
@@ -208,13 +209,13 @@ async fn last_external_restart(task: &SourceContext) -> Option<Timestamp> {
 /// Called for a source that has never worked: its user has just set it up and sees the error. A
 /// source that has worked waits for another credential instead, as it does when a server rejects
 /// it.
-async fn check_credential(task: &SourceContext, source: &Source) -> Result<(), StartError> {
+async fn check_credential(task: &SourceContext, source: &SourceSettings) -> Result<(), StartError> {
     if task.supervision == Supervision::SharedProcess {
         return Ok(());
     }
-    let (place, environment) = (source.auth.secret().clone(), task.environment.clone());
+    let (place, environment) = (source.auth.credential_ref().clone(), task.environment.clone());
     match RealEnv.spawn_blocking(move || place.read(&environment)).await {
-        Err(error) if error.is_lasting() => {
+        Err(error) if error.is_permanent() => {
             Err(StartError::Configuration(format!("source {}: {error}", task.name)))
         }
         Ok(_) | Err(_) => Ok(()),
@@ -225,14 +226,15 @@ async fn check_credential(task: &SourceContext, source: &Source) -> Result<(), S
 /// credential if it changed what caused it; a wait that the server asked for is not shortened.
 async fn start_mode(
     task: &SourceContext,
-    source: &Source,
+    source: &SourceSettings,
     birth: StartReason,
     machine: &StateMachine,
 ) -> StartMode {
     let StartReason::ConfigReload(changed) = birth else { return StartMode::Resume };
     let is_mended = match machine.state {
         State::AuthFailed { .. } => {
-            let (secret, place) = (task.last_credential.clone(), source.auth.secret().clone());
+            let (secret, place) =
+                (task.last_credential.clone(), source.auth.credential_ref().clone());
             let environment = task.environment.clone();
             RealEnv.spawn_blocking(move || secret.is_replaced(&place, &environment)).await
                 || changed == ReloadDiff::SettingsChanged
@@ -252,7 +254,7 @@ async fn start_mode(
 /// Dependencies of a source that are not part of its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SourceDeps<'a> {
-    pub(super) environment: &'a Environment,
+    pub(super) environment: &'a EnvVars,
     pub(super) secret: &'a LastCredential,
     pub(super) rate_limiters: &'a RateLimiters<RealEnv>,
     pub(super) metrics: &'a MetricsHandle,
@@ -283,16 +285,16 @@ pub(super) fn build_jmap_source(
     identity: SourceAccount<'_>,
     access: SourceDeps<'_>,
     settings: &Settings,
-    source: &Source,
+    source: &SourceSettings,
     retries: &RetryPolicies,
     egress: ProxyMode,
 ) -> Result<JmapSource, StartError> {
-    let (request, provider) = (&settings.request, settings.provider(&source.provider));
+    let (request, provider) = (&settings.request, settings.provider_or_default(&source.provider));
     let (auth, secret) = match &source.auth {
-        Auth::Basic { username, password } => {
+        SourceAuth::Basic { username, password } => {
             (jmap::AuthScheme::Basic { username: username.clone() }, password.clone())
         }
-        Auth::Bearer { token } => (jmap::AuthScheme::Bearer, token.clone()),
+        SourceAuth::Bearer { token } => (jmap::AuthScheme::Bearer, token.clone()),
     };
     let options = jmap::JmapOptions {
         name: identity.name.to_owned(),
@@ -310,7 +312,7 @@ pub(super) fn build_jmap_source(
             idle_timeout: request.idle_timeout,
             total_timeout: request.total_timeout,
             min_rate: request.min_rate,
-            max_response: request.max_answer,
+            max_response: request.max_response,
             max_document: request.max_document,
         },
         error_rules: settings.error_rules(&source.provider).to_vec(),
@@ -332,8 +334,8 @@ pub(super) fn build_jmap_source(
     JmapSource::new(options, credential, gate).map_err(StartError::Failed)
 }
 
-fn allowed_origins(source: &Source) -> Vec<Origin> {
+fn allowed_origins(source: &SourceSettings) -> Vec<Origin> {
     let urls =
-        source.allow_hosts.iter().filter_map(|host| Url::parse(&format!("https://{host}")).ok());
+        source.allowed_hosts.iter().filter_map(|host| Url::parse(&format!("https://{host}")).ok());
     urls.map(|url| url.origin()).collect()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::{self, CredentialRef, Environment, Settings, Source, SourceName};
+use crate::config::{self, CredentialRef, EnvVars, Settings, SourceName, SourceSettings};
 use crate::engine::{
     ClockReading, CrashLoop, Failure, RestartCause, RestartPermit, StateMachine, Timestamp,
 };
@@ -44,7 +44,7 @@ pub struct SourceContext {
     /// Systemd unit of the process. Watchdog and monitor count the restarts that they request under
     /// its name.
     pub unit: Option<String>,
-    pub environment: Environment,
+    pub environment: EnvVars,
     pub mode: RunMode,
     pub supervision: Supervision,
     /// Absent if the process must not be restarted, or no service manager would do it.
@@ -184,7 +184,7 @@ async fn supervise(
 async fn wait_for_storage(
     task: &mut SourceContext,
     settings: &Settings,
-    source: &Source,
+    source: &SourceSettings,
     failure: &Failure,
     stop: &mut watch::Receiver<StopSignal>,
     view: &watch::Sender<SourceProgress>,
@@ -229,7 +229,7 @@ async fn clear_pid(task: &SourceContext) {
 async fn run_until_stopped(
     task: &SourceContext,
     settings: &Settings,
-    source: &Source,
+    source: &SourceSettings,
     birth: StartReason,
     stop: &mut watch::Receiver<StopSignal>,
     view: &watch::Sender<SourceProgress>,
@@ -315,14 +315,14 @@ async fn request_restart(task: &SourceContext, last_progress: Timestamp) -> Rest
 
 /// Returns true if the process is to be restarted rather than the source in place: if that
 /// interrupts no other source, or if a restart in place does not suffice.
-fn should_exit_process(task: &SourceContext, source: &Source, cause: RestartCause) -> bool {
+fn should_exit_process(task: &SourceContext, source: &SourceSettings, cause: RestartCause) -> bool {
     match task.supervision {
         Supervision::InPlace => false,
         Supervision::SoleSource => true,
         Supervision::SharedProcess => {
             // systemd copies the credentials of a process when it starts.
             let reads_anew = cause == RestartCause::Authentication
-                && matches!(source.auth.secret(), CredentialRef::Systemd(_));
+                && matches!(source.auth.credential_ref(), CredentialRef::Systemd(_));
             reads_anew || cause == RestartCause::Stuck || task.heartbeat.is_last_active()
         }
     }

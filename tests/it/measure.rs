@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cynosure::config::{Environment, load};
+use cynosure::config::{EnvVars, load};
 use cynosure::engine::health::{HealthCheckReport, HostMetrics};
 use cynosure::engine::{Status, Timestamp};
 use cynosure::monitor::{HealthFiles, collect_metrics};
@@ -13,7 +13,7 @@ use crate::commands::home::Home;
 const LATER: Timestamp = Timestamp(4_102_444_800_000);
 
 fn measured(home: &Home) -> cynosure::telemetry::MetricsSnapshot {
-    let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
+    let loaded = load(&home.path("config.toml"), &EnvVars::default()).unwrap();
     collect_metrics(&loaded.settings, &home.path("state"), LATER)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::config::{Environment, Settings, defaults};
+use cynosure::config::{EnvVars, Settings, load_defaults};
 use cynosure::engine::{Backoff, MachineConfig};
 use cynosure::worker::{self, DownloadPolicies, RateLimitConfig};
 
@@ -43,5 +43,5 @@ pub(crate) fn policies() -> DownloadPolicies {
 }
 
 fn settings() -> Settings {
-    defaults(&Environment::default()).unwrap().settings
+    load_defaults(&EnvVars::default()).unwrap().settings
 }

@@ -7,8 +7,8 @@ use crate::cli::place::Ground;
 use crate::engine::health::{CheckKind, HealthCheck, HealthCheckReport};
 use crate::engine::watch::HealthLevel;
 use crate::engine::{Timestamp, format_duration, sanitize_line};
+use crate::human::pluralize;
 use crate::monitor::{FindingRecord, MonitorFile, MonitorRecord};
-use crate::words::many;
 
 /// How many rounds may be missing before what was found counts for nothing.
 const ROUNDS_MISSED_MAX: u32 = 3;
@@ -100,7 +100,7 @@ impl Judged {
         let ill: Vec<&HealthCheck> = ill.collect();
         match (self.level, ill.as_slice()) {
             (HealthLevel::Healthy, _) => {
-                let sources = many(u64::try_from(sources).unwrap_or(u64::MAX), "source");
+                let sources = pluralize(u64::try_from(sources).unwrap_or(u64::MAX), "source");
                 format!("all is well with {sources}")
             }
             (_, [first, rest @ ..]) => {

@@ -3,12 +3,12 @@
 use crate::cli::breaker::Remarks;
 use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
-use crate::config::Kind;
+use crate::config::SourceKind;
 use crate::endpoint::view::{LastError, Source};
 use crate::engine::watch::HealthLevel;
 use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
 use crate::state::ExecutionState;
-use crate::words::{NOTHING, clock, remaining};
 
 pub(super) fn seen(
     standing: &Standing<'_>,
@@ -22,7 +22,7 @@ pub(super) fn seen(
         Seen::NeverRun => Source { state: "never_run".to_owned(), sentence: told.why, ..blank },
         Seen::Untold(_) => Source { state: "unknown".to_owned(), sentence: told.why, ..blank },
         Seen::State(state, worker) => {
-            let sentence = if told.why == NOTHING { usual(state.status) } else { told.why };
+            let sentence = if told.why == EMPTY_CELL { usual(state.status) } else { told.why };
             let deadline = deadline(state, *worker, &told.until, now);
             of_state(state, *worker, Source { sentence, deadline, ..blank })
         }
@@ -51,7 +51,7 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
         quarantined: state.quarantined,
         waiting_for_retry: state.waiting_for_retry,
         rate_per_second: rate,
-        eta_seconds: remaining(left, rate).map(|left| left.as_secs()).filter(|_| left > 0),
+        eta_seconds: estimate_remaining(left, rate).map(|left| left.as_secs()).filter(|_| left > 0),
         consecutive_errors: state.consecutive_errors,
         restart_count: state.restart_count,
         last_error: state.last_error.as_ref().map(|error| LastError {
@@ -67,7 +67,7 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
 fn blank(standing: &Standing<'_>, level: Option<HealthLevel>) -> Source {
     let settings = standing.source.settings.as_ref();
     let kind = settings.map(|settings| match settings.kind {
-        Kind::Jmap => "jmap",
+        SourceKind::Jmap => "jmap",
     });
     Source {
         name: standing.source.name.to_string(),
@@ -113,11 +113,11 @@ fn deadline(state: &ExecutionState, worker: Worker, told: &str, now: Timestamp) 
     match state.status {
         Status::Collecting | Status::Downloading => {
             let until = state.state_until.filter(|_| worker == Worker::Running)?;
-            Some(clock(until, now))
+            Some(format_clock_time(until, now))
         }
-        Status::Completed => state.completion_time.map(|at| clock(at, now)),
+        Status::Completed => state.completion_time.map(|at| format_clock_time(at, now)),
         Status::Idle | Status::Error | Status::RateLimited | Status::AuthFailed => {
-            (told != NOTHING).then(|| told.to_owned())
+            (told != EMPTY_CELL).then(|| told.to_owned())
         }
     }
 }

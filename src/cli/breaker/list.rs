@@ -10,7 +10,10 @@ use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::engine::breaker::{Breaker, BreakerPolicy, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
-use crate::words::{NOTHING, clock, clock_and_wait, count, format_duration, stamp, utc};
+use crate::human::{
+    EMPTY_CELL, format_clock_time, format_count, format_date_time, format_deadline,
+    format_duration, format_utc,
+};
 use crate::worker::{BreakerStates, BreakersFile, breaker_policy};
 
 const HEAD: [&str; 5] = ["NAME", "STATE", "FAILURES", "NEXT", "LAST FAILURE"];
@@ -52,15 +55,15 @@ pub(super) fn list(ground: &Ground, as_json: bool, now: Timestamp) -> Result<Exi
 }
 
 fn row(breaker: &Breaker, now: Timestamp) -> Vec<String> {
-    let last = breaker
-        .last_failure()
-        .map(|failure| format!("{} {}", clock(failure.at, now), sanitize_line(&failure.message)));
+    let last = breaker.last_failure().map(|failure| {
+        format!("{} {}", format_clock_time(failure.at, now), sanitize_line(&failure.message))
+    });
     vec![
         sanitize_line(breaker.name()),
         word(breaker.state()).to_owned(),
         failures(breaker, now),
         next(breaker, now),
-        last.unwrap_or_else(|| NOTHING.to_owned()),
+        last.unwrap_or_else(|| EMPTY_CELL.to_owned()),
     ]
 }
 
@@ -81,17 +84,17 @@ fn failures(breaker: &Breaker, now: Timestamp) -> String {
             let successes = breaker.consecutive_successes();
             format!("{successes} of {} successes", policy.success_threshold)
         }
-        BreakerState::Open => NOTHING.to_owned(),
+        BreakerState::Open => EMPTY_CELL.to_owned(),
     }
 }
 
 fn next(breaker: &Breaker, now: Timestamp) -> String {
     match breaker.state() {
-        BreakerState::Closed => NOTHING.to_owned(),
+        BreakerState::Closed => EMPTY_CELL.to_owned(),
         BreakerState::HalfOpen => "one request at a time".to_owned(),
         BreakerState::Open => match breaker.rejecting_until(now) {
             None => "the next request may try".to_owned(),
-            Some(Some(until)) => format!("one may try {}", clock_and_wait(until, now)),
+            Some(Some(until)) => format!("one may try {}", format_deadline(until, now)),
             Some(None) => format!("cynosure breaker close {}", sanitize_line(breaker.name())),
         },
     }
@@ -100,17 +103,17 @@ fn next(breaker: &Breaker, now: Timestamp) -> String {
 fn counts(breaker: &Breaker, now: Timestamp) -> Vec<String> {
     let statistics = breaker.statistics();
     let change = breaker.last_transition().map(|change| {
-        let (at, to) = (clock(change.at, now), word(change.to));
+        let (at, to) = (format_clock_time(change.at, now), word(change.to));
         format!("{at} {to}: {}", sanitize_line(&change.reason))
     });
     vec![
         sanitize_line(breaker.name()),
-        count(statistics.calls),
-        count(statistics.failures),
-        count(statistics.rejected),
-        count(statistics.times_opened),
-        stamp(breaker.statistics_since()),
-        change.unwrap_or_else(|| NOTHING.to_owned()),
+        format_count(statistics.calls),
+        format_count(statistics.failures),
+        format_count(statistics.rejected),
+        format_count(statistics.times_opened),
+        format_date_time(breaker.statistics_since()),
+        change.unwrap_or_else(|| EMPTY_CELL.to_owned()),
     ]
 }
 
@@ -133,20 +136,20 @@ fn as_value(breaker: &Breaker, now: Timestamp) -> Value {
     json!({
         "name": breaker.name(),
         "state": breaker.state().name(),
-        "since": utc(breaker.state_since()),
-        "until": breaker.open_until().map(utc),
+        "since": format_utc(breaker.state_since()),
+        "until": breaker.open_until().map(format_utc),
         "until_closed_by_hand": breaker.rejecting_until(now) == Some(None),
         "failures_in_a_row": breaker.consecutive_failures(),
         "successes_in_a_row": breaker.consecutive_successes(),
         "window": { "calls": share.calls, "failed": share.failed },
         "statistics": statistics,
-        "counted_since": utc(breaker.statistics_since()),
+        "counted_since": format_utc(breaker.statistics_since()),
         "last_failure": breaker.last_failure().map(|failure| json!({
-            "cause": failure.cause.name(), "message": failure.message, "at": utc(failure.at),
+            "cause": failure.cause.name(), "message": failure.message, "at": format_utc(failure.at),
         })),
         "last_change": breaker.last_transition().map(|change| json!({
             "from": change.from.name(), "to": change.to.name(),
-            "severity": change.severity.name(), "at": utc(change.at), "why": change.reason,
+            "severity": change.severity.name(), "at": format_utc(change.at), "why": change.reason,
         })),
     })
 }

@@ -13,10 +13,10 @@ use crate::cli::print::{note, show};
 use crate::cli::sources::{all, ground};
 use crate::cli::standing::{Seen, Worker, look};
 use crate::cli::trouble::Trouble;
-use crate::config::nearest;
+use crate::config::closest_match;
 use crate::engine::Timestamp;
 use crate::engine::breaker::{Breaker, BreakerState, ManualCommand};
-use crate::words::clock_and_wait;
+use crate::human::format_deadline;
 use crate::worker::{
     ARCHIVE, BreakerStates, BreakersFile, Env, LEDGER, RealEnv, apply_command, breaker_policy,
 };
@@ -48,7 +48,7 @@ pub(super) fn breaker(common: &Common, command: &BreakerCommand) -> Result<Exit,
             let end = match until {
                 Some(until) => format!(
                     "until {}, then one request may try; `cynosure breaker close {name}` ends it sooner",
-                    clock_and_wait(until, now)
+                    format_deadline(until, now)
                 ),
                 None => format!("until `cynosure breaker close {name}`"),
             };
@@ -94,7 +94,7 @@ fn refuse_unknown(names: &[String], name: &str) -> Result<(), Trouble> {
     if names.iter().any(|known| known == name) {
         return Ok(());
     }
-    let remedy = match nearest(name, names.iter().map(String::as_str)) {
+    let remedy = match closest_match(name, names.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean {meant}?"),
         None => format!("there are {}", names.join(", ")),
     };

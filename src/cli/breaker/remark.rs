@@ -3,7 +3,7 @@
 use crate::cli::place::Ground;
 use crate::engine::breaker::{Breaker, BreakerState};
 use crate::engine::{Timestamp, sanitize_line};
-use crate::words::clock_and_wait;
+use crate::human::format_deadline;
 use crate::worker::{ARCHIVE, BreakersFile, LEDGER, breaker_policy};
 
 /// The breakers at one moment.
@@ -41,7 +41,7 @@ impl Remarks {
         match (breaker.state(), breaker.rejecting_until(self.now)) {
             (BreakerState::Closed, _) => None,
             (BreakerState::Open, Some(Some(until))) => {
-                let until = clock_and_wait(until, self.now);
+                let until = format_deadline(until, self.now);
                 Some(format!("the circuit of {name} is open until {until}"))
             }
             (BreakerState::Open, Some(None)) => {

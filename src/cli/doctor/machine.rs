@@ -7,9 +7,9 @@ use crate::cli::place::Ground;
 use crate::cli::watching::{bus, unit};
 use crate::engine::Timestamp;
 use crate::engine::watch::{LoadState, UnitStatus};
+use crate::human::{format_date_time, format_duration};
 use crate::ledger::sqlite_version;
 use crate::systemd::{Bus, BusError, BusErrorKind, RestartPermission, UnitName};
-use crate::words::{format_duration, stamp};
 use crate::worker::{Env, RealEnv};
 
 /// The first day of the year in which this was written: an earlier clock is not set.
@@ -37,7 +37,7 @@ fn systemd(ground: &Ground, bus: &Bus) -> Vec<Found> {
     match unit(&ground.loaded.settings) {
         Ok(name) => {
             found.extend(of_unit(bus, &name));
-            let sources = ground.loaded.settings.enabled();
+            let sources = ground.loaded.settings.enabled_sources();
             let instances = sources.filter_map(|source| name.instance(source.as_str()));
             let in_use = |unit: &UnitName| bus.unit_status(unit).is_ok_and(|it| it.is_in_use());
             for unit in instances.filter(in_use) {
@@ -134,14 +134,17 @@ fn clock(bus: &Bus) -> Found {
     const REMEDY: &str = "have it follow a server: `timedatectl set-ntp true`";
     let now = RealEnv.now();
     if now < CLOCK_MIN {
-        return Found::wrong(WHAT, format!("it says {}", stamp(now)), REMEDY);
+        return Found::wrong(WHAT, format!("it says {}", format_date_time(now)), REMEDY);
     }
     match bus.is_clock_synchronised() {
-        Ok(true) => Found::sound(WHAT, format!("{}, synchronised", stamp(now))),
-        Ok(false) => Found::wrong(WHAT, format!("{}, follows no server", stamp(now)), REMEDY),
-        Err(_) => {
-            Found::note(WHAT, format!("{}; nobody here knows whether it is right", stamp(now)))
+        Ok(true) => Found::sound(WHAT, format!("{}, synchronised", format_date_time(now))),
+        Ok(false) => {
+            Found::wrong(WHAT, format!("{}, follows no server", format_date_time(now)), REMEDY)
         }
+        Err(_) => Found::note(
+            WHAT,
+            format!("{}; nobody here knows whether it is right", format_date_time(now)),
+        ),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::cli::place::{Ground, config_file, state_dir};
 use crate::cli::print::{escaped_json, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::config::{Environment, defaults};
+use crate::config::{EnvVars, load_defaults};
 use crate::engine::{sanitize_line, sanitize_lines};
 
 /// One thing that was looked at.
@@ -121,10 +121,10 @@ fn ground(common: &Common) -> Result<(Ground, Vec<Found>), Trouble> {
         ),
         Err(why) => Found::note(WHAT, why.clone()),
     };
-    let environment = Environment::default();
+    let environment = EnvVars::default();
     let loaded =
-        defaults(&environment).map_err(|why| Trouble::new(Exit::Other, why.to_string()))?;
-    let environment = Environment::of_process();
+        load_defaults(&environment).map_err(|why| Trouble::new(Exit::Other, why.to_string()))?;
+    let environment = EnvVars::from_process();
     let config_file = file.unwrap_or_default();
     let state_dir = state_dir(common, &config_file, &environment);
     Ok((Ground { config_file, state_dir, environment, loaded, mistakes: None }, vec![found]))

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::cli::archive::mismatch;
 use crate::cli::doctor::Found;
 use crate::cli::place::Ground;
-use crate::config::{CredentialRef, Problem};
+use crate::config::{CredentialErrorKind, CredentialRef};
 use crate::disk::{Disk, FsUsage, RealDisk, fs_usage, write_durable};
-use crate::words::format_bytes;
+use crate::human::format_bytes;
 use crate::worker::{Env, RealEnv};
 
 /// Less free space than this fills up before a person notices.
@@ -40,7 +40,7 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
 /// Each source whose archive is not there, or belongs to another ledger.
 fn archives(ground: &Ground) -> Vec<Found> {
     let settings = &ground.loaded.settings;
-    let found = settings.enabled().filter_map(|name| {
+    let found = settings.enabled_sources().filter_map(|name| {
         let why = mismatch(&ground.state_dir, &settings.archive.dir, name.as_str())?;
         let (told, remedy) = why.split_once("; ").or_else(|| why.split_once(": "))?;
         Some(Found::wrong(format!("{name}: archive"), told, remedy))
@@ -114,25 +114,25 @@ fn timed_write(what: &str, path: &Path) -> Found {
 /// Whether each credential can be read. What it says is never looked at.
 fn credentials(ground: &Ground) -> Vec<Found> {
     let sources = &ground.loaded.settings.sources;
-    let enabled = sources.iter().filter(|(_, source)| source.enabled);
+    let enabled = sources.iter().filter(|(_, source)| source.is_enabled);
     let found = enabled.map(|(name, source)| {
-        let (what, place) = (format!("{name}: credential"), source.auth.secret());
+        let (what, place) = (format!("{name}: credential"), source.auth.credential_ref());
         match place.read(&ground.environment) {
             Ok(_secret) => Found::sound(what, format!("{place}: can be read{}", mode(place))),
-            Err(error) => match error.problem {
+            Err(error) => match error.kind {
                 // It is there only within the unit.
-                Problem::NotUnderSystemd => Found::note(what, error.to_string()),
-                Problem::Unreadable(_)
-                | Problem::NotAFile
-                | Problem::OpenToOthers { .. }
-                | Problem::NotSet
-                | Problem::CommandNotStarted(_)
-                | Problem::CommandTimedOut
-                | Problem::CommandFailed(_)
-                | Problem::TooLarge
-                | Problem::Empty
-                | Problem::NotText
-                | Problem::SeveralLines => {
+                CredentialErrorKind::NotUnderSystemd => Found::note(what, error.to_string()),
+                CredentialErrorKind::Unreadable(_)
+                | CredentialErrorKind::NotAFile
+                | CredentialErrorKind::OpenToOthers { .. }
+                | CredentialErrorKind::NotSet
+                | CredentialErrorKind::CommandNotStarted(_)
+                | CredentialErrorKind::CommandTimedOut
+                | CredentialErrorKind::CommandFailed(_)
+                | CredentialErrorKind::TooLarge
+                | CredentialErrorKind::Empty
+                | CredentialErrorKind::NotText
+                | CredentialErrorKind::SeveralLines => {
                     let told = error.to_string();
                     let (told, remedy) = told.rsplit_once("; ").unwrap_or((&told, "correct it"));
                     Found::wrong(what, told, remedy)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::doctor::Found;
 use crate::cli::place::{Ground, ledger_file, source_dir, state_file};
-use crate::config::{Source, SourceName};
+use crate::config::{SourceName, SourceSettings};
 use crate::disk::RealDisk;
 use crate::engine::{Cause, ErrorCategory, Status};
 use crate::ledger::LedgerReader;
@@ -16,7 +16,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) fn look(ground: &Ground) -> Vec<Found> {
     let sources = &ground.loaded.settings.sources;
-    let enabled = sources.iter().filter(|(_, source)| source.enabled);
+    let enabled = sources.iter().filter(|(_, source)| source.is_enabled);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -28,7 +28,7 @@ pub(super) fn look(ground: &Ground) -> Vec<Found> {
     found
 }
 
-async fn ask(ground: &Ground, name: &SourceName, source: &Source) -> Found {
+async fn ask(ground: &Ground, name: &SourceName, source: &SourceSettings) -> Found {
     let what = format!("{name}: server");
     let dir = source_dir(&ground.state_dir, name.as_str());
     let state = read_state_file(&RealDisk, &state_file(&dir));

@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::place::{Ground, config_file};
 use crate::cli::sources::{Known, chosen};
 use crate::cli::trouble::Trouble;
-use crate::config::{self, Environment, Settings};
+use crate::config::{self, EnvVars, Settings};
 use crate::engine::rate_limit::{HeaderNames, RateLimitHeaders, RateLimitPolicy, parse_headers};
 use crate::engine::{
     Backoff, Cause, ErrorRule, ItemId, ItemRetryPolicy, RequestScope, Timestamp,
@@ -90,11 +90,11 @@ pub(super) fn gather(
     match args.status {
         Some(status) => {
             let asked = typed(status, args, now)?;
-            let environment = Environment::of_process();
+            let environment = EnvVars::from_process();
             let settings = match &ground {
                 Some(ground) => ground.loaded.settings.clone(),
                 None => {
-                    let loaded = config::defaults(&environment);
+                    let loaded = config::load_defaults(&environment);
                     loaded
                         .map_err(|why| Trouble::new(Exit::Configuration, why.to_string()))?
                         .settings
@@ -275,7 +275,7 @@ impl Asked {
 /// Finds by whose rules a reply is judged: the provider named, that of the source, or the only one.
 fn basis(settings: Settings, args: &ExplainArgs) -> Result<Basis, Trouble> {
     if let Some(source) = &args.source {
-        let provider = settings.source(source)?.1.provider.clone();
+        let provider = settings.find_source(source)?.1.provider.clone();
         return Ok(Basis::new(settings, Some(args.provider.clone().unwrap_or(provider))));
     }
     let of_sources = settings.sources.values().map(|source| &source.provider);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::asked::Recorded;
 use super::*;
-use crate::config::{Environment, defaults};
+use crate::config::{EnvVars, load_defaults};
 use crate::engine::is_unsafe_for_terminal;
 
 const SECRETS: [&str; 3] = ["Bearer s3cr3t", "session=s3cr3t", "the s3cr3t itself"];
@@ -44,7 +44,7 @@ proptest! {
         status: u16, headers in headers(), body: String, at in 0..4_102_444_800_000_i64,
     ) {
         let asked = asked(status, headers, body, at);
-        let settings = defaults(&Environment::default()).unwrap().settings;
+        let settings = load_defaults(&EnvVars::default()).unwrap().settings;
         let basis = Basis::new(settings, None);
         let signals = asked.signals(&basis);
         let judged = judged(&asked, &basis, &signals);

@@ -21,7 +21,7 @@ use crate::engine::{
     Cause, Classification, ErrorRule, MatchedRule, RequestScope, ResponseView, Timestamp,
     classify_response,
 };
-use crate::words::utc;
+use crate::human::format_utc;
 use crate::worker::{Env, RealEnv};
 
 use self::asked::{Asked, Basis};
@@ -128,7 +128,7 @@ fn as_json(
         "recorded": asked.recorded.as_ref().map(|recorded| json!({
             "source": recorded.source,
             "item": recorded.item,
-            "at": utc(asked.at),
+            "at": format_utc(asked.at),
             "cause": recorded.cause.map(Cause::name),
         })),
         "provider": basis.provider,
@@ -141,8 +141,8 @@ fn as_json(
 
 /// A moment as a person and a program read it: in UTC, and here where that differs.
 fn moment(at: Timestamp) -> String {
-    let utc = utc(at);
+    let utc = format_utc(at);
     let utc = utc.get(..19).unwrap_or(&utc).replace('T', " ");
-    let here = crate::words::stamp(at);
+    let here = crate::human::format_date_time(at);
     if utc == here { format!("{utc} UTC") } else { format!("{utc} UTC, {here} here") }
 }

@@ -13,7 +13,7 @@ use crate::engine::{
     Cause, Classification, ErrorAction, ErrorCategory, Failure, ItemDecision, ItemFailureCounts,
     RETRY_AFTER_JITTER, RETRY_AFTER_MARGIN, RandomSample, RequestScope, Timestamp,
 };
-use crate::words::format_duration;
+use crate::human::format_duration;
 
 /// Chance at both its ends.
 const SOONEST: RandomSample = RandomSample(0);

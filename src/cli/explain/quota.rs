@@ -6,7 +6,7 @@ use super::asked::Asked;
 use super::moment;
 use crate::engine::rate_limit::{AdvertisedLimit, RateLimitHeaders, Reset, ResetMeaning};
 use crate::engine::{Timestamp, sanitize_line};
-use crate::words::{count, format_duration, utc};
+use crate::human::{format_count, format_duration, format_utc};
 
 /// A moment this far from any real one is written as a figure only: the calendar ends.
 const LAST_MOMENT: i64 = 253_402_300_799_999;
@@ -72,7 +72,7 @@ fn figures(limit: &AdvertisedLimit) -> String {
 fn written(figure: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is checked")]
     if figure.fract() == 0.0 && (0.0..1e15).contains(&figure) {
-        count(figure as u64)
+        format_count(figure as u64)
     } else {
         figure.to_string()
     }
@@ -114,7 +114,7 @@ pub(super) fn json(limit: &AdvertisedLimit, at: Timestamp) -> Value {
             "figure": reset.value,
             "meaning": reset.meaning.to_string(),
             "is_certain": reset.is_certain,
-            "at": resets_at(&reset, at).map(utc),
+            "at": resets_at(&reset, at).map(format_utc),
         })),
     })
 }

@@ -6,7 +6,7 @@ use super::{Judged, moment, quota};
 use crate::cli::facts::Facts;
 use crate::engine::rate_limit::RateLimitHeaders;
 use crate::engine::{MatchedRule, RequestScope, Timestamp, sanitize_line};
-use crate::words::{format_duration, many};
+use crate::human::{format_duration, pluralize};
 
 pub(super) fn text(
     asked: &Asked,
@@ -57,11 +57,11 @@ pub(super) fn text(
 fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
     let headers = match asked.headers.len() {
         0 => "no header".to_owned(),
-        several => many(several as u64, "header"),
+        several => pluralize(several as u64, "header"),
     };
     let body = match asked.body.len() {
         0 => "no body".to_owned(),
-        bytes => format!("a body of {}", many(bytes as u64, "byte")),
+        bytes => format!("a body of {}", pluralize(bytes as u64, "byte")),
     };
     let mut lines = vec![format!("{}, {headers}, {body}", asked.status)];
     if (200..300).contains(&asked.status) {
@@ -85,7 +85,7 @@ fn reply(asked: &Asked, basis: &Basis) -> Vec<String> {
             format!("judged by the built-in rules: provider {} has none", sanitize_line(provider))
         }
         Some(provider) => {
-            let rules = many(basis.rules.len() as u64, "rule");
+            let rules = pluralize(basis.rules.len() as u64, "rule");
             format!(
                 "judged by {rules} of provider {}, then by those built in",
                 sanitize_line(provider)

@@ -13,8 +13,8 @@ use crate::cli::table::table_without;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{Cause, Timestamp, sanitize_line};
+use crate::human::{EMPTY_CELL, format_count, format_deadline, format_utc};
 use crate::ledger::{FailureFilter, FailureRow, ItemStatus, StoredResponse};
-use crate::words::{NOTHING, clock_and_wait, count, utc};
 use crate::worker::{Env, RealEnv};
 
 const HEAD: [&str; 7] = ["SOURCE", "ITEM", "STATE", "ATTEMPTS", "NEXT", "CAUSE", "WHY"];
@@ -75,7 +75,7 @@ pub(super) fn failures(common: &Common, args: &FailuresArgs) -> Result<Exit, Tro
 pub(super) fn reply_json(replied: &StoredResponse) -> serde_json::Value {
     let reply = &replied.response;
     json!({
-        "at": utc(replied.at),
+        "at": format_utc(replied.at),
         "status": reply.status,
         "headers": reply.headers,
         "body": reply.body,
@@ -89,10 +89,10 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
         "item": row.item.as_str(),
         "state": word(row.status),
         "attempts": row.attempts,
-        "next_at": row.next_attempt_at.map(utc),
+        "next_at": row.next_attempt_at.map(format_utc),
         "cause": row.cause.map(Cause::name),
         "message": row.message,
-        "failed_at": row.failed_at.map(utc),
+        "failed_at": row.failed_at.map(format_utc),
         "quarantined_in_a_row": row.quarantine_count,
         "reply": row.last_response.as_ref().map(reply_json),
     })
@@ -100,9 +100,9 @@ fn line(source: &SourceName, row: &FailureRow) -> serde_json::Value {
 
 fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
     let next = match row.next_attempt_at {
-        None => NOTHING.to_owned(),
+        None => EMPTY_CELL.to_owned(),
         Some(at) if at <= now && row.status == ItemStatus::Quarantined => "next look".to_owned(),
-        Some(at) => clock_and_wait(at, now),
+        Some(at) => format_deadline(at, now),
     };
     vec![
         source.to_string(),
@@ -110,7 +110,7 @@ fn cells(source: &SourceName, row: &FailureRow, now: Timestamp) -> Vec<String> {
         word(row.status).to_owned(),
         row.attempts.to_string(),
         next,
-        row.cause.map_or(NOTHING, Cause::name).to_owned(),
+        row.cause.map_or(EMPTY_CELL, Cause::name).to_owned(),
         sanitize_line(&row.message),
     ]
 }
@@ -135,7 +135,7 @@ fn summary(found: &[(&SourceName, FailureRow)], sources: &[Known]) -> String {
     ];
     let told = told.into_iter().filter(|(number, _)| *number > 0);
     let told: Vec<String> =
-        told.map(|(number, what)| format!("{} {what}", count(number))).collect();
+        told.map(|(number, what)| format!("{} {what}", format_count(number))).collect();
     let mut summary = format!("{}.", told.join(", "));
     if quarantined > 0 {
         let name = match sources {

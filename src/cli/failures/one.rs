@@ -7,8 +7,8 @@ use crate::cli::sources::Known;
 use crate::cli::trouble::Trouble;
 use crate::config::SourceName;
 use crate::engine::{ItemId, Timestamp, sanitize_line, sanitize_lines};
+use crate::human::{format_date_time, format_deadline, pluralize};
 use crate::ledger::{FailureRow, ItemStatus, StoredResponse};
-use crate::words::{clock_and_wait, many, stamp};
 use crate::worker::{Env, RealEnv};
 
 /// Shows how the item stands in each source that knows it.
@@ -46,12 +46,12 @@ fn facts(source: &SourceName, row: &FailureRow, now: Timestamp) -> Facts {
     facts.add("item", format!("{} of {source}", sanitize_line(row.item.as_str())));
     facts.add("state", state(row));
     if let Some(at) = row.failed_at {
-        facts.add("failed", stamp(at));
+        facts.add("failed", format_date_time(at));
     }
     if let Some(at) = row.next_attempt_at.filter(|_| is_open(row.status)) {
         facts.add(
             "next",
-            if at <= now { "at the next look".to_owned() } else { clock_and_wait(at, now) },
+            if at <= now { "at the next look".to_owned() } else { format_deadline(at, now) },
         );
     }
     if let Some(cause) = row.cause {
@@ -80,7 +80,7 @@ fn is_open(status: ItemStatus) -> bool {
 fn state(row: &FailureRow) -> String {
     let mut state = super::word(row.status).to_owned();
     if row.attempts > 0 {
-        state.push_str(&format!(" after {}", many(u64::from(row.attempts), "failed attempt")));
+        state.push_str(&format!(" after {}", pluralize(u64::from(row.attempts), "failed attempt")));
     }
     if row.quarantine_count > 1 {
         state.push_str(&format!(", {} times in a row", row.quarantine_count));
@@ -91,7 +91,7 @@ fn state(row: &FailureRow) -> String {
 /// The reply as it came, as far as it was kept, fit to be printed.
 fn reply(replied: &StoredResponse) -> Vec<String> {
     let reply = &replied.response;
-    let mut lines = vec![format!("{}, on {}", reply.status, stamp(replied.at))];
+    let mut lines = vec![format!("{}, on {}", reply.status, format_date_time(replied.at))];
     lines.extend(
         reply.headers.iter().map(|(name, value)| sanitize_line(&format!("{name}: {value}"))),
     );

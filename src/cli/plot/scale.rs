@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Chart, floor, number};
-use crate::words::format_duration;
+use crate::human::format_duration;
 
 /// Peaks beyond this many times the quota are cut, or the quota would be a line on the floor.
 const CUT_ABOVE_QUOTA: f64 = 3.0;

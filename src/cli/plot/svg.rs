@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::element::{Anchor, escaped, path, rect, shaded, text};
 use super::scale::{RateAxis, count_ticks, time_ticks};
 use super::{Bin, Chart, Run, index_f64, number};
-use crate::words::count;
+use crate::human::format_count;
 
 const WIDTH: f64 = 960.0;
 /// Left and right of what is said above the panels.
@@ -184,7 +184,7 @@ impl Drawing<'_> {
         panel.push_str(&self.outages(top));
         for tick in count_ticks(most, 3) {
             let y = height(number(tick));
-            panel.push_str(&grid_line(y, &count(tick)));
+            panel.push_str(&grid_line(y, &format_count(tick)));
         }
         panel.push_str(&self.granted(most, bottom));
         for (number, (run, bins)) in self.chart.runs.iter().zip(bins).enumerate().rev() {

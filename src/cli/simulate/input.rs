@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::cli::exit::Exit;
 use crate::cli::trouble::Trouble;
-use crate::config::nearest;
+use crate::config::closest_match;
 use crate::engine::rate_limit::HeaderNames;
+use crate::human::format_bytes;
 use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
-use crate::words::format_bytes;
 
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
     let path = Path::new(what);
     if !path.exists() {
         let names = shipped().map(|(name, _)| name);
-        let remedy = match nearest(what, names) {
+        let remedy = match closest_match(what, names) {
             Some(meant) => format!("did you mean {meant}?"),
             None => "`cynosure simulate` lists the scenarios".to_owned(),
         };

@@ -15,7 +15,7 @@ use crate::cli::plot::{Look, Paint, svg, terminal};
 use crate::cli::print::{note, show};
 use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
-use crate::config::Environment;
+use crate::config::EnvVars;
 use crate::disk::{RealDisk, write_durable};
 use crate::simulate::{Bound, Scenario, Strategy, Trial, run, shipped};
 
@@ -57,7 +57,7 @@ pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Tro
     if args.json {
         show(format!("{:#}", report.json()))?;
     } else {
-        let plot = terminal(&report.chart(), look(&Environment::of_process()));
+        let plot = terminal(&report.chart(), look(&EnvVars::from_process()));
         show(format!("{}\n{plot}\n{}", report.head_and_table(), verdict::verdict(&report)))?;
     }
     if let Some(saved) = saved {
@@ -118,7 +118,7 @@ fn step(scenario: &Scenario) -> Duration {
 }
 
 /// What the plot is drawn on: a terminal as wide as it is, or 80 columns of plain text.
-fn look(environment: &Environment) -> Look {
+fn look(environment: &EnvVars) -> Look {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::cli::plot::{Chart, Run};
 use crate::cli::simulate::verdict;
 use crate::cli::table::table;
+use crate::human::{EMPTY_CELL, format_count, format_duration, pluralize};
 use crate::simulate::{Bound, Outcome, Scenario};
-use crate::words::{NOTHING, count, format_duration, many};
 
 pub(super) struct Report {
     pub(super) name: String,
@@ -41,7 +41,7 @@ impl Report {
         let job = match scenario.until {
             Bound::Requests(requests) => format!(
                 "{}, {at_once}. The quota is {quota}: {} at that pace.",
-                many(requests, "request"),
+                pluralize(requests, "request"),
                 format_duration(scenario.shortest(requests))
             ),
             Bound::Lasting(lasts) => {
@@ -64,16 +64,16 @@ impl Report {
 
     fn row(&self, Rehearsal { name, outcome, .. }: &Rehearsal) -> Vec<String> {
         let in_outages = if self.scenario.server.outages.is_empty() {
-            NOTHING.to_owned()
+            EMPTY_CELL.to_owned()
         } else {
-            count(outcome.during_outage)
+            format_count(outcome.during_outage)
         };
         vec![
             name.clone(),
             self.time(outcome),
-            count(self.done(outcome)),
+            format_count(self.done(outcome)),
             percent(outcome.share),
-            count(outcome.throttled),
+            format_count(outcome.throttled),
             in_outages,
         ]
     }
@@ -98,10 +98,10 @@ impl Report {
             name: name.clone(),
             note: format!(
                 "{} in {}, {} of the quota, {}",
-                many(self.done(outcome), "request"),
+                pluralize(self.done(outcome), "request"),
                 format_duration(outcome.took),
                 percent(outcome.share),
-                many(outcome.throttled, "429")
+                pluralize(outcome.throttled, "429")
             ),
             samples: outcome.samples.clone(),
             step: self.step,

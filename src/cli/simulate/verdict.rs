@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::cli::simulate::report::{Rehearsal, Report, percent};
+use crate::human::{format_count, format_duration};
 use crate::simulate::{Bound, Outcome};
-use crate::words::{count, format_duration};
 
 /// Differences in speed below this share are chance.
 const ALIKE: f64 = 0.02;
@@ -128,7 +128,7 @@ fn times(number: u64) -> String {
     match number {
         0 => "never".to_owned(),
         1 => "once".to_owned(),
-        number => format!("{} times", count(number)),
+        number => format!("{} times", format_count(number)),
     }
 }
 

@@ -8,25 +8,25 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{Problem, SECRET_BYTES_MAX, read_capped};
+use super::{CredentialErrorKind, SECRET_BYTES_MAX, read_capped};
 
 /// How long a program may take: a password manager that asks the network answers sooner, one that asks a person never.
-pub(super) const TIME_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often, and how many times, a program that has closed its output is asked whether it has ended.
-const EXIT_POLL: Duration = Duration::from_millis(10);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const EXIT_POLLS_MAX: u32 = 100;
 
 /// Runs a program with its arguments and returns what it printed, at most a byte more than a secret may have.
 ///
 /// It gets no input and its complaints are dropped, as they may hold the secret. The program and its children are one
 /// process group, so that all of them end when the time is up.
-pub(super) fn run(words: &[String]) -> Result<Vec<u8>, Problem> {
-    run_within(words, TIME_LIMIT)
+pub(super) fn run_command(words: &[String]) -> Result<Vec<u8>, CredentialErrorKind> {
+    run_with_timeout(words, COMMAND_TIMEOUT)
 }
 
-fn run_within(words: &[String], limit: Duration) -> Result<Vec<u8>, Problem> {
-    let (program, arguments) = words.split_first().ok_or(Problem::Empty)?;
+fn run_with_timeout(words: &[String], limit: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
+    let (program, arguments) = words.split_first().ok_or(CredentialErrorKind::Empty)?;
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -34,49 +34,49 @@ fn run_within(words: &[String], limit: Duration) -> Result<Vec<u8>, Problem> {
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .map_err(Problem::CommandNotStarted)?;
+        .map_err(CredentialErrorKind::CommandNotStarted)?;
     let printed = read_output(&mut child, limit).and_then(|output| {
         if output.len() > SECRET_BYTES_MAX {
-            return Err(Problem::TooLarge);
+            return Err(CredentialErrorKind::TooLarge);
         }
         wait_for_success(&mut child).map(|()| output)
     });
     // One that failed has ended, and its number may be another's by now.
-    if !matches!(printed, Ok(_) | Err(Problem::CommandFailed(_))) {
-        end(&mut child);
+    if !matches!(printed, Ok(_) | Err(CredentialErrorKind::CommandFailed(_))) {
+        kill_process_tree(&mut child);
     }
     printed
 }
 
 /// Reads on a thread of its own, as a pipe cannot be read with a time limit; the thread ends with the pipe.
-fn read_output(child: &mut Child, limit: Duration) -> Result<Vec<u8>, Problem> {
+fn read_output(child: &mut Child, limit: Duration) -> Result<Vec<u8>, CredentialErrorKind> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let Some(mut output) = child.stdout.take() else { return Err(Problem::Empty) };
+    let Some(mut output) = child.stdout.take() else { return Err(CredentialErrorKind::Empty) };
     thread::spawn(move || {
         // Nobody listens any more once the time is up.
         drop(sender.send(read_capped(&mut output)));
     });
     match receiver.recv_timeout(limit) {
-        Ok(read) => read.map_err(Problem::Unreadable),
+        Ok(read) => read.map_err(CredentialErrorKind::Unreadable),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(Problem::CommandTimedOut)
+            Err(CredentialErrorKind::CommandTimedOut)
         }
     }
 }
 
-fn wait_for_success(child: &mut Child) -> Result<(), Problem> {
+fn wait_for_success(child: &mut Child) -> Result<(), CredentialErrorKind> {
     for _ in 0..EXIT_POLLS_MAX {
-        match child.try_wait().map_err(Problem::Unreadable)? {
+        match child.try_wait().map_err(CredentialErrorKind::Unreadable)? {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(Problem::CommandFailed(status)),
-            None => thread::park_timeout(EXIT_POLL),
+            Some(status) => return Err(CredentialErrorKind::CommandFailed(status)),
+            None => thread::park_timeout(EXIT_POLL_INTERVAL),
         }
     }
-    Err(Problem::CommandTimedOut)
+    Err(CredentialErrorKind::CommandTimedOut)
 }
 
 /// Kills what is left of the program and its children; that some have ended by themselves is fine.
-fn end(child: &mut Child) {
+fn kill_process_tree(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         kill_process_group(group, Signal::KILL).ok();
     }
@@ -88,45 +88,50 @@ mod tests {
     use super::*;
     use rustix::fs::{CWD, FileType, Mode};
 
-    fn shell(script: &str) -> Vec<String> {
+    fn shell_command(script: &str) -> Vec<String> {
         ["sh", "-c", script].map(str::to_owned).to_vec()
     }
 
     #[test]
-    fn what_a_program_prints_is_read() {
-        assert_eq!(run(&shell("echo open sesame")).expect("it succeeds"), b"open sesame\n");
+    fn the_output_of_a_program_is_read() {
+        assert_eq!(
+            run_command(&shell_command("echo open sesame")).expect("it succeeds"),
+            b"open sesame\n"
+        );
     }
 
     #[test]
-    fn arguments_reach_the_program_as_they_are() {
+    fn arguments_are_passed_unchanged() {
         let words = ["printf", "%s", "$HOME; `id` *"].map(str::to_owned);
 
-        assert_eq!(run(&words).expect("it succeeds"), b"$HOME; `id` *");
+        assert_eq!(run_command(&words).expect("it succeeds"), b"$HOME; `id` *");
     }
 
     #[test]
-    fn a_program_that_fails_gives_no_secret_even_if_it_printed_one() {
-        let outcome = run(&shell("echo secret; exit 3"));
+    fn a_failed_program_gives_no_secret() {
+        let outcome = run_command(&shell_command("echo secret; exit 3"));
 
-        assert!(matches!(outcome, Err(Problem::CommandFailed(status)) if status.code() == Some(3)));
+        assert!(
+            matches!(outcome, Err(CredentialErrorKind::CommandFailed(status)) if status.code() == Some(3))
+        );
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_not_started() {
-        let outcome = run(&["/nonexistent/program".to_owned()]);
+    fn a_missing_program_is_reported() {
+        let outcome = run_command(&["/nonexistent/program".to_owned()]);
 
-        assert!(matches!(outcome, Err(Problem::CommandNotStarted(_))));
+        assert!(matches!(outcome, Err(CredentialErrorKind::CommandNotStarted(_))));
     }
 
     #[test]
-    fn a_program_that_hangs_is_ended() {
-        let outcome = run_within(&shell("sleep 600"), Duration::from_millis(50));
+    fn a_hanging_program_is_killed() {
+        let outcome = run_with_timeout(&shell_command("sleep 600"), Duration::from_millis(50));
 
-        assert!(matches!(outcome, Err(Problem::CommandTimedOut)));
+        assert!(matches!(outcome, Err(CredentialErrorKind::CommandTimedOut)));
     }
 
     #[test]
-    fn a_program_that_prints_for_ever_is_ended_with_its_children() {
+    fn an_endless_program_is_killed_with_its_children() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let pipe = folder.path().join("pipe");
         let mode = Mode::RUSR | Mode::WUSR;
@@ -135,12 +140,12 @@ mod tests {
         // The pipe ends when the last program that holds it has ended.
         let all_ended = thread::spawn(move || fs_err::read(pipe));
 
-        assert!(matches!(run(&shell(&script)), Err(Problem::TooLarge)));
+        assert!(matches!(run_command(&shell_command(&script)), Err(CredentialErrorKind::TooLarge)));
         assert_eq!(all_ended.join().expect("it does not panic").expect("it is a pipe"), b"");
     }
 
     #[test]
     fn a_program_gets_no_input() {
-        assert_eq!(run(&shell("cat; echo done")).expect("it succeeds"), b"done\n");
+        assert_eq!(run_command(&shell_command("cat; echo done")).expect("it succeeds"), b"done\n");
     }
 }

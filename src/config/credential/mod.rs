@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 
 mod command;
 
-use super::environment::Environment;
+use super::environment::EnvVars;
 
 /// A password or a token. It is wiped when dropped, and its debug form hides it.
 pub use secrecy::SecretString as Secret;
@@ -22,10 +22,10 @@ pub use secrecy::SecretString as Secret;
 const SECRET_BYTES_MAX: usize = 64 << 10;
 
 /// The variable in which systemd names the folder of a service's credentials (systemd.exec(5), `LoadCredential=`).
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+const CREDENTIALS_DIRECTORY_VAR: &str = "CREDENTIALS_DIRECTORY";
 
 /// The permission bits that let others than the owner read or change a file.
-const OTHERS_MODE: u32 = 0o066;
+const OTHERS_MODE_BITS: u32 = 0o066;
 
 /// Where a secret is. It names the place and never holds the secret, so it may be shown.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,26 +46,26 @@ impl CredentialRef {
     /// # Errors
     ///
     /// When there is no usable secret there. The error says what, where and what to do, and holds nothing of the secret.
-    pub fn read(&self, environment: &Environment) -> Result<Secret, CredentialError> {
+    pub fn read(&self, environment: &EnvVars) -> Result<Secret, CredentialError> {
         self.read_bytes(environment)
-            .and_then(secret)
-            .map_err(|problem| CredentialError { credential: self.clone(), problem })
+            .and_then(parse_secret)
+            .map_err(|problem| CredentialError { credential: self.clone(), kind: problem })
     }
 
-    fn read_bytes(&self, environment: &Environment) -> Result<Vec<u8>, Problem> {
+    fn read_bytes(&self, environment: &EnvVars) -> Result<Vec<u8>, CredentialErrorKind> {
         match self {
-            Self::File(path) => read_file(path, Readers::OwnerOnly),
+            Self::File(path) => read_file(path, FileModePolicy::OwnerOnly),
             Self::Env(name) => {
-                let value = environment.get(name).ok_or(Problem::NotSet)?;
+                let value = environment.get(name).ok_or(CredentialErrorKind::NotSet)?;
                 Ok(value.as_encoded_bytes().to_vec())
             }
-            Self::Command(words) => command::run(words),
+            Self::Command(words) => command::run_command(words),
             Self::Systemd(name) => {
-                let folder = environment.get(CREDENTIALS_DIRECTORY).unwrap_or_default();
+                let folder = environment.get(CREDENTIALS_DIRECTORY_VAR).unwrap_or_default();
                 if folder == OsStr::new("") {
-                    return Err(Problem::NotUnderSystemd);
+                    return Err(CredentialErrorKind::NotUnderSystemd);
                 }
-                read_file(&Path::new(folder).join(name), Readers::AsSystemdSays)
+                read_file(&Path::new(folder).join(name), FileModePolicy::SystemdManaged)
             }
         }
     }
@@ -87,7 +87,7 @@ impl fmt::Display for CredentialRef {
 
 /// Whether two readings of a credential gave the same secret.
 #[must_use]
-pub fn same(one: &Secret, other: &Secret) -> bool {
+pub fn secrets_equal(one: &Secret, other: &Secret) -> bool {
     one.expose_secret() == other.expose_secret()
 }
 
@@ -95,12 +95,12 @@ pub fn same(one: &Secret, other: &Secret) -> bool {
 #[derive(Debug)]
 pub struct CredentialError {
     pub credential: CredentialRef,
-    pub problem: Problem,
+    pub kind: CredentialErrorKind,
 }
 
 /// Why a credential gives no usable secret.
 #[derive(Debug)]
-pub enum Problem {
+pub enum CredentialErrorKind {
     Unreadable(io::Error),
     NotAFile,
     /// Others than the owner can read or change the file, whose permission bits these are.
@@ -121,19 +121,19 @@ pub enum Problem {
 impl CredentialError {
     /// Whether only a person can mend it, and not what a command gives the next time.
     #[must_use]
-    pub fn is_lasting(&self) -> bool {
-        match &self.problem {
-            Problem::CommandTimedOut | Problem::CommandFailed(_) => false,
-            Problem::Unreadable(_)
-            | Problem::NotAFile
-            | Problem::OpenToOthers { .. }
-            | Problem::NotSet
-            | Problem::NotUnderSystemd
-            | Problem::CommandNotStarted(_)
-            | Problem::TooLarge
-            | Problem::Empty
-            | Problem::NotText
-            | Problem::SeveralLines => true,
+    pub fn is_permanent(&self) -> bool {
+        match &self.kind {
+            CredentialErrorKind::CommandTimedOut | CredentialErrorKind::CommandFailed(_) => false,
+            CredentialErrorKind::Unreadable(_)
+            | CredentialErrorKind::NotAFile
+            | CredentialErrorKind::OpenToOthers { .. }
+            | CredentialErrorKind::NotSet
+            | CredentialErrorKind::NotUnderSystemd
+            | CredentialErrorKind::CommandNotStarted(_)
+            | CredentialErrorKind::TooLarge
+            | CredentialErrorKind::Empty
+            | CredentialErrorKind::NotText
+            | CredentialErrorKind::SeveralLines => true,
         }
     }
 }
@@ -141,12 +141,14 @@ impl CredentialError {
 impl fmt::Display for CredentialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.credential)?;
-        match &self.problem {
-            Problem::Unreadable(error) => {
+        match &self.kind {
+            CredentialErrorKind::Unreadable(error) => {
                 write!(f, "cannot be read ({error}); create it, or correct its path or owner")
             }
-            Problem::NotAFile => write!(f, "is not a regular file; put the secret into one"),
-            Problem::OpenToOthers { mode } => {
+            CredentialErrorKind::NotAFile => {
+                write!(f, "is not a regular file; put the secret into one")
+            }
+            CredentialErrorKind::OpenToOthers { mode } => {
                 write!(f, "others than its owner can read or change it (mode {mode:04o}); ")?;
                 match &self.credential {
                     CredentialRef::File(path) => write!(f, "run `chmod 600 {}`", path.display()),
@@ -157,32 +159,32 @@ impl fmt::Display for CredentialError {
                     }
                 }
             }
-            Problem::NotSet => {
+            CredentialErrorKind::NotSet => {
                 write!(f, "is not set; set it for this process, in a unit with EnvironmentFile=")
             }
-            Problem::NotUnderSystemd => write!(
+            CredentialErrorKind::NotUnderSystemd => write!(
                 f,
-                "${CREDENTIALS_DIRECTORY} is not set; run under systemd with LoadCredential=, or name a file instead"
+                "${CREDENTIALS_DIRECTORY_VAR} is not set; run under systemd with LoadCredential=, or name a file instead"
             ),
-            Problem::CommandNotStarted(error) => {
+            CredentialErrorKind::CommandNotStarted(error) => {
                 write!(f, "cannot be started ({error}); correct the program's path")
             }
-            Problem::CommandTimedOut => write!(
+            CredentialErrorKind::CommandTimedOut => write!(
                 f,
                 "gave no answer within {} s and was ended; it must not ask a person",
-                command::TIME_LIMIT.as_secs()
+                command::COMMAND_TIMEOUT.as_secs()
             ),
-            Problem::CommandFailed(status) => {
+            CredentialErrorKind::CommandFailed(status) => {
                 write!(f, "failed ({status}); run it by hand as this user to see why")
             }
-            Problem::TooLarge => {
+            CredentialErrorKind::TooLarge => {
                 write!(f, "gives more than {SECRET_BYTES_MAX} bytes; is it the right one?")
             }
-            Problem::Empty => write!(f, "is empty; put the password or token there"),
-            Problem::NotText => {
+            CredentialErrorKind::Empty => write!(f, "is empty; put the password or token there"),
+            CredentialErrorKind::NotText => {
                 write!(f, "is not UTF-8 text; put only the password or token there")
             }
-            Problem::SeveralLines => write!(
+            CredentialErrorKind::SeveralLines => write!(
                 f,
                 "holds a line break or another control character inside; put only the password or token there, on one line"
             ),
@@ -192,45 +194,47 @@ impl fmt::Display for CredentialError {
 
 impl std::error::Error for CredentialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.problem {
-            Problem::Unreadable(error) | Problem::CommandNotStarted(error) => Some(error),
-            Problem::NotAFile
-            | Problem::OpenToOthers { .. }
-            | Problem::NotSet
-            | Problem::NotUnderSystemd
-            | Problem::CommandTimedOut
-            | Problem::CommandFailed(_)
-            | Problem::TooLarge
-            | Problem::Empty
-            | Problem::NotText
-            | Problem::SeveralLines => None,
+        match &self.kind {
+            CredentialErrorKind::Unreadable(error)
+            | CredentialErrorKind::CommandNotStarted(error) => Some(error),
+            CredentialErrorKind::NotAFile
+            | CredentialErrorKind::OpenToOthers { .. }
+            | CredentialErrorKind::NotSet
+            | CredentialErrorKind::NotUnderSystemd
+            | CredentialErrorKind::CommandTimedOut
+            | CredentialErrorKind::CommandFailed(_)
+            | CredentialErrorKind::TooLarge
+            | CredentialErrorKind::Empty
+            | CredentialErrorKind::NotText
+            | CredentialErrorKind::SeveralLines => None,
         }
     }
 }
 
 /// Who may be able to read a credential's file.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Readers {
+enum FileModePolicy {
     OwnerOnly,
     /// systemd guards its folder itself, in some versions with access lists that look like mode 0440.
-    AsSystemdSays,
+    SystemdManaged,
 }
 
 /// Reads a regular file, or what a symlink to one leads to. All checks are on the open file, which nobody can swap.
-fn read_file(path: &Path, readers: Readers) -> Result<Vec<u8>, Problem> {
+fn read_file(path: &Path, readers: FileModePolicy) -> Result<Vec<u8>, CredentialErrorKind> {
     // Without NONBLOCK the opening of a pipe would wait for somebody to write to it.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty());
-    let mut file = File::from(opened.map_err(|errno| Problem::Unreadable(errno.into()))?);
-    let metadata = file.metadata().map_err(Problem::Unreadable)?;
+    let mut file =
+        File::from(opened.map_err(|errno| CredentialErrorKind::Unreadable(errno.into()))?);
+    let metadata = file.metadata().map_err(CredentialErrorKind::Unreadable)?;
     if !metadata.is_file() {
-        return Err(Problem::NotAFile);
+        return Err(CredentialErrorKind::NotAFile);
     }
     let mode = metadata.permissions().mode() & 0o7777;
-    if readers == Readers::OwnerOnly && mode & OTHERS_MODE != 0 {
-        return Err(Problem::OpenToOthers { mode });
+    if readers == FileModePolicy::OwnerOnly && mode & OTHERS_MODE_BITS != 0 {
+        return Err(CredentialErrorKind::OpenToOthers { mode });
     }
-    read_capped(&mut file).map_err(Problem::Unreadable)
+    read_capped(&mut file).map_err(CredentialErrorKind::Unreadable)
 }
 
 /// Reads at most one byte more than a secret may have, which is enough to refuse it.
@@ -242,19 +246,19 @@ fn read_capped(from: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Makes a secret of what was read: one line of text, whose line break is not part of it.
-fn secret(bytes: Vec<u8>) -> Result<Secret, Problem> {
+fn parse_secret(bytes: Vec<u8>) -> Result<Secret, CredentialErrorKind> {
     if bytes.len() > SECRET_BYTES_MAX {
-        return Err(Problem::TooLarge);
+        return Err(CredentialErrorKind::TooLarge);
     }
     // The conversion's own error would hold the secret.
-    let text = String::from_utf8(bytes).ok().ok_or(Problem::NotText)?;
+    let text = String::from_utf8(bytes).ok().ok_or(CredentialErrorKind::NotText)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() {
-        return Err(Problem::Empty);
+        return Err(CredentialErrorKind::Empty);
     }
     if line.chars().any(char::is_control) {
-        return Err(Problem::SeveralLines);
+        return Err(CredentialErrorKind::SeveralLines);
     }
     Ok(Secret::from(line))
 }

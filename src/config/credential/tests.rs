@@ -7,7 +7,7 @@ use super::*;
 
 const OWNER_ONLY: u32 = 0o600;
 
-fn write(folder: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
+fn write_secret_file(folder: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     let path = folder.join(name);
     let mut file = File::create(&path).expect("the folder is writable");
     io::Write::write_all(&mut file, content).expect("the disk has room");
@@ -15,30 +15,35 @@ fn write(folder: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     path
 }
 
-fn read(credential: &CredentialRef) -> Result<String, String> {
-    read_in(credential, &Environment::default())
+fn read_secret(credential: &CredentialRef) -> Result<String, String> {
+    read_in_env(credential, &EnvVars::default())
 }
 
-fn read_in(credential: &CredentialRef, environment: &Environment) -> Result<String, String> {
+fn read_in_env(credential: &CredentialRef, environment: &EnvVars) -> Result<String, String> {
     let secret = credential.read(environment).map_err(|error| error.to_string())?;
     Ok(secret.expose_secret().to_owned())
 }
 
-fn read_content(content: &[u8]) -> Result<String, String> {
+fn read_file_content(content: &[u8]) -> Result<String, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    read(&CredentialRef::File(write(folder.path(), "token", content, OWNER_ONLY)))
+    read_secret(&CredentialRef::File(write_secret_file(
+        folder.path(),
+        "token",
+        content,
+        OWNER_ONLY,
+    )))
 }
 
 #[test]
 fn one_line_break_at_the_end_is_not_part_of_the_secret() {
     for content in ["hunter2", "hunter2\n", "hunter2\r\n"] {
-        assert_eq!(read_content(content.as_bytes()), Ok("hunter2".to_owned()));
+        assert_eq!(read_file_content(content.as_bytes()), Ok("hunter2".to_owned()));
     }
-    assert_eq!(read_content(b" two words "), Ok(" two words ".to_owned()));
+    assert_eq!(read_file_content(b" two words "), Ok(" two words ".to_owned()));
 }
 
 #[test]
-fn what_is_no_single_line_of_text_is_refused_without_quoting_it() {
+fn anything_but_one_text_line_is_rejected_unquoted() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "is empty"),
         (b"\n", "is empty"),
@@ -50,7 +55,7 @@ fn what_is_no_single_line_of_text_is_refused_without_quoting_it() {
         (&[b'a'; SECRET_BYTES_MAX + 1], "gives more than 65536 bytes"),
     ];
     for (content, reason) in cases {
-        let error = read_content(content).expect_err(reason);
+        let error = read_file_content(content).expect_err(reason);
         assert!(error.contains(reason), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
@@ -59,44 +64,46 @@ fn what_is_no_single_line_of_text_is_refused_without_quoting_it() {
 #[test]
 fn the_largest_secret_is_read_whole() {
     assert_eq!(
-        read_content(&[b'a'; SECRET_BYTES_MAX]).map(|secret| secret.len()),
+        read_file_content(&[b'a'; SECRET_BYTES_MAX]).map(|secret| secret.len()),
         Ok(SECRET_BYTES_MAX)
     );
 }
 
 #[test]
-fn a_file_that_others_can_read_or_change_is_refused_with_the_remedy() {
+fn a_file_accessible_to_others_is_rejected_with_a_remedy() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for mode in [0o640, 0o604, 0o620, 0o602, 0o644, 0o666] {
-        let path = write(folder.path(), "token", b"hunter2", mode);
-        let error = read(&CredentialRef::File(path.clone())).expect_err("refused");
+        let path = write_secret_file(folder.path(), "token", b"hunter2", mode);
+        let error = read_secret(&CredentialRef::File(path.clone())).expect_err("refused");
 
         assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
         assert!(error.ends_with(&format!("run `chmod 600 {}`", path.display())), "{error}");
     }
     for mode in [0o600, 0o400, 0o700] {
-        let path = write(folder.path(), &format!("token{mode}"), b"hunter2", mode);
-        assert_eq!(read(&CredentialRef::File(path)), Ok("hunter2".to_owned()));
+        let path = write_secret_file(folder.path(), &format!("token{mode}"), b"hunter2", mode);
+        assert_eq!(read_secret(&CredentialRef::File(path)), Ok("hunter2".to_owned()));
     }
 }
 
 #[test]
-fn a_symlink_is_judged_by_the_file_it_leads_to() {
+fn a_symlink_is_checked_by_its_target() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let link = folder.path().join("link");
-    let open = write(folder.path(), "open", b"hunter2", 0o644);
-    let closed = write(folder.path(), "closed", b"hunter2", OWNER_ONLY);
+    let open = write_secret_file(folder.path(), "open", b"hunter2", 0o644);
+    let closed = write_secret_file(folder.path(), "closed", b"hunter2", OWNER_ONLY);
 
     symlink(&open, &link).expect("links can be made");
-    assert!(read(&CredentialRef::File(link.clone())).expect_err("refused").contains("mode 0644"));
+    assert!(
+        read_secret(&CredentialRef::File(link.clone())).expect_err("refused").contains("mode 0644")
+    );
 
     std::fs::remove_file(&link).expect("the link is ours");
     symlink(&closed, &link).expect("links can be made");
-    assert_eq!(read(&CredentialRef::File(link)), Ok("hunter2".to_owned()));
+    assert_eq!(read_secret(&CredentialRef::File(link)), Ok("hunter2".to_owned()));
 }
 
 #[test]
-fn what_is_missing_or_no_file_is_refused_with_its_path() {
+fn a_missing_or_special_file_is_rejected_with_its_path() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dangling = folder.path().join("dangling");
     symlink(folder.path().join("nothing"), &dangling).expect("links can be made");
@@ -107,13 +114,13 @@ fn what_is_missing_or_no_file_is_refused_with_its_path() {
         (PathBuf::from("/dev/zero"), "is not a regular file"),
     ];
     for (path, reason) in cases {
-        let error = read(&CredentialRef::File(path.clone())).expect_err(reason);
+        let error = read_secret(&CredentialRef::File(path.clone())).expect_err(reason);
         assert!(error.contains(reason) && error.contains(&path.display().to_string()), "{error}");
     }
 }
 
 #[test]
-fn a_pipe_is_refused_at_once_instead_of_waited_for() {
+fn a_pipe_is_rejected_without_waiting() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let pipe = folder.path().join("pipe");
     let fifo = rustix::fs::FileType::Fifo;
@@ -121,15 +128,16 @@ fn a_pipe_is_refused_at_once_instead_of_waited_for() {
         .expect("pipes can be made");
 
     assert!(
-        read(&CredentialRef::File(pipe)).expect_err("refused").contains("is not a regular file")
+        read_secret(&CredentialRef::File(pipe))
+            .expect_err("refused")
+            .contains("is not a regular file")
     );
 }
 
 #[test]
-fn a_variable_is_read_from_the_environment_that_was_given() {
-    let environment: Environment =
-        [("WORK_PASSWORD", "hunter2"), ("EMPTY", "")].into_iter().collect();
-    let variable = |name: &str| read_in(&CredentialRef::Env(name.to_owned()), &environment);
+fn a_variable_is_read_from_the_given_environment() {
+    let environment: EnvVars = [("WORK_PASSWORD", "hunter2"), ("EMPTY", "")].into_iter().collect();
+    let variable = |name: &str| read_in_env(&CredentialRef::Env(name.to_owned()), &environment);
 
     assert_eq!(variable("WORK_PASSWORD"), Ok("hunter2".to_owned()));
     assert!(variable("EMPTY").expect_err("refused").contains("is empty"));
@@ -139,44 +147,44 @@ fn a_variable_is_read_from_the_environment_that_was_given() {
 }
 
 #[test]
-fn a_variable_that_is_no_text_is_refused() {
+fn a_non_text_variable_is_rejected() {
     let value = std::ffi::OsString::from_vec(vec![0xff, 0xfe]);
-    let environment: Environment = [("BINARY", value)].into_iter().collect();
+    let environment: EnvVars = [("BINARY", value)].into_iter().collect();
 
     let error =
-        read_in(&CredentialRef::Env("BINARY".to_owned()), &environment).expect_err("refused");
+        read_in_env(&CredentialRef::Env("BINARY".to_owned()), &environment).expect_err("refused");
     assert!(error.contains("is not UTF-8 text"), "{error}");
 }
 
 #[test]
-fn a_systemd_credential_is_trusted_whatever_its_mode() {
+fn a_systemd_credential_is_accepted_with_any_mode() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    write(folder.path(), "work", b"hunter2\n", 0o440);
-    let environment: Environment = [(CREDENTIALS_DIRECTORY, folder.path())].into_iter().collect();
+    write_secret_file(folder.path(), "work", b"hunter2\n", 0o440);
+    let environment: EnvVars = [(CREDENTIALS_DIRECTORY_VAR, folder.path())].into_iter().collect();
     let credential = CredentialRef::Systemd("work".to_owned());
 
-    assert_eq!(read_in(&credential, &environment), Ok("hunter2".to_owned()));
-    assert!(read(&credential).expect_err("refused").contains("LoadCredential="));
+    assert_eq!(read_in_env(&credential, &environment), Ok("hunter2".to_owned()));
+    assert!(read_secret(&credential).expect_err("refused").contains("LoadCredential="));
 }
 
 #[test]
-fn a_failing_command_is_named_without_its_arguments() {
+fn a_failed_command_is_reported_without_arguments() {
     let words = ["sh", "-c", "echo hunter2 >&2; exit 1"].map(str::to_owned).to_vec();
 
-    let error = read(&CredentialRef::Command(words)).expect_err("refused");
+    let error = read_secret(&CredentialRef::Command(words)).expect_err("refused");
     assert!(error.starts_with("credential command sh: failed (exit status: 1)"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]
-fn a_changed_secret_is_told_from_the_same_one() {
+fn a_changed_secret_is_not_equal() {
     let [one, again, other] = ["one", "one", "other"].map(Secret::from);
 
-    assert!(same(&one, &again));
-    assert!(!same(&one, &other));
+    assert!(secrets_equal(&one, &again));
+    assert!(!secrets_equal(&one, &other));
 }
 
 #[test]
-fn a_secret_does_not_show_in_its_debug_form() {
+fn debug_output_hides_the_secret() {
     assert!(!format!("{:?}", Secret::from("hunter2")).contains("hunter2"));
 }

@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use super::super::ask::{describe, plain_text};
-use super::super::build::LONGEST;
+use super::super::build::MAX_DURATION;
 use super::super::file::{Node, Table, Value};
 use super::super::show::quote;
-use super::super::suggest::nearest;
-use super::super::units::{parse_duration, write_duration};
-use super::unknown;
+use super::super::suggest::closest_match;
+use super::super::units::{duration_literal, parse_duration};
+use super::unknown_key_message;
 use crate::engine::{
     BodyCondition, Cause, HeaderCondition, HeaderTest, RULE_CAUSES, RuleScope, Scalar, StatusRange,
 };
 
 /// What HTTP can carry (RFC 9110 §15); servers invent some beyond 599.
-const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
+const STATUS_RANGE: std::ops::RangeInclusive<u16> = 100..=999;
 
 const HEADER_KEYS: [&str; 4] = ["name", "equals", "contains", "exists"];
 const BODY_KEYS: [&str; 3] = ["contains", "pointer", "value"];
@@ -27,25 +27,25 @@ const HEADER_HELP: &str = "write { name = \"x-error\", contains = \"quota\" }, w
 const BODY_HELP: &str =
     "write \"a text in it\" or { pointer = \"/error/code\", value = \"quotaExceeded\" }";
 
-pub(super) fn statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
+pub(super) fn read_statuses(node: &Node) -> Result<Vec<StatusRange>, String> {
     match &node.value {
         Value::List(items) if items.is_empty() => {
             Err(format!("is an empty list; {STATUS_HELP}, or leave it out for any"))
         }
-        Value::List(items) => items.iter().map(status).collect(),
+        Value::List(items) => items.iter().map(read_status).collect(),
         Value::Text(_)
         | Value::Integer(_)
         | Value::Float(_)
         | Value::Flag(_)
         | Value::Date(_)
-        | Value::Table(_) => Ok(vec![status(node)?]),
+        | Value::Table(_) => Ok(vec![read_status(node)?]),
     }
 }
 
-fn status(node: &Node) -> Result<StatusRange, String> {
-    let [least, most] = [STATUSES.start(), STATUSES.end()];
+fn read_status(node: &Node) -> Result<StatusRange, String> {
+    let [least, most] = [STATUS_RANGE.start(), STATUS_RANGE.end()];
     if let Some(number) = node.value.integer() {
-        let status = u16::try_from(number).ok().filter(|status| STATUSES.contains(status));
+        let status = u16::try_from(number).ok().filter(|status| STATUS_RANGE.contains(status));
         let status =
             status.ok_or_else(|| format!("is {number}; a status is from {least} to {most}"))?;
         return Ok(StatusRange { first: status, last: status });
@@ -58,12 +58,12 @@ fn status(node: &Node) -> Result<StatusRange, String> {
     }
 }
 
-pub(super) fn header(node: &Node) -> Result<HeaderCondition, String> {
+pub(super) fn read_header(node: &Node) -> Result<HeaderCondition, String> {
     let Value::Table(table) = &node.value else {
         return Err(format!("is {}; {HEADER_HELP}", describe(&node.value)));
     };
-    refuse_unknown_keys(table, &HEADER_KEYS)?;
-    let name = text_of(table, "name", HEADER_HELP)?.to_ascii_lowercase();
+    reject_unknown_keys(table, &HEADER_KEYS)?;
+    let name = required_text(table, "name", HEADER_HELP)?.to_ascii_lowercase();
     // A token, RFC 9110 §5.6.2.
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if !name.chars().all(is_token) {
@@ -74,10 +74,10 @@ pub(super) fn header(node: &Node) -> Result<HeaderCondition, String> {
     }
     let mut tests = Vec::new();
     if table.contains_key("equals") {
-        tests.push(HeaderTest::Equals(text_of(table, "equals", HEADER_HELP)?.to_owned()));
+        tests.push(HeaderTest::Equals(required_text(table, "equals", HEADER_HELP)?.to_owned()));
     }
     if table.contains_key("contains") {
-        tests.push(HeaderTest::Contains(text_of(table, "contains", HEADER_HELP)?.to_owned()));
+        tests.push(HeaderTest::Contains(required_text(table, "contains", HEADER_HELP)?.to_owned()));
     }
     match table.get("exists").map(|node| &node.value) {
         None => {}
@@ -92,7 +92,7 @@ pub(super) fn header(node: &Node) -> Result<HeaderCondition, String> {
     }
 }
 
-pub(super) fn body(node: &Node) -> Result<BodyCondition, String> {
+pub(super) fn read_body(node: &Node) -> Result<BodyCondition, String> {
     let table = match &node.value {
         Value::Text(_) => return Ok(BodyCondition::Contains(plain_text(&node.value)?.to_owned())),
         Value::Table(table) => table,
@@ -100,16 +100,16 @@ pub(super) fn body(node: &Node) -> Result<BodyCondition, String> {
             return Err(format!("is {}; {BODY_HELP}", describe(&node.value)));
         }
     };
-    refuse_unknown_keys(table, &BODY_KEYS)?;
+    reject_unknown_keys(table, &BODY_KEYS)?;
     let has = |key: &str| table.contains_key(key);
     match (has("contains"), has("pointer"), has("value")) {
         (true, false, false) => {
-            Ok(BodyCondition::Contains(text_of(table, "contains", BODY_HELP)?.to_owned()))
+            Ok(BodyCondition::Contains(required_text(table, "contains", BODY_HELP)?.to_owned()))
         }
         (false, true, true) => {
-            let pointer = text_of(table, "pointer", BODY_HELP)?.to_owned();
+            let pointer = required_text(table, "pointer", BODY_HELP)?.to_owned();
             check_pointer(&pointer)?;
-            Ok(BodyCondition::JsonPointerEquals { pointer, value: scalar(table)? })
+            Ok(BodyCondition::JsonPointerEquals { pointer, value: read_scalar(table)? })
         }
         (false, true, false) => {
             Err(format!("has a `pointer` and no `value` to find there; {BODY_HELP}"))
@@ -138,7 +138,7 @@ fn check_pointer(pointer: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn scalar(table: &Table) -> Result<Scalar, String> {
+fn read_scalar(table: &Table) -> Result<Scalar, String> {
     match table.get("value").map(|node| &node.value) {
         Some(Value::Text(text)) => Ok(Scalar::Text(text.clone())),
         Some(Value::Integer(number)) => Ok(Scalar::Integer(*number)),
@@ -153,13 +153,13 @@ fn scalar(table: &Table) -> Result<Scalar, String> {
     }
 }
 
-pub(super) fn class(node: &Node) -> Result<Cause, String> {
+pub(super) fn read_class(node: &Node) -> Result<Cause, String> {
     let name = plain_text(&node.value)?;
     let known = class_names();
     if let Some(class) = RULE_CAUSES.into_iter().find(|class| class.name() == name) {
         return Ok(class);
     }
-    let remedy = match nearest(name, known.iter().copied()) {
+    let remedy = match closest_match(name, known.iter().copied()) {
         Some(meant) => format!("did you mean {}?", quote(meant)),
         None => format!("the classes are {}", known.join(", ")),
     };
@@ -170,34 +170,34 @@ pub(super) fn class_names() -> Vec<&'static str> {
     RULE_CAUSES.into_iter().map(Cause::name).collect()
 }
 
-pub(super) fn reach(node: &Node) -> Result<RuleScope, String> {
+pub(super) fn read_scope(node: &Node) -> Result<RuleScope, String> {
     let found = RuleScope::ALL.into_iter().find(|reach| node.value.text() == Some(reach.name()));
     found.ok_or_else(|| {
         format!("is {}; write \"item\", \"listing\" or \"any\"", describe(&node.value))
     })
 }
 
-pub(super) fn wait(node: &Node) -> Result<Duration, String> {
+pub(super) fn read_wait(node: &Node) -> Result<Duration, String> {
     let seconds = node.value.integer().and_then(|seconds| u64::try_from(seconds).ok());
     let wait =
         node.value.text().and_then(parse_duration).or_else(|| seconds.map(Duration::from_secs));
-    wait.filter(|wait| !wait.is_zero() && *wait <= LONGEST).ok_or_else(|| {
+    wait.filter(|wait| !wait.is_zero() && *wait <= MAX_DURATION).ok_or_else(|| {
         format!(
             "is {}; write \"90s\", \"5m\", \"1h\" or whole seconds, more than none and at most {}",
             describe(&node.value),
-            write_duration(LONGEST)
+            duration_literal(MAX_DURATION)
         )
     })
 }
 
-fn refuse_unknown_keys(table: &Table, known: &[&'static str]) -> Result<(), String> {
+fn reject_unknown_keys(table: &Table, known: &[&'static str]) -> Result<(), String> {
     match table.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(format!("has a key `{key}`, which {}", unknown(key, known))),
+        Some(key) => Err(format!("has a key `{key}`, which {}", unknown_key_message(key, known))),
         None => Ok(()),
     }
 }
 
-fn text_of<'t>(table: &'t Table, key: &str, help: &str) -> Result<&'t str, String> {
+fn required_text<'t>(table: &'t Table, key: &str, help: &str) -> Result<&'t str, String> {
     match table.get(key) {
         Some(node) => {
             plain_text(&node.value).map_err(|complaint| format!("has a `{key}` that {complaint}"))

@@ -1,13 +1,13 @@
 //! Rules as TOML, for `config show`.
 
 use super::super::show::quote;
-use super::super::units::write_duration;
+use super::super::units::duration_literal;
 use crate::engine::{
     BodyCondition, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar, StatusRange,
 };
 
 /// Writes a rule as TOML on one line.
-pub(super) fn write(rule: &ErrorRule) -> String {
+pub(super) fn write_rule(rule: &ErrorRule) -> String {
     let status = |range: &StatusRange| match range.last - range.first {
         0 => range.first.to_string(),
         _ => quote(&format!("{}xx", range.first / 100)),
@@ -40,7 +40,7 @@ pub(super) fn write(rule: &ErrorRule) -> String {
     if rule.scope != RuleScope::Any {
         keys.push(format!("scope = {}", quote(rule.scope.name())));
     }
-    keys.extend(rule.wait.map(|wait| format!("wait = {}", quote(&write_duration(wait)))));
+    keys.extend(rule.wait.map(|wait| format!("wait = {}", quote(&duration_literal(wait)))));
     keys.extend(rule.note.as_ref().map(|note| format!("note = {}", quote(note))));
     format!("{{ {} }}", keys.join(", "))
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::alert::{SmtpTls, WebhookFormat};
 
-const MAIL: &str = r#"
+const MAIL_TABLE: &str = r#"
 [alert.mail]
 server = "smtp.example.com"
 from = "cynosure@example.com"
@@ -13,21 +13,21 @@ password = { file = "mail-password" }
 "#;
 
 #[test]
-fn channels_are_read_and_none_is_there_by_itself() {
+fn channels_are_read_and_absent_by_default() {
     let none = load_text("").expect("it is valid").settings.alert;
-    assert_eq!((none.ping, none.mail, none.webhooks.len()), (None, None, 0));
+    assert_eq!((none.ping_url, none.mail, none.webhooks.len()), (None, None, 0));
 
     let text = format!(
-        "[alert]\nping = {{ file = \"ping\" }}\n{MAIL}[alert.webhook.a]\nurl = \"https://a.example/x\"\n\
+        "[alert]\nping = {{ file = \"ping\" }}\n{MAIL_TABLE}[alert.webhook.a]\nurl = \"https://a.example/x\"\n\
          [alert.webhook.b]\nurl = {{ env = \"HOOK\" }}\nshape = \"slack\"\n"
     );
     let alert = load_text(&text).expect("it is valid").settings.alert;
 
     let mail = alert.mail.expect("there is one");
     assert_eq!((mail.port, mail.tls), (465, SmtpTls::Implicit));
-    assert!(matches!(alert.ping, Some(Address::Secret(CredentialRef::File(_)))));
+    assert!(matches!(alert.ping_url, Some(UrlOrSecret::Secret(CredentialRef::File(_)))));
     assert_eq!(alert.webhooks["a"].shape, WebhookFormat::Json);
-    let hook = Address::Secret(CredentialRef::Env("HOOK".to_owned()));
+    let hook = UrlOrSecret::Secret(CredentialRef::Env("HOOK".to_owned()));
     assert_eq!(
         (&alert.webhooks["b"].url, alert.webhooks["b"].shape),
         (&hook, WebhookFormat::Slack)
@@ -35,8 +35,8 @@ fn channels_are_read_and_none_is_there_by_itself() {
 }
 
 #[test]
-fn every_mistake_about_channels_is_named_and_no_secret_is_quoted() {
-    let error = mistakes(
+fn channel_errors_are_reported_without_secrets() {
+    let error = load_errors(
         r#"
 [health]
 disk_warning = 0.95
@@ -75,10 +75,10 @@ token = "hunter2"
 }
 
 #[test]
-fn a_mail_server_elsewhere_is_never_spoken_to_in_the_clear() {
-    let error = mistakes(&format!("{MAIL}protection = \"none\"\n"));
+fn plaintext_smtp_to_a_remote_server_is_rejected() {
+    let error = load_errors(&format!("{MAIL_TABLE}protection = \"none\"\n"));
     assert!(error.contains("could be read on the way to smtp.example.com"), "{error}");
 
-    let here = MAIL.replace("smtp.example.com", "127.0.0.1");
+    let here = MAIL_TABLE.replace("smtp.example.com", "127.0.0.1");
     assert!(load_text(&format!("{here}protection = \"none\"\n")).is_ok());
 }

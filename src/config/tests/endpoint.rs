@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn it_is_off_until_it_is_told_where_to_listen() {
+fn the_endpoint_is_off_without_a_listen_address() {
     let loaded = load_text("").expect("it is valid");
 
-    let expected = Endpoint { listen: None, token: None, requests_per_minute: 60 };
+    let expected = EndpointSettings { listen: None, token: None, requests_per_minute: 60 };
     assert_eq!(loaded.settings.endpoint, expected);
 }
 
@@ -20,7 +20,7 @@ fn an_address_and_a_token_are_read_and_shown() {
     assert!(
         matches!(&endpoint.token, Some(CredentialRef::File(path)) if path.ends_with("endpoint-token"))
     );
-    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
     assert_eq!(again.settings.endpoint, loaded.settings.endpoint);
 }
 
@@ -38,7 +38,7 @@ fn other_machines_need_a_token() {
 }
 
 #[test]
-fn what_is_no_address_or_no_credential_is_refused_with_the_remedy() {
+fn an_invalid_address_or_token_is_rejected_with_a_remedy() {
     for (line, remedy) in [
         ("listen = \"localhost\"", "such as \"127.0.0.1:8080\""),
         ("listen = 8080", "write a text in quotes"),

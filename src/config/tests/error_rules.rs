@@ -5,7 +5,7 @@ use crate::engine::{
     BodyCondition, Cause, ErrorRule, HeaderCondition, HeaderTest, RuleScope, Scalar,
 };
 
-const GOOD: &str = r#"
+const VALID_RULES: &str = r#"
 [[provider.strict.error]]
 status = [403, "5xx"]
 header = { name = "X-Error", contains = "Soft limit" }
@@ -20,8 +20,8 @@ body = "try again tomorrow"
 class = "server"
 "#;
 
-fn rules(text: &str) -> Vec<ErrorRule> {
-    let folder = Folder::new(text);
+fn load_rules(text: &str) -> Vec<ErrorRule> {
+    let folder = ConfigFolder::new(text);
     let loaded = folder.load().expect("it is valid");
     let mut rules = loaded.settings.error_rules("strict").to_vec();
     for rule in &mut rules {
@@ -31,8 +31,8 @@ fn rules(text: &str) -> Vec<ErrorRule> {
 }
 
 #[test]
-fn rules_are_read_in_their_order_with_their_places() {
-    let rules = rules(GOOD);
+fn rules_are_read_in_order_with_their_locations() {
+    let rules = load_rules(VALID_RULES);
 
     assert_eq!(rules.len(), 2);
     let statuses = rules[0].statuses.iter().map(|range| (range.first, range.last));
@@ -54,24 +54,24 @@ fn rules_are_read_in_their_order_with_their_places() {
 }
 
 #[test]
-fn what_is_shown_of_them_reads_back_the_same() {
-    let shown = load_text(GOOD).expect("it is valid").show();
+fn rules_round_trip_through_config_show() {
+    let shown = load_text(VALID_RULES).expect("it is valid").to_toml();
     let blank = |mut rules: Vec<ErrorRule>| {
         rules.iter_mut().for_each(|rule| rule.location.clear());
         rules
     };
 
-    assert_eq!(blank(rules(&shown)), blank(rules(GOOD)));
+    assert_eq!(blank(load_rules(&shown)), blank(load_rules(VALID_RULES)));
 }
 
 #[test]
 fn a_provider_without_rules_has_none() {
-    assert_eq!(rules("[provider.strict]\nconcurrency = 2\n"), []);
-    assert_eq!(rules(""), []);
+    assert_eq!(load_rules("[provider.strict]\nconcurrency = 2\n"), []);
+    assert_eq!(load_rules(""), []);
 }
 
 #[test]
-fn every_mistake_in_a_rule_is_reported_at_its_key() {
+fn every_rule_error_is_reported_at_its_key() {
     let text = r#"
 [[provider.x.error]]
 status = 4033
@@ -106,7 +106,7 @@ error = "no"
 [provider.z]
 error = ["no", { status = true, class = 1 }]
 "#;
-    insta::assert_snapshot!(mistakes(text), @r#"
+    insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:3:1: `provider.x.error.status` is 4033; a status is from 100 to 999
     config.toml:4:1: `provider.x.error.class` is "rate_limt", which is no class; did you mean "rate_limit"?
     config.toml:6:1: `provider.x.error` is a rule without a condition, which would match every failure; add status, header or body
@@ -133,7 +133,7 @@ error = ["no", { status = true, class = 1 }]
 }
 
 #[test]
-fn a_rule_that_can_never_match_is_named_with_the_one_before_it() {
+fn a_shadowed_rule_is_reported_with_the_earlier_one() {
     let text = r#"
 [[provider.x.error]]
 status = "4xx"
@@ -148,24 +148,24 @@ class = "not_found"
 status = [404, 500]
 class = "not_found"
 "#;
-    insta::assert_snapshot!(mistakes(text), @r"
+    insta::assert_snapshot!(load_errors(text), @r"
     config.toml:6:1: `provider.x.error` can never match: the rule at config.toml:2:1 matches all that it would, and comes first; put this one before it, or remove it
     1 mistake in the configuration
     ");
 }
 
 #[test]
-fn a_list_without_end_is_refused() {
+fn too_many_rules_are_rejected() {
     let text = "[[provider.x.error]]\nstatus = 403\nclass = \"server\"\n".repeat(101);
 
-    let complaint = mistakes(&text);
+    let complaint = load_errors(&text);
 
     assert!(complaint.contains("`provider.x.error` has 101 rules; 100 is the most"), "{complaint}");
 }
 
 proptest! {
     #[test]
-    fn no_rule_panics_the_reader(
+    fn reading_any_rule_never_panics(
         key in "status|header|body|class|scope|wait|note|error",
         value in "[\\[{]{0,2}(name|equals|contains|exists|pointer|value)? ?=? ?(\"[a-z0-9/~ ]{0,6}\"|-?[0-9]{1,5}|true|1979-05-27)?[\\]}]{0,2}",
     ) {

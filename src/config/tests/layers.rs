@@ -3,12 +3,12 @@
 use super::*;
 
 #[test]
-fn drop_ins_lie_over_the_file_in_the_order_of_their_names() {
-    let folder = Folder::new("[restart]\nmax_retries = 1\nstuck_threshold = 60\n")
-        .with("config.d/20-b.toml", "[restart]\nmax_retries = 3\n")
-        .with("config.d/10-a.toml", "[restart]\nmax_retries = 2\nmax_consecutive_errors = 9\n")
-        .with("config.d/.30-hidden.toml", "[restart]\nmax_retries = 4\n")
-        .with("config.d/40-not-toml.conf", "max_retries = 4\n");
+fn drop_ins_override_the_file_in_name_order() {
+    let folder = ConfigFolder::new("[restart]\nmax_retries = 1\nstuck_threshold = 60\n")
+        .with_file("config.d/20-b.toml", "[restart]\nmax_retries = 3\n")
+        .with_file("config.d/10-a.toml", "[restart]\nmax_retries = 2\nmax_consecutive_errors = 9\n")
+        .with_file("config.d/.30-hidden.toml", "[restart]\nmax_retries = 4\n")
+        .with_file("config.d/40-not-toml.conf", "max_retries = 4\n");
 
     let loaded = folder.load().expect("it is valid");
 
@@ -22,8 +22,8 @@ fn drop_ins_lie_over_the_file_in_the_order_of_their_names() {
 }
 
 #[test]
-fn a_drop_in_replaces_the_way_to_log_in_as_a_whole() {
-    let folder = Folder::new(SOURCE).with(
+fn a_drop_in_replaces_auth_as_a_whole() {
+    let folder = ConfigFolder::new(SOURCE_TABLE).with_file(
         "config.d/auth.toml",
         "[source.work]\naccount = \"me\"\nauth = { type = \"bearer\", token = { systemd = \"work\" } }\n",
     );
@@ -31,23 +31,24 @@ fn a_drop_in_replaces_the_way_to_log_in_as_a_whole() {
     let loaded = folder.load().expect("it is valid");
 
     assert_eq!(
-        source(&loaded).auth,
-        Auth::Bearer { token: CredentialRef::Systemd("work".to_owned()) }
+        load_source(&loaded).auth,
+        SourceAuth::Bearer { token: CredentialRef::Systemd("work".to_owned()) }
     );
-    assert_eq!(source(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
+    assert_eq!(load_source(&loaded).url.as_str(), "https://api.example.com/.well-known/jmap");
 }
 
 #[test]
-fn a_mistake_in_a_drop_in_names_the_drop_in() {
-    let folder = Folder::new("").with("config.d/a.toml", "[item]\nmax_attempts = 0\n");
+fn an_error_in_a_drop_in_names_the_drop_in() {
+    let folder = ConfigFolder::new("").with_file("config.d/a.toml", "[item]\nmax_attempts = 0\n");
 
     let error = folder.load().expect_err("it has a mistake");
     assert!(error.starts_with("config.d/a.toml:2:1: `item.max_attempts` is 0; "), "{error}");
 }
 
 #[test]
-fn variables_lie_over_the_files() {
-    let folder = Folder::new(SOURCE).with("config.d/a.toml", "[restart]\nmax_retries = 2\n");
+fn variables_override_the_files() {
+    let folder = ConfigFolder::new(SOURCE_TABLE)
+        .with_file("config.d/a.toml", "[restart]\nmax_retries = 2\n");
     let variables = [
         ("CYNOSURE_RESTART_MAX_RETRIES", "5"),
         ("CYNOSURE_RESTART_STUCK_THRESHOLD", "5m"),
@@ -65,26 +66,26 @@ fn variables_lie_over_the_files() {
         ("PATH", "/usr/bin"),
     ];
 
-    let loaded = folder.load_with(variables).expect("it is valid");
+    let loaded = folder.load_with_vars(variables).expect("it is valid");
 
     assert_eq!(loaded.settings.restart.max_retries, 5);
     assert_eq!(loaded.settings.restart.stuck_threshold, Duration::from_secs(300));
     assert_eq!(loaded.settings.backoff.base.unknown, Duration::from_secs(7));
     assert_eq!(loaded.settings.backoff.jitter, 0.5);
     assert!(!loaded.settings.service.enable_auto_restart);
-    assert_eq!(source(&loaded).provider, "other.example.com");
-    assert_eq!(source(&loaded).account, "42");
-    assert_eq!(source(&loaded).mailboxes, ["Inbox", "Sent"]);
-    assert_eq!(source(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
+    assert_eq!(load_source(&loaded).provider, "other.example.com");
+    assert_eq!(load_source(&loaded).account, "42");
+    assert_eq!(load_source(&loaded).mailboxes, ["Inbox", "Sent"]);
+    assert_eq!(load_source(&loaded).since, chrono::NaiveDate::from_ymd_opt(2020, 1, 31));
     assert_eq!(
-        source(&loaded).auth,
-        Auth::Bearer { token: CredentialRef::File(folder.path("token")) }
+        load_source(&loaded).auth,
+        SourceAuth::Bearer { token: CredentialRef::File(folder.path("token")) }
     );
 }
 
 #[test]
-fn variables_that_mean_nothing_or_something_wrong_are_mistakes() {
-    let folder = Folder::new("[source.a-b]\n[source.a_b]\n");
+fn unknown_and_invalid_variables_are_errors() {
+    let folder = ConfigFolder::new("[source.a-b]\n[source.a_b]\n");
     let variables = [
         ("CYNOSURE_RESTART_MAX_RETRYS", "5"),
         ("CYNOSURE_ITEM_RECHECK", "often"),
@@ -92,7 +93,7 @@ fn variables_that_mean_nothing_or_something_wrong_are_mistakes() {
         ("CYNOSURE_SOURCE_A_B_ENABLED", "false"),
     ];
 
-    let error = folder.load_with(variables).expect_err("it has mistakes");
+    let error = folder.load_with_vars(variables).expect_err("it has mistakes");
 
     let about_variables: Vec<&str> =
         error.lines().filter(|line| line.starts_with("environment")).collect();
@@ -105,31 +106,34 @@ fn variables_that_mean_nothing_or_something_wrong_are_mistakes() {
 }
 
 #[test]
-fn relative_paths_count_from_the_folder_of_the_file_that_names_them() {
+fn relative_paths_resolve_against_their_file() {
     let bearer =
         "account = \"me\"\nauth = { type = \"bearer\", token = { file = \"keys/token\" } }\n";
-    let folder = Folder::new(&format!("{SOURCE}[archive]\ndir = \"mail\"\n"));
+    let folder = ConfigFolder::new(&format!("{SOURCE_TABLE}[archive]\ndir = \"mail\"\n"));
 
     let loaded = folder.load().expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, folder.path("mail"));
 
-    let folder = folder
-        .with("config.d/a.toml", &format!("[archive]\ndir = \"mail\"\n[source.work]\n{bearer}"));
+    let folder = folder.with_file(
+        "config.d/a.toml",
+        &format!("[archive]\ndir = \"mail\"\n[source.work]\n{bearer}"),
+    );
     let loaded = folder.load().expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, folder.path("config.d/mail"));
     let token = CredentialRef::File(folder.path("config.d/keys/token"));
-    assert_eq!(source(&loaded).auth, Auth::Bearer { token });
+    assert_eq!(load_source(&loaded).auth, SourceAuth::Bearer { token });
 
-    let loaded = folder.load_with([("CYNOSURE_ARCHIVE_DIR", "mail")]).expect("it is valid");
+    let loaded = folder.load_with_vars([("CYNOSURE_ARCHIVE_DIR", "mail")]).expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, folder.path("mail"));
 
-    let loaded = folder.load_with([("CYNOSURE_ARCHIVE_DIR", "/srv/mail")]).expect("it is valid");
+    let loaded =
+        folder.load_with_vars([("CYNOSURE_ARCHIVE_DIR", "/srv/mail")]).expect("it is valid");
     assert_eq!(loaded.settings.archive.dir, Path::new("/srv/mail"));
 }
 
 #[test]
-fn the_default_archive_lies_beside_the_file() {
-    let folder = Folder::new("");
+fn the_default_archive_is_beside_the_config_file() {
+    let folder = ConfigFolder::new("");
 
     assert_eq!(folder.load().expect("it is valid").settings.archive.dir, folder.path("downloads"));
 }

@@ -16,7 +16,7 @@ mod shipped;
 mod sources;
 mod telemetry;
 
-const SOURCE: &str = r#"
+const SOURCE_TABLE: &str = r#"
 [source.work]
 kind = "jmap"
 url = "https://api.example.com/.well-known/jmap"
@@ -24,14 +24,14 @@ auth = { type = "basic", username = "me@example.com", password = { env = "WORK_P
 "#;
 
 /// A folder with a configuration in it.
-struct Folder(tempfile::TempDir);
+struct ConfigFolder(tempfile::TempDir);
 
-impl Folder {
+impl ConfigFolder {
     fn new(text: &str) -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder")).with("config.toml", text)
+        Self(tempfile::tempdir().expect("a temporary folder")).with_file("config.toml", text)
     }
 
-    fn with(self, name: &str, text: &str) -> Self {
+    fn with_file(self, name: &str, text: &str) -> Self {
         let path = self.path(name);
         fs_err::create_dir_all(path.parent().expect("a folder")).expect("the folder is writable");
         fs_err::write(path, text).expect("the folder is writable");
@@ -42,12 +42,15 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn load(&self) -> Result<Loaded, String> {
-        self.load_with([])
+    fn load(&self) -> Result<LoadedConfig, String> {
+        self.load_with_vars([])
     }
 
     /// Loads with these variables; the folder's own path is left out of the mistakes.
-    fn load_with<const N: usize>(&self, variables: [(&str, &str); N]) -> Result<Loaded, String> {
+    fn load_with_vars<const N: usize>(
+        &self,
+        variables: [(&str, &str); N],
+    ) -> Result<LoadedConfig, String> {
         let environment = variables.into_iter().collect();
         load(&self.path("config.toml"), &environment).map_err(|mistakes| {
             mistakes.to_string().replace(&format!("{}/", self.0.path().display()), "")
@@ -55,21 +58,22 @@ impl Folder {
     }
 }
 
-fn load_text(text: &str) -> Result<Loaded, String> {
-    Folder::new(text).load()
+fn load_text(text: &str) -> Result<LoadedConfig, String> {
+    ConfigFolder::new(text).load()
 }
 
-fn mistakes(text: &str) -> String {
+fn load_errors(text: &str) -> String {
     load_text(text).expect_err("it has mistakes")
 }
 
-fn source(loaded: &Loaded) -> &Source {
-    loaded.settings.source("work").expect("there is such a source").1
+fn load_source(loaded: &LoadedConfig) -> &SourceSettings {
+    loaded.settings.find_source("work").expect("there is such a source").1
 }
 
-fn origin(loaded: &Loaded, table: &str, key: &str) -> Option<Place> {
-    let entry = loaded.entries.iter().find(|entry| entry.table == table && entry.key == key);
-    entry?.place.clone()
+fn setting_origin(loaded: &LoadedConfig, table: &str, key: &str) -> Option<Location> {
+    let entry =
+        loaded.effective_settings.iter().find(|entry| entry.table == table && entry.key == key);
+    entry?.location.clone()
 }
 
 #[test]
@@ -79,12 +83,12 @@ fn an_empty_file_gives_the_defaults_and_no_sources() {
     assert_eq!(settings.restart.max_retries, 3);
     assert_eq!(settings.restart.max_execution_time, Duration::from_secs(86_400));
     assert_eq!(settings.request.delay, Duration::from_millis(500));
-    assert_eq!(settings.request.max_answer, 64 << 20);
+    assert_eq!(settings.request.max_response, 64 << 20);
     assert!(settings.sources.is_empty());
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_by_line_with_its_remedy() {
+fn every_error_is_reported_at_once_by_line_with_a_remedy() {
     let text = r#"
 [restart]
 max_retrys = 5
@@ -108,7 +112,7 @@ kind = "gmail"
 url = "http://mail.example.com"
 poll = "5m"
 "#;
-    insta::assert_snapshot!(mistakes(text), @r#"
+    insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:3:1: unknown key `restart.max_retrys`; did you mean `max_retries`?
     config.toml:4:1: `restart.retry_delay_base` is the text "soon"; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
     config.toml:5:1: `restart.stuck_threshold` is 0; write "90s", "5m", "1h" or whole seconds, from 1ms to 366d
@@ -127,10 +131,10 @@ poll = "5m"
 }
 
 #[test]
-fn a_syntax_error_hides_no_other_mistake_and_causes_none() {
+fn a_syntax_error_neither_hides_nor_causes_errors() {
     let text = "[restart]\nmax_retries = three\nstuck_treshold = 1\n[archive\ndir = 3\n[item]\nrecheck = -1\n";
 
-    insta::assert_snapshot!(mistakes(text), @r#"
+    insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:2:15: not valid TOML: invalid boolean, expected `true`
     config.toml:3:1: unknown key `restart.stuck_treshold`; did you mean `stuck_threshold`?
     config.toml:4:9: not valid TOML: unclosed table, expected `]`
@@ -140,8 +144,8 @@ fn a_syntax_error_hides_no_other_mistake_and_causes_none() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_ways_to_start() {
-    let error = load(Path::new("/nonexistent/config.toml"), &Environment::default())
+fn a_missing_file_is_reported_with_a_remedy() {
+    let error = load(Path::new("/nonexistent/config.toml"), &EnvVars::default())
         .expect_err("it is missing");
 
     let error = error.to_string();
@@ -150,8 +154,8 @@ fn a_missing_file_is_named_with_ways_to_start() {
 }
 
 #[test]
-fn what_is_no_readable_text_file_is_refused() {
-    let folder = Folder::new("");
+fn an_unreadable_or_binary_file_is_rejected() {
+    let folder = ConfigFolder::new("");
     fs_err::write(folder.path("config.toml"), b"# \xc3\xa9\n# \xc3\xa9\xff\xfe")
         .expect("the folder is writable");
     let refused = folder.load().expect_err("refused");
@@ -163,12 +167,12 @@ fn what_is_no_readable_text_file_is_refused() {
         folder.load().expect_err("refused").starts_with("config.toml: larger than 1048576 bytes")
     );
 
-    let error = load(folder.0.path(), &Environment::default()).expect_err("a folder is no file");
+    let error = load(folder.0.path(), &EnvVars::default()).expect_err("a folder is no file");
     assert!(error.to_string().contains("cannot be read (is a directory)"), "{error}");
 }
 
 #[test]
-fn the_first_wait_after_transient_failures_follows_retry_delay_base_unless_given() {
+fn the_transient_delay_defaults_to_retry_delay_base() {
     let base = |text: &str| load_text(text).expect("it is valid").settings.backoff.base.transient;
 
     assert_eq!(base("[restart]\nretry_delay_base = 7\n"), Duration::from_secs(7));
@@ -179,17 +183,17 @@ fn the_first_wait_after_transient_failures_follows_retry_delay_base_unless_given
 }
 
 #[test]
-fn waits_that_contradict_each_other_are_refused() {
-    let error = mistakes("[request]\ndelay = \"20s\"\n");
+fn contradicting_delays_are_rejected() {
+    let error = load_errors("[request]\ndelay = \"20s\"\n");
     let what = "`request.delay` (20s) is longer than `request.max_delay` (10s); lower the one or raise the other";
 
     assert_eq!(error.lines().next(), Some(format!("config.toml:2:1: {what}").as_str()));
 }
 
 #[test]
-fn a_breaker_that_would_contradict_itself_is_refused() {
+fn contradicting_breaker_settings_are_rejected() {
     let error =
-        mistakes("[breaker]\nrecovery_timeout = \"20m\"\nmin_calls = 500\nfailure_rate = 50\n");
+        load_errors("[breaker]\nrecovery_timeout = \"20m\"\nmin_calls = 500\nfailure_rate = 50\n");
 
     insta::assert_snapshot!(error, @r"
     config.toml:2:1: `breaker.recovery_timeout` (20m) is longer than `breaker.max_recovery_timeout` (10m); lower the one or raise the other
@@ -200,8 +204,8 @@ fn a_breaker_that_would_contradict_itself_is_refused() {
 }
 
 #[test]
-fn a_provider_cannot_be_called_like_a_breaker_of_its_own() {
-    let error = mistakes(&format!("{SOURCE}provider = \"ledger\"\n"));
+fn a_provider_cannot_use_a_reserved_breaker_name() {
+    let error = load_errors(&format!("{SOURCE_TABLE}provider = \"ledger\"\n"));
 
     assert!(
         error.contains("`source.work.provider` is the name of a breaker of its own"),
@@ -214,16 +218,17 @@ fn a_provider_may_have_its_own_concurrency() {
     let loaded =
         load_text("[provider.\"api.example.com\"]\nconcurrency = 2\n").expect("it is valid");
 
-    assert_eq!(loaded.settings.provider("api.example.com").concurrency, 2);
-    assert_eq!(loaded.settings.provider("another").concurrency, 8);
+    assert_eq!(loaded.settings.provider_or_default("api.example.com").concurrency, 2);
+    assert_eq!(loaded.settings.provider_or_default("another").concurrency, 8);
 }
 
 #[test]
-fn an_unknown_source_is_answered_with_the_known_ones() {
+fn an_unknown_source_error_lists_the_known_ones() {
     let empty = load_text("").expect("it is valid").settings;
-    let settings = load_text(SOURCE).expect("it is valid").settings;
-    let refusal =
-        |settings: &Settings, name: &str| settings.source(name).expect_err("unknown").to_string();
+    let settings = load_text(SOURCE_TABLE).expect("it is valid").settings;
+    let refusal = |settings: &Settings, name: &str| {
+        settings.find_source(name).expect_err("unknown").to_string()
+    };
 
     assert!(refusal(&settings, "wrok").ends_with("did you mean work?"));
     assert!(refusal(&settings, "private").ends_with("it has work"));
@@ -231,39 +236,40 @@ fn an_unknown_source_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn every_value_remembers_where_it_came_from() {
-    let folder = Folder::new(SOURCE).with("config.d/a.toml", "[item]\n recheck = \"2d\"\n");
-    let loaded = folder.load_with([("CYNOSURE_ARCHIVE_DIR", "/srv")]).expect("it is valid");
+fn every_value_records_its_origin() {
+    let folder =
+        ConfigFolder::new(SOURCE_TABLE).with_file("config.d/a.toml", "[item]\n recheck = \"2d\"\n");
+    let loaded = folder.load_with_vars([("CYNOSURE_ARCHIVE_DIR", "/srv")]).expect("it is valid");
 
     let line =
-        |name: &str, line, column| Place::Line { file: folder.path(name).into(), line, column };
-    assert_eq!(origin(&loaded, "source.work", "url"), Some(line("config.toml", 4, 1)));
-    assert_eq!(origin(&loaded, "item", "recheck"), Some(line("config.d/a.toml", 2, 2)));
+        |name: &str, line, column| Location::Line { file: folder.path(name).into(), line, column };
+    assert_eq!(setting_origin(&loaded, "source.work", "url"), Some(line("config.toml", 4, 1)));
+    assert_eq!(setting_origin(&loaded, "item", "recheck"), Some(line("config.d/a.toml", 2, 2)));
     assert_eq!(
-        origin(&loaded, "archive", "dir"),
-        Some(Place::Variable("CYNOSURE_ARCHIVE_DIR".to_owned()))
+        setting_origin(&loaded, "archive", "dir"),
+        Some(Location::EnvVar("CYNOSURE_ARCHIVE_DIR".to_owned()))
     );
-    assert_eq!(origin(&loaded, "restart", "max_retries"), None);
+    assert_eq!(setting_origin(&loaded, "restart", "max_retries"), None);
 }
 
 #[test]
-fn what_is_shown_is_a_configuration_with_the_same_settings() {
+fn config_show_round_trips() {
     let more = "since = 2020-01-01\nmailboxes = [\"In\\\"box\", \"Отправленные\"]\n[provider.\"a b\"]\nconcurrency = 1\n\
                 [request]\ndelay = \"1.25s\"\nmin_rate = 1000\n[backoff]\njitter = 0\n";
-    let loaded = load_text(&format!("{SOURCE}{more}")).expect("it is valid");
+    let loaded = load_text(&format!("{SOURCE_TABLE}{more}")).expect("it is valid");
 
-    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
 
     assert_eq!(again.settings, loaded.settings);
 }
 
 #[test]
-fn what_is_shown_names_every_origin() {
-    let folder = Folder::new(SOURCE);
+fn config_show_names_every_origin() {
+    let folder = ConfigFolder::new(SOURCE_TABLE);
     let shown = folder
-        .load_with([("CYNOSURE_SOURCE_WORK_POLL_INTERVAL", "90")])
+        .load_with_vars([("CYNOSURE_SOURCE_WORK_POLL_INTERVAL", "90")])
         .expect("it is valid")
-        .show();
+        .to_toml();
     let shown = shown.replace(&format!("{}/", folder.0.path().display()), "");
     let source = shown.split_once("[source.work]").expect("the source is shown").1;
 
@@ -285,7 +291,7 @@ fn what_is_shown_names_every_origin() {
 
 proptest! {
     #[test]
-    fn no_text_panics_the_loader(text in "(\\[(restart|source\\.a|source|backoff\\.base|provider)\\]\n|(kind|url|auth|since|jitter|base|max_retries|dir) = (1|\"jmap\"|\\{\\}|\\[\\]|2020-01-01|true|0.5|\"\")\n|\\PC){0,12}") {
+    fn loading_any_text_never_panics(text in "(\\[(restart|source\\.a|source|backoff\\.base|provider)\\]\n|(kind|url|auth|since|jitter|base|max_retries|dir) = (1|\"jmap\"|\\{\\}|\\[\\]|2020-01-01|true|0.5|\"\")\n|\\PC){0,12}") {
         drop(load_text(&text));
     }
 }

@@ -19,12 +19,12 @@ fn a_proxy_is_an_address_or_an_address_with_a_login() {
             ("socks5://proxy.example.com:1080", &login)
         ]
     );
-    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
     assert_eq!(again.settings.proxy, loaded.settings.proxy);
 }
 
 #[test]
-fn a_wrong_proxy_is_refused_without_quoting_it() {
+fn an_invalid_proxy_is_rejected_without_quoting_it() {
     let cases = [
         "\"http://me:hunter2@127.0.0.1:3128\"",
         "[5]",
@@ -42,7 +42,7 @@ fn a_wrong_proxy_is_refused_without_quoting_it() {
         "[{ url = \"http://127.0.0.1:3128\", username = \"me:hunter2\", password = { env = \"P\" } }]",
     ];
     let told: Vec<String> =
-        cases.iter().map(|pool| mistakes(&format!("[proxy]\npool = {pool}\n"))).collect();
+        cases.iter().map(|pool| load_errors(&format!("[proxy]\npool = {pool}\n"))).collect();
 
     assert!(told.iter().all(|told| told.lines().count() == 2), "{told:#?}");
     assert!(told.iter().all(|told| !told.contains("hunter2")), "{told:#?}");
@@ -66,15 +66,15 @@ fn a_wrong_proxy_is_refused_without_quoting_it() {
 }
 
 #[test]
-fn plain_http_goes_by_no_proxy_elsewhere_without_consent() {
-    let plain = SOURCE.replace("https://api.example.com", "http://127.0.0.1:8080");
+fn plain_http_through_a_remote_proxy_needs_consent() {
+    let plain = SOURCE_TABLE.replace("https://api.example.com", "http://127.0.0.1:8080");
     let through = |proxy: &str| format!("[proxy]\npool = [\"{proxy}\"]\n{plain}");
 
     assert!(load_text(&through("http://127.0.0.1:3128")).is_ok());
     for socks in ["socks5://localhost:1080", "socks5://127.0.0.1:1080", "socks5://[::1]:1080"] {
         assert!(load_text(&through(socks)).is_ok(), "{socks}");
     }
-    let error = mistakes(&through("http://10.0.0.1:3128"));
+    let error = load_errors(&through("http://10.0.0.1:3128"));
     assert!(error.starts_with("config.toml:6:1: `source.work.url` is plain http"), "{error}");
     let consent = format!("{}allow_plaintext = true\n", through("http://10.0.0.1:3128"));
     assert!(load_text(&consent).is_ok());

@@ -3,13 +3,13 @@
 use super::*;
 use crate::retry::{BackoffConfig, Jitter};
 
-fn retry(text: &str) -> Retry {
+fn load_retry(text: &str) -> RetrySettings {
     load_text(text).expect("it is valid").settings.retry
 }
 
 #[test]
 fn each_policy_has_a_preset_of_its_own() {
-    let retry = retry("");
+    let retry = load_retry("");
 
     let shapes = [retry.request, retry.storage, retry.collect, retry.bus];
     assert_eq!(
@@ -19,10 +19,10 @@ fn each_policy_has_a_preset_of_its_own() {
 }
 
 #[test]
-fn a_policy_is_its_preset_and_what_differs() {
+fn a_policy_is_its_preset_with_overrides() {
     let text = "[retry.storage]\npreset = \"moderate\"\nmultiplier = 3\nbackoff_factor = 0.5\njitter = \"full\"\n\
                 [retry.collect]\njitter = 0.1\n[retry.bus]\njitter = \"none\"\nmax_attempts = 1\n";
-    let retry = retry(text);
+    let retry = load_retry(text);
 
     let storage = BackoffConfig {
         multiplier: 3.0,
@@ -42,7 +42,7 @@ fn a_policy_is_its_preset_and_what_differs() {
 }
 
 #[test]
-fn requests_follow_the_older_settings_unless_they_have_their_own() {
+fn request_retry_defaults_to_the_request_table() {
     let older = "[request]\nattempts = 7\ndelay = \"2s\"\nmax_delay = \"20s\"\n";
     let of_older = BackoffConfig {
         max_attempts: 7,
@@ -51,15 +51,15 @@ fn requests_follow_the_older_settings_unless_they_have_their_own() {
         ..BackoffConfig::FAST
     };
 
-    assert_eq!(retry(older).request, of_older);
+    assert_eq!(load_retry(older).request, of_older);
     let newer = format!("{older}[retry.request]\nmax_attempts = 2\n");
-    assert_eq!(retry(&newer).request, BackoffConfig { max_attempts: 2, ..of_older });
+    assert_eq!(load_retry(&newer).request, BackoffConfig { max_attempts: 2, ..of_older });
     let preset = format!("{older}[retry.request]\npreset = \"strict\"\n");
-    assert_eq!(retry(&preset).request, BackoffConfig::STRICT);
+    assert_eq!(load_retry(&preset).request, BackoffConfig::STRICT);
 }
 
 #[test]
-fn mistakes_in_a_policy_are_named_with_their_remedy() {
+fn policy_errors_are_reported_with_a_remedy() {
     let text = r#"
 [retry.storage]
 preset = "quick"
@@ -75,7 +75,7 @@ backoff_factor = 0
 
 [retry.requests]
 "#;
-    insta::assert_snapshot!(mistakes(text), @r#"
+    insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:3:1: `retry.storage.preset` is the text "quick"; write "fast", "moderate" or "strict"
     config.toml:4:1: `retry.storage.max_attempts` is 0; write a whole number from 1 to 10000
     config.toml:5:1: `retry.storage.jitter` is the text "some"; write "none", "full" or a share from 0.0 to 1.0
@@ -91,13 +91,13 @@ backoff_factor = 0
 
 #[test]
 fn the_policies_can_be_set_by_variables() {
-    let folder = Folder::new("");
+    let folder = ConfigFolder::new("");
     let variables = [
         ("CYNOSURE_RETRY_STORAGE_PRESET", "strict"),
         ("CYNOSURE_RETRY_BUS_JITTER", "full"),
         ("CYNOSURE_RETRY_COLLECT_MAX_ATTEMPTS", "9"),
     ];
-    let retry = folder.load_with(variables).expect("it is valid").settings.retry;
+    let retry = folder.load_with_vars(variables).expect("it is valid").settings.retry;
 
     assert_eq!(retry.storage, BackoffConfig::STRICT);
     assert_eq!(retry.bus.jitter, Jitter::Full);
@@ -105,12 +105,12 @@ fn the_policies_can_be_set_by_variables() {
 }
 
 #[test]
-fn a_policy_that_is_shown_reads_back() {
+fn a_policy_round_trips_through_config_show() {
     let text = "[request]\ndelay = \"1.25s\"\n[retry.storage]\npreset = \"moderate\"\njitter = \"none\"\n\
                 [retry.bus]\nbackoff_factor = 1.5\n";
     let loaded = load_text(text).expect("it is valid");
 
-    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
 
     assert_eq!(again.settings.retry, loaded.settings.retry);
 }

@@ -3,11 +3,11 @@
 use super::*;
 use crate::engine::rate_limit::HeaderNames;
 
-const SHIPPED: &str = include_str!("../../../config.toml");
+const SHIPPED_CONFIG: &str = include_str!("../../../config.toml");
 
 /// The example source and provider, uncommented.
 fn with_examples() -> String {
-    let lines = SHIPPED.lines().map(|line| match line.strip_prefix('#') {
+    let lines = SHIPPED_CONFIG.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => key,
         _ => line,
     });
@@ -15,8 +15,8 @@ fn with_examples() -> String {
 }
 
 #[test]
-fn it_has_the_defaults_of_the_code() {
-    let folder = Folder::new(SHIPPED);
+fn the_shipped_config_has_the_default_values() {
+    let folder = ConfigFolder::new(SHIPPED_CONFIG);
     let shipped = folder.load().expect("it is valid");
     fs_err::write(folder.path("config.toml"), "").expect("the folder is writable");
     let defaults = folder.load().expect("it is valid");
@@ -25,16 +25,17 @@ fn it_has_the_defaults_of_the_code() {
 }
 
 #[test]
-fn it_writes_every_setting() {
+fn the_shipped_config_lists_every_setting() {
     let loaded = load_text(&with_examples()).expect("it is valid");
-    let missing: Vec<_> = loaded.entries.iter().filter(|entry| entry.place.is_none()).collect();
+    let missing: Vec<_> =
+        loaded.effective_settings.iter().filter(|entry| entry.location.is_none()).collect();
 
     assert!(missing.is_empty(), "{missing:#?}");
-    assert!(load_text(SHIPPED).expect("it is valid").settings.sources.is_empty());
+    assert!(load_text(SHIPPED_CONFIG).expect("it is valid").settings.sources.is_empty());
 }
 
 #[test]
-fn its_example_has_the_defaults_of_a_source() {
+fn the_example_source_has_the_default_values() {
     let loaded = load_text(&with_examples()).expect("it is valid");
     let minimal = r#"
         [source.work]
@@ -45,24 +46,25 @@ fn its_example_has_the_defaults_of_a_source() {
         since = 2020-01-01
     "#;
     let minimal = load_text(minimal).expect("it is valid");
-    let example = Source { auth: source(&minimal).auth.clone(), ..source(&loaded).clone() };
+    let example =
+        SourceSettings { auth: load_source(&minimal).auth.clone(), ..load_source(&loaded).clone() };
 
-    assert_eq!(&example, source(&minimal));
-    let example = loaded.settings.provider("api.example.com");
-    let example = Provider {
+    assert_eq!(&example, load_source(&minimal));
+    let example = loaded.settings.provider_or_default("api.example.com");
+    let example = ProviderSettings {
         cap: None,
         headers: HeaderNames::default(),
         routes: Vec::new(),
         error_rules: Vec::new(),
         ..example
     };
-    assert_eq!(example, minimal.settings.provider("api.example.com"));
+    assert_eq!(example, minimal.settings.provider_or_default("api.example.com"));
 }
 
 #[test]
-fn it_says_something_about_every_setting() {
+fn the_shipped_config_documents_every_setting() {
     let loaded = load_text(&with_examples()).expect("it is valid");
-    for entry in &loaded.entries {
+    for entry in &loaded.effective_settings {
         let line = match entry.key {
             // A list of tables, each with a header of its own.
             "error" => format!("[[{}.error]]", entry.table),

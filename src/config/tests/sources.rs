@@ -3,22 +3,22 @@
 use super::*;
 
 #[test]
-fn what_a_source_leaves_out_is_derived() {
-    let loaded = load_text(SOURCE).expect("it is valid");
+fn omitted_source_settings_are_derived() {
+    let loaded = load_text(SOURCE_TABLE).expect("it is valid");
 
-    assert_eq!(source(&loaded).account, "me@example.com");
-    assert_eq!(source(&loaded).provider, "api.example.com");
-    assert_eq!(source(&loaded).poll_interval, Duration::from_secs(300));
-    assert!(source(&loaded).enabled);
-    assert_eq!(source(&loaded).since, None);
+    assert_eq!(load_source(&loaded).account, "me@example.com");
+    assert_eq!(load_source(&loaded).provider, "api.example.com");
+    assert_eq!(load_source(&loaded).poll_interval, Duration::from_secs(300));
+    assert!(load_source(&loaded).is_enabled);
+    assert_eq!(load_source(&loaded).since, None);
 }
 
 #[test]
-fn a_source_without_what_it_needs_says_what_that_is() {
+fn a_source_error_names_the_missing_settings() {
     let text = "[source.work]\n[source.home]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\n\
                 auth = { type = \"bearer\", token = { env = \"T\" } }\n";
 
-    insta::assert_snapshot!(mistakes(text), @r#"
+    insta::assert_snapshot!(load_errors(text), @r#"
     config.toml:1:9: `source.work.auth` is missing; write auth = { type = "bearer", token = { file = "token" } } or auth = { type = "basic", username = "me@example.com", password = { env = "PASSWORD" } }
     config.toml:1:9: `source.work.kind` is missing; write kind = "jmap"
     config.toml:1:9: `source.work.url` is missing; write url = "https://api.example.com/.well-known/jmap"
@@ -29,8 +29,8 @@ fn a_source_without_what_it_needs_says_what_that_is() {
 
 #[test]
 fn plain_http_needs_loopback_or_consent() {
-    let plain = SOURCE.replace("https://", "http://");
-    let error = mistakes(&plain);
+    let plain = SOURCE_TABLE.replace("https://", "http://");
+    let error = load_errors(&plain);
     assert!(error.starts_with("config.toml:4:1: `source.work.url` is plain http"), "{error}");
 
     assert!(load_text(&format!("{plain}allow_plaintext = true\n")).is_ok());
@@ -38,7 +38,7 @@ fn plain_http_needs_loopback_or_consent() {
 }
 
 #[test]
-fn a_wrong_way_to_log_in_is_refused_without_quoting_it() {
+fn invalid_auth_is_rejected_without_quoting_it() {
     let cases = [
         "\"hunter2\"",
         "{ type = \"hunter2\" }",
@@ -59,7 +59,7 @@ fn a_wrong_way_to_log_in_is_refused_without_quoting_it() {
     let head =
         "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
     let told: Vec<String> =
-        cases.iter().map(|auth| mistakes(&format!("{head}auth = {auth}\n"))).collect();
+        cases.iter().map(|auth| load_errors(&format!("{head}auth = {auth}\n"))).collect();
 
     assert!(
         told.iter().all(|told| !told.contains("hunter2") && told.lines().count() == 2),
@@ -86,15 +86,16 @@ fn a_wrong_way_to_log_in_is_refused_without_quoting_it() {
 }
 
 #[test]
-fn a_command_keeps_its_words_and_a_relative_program_counts_from_the_file() {
+fn a_relative_command_resolves_against_its_file() {
     let head =
         "[source.work]\nkind = \"jmap\"\nurl = \"https://a.example.com\"\naccount = \"me\"\n";
     let words = |command: &str| {
-        let folder = Folder::new(&format!(
+        let folder = ConfigFolder::new(&format!(
             "{head}auth = {{ type = \"bearer\", token = {{ command = {command} }} }}\n"
         ));
         let loaded = folder.load().expect("it is valid");
-        let Auth::Bearer { token: CredentialRef::Command(words) } = source(&loaded).auth.clone()
+        let SourceAuth::Bearer { token: CredentialRef::Command(words) } =
+            load_source(&loaded).auth.clone()
         else {
             panic!("a bearer token from a command");
         };

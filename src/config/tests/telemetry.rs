@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn it_goes_nowhere_until_it_is_told_where() {
+fn telemetry_is_off_without_an_endpoint() {
     let loaded = load_text("").expect("it is valid");
 
-    let expected = Telemetry {
+    let expected = TelemetrySettings {
         otlp_endpoint: None,
         otlp_token: None,
         interval: Duration::from_secs(60),
@@ -28,12 +28,12 @@ fn an_address_and_a_token_are_read_and_shown() {
         matches!(&telemetry.otlp_token, Some(CredentialRef::File(path)) if path.ends_with("t"))
     );
     assert_eq!((telemetry.interval, telemetry.trace_share), (Duration::from_secs(10), 1.0));
-    let again = load_text(&loaded.show()).expect("what is shown is valid");
+    let again = load_text(&loaded.to_toml()).expect("what is shown is valid");
     assert_eq!(again.settings.telemetry, loaded.settings.telemetry);
 }
 
 #[test]
-fn what_could_be_read_on_the_way_or_holds_a_secret_is_refused_with_the_remedy() {
+fn a_plaintext_or_secret_endpoint_url_is_rejected() {
     for (line, remedy) in [
         ("otlp_endpoint = \"http://otel.example.com:4318\"", "is plain http"),
         ("otlp_endpoint = \"https://me:hunter2@otel.example.com\"", "name a token by otlp_token"),

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{chart, mark};
 use crate::endpoint::view::{Snapshot, Source};
 use crate::engine::watch::HealthLevel;
-use crate::words::{count, format_duration, rate};
+use crate::human::{format_count, format_duration, format_rate};
 
 /// So many cards have room for a chart each.
 pub(super) const SPACIOUS_MAX: usize = 24;
@@ -56,14 +56,15 @@ pub(super) fn state(source: &Source) -> Markup {
 }
 
 pub(super) fn progress(source: &Source, id: &str) -> Markup {
-    let label = format!("{} settled of {}", count(source.settled), count(source.total));
+    let label =
+        format!("{} settled of {}", format_count(source.settled), format_count(source.total));
     html! {
         @if source.state == "collecting" {
-            p .count { strong { (count(source.total)) } " listed so far" }
+            p .count { strong { (format_count(source.total)) } " listed so far" }
         } @else if source.total > 0 {
             progress id={ (id) ".progress" } max=(source.total) value=(source.settled) aria-label=(label) {}
             p .count {
-                strong { (count(source.settled)) } " of " (count(source.total))
+                strong { (format_count(source.settled)) } " of " (format_count(source.total))
                 span .share { (share(source)) }
             }
         }
@@ -80,17 +81,17 @@ fn figures(source: &Source) -> Markup {
     html! {
         dl .figures {
             @if let Some(per_second) = source.rate_per_second {
-                (figure("rate", &rate(per_second)))
+                (figure("rate", &format_rate(per_second)))
             }
             @if let Some(eta) = source.eta_seconds {
                 (figure("time left", &format_duration(std::time::Duration::from_secs(eta))))
             }
             @if let Some(deadline) = &source.deadline { (figure(what_ends(source), deadline)) }
             @if source.waiting_for_retry > 0 {
-                (figure("waiting for a retry", &count(source.waiting_for_retry)))
+                (figure("waiting for a retry", &format_count(source.waiting_for_retry)))
             }
-            @if source.quarantined > 0 { (figure("quarantined", &count(source.quarantined))) }
-            @if source.gone > 0 { (figure("gone", &count(source.gone))) }
+            @if source.quarantined > 0 { (figure("quarantined", &format_count(source.quarantined))) }
+            @if source.gone > 0 { (figure("gone", &format_count(source.gone))) }
             @if source.restart_count > 0 {
                 (figure("restarts", &source.restart_count.to_string()))
             }

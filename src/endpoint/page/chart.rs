@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::engine::Timestamp;
 use crate::engine::time_series::TimeSeries;
-use crate::words::format_duration;
+use crate::human::format_duration;
 
 /// The units of the drawing; it is stretched to the room there is.
 const WIDTH: f32 = 300.0;

@@ -7,7 +7,7 @@ use crate::engine::alert::Severity;
 use crate::engine::breaker::BreakerState;
 use crate::engine::degradation::DegradationLevel;
 use crate::engine::watch::HealthLevel;
-use crate::words::{NOTHING, clock, format_duration, stamp, utc};
+use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_duration, format_utc};
 
 /// A level as a badge.
 pub(super) fn level(level: HealthLevel) -> Markup {
@@ -78,13 +78,13 @@ pub(super) fn breaker(phase: Option<BreakerState>) -> Markup {
 
 /// A time on the clock of the machine, exact where a program or a pointer asks.
 pub(super) fn time(at: Timestamp, now: Timestamp) -> Markup {
-    html! { time datetime=(utc(at)) title=(stamp(at)) { (clock(at, now)) } }
+    html! { time datetime=(format_utc(at)) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
 }
 
 pub(super) fn time_if_any(at: Option<Timestamp>, now: Timestamp) -> Markup {
     match at {
         Some(at) => time(at, now),
-        None => html! { (NOTHING) },
+        None => html! { (EMPTY_CELL) },
     }
 }
 

@@ -7,7 +7,7 @@ use super::{NEAR_MAX, Near, cards, chart, mark};
 use crate::endpoint::route::LIMIT_MAX;
 use crate::endpoint::view::{Failed, Passed, Snapshot, Source, Untold};
 use crate::engine::Timestamp;
-use crate::words::{NOTHING, count};
+use crate::human::{EMPTY_CELL, format_count};
 
 pub(super) fn near(near: &Near, source: &Source, snapshot: &Snapshot) -> Markup {
     let now = snapshot.at;
@@ -52,15 +52,15 @@ fn figures(source: &Source, now: Timestamp) -> Markup {
     let error = source.last_error.as_ref();
     html! {
         dl .figures .wide {
-            (cards::figure("stored", &count(source.stored)))
-            (cards::figure("gone", &count(source.gone)))
-            (cards::figure("quarantined", &count(source.quarantined)))
-            (cards::figure("waiting for a retry", &count(source.waiting_for_retry)))
+            (cards::figure("stored", &format_count(source.stored)))
+            (cards::figure("gone", &format_count(source.gone)))
+            (cards::figure("quarantined", &format_count(source.quarantined)))
+            (cards::figure("waiting for a retry", &format_count(source.waiting_for_retry)))
             (cards::figure("errors in a row", &source.consecutive_errors.to_string()))
             (cards::figure("restarts", &source.restart_count.to_string()))
             div { dt { "in this state since" } dd { (mark::time_if_any(source.state_since, now)) } }
             div { dt { "last progress" } dd { (mark::time_if_any(source.last_progress, now)) } }
-            div .long { dt { "session" } dd { (source.session.as_deref().unwrap_or(NOTHING)) } }
+            div .long { dt { "session" } dd { (source.session.as_deref().unwrap_or(EMPTY_CELL)) } }
             @if let Some(error) = error {
                 div .whole { dt { "last error" } dd { (mark::time(error.at, now)) " " (error.cause) ": " (error.message) } }
             }
@@ -83,7 +83,7 @@ fn history(passed: &[Passed], now: Timestamp) -> Markup {
 
 fn failures(failed: &[Failed], now: Timestamp) -> Markup {
     let cause =
-        |item: &Failed| item.cause.as_deref().map_or_else(|| NOTHING.to_owned(), mark::spaced);
+        |item: &Failed| item.cause.as_deref().map_or_else(|| EMPTY_CELL.to_owned(), mark::spaced);
     let row = |item: &Failed| {
         vec![
             html! { (item.item) },

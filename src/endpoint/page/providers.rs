@@ -8,7 +8,7 @@ use super::mark;
 use crate::endpoint::view::{Provider, Snapshot};
 use crate::engine::Timestamp;
 use crate::engine::degradation::{DegradationHistory, DegradationLevel, SLOT_DURATION};
-use crate::words::{clock, format_duration};
+use crate::human::{format_clock_time, format_duration};
 
 /// The hours of the map.
 const HOURS: u32 = 24;
@@ -135,7 +135,7 @@ fn worst(history: &DegradationHistory, scores: &[Option<f64>], from: Timestamp) 
 
 /// `14:00`, whatever the day: it is one of the last 24.
 fn clock_hour(at: Timestamp, now: Timestamp) -> String {
-    let text = clock(at, now);
+    let text = format_clock_time(at, now);
     let time = text.rsplit(' ').next().unwrap_or_default();
     time.chars().take("00:00".len()).collect()
 }

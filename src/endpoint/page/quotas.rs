@@ -7,7 +7,7 @@ use super::{chart, mark};
 use crate::endpoint::view::{Quota, Snapshot, Trend};
 use crate::engine::Timestamp;
 use crate::engine::time_series::TimeSeries;
-use crate::words::{NOTHING, rate};
+use crate::human::{EMPTY_CELL, format_rate};
 
 /// Lines of each kind that are drawn here: other sources are seen from near, other quotas in the table.
 const LINES_MAX: usize = 6;
@@ -61,8 +61,8 @@ fn table(snapshot: &Snapshot) -> Markup {
 
 fn row(quota: &Quota, snapshot: &Snapshot) -> Vec<Markup> {
     let is_held = quota.held_until.is_some_and(|until| until > snapshot.at);
-    let rate = quota.rate_per_second.map_or_else(|| NOTHING.to_owned(), rate);
-    let left = quota.remaining.map_or_else(|| NOTHING.to_owned(), |left| left.to_string());
+    let rate = quota.rate_per_second.map_or_else(|| EMPTY_CELL.to_owned(), format_rate);
+    let left = quota.remaining.map_or_else(|| EMPTY_CELL.to_owned(), |left| left.to_string());
     vec![
         html! { (quota.scope) },
         html! { span .figure { (rate) } },

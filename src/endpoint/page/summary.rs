@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::mark;
 use crate::endpoint::view::Snapshot;
 use crate::engine::watch::HealthLevel;
-use crate::words::many;
+use crate::human::pluralize;
 
 pub(super) fn summary(snapshot: &Snapshot) -> Markup {
     let class = match snapshot.level {
@@ -21,7 +21,7 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
             // Said aloud when it changes; the figures below change too often for that.
             p .verdict role="status" { (mark::level(snapshot.level)) " " span { (snapshot.sentence) } }
             p .dim {
-                (many(count(snapshot.sources.len()), "source")) ", " (running) " at work · "
+                (pluralize(count(snapshot.sources.len()), "source")) ", " (running) " at work · "
                 @match snapshot.looked_at {
                     Some(at) => { "judged " (mark::ago(at, snapshot.at)) },
                     None => { "not judged yet" },

@@ -8,7 +8,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::{
-    Mistake, Node, Place, Table, Value, describe, nearest, parse_duration, write_duration,
+    Diagnostic, Location, Node, Table, Value, closest_match, describe, duration_literal,
+    parse_duration,
 };
 
 /// The longest text of a scenario, in characters: it stands on one line.
@@ -17,18 +18,18 @@ const TEXT_LEN_MAX: usize = 100;
 pub(super) struct Fields<'m> {
     /// What stands before its keys: `server.`, or nothing at the top.
     prefix: String,
-    place: Place,
+    place: Location,
     table: Table,
     known: BTreeSet<&'static str>,
-    mistakes: &'m mut Vec<Mistake>,
+    mistakes: &'m mut Vec<Diagnostic>,
 }
 
 impl<'m> Fields<'m> {
     pub(super) fn new(
         prefix: &str,
-        place: Place,
+        place: Location,
         table: Table,
-        mistakes: &'m mut Vec<Mistake>,
+        mistakes: &'m mut Vec<Diagnostic>,
     ) -> Self {
         Self { prefix: prefix.to_owned(), place, table, known: BTreeSet::new(), mistakes }
     }
@@ -37,17 +38,17 @@ impl<'m> Fields<'m> {
     pub(super) fn finish(self) {
         for (key, node) in self.table {
             let known = || self.known.iter().copied();
-            let remedy = match nearest(&key, known()) {
+            let remedy = match closest_match(&key, known()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("the keys here are {}", known().collect::<Vec<_>>().join(", ")),
             };
             let what = format!("unknown key `{}{key}`; {remedy}", self.prefix);
-            self.mistakes.push(Mistake { place: node.place, what });
+            self.mistakes.push(Diagnostic { location: node.place, message: what });
         }
     }
 
     /// Where the table stands.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Location {
         self.place.clone()
     }
 
@@ -67,15 +68,17 @@ impl<'m> Fields<'m> {
 
     /// Notes that the table as a whole is wrong.
     pub(super) fn refuse(&mut self, what: String) {
-        self.mistakes.push(Mistake { place: self.place.clone(), what });
+        self.mistakes.push(Diagnostic { location: self.place.clone(), message: what });
     }
 
     /// Gives up a key that has no place beside another.
     pub(super) fn refuse_key(&mut self, key: &'static str, why: &str) {
         self.known.insert(key);
         if let Some(node) = self.table.remove(key) {
-            self.mistakes
-                .push(Mistake { place: node.place, what: format!("`{}{key}` {why}", self.prefix) });
+            self.mistakes.push(Diagnostic {
+                location: node.place,
+                message: format!("`{}{key}` {why}", self.prefix),
+            });
         }
     }
 
@@ -100,7 +103,7 @@ impl<'m> Fields<'m> {
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let [least, most] = [range.start(), range.end()].map(|limit| write_duration(*limit));
+        let [least, most] = [range.start(), range.end()].map(|limit| duration_literal(*limit));
         let want = format!("\"90s\", \"5m\", \"1h\" or whole seconds, from {least} to {most}");
         self.required(key, &want, |value| {
             let whole = value.integer().and_then(|seconds| u64::try_from(seconds).ok());
@@ -157,7 +160,7 @@ impl<'m> Fields<'m> {
                     "`{key}` is {}; write [{key}] and its keys below it",
                     describe(&node.value)
                 );
-                self.mistakes.push(Mistake { place: node.place, what });
+                self.mistakes.push(Diagnostic { location: node.place, message: what });
                 None
             }
             None => {
@@ -174,7 +177,7 @@ impl<'m> Fields<'m> {
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
-    ) -> Vec<(Place, T)> {
+    ) -> Vec<(Location, T)> {
         self.known.insert(key);
         let Some(node) = self.table.remove(key) else { return Vec::new() };
         let Value::List(items) = node.value else {
@@ -182,14 +185,14 @@ impl<'m> Fields<'m> {
                 "`{key}` is {}; write [[{key}]], with two brackets, once for each",
                 describe(&node.value)
             );
-            self.mistakes.push(Mistake { place: node.place, what });
+            self.mistakes.push(Diagnostic { location: node.place, message: what });
             return Vec::new();
         };
         let mut found = Vec::new();
         for item in items {
             let Value::Table(table) = item.value else {
                 let what = format!("`{key}` holds {}; write [[{key}]]", describe(&item.value));
-                self.mistakes.push(Mistake { place: item.place, what });
+                self.mistakes.push(Diagnostic { location: item.place, message: what });
                 continue;
             };
             let place = item.place.clone();
@@ -216,7 +219,7 @@ impl<'m> Fields<'m> {
         let value = read(&node.value);
         if value.is_none() {
             let what = format!("`{}{key}` is {}; write {want}", self.prefix, describe(&node.value));
-            self.mistakes.push(Mistake { place: node.place, what });
+            self.mistakes.push(Diagnostic { location: node.place, message: what });
         }
         value
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Mistake, Place, Table};
+use crate::config::{Diagnostic, Location, Table};
 use crate::engine::rate_limit::ResetMeaning;
 use crate::simulate::scenario::fields::Fields;
 use crate::simulate::{
@@ -51,9 +51,9 @@ enum Headers {
 pub(super) fn scenario(
     file: &Arc<Path>,
     table: Table,
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<Diagnostic>,
 ) -> Option<Scenario> {
-    let mut top = Fields::new("", Place::File(Arc::clone(file)), table, mistakes);
+    let mut top = Fields::new("", Location::File(Arc::clone(file)), table, mistakes);
     let about = top.text("about", "600 requests in each minute");
     let server = top.table("server", Some("it says how the server answers")).and_then(server);
     let shape = top.table("limit", Some("it says how the server counts")).and_then(limit);
@@ -72,7 +72,7 @@ pub(super) fn scenario(
         let what = format!(
             "`mailbox.lasts` is time for more than {REQUESTS_MAX} requests; shorten it, or lower the limit"
         );
-        mistakes.push(Mistake { place, what });
+        mistakes.push(Diagnostic { location: place, message: what });
     }
     Some(scenario)
 }
@@ -212,7 +212,7 @@ struct Mailbox {
     weight: u32,
 }
 
-fn mailbox_of(mut fields: Fields<'_>) -> Option<(Mailbox, Place)> {
+fn mailbox_of(mut fields: Fields<'_>) -> Option<(Mailbox, Location)> {
     let until = bound(&mut fields);
     let workers =
         fields.or("in_flight", IN_FLIGHT_DEFAULT, |fields, key| whole(fields, key, IN_FLIGHT_MAX));
@@ -242,13 +242,13 @@ fn bound(fields: &mut Fields<'_>) -> Option<Bound> {
 }
 
 /// Sorts the outages, and refuses one that begins before another is over.
-fn in_order(mut found: Vec<(Place, Outage)>, mistakes: &mut Vec<Mistake>) -> Vec<Outage> {
+fn in_order(mut found: Vec<(Location, Outage)>, mistakes: &mut Vec<Diagnostic>) -> Vec<Outage> {
     found.sort_by_key(|(_, outage)| outage.from);
     for pair in found.windows(2) {
         let [(_, first), (place, second)] = pair else { continue };
         if second.from < first.from + first.lasts {
             let what = "this outage begins before another is over; write them as one".to_owned();
-            mistakes.push(Mistake { place: place.clone(), what });
+            mistakes.push(Diagnostic { location: place.clone(), message: what });
         }
     }
     found.into_iter().map(|(_, outage)| outage).collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{Mistake, nearest};
+use crate::config::{Diagnostic, closest_match};
 use crate::engine::Timestamp;
 use crate::simulate::trace::{AT, At, Lines, MS, MS_MAX, STATUS, Written, status, took};
 
@@ -38,7 +38,7 @@ pub(super) fn write(
     text
 }
 
-pub(super) fn read(lines: &Lines, text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Written> {
+pub(super) fn read(lines: &Lines, text: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<Written> {
     let numbered = (1..).zip(whole(text).lines()).filter(|(_, line)| !line.trim().is_empty());
     numbered.filter_map(|(number, line)| object(lines, number, line, mistakes)).collect()
 }
@@ -50,7 +50,12 @@ fn whole(text: &str) -> &str {
     if read.is_err_and(|error| error.is_eof()) { before } else { text }
 }
 
-fn object(lines: &Lines, line: usize, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Written> {
+fn object(
+    lines: &Lines,
+    line: usize,
+    text: &str,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<Written> {
     let object: Map<String, Value> = match serde_json::from_str(text) {
         Ok(object) => object,
         Err(error) => {
@@ -61,7 +66,7 @@ fn object(lines: &Lines, line: usize, text: &str, mistakes: &mut Vec<Mistake>) -
     };
     let mut refuse = |what: String| mistakes.push(lines.mistake(line, 1, what));
     for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-        let remedy = match nearest(key, KEYS) {
+        let remedy = match closest_match(key, KEYS) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("the keys are {}", KEYS.join(", ")),
         };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 
-use crate::config::{Mistake, Place};
+use crate::config::{Diagnostic, Location};
 use crate::engine::Timestamp;
 use crate::simulate::FileError;
 
@@ -92,7 +92,10 @@ impl Trace {
         let written = json::read(&lines, text, &mut mistakes);
         if mistakes.is_empty() && written.is_empty() {
             let what = "there is no answer in it; write a line for each".to_owned();
-            mistakes.push(Mistake { place: Place::File(Arc::clone(&lines.file)), what });
+            mistakes.push(Diagnostic {
+                location: Location::File(Arc::clone(&lines.file)),
+                message: what,
+            });
         }
         let answers = in_order(&lines, written, &mut mistakes);
         if mistakes.is_empty() {
@@ -147,13 +150,16 @@ struct Lines {
 }
 
 impl Lines {
-    fn mistake(&self, line: usize, column: usize, what: String) -> Mistake {
-        Mistake { place: Place::Line { file: Arc::clone(&self.file), line, column }, what }
+    fn mistake(&self, line: usize, column: usize, what: String) -> Diagnostic {
+        Diagnostic {
+            location: Location::Line { file: Arc::clone(&self.file), line, column },
+            message: what,
+        }
     }
 }
 
 /// Counts every time from the earliest; answers may be written as they came in, which is almost in order.
-fn in_order(lines: &Lines, written: Vec<Written>, mistakes: &mut Vec<Mistake>) -> Vec<Answer> {
+fn in_order(lines: &Lines, written: Vec<Written>, mistakes: &mut Vec<Diagnostic>) -> Vec<Answer> {
     // The first line decides how times are written.
     let is_clocked = written.first().is_some_and(|first| first.at.clock().is_some());
     let (same, other): (Vec<Written>, Vec<Written>) =

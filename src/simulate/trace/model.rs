@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::write_duration;
+use crate::config::duration_literal;
 use crate::engine::Timestamp;
 use crate::engine::rate_limit::{
     HeaderDialect, HeaderNames, Rate, RateLimitHeaders, ResetMeaning, parse_headers,
@@ -299,7 +299,7 @@ fn window_like(longest: Duration) -> Duration {
 
 /// A span to the second, as it is written in files.
 fn seconds(span: Duration) -> String {
-    write_duration(Duration::from_secs(span.as_secs()))
+    duration_literal(Duration::from_secs(span.as_secs()))
 }
 
 #[expect(

@@ -197,7 +197,7 @@ fn is_expected_type(media_type: &str, wants: ExpectedContent) -> bool {
 /// Returns a message to quote: a sentence of problem details (RFC 9457) or a line of plain text.
 fn error_message(media_type: &str, text: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Problem {
+    struct CredentialErrorKind {
         detail: Option<String>,
         title: Option<String>,
         #[serde(rename = "type")]
@@ -205,7 +205,7 @@ fn error_message(media_type: &str, text: &str) -> Option<String> {
     }
 
     if media_type.contains("json") {
-        let problem: Problem = serde_json::from_str(text).ok()?;
+        let problem: CredentialErrorKind = serde_json::from_str(text).ok()?;
         return problem.detail.or(problem.title).or(problem.kind);
     }
     let line = text.lines().next().unwrap_or_default().trim();

@@ -82,7 +82,7 @@ impl<W: Env> LimiterHandle<W> {
 
     fn request_cost(&self, request: RequestInfo<'_>) -> RequestCost {
         let rules = self.limiter.config.borrow();
-        let route = rules.provider.route(request.path);
+        let route = rules.provider.find_route(request.path);
         let apart = route.filter(|route| route.budget.is_some()).map(|route| route.path.clone());
         let (provider, account) = (&self.limiter.provider, self.account.as_deref());
         let key = LimiterScope::new(provider, request.host, account, apart.as_deref());

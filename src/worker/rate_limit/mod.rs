@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::{Provider, SharedBy};
+use crate::config::{ProviderSettings, RateLimitScope};
 use crate::disk::LockedFile;
 use crate::engine::rate_limit::RateLimitPolicy;
 use crate::worker::env::Env;
@@ -28,7 +28,7 @@ pub use self::limiter::LimiterHandle;
 /// Configuration of one limiter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RateLimitConfig {
-    pub provider: Provider,
+    pub provider: ProviderSettings,
     pub policy: RateLimitPolicy,
 }
 
@@ -70,9 +70,9 @@ impl<W: Env> RateLimiters<W> {
         rules: RateLimitConfig,
     ) -> Rc<LimiterHandle<W>> {
         let mut keepers = self.limiters.borrow_mut();
-        let account = match rules.provider.shared_by {
-            SharedBy::Provider => None,
-            SharedBy::Account => Some(account.to_owned()),
+        let account = match rules.provider.rate_limit_scope {
+            RateLimitScope::Provider => None,
+            RateLimitScope::Account => Some(account.to_owned()),
         };
         let keeper = keepers.entry(provider.to_owned()).or_insert_with(|| {
             Rc::new(ProviderLimiter::new(

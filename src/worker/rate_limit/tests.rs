@@ -7,7 +7,7 @@ use futures_util::poll;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::config::Route;
+use crate::config::RouteWeight;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitHeaders, RateLimitMode, ReplyOutcome};
 use crate::engine::{Cause, ClockReading, Failure, RandomSample, ThrottleStrikes, Timestamp};
 use crate::source::http::{AttemptKind, Permit, RequestInfo, RequestLimiter as _};
@@ -51,21 +51,21 @@ fn paused_env() -> Rc<PausedEnv> {
     })
 }
 
-fn provider() -> Provider {
-    Provider {
+fn provider() -> ProviderSettings {
+    ProviderSettings {
         concurrency: 4,
         mode: RateLimitMode::Adaptive,
         cap: None,
         reserve: 0.0,
         max_wait: 3600 * SECOND,
-        shared_by: SharedBy::Provider,
+        rate_limit_scope: RateLimitScope::Provider,
         headers: HeaderNames::default(),
         routes: Vec::new(),
         error_rules: Vec::new(),
     }
 }
 
-fn config(provider: Provider) -> RateLimitConfig {
+fn config(provider: ProviderSettings) -> RateLimitConfig {
     let policy =
         RateLimitPolicy { mode: provider.mode, cap: provider.cap, ..RateLimitPolicy::default() };
     RateLimitConfig { provider, policy }
@@ -75,7 +75,7 @@ fn config(provider: Provider) -> RateLimitConfig {
 fn handle(
     world: &Rc<PausedEnv>,
     folder: &Path,
-    provider: Provider,
+    provider: ProviderSettings,
 ) -> Rc<LimiterHandle<PausedEnv>> {
     let gates = RateLimiters::new(Rc::clone(world), LockedFile::new(folder.join(LIMITERS_FILE)));
     gates.handle_for("example", "alice", config(provider))
@@ -187,7 +187,7 @@ async fn successful_probe_unblocks_the_other_process_at_once() {
 #[tokio::test(start_paused = true)]
 async fn killed_waiting_process_leaves_its_wait_to_the_next() {
     let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
-    let slow = Provider { cap: Some(Rate::from_units(1.0, 10 * SECOND)), ..provider() };
+    let slow = ProviderSettings { cap: Some(Rate::from_units(1.0, 10 * SECOND)), ..provider() };
     let killed = handle(&world, home.path(), slow.clone());
     accept(acquire(&killed).await.unwrap());
     let sent_at = world.now();
@@ -205,7 +205,7 @@ async fn killed_waiting_process_leaves_its_wait_to_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_waiter_takes_no_slot() {
     let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
-    let door = handle(&world, home.path(), Provider { concurrency: 1, ..provider() });
+    let door = handle(&world, home.path(), ProviderSettings { concurrency: 1, ..provider() });
     let only = acquire(&door).await.unwrap();
     let mut gives_up = Box::pin(acquire(&door));
     let mut waits = Box::pin(acquire(&door));
@@ -275,19 +275,22 @@ async fn ten_requests_duration(
     world.now().since(began)
 }
 
-fn fixed_rate(cap: f64) -> Provider {
-    Provider { mode: RateLimitMode::Fixed, cap: Some(Rate::per_second(cap)), ..provider() }
+fn fixed_rate(cap: f64) -> ProviderSettings {
+    ProviderSettings { mode: RateLimitMode::Fixed, cap: Some(Rate::per_second(cap)), ..provider() }
 }
 
-fn route(weight: u32, budget: Option<f64>) -> Vec<Route> {
-    vec![Route { path: "/get/*".to_owned(), weight, budget: budget.map(Rate::per_second) }]
+fn route(weight: u32, budget: Option<f64>) -> Vec<RouteWeight> {
+    vec![RouteWeight { path: "/get/*".to_owned(), weight, budget: budget.map(Rate::per_second) }]
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_route_spends_its_weight_from_the_shared_budget() {
     let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
-    let door =
-        handle(&world, home.path(), Provider { routes: route(20, None), ..fixed_rate(10.0) });
+    let door = handle(
+        &world,
+        home.path(),
+        ProviderSettings { routes: route(20, None), ..fixed_rate(10.0) },
+    );
 
     let light = ten_requests_duration(&door, &world, "/list").await;
     let heavy = ten_requests_duration(&door, &world, "/get/17").await;
@@ -299,8 +302,11 @@ async fn a_route_spends_its_weight_from_the_shared_budget() {
 #[tokio::test(start_paused = true)]
 async fn a_route_budget_is_separate_from_the_shared_one() {
     let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
-    let door =
-        handle(&world, home.path(), Provider { routes: route(20, Some(20.0)), ..fixed_rate(10.0) });
+    let door = handle(
+        &world,
+        home.path(),
+        ProviderSettings { routes: route(20, Some(20.0)), ..fixed_rate(10.0) },
+    );
 
     let heavy = ten_requests_duration(&door, &world, "/get/17").await;
     let light = ten_requests_duration(&door, &world, "/list").await;
@@ -311,11 +317,12 @@ async fn a_route_budget_is_separate_from_the_shared_one() {
 
 #[tokio::test(start_paused = true)]
 async fn accounts_share_a_limiter_unless_configured_per_account() {
-    for (shared_by, is_held) in [(SharedBy::Provider, true), (SharedBy::Account, false)] {
+    for (shared_by, is_held) in [(RateLimitScope::Provider, true), (RateLimitScope::Account, false)]
+    {
         let (world, home) = (paused_env(), tempfile::tempdir().unwrap());
         let gates =
             RateLimiters::new(Rc::clone(&world), LockedFile::new(home.path().join(LIMITERS_FILE)));
-        let rules = config(Provider { shared_by, ..provider() });
+        let rules = config(ProviderSettings { rate_limit_scope: shared_by, ..provider() });
         let alice = gates.handle_for("example", "alice", rules.clone());
         let bob = gates.handle_for("example", "bob", rules);
 

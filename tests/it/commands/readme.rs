@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cynosure::config::{Environment, load};
+use cynosure::config::{EnvVars, load};
 use rustix::process::Signal;
 
 use crate::commands::home::{Home, UNCONCERNED};
@@ -93,12 +93,12 @@ fn the_configuration_is_valid() {
     let text = blocks("toml").next().unwrap();
     home.write("config.toml", text);
 
-    let loaded = load(&home.path("config.toml"), &Environment::default()).unwrap();
+    let loaded = load(&home.path("config.toml"), &EnvVars::default()).unwrap();
 
-    assert!(loaded.settings.source("work").is_ok());
+    assert!(loaded.settings.find_source("work").is_ok());
     for block in blocks("toml").skip(1) {
         home.write("config.toml", block);
-        let loaded = load(&home.path("config.toml"), &Environment::default());
+        let loaded = load(&home.path("config.toml"), &EnvVars::default());
         assert!(loaded.is_ok(), "{loaded:?}");
     }
 }

@@ -3,40 +3,40 @@
 use std::error::Error;
 use std::fmt;
 
-use super::place::Place;
+use super::location::Location;
 
 /// One thing that a person has to correct.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Mistake {
-    pub place: Place,
+pub struct Diagnostic {
+    pub location: Location,
     /// What is wrong and what to do about it, with the dotted key where there is one. Never a secret.
-    pub what: String,
+    pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.location, self.message)
     }
 }
 
 /// Every mistake of a configuration, at least one, in reading order.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mistakes(Vec<Mistake>);
+pub struct Diagnostics(Vec<Diagnostic>);
 
-impl Mistakes {
+impl Diagnostics {
     /// Returns the mistakes in reading order, or `None` when nothing is wrong.
-    pub(super) fn collect(mut found: Vec<Mistake>) -> Option<Self> {
+    pub(super) fn collect(mut found: Vec<Diagnostic>) -> Option<Self> {
         found.sort();
         found.dedup();
         (!found.is_empty()).then_some(Self(found))
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.0.iter()
     }
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mistake in &self.0 {
             writeln!(f, "{mistake}")?;
@@ -48,4 +48,4 @@ impl fmt::Display for Mistakes {
     }
 }
 
-impl Error for Mistakes {}
+impl Error for Diagnostics {}

@@ -8,14 +8,14 @@ use crate::engine::Timestamp;
 pub use crate::engine::{format_bytes, format_duration};
 
 /// Stands in a table where there is nothing to tell.
-pub const NOTHING: &str = "–";
+pub const EMPTY_CELL: &str = "–";
 
 /// From here on a wait is told in minutes.
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE_PRECISION_FROM: Duration = Duration::from_secs(60);
 
 /// `10204` as `10,204`.
 #[must_use]
-pub fn count(number: u64) -> String {
+pub fn format_count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -29,15 +29,17 @@ pub fn count(number: u64) -> String {
 
 /// `1 item`, `2,000 items`.
 #[must_use]
-pub fn many(number: u64, noun: &str) -> String {
+pub fn pluralize(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", count(number))
+    format!("{} {noun}{plural}", format_count(number))
 }
 
 /// A moment on the wall clock of this machine: the time, with the date unless it is today's.
 #[must_use]
-pub fn clock(at: Timestamp, now: Timestamp) -> String {
-    let (Some(at), Some(now)) = (local(at), local(now)) else { return NOTHING.to_owned() };
+pub fn format_clock_time(at: Timestamp, now: Timestamp) -> String {
+    let (Some(at), Some(now)) = (to_local_time(at), to_local_time(now)) else {
+        return EMPTY_CELL.to_owned();
+    };
     if at.date_naive() == now.date_naive() {
         at.format("%H:%M:%S").to_string()
     } else {
@@ -47,15 +49,15 @@ pub fn clock(at: Timestamp, now: Timestamp) -> String {
 
 /// `14:05 (in 4 min)`, to the second where it is that near.
 #[must_use]
-pub fn clock_and_wait(at: Timestamp, now: Timestamp) -> String {
+pub fn format_deadline(at: Timestamp, now: Timestamp) -> String {
     if at <= now {
         return "now".to_owned();
     }
     // Rounded up: a wait of no seconds is none.
     let wait = at.since(now);
     let wait = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-    let mut clock = clock(at, now);
-    if wait >= MINUTE && clock.matches(':').count() == 2 {
+    let mut clock = format_clock_time(at, now);
+    if wait >= MINUTE_PRECISION_FROM && clock.matches(':').count() == 2 {
         clock.truncate(clock.len() - ":00".len());
     }
     format!("{clock} (in {})", format_duration(wait))
@@ -63,21 +65,21 @@ pub fn clock_and_wait(at: Timestamp, now: Timestamp) -> String {
 
 /// The date and time on the wall clock of this machine.
 #[must_use]
-pub fn stamp(at: Timestamp) -> String {
-    local(at)
-        .map_or_else(|| NOTHING.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+pub fn format_date_time(at: Timestamp) -> String {
+    to_local_time(at)
+        .map_or_else(|| EMPTY_CELL.to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// RFC 3339 in UTC, as the state file has it, for programs.
 #[must_use]
-pub fn utc(at: Timestamp) -> String {
+pub fn format_utc(at: Timestamp) -> String {
     let time = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// `14.2/s`, and slower ones per minute or hour.
 #[must_use]
-pub fn rate(per_second: f64) -> String {
+pub fn format_rate(per_second: f64) -> String {
     if per_second >= 0.5 {
         format!("{per_second:.1}/s")
     } else if per_second * 60.0 >= 0.5 {
@@ -90,12 +92,12 @@ pub fn rate(per_second: f64) -> String {
 /// The time `left` items take at a rate; `None` where there is no end in sight.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "an estimate for people")]
-pub fn remaining(left: u64, per_second: Option<f64>) -> Option<Duration> {
+pub fn estimate_remaining(left: u64, per_second: Option<f64>) -> Option<Duration> {
     let per_second = per_second.filter(|rate| *rate > 0.0)?;
     Duration::try_from_secs_f64((left as f64 / per_second).ceil()).ok()
 }
 
-fn local(at: Timestamp) -> Option<DateTime<Local>> {
+fn to_local_time(at: Timestamp) -> Option<DateTime<Local>> {
     Local.timestamp_millis_opt(at.0).single()
 }
 
@@ -105,13 +107,13 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        let texts = [0, 999, 1000, 81_113, 10_000_000].map(count);
+        let texts = [0, 999, 1000, 81_113, 10_000_000].map(format_count);
 
         assert_eq!(texts, ["0", "999", "1,000", "81,113", "10,000,000"]);
     }
 
     #[test]
-    fn spans_are_told_in_two_units() {
+    fn durations_have_two_units() {
         let texts = [45, 60, 84, 3600, 11_100, 90_000, 187_200]
             .map(|seconds| format_duration(Duration::from_secs(seconds)));
 
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_in_the_unit_that_fits() {
+    fn sizes_use_the_largest_fitting_unit() {
         let texts = [0, 1, 999, 1000, 12_345_678, 999_949_999, 999_990_000].map(format_bytes);
 
         assert_eq!(
@@ -136,19 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_tells_seconds_only_when_they_matter() {
+    fn a_deadline_shows_seconds_only_when_near() {
         let now = Timestamp(1_700_000_000_000);
-        let wait = |seconds| clock_and_wait(now.after(Duration::from_secs(seconds)), now);
+        let wait = |seconds| format_deadline(now.after(Duration::from_secs(seconds)), now);
 
         assert_eq!(wait(0), "now");
-        assert!(clock_and_wait(Timestamp(now.0 + 1), now).ends_with(" (in 1 s)"));
+        assert!(format_deadline(Timestamp(now.0 + 1), now).ends_with(" (in 1 s)"));
         assert_eq!(wait(20).matches(':').count(), 2, "{}", wait(20));
         assert_eq!(wait(300).matches(':').count(), 1, "{}", wait(300));
         assert!(wait(300).ends_with(" (in 5 min)"));
     }
 
     #[test]
-    fn slow_rates_are_told_per_minute_or_hour() {
-        assert_eq!([14.21, 0.1, 0.001].map(rate), ["14.2/s", "6.0/min", "3.6/h"]);
+    fn slow_rates_are_per_minute_or_hour() {
+        assert_eq!([14.21, 0.1, 0.001].map(format_rate), ["14.2/s", "6.0/min", "3.6/h"]);
     }
 }
