@@ -112,14 +112,14 @@ impl Known {
         }
     }
 
-    pub(super) fn to_view(&self) -> view::Quota {
-        view::Quota {
+    pub(super) fn to_view(&self) -> view::QuotaView {
+        view::QuotaView {
             scope: sanitize_line(&self.key.to_string()),
             rate_per_second: self.standing.rate.map(|rate| rate.get()),
-            basis: self.source_of_rate(),
+            rate_source: self.source_of_rate(),
             remaining: self.left(),
-            gate: self.gate(),
-            held_until: self.standing.block.as_ref().map(|hold| hold.until),
+            block_status: self.gate(),
+            blocked_until: self.standing.block.as_ref().map(|hold| hold.until),
         }
     }
 

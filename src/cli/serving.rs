@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use crate::cli::board::Board;
 use crate::cli::place::Ground;
 use crate::config::{self, CredentialRef, EnvVars};
-use crate::endpoint::{Listening, Offer, Server, Token};
+use crate::endpoint::{EndpointConfig, HttpServer, Listeners, Token};
 use crate::engine::Timestamp;
 
 /// What is served, if anything is.
@@ -30,7 +30,7 @@ struct Beside {
 struct Served {
     board: Arc<Board>,
     /// What systemd handed over, which outlives every server on it.
-    inherited: Option<Arc<Listening>>,
+    inherited: Option<Arc<Listeners>>,
     at_work: Option<AtWork>,
     /// What was last complained of, so that a log has it once.
     complaint: Option<String>,
@@ -40,15 +40,15 @@ struct Served {
 struct AtWork {
     settings: config::EndpointSettings,
     token: Option<Token>,
-    listening: Arc<Listening>,
-    server: Server,
+    listening: Arc<Listeners>,
+    server: HttpServer,
 }
 
 impl Serving {
     /// Serves nothing yet.
     #[must_use]
     pub(super) fn new(ground: &Ground) -> Self {
-        let (inherited, complaint) = match Listening::inherited() {
+        let (inherited, complaint) = match Listeners::from_systemd() {
             Ok(inherited) => (inherited.map(Arc::new), None),
             Err(why) => (None, Some(why.to_string())),
         };
@@ -108,7 +108,7 @@ impl Beside {
 
 impl Served {
     fn follow(&mut self, settings: &config::EndpointSettings, environment: &EnvVars) {
-        self.at_work.take_if(|at_work| at_work.server.has_ended());
+        self.at_work.take_if(|at_work| at_work.server.has_stopped());
         let followed = self.serve(settings, environment);
         if let Err(why) = &followed
             && self.complaint.as_ref() != Some(why)
@@ -149,12 +149,12 @@ impl Served {
         if kept.is_some_and(|at_work| at_work.token == token) {
             return Ok(());
         }
-        let offer = Offer {
-            lookout: Arc::clone(&self.board) as _,
+        let offer = EndpointConfig {
+            data: Arc::clone(&self.board) as _,
             token: token.clone(),
             requests_per_minute: settings.requests_per_minute,
         };
-        let started = Server::start(&listening, offer);
+        let started = HttpServer::start(&listening, offer);
         self.stop();
         let server = started.map_err(|why| format!("is not served: {why}"))?;
         for address in listening.addresses() {
@@ -168,7 +168,7 @@ impl Served {
     fn listening(
         &self,
         settings: &config::EndpointSettings,
-    ) -> Result<Option<Arc<Listening>>, String> {
+    ) -> Result<Option<Arc<Listeners>>, String> {
         if let Some(inherited) = &self.inherited {
             return Ok(Some(Arc::clone(inherited)));
         }
@@ -178,7 +178,7 @@ impl Served {
                 Ok(Some(Arc::clone(&at_work.listening)))
             }
             Some(_) | None => {
-                let own = Listening::on(address).map_err(|why| why.to_string())?;
+                let own = Listeners::bind(address).map_err(|why| why.to_string())?;
                 Ok(Some(Arc::new(own)))
             }
         }
@@ -202,7 +202,7 @@ impl Served {
 
     fn stop(&mut self) {
         if let Some(at_work) = self.at_work.take() {
-            at_work.server.stop();
+            at_work.server.shut_down();
         }
     }
 }

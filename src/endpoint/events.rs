@@ -16,111 +16,119 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::endpoint::answer::{Answer, streamed};
-use crate::endpoint::page::{self, Section};
-use crate::endpoint::route::Focus;
-use crate::endpoint::server::Service;
+use crate::endpoint::page::{self, PageSection};
+use crate::endpoint::response::{HttpResponse, streaming_response};
+use crate::endpoint::route::PageFilter;
+use crate::endpoint::server::EndpointService;
 
-const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+const EVENT_STREAM_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// How often a page is looked at for what has changed.
-const INTERVAL: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// After so many looks without a change something is said all the same, so that a dead connection is noticed.
-const QUIET_LOOKS_MAX: u32 = 7;
+const UNCHANGED_POLLS_MAX: u32 = 7;
 
 /// Said when nothing has changed.
-const STILL_HERE: &[u8] = b"event: alive\ndata: {}\n\n";
+const KEEP_ALIVE: &[u8] = b"event: alive\ndata: {}\n\n";
 
 /// When the browser asks again after the stream ended, in milliseconds.
-const HELLO: &[u8] = b"retry: 3000\n\n";
+const RETRY_HINT: &[u8] = b"retry: 3000\n\n";
 
 /// One page that is kept up to date.
-struct Watcher {
-    service: Arc<Service>,
-    focus: Focus,
-    stopped: watch::Receiver<bool>,
-    next: Instant,
-    quiet: u32,
-    shown: Option<BTreeMap<String, String>>,
-    _place: OwnedSemaphorePermit,
+struct EventStream {
+    service: Arc<EndpointService>,
+    filter: PageFilter,
+    shutdown: watch::Receiver<bool>,
+    next_poll: Instant,
+    unchanged_polls: u32,
+    sent_sections: Option<BTreeMap<String, String>>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Streams a page's changes for as long as somebody listens.
-pub(super) fn stream(
-    service: Arc<Service>,
-    focus: Focus,
+pub(super) fn event_stream(
+    service: Arc<EndpointService>,
+    focus: PageFilter,
     place: OwnedSemaphorePermit,
     stopped: watch::Receiver<bool>,
-) -> Answer {
+) -> HttpResponse {
     let next = Instant::now();
-    let watcher = Watcher { service, focus, stopped, next, quiet: 0, shown: None, _place: place };
+    let watcher = EventStream {
+        service,
+        filter: focus,
+        shutdown: stopped,
+        next_poll: next,
+        unchanged_polls: 0,
+        sent_sections: None,
+        _permit: place,
+    };
     let frames = stream::unfold(watcher, |mut watcher| async move {
-        let bytes = watcher.next().await?;
+        let bytes = watcher.next_chunk().await?;
         Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
     });
-    streamed(StatusCode::OK, EVENT_STREAM, StreamBody::new(frames).boxed_unsync())
+    streaming_response(StatusCode::OK, EVENT_STREAM_TYPE, StreamBody::new(frames).boxed_unsync())
 }
 
 /// The head of such an answer alone.
-pub(super) fn head() -> Answer {
-    streamed(StatusCode::OK, EVENT_STREAM, Empty::new().boxed_unsync())
+pub(super) fn event_stream_head() -> HttpResponse {
+    streaming_response(StatusCode::OK, EVENT_STREAM_TYPE, Empty::new().boxed_unsync())
 }
 
-impl Watcher {
+impl EventStream {
     /// The next thing to say; `None` when it is over.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next_chunk(&mut self) -> Option<Bytes> {
         loop {
             tokio::select! {
-                () = sleep_until(self.next) => {}
-                _ = self.stopped.changed() => return None,
+                () = sleep_until(self.next_poll) => {}
+                _ = self.shutdown.changed() => return None,
             }
-            self.next = Instant::now() + INTERVAL;
+            self.next_poll = Instant::now() + POLL_INTERVAL;
             // What cannot be told now may be in two seconds; the page says how old it is.
-            let Ok((snapshot, near)) = self.service.seen(&self.focus).await else { continue };
-            let sections = page::sections(&snapshot, &self.focus, near.as_ref());
-            if let Some(bytes) = self.news(sections) {
+            let Ok((snapshot, near)) = self.service.page_data(&self.filter).await else { continue };
+            let sections = page::changing_sections(&snapshot, &self.filter, near.as_ref());
+            if let Some(bytes) = self.changed_sections(sections) {
                 return Some(bytes);
             }
         }
     }
 
-    fn news(&mut self, sections: Vec<Section>) -> Option<Bytes> {
-        let Some(shown) = &mut self.shown else {
+    fn changed_sections(&mut self, sections: Vec<PageSection>) -> Option<Bytes> {
+        let Some(shown) = &mut self.sent_sections else {
             // The page may be older than what is seen now: all of it is sent once, the alerts at the end,
             // so that it notices what it has too much or too little.
-            let all = sections.iter().map(event).collect::<String>();
-            self.shown = Some(by_id(sections));
-            return Some(Bytes::from([HELLO, all.as_bytes()].concat()));
+            let all = sections.iter().map(section_event).collect::<String>();
+            self.sent_sections = Some(html_by_id(sections));
+            return Some(Bytes::from([RETRY_HINT, all.as_bytes()].concat()));
         };
-        let is_other = |section: &Section| shown.get(&section.id) != Some(&section.html);
+        let is_other = |section: &PageSection| shown.get(&section.id) != Some(&section.html);
         let same_ids = sections.len() == shown.len()
             && sections.iter().all(|section| shown.contains_key(&section.id));
         if !same_ids {
-            self.shown = Some(by_id(sections));
+            self.sent_sections = Some(html_by_id(sections));
             return Some(Bytes::from_static(b"event: reload\ndata: {}\n\n"));
         }
         let events: String =
-            sections.iter().filter(|section| is_other(section)).map(event).collect();
-        *shown = by_id(sections);
+            sections.iter().filter(|section| is_other(section)).map(section_event).collect();
+        *shown = html_by_id(sections);
         if !events.is_empty() {
-            self.quiet = 0;
+            self.unchanged_polls = 0;
             return Some(Bytes::from(events));
         }
-        self.quiet += 1;
-        if self.quiet < QUIET_LOOKS_MAX {
+        self.unchanged_polls += 1;
+        if self.unchanged_polls < UNCHANGED_POLLS_MAX {
             return None;
         }
-        self.quiet = 0;
-        Some(Bytes::from_static(STILL_HERE))
+        self.unchanged_polls = 0;
+        Some(Bytes::from_static(KEEP_ALIVE))
     }
 }
 
-fn by_id(sections: Vec<Section>) -> BTreeMap<String, String> {
+fn html_by_id(sections: Vec<PageSection>) -> BTreeMap<String, String> {
     sections.into_iter().map(|section| (section.id, section.html)).collect()
 }
 
 /// As JSON, which has no line breaks.
-fn event(section: &Section) -> String {
+fn section_event(section: &PageSection) -> String {
     format!("event: section\ndata: {}\n\n", json!({ "id": section.id, "html": section.html }))
 }

@@ -7,16 +7,16 @@
 //!             limiter, guard, time limits ───────┘ a thread and a runtime of its own
 //! ```
 //!
-//! [`view`] says what there is to show; whoever serves it implements [`view::Lookout`]. Each of
+//! [`view`] says what there is to show; whoever serves it implements [`view::DashboardData`]. Each of
 //! the limits has a name where it holds: connections, heads and time in `server`, requests in
 //! `limiter`, streams and ledgers in `service`.
 
-mod answer;
-mod documents;
+mod api;
 mod events;
 mod page;
+mod response;
 mod route;
 mod server;
 pub mod view;
 
-pub use self::server::{Listening, NotListening, Offer, Server, Token};
+pub use self::server::{BindError, EndpointConfig, HttpServer, Listeners, Token};

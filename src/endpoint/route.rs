@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use crate::engine::alert::Severity;
 
 /// Entries of a list, unless the query says another number.
-const LIMIT: usize = 50;
+const LIMIT_DEFAULT: usize = 50;
 
 /// The most it may say: a page of it is still read by a person.
 pub(super) const LIMIT_MAX: usize = 1000;
@@ -13,9 +13,9 @@ pub(super) const LIMIT_MAX: usize = 1000;
 /// Everything there is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
-    Page(Focus),
+    Page(PageFilter),
     /// What of the page changes, as it does.
-    Events(Focus),
+    Events(PageFilter),
     Style,
     Script,
     Icon,
@@ -41,12 +41,12 @@ pub(super) enum Route {
         source: String,
         limit: usize,
     },
-    Description,
+    OpenApi,
 }
 
 /// What of the page a person looks at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Focus {
+pub(super) struct PageFilter {
     /// Alerts of this severity only.
     pub(super) severity: Option<Severity>,
     /// This source from near.
@@ -55,18 +55,18 @@ pub(super) struct Focus {
 
 /// Why there is no route.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Astray {
-    Nothing,
+pub(super) enum RouteError {
+    NotFound,
     /// A parameter that cannot be: a sentence.
-    BadParameter(String),
+    InvalidParameter(String),
 }
 
 impl Route {
-    pub(super) fn of(path: &str, query: Option<&str>) -> Result<Self, Astray> {
-        let query = Query(query.unwrap_or_default());
+    pub(super) fn parse(path: &str, query: Option<&str>) -> Result<Self, RouteError> {
+        let query = QueryParams(query.unwrap_or_default());
         Ok(match path {
-            "/" => Self::Page(query.focus()),
-            "/events" => Self::Events(query.focus()),
+            "/" => Self::Page(query.page_filter()),
+            "/events" => Self::Events(query.page_filter()),
             "/style.css" => Self::Style,
             "/live.js" => Self::Script,
             "/icon.svg" => Self::Icon,
@@ -80,31 +80,31 @@ impl Route {
             }
             "/api/health/degradation" => Self::Degradation,
             "/api/trends" => Self::Trends,
-            "/api/openapi.json" => Self::Description,
-            _ => Self::of_source(path, &query)?,
+            "/api/openapi.json" => Self::OpenApi,
+            _ => Self::parse_source(path, &query)?,
         })
     }
 
-    fn of_source(path: &str, query: &Query<'_>) -> Result<Self, Astray> {
-        let rest = path.strip_prefix("/api/sources/").ok_or(Astray::Nothing)?;
+    fn parse_source(path: &str, query: &QueryParams<'_>) -> Result<Self, RouteError> {
+        let rest = path.strip_prefix("/api/sources/").ok_or(RouteError::NotFound)?;
         let (name, about) = match rest.split_once('/') {
             Some((name, about)) => (name, Some(about)),
             None => (rest, None),
         };
-        let name = percent_decode_str(name).decode_utf8().map_err(|_error| Astray::Nothing)?;
+        let name = percent_decode_str(name).decode_utf8().map_err(|_error| RouteError::NotFound)?;
         let name = name.into_owned();
         match about {
             None => Ok(Self::Source { name }),
             Some("history") => Ok(Self::History { source: name, limit: query.limit()? }),
             Some("failures") => Ok(Self::Failures { source: name, limit: query.limit()? }),
-            Some(_) => Err(Astray::Nothing),
+            Some(_) => Err(RouteError::NotFound),
         }
     }
 }
 
-struct Query<'q>(&'q str);
+struct QueryParams<'q>(&'q str);
 
-impl Query<'_> {
+impl QueryParams<'_> {
     /// The first value of a parameter. An empty one, as forms send it, counts as left out.
     fn get(&self, key: &str) -> Option<String> {
         let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
@@ -114,26 +114,28 @@ impl Query<'_> {
         (!value.is_empty()).then_some(value)
     }
 
-    fn limit(&self) -> Result<usize, Astray> {
-        let Some(text) = self.get("limit") else { return Ok(LIMIT) };
+    fn limit(&self) -> Result<usize, RouteError> {
+        let Some(text) = self.get("limit") else { return Ok(LIMIT_DEFAULT) };
         let limit = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
         limit.flatten().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
-            Astray::BadParameter(format!("limit must be a whole number from 1 to {LIMIT_MAX}"))
+            RouteError::InvalidParameter(format!(
+                "limit must be a whole number from 1 to {LIMIT_MAX}"
+            ))
         })
     }
 
-    fn severity(&self) -> Result<Option<Severity>, Astray> {
+    fn severity(&self) -> Result<Option<Severity>, RouteError> {
         let Some(text) = self.get("severity") else { return Ok(None) };
         Severity::from_name(&text).map(Some).ok_or_else(|| {
             let words = Severity::ALL.map(Severity::name).join(", ");
-            Astray::BadParameter(format!("severity must be one of {words}"))
+            RouteError::InvalidParameter(format!("severity must be one of {words}"))
         })
     }
 
     /// A person with a mistyped address sees the page all the same.
-    fn focus(&self) -> Focus {
+    fn page_filter(&self) -> PageFilter {
         let severity = self.severity().ok().flatten();
-        Focus { severity, source: self.get("source") }
+        PageFilter { severity, source: self.get("source") }
     }
 }
 
@@ -142,49 +144,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_where_they_say() {
-        assert_eq!(Route::of("/", None), Ok(Route::Page(Focus::default())));
-        assert_eq!(Route::of("/health", Some("x=1")), Ok(Route::Health));
+    fn each_path_parses_to_its_route() {
+        assert_eq!(Route::parse("/", None), Ok(Route::Page(PageFilter::default())));
+        assert_eq!(Route::parse("/health", Some("x=1")), Ok(Route::Health));
         assert_eq!(
-            Route::of("/api/sources/wo%2Drk/history", Some("limit=7")),
+            Route::parse("/api/sources/wo%2Drk/history", Some("limit=7")),
             Ok(Route::History { source: "wo-rk".to_owned(), limit: 7 })
         );
-        assert_eq!(Route::of("/api/sources/a", None), Ok(Route::Source { name: "a".to_owned() }));
+        assert_eq!(
+            Route::parse("/api/sources/a", None),
+            Ok(Route::Source { name: "a".to_owned() })
+        );
         for path in
             ["", "/x", "//", "/health/", "/api", "/api/sources/a/b", "/api/sources/%ff", "*"]
         {
-            assert_eq!(Route::of(path, None), Err(Astray::Nothing), "{path}");
+            assert_eq!(Route::parse(path, None), Err(RouteError::NotFound), "{path}");
         }
     }
 
     #[test]
-    fn parameters_are_checked_where_programs_ask_and_forgiven_where_people_do() {
-        let alerts = |query| Route::of("/api/health/alerts", Some(query));
+    fn bad_parameters_fail_in_the_api_and_not_on_the_page() {
+        let alerts = |query| Route::parse("/api/health/alerts", Some(query));
         let asked = |limit, severity| Ok(Route::Alerts { limit, severity });
-        assert_eq!(alerts(""), asked(LIMIT, None));
+        assert_eq!(alerts(""), asked(LIMIT_DEFAULT, None));
         assert_eq!(alerts("limit=1000&severity=critical"), asked(1000, Some(Severity::Critical)));
-        assert_eq!(alerts("severity="), asked(LIMIT, None));
+        assert_eq!(alerts("severity="), asked(LIMIT_DEFAULT, None));
         for query in
             ["limit=0", "limit=1001", "limit=-1", "limit=%2B5", "limit=1e3", "severity=bad"]
         {
-            assert!(matches!(alerts(query), Err(Astray::BadParameter(_))), "{query}");
+            assert!(matches!(alerts(query), Err(RouteError::InvalidParameter(_))), "{query}");
         }
-        let focus = Focus { severity: None, source: Some("my work".to_owned()) };
-        assert_eq!(Route::of("/", Some("severity=bad&source=my+work")), Ok(Route::Page(focus)));
+        let focus = PageFilter { severity: None, source: Some("my work".to_owned()) };
+        assert_eq!(Route::parse("/", Some("severity=bad&source=my+work")), Ok(Route::Page(focus)));
     }
 }
 
 #[cfg(test)]
-mod laws {
+mod proptests {
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn any_path_and_query_are_read_without_harm(path: String, query: Option<String>) {
-            drop(Route::of(&path, query.as_deref()));
-            drop(Route::of(&format!("/api/sources/{path}"), query.as_deref()));
+        fn no_path_or_query_panics_the_parser(path: String, query: Option<String>) {
+            drop(Route::parse(&path, query.as_deref()));
+            drop(Route::parse(&format!("/api/sources/{path}"), query.as_deref()));
         }
     }
 }

@@ -19,41 +19,45 @@ pub struct Snapshot {
     /// The worst of what was found when it was last looked.
     pub level: HealthLevel,
     /// The same in one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// When it was last looked; `None` before the first time.
-    pub looked_at: Option<Timestamp>,
+    pub checked_at: Option<Timestamp>,
     pub checks: Vec<HealthCheck>,
-    pub sources: Vec<Source>,
-    pub providers: Vec<Provider>,
-    pub quotas: Vec<Quota>,
+    pub sources: Vec<SourceView>,
+    pub providers: Vec<ProviderView>,
+    pub quotas: Vec<QuotaView>,
     /// The newest first.
-    pub alerts: Vec<Alert>,
+    pub alerts: Vec<AlertView>,
     /// Why they are missing.
-    pub alerts_untold: Option<String>,
+    pub alerts_error: Option<String>,
     /// The degradation of each provider over a day.
     pub degradation: DegradationHistory,
     /// Why it is missing.
-    pub degradation_untold: Option<String>,
+    pub degradation_error: Option<String>,
     pub trends: Trends,
 }
 
 /// One source. Counts are of items, and of the present session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Source {
+pub struct SourceView {
     pub name: String,
     pub provider: String,
     pub kind: String,
     /// `idle`, `collecting` and so on, `never_run`, or `unknown`.
     pub state: String,
     /// Whether its worker is there.
-    pub running: bool,
+    #[serde(rename = "running")]
+    pub is_running: bool,
     /// The worst of what was last found about it; null where nothing was.
     pub level: Option<HealthLevel>,
     /// What it does, why, and what happens next, for a person.
-    pub sentence: String,
+    #[serde(rename = "sentence")]
+    pub status_text: String,
     /// When the present state ends or is looked into, for a person.
-    pub deadline: Option<String>,
-    pub until: Option<Timestamp>,
+    #[serde(rename = "deadline")]
+    pub deadline_text: Option<String>,
+    #[serde(rename = "until")]
+    pub deadline_at: Option<Timestamp>,
     pub state_since: Option<Timestamp>,
     pub last_progress: Option<Timestamp>,
     pub session: Option<String>,
@@ -65,17 +69,18 @@ pub struct Source {
     pub gone: u64,
     pub quarantined: u64,
     pub waiting_for_retry: u64,
-    pub rate_per_second: Option<f64>,
+    #[serde(rename = "rate_per_second")]
+    pub items_per_second: Option<f64>,
     /// Until all are settled, at this rate.
     pub eta_seconds: Option<u64>,
     /// Errors of the session since its last progress.
     pub consecutive_errors: u32,
     pub restart_count: u32,
-    pub last_error: Option<LastError>,
+    pub last_error: Option<LastErrorView>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct LastError {
+pub struct LastErrorView {
     pub cause: String,
     pub message: String,
     pub at: Timestamp,
@@ -83,46 +88,55 @@ pub struct LastError {
 
 /// One provider: its health, and what its breaker says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Provider {
+pub struct ProviderView {
     #[serde(flatten)]
     pub health: ProviderHealth,
     /// Why its breaker is not closed, for a person.
-    pub breaker_says: Option<String>,
+    #[serde(rename = "breaker_says")]
+    pub breaker_note: Option<String>,
 }
 
 /// What is known of one quota.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quota {
+pub struct QuotaView {
     /// The provider, and the host, account or route where that has one of its own.
     pub scope: String,
     /// Requests per second that are made at most; null where nothing limits them.
     pub rate_per_second: Option<f64>,
     /// Where that rate comes from, for a person.
-    pub basis: String,
+    #[serde(rename = "basis")]
+    pub rate_source: String,
     /// Requests that are left, as the server told last.
     pub remaining: Option<f64>,
     /// Whether the gate is open, for a person.
-    pub gate: String,
-    pub held_until: Option<Timestamp>,
+    #[serde(rename = "gate")]
+    pub block_status: String,
+    #[serde(rename = "held_until")]
+    pub blocked_until: Option<Timestamp>,
 }
 
 /// Something that needed a person, or still does.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Alert {
+pub struct AlertView {
     /// As it is, as it was in the end, or, where it was over before it could be told, that of its end.
     pub severity: Severity,
     /// The worst that it was since it last began.
-    pub worst: Severity,
+    #[serde(rename = "worst")]
+    pub max_severity: Severity,
     /// The source, provider, unit or folder that it is about.
-    pub about: String,
+    #[serde(rename = "about")]
+    pub subject: String,
     /// Two stable words, as in `system.disk_full`.
     pub cause: String,
     pub message: String,
-    pub raised_at: Timestamp,
+    #[serde(rename = "raised_at")]
+    pub started_at: Timestamp,
     /// When it was over; null while it lasts.
-    pub ended_at: Option<Timestamp>,
+    #[serde(rename = "ended_at")]
+    pub resolved_at: Option<Timestamp>,
     /// How often it began, within an hour of being told each time.
-    pub times: u32,
+    #[serde(rename = "times")]
+    pub occurrences: u32,
     /// What to do.
     pub advice: Option<String>,
 }
@@ -131,23 +145,23 @@ pub struct Alert {
 #[derive(Clone, Debug, Default)]
 pub struct Trends {
     /// Items per second of each source.
-    pub rates: BTreeMap<String, Trend>,
+    pub rates: BTreeMap<String, TrendView>,
     /// Requests left of each quota.
-    pub quotas: BTreeMap<String, Trend>,
+    pub quotas: BTreeMap<String, TrendView>,
     /// Why their days are missing.
-    pub untold: Option<String>,
+    pub day_error: Option<String>,
 }
 
 /// One figure, seen from near and from afar.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trend {
+pub struct TrendView {
     pub recent: TimeSeries,
     pub day: TimeSeries,
 }
 
 /// A change of state of a source.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Passed {
+pub struct StateTransition {
     pub at: Timestamp,
     pub from: String,
     pub to: String,
@@ -157,7 +171,7 @@ pub struct Passed {
 
 /// An item that is not stored.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Failed {
+pub struct FailedItem {
     pub item: String,
     /// `waiting`, `quarantined` or `gone`.
     pub state: String,
@@ -172,7 +186,7 @@ pub struct Failed {
 
 /// Why something cannot be told.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Untold {
+pub enum LookupError {
     /// There is no such source.
     NoSuchSource,
     /// It cannot be read: one sentence.
@@ -180,7 +194,7 @@ pub enum Untold {
 }
 
 /// Knows what is shown. Every call may block, and changes nothing.
-pub trait Lookout: fmt::Debug + Send + Sync {
+pub trait DashboardData: fmt::Debug + Send + Sync {
     /// Looks at everything.
     fn snapshot(&self) -> Snapshot;
 
@@ -188,36 +202,36 @@ pub trait Lookout: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Untold`].
-    fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold>;
+    fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError>;
 
     /// Items of a source that are not stored: what is quarantined, what waits, what is gone.
     ///
     /// # Errors
     /// [`Untold`].
-    fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold>;
+    fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError>;
 
     /// All metrics in the text format of Prometheus, version 0.0.4.
     ///
     /// # Errors
     /// [`Untold`].
-    fn metrics(&self) -> Result<String, Untold>;
+    fn metrics(&self) -> Result<String, LookupError>;
 
     /// The same as JSON.
     ///
     /// # Errors
     /// [`Untold`].
-    fn metrics_json(&self) -> Result<serde_json::Value, Untold>;
+    fn metrics_json(&self) -> Result<serde_json::Value, LookupError>;
 }
 
 impl Snapshot {
     #[must_use]
-    pub fn source(&self, name: &str) -> Option<&Source> {
+    pub fn source(&self, name: &str) -> Option<&SourceView> {
         self.sources.iter().find(|source| source.name == name)
     }
 
     /// Whether it is as it should be: what is not known is not.
     #[must_use]
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         match self.level {
             HealthLevel::Healthy | HealthLevel::Warning => true,
             HealthLevel::Unknown | HealthLevel::Critical => false,

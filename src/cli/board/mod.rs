@@ -18,7 +18,8 @@ use crate::cli::sources::{Known, all};
 use crate::cli::standing::look;
 use crate::cli::trouble::Trouble;
 use crate::endpoint::view::{
-    Alert, Failed, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Trends, Untold,
+    AlertView, DashboardData, FailedItem, LookupError, ProviderView, QuotaView, Snapshot,
+    SourceView, StateTransition, TrendView, Trends,
 };
 use crate::engine::degradation::{DegradationHistory, ProviderHealth};
 use crate::engine::time_series::TimeSeries;
@@ -86,23 +87,23 @@ impl Board {
         let circuits = Remarks::look(&ground, now);
         let Figures { sources, quotas } = Figures::look(&ground, &circuits, &judged, now)?;
         let trends = self.trends(&ground, &measured(&sources, &quotas), now);
-        let provider = |health: ProviderHealth| Provider {
-            breaker_says: circuits.of(&health.provider),
+        let provider = |health: ProviderHealth| ProviderView {
+            breaker_note: circuits.of(&health.provider),
             health,
         };
         Ok(Snapshot {
             at: now,
             level: judged.level,
-            sentence: judged.sentence(sources.len()),
-            looked_at: judged.looked_at,
+            summary: judged.sentence(sources.len()),
+            checked_at: judged.looked_at,
             checks: judged.checks,
             sources,
             providers: providers.into_iter().map(provider).collect(),
             quotas,
             alerts: alerts.all().iter().rev().map(alert).collect(),
-            alerts_untold,
+            alerts_error: alerts_untold,
             degradation,
-            degradation_untold,
+            degradation_error: degradation_untold,
             trends,
         })
     }
@@ -122,23 +123,23 @@ impl Board {
         &self,
         name: &str,
         read: impl FnOnce(&Known) -> Result<T, Trouble>,
-    ) -> Result<T, Untold> {
+    ) -> Result<T, LookupError> {
         let known = configured(&self.ground()).map_err(|trouble| unreadable(&trouble))?;
         let source = known.iter().find(|source| source.name.as_str() == name);
-        read(source.ok_or(Untold::NoSuchSource)?).map_err(|trouble| unreadable(&trouble))
+        read(source.ok_or(LookupError::NoSuchSource)?).map_err(|trouble| unreadable(&trouble))
     }
 }
 
-impl Lookout for Board {
+impl DashboardData for Board {
     fn snapshot(&self) -> Snapshot {
         let now = RealEnv.now();
         self.gather(now).unwrap_or_else(|trouble| blind(&trouble.why(), now))
     }
 
-    fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
+    fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError> {
         self.of_source(source, |source| {
             let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
-            let passed = ledger.transitions(limit)?.into_iter().map(|step| Passed {
+            let passed = ledger.transitions(limit)?.into_iter().map(|step| StateTransition {
                 at: step.at,
                 from: sanitize_line(&step.from),
                 to: sanitize_line(&step.to),
@@ -149,11 +150,11 @@ impl Lookout for Board {
         })
     }
 
-    fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold> {
+    fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError> {
         self.of_source(source, |source| {
             let Some(ledger) = source.ledger()? else { return Ok(Vec::new()) };
             let rows = ledger.failures(FailureFilter::default(), limit)?;
-            let failed = rows.into_iter().map(|row| Failed {
+            let failed = rows.into_iter().map(|row| FailedItem {
                 item: sanitize_line(row.item.as_str()),
                 state: failures::word(row.status).to_owned(),
                 attempts: row.attempts,
@@ -167,19 +168,19 @@ impl Lookout for Board {
         })
     }
 
-    fn metrics(&self) -> Result<String, Untold> {
+    fn metrics(&self) -> Result<String, LookupError> {
         Ok(telemetry::to_prometheus(&self.measured()))
     }
 
-    fn metrics_json(&self) -> Result<Value, Untold> {
+    fn metrics_json(&self) -> Result<Value, LookupError> {
         Ok(telemetry::to_json(&self.measured()))
     }
 }
 
 /// What can be counted.
 struct Figures {
-    sources: Vec<Source>,
-    quotas: Vec<Quota>,
+    sources: Vec<SourceView>,
+    quotas: Vec<QuotaView>,
 }
 
 impl Figures {
@@ -209,10 +210,10 @@ fn configured(ground: &Ground) -> Result<Vec<Known>, Trouble> {
 }
 
 /// Rates of what is there, zero where nothing moves; and what is left of the quotas that tell.
-fn measured(sources: &[Source], quotas: &[Quota]) -> TrendSamples {
+fn measured(sources: &[SourceView], quotas: &[QuotaView]) -> TrendSamples {
     let told = sources.iter().filter(|source| source.state_since.is_some());
-    let rate = |source: &Source| source.rate_per_second.unwrap_or_default();
-    let left = |quota: &Quota| Some((quota.scope.clone(), figure(quota.remaining?)));
+    let rate = |source: &SourceView| source.items_per_second.unwrap_or_default();
+    let left = |quota: &QuotaView| Some((quota.scope.clone(), figure(quota.remaining?)));
     TrendSamples {
         rates: told.map(|source| (source.name.clone(), figure(rate(source)))).collect(),
         rate_limits: quotas.iter().filter_map(left).collect(),
@@ -250,7 +251,7 @@ fn trends(
     Trends {
         rates: joined(&recent.rates, day.rates),
         quotas: joined(&recent.rate_limits, day.rate_limits),
-        untold,
+        day_error: untold,
     }
 }
 
@@ -270,26 +271,26 @@ fn empty_day() -> TimeSeries {
 fn joined(
     recent: &BTreeMap<String, TimeSeries>,
     mut days: BTreeMap<String, TimeSeries>,
-) -> BTreeMap<String, Trend> {
+) -> BTreeMap<String, TrendView> {
     let day = |name: &String| days.remove(name);
     let trend = |(name, recent): (&String, &TimeSeries), day: Option<TimeSeries>| {
         let day = day.unwrap_or_else(empty_day);
-        (name.clone(), Trend { recent: recent.clone(), day })
+        (name.clone(), TrendView { recent: recent.clone(), day })
     };
     let mut day = day;
     recent.iter().map(|entry| trend(entry, day(entry.0))).collect()
 }
 
-fn alert(alert: &alert::Alert) -> Alert {
-    Alert {
+fn alert(alert: &alert::Alert) -> AlertView {
+    AlertView {
         severity: alert.severity,
-        worst: alert.max_severity,
-        about: sanitize_line(&alert.subject),
+        max_severity: alert.max_severity,
+        subject: sanitize_line(&alert.subject),
         cause: sanitize_line(alert.key.as_str()),
         message: sanitize_line(&alert.message),
-        raised_at: alert.started_at,
-        ended_at: alert.resolved_at,
-        times: alert.occurrences,
+        started_at: alert.started_at,
+        resolved_at: alert.resolved_at,
+        occurrences: alert.occurrences,
         advice: alert.advice.as_deref().map(sanitize_line),
     }
 }
@@ -299,22 +300,22 @@ fn blind(why: &str, now: Timestamp) -> Snapshot {
     Snapshot {
         at: now,
         level: HealthLevel::Unknown,
-        sentence: format!("nothing can be told: {}", sanitize_line(why)),
-        looked_at: None,
+        summary: format!("nothing can be told: {}", sanitize_line(why)),
+        checked_at: None,
         checks: Vec::new(),
         sources: Vec::new(),
         providers: Vec::new(),
         quotas: Vec::new(),
         alerts: Vec::new(),
-        alerts_untold: None,
+        alerts_error: None,
         degradation: DegradationHistory::default(),
-        degradation_untold: None,
+        degradation_error: None,
         trends: Trends::default(),
     }
 }
 
-fn unreadable(trouble: &Trouble) -> Untold {
-    Untold::Unreadable(sanitize_line(&trouble.why()))
+fn unreadable(trouble: &Trouble) -> LookupError {
+    LookupError::Unreadable(sanitize_line(&trouble.why()))
 }
 
 #[cfg(test)]
@@ -335,7 +336,7 @@ mod tests {
         let work = &trends.rates["work"];
         assert_eq!(work.recent.samples_until(NOW).last(), Some(&Some(1.5)));
         assert_eq!(work.day.samples_until(NOW), vec![None; TREND_STEPS_PER_DAY]);
-        assert_eq!(trends.untold.as_deref(), Some(told));
+        assert_eq!(trends.day_error.as_deref(), Some(told));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cli::breaker::Remarks;
 use crate::cli::standing::{Seen, Standing, Worker};
 use crate::cli::status;
 use crate::config::SourceKind;
-use crate::endpoint::view::{LastError, Source};
+use crate::endpoint::view::{LastErrorView, SourceView};
 use crate::engine::watch::HealthLevel;
 use crate::engine::{SessionId, Status, Timestamp, sanitize_line};
 use crate::human::{EMPTY_CELL, estimate_remaining, format_clock_time};
@@ -15,32 +15,40 @@ pub(super) fn seen(
     circuits: &Remarks,
     level: Option<HealthLevel>,
     now: Timestamp,
-) -> Source {
+) -> SourceView {
     let told = status::told(standing, circuits, now);
     let blank = blank(standing, level);
     match &standing.seen {
-        Seen::NeverRun => Source { state: "never_run".to_owned(), sentence: told.why, ..blank },
-        Seen::Untold(_) => Source { state: "unknown".to_owned(), sentence: told.why, ..blank },
+        Seen::NeverRun => {
+            SourceView { state: "never_run".to_owned(), status_text: told.why, ..blank }
+        }
+        Seen::Untold(_) => {
+            SourceView { state: "unknown".to_owned(), status_text: told.why, ..blank }
+        }
         Seen::State(state, worker) => {
             let sentence = if told.why == EMPTY_CELL { usual(state.status) } else { told.why };
             let deadline = deadline(state, *worker, &told.until, now);
-            of_state(state, *worker, Source { sentence, deadline, ..blank })
+            of_state(
+                state,
+                *worker,
+                SourceView { status_text: sentence, deadline_text: deadline, ..blank },
+            )
         }
     }
 }
 
-fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
+fn of_state(state: &ExecutionState, worker: Worker, blank: SourceView) -> SourceView {
     let settled = state.downloaded_threads + state.gone + state.quarantined;
     let is_running = worker == Worker::Running;
     let is_moving = is_running && state.status == Status::Downloading;
     let rate = state.rate_per_second.filter(|_| is_moving);
     let left = state.total_threads.saturating_sub(settled);
-    Source {
+    SourceView {
         provider: sanitize_line(&state.provider),
         kind: sanitize_line(&state.kind),
         state: state.status.name().to_owned(),
-        running: is_running,
-        until: state.state_until,
+        is_running: is_running,
+        deadline_at: state.state_until,
         state_since: Some(state.state_since),
         last_progress: Some(state.last_progress),
         session: state.session_id.as_ref().map(SessionId::as_str).map(sanitize_line),
@@ -50,11 +58,11 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
         gone: state.gone,
         quarantined: state.quarantined,
         waiting_for_retry: state.waiting_for_retry,
-        rate_per_second: rate,
+        items_per_second: rate,
         eta_seconds: estimate_remaining(left, rate).map(|left| left.as_secs()).filter(|_| left > 0),
         consecutive_errors: state.consecutive_errors,
         restart_count: state.restart_count,
-        last_error: state.last_error.as_ref().map(|error| LastError {
+        last_error: state.last_error.as_ref().map(|error| LastErrorView {
             cause: sanitize_line(&error.cause),
             message: sanitize_line(&error.message),
             at: error.at,
@@ -64,21 +72,21 @@ fn of_state(state: &ExecutionState, worker: Worker, blank: Source) -> Source {
 }
 
 /// What is known of a source that says nothing.
-fn blank(standing: &Standing<'_>, level: Option<HealthLevel>) -> Source {
+fn blank(standing: &Standing<'_>, level: Option<HealthLevel>) -> SourceView {
     let settings = standing.source.settings.as_ref();
     let kind = settings.map(|settings| match settings.kind {
         SourceKind::Jmap => "jmap",
     });
-    Source {
+    SourceView {
         name: standing.source.name.to_string(),
         provider: settings.map(|settings| settings.provider.clone()).unwrap_or_default(),
         kind: kind.unwrap_or_default().to_owned(),
         state: String::new(),
-        running: false,
+        is_running: false,
         level,
-        sentence: String::new(),
-        deadline: None,
-        until: None,
+        status_text: String::new(),
+        deadline_text: None,
+        deadline_at: None,
         state_since: None,
         last_progress: None,
         session: None,
@@ -88,7 +96,7 @@ fn blank(standing: &Standing<'_>, level: Option<HealthLevel>) -> Source {
         gone: 0,
         quarantined: 0,
         waiting_for_retry: 0,
-        rate_per_second: None,
+        items_per_second: None,
         eta_seconds: None,
         consecutive_errors: 0,
         restart_count: 0,

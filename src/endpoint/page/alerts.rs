@@ -2,43 +2,43 @@
 
 use maud::{Markup, html};
 
-use super::mark;
-use crate::endpoint::route::Focus;
-use crate::endpoint::view::{Alert, Snapshot};
+use super::badge;
+use crate::endpoint::route::PageFilter;
+use crate::endpoint::view::{AlertView, Snapshot};
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 
 /// Alerts that are shown; the rest of them is in JSON.
-const SHOWN_MAX: usize = 50;
+const ALERTS_SHOWN_MAX: usize = 50;
 
-pub(super) fn alerts(snapshot: &Snapshot, focus: &Focus) -> Markup {
+pub(super) fn alerts(snapshot: &Snapshot, focus: &PageFilter) -> Markup {
     let is_meant =
-        |alert: &&Alert| focus.severity.is_none_or(|severity| severity == alert.severity);
-    let shown: Vec<&Alert> = snapshot.alerts.iter().filter(is_meant).collect();
+        |alert: &&AlertView| focus.severity.is_none_or(|severity| severity == alert.severity);
+    let shown: Vec<&AlertView> = snapshot.alerts.iter().filter(is_meant).collect();
     html! {
         section #alerts aria-labelledby="alerts-title" {
             h2 #alerts-title { "Alerts" }
             nav .filter aria-label="Alerts by severity" {
-                (choice(focus, None, snapshot.alerts.len()))
+                (severity_link(focus, None, snapshot.alerts.len()))
                 @for severity in Severity::ALL {
                     @let number = snapshot.alerts.iter().filter(|alert| alert.severity == severity).count();
-                    (choice(focus, Some(severity), number))
+                    (severity_link(focus, Some(severity), number))
                 }
             }
-            @if let Some(why) = &snapshot.alerts_untold {
+            @if let Some(why) = &snapshot.alerts_error {
                 p .note { "The alerts are missing: " (why) }
             } @else if shown.is_empty() {
                 p .note { @if snapshot.alerts.is_empty() { "There was none." } @else { "None of this severity." } }
             }
-            ol .timeline { @for alert in shown.iter().take(SHOWN_MAX) { (entry(alert, snapshot.at)) } }
-            @if shown.len() > SHOWN_MAX {
-                p .note { "The newest " (SHOWN_MAX) " of " (shown.len()) "; " a href="api/health/alerts?limit=1000" { "all as JSON" } }
+            ol .timeline { @for alert in shown.iter().take(ALERTS_SHOWN_MAX) { (alert_item(alert, snapshot.at)) } }
+            @if shown.len() > ALERTS_SHOWN_MAX {
+                p .note { "The newest " (ALERTS_SHOWN_MAX) " of " (shown.len()) "; " a href="api/health/alerts?limit=1000" { "all as JSON" } }
             }
         }
     }
 }
 
-fn choice(focus: &Focus, severity: Option<Severity>, number: usize) -> Markup {
+fn severity_link(focus: &PageFilter, severity: Option<Severity>, number: usize) -> Markup {
     let word = severity.map_or("all", Severity::name);
     let source = focus.source.as_ref().map(|name| format!("&source={name}")).unwrap_or_default();
     let query = format!("/?severity={}{source}#alerts", severity.map_or("", Severity::name));
@@ -46,25 +46,25 @@ fn choice(focus: &Focus, severity: Option<Severity>, number: usize) -> Markup {
     html! { a id={ "filter-" (word) } href=(query) aria-current=[current] { (word) " " span .number { (number) } } }
 }
 
-fn entry(alert: &Alert, now: Timestamp) -> Markup {
+fn alert_item(alert: &AlertView, now: Timestamp) -> Markup {
     html! {
-        li .over[alert.ended_at.is_some()] {
-            div .when { (mark::time(alert.raised_at, now)) }
+        li .over[alert.resolved_at.is_some()] {
+            div .when { (badge::time_element(alert.started_at, now)) }
             div {
-                (mark::severity(alert.severity)) " "
-                @if !alert.about.is_empty() { strong { (alert.about) } ": " }
+                (badge::severity_badge(alert.severity)) " "
+                @if !alert.subject.is_empty() { strong { (alert.subject) } ": " }
                 (alert.message)
-                @if let Some(advice) = alert.advice.as_ref().filter(|_| alert.ended_at.is_none()) {
-                    (mark::advice(advice))
+                @if let Some(advice) = alert.advice.as_ref().filter(|_| alert.resolved_at.is_none()) {
+                    (badge::advice_text(advice))
                 }
                 p .dim {
                     (alert.cause)
-                    @if alert.worst > alert.severity { " · was " (alert.worst.name()) }
-                    @match alert.ended_at {
-                        Some(ended) => { " · over since " (mark::time(ended, now)) },
+                    @if alert.max_severity > alert.severity { " · was " (alert.max_severity.name()) }
+                    @match alert.resolved_at {
+                        Some(ended) => { " · over since " (badge::time_element(ended, now)) },
                         None => { " · lasts" },
                     }
-                    @if alert.times > 1 { " · began " (alert.times) " times" }
+                    @if alert.occurrences > 1 { " · began " (alert.occurrences) " times" }
                 }
             }
         }

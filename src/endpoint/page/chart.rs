@@ -16,82 +16,82 @@ const HEIGHT: f32 = 60.0;
 const STEPS_MIN: usize = 12;
 
 /// Room above the highest value, for the thickness of the line.
-const MARGIN: f32 = 3.0;
+const TOP_MARGIN: f32 = 3.0;
 
 /// A line with its scale in words, for a card.
-pub(super) fn spark(series: &TimeSeries, now: Timestamp, unit: &str) -> Markup {
-    let known = Known::of(series, now);
+pub(super) fn sparkline(series: &TimeSeries, now: Timestamp, unit: &str) -> Markup {
+    let known = VisibleSeries::from_series(series, now);
     html! {
         div .sparkling {
-            (drawing(&known, unit, "spark"))
-            p .dim aria-hidden="true" { "last " (known.length()) ", at most " (short(known.top)) }
+            (chart_svg(&known, unit, "spark"))
+            p .dim aria-hidden="true" { "last " (known.time_span()) ", at most " (format_short(known.scale_max)) }
         }
     }
 }
 
 /// A line with its scale, for a section.
-pub(super) fn line(series: &TimeSeries, now: Timestamp, unit: &str, title: &str) -> Markup {
-    let known = Known::of(series, now);
+pub(super) fn line_chart(series: &TimeSeries, now: Timestamp, unit: &str, title: &str) -> Markup {
+    let known = VisibleSeries::from_series(series, now);
     html! {
         figure .chart {
             figcaption { (title) }
             div .plot {
-                div .scale aria-hidden="true" { span { (short(known.top)) } span { "0" } }
-                (drawing(&known, unit, "line"))
+                div .scale aria-hidden="true" { span { (format_short(known.scale_max)) } span { "0" } }
+                (chart_svg(&known, unit, "line"))
             }
-            div .axis aria-hidden="true" { span { (known.length()) " ago" } span { "now" } }
+            div .axis aria-hidden="true" { span { (known.time_span()) " ago" } span { "now" } }
         }
     }
 }
 
 /// What is drawn of a figure: not the time before it was first measured, yet never just a moment.
-struct Known {
+struct VisibleSeries {
     values: Vec<Option<f32>>,
     step: Duration,
-    top: f32,
+    scale_max: f32,
 }
 
-impl Known {
-    fn of(series: &TimeSeries, now: Timestamp) -> Self {
+impl VisibleSeries {
+    fn from_series(series: &TimeSeries, now: Timestamp) -> Self {
         let mut values = series.samples_until(now);
         let unknown = values.iter().take_while(|value| value.is_none()).count();
         values.drain(..unknown.min(values.len().saturating_sub(STEPS_MIN)));
-        Self { top: highest(&values), values, step: series.step() }
+        Self { scale_max: scale_max(&values), values, step: series.step() }
     }
 
-    fn length(&self) -> String {
+    fn time_span(&self) -> String {
         format_duration(
             self.step.saturating_mul(u32::try_from(self.values.len()).unwrap_or(u32::MAX)),
         )
     }
 }
 
-fn drawing(known: &Known, unit: &str, class: &str) -> Markup {
+fn chart_svg(known: &VisibleSeries, unit: &str, class: &str) -> Markup {
     let Some(last) = known.values.iter().rev().flatten().next() else {
-        return html! { p .dim .nothing { "nothing measured in the last " (known.length()) } };
+        return html! { p .dim .nothing { "nothing measured in the last " (known.time_span()) } };
     };
     let told = format!(
         "{unit} over the last {}: highest {}, last {}",
-        known.length(),
-        short(known.top),
-        short(*last)
+        known.time_span(),
+        format_short(known.scale_max),
+        format_short(*last)
     );
     html! {
         svg class={ "drawing " (class) } viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(told)
             preserveAspectRatio="none" focusable="false" {
             title { (told) }
-            @for run in runs(&known.values, known.top) {
-                path .area d=(area(&run)) {}
-                path .stroke d=(stroke(&run)) vector-effect="non-scaling-stroke" {}
+            @for run in segments(&known.values, known.scale_max) {
+                path .area d=(area_path(&run)) {}
+                path .stroke d=(line_path(&run)) vector-effect="non-scaling-stroke" {}
             }
         }
     }
 }
 
 /// The points of each stretch without a gap.
-fn runs(values: &[Option<f32>], top: f32) -> Vec<Vec<(f32, f32)>> {
+fn segments(values: &[Option<f32>], top: f32) -> Vec<Vec<(f32, f32)>> {
     let last = values.len().saturating_sub(1).max(1);
-    let place = |at: usize, value: f32| (share(at, last) * WIDTH, height(value, top));
+    let place = |at: usize, value: f32| (fraction(at, last) * WIDTH, y_position(value, top));
     let mut runs = Vec::new();
     let mut run = Vec::new();
     for (at, value) in values.iter().enumerate() {
@@ -113,7 +113,7 @@ fn runs(values: &[Option<f32>], top: f32) -> Vec<Vec<(f32, f32)>> {
     runs
 }
 
-fn stroke(run: &[(f32, f32)]) -> String {
+fn line_path(run: &[(f32, f32)]) -> String {
     let mut path = String::new();
     for (at, (x, y)) in run.iter().enumerate() {
         let command = if at == 0 { 'M' } else { 'L' };
@@ -122,30 +122,30 @@ fn stroke(run: &[(f32, f32)]) -> String {
     path
 }
 
-fn area(run: &[(f32, f32)]) -> String {
+fn area_path(run: &[(f32, f32)]) -> String {
     let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else {
         return String::new();
     };
-    format!("{}L{last:.1} {HEIGHT}L{first:.1} {HEIGHT}Z", stroke(run))
+    format!("{}L{last:.1} {HEIGHT}L{first:.1} {HEIGHT}Z", line_path(run))
 }
 
-fn height(value: f32, top: f32) -> f32 {
-    HEIGHT - (HEIGHT - MARGIN) * (value / top).clamp(0.0, 1.0)
+fn y_position(value: f32, top: f32) -> f32 {
+    HEIGHT - (HEIGHT - TOP_MARGIN) * (value / top).clamp(0.0, 1.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "places of a few hundred values in a drawing")]
-fn share(at: usize, of: usize) -> f32 {
+fn fraction(at: usize, of: usize) -> f32 {
     at as f32 / of as f32
 }
 
 /// The highest value; never zero, so that it can be the top of a scale.
-fn highest(values: &[Option<f32>]) -> f32 {
+fn scale_max(values: &[Option<f32>]) -> f32 {
     let highest = values.iter().flatten().copied().fold(0.0, f32::max);
     if highest > 0.0 { highest } else { 1.0 }
 }
 
 /// Three digits, or a thousand at a time.
-fn short(value: f32) -> String {
+fn format_short(value: f32) -> String {
     match value {
         value if value >= 10_000.0 => format!("{:.0}k", value / 1000.0),
         value if value >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
@@ -161,7 +161,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn series(figures: &[f32]) -> TimeSeries {
+    fn time_series(figures: &[f32]) -> TimeSeries {
         let mut series = TimeSeries::new(Duration::from_secs(10), 5);
         for (at, figure) in (0_i64..).zip(figures) {
             series.record(*figure, Aggregation::Mean, Timestamp(NOW.0 - 30_000 + at * 10_000));
@@ -170,8 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_told_in_words_too() {
-        let drawn = spark(&series(&[1.0, 2.0, 14.25]), NOW, "items per second").into_string();
+    fn a_chart_has_a_text_alternative() {
+        let drawn =
+            sparkline(&time_series(&[1.0, 2.0, 14.25]), NOW, "items per second").into_string();
 
         assert!(
             drawn.contains(
@@ -183,30 +184,31 @@ mod tests {
     }
 
     #[test]
-    fn the_time_before_anything_was_measured_is_not_drawn() {
+    fn leading_gaps_are_not_drawn() {
         let mut series = TimeSeries::new(Duration::from_secs(10), 180);
         series.record(1.0, Aggregation::Mean, NOW);
-        assert_eq!(Known::of(&series, NOW).values.len(), STEPS_MIN);
+        assert_eq!(VisibleSeries::from_series(&series, NOW).values.len(), STEPS_MIN);
         for at in 0..30 {
             series.record(1.0, Aggregation::Mean, Timestamp(NOW.0 + at * 10_000));
         }
-        let known = Known::of(&series, Timestamp(NOW.0 + 290_000));
-        assert_eq!((known.values.len(), known.length()), (30, "5 min".to_owned()));
+        let known = VisibleSeries::from_series(&series, Timestamp(NOW.0 + 290_000));
+        assert_eq!((known.values.len(), known.time_span()), (30, "5 min".to_owned()));
     }
 
     #[test]
-    fn a_gap_is_no_line_and_nothing_is_said_to_be_nothing() {
-        assert_eq!(runs(&[Some(1.0), None, Some(1.0), Some(2.0)], 2.0).len(), 2);
+    fn gaps_split_the_line_and_an_empty_series_says_so() {
+        assert_eq!(segments(&[Some(1.0), None, Some(1.0), Some(2.0)], 2.0).len(), 2);
 
-        let drawn = spark(&TimeSeries::new(Duration::from_secs(10), 5), NOW, "items").into_string();
+        let drawn =
+            sparkline(&TimeSeries::new(Duration::from_secs(10), 5), NOW, "items").into_string();
         assert!(drawn.contains("nothing measured in the last 50 s"), "{drawn}");
     }
 
     #[test]
-    fn all_zero_lies_at_the_bottom() {
-        assert!((height(0.0, highest(&[Some(0.0)])) - HEIGHT).abs() < f32::EPSILON);
+    fn zero_values_lie_at_the_bottom() {
+        assert!((y_position(0.0, scale_max(&[Some(0.0)])) - HEIGHT).abs() < f32::EPSILON);
         assert_eq!(
-            [0.0, 0.5, 14.25, 250.4, 81_113.0].map(short),
+            [0.0, 0.5, 14.25, 250.4, 81_113.0].map(format_short),
             ["0", "0.50", "14.2", "250", "81k"]
         );
     }

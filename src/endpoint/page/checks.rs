@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::mark;
+use super::badge;
 use crate::endpoint::view::Snapshot;
 use crate::engine::health::HealthCheck;
 use crate::engine::watch::HealthLevel;
@@ -15,14 +15,14 @@ pub(super) fn checks(snapshot: &Snapshot) -> Markup {
         section #checks aria-labelledby="checks-title" {
             h2 #checks-title { "Checks" }
             @if !ill.is_empty() {
-                ul .checks { @for check in &ill { (item(check)) } }
+                ul .checks { @for check in &ill { (check_item(check)) } }
             }
             @if !well.is_empty() {
                 details #checks-well {
                     summary {
                         @if ill.is_empty() { "All " (well.len()) " are well" } @else { (well.len()) " are well" }
                     }
-                    ul .checks { @for check in &well { (item(check)) } }
+                    ul .checks { @for check in &well { (check_item(check)) } }
                 }
             }
             @if snapshot.checks.is_empty() { p .note { "Nothing was looked at yet." } }
@@ -30,10 +30,10 @@ pub(super) fn checks(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn item(check: &HealthCheck) -> Markup {
+fn check_item(check: &HealthCheck) -> Markup {
     html! {
         li {
-            (mark::level(check.level)) " "
+            (badge::level_badge(check.level)) " "
             strong { @if check.subject.is_empty() { (check.kind.name()) } @else { (check.subject) } }
             ": " (check.message)
             @match (&check.value, &check.threshold) {
@@ -41,7 +41,7 @@ fn item(check: &HealthCheck) -> Markup {
                 (Some(figure), None) => { span .dim { " (" (figure) ")" } },
                 (None, _) => {},
             }
-            @if let Some(advice) = &check.advice { (mark::advice(advice)) }
+            @if let Some(advice) = &check.advice { (badge::advice_text(advice)) }
         }
     }
 }

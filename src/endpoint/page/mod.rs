@@ -2,22 +2,22 @@
 //! section by section where there is one. All text is escaped where it is put in.
 
 mod alerts;
+mod badge;
 mod cards;
 mod chart;
 mod checks;
-mod list;
-mod mark;
-mod near;
 mod providers;
 mod quotas;
+mod source_detail;
 mod summary;
+mod table;
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::endpoint::route::Focus;
-use crate::endpoint::view::{Failed, Passed, Snapshot, Untold};
+use crate::endpoint::route::PageFilter;
+use crate::endpoint::view::{FailedItem, LookupError, Snapshot, StateTransition};
 
-pub(super) const STYLE: &str = include_str!("style.css");
+pub(super) const STYLESHEET: &str = include_str!("style.css");
 pub(super) const SCRIPT: &str = include_str!("live.js");
 pub(super) const ICON: &str = include_str!("icon.svg");
 
@@ -26,11 +26,11 @@ pub(super) const ICON: &str = include_str!("icon.svg");
 const REFRESH_SECONDS: u32 = 10;
 
 /// Entries of the lists about one source: what fits before a person would rather use the command.
-pub(super) const NEAR_MAX: usize = 50;
+pub(super) const DETAIL_ROWS_MAX: usize = 50;
 
 /// A part of the page that is replaced when it changes.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(super) struct PageSection {
     /// Of its element.
     pub(super) id: String,
     pub(super) html: String,
@@ -38,15 +38,19 @@ pub(super) struct Section {
 
 /// One source from near.
 #[derive(Debug)]
-pub(super) struct Near {
+pub(super) struct SourceDetail {
     pub(super) name: String,
-    pub(super) history: Result<Vec<Passed>, Untold>,
-    pub(super) failures: Result<Vec<Failed>, Untold>,
+    pub(super) history: Result<Vec<StateTransition>, LookupError>,
+    pub(super) failures: Result<Vec<FailedItem>, LookupError>,
 }
 
 /// The whole page.
-pub(super) fn whole(snapshot: &Snapshot, focus: &Focus, near: Option<&Near>) -> String {
-    let parts = parts(snapshot, focus, near);
+pub(super) fn render_page(
+    snapshot: &Snapshot,
+    focus: &PageFilter,
+    near: Option<&SourceDetail>,
+) -> String {
+    let parts = build_sections(snapshot, focus, near);
     let content = html! {
         (DOCTYPE)
         html lang="en" {
@@ -68,17 +72,17 @@ pub(super) fn whole(snapshot: &Snapshot, focus: &Focus, near: Option<&Near>) -> 
                     @if let Some(name) = focus.source.as_ref().filter(|_| near.is_none()) {
                         p .note { "There is no source named " strong { (name) } ". " a href="/" { "Show all" } }
                     }
-                    @for part in &parts.before { (part) }
+                    @for part in &parts.before_cards { (part) }
                     section aria-labelledby="sources-title" {
                         h2 #sources-title { "Sources" }
                         @if parts.cards.is_empty() {
                             p .note { "No source yet: add a [source.NAME] table to the configuration." }
                         }
-                        div .cards .many[parts.cards.len() > cards::SPACIOUS_MAX] {
+                        div .cards .many[parts.cards.len() > cards::CARDS_WITH_CHART_MAX] {
                             @for (_, card) in &parts.cards { (card) }
                         }
                     }
-                    @for part in &parts.after { (part) }
+                    @for part in &parts.after_cards { (part) }
                 }
                 footer {
                     p {
@@ -97,55 +101,67 @@ pub(super) fn whole(snapshot: &Snapshot, focus: &Focus, near: Option<&Near>) -> 
 }
 
 /// The sections that change, in the order of the page.
-pub(super) fn sections(snapshot: &Snapshot, focus: &Focus, near: Option<&Near>) -> Vec<Section> {
-    let parts = parts(snapshot, focus, near);
-    let named = |(id, html): (String, Markup)| Section { id, html: html.into_string() };
+pub(super) fn changing_sections(
+    snapshot: &Snapshot,
+    focus: &PageFilter,
+    near: Option<&SourceDetail>,
+) -> Vec<PageSection> {
+    let parts = build_sections(snapshot, focus, near);
+    let named = |(id, html): (String, Markup)| PageSection { id, html: html.into_string() };
     let mut sections = vec![named(("summary".to_owned(), parts.summary))];
-    let ids = |parts: Vec<Part>| parts.into_iter().map(|part| (part.id.to_owned(), part.html));
-    sections.extend(ids(parts.before).map(named));
+    let ids =
+        |parts: Vec<FixedSection>| parts.into_iter().map(|part| (part.id.to_owned(), part.html));
+    sections.extend(ids(parts.before_cards).map(named));
     sections.extend(parts.cards.into_iter().map(named));
-    sections.extend(ids(parts.after).map(named));
+    sections.extend(ids(parts.after_cards).map(named));
     sections
 }
 
-struct Parts {
+struct Sections {
     summary: Markup,
-    before: Vec<Part>,
+    before_cards: Vec<FixedSection>,
     /// With the id of each.
     cards: Vec<(String, Markup)>,
-    after: Vec<Part>,
+    after_cards: Vec<FixedSection>,
 }
 
 /// A section with its fixed id.
-struct Part {
+struct FixedSection {
     id: &'static str,
     html: Markup,
 }
 
-impl maud::Render for Part {
+impl maud::Render for FixedSection {
     fn render(&self) -> Markup {
         self.html.clone()
     }
 }
 
-fn parts(snapshot: &Snapshot, focus: &Focus, near: Option<&Near>) -> Parts {
+fn build_sections(
+    snapshot: &Snapshot,
+    focus: &PageFilter,
+    near: Option<&SourceDetail>,
+) -> Sections {
     let mut before = Vec::new();
     let seen = near.and_then(|near| Some((near, snapshot.source(&near.name)?)));
     if let Some((near, source)) = seen {
-        before.push(Part { id: "near", html: near::near(near, source, snapshot) });
+        before.push(FixedSection {
+            id: "near",
+            html: source_detail::source_detail(near, source, snapshot),
+        });
     }
-    before.push(Part { id: "checks", html: checks::checks(snapshot) });
-    let is_spacious = snapshot.sources.len() <= cards::SPACIOUS_MAX;
-    let card = |source| (cards::id(source), cards::card(source, snapshot, is_spacious));
-    Parts {
+    before.push(FixedSection { id: "checks", html: checks::checks(snapshot) });
+    let is_spacious = snapshot.sources.len() <= cards::CARDS_WITH_CHART_MAX;
+    let card = |source| (cards::card_id(source), cards::card(source, snapshot, is_spacious));
+    Sections {
         summary: summary::summary(snapshot),
-        before,
+        before_cards: before,
         cards: snapshot.sources.iter().map(card).collect(),
-        after: vec![
-            Part { id: "providers", html: providers::grid(snapshot) },
-            Part { id: "heat", html: providers::heat(snapshot) },
-            Part { id: "trends", html: quotas::trends(snapshot) },
-            Part { id: "alerts", html: alerts::alerts(snapshot, focus) },
+        after_cards: vec![
+            FixedSection { id: "providers", html: providers::provider_grid(snapshot) },
+            FixedSection { id: "heat", html: providers::heat_map(snapshot) },
+            FixedSection { id: "trends", html: quotas::trend_charts(snapshot) },
+            FixedSection { id: "alerts", html: alerts::alerts(snapshot, focus) },
         ],
     }
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::mark;
+use super::badge;
 use crate::endpoint::view::Snapshot;
 use crate::engine::watch::HealthLevel;
 use crate::human::pluralize;
@@ -14,16 +14,16 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
         HealthLevel::Unknown => "dim",
         HealthLevel::Critical => "bad",
     };
-    let running = snapshot.sources.iter().filter(|source| source.running).count();
+    let running = snapshot.sources.iter().filter(|source| source.is_running).count();
     html! {
         header #summary class=(class) data-title={ (snapshot.level.name()) " · Cynosure" } {
             p .brand { a href="/" { "Cynosure" } }
             // Said aloud when it changes; the figures below change too often for that.
-            p .verdict role="status" { (mark::level(snapshot.level)) " " span { (snapshot.sentence) } }
+            p .verdict role="status" { (badge::level_badge(snapshot.level)) " " span { (snapshot.summary) } }
             p .dim {
-                (pluralize(count(snapshot.sources.len()), "source")) ", " (running) " at work · "
-                @match snapshot.looked_at {
-                    Some(at) => { "judged " (mark::ago(at, snapshot.at)) },
+                (pluralize(count_u64(snapshot.sources.len()), "source")) ", " (running) " at work · "
+                @match snapshot.checked_at {
+                    Some(at) => { "judged " (badge::format_ago(at, snapshot.at)) },
                     None => { "not judged yet" },
                 }
             }
@@ -31,6 +31,6 @@ pub(super) fn summary(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn count(length: usize) -> u64 {
+fn count_u64(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

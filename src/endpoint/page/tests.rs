@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::STYLE;
+use super::STYLESHEET;
 
 /// WCAG 2.2, success criterion 1.4.3: the contrast of text at level AA.
 const CONTRAST_MIN: f64 = 4.5;
 
 /// What is written on what.
-const PAIRS: [(&str, &str); 20] = [
+const TEXT_COLOUR_PAIRS: [(&str, &str); 20] = [
     ("ink", "ground"),
     ("ink", "card"),
     ("ink-dim", "ground"),
@@ -34,19 +34,20 @@ const PAIRS: [(&str, &str); 20] = [
 ];
 
 /// A line or a bar beside what it stands on (1.4.11).
-const GRAPHICS: [(&str, &str); 3] = [("line", "card"), ("line", "ground"), ("link", "card")];
+const GRAPHIC_COLOUR_PAIRS: [(&str, &str); 3] =
+    [("line", "card"), ("line", "ground"), ("link", "card")];
 
 /// The colours of the light scheme, and of the dark one laid over it.
-fn schemes() -> [BTreeMap<&'static str, [f64; 3]>; 2] {
+fn colour_schemes() -> [BTreeMap<&'static str, [f64; 3]>; 2] {
     let (light, dark) =
-        STYLE.split_once("prefers-color-scheme: dark").expect("there is a dark scheme");
-    let light = colours(light);
+        STYLESHEET.split_once("prefers-color-scheme: dark").expect("there is a dark scheme");
+    let light = parse_colours(light);
     let mut both = light.clone();
-    both.extend(colours(dark));
+    both.extend(parse_colours(dark));
     [light, both]
 }
 
-fn colours(css: &'static str) -> BTreeMap<&'static str, [f64; 3]> {
+fn parse_colours(css: &'static str) -> BTreeMap<&'static str, [f64; 3]> {
     let lines = css.lines().filter_map(|line| line.trim().strip_prefix("--"));
     let entries = lines.filter_map(|line| line.trim_end_matches(';').split_once(": #"));
     entries
@@ -76,15 +77,15 @@ fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
 }
 
 #[test]
-fn every_text_has_enough_contrast_by_day_and_by_night() {
+fn text_contrast_is_enough_in_both_colour_schemes() {
     assert!((contrast([0.0; 3], [255.0; 3]) - 21.0).abs() < 1e-9);
-    for (scheme, name) in schemes().iter().zip(["light", "dark"]) {
+    for (scheme, name) in colour_schemes().iter().zip(["light", "dark"]) {
         assert_eq!(scheme.len(), 25, "{name}");
-        for (ink, ground) in PAIRS {
+        for (ink, ground) in TEXT_COLOUR_PAIRS {
             let contrast = contrast(scheme[ink], scheme[ground]);
             assert!(contrast >= CONTRAST_MIN, "{name}: {ink} on {ground} has {contrast:.2}");
         }
-        for (line, ground) in GRAPHICS {
+        for (line, ground) in GRAPHIC_COLOUR_PAIRS {
             let contrast = contrast(scheme[line], scheme[ground]);
             assert!(contrast >= 3.0, "{name}: {line} on {ground} has {contrast:.2}");
         }
@@ -92,8 +93,8 @@ fn every_text_has_enough_contrast_by_day_and_by_night() {
 }
 
 #[test]
-fn nothing_comes_from_elsewhere() {
-    for text in [STYLE, super::SCRIPT] {
+fn the_page_loads_nothing_from_other_hosts() {
+    for text in [STYLESHEET, super::SCRIPT] {
         for word in ["http://", "https://", "@import", "url(", "eval("] {
             assert!(!text.contains(word), "{word}");
         }

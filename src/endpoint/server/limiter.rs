@@ -13,84 +13,89 @@ const CLIENTS_MAX: usize = 4096;
 /// Who asks, and for what: programs that probe do not use up what a person's browser needs, and the
 /// other way round, since both often are on this machine and have one address.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Purpose {
+pub(super) enum RateLimitClass {
     /// `/health` and `/metrics`.
     Probe,
     /// The page, its stream, and everything below `/api/`.
-    Look,
+    Dashboard,
     /// What is refused: behind a proxy all have one address, and strangers must not shut out the owner.
-    Stranger,
+    Unauthenticated,
 }
 
 /// Whether a request is answered, and what is left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Allowance {
-    pub(super) is_granted: bool,
+pub(super) struct RateLimitDecision {
+    pub(super) is_allowed: bool,
     /// Requests in each window.
     pub(super) quota: u32,
     /// Requests that are left in this one.
-    pub(super) left: u32,
+    pub(super) remaining: u32,
     /// Until the next one begins.
     pub(super) resets_in: Duration,
 }
 
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(super) struct EndpointLimiter {
     quota: u32,
-    clients: BTreeMap<(Client, Purpose), Window>,
+    clients: BTreeMap<(ClientKey, RateLimitClass), RequestWindow>,
     /// Of everyone for whom there was no room.
-    others: Window,
+    overflow: RequestWindow,
 }
 
 /// Whoever has a network of IPv6 has all its addresses, so the network counts as one.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Client(IpAddr);
+struct ClientKey(IpAddr);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    since: Duration,
+struct RequestWindow {
+    started_at: Duration,
     used: u32,
 }
 
-impl Limiter {
+impl EndpointLimiter {
     pub(super) fn new(quota: u32) -> Self {
-        Self { quota, clients: BTreeMap::new(), others: Window::default() }
+        Self { quota, clients: BTreeMap::new(), overflow: RequestWindow::default() }
     }
 
     /// Counts a request; `now` is the time since any fixed moment.
-    pub(super) fn ask(&mut self, who: IpAddr, purpose: Purpose, now: Duration) -> Allowance {
-        let key = (Client::of(who), purpose);
+    pub(super) fn check(
+        &mut self,
+        who: IpAddr,
+        purpose: RateLimitClass,
+        now: Duration,
+    ) -> RateLimitDecision {
+        let key = (ClientKey::from_ip(who), purpose);
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&key) {
-            self.clients.retain(|_, window| !window.is_over(now));
+            self.clients.retain(|_, window| !window.is_expired(now));
         }
-        let fresh = Window { since: now, used: 0 };
+        let fresh = RequestWindow { started_at: now, used: 0 };
         let window = if self.clients.len() < CLIENTS_MAX {
             self.clients.entry(key).or_insert(fresh)
         } else {
-            self.clients.get_mut(&key).unwrap_or(&mut self.others)
+            self.clients.get_mut(&key).unwrap_or(&mut self.overflow)
         };
-        if window.is_over(now) {
+        if window.is_expired(now) {
             *window = fresh;
         }
         let is_granted = window.used < self.quota;
         window.used = window.used.saturating_add(1);
-        Allowance {
-            is_granted,
+        RateLimitDecision {
+            is_allowed: is_granted,
             quota: self.quota,
-            left: self.quota.saturating_sub(window.used),
-            resets_in: (window.since + WINDOW).saturating_sub(now),
+            remaining: self.quota.saturating_sub(window.used),
+            resets_in: (window.started_at + WINDOW).saturating_sub(now),
         }
     }
 }
 
-impl Window {
-    fn is_over(&self, now: Duration) -> bool {
-        self.since + WINDOW <= now
+impl RequestWindow {
+    fn is_expired(&self, now: Duration) -> bool {
+        self.started_at + WINDOW <= now
     }
 }
 
-impl Client {
-    fn of(address: IpAddr) -> Self {
+impl ClientKey {
+    fn from_ip(address: IpAddr) -> Self {
         match address.to_canonical() {
             v4 @ IpAddr::V4(_) => Self(v4),
             IpAddr::V6(v6) => {
@@ -111,60 +116,70 @@ mod tests {
         IpAddr::V4((0x0a00_0000 + last).into())
     }
 
-    fn granted(limiter: &mut Limiter, who: IpAddr, times: u32, now: Duration) -> u32 {
-        let asked = (0..times).map(|_| limiter.ask(who, Purpose::Look, now));
-        u32::try_from(asked.filter(|allowance| allowance.is_granted).count()).unwrap()
+    fn is_allowed(limiter: &mut EndpointLimiter, who: IpAddr, times: u32, now: Duration) -> u32 {
+        let asked = (0..times).map(|_| limiter.check(who, RateLimitClass::Dashboard, now));
+        u32::try_from(asked.filter(|allowance| allowance.is_allowed).count()).unwrap()
     }
 
     #[test]
-    fn a_minute_holds_as_many_requests_as_it_may() {
-        let mut limiter = Limiter::new(60);
+    fn a_window_allows_exactly_the_limit() {
+        let mut limiter = EndpointLimiter::new(60);
 
-        let first = limiter.ask(v4(1), Purpose::Look, START);
-        assert_eq!((first.is_granted, first.left, first.resets_in), (true, 59, WINDOW));
-        assert_eq!(granted(&mut limiter, v4(1), 100, START), 59);
+        let first = limiter.check(v4(1), RateLimitClass::Dashboard, START);
+        assert_eq!((first.is_allowed, first.remaining, first.resets_in), (true, 59, WINDOW));
+        assert_eq!(is_allowed(&mut limiter, v4(1), 100, START), 59);
 
-        let refused = limiter.ask(v4(1), Purpose::Look, START + Duration::from_secs(20));
-        assert_eq!((refused.is_granted, refused.left), (false, 0));
+        let refused =
+            limiter.check(v4(1), RateLimitClass::Dashboard, START + Duration::from_secs(20));
+        assert_eq!((refused.is_allowed, refused.remaining), (false, 0));
         assert_eq!(refused.resets_in, Duration::from_secs(40));
 
-        assert!(limiter.ask(v4(1), Purpose::Look, START + WINDOW).is_granted);
+        assert!(limiter.check(v4(1), RateLimitClass::Dashboard, START + WINDOW).is_allowed);
     }
 
     #[test]
-    fn addresses_and_purposes_are_counted_apart() {
-        let mut limiter = Limiter::new(1);
-        assert_eq!(granted(&mut limiter, v4(1), 2, START), 1);
+    fn addresses_and_classes_are_counted_separately() {
+        let mut limiter = EndpointLimiter::new(1);
+        assert_eq!(is_allowed(&mut limiter, v4(1), 2, START), 1);
 
-        assert!(limiter.ask(v4(2), Purpose::Look, START).is_granted);
-        assert!(limiter.ask(v4(1), Purpose::Probe, START).is_granted);
-        assert!(!limiter.ask(v4(1), Purpose::Probe, START).is_granted);
+        assert!(limiter.check(v4(2), RateLimitClass::Dashboard, START).is_allowed);
+        assert!(limiter.check(v4(1), RateLimitClass::Probe, START).is_allowed);
+        assert!(!limiter.check(v4(1), RateLimitClass::Probe, START).is_allowed);
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one_and_a_mapped_address_as_what_it_is() {
-        let mut limiter = Limiter::new(1);
+    fn an_ipv6_network_counts_as_one_and_mapped_ipv4_as_ipv4() {
+        let mut limiter = EndpointLimiter::new(1);
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert!(limiter.ask(address("2001:db8::1"), Purpose::Look, START).is_granted);
+        assert!(limiter.check(address("2001:db8::1"), RateLimitClass::Dashboard, START).is_allowed);
 
-        assert!(!limiter.ask(address("2001:db8::ffff"), Purpose::Look, START).is_granted);
-        assert!(limiter.ask(address("2001:db8:0:1::1"), Purpose::Look, START).is_granted);
-        assert!(limiter.ask(address("::ffff:10.0.0.9"), Purpose::Look, START).is_granted);
-        assert!(!limiter.ask(v4(9), Purpose::Look, START).is_granted);
+        assert!(
+            !limiter.check(address("2001:db8::ffff"), RateLimitClass::Dashboard, START).is_allowed
+        );
+        assert!(
+            limiter.check(address("2001:db8:0:1::1"), RateLimitClass::Dashboard, START).is_allowed
+        );
+        assert!(
+            limiter.check(address("::ffff:10.0.0.9"), RateLimitClass::Dashboard, START).is_allowed
+        );
+        assert!(!limiter.check(v4(9), RateLimitClass::Dashboard, START).is_allowed);
     }
 
     #[test]
-    fn any_number_of_addresses_takes_bounded_memory_and_drives_nobody_out() {
-        let mut limiter = Limiter::new(2);
-        assert_eq!(granted(&mut limiter, v4(0), 1, START), 1);
+    fn many_addresses_use_bounded_memory_and_evict_no_client() {
+        let mut limiter = EndpointLimiter::new(2);
+        assert_eq!(is_allowed(&mut limiter, v4(0), 1, START), 1);
         for number in 0..20_000 {
-            limiter.ask(v4(1 + number), Purpose::Look, START);
+            limiter.check(v4(1 + number), RateLimitClass::Dashboard, START);
         }
         assert_eq!(limiter.clients.len(), CLIENTS_MAX);
 
-        assert_eq!(granted(&mut limiter, v4(0), 2, START), 1, "its count still stands");
-        assert!(!limiter.ask(v4(30_000), Purpose::Look, START).is_granted, "shares one count");
-        assert!(limiter.ask(v4(30_000), Purpose::Look, START + WINDOW).is_granted);
+        assert_eq!(is_allowed(&mut limiter, v4(0), 2, START), 1, "its count still stands");
+        assert!(
+            !limiter.check(v4(30_000), RateLimitClass::Dashboard, START).is_allowed,
+            "shares one count"
+        );
+        assert!(limiter.check(v4(30_000), RateLimitClass::Dashboard, START + WINDOW).is_allowed);
         assert!(limiter.clients.len() < CLIENTS_MAX, "what is over is forgotten");
     }
 }

@@ -6,35 +6,35 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
-use super::guard::Token;
+use super::auth::Token;
 
 /// Sockets on which requests are taken.
 #[derive(Debug)]
-pub struct Listening {
+pub struct Listeners {
     pub(super) listeners: Vec<TcpListener>,
 }
 
 /// Why nobody can ask.
 #[derive(Debug)]
-pub enum NotListening {
+pub enum BindError {
     /// The address cannot be listened on.
-    Address { address: SocketAddr, error: io::Error },
+    Unavailable { address: SocketAddr, error: io::Error },
     /// What systemd handed over is no TCP socket.
-    Inherited { error: io::Error },
+    InheritedSocket { error: io::Error },
     /// Other machines could ask, and nothing says who may.
-    Open { address: SocketAddr },
+    TokenRequired { address: SocketAddr },
     /// The machine has no thread or no files left.
-    Machine { error: io::Error },
+    OutOfResources { error: io::Error },
 }
 
-impl Listening {
+impl Listeners {
     /// Listens on an address.
     ///
     /// # Errors
-    /// [`NotListening::Address`].
-    pub fn on(address: SocketAddr) -> Result<Self, NotListening> {
-        let listener =
-            TcpListener::bind(address).map_err(|error| NotListening::Address { address, error })?;
+    /// [`BindError::Address`].
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let listener = TcpListener::bind(address)
+            .map_err(|error| BindError::Unavailable { address, error })?;
         Ok(Self { listeners: vec![listener] })
     }
 
@@ -42,12 +42,13 @@ impl Listening {
     /// A second call finds none: they are taken once.
     ///
     /// # Errors
-    /// [`NotListening::Inherited`].
-    pub fn inherited() -> Result<Option<Self>, NotListening> {
+    /// [`BindError::Inherited`].
+    pub fn from_systemd() -> Result<Option<Self>, BindError> {
         let mut handed = ListenFd::from_env();
         let taken = (0..handed.len()).filter_map(|at| handed.take_tcp_listener(at).transpose());
-        let listeners: Vec<_> =
-            taken.collect::<Result<_, _>>().map_err(|error| NotListening::Inherited { error })?;
+        let listeners: Vec<_> = taken
+            .collect::<Result<_, _>>()
+            .map_err(|error| BindError::InheritedSocket { error })?;
         Ok((!listeners.is_empty()).then_some(Self { listeners }))
     }
 
@@ -58,12 +59,15 @@ impl Listening {
     }
 
     /// The sockets once more, for a server, unless other machines could ask without a token.
-    pub(super) fn shared(&self, token: Option<&Token>) -> Result<Vec<TcpListener>, NotListening> {
-        let machine = |error| NotListening::Machine { error };
+    pub(super) fn clone_for_server(
+        &self,
+        token: Option<&Token>,
+    ) -> Result<Vec<TcpListener>, BindError> {
+        let machine = |error| BindError::OutOfResources { error };
         let share = |listener: &TcpListener| {
             let address = listener.local_addr().map_err(machine)?;
             if token.is_none() && !address.ip().is_loopback() {
-                return Err(NotListening::Open { address });
+                return Err(BindError::TokenRequired { address });
             }
             listener.set_nonblocking(true).map_err(machine)?;
             listener.try_clone().map_err(machine)
@@ -72,27 +76,29 @@ impl Listening {
     }
 }
 
-impl fmt::Display for NotListening {
+impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { address, error } => write!(
+            Self::Unavailable { address, error } => write!(
                 f,
                 "cannot listen on {address} ({error}); see what else does with `ss -ltnp`, or set endpoint.listen"
             ),
-            Self::Inherited { error } => write!(
+            Self::InheritedSocket { error } => write!(
                 f,
                 "systemd handed over a socket that cannot be used ({error}); ListenStream= must be an address and a port"
             ),
-            Self::Open { address } => write!(
+            Self::TokenRequired { address } => write!(
                 f,
                 "{address} lets other machines ask, so they must know a token: set endpoint.token"
             ),
-            Self::Machine { error } => write!(f, "cannot serve ({error}); it is tried again"),
+            Self::OutOfResources { error } => {
+                write!(f, "cannot serve ({error}); it is tried again")
+            }
         }
     }
 }
 
-impl std::error::Error for NotListening {}
+impl std::error::Error for BindError {}
 
 #[cfg(test)]
 mod tests {
@@ -103,22 +109,22 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_may_ask_only_with_a_token() {
+    fn non_loopback_addresses_require_a_token() {
         for open in ["0.0.0.0:0", "[::]:0"] {
-            let listening = Listening::on(address(open)).unwrap();
-            let refused = listening.shared(None).unwrap_err();
+            let listening = Listeners::bind(address(open)).unwrap();
+            let refused = listening.clone_for_server(None).unwrap_err();
             assert!(refused.to_string().contains("set endpoint.token"), "{refused}");
-            listening.shared(Some(&Token::new("secret"))).unwrap();
+            listening.clone_for_server(Some(&Token::new("secret"))).unwrap();
         }
-        Listening::on(address("127.0.0.1:0")).unwrap().shared(None).unwrap();
+        Listeners::bind(address("127.0.0.1:0")).unwrap().clone_for_server(None).unwrap();
     }
 
     #[test]
-    fn an_address_that_is_taken_is_named() {
-        let first = Listening::on(address("127.0.0.1:0")).unwrap();
+    fn an_address_in_use_is_named() {
+        let first = Listeners::bind(address("127.0.0.1:0")).unwrap();
         let taken = first.addresses()[0];
 
-        let refused = Listening::on(taken).unwrap_err();
+        let refused = Listeners::bind(taken).unwrap_err();
 
         assert!(refused.to_string().starts_with(&format!("cannot listen on {taken}")), "{refused}");
     }

@@ -1,10 +1,10 @@
 //! The server: a thread and a runtime of its own, so that nobody who asks holds up whoever watches.
 
-mod guard;
+mod auth;
 mod limiter;
 mod listen;
-mod patient;
 mod service;
+mod write_timeout;
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,72 +23,72 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
-pub use self::guard::Token;
-pub use self::listen::{Listening, NotListening};
+pub use self::auth::Token;
+pub use self::listen::{BindError, Listeners};
 
-use self::patient::Patient;
-use self::service::BLOCKING_MAX;
-pub(super) use self::service::Service;
-use crate::endpoint::view::Lookout;
+use self::service::BLOCKING_THREADS_MAX;
+pub(super) use self::service::EndpointService;
+use self::write_timeout::WriteTimeoutStream;
+use crate::endpoint::view::DashboardData;
 
 /// Connections at once; a newcomer beyond them pushes out the oldest, so that those who only hold
 /// theirs keep nobody away. Half of the files that a process usually may open.
 const CONNECTIONS_MAX: usize = 512;
 
 /// The time for a request's head, and how long a connection may rest between two requests.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a request's head; those of browsers have one or two thousand.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
 
 /// How long answers may go on after the end was asked for: far less than a unit has for its stop.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often is looked though nobody asks, so that lines over time have no gaps.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept, which means that files or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A server at work, until it is dropped or stopped.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     thread: Option<JoinHandle<()>>,
-    stop: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
 }
 
 /// What it serves, and to whom.
 #[derive(Debug)]
-pub struct Offer {
-    pub lookout: Arc<dyn Lookout>,
+pub struct EndpointConfig {
+    pub data: Arc<dyn DashboardData>,
     pub token: Option<Token>,
     /// From one address.
     pub requests_per_minute: u32,
 }
 
-impl Server {
+impl HttpServer {
     /// Begins to serve.
     ///
     /// # Errors
-    /// [`NotListening`].
-    pub fn start(listening: &Listening, offer: Offer) -> Result<Self, NotListening> {
-        let listeners = listening.shared(offer.token.as_ref())?;
-        let machine = |error| NotListening::Machine { error };
+    /// [`BindError`].
+    pub fn start(listening: &Listeners, offer: EndpointConfig) -> Result<Self, BindError> {
+        let listeners = listening.clone_for_server(offer.token.as_ref())?;
+        let machine = |error| BindError::OutOfResources { error };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(BLOCKING_MAX)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()
             .map_err(machine)?;
         let (stop, stopped) = watch::channel(false);
         let body = move || {
-            let service = Arc::new(Service::new(offer, stopped.clone()));
+            let service = Arc::new(EndpointService::new(offer, stopped.clone()));
             let served = runtime.block_on(async {
                 let listeners =
                     listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?;
-                serve(listeners, &service, stopped).await;
+                accept_connections(listeners, &service, stopped).await;
                 Ok::<(), io::Error>(())
             });
             if let Err(error) = served {
@@ -99,12 +99,12 @@ impl Server {
         };
         let thread = std::thread::Builder::new().name("endpoint".to_owned()).spawn(body);
         let thread = thread.map_err(machine)?;
-        Ok(Self { thread: Some(thread), stop })
+        Ok(Self { thread: Some(thread), shutdown: stop })
     }
 
     /// Ends what is being answered, for [`GOODBYE_MAX`] at most, and returns when it is over.
-    pub fn stop(mut self) {
-        self.stop.send_replace(true);
+    pub fn shut_down(mut self) {
+        self.shutdown.send_replace(true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -114,26 +114,26 @@ impl Server {
 
     /// Whether it fell over.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
+    pub fn has_stopped(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
-impl Drop for Server {
+impl Drop for HttpServer {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.shutdown.send_replace(true);
     }
 }
 
 /// Takes connections until the end is asked for, then lets answers finish.
-async fn serve(
+async fn accept_connections(
     listeners: Vec<TcpListener>,
-    service: &Arc<Service>,
+    service: &Arc<EndpointService>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut guests = Guests::default();
+    let mut guests = Connections::default();
     let mut has_complained = false;
-    let mut looks = interval(LOOK_INTERVAL);
+    let mut looks = interval(SNAPSHOT_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*stopped.borrow() {
         let accepts = listeners.iter().map(|listener| Box::pin(listener.accept()));
@@ -141,7 +141,7 @@ async fn serve(
             (accepted, ..) = select_all(accepts) => match accepted {
                 Ok((stream, peer)) => {
                     has_complained = false;
-                    guests.admit(converse(Arc::clone(service), stream, peer, stopped.clone()));
+                    guests.spawn(serve_connection(Arc::clone(service), stream, peer, stopped.clone()));
                 }
                 Err(error) => {
                     // It fails again after each pause until files are free, and a log needs that once.
@@ -154,48 +154,48 @@ async fn serve(
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = looks.tick() => guests.admit(look(Arc::clone(service))),
-            Some(_) = guests.tasks.join_next() => guests.forget_the_gone(),
+            _ = looks.tick() => guests.spawn(refresh_snapshot(Arc::clone(service))),
+            Some(_) = guests.tasks.join_next() => guests.remove_finished(),
             // An error means that nobody is left to ask for the end, which is one.
             _ = stopped.changed() => break,
         }
     }
     drop(listeners);
     let all_gone = async { while guests.tasks.join_next().await.is_some() {} };
-    if timeout(GOODBYE_MAX, all_gone).await.is_err() {
+    if timeout(SHUTDOWN_TIMEOUT, all_gone).await.is_err() {
         debug!("answers were cut off at the end");
     }
 }
 
 /// The connections there are, the oldest first.
 #[derive(Default)]
-struct Guests {
+struct Connections {
     tasks: JoinSet<()>,
-    order: VecDeque<AbortHandle>,
+    oldest_first: VecDeque<AbortHandle>,
 }
 
-impl Guests {
-    fn admit(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
-        while self.order.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = self.order.pop_front()
+impl Connections {
+    fn spawn(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
+        while self.oldest_first.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
         {
             oldest.abort();
         }
-        self.order.push_back(self.tasks.spawn(conversation));
+        self.oldest_first.push_back(self.tasks.spawn(conversation));
     }
 
-    fn forget_the_gone(&mut self) {
-        self.order.retain(|guest| !guest.is_finished());
+    fn remove_finished(&mut self) {
+        self.oldest_first.retain(|guest| !guest.is_finished());
     }
 }
 
-async fn look(service: Arc<Service>) {
+async fn refresh_snapshot(service: Arc<EndpointService>) {
     // Whoever asks next is told why it cannot be seen.
     drop(service.snapshot().await);
 }
 
-async fn converse(
-    service: Arc<Service>,
+async fn serve_connection(
+    service: Arc<EndpointService>,
     stream: TcpStream,
     peer: SocketAddr,
     mut stopped: watch::Receiver<bool>,
@@ -204,14 +204,15 @@ async fn converse(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, %peer, "cannot turn off the delay of small packets");
     }
-    let answer = service_fn(|request| Arc::clone(&service).answer(request, peer.ip()));
+    let answer = service_fn(|request| Arc::clone(&service).respond(request, peer.ip()));
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    let connection = protocol.serve_connection(TokioIo::new(Patient::new(stream)), answer);
+    let connection =
+        protocol.serve_connection(TokioIo::new(WriteTimeoutStream::new(stream)), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

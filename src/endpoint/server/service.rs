@@ -14,242 +14,262 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use super::Offer;
-use super::guard::{Refusal, Token, admit};
-use super::limiter::{Allowance, Limiter, Purpose, WINDOW};
-use crate::endpoint::answer::{Answer, HTML, METRICS, answer, json, problem, seconds, set};
-use crate::endpoint::page::{self, NEAR_MAX, Near};
-use crate::endpoint::route::{Astray, Focus, Route};
-use crate::endpoint::view::{Lookout, Snapshot, Untold};
-use crate::endpoint::{documents, events};
+use super::EndpointConfig;
+use super::auth::{AuthError, Token, authorize};
+use super::limiter::{EndpointLimiter, RateLimitClass, RateLimitDecision, WINDOW};
+use crate::endpoint::page::{self, DETAIL_ROWS_MAX, SourceDetail};
+use crate::endpoint::response::{
+    HTML_TYPE, HttpResponse, METRICS_TYPE, append_header, ceil_seconds, json_response,
+    problem_response, response,
+};
+use crate::endpoint::route::{PageFilter, Route, RouteError};
+use crate::endpoint::view::{DashboardData, LookupError, Snapshot};
+use crate::endpoint::{api, events};
 
 /// How long a look at everything is good for: however many ask, it is made once in this time.
-const FRESH: Duration = Duration::from_secs(1);
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// The time for one answer: a ledger that is busy for longer is told to be.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ledgers that are read at once, and readings of all that is measured. A place is held until the reading
 /// is over, whether somebody still waits for it or not, so that a disk that hangs is not asked ever more.
-const LEDGERS_MAX: usize = 2;
-const MEASURINGS_MAX: usize = 1;
+const LEDGER_READS_MAX: usize = 2;
+const METRICS_READS_MAX: usize = 1;
 
 /// Calls that block at once: the look at everything is made by one at a time.
-pub(super) const BLOCKING_MAX: usize = 1 + LEDGERS_MAX + MEASURINGS_MAX;
+pub(super) const BLOCKING_THREADS_MAX: usize = 1 + LEDGER_READS_MAX + METRICS_READS_MAX;
 
 /// Pages that are kept up to date at once; more of them still can be loaded again.
-const STREAMS_MAX: usize = 16;
+const EVENT_STREAMS_MAX: usize = 16;
 
 /// When to come again where it is too much at once.
-const BUSY_PAUSE: Duration = Duration::from_secs(5);
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What all connections share.
 #[derive(Debug)]
-pub(in crate::endpoint) struct Service {
-    lookout: Arc<dyn Lookout>,
+pub(in crate::endpoint) struct EndpointService {
+    data: Arc<dyn DashboardData>,
     token: Option<Token>,
-    limiter: Mutex<Limiter>,
-    started: Instant,
-    latest: Arc<AsyncMutex<Latest>>,
-    ledgers: Arc<Semaphore>,
-    measurings: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
+    limiter: Mutex<EndpointLimiter>,
+    started_at: Instant,
+    snapshot_cache: Arc<AsyncMutex<SnapshotCache>>,
+    ledger_permits: Arc<Semaphore>,
+    metrics_permits: Arc<Semaphore>,
+    stream_permits: Arc<Semaphore>,
+    shutdown: watch::Receiver<bool>,
 }
 
 /// The last look at everything, and when it was made.
-type Latest = Option<(Instant, Arc<Snapshot>)>;
+type SnapshotCache = Option<(Instant, Arc<Snapshot>)>;
 
 /// Why a question was not answered with what was asked for.
 #[derive(Debug)]
-pub(in crate::endpoint) enum Unanswered {
+pub(in crate::endpoint) enum ApiError {
     /// Whoever knows fell over.
-    Broken,
-    Untold(Untold),
+    Panicked,
+    Lookup(LookupError),
 }
 
-impl Service {
-    pub(super) fn new(offer: Offer, stopped: watch::Receiver<bool>) -> Self {
+impl EndpointService {
+    pub(super) fn new(offer: EndpointConfig, stopped: watch::Receiver<bool>) -> Self {
         Self {
-            lookout: offer.lookout,
+            data: offer.data,
             token: offer.token,
-            limiter: Mutex::new(Limiter::new(offer.requests_per_minute)),
-            started: Instant::now(),
-            latest: Arc::default(),
-            ledgers: Arc::new(Semaphore::new(LEDGERS_MAX)),
-            measurings: Arc::new(Semaphore::new(MEASURINGS_MAX)),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-            stopped,
+            limiter: Mutex::new(EndpointLimiter::new(offer.requests_per_minute)),
+            started_at: Instant::now(),
+            snapshot_cache: Arc::default(),
+            ledger_permits: Arc::new(Semaphore::new(LEDGER_READS_MAX)),
+            metrics_permits: Arc::new(Semaphore::new(METRICS_READS_MAX)),
+            stream_permits: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            shutdown: stopped,
         }
     }
 
-    pub(super) async fn answer(
+    pub(super) async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: IpAddr,
-    ) -> Result<Answer, Infallible> {
+    ) -> Result<HttpResponse, Infallible> {
         let admitted =
-            admit(self.token.as_ref(), request.version(), request.uri(), request.headers());
+            authorize(self.token.as_ref(), request.version(), request.uri(), request.headers());
         let purpose = match (admitted, request.uri().path()) {
-            (Err(_), _) => Purpose::Stranger,
-            (Ok(()), "/health" | "/metrics") => Purpose::Probe,
-            (Ok(()), _) => Purpose::Look,
+            (Err(_), _) => RateLimitClass::Unauthenticated,
+            (Ok(()), "/health" | "/metrics") => RateLimitClass::Probe,
+            (Ok(()), _) => RateLimitClass::Dashboard,
         };
-        let allowance = self.count(peer, purpose);
+        let allowance = self.check_rate_limit(peer, purpose);
         let mut answer = match admitted {
-            _ if !allowance.is_granted => too_many(&allowance),
-            Ok(()) => self.routed(&request).await,
-            Err(refusal) => refused(refusal),
+            _ if !allowance.is_allowed => too_many_requests(&allowance),
+            Ok(()) => self.dispatch(&request).await,
+            Err(refusal) => auth_error_response(refusal),
         };
-        show_limits(&mut answer, purpose, &allowance);
+        append_rate_limit_headers(&mut answer, purpose, &allowance);
         if !request.body().is_end_stream() {
             // Nothing of it is read: the connection is of no more use.
-            set(&mut answer, header::CONNECTION, "close");
+            append_header(&mut answer, header::CONNECTION, "close");
         }
         Ok(answer)
     }
 
-    fn count(&self, peer: IpAddr, purpose: Purpose) -> Allowance {
+    fn check_rate_limit(&self, peer: IpAddr, purpose: RateLimitClass) -> RateLimitDecision {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.ask(peer, purpose, self.started.elapsed())
+        limiter.check(peer, purpose, self.started_at.elapsed())
     }
 
-    async fn routed(self: &Arc<Self>, request: &Request<Incoming>) -> Answer {
-        let route = match Route::of(request.uri().path(), request.uri().query()) {
+    async fn dispatch(self: &Arc<Self>, request: &Request<Incoming>) -> HttpResponse {
+        let route = match Route::parse(request.uri().path(), request.uri().query()) {
             Ok(route) => route,
-            Err(Astray::Nothing) => {
-                return problem(
+            Err(RouteError::NotFound) => {
+                return problem_response(
                     StatusCode::NOT_FOUND,
                     "there is nothing here; / shows what there is",
                 );
             }
-            Err(Astray::BadParameter(what)) => return problem(StatusCode::BAD_REQUEST, &what),
+            Err(RouteError::InvalidParameter(what)) => {
+                return problem_response(StatusCode::BAD_REQUEST, &what);
+            }
         };
         let is_head = request.method() == Method::HEAD;
         if !is_head && request.method() != Method::GET {
-            let mut answer =
-                problem(StatusCode::METHOD_NOT_ALLOWED, "it can only be read: use GET or HEAD");
-            set(&mut answer, header::ALLOW, "GET, HEAD");
+            let mut answer = problem_response(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "it can only be read: use GET or HEAD",
+            );
+            append_header(&mut answer, header::ALLOW, "GET, HEAD");
             return answer;
         }
         if !request.body().is_end_stream() {
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, "nothing here takes a body: send none");
+            return problem_response(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "nothing here takes a body: send none",
+            );
         }
         if is_head && let Route::Events(_) = route {
-            return events::head();
+            return events::event_stream_head();
         }
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        match timeout(ANSWER_TIME_MAX, self.of_route(route, accept)).await {
+        match timeout(RESPONSE_TIMEOUT, self.handle_route(route, accept)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(unanswered)) => unanswered.into(),
-            Err(_elapsed) => unavailable("it takes too long to find out; the disk may be busy"),
+            Err(_elapsed) => {
+                service_unavailable("it takes too long to find out; the disk may be busy")
+            }
         }
     }
 
-    async fn of_route(
+    async fn handle_route(
         self: &Arc<Self>,
         route: Route,
         accept: Option<&str>,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<HttpResponse, ApiError> {
         Ok(match route {
-            Route::Style => answer(StatusCode::OK, "text/css; charset=utf-8", page::STYLE),
-            Route::Script => answer(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT),
-            Route::Icon => answer(StatusCode::OK, "image/svg+xml", page::ICON),
-            Route::Description => ok(&documents::description(self.token.is_some())),
+            Route::Style => response(StatusCode::OK, "text/css; charset=utf-8", page::STYLESHEET),
+            Route::Script => {
+                response(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT)
+            }
+            Route::Icon => response(StatusCode::OK, "image/svg+xml", page::ICON),
+            Route::OpenApi => ok_json(&api::openapi(self.token.is_some())),
             Route::Page(focus) => {
-                let (snapshot, near) = self.seen(&focus).await?;
+                let (snapshot, near) = self.page_data(&focus).await?;
                 let is_missing = focus.source.is_some() && near.is_none();
                 let status = if is_missing { StatusCode::NOT_FOUND } else { StatusCode::OK };
-                answer(status, HTML, page::whole(&snapshot, &focus, near.as_ref()))
+                response(status, HTML_TYPE, page::render_page(&snapshot, &focus, near.as_ref()))
             }
-            Route::Events(focus) => match Arc::clone(&self.streams).try_acquire_owned() {
-                Ok(place) => events::stream(Arc::clone(self), focus, place, self.stopped.clone()),
-                Err(_full) => unavailable("too many pages are kept up to date already"),
+            Route::Events(focus) => match Arc::clone(&self.stream_permits).try_acquire_owned() {
+                Ok(place) => {
+                    events::event_stream(Arc::clone(self), focus, place, self.shutdown.clone())
+                }
+                Err(_full) => service_unavailable("too many pages are kept up to date already"),
             },
             Route::Health => {
                 let snapshot = self.snapshot().await?;
-                let status = if snapshot.is_well() {
+                let status = if snapshot.is_healthy() {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                json(status, &documents::health(&snapshot))
+                json_response(status, &api::health(&snapshot))
             }
             Route::Metrics => self.metrics(accept).await?,
-            Route::Overview => ok(&documents::overview(&*self.snapshot().await?)),
+            Route::Overview => ok_json(&api::overview(&*self.snapshot().await?)),
             Route::Sources => {
                 let snapshot = self.snapshot().await?;
-                ok(&json!({ "at": snapshot.at, "sources": snapshot.sources }))
+                ok_json(&json!({ "at": snapshot.at, "sources": snapshot.sources }))
             }
             Route::Providers => {
                 let snapshot = self.snapshot().await?;
-                ok(&json!({ "at": snapshot.at, "providers": snapshot.providers }))
+                ok_json(&json!({ "at": snapshot.at, "providers": snapshot.providers }))
             }
             Route::Alerts { limit, severity } => {
-                ok(&documents::alerts(&*self.snapshot().await?, limit, severity))
+                ok_json(&api::alerts(&*self.snapshot().await?, limit, severity))
             }
-            Route::Degradation => ok(&documents::degradation(&*self.snapshot().await?)),
-            Route::Trends => ok(&documents::trends(&*self.snapshot().await?)),
+            Route::Degradation => ok_json(&api::degradation(&*self.snapshot().await?)),
+            Route::Trends => ok_json(&api::trends(&*self.snapshot().await?)),
             Route::Source { name } => {
                 let snapshot = self.snapshot().await?;
-                ok(snapshot.source(&name).ok_or(Untold::NoSuchSource)?)
+                ok_json(snapshot.source(&name).ok_or(LookupError::NoSuchSource)?)
             }
             Route::History { source, limit } => {
                 let name = source.clone();
                 let passed =
                     self.read_ledger(move |lookout| lookout.history(&source, limit)).await?;
-                ok(&json!({ "source": name, "history": passed }))
+                ok_json(&json!({ "source": name, "history": passed }))
             }
             Route::Failures { source, limit } => {
                 let name = source.clone();
                 let failed =
                     self.read_ledger(move |lookout| lookout.failures(&source, limit)).await?;
-                ok(&json!({ "source": name, "failures": failed }))
+                ok_json(&json!({ "source": name, "failures": failed }))
             }
         })
     }
 
-    async fn metrics(&self, accept: Option<&str>) -> Result<Answer, Unanswered> {
-        let place = place(&self.measurings).await?;
+    async fn metrics(&self, accept: Option<&str>) -> Result<HttpResponse, ApiError> {
+        let place = acquire_permit(&self.metrics_permits).await?;
         let mut answer = if accept.is_some_and(prefers_json) {
-            ok(&self.told(place, |lookout| lookout.metrics_json()).await?)
+            ok_json(&self.run_blocking(place, |lookout| lookout.metrics_json()).await?)
         } else {
-            answer(StatusCode::OK, METRICS, self.told(place, |lookout| lookout.metrics()).await?)
+            response(
+                StatusCode::OK,
+                METRICS_TYPE,
+                self.run_blocking(place, |lookout| lookout.metrics()).await?,
+            )
         };
-        set(&mut answer, header::VARY, "accept");
+        append_header(&mut answer, header::VARY, "accept");
         Ok(answer)
     }
 
     /// Everything, not older than [`FRESH`].
-    pub(in crate::endpoint) async fn snapshot(&self) -> Result<Arc<Snapshot>, Unanswered> {
+    pub(in crate::endpoint) async fn snapshot(&self) -> Result<Arc<Snapshot>, ApiError> {
         // Whoever comes while it is made waits here, and takes it too.
-        let mut latest = Arc::clone(&self.latest).lock_owned().await;
+        let mut latest = Arc::clone(&self.snapshot_cache).lock_owned().await;
         if let Some((at, snapshot)) = &*latest
-            && at.elapsed() < FRESH
+            && at.elapsed() < SNAPSHOT_MAX_AGE
         {
             return Ok(Arc::clone(snapshot));
         }
-        let lookout = Arc::clone(&self.lookout);
+        let lookout = Arc::clone(&self.data);
         let made = spawn_blocking(move || {
             let snapshot = Arc::new(lookout.snapshot());
             *latest = Some((Instant::now(), Arc::clone(&snapshot)));
             snapshot
         });
-        made.await.map_err(|_fell| Unanswered::Broken)
+        made.await.map_err(|_fell| ApiError::Panicked)
     }
 
     /// Everything, and what the page is about to show of one source from near.
-    pub(in crate::endpoint) async fn seen(
+    pub(in crate::endpoint) async fn page_data(
         &self,
-        focus: &Focus,
-    ) -> Result<(Arc<Snapshot>, Option<Near>), Unanswered> {
+        focus: &PageFilter,
+    ) -> Result<(Arc<Snapshot>, Option<SourceDetail>), ApiError> {
         let snapshot = self.snapshot().await?;
         let source = focus.source.as_ref().filter(|name| snapshot.source(name).is_some());
         let Some(name) = source.cloned() else { return Ok((snapshot, None)) };
         let near = self.read_ledger(move |lookout| {
-            Ok(Near {
-                history: lookout.history(&name, NEAR_MAX),
-                failures: lookout.failures(&name, NEAR_MAX),
+            Ok(SourceDetail {
+                history: lookout.history(&name, DETAIL_ROWS_MAX),
+                failures: lookout.failures(&name, DETAIL_ROWS_MAX),
                 name,
             })
         });
@@ -258,108 +278,114 @@ impl Service {
 
     async fn read_ledger<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
-    ) -> Result<T, Unanswered> {
-        self.told(place(&self.ledgers).await?, read).await
+        read: impl FnOnce(&dyn DashboardData) -> Result<T, LookupError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.run_blocking(acquire_permit(&self.ledger_permits).await?, read).await
     }
 
-    async fn told<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         place: OwnedSemaphorePermit,
-        read: impl FnOnce(&dyn Lookout) -> Result<T, Untold> + Send + 'static,
-    ) -> Result<T, Unanswered> {
-        let lookout = Arc::clone(&self.lookout);
+        read: impl FnOnce(&dyn DashboardData) -> Result<T, LookupError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let lookout = Arc::clone(&self.data);
         let read = spawn_blocking(move || {
             let _place = place;
             read(&*lookout)
         });
-        Ok(read.await.map_err(|_fell| Unanswered::Broken)??)
+        Ok(read.await.map_err(|_fell| ApiError::Panicked)??)
     }
 }
 
-async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unanswered> {
-    Arc::clone(places).acquire_owned().await.map_err(|_closed| Unanswered::Broken)
+async fn acquire_permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(places).acquire_owned().await.map_err(|_closed| ApiError::Panicked)
 }
 
-impl From<Untold> for Unanswered {
-    fn from(untold: Untold) -> Self {
-        Self::Untold(untold)
+impl From<LookupError> for ApiError {
+    fn from(untold: LookupError) -> Self {
+        Self::Lookup(untold)
     }
 }
 
-impl From<Unanswered> for Answer {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<ApiError> for HttpResponse {
+    fn from(unanswered: ApiError) -> Self {
         match unanswered {
-            Unanswered::Broken => problem(
+            ApiError::Panicked => problem_response(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "what looks fell over; the log of the monitor says where",
             ),
-            Unanswered::Untold(Untold::NoSuchSource) => problem(
+            ApiError::Lookup(LookupError::NoSuchSource) => problem_response(
                 StatusCode::NOT_FOUND,
                 "there is no such source; /api/health/sources has all",
             ),
-            Unanswered::Untold(Untold::Unreadable(why)) => unavailable(&why),
+            ApiError::Lookup(LookupError::Unreadable(why)) => service_unavailable(&why),
         }
     }
 }
 
-fn ok(value: &impl Serialize) -> Answer {
-    json(StatusCode::OK, value)
+fn ok_json(value: &impl Serialize) -> HttpResponse {
+    json_response(StatusCode::OK, value)
 }
 
-fn unavailable(why: &str) -> Answer {
-    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, why);
-    set(&mut answer, header::RETRY_AFTER, &seconds(BUSY_PAUSE).to_string());
+fn service_unavailable(why: &str) -> HttpResponse {
+    let mut answer = problem_response(StatusCode::SERVICE_UNAVAILABLE, why);
+    append_header(&mut answer, header::RETRY_AFTER, &ceil_seconds(BUSY_RETRY_AFTER).to_string());
     answer
 }
 
-fn refused(refusal: Refusal) -> Answer {
+fn auth_error_response(refusal: AuthError) -> HttpResponse {
     match refusal {
-        Refusal::Unknown => {
-            let mut answer = problem(
+        AuthError::InvalidToken => {
+            let mut answer = problem_response(
                 StatusCode::UNAUTHORIZED,
                 "send the token of the configuration, as a bearer token or as the password of basic auth",
             );
             for scheme in
                 ["Bearer realm=\"cynosure\"", "Basic realm=\"cynosure\", charset=\"UTF-8\""]
             {
-                set(&mut answer, header::WWW_AUTHENTICATE, scheme);
+                append_header(&mut answer, header::WWW_AUTHENTICATE, scheme);
             }
             answer
         }
-        Refusal::WrongName => problem(
+        AuthError::ForeignHost => problem_response(
             StatusCode::MISDIRECTED_REQUEST,
             "without a token only localhost and loopback addresses such as 127.0.0.1 are answered",
         ),
-        Refusal::Foreign => problem(
+        AuthError::CrossSite => problem_response(
             StatusCode::FORBIDDEN,
             "pages from elsewhere may lead here, and not load anything from here",
         ),
-        Refusal::NoName => problem(StatusCode::BAD_REQUEST, "the request needs one valid Host"),
+        AuthError::InvalidHost => {
+            problem_response(StatusCode::BAD_REQUEST, "the request needs one valid Host")
+        }
     }
 }
 
-fn too_many(allowance: &Allowance) -> Answer {
-    let wait = seconds(allowance.resets_in);
+fn too_many_requests(allowance: &RateLimitDecision) -> HttpResponse {
+    let wait = ceil_seconds(allowance.resets_in);
     let detail =
         format!("{} requests a minute are allowed; come back in {wait} s", allowance.quota);
-    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, &detail);
-    set(&mut answer, header::RETRY_AFTER, &wait.to_string());
+    let mut answer = problem_response(StatusCode::TOO_MANY_REQUESTS, &detail);
+    append_header(&mut answer, header::RETRY_AFTER, &wait.to_string());
     answer
 }
 
 /// In the words of the IETF's draft-ietf-httpapi-ratelimit-headers-10.
-fn show_limits(answer: &mut Answer, purpose: Purpose, allowance: &Allowance) {
+fn append_rate_limit_headers(
+    answer: &mut HttpResponse,
+    purpose: RateLimitClass,
+    allowance: &RateLimitDecision,
+) {
     let name = match purpose {
-        Purpose::Probe => "probe",
-        Purpose::Look => "look",
-        Purpose::Stranger => "stranger",
+        RateLimitClass::Probe => "probe",
+        RateLimitClass::Dashboard => "look",
+        RateLimitClass::Unauthenticated => "stranger",
     };
-    let Allowance { quota, left, resets_in, .. } = allowance;
+    let RateLimitDecision { quota, remaining: left, resets_in, .. } = allowance;
     let policy = format!("\"{name}\";q={quota};w={}", WINDOW.as_secs());
-    let state = format!("\"{name}\";r={left};t={}", seconds(*resets_in));
-    set(answer, HeaderName::from_static("ratelimit-policy"), &policy);
-    set(answer, HeaderName::from_static("ratelimit"), &state);
+    let state = format!("\"{name}\";r={left};t={}", ceil_seconds(*resets_in));
+    append_header(answer, HeaderName::from_static("ratelimit-policy"), &policy);
+    append_header(answer, HeaderName::from_static("ratelimit"), &state);
 }
 
 /// Whether JSON is named, and not after plain text: Prometheus asks for text, browsers for anything.
@@ -382,10 +408,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::endpoint::view::{Failed, Passed};
+    use crate::endpoint::view::{FailedItem, StateTransition};
 
     #[test]
-    fn json_is_given_to_those_who_want_it_most() {
+    fn json_is_sent_where_accept_prefers_it() {
         for accept in ["application/json", "text/html, Application/JSON;q=0.9, */*"] {
             assert!(prefers_json(accept), "{accept}");
         }
@@ -403,64 +429,68 @@ mod tests {
 
     /// Looks that last until they are let go.
     #[derive(Debug)]
-    struct Stuck(Mutex<std::sync::mpsc::Receiver<()>>);
+    struct BlockedData(Mutex<std::sync::mpsc::Receiver<()>>);
 
-    impl Stuck {
-        fn wait(&self) {
+    impl BlockedData {
+        fn wait_for_release(&self) {
             // Whoever lets them go drops the sender.
             self.0.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap_err();
         }
     }
 
-    impl Lookout for Stuck {
+    impl DashboardData for BlockedData {
         fn snapshot(&self) -> Snapshot {
-            self.wait();
+            self.wait_for_release();
             panic!("nobody waits for it")
         }
 
-        fn history(&self, _source: &str, _limit: usize) -> Result<Vec<Passed>, Untold> {
-            self.wait();
+        fn history(
+            &self,
+            _source: &str,
+            _limit: usize,
+        ) -> Result<Vec<StateTransition>, LookupError> {
+            self.wait_for_release();
             Ok(Vec::new())
         }
 
-        fn failures(&self, _source: &str, _limit: usize) -> Result<Vec<Failed>, Untold> {
+        fn failures(&self, _source: &str, _limit: usize) -> Result<Vec<FailedItem>, LookupError> {
             Ok(Vec::new())
         }
 
-        fn metrics(&self) -> Result<String, Untold> {
-            self.wait();
+        fn metrics(&self) -> Result<String, LookupError> {
+            self.wait_for_release();
             Ok(String::new())
         }
 
-        fn metrics_json(&self) -> Result<Value, Untold> {
+        fn metrics_json(&self) -> Result<Value, LookupError> {
             Ok(Value::Null)
         }
     }
 
     #[tokio::test]
-    async fn what_is_being_read_keeps_its_place_though_nobody_waits_any_more() {
+    async fn an_abandoned_read_keeps_its_permit_until_it_ends() {
         let (let_go, stuck) = std::sync::mpsc::channel();
-        let offer = Offer {
-            lookout: Arc::new(Stuck(Mutex::new(stuck))),
+        let offer = EndpointConfig {
+            data: Arc::new(BlockedData(Mutex::new(stuck))),
             token: None,
             requests_per_minute: 1,
         };
-        let service = Service::new(offer, watch::channel(false).1);
+        let service = EndpointService::new(offer, watch::channel(false).1);
         // Each is begun, and given up at once.
-        for _ in 0..BLOCKING_MAX {
+        for _ in 0..BLOCKING_THREADS_MAX {
             let history = service.read_ledger(|lookout| lookout.history("work", 1));
             timeout(Duration::ZERO, history).await.unwrap_err();
             timeout(Duration::ZERO, service.metrics(None)).await.unwrap_err();
             timeout(Duration::ZERO, service.snapshot()).await.unwrap_err();
         }
 
-        assert_eq!(service.ledgers.available_permits(), 0);
-        assert_eq!(service.measurings.available_permits(), 0);
-        assert!(service.latest.try_lock().is_err(), "one look is made at a time");
+        assert_eq!(service.ledger_permits.available_permits(), 0);
+        assert_eq!(service.metrics_permits.available_permits(), 0);
+        assert!(service.snapshot_cache.try_lock().is_err(), "one look is made at a time");
 
         drop(let_go);
         service.read_ledger(|lookout| lookout.history("work", 1)).await.unwrap();
         service.metrics(None).await.unwrap();
-        drop(service.latest.lock().await);
+        drop(service.snapshot_cache.lock().await);
     }
 }

@@ -1,6 +1,6 @@
 //! Each route, and what is said where there is none.
 
-use cynosure::endpoint::view::Quota;
+use cynosure::endpoint::view::QuotaView;
 use cynosure::engine::watch::HealthLevel;
 
 use super::Stage;
@@ -226,7 +226,7 @@ fn of_many_quotas_some_are_drawn_and_all_are_listed() {
         (snapshot.quotas[0].clone(), snapshot.trends.quotas[&snapshot.quotas[0].scope].clone());
     for at in 0..40 {
         let scope = format!("host-{at}");
-        snapshot.quotas.push(Quota { scope: scope.clone(), ..quota.clone() });
+        snapshot.quotas.push(QuotaView { scope: scope.clone(), ..quota.clone() });
         snapshot.trends.quotas.insert(scope, trend.clone());
     }
 
@@ -240,10 +240,10 @@ fn of_many_quotas_some_are_drawn_and_all_are_listed() {
 #[test]
 fn what_is_missing_is_told_beside_the_rest() {
     let mut snapshot = storm();
-    snapshot.trends.untold = Some("cannot read trends.json: <EIO>".to_owned());
-    snapshot.alerts_untold = Some("alerts.json cannot be read: <cut>".to_owned());
+    snapshot.trends.day_error = Some("cannot read trends.json: <EIO>".to_owned());
+    snapshot.alerts_error = Some("alerts.json cannot be read: <cut>".to_owned());
     snapshot.alerts.clear();
-    snapshot.degradation_untold = Some("degradation.json cannot be read: <cut>".to_owned());
+    snapshot.degradation_error = Some("degradation.json cannot be read: <cut>".to_owned());
     let stage = Stage::show(snapshot);
 
     let page = stage.get("/").body;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cynosure::endpoint::view::Snapshot;
-use cynosure::endpoint::{Listening, Offer, Server, Token};
+use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners, Token};
 
 use self::client::{Reply, ask};
 use self::scene::Scene;
@@ -21,7 +21,7 @@ use self::scene::Scene;
 struct Stage {
     scene: Arc<Scene>,
     address: SocketAddr,
-    server: Server,
+    server: HttpServer,
 }
 
 impl Stage {
@@ -31,14 +31,14 @@ impl Stage {
 
     fn with(snapshot: Snapshot, token: Option<&str>, requests_per_minute: u32) -> Self {
         let scene = Arc::new(Scene::of(snapshot));
-        let listening = Listening::on(([127, 0, 0, 1], 0).into()).unwrap();
+        let listening = Listeners::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listening.addresses()[0];
-        let offer = Offer {
-            lookout: Arc::clone(&scene) as _,
+        let offer = EndpointConfig {
+            data: Arc::clone(&scene) as _,
             token: token.map(Token::new),
             requests_per_minute,
         };
-        let server = Server::start(&listening, offer).unwrap();
+        let server = HttpServer::start(&listening, offer).unwrap();
         Self { scene, address, server }
     }
 

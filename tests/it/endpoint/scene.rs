@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use cynosure::endpoint::view::{
-    Alert, Failed, LastError, Lookout, Passed, Provider, Quota, Snapshot, Source, Trend, Untold,
+    AlertView, DashboardData, FailedItem, LastErrorView, LookupError, ProviderView, QuotaView,
+    Snapshot, SourceView, StateTransition, TrendView,
 };
 use cynosure::engine::Timestamp;
 use cynosure::engine::alert::Severity;
@@ -49,38 +50,38 @@ impl Scene {
     }
 }
 
-impl Lookout for Scene {
+impl DashboardData for Scene {
     fn snapshot(&self) -> Snapshot {
         self.looks.fetch_add(1, Ordering::Relaxed);
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn history(&self, source: &str, limit: usize) -> Result<Vec<Passed>, Untold> {
+    fn history(&self, source: &str, limit: usize) -> Result<Vec<StateTransition>, LookupError> {
         match source {
             "work" => Ok(history().into_iter().take(limit).collect()),
             LONG => Ok(history().into_iter().cycle().take(limit.min(60)).collect()),
-            "broken" => Err(Untold::Unreadable("the ledger is damaged".to_owned())),
+            "broken" => Err(LookupError::Unreadable("the ledger is damaged".to_owned())),
             // A lookout that falls over.
             "panic" => Ok(vec![history()[usize::MAX].clone()]),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
-            _ => Err(Untold::NoSuchSource),
+            _ => Err(LookupError::NoSuchSource),
         }
     }
 
-    fn failures(&self, source: &str, limit: usize) -> Result<Vec<Failed>, Untold> {
+    fn failures(&self, source: &str, limit: usize) -> Result<Vec<FailedItem>, LookupError> {
         match source {
             "work" => Ok(failures().into_iter().take(limit).collect()),
             LONG => Ok(failures().into_iter().cycle().take(limit.min(60)).collect()),
             name if self.snapshot().source(name).is_some() => Ok(Vec::new()),
-            _ => Err(Untold::NoSuchSource),
+            _ => Err(LookupError::NoSuchSource),
         }
     }
 
-    fn metrics(&self) -> Result<String, Untold> {
+    fn metrics(&self) -> Result<String, LookupError> {
         Ok("# TYPE cynosure_sources gauge\ncynosure_sources 5\n".to_owned())
     }
 
-    fn metrics_json(&self) -> Result<Value, Untold> {
+    fn metrics_json(&self) -> Result<Value, LookupError> {
         Ok(json!({ "at": NOW, "metrics": { "cynosure_sources": { "type": "gauge" } } }))
     }
 }
@@ -90,8 +91,8 @@ pub(crate) fn calm() -> Snapshot {
     Snapshot {
         at: NOW,
         level: HealthLevel::Healthy,
-        sentence: "all is well with 1 source".to_owned(),
-        looked_at: Some(NOW.before(Duration::from_secs(12))),
+        summary: "all is well with 1 source".to_owned(),
+        checked_at: Some(NOW.before(Duration::from_secs(12))),
         checks: vec![
             HealthCheck::new(CheckKind::Execution, "in_order", HealthLevel::Healthy, "downloading")
                 .with_subject("work"),
@@ -101,33 +102,34 @@ pub(crate) fn calm() -> Snapshot {
         quotas: Vec::new(),
         alerts: Vec::new(),
         degradation: DegradationHistory::default(),
-        degradation_untold: None,
-        alerts_untold: None,
+        degradation_error: None,
+        alerts_error: None,
         trends: cynosure::endpoint::view::Trends::default(),
     }
 }
 
 /// Nearly everything that can be shown.
 pub(crate) fn storm() -> Snapshot {
-    let quota = Quota {
+    let quota = QuotaView {
         scope: "mail.example.net".to_owned(),
         rate_per_second: Some(9.8),
-        basis: "the server says: 600 in 1 min".to_owned(),
+        rate_source: "the server says: 600 in 1 min".to_owned(),
         remaining: Some(12.0),
-        gate: "closed until 14:09 (in 4 min): the server said: retry after 300 s".to_owned(),
-        held_until: Some(NOW.after(Duration::from_secs(240))),
+        block_status: "closed until 14:09 (in 4 min): the server said: retry after 300 s"
+            .to_owned(),
+        blocked_until: Some(NOW.after(Duration::from_secs(240))),
     };
-    let learned = Quota {
+    let learned = QuotaView {
         scope: "example.com api.example.com".to_owned(),
         rate_per_second: Some(14.2),
-        basis: "learned: about 14.2/s, from 7 throttles".to_owned(),
+        rate_source: "learned: about 14.2/s, from 7 throttles".to_owned(),
         remaining: None,
-        gate: "open".to_owned(),
-        held_until: None,
+        block_status: "open".to_owned(),
+        blocked_until: None,
     };
     let mut storm = Snapshot {
         level: HealthLevel::Critical,
-        sentence: "old: the credential is refused; and 1 more".to_owned(),
+        summary: "old: the credential is refused; and 1 more".to_owned(),
         checks: checks(),
         sources: sources(),
         providers: vec![
@@ -148,11 +150,11 @@ pub(crate) fn storm() -> Snapshot {
         quotas: vec![quota, learned],
         alerts: alerts(),
         degradation: degradation(),
-        degradation_untold: None,
-        alerts_untold: None,
+        degradation_error: None,
+        alerts_error: None,
         ..calm()
     };
-    storm.providers[2].breaker_says =
+    storm.providers[2].breaker_note =
         Some("the circuit of old-mail.example.org is open until 14:07 (in 2 min)".to_owned());
     for (name, base) in [("work", 14.0), ("home", 4.0), ("lists", 9.0)] {
         storm.trends.rates.insert(name.to_owned(), trend(base));
@@ -167,17 +169,17 @@ pub(crate) fn crowd(number: usize) -> Snapshot {
     Snapshot { sources: sources.collect(), ..calm() }
 }
 
-pub(crate) fn source(name: &str, state: &str) -> Source {
-    Source {
+pub(crate) fn source(name: &str, state: &str) -> SourceView {
+    SourceView {
         name: name.to_owned(),
         provider: "example.com".to_owned(),
         kind: "jmap".to_owned(),
         state: state.to_owned(),
-        running: true,
+        is_running: true,
         level: Some(HealthLevel::Healthy),
-        sentence: "fetches and stores what was listed".to_owned(),
-        deadline: Some("14:35 (in 30 min)".to_owned()),
-        until: Some(NOW.after(Duration::from_secs(1800))),
+        status_text: "fetches and stores what was listed".to_owned(),
+        deadline_text: Some("14:35 (in 30 min)".to_owned()),
+        deadline_at: Some(NOW.after(Duration::from_secs(1800))),
         state_since: Some(NOW.before(Duration::from_secs(720))),
         last_progress: Some(NOW),
         session: Some("session_1772891583".to_owned()),
@@ -187,7 +189,7 @@ pub(crate) fn source(name: &str, state: &str) -> Source {
         gone: 3,
         quarantined: 2,
         waiting_for_retry: 4,
-        rate_per_second: Some(14.2),
+        items_per_second: Some(14.2),
         eta_seconds: Some(4994),
         consecutive_errors: 0,
         restart_count: 0,
@@ -195,68 +197,69 @@ pub(crate) fn source(name: &str, state: &str) -> Source {
     }
 }
 
-fn sources() -> Vec<Source> {
-    let waiting = Source {
+fn sources() -> Vec<SourceView> {
+    let waiting = SourceView {
         provider: "mail.example.net".to_owned(),
         level: Some(HealthLevel::Healthy),
-        sentence: "the server said: retry after 300 s".to_owned(),
-        deadline: Some("14:09 (in 4 min)".to_owned()),
-        until: Some(NOW.after(Duration::from_secs(240))),
-        rate_per_second: None,
+        status_text: "the server said: retry after 300 s".to_owned(),
+        deadline_text: Some("14:09 (in 4 min)".to_owned()),
+        deadline_at: Some(NOW.after(Duration::from_secs(240))),
+        items_per_second: None,
         eta_seconds: None,
         settled: 40_000,
         ..source("home", "rate_limited")
     };
-    let refused = Source {
+    let refused = SourceView {
         provider: "old-mail.example.org".to_owned(),
         level: Some(HealthLevel::Critical),
-        sentence: "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
-            .to_owned(),
-        deadline: Some("14:10 or new token".to_owned()),
+        status_text:
+            "401 from old-mail.example.org; put a fresh token into /etc/cynosure/old.token"
+                .to_owned(),
+        deadline_text: Some("14:10 or new token".to_owned()),
         total: 0,
         settled: 0,
         quarantined: 0,
         gone: 0,
         waiting_for_retry: 0,
-        rate_per_second: None,
+        items_per_second: None,
         eta_seconds: None,
         restart_count: 3,
-        last_error: Some(LastError {
+        last_error: Some(LastErrorView {
             cause: "authentication".to_owned(),
             message: format!("401: {HOSTILE}"),
             at: NOW.before(Duration::from_secs(95)),
         }),
         ..source("old", "auth_failed")
     };
-    let collecting = Source {
+    let collecting = SourceView {
         provider: "mail.example.net".to_owned(),
-        sentence: "lists what there is".to_owned(),
+        status_text: "lists what there is".to_owned(),
         total: 12_512,
         settled: 0,
         quarantined: 0,
         gone: 0,
         waiting_for_retry: 0,
-        rate_per_second: None,
+        items_per_second: None,
         eta_seconds: None,
         ..source("lists", "collecting")
     };
-    let completed = Source {
-        sentence: "everything that was listed is settled".to_owned(),
-        deadline: Some("13:58:11".to_owned()),
+    let completed = SourceView {
+        status_text: "everything that was listed is settled".to_owned(),
+        deadline_text: Some("13:58:11".to_owned()),
         total: 2000,
         settled: 2000,
         quarantined: 0,
         gone: 1,
         waiting_for_retry: 0,
-        rate_per_second: None,
+        items_per_second: None,
         eta_seconds: None,
         ..source("archive-of-a-newsletter-with-a-very-long-name", "completed")
     };
     vec![completed, waiting, collecting, refused, source("work", "downloading")]
 }
 
-fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Provider {
-    Provider {
+fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> ProviderView {
+    ProviderView {
         health: ProviderHealth {
             provider: name.to_owned(),
             score,
@@ -267,7 +270,7 @@ fn provider(name: &str, score: f64, breaker: BreakerState, status: &str) -> Prov
             breaker: Some(breaker),
             sources: SourceCounts { total: 2, degraded: 0, failed: 0 },
         },
-        breaker_says: None,
+        breaker_note: None,
     }
 }
 
@@ -305,17 +308,17 @@ fn checks() -> Vec<HealthCheck> {
     ]
 }
 
-fn alerts() -> Vec<Alert> {
+fn alerts() -> Vec<AlertView> {
     let alert =
-        |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| Alert {
+        |severity, about: &str, cause: &str, message: &str, ago, ended: Option<u64>| AlertView {
             severity,
-            worst: severity,
-            about: about.to_owned(),
+            max_severity: severity,
+            subject: about.to_owned(),
             cause: cause.to_owned(),
             message: message.to_owned(),
-            raised_at: NOW.before(Duration::from_secs(ago)),
-            ended_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
-            times: 1,
+            started_at: NOW.before(Duration::from_secs(ago)),
+            resolved_at: ended.map(|ago| NOW.before(Duration::from_secs(ago))),
+            occurrences: 1,
             advice: None,
         };
     let mut alerts = vec![
@@ -353,8 +356,8 @@ fn alerts() -> Vec<Alert> {
         ),
     ];
     alerts[0].advice = Some("put a fresh token into /etc/cynosure/old.token".to_owned());
-    alerts[2].times = 3;
-    alerts[3].worst = Severity::Critical;
+    alerts[2].occurrences = 3;
+    alerts[3].max_severity = Severity::Critical;
     alerts
 }
 
@@ -380,7 +383,7 @@ fn degradation() -> DegradationHistory {
     }
 }
 
-fn trend(base: f32) -> Trend {
+fn trend(base: f32) -> TrendView {
     let series = |step: Duration, length: usize| {
         let mut series = TimeSeries::new(step, length);
         let mut at = NOW.before(step * u32::try_from(length).expect("few"));
@@ -394,14 +397,14 @@ fn trend(base: f32) -> Trend {
         }
         series
     };
-    Trend {
+    TrendView {
         recent: series(Duration::from_secs(10), 180),
         day: series(Duration::from_secs(600), 144),
     }
 }
 
-fn history() -> Vec<Passed> {
-    let step = |ago, from: &str, to: &str, reason: &str| Passed {
+fn history() -> Vec<StateTransition> {
+    let step = |ago, from: &str, to: &str, reason: &str| StateTransition {
         at: NOW.before(Duration::from_secs(ago)),
         from: from.to_owned(),
         to: to.to_owned(),
@@ -416,8 +419,8 @@ fn history() -> Vec<Passed> {
     ]
 }
 
-fn failures() -> Vec<Failed> {
-    let failed = |item: &str, state: &str, cause: &str, message: &str, status| Failed {
+fn failures() -> Vec<FailedItem> {
+    let failed = |item: &str, state: &str, cause: &str, message: &str, status| FailedItem {
         item: item.to_owned(),
         state: state.to_owned(),
         attempts: 3,
@@ -430,6 +433,9 @@ fn failures() -> Vec<Failed> {
     vec![
         failed("T5f3a99", "quarantined", "forbidden", "403 Forbidden", Some(403)),
         failed(HOSTILE, "waiting", "server", HOSTILE, Some(500)),
-        Failed { next_at: None, ..failed("T0000aa", "gone", "gone", "404 Not Found", Some(404)) },
+        FailedItem {
+            next_at: None,
+            ..failed("T0000aa", "gone", "gone", "404 Not Found", Some(404))
+        },
     ]
 }

@@ -152,7 +152,7 @@ fn the_end_comes_soon_whoever_is_connected() {
     let address = stage.address;
 
     // The runner ends a test that hangs; what is to be seen here is that everyone is let go.
-    stage.server.stop();
+    stage.server.shut_down();
 
     holding.iter().for_each(|slow| drop(drain(slow)));
     let mut rest = Vec::new();

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cynosure::endpoint::view::Snapshot;
-use cynosure::endpoint::{Listening, Offer, Server};
+use cynosure::endpoint::{EndpointConfig, HttpServer, Listeners};
 
 use self::scene::Scene;
 
@@ -18,7 +18,7 @@ use self::scene::Scene;
 struct Stage {
     scene: Arc<Scene>,
     address: SocketAddr,
-    server: Server,
+    server: HttpServer,
 }
 
 impl Stage {
@@ -27,17 +27,20 @@ impl Stage {
     }
 
     fn at(address: SocketAddr, scene: Arc<Scene>) -> Self {
-        let listening = Listening::on(address).expect("loopback has ports");
+        let listening = Listeners::bind(address).expect("loopback has ports");
         let address = listening.addresses()[0];
-        let offer =
-            Offer { lookout: Arc::clone(&scene) as _, token: None, requests_per_minute: 10_000 };
-        let server = Server::start(&listening, offer).expect("it can be served");
+        let offer = EndpointConfig {
+            data: Arc::clone(&scene) as _,
+            token: None,
+            requests_per_minute: 10_000,
+        };
+        let server = HttpServer::start(&listening, offer).expect("it can be served");
         Self { scene, address, server }
     }
 
     /// The same world at the same address, changed while nobody served it.
     fn away(self, change: impl FnOnce(&mut Snapshot)) -> Self {
-        self.server.stop();
+        self.server.shut_down();
         self.scene.change(change);
         Self::at(self.address, self.scene)
     }

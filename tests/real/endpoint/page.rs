@@ -97,7 +97,7 @@ fn it_lives_and_keeps_what_a_person_did() {
         work.expect("it is there").settled = 10_300;
         snapshot.checks.pop();
         snapshot.level = HealthLevel::Warning;
-        snapshot.sentence = "it gets better".to_owned();
+        snapshot.summary = "it gets better".to_owned();
     });
 
     browser.until("document.getElementById('source-work').innerText.includes('10,300')");
@@ -120,7 +120,7 @@ fn it_says_when_it_is_no_longer_live() {
     browser.go(&stage.url("/"));
     browser.until(LIVE);
 
-    stage.server.stop();
+    stage.server.shut_down();
 
     browser.until("document.querySelector('#live').textContent.startsWith('not live since ')");
 }
@@ -212,7 +212,7 @@ fn it_works_without_a_script() {
     assert!(browser.text("#alerts").contains("filling up"));
     assert!(!browser.text("#alerts").contains("refused"));
 
-    stage.scene.change(|snapshot| snapshot.sentence = "it is otherwise now".to_owned());
+    stage.scene.change(|snapshot| snapshot.summary = "it is otherwise now".to_owned());
 
     // It loads itself again; the address stays.
     browser.wait_for("Page.loadEventFired");

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 /// A table; the first cell of each row is its head. The roles outlive a display that is no table's.
-pub(super) fn list(label: &str, heads: &[&str], rows: &[Vec<Markup>]) -> Markup {
+pub(super) fn data_table(label: &str, heads: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         table .list role="table" aria-label=(label) {
             thead role="rowgroup" {

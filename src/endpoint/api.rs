@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::endpoint::view::{Alert, Snapshot, Trend};
+use crate::endpoint::view::{AlertView, Snapshot, TrendView};
 use crate::engine::Timestamp;
 use crate::engine::alert::Severity;
 use crate::engine::degradation::{DegradationLevel, SLOT_DURATION};
@@ -13,7 +13,7 @@ use crate::engine::time_series::TimeSeries;
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// The description of all of this (OpenAPI 3.0.3), as it is served here.
-pub(super) fn description(needs_token: bool) -> Value {
+pub(super) fn openapi(needs_token: bool) -> Value {
     // A test parses it.
     let mut described: Value = serde_json::from_str(OPENAPI).unwrap_or_default();
     described["info"]["version"] = env!("CARGO_PKG_VERSION").into();
@@ -26,8 +26,8 @@ pub(super) fn description(needs_token: bool) -> Value {
 pub(super) fn health(snapshot: &Snapshot) -> Value {
     json!({
         "status": snapshot.level,
-        "sentence": snapshot.sentence,
-        "looked_at": snapshot.looked_at,
+        "sentence": snapshot.summary,
+        "looked_at": snapshot.checked_at,
         "at": snapshot.at,
     })
 }
@@ -42,23 +42,23 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
             snapshot.providers.iter().filter(|provider| provider.health.level == band).count();
         (band.name(), number)
     });
-    let standing = snapshot.alerts.iter().filter(|alert| alert.ended_at.is_none());
-    let standing: Vec<&Alert> = standing.collect();
+    let standing = snapshot.alerts.iter().filter(|alert| alert.resolved_at.is_none());
+    let standing: Vec<&AlertView> = standing.collect();
     let by_severity = Severity::ALL.map(|severity| {
         (severity.name(), standing.iter().filter(|alert| alert.severity == severity).count())
     });
-    let sum = |count: fn(&crate::endpoint::view::Source) -> u64| {
+    let sum = |count: fn(&crate::endpoint::view::SourceView) -> u64| {
         snapshot.sources.iter().map(count).fold(0_u64, u64::saturating_add)
     };
-    let rates = snapshot.sources.iter().filter_map(|source| source.rate_per_second);
+    let rates = snapshot.sources.iter().filter_map(|source| source.items_per_second);
     json!({
         "at": snapshot.at,
         "level": snapshot.level,
-        "sentence": snapshot.sentence,
-        "looked_at": snapshot.looked_at,
+        "sentence": snapshot.summary,
+        "looked_at": snapshot.checked_at,
         "sources": {
             "total": snapshot.sources.len(),
-            "running": snapshot.sources.iter().filter(|source| source.running).count(),
+            "running": snapshot.sources.iter().filter(|source| source.is_running).count(),
             "states": states,
         },
         "items": {
@@ -71,20 +71,20 @@ pub(super) fn overview(snapshot: &Snapshot) -> Value {
         },
         "providers": BTreeMap::from(bands),
         "alerts": BTreeMap::from(by_severity),
-        "alerts_untold": snapshot.alerts_untold,
+        "alerts_untold": snapshot.alerts_error,
         "checks": snapshot.checks,
     })
 }
 
 /// The newest first.
 pub(super) fn alerts(snapshot: &Snapshot, limit: usize, severity: Option<Severity>) -> Value {
-    let is_meant = |alert: &&Alert| severity.is_none_or(|severity| severity == alert.severity);
-    let meant: Vec<&Alert> = snapshot.alerts.iter().filter(is_meant).collect();
+    let is_meant = |alert: &&AlertView| severity.is_none_or(|severity| severity == alert.severity);
+    let meant: Vec<&AlertView> = snapshot.alerts.iter().filter(is_meant).collect();
     json!({
         "at": snapshot.at,
         "total": meant.len(),
         "alerts": &meant[..limit.min(meant.len())],
-        "untold": snapshot.alerts_untold,
+        "untold": snapshot.alerts_error,
     })
 }
 
@@ -94,24 +94,25 @@ pub(super) fn degradation(snapshot: &Snapshot) -> Value {
         "first": snapshot.degradation.starts_at,
         "slot_seconds": SLOT_DURATION.as_secs(),
         "scores": snapshot.degradation.scores,
-        "untold": snapshot.degradation_untold,
+        "untold": snapshot.degradation_error,
     })
 }
 
 pub(super) fn trends(snapshot: &Snapshot) -> Value {
-    let all = |trends: &BTreeMap<String, Trend>| -> BTreeMap<String, Value> {
-        let one = |(name, trend): (&String, &Trend)| (name.clone(), one(trend, snapshot.at));
+    let all = |trends: &BTreeMap<String, TrendView>| -> BTreeMap<String, Value> {
+        let one =
+            |(name, trend): (&String, &TrendView)| (name.clone(), trend_json(trend, snapshot.at));
         trends.iter().map(one).collect()
     };
     json!({
         "at": snapshot.at,
         "rates": all(&snapshot.trends.rates),
         "quotas": all(&snapshot.trends.quotas),
-        "untold": snapshot.trends.untold,
+        "untold": snapshot.trends.day_error,
     })
 }
 
-fn one(trend: &Trend, now: Timestamp) -> Value {
+fn trend_json(trend: &TrendView, now: Timestamp) -> Value {
     let series = |series: &TimeSeries| json!({ "step_seconds": series.step().as_secs(), "values": series.samples_until(now) });
     json!({ "recent": series(&trend.recent), "day": series(&trend.day) })
 }

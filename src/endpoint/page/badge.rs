@@ -10,7 +10,7 @@ use crate::engine::watch::HealthLevel;
 use crate::human::{EMPTY_CELL, format_clock_time, format_date_time, format_duration, format_utc};
 
 /// A level as a badge.
-pub(super) fn level(level: HealthLevel) -> Markup {
+pub(super) fn level_badge(level: HealthLevel) -> Markup {
     let (class, sign) = match level {
         HealthLevel::Healthy => ("good", "✓"),
         HealthLevel::Warning => ("fair", "!"),
@@ -21,7 +21,7 @@ pub(super) fn level(level: HealthLevel) -> Markup {
 }
 
 /// A severity as a badge.
-pub(super) fn severity(severity: Severity) -> Markup {
+pub(super) fn severity_badge(severity: Severity) -> Markup {
     let (class, sign) = match severity {
         Severity::Info => ("info", "i"),
         Severity::Warning => ("fair", "!"),
@@ -35,7 +35,7 @@ pub(super) fn badge(class: &str, sign: &str, word: &str) -> Markup {
 }
 
 /// What to do; what stands between backquotes is to be typed.
-pub(super) fn advice(text: &str) -> Markup {
+pub(super) fn advice_text(text: &str) -> Markup {
     html! {
         span .advice {
             @for (at, part) in text.split('`').enumerate() {
@@ -46,7 +46,7 @@ pub(super) fn advice(text: &str) -> Markup {
 }
 
 /// The class and the sign of a band of degradation.
-pub(super) fn band(band: DegradationLevel) -> (&'static str, &'static str) {
+pub(super) fn band_style(band: DegradationLevel) -> (&'static str, &'static str) {
     match band {
         DegradationLevel::Healthy => ("band-healthy", "·"),
         DegradationLevel::Minor => ("band-minor", "◔"),
@@ -56,7 +56,7 @@ pub(super) fn band(band: DegradationLevel) -> (&'static str, &'static str) {
 }
 
 /// A breaker as a switch that is closed, ajar or open, and its word.
-pub(super) fn breaker(phase: Option<BreakerState>) -> Markup {
+pub(super) fn breaker_badge(phase: Option<BreakerState>) -> Markup {
     let (class, blade, word) = match phase {
         Some(BreakerState::Closed) => ("closed", "M8 12 L24 12", "breaker closed"),
         Some(BreakerState::HalfOpen) => ("half", "M8 12 L23 7", "breaker half-open"),
@@ -77,25 +77,25 @@ pub(super) fn breaker(phase: Option<BreakerState>) -> Markup {
 }
 
 /// A time on the clock of the machine, exact where a program or a pointer asks.
-pub(super) fn time(at: Timestamp, now: Timestamp) -> Markup {
+pub(super) fn time_element(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(format_utc(at)) title=(format_date_time(at)) { (format_clock_time(at, now)) } }
 }
 
-pub(super) fn time_if_any(at: Option<Timestamp>, now: Timestamp) -> Markup {
+pub(super) fn optional_time(at: Option<Timestamp>, now: Timestamp) -> Markup {
     match at {
-        Some(at) => time(at, now),
+        Some(at) => time_element(at, now),
         None => html! { (EMPTY_CELL) },
     }
 }
 
 /// `12 s ago`, to the second only where it is that near.
-pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+pub(super) fn format_ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.since(at).as_secs();
     let seconds = if seconds < 60 { seconds } else { seconds / 60 * 60 };
     format!("{} ago", format_duration(std::time::Duration::from_secs(seconds)))
 }
 
 /// `rate limited` of `rate_limited`.
-pub(super) fn spaced(word: &str) -> String {
+pub(super) fn humanize(word: &str) -> String {
     word.replace('_', " ")
 }

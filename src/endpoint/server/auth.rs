@@ -21,15 +21,15 @@ pub struct Token([u8; 32]);
 
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum AuthError {
     /// It does not show the token.
-    Unknown,
+    InvalidToken,
     /// A page from elsewhere wants to load it, unseen.
-    Foreign,
+    CrossSite,
     /// It is meant for another name: a page from elsewhere whose name leads here (DNS rebinding).
-    WrongName,
+    ForeignHost,
     /// It has no `Host`, or more than one, or one that cannot be.
-    NoName,
+    InvalidHost,
 }
 
 impl Token {
@@ -38,7 +38,7 @@ impl Token {
         Self(Sha256::digest(secret).into())
     }
 
-    fn is(&self, given: &[u8]) -> bool {
+    fn matches(&self, given: &[u8]) -> bool {
         let given: [u8; 32] = Sha256::digest(given).into();
         self.0.ct_eq(&given).into()
     }
@@ -57,65 +57,69 @@ impl fmt::Debug for Token {
 }
 
 /// Judges a request by its target and its headers.
-pub(super) fn admit(
+pub(super) fn authorize(
     token: Option<&Token>,
     version: Version,
     target: &Uri,
     headers: &HeaderMap,
-) -> Result<(), Refusal> {
-    if is_foreign(headers) {
-        return Err(Refusal::Foreign);
+) -> Result<(), AuthError> {
+    if is_cross_site(headers) {
+        return Err(AuthError::CrossSite);
     }
-    let Some(token) = token else { return admit_by_name(version, target, headers) };
+    let Some(token) = token else { return check_host(version, target, headers) };
     let proof = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    if proof.is_some_and(|proof| shows(token, proof)) { Ok(()) } else { Err(Refusal::Unknown) }
+    if proof.is_some_and(|proof| has_token(token, proof)) {
+        Ok(())
+    } else {
+        Err(AuthError::InvalidToken)
+    }
 }
 
 /// Whether a browser asks for a page of another site, other than to go here (Fetch Metadata Request Headers).
 /// That page could not read the answer, and would use up the requests of whoever looks at it.
-fn is_foreign(headers: &HeaderMap) -> bool {
+fn is_cross_site(headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
     let is_visit = is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document");
     is("sec-fetch-site", "cross-site") && !is_visit
 }
 
 /// As a bearer token (RFC 6750 §2.1), or as the password of anybody (RFC 7617), for which browsers ask.
-fn shows(token: &Token, proof: &[u8]) -> bool {
+fn has_token(token: &Token, proof: &[u8]) -> bool {
     let Some(space) = proof.iter().position(|byte| *byte == b' ') else { return false };
     let (scheme, rest) = proof.split_at(space);
     let rest = rest.trim_ascii();
     if scheme.eq_ignore_ascii_case(b"bearer") {
-        return token.is(rest);
+        return token.matches(rest);
     }
     if !scheme.eq_ignore_ascii_case(b"basic") {
         return false;
     }
     let Some(login) = STANDARD.decode(rest).ok() else { return false };
     let Some(colon) = login.iter().position(|byte| *byte == b':') else { return false };
-    token.is(&login[colon + 1..])
+    token.matches(&login[colon + 1..])
 }
 
-fn admit_by_name(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_host(version: Version, target: &Uri, headers: &HeaderMap) -> Result<(), AuthError> {
     let mut named = headers.get_all(header::HOST).iter();
     let host = match (named.next(), named.next()) {
         (Some(host), None) => {
             let host = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-            host.ok_or(Refusal::NoName)?
+            host.ok_or(AuthError::InvalidHost)?
         }
         // Browsers speak 1.1, in which it must be there (RFC 9112 §3.2).
         (None, _) if version == Version::HTTP_10 => return Ok(()),
-        (None, _) | (Some(_), Some(_)) => return Err(Refusal::NoName),
+        (None, _) | (Some(_), Some(_)) => return Err(AuthError::InvalidHost),
     };
     let in_target = target.authority();
-    if is_this_machine(&host) && in_target.is_none_or(is_this_machine) {
+    if is_loopback(&host) && in_target.is_none_or(is_loopback) {
         Ok(())
     } else {
-        Err(Refusal::WrongName)
+        Err(AuthError::ForeignHost)
     }
 }
 
 /// With any port: a tunnel may have another.
-fn is_this_machine(authority: &Authority) -> bool {
+fn is_loopback(authority: &Authority) -> bool {
     let host = percent_decode_str(authority.host()).decode_utf8_lossy().to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -136,41 +140,41 @@ mod tests {
         headers
     }
 
-    fn by_name(hosts: &[&str]) -> Result<(), Refusal> {
+    fn authorize_host(hosts: &[&str]) -> Result<(), AuthError> {
         let headers = headers(&header::HOST, hosts);
-        admit(None, Version::HTTP_11, &Uri::from_static("/health"), &headers)
+        authorize(None, Version::HTTP_11, &Uri::from_static("/health"), &headers)
     }
 
-    fn by_token(proof: &[&str]) -> Result<(), Refusal> {
+    fn authorize_token(proof: &[&str]) -> Result<(), AuthError> {
         let headers = headers(&header::AUTHORIZATION, proof);
         let token = Token::new("s3cret");
-        admit(Some(&token), Version::HTTP_11, &Uri::from_static("/"), &headers)
+        authorize(Some(&token), Version::HTTP_11, &Uri::from_static("/"), &headers)
     }
 
     #[test]
-    fn without_a_token_only_names_of_this_machine_are_answered() {
+    fn without_a_token_only_loopback_hosts_are_allowed() {
         for host in
             ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.9.9.9", "a.localhost"]
         {
-            assert_eq!(by_name(&[host]), Ok(()), "{host}");
+            assert_eq!(authorize_host(&[host]), Ok(()), "{host}");
         }
         for host in
             ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil", "10.0.0.1", "0.0.0.0"]
         {
-            assert_eq!(by_name(&[host]), Err(Refusal::WrongName), "{host}");
+            assert_eq!(authorize_host(&[host]), Err(AuthError::ForeignHost), "{host}");
         }
         for hosts in [&[][..], &["localhost", "localhost"], &["a b"], &[""]] {
-            assert_eq!(by_name(hosts), Err(Refusal::NoName), "{hosts:?}");
+            assert_eq!(authorize_host(hosts), Err(AuthError::InvalidHost), "{hosts:?}");
         }
         let target = Uri::from_static("http://evil.example/health");
         let local = headers(&header::HOST, &["localhost"]);
-        assert_eq!(admit(None, Version::HTTP_11, &target, &local), Err(Refusal::WrongName));
+        assert_eq!(authorize(None, Version::HTTP_11, &target, &local), Err(AuthError::ForeignHost));
         let nothing = HeaderMap::new();
-        assert_eq!(admit(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));
+        assert_eq!(authorize(None, Version::HTTP_10, &Uri::from_static("/"), &nothing), Ok(()));
     }
 
     #[test]
-    fn a_page_from_elsewhere_may_lead_here_and_load_nothing() {
+    fn cross_site_pages_may_link_here_but_not_load() {
         let fetched = |site: &str, mode: &str, destination: &str| {
             let mut headers = headers(&header::HOST, &["localhost"]);
             for (name, value) in [
@@ -180,11 +184,15 @@ mod tests {
             ] {
                 headers.insert(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
             }
-            admit(None, Version::HTTP_11, &Uri::from_static("/"), &headers)
+            authorize(None, Version::HTTP_11, &Uri::from_static("/"), &headers)
         };
         for (mode, destination) in [("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")]
         {
-            assert_eq!(fetched("cross-site", mode, destination), Err(Refusal::Foreign), "{mode}");
+            assert_eq!(
+                fetched("cross-site", mode, destination),
+                Err(AuthError::CrossSite),
+                "{mode}"
+            );
             assert_eq!(fetched("same-origin", mode, destination), Ok(()), "{mode}");
         }
         assert_eq!(fetched("cross-site", "navigate", "document"), Ok(()));
@@ -192,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_whoever_knows_it_is_answered_under_any_name() {
+    fn a_valid_token_is_accepted_under_any_host() {
         // The last is the user "me" with that password.
         for proof in ["Bearer s3cret", "bearer  s3cret", "Basic bWU6czNjcmV0"] {
-            assert_eq!(by_token(&[proof]), Ok(()), "{proof}");
+            assert_eq!(authorize_token(&[proof]), Ok(()), "{proof}");
         }
         for proof in [
             "Bearer s3cre",
@@ -207,9 +215,9 @@ mod tests {
             "Digest s3cret",
             "",
         ] {
-            assert_eq!(by_token(&[proof]), Err(Refusal::Unknown), "{proof}");
+            assert_eq!(authorize_token(&[proof]), Err(AuthError::InvalidToken), "{proof}");
         }
-        assert_eq!(by_token(&[]), Err(Refusal::Unknown));
+        assert_eq!(authorize_token(&[]), Err(AuthError::InvalidToken));
         assert_eq!(format!("{:?}", Token::new("s3cret")), "Token");
     }
 }

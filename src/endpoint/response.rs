@@ -13,17 +13,17 @@ use serde_json::json;
 
 /// The body of an answer: all of it at once, or a stream that goes on.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
-pub(super) type Answer = Response<Body>;
+pub(super) type HttpResponse = Response<Body>;
 
-pub(super) const HTML: &str = "text/html; charset=utf-8";
-pub(super) const JSON: &str = "application/json";
+pub(super) const HTML_TYPE: &str = "text/html; charset=utf-8";
+pub(super) const JSON_TYPE: &str = "application/json";
 /// The text format of Prometheus.
-pub(super) const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// RFC 9457.
-const PROBLEM: &str = "application/problem+json";
+const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// What every answer says. Scripts and styles are files of our own, and nothing comes from or goes elsewhere.
-const PROTECTION: [(HeaderName, &str); 7] = [
+const SECURITY_HEADERS: [(HeaderName, &str); 7] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -38,49 +38,53 @@ const PROTECTION: [(HeaderName, &str); 7] = [
 ];
 
 /// An answer of some type.
-pub(super) fn answer(
+pub(super) fn response(
     status: StatusCode,
     media_type: &'static str,
     body: impl Into<Bytes>,
-) -> Answer {
-    streamed(status, media_type, Full::new(body.into()).boxed_unsync())
+) -> HttpResponse {
+    streaming_response(status, media_type, Full::new(body.into()).boxed_unsync())
 }
 
 /// The same, whose body may go on.
-pub(super) fn streamed(status: StatusCode, media_type: &'static str, body: Body) -> Answer {
+pub(super) fn streaming_response(
+    status: StatusCode,
+    media_type: &'static str,
+    body: Body,
+) -> HttpResponse {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    for (name, value) in PROTECTION {
+    for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     answer
 }
 
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(mut bytes) => {
             bytes.push(b'\n');
-            answer(status, JSON, bytes)
+            response(status, JSON_TYPE, bytes)
         }
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => problem_response(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
 /// Says what is wrong, for programs and people.
-pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
+pub(super) fn problem_response(status: StatusCode, detail: &str) -> HttpResponse {
     let problem = json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or_default(),
         "status": status.as_u16(),
         "detail": detail,
     });
-    answer(status, PROBLEM, format!("{problem}\n"))
+    response(status, PROBLEM_TYPE, format!("{problem}\n"))
 }
 
 /// Adds a header whose value is put together here.
-pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &str) {
+pub(super) fn append_header(answer: &mut HttpResponse, name: HeaderName, value: &str) {
     // Every value is made of numbers and of our own words.
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().append(name, value);
@@ -88,6 +92,6 @@ pub(super) fn set(answer: &mut Answer, name: HeaderName, value: &str) {
 }
 
 /// Whole seconds of a time that has not passed: never none.
-pub(super) fn seconds(time: Duration) -> u64 {
+pub(super) fn ceil_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

@@ -10,23 +10,23 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How long the other side may take nothing of what is written to it.
-pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
+pub(super) const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A stream whose writes end with an error when they stand still for too long.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(super) struct WriteTimeoutStream {
     stream: TcpStream,
     deadline: Pin<Box<Sleep>>,
     is_stalled: bool,
 }
 
-impl Patient {
+impl WriteTimeoutStream {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, deadline: Box::pin(sleep(STALL_MAX)), is_stalled: false }
+        Self { stream, deadline: Box::pin(sleep(WRITE_STALL_TIMEOUT)), is_stalled: false }
     }
 
     /// Lets a write pass, and starts or asks the clock where it does not.
-    fn judge<T>(
+    fn check_stall<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
@@ -37,13 +37,13 @@ impl Patient {
         }
         if !self.is_stalled {
             self.is_stalled = true;
-            self.deadline.as_mut().reset(Instant::now() + STALL_MAX);
+            self.deadline.as_mut().reset(Instant::now() + WRITE_STALL_TIMEOUT);
         }
         self.deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteTimeoutStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -53,14 +53,14 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteTimeoutStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(written, cx)
+        self.check_stall(written, cx)
     }
 
     fn poll_write_vectored(
@@ -69,7 +69,7 @@ impl AsyncWrite for Patient {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.judge(written, cx)
+        self.check_stall(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
