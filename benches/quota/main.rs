@@ -26,7 +26,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cynosure::demo::configuration;
+use cynosure::demo::demo_config;
 use fs_err as fs;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -127,10 +127,10 @@ async fn follow(kind: Kind, headers: Headers, span: Duration) -> Counts {
 struct Worker(Child);
 
 fn extract(server: &Server, folder: &Path) -> Worker {
-    let inner = configuration(&server.demo, &folder.join("downloads"));
+    let inner = demo_config(&server.demo, &folder.join("downloads"));
     // With the waits of a real configuration, not those of a demonstration.
     let source = inner.split("[restart]").next().unwrap_or_default();
-    let config = source.replace(&server.demo.addr().to_string(), &server.address.to_string());
+    let config = source.replace(&server.demo.address().to_string(), &server.address.to_string());
     let file = folder.join("config.toml");
     fs::write(&file, config).expect("the folder is ours");
     let log = fs::File::create(folder.join("log")).expect("the folder is ours").into_file();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cynosure::demo::{self, Demo, Faults};
+use cynosure::demo::{self, DemoServer, FaultLevel};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -40,7 +40,7 @@ pub(crate) struct Counts {
 /// A mailbox service behind a limiter.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    pub(crate) demo: Demo,
+    pub(crate) demo: DemoServer,
     counter: Arc<Counter>,
 }
 
@@ -58,7 +58,8 @@ struct Counter {
 impl Server {
     /// Starts the service and the limiter, whose time begins now.
     pub(crate) async fn start(kind: Kind, headers: Headers, span: Duration) -> Self {
-        let options = demo::Options { items: ITEMS, faults: Faults::None, ..Default::default() };
+        let options =
+            demo::DemoOptions { items: ITEMS, faults: FaultLevel::None, ..Default::default() };
         let demo = demo::start(options).expect("the service starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it has an address");
@@ -70,7 +71,7 @@ impl Server {
             span,
             state: Mutex::new((Limiter::new(kind), Counts::default())),
             client: client.expect("a client"),
-            inner: demo.addr(),
+            inner: demo.address(),
         });
         tokio::spawn(accept(listener, Arc::clone(&counter)));
         Self { address, demo, counter }

@@ -14,7 +14,7 @@ use crate::cli::progress::{Screen, Wanted};
 use crate::cli::recording::Recording;
 use crate::cli::run::{Chosen, Process};
 use crate::config::{EnvVars, load};
-use crate::demo::{self, Demo, ITEMS_MAX};
+use crate::demo::{self, DemoServer, ITEMS_MAX};
 use crate::disk::{RealDisk, ensure_folder, write_durable};
 use crate::worker::RunMode;
 
@@ -35,7 +35,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
     let dir = folder(&args.dir)?;
     let demo = start(args, &dir)?;
     let config_file = dir.join("config.toml");
-    let text = demo::configuration(&demo, Path::new("downloads"));
+    let text = demo::demo_config(&demo, Path::new("downloads"));
     write_durable(&RealDisk, &config_file, text.as_bytes())
         .map_err(|error| format!("cannot write {}: {error}", config_file.display()))?;
 
@@ -55,7 +55,7 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
         Ok(process) => process.run_all(ground, chosen, mode, recording, &screen),
         Err(exit) => exit,
     };
-    demo.stop();
+    demo.shut_down();
 
     out(format!("\nThe mail is in {}.", archive.display()));
     out(next_steps(&args.dir.join("config.toml")));
@@ -66,8 +66,8 @@ fn extract(common: &Common, args: &DemoArgs) -> Result<Exit, String> {
 fn serve(args: &DemoArgs) -> Result<Exit, String> {
     let dir = folder(&args.dir)?;
     let demo = start(args, &dir)?;
-    out(demo::configuration(&demo, Path::new("downloads")));
-    note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.addr()));
+    out(demo::demo_config(&demo, Path::new("downloads")));
+    note(format!("serving {} items on {}; Ctrl-C ends it", args.items, demo.address()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
@@ -81,22 +81,22 @@ fn serve(args: &DemoArgs) -> Result<Exit, String> {
     })
 }
 
-fn start(args: &DemoArgs, dir: &Path) -> Result<Demo, String> {
+fn start(args: &DemoArgs, dir: &Path) -> Result<DemoServer, String> {
     let items = u32::try_from(args.items)
         .ok()
         .filter(|items| *items <= ITEMS_MAX)
         .ok_or_else(|| format!("--items {}: at most {ITEMS_MAX}", args.items))?;
-    let options = demo::Options {
+    let options = demo::DemoOptions {
         items,
         seed: args.seed,
         faults: match args.faults {
-            Faults::None => demo::Faults::None,
-            Faults::Some => demo::Faults::Some,
-            Faults::Storm => demo::Faults::Storm,
+            Faults::None => demo::FaultLevel::None,
+            Faults::Some => demo::FaultLevel::Some,
+            Faults::Storm => demo::FaultLevel::Storm,
         },
         listen: args.listen,
         token_file: Some(dir.join("token")),
-        ..demo::Options::default()
+        ..demo::DemoOptions::default()
     };
     demo::start(options).map_err(|error| error.to_string())
 }

@@ -88,7 +88,7 @@ impl Recording {
             let now = RealEnv.time();
             // By the clock as it was: one that is set must neither stretch nor fold the trace.
             let at = began.booted_at.after(now.wall.since(now.booted_at));
-            desk.put(&Trace::line(at, status, took, headers));
+            desk.put(&Trace::to_json_line(at, status, took, headers));
         })
     }
 
@@ -212,7 +212,7 @@ fn part(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
 /// Whether a line is one with a date.
 fn is_answer(path: &Path, line: &[u8]) -> bool {
     let read = Trace::parse(path, &String::from_utf8_lossy(line));
-    read.is_ok_and(|trace| trace.answers().iter().all(|answer| answer.clock.is_some()))
+    read.is_ok_and(|trace| trace.records().iter().all(|answer| answer.wall_clock_ms.is_some()))
 }
 
 #[cfg(test)]

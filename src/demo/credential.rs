@@ -5,21 +5,21 @@ use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 
-use super::chance::{Draw, draw};
+use super::rng::{RngStream, random_u64};
 
 /// Readable by the owner only; the worker refuses anything wider.
 const FILE_MODE: u32 = 0o600;
 
 /// The token that is accepted now, if any; each renewal gives another.
 #[derive(Debug)]
-pub(super) struct Credential {
+pub(super) struct DemoCredential {
     seed: u64,
     renewals: u64,
     token: Option<String>,
     file: Option<PathBuf>,
 }
 
-impl Credential {
+impl DemoCredential {
     /// Makes the first token, and writes it to the file if there is one.
     pub(super) fn issue(seed: u64, file: Option<PathBuf>) -> io::Result<Self> {
         let mut credential = Self { seed, renewals: 0, token: None, file };
@@ -39,14 +39,14 @@ impl Credential {
     /// Makes a new token, accepts it, and only then puts it into the file.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         self.renewals += 1;
-        let token = format!("demo-{:016x}", draw(self.seed, Draw::Token, self.renewals));
+        let token = format!("demo-{:016x}", random_u64(self.seed, RngStream::Token, self.renewals));
         self.token = Some(token.clone());
-        self.file.as_deref().map_or(Ok(()), |file| replace(file, &token))
+        self.file.as_deref().map_or(Ok(()), |file| write_atomically(file, &token))
     }
 }
 
 /// A reader sees the old text or the new, never a part.
-fn replace(file: &Path, token: &str) -> io::Result<()> {
+fn write_atomically(file: &Path, token: &str) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = file.with_file_name(name);
@@ -67,7 +67,7 @@ mod tests {
         let file = dir.path().join("token");
         let read = || fs_err::read_to_string(&file).unwrap().trim_end().to_owned();
 
-        let mut credential = Credential::issue(1, Some(file.clone())).unwrap();
+        let mut credential = DemoCredential::issue(1, Some(file.clone())).unwrap();
         let first = read();
         assert!(credential.accepts(&first));
 
@@ -85,7 +85,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
 
-        Credential::issue(1, Some(file.clone())).unwrap();
+        DemoCredential::issue(1, Some(file.clone())).unwrap();
 
         let mode = fs_err::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, FILE_MODE);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_named() {
-        let error = Credential::issue(1, Some("/nowhere/token".into())).unwrap_err();
+        let error = DemoCredential::issue(1, Some("/nowhere/token".into())).unwrap_err();
 
         assert!(error.to_string().contains("/nowhere/token"), "{error}");
     }

@@ -9,11 +9,11 @@
 
 mod base64;
 mod bitmap;
-mod chance;
-mod configuration;
+mod config;
 mod credential;
 mod faults;
 mod mailbox;
+mod rng;
 mod service;
 
 use std::io;
@@ -25,23 +25,23 @@ use std::thread::JoinHandle;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
-use self::credential::Credential;
-use self::faults::Plan;
-use self::service::Service;
+use self::credential::DemoCredential;
+use self::faults::FaultPlan;
+use self::service::DemoService;
 
-pub use self::configuration::configuration;
-pub use self::faults::Faults;
-pub use self::mailbox::{ITEMS_MAX, Mailbox};
-pub use self::service::Counters;
+pub use self::config::demo_config;
+pub use self::faults::FaultLevel;
+pub use self::mailbox::{GeneratedMailbox, ITEMS_MAX};
+pub use self::service::DemoCounters;
 
 /// What to serve, where, and to whom.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct DemoOptions {
     /// Threads; at most [`ITEMS_MAX`].
     pub items: u32,
     /// The same seed and items give the same mail and the same faults.
     pub seed: u64,
-    pub faults: Faults,
+    pub faults: FaultLevel,
     /// Port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where the bearer token is put, and each one that follows. Without a file nobody knows the token.
@@ -51,12 +51,12 @@ pub struct Options {
     pub password: String,
 }
 
-impl Default for Options {
+impl Default for DemoOptions {
     fn default() -> Self {
         Self {
             items: 2_000,
             seed: 1,
-            faults: Faults::None,
+            faults: FaultLevel::None,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             token_file: None,
             username: "demo@example.com".to_owned(),
@@ -67,13 +67,13 @@ impl Default for Options {
 
 /// A running service; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Demo {
+pub struct DemoServer {
     address: SocketAddr,
     token_file: Option<PathBuf>,
     username: String,
-    service: Arc<Service>,
+    service: Arc<DemoService>,
     /// Dropping it is the signal to end.
-    running: Option<oneshot::Sender<()>>,
+    shutdown: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -82,8 +82,8 @@ pub struct Demo {
 /// # Errors
 ///
 /// If the address can't be listened on, or the token file can't be written.
-pub fn start(options: Options) -> io::Result<Demo> {
-    let Options { items, seed, faults, listen, token_file, username, password } = options;
+pub fn start(options: DemoOptions) -> io::Result<DemoServer> {
+    let DemoOptions { items, seed, faults, listen, token_file, username, password } = options;
     if ITEMS_MAX < items {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -96,10 +96,10 @@ pub fn start(options: Options) -> io::Result<Demo> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
 
-    let mailbox = Mailbox::new(seed, items);
-    let plan = Plan::new(faults, seed, mailbox.messages());
-    let credential = Credential::issue(seed, token_file.clone())?;
-    let service = Arc::new(Service::new(mailbox, plan, credential, &username, &password));
+    let mailbox = GeneratedMailbox::new(seed, items);
+    let plan = FaultPlan::new(faults, seed, mailbox.message_count());
+    let credential = DemoCredential::issue(seed, token_file.clone())?;
+    let service = Arc::new(DemoService::new(mailbox, plan, credential, &username, &password));
 
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let (running, stopped) = oneshot::channel();
@@ -107,35 +107,35 @@ pub fn start(options: Options) -> io::Result<Demo> {
         let service = Arc::clone(&service);
         move || run(&runtime, service, listener, stopped)
     })?;
-    Ok(Demo {
+    Ok(DemoServer {
         address,
         token_file,
         username,
         service,
-        running: Some(running),
+        shutdown: Some(running),
         thread: Some(thread),
     })
 }
 
-impl Demo {
+impl DemoServer {
     /// Returns the address it listens on.
     #[must_use]
-    pub fn addr(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Locks the mailbox; the service waits for as long as the guard lives.
-    pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+    pub fn mailbox(&self) -> MutexGuard<'_, GeneratedMailbox> {
         self.service.mailbox()
     }
 
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub fn counters(&self) -> DemoCounters {
         self.service.counters()
     }
 
     /// Ends all connections and waits for the service's thread.
-    pub fn stop(self) {
+    pub fn shut_down(self) {
         drop(self);
     }
 
@@ -148,9 +148,9 @@ impl Demo {
     }
 }
 
-impl Drop for Demo {
+impl Drop for DemoServer {
     fn drop(&mut self) {
-        drop(self.running.take());
+        drop(self.shutdown.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -161,7 +161,7 @@ impl Drop for Demo {
 
 fn run(
     runtime: &Runtime,
-    service: Arc<Service>,
+    service: Arc<DemoService>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
 ) {

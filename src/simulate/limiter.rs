@@ -8,7 +8,7 @@ use crate::engine::rate_limit::{Rate, ResetMeaning};
 
 /// How a server counts.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Shape {
+pub enum LimitAlgorithm {
     /// `quota` units in each window; windows begin `phase` after whole multiples of their length.
     FixedWindow { quota: u32, window: Duration, phase: Duration },
     /// `quota` units in any span of `window`.
@@ -16,17 +16,17 @@ pub enum Shape {
     /// Tokens come at `rate`, and at most `burst` are kept.
     TokenBucket { rate: Rate, burst: u32 },
     /// A sliding log; the first unit too many locks everything out.
-    LockOut { quota: u32, window: Duration, lock: Duration, restart: Restart },
+    Lockout { quota: u32, window: Duration, lockout: Duration, extension: LockoutExtension },
 }
 
-impl Shape {
+impl LimitAlgorithm {
     /// Returns the units per second that are granted in the long run.
     #[must_use]
-    pub fn grants(&self) -> Rate {
+    pub fn granted_rate(&self) -> Rate {
         match *self {
             Self::FixedWindow { quota, window, .. }
             | Self::SlidingLog { quota, window }
-            | Self::LockOut { quota, window, .. } => Rate::from_units(f64::from(quota), window),
+            | Self::Lockout { quota, window, .. } => Rate::from_units(f64::from(quota), window),
             Self::TokenBucket { rate, .. } => rate,
         }
     }
@@ -34,7 +34,7 @@ impl Shape {
 
 /// What a request during a lock-out does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Restart {
+pub enum LockoutExtension {
     /// The lock-out ends when it was going to.
     Never,
     /// Any request lets it begin anew.
@@ -43,8 +43,8 @@ pub enum Restart {
 
 /// What a server says of its limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Speech {
-    Nothing,
+pub enum HeaderMode {
+    None,
     /// Retry-After with each 429.
     RetryAfter,
     /// `RateLimit` and `RateLimit-Policy` with every reply, Retry-After with each 429.
@@ -57,17 +57,17 @@ pub enum Speech {
 
 /// What has come back at the reset that a server names, where units come back one by one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Renewal {
+pub enum ResetSemantics {
     /// Everything: the limit is as if nothing had been asked.
     #[default]
-    All,
+    FullQuota,
     /// The next unit.
-    Next,
+    NextUnit,
 }
 
 /// A server's answer to one request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ruling {
+pub struct LimitDecision {
     pub is_accepted: bool,
     /// Names are lower-case.
     pub headers: Vec<(&'static str, String)>,
@@ -75,91 +75,98 @@ pub struct Ruling {
 
 /// A limiter at work.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limiter {
-    shape: Shape,
-    speech: Speech,
-    renewal: Renewal,
+pub struct ServerLimiter {
+    algorithm: LimitAlgorithm,
+    header_mode: HeaderMode,
+    reset_semantics: ResetSemantics,
     /// When each unit still counted was accepted.
-    log: VecDeque<Timestamp>,
+    accepted_at: VecDeque<Timestamp>,
     /// The fixed window that `used` belongs to.
-    window: i64,
+    window_index: i64,
     used: u32,
     tokens: f64,
-    filled_at: Timestamp,
+    refilled_at: Timestamp,
     locked_until: Option<Timestamp>,
 }
 
 /// What is left of a limit at a moment.
-struct Level {
+struct RemainingQuota {
     quota: u32,
     window: Duration,
     remaining: u32,
     /// Until what the server means by it has come back.
     reset: Duration,
     /// Until one more unit is accepted, if none is now.
-    retry: Duration,
+    retry_after: Duration,
 }
 
-impl Limiter {
+impl ServerLimiter {
     #[must_use]
-    pub fn new(shape: Shape, speech: Speech, renewal: Renewal, now: Timestamp) -> Self {
+    pub fn new(
+        shape: LimitAlgorithm,
+        speech: HeaderMode,
+        renewal: ResetSemantics,
+        now: Timestamp,
+    ) -> Self {
         let tokens = match &shape {
-            Shape::TokenBucket { burst, .. } => f64::from(*burst),
-            Shape::FixedWindow { .. } | Shape::SlidingLog { .. } | Shape::LockOut { .. } => 0.0,
+            LimitAlgorithm::TokenBucket { burst, .. } => f64::from(*burst),
+            LimitAlgorithm::FixedWindow { .. }
+            | LimitAlgorithm::SlidingLog { .. }
+            | LimitAlgorithm::Lockout { .. } => 0.0,
         };
         Self {
-            shape,
-            speech,
-            renewal,
-            log: VecDeque::new(),
-            window: i64::MIN,
+            algorithm: shape,
+            header_mode: speech,
+            reset_semantics: renewal,
+            accepted_at: VecDeque::new(),
+            window_index: i64::MIN,
             used: 0,
             tokens,
-            filled_at: now,
+            refilled_at: now,
             locked_until: None,
         }
     }
 
     /// Returns the units per second that the server grants in the long run.
     #[must_use]
-    pub fn grants(&self) -> Rate {
-        self.shape.grants()
+    pub fn granted_rate(&self) -> Rate {
+        self.algorithm.granted_rate()
     }
 
     /// Rules on a request of `weight` units. Requests must come in the order of time.
-    pub fn ask(&mut self, weight: u32, now: Timestamp) -> Ruling {
-        self.turn(now);
-        let is_accepted = self.level(now).remaining >= weight;
+    pub fn decide(&mut self, weight: u32, now: Timestamp) -> LimitDecision {
+        self.advance_to(now);
+        let is_accepted = self.remaining_quota(now).remaining >= weight;
         if is_accepted {
             self.used = self.used.saturating_add(weight);
             self.tokens -= f64::from(weight);
-            self.log.extend((0..weight).map(|_| now));
+            self.accepted_at.extend((0..weight).map(|_| now));
         }
-        self.lock(is_accepted, now);
-        Ruling { is_accepted, headers: self.headers(is_accepted, now) }
+        self.update_lockout(is_accepted, now);
+        LimitDecision { is_accepted, headers: self.headers(is_accepted, now) }
     }
 
     /// Brings the counters up to `now`.
-    fn turn(&mut self, now: Timestamp) {
-        match self.shape {
-            Shape::FixedWindow { window, phase, .. } => {
+    fn advance_to(&mut self, now: Timestamp) {
+        match self.algorithm {
+            LimitAlgorithm::FixedWindow { window, phase, .. } => {
                 let number = (now.0 - millis(phase)).div_euclid(millis(window).max(1));
-                if number != self.window {
-                    self.window = number;
+                if number != self.window_index {
+                    self.window_index = number;
                     self.used = 0;
                 }
-                self.log.clear();
+                self.accepted_at.clear();
             }
-            Shape::SlidingLog { window, .. } | Shape::LockOut { window, .. } => {
-                while self.log.front().is_some_and(|first| now.since(*first) >= window) {
-                    self.log.pop_front();
+            LimitAlgorithm::SlidingLog { window, .. } | LimitAlgorithm::Lockout { window, .. } => {
+                while self.accepted_at.front().is_some_and(|first| now.since(*first) >= window) {
+                    self.accepted_at.pop_front();
                 }
             }
-            Shape::TokenBucket { rate, burst } => {
-                let gained = now.since(self.filled_at).as_secs_f64() * rate.get();
+            LimitAlgorithm::TokenBucket { rate, burst } => {
+                let gained = now.since(self.refilled_at).as_secs_f64() * rate.get();
                 self.tokens = (self.tokens + gained).min(f64::from(burst));
-                self.filled_at = now;
-                self.log.clear();
+                self.refilled_at = now;
+                self.accepted_at.clear();
             }
         }
         if self.locked_until.is_some_and(|until| until <= now) {
@@ -167,46 +174,50 @@ impl Limiter {
         }
     }
 
-    fn lock(&mut self, is_accepted: bool, now: Timestamp) {
-        let Shape::LockOut { lock, restart, .. } = self.shape else { return };
+    fn update_lockout(&mut self, is_accepted: bool, now: Timestamp) {
+        let LimitAlgorithm::Lockout { lockout: lock, extension: restart, .. } = self.algorithm
+        else {
+            return;
+        };
         match (self.locked_until, restart) {
             _ if is_accepted => {}
-            (None, _) | (Some(_), Restart::ByAnyRequest) => {
+            (None, _) | (Some(_), LockoutExtension::ByAnyRequest) => {
                 self.locked_until = Some(now.after(lock));
             }
-            (Some(_), Restart::Never) => {}
+            (Some(_), LockoutExtension::Never) => {}
         }
     }
 
-    fn level(&self, now: Timestamp) -> Level {
-        match self.shape {
-            Shape::FixedWindow { quota, window, phase } => {
+    fn remaining_quota(&self, now: Timestamp) -> RemainingQuota {
+        match self.algorithm {
+            LimitAlgorithm::FixedWindow { quota, window, phase } => {
                 let into = (now.0 - millis(phase)).rem_euclid(millis(window).max(1));
                 let reset = window.saturating_sub(Timestamp(into).since(Timestamp(0)));
                 let remaining = quota.saturating_sub(self.used);
-                Level { quota, window, remaining, reset, retry: reset }
+                RemainingQuota { quota, window, remaining, reset, retry_after: reset }
             }
-            Shape::SlidingLog { quota, window } | Shape::LockOut { quota, window, .. } => {
-                let counted = u32::try_from(self.log.len()).unwrap_or(u32::MAX);
+            LimitAlgorithm::SlidingLog { quota, window }
+            | LimitAlgorithm::Lockout { quota, window, .. } => {
+                let counted = u32::try_from(self.accepted_at.len()).unwrap_or(u32::MAX);
                 let left = |at: Option<&Timestamp>| at.map(|at| at.after(window).since(now));
-                let retry = left(self.log.front()).unwrap_or_default();
-                let all = left(self.log.back()).unwrap_or_default();
-                let free = Level {
+                let retry = left(self.accepted_at.front()).unwrap_or_default();
+                let all = left(self.accepted_at.back()).unwrap_or_default();
+                let free = RemainingQuota {
                     quota,
                     window,
                     remaining: quota.saturating_sub(counted),
-                    reset: self.renewed(all, retry),
-                    retry,
+                    reset: self.reset_after(all, retry),
+                    retry_after: retry,
                 };
                 match self.locked_until {
                     Some(until) => {
                         let locked = until.since(now);
-                        Level { remaining: 0, reset: locked, retry: locked, ..free }
+                        RemainingQuota { remaining: 0, reset: locked, retry_after: locked, ..free }
                     }
                     None => free,
                 }
             }
-            Shape::TokenBucket { rate, burst } => {
+            LimitAlgorithm::TokenBucket { rate, burst } => {
                 let lacking = |units: f64| {
                     Rate::from_units(rate.get(), Duration::from_secs(1))
                         .interval()
@@ -218,32 +229,34 @@ impl Limiter {
                     reason = "a bucket holds between nothing and its burst"
                 )]
                 let remaining = (self.tokens + 1e-9).max(0.0) as u32;
-                Level {
+                RemainingQuota {
                     quota: burst,
                     window: rate.interval() * burst,
                     remaining,
-                    reset: self
-                        .renewed(lacking(f64::from(burst)), lacking(f64::from(remaining) + 1.0)),
-                    retry: lacking(1.0),
+                    reset: self.reset_after(
+                        lacking(f64::from(burst)),
+                        lacking(f64::from(remaining) + 1.0),
+                    ),
+                    retry_after: lacking(1.0),
                 }
             }
         }
     }
 
-    fn renewed(&self, all: Duration, next: Duration) -> Duration {
-        match self.renewal {
-            Renewal::All => all,
-            Renewal::Next => next,
+    fn reset_after(&self, all: Duration, next: Duration) -> Duration {
+        match self.reset_semantics {
+            ResetSemantics::FullQuota => all,
+            ResetSemantics::NextUnit => next,
         }
     }
 
     fn headers(&self, is_accepted: bool, now: Timestamp) -> Vec<(&'static str, String)> {
-        let level = self.level(now);
+        let level = self.remaining_quota(now);
         // The window of a bucket is no whole number of nanoseconds.
         let seconds = |span: Duration| (span.as_secs_f64() - 1e-6).ceil();
-        let mut headers = match self.speech {
-            Speech::Nothing | Speech::RetryAfter => Vec::new(),
-            Speech::RateLimit => vec![
+        let mut headers = match self.header_mode {
+            HeaderMode::None | HeaderMode::RetryAfter => Vec::new(),
+            HeaderMode::RateLimit => vec![
                 (
                     "ratelimit-policy",
                     format!("\"default\";q={};w={}", level.quota, seconds(level.window)),
@@ -253,30 +266,30 @@ impl Limiter {
                     format!("\"default\";r={};t={}", level.remaining, seconds(level.reset)),
                 ),
             ],
-            Speech::RateLimitOld => vec![
+            HeaderMode::RateLimitOld => vec![
                 ("ratelimit-limit", format!("{0}, {0};w={1}", level.quota, seconds(level.window))),
                 ("ratelimit-remaining", level.remaining.to_string()),
                 ("ratelimit-reset", seconds(level.reset).to_string()),
             ],
-            Speech::XRateLimit(meaning) => vec![
+            HeaderMode::XRateLimit(meaning) => vec![
                 ("x-ratelimit-limit", level.quota.to_string()),
                 ("x-ratelimit-remaining", level.remaining.to_string()),
-                ("x-ratelimit-reset", written(meaning, level.reset, now)),
+                ("x-ratelimit-reset", format_reset(meaning, level.reset, now)),
             ],
         };
-        let says_when = match self.speech {
-            Speech::RetryAfter | Speech::RateLimit => true,
-            Speech::Nothing | Speech::RateLimitOld | Speech::XRateLimit(_) => false,
+        let says_when = match self.header_mode {
+            HeaderMode::RetryAfter | HeaderMode::RateLimit => true,
+            HeaderMode::None | HeaderMode::RateLimitOld | HeaderMode::XRateLimit(_) => false,
         };
         if says_when && !is_accepted {
-            headers.push(("retry-after", seconds(level.retry).max(1.0).to_string()));
+            headers.push(("retry-after", seconds(level.retry_after).max(1.0).to_string()));
         }
         headers
     }
 }
 
 /// Writes a reset in one of its meanings, rounded up as servers do.
-fn written(meaning: ResetMeaning, reset: Duration, now: Timestamp) -> String {
+fn format_reset(meaning: ResetMeaning, reset: Duration, now: Timestamp) -> String {
     let until = now.after(reset);
     let ceiling = Timestamp(until.0.saturating_add(999)).unix_seconds();
     match meaning {
@@ -298,59 +311,80 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn accepted(limiter: &mut Limiter, times: u32, now: i64) -> u32 {
-        (0..times).map(|_| u32::from(limiter.ask(1, Timestamp(now)).is_accepted)).sum()
+    fn count_accepted(limiter: &mut ServerLimiter, times: u32, now: i64) -> u32 {
+        (0..times).map(|_| u32::from(limiter.decide(1, Timestamp(now)).is_accepted)).sum()
     }
 
     #[test]
     fn a_fixed_window_is_full_again_at_its_end() {
-        let shape = Shape::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(59_000));
+        let shape = LimitAlgorithm::FixedWindow { quota: 5, window: MINUTE, phase: Duration::ZERO };
+        let mut limiter = ServerLimiter::new(
+            shape,
+            HeaderMode::None,
+            ResetSemantics::FullQuota,
+            Timestamp(59_000),
+        );
 
-        assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
-        assert_eq!(accepted(&mut limiter, 9, 60_000), 5);
+        assert_eq!(count_accepted(&mut limiter, 9, 59_000), 5);
+        assert_eq!(count_accepted(&mut limiter, 9, 60_000), 5);
     }
 
     #[test]
     fn a_sliding_log_counts_any_span() {
-        let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
+        let shape = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
+        let mut limiter =
+            ServerLimiter::new(shape, HeaderMode::None, ResetSemantics::FullQuota, Timestamp(0));
 
-        assert_eq!(accepted(&mut limiter, 9, 59_000), 5);
-        assert_eq!(accepted(&mut limiter, 9, 118_999), 0);
-        assert_eq!(accepted(&mut limiter, 9, 119_000), 5);
+        assert_eq!(count_accepted(&mut limiter, 9, 59_000), 5);
+        assert_eq!(count_accepted(&mut limiter, 9, 118_999), 0);
+        assert_eq!(count_accepted(&mut limiter, 9, 119_000), 5);
     }
 
     #[test]
     fn a_bucket_refills_steadily() {
-        let shape = Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
-        let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
+        let shape = LimitAlgorithm::TokenBucket { rate: Rate::per_second(10.0), burst: 20 };
+        let mut limiter =
+            ServerLimiter::new(shape, HeaderMode::None, ResetSemantics::FullQuota, Timestamp(0));
 
-        assert_eq!(accepted(&mut limiter, 30, 0), 20);
-        assert_eq!(accepted(&mut limiter, 30, 500), 5);
-        assert_eq!(accepted(&mut limiter, 30, 60_000), 20);
+        assert_eq!(count_accepted(&mut limiter, 30, 0), 20);
+        assert_eq!(count_accepted(&mut limiter, 30, 500), 5);
+        assert_eq!(count_accepted(&mut limiter, 30, 60_000), 20);
     }
 
     #[test]
-    fn a_lock_out_ends_on_time_or_begins_anew_with_each_request() {
-        for (restart, after_it) in [(Restart::Never, 5), (Restart::ByAnyRequest, 0)] {
-            let shape = Shape::LockOut { quota: 5, window: MINUTE, lock: MINUTE * 5, restart };
-            let mut limiter = Limiter::new(shape, Speech::Nothing, Renewal::All, Timestamp(0));
+    fn a_lockout_ends_on_time_or_is_extended_by_each_request() {
+        for (restart, after_it) in
+            [(LockoutExtension::Never, 5), (LockoutExtension::ByAnyRequest, 0)]
+        {
+            let shape = LimitAlgorithm::Lockout {
+                quota: 5,
+                window: MINUTE,
+                lockout: MINUTE * 5,
+                extension: restart,
+            };
+            let mut limiter = ServerLimiter::new(
+                shape,
+                HeaderMode::None,
+                ResetSemantics::FullQuota,
+                Timestamp(0),
+            );
 
-            assert_eq!(accepted(&mut limiter, 6, 0), 5);
-            assert_eq!(accepted(&mut limiter, 1, 200_000), 0);
-            assert_eq!(accepted(&mut limiter, 5, 300_000), after_it, "{restart:?}");
+            assert_eq!(count_accepted(&mut limiter, 6, 0), 5);
+            assert_eq!(count_accepted(&mut limiter, 1, 200_000), 0);
+            assert_eq!(count_accepted(&mut limiter, 5, 300_000), after_it, "{restart:?}");
         }
     }
 
     #[test]
     fn a_reset_names_the_next_unit_or_all_of_them() {
-        for (renewal, told) in [(Renewal::Next, "50"), (Renewal::All, "60")] {
-            let shape = Shape::SlidingLog { quota: 5, window: MINUTE };
-            let mut limiter = Limiter::new(shape, Speech::RateLimit, renewal, Timestamp(0));
-            accepted(&mut limiter, 1, 0);
+        for (renewal, told) in [(ResetSemantics::NextUnit, "50"), (ResetSemantics::FullQuota, "60")]
+        {
+            let shape = LimitAlgorithm::SlidingLog { quota: 5, window: MINUTE };
+            let mut limiter =
+                ServerLimiter::new(shape, HeaderMode::RateLimit, renewal, Timestamp(0));
+            count_accepted(&mut limiter, 1, 0);
 
-            let ruling = limiter.ask(1, Timestamp(10_000));
+            let ruling = limiter.decide(1, Timestamp(10_000));
 
             let reset = ("ratelimit", format!("\"default\";r=3;t={told}"));
             assert!(ruling.headers.contains(&reset), "{renewal:?}: {ruling:?}");
@@ -358,19 +392,24 @@ mod tests {
     }
 
     #[test]
-    fn a_server_says_what_is_left_and_when_to_come_back() {
-        let shape = Shape::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
-        let mut limiter = Limiter::new(shape, Speech::RateLimit, Renewal::All, Timestamp(0));
+    fn headers_carry_remaining_units_and_retry_after() {
+        let shape = LimitAlgorithm::FixedWindow { quota: 1, window: MINUTE, phase: Duration::ZERO };
+        let mut limiter = ServerLimiter::new(
+            shape,
+            HeaderMode::RateLimit,
+            ResetSemantics::FullQuota,
+            Timestamp(0),
+        );
 
         assert_eq!(
-            limiter.ask(1, Timestamp(500)).headers,
+            limiter.decide(1, Timestamp(500)).headers,
             [
                 ("ratelimit-policy", "\"default\";q=1;w=60".to_owned()),
                 ("ratelimit", "\"default\";r=0;t=60".to_owned()),
             ]
         );
         assert!(
-            limiter.ask(1, Timestamp(9_500)).headers.contains(&("retry-after", "51".to_owned()))
+            limiter.decide(1, Timestamp(9_500)).headers.contains(&("retry-after", "51".to_owned()))
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::demo::{self, Demo, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer};
 
 use crate::binary::Workplace;
 use crate::requirement::skip;
@@ -25,7 +25,8 @@ fn a_ledger_without_room_stops_the_run_and_loses_nothing() {
 }
 
 fn fill_up(folder: &str, size: &str) {
-    let demo = demo::start(Options { items: ITEMS, ..Options::default() }).expect("it starts");
+    let demo =
+        demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
     let workplace = Workplace::new(&configuration(&demo));
     let Some(mut small) = Mount::new(workplace.path().join(folder), size) else { return };
 
@@ -43,8 +44,8 @@ fn fill_up(folder: &str, size: &str) {
     workplace.succeed(&["verify"]);
 }
 
-fn configuration(demo: &Demo) -> String {
-    demo::configuration(demo, Path::new("downloads"))
+fn configuration(demo: &DemoServer) -> String {
+    demo::demo_config(demo, Path::new("downloads"))
         .replace("{ env = \"DEMO_PASSWORD\" }", "{ command = [\"echo\", \"demo\"] }")
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use cynosure::demo::{self, Options};
+use cynosure::demo::{self, DemoOptions};
 use fs_err as fs;
 use tempfile::TempDir;
 
@@ -31,13 +31,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 #[test]
 fn a_hundred_thousand_threads_fit_into_64_mib() {
     let folder = TempDir::new().expect("a temporary folder");
-    let demo = demo::start(Options {
+    let demo = demo::start(DemoOptions {
         items: ITEMS,
         token_file: Some(folder.path().join("token")),
-        ..Options::default()
+        ..DemoOptions::default()
     });
     let demo = demo.expect("the service starts");
-    let config = demo::configuration(&demo, Path::new("downloads"));
+    let config = demo::demo_config(&demo, Path::new("downloads"));
     let workplace = Workplace::under(&roomy_folder(), &config);
 
     let (peak, took) = timed(|| peak_of_a_run(&workplace));

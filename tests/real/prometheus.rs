@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use cynosure::demo::{self, Options};
+use cynosure::demo::{self, DemoOptions};
 use cynosure::telemetry::{CONTENT_TYPE, families, to_prometheus};
 use fs_err as fs;
 use reqwest::Url;
@@ -246,10 +246,10 @@ fn a_real_prometheus_reads_all_metrics_and_understands_every_query() {
 
 #[test]
 fn a_real_prometheus_sees_what_a_run_has_stored() {
-    let demo = demo::start(Options { items: 40, ..Options::default() }).expect("it starts");
+    let demo = demo::start(DemoOptions { items: 40, ..DemoOptions::default() }).expect("it starts");
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.expect("a port is free");
-    let config = demo::configuration(&demo, Path::new("downloads"));
+    let config = demo::demo_config(&demo, Path::new("downloads"));
     let workplace = Workplace::new(&format!("{config}\n[endpoint]\nlisten = \"{address}\"\n"));
     let ran = workplace.command(&["run", "--once"]).env("DEMO_PASSWORD", "demo").output();
     assert!(ran.expect("the program starts").status.success());

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use cynosure::demo::{self, Demo, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -42,8 +42,9 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 #[test]
 fn the_work_goes_on_by_the_proxy_that_is_left_and_nothing_goes_past_them() {
     let Some(proxies) = Proxies::installed() else { return };
-    let demo = demo::start(Options { items: ITEMS, ..Options::default() }).expect("it starts");
-    let door = Door::before(demo.addr());
+    let demo =
+        demo::start(DemoOptions { items: ITEMS, ..DemoOptions::default() }).expect("it starts");
+    let door = Door::before(demo.address());
     let workplace = Workplace::new(&proxies.config(&demo, &door));
     workplace.put_secret("proxy-password", PASSWORD);
     let mut running = BY_ALL.map(|by| (by, Some(proxies.start(by, workplace.path()))));
@@ -99,8 +100,8 @@ fn the_work_goes_on_by_the_proxy_that_is_left_and_nothing_goes_past_them() {
 #[test]
 fn without_any_proxy_that_works_nothing_is_sent_at_all() {
     let Some(proxies) = Proxies::installed() else { return };
-    let demo = demo::start(Options { items: 1, ..Options::default() }).expect("it starts");
-    let door = Door::before(demo.addr());
+    let demo = demo::start(DemoOptions { items: 1, ..DemoOptions::default() }).expect("it starts");
+    let door = Door::before(demo.address());
     door.open(usize::MAX);
     let workplace = Workplace::new(&proxies.config(&demo, &door));
     workplace.put_secret("proxy-password", "another");
@@ -134,9 +135,9 @@ impl Proxies {
     }
 
     /// What extracts the mailbox behind the door, by the proxies.
-    fn config(&self, demo: &Demo, door: &Door) -> String {
-        let config = demo::configuration(demo, Path::new("downloads"));
-        let config = config.replace(&demo.addr().to_string(), &door.address().to_string());
+    fn config(&self, demo: &DemoServer, door: &Door) -> String {
+        let config = demo::demo_config(demo, Path::new("downloads"));
+        let config = config.replace(&demo.address().to_string(), &door.address().to_string());
         let Self { tinyproxy_port, microsocks_port } = self;
         format!(
             r#"{config}

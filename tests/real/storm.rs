@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use cynosure::demo::{self, Demo, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer};
 use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -100,7 +100,7 @@ fn a_storm_of_a_thousand_failures_is_one_mail_and_its_end_another() {
 
 /// A server, and a worker and a monitor who speak to it and to a mail server.
 struct Storm<'a> {
-    demo: Demo,
+    demo: DemoServer,
     exim: &'a Exim,
     workplace: Workplace,
     /// The folder of the token that opens the mailbox.
@@ -111,9 +111,9 @@ impl<'a> Storm<'a> {
     fn prepare(exim: &'a Exim) -> Self {
         let token = TempDir::new().expect("a temporary folder");
         let token_file = Some(token.path().join("token"));
-        let demo = demo::start(Options { items: ITEMS, token_file, ..Options::default() });
+        let demo = demo::start(DemoOptions { items: ITEMS, token_file, ..DemoOptions::default() });
         let demo = demo.expect("the service starts");
-        let config = demo::configuration(&demo, Path::new("downloads"));
+        let config = demo::demo_config(&demo, Path::new("downloads"));
         let twin = config.replace("[source.demo]", "[source.twin]");
         let (twin, _rest) = twin.split_once("[archive]").expect("the source stands first");
         let workplace = Workplace::under(Path::new(IN_MEMORY), &config);
@@ -168,8 +168,8 @@ impl<'a> Storm<'a> {
             assert_eq!(listed, stored, "{line}");
             assert!(line.contains(" gone=0 quarantined=0"), "{line}");
         }
-        let Options { username, password, .. } = Options::default();
-        let url = format!("http://{}/.well-known/jmap", self.demo.addr());
+        let DemoOptions { username, password, .. } = DemoOptions::default();
+        let url = format!("http://{}/.well-known/jmap", self.demo.address());
         let emails = Account::open(&url, &username, &password).emails();
         assert_eq!(self.workplace.files().len(), SOURCES * emails.len());
         self.workplace.succeed(&["verify"]);
@@ -185,7 +185,7 @@ impl<'a> Storm<'a> {
 
     /// Has the server do something.
     fn tell(&self, command: &str) {
-        let url = format!("http://{}/demo/{command}", self.demo.addr());
+        let url = format!("http://{}/demo/{command}", self.demo.address());
         Http::new().send(|client| client.post(url));
     }
 }

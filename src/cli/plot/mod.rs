@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::engine::rate_limit::Rate;
-use crate::simulate::Sample;
+use crate::simulate::SimulationSample;
 
 pub(super) use self::svg::svg;
 pub(super) use self::terminal::{Look, Paint, terminal};
@@ -34,7 +34,7 @@ pub(super) struct Run {
     /// What is said beside the name.
     pub note: String,
     /// What happened, in spans of `step`, in order.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<SimulationSample>,
     pub step: Duration,
     /// When it was done, or given up.
     pub end: Duration,
@@ -71,8 +71,8 @@ impl Run {
     fn bins(&self, count: usize, width: f64) -> Vec<Bin> {
         let mut bins = vec![Bin::default(); count];
         for sample in &self.samples {
-            let from = sample.from.as_secs_f64() / width;
-            let to = (sample.from + self.step).min(self.end).as_secs_f64() / width;
+            let from = sample.start.as_secs_f64() / width;
+            let to = (sample.start + self.step).min(self.end).as_secs_f64() / width;
             // A sample of no length still lies somewhere.
             let to = to.max(from + 1e-6);
             let last = floor(to).min(count.saturating_sub(1));

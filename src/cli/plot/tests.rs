@@ -19,7 +19,7 @@ fn bursts() -> Run {
 fn run(name: &str, in_second: impl Fn(u64) -> (u64, u64)) -> Run {
     let samples = (0..600).map(|second| {
         let (accepted, throttled) = in_second(second);
-        Sample { from: seconds(second), accepted, throttled, failed: 0 }
+        SimulationSample { start: seconds(second), accepted, throttled, failed: 0 }
     });
     Run {
         name: name.to_owned(),
@@ -168,12 +168,12 @@ mod laws {
             cut in 0.0..=1.0_f64,
         ) -> Run {
             let step = seconds(1) * step;
-            let sample = |(number, (accepted, throttled)): (u32, (u64, u64))| Sample {
-                from: step * number, accepted, throttled, failed: 0,
+            let sample = |(number, (accepted, throttled)): (u32, (u64, u64))| SimulationSample {
+                start: step * number, accepted, throttled, failed: 0,
             };
             let samples: Vec<_> = (0..).zip(counts).map(sample).collect();
             // The last one need not be a whole one.
-            let end = samples.last().map_or(Duration::ZERO, |last| last.from + step.mul_f64(cut));
+            let end = samples.last().map_or(Duration::ZERO, |last| last.start + step.mul_f64(cut));
             Run { name: "a".to_owned(), note: String::new(), samples, step, end }
         }
     }

@@ -9,7 +9,10 @@ use crate::cli::trouble::Trouble;
 use crate::config::closest_match;
 use crate::engine::rate_limit::HeaderNames;
 use crate::human::format_bytes;
-use crate::simulate::{Scenario, TRACE_BYTES_MAX, Trace, Traced, find as find_shipped, shipped};
+use crate::simulate::{
+    InferredScenario, Scenario, TRACE_BYTES_MAX, Trace, builtin_scenarios,
+    find_builtin as find_shipped,
+};
 
 /// A scenario that is larger is something else.
 const SCENARIO_BYTES_MAX: u64 = 64 * 1024;
@@ -33,7 +36,7 @@ pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
     }
     let path = Path::new(what);
     if !path.exists() {
-        let names = shipped().map(|(name, _)| name);
+        let names = builtin_scenarios().map(|(name, _)| name);
         let remedy = match closest_match(what, names) {
             Some(meant) => format!("did you mean {meant}?"),
             None => "`cynosure simulate` lists the scenarios".to_owned(),
@@ -43,10 +46,10 @@ pub(super) fn find(what: &str, names: &HeaderNames) -> Result<Input, Trouble> {
     let name = path
         .file_stem()
         .map_or_else(|| what.to_owned(), |stem| stem.to_string_lossy().into_owned());
-    if Trace::is_named_so(path) {
+    if Trace::has_trace_extension(path) {
         let text = read(path, TRACE_BYTES_MAX).map_err(wrong)?;
         let trace = Trace::parse(path, &text).map_err(|mistakes| wrong(mistakes.to_string()))?;
-        let Traced { scenario, told } = trace.model(names);
+        let InferredScenario { scenario, explanations: told } = trace.infer_scenario(names);
         return Ok(Input { name, scenario, told });
     }
     let text = read(path, SCENARIO_BYTES_MAX).map_err(wrong)?;

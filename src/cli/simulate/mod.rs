@@ -17,7 +17,7 @@ use crate::cli::table::table;
 use crate::cli::trouble::Trouble;
 use crate::config::EnvVars;
 use crate::disk::{RealDisk, write_durable};
-use crate::simulate::{Bound, Scenario, Strategy, Trial, run, shipped};
+use crate::simulate::{Scenario, SendStrategy, Simulation, StopCondition, builtin_scenarios, run};
 
 use self::report::{Rehearsal, Report};
 
@@ -68,9 +68,9 @@ pub(super) fn simulate(common: &Common, args: &SimulateArgs) -> Result<Exit, Tro
 
 /// The scenarios that need no file, a line each.
 fn list() -> String {
-    let rows: Vec<Vec<String>> = shipped()
+    let rows: Vec<Vec<String>> = builtin_scenarios()
         .map(|(name, text)| {
-            let about = Scenario::parse(Path::new(name), text).map(|scenario| scenario.about);
+            let about = Scenario::parse(Path::new(name), text).map(|scenario| scenario.description);
             vec![name.to_owned(), about.unwrap_or_else(|mistakes| mistakes.to_string())]
         })
         .collect();
@@ -84,35 +84,35 @@ fn list() -> String {
 /// Sets up one policy before the server of the scenario.
 fn trial(
     scenario: &Scenario,
-    strategy: Strategy,
+    strategy: SendStrategy,
     workers: u32,
     seed: u64,
     sample: Duration,
-) -> Trial {
-    let (lasts, work) = match scenario.until {
-        Bound::Lasting(lasts) => (lasts, None),
-        Bound::Requests(requests) => {
-            let patience = scenario.shortest(requests).saturating_mul(PATIENCE);
+) -> Simulation {
+    let (lasts, work) = match scenario.stop_condition {
+        StopCondition::Elapsed(lasts) => (lasts, None),
+        StopCondition::Requests(requests) => {
+            let patience = scenario.min_duration(requests).saturating_mul(PATIENCE);
             (patience.clamp(LASTS_MIN, LASTS_MAX), Some(requests))
         }
     };
-    Trial {
+    Simulation {
         server: scenario.server.clone(),
         strategy,
         workers,
         weight: scenario.weight,
-        lasts,
-        work,
+        duration: lasts,
+        request_goal: work,
         seed,
-        sample,
+        sample_interval: sample,
     }
 }
 
 /// The time that a sample covers.
 fn step(scenario: &Scenario) -> Duration {
-    let whole = match scenario.until {
-        Bound::Lasting(lasts) => lasts,
-        Bound::Requests(requests) => scenario.shortest(requests).min(LASTS_MAX),
+    let whole = match scenario.stop_condition {
+        StopCondition::Elapsed(lasts) => lasts,
+        StopCondition::Requests(requests) => scenario.min_duration(requests).min(LASTS_MAX),
     };
     (whole / SAMPLES).max(Duration::from_secs(1))
 }

@@ -9,12 +9,14 @@ use crate::cli::sources::ground;
 use crate::cli::trouble::Trouble;
 use crate::config::Settings;
 use crate::engine::rate_limit::{HeaderNames, Rate, RateLimitMode, RateLimitPolicy};
-use crate::simulate::Strategy;
+use crate::simulate::SendStrategy;
 use crate::worker::rate_limit_config;
 
 /// The plain exponential back-off that others do.
-const BACKOFF: Strategy =
-    Strategy::Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(60) };
+const BACKOFF: SendStrategy = SendStrategy::Backoff {
+    initial_delay: Duration::from_millis(500),
+    max_delay: Duration::from_secs(60),
+};
 
 /// The most of a quota that may be left to others.
 const RESERVE_MAX: f64 = 0.9;
@@ -24,13 +26,13 @@ const RESERVE_MAX: f64 = 0.9;
 pub(in crate::cli) struct Policy {
     /// What it is called in the table: what was typed, or the provider whose policy it is.
     pub(super) name: String,
-    pub(super) strategy: Strategy,
+    pub(super) strategy: SendStrategy,
     /// Requests side by side at most; where it says nothing, the scenario does.
     pub(super) workers: Option<u32>,
 }
 
 impl Policy {
-    fn new(name: &str, strategy: Strategy) -> Self {
+    fn new(name: &str, strategy: SendStrategy) -> Self {
         Self { name: name.to_owned(), strategy, workers: None }
     }
 }
@@ -78,7 +80,7 @@ pub(in crate::cli) fn policy(text: &str) -> Result<Policy, String> {
             }
         }
     }
-    Ok(Policy::new(text, Strategy::Quota(quota)))
+    Ok(Policy::new(text, SendStrategy::RateLimiter(quota)))
 }
 
 /// The policy that is rehearsed: what was typed, else what is configured, else to follow. With it, what
@@ -91,7 +93,7 @@ pub(super) fn chosen(
         return Ok((policy.clone(), HeaderNames::default()));
     }
     let Some(name) = &args.provider else {
-        let follow = Policy::new("follow", Strategy::Quota(RateLimitPolicy::default()));
+        let follow = Policy::new("follow", SendStrategy::RateLimiter(RateLimitPolicy::default()));
         return Ok((follow, HeaderNames::default()));
     };
     let ground = ground(common)?;
@@ -116,7 +118,7 @@ pub(super) fn chosen(
 fn configured(settings: &Settings, name: &str) -> (Policy, HeaderNames) {
     let rules = rate_limit_config(settings, name);
     let workers = Some(rules.provider.concurrency);
-    let strategy = Strategy::Quota(rules.policy);
+    let strategy = SendStrategy::RateLimiter(rules.policy);
     (Policy { name: name.to_owned(), strategy, workers }, rules.provider.headers)
 }
 
@@ -138,7 +140,7 @@ mod tests {
         let (minute, default) = (Duration::from_secs(60), RateLimitPolicy::default());
         let (cap, fixed) =
             (Rate::from_units(500.0, minute), Some(Rate::from_units(5000.0, minute * 60)));
-        let quota = |policy| Strategy::Quota(policy);
+        let quota = |policy| SendStrategy::RateLimiter(policy);
         for (typed, strategy) in [
             ("follow", quota(default.clone())),
             (

@@ -8,7 +8,7 @@ use crate::cli::plot::{Chart, Run};
 use crate::cli::simulate::verdict;
 use crate::cli::table::table;
 use crate::human::{EMPTY_CELL, format_count, format_duration, pluralize};
-use crate::simulate::{Bound, Outcome, Scenario};
+use crate::simulate::{Scenario, SimulationResult, StopCondition};
 
 pub(super) struct Report {
     pub(super) name: String,
@@ -26,7 +26,7 @@ pub(super) struct Rehearsal {
     pub(super) name: String,
     /// Requests side by side at most.
     pub(super) workers: u32,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: SimulationResult,
 }
 
 impl Report {
@@ -37,21 +37,21 @@ impl Report {
             [ours, theirs] if ours == theirs => format!("{ours} at once"),
             [ours, theirs] => format!("{ours} and {theirs} at once"),
         };
-        let quota = scenario.server.shape.grants();
-        let job = match scenario.until {
-            Bound::Requests(requests) => format!(
+        let quota = scenario.server.algorithm.granted_rate();
+        let job = match scenario.stop_condition {
+            StopCondition::Requests(requests) => format!(
                 "{}, {at_once}. The quota is {quota}: {} at that pace.",
                 pluralize(requests, "request"),
-                format_duration(scenario.shortest(requests))
+                format_duration(scenario.min_duration(requests))
             ),
-            Bound::Lasting(lasts) => {
+            StopCondition::Elapsed(lasts) => {
                 format!(
                     "As many requests as {} allow, {at_once}. The quota is {quota}.",
                     format_duration(lasts)
                 )
             }
         };
-        let mut head = format!("{}: {}\n{job}\n", self.name, scenario.about);
+        let mut head = format!("{}: {}\n{job}\n", self.name, scenario.description);
         for line in &self.told {
             head.push_str(&format!("{line}\n"));
         }
@@ -66,30 +66,32 @@ impl Report {
         let in_outages = if self.scenario.server.outages.is_empty() {
             EMPTY_CELL.to_owned()
         } else {
-            format_count(outcome.during_outage)
+            format_count(outcome.requests_during_outage)
         };
         vec![
             name.clone(),
             self.time(outcome),
             format_count(self.done(outcome)),
-            percent(outcome.share),
+            percent(outcome.utilization),
             format_count(outcome.throttled),
             in_outages,
         ]
     }
 
     /// How long it took, or that it was given up.
-    fn time(&self, outcome: &Outcome) -> String {
-        match self.scenario.until {
-            Bound::Requests(_) if !outcome.is_finished => {
-                format!("given up after {}", format_duration(outcome.took))
+    fn time(&self, outcome: &SimulationResult) -> String {
+        match self.scenario.stop_condition {
+            StopCondition::Requests(_) if !outcome.is_finished => {
+                format!("given up after {}", format_duration(outcome.duration))
             }
-            Bound::Requests(_) | Bound::Lasting(_) => format_duration(outcome.took),
+            StopCondition::Requests(_) | StopCondition::Elapsed(_) => {
+                format_duration(outcome.duration)
+            }
         }
     }
 
     /// Requests answered well.
-    fn done(&self, outcome: &Outcome) -> u64 {
+    fn done(&self, outcome: &SimulationResult) -> u64 {
         outcome.accepted / u64::from(self.scenario.weight.max(1))
     }
 
@@ -99,20 +101,20 @@ impl Report {
             note: format!(
                 "{} in {}, {} of the quota, {}",
                 pluralize(self.done(outcome), "request"),
-                format_duration(outcome.took),
-                percent(outcome.share),
+                format_duration(outcome.duration),
+                percent(outcome.utilization),
                 pluralize(outcome.throttled, "429")
             ),
             samples: outcome.samples.clone(),
             step: self.step,
-            end: outcome.took,
+            end: outcome.duration,
         });
         let outages = self.scenario.server.outages.iter();
         Chart {
-            title: format!("{}: {}", self.name, self.scenario.about),
+            title: format!("{}: {}", self.name, self.scenario.description),
             runs: runs.collect(),
-            quota: Some(self.scenario.server.shape.grants()),
-            outages: outages.map(|outage| outage.from..outage.from + outage.lasts).collect(),
+            quota: Some(self.scenario.server.algorithm.granted_rate()),
+            outages: outages.map(|outage| outage.start..outage.start + outage.duration).collect(),
         }
     }
 
@@ -121,19 +123,19 @@ impl Report {
             json!({
                 "policy": name,
                 "in_flight": workers,
-                "seconds": outcome.took.as_secs_f64(),
+                "seconds": outcome.duration.as_secs_f64(),
                 "finished": outcome.is_finished,
                 "done": self.done(outcome),
-                "share_of_quota": outcome.share,
+                "share_of_quota": outcome.utilization,
                 "throttled": outcome.throttled,
                 "failed": outcome.failed,
-                "during_outages": outcome.during_outage,
+                "during_outages": outcome.requests_during_outage,
             })
         });
         json!({
             "scenario": self.name,
-            "about": self.scenario.about,
-            "quota_per_second": self.scenario.server.shape.grants().get(),
+            "about": self.scenario.description,
+            "quota_per_second": self.scenario.server.algorithm.granted_rate().get(),
             "runs": runs.collect::<Vec<_>>(),
             "verdict": verdict::verdict(self),
         })

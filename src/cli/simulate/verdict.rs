@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::simulate::report::{Rehearsal, Report, percent};
 use crate::human::{format_count, format_duration};
-use crate::simulate::{Bound, Outcome};
+use crate::simulate::{SimulationResult, StopCondition};
 
 /// Differences in speed below this share are chance.
 const ALIKE: f64 = 0.02;
@@ -18,20 +18,20 @@ pub(super) fn verdict(report: &Report) -> String {
         return format!("Both are {}: name another policy with --against.", ours.name);
     }
     let speed = compare_speed(&ours.outcome, &theirs.outcome);
-    let done = match report.scenario.until {
-        Bound::Requests(_) => by_time(ours, theirs, speed),
-        Bound::Lasting(_) => by_share(ours, theirs),
+    let done = match report.scenario.stop_condition {
+        StopCondition::Requests(_) => by_time(ours, theirs, speed),
+        StopCondition::Elapsed(_) => by_share(ours, theirs),
     };
     let told = nuisances(ours, theirs);
     format!("{done}{told}. {}", what_follows(ours, theirs, speed))
 }
 
 /// Whether the first is faster (`Greater`), slower or alike.
-fn compare_speed(ours: &Outcome, theirs: &Outcome) -> Ordering {
-    let speed = |outcome: &Outcome| {
+fn compare_speed(ours: &SimulationResult, theirs: &SimulationResult) -> Ordering {
+    let speed = |outcome: &SimulationResult| {
         #[expect(clippy::cast_precision_loss, reason = "a comparison to the per cent")]
         let accepted = outcome.accepted as f64;
-        accepted / outcome.took.as_secs_f64().max(1e-3)
+        accepted / outcome.duration.as_secs_f64().max(1e-3)
     };
     if ours.is_finished != theirs.is_finished {
         return ours.is_finished.cmp(&theirs.is_finished);
@@ -46,7 +46,7 @@ fn compare_speed(ours: &Outcome, theirs: &Outcome) -> Ordering {
 
 fn by_time(ours: &Rehearsal, theirs: &Rehearsal, speed: Ordering) -> String {
     let (name, other) = (&ours.name, &theirs.name);
-    let apart = format_duration(Duration::abs_diff(ours.outcome.took, theirs.outcome.took));
+    let apart = format_duration(Duration::abs_diff(ours.outcome.duration, theirs.outcome.duration));
     match (ours.outcome.is_finished, theirs.outcome.is_finished, speed) {
         (true, true, Ordering::Equal) => format!("{name} takes as long as {other}"),
         (true, true, Ordering::Greater) => format!("{name} is done {apart} sooner than {other}"),
@@ -58,7 +58,7 @@ fn by_time(ours: &Rehearsal, theirs: &Rehearsal, speed: Ordering) -> String {
 }
 
 fn by_share(ours: &Rehearsal, theirs: &Rehearsal) -> String {
-    let [got, other_got] = [ours, theirs].map(|run| percent(run.outcome.share));
+    let [got, other_got] = [ours, theirs].map(|run| percent(run.outcome.utilization));
     format!("{} gets {got} of the quota, {} {other_got}", ours.name, theirs.name)
 }
 
@@ -73,7 +73,8 @@ fn nuisances(ours: &Rehearsal, theirs: &Rehearsal) -> String {
             format!("; it is told to slow down {}, {other} {}", times(mine), times(others))
         }
     };
-    let (mine, others) = (ours.outcome.during_outage, theirs.outcome.during_outage);
+    let (mine, others) =
+        (ours.outcome.requests_during_outage, theirs.outcome.requests_during_outage);
     if steps(mine) != steps(others) {
         told.push_str(&format!(
             ", and asks a server that is down {}, {other} {}",
@@ -114,8 +115,8 @@ fn price(patient: &str) -> String {
 }
 
 /// How much a client insists, in steps that matter: its 429s and vain requests to a thousand that are accepted.
-fn insistence(outcome: &Outcome) -> u32 {
-    let vain = outcome.throttled + outcome.during_outage;
+fn insistence(outcome: &SimulationResult) -> u32 {
+    let vain = outcome.throttled + outcome.requests_during_outage;
     steps(vain.saturating_mul(1000) / outcome.accepted.max(1))
 }
 
@@ -150,8 +151,14 @@ mod tests {
             let took = Duration::from_secs(60 * if is_finished { minutes } else { 1000 });
             let accepted = if is_finished { 20_000 } else { 100 * (throttled + 1) };
             let share = if is_finished { 33.0 / minutes as f64 } else { 0.01 };
-            let outcome =
-                Outcome { accepted, throttled, took, is_finished, share, ..Outcome::default() };
+            let outcome = SimulationResult {
+                accepted,
+                throttled,
+                duration: took,
+                is_finished,
+                utilization: share,
+                ..SimulationResult::default()
+            };
             Rehearsal { name: name.to_owned(), workers: 8, outcome }
         };
         verdict(&Report {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{MessageNo, ThreadNo};
+use super::{MessageNumber, ThreadNumber};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Change {
+pub(super) enum ChangeKind {
     Created,
     Updated,
     Destroyed,
@@ -13,25 +13,25 @@ pub(super) enum Change {
 
 /// One message that came or went, and what that did to its thread.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) message: MessageNo,
-    pub(super) on_message: Change,
-    pub(super) thread: ThreadNo,
-    pub(super) on_thread: Change,
+pub(super) struct ChangeLogEntry {
+    pub(super) message: MessageNumber,
+    pub(super) message_change: ChangeKind,
+    pub(super) thread: ThreadNumber,
+    pub(super) thread_change: ChangeKind,
 }
 
 /// Why the changes can't be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Unknown {
+pub(crate) enum ChangesError {
     /// The server never gave out such a state.
-    Malformed,
+    MalformedState,
     /// The state is too old, or of another mailbox.
-    Forgotten,
+    StateExpired,
 }
 
 /// The changes from one state to another; each number once.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Delta<T> {
+pub(crate) struct ChangesSince<T> {
     pub(crate) created: Vec<T>,
     pub(crate) updated: Vec<T>,
     pub(crate) destroyed: Vec<T>,
@@ -41,13 +41,13 @@ pub(crate) struct Delta<T> {
 
 /// Every change since the mailbox was made; a state is a place in it.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    entries: Vec<Entry>,
-    oldest: usize,
+pub(super) struct ChangeLog {
+    entries: Vec<ChangeLogEntry>,
+    oldest_state: usize,
 }
 
-impl Log {
-    pub(super) fn push(&mut self, entry: Entry) {
+impl ChangeLog {
+    pub(super) fn push(&mut self, entry: ChangeLogEntry) {
         self.entries.push(entry);
     }
 
@@ -60,23 +60,23 @@ impl Log {
     }
 
     /// Forgets the way from every state but the present one.
-    pub(super) fn expire(&mut self) {
-        self.oldest = self.entries.len();
+    pub(super) fn expire_states(&mut self) {
+        self.oldest_state = self.entries.len();
     }
 
     /// Returns what at most `entries_max` entries after the state `since` amount to.
-    pub(super) fn since<T: Copy + Ord>(
+    pub(super) fn changes_since<T: Copy + Ord>(
         &self,
         since: &str,
         entries_max: usize,
-        view: impl Fn(&Entry) -> (T, Change),
-    ) -> Result<Delta<T>, Unknown> {
+        view: impl Fn(&ChangeLogEntry) -> (T, ChangeKind),
+    ) -> Result<ChangesSince<T>, ChangesError> {
         let start = since
             .strip_prefix('s')
             .and_then(|place| place.parse::<usize>().ok())
-            .ok_or(Unknown::Malformed)?;
-        if start < self.oldest || self.entries.len() < start {
-            return Err(Unknown::Forgotten);
+            .ok_or(ChangesError::MalformedState)?;
+        if start < self.oldest_state || self.entries.len() < start {
+            return Err(ChangesError::StateExpired);
         }
         let end = start.saturating_add(entries_max).min(self.entries.len());
 
@@ -84,7 +84,7 @@ impl Log {
         for (number, change) in self.entries[start..end].iter().map(view) {
             net.entry(number).or_insert((change, change)).1 = change;
         }
-        let mut delta = Delta {
+        let mut delta = ChangesSince {
             created: Vec::new(),
             updated: Vec::new(),
             destroyed: Vec::new(),
@@ -94,12 +94,17 @@ impl Log {
         for (number, (first, last)) in net {
             match (first, last) {
                 // It came and went between the two states: the client need not know.
-                (Change::Created, Change::Destroyed) => {}
-                (Change::Created, Change::Created | Change::Updated) => delta.created.push(number),
-                (Change::Updated | Change::Destroyed, Change::Destroyed) => {
+                (ChangeKind::Created, ChangeKind::Destroyed) => {}
+                (ChangeKind::Created, ChangeKind::Created | ChangeKind::Updated) => {
+                    delta.created.push(number)
+                }
+                (ChangeKind::Updated | ChangeKind::Destroyed, ChangeKind::Destroyed) => {
                     delta.destroyed.push(number);
                 }
-                (Change::Updated | Change::Destroyed, Change::Created | Change::Updated) => {
+                (
+                    ChangeKind::Updated | ChangeKind::Destroyed,
+                    ChangeKind::Created | ChangeKind::Updated,
+                ) => {
                     delta.updated.push(number);
                 }
             }
@@ -116,52 +121,60 @@ fn state_at(place: usize) -> String {
 mod tests {
     use super::*;
 
-    const THREAD: ThreadNo = ThreadNo(3);
+    const THREAD: ThreadNumber = ThreadNumber(3);
 
-    fn log(changes: &[(u32, Change, Change)]) -> Log {
-        let mut log = Log::default();
+    fn log(changes: &[(u32, ChangeKind, ChangeKind)]) -> ChangeLog {
+        let mut log = ChangeLog::default();
         for (message, on_message, on_thread) in changes {
             let (on_message, on_thread) = (*on_message, *on_thread);
-            log.push(Entry { message: MessageNo(*message), on_message, thread: THREAD, on_thread });
+            log.push(ChangeLogEntry {
+                message: MessageNumber(*message),
+                message_change: on_message,
+                thread: THREAD,
+                thread_change: on_thread,
+            });
         }
         log
     }
 
-    fn messages(entry: &Entry) -> (MessageNo, Change) {
-        (entry.message, entry.on_message)
+    fn messages(entry: &ChangeLogEntry) -> (MessageNumber, ChangeKind) {
+        (entry.message, entry.message_change)
     }
 
-    fn threads(entry: &Entry) -> (ThreadNo, Change) {
-        (entry.thread, entry.on_thread)
+    fn threads(entry: &ChangeLogEntry) -> (ThreadNumber, ChangeKind) {
+        (entry.thread, entry.thread_change)
     }
 
     #[test]
-    fn what_came_and_went_is_not_told_to_who_never_saw_it() {
+    fn objects_created_and_destroyed_in_between_are_omitted() {
         let log = log(&[
-            (5, Change::Created, Change::Created),
-            (6, Change::Created, Change::Updated),
-            (5, Change::Destroyed, Change::Updated),
+            (5, ChangeKind::Created, ChangeKind::Created),
+            (6, ChangeKind::Created, ChangeKind::Updated),
+            (5, ChangeKind::Destroyed, ChangeKind::Updated),
         ]);
 
-        let delta = log.since("s0", 10, messages).unwrap();
-        assert_eq!((delta.created, delta.destroyed), (vec![MessageNo(6)], vec![]));
+        let delta = log.changes_since("s0", 10, messages).unwrap();
+        assert_eq!((delta.created, delta.destroyed), (vec![MessageNumber(6)], vec![]));
 
-        let delta = log.since("s1", 10, messages).unwrap();
-        assert_eq!((delta.created, delta.destroyed), (vec![MessageNo(6)], vec![MessageNo(5)]));
+        let delta = log.changes_since("s1", 10, messages).unwrap();
+        assert_eq!(
+            (delta.created, delta.destroyed),
+            (vec![MessageNumber(6)], vec![MessageNumber(5)])
+        );
 
-        let delta = log.since("s1", 10, threads).unwrap();
+        let delta = log.changes_since("s1", 10, threads).unwrap();
         assert_eq!((delta.created, delta.updated), (vec![], vec![THREAD]));
     }
 
     #[test]
-    fn many_changes_are_told_in_portions_and_none_is_lost() {
+    fn changes_are_paged_without_loss() {
         let changes: Vec<_> =
-            (0..7).map(|number| (number, Change::Created, Change::Updated)).collect();
+            (0..7).map(|number| (number, ChangeKind::Created, ChangeKind::Updated)).collect();
         let log = log(&changes);
         let (mut state, mut seen) = ("s0".to_owned(), Vec::new());
 
         loop {
-            let delta = log.since(&state, 3, messages).unwrap();
+            let delta = log.changes_since(&state, 3, messages).unwrap();
             seen.extend(delta.created);
             state = delta.new_state;
             if !delta.has_more {
@@ -169,18 +182,21 @@ mod tests {
             }
         }
 
-        assert_eq!(seen, (0..7).map(MessageNo).collect::<Vec<_>>());
+        assert_eq!(seen, (0..7).map(MessageNumber).collect::<Vec<_>>());
         assert_eq!(state, log.state());
     }
 
     #[test]
-    fn states_that_are_expired_from_the_future_or_malformed_are_told_apart() {
-        let mut log = log(&[(1, Change::Destroyed, Change::Destroyed)]);
-        log.expire();
+    fn expired_future_and_malformed_states_are_distinguished() {
+        let mut log = log(&[(1, ChangeKind::Destroyed, ChangeKind::Destroyed)]);
+        log.expire_states();
 
-        assert_eq!(log.since("s0", 9, messages).unwrap_err(), Unknown::Forgotten);
-        assert_eq!(log.since("s2", 9, messages).unwrap_err(), Unknown::Forgotten);
-        assert_eq!(log.since("abc", 9, messages).unwrap_err(), Unknown::Malformed);
-        assert!(log.since("s1", 9, messages).unwrap().created.is_empty());
+        assert_eq!(log.changes_since("s0", 9, messages).unwrap_err(), ChangesError::StateExpired);
+        assert_eq!(log.changes_since("s2", 9, messages).unwrap_err(), ChangesError::StateExpired);
+        assert_eq!(
+            log.changes_since("abc", 9, messages).unwrap_err(),
+            ChangesError::MalformedState
+        );
+        assert!(log.changes_since("s1", 9, messages).unwrap().created.is_empty());
     }
 }

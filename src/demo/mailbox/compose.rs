@@ -5,25 +5,25 @@
 
 use chrono::{DateTime, Utc};
 
-use super::message::{LINE_BYTES, Message};
-use super::words::{self, FILL_BYTES_MIN, Style, fill, foreign_phrase, phrase, pick};
-use super::{MessageNo, ThreadNo};
+use super::filler_text::{self, FILL_BYTES_MIN, FillerStyle, fill, non_ascii_phrase, phrase, pick};
+use super::message::{LINE_BYTES, RawMessage};
+use super::{MessageNumber, ThreadNumber};
 use crate::demo::base64;
-use crate::demo::chance::{Draw, draw, draw_below, stream};
+use crate::demo::rng::{RngStream, random_below, random_u64, seeded_rng};
 
 /// One message of so many is large: one per 2,000 threads.
-const LARGE_EVERY: u32 = 3_200;
+const LARGE_MESSAGE_EVERY: u32 = 3_200;
 const LARGE_BYTES: usize = 12 * 1024 * 1024;
 /// One message of so many has an attachment of middling size.
-const MIDDLING_EVERY: u32 = 200;
-const MIDDLING_BYTES_MIN: usize = 100 * 1024;
-const MIDDLING_BYTES_SPREAD: u32 = 300 * 1024;
+const MEDIUM_MESSAGE_EVERY: u32 = 200;
+const MEDIUM_BYTES_MIN: usize = 100 * 1024;
+const MEDIUM_BYTES_SPREAD: u32 = 300 * 1024;
 /// Headers and the ends of parts fit into this, whatever is drawn.
 const USUAL_BYTES_MIN: usize = 2_048;
-const BARE_BYTES_MIN: usize = 160;
-const BARE_BYTES_SPREAD: u32 = 700;
+const MINIMAL_BYTES_MIN: usize = 160;
+const MINIMAL_BYTES_SPREAD: u32 = 700;
 /// Text before an attachment, at least.
-const COVER_BYTES: usize = 240;
+const TEXT_BYTES_MIN: usize = 240;
 /// Ancestors named in References; RFC 5322 §3.6.4 sets no limit, but ours keeps the size known.
 const REFERENCES_MAX: usize = 8;
 
@@ -40,18 +40,18 @@ const SENDERS: &[&str] = &[
 
 /// What a message is made from.
 #[derive(Debug)]
-pub(super) struct Outline {
+pub(super) struct MessageSpec {
     pub(super) seed: u64,
-    pub(super) message: MessageNo,
-    pub(super) thread: ThreadNo,
+    pub(super) message: MessageNumber,
+    pub(super) thread: ThreadNumber,
     /// Unix second.
     pub(super) received_at: i64,
     /// The earlier messages of the thread, oldest first.
-    pub(super) ancestors: Vec<MessageNo>,
+    pub(super) ancestors: Vec<MessageNumber>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Shape {
+enum MessageKind {
     Plain,
     Alternative,
     Attachment,
@@ -59,103 +59,104 @@ enum Shape {
     QuotedPrintable,
     OddHeaders,
     /// Hardly a header.
-    Bare,
+    MinimalHeaders,
     /// All header: the body is empty.
-    Empty,
+    EmptyBody,
 }
 
 /// A message that is being filled up to its size.
-struct Draft {
+struct MessageBuilder {
     size: usize,
     head: Vec<u8>,
     tail: Vec<u8>,
-    chance: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 /// Returns the octets of the message.
-pub(super) fn size(seed: u64, message: MessageNo) -> usize {
+pub(super) fn size(seed: u64, message: MessageNumber) -> usize {
     let number = u64::from(message.0);
     if is_large(seed, message) {
         return LARGE_BYTES;
     }
-    if is_middling(seed, message) {
-        let more = draw_below(seed, Draw::Size, number, MIDDLING_BYTES_SPREAD);
-        return MIDDLING_BYTES_MIN + more as usize;
+    if is_medium(seed, message) {
+        let more = random_below(seed, RngStream::Size, number, MEDIUM_BYTES_SPREAD);
+        return MEDIUM_BYTES_MIN + more as usize;
     }
-    match shape(seed, message) {
-        Shape::Bare | Shape::Empty => {
-            BARE_BYTES_MIN + draw_below(seed, Draw::Size, number, BARE_BYTES_SPREAD) as usize
+    match message_kind(seed, message) {
+        MessageKind::MinimalHeaders | MessageKind::EmptyBody => {
+            MINIMAL_BYTES_MIN
+                + random_below(seed, RngStream::Size, number, MINIMAL_BYTES_SPREAD) as usize
         }
-        Shape::Plain
-        | Shape::Alternative
-        | Shape::Attachment
-        | Shape::EightBit
-        | Shape::QuotedPrintable
-        | Shape::OddHeaders => {
+        MessageKind::Plain
+        | MessageKind::Alternative
+        | MessageKind::Attachment
+        | MessageKind::EightBit
+        | MessageKind::QuotedPrintable
+        | MessageKind::OddHeaders => {
             // The cube makes small ones common: 2 KiB to 12 KiB, 4.5 KiB in the mean.
-            let draw = draw_below(seed, Draw::Size, number, 1 << 10) as usize;
+            let draw = random_below(seed, RngStream::Size, number, 1 << 10) as usize;
             USUAL_BYTES_MIN + 10 * draw * draw * draw / (1 << 20)
         }
     }
 }
 
 /// Writes the message; of a large attachment, only its beginning is made yet.
-pub(super) fn compose(outline: &Outline) -> Message {
+pub(super) fn compose(outline: &MessageSpec) -> RawMessage {
     let size = size(outline.seed, outline.message);
-    let mut draft = Draft {
+    let mut draft = MessageBuilder {
         size,
         head: Vec::with_capacity(size.min(USUAL_BYTES_MIN * 6)),
         tail: Vec::new(),
-        chance: stream(outline.seed, Draw::Text, u64::from(outline.message.0)),
+        rng: seeded_rng(outline.seed, RngStream::Text, u64::from(outline.message.0)),
     };
     let mut lines = 0;
-    match shape(outline.seed, outline.message) {
-        Shape::Plain => plain(&mut draft, outline),
-        Shape::Alternative => alternative(&mut draft, outline),
-        Shape::Attachment => lines = attachment(&mut draft, outline),
-        Shape::EightBit => eight_bit(&mut draft, outline),
-        Shape::QuotedPrintable => quoted_printable(&mut draft, outline),
-        Shape::OddHeaders => odd_headers(&mut draft, outline),
-        Shape::Bare => {
+    match message_kind(outline.seed, outline.message) {
+        MessageKind::Plain => plain(&mut draft, outline),
+        MessageKind::Alternative => alternative(&mut draft, outline),
+        MessageKind::Attachment => lines = attachment(&mut draft, outline),
+        MessageKind::EightBit => eight_bit(&mut draft, outline),
+        MessageKind::QuotedPrintable => quoted_printable(&mut draft, outline),
+        MessageKind::OddHeaders => odd_headers(&mut draft, outline),
+        MessageKind::MinimalHeaders => {
             draft.push("From: cron@example.com\r\n\r\n");
-            draft.fill_rest(words::TEXT);
+            draft.fill_rest(filler_text::TEXT);
         }
-        Shape::Empty => {
+        MessageKind::EmptyBody => {
             draft.push("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nX-Note: all of this is header\r\n");
             draft.tail.extend_from_slice(b"\r\n");
-            draft.fill_rest(words::FOLDED);
+            draft.fill_rest(filler_text::FOLDED);
         }
     }
-    Message { head: draft.head, lines, letters: draft.chance, tail: draft.tail }
+    RawMessage { head: draft.head, lines, letter_rng: draft.rng, tail: draft.tail }
 }
 
-fn plain(draft: &mut Draft, outline: &Outline) {
+fn plain(draft: &mut MessageBuilder, outline: &MessageSpec) {
     draft.headers(outline);
     draft.push("Content-Type: text/plain; charset=us-ascii; format=flowed\r\n\r\n");
     if !outline.ancestors.is_empty() {
         draft.push("On the day before, it was written:\r\n");
-        draft.fill(draft.left() / 3, words::QUOTED);
+        draft.fill(draft.remaining() / 3, filler_text::QUOTED);
         draft.push("\r\n");
     }
-    draft.fill_rest(words::TEXT);
+    draft.fill_rest(filler_text::TEXT);
 }
 
-fn alternative(draft: &mut Draft, outline: &Outline) {
+fn alternative(draft: &mut MessageBuilder, outline: &MessageSpec) {
     draft.headers(outline);
     draft.multipart("alternative");
     draft.push("Content-Type: text/plain; charset=utf-8\r\n\r\n");
-    draft.fill(draft.left() / 3, words::TEXT);
+    draft.fill(draft.remaining() / 3, filler_text::TEXT);
     draft.push(&format!(
         "\r\n--{BOUNDARY}\r\nContent-Type: text/html; charset=\"utf-8\"\r\n\
          Content-Transfer-Encoding: quoted-printable\r\n\r\n<!DOCTYPE html><html><body>\r\n"
     ));
     draft.tail.extend_from_slice(b"</body></html>\r\n");
     draft.end_parts();
-    draft.fill_rest(words::MARKUP);
+    draft.fill_rest(filler_text::MARKUP);
 }
 
 /// Returns how many lines the attachment has.
-fn attachment(draft: &mut Draft, outline: &Outline) -> usize {
+fn attachment(draft: &mut MessageBuilder, outline: &MessageSpec) -> usize {
     let header = format!(
         "\r\n--{BOUNDARY}\r\nContent-Type: application/octet-stream; name=\"table.bin\"\r\n\
          Content-Disposition: attachment; filename*=UTF-8''%E2%82%AC%20table.bin\r\n\
@@ -165,70 +166,70 @@ fn attachment(draft: &mut Draft, outline: &Outline) -> usize {
     draft.multipart("mixed");
     draft.push("Content-Type: text/plain; charset=us-ascii\r\n\r\n");
     draft.end_parts();
-    let left = draft.left() - header.len();
-    let lines = left.saturating_sub(COVER_BYTES) / LINE_BYTES;
-    draft.fill(left - lines * LINE_BYTES, words::TEXT);
+    let left = draft.remaining() - header.len();
+    let lines = left.saturating_sub(TEXT_BYTES_MIN) / LINE_BYTES;
+    draft.fill(left - lines * LINE_BYTES, filler_text::TEXT);
     draft.push(&header);
     lines
 }
 
-fn eight_bit(draft: &mut Draft, outline: &Outline) {
+fn eight_bit(draft: &mut MessageBuilder, outline: &MessageSpec) {
     draft.headers(outline);
-    let note = foreign_phrase(4, &mut draft.chance);
+    let note = non_ascii_phrase(4, &mut draft.rng);
     draft.push(&format!("Comments: {note}\r\n"));
     draft.head.extend_from_slice(b"X-Latin: Stra\xdfe, \xe9t\xe9\r\n");
     draft
         .push("Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n");
-    draft.fill_rest(words::EIGHT_BIT);
+    draft.fill_rest(filler_text::EIGHT_BIT);
 }
 
-fn quoted_printable(draft: &mut Draft, outline: &Outline) {
+fn quoted_printable(draft: &mut MessageBuilder, outline: &MessageSpec) {
     draft.headers(outline);
-    let keywords = base64::encode(foreign_phrase(3, &mut draft.chance).as_bytes());
+    let keywords = base64::encode(non_ascii_phrase(3, &mut draft.rng).as_bytes());
     draft.push(&format!(
         "Keywords: =?utf-8?B?{keywords}?=\r\n =?iso-8859-1?q?caf=E9_au_lait?=\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
     ));
     draft.tail.extend_from_slice(b"end\r\n");
-    draft.fill_rest(words::PRINTABLE);
+    draft.fill_rest(filler_text::PRINTABLE);
 }
 
 /// Legal or not, all of this is met in old mailboxes.
-fn odd_headers(draft: &mut Draft, outline: &Outline) {
+fn odd_headers(draft: &mut MessageBuilder, outline: &MessageSpec) {
     draft.push("X-Loop:one\r\nX-LOOP:  two  \r\nX-Empty:\r\nX-Blank: \r\nX-Trace:\r\n");
-    draft.fill(300, words::FOLDED);
+    draft.fill(300, filler_text::FOLDED);
     draft.headers(outline);
     draft.push(
         "subject: a second one\r\nDate : (a comment) 1 Jan 99 0:00 GMT\r\nnot a header\r\n\r\n",
     );
     draft.tail.extend_from_slice(b"the last line has no end");
-    draft.fill_rest(words::BARE_LINE_FEEDS);
+    draft.fill_rest(filler_text::BARE_LINE_FEEDS);
 }
 
-impl Draft {
+impl MessageBuilder {
     fn push(&mut self, text: &str) {
         self.head.extend_from_slice(text.as_bytes());
     }
 
-    fn fill(&mut self, bytes: usize, style: Style) {
-        fill(&mut self.head, bytes.max(FILL_BYTES_MIN), style, &mut self.chance);
+    fn fill(&mut self, bytes: usize, style: FillerStyle) {
+        fill(&mut self.head, bytes.max(FILL_BYTES_MIN), style, &mut self.rng);
     }
 
-    fn fill_rest(&mut self, style: Style) {
-        self.fill(self.left(), style);
+    fn fill_rest(&mut self, style: FillerStyle) {
+        self.fill(self.remaining(), style);
     }
 
-    fn left(&self) -> usize {
+    fn remaining(&self) -> usize {
         self.size - self.head.len() - self.tail.len()
     }
 
     /// Writes what nearly every message carries, its place in the thread included.
-    fn headers(&mut self, outline: &Outline) {
+    fn headers(&mut self, outline: &MessageSpec) {
         let seed = outline.seed;
         let date = DateTime::<Utc>::from_timestamp(outline.received_at, 0).unwrap_or_default();
         let date = date.format("%a, %d %b %Y %H:%M:%S +0000");
-        let sender = pick(SENDERS, &mut self.chance);
-        let hop = self.chance.u32(..);
+        let sender = pick(SENDERS, &mut self.rng);
+        let hop = self.rng.u32(..);
         self.push(&format!(
             "Return-Path: <bounce@example.net>\r\n\
              Received: from mx{}.example.net (mx.example.net [192.0.2.17])\r\n\
@@ -239,10 +240,10 @@ impl Draft {
             message_id(seed, outline.message),
         ));
         self.references(outline);
-        let mut subject = stream(seed, Draw::Subject, u64::from(outline.thread.0));
+        let mut subject = seeded_rng(seed, RngStream::Subject, u64::from(outline.thread.0));
         let answer = if outline.ancestors.is_empty() { "" } else { "Re: " };
         if subject.u8(..8) == 0 {
-            let words = foreign_phrase(3, &mut subject);
+            let words = non_ascii_phrase(3, &mut subject);
             let words = base64::encode(words.as_bytes());
             self.push(&format!("Subject: {answer}=?UTF-8?B?{words}?=\r\n"));
         } else {
@@ -251,7 +252,7 @@ impl Draft {
         self.push("MIME-Version: 1.0\r\n");
     }
 
-    fn references(&mut self, outline: &Outline) {
+    fn references(&mut self, outline: &MessageSpec) {
         let Some(parent) = outline.ancestors.last() else { return };
         let parent = message_id(outline.seed, *parent);
         self.push(&format!("In-Reply-To: {parent}\r\nReferences:"));
@@ -274,31 +275,32 @@ impl Draft {
     }
 }
 
-fn message_id(seed: u64, message: MessageNo) -> String {
-    let random = draw(seed, Draw::MessageId, u64::from(message.0));
+fn message_id(seed: u64, message: MessageNumber) -> String {
+    let random = random_u64(seed, RngStream::MessageId, u64::from(message.0));
     format!("<{random:016x}.{}@example.com>", message.0)
 }
 
-fn shape(seed: u64, message: MessageNo) -> Shape {
-    if is_large(seed, message) || is_middling(seed, message) {
-        return Shape::Attachment;
+fn message_kind(seed: u64, message: MessageNumber) -> MessageKind {
+    if is_large(seed, message) || is_medium(seed, message) {
+        return MessageKind::Attachment;
     }
-    match draw_below(seed, Draw::Shape, u64::from(message.0), 100) {
-        0..36 => Shape::Plain,
-        36..66 => Shape::Alternative,
-        66..75 => Shape::Attachment,
-        75..83 => Shape::EightBit,
-        83..91 => Shape::QuotedPrintable,
-        91..97 => Shape::OddHeaders,
-        97..99 => Shape::Bare,
-        _ => Shape::Empty,
+    match random_below(seed, RngStream::Shape, u64::from(message.0), 100) {
+        0..36 => MessageKind::Plain,
+        36..66 => MessageKind::Alternative,
+        66..75 => MessageKind::Attachment,
+        75..83 => MessageKind::EightBit,
+        83..91 => MessageKind::QuotedPrintable,
+        91..97 => MessageKind::OddHeaders,
+        97..99 => MessageKind::MinimalHeaders,
+        _ => MessageKind::EmptyBody,
     }
 }
 
-fn is_large(seed: u64, message: MessageNo) -> bool {
-    message.0 % LARGE_EVERY == draw_below(seed, Draw::Large, 0, LARGE_EVERY)
+fn is_large(seed: u64, message: MessageNumber) -> bool {
+    message.0 % LARGE_MESSAGE_EVERY == random_below(seed, RngStream::Large, 0, LARGE_MESSAGE_EVERY)
 }
 
-fn is_middling(seed: u64, message: MessageNo) -> bool {
-    message.0 % MIDDLING_EVERY == draw_below(seed, Draw::Large, 1, MIDDLING_EVERY)
+fn is_medium(seed: u64, message: MessageNumber) -> bool {
+    message.0 % MEDIUM_MESSAGE_EVERY
+        == random_below(seed, RngStream::Large, 1, MEDIUM_MESSAGE_EVERY)
 }

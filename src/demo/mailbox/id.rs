@@ -3,7 +3,7 @@
 //! Eight letters of `[A-Za-z0-9_-]` (RFC 8620 §1.2) carry 48 bits: a number, scrambled by a keyed
 //! Feistel network, which is a bijection whatever its round function is.
 
-use crate::demo::chance::{Draw, draw};
+use crate::demo::rng::{RngStream, random_u64};
 
 const LETTERS: usize = 8;
 const BITS_PER_LETTER: usize = 6;
@@ -16,14 +16,14 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// What an id names; the same number has unlike ids as different kinds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(super) enum IdKind {
     Email,
     Thread,
     Blob,
     Folder,
 }
 
-pub(super) fn encode(seed: u64, kind: Kind, number: u32) -> String {
+pub(super) fn encode(seed: u64, kind: IdKind, number: u32) -> String {
     let (mut left, mut right) = (u64::from(number) >> HALF_BITS, u64::from(number) & HALF_MASK);
     for round in 0..ROUNDS {
         (left, right) = (right, left ^ scramble(seed, kind, round, right));
@@ -36,7 +36,7 @@ pub(super) fn encode(seed: u64, kind: Kind, number: u32) -> String {
 }
 
 /// Returns the number in an id, or `None` if no number has this id.
-pub(super) fn decode(seed: u64, kind: Kind, id: &str) -> Option<u32> {
+pub(super) fn decode(seed: u64, kind: IdKind, id: &str) -> Option<u32> {
     if id.len() != LETTERS {
         return None;
     }
@@ -51,8 +51,8 @@ pub(super) fn decode(seed: u64, kind: Kind, id: &str) -> Option<u32> {
     u32::try_from(left << HALF_BITS | right).ok()
 }
 
-fn scramble(seed: u64, kind: Kind, round: u64, half: u64) -> u64 {
-    draw(seed, Draw::Id, (kind as u64) << 40 | round << 32 | half) & HALF_MASK
+fn scramble(seed: u64, kind: IdKind, round: u64, half: u64) -> u64 {
+    random_u64(seed, RngStream::Id, (kind as u64) << 40 | round << 32 | half) & HALF_MASK
 }
 
 fn value(letter: u8) -> Option<u64> {
@@ -75,7 +75,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn an_id_gives_its_number_back(seed: u64, number: u32) {
-            for kind in [Kind::Email, Kind::Thread, Kind::Blob, Kind::Folder] {
+            for kind in [IdKind::Email, IdKind::Thread, IdKind::Blob, IdKind::Folder] {
                 let id = encode(seed, kind, number);
                 assert_eq!(decode(seed, kind, &id), Some(number));
             }
@@ -83,15 +83,15 @@ mod tests {
 
         #[test]
         fn any_text_decodes_to_nothing_or_to_the_number_it_is_the_id_of(seed: u64, id: String) {
-            if let Some(number) = decode(seed, Kind::Email, &id) {
-                assert_eq!(encode(seed, Kind::Email, number), id);
+            if let Some(number) = decode(seed, IdKind::Email, &id) {
+                assert_eq!(encode(seed, IdKind::Email, number), id);
             }
         }
     }
 
     #[test]
     fn ids_are_distinct_and_some_begin_with_a_dash() {
-        let ids: BTreeSet<_> = (0..10_000).map(|number| encode(1, Kind::Email, number)).collect();
+        let ids: BTreeSet<_> = (0..10_000).map(|number| encode(1, IdKind::Email, number)).collect();
 
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().any(|id| id.starts_with('-')));
@@ -99,6 +99,6 @@ mod tests {
 
     #[test]
     fn a_thread_id_is_no_email_id() {
-        assert_ne!(encode(1, Kind::Email, 7), encode(1, Kind::Thread, 7));
+        assert_ne!(encode(1, IdKind::Email, 7), encode(1, IdKind::Thread, 7));
     }
 }

@@ -5,38 +5,38 @@
 
 use std::ops::Range;
 
-use super::{MessageNo, ThreadNo};
-use crate::demo::chance::{Draw, draw_below};
+use super::{MessageNumber, ThreadNumber};
+use crate::demo::rng::{RngStream, random_below};
 
 const BLOCK_THREADS: u32 = 20;
 const BLOCK_MESSAGES: u32 = 32;
 
 /// Messages per thread over one block; 1.6 in the mean.
-const LENGTHS: [u32; BLOCK_THREADS as usize] =
+const THREAD_LENGTHS: [u32; BLOCK_THREADS as usize] =
     [1, 2, 1, 1, 1, 4, 1, 1, 3, 1, 1, 1, 6, 1, 1, 2, 1, 1, 1, 1];
 
 /// First message of each thread, over the pattern laid twice in a row, so that a turn needs no wrapping.
-const STARTS: [u32; 2 * BLOCK_THREADS as usize + 1] = starts();
+const THREAD_STARTS: [u32; 2 * BLOCK_THREADS as usize + 1] = starts();
 
 /// Thread of each message, over the same two patterns.
-const OWNERS: [u32; 2 * BLOCK_MESSAGES as usize] = owners();
+const MESSAGE_THREADS: [u32; 2 * BLOCK_MESSAGES as usize] = owners();
 
 /// 2015-01-01T00:00:00Z.
 const FIRST_SECOND: i64 = 1_420_070_400;
 /// 2026-01-01T00:00:00Z: what the mailbox starts with was received before.
 const LAST_SECOND: i64 = 1_767_225_600;
 /// Seconds between messages that are delivered while the mailbox is served.
-const DELIVERY_STEP: u32 = 60;
+const DELIVERY_STEP_SECONDS: u32 = 60;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct MailboxLayout {
     pub(super) seed: u64,
     pub(super) threads: u32,
     pub(super) messages: u32,
     step_seconds: u32,
 }
 
-impl Layout {
+impl MailboxLayout {
     pub(super) fn new(seed: u64, threads: u32) -> Self {
         let mut layout = Self { seed, threads, messages: 0, step_seconds: 1 };
         layout.messages = layout.first_message(threads);
@@ -46,7 +46,7 @@ impl Layout {
     }
 
     /// Returns the messages that the thread starts with; none if it is delivered later.
-    pub(super) fn messages_of(&self, thread: ThreadNo) -> Range<u32> {
+    pub(super) fn messages_of(&self, thread: ThreadNumber) -> Range<u32> {
         if self.threads <= thread.0 {
             return 0..0;
         }
@@ -54,21 +54,21 @@ impl Layout {
     }
 
     /// Returns the thread of one of the messages the mailbox starts with.
-    pub(super) fn thread_of(&self, message: MessageNo) -> ThreadNo {
+    pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         let block = message.0 / BLOCK_MESSAGES;
         let turn = self.turn(block);
-        let place = STARTS[turn as usize] + message.0 % BLOCK_MESSAGES;
-        ThreadNo(block * BLOCK_THREADS + OWNERS[place as usize] - turn)
+        let place = THREAD_STARTS[turn as usize] + message.0 % BLOCK_MESSAGES;
+        ThreadNumber(block * BLOCK_THREADS + MESSAGE_THREADS[place as usize] - turn)
     }
 
     /// Returns the Unix second at which the message was received; never before that of a lower number.
-    pub(super) fn received_at(&self, message: MessageNo) -> i64 {
+    pub(super) fn received_at(&self, message: MessageNumber) -> i64 {
         let (start, number, step) = if message.0 < self.messages {
             (FIRST_SECOND, message.0, self.step_seconds)
         } else {
-            (LAST_SECOND, message.0 - self.messages, DELIVERY_STEP)
+            (LAST_SECOND, message.0 - self.messages, DELIVERY_STEP_SECONDS)
         };
-        let late = draw_below(self.seed, Draw::Moment, u64::from(message.0), step);
+        let late = random_below(self.seed, RngStream::ReceivedAt, u64::from(message.0), step);
         start + i64::from(number) * i64::from(step) + i64::from(late)
     }
 
@@ -76,11 +76,11 @@ impl Layout {
         let block = thread / BLOCK_THREADS;
         let turn = self.turn(block) as usize;
         let place = turn + (thread % BLOCK_THREADS) as usize;
-        block * BLOCK_MESSAGES + STARTS[place] - STARTS[turn]
+        block * BLOCK_MESSAGES + THREAD_STARTS[place] - THREAD_STARTS[turn]
     }
 
     fn turn(&self, block: u32) -> u32 {
-        draw_below(self.seed, Draw::Rotation, u64::from(block), BLOCK_THREADS)
+        random_below(self.seed, RngStream::Rotation, u64::from(block), BLOCK_THREADS)
     }
 }
 
@@ -88,7 +88,7 @@ const fn starts() -> [u32; 2 * BLOCK_THREADS as usize + 1] {
     let mut starts = [0; 2 * BLOCK_THREADS as usize + 1];
     let mut thread = 0;
     while thread < 2 * BLOCK_THREADS as usize {
-        starts[thread + 1] = starts[thread] + LENGTHS[thread % BLOCK_THREADS as usize];
+        starts[thread + 1] = starts[thread] + THREAD_LENGTHS[thread % BLOCK_THREADS as usize];
         thread += 1;
     }
     assert!(starts[BLOCK_THREADS as usize] == BLOCK_MESSAGES);
@@ -99,7 +99,7 @@ const fn owners() -> [u32; 2 * BLOCK_MESSAGES as usize] {
     let mut owners = [0; 2 * BLOCK_MESSAGES as usize];
     let (mut message, mut thread) = (0, 0);
     while message < owners.len() {
-        while STARTS[thread as usize + 1] as usize <= message {
+        while THREAD_STARTS[thread as usize + 1] as usize <= message {
             thread += 1;
         }
         owners[message] = thread;
@@ -113,17 +113,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_follow_each_other_without_gap_and_every_message_knows_its_thread() {
+    fn threads_are_contiguous_and_messages_map_back_to_them() {
         for (seed, threads) in [(0, 0), (1, 1), (2, 19), (3, 20), (4, 21), (5, 2_000)] {
-            let layout = Layout::new(seed, threads);
+            let layout = MailboxLayout::new(seed, threads);
             let mut next = 0;
 
-            for thread in (0..threads).map(ThreadNo) {
+            for thread in (0..threads).map(ThreadNumber) {
                 let messages = layout.messages_of(thread);
                 assert_eq!(messages.start, next);
                 assert!((1..=6).contains(&messages.len()));
                 next = messages.end;
-                for message in messages.map(MessageNo) {
+                for message in messages.map(MessageNumber) {
                     assert_eq!(layout.thread_of(message), thread);
                 }
             }
@@ -134,15 +134,16 @@ mod tests {
 
     #[test]
     fn two_thousand_threads_hold_three_thousand_two_hundred_messages() {
-        assert_eq!(Layout::new(9, 2_000).messages, 3_200);
+        assert_eq!(MailboxLayout::new(9, 2_000).messages, 3_200);
     }
 
     #[test]
     fn messages_are_received_in_the_order_of_their_numbers_also_when_delivered_later() {
-        let layout = Layout::new(7, 500);
+        let layout = MailboxLayout::new(7, 500);
 
-        let moments: Vec<_> =
-            (0..layout.messages + 50).map(|number| layout.received_at(MessageNo(number))).collect();
+        let moments: Vec<_> = (0..layout.messages + 50)
+            .map(|number| layout.received_at(MessageNumber(number)))
+            .collect();
 
         assert!(moments.is_sorted());
         assert!(FIRST_SECOND <= moments[0]);

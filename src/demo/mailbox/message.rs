@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::demo::base64::ALPHABET;
 
 /// Bytes of a piece of a large message.
-const PIECE_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// Letters in a line of an attachment (RFC 2045 §6.8), which are 57 octets without padding.
 const LINE_LETTERS: usize = 76;
 /// Bytes of such a line with its end.
@@ -15,28 +15,28 @@ const LETTERS_PER_DRAW: usize = 10;
 
 /// The rest of a raw message (RFC 5322), as pieces of bounded length.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub(crate) struct RawMessage {
     /// All before the attachment.
     pub(super) head: Vec<u8>,
     /// Lines of the attachment.
     pub(super) lines: usize,
     /// Where the attachment's letters come from.
-    pub(super) letters: fastrand::Rng,
+    pub(super) letter_rng: fastrand::Rng,
     /// All behind the attachment.
     pub(super) tail: Vec<u8>,
 }
 
-impl Iterator for Message {
+impl Iterator for RawMessage {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
         let mut piece = std::mem::take(&mut self.head);
         if self.lines != 0 {
-            let room = PIECE_BYTES.saturating_sub(piece.len()) / LINE_BYTES;
+            let room = CHUNK_BYTES.saturating_sub(piece.len()) / LINE_BYTES;
             let lines = self.lines.min(room.max(1));
             piece.reserve_exact(lines * LINE_BYTES + self.tail.len());
             for _ in 0..lines {
-                push_line(&mut piece, &mut self.letters);
+                push_line(&mut piece, &mut self.letter_rng);
             }
             self.lines -= lines;
         }

@@ -4,11 +4,11 @@
 
 mod changes;
 mod compose;
+mod filler_text;
 mod id;
 mod layout;
 mod message;
 mod query;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -16,25 +16,25 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::changes::{Change, Entry, Log};
-use self::compose::Outline;
-use self::layout::Layout;
-use super::chance::{Draw, draw_below};
+use self::changes::{ChangeKind, ChangeLog, ChangeLogEntry};
+use self::compose::MessageSpec;
+use self::layout::MailboxLayout;
+use super::rng::{RngStream, random_below};
 
-pub(super) use self::changes::{Delta, Unknown};
-pub(super) use self::message::Message;
-pub(super) use self::query::{Filter, Order, Query, place};
+pub(super) use self::changes::{ChangesError, ChangesSince};
+pub(super) use self::message::RawMessage;
+pub(super) use self::query::{MessageFilter, MessageQuery, SortOrder, position_of};
 
 /// Threads a mailbox may start with; messages are numbered by 32 bits.
 pub const ITEMS_MAX: u32 = 100_000_000;
 
 /// A message, by the order in which messages were received.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct MessageNo(pub(super) u32);
+pub(super) struct MessageNumber(pub(super) u32);
 
 /// A thread, by the order in which threads began.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct ThreadNo(pub(super) u32);
+pub(super) struct ThreadNumber(pub(super) u32);
 
 /// What JMAP calls a Mailbox (RFC 8621 §2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,81 +51,93 @@ pub(super) struct Folders(u8);
 
 /// A generated mailbox.
 #[derive(Debug)]
-pub struct Mailbox {
-    layout: Layout,
+pub struct GeneratedMailbox {
+    layout: MailboxLayout,
     /// The thread of each message delivered since, in the order of delivery.
-    delivered: Vec<ThreadNo>,
+    delivered: Vec<ThreadNumber>,
     /// The messages delivered since, by thread.
-    later: BTreeMap<ThreadNo, Vec<MessageNo>>,
-    threads_ever: u32,
-    destroyed: BTreeSet<MessageNo>,
-    log: Log,
+    delivered_by_thread: BTreeMap<ThreadNumber, Vec<MessageNumber>>,
+    threads_total: u32,
+    destroyed: BTreeSet<MessageNumber>,
+    change_log: ChangeLog,
     /// The answer to the last query, with the length of the log at which it was true.
-    listing: Option<(Query, usize, Arc<[MessageNo]>)>,
+    last_query: Option<(MessageQuery, usize, Arc<[MessageNumber]>)>,
 }
 
-impl Mailbox {
+impl GeneratedMailbox {
     /// Makes the mailbox that `seed` stands for, of `items` threads (at most [`ITEMS_MAX`]).
     #[must_use]
     pub fn new(seed: u64, items: u32) -> Self {
-        let layout = Layout::new(seed, items.min(ITEMS_MAX));
+        let layout = MailboxLayout::new(seed, items.min(ITEMS_MAX));
         Self {
             layout,
             delivered: Vec::new(),
-            later: BTreeMap::new(),
-            threads_ever: layout.threads,
+            delivered_by_thread: BTreeMap::new(),
+            threads_total: layout.threads,
             destroyed: BTreeSet::new(),
-            log: Log::default(),
-            listing: None,
+            change_log: ChangeLog::default(),
+            last_query: None,
         }
     }
 
     /// Returns the raw octets of the message whose blob has this id, if it exists.
     #[must_use]
-    pub fn read(&self, blob_id: &str) -> Option<Vec<u8>> {
+    pub fn message_bytes(&self, blob_id: &str) -> Option<Vec<u8>> {
         let message = self.message(self.find_blob(blob_id)?);
         Some(message.flatten().collect())
     }
 
     /// Tells the blob id and the size of every message there is now, oldest first.
     pub fn blobs(&self) -> impl Iterator<Item = (String, usize)> {
-        (0..self.messages_ever())
-            .map(MessageNo)
-            .filter(|message| self.is_live(*message))
+        (0..self.messages_total())
+            .map(MessageNumber)
+            .filter(|message| self.exists(*message))
             .map(|message| (self.blob_id(message), self.size(message)))
     }
 
     /// Returns how many messages there are now.
     #[must_use]
-    pub fn messages(&self) -> u32 {
-        self.messages_ever() - u32::try_from(self.destroyed.len()).unwrap_or(u32::MAX)
+    pub fn message_count(&self) -> u32 {
+        self.messages_total() - u32::try_from(self.destroyed.len()).unwrap_or(u32::MAX)
     }
 
     /// Adds `count` messages, about half of them to threads that exist already.
     pub fn deliver(&mut self, count: u32) {
         for _ in 0..count {
-            let message = MessageNo(self.messages_ever());
-            let (seed, ever) = (self.layout.seed, self.threads_ever);
-            let is_reply = draw_below(seed, Draw::Reply, u64::from(message.0), 2) == 0;
-            let parent = ThreadNo(draw_below(seed, Draw::Parent, u64::from(message.0), ever));
-            let (thread, on_thread) = if is_reply && self.is_thread_live(parent) {
-                (parent, Change::Updated)
+            let message = MessageNumber(self.messages_total());
+            let (seed, ever) = (self.layout.seed, self.threads_total);
+            let is_reply = random_below(seed, RngStream::Reply, u64::from(message.0), 2) == 0;
+            let parent =
+                ThreadNumber(random_below(seed, RngStream::Parent, u64::from(message.0), ever));
+            let (thread, on_thread) = if is_reply && self.thread_exists(parent) {
+                (parent, ChangeKind::Updated)
             } else {
-                self.threads_ever += 1;
-                (ThreadNo(self.threads_ever - 1), Change::Created)
+                self.threads_total += 1;
+                (ThreadNumber(self.threads_total - 1), ChangeKind::Created)
             };
             self.delivered.push(thread);
-            self.later.entry(thread).or_default().push(message);
-            self.log.push(Entry { message, on_message: Change::Created, thread, on_thread });
+            self.delivered_by_thread.entry(thread).or_default().push(message);
+            self.change_log.push(ChangeLogEntry {
+                message,
+                message_change: ChangeKind::Created,
+                thread,
+                thread_change: on_thread,
+            });
         }
     }
 
     /// Deletes `count` messages, or as many as there are.
     pub fn destroy(&mut self, count: u32) {
         for _ in 0..count {
-            let ever = self.messages_ever();
-            let start = draw_below(self.layout.seed, Draw::Victim, self.log.len() as u64, ever);
-            let victim = (start..ever).chain(0..start).map(MessageNo).find(|no| self.is_live(*no));
+            let ever = self.messages_total();
+            let start = random_below(
+                self.layout.seed,
+                RngStream::DestroyedMessage,
+                self.change_log.len() as u64,
+                ever,
+            );
+            let victim =
+                (start..ever).chain(0..start).map(MessageNumber).find(|no| self.exists(*no));
             let Some(victim) = victim else { return };
             self.destroy_message(victim);
         }
@@ -133,61 +145,68 @@ impl Mailbox {
 
     /// Makes every state given out before this one useless: `cannotCalculateChanges`.
     pub fn expire_states(&mut self) {
-        self.log.expire();
+        self.change_log.expire_states();
     }
 
     /// Returns the state string of messages and threads (RFC 8620 §5.1).
     #[must_use]
     pub fn state(&self) -> String {
-        self.log.state()
+        self.change_log.state()
     }
 
-    pub(super) fn destroy_message(&mut self, message: MessageNo) {
+    pub(super) fn destroy_message(&mut self, message: MessageNumber) {
         let thread = self.thread_of(message);
-        if !self.is_live(message) {
+        if !self.exists(message) {
             return;
         }
         self.destroyed.insert(message);
         let on_thread =
-            if self.is_thread_live(thread) { Change::Updated } else { Change::Destroyed };
-        self.log.push(Entry { message, on_message: Change::Destroyed, thread, on_thread });
+            if self.thread_exists(thread) { ChangeKind::Updated } else { ChangeKind::Destroyed };
+        self.change_log.push(ChangeLogEntry {
+            message,
+            message_change: ChangeKind::Destroyed,
+            thread,
+            thread_change: on_thread,
+        });
     }
 
     pub(super) fn message_changes(
         &self,
         since: &str,
         changes_max: usize,
-    ) -> Result<Delta<MessageNo>, Unknown> {
-        self.log.since(since, changes_max, |entry| (entry.message, entry.on_message))
+    ) -> Result<ChangesSince<MessageNumber>, ChangesError> {
+        self.change_log
+            .changes_since(since, changes_max, |entry| (entry.message, entry.message_change))
     }
 
     pub(super) fn thread_changes(
         &self,
         since: &str,
         changes_max: usize,
-    ) -> Result<Delta<ThreadNo>, Unknown> {
-        self.log.since(since, changes_max, |entry| (entry.thread, entry.on_thread))
+    ) -> Result<ChangesSince<ThreadNumber>, ChangesError> {
+        self.change_log
+            .changes_since(since, changes_max, |entry| (entry.thread, entry.thread_change))
     }
 
     /// Returns all messages that answer the query; the last answer is kept for the next page.
-    pub(super) fn query(&mut self, query: &Query) -> Arc<[MessageNo]> {
-        if let Some((known, at, list)) = &self.listing
+    pub(super) fn query(&mut self, query: &MessageQuery) -> Arc<[MessageNumber]> {
+        if let Some((known, at, list)) = &self.last_query
             && known == query
-            && *at == self.log.len()
+            && *at == self.change_log.len()
         {
             return Arc::clone(list);
         }
-        let list: Arc<[MessageNo]> = query::list(self, query).into();
-        self.listing = Some((query.clone(), self.log.len(), Arc::clone(&list)));
+        let list: Arc<[MessageNumber]> = query::list_messages(self, query).into();
+        self.last_query = Some((query.clone(), self.change_log.len(), Arc::clone(&list)));
         list
     }
 
     /// Returns the messages of a thread that exist, oldest first.
-    pub(super) fn messages_of(&self, thread: ThreadNo) -> Vec<MessageNo> {
-        self.messages_ever_of(thread).filter(|message| self.is_live(*message)).collect()
+    pub(super) fn messages_of(&self, thread: ThreadNumber) -> Vec<MessageNumber> {
+        self.all_messages_of(thread).filter(|message| self.exists(*message)).collect()
     }
 
-    pub(super) fn thread_of(&self, message: MessageNo) -> ThreadNo {
+    pub(super) fn thread_of(&self, message: MessageNumber) -> ThreadNumber {
         match message.0.checked_sub(self.layout.messages) {
             None => self.layout.thread_of(message),
             Some(place) => self.delivered[place as usize],
@@ -195,12 +214,12 @@ impl Mailbox {
     }
 
     /// Returns the Unix second at which the message was received.
-    pub(super) fn received_at(&self, message: MessageNo) -> i64 {
+    pub(super) fn received_at(&self, message: MessageNumber) -> i64 {
         self.layout.received_at(message)
     }
 
-    pub(super) fn folders(&self, message: MessageNo) -> Folders {
-        let chance = draw_below(self.layout.seed, Draw::Folders, u64::from(message.0), 100);
+    pub(super) fn folders(&self, message: MessageNumber) -> Folders {
+        let chance = random_below(self.layout.seed, RngStream::Folders, u64::from(message.0), 100);
         match chance {
             0..58 => Folders::of(&[Folder::Inbox]),
             58..60 => Folders::of(&[Folder::Inbox, Folder::Archive]),
@@ -211,16 +230,15 @@ impl Mailbox {
     }
 
     /// Returns the octets of the raw message, without generating it.
-    pub(super) fn size(&self, message: MessageNo) -> usize {
+    pub(super) fn size(&self, message: MessageNumber) -> usize {
         compose::size(self.layout.seed, message)
     }
 
-    pub(super) fn message(&self, message: MessageNo) -> Message {
+    pub(super) fn message(&self, message: MessageNumber) -> RawMessage {
         let thread = self.thread_of(message);
-        let ancestors =
-            self.messages_ever_of(thread).take_while(|other| *other < message).collect();
+        let ancestors = self.all_messages_of(thread).take_while(|other| *other < message).collect();
         let received_at = self.received_at(message);
-        compose::compose(&Outline {
+        compose::compose(&MessageSpec {
             seed: self.layout.seed,
             message,
             thread,
@@ -229,61 +247,61 @@ impl Mailbox {
         })
     }
 
-    pub(super) fn email_id(&self, message: MessageNo) -> String {
-        id::encode(self.layout.seed, id::Kind::Email, message.0)
+    pub(super) fn email_id(&self, message: MessageNumber) -> String {
+        id::encode(self.layout.seed, id::IdKind::Email, message.0)
     }
 
-    pub(super) fn blob_id(&self, message: MessageNo) -> String {
-        id::encode(self.layout.seed, id::Kind::Blob, message.0)
+    pub(super) fn blob_id(&self, message: MessageNumber) -> String {
+        id::encode(self.layout.seed, id::IdKind::Blob, message.0)
     }
 
-    pub(super) fn thread_id(&self, thread: ThreadNo) -> String {
-        id::encode(self.layout.seed, id::Kind::Thread, thread.0)
+    pub(super) fn thread_id(&self, thread: ThreadNumber) -> String {
+        id::encode(self.layout.seed, id::IdKind::Thread, thread.0)
     }
 
     pub(super) fn folder_id(&self, folder: Folder) -> String {
-        id::encode(self.layout.seed, id::Kind::Folder, folder as u32)
+        id::encode(self.layout.seed, id::IdKind::Folder, folder as u32)
     }
 
-    pub(super) fn find_email(&self, id: &str) -> Option<MessageNo> {
-        let message = MessageNo(id::decode(self.layout.seed, id::Kind::Email, id)?);
-        self.is_live(message).then_some(message)
+    pub(super) fn find_email(&self, id: &str) -> Option<MessageNumber> {
+        let message = MessageNumber(id::decode(self.layout.seed, id::IdKind::Email, id)?);
+        self.exists(message).then_some(message)
     }
 
-    pub(super) fn find_blob(&self, id: &str) -> Option<MessageNo> {
-        let message = MessageNo(id::decode(self.layout.seed, id::Kind::Blob, id)?);
-        self.is_live(message).then_some(message)
+    pub(super) fn find_blob(&self, id: &str) -> Option<MessageNumber> {
+        let message = MessageNumber(id::decode(self.layout.seed, id::IdKind::Blob, id)?);
+        self.exists(message).then_some(message)
     }
 
-    pub(super) fn find_thread(&self, id: &str) -> Option<ThreadNo> {
-        let thread = ThreadNo(id::decode(self.layout.seed, id::Kind::Thread, id)?);
-        self.is_thread_live(thread).then_some(thread)
+    pub(super) fn find_thread(&self, id: &str) -> Option<ThreadNumber> {
+        let thread = ThreadNumber(id::decode(self.layout.seed, id::IdKind::Thread, id)?);
+        self.thread_exists(thread).then_some(thread)
     }
 
     pub(super) fn find_folder(&self, id: &str) -> Option<Folder> {
-        Folder::EVERY.into_iter().find(|folder| self.folder_id(*folder) == id)
+        Folder::ALL.into_iter().find(|folder| self.folder_id(*folder) == id)
     }
 
-    fn is_live(&self, message: MessageNo) -> bool {
-        message.0 < self.messages_ever() && !self.destroyed.contains(&message)
+    fn exists(&self, message: MessageNumber) -> bool {
+        message.0 < self.messages_total() && !self.destroyed.contains(&message)
     }
 
-    fn is_thread_live(&self, thread: ThreadNo) -> bool {
-        self.messages_ever_of(thread).any(|message| self.is_live(message))
+    fn thread_exists(&self, thread: ThreadNumber) -> bool {
+        self.all_messages_of(thread).any(|message| self.exists(message))
     }
 
-    fn messages_ever(&self) -> u32 {
+    fn messages_total(&self) -> u32 {
         self.layout.messages + u32::try_from(self.delivered.len()).unwrap_or(u32::MAX)
     }
 
-    fn messages_ever_of(&self, thread: ThreadNo) -> impl Iterator<Item = MessageNo> {
-        let later = self.later.get(&thread).into_iter().flatten().copied();
-        self.layout.messages_of(thread).map(MessageNo).chain(later)
+    fn all_messages_of(&self, thread: ThreadNumber) -> impl Iterator<Item = MessageNumber> {
+        let later = self.delivered_by_thread.get(&thread).into_iter().flatten().copied();
+        self.layout.messages_of(thread).map(MessageNumber).chain(later)
     }
 }
 
 impl Folder {
-    pub(super) const EVERY: [Self; 4] = [Self::Inbox, Self::Archive, Self::Sent, Self::Trash];
+    pub(super) const ALL: [Self; 4] = [Self::Inbox, Self::Archive, Self::Sent, Self::Trash];
 
     pub(super) fn name(self) -> &'static str {
         match self {

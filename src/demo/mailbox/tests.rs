@@ -2,20 +2,23 @@
 
 use super::*;
 
-const NEWEST_THREADS_FIRST: Query =
-    Query { filter: Filter::All(Vec::new()), order: Order::NewestFirst, collapse_threads: true };
+const NEWEST_THREADS_FIRST: MessageQuery = MessageQuery {
+    filter: MessageFilter::All(Vec::new()),
+    order: SortOrder::NewestFirst,
+    collapse_threads: true,
+};
 
-fn bytes(mailbox: &Mailbox, message: MessageNo) -> Vec<u8> {
+fn message_bytes(mailbox: &GeneratedMailbox, message: MessageNumber) -> Vec<u8> {
     mailbox.message(message).flatten().collect()
 }
 
 #[test]
 fn a_message_is_as_long_as_its_size_says() {
     for (seed, items) in [(1, 2_000), (2, 300), (u64::MAX, 50)] {
-        let mut mailbox = Mailbox::new(seed, items);
+        let mut mailbox = GeneratedMailbox::new(seed, items);
         mailbox.deliver(200);
 
-        for message in (0..mailbox.messages_ever()).map(MessageNo) {
+        for message in (0..mailbox.messages_total()).map(MessageNumber) {
             let octets: usize = mailbox.message(message).map(|piece| piece.len()).sum();
             assert_eq!(octets, mailbox.size(message), "seed {seed}, {message:?}");
         }
@@ -23,19 +26,19 @@ fn a_message_is_as_long_as_its_size_says() {
 }
 
 #[test]
-fn a_long_thread_outgrows_no_message() {
-    let mut mailbox = Mailbox::new(4, 1);
+fn a_long_thread_does_not_exceed_the_message_size() {
+    let mut mailbox = GeneratedMailbox::new(4, 1);
     mailbox.deliver(4_000);
 
-    for message in (0..mailbox.messages_ever()).map(MessageNo) {
-        assert_eq!(bytes(&mailbox, message).len(), mailbox.size(message));
+    for message in (0..mailbox.messages_total()).map(MessageNumber) {
+        assert_eq!(message_bytes(&mailbox, message).len(), mailbox.size(message));
     }
 }
 
 #[test]
 fn two_thousand_threads_hold_one_large_message_and_mostly_small_ones() {
-    let mailbox = Mailbox::new(11, 2_000);
-    let sizes: Vec<_> = (0..3_200).map(|number| mailbox.size(MessageNo(number))).collect();
+    let mailbox = GeneratedMailbox::new(11, 2_000);
+    let sizes: Vec<_> = (0..3_200).map(|number| mailbox.size(MessageNumber(number))).collect();
 
     assert_eq!(sizes.iter().filter(|size| 5_000_000 < **size).count(), 1);
     assert_eq!(sizes.iter().filter(|size| (100_000..5_000_000).contains(*size)).count(), 16);
@@ -44,29 +47,30 @@ fn two_thousand_threads_hold_one_large_message_and_mostly_small_ones() {
 
 #[test]
 fn the_same_seed_gives_the_same_mail_and_another_seed_gives_other_mail() {
-    let (one, same, other) = (Mailbox::new(1, 90), Mailbox::new(1, 90), Mailbox::new(2, 90));
+    let (one, same, other) =
+        (GeneratedMailbox::new(1, 90), GeneratedMailbox::new(1, 90), GeneratedMailbox::new(2, 90));
 
-    for message in (0..one.messages_ever()).map(MessageNo) {
-        assert_eq!(bytes(&one, message), bytes(&same, message));
-        assert_ne!(bytes(&one, message), bytes(&other, message));
+    for message in (0..one.messages_total()).map(MessageNumber) {
+        assert_eq!(message_bytes(&one, message), message_bytes(&same, message));
+        assert_ne!(message_bytes(&one, message), message_bytes(&other, message));
     }
 }
 
 #[test]
 fn a_large_message_comes_in_pieces_of_bounded_length() {
-    let mailbox = Mailbox::new(3, 2_000);
-    let large = (0..3_200).map(MessageNo).max_by_key(|message| mailbox.size(*message)).unwrap();
+    let mailbox = GeneratedMailbox::new(3, 2_000);
+    let large = (0..3_200).map(MessageNumber).max_by_key(|message| mailbox.size(*message)).unwrap();
 
     assert!(mailbox.message(large).all(|piece| piece.len() <= 80_000));
 }
 
 #[test]
 fn an_answer_names_the_message_it_answers() {
-    let mailbox = Mailbox::new(3, 40);
-    let thread = (0..40).map(ThreadNo).find(|no| mailbox.messages_of(*no).len() == 6).unwrap();
+    let mailbox = GeneratedMailbox::new(3, 40);
+    let thread = (0..40).map(ThreadNumber).find(|no| mailbox.messages_of(*no).len() == 6).unwrap();
     let answers = &mailbox.messages_of(thread)[1..];
     let named = answers.iter().filter(|message| {
-        let text = String::from_utf8_lossy(&bytes(&mailbox, **message)).into_owned();
+        let text = String::from_utf8_lossy(&message_bytes(&mailbox, **message)).into_owned();
         text.contains(&format!(".{}@example.com>\r\nReferences:", message.0 - 1))
     });
 
@@ -74,14 +78,14 @@ fn an_answer_names_the_message_it_answers() {
 }
 
 #[test]
-fn every_id_leads_back_to_what_it_names_until_that_is_destroyed() {
-    let mut mailbox = Mailbox::new(8, 100);
-    let message = MessageNo(17);
+fn every_id_resolves_until_its_object_is_destroyed() {
+    let mut mailbox = GeneratedMailbox::new(8, 100);
+    let message = MessageNumber(17);
     let (email, blob) = (mailbox.email_id(message), mailbox.blob_id(message));
 
     assert_eq!(mailbox.find_email(&email), Some(message));
     assert_eq!(mailbox.find_blob(&blob), Some(message));
-    assert_eq!(mailbox.find_email(&mailbox.email_id(MessageNo(160))), None);
+    assert_eq!(mailbox.find_email(&mailbox.email_id(MessageNumber(160))), None);
 
     mailbox.destroy_message(message);
     assert_eq!((mailbox.find_email(&email), mailbox.find_blob(&blob)), (None, None));
@@ -89,7 +93,7 @@ fn every_id_leads_back_to_what_it_names_until_that_is_destroyed() {
 
 #[test]
 fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
-    let mut mailbox = Mailbox::new(6, 500);
+    let mut mailbox = GeneratedMailbox::new(6, 500);
     let at_first = mailbox.query(&NEWEST_THREADS_FIRST).to_vec();
     let mut listed = Vec::new();
 
@@ -97,7 +101,9 @@ fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
         let list = mailbox.query(&NEWEST_THREADS_FIRST);
         let start = match listed.last() {
             None => Some(0),
-            Some(anchor) => place(&list, Order::NewestFirst, *anchor).map(|place| place + 1),
+            Some(anchor) => {
+                position_of(&list, SortOrder::NewestFirst, *anchor).map(|place| place + 1)
+            }
         };
         let start = start.expect("the anchor is still there");
         (start < list.len()).then(|| list[start..list.len().min(start + 40)].to_vec())
@@ -112,34 +118,37 @@ fn paging_by_anchor_lists_each_thread_once_while_mail_comes_and_goes() {
             }
         }
         if let Some(below) = anchor.0.checked_sub(7) {
-            mailbox.destroy_message(MessageNo(below));
+            mailbox.destroy_message(MessageNumber(below));
         }
     }
 
     assert!(listed.windows(2).all(|pair| pair[1] < pair[0]));
     let last = mailbox.query(&NEWEST_THREADS_FIRST);
     for message in at_first {
-        let place = place(&last, Order::NewestFirst, message);
+        let place = position_of(&last, SortOrder::NewestFirst, message);
         assert!(place.is_none() || listed.contains(&message), "{message:?} was skipped");
     }
 }
 
 #[test]
-fn a_thread_whose_first_listed_message_changed_is_no_anchor_any_more() {
-    let mut mailbox = Mailbox::new(6, 1);
+fn a_destroyed_first_message_is_no_longer_an_anchor() {
+    let mut mailbox = GeneratedMailbox::new(6, 1);
     let anchor = mailbox.query(&NEWEST_THREADS_FIRST)[0];
 
-    while mailbox.messages_of(ThreadNo(0)).len() <= anchor.0 as usize + 1 {
+    while mailbox.messages_of(ThreadNumber(0)).len() <= anchor.0 as usize + 1 {
         mailbox.deliver(1);
     }
 
-    assert_eq!(place(&mailbox.query(&NEWEST_THREADS_FIRST), Order::NewestFirst, anchor), None);
+    assert_eq!(
+        position_of(&mailbox.query(&NEWEST_THREADS_FIRST), SortOrder::NewestFirst, anchor),
+        None
+    );
 }
 
 #[test]
-fn what_changed_leads_from_the_old_listing_to_the_new_one() {
-    let mut mailbox = Mailbox::new(12, 60);
-    let query = Query { collapse_threads: false, ..NEWEST_THREADS_FIRST };
+fn changes_transform_the_old_listing_into_the_new_one() {
+    let mut mailbox = GeneratedMailbox::new(12, 60);
+    let query = MessageQuery { collapse_threads: false, ..NEWEST_THREADS_FIRST };
     let mut known: BTreeSet<_> = mailbox.query(&query).iter().copied().collect();
     let since = mailbox.state();
 
@@ -153,19 +162,19 @@ fn what_changed_leads_from_the_old_listing_to_the_new_one() {
     }
     known.extend(delta.created);
     assert_eq!(known, mailbox.query(&query).iter().copied().collect());
-    assert_eq!(known.len(), mailbox.messages() as usize);
+    assert_eq!(known.len(), mailbox.message_count() as usize);
 
     let threads = mailbox.thread_changes(&since, usize::MAX).unwrap();
-    assert!(threads.created.iter().all(|thread| 60 <= thread.0 && mailbox.is_thread_live(*thread)));
-    assert!(threads.destroyed.iter().all(|thread| !mailbox.is_thread_live(*thread)));
+    assert!(threads.created.iter().all(|thread| 60 <= thread.0 && mailbox.thread_exists(*thread)));
+    assert!(threads.destroyed.iter().all(|thread| !mailbox.thread_exists(*thread)));
 }
 
 #[test]
 fn everything_can_be_destroyed() {
-    let mut mailbox = Mailbox::new(5, 30);
+    let mut mailbox = GeneratedMailbox::new(5, 30);
 
     mailbox.destroy(1_000);
 
-    assert_eq!(mailbox.messages(), 0);
+    assert_eq!(mailbox.message_count(), 0);
     assert!(mailbox.query(&NEWEST_THREADS_FIRST).is_empty());
 }

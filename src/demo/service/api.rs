@@ -4,27 +4,27 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::answer::{self, Outgoing};
-use super::session::{CALLS_IN_REQUEST_MAX, CORE, MAIL, STATE};
+use super::response::{self, ResponseBody};
+use super::session::{CALLS_IN_REQUEST_MAX, CORE_CAPABILITY, MAIL_CAPABILITY, SESSION_STATE};
 
 pub(super) type Arguments = Map<String, Value>;
 
 /// A Request object (RFC 8620 §3.3).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Request {
+pub(super) struct JmapRequest {
     using: Vec<String>,
     pub(super) method_calls: Vec<(String, Arguments, String)>,
 }
 
 /// A method-level error (RFC 8620 §3.6.2).
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct MethodError {
+pub(super) struct DemoMethodError {
     pub(super) kind: &'static str,
     pub(super) description: String,
 }
 
-impl MethodError {
+impl DemoMethodError {
     pub(super) fn new(kind: &'static str, description: impl Into<String>) -> Self {
         Self { kind, description: description.into() }
     }
@@ -35,35 +35,43 @@ impl MethodError {
 }
 
 /// Reads a request, or says what is wrong with it.
-pub(super) fn parse(body: &[u8]) -> Result<Request, Box<Response<Outgoing>>> {
+pub(super) fn parse(body: &[u8]) -> Result<JmapRequest, Box<Response<ResponseBody>>> {
     let value: Value = serde_json::from_slice(body)
-        .map_err(|error| refuse("notJSON", &error.to_string(), None))?;
-    let request: Request = serde_json::from_value(value)
-        .map_err(|error| refuse("notRequest", &error.to_string(), None))?;
-    if let Some(unknown) = request.using.iter().find(|name| ![CORE, MAIL].contains(&name.as_str()))
+        .map_err(|error| request_error("notJSON", &error.to_string(), None))?;
+    let request: JmapRequest = serde_json::from_value(value)
+        .map_err(|error| request_error("notRequest", &error.to_string(), None))?;
+    if let Some(unknown) = request
+        .using
+        .iter()
+        .find(|name| ![CORE_CAPABILITY, MAIL_CAPABILITY].contains(&name.as_str()))
     {
-        return Err(refuse("unknownCapability", unknown, None));
+        return Err(request_error("unknownCapability", unknown, None));
     }
     if CALLS_IN_REQUEST_MAX < request.method_calls.len() {
         let detail = format!("at most {CALLS_IN_REQUEST_MAX} calls, please");
-        return Err(refuse("limit", &detail, Some("maxCallsInRequest")));
+        return Err(request_error("limit", &detail, Some("maxCallsInRequest")));
     }
     Ok(request)
 }
 
-pub(super) fn refuse(kind: &str, detail: &str, limit: Option<&str>) -> Box<Response<Outgoing>> {
+pub(super) fn request_error(
+    kind: &str,
+    detail: &str,
+    limit: Option<&str>,
+) -> Box<Response<ResponseBody>> {
     let kind = format!("urn:ietf:params:jmap:error:{kind}");
-    Box::new(answer::problem(StatusCode::BAD_REQUEST, &kind, detail, limit))
+    Box::new(response::problem_response(StatusCode::BAD_REQUEST, &kind, detail, limit))
 }
 
 /// Makes the calls in order, and returns the Response object (RFC 8620 §3.4).
-pub(super) fn run(
-    request: Request,
-    mut call: impl FnMut(&str, &Arguments) -> Result<Value, MethodError>,
+pub(super) fn execute(
+    request: JmapRequest,
+    mut call: impl FnMut(&str, &Arguments) -> Result<Value, DemoMethodError>,
 ) -> Value {
     let mut responses: Vec<(String, Value, String)> = Vec::new();
     for (name, arguments, id) in request.method_calls {
-        let result = resolve(arguments, &responses).and_then(|arguments| call(&name, &arguments));
+        let result =
+            resolve_references(arguments, &responses).and_then(|arguments| call(&name, &arguments));
         responses.push(match result {
             Ok(answer) => (name, answer, id),
             Err(error) => {
@@ -72,14 +80,14 @@ pub(super) fn run(
             }
         });
     }
-    json!({ "methodResponses": responses, "sessionState": STATE })
+    json!({ "methodResponses": responses, "sessionState": SESSION_STATE })
 }
 
 /// Replaces each argument `#name` by what it refers to (RFC 8620 §3.7).
-fn resolve(
+fn resolve_references(
     arguments: Arguments,
     responses: &[(String, Value, String)],
-) -> Result<Arguments, MethodError> {
+) -> Result<Arguments, DemoMethodError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Reference {
@@ -92,20 +100,20 @@ fn resolve(
         let (name, value) = match name.strip_prefix('#') {
             None => (name, value),
             Some(name) => {
-                let broken = || MethodError::new("invalidResultReference", name);
+                let broken = || DemoMethodError::new("invalidResultReference", name);
                 let reference: Reference = serde_json::from_value(value)
-                    .map_err(|error| MethodError::invalid(error.to_string()))?;
+                    .map_err(|error| DemoMethodError::invalid(error.to_string()))?;
                 let (_, source, _) = responses
                     .iter()
                     .find(|(method, _, id)| *id == reference.result_of && *method == reference.name)
                     .ok_or_else(broken)?;
                 let path = reference.path.strip_prefix('/').ok_or_else(broken)?;
-                let target = follow(source, path).ok_or_else(broken)?;
+                let target = resolve_pointer(source, path).ok_or_else(broken)?;
                 (name.to_owned(), target)
             }
         };
         if resolved.insert(name, value).is_some() {
-            return Err(MethodError::invalid("an argument is given twice"));
+            return Err(DemoMethodError::invalid("an argument is given twice"));
         }
     }
     Ok(resolved)
@@ -113,10 +121,11 @@ fn resolve(
 
 /// Follows a JSON pointer (RFC 6901, without its escapes) in which `*` stands for every element of an
 /// array; arrays found behind it are joined.
-fn follow(value: &Value, path: &str) -> Option<Value> {
+fn resolve_pointer(value: &Value, path: &str) -> Option<Value> {
     let (token, rest) =
         path.split_once('/').map_or((path, None), |(token, rest)| (token, Some(rest)));
-    let next = |value| rest.map_or_else(|| Some(Value::clone(value)), |rest| follow(value, rest));
+    let next =
+        |value| rest.map_or_else(|| Some(Value::clone(value)), |rest| resolve_pointer(value, rest));
     match value {
         Value::Array(items) if token == "*" => {
             let mut joined = Vec::new();
@@ -149,25 +158,25 @@ mod tests {
             { "threadId": "y", "emailIds": ["c"] },
         ]});
 
-        assert_eq!(follow(&value, "list/*/emailIds"), Some(json!(["a", "b", "c"])));
-        assert_eq!(follow(&value, "list/*/threadId"), Some(json!(["x", "y"])));
-        assert_eq!(follow(&value, "list/1/threadId"), Some(json!("y")));
-        assert_eq!(follow(&value, "ids"), Some(json!(["c"])));
-        assert_eq!(follow(&value, "list/*/nothing"), None);
-        assert_eq!(follow(&value, "ids/0/deeper"), None);
+        assert_eq!(resolve_pointer(&value, "list/*/emailIds"), Some(json!(["a", "b", "c"])));
+        assert_eq!(resolve_pointer(&value, "list/*/threadId"), Some(json!(["x", "y"])));
+        assert_eq!(resolve_pointer(&value, "list/1/threadId"), Some(json!("y")));
+        assert_eq!(resolve_pointer(&value, "ids"), Some(json!(["c"])));
+        assert_eq!(resolve_pointer(&value, "list/*/nothing"), None);
+        assert_eq!(resolve_pointer(&value, "ids/0/deeper"), None);
     }
 
     #[test]
     fn a_reference_to_a_failed_call_fails_that_call_alone() {
-        let request = json!({ "using": [CORE], "methodCalls": [
+        let request = json!({ "using": [CORE_CAPABILITY], "methodCalls": [
             ["A", {}, "a"],
             ["B", { "#ids": { "resultOf": "a", "name": "A", "path": "/ids" } }, "b"],
             ["B", { "ids": [1] }, "c"],
         ]});
         let request = parse(request.to_string().as_bytes()).unwrap();
 
-        let response = run(request, |name, arguments| match name {
-            "A" => Err(MethodError::invalid("no")),
+        let response = execute(request, |name, arguments| match name {
+            "A" => Err(DemoMethodError::invalid("no")),
             _ => Ok(json!({ "got": arguments["ids"] })),
         });
 

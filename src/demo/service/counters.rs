@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Counts since the start. Requests under `/demo/` are not among them.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Counters {
+pub struct DemoCounters {
     pub requests: u64,
     pub session_requests: u64,
     pub api_requests: u64,
@@ -16,14 +16,16 @@ pub struct Counters {
     /// Messages whose last byte was handed to the connection; each message once.
     pub messages_served: u32,
     /// Messages that were served again, once per time.
-    pub messages_served_again: u64,
+    #[serde(rename = "messages_served_again")]
+    pub messages_served_repeatedly: u64,
     pub bytes_served: u64,
     /// Requests, bodies included, in progress now.
     pub in_flight: u32,
     /// 429 by the plan of faults.
     pub rate_limited: u64,
     /// 429 because more requests ran at once than the session object allows.
-    pub too_many_at_once: u64,
+    #[serde(rename = "too_many_at_once")]
+    pub concurrency_limited: u64,
     /// 401.
     pub unauthorized: u64,
     pub token_expiries: u64,
@@ -33,13 +35,18 @@ pub struct Counters {
     /// Connections ended without an answer.
     pub dropped: u64,
     /// Connections ended in mid-body.
-    pub cut: u64,
+    #[serde(rename = "cut")]
+    pub truncated: u64,
     /// Login pages with status 200.
-    pub html: u64,
+    #[serde(rename = "html")]
+    pub login_pages: u64,
     /// Messages destroyed just before their download.
-    pub vanished: u64,
+    #[serde(rename = "vanished")]
+    pub destroyed_before_download: u64,
     /// 500 for the one message that always fails.
-    pub poisoned: u64,
+    #[serde(rename = "poisoned")]
+    pub failing_message_requests: u64,
     /// Late answers and bodies that came drop by drop.
-    pub slow: u64,
+    #[serde(rename = "slow")]
+    pub slow_responses: u64,
 }

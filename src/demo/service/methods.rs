@@ -4,10 +4,11 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::api::{Arguments, MethodError};
+use super::api::{Arguments, DemoMethodError};
 use super::session::{ACCOUNT_ID, OBJECTS_IN_GET_MAX};
 use crate::demo::mailbox::{
-    Delta, Filter, Folder, Mailbox, MessageNo, Order, Query, Unknown, place,
+    ChangesError, ChangesSince, Folder, GeneratedMailbox, MessageFilter, MessageNumber,
+    MessageQuery, SortOrder, position_of,
 };
 
 /// Ids in one page, and log entries in one `/changes`.
@@ -15,7 +16,7 @@ const PAGE_MAX: usize = 500;
 
 /// The methods there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Method {
+pub(super) enum JmapMethod {
     EmailQuery,
     EmailGet,
     EmailChanges,
@@ -24,8 +25,8 @@ pub(super) enum Method {
     MailboxGet,
 }
 
-impl Method {
-    const EVERY: [Self; 6] = [
+impl JmapMethod {
+    const ALL: [Self; 6] = [
         Self::EmailQuery,
         Self::EmailGet,
         Self::EmailChanges,
@@ -34,8 +35,8 @@ impl Method {
         Self::MailboxGet,
     ];
 
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::EVERY.into_iter().find(|method| method.name() == name)
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -51,33 +52,35 @@ impl Method {
 
     pub(super) fn call(
         self,
-        mailbox: &mut Mailbox,
+        mailbox: &mut GeneratedMailbox,
         arguments: &Arguments,
-    ) -> Result<Value, MethodError> {
+    ) -> Result<Value, DemoMethodError> {
         match arguments.get("accountId").and_then(Value::as_str) {
-            None => return Err(MethodError::invalid("accountId")),
+            None => return Err(DemoMethodError::invalid("accountId")),
             Some(ACCOUNT_ID) => {}
-            Some(_) => return Err(MethodError::new("accountNotFound", "")),
+            Some(_) => return Err(DemoMethodError::new("accountNotFound", "")),
         }
         match self {
-            Self::EmailQuery => email_query(mailbox, read(arguments)?),
-            Self::EmailGet => get(mailbox, &read(arguments)?, EMAIL_PROPERTIES, email),
-            Self::ThreadGet => get(mailbox, &read(arguments)?, THREAD_PROPERTIES, thread),
+            Self::EmailQuery => email_query(mailbox, parse_arguments(arguments)?),
+            Self::EmailGet => get(mailbox, &parse_arguments(arguments)?, EMAIL_PROPERTIES, email),
+            Self::ThreadGet => {
+                get(mailbox, &parse_arguments(arguments)?, THREAD_PROPERTIES, thread)
+            }
             Self::MailboxGet => {
-                let mut wanted: Get = read(arguments)?;
-                wanted.ids.get_or_insert_with(|| every_folder_id(mailbox));
-                let counts = Folder::EVERY.map(|folder| count(mailbox, folder));
+                let mut wanted: GetArguments = parse_arguments(arguments)?;
+                wanted.ids.get_or_insert_with(|| folder_ids(mailbox));
+                let counts = Folder::ALL.map(|folder| folder_counts(mailbox, folder));
                 get(mailbox, &wanted, FOLDER_PROPERTIES, |mailbox, id, property| {
                     folder(mailbox, &counts, id, property)
                 })
             }
             Self::EmailChanges => changes(
-                &read(arguments)?,
+                &parse_arguments(arguments)?,
                 |since, max| mailbox.message_changes(since, max),
                 |message| mailbox.email_id(message),
             ),
             Self::ThreadChanges => changes(
-                &read(arguments)?,
+                &parse_arguments(arguments)?,
                 |since, max| mailbox.thread_changes(since, max),
                 |thread| mailbox.thread_id(thread),
             ),
@@ -87,11 +90,11 @@ impl Method {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct EmailQuery {
+struct EmailQueryArguments {
     #[serde(rename = "accountId")]
     _account: String,
     filter: Option<Value>,
-    sort: Option<Vec<Comparator>>,
+    sort: Option<Vec<SortComparator>>,
     #[serde(default)]
     position: i64,
     anchor: Option<String>,
@@ -106,7 +109,7 @@ struct EmailQuery {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Comparator {
+struct SortComparator {
     property: String,
     #[serde(default = "ascending")]
     is_ascending: bool,
@@ -117,40 +120,46 @@ fn ascending() -> bool {
 }
 
 #[derive(Debug, Deserialize)]
-struct Get {
+struct GetArguments {
     ids: Option<Vec<String>>,
     properties: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Changes {
+struct ChangesArguments {
     since_state: String,
     max_changes: Option<usize>,
 }
 
-fn read<T: for<'a> Deserialize<'a>>(arguments: &Arguments) -> Result<T, MethodError> {
-    T::deserialize(arguments).map_err(|error| MethodError::invalid(error.to_string()))
+fn parse_arguments<T: for<'a> Deserialize<'a>>(
+    arguments: &Arguments,
+) -> Result<T, DemoMethodError> {
+    T::deserialize(arguments).map_err(|error| DemoMethodError::invalid(error.to_string()))
 }
 
-fn email_query(mailbox: &mut Mailbox, asked: EmailQuery) -> Result<Value, MethodError> {
+fn email_query(
+    mailbox: &mut GeneratedMailbox,
+    asked: EmailQueryArguments,
+) -> Result<Value, DemoMethodError> {
     let filter = asked
         .filter
-        .map_or(Ok(Filter::All(Vec::new())), |filter| parse_filter(mailbox, &filter))?;
+        .map_or(Ok(MessageFilter::All(Vec::new())), |filter| parse_filter(mailbox, &filter))?;
     let order = match asked.sort.as_deref() {
-        None | Some([]) => Order::NewestFirst,
-        Some([by]) if by.property == "receivedAt" && by.is_ascending => Order::OldestFirst,
-        Some([by]) if by.property == "receivedAt" => Order::NewestFirst,
-        Some(_) => return Err(MethodError::new("unsupportedSort", "")),
+        None | Some([]) => SortOrder::NewestFirst,
+        Some([by]) if by.property == "receivedAt" && by.is_ascending => SortOrder::OldestFirst,
+        Some([by]) if by.property == "receivedAt" => SortOrder::NewestFirst,
+        Some(_) => return Err(DemoMethodError::new("unsupportedSort", "")),
     };
-    let list = mailbox.query(&Query { filter, order, collapse_threads: asked.collapse_threads });
+    let list =
+        mailbox.query(&MessageQuery { filter, order, collapse_threads: asked.collapse_threads });
 
     let position = match asked.anchor {
         Some(anchor) => mailbox
             .find_email(&anchor)
-            .and_then(|anchor| place(&list, order, anchor))
+            .and_then(|anchor| position_of(&list, order, anchor))
             .and_then(|place| i64::try_from(place).ok())
-            .ok_or_else(|| MethodError::new("anchorNotFound", ""))?
+            .ok_or_else(|| DemoMethodError::new("anchorNotFound", ""))?
             .saturating_add(asked.anchor_offset),
         None if asked.position < 0 => asked.position.saturating_add_unsigned(list.len() as u64),
         None => asked.position,
@@ -175,44 +184,49 @@ fn email_query(mailbox: &mut Mailbox, asked: EmailQuery) -> Result<Value, Method
     Ok(answer)
 }
 
-fn parse_filter(mailbox: &Mailbox, filter: &Value) -> Result<Filter, MethodError> {
-    let unsupported = || MethodError::new("unsupportedFilter", filter.to_string());
+fn parse_filter(
+    mailbox: &GeneratedMailbox,
+    filter: &Value,
+) -> Result<MessageFilter, DemoMethodError> {
+    let unsupported = || DemoMethodError::new("unsupportedFilter", filter.to_string());
     let fields = match filter {
-        Value::Null => return Ok(Filter::All(Vec::new())),
+        Value::Null => return Ok(MessageFilter::All(Vec::new())),
         Value::Object(fields) => fields,
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            return Err(MethodError::invalid("filter"));
+            return Err(DemoMethodError::invalid("filter"));
         }
     };
     if let Some(operator) = fields.get("operator") {
         let conditions = fields.get("conditions").and_then(Value::as_array);
-        let conditions = conditions.ok_or_else(|| MethodError::invalid("conditions"))?;
+        let conditions = conditions.ok_or_else(|| DemoMethodError::invalid("conditions"))?;
         let filters: Result<_, _> =
             conditions.iter().map(|condition| parse_filter(mailbox, condition)).collect();
         return Ok(match operator.as_str() {
-            Some("AND") => Filter::All(filters?),
-            Some("OR") => Filter::Any(filters?),
-            Some("NOT") => Filter::None(filters?),
-            _ => return Err(MethodError::invalid("operator")),
+            Some("AND") => MessageFilter::All(filters?),
+            Some("OR") => MessageFilter::Any(filters?),
+            Some("NOT") => MessageFilter::None(filters?),
+            _ => return Err(DemoMethodError::invalid("operator")),
         });
     }
     let mut filters = Vec::new();
     for (name, value) in fields {
         let text = value.as_str().ok_or_else(unsupported)?;
         filters.push(match name.as_str() {
-            "inMailbox" => mailbox.find_folder(text).map_or(Filter::Any(Vec::new()), Filter::In),
-            "before" => Filter::Before(second(text)?),
-            "after" => Filter::NotBefore(second(text)?),
+            "inMailbox" => mailbox
+                .find_folder(text)
+                .map_or(MessageFilter::Any(Vec::new()), MessageFilter::InFolder),
+            "before" => MessageFilter::Before(unix_second(text)?),
+            "after" => MessageFilter::NotBefore(unix_second(text)?),
             _ => return Err(unsupported()),
         });
     }
-    Ok(Filter::All(filters))
+    Ok(MessageFilter::All(filters))
 }
 
 /// Reads a UTCDate (RFC 8620 §1.4) as the Unix second at or after it.
-fn second(text: &str) -> Result<i64, MethodError> {
+fn unix_second(text: &str) -> Result<i64, DemoMethodError> {
     let date = DateTime::parse_from_rfc3339(text)
-        .map_err(|error| MethodError::invalid(format!("{text}: {error}")))?;
+        .map_err(|error| DemoMethodError::invalid(format!("{text}: {error}")))?;
     Ok(date.timestamp() + i64::from(date.timestamp_subsec_nanos() != 0))
 }
 
@@ -224,20 +238,23 @@ const FOLDER_PROPERTIES: &[&str] =
 /// Answers a `/get` (RFC 8620 §5.1): `property` tells one property of one object, or `None` if there is
 /// no such object.
 fn get(
-    mailbox: &Mailbox,
-    wanted: &Get,
+    mailbox: &GeneratedMailbox,
+    wanted: &GetArguments,
     known: &[&str],
-    property: impl Fn(&Mailbox, &str, &str) -> Option<Value>,
-) -> Result<Value, MethodError> {
+    property: impl Fn(&GeneratedMailbox, &str, &str) -> Option<Value>,
+) -> Result<Value, DemoMethodError> {
     let ids =
         wanted.ids.as_ref().filter(|ids| ids.len() <= OBJECTS_IN_GET_MAX).ok_or_else(|| {
-            MethodError::new("requestTooLarge", format!("at most {OBJECTS_IN_GET_MAX} ids, please"))
+            DemoMethodError::new(
+                "requestTooLarge",
+                format!("at most {OBJECTS_IN_GET_MAX} ids, please"),
+            )
         })?;
     let properties: Vec<&str> = match &wanted.properties {
         None => known.to_vec(),
         Some(names) => {
             if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-                return Err(MethodError::invalid(format!("properties: {unknown}")));
+                return Err(DemoMethodError::invalid(format!("properties: {unknown}")));
             }
             known.iter().copied().filter(|name| *name == "id" || is_in(names, name)).collect()
         }
@@ -266,7 +283,7 @@ fn is_in(names: &[String], name: &str) -> bool {
     names.iter().any(|other| other == name)
 }
 
-fn email(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
+fn email(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
     let message = mailbox.find_email(id)?;
     Some(match property {
         "blobId" => mailbox.blob_id(message).into(),
@@ -280,13 +297,13 @@ fn email(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
     })
 }
 
-fn mailbox_ids(mailbox: &Mailbox, message: MessageNo) -> Value {
+fn mailbox_ids(mailbox: &GeneratedMailbox, message: MessageNumber) -> Value {
     let folders = mailbox.folders(message);
-    let ids = Folder::EVERY.into_iter().filter(|folder| folders.contains(*folder));
+    let ids = Folder::ALL.into_iter().filter(|folder| folders.contains(*folder));
     Value::Object(ids.map(|folder| (mailbox.folder_id(folder), true.into())).collect())
 }
 
-fn thread(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
+fn thread(mailbox: &GeneratedMailbox, id: &str, property: &str) -> Option<Value> {
     let thread = mailbox.find_thread(id)?;
     Some(match property {
         "emailIds" => {
@@ -297,21 +314,23 @@ fn thread(mailbox: &Mailbox, id: &str, property: &str) -> Option<Value> {
     })
 }
 
-fn every_folder_id(mailbox: &Mailbox) -> Vec<String> {
-    Folder::EVERY.map(|folder| mailbox.folder_id(folder)).into()
+fn folder_ids(mailbox: &GeneratedMailbox) -> Vec<String> {
+    Folder::ALL.map(|folder| mailbox.folder_id(folder)).into()
 }
 
 /// Returns how many messages and threads are in the folder.
-fn count(mailbox: &mut Mailbox, folder: Folder) -> (usize, usize) {
+fn folder_counts(mailbox: &mut GeneratedMailbox, folder: Folder) -> (usize, usize) {
     let mut count = |collapse_threads| {
-        let filter = Filter::In(folder);
-        mailbox.query(&Query { filter, order: Order::NewestFirst, collapse_threads }).len()
+        let filter = MessageFilter::InFolder(folder);
+        mailbox
+            .query(&MessageQuery { filter, order: SortOrder::NewestFirst, collapse_threads })
+            .len()
     };
     (count(false), count(true))
 }
 
 fn folder(
-    mailbox: &Mailbox,
+    mailbox: &GeneratedMailbox,
     counts: &[(usize, usize); 4],
     id: &str,
     property: &str,
@@ -331,17 +350,19 @@ fn folder(
 
 /// Answers a `/changes` (RFC 8620 §5.2).
 fn changes<T>(
-    asked: &Changes,
-    since: impl Fn(&str, usize) -> Result<Delta<T>, Unknown>,
+    asked: &ChangesArguments,
+    since: impl Fn(&str, usize) -> Result<ChangesSince<T>, ChangesError>,
     id: impl Fn(T) -> String,
-) -> Result<Value, MethodError> {
+) -> Result<Value, DemoMethodError> {
     if asked.max_changes == Some(0) {
-        return Err(MethodError::invalid("maxChanges"));
+        return Err(DemoMethodError::invalid("maxChanges"));
     }
     let max = asked.max_changes.unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let delta = since(&asked.since_state, max).map_err(|unknown| match unknown {
-        Unknown::Malformed => MethodError::invalid("sinceState"),
-        Unknown::Forgotten => MethodError::new("cannotCalculateChanges", "outdated sinceState"),
+        ChangesError::MalformedState => DemoMethodError::invalid("sinceState"),
+        ChangesError::StateExpired => {
+            DemoMethodError::new("cannotCalculateChanges", "outdated sinceState")
+        }
     })?;
     let ids = |numbers: Vec<T>| numbers.into_iter().map(&id).collect::<Vec<_>>();
     Ok(json!({

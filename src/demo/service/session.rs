@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 
-pub(super) const PATH: &str = "/jmap/session";
+pub(super) const SESSION_PATH: &str = "/jmap/session";
 pub(super) const API_PATH: &str = "/jmap/api/";
 pub(super) const DOWNLOAD_PATH: &str = "/jmap/download/";
 pub(super) const ACCOUNT_ID: &str = "u-Demo_1";
 /// Never changes, as the account doesn't.
-pub(super) const STATE: &str = "0";
+pub(super) const SESSION_STATE: &str = "0";
 
-pub(super) const CORE: &str = "urn:ietf:params:jmap:core";
-pub(super) const MAIL: &str = "urn:ietf:params:jmap:mail";
+pub(super) const CORE_CAPABILITY: &str = "urn:ietf:params:jmap:core";
+pub(super) const MAIL_CAPABILITY: &str = "urn:ietf:params:jmap:mail";
 
 /// Ids in one `/get`, after result references are resolved.
 pub(super) const OBJECTS_IN_GET_MAX: usize = 500;
@@ -21,10 +21,10 @@ pub(super) const CONCURRENT_REQUESTS_MAX: u32 = 8;
 pub(super) const REQUEST_BYTES_MAX: usize = 10_000_000;
 
 /// Its URLs are relative, as one widespread server's are: to be resolved against the final session URL.
-pub(super) fn object(username: &str) -> Value {
+pub(super) fn session_object(username: &str) -> Value {
     json!({
         "capabilities": {
-            CORE: {
+            CORE_CAPABILITY: {
                 "maxSizeUpload": 50_000_000,
                 "maxConcurrentUpload": 4,
                 "maxSizeRequest": REQUEST_BYTES_MAX,
@@ -34,7 +34,7 @@ pub(super) fn object(username: &str) -> Value {
                 "maxObjectsInSet": OBJECTS_IN_GET_MAX,
                 "collationAlgorithms": [],
             },
-            MAIL: {},
+            MAIL_CAPABILITY: {},
         },
         "accounts": {
             ACCOUNT_ID: {
@@ -42,8 +42,8 @@ pub(super) fn object(username: &str) -> Value {
                 "isPersonal": true,
                 "isReadOnly": true,
                 "accountCapabilities": {
-                    CORE: {},
-                    MAIL: {
+                    CORE_CAPABILITY: {},
+                    MAIL_CAPABILITY: {
                         "maxMailboxesPerEmail": null,
                         "maxMailboxDepth": 1,
                         "maxSizeMailboxName": 255,
@@ -54,13 +54,13 @@ pub(super) fn object(username: &str) -> Value {
                 },
             },
         },
-        "primaryAccounts": { CORE: ACCOUNT_ID, MAIL: ACCOUNT_ID },
+        "primaryAccounts": { CORE_CAPABILITY: ACCOUNT_ID, MAIL_CAPABILITY: ACCOUNT_ID },
         "username": username,
         "apiUrl": API_PATH,
         "downloadUrl": format!("{DOWNLOAD_PATH}{{accountId}}/{{blobId}}/{{name}}?type={{type}}"),
         "uploadUrl": "/jmap/upload/{accountId}/",
         "eventSourceUrl":
             "/jmap/eventsource/?types={types}&closeafter={closeafter}&ping={ping}",
-        "state": STATE,
+        "state": SESSION_STATE,
     })
 }

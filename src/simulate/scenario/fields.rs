@@ -15,67 +15,73 @@ use crate::config::{
 /// The longest text of a scenario, in characters: it stands on one line.
 const TEXT_LEN_MAX: usize = 100;
 
-pub(super) struct Fields<'m> {
+pub(super) struct ScenarioTable<'m> {
     /// What stands before its keys: `server.`, or nothing at the top.
     prefix: String,
-    place: Location,
+    location: Location,
     table: Table,
-    known: BTreeSet<&'static str>,
-    mistakes: &'m mut Vec<Diagnostic>,
+    known_keys: BTreeSet<&'static str>,
+    diagnostics: &'m mut Vec<Diagnostic>,
 }
 
-impl<'m> Fields<'m> {
+impl<'m> ScenarioTable<'m> {
     pub(super) fn new(
         prefix: &str,
         place: Location,
         table: Table,
         mistakes: &'m mut Vec<Diagnostic>,
     ) -> Self {
-        Self { prefix: prefix.to_owned(), place, table, known: BTreeSet::new(), mistakes }
+        Self {
+            prefix: prefix.to_owned(),
+            location: place,
+            table,
+            known_keys: BTreeSet::new(),
+            diagnostics: mistakes,
+        }
     }
 
     /// Notes the keys that nothing asked for.
-    pub(super) fn finish(self) {
+    pub(super) fn report_unknown_keys(self) {
         for (key, node) in self.table {
-            let known = || self.known.iter().copied();
+            let known = || self.known_keys.iter().copied();
             let remedy = match closest_match(&key, known()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("the keys here are {}", known().collect::<Vec<_>>().join(", ")),
             };
             let what = format!("unknown key `{}{key}`; {remedy}", self.prefix);
-            self.mistakes.push(Diagnostic { location: node.place, message: what });
+            self.diagnostics.push(Diagnostic { location: node.place, message: what });
         }
     }
 
     /// Where the table stands.
-    pub(super) fn place(&self) -> Location {
-        self.place.clone()
+    pub(super) fn location(&self) -> Location {
+        self.location.clone()
     }
 
     /// Declares keys that are not asked for this time.
-    pub(super) fn known(&mut self, keys: &[&'static str]) {
-        self.known.extend(keys);
+    pub(super) fn allow_keys(&mut self, keys: &[&'static str]) {
+        self.known_keys.extend(keys);
     }
 
     /// Leaves the keys that are left unjudged.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn discard_remaining(&mut self) {
         self.table.clear();
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(super) fn contains(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
     /// Notes that the table as a whole is wrong.
-    pub(super) fn refuse(&mut self, what: String) {
-        self.mistakes.push(Diagnostic { location: self.place.clone(), message: what });
+    pub(super) fn report_error(&mut self, what: String) {
+        self.diagnostics.push(Diagnostic { location: self.location.clone(), message: what });
     }
 
     /// Gives up a key that has no place beside another.
-    pub(super) fn refuse_key(&mut self, key: &'static str, why: &str) {
-        self.known.insert(key);
+    pub(super) fn reject_key(&mut self, key: &'static str, why: &str) {
+        self.known_keys.insert(key);
         if let Some(node) = self.table.remove(key) {
-            self.mistakes.push(Diagnostic {
+            self.diagnostics.push(Diagnostic {
                 location: node.place,
                 message: format!("`{}{key}` {why}", self.prefix),
             });
@@ -134,38 +140,38 @@ impl<'m> Fields<'m> {
     }
 
     /// Asks for a value that may be left out; `read` is then not asked at all.
-    pub(super) fn or<T>(
+    pub(super) fn or_default<T>(
         &mut self,
         key: &'static str,
         default: T,
         read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
     ) -> T {
-        self.known.insert(key);
-        if self.has(key) { read(self, key).unwrap_or(default) } else { default }
+        self.known_keys.insert(key);
+        if self.contains(key) { read(self, key).unwrap_or(default) } else { default }
     }
 
     /// Takes a table; its absence is a mistake where there is a reason for one.
-    pub(super) fn table(
+    pub(super) fn take_table(
         &mut self,
         key: &'static str,
         why_needed: Option<&str>,
-    ) -> Option<Fields<'_>> {
-        self.known.insert(key);
+    ) -> Option<ScenarioTable<'_>> {
+        self.known_keys.insert(key);
         match self.table.remove(key) {
             Some(Node { place, value: Value::Table(table) }) => {
-                Some(Fields::new(&format!("{key}."), place, table, self.mistakes))
+                Some(ScenarioTable::new(&format!("{key}."), place, table, self.diagnostics))
             }
             Some(node) => {
                 let what = format!(
                     "`{key}` is {}; write [{key}] and its keys below it",
                     describe(&node.value)
                 );
-                self.mistakes.push(Diagnostic { location: node.place, message: what });
+                self.diagnostics.push(Diagnostic { location: node.place, message: what });
                 None
             }
             None => {
                 if let Some(why) = why_needed {
-                    self.refuse(format!("[{key}] is missing; {why}"));
+                    self.report_error(format!("[{key}] is missing; {why}"));
                 }
                 None
             }
@@ -173,32 +179,33 @@ impl<'m> Fields<'m> {
     }
 
     /// Takes a list of tables, which may be empty, and reads each.
-    pub(super) fn tables<T>(
+    pub(super) fn read_tables<T>(
         &mut self,
         key: &'static str,
-        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+        mut read: impl FnMut(&mut ScenarioTable<'_>) -> Option<T>,
     ) -> Vec<(Location, T)> {
-        self.known.insert(key);
+        self.known_keys.insert(key);
         let Some(node) = self.table.remove(key) else { return Vec::new() };
         let Value::List(items) = node.value else {
             let what = format!(
                 "`{key}` is {}; write [[{key}]], with two brackets, once for each",
                 describe(&node.value)
             );
-            self.mistakes.push(Diagnostic { location: node.place, message: what });
+            self.diagnostics.push(Diagnostic { location: node.place, message: what });
             return Vec::new();
         };
         let mut found = Vec::new();
         for item in items {
             let Value::Table(table) = item.value else {
                 let what = format!("`{key}` holds {}; write [[{key}]]", describe(&item.value));
-                self.mistakes.push(Diagnostic { location: item.place, message: what });
+                self.diagnostics.push(Diagnostic { location: item.place, message: what });
                 continue;
             };
             let place = item.place.clone();
-            let mut fields = Fields::new(&format!("{key}."), item.place, table, self.mistakes);
+            let mut fields =
+                ScenarioTable::new(&format!("{key}."), item.place, table, self.diagnostics);
             let value = read(&mut fields);
-            fields.finish();
+            fields.report_unknown_keys();
             found.extend(value.map(|value| (place, value)));
         }
         found
@@ -210,16 +217,16 @@ impl<'m> Fields<'m> {
         want: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
-        self.known.insert(key);
+        self.known_keys.insert(key);
         let Some(node) = self.table.remove(key) else {
             let what = format!("`{}{key}` is missing; write {want}", self.prefix);
-            self.refuse(what);
+            self.report_error(what);
             return None;
         };
         let value = read(&node.value);
         if value.is_none() {
             let what = format!("`{}{key}` is {}; write {want}", self.prefix, describe(&node.value));
-            self.mistakes.push(Diagnostic { location: node.place, message: what });
+            self.diagnostics.push(Diagnostic { location: node.place, message: what });
         }
         value
     }

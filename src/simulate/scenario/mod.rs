@@ -2,9 +2,9 @@
 //!
 //! `docs/simulate.md` describes every key.
 
+mod builtin;
 mod fields;
 mod read;
-mod shipped;
 #[cfg(test)]
 mod tests;
 
@@ -13,31 +13,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::parse;
-use crate::simulate::{FileError, Server};
+use crate::simulate::{ScenarioFileError, SimulatedServer};
 
-pub use self::shipped::{find, shipped};
+pub use self::builtin::{builtin_scenarios, find_builtin};
 
 /// What is rehearsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
     /// One line for the list.
-    pub about: String,
+    pub description: String,
     /// Its outages are in the order of their beginnings, and do not overlap.
-    pub server: Server,
+    pub server: SimulatedServer,
     /// Requests that the client sends side by side at most.
     pub workers: u32,
     /// Units of the quota that each request costs.
     pub weight: u32,
-    pub until: Bound,
+    pub stop_condition: StopCondition,
 }
 
 /// When the rehearsal ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Bound {
+pub enum StopCondition {
     /// When so many requests are answered well: the mailbox.
     Requests(u64),
     /// After that time, whatever is done by then.
-    Lasting(Duration),
+    Elapsed(Duration),
 }
 
 impl Scenario {
@@ -45,28 +45,28 @@ impl Scenario {
     ///
     /// # Errors
     /// Every mistake, at once.
-    pub fn parse(file: &Path, text: &str) -> Result<Self, FileError> {
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ScenarioFileError> {
         let file: Arc<Path> = Arc::from(file);
         let mut mistakes = Vec::new();
         let table = parse(&file, text, &mut mistakes);
         if !mistakes.is_empty() {
             // What else is wrong would only follow from it.
-            return Err(FileError::new("scenario", mistakes));
+            return Err(ScenarioFileError::new("scenario", mistakes));
         }
-        match read::scenario(&file, table, &mut mistakes) {
+        match read::read_scenario(&file, table, &mut mistakes) {
             Some(scenario) if mistakes.is_empty() => Ok(scenario),
-            Some(_) | None => Err(FileError::new("scenario", mistakes)),
+            Some(_) | None => Err(ScenarioFileError::new("scenario", mistakes)),
         }
     }
 
     /// The most requests that can come through: the mailbox, or what the limit and the latency allow.
     #[must_use]
-    pub fn most_requests(&self) -> u64 {
-        let lasts = match self.until {
-            Bound::Requests(requests) => return requests,
-            Bound::Lasting(lasts) => lasts,
+    pub fn max_requests(&self) -> u64 {
+        let lasts = match self.stop_condition {
+            StopCondition::Requests(requests) => return requests,
+            StopCondition::Elapsed(lasts) => lasts,
         };
-        let granted = self.server.shape.grants().get() / f64::from(self.weight);
+        let granted = self.server.algorithm.granted_rate().get() / f64::from(self.weight);
         let asked = f64::from(self.workers) / self.server.latency.base.as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
@@ -79,13 +79,13 @@ impl Scenario {
 
     /// The time in which the quota grants so many requests, outages included.
     #[must_use]
-    pub fn shortest(&self, requests: u64) -> Duration {
+    pub fn min_duration(&self, requests: u64) -> Duration {
         let units = u128::from(requests) * u128::from(self.weight);
         #[expect(clippy::cast_precision_loss, reason = "shown to the second")]
-        let seconds = units as f64 / self.server.shape.grants().get();
+        let seconds = units as f64 / self.server.algorithm.granted_rate().get();
         let granted = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         self.server.outages.iter().fold(granted, |whole, outage| {
-            if outage.from < whole { whole.saturating_add(outage.lasts) } else { whole }
+            if outage.start < whole { whole.saturating_add(outage.duration) } else { whole }
         })
     }
 }

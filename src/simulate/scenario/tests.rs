@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::rate_limit::{Rate, ResetMeaning};
-use crate::simulate::{Renewal, Restart, Shape, Speech};
+use crate::simulate::{HeaderMode, LimitAlgorithm, LockoutExtension, ResetSemantics};
 
-const GOOD: &str = "
+const VALID_SCENARIO: &str = "
 about = \"a server\"
 [server]
 headers = \"none\"
@@ -18,39 +18,39 @@ window = 3600
 requests = 10
 ";
 
-fn read(text: &str) -> Result<Scenario, FileError> {
+fn parse_scenario(text: &str) -> Result<Scenario, ScenarioFileError> {
     Scenario::parse(Path::new("s.toml"), text)
 }
 
-fn wrong(text: &str) -> String {
-    read(text).expect_err("it is wrong").to_string()
+fn parse_errors(text: &str) -> String {
+    parse_scenario(text).expect_err("it is wrong").to_string()
 }
 
 #[test]
-fn every_shipped_scenario_is_good_and_fits_a_line() {
-    for (name, _) in shipped() {
-        let scenario = find(name).unwrap().unwrap();
-        assert!(scenario.about.chars().count() <= 90, "{name}");
+fn every_builtin_scenario_is_valid_and_fits_a_line() {
+    for (name, _) in builtin_scenarios() {
+        let scenario = find_builtin(name).unwrap().unwrap();
+        assert!(scenario.description.chars().count() <= 90, "{name}");
     }
 }
 
 #[test]
-fn every_file_of_the_folder_is_shipped() {
+fn every_file_of_the_folder_is_built_in() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     for entry in fs_err::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(find(name.trim_end_matches(".toml")).is_some(), "{name}");
+        assert!(find_builtin(name.trim_end_matches(".toml")).is_some(), "{name}");
     }
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
-    let scenario = read(GOOD).unwrap();
+fn omitted_keys_have_defaults() {
+    let scenario = parse_scenario(VALID_SCENARIO).unwrap();
 
     assert_eq!(scenario.server.latency.base, Duration::from_millis(60));
     assert_eq!((scenario.workers, scenario.weight), (8, 1));
-    assert_eq!(scenario.until, Bound::Requests(10));
-    assert_eq!((scenario.server.neighbour, scenario.server.outages), (None, vec![]));
+    assert_eq!(scenario.stop_condition, StopCondition::Requests(10));
+    assert_eq!((scenario.server.competing_client, scenario.server.outages), (None, vec![]));
 }
 
 #[test]
@@ -59,61 +59,71 @@ fn every_kind_of_limit_is_read() {
     let cases = [
         (
             "kind = \"fixed-window\"\nquota = 600\nwindow = \"1m\"\nphase = \"1m\"",
-            Shape::FixedWindow { quota: 600, window: minute, phase: minute },
+            LimitAlgorithm::FixedWindow { quota: 600, window: minute, phase: minute },
         ),
         (
             "kind = \"sliding-log\"\nquota = 5000\nwindow = 3600",
-            Shape::SlidingLog { quota: 5000, window: hour },
+            LimitAlgorithm::SlidingLog { quota: 5000, window: hour },
         ),
         (
             "kind = \"token-bucket\"\nrate = \"10/s\"\nburst = 20",
-            Shape::TokenBucket { rate: Rate::per_second(10.0), burst: 20 },
+            LimitAlgorithm::TokenBucket { rate: Rate::per_second(10.0), burst: 20 },
         ),
         (
             "kind = \"lock-out\"\nquota = 19\nwindow = \"1m\"\nhold = \"1h\"\nasking = \"restarts\"",
-            Shape::LockOut {
+            LimitAlgorithm::Lockout {
                 quota: 19,
                 window: minute,
-                lock: hour,
-                restart: Restart::ByAnyRequest,
+                lockout: hour,
+                extension: LockoutExtension::ByAnyRequest,
             },
         ),
     ];
     let default = "kind = \"sliding-log\"\nquota = 5000\nwindow = 3600";
     for (text, shape) in cases {
-        assert_eq!(read(&GOOD.replace(default, text)).unwrap().server.shape, shape, "{text}");
+        assert_eq!(
+            parse_scenario(&VALID_SCENARIO.replace(default, text)).unwrap().server.algorithm,
+            shape,
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn every_family_of_headers_is_read() {
     let cases = [
-        ("\"retry-after\"", Speech::RetryAfter),
-        ("\"ratelimit\"", Speech::RateLimit),
-        ("\"ratelimit-old\"", Speech::RateLimitOld),
-        ("\"x-ratelimit\"", Speech::XRateLimit(ResetMeaning::EpochSeconds)),
-        ("\"x-ratelimit\"\nreset = \"date\"", Speech::XRateLimit(ResetMeaning::Date)),
+        ("\"retry-after\"", HeaderMode::RetryAfter),
+        ("\"ratelimit\"", HeaderMode::RateLimit),
+        ("\"ratelimit-old\"", HeaderMode::RateLimitOld),
+        ("\"x-ratelimit\"", HeaderMode::XRateLimit(ResetMeaning::EpochSeconds)),
+        ("\"x-ratelimit\"\nreset = \"date\"", HeaderMode::XRateLimit(ResetMeaning::Date)),
     ];
     for (text, speech) in cases {
-        assert_eq!(read(&GOOD.replace("\"none\"", text)).unwrap().server.speech, speech, "{text}");
+        assert_eq!(
+            parse_scenario(&VALID_SCENARIO.replace("\"none\"", text)).unwrap().server.header_mode,
+            speech,
+            "{text}"
+        );
     }
 }
 
 #[test]
-fn a_reset_names_everything_unless_the_scenario_says_that_it_names_the_next_unit() {
-    let renewal = |text| read(&GOOD.replace("\"none\"", text)).unwrap().server.renewal;
-    assert_eq!(renewal("\"ratelimit\""), Renewal::All);
-    assert_eq!(renewal("\"ratelimit\"\nrenewal = \"next\""), Renewal::Next);
+fn a_reset_means_the_full_quota_by_default() {
+    let renewal = |text| {
+        parse_scenario(&VALID_SCENARIO.replace("\"none\"", text)).unwrap().server.reset_semantics
+    };
+    assert_eq!(renewal("\"ratelimit\""), ResetSemantics::FullQuota);
+    assert_eq!(renewal("\"ratelimit\"\nrenewal = \"next\""), ResetSemantics::NextUnit);
 
-    let text = GOOD.replace("\"none\"", "\"none\"\nrenewal = \"all\"");
-    insta::assert_snapshot!(wrong(&text), @r#"
+    let text = VALID_SCENARIO.replace("\"none\"", "\"none\"\nrenewal = \"all\"");
+    insta::assert_snapshot!(parse_errors(&text), @r#"
         s.toml:5:1: `server.renewal` has a meaning only beside headers that name a reset
         1 mistake in the scenario
         "#);
 }
 
 #[test]
-fn every_mistake_is_told_with_its_line_and_remedy() {
+fn every_error_has_its_line_and_a_remedy() {
     let text = "about = 7
 colour = true
 [server]
@@ -135,7 +145,7 @@ requests = 10
 lasts = \"1h\"
 in_flight = 1000
 ";
-    insta::assert_snapshot!(wrong(text), @r#"
+    insta::assert_snapshot!(parse_errors(text), @r#"
         s.toml:1:1: `about` is 7; write a line of text such as "600 requests in each minute"
         s.toml:2:1: unknown key `colour`; the keys here are about, limit, mailbox, neighbour, outage, server
         s.toml:3:2: `server.headers` is missing; write one of "none", "retry-after", "ratelimit", "ratelimit-old", "x-ratelimit"
@@ -154,47 +164,49 @@ in_flight = 1000
 }
 
 #[test]
-fn outages_are_put_in_order_and_may_not_overlap() {
+fn outages_are_sorted_and_must_not_overlap() {
     let outage = |at: &str, lasts: &str| format!("[[outage]]\nat = {at:?}\nlasts = {lasts:?}\n");
 
-    let scenario = read(&(GOOD.to_owned() + &outage("2h", "1h") + &outage("1h", "1h"))).unwrap();
-    assert_eq!(scenario.server.outages[0].from, Duration::from_secs(3600));
+    let scenario =
+        parse_scenario(&(VALID_SCENARIO.to_owned() + &outage("2h", "1h") + &outage("1h", "1h")))
+            .unwrap();
+    assert_eq!(scenario.server.outages[0].start, Duration::from_secs(3600));
 
-    let text = GOOD.to_owned() + &outage("2h", "1h") + &outage("1h", "61m");
-    insta::assert_snapshot!(wrong(&text), @r#"
+    let text = VALID_SCENARIO.to_owned() + &outage("2h", "1h") + &outage("1h", "61m");
+    insta::assert_snapshot!(parse_errors(&text), @r#"
         s.toml:11:1: this outage begins before another is over; write them as one
         1 mistake in the scenario
         "#);
 }
 
 #[test]
-fn more_than_anybody_waits_for_is_refused() {
-    let text = GOOD.replace("quota = 5000\nwindow = 3600", "quota = 2000000\nwindow = 1");
-    assert!(read(&text).is_ok());
+fn too_many_requests_are_rejected() {
+    let text = VALID_SCENARIO.replace("quota = 5000\nwindow = 3600", "quota = 2000000\nwindow = 1");
+    assert!(parse_scenario(&text).is_ok());
 
-    insta::assert_snapshot!(wrong(&text.replace("requests = 10", "lasts = \"31d\"")), @r#"
+    insta::assert_snapshot!(parse_errors(&text.replace("requests = 10", "lasts = \"31d\"")), @r#"
         s.toml:9:2: `mailbox.lasts` is time for more than 2000000 requests; shorten it, or lower the limit
         1 mistake in the scenario
         "#);
 }
 
 #[test]
-fn an_empty_file_says_what_it_lacks() {
-    insta::assert_snapshot!(wrong(""), @r#"
+fn an_empty_file_reports_every_missing_key() {
+    insta::assert_snapshot!(parse_errors(""), @r#"
         s.toml: [limit] is missing; it says how the server counts
         s.toml: [mailbox] is missing; it says how much there is to be had
         s.toml: [server] is missing; it says how the server answers
         s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
         4 mistakes in the scenario
         "#);
-    insta::assert_snapshot!(wrong("[limit]\nkind = \"fixed\"\nquota = 1\n[server]\nheaders = \"none\"\nreset = 1\n"), @r#"
+    insta::assert_snapshot!(parse_errors("[limit]\nkind = \"fixed\"\nquota = 1\n[server]\nheaders = \"none\"\nreset = 1\n"), @r#"
         s.toml: [mailbox] is missing; it says how much there is to be had
         s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
         s.toml:2:1: `limit.kind` is the text "fixed"; write one of "fixed-window", "sliding-log", "token-bucket", "lock-out"
         s.toml:6:1: `server.reset` has a meaning only beside `headers = "x-ratelimit"`
         4 mistakes in the scenario
         "#);
-    insta::assert_snapshot!(wrong("server = 1\nlimit = 2\noutage = [3]\n[mailbox]\n"), @r#"
+    insta::assert_snapshot!(parse_errors("server = 1\nlimit = 2\noutage = [3]\n[mailbox]\n"), @r#"
         s.toml: `about` is missing; write a line of text such as "600 requests in each minute"
         s.toml:1:1: `server` is 1; write [server] and its keys below it
         s.toml:2:1: `limit` is 2; write [limit] and its keys below it
@@ -205,35 +217,35 @@ fn an_empty_file_says_what_it_lacks() {
 }
 
 #[test]
-fn a_syntax_error_is_the_only_mistake() {
-    insta::assert_snapshot!(wrong("about = \n[serve]\n"), @r#"
+fn a_syntax_error_hides_other_errors() {
+    insta::assert_snapshot!(parse_errors("about = \n[serve]\n"), @r#"
         s.toml:1:9: not valid TOML: string values must be quoted, expected literal string
         1 mistake in the scenario
         "#);
 }
 
-mod laws {
+mod proptests {
     use super::*;
 
     proptest! {
         #[test]
-        fn no_text_panics_the_reader(text in any::<String>()) {
-            drop(read(&text));
+        fn no_text_panics_the_parser(text in any::<String>()) {
+            drop(parse_scenario(&text));
         }
 
         /// One key of a good file with another value, or under another name.
         #[test]
-        fn a_wrong_value_is_told_with_its_line(
-            which in 0..shipped().count(), line in 0..20_usize, value in "[a-z0-9\"'{}\\[\\].-]{0,8}",
+        fn a_wrong_value_is_reported_with_its_line(
+            which in 0..builtin_scenarios().count(), line in 0..20_usize, value in "[a-z0-9\"'{}\\[\\].-]{0,8}",
         ) {
-            let text = shipped().nth(which).unwrap().1;
+            let text = builtin_scenarios().nth(which).unwrap().1;
             let changed: Vec<String> = text.lines().enumerate().map(|(number, old)| {
                 match old.split_once(" = ") {
                     Some((key, _)) if number == line => format!("{key} = {value}"),
                     _ => old.to_owned(),
                 }
             }).collect();
-            if let Err(error) = read(&changed.join("\n")) {
+            if let Err(error) = parse_scenario(&changed.join("\n")) {
                 let told = error.to_string();
                 prop_assert!(told.starts_with("s.toml"), "{told}");
                 // A missing key is told at its table, which stands above.

@@ -7,13 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::config::{Diagnostic, closest_match};
 use crate::engine::Timestamp;
-use crate::simulate::trace::{AT, At, Lines, MS, MS_MAX, STATUS, Written, status, took};
+use crate::simulate::trace::{
+    AT_ERROR, LATENCY_MS_MAX, LineLocator, MS_ERROR, RawRecord, STATUS_ERROR, TraceTime,
+    parse_latency, parse_status,
+};
 
 const KEYS: [&str; 4] = ["at", "status", "ms", "headers"];
 
 /// An answer with the [`KEYS`], in their order.
 #[derive(Serialize)]
-struct Line {
+struct JsonRecord {
     at: Timestamp,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,7 +26,7 @@ struct Line {
 }
 
 /// Writes a line that [`read`] reads, with the line break at its end.
-pub(super) fn write(
+pub(super) fn format_record(
     at: Timestamp,
     status: u16,
     took: Option<Duration>,
@@ -31,40 +34,45 @@ pub(super) fn write(
 ) -> String {
     let ms = took.map(|took| (took.as_secs_f64() * 10_000.0).round() / 10.0);
     let headers = headers.into_iter().map(|(name, text)| (name, Value::String(text))).collect();
-    let line = Line { at, status, ms: ms.filter(|ms| *ms <= MS_MAX), headers };
+    let line = JsonRecord { at, status, ms: ms.filter(|ms| *ms <= LATENCY_MS_MAX), headers };
     // Figures and texts can always be written.
     let mut text = serde_json::to_string(&line).unwrap_or_default();
     text.push('\n');
     text
 }
 
-pub(super) fn read(lines: &Lines, text: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<Written> {
-    let numbered = (1..).zip(whole(text).lines()).filter(|(_, line)| !line.trim().is_empty());
-    numbered.filter_map(|(number, line)| object(lines, number, line, mistakes)).collect()
+pub(super) fn parse_records(
+    lines: &LineLocator,
+    text: &str,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Vec<RawRecord> {
+    let numbered =
+        (1..).zip(without_partial_line(text).lines()).filter(|(_, line)| !line.trim().is_empty());
+    numbered.filter_map(|(number, line)| parse_record(lines, number, line, mistakes)).collect()
 }
 
 /// All but a last line that breaks off, as after a power cut.
-fn whole(text: &str) -> &str {
+fn without_partial_line(text: &str) -> &str {
     let (before, last) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
     let read = serde_json::from_str::<Map<String, Value>>(last);
     if read.is_err_and(|error| error.is_eof()) { before } else { text }
 }
 
-fn object(
-    lines: &Lines,
+fn parse_record(
+    lines: &LineLocator,
     line: usize,
     text: &str,
     mistakes: &mut Vec<Diagnostic>,
-) -> Option<Written> {
+) -> Option<RawRecord> {
     let object: Map<String, Value> = match serde_json::from_str(text) {
         Ok(object) => object,
         Err(error) => {
             let what = "not a JSON object; write {\"at\": …, \"status\": …} on one line".to_owned();
-            mistakes.push(lines.mistake(line, error.column().max(1), what));
+            mistakes.push(lines.diagnostic(line, error.column().max(1), what));
             return None;
         }
     };
-    let mut refuse = |what: String| mistakes.push(lines.mistake(line, 1, what));
+    let mut refuse = |what: String| mistakes.push(lines.diagnostic(line, 1, what));
     for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let remedy = match closest_match(key, KEYS) {
             Some(meant) => format!("did you mean `{meant}`?"),
@@ -73,28 +81,28 @@ fn object(
         refuse(format!("unknown key `{key}`; {remedy}"));
     }
     let at = match object.get("at") {
-        Some(Value::String(text)) => At::parse(text),
-        Some(Value::Number(number)) => number.as_f64().and_then(At::of_seconds),
+        Some(Value::String(text)) => TraceTime::parse(text),
+        Some(Value::Number(number)) => number.as_f64().and_then(TraceTime::from_seconds),
         Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => None,
     };
-    let status = object.get("status").and_then(Value::as_u64).and_then(status);
+    let status = object.get("status").and_then(Value::as_u64).and_then(parse_status);
     let ms = object.get("ms").filter(|ms| !ms.is_null());
-    let took = ms.map(|ms| ms.as_f64().and_then(took));
-    let headers = headers(object.get("headers"));
+    let took = ms.map(|ms| ms.as_f64().and_then(parse_latency));
+    let headers = parse_headers(object.get("headers"));
     for (is_wrong, what) in [
-        (at.is_none(), AT),
-        (status.is_none(), STATUS),
-        (took == Some(None), MS),
+        (at.is_none(), AT_ERROR),
+        (status.is_none(), STATUS_ERROR),
+        (took == Some(None), MS_ERROR),
         (headers.is_none(), "`headers` is no object of texts; write {\"name\": \"value\"}"),
     ] {
         if is_wrong {
             refuse(what.to_owned());
         }
     }
-    Some(Written { line, at: at?, status: status?, took: took.flatten(), headers: headers? })
+    Some(RawRecord { line, at: at?, status: status?, latency: took.flatten(), headers: headers? })
 }
 
-fn headers(value: Option<&Value>) -> Option<Vec<(String, String)>> {
+fn parse_headers(value: Option<&Value>) -> Option<Vec<(String, String)>> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Some(Vec::new()) };
     let pair = |(name, value): (&String, &Value)| {
         Some((name.to_ascii_lowercase(), value.as_str()?.to_owned()))

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use cynosure::demo::{self, Demo, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -54,7 +54,7 @@ inodes = 1.0
 
 pub(crate) struct Home {
     dir: TempDir,
-    demo: Option<Demo>,
+    demo: Option<DemoServer>,
 }
 
 /// How the program ended, and what it said; the folder's path reads `HOME`.
@@ -91,8 +91,9 @@ impl Home {
     pub(crate) fn served(items: u32) -> Self {
         let mut home = Self::empty();
         let token_file = Some(home.path("token"));
-        let demo = demo::start(Options { items, token_file, ..Options::default() }).unwrap();
-        home.write("config.toml", &demo::configuration(&demo, Path::new("downloads")));
+        let demo =
+            demo::start(DemoOptions { items, token_file, ..DemoOptions::default() }).unwrap();
+        home.write("config.toml", &demo::demo_config(&demo, Path::new("downloads")));
         home.demo = Some(demo);
         home
     }
@@ -160,7 +161,7 @@ impl Home {
 
     /// How many messages the demo's server was asked for more than once.
     pub(crate) fn served_again(&self) -> u64 {
-        self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_again)
+        self.demo.as_ref().map_or(0, |demo| demo.counters().messages_served_repeatedly)
     }
 
     /// The program in the folder, with its arguments and with nothing from outside.

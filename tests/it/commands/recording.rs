@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cynosure::engine::Timestamp;
 use cynosure::engine::rate_limit::ResetMeaning;
-use cynosure::simulate::{Limiter, Renewal, Shape, Speech, TRACE_BYTES_MAX};
+use cynosure::simulate::{
+    HeaderMode, LimitAlgorithm, ResetSemantics, ServerLimiter, TRACE_BYTES_MAX,
+};
 use cynosure::worker::{Env as _, RealEnv};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -21,15 +23,15 @@ const QUOTA: u32 = 6000;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// A mailbox behind a limit that its headers tell of, by these names in place of the usual ones.
-async fn limited(speech: Speech, names: &'static [(&'static str, &'static str)]) -> Hostile {
+async fn limited(speech: HeaderMode, names: &'static [(&'static str, &'static str)]) -> Hostile {
     // In the middle of a window, whatever the time: a reset soon to come looks like that of a shorter one.
     let now = RealEnv.now();
     let phase = now.before(WINDOW / 3).since(Timestamp(0));
-    let shape = Shape::FixedWindow { quota: QUOTA, window: WINDOW, phase };
-    let limiter = Mutex::new(Limiter::new(shape, speech, Renewal::All, now));
+    let shape = LimitAlgorithm::FixedWindow { quota: QUOTA, window: WINDOW, phase };
+    let limiter = Mutex::new(ServerLimiter::new(shape, speech, ResetSemantics::FullQuota, now));
     let mailbox = Arc::new(Mutex::new(Mailbox::of(30)));
     Hostile::start(move |_, asked| {
-        let ruling = limiter.lock().unwrap().ask(1, RealEnv.now());
+        let ruling = limiter.lock().unwrap().decide(1, RealEnv.now());
         let headers = ruling.headers.iter().map(|(name, text)| {
             let renamed = names.iter().find(|(usual, _)| usual == name);
             format!("{}: {text}\r\n", renamed.map_or(*name, |(_, own)| own))
@@ -53,9 +55,9 @@ fn lines(home: &Home, name: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_recorded_is_replayed_as_it_is_and_the_limit_found_in_it() {
     for (speech, family) in [
-        (Speech::RateLimit, "RateLimit"),
-        (Speech::RateLimitOld, "RateLimit-*"),
-        (Speech::XRateLimit(ResetMeaning::EpochSeconds), "X-RateLimit-*"),
+        (HeaderMode::RateLimit, "RateLimit"),
+        (HeaderMode::RateLimitOld, "RateLimit-*"),
+        (HeaderMode::XRateLimit(ResetMeaning::EpochSeconds), "X-RateLimit-*"),
     ] {
         let server = limited(speech, &[]).await;
         let home = Home::at(server.url.as_str());
@@ -86,7 +88,7 @@ async fn headers_with_names_of_their_own_are_read_with_the_provider_that_has_the
         ("x-ratelimit-remaining", "X-Left"),
         ("x-ratelimit-reset", "X-Again"),
     ];
-    let server = limited(Speech::XRateLimit(ResetMeaning::DeltaSeconds), names).await;
+    let server = limited(HeaderMode::XRateLimit(ResetMeaning::DeltaSeconds), names).await;
     let home = Home::at(server.url.as_str());
     let own = "[provider.\"127.0.0.1\"]\nlimit_header = \"X-Most\"\nremaining_header = \"X-Left\"\nreset_header = \"X-Again\"\n[restart]";
     home.configure("[restart]", own);
@@ -101,7 +103,7 @@ async fn headers_with_names_of_their_own_are_read_with_the_provider_that_has_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_in_a_trace_says_who_asked_whom_for_what() {
-    let server = limited(Speech::RateLimit, &[]).await;
+    let server = limited(HeaderMode::RateLimit, &[]).await;
     let port = server.url.port().unwrap().to_string();
     let home = Home::at(server.url.as_str());
     let ran = home.cynosure(&["run", "--once", "--record", "t.jsonl"]);

@@ -1,6 +1,6 @@
 //! Bad input: one clear sentence, the right exit code, and nothing lost.
 
-use cynosure::demo::{Demo, Options};
+use cynosure::demo::{DemoOptions, DemoServer};
 use rusqlite::Connection;
 
 use crate::commands::home::{Home, Ran, answering, silent};
@@ -177,10 +177,10 @@ fn a_damaged_ledger_is_never_taken_for_an_empty_one() {
 }
 
 /// A mailbox and a home whose password is asked for and wrong.
-fn with_wrong_password() -> (Demo, Home) {
-    let demo = cynosure::demo::start(Options { items: 5, ..Options::default() }).unwrap();
+fn with_wrong_password() -> (DemoServer, Home) {
+    let demo = cynosure::demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).unwrap();
     let home = Home::empty();
-    let text = cynosure::demo::configuration(&demo, std::path::Path::new("downloads"));
+    let text = cynosure::demo::demo_config(&demo, std::path::Path::new("downloads"));
     home.write("config.toml", &text);
     (demo, home)
 }

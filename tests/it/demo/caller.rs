@@ -1,6 +1,6 @@
 //! A plain JMAP client, as small as the tests allow.
 
-use cynosure::demo::{Demo, Options};
+use cynosure::demo::{DemoOptions, DemoServer};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -23,9 +23,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) async fn new(demo: &Demo) -> Self {
-        let options = Options::default();
-        let base = format!("http://{}", demo.addr());
+    pub(super) async fn new(demo: &DemoServer) -> Self {
+        let options = DemoOptions::default();
+        let base = format!("http://{}", demo.address());
         let mut caller = Self {
             http: plain_client(),
             base,

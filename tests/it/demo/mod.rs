@@ -4,14 +4,14 @@
 mod caller;
 mod storm;
 
-use cynosure::demo::{Demo, Mailbox, Options, start};
+use cynosure::demo::{DemoOptions, DemoServer, GeneratedMailbox, start};
 use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
 use self::caller::{Caller, JsonBody, MAIL};
 
-fn serve(items: u32) -> Demo {
-    start(Options { items, ..Options::default() }).unwrap()
+fn serve(items: u32) -> DemoServer {
+    start(DemoOptions { items, ..DemoOptions::default() }).unwrap()
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn threads_and_their_messages_are_listed_with_result_references() {
 async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
     let demo = serve(2_000);
     let caller = Caller::new(&demo).await;
-    let oracle = Mailbox::new(Options::default().seed, 2_000);
+    let oracle = GeneratedMailbox::new(DemoOptions::default().seed, 2_000);
     let listed = caller.list().await;
     assert_eq!(listed.len(), 3_200);
 
@@ -77,11 +77,11 @@ async fn every_download_has_the_length_and_the_octets_the_seed_gives() {
         assert_eq!(response.content_length(), Some(*size as u64));
         let body = response.bytes().await.unwrap();
         assert_eq!(body.len(), *size);
-        assert!(oracle.read(blob).unwrap() == body, "{blob} differs");
+        assert!(oracle.message_bytes(blob).unwrap() == body, "{blob} differs");
     }
 
     let counters = demo.counters();
-    assert_eq!(u64::from(counters.messages_served) + counters.messages_served_again, 65);
+    assert_eq!(u64::from(counters.messages_served) + counters.messages_served_repeatedly, 65);
     assert_eq!(counters.in_flight, 0);
 }
 
@@ -206,9 +206,12 @@ async fn a_ninth_request_at_once_is_turned_away() {
 async fn only_the_right_password_or_token_opens_the_mailbox() {
     let dir = tempfile::tempdir().unwrap();
     let token_file = dir.path().join("token");
-    let demo =
-        start(Options { items: 1, token_file: Some(token_file.clone()), ..Options::default() })
-            .unwrap();
+    let demo = start(DemoOptions {
+        items: 1,
+        token_file: Some(token_file.clone()),
+        ..DemoOptions::default()
+    })
+    .unwrap();
     let mut caller = Caller::new(&demo).await;
     let url = format!("{}/jmap/session", caller.base);
     let token = std::fs::read_to_string(token_file).unwrap();
@@ -283,14 +286,15 @@ async fn the_counters_can_be_read_from_another_process() {
     let counters = response.json_body().await;
     assert_eq!(counters["method_calls"]["Email/query"], 2);
     assert_eq!(counters["messages_served"], 0);
-    demo.stop();
+    demo.shut_down();
 }
 
 #[test]
 fn an_address_that_is_taken_is_named() {
     let demo = serve(1);
 
-    let error = start(Options { listen: demo.addr(), ..Options::default() }).unwrap_err();
+    let error =
+        start(DemoOptions { listen: demo.address(), ..DemoOptions::default() }).unwrap_err();
 
-    assert!(error.to_string().contains(&demo.addr().to_string()), "{error}");
+    assert!(error.to_string().contains(&demo.address().to_string()), "{error}");
 }

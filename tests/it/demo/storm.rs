@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cynosure::demo::{Counters, Demo, Faults, Mailbox, Options, start};
+use cynosure::demo::{DemoCounters, DemoOptions, DemoServer, FaultLevel, GeneratedMailbox, start};
 use reqwest::{Client, header};
 
 use super::caller::plain_client;
@@ -25,18 +25,18 @@ struct Met {
 }
 
 /// Downloads everything, one after another, waiting only as told.
-async fn weather_a_storm(items: u32) -> (Met, Counters) {
+async fn weather_a_storm(items: u32) -> (Met, DemoCounters) {
     let dir = tempfile::tempdir().unwrap();
     let token_file = dir.path().join("token");
-    let demo = start(Options {
+    let demo = start(DemoOptions {
         items,
-        faults: Faults::Storm,
+        faults: FaultLevel::Storm,
         token_file: Some(token_file.clone()),
-        ..Options::default()
+        ..DemoOptions::default()
     })
     .unwrap();
     // The names are those of the oracle: the listing of a storm is another test's concern.
-    let oracle = Mailbox::new(Options::default().seed, items);
+    let oracle = GeneratedMailbox::new(DemoOptions::default().seed, items);
     let http = plain_client();
     let mut met = Met::default();
     for (blob, _) in oracle.blobs() {
@@ -45,8 +45,9 @@ async fn weather_a_storm(items: u32) -> (Met, Counters) {
     (met, demo.counters())
 }
 
-async fn download(http: &Client, demo: &Demo, token_file: &Path, blob: &str, met: &mut Met) {
-    let url = format!("http://{}/jmap/download/u-Demo_1/{blob}/m?type=message/rfc822", demo.addr());
+async fn download(http: &Client, demo: &DemoServer, token_file: &Path, blob: &str, met: &mut Met) {
+    let url =
+        format!("http://{}/jmap/download/u-Demo_1/{blob}/m?type=message/rfc822", demo.address());
     let mut row = 0;
     let mut broken = 0;
     loop {
@@ -111,8 +112,8 @@ async fn a_storm_brings_all_its_faults_to_two_hundred_items() {
 
     assert_that_all_was_met(&met, 320);
     assert_eq!((counters.token_expiries, counters.token_renewals), (1, 1));
-    assert_eq!(counters.messages_served_again, 0);
-    assert!(0 < counters.slow);
+    assert_eq!(counters.messages_served_repeatedly, 0);
+    assert!(0 < counters.slow_responses);
 }
 
 #[tokio::test]

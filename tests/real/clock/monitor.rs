@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use cynosure::demo::{self, Demo, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer};
 use serde_json::Value;
 
 use super::daemon::Daemon;
@@ -35,15 +35,16 @@ struct Scene {
     endpoint: String,
     /// By the name of a source: until when it waits, by the right time.
     waits: Vec<(&'static str, i64)>,
-    _demo: Demo,
+    _demo: DemoServer,
     _daemon: Daemon,
 }
 
 impl Scene {
     /// A source that has nothing to do for an hour, one that is throttled for two, and these.
     fn play(more: &[(&'static str, SocketAddr)]) -> Option<Self> {
-        let demo = demo::start(Options { items: 5, ..Options::default() }).expect("it starts");
-        let mut sources = vec![("well", demo.addr()), ("throttled", answering(THROTTLED))];
+        let demo =
+            demo::start(DemoOptions { items: 5, ..DemoOptions::default() }).expect("it starts");
+        let mut sources = vec![("well", demo.address()), ("throttled", answering(THROTTLED))];
         sources.extend(more);
         let receiver = Receiver::answering(&[]);
         let workplace = Workplace::new(&config(&sources, &receiver));

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cynosure::demo::{self, Demo, Faults, Options};
+use cynosure::demo::{self, DemoOptions, DemoServer, FaultLevel};
 use serde_json::Value;
 
 use super::saved;
@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_secs(4);
 /// Everything that the storm brings is waited for within two minutes; this is twice that.
 const LONG: Duration = Duration::from_secs(240);
 
-fn config(demo: &Demo) -> String {
+fn config(demo: &DemoServer) -> String {
     format!(
         r#"
 [source.work]
@@ -43,12 +43,13 @@ recovery_timeout = "2s"
 retry_delay = "2s"
 max_retry_delay = "5s"
 "#,
-        address = demo.addr()
+        address = demo.address()
     )
 }
 
-fn storm(items: u32) -> Demo {
-    demo::start(Options { items, faults: Faults::Storm, ..Options::default() }).expect("it starts")
+fn storm(items: u32) -> DemoServer {
+    demo::start(DemoOptions { items, faults: FaultLevel::Storm, ..DemoOptions::default() })
+        .expect("it starts")
 }
 
 fn start(workplace: &Workplace, clock: &Clock) -> Running {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cynosure::demo::{self, Demo};
+use cynosure::demo::{self, DemoServer};
 use fs_err as fs;
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ const MONITOR: &str = "cynosure-monitor.service";
 fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     let Some(packages) = Packages::make() else { return };
     let Some(machine) = Machine::boot() else { return };
-    let options = demo::Options { items: 20, ..demo::Options::default() };
+    let options = demo::DemoOptions { items: 20, ..demo::DemoOptions::default() };
     let demo = demo::start(options).expect("loopback has ports");
 
     packages.install(&machine, "0.1.0-1");
@@ -44,7 +44,7 @@ fn the_package_is_installed_runs_is_upgraded_removed_and_purged() {
     for unit in [UNIT, MONITOR] {
         assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
     }
-    assert_eq!(demo.counters().messages_served_again, 0);
+    assert_eq!(demo.counters().messages_served_repeatedly, 0);
 
     apt(&machine, &["remove", "cynosure"]);
     assert_eq!(machine.property(UNIT, "LoadState"), "not-found");
@@ -106,7 +106,7 @@ fn what_is_installed_without_a_package_is_the_same_elsewhere() {
 #[test]
 fn what_is_installed_without_a_package_runs_and_may_be_restarted() {
     let Some(machine) = Machine::boot() else { return };
-    let options = demo::Options { items: 20, ..demo::Options::default() };
+    let options = demo::DemoOptions { items: 20, ..demo::DemoOptions::default() };
     let demo = demo::start(options).expect("loopback has ports");
     copy_source(&machine);
 
@@ -148,8 +148,8 @@ fn apt(machine: &Machine, what: &[&str]) {
 }
 
 /// Writes a configuration, and has the service extract all there is.
-fn extract_all(machine: &Machine, demo: &Demo) {
-    configure(machine, demo.addr(), "");
+fn extract_all(machine: &Machine, demo: &DemoServer) {
+    configure(machine, demo.address(), "");
     machine.succeed(&["systemctl", "enable", "--now", UNIT, MONITOR]);
     wait_until("everything is stored", || status(machine)["downloaded_threads"] == 20);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cynosure::demo::{self, Demo};
+use cynosure::demo::{self, DemoServer};
 use serde_json::Value;
 
 use crate::patience::{timed, wait_until};
@@ -15,7 +15,7 @@ pub(crate) const PASSWORD: &str = "demo";
 
 pub(crate) struct Scene {
     pub(crate) machine: Machine,
-    pub(crate) demo: Demo,
+    pub(crate) demo: DemoServer,
     /// What stands between the two.
     pub(crate) front: Front,
 }
@@ -33,9 +33,9 @@ impl Scene {
 
     /// Sets it up on a machine of one's own.
     pub(crate) fn on(machine: Machine, items: u32, more: &str) -> Self {
-        let options = demo::Options { items, ..demo::Options::default() };
+        let options = demo::DemoOptions { items, ..demo::DemoOptions::default() };
         let demo = demo::start(options).expect("loopback has ports");
-        let front = Front::before(demo.addr());
+        let front = Front::before(demo.address());
         install(&machine);
         configure(&machine, front.address(), more);
         Self { machine, demo, front }

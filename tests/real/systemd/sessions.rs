@@ -23,7 +23,7 @@ fn three_sessions_in_a_row_complete_and_each_starts_the_unit_anew() {
         let now = scene.demo.counters();
         now.messages_served > served.messages_served && scene.status()["status"] == "idle"
     });
-    assert_eq!(scene.demo.counters().messages_served_again, 0);
+    assert_eq!(scene.demo.counters().messages_served_repeatedly, 0);
     assert_eq!(scene.property("Result"), "success");
 }
 

@@ -89,7 +89,7 @@ fn what_was_stopped_goes_on_and_stores_everything_once() {
     wait_until("everything is stored", || scene.status()["downloaded_threads"] == 2_000);
     scene.systemctl("stop");
 
-    assert_eq!(scene.demo.counters().messages_served_again, 0);
+    assert_eq!(scene.demo.counters().messages_served_repeatedly, 0);
     verify(&scene);
 }
 

@@ -2,7 +2,7 @@
 
 /// How a run of text looks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
+pub(super) struct FillerStyle {
     words: &'static [&'static str],
     /// Written before each line.
     prefix: &'static str,
@@ -15,16 +15,21 @@ const LINE_BYTES: usize = 72;
 /// The fewest bytes that can be filled: a prefix and an end, at their longest.
 pub(super) const FILL_BYTES_MIN: usize = 8;
 
-pub(super) const TEXT: Style = Style { words: WORDS, prefix: "", end: "\r\n" };
-pub(super) const QUOTED: Style = Style { prefix: "> ", ..TEXT };
-pub(super) const FOLDED: Style = Style { prefix: "\t", ..TEXT };
-pub(super) const BARE_LINE_FEEDS: Style = Style { end: "\n", ..TEXT };
-pub(super) const EIGHT_BIT: Style = Style { words: FOREIGN, ..TEXT };
-pub(super) const PRINTABLE: Style = Style { words: ENCODED, prefix: "", end: "=\r\n" };
-pub(super) const MARKUP: Style = Style { words: TAGGED, prefix: "", end: "=\r\n" };
+pub(super) const TEXT: FillerStyle = FillerStyle { words: WORDS, prefix: "", end: "\r\n" };
+pub(super) const QUOTED: FillerStyle = FillerStyle { prefix: "> ", ..TEXT };
+pub(super) const FOLDED: FillerStyle = FillerStyle { prefix: "\t", ..TEXT };
+pub(super) const BARE_LINE_FEEDS: FillerStyle = FillerStyle { end: "\n", ..TEXT };
+pub(super) const EIGHT_BIT: FillerStyle = FillerStyle { words: NON_ASCII_WORDS, ..TEXT };
+pub(super) const PRINTABLE: FillerStyle = FillerStyle { words: ENCODED, prefix: "", end: "=\r\n" };
+pub(super) const MARKUP: FillerStyle = FillerStyle { words: TAGGED, prefix: "", end: "=\r\n" };
 
 /// Appends exactly `bytes` bytes of lines; at least [`FILL_BYTES_MIN`].
-pub(super) fn fill(out: &mut Vec<u8>, bytes: usize, style: Style, chance: &mut fastrand::Rng) {
+pub(super) fn fill(
+    out: &mut Vec<u8>,
+    bytes: usize,
+    style: FillerStyle,
+    chance: &mut fastrand::Rng,
+) {
     let goal = out.len() + bytes;
     loop {
         let left = goal - out.len();
@@ -57,8 +62,8 @@ pub(super) fn phrase(words: usize, chance: &mut fastrand::Rng) -> String {
 }
 
 /// Returns a few words that need an encoding in a header.
-pub(super) fn foreign_phrase(words: usize, chance: &mut fastrand::Rng) -> String {
-    (0..words).map(|_| pick(FOREIGN, chance)).collect::<Vec<_>>().join(" ")
+pub(super) fn non_ascii_phrase(words: usize, chance: &mut fastrand::Rng) -> String {
+    (0..words).map(|_| pick(NON_ASCII_WORDS, chance)).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn pick<'a>(list: &[&'a str], chance: &mut fastrand::Rng) -> &'a str {
@@ -156,7 +161,7 @@ const WORDS: &[&str] = &[
     "saddle",
 ];
 
-const FOREIGN: &[&str] = &[
+const NON_ASCII_WORDS: &[&str] = &[
     "мост",
     "письмо",
     "утром",
@@ -224,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_fills_the_room_to_the_byte_in_lines_of_bounded_length() {
+    fn text_fills_the_exact_size_with_bounded_lines() {
         let mut chance = fastrand::Rng::with_seed(5);
         for style in [TEXT, QUOTED, FOLDED, BARE_LINE_FEEDS, EIGHT_BIT, PRINTABLE, MARKUP] {
             for bytes in (FILL_BYTES_MIN..400).chain([10_000]) {

@@ -11,100 +11,106 @@ use crate::engine::rate_limit::{
     HeaderDialect, HeaderNames, Rate, RateLimitHeaders, ResetMeaning, parse_headers,
 };
 use crate::simulate::{
-    Answer, Bound, Latency, Outage, Renewal, Scenario, Served, Server, Shape, Speech, Trace,
+    HeaderMode, LatencyModel, LimitAlgorithm, ResetSemantics, ResponseClass, Scenario,
+    SimulatedOutage, SimulatedServer, StopCondition, Trace, TraceRecord,
 };
 
 /// Failures in a row that make an outage rather than bad luck, and the time that they must last.
 const OUTAGE_FAILURES: usize = 3;
-const OUTAGE_MIN: Duration = Duration::from_secs(5);
+const OUTAGE_DURATION_MIN: Duration = Duration::from_secs(5);
 
 /// Where the trace says nothing of it.
-const LATENCY: Latency =
-    Latency { base: Duration::from_millis(60), spread: Duration::from_millis(40) };
-const WORKERS: u32 = 8;
+const LATENCY_DEFAULT: LatencyModel =
+    LatencyModel { base: Duration::from_millis(60), mean_tail: Duration::from_millis(40) };
+const WORKERS_DEFAULT: u32 = 8;
 const WORKERS_MAX: usize = 256;
 
 /// The windows that servers have, in seconds: a second, ten, a minute, five, fifteen, an hour, a day.
-const WINDOWS: [u64; 7] = [1, 10, 60, 300, 900, 3600, 86_400];
+const COMMON_WINDOWS: [u64; 7] = [1, 10, 60, 300, 900, 3600, 86_400];
 
 /// A reset that is told again and again may differ by rounding.
-const SAME_RESET: Duration = Duration::from_secs(2);
+const RESET_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// A scenario out of a trace.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Traced {
+pub struct InferredScenario {
     pub scenario: Scenario,
     /// What the guess rests on, a sentence each.
-    pub told: Vec<String>,
+    pub explanations: Vec<String>,
 }
 
 /// How a limit was found.
-struct Found {
-    shape: Shape,
-    told: String,
+struct InferredLimit {
+    algorithm: LimitAlgorithm,
+    explanation: String,
 }
 
 impl Trace {
     /// Makes up a server that does what the trace shows, and a client with as much to ask. The
     /// server may have `names` of its own for its headers.
     #[must_use]
-    pub fn model(&self, names: &HeaderNames) -> Traced {
-        let answers = self.answers();
+    pub fn infer_scenario(&self, names: &HeaderNames) -> InferredScenario {
+        let answers = self.records();
         let signals: Vec<RateLimitHeaders> =
-            answers.iter().map(|answer| signals(answer, names)).collect();
-        let outages = outages(answers);
-        let count = |served| answers.iter().filter(|answer| answer.served() == served).count();
-        let accepted = count(Served::Accepted);
-        let found = by_headers(answers, &signals)
-            .or_else(|| by_cycles(answers))
-            .unwrap_or_else(|| by_busiest(answers));
-        let latency = latency(answers);
+            answers.iter().map(|answer| rate_limit_headers(answer, names)).collect();
+        let outages = infer_outages(answers);
+        let count = |served| answers.iter().filter(|answer| answer.class() == served).count();
+        let accepted = count(ResponseClass::Accepted);
+        let found = limit_from_headers(answers, &signals)
+            .or_else(|| limit_from_recoveries(answers))
+            .unwrap_or_else(|| limit_from_busiest_minute(answers));
+        let latency = infer_latency(answers);
         let whole = answers.last().map_or(Duration::ZERO, |last| last.at);
         let told = vec![
             format!(
                 "The trace: {} answers in {}; {accepted} accepted, {} refused, {} failed, in {} outages.",
                 answers.len(),
-                seconds(whole),
-                count(Served::Throttled),
-                count(Served::Failed),
+                format_seconds(whole),
+                count(ResponseClass::Throttled),
+                count(ResponseClass::Failed),
                 outages.len()
             ),
-            found.told,
+            found.explanation,
             "It shows what the server did to that client: a second limit, or one that was never met, is not in it."
                 .to_owned(),
         ];
-        let server = Server {
-            renewal: renewal(&found.shape, &signals),
-            shape: found.shape,
-            speech: speech(answers, &signals),
-            latency: latency.unwrap_or(LATENCY),
-            neighbour: None,
+        let server = SimulatedServer {
+            reset_semantics: infer_reset_semantics(&found.algorithm, &signals),
+            algorithm: found.algorithm,
+            header_mode: infer_header_mode(answers, &signals),
+            latency: latency.unwrap_or(LATENCY_DEFAULT),
+            competing_client: None,
             outages,
         };
         let scenario = Scenario {
-            about: "a server like the one in the trace".to_owned(),
+            description: "a server like the one in the trace".to_owned(),
             server,
-            workers: workers(answers),
+            workers: max_concurrency(answers),
             weight: 1,
-            until: Bound::Requests(u64::try_from(accepted.max(1)).unwrap_or(u64::MAX)),
+            stop_condition: StopCondition::Requests(
+                u64::try_from(accepted.max(1)).unwrap_or(u64::MAX),
+            ),
         };
-        Traced { scenario, told }
+        InferredScenario { scenario, explanations: told }
     }
 }
 
-fn signals(answer: &Answer, names: &HeaderNames) -> RateLimitHeaders {
+fn rate_limit_headers(answer: &TraceRecord, names: &HeaderNames) -> RateLimitHeaders {
     let headers: Vec<(&str, &str)> =
         answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    parse_headers(&headers, names, moment(answer))
+    parse_headers(&headers, names, timestamp(answer))
 }
 
 /// When an answer came, in a count that any other answer of the trace shares.
-fn moment(answer: &Answer) -> Timestamp {
-    answer.clock.map_or_else(|| Timestamp(0).after(answer.at), Timestamp)
+fn timestamp(answer: &TraceRecord) -> Timestamp {
+    answer.wall_clock_ms.map_or_else(|| Timestamp(0).after(answer.at), Timestamp)
 }
 
 /// The limit that the headers tell of, the tightest if there are several.
-fn by_headers(answers: &[Answer], signals: &[RateLimitHeaders]) -> Option<Found> {
+fn limit_from_headers(
+    answers: &[TraceRecord],
+    signals: &[RateLimitHeaders],
+) -> Option<InferredLimit> {
     let limits = signals.iter().flat_map(|signals| &signals.limits);
     let tightest = limits
         .filter_map(|limit| {
@@ -119,60 +125,63 @@ fn by_headers(answers: &[Answer], signals: &[RateLimitHeaders]) -> Option<Found>
                 .total_cmp(&Rate::from_units(other.0, other.1).get())
         })?;
     let (quota, window, limit) = tightest;
-    let quota = whole(quota);
-    let told =
-        format!("Its limit is taken from {}: {quota} in {}.", limit.dialect, seconds(window));
-    let shape = if stands_still(answers, signals, &limit.name) {
-        Shape::FixedWindow { quota, window, phase: Duration::ZERO }
+    let quota = to_u32(quota);
+    let told = format!(
+        "Its limit is taken from {}: {quota} in {}.",
+        limit.dialect,
+        format_seconds(window)
+    );
+    let shape = if has_fixed_reset(answers, signals, &limit.name) {
+        LimitAlgorithm::FixedWindow { quota, window, phase: Duration::ZERO }
     } else {
-        Shape::SlidingLog { quota, window }
+        LimitAlgorithm::SlidingLog { quota, window }
     };
-    Some(Found { shape, told })
+    Some(InferredLimit { algorithm: shape, explanation: told })
 }
 
 /// The longest time to a reset that was told, as the next window that servers have.
 fn longest_reset(signals: &[RateLimitHeaders], name: &str) -> Option<Duration> {
     let limits = signals.iter().flat_map(|signals| &signals.limits);
     let resets = limits.filter(|limit| limit.name == name).filter_map(|limit| limit.reset);
-    resets.map(|reset| reset.delay).max().map(window_like)
+    resets.map(|reset| reset.delay).max().map(common_window_for)
 }
 
 /// Whether the reset is the same moment for several answers, as with a window, rather than moving along.
-fn stands_still(answers: &[Answer], signals: &[RateLimitHeaders], name: &str) -> bool {
+fn has_fixed_reset(answers: &[TraceRecord], signals: &[RateLimitHeaders], name: &str) -> bool {
     let resets: Vec<Timestamp> = answers
         .iter()
         .zip(signals)
         .filter_map(|(answer, signals)| {
             let limit = signals.limits.iter().find(|limit| limit.name == name)?;
-            Some(moment(answer).after(limit.reset?.delay))
+            Some(timestamp(answer).after(limit.reset?.delay))
         })
         .collect();
     let is_same = |pair: &[Timestamp]| {
         let [one, other] = pair else { return false };
-        one.since(*other).max(other.since(*one)) <= SAME_RESET
+        one.since(*other).max(other.since(*one)) <= RESET_TOLERANCE
     };
     let still = resets.windows(2).filter(|pair| is_same(pair)).count();
     still * 2 >= resets.len().saturating_sub(1)
 }
 
 /// A window out of refusals: what was accepted from one recovery to the next, and how long that took.
-fn by_cycles(answers: &[Answer]) -> Option<Found> {
+fn limit_from_recoveries(answers: &[TraceRecord]) -> Option<InferredLimit> {
     let mut recoveries = Vec::new();
     let mut is_refused = false;
     for (index, answer) in answers.iter().enumerate() {
-        match answer.served() {
-            Served::Throttled => is_refused = true,
-            Served::Accepted if is_refused => {
+        match answer.class() {
+            ResponseClass::Throttled => is_refused = true,
+            ResponseClass::Accepted if is_refused => {
                 recoveries.push(index);
                 is_refused = false;
             }
-            Served::Accepted | Served::Failed => {}
+            ResponseClass::Accepted | ResponseClass::Failed => {}
         }
     }
     let accepted = |from: usize, to: usize| {
-        answers[from..to].iter().filter(|answer| answer.served() == Served::Accepted).count()
+        answers[from..to].iter().filter(|answer| answer.class() == ResponseClass::Accepted).count()
     };
-    let refused = answers.iter().any(|answer| answer.served() == Served::Throttled);
+    let refused = answers.iter().any(|answer| answer.class() == ResponseClass::Throttled);
     let (first, last) = (recoveries.first().copied(), recoveries.last().copied());
     let (quota, window, told) = match (first, last) {
         (Some(first), Some(last)) if last > first => {
@@ -196,12 +205,15 @@ fn by_cycles(answers: &[Answer]) -> Option<Found> {
     };
     let window = window.max(Duration::from_secs(1));
     let quota = u32::try_from(quota.max(1)).unwrap_or(u32::MAX);
-    let told = format!("Its limit is guessed from {told}: {quota} in {}.", seconds(window));
-    Some(Found { shape: Shape::FixedWindow { quota, window, phase: Duration::ZERO }, told })
+    let told = format!("Its limit is guessed from {told}: {quota} in {}.", format_seconds(window));
+    Some(InferredLimit {
+        algorithm: LimitAlgorithm::FixedWindow { quota, window, phase: Duration::ZERO },
+        explanation: told,
+    })
 }
 
 /// Where nothing was refused, the busiest minute is all that is known to be borne.
-fn by_busiest(answers: &[Answer]) -> Found {
+fn limit_from_busiest_minute(answers: &[TraceRecord]) -> InferredLimit {
     let minute = Duration::from_secs(60);
     let (mut from, mut busiest) = (0, 1);
     for (index, answer) in answers.iter().enumerate() {
@@ -215,67 +227,73 @@ fn by_busiest(answers: &[Answer]) -> Found {
         "It refused nothing and told of no limit: its busiest minute, {quota} answers, is taken for one, \
          which the true one may lie far above."
     );
-    Found { shape: Shape::FixedWindow { quota, window: minute, phase: Duration::ZERO }, told }
+    InferredLimit {
+        algorithm: LimitAlgorithm::FixedWindow { quota, window: minute, phase: Duration::ZERO },
+        explanation: told,
+    }
 }
 
 /// The family of headers that the answers have, by the first that has any.
-fn speech(answers: &[Answer], signals: &[RateLimitHeaders]) -> Speech {
+fn infer_header_mode(answers: &[TraceRecord], signals: &[RateLimitHeaders]) -> HeaderMode {
     let limit = signals.iter().find_map(|signals| signals.limits.first());
     let meaning = limit
         .and_then(|limit| limit.reset)
         .map_or(ResetMeaning::DeltaSeconds, |reset| reset.meaning);
     match limit.map(|limit| limit.dialect) {
-        Some(HeaderDialect::RateLimit) => Speech::RateLimit,
-        Some(HeaderDialect::RateLimitLegacy) => Speech::RateLimitOld,
-        Some(HeaderDialect::XRateLimit | HeaderDialect::Custom) => Speech::XRateLimit(meaning),
+        Some(HeaderDialect::RateLimit) => HeaderMode::RateLimit,
+        Some(HeaderDialect::RateLimitLegacy) => HeaderMode::RateLimitOld,
+        Some(HeaderDialect::XRateLimit | HeaderDialect::Custom) => HeaderMode::XRateLimit(meaning),
         None if answers.iter().any(|answer| answer.header("retry-after").is_some()) => {
-            Speech::RetryAfter
+            HeaderMode::RetryAfter
         }
-        None => Speech::Nothing,
+        None => HeaderMode::None,
     }
 }
 
 /// What the resets name: the next unit is most often near, everything always far away.
-fn renewal(shape: &Shape, signals: &[RateLimitHeaders]) -> Renewal {
-    let Shape::SlidingLog { window, .. } = *shape else { return Renewal::All };
+fn infer_reset_semantics(shape: &LimitAlgorithm, signals: &[RateLimitHeaders]) -> ResetSemantics {
+    let LimitAlgorithm::SlidingLog { window, .. } = *shape else {
+        return ResetSemantics::FullQuota;
+    };
     let limits = signals.iter().flat_map(|signals| &signals.limits);
     let resets: Vec<Duration> = limits.filter_map(|limit| Some(limit.reset?.delay)).collect();
     let near = resets.iter().filter(|after| **after * 2 < window).count();
-    if near * 2 > resets.len() { Renewal::Next } else { Renewal::All }
+    if near * 2 > resets.len() { ResetSemantics::NextUnit } else { ResetSemantics::FullQuota }
 }
 
 /// Spans without anything but failures.
-fn outages(answers: &[Answer]) -> Vec<Outage> {
+fn infer_outages(answers: &[TraceRecord]) -> Vec<SimulatedOutage> {
     let runs = answers.chunk_by(|one, other| {
-        (one.served() == Served::Failed) == (other.served() == Served::Failed)
+        (one.class() == ResponseClass::Failed) == (other.class() == ResponseClass::Failed)
     });
     let (mut found, mut next) = (Vec::new(), 0);
     for run in runs {
         next += run.len();
-        let is_failing = run[0].served() == Served::Failed && run.len() >= OUTAGE_FAILURES;
+        let is_failing = run[0].class() == ResponseClass::Failed && run.len() >= OUTAGE_FAILURES;
         // It lasts until something else comes, or to the end of the trace.
         let end = answers.get(next).map_or(run[run.len() - 1].at, |after| after.at);
         let lasts = end.saturating_sub(run[0].at);
-        if is_failing && lasts >= OUTAGE_MIN {
-            found.push(Outage { from: run[0].at, lasts });
+        if is_failing && lasts >= OUTAGE_DURATION_MIN {
+            found.push(SimulatedOutage { start: run[0].at, duration: lasts });
         }
     }
     found
 }
 
 /// The least and the mean of what accepted requests took.
-fn latency(answers: &[Answer]) -> Option<Latency> {
-    let accepted = answers.iter().filter(|answer| answer.served() == Served::Accepted);
-    let took: Vec<Duration> = accepted.filter_map(|answer| answer.took).collect();
+fn infer_latency(answers: &[TraceRecord]) -> Option<LatencyModel> {
+    let accepted = answers.iter().filter(|answer| answer.class() == ResponseClass::Accepted);
+    let took: Vec<Duration> = accepted.filter_map(|answer| answer.latency).collect();
     let base = took.iter().min().copied()?.max(Duration::from_millis(1));
     let mean = took.iter().sum::<Duration>() / u32::try_from(took.len()).unwrap_or(u32::MAX);
-    Some(Latency { base, spread: mean.saturating_sub(base) })
+    Some(LatencyModel { base, mean_tail: mean.saturating_sub(base) })
 }
 
 /// How many requests were under way at once, at most.
-fn workers(answers: &[Answer]) -> u32 {
-    let spans =
-        answers.iter().filter_map(|answer| Some((answer.at.checked_sub(answer.took?)?, answer.at)));
+fn max_concurrency(answers: &[TraceRecord]) -> u32 {
+    let spans = answers
+        .iter()
+        .filter_map(|answer| Some((answer.at.checked_sub(answer.latency?)?, answer.at)));
     let mut ends: Vec<(Duration, bool)> =
         spans.flat_map(|(from, to)| [(from, true), (to, false)]).collect();
     // At one moment what ends makes room for what begins.
@@ -286,19 +304,19 @@ fn workers(answers: &[Answer]) -> u32 {
         most = most.max(now);
     }
     match most.min(WORKERS_MAX) {
-        0 => WORKERS,
-        most => u32::try_from(most).unwrap_or(WORKERS),
+        0 => WORKERS_DEFAULT,
+        most => u32::try_from(most).unwrap_or(WORKERS_DEFAULT),
     }
 }
 
 /// The shortest window of servers that holds so long a time; beyond a day, the time itself.
-fn window_like(longest: Duration) -> Duration {
-    let known = WINDOWS.iter().map(|seconds| Duration::from_secs(*seconds));
+fn common_window_for(longest: Duration) -> Duration {
+    let known = COMMON_WINDOWS.iter().map(|seconds| Duration::from_secs(*seconds));
     known.into_iter().find(|window| *window >= longest).unwrap_or(longest)
 }
 
 /// A span to the second, as it is written in files.
-fn seconds(span: Duration) -> String {
+fn format_seconds(span: Duration) -> String {
     duration_literal(Duration::from_secs(span.as_secs()))
 }
 
@@ -307,6 +325,6 @@ fn seconds(span: Duration) -> String {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and a quota is a whole number"
 )]
-fn whole(quota: f64) -> u32 {
+fn to_u32(quota: f64) -> u32 {
     (quota as u32).max(1)
 }

@@ -2,9 +2,9 @@
 
 /// What a draw decides, so that two draws for the same number are independent.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Draw {
+pub(super) enum RngStream {
     Rotation,
-    Moment,
+    ReceivedAt,
     Folders,
     Size,
     Shape,
@@ -13,7 +13,7 @@ pub(super) enum Draw {
     Subject,
     Reply,
     Parent,
-    Victim,
+    DestroyedMessage,
     Large,
     Id,
     Fault,
@@ -21,22 +21,22 @@ pub(super) enum Draw {
 }
 
 /// Returns 64 bits that depend on every bit of the arguments (the finisher of SplitMix64, twice).
-pub(super) fn draw(seed: u64, what: Draw, number: u64) -> u64 {
-    finish(finish(seed ^ (what as u64) << 56) ^ number)
+pub(super) fn random_u64(seed: u64, what: RngStream, number: u64) -> u64 {
+    mix(mix(seed ^ (what as u64) << 56) ^ number)
 }
 
 /// Returns a draw in `0..bound`; a bound of zero gives zero.
-pub(super) fn draw_below(seed: u64, what: Draw, number: u64, bound: u32) -> u32 {
-    let wide = u128::from(draw(seed, what, number)) * u128::from(bound);
+pub(super) fn random_below(seed: u64, what: RngStream, number: u64, bound: u32) -> u32 {
+    let wide = u128::from(random_u64(seed, what, number)) * u128::from(bound);
     u32::try_from(wide >> 64).unwrap_or(0)
 }
 
 /// Returns a generator for the many draws that one thing needs.
-pub(super) fn stream(seed: u64, what: Draw, number: u64) -> fastrand::Rng {
-    fastrand::Rng::with_seed(draw(seed, what, number))
+pub(super) fn seeded_rng(seed: u64, what: RngStream, number: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(random_u64(seed, what, number))
 }
 
-fn finish(bits: u64) -> u64 {
+fn mix(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use super::Demo;
+use super::DemoServer;
 
 /// Returns a configuration whose waits are seconds, for a service that is over its faults in seconds.
 ///
 /// The archive goes to `archive`. Without a token file, the password is read from the variable
 /// `DEMO_PASSWORD`.
 #[must_use]
-pub fn configuration(demo: &Demo, archive: &Path) -> String {
+pub fn demo_config(demo: &DemoServer, archive: &Path) -> String {
     let auth = match demo.token_file() {
-        Some(file) => format!("{{ type = \"bearer\", token = {{ file = {} }} }}", quoted(file)),
+        Some(file) => {
+            format!("{{ type = \"bearer\", token = {{ file = {} }} }}", toml_string(file))
+        }
         None => format!(
             "{{ type = \"basic\", username = {}, password = {{ env = \"DEMO_PASSWORD\" }} }}",
             serde_json::Value::from(demo.username())
@@ -59,46 +61,49 @@ failure_threshold = 3
 recovery_timeout = "1s"
 max_recovery_timeout = "1s"
 "#,
-        address = demo.addr(),
-        dir = quoted(archive),
+        address = demo.address(),
+        dir = toml_string(archive),
     )
 }
 
 /// Writes a path as a TOML basic string, of which a JSON string is a special case.
-fn quoted(path: &Path) -> String {
+fn toml_string(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{Options, start};
+    use crate::demo::{DemoOptions, start};
 
     #[test]
-    fn the_configuration_names_the_address_and_the_token_file() {
+    fn the_config_contains_the_address_and_the_token_file() {
         let dir = tempfile::tempdir().unwrap();
         let token = dir.path().join("to\"ken");
-        let demo =
-            start(Options { items: 1, token_file: Some(token.clone()), ..Options::default() })
-                .unwrap();
+        let demo = start(DemoOptions {
+            items: 1,
+            token_file: Some(token.clone()),
+            ..DemoOptions::default()
+        })
+        .unwrap();
 
-        let text = configuration(&demo, Path::new("downloads"));
+        let text = demo_config(&demo, Path::new("downloads"));
 
         let table: toml::Table = text.parse().unwrap();
         let source = &table["source"]["demo"];
         assert_eq!(
             source["url"].as_str().unwrap(),
-            format!("http://{}/.well-known/jmap", demo.addr())
+            format!("http://{}/.well-known/jmap", demo.address())
         );
         assert_eq!(source["auth"]["token"]["file"].as_str(), token.to_str());
         assert_eq!(table["archive"]["dir"].as_str(), Some("downloads"));
     }
 
     #[test]
-    fn without_a_token_file_the_password_is_asked_for() {
-        let demo = start(Options { items: 1, ..Options::default() }).unwrap();
+    fn without_a_token_file_the_config_uses_the_password() {
+        let demo = start(DemoOptions { items: 1, ..DemoOptions::default() }).unwrap();
 
-        let table: toml::Table = configuration(&demo, Path::new("x")).parse().unwrap();
+        let table: toml::Table = demo_config(&demo, Path::new("x")).parse().unwrap();
 
         assert_eq!(table["source"]["demo"]["auth"]["type"].as_str(), Some("basic"));
     }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::simulate::{FileError, Scenario};
+use crate::simulate::{Scenario, ScenarioFileError};
 
 macro_rules! scenarios {
     ($($name:literal),+ $(,)?) => {
         /// Name and text, in the order in which they are listed.
-        const SHIPPED: &[(&str, &str)] =
+        const BUILTIN_SCENARIOS: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../../scenarios/", $name, ".toml")))),+];
     };
 }
@@ -26,13 +26,13 @@ scenarios![
 ];
 
 /// The names of the shipped scenarios, each with its text.
-pub fn shipped() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
-    SHIPPED.iter().copied()
+pub fn builtin_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    BUILTIN_SCENARIOS.iter().copied()
 }
 
 /// Reads a shipped scenario; `None` if there is none of that name.
 #[must_use]
-pub fn find(name: &str) -> Option<Result<Scenario, FileError>> {
-    let (name, text) = shipped().find(|(known, _)| *known == name)?;
+pub fn find_builtin(name: &str) -> Option<Result<Scenario, ScenarioFileError>> {
+    let (name, text) = builtin_scenarios().find(|(known, _)| *known == name)?;
     Some(Scenario::parse(Path::new(&format!("{name}.toml")), text))
 }
